@@ -1,0 +1,47 @@
+"""A PostgreSQL for tests: provision it, reset it, and let its `now()` follow a virtual clock.
+
+>>> from harness.postgres import provision
+>>> with provision() as cluster:                       # doctest: +SKIP
+...     print(cluster.provenance)
+...     url = cluster.create_database()
+
+- `provision(dsn=None, provider="auto")` answers a `Cluster`, with its `Provenance`.
+- `Cluster.create_database(name, template=...)`, `drop_database`, `url`, `stop`.
+- `Resetter(cluster, database)` empties a database between tests, or clones it anew after DDL.
+- `virtual_clock.install / set_now / advance / check` on a template database.
+
+Importing this package imports nothing else; the names are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.postgres import virtual_clock as virtual_clock
+    from harness.postgres.cluster import Cluster as Cluster
+    from harness.postgres.provenance import PassedOver as PassedOver
+    from harness.postgres.provenance import Provenance as Provenance
+    from harness.postgres.chain import provision as provision
+    from harness.postgres.resetter import Reset as Reset
+    from harness.postgres.resetter import Resetter as Resetter
+
+_HOMES = {
+    "Cluster": "cluster",
+    "PassedOver": "provenance",
+    "Provenance": "provenance",
+    "provision": "chain",
+    "Reset": "resetter",
+    "Resetter": "resetter",
+}
+
+__all__ = ["Cluster", "PassedOver", "Provenance", "Reset", "Resetter", "provision", "virtual_clock"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "virtual_clock":
+        return importlib.import_module("harness.postgres.virtual_clock")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"harness.postgres.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

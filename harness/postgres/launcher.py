@@ -1,0 +1,220 @@
+"""Starting a PostgreSQL server of our own from an image. Knows no SQL beyond a password for TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from harness.errors import EnvironmentUnavailable
+from harness.postgres.image import Image, cache_folder, obtain_image
+from harness.postgres.installation import Installation
+from harness.postgres.patience import Deadline
+from harness.postgres.placement import SOCKET_NAME, default_roots, places
+from harness.postgres.privilege import Privilege, PrivilegeChoice, select_privilege
+from harness.postgres.supervisor import Supervised
+
+START_SECONDS = 30
+
+SETTINGS = {
+    # Durability is worth nothing to a folder that is removed afterwards.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "min_wal_size": "2MB",
+    "max_wal_size": "64MB",
+    "checkpoint_timeout": "1h",
+    # No background work that changes plans or timing between two runs of one test.
+    "autovacuum": "off",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "max_logical_replication_workers": "0",
+    # Everything stays in the folder: nothing in /dev/shm outlives a server that was killed.
+    "dynamic_shared_memory_type": "mmap",
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+    "logging_collector": "off",
+}
+
+# $1 is the folder, $2 the server, the rest its arguments. Descriptor 4 is the image.
+_START = r"""
+mkdir -m 700 "$1/d" && tar -xof - -C "$1/d" <&4 || exit 1
+exec 4<&-
+program=$2; shift 2
+exec "$program" "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that was started here and ends with this process."""
+
+    supervised: Supervised
+    socket_folder: Path
+    major_version: int
+    image_was_cached: bool
+    privilege: str
+    port: int | None = None
+    password: str | None = None
+    passed_over: tuple[str, ...] = ()
+
+    def url(self, database: str) -> str:
+        """Give the connection string over the Unix socket."""
+        folder = quote(str(self.socket_folder), safe="")
+        return f"postgresql://postgres@/{quote(database)}?host={folder}&port={self.port or 5432}"
+
+    def tcp_url(self, database: str) -> str | None:
+        """Give the connection string over loopback, or None for a server that listens on its socket only."""
+        if self.port is None:
+            return None
+        return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{quote(database)}"
+
+
+class _NotStartedError(Exception):
+    """A server that ended before it answered; the message is the end of its log."""
+
+
+def launch(
+    installation: Installation,
+    *,
+    tcp: bool = False,
+    privilege: PrivilegeChoice = "auto",
+    cache: Path | None = None,
+    roots: tuple[Path, ...] | None = None,
+) -> Server:
+    """Start a server and return when it answers.
+
+    `roots` are the folders to try for its data, fastest first. Raises EnvironmentUnavailable with the end of
+    the server's log; by then nothing of it is left.
+    """
+    runs_as = select_privilege(privilege, installation.postgres)
+    folder = cache_folder() if cache is None else cache
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    where = default_roots() if roots is None else roots
+    image = obtain_image(installation, folder=folder, privilege=runs_as, roots=where)
+    try:
+        return _on_first_place(installation, image, runs_as, where, tcp)
+    except _NotStartedError as error:
+        if not image.was_cached:
+            raise _failure(installation, error) from None
+    # The cached image may be damaged in a way that its size does not show: build it once more.
+    image.discard()
+    image = obtain_image(installation, folder=folder, privilege=runs_as, roots=where)
+    try:
+        return _on_first_place(installation, image, runs_as, where, tcp)
+    except _NotStartedError as error:
+        raise _failure(installation, error) from None
+
+
+def _failure(installation: Installation, error: _NotStartedError) -> EnvironmentUnavailable:
+    return EnvironmentUnavailable(
+        f"{installation.postgres} did not start: {error}",
+        hint="Set JOB_HARNESS_DSN to a database that is already running, or repair this installation.",
+    )
+
+
+def _on_first_place(
+    installation: Installation, image: Image, privilege: Privilege, roots: tuple[Path, ...], tcp: bool
+) -> Server:
+    passed_over: list[str] = []
+    for place in places(roots, needed_bytes=image.size_bytes, privilege=privilege, passed_over=passed_over):
+        try:
+            return _start(installation, image, privilege, place, tcp, passed_over)
+        except _NotStartedError as error:
+            if "No space left on device" not in str(error):
+                raise
+            passed_over.append(f"{place.parent} ran full")
+    raise AssertionError("places() either yields or raises")
+
+
+def _start(
+    installation: Installation,
+    image: Image,
+    privilege: Privilege,
+    place: Path,
+    tcp: bool,
+    passed_over: list[str],
+) -> Server:
+    port = _free_port() if tcp else None
+    settings = SETTINGS | {
+        "unix_socket_directories": str(place),
+        "listen_addresses": "" if port is None else "127.0.0.1",
+    }
+    if image.major_version >= 18:
+        settings["io_method"] = "sync"  # no worker processes to start
+    arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    arguments += ["-p", str(port or 5432), "-D", str(place / "d")]
+    try:
+        with image.path.open("rb") as channel:
+            supervised = Supervised(
+                ["/bin/sh", "-c", _START, "postgres", str(place), str(installation.postgres), *arguments],
+                folder=place,
+                privilege=privilege,
+                channel=channel,
+                gently="QUIT",
+            )
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    try:
+        name = SOCKET_NAME if port is None else f".s.PGSQL.{port}"
+        _wait_until_it_answers(supervised, place / name)
+        return Server(
+            supervised,
+            socket_folder=place,
+            major_version=image.major_version,
+            image_was_cached=image.was_cached,
+            privilege=privilege.name,
+            port=port,
+            password=secrets.token_hex(16) if tcp else None,
+            passed_over=tuple(passed_over),
+        )
+    except BaseException:
+        supervised.stop()
+        raise
+
+
+def _wait_until_it_answers(supervised: Supervised, path: Path) -> None:
+    deadline = Deadline(START_SECONDS)
+    while not answers(path):
+        if supervised.ended:
+            raise _NotStartedError(supervised.log_tail() or "it said nothing")
+        if deadline.passed:
+            raise _NotStartedError(f"no answer within {START_SECONDS} s; {supervised.log_tail()}")
+        deadline.pause()
+
+
+def answers(path: Path) -> bool:
+    """Whether the server at this socket takes sessions.
+
+    Speaks the first message of the protocol itself: the answer is `R` (authentication) once it is ready and
+    `E` (starting up) before. No driver has to be imported, which takes longer than the server needs to start.
+    """
+    body = b"\x00\x03\x00\x00" + b"user\x00postgres\x00database\x00postgres\x00\x00"
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(START_SECONDS)
+        try:
+            connection.connect(str(path))
+            connection.sendall((len(body) + 4).to_bytes(4, "big") + body)
+            if connection.recv(1) != b"R":
+                return False
+            connection.sendall(b"X\x00\x00\x00\x04")
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

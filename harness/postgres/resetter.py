@@ -1,0 +1,241 @@
+"""Giving every test an empty database, as cheaply as what the test did allows.
+
+A test that only wrote rows costs one round trip of DELETEs. A test that changed the schema costs a clone of
+the template; the fingerprint of `schema` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.postgres.cluster import Cluster
+from harness.postgres.schema import FINGERPRINT_QUERY, Schema, read_schema
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import sql
+
+LOCK_SECONDS = 5
+"""How long a reset waits for a row that an open transaction of the test still holds."""
+
+VACUUM_EVERY = 500
+"""Deleted rows stay in the files until they are vacuumed, and the servers here do not vacuum by themselves."""
+
+_PLAN = "job_harness_reset"
+_FINGERPRINT = "job_harness_fingerprint"
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """How a reset was done: `ended_sessions` counts those that a clone had to disconnect."""
+
+    how: Literal["deleted", "cloned"]
+    ended_sessions: int = 0
+
+
+class Resetter:
+    """Empties one database again and again.
+
+    Construct it when the database is as every test should find it: sequences return to where they stand now.
+    Tables are emptied, also those that have rows now: name these in `keep`, or see `filled`.
+    """
+
+    def __init__(
+        self, cluster: Cluster, database: str, *, template: str | None = None, keep: Iterable[str] = ()
+    ) -> None:
+        """Read the schema. `template` is cloned after DDL; by default the one `database` was cloned from."""
+        self._cluster = cluster
+        self._database = database
+        self._template = cluster.template_of(database) if template is None else template
+        self._keep = tuple(keep)
+        self._plans: dict[frozenset[int], str] = {}
+        self._resets = 0
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._connect()
+        self._schema: Schema = read_schema(self._open)
+        self._fingerprint = self._read_fingerprint()
+        self._schema.kept(self._keep)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that a reset empties unless they are kept, as `schema.name`, children first."""
+        return tuple(table.full_name for table in self._schema.tables)
+
+    def filled(self) -> tuple[str, ...]:
+        """The tables that hold rows now, as `schema.name`: seed data that a reset would delete."""
+        from psycopg import sql
+
+        names = []
+        for table in self._schema.tables:
+            query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table.schema, table.name))
+            row = self._open.execute(query).fetchone()
+            if row is not None and row[0]:
+                names.append(table.full_name)
+        return tuple(names)
+
+    def reset(self, *, keep: Iterable[str] = ()) -> Reset:
+        """Empty the tables and set the sequences back, in one round trip; clone the template after DDL.
+
+        `keep` names tables (`name` or `schema.name`) to leave alone besides those of the constructor; a clone
+        brings them back as they are in the template. Raises UsageError for an unknown table, for DDL without a
+        template, and for a lock that a transaction left open still holds.
+        """
+        import psycopg
+
+        kept = self._schema.kept((*self._keep, *keep))
+        try:
+            unchanged = self._delete(kept)
+        except (psycopg.errors.UndefinedObject, psycopg.errors.UndefinedTable, psycopg.errors.FeatureNotSupported):
+            self._open.rollback()
+            unchanged = False  # What the plan refers to was dropped or altered.
+        except psycopg.errors.LockNotAvailable:
+            self._open.rollback()
+            raise self._locked() from None
+        except psycopg.OperationalError:
+            self._connect()  # The test ended our session, or restarted the server.
+            unchanged = self._delete(kept)
+        if not unchanged:
+            return Reset("cloned", self._clone())
+        self._resets += 1
+        if self._resets % VACUUM_EVERY == 0:
+            self._open.execute("VACUUM")
+        return Reset("deleted")
+
+    def close(self) -> None:
+        """Close the connection; the database stays."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _open(self) -> psycopg.Connection[tuple[object, ...]]:
+        if self._connection is None:
+            self._connect()
+        assert self._connection is not None
+        return self._connection
+
+    def _connect(self) -> None:
+        import psycopg
+
+        self.close()
+        self._plans.clear()
+        try:
+            self._connection = psycopg.connect(
+                self._cluster.url(self._database), autocommit=True, connect_timeout=10
+            )
+        except psycopg.OperationalError as error:
+            raise EnvironmentUnavailable(
+                f"database {self._database!r} does not answer: {error}",
+                hint="It was dropped, or the server was stopped: provision again.",
+            ) from error
+        self._superuser = self._connection.info.parameter_status("is_superuser") == "on"
+        self._connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'; SET plan_cache_mode = force_generic_plan")
+        self._connection.execute(f"PREPARE {_FINGERPRINT} AS {FINGERPRINT_QUERY}")
+
+    def _read_fingerprint(self) -> str:
+        row = self._open.execute(f"EXECUTE {_FINGERPRINT}", prepare=False).fetchone()
+        return "" if row is None else str(row[0])
+
+    def _delete(self, kept: frozenset[int]) -> bool:
+        """Run the plan; whether the fingerprint is still the one that it was made for."""
+        script = self._plans.get(kept)
+        if script is None:
+            script = self._plans[kept] = self._prepare(kept)
+        cursor = self._open.execute(script.encode(), prepare=False)
+        row = cursor.fetchone()
+        return row is not None and row[0] == self._fingerprint
+
+    def _prepare(self, kept: frozenset[int]) -> str:
+        """Prepare the statements of one reset and answer the script that executes them."""
+        if self._read_fingerprint() != self._fingerprint:
+            return f"EXECUTE {_FINGERPRINT}"
+        number = len(self._plans)
+        parts = [f"EXECUTE {_FINGERPRINT}"]
+        deletion = self._deletion(kept)
+        if deletion is not None:
+            parts += self._prepared(f"{_PLAN}_{number}", deletion, guarded=True)
+        sequences = [item for item in self._schema.sequences if item.owner_oid not in kept]
+        if sequences:
+            values = ", ".join(
+                f"({item.oid}, {item.last_value}, {str(item.is_called).lower()})" for item in sequences
+            )
+            statement = (
+                "SELECT count(pg_catalog.setval(oid::oid::regclass, last_value::bigint, is_called)) "
+                f"FROM (VALUES {values}) AS at_first(oid, last_value, is_called)"
+            )
+            parts += self._prepared(f"{_PLAN}_{number}_sequences", statement, guarded=False)
+        return "; ".join(parts)
+
+    def _prepared(self, name: str, statement: sql.Composed | str, *, guarded: bool) -> list[str]:
+        text = statement if isinstance(statement, str) else statement.as_string(self._open)
+        if guarded and not self._superuser:
+            return [text]
+        self._open.execute(f"PREPARE {name} AS {text}".encode(), prepare=False)
+        if not guarded:
+            return [f"EXECUTE {name}"]
+        # In the replica role neither foreign keys nor the user's own triggers fire on the way out.
+        return ["BEGIN", "SET LOCAL session_replication_role = replica", f"EXECUTE {name}", "COMMIT"]
+
+    def _deletion(self, kept: frozenset[int]) -> sql.Composed | None:
+        from psycopg import sql
+
+        tables = [table for table in self._schema.tables if table.oid not in kept]
+        if not tables:
+            return None
+        names = [sql.Identifier(table.schema, table.name) for table in tables]
+        if not self._superuser and self._schema.has_cycle:
+            return sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names))
+        deletes = [
+            sql.SQL("DELETE FROM {}" if table.partitioned else "DELETE FROM ONLY {}").format(name)
+            for table, name in zip(tables, names, strict=True)
+        ]
+        if not self._superuser:
+            return sql.SQL("BEGIN; {}; COMMIT").format(sql.SQL("; ").join(deletes))
+        # One statement is planned once and started once, however many tables there are.
+        steps = [
+            sql.SQL("{} AS ({})").format(sql.Identifier(f"t{number}"), delete)
+            for number, delete in enumerate(deletes[1:])
+        ]
+        if not steps:
+            return sql.Composed([deletes[0]])
+        return sql.SQL("WITH {} {}").format(sql.SQL(", ").join(steps), deletes[0])
+
+    def _clone(self) -> int:
+        if self._template is None:
+            raise UsageError(
+                f"a test changed the schema of database {self._database!r}, which was not made from a template",
+                hint="Create it with create_database(name, template=...), so that it can be cloned again.",
+            )
+        self.close()
+        ended = self._cluster.recreate_database(self._database, template=self._template)
+        self._connect()
+        # The clone is what the first database was; only its fingerprint is read anew, in case that one had
+        # been changed between cloning and the construction of this object.
+        self._schema = read_schema(self._open)
+        self._fingerprint = self._read_fingerprint()
+        return ended
+
+    def _locked(self) -> UsageError:
+        query = (
+            "SELECT pid, state, left(query, 80) FROM pg_stat_activity "
+            "WHERE datname = %s AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+        )
+        rows = self._open.execute(query, [self._database]).fetchall()
+        sessions = "; ".join(f"session {pid} ({state}): {text}" for pid, state, text in rows)
+        return UsageError(
+            f"database {self._database!r} cannot be reset: rows are locked for over {LOCK_SECONDS} s by "
+            f"{sessions or 'a session that has just ended'}",
+            hint="Commit, roll back or close the connections that a test opens before it ends.",
+        )
