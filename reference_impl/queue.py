@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from reference_impl.clock import NewId
 from reference_impl.config import Config
 from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
+from reference_impl.json_values import encode
 from reference_impl.models import Enqueued, JsonValue, NewJob, ToolJob
 from reference_impl.store import Store
 from reference_impl.suggestion import did_you_mean
@@ -170,12 +171,7 @@ class JobQueue:
         )
 
     def _check_input(self, value: JsonValue) -> None:
-        try:
-            size = len(
-                json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-            )
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidJsonError(f"The input is no JSON value: {error}") from error
+        size = len(encode(value).encode())
         limit = self._config.job_input_limit_bytes
         if size > limit:
             raise InputTooLargeError(

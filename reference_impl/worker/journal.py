@@ -1,0 +1,43 @@
+"""What a worker tells its log: `event key=value ...`, and the same as `event` and `fields` of the record."""
+
+from __future__ import annotations
+
+import logging
+
+from reference_impl.models import Claim
+
+_LOGGER = logging.getLogger("reference_impl.worker")
+
+
+class Journal:
+    """Structured log lines of one worker."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+
+    def note(
+        self, event: str, /, *, level: int = logging.INFO, claim: Claim | None = None, **fields: object
+    ) -> None:
+        """Log one event, with its job where it has one."""
+        if not _LOGGER.isEnabledFor(level):
+            return
+        known: dict[str, object] = {"worker": self._worker}
+        if claim is not None:
+            job = claim.job
+            known |= {"job": job.id, "tool": job.tool_slug, "attempt": job.attempts, "token": claim.token}
+        known |= {key: value for key, value in fields.items() if value is not None}
+        text = " ".join(f"{key}={_shown(value)}" for key, value in known.items())
+        _LOGGER.log(level, "%s %s", event, text, extra={"event": event, "fields": known})
+
+    def warn(self, event: str, /, *, claim: Claim | None = None, **fields: object) -> None:
+        """Log something that somebody should look at some day."""
+        self.note(event, level=logging.WARNING, claim=claim, **fields)
+
+    def alarm(self, event: str, /, *, claim: Claim | None = None, **fields: object) -> None:
+        """Log something that somebody should look at now."""
+        self.note(event, level=logging.ERROR, claim=claim, **fields)
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else str(value)
+    return text if text.isascii() and text.isprintable() and " " not in text and text else ascii(text[:500])

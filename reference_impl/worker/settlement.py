@@ -1,0 +1,138 @@
+"""Writes an ending into the store, and insists while the store does not answer, for as long as the lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TypeVar, assert_never
+
+from reference_impl.clock import Jitter
+from reference_impl.config import Config
+from reference_impl.json_values import encode
+from reference_impl.models import Claim, JsonValue, ToolJobStatus
+from reference_impl.store import Store
+from reference_impl.worker.attempt import Ending, Lost, Released
+from reference_impl.worker.journal import Journal
+from reference_impl.worker.lease import Lease
+from reference_impl.worker.verdict import Failed, Succeeded, describe_error, shorten
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+class Outcome(StrEnum):
+    """What became of one claimed job."""
+
+    COMPLETED = "completed"
+    RETRIED = "retried"
+    FAILED = "failed"
+    RELEASED = "released"
+    LOST = "lost"
+    """The claim was taken back first: cancelled, expired or rescued."""
+    UNSETTLED = "unsettled"
+    """The store did not answer within the lease: expiry will take the job back."""
+
+
+class _GaveUpError(Exception):
+    """The lease is over and the store has not answered."""
+
+
+class Settlement:
+    """Settles endings for one worker."""
+
+    def __init__(self, store: Store, *, config: Config, jitter: Jitter, journal: Journal) -> None:
+        self._store = store
+        self._config = config
+        self._jitter = jitter
+        self._journal = journal
+
+    async def settle(self, claim: Claim, ending: Ending, *, lease: Lease) -> Outcome:
+        """Write the ending. Never raises what the store raises."""
+        try:
+            outcome = await self._write(claim, ending, lease=lease)
+        except _GaveUpError:
+            self._journal.alarm("job.unsettled", claim=claim, why="the store did not answer within the lease")
+            return Outcome.UNSETTLED
+        why = ending.why if isinstance(ending, Lost) else None
+        error = ending.error if isinstance(ending, Failed) else None
+        self._journal.note(f"job.{outcome}", claim=claim, error=error, why=why)
+        return outcome
+
+    async def _write(self, claim: Claim, ending: Ending, *, lease: Lease) -> Outcome:
+        match ending:
+            case Succeeded(output):
+                return await self._complete(claim, output, lease=lease)
+            case Failed():
+                return await self._fail(claim, ending, lease=lease)
+            case Released():
+                done = await self._insist(lambda: self._store.release(claim), claim=claim, lease=lease)
+                return Outcome.RELEASED if done else Outcome.LOST
+            case Lost():
+                return Outcome.LOST
+            case _:
+                assert_never(ending)
+
+    async def _complete(self, claim: Claim, output: JsonValue, *, lease: Lease) -> Outcome:
+        refusal = _refusal(output, limit=self._config.job_output_limit_bytes)
+        if refusal is None:
+            try:
+                done = await self._insist(
+                    lambda: self._store.complete(claim, output), claim=claim, lease=lease
+                )
+            except (ValueError, TypeError, RecursionError) as error:  # InvalidJsonError is a ValueError.
+                refusal = describe_error(error)
+            else:
+                return Outcome.COMPLETED if done else Outcome.LOST
+        failure = Failed(shorten(f"the processor's output cannot be stored: {refusal}"))
+        return await self._fail(claim, failure, lease=lease)
+
+    async def _fail(self, claim: Claim, failure: Failed, *, lease: Lease) -> Outcome:
+        try:
+            status = await self._insist(
+                lambda: self._store.fail(claim, failure.error, final=failure.final), claim=claim, lease=lease
+            )
+        except (ValueError, TypeError, RecursionError):  # The text itself is refused: a plain one never is.
+            plain = shorten(ascii(failure.error))
+            status = await self._insist(
+                lambda: self._store.fail(claim, plain, final=failure.final), claim=claim, lease=lease
+            )
+        match status:
+            case None:
+                return Outcome.LOST
+            case ToolJobStatus.PENDING:
+                return Outcome.RETRIED
+            case _:
+                return Outcome.FAILED
+
+    async def _insist(self, verb: Callable[[], Awaitable[T]], *, claim: Claim, lease: Lease) -> T:
+        """Call the verb until the store answers. At least once, and then until the lease is over."""
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE_SECONDS
+        patience = max(lease.until, loop.time() + _LONGEST_PAUSE_SECONDS)
+        while True:
+            try:
+                async with asyncio.timeout_at(patience):
+                    return await verb()
+            except (ValueError, TypeError, RecursionError):
+                raise
+            except Exception as error:  # noqa: BLE001 - drivers raise many kinds; each means: not settled yet
+                self._journal.warn("settle.failed", claim=claim, error=describe_error(error))
+            wait = pause * (1 + self._jitter())
+            if loop.time() + wait >= lease.until:
+                raise _GaveUpError
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _refusal(output: JsonValue, *, limit: int) -> str | None:
+    """Say why the output is no JSON, or too long, before the store is asked."""
+    try:
+        size = len(encode(output).encode())
+    except Exception as error:  # noqa: BLE001 - the output is the user's object and may raise anything when read
+        return describe_error(error)
+    if size > limit:
+        return f"it is {size} bytes of JSON, and JOB_OUTPUT_LIMIT_BYTES={limit}"
+    return None
