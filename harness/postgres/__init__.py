@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.postgres import virtual_clock as virtual_clock
+    from harness.postgres.chain import provision as provision
     from harness.postgres.cluster import Cluster as Cluster
     from harness.postgres.provenance import PassedOver as PassedOver
     from harness.postgres.provenance import Provenance as Provenance
-    from harness.postgres.chain import provision as provision
     from harness.postgres.resetter import Reset as Reset
     from harness.postgres.resetter import Resetter as Resetter
 

@@ -110,7 +110,7 @@ class Cluster:
     def create_database(self, name: str | None = None, *, template: str | None = None) -> str:
         """Create a database and answer its connection string; without `name`, under a name nobody else has.
 
-        `template` names a database to clone, which nobody may be connected to. UsageError if the name is taken.
+        `template` names a database to clone, which nobody may be connected to. UsageError if the name exists.
         """
         import psycopg
         from psycopg import sql

@@ -58,7 +58,7 @@ class Image:
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Choose the user's own cache folder and make it; JOB_HARNESS_CACHE overrides.
 
-    A folder that is not ours or cannot be written is passed over: a shared cache would run a stranger's files.
+    A folder that is not ours or cannot be written is passed over: a shared one would run a stranger's files.
     """
     env = os.environ if environ is None else environ
     candidates = [Path(env["JOB_HARNESS_CACHE"])] if env.get("JOB_HARNESS_CACHE") else []
@@ -195,7 +195,7 @@ def _locked(path: Path) -> Iterator[None]:
                 if deadline.passed:
                     raise EnvironmentUnavailable(
                         f"another process has held {path} for {deadline.seconds:g} s",
-                        hint="It is building a PostgreSQL cluster; end it, or set JOB_HARNESS_CACHE elsewhere.",
+                        hint="It is building a PostgreSQL cluster; end it, or set JOB_HARNESS_CACHE.",
                     ) from None
                 deadline.pause(0.01)
         yield

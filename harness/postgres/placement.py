@@ -1,4 +1,4 @@
-"""Where a cluster's folder goes: memory if it fits, else a temporary folder, with a socket path that is legal."""
+"""Where a cluster's folder goes: memory if it fits, else a temporary folder; its socket path has to be legal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOCKET_PATH_LIMIT = 103 if sys.platform == "darwin" else 107
 """Bytes that the kernel accepts in the name of a Unix socket."""
 
 HEADROOM_BYTES = 256 * 1024 * 1024
-"""What must stay free beside the cluster: some thirty databases. A default container's 64 MB is too little."""
+"""What must stay free beside the cluster: some thirty databases. The 64 MB of a container are too little."""
 
 
 def default_roots() -> tuple[Path, ...]:

@@ -20,44 +20,64 @@ FIRST_USER_OID = 16384
 CLOCK_SCHEMA = "job_harness_clock"
 """The schema of the virtual clock, which no reset touches."""
 
-# TRUNCATE and VACUUM rewrite rows of pg_class and pg_index, so there only what DDL changes is looked at; in the
-# other catalogs every new row version means DDL. Index ranges over oid keep this proportional to the user's
+# TRUNCATE and VACUUM rewrite rows of pg_class and pg_index, so there only what DDL changes is looked at; in
+# the other catalogs every new row version means DDL. Index ranges over oid keep this in proportion to the user's
 # own schema, not to the 3 000 functions that PostgreSQL brings along.
-_VERSIONED = (
-    ("pg_attribute", "attrelid"),
-    ("pg_attrdef", "oid"),
-    ("pg_constraint", "oid"),
-    ("pg_trigger", "oid"),
-    ("pg_proc", "oid"),
-    ("pg_type", "oid"),
-    ("pg_namespace", "oid"),
-    ("pg_enum", "oid"),
-    ("pg_rewrite", "oid"),
-    ("pg_policy", "oid"),
-    ("pg_sequence", "seqrelid"),
-    ("pg_extension", "oid"),
+_VERSIONED: tuple[tuple[str, str, str, str], ...] = (
+    # catalog, key, and how to know a temporary object: by its relation, or by its namespace
+    ("pg_attribute", "attrelid", "attrelid", ""),
+    ("pg_attrdef", "oid", "adrelid", ""),
+    ("pg_constraint", "oid", "conrelid", "connamespace"),
+    ("pg_trigger", "oid", "tgrelid", ""),
+    ("pg_proc", "oid", "", "pronamespace"),
+    ("pg_type", "oid", "", "typnamespace"),
+    ("pg_namespace", "oid", "", "oid"),
+    ("pg_enum", "oid", "", ""),
+    ("pg_rewrite", "oid", "ev_class", ""),
+    ("pg_policy", "oid", "polrelid", ""),
+    ("pg_sequence", "seqrelid", "seqrelid", ""),
+    ("pg_extension", "oid", "", ""),
 )
 _CLASS = (
     "relname, relnamespace, relkind, relnatts, relchecks, relhasrules, relhastriggers, relrowsecurity, "
     "relforcerowsecurity, relispartition, relpersistence, relowner, reloptions, relacl"
 )
-FINGERPRINT_QUERY = "SELECT concat_ws(' ', {})".format(
-    ", ".join(
-        [
-            f"(SELECT count(*) || ':' || coalesce(sum(hashtext(row({_CLASS})::text)::bigint # oid::bigint), 0) "
-            f"FROM pg_catalog.pg_class WHERE oid >= {FIRST_USER_OID} AND relpersistence <> 't' "
-            "AND relkind <> 't')",
-            "(SELECT count(*) || ':' || coalesce(sum(hashtext(row(indexrelid, indisunique, indisprimary, "
-            "indisvalid, indkey)::text)::bigint), 0) "
-            f"FROM pg_catalog.pg_index WHERE indexrelid >= {FIRST_USER_OID})",
-            *(
-                f"(SELECT count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) "
-                f"FROM pg_catalog.{catalog} WHERE {column} >= {FIRST_USER_OID})"
-                for catalog, column in _VERSIONED
-            ),
-        ]
-    )
+_INDEX = "indexrelid, indisunique, indisprimary, indisvalid, indkey"
+_NO_TEMPORARY_RELATION = "NOT IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence = 't')"
+_NO_TEMPORARY_NAMESPACE = (
+    "NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')"
 )
+
+
+def fingerprint_query(*, without_temporary: bool) -> str:
+    """Write the query for one text that any DDL changes.
+
+    The quick form also changes with temporary tables; the form `without_temporary` takes some 2 ms more.
+    """
+    parts = [
+        (
+            f"(SELECT count(*) || ':' || coalesce(sum(hashtext(row({_CLASS})::text)::bigint # oid::bigint), 0) "
+            f"FROM pg_catalog.pg_class WHERE oid >= {FIRST_USER_OID} "
+            "AND relpersistence <> 't' AND relkind <> 't')"
+        ),
+        (
+            f"(SELECT count(*) || ':' || coalesce(sum(hashtext(row({_INDEX})::text)::bigint), 0) "
+            f"FROM pg_catalog.pg_index WHERE indexrelid >= {FIRST_USER_OID}"
+            + (f" AND indrelid {_NO_TEMPORARY_RELATION})" if without_temporary else ")")
+        ),
+    ]
+    for catalog, key, relation, namespace in _VERSIONED:
+        conditions = [f"{key} >= {FIRST_USER_OID}"]
+        if without_temporary and relation:
+            conditions.append(f"{relation} {_NO_TEMPORARY_RELATION}")
+        if without_temporary and namespace:
+            conditions.append(f"{namespace} {_NO_TEMPORARY_NAMESPACE}")
+        parts.append(
+            "(SELECT count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) "
+            f"FROM pg_catalog.{catalog} WHERE {' AND '.join(conditions)})"
+        )
+    return f"SELECT concat_ws(' ', {', '.join(parts)})"
+
 
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind = 'p'
@@ -71,7 +91,7 @@ ORDER BY 2, 3
 
 # A sequence may be owned by a column of a partition: what counts for keeping is its topmost table.
 _SEQUENCES = """
-SELECT s.seqrelid, n.nspname, c.relname, coalesce(pg_partition_root(d.refobjid), d.refobjid)
+SELECT s.seqrelid, n.nspname, c.relname, coalesce(pg_partition_root(d.refobjid)::oid, d.refobjid)
 FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_depend d ON d.objid = s.seqrelid AND d.deptype IN ('a', 'i')
@@ -80,7 +100,8 @@ WHERE c.relpersistence <> 't' AND n.nspname <> %s ORDER BY 2, 3
 """
 
 _REFERENCES = """
-SELECT coalesce(pg_partition_root(conrelid), conrelid), coalesce(pg_partition_root(confrelid), confrelid)
+SELECT coalesce(pg_partition_root(conrelid)::oid, conrelid),
+  coalesce(pg_partition_root(confrelid)::oid, confrelid)
 FROM pg_catalog.pg_constraint WHERE contype = 'f'
 """
 
@@ -112,14 +133,22 @@ class SequenceState:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables in an order in which children come before the parents that they refer to."""
+    """Tables, children before the parents that they refer to, and sequences."""
 
     tables: tuple[Table, ...]
     sequences: tuple[SequenceState, ...]
+    references: tuple[tuple[int, int], ...]
     has_cycle: bool
 
+    @property
+    def _names(self) -> dict[int, str]:
+        return {table.oid: table.full_name for table in self.tables}
+
     def kept(self, names: Iterable[str]) -> frozenset[int]:
-        """Answer the oids of the tables named, with or without their schema. UsageError for an unknown one."""
+        """Answer the oids of the tables named, with or without their schema.
+
+        UsageError for an unknown table, and for one that refers to a table which is not kept too.
+        """
         oids: set[int] = set()
         for name in names:
             matching = [table.oid for table in self.tables if name in (table.name, table.full_name)]
@@ -130,6 +159,13 @@ class Schema:
                     hint=f"Tables: {', '.join(table.full_name for table in self.tables) or 'none'}.",
                 )
             oids.update(matching)
+        for child, parent in self.references:
+            if child in oids and parent not in oids and parent in self._names:
+                raise UsageError(
+                    f"table {self._names[child]} cannot be kept while {self._names[parent]}, "
+                    "which it refers to, is emptied",
+                    hint="Keep both, or neither.",
+                )
         return frozenset(oids)
 
 
@@ -153,9 +189,10 @@ def read_schema(connection: psycopg.Connection[tuple[object, ...]]) -> Schema:
                 None if owner is None else _number(owner),
             )
         )
-    references = connection.execute(_REFERENCES).fetchall()
-    ordered, has_cycle = _children_first(tables, [(_number(row[0]), _number(row[1])) for row in references])
-    return Schema(tuple(ordered), tuple(sequences), has_cycle)
+    rows = connection.execute(_REFERENCES).fetchall()
+    references = tuple((_number(row[0]), _number(row[1])) for row in rows)
+    ordered, has_cycle = _children_first(tables, references)
+    return Schema(tuple(ordered), tuple(sequences), references, has_cycle)
 
 
 def _children_first(

@@ -1,11 +1,11 @@
 """Letting PostgreSQL's `now()` follow a virtual clock, in a template and all its clones.
 
 The four functions that tell the time are renamed and created anew over a sequence. Whatever is created
-afterwards (defaults, triggers, views, functions, with or without a pinned search_path) resolves the name to the
-new ones. Keywords and literals are parsed without a function: they do not follow, and `check` names them.
+afterwards (defaults, triggers, views, functions, with or without a pinned search_path) resolves the name to
+the new ones. Keywords and literals are read without a function: they do not follow, and `check` names them.
 
-The time of the clock moves for all sessions at once, also inside a transaction that is open: `now()` is constant
-within a statement, not within a transaction.
+The time of the clock moves for all sessions at once, also inside a transaction that is open: `now()` is
+constant within a statement, not within a transaction.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ ALTER FUNCTION pg_catalog.{name}() RENAME TO {REAL_PREFIX}{name};
 CREATE FUNCTION pg_catalog.{name}() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN is_called
         THEN 'epoch'::pg_catalog.timestamptz OPERATOR(pg_catalog.+)
-             last_value OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval
+             (last_value OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval)
         ELSE pg_catalog.{REAL_PREFIX}{name}() END
     FROM {CLOCK_SCHEMA}.microseconds
 $$;
@@ -96,7 +96,8 @@ FROM pg_rewrite r WHERE r.rulename <> '_RETURN' AND r.oid >= {FIRST_USER_OID}
 
 _PROOF = """
 CREATE TEMPORARY TABLE job_harness_proof (
-    id int, by_default timestamptz DEFAULT now(), by_trigger timestamptz, by_clock timestamptz DEFAULT clock_timestamp()
+    id int, by_default timestamptz DEFAULT now(), by_trigger timestamptz,
+    by_clock timestamptz DEFAULT clock_timestamp()
 );
 CREATE FUNCTION pg_temp.job_harness_touch() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN new.by_trigger := transaction_timestamp(); RETURN new; END $$;
@@ -130,7 +131,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
         return
     if connection.info.parameter_status("is_superuser") != "on":
         raise EnvironmentUnavailable(
-            f"role {connection.info.user!r} is no superuser, so now() of this database cannot be made virtual",
+            f"role {connection.info.user!r} is no superuser, so now() here cannot be made virtual",
             hint="Use a PostgreSQL that is started for the tests, or a DSN of a superuser.",
         )
     try:
@@ -146,20 +147,22 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
 def is_installed(connection: psycopg.Connection[Any]) -> bool:
     """Whether this database has the clock."""
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{CLOCK_SCHEMA}.microseconds"]).fetchone()
+    row = connection.execute(
+        "SELECT to_regclass(%s) IS NOT NULL", [f"{CLOCK_SCHEMA}.microseconds"]
+    ).fetchone()
     return row is not None and bool(row[0])
 
 
 def set_now(connection: psycopg.Connection[Any], moment: datetime) -> None:
-    """Set the clock, for all sessions at once and whether or not this transaction commits. `moment` is aware."""
+    """Set the clock to an aware `moment`, for all sessions at once, committed or not."""
     if moment.tzinfo is None:
-        raise UsageError(f"{moment!r} has no time zone", hint="Give an aware datetime, such as one with UTC.")
+        raise UsageError(f"{moment!r} has no time zone", hint="Give an aware datetime, as with UTC.")
     microseconds = (moment - EPOCH) // _MICROSECOND
     connection.execute(f"SELECT setval('{CLOCK_SCHEMA}.microseconds', %s)", [microseconds])
 
 
 def advance(connection: psycopg.Connection[Any], delta: timedelta) -> datetime:
-    """Move the clock by `delta` and answer where it stands; a clock that was never set starts from real time."""
+    """Move the clock by `delta` and answer where it stands; one that was never set starts from real time."""
     row = connection.execute(
         f"SELECT setval('{CLOCK_SCHEMA}.microseconds', CASE WHEN is_called THEN last_value ELSE "
         f"(extract(epoch FROM pg_catalog.{REAL_PREFIX}clock_timestamp()) * 1000000)::bigint END + %s) "
@@ -208,11 +211,12 @@ def _prove(connection: psycopg.Connection[Any]) -> None:
     """Set the clock to two moments and look at a default, a trigger and two columns; then put it back."""
     before = connection.execute(f"SELECT last_value, is_called FROM {CLOCK_SCHEMA}.microseconds").fetchone()
     assert before is not None, "a sequence always has its one row"
-    moments = (datetime(2001, 2, 3, 4, 5, 6, 789012, tzinfo=UTC), datetime(2044, 12, 31, 23, 59, 59, 1, tzinfo=UTC))
-    from psycopg import Rollback
-
+    moments = (
+        datetime(2001, 2, 3, 4, 5, 6, 789012, tzinfo=UTC),
+        datetime(2044, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
+    )
     try:
-        with connection.transaction() as transaction:
+        with connection.transaction(force_rollback=True):
             connection.execute(_PROOF)
             for moment in moments:
                 set_now(connection, moment)
@@ -220,7 +224,6 @@ def _prove(connection: psycopg.Connection[Any]) -> None:
             rows = connection.execute(
                 "SELECT by_default, by_trigger, by_clock FROM job_harness_proof ORDER BY 1"
             ).fetchall()
-            raise Rollback(transaction)
     finally:
         connection.execute(f"SELECT setval('{CLOCK_SCHEMA}.microseconds', %s, %s)", list(before))
     for moment, row in zip(moments, rows, strict=True):
