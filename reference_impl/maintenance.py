@@ -1,0 +1,66 @@
+"""What the cron does every minute. Knows the store's verbs, neither SQL nor HTTP; safe to run twice, late, or twice at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from datetime import timedelta
+
+from reference_impl.models import MaintenanceReport
+from reference_impl.store.protocol import Store
+
+_EXPIRE_BATCH = 1000
+
+
+class MaintenanceError(ExceptionGroup[Exception]):
+    """Parts of a maintenance run that failed; `report` says what the others changed."""
+
+    report: MaintenanceReport
+
+    def derive(self, excs: object) -> ExceptionGroup[Exception]:
+        """Split off a group of the same kind, as `except*` asks."""
+        group = MaintenanceError(self.message, excs)  # type: ignore[arg-type]  # the signature of ExceptionGroup's own
+        group.report = self.report
+        return group
+
+
+class _Parts:
+    """Runs each part whatever became of the one before, and remembers what failed."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+
+    async def run(self, name: str, part: Awaitable[list[str]]) -> tuple[str, ...]:
+        try:
+            return tuple(await part)
+        except Exception as error:  # noqa: BLE001 - one failing part must not stop the others; it is raised at the end
+            error.add_note(f"in maintenance part {name!r}")
+            self.errors.append(error)
+            return ()
+
+
+async def _expire_all(store: Store) -> list[str]:
+    expired: list[str] = []
+    while True:
+        batch = await store.expire(limit=_EXPIRE_BATCH)
+        expired += batch
+        if len(batch) < _EXPIRE_BATCH:
+            return expired
+
+
+async def run_maintenance(store: Store, *, stuck_after: timedelta) -> MaintenanceReport:
+    """Take back overdue claims, reconcile both tables, rescue stuck jobs, delete what is past its retention.
+
+    Raises `MaintenanceError` after all parts have had their turn where one of them failed; it carries the report.
+    """
+    parts = _Parts()
+    report = MaintenanceReport(
+        expired=await parts.run("expire", _expire_all(store)),
+        reconciled=await parts.run("reconcile", store.reconcile()),
+        rescued=await parts.run("rescue_stuck", store.rescue_stuck(stuck_after=stuck_after)),
+        deleted=await parts.run("delete_expired", store.delete_expired()),
+    )
+    if parts.errors:
+        error = MaintenanceError("maintenance failed in part", parts.errors)
+        error.report = report
+        raise error
+    return report

@@ -1,0 +1,88 @@
+"""The one door to PostgreSQL: send a statement, get its rows. Knows neither the verbs nor the tables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, Protocol, cast
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from reference_impl.store.statements import Statement
+
+Row = dict[str, Any]
+Connection = psycopg.AsyncConnection[Row]
+
+
+class Database(Protocol):
+    """What a PostgreSQL store needs of its driver."""
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one statement as a transaction of its own and answer its rows, keyed by column.
+
+        JSON comes as text. psycopg's errors pass through: the store knows what `UniqueViolation` and
+        `CheckViolation` mean.
+        """
+        ...
+
+
+async def _fetch(connection: Connection, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+    query = cast("LiteralString", statement.text)
+    cursor = await connection.execute(query, parameters, prepare=True)
+    return await cursor.fetchall() if cursor.description else []
+
+
+class ConnectionDatabase:
+    """A database behind one connection, which must be in autocommit mode."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Use `connection`; whoever opened it closes it."""
+        self._connection = connection
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one statement; callers at the same time take turns."""
+        return await _fetch(self._connection, statement, parameters)
+
+
+class PoolDatabase:
+    """A database behind a pool, one connection a statement."""
+
+    def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
+        """Use `pool`; whoever opened it closes it."""
+        self._pool = pool
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one statement on a free connection; waits where there is none."""
+        async with self._pool.connection() as connection:
+            return await _fetch(connection, statement, parameters)
+
+
+async def connect(dsn: str) -> Connection:
+    """Open one connection as the store wants it: autocommit, rows as dicts."""
+    return await psycopg.AsyncConnection.connect(dsn, autocommit=True, row_factory=dict_row)
+
+
+@asynccontextmanager
+async def open_database(
+    dsn: str, *, max_size: int = 4, timeout_seconds: float = 30.0
+) -> AsyncIterator[PoolDatabase]:
+    """Open a pool for the time of a `with` block.
+
+    Raises `psycopg_pool.PoolTimeout` where no connection could be made within `timeout_seconds`.
+    """
+    pool = AsyncConnectionPool[Connection](
+        dsn,
+        kwargs={"autocommit": True, "row_factory": dict_row},
+        min_size=1,
+        max_size=max_size,
+        timeout=timeout_seconds,
+        open=False,
+        name="reference_impl",
+    )
+    try:
+        await pool.open(wait=True, timeout=timeout_seconds)
+        yield PoolDatabase(pool)
+    finally:
+        await pool.close()

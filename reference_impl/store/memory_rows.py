@@ -1,0 +1,151 @@
+"""The two rows of a job as the memory store keeps them: the columns of `public.tool_job` and `pgboss.job`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reference_impl.json_values import decode
+from reference_impl.models import JobRow, JsonValue, QueueState, ToolJob, ToolJobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRow:
+    """One row of `public.tool_job`; JSON is kept as text, so that nobody shares a value with the store."""
+
+    id: str
+    tool_slug: str
+    status: ToolJobStatus
+    input: str
+    output: str | None = None
+    error: str | None = None
+    priority: int = 0
+    user_id: str | None = None
+    session_id: str | None = None
+    pgboss_job_id: str | None = None
+    attempts: int = 0
+    max_attempts: int = 3
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """One row of `pgboss.job`, with the defaults of its columns."""
+
+    id: str
+    name: str
+    data: JsonValue
+    start_after: datetime
+    created_on: datetime
+    state: QueueState = QueueState.CREATED
+    priority: int = 0
+    retry_limit: int = 3
+    retry_count: int = 0
+    expire_in: timedelta = timedelta(minutes=10)
+    token: int = 0
+    worker: str | None = None
+    lease_until: datetime | None = None
+    retry_delay: timedelta = timedelta(minutes=1)
+    retry_backoff: bool = True
+    retry_delay_max: timedelta = timedelta(hours=1)
+    unique_key: str | None = None
+    started_on: datetime | None = None
+    completed_on: datetime | None = None
+    keep: timedelta = timedelta(days=7)
+
+    @property
+    def attempts(self) -> int:
+        """The attempts of this budget that were claimed, as far as an unfinished row tells."""
+        return 0 if self.state is QueueState.CREATED else self.retry_count + 1
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a claim may take it once it is due."""
+        return self.state in (QueueState.CREATED, QueueState.RETRY)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it still holds its unique key."""
+        return self.waiting or self.state is QueueState.ACTIVE
+
+
+def names(data: JsonValue) -> str | None:
+    """Read `toolJobId` out of a queue row's data as PostgreSQL's `->>` does: `None` for anything spoilt."""
+    found = data.get("toolJobId") if isinstance(data, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def tool_job_of(row: ToolRow) -> ToolJob:
+    """Read a job as a processor receives it. Raises `InvalidJsonError` where its JSON cannot be read."""
+    return ToolJob(
+        id=row.id,
+        tool_slug=row.tool_slug,
+        status=row.status,
+        input=decode(row.input),
+        output=None if row.output is None else decode(row.output),
+        error=row.error,
+        priority=row.priority,
+        user_id=row.user_id,
+        session_id=row.session_id,
+        pgboss_job_id=row.pgboss_job_id,
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        expires_at=row.expires_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def job_row_of(shown: ToolRow, queued: QueueRow | None) -> JobRow:
+    """Put a job's rows side by side."""
+    return JobRow(
+        id=shown.id,
+        tool_slug=shown.tool_slug,
+        status=shown.status,
+        queue_state=None if queued is None else queued.state,
+        priority=shown.priority,
+        attempts=shown.attempts,
+        max_attempts=shown.max_attempts,
+        token=max(shown.token, 0 if queued is None else queued.token),
+        worker=None if queued is None else queued.worker,
+        output=None if shown.output is None else decode(shown.output),
+        error=shown.error,
+        unique_key=None if queued is None else queued.unique_key,
+        created_at=shown.created_at,
+        start_after=None if queued is None else queued.start_after,
+        started_at=shown.started_at,
+        lease_until=None if queued is None else queued.lease_until,
+        completed_at=shown.completed_at,
+        expires_at=shown.expires_at,
+    )
+
+
+def lone_queue_row(queued: QueueRow) -> JobRow:
+    """Show a queue row that no tool_job belongs to."""
+    return JobRow(
+        id=names(queued.data) or queued.id,
+        tool_slug=queued.name,
+        status=None,
+        queue_state=queued.state,
+        priority=queued.priority,
+        attempts=0,
+        max_attempts=queued.retry_limit + 1,
+        token=queued.token,
+        worker=queued.worker,
+        output=None,
+        error=None,
+        unique_key=queued.unique_key,
+        created_at=queued.created_on,
+        start_after=queued.start_after,
+        started_at=queued.started_on,
+        lease_until=queued.lease_until,
+        completed_at=queued.completed_on,
+        expires_at=None,
+    )
