@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 
 from reference_impl.config import Config
 from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
@@ -103,6 +104,7 @@ def create_app(
     app.include_router(_health_routes(queue, config))
     app.add_exception_handler(QueueError, _answer_queue_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(BodyLimit, limit_bytes=config.job_input_limit_bytes + _ENVELOPE_BYTES)
     return app
 
@@ -219,6 +221,13 @@ def _problem(status: int, error: str, detail: str, *, headers: dict[str, str] | 
 async def _answer_queue_error(_request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS_CODES.items() if isinstance(error, kind)), 400)
     return _problem(status, type(error).__name__.removesuffix("Error"), str(error))
+
+
+async def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
+    """Put the framework's own refusals, such as an unknown path, into the same form."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers) if error.headers else None
+    return _problem(error.status_code, "RequestRefused", f"{error.detail}.", headers=headers)
 
 
 async def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:

@@ -43,9 +43,9 @@ class CreateJob(_Wire):
     tool_slug: Annotated[str, Field(min_length=1, max_length=100, description="Which tool does it.")]
     input: Annotated[Any, Field(description="What the tool gets: any JSON value.")]
     priority: Annotated[int, Field(ge=-_INT4, lt=_INT4, description="The higher, the sooner.")] = 0
-    start_after: Annotated[
-        AwareDatetime | None, Field(description="Not before this instant, with its UTC offset.")
-    ] = None
+    start_after: Annotated[AwareDatetime | None, Field(description="Not before this instant, with its UTC offset.")] = (
+        None
+    )
 
 
 class Job(_Wire):
@@ -85,9 +85,7 @@ class Maintenance(_Wire):
     """What one maintenance run changed, by job id."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"reconciled": [], "rescued": ["job-1"], "expired": [], "deleted": []}]
-        }
+        json_schema_extra={"examples": [{"reconciled": [], "rescued": ["job-1"], "expired": [], "deleted": []}]}
     )
 
     reconciled: list[str]

@@ -1,0 +1,350 @@
+"""`python -m reference_impl migrate | serve | work | maintain`: wires the parts together.
+
+Exit codes: 0 done, 1 failed at work, 2 wrong usage, 4 the environment is not as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+
+import psycopg
+import uvicorn
+from fastapi import FastAPI
+
+from reference_impl.clock import new_uuid, system_jitter
+from reference_impl.config import Config, load_config
+from reference_impl.errors import ConfigurationError, QueueError, WorkersDisabledError
+from reference_impl.http_api import create_app
+from reference_impl.maintenance import run_maintenance
+from reference_impl.processors import REGISTRATIONS, TOOL_SLUGS
+from reference_impl.queue import JobQueue
+from reference_impl.registry import Registry
+from reference_impl.store import Store
+from reference_impl.store.database import connect, open_database
+from reference_impl.store.migrations import migrate
+from reference_impl.store.postgres import PostgresStore
+from reference_impl.store.wakeup import listen
+from reference_impl.worker import Worker
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_ENVIRONMENT = 4
+
+_CONNECT_SECONDS = 10.0
+_SPARE_CONNECTIONS = 2
+_MOST_CONNECTIONS = 20
+
+_log = logging.getLogger("reference_impl")
+
+_Command = Callable[[Config, argparse.Namespace], Coroutine[object, object, int]]
+
+
+class _EnvironmentError(QueueError):
+    """The database or the network is not as the command needs it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and answer its exit code. Wrong usage raises `SystemExit(2)`."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    command: _Command = options.command
+    try:
+        return asyncio.run(command(load_config(), options))
+    except (ConfigurationError, _EnvironmentError) as error:
+        return _refuse(error, EXIT_ENVIRONMENT)
+    except QueueError as error:
+        return _refuse(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _refuse(error: Exception, code: int) -> int:
+    print(f"reference_impl: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m reference_impl", description="A job queue on PostgreSQL."
+    )
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument("--log-level", choices=levels, default="info", help="how much the log tells")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    migrating = commands.add_parser("migrate", help="bring the database to this version's schema")
+    migrating.set_defaults(command=_migrate)
+
+    serving = commands.add_parser("serve", help="answer HTTP requests")
+    serving.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    serving.add_argument("--port", type=_port, default=8000, help="the port; 0 takes a free one (8000)")
+    serving.add_argument("--with-worker", action="store_true", help="run a worker in the same process")
+    serving.set_defaults(command=_serve)
+
+    working = commands.add_parser("work", help="run jobs; needs USE_PGBOSS_WORKERS=true")
+    working.set_defaults(command=_work)
+    for each in (serving, working):
+        each.add_argument("--poll-only", action="store_true", help="do not LISTEN, as behind a pooling proxy")
+
+    maintaining = commands.add_parser("maintain", help="run maintenance once and print what it changed")
+    maintaining.set_defaults(command=_maintain)
+    return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{number} is no port: take one from 0 to 65535")
+    return number
+
+
+async def _migrate(config: Config, _options: argparse.Namespace) -> int:
+    dsn = _database_url(config)
+    async with _database_errors():
+        await _probe(dsn)
+        applied = await migrate(dsn)
+    versions = ", ".join(str(version) for version in applied)
+    print(f"migrated: {versions}" if applied else "the schema is up to date", flush=True)
+    return EXIT_DONE
+
+
+async def _maintain(config: Config, _options: argparse.Namespace) -> int:
+    async with _open_store(config) as store:
+        report = await run_maintenance(store, stuck_after=config.stuck_after)
+    print(json.dumps(asdict(report)), flush=True)
+    return EXIT_DONE
+
+
+async def _work(config: Config, options: argparse.Namespace) -> int:
+    if config.workers_off_reason is not None:
+        raise WorkersDisabledError(config.workers_off_reason)
+    registry = _registry()
+    async with _open_store(config) as store:
+        await _register_tools(store, registry)
+        worker = _worker(store, registry, config=config, options=options)
+        with _signals(worker.stop):
+            await worker.run()
+    _leave_if_haunted(worker)
+    return EXIT_DONE
+
+
+async def _serve(config: Config, options: argparse.Namespace) -> int:
+    registry = _registry()
+    with _listening_socket(options.host, options.port) as listener:
+        async with _open_store(config) as store:
+            await _register_tools(store, registry)
+            server = _Server(uvicorn.Config(_application(store, registry, config), log_config=None))
+            worker = _worker(store, registry, config=config, options=options) if options.with_worker else None
+            host, port = listener.getsockname()[:2]
+            print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+            await _serve_until_stopped(server, listener, worker=worker, config=config)
+    if worker is not None:
+        _leave_if_haunted(worker)
+    return EXIT_DONE
+
+
+async def _serve_until_stopped(
+    server: _Server, listener: socket.socket, *, worker: Worker | None, config: Config
+) -> None:
+    """Serve, and work beside it where workers are enabled. The end of one ends the other."""
+    if config.workers_off_reason is not None:
+        _log.warning("%s", config.workers_off_reason)
+        worker = None
+
+    def stop() -> None:
+        server.should_exit = True
+        if worker is not None:
+            worker.stop()
+
+    async def serve() -> None:
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            stop()
+
+    async def work(worker: Worker) -> None:
+        try:
+            await worker.run()
+        finally:
+            stop()
+
+    with _signals(stop):
+        serving = asyncio.create_task(serve(), name="http")
+        tasks = [serving] if worker is None else [serving, asyncio.create_task(work(worker), name="worker")]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to its caller, who has a worker to stop as well."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _application(store: Store, registry: Registry, config: Config) -> FastAPI:
+    queue = JobQueue(store, config, new_id=new_uuid, tools=registry.get_registered_tools())
+    maintenance = partial(run_maintenance, store, stuck_after=config.stuck_after)
+    return create_app(queue=queue, maintenance=maintenance, config=config)
+
+
+def _registry() -> Registry:
+    registry = Registry()
+    registry.register_all_processors(REGISTRATIONS)
+    registry.require_tools(TOOL_SLUGS)
+    return registry
+
+
+def _worker(store: Store, registry: Registry, *, config: Config, options: argparse.Namespace) -> Worker:
+    return Worker(
+        store,
+        registry,
+        config=config,
+        name=f"{socket.gethostname()}-{os.getpid()}",
+        jitter=system_jitter,
+        tools=TOOL_SLUGS,
+        wakeups=None if options.poll_only else listen(_database_url(config)),
+    )
+
+
+async def _register_tools(store: Store, registry: Registry) -> None:
+    for slug in registry.get_registered_tools():
+        await store.register_tool(slug)
+
+
+def _database_url(config: Config) -> str:
+    if not config.database_url:
+        raise ConfigurationError(
+            "DATABASE_URL is not set: the queue has no database. Set DATABASE_URL=postgresql://user@host:5432/name."
+        )
+    return config.database_url
+
+
+@asynccontextmanager
+async def _open_store(config: Config) -> AsyncIterator[Store]:
+    dsn = _database_url(config)
+    connections = min(config.pgboss_batch_size + _SPARE_CONNECTIONS, _MOST_CONNECTIONS)
+    async with _database_errors():
+        await _probe(dsn)
+        async with open_database(dsn, max_size=connections, timeout_seconds=_CONNECT_SECONDS) as database:
+            yield PostgresStore(database)
+
+
+async def _probe(dsn: str) -> None:
+    """Connect once: the first failure tells more than a pool's timeout."""
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            connection = await connect(dsn)
+    except psycopg.ProgrammingError as error:
+        raise _EnvironmentError(
+            f"DATABASE_URL cannot be used ({_first_line(error)}). "
+            "Set DATABASE_URL=postgresql://user@host:5432/name."
+        ) from error
+    await connection.close()
+
+
+@asynccontextmanager
+async def _database_errors() -> AsyncIterator[None]:
+    """Turn the driver's errors into what to do about them."""
+    try:
+        yield
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.UndefinedObject,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.InvalidSchemaName,
+    ) as error:
+        raise _EnvironmentError(
+            f"The database lacks this version's schema ({_first_line(error)}). "
+            "Run python -m reference_impl migrate first."
+        ) from error
+    except (psycopg.OperationalError, TimeoutError) as error:
+        raise _EnvironmentError(
+            f"The database does not answer ({_first_line(error)}). "
+            "Check that the server runs and that DATABASE_URL names it."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else f"no answer within {_CONNECT_SECONDS:g} s"
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise _EnvironmentError(
+            f"{host}:{port} cannot be listened on ({error.strerror or error}). "
+            "Choose another --host or --port."
+        ) from error
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Stop gently at the first SIGTERM or SIGINT, at once at the second."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    seen: list[int] = []
+
+    def receive(number: int) -> None:
+        seen.append(number)
+        if len(seen) == 1 or task is None:
+            _log.info("received %s: stopping", signal.Signals(number).name)
+            stop()
+        else:
+            _log.warning("received %s again: stopping at once", signal.Signals(number).name)
+            task.cancel()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, receive, number)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if len(seen) < 2:
+            raise
+        raise _InterruptedError(f"stopped at once by a second {signal.Signals(seen[-1]).name}") from None
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+class _InterruptedError(QueueError):
+    """Somebody was in a hurry; running jobs were released."""
+
+
+def _leave_if_haunted(worker: Worker) -> None:
+    """End the process where a processor ignores its cancellation: it would keep the loop from closing."""
+    if worker.abandoned:
+        _log.error(
+            "processors that ignored their cancellation are cut off: jobs %s", ", ".join(worker.abandoned)
+        )
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(EXIT_DONE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
