@@ -129,13 +129,9 @@ class Cluster:
         try:
             self._run(statement)
         except psycopg.errors.DuplicateDatabase:
-            raise UsageError(
-                f"database {name!r} exists already", hint="Choose another name, or none."
-            ) from None
+            raise UsageError(f"database {name!r} exists already", hint="Choose another name, or none.") from None
         except psycopg.errors.InvalidCatalogName:
-            raise UsageError(
-                f"template database {template!r} does not exist", hint="Create it first."
-            ) from None
+            raise UsageError(f"template database {template!r} does not exist", hint="Create it first.") from None
         except psycopg.errors.ObjectInUse as error:
             raise UsageError(
                 f"template database {template!r} is in use", hint="Close the connections to it first."
@@ -190,9 +186,7 @@ class Cluster:
         """
         rows = (
             self.admin()
-            .execute(
-                "SELECT datname FROM pg_database WHERE datname ~ %s", [f"^{GENERATED_PREFIX}[0-9a-f]{{16}}$"]
-            )
+            .execute("SELECT datname FROM pg_database WHERE datname ~ %s", [f"^{GENERATED_PREFIX}[0-9a-f]{{16}}$"])
             .fetchall()
         )
         dropped = []
@@ -204,11 +198,7 @@ class Cluster:
         return dropped
 
     def _claim(self, name: str) -> bool:
-        row = (
-            self.admin()
-            .execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK_SPACE, name])
-            .fetchone()
-        )
+        row = self.admin().execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK_SPACE, name]).fetchone()
         return row is not None and bool(row[0])
 
     def _drop_own_databases(self) -> None:

@@ -79,9 +79,7 @@ def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
     )
 
 
-def obtain_image(
-    installation: Installation, *, folder: Path, privilege: Privilege, roots: tuple[Path, ...]
-) -> Image:
+def obtain_image(installation: Installation, *, folder: Path, privilege: Privilege, roots: tuple[Path, ...]) -> Image:
     """Answer the cached image of this server build, after making it if there is none.
 
     Raises EnvironmentUnavailable where initdb fails; nothing half-made stays behind.

@@ -91,5 +91,5 @@ def _expand(pattern: str) -> list[Path]:
 
 
 def _version_of(folder: Path) -> tuple[int, str]:
-    digits = re.search(r"\d+", str(folder))
-    return (int(digits.group()) if digits else 0, str(folder))
+    numbers = re.findall(r"\d+", str(folder))
+    return (int(numbers[-1]) if numbers else 0, str(folder))

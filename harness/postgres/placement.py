@@ -1,4 +1,4 @@
-"""Where a cluster's folder goes: memory if it fits, else a temporary folder; its socket path has to be legal."""
+"""Where a cluster's folder goes: memory if it fits, else a temporary folder, with a legal socket path."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ def default_roots() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(roots))
 
 
-def places(
-    roots: Sequence[Path], *, needed_bytes: int, privilege: Privilege, passed_over: list[str]
-) -> Iterator[Path]:
+def places(roots: Sequence[Path], *, needed_bytes: int, privilege: Privilege, passed_over: list[str]) -> Iterator[Path]:
     """Yield a new folder of the server's own on each root that has room, until the caller has enough;
     from then on the folder is the caller's to remove.
 

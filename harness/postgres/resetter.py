@@ -136,18 +136,14 @@ class Resetter:
         self.close()
         self._plans.clear()
         try:
-            self._connection = psycopg.connect(
-                self._cluster.url(self._database), autocommit=True, connect_timeout=10
-            )
+            self._connection = psycopg.connect(self._cluster.url(self._database), autocommit=True, connect_timeout=10)
         except psycopg.OperationalError as error:
             raise EnvironmentUnavailable(
                 f"database {self._database!r} does not answer: {error}",
                 hint="It was dropped, or the server was stopped: provision again.",
             ) from error
         self._superuser = self._connection.info.parameter_status("is_superuser") == "on"
-        self._connection.execute(
-            f"SET lock_timeout = '{LOCK_SECONDS}s'; SET plan_cache_mode = force_generic_plan"
-        )
+        self._connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'; SET plan_cache_mode = force_generic_plan")
         quick = fingerprint_query(without_temporary=False)
         if self._superuser:
             # In the replica role neither foreign keys nor the user's own triggers fire on the way out. It is
@@ -198,9 +194,7 @@ class Resetter:
                 parts.append(deletion.as_string(self._open))
         sequences = [item for item in self._schema.sequences if item.owner_oid not in kept]
         if sequences:
-            values = ", ".join(
-                f"({item.oid}, {item.last_value}, {str(item.is_called).lower()})" for item in sequences
-            )
+            values = ", ".join(f"({item.oid}, {item.last_value}, {str(item.is_called).lower()})" for item in sequences)
             statement = (
                 "SELECT count(pg_catalog.setval(oid::oid::regclass, last_value::bigint, is_called)) "
                 f"FROM (VALUES {values}) AS at_first(oid, last_value, is_called)"

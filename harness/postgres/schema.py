@@ -21,8 +21,8 @@ CLOCK_SCHEMA = "job_harness_clock"
 """The schema of the virtual clock, which no reset touches."""
 
 # TRUNCATE and VACUUM rewrite rows of pg_class and pg_index, so there only what DDL changes is looked at; in
-# the other catalogs every new row version means DDL. Index ranges over oid keep this in proportion to the user's
-# own schema, not to the 3 000 functions that PostgreSQL brings along.
+# the other catalogs every new row version means DDL. Ranges over indexed oids keep this in proportion to the
+# user's own schema, not to the 3 000 functions that PostgreSQL brings along.
 _VERSIONED: tuple[tuple[str, str, str, str], ...] = (
     # catalog, key, and how to know a temporary object: by its relation, or by its namespace
     ("pg_attribute", "attrelid", "attrelid", ""),
@@ -44,9 +44,7 @@ _CLASS = (
 )
 _INDEX = "indexrelid, indisunique, indisprimary, indisvalid, indkey"
 _NO_TEMPORARY_RELATION = "NOT IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence = 't')"
-_NO_TEMPORARY_NAMESPACE = (
-    "NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')"
-)
+_NO_TEMPORARY_NAMESPACE = "NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')"
 
 
 def fingerprint_query(*, without_temporary: bool) -> str:
@@ -56,7 +54,7 @@ def fingerprint_query(*, without_temporary: bool) -> str:
     """
     parts = [
         (
-            f"(SELECT count(*) || ':' || coalesce(sum(hashtext(row({_CLASS})::text)::bigint # oid::bigint), 0) "
+            f"(SELECT count(*) || ':' || coalesce(sum(hashtext(row(oid, {_CLASS})::text)::bigint), 0) "
             f"FROM pg_catalog.pg_class WHERE oid >= {FIRST_USER_OID} "
             "AND relpersistence <> 't' AND relkind <> 't')"
         ),
@@ -195,9 +193,7 @@ def read_schema(connection: psycopg.Connection[tuple[object, ...]]) -> Schema:
     return Schema(tuple(ordered), tuple(sequences), references, has_cycle)
 
 
-def _children_first(
-    tables: Sequence[Table], references: Iterable[tuple[int, int]]
-) -> tuple[list[Table], bool]:
+def _children_first(tables: Sequence[Table], references: Iterable[tuple[int, int]]) -> tuple[list[Table], bool]:
     """Sort so that no table comes after one that it refers to; a cycle keeps the given order."""
     children: dict[int, set[int]] = {table.oid: set() for table in tables}
     for child, parent in references:

@@ -147,9 +147,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
 def is_installed(connection: psycopg.Connection[Any]) -> bool:
     """Whether this database has the clock."""
-    row = connection.execute(
-        "SELECT to_regclass(%s) IS NOT NULL", [f"{CLOCK_SCHEMA}.microseconds"]
-    ).fetchone()
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{CLOCK_SCHEMA}.microseconds"]).fetchone()
     return row is not None and bool(row[0])
 
 
