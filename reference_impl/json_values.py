@@ -46,14 +46,14 @@ def decode(text: str) -> JsonValue:
 
 
 def through_jsonb(text: str) -> str:
-    """Rewrite JSON text as JSONB would give it back: numbers lose their exponent and the sign of a negative zero."""
+    """Rewrite JSON text as JSONB gives it back: numbers lose their exponent and a zero its minus."""
     if not any(mark in text for mark in ("e", "E", "-0.0")):
         return text
     return json.dumps(json.loads(text, parse_float=_as_numeric), ensure_ascii=False)
 
 
 def escape_text(text: str) -> str:
-    """Make any text fit for a TEXT column: NUL and lone surrogates become visible escapes, the overlong is cut."""
+    """Make any text fit for a TEXT column: NUL and lone surrogates are escaped, the overlong is cut."""
     if len(text) > ERROR_LIMIT:
         text = f"{text[:ERROR_LIMIT]}... ({len(text)} characters in all)"
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
@@ -101,9 +101,7 @@ def _fault_of_scalar(value: object) -> str | None:
         case float():
             return None if math.isfinite(value) else f"{value} is not a JSON number"
         case _:
-            return (
-                f"{type(value).__name__} is not a JSON type; use null, bool, int, float, text, list or object"
-            )
+            return f"{type(value).__name__} is no JSON type; use null, bool, int, float, text, list, object"
 
 
 def _children(value: object) -> Iterator[tuple[str, object]] | None:
@@ -140,9 +138,7 @@ def _check(value: object) -> None:
         else:
             open_levels.append(children)
             if len(open_levels) > DEPTH_LIMIT:
-                raise InvalidJsonError(
-                    f"$: nested deeper than {DEPTH_LIMIT} levels, or a value contains itself"
-                )
+                raise InvalidJsonError(f"$: nested deeper than {DEPTH_LIMIT} levels, or containing itself")
         while open_levels:
             following = next(open_levels[-1], None)
             if following is not None:

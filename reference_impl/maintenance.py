@@ -1,26 +1,29 @@
-"""What the cron does every minute. Knows the store's verbs, neither SQL nor HTTP; safe to run twice, late, or twice at once."""
+"""What the cron does every minute. Knows the store's verbs, neither SQL nor HTTP.
+
+Safe to run twice, late, or twice at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 
+from reference_impl.errors import QueueError
 from reference_impl.models import MaintenanceReport
 from reference_impl.store.protocol import Store
 
 _EXPIRE_BATCH = 1000
 
 
-class MaintenanceError(ExceptionGroup[Exception]):
-    """Parts of a maintenance run that failed; `report` says what the others changed."""
+class MaintenanceError(QueueError):
+    """Parts of a maintenance run failed, each for itself; the others had their turn."""
 
-    report: MaintenanceReport
-
-    def derive(self, excs: object) -> ExceptionGroup[Exception]:
-        """Split off a group of the same kind, as `except*` asks."""
-        group = MaintenanceError(self.message, excs)  # type: ignore[arg-type]  # the signature of ExceptionGroup's own
-        group.report = self.report
-        return group
+    def __init__(self, errors: Sequence[Exception], *, report: MaintenanceReport) -> None:
+        """Keep what failed in `errors` and what the other parts changed in `report`."""
+        reasons = "; ".join(f"{' '.join(error.__notes__)}: {error}" for error in errors)
+        super().__init__(f"maintenance failed in {len(errors)} of 4 parts ({reasons})")
+        self.errors = tuple(errors)
+        self.report = report
 
 
 class _Parts:
@@ -33,7 +36,7 @@ class _Parts:
         try:
             return tuple(await part)
         except Exception as error:  # noqa: BLE001 - one failing part must not stop the others; it is raised at the end
-            error.add_note(f"in maintenance part {name!r}")
+            error.add_note(name)
             self.errors.append(error)
             return ()
 
@@ -50,7 +53,7 @@ async def _expire_all(store: Store) -> list[str]:
 async def run_maintenance(store: Store, *, stuck_after: timedelta) -> MaintenanceReport:
     """Take back overdue claims, reconcile both tables, rescue stuck jobs, delete what is past its retention.
 
-    Raises `MaintenanceError` after all parts have had their turn where one of them failed; it carries the report.
+    Raises `MaintenanceError`, with the report, after all parts have had their turn where one of them failed.
     """
     parts = _Parts()
     report = MaintenanceReport(
@@ -60,7 +63,5 @@ async def run_maintenance(store: Store, *, stuck_after: timedelta) -> Maintenanc
         deleted=await parts.run("delete_expired", store.delete_expired()),
     )
     if parts.errors:
-        error = MaintenanceError("maintenance failed in part", parts.errors)
-        error.report = report
-        raise error
+        raise MaintenanceError(parts.errors, report=report) from parts.errors[0]
     return report

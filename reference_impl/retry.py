@@ -1,4 +1,4 @@
-"""The reference's own backoff arithmetic, the same to the bit as `pgboss.retry_after` and `pgboss.spread` in SQL."""
+"""The reference's own backoff arithmetic, the same to the bit as `pgboss.retry_after` and `pgboss.spread`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def retry_after(
 ) -> timedelta:
     """Compute how long a job waits after a failure, to the microsecond below.
 
-    `failures` counts the failures of this attempt budget before this one: 0 at the first. With backoff the answer is
-    `retry_delay * 2**failures * (1 + jitter)`, at most `delay_max`; without it exactly `retry_delay`. Never overflows.
+    `failures` counts the failures of this attempt budget before this one: 0 at the first. With backoff the
+    answer is `retry_delay * 2**failures * (1 + jitter)`, at most `delay_max`; without it exactly
+    `retry_delay`. Never overflows.
     """
     if not backoff:
         return retry_delay

@@ -1,4 +1,4 @@
-"""The verbs that settle or create many jobs in one statement: the same meaning as one by one, many times the speed."""
+"""The verbs that settle or create many jobs in one statement: the meaning of one by one, only faster."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class BatchStore(Store, Protocol):
     async def complete_many(self, settlements: Sequence[Settlement]) -> list[bool | InvalidJsonError]:
         """Complete many claims; answers in their order what `complete` would.
 
-        An output that JSONB cannot hold is answered with its error, not raised: it must not keep its neighbours from
-        settling. A claim named twice is settled once, with the first output.
+        An output that JSONB cannot hold is answered with its error, not raised: it must not keep its
+        neighbours from settling. A claim named twice is settled once, with the first output.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString, Protocol, cast
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.rows import dict_row
@@ -29,7 +29,7 @@ class Database(Protocol):
 
 
 async def _fetch(connection: Connection, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
-    query = cast("LiteralString", statement.text)
+    query = statement.text
     cursor = await connection.execute(query, parameters, prepare=True)
     return await cursor.fetchall() if cursor.description else []
 
@@ -65,9 +65,7 @@ async def connect(dsn: str) -> Connection:
 
 
 @asynccontextmanager
-async def open_database(
-    dsn: str, *, max_size: int = 4, timeout_seconds: float = 30.0
-) -> AsyncIterator[PoolDatabase]:
+async def open_database(dsn: str, *, max_size: int = 4, timeout_seconds: float = 30.0) -> AsyncIterator[PoolDatabase]:
     """Open a pool for the time of a `with` block.
 
     Raises `psycopg_pool.PoolTimeout` where no connection could be made within `timeout_seconds`.

@@ -1,12 +1,12 @@
 """The store in memory: the behaviour of the PostgreSQL store, row by row. No time and no chance of its own.
 
-A verb never suspends, so each is atomic on one event loop. Rows are frozen values: a snapshot is two shallow copies.
+A verb never suspends, so each is atomic on one event loop. Rows are frozen: a snapshot is two shallow copies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from reference_impl.clock import Jitter
@@ -26,17 +26,17 @@ from reference_impl.models import (
 from reference_impl.retry import retry_after, spread
 from reference_impl.store.batch import Settlement
 from reference_impl.store.memory_reconcile import reconcile_rows
-from reference_impl.store.memory_rows import QueueRow, ToolRow, job_row_of, lone_queue_row, tool_job_of
+from reference_impl.store.memory_rows import (
+    MemorySnapshot,
+    QueueRow,
+    ToolRow,
+    job_row_of,
+    lone_queue_row,
+    new_queue_row,
+    new_tool_row,
+    tool_job_of,
+)
 from reference_impl.store.new_job import AcceptedJob, accept, accept_slug
-
-
-@dataclass(frozen=True, slots=True)
-class MemorySnapshot:
-    """All that a memory store holds at one moment."""
-
-    tools: frozenset[str]
-    tool_jobs: dict[str, ToolRow]
-    queue_jobs: dict[str, QueueRow]
 
 
 class MemoryStore:
@@ -68,7 +68,7 @@ class MemoryStore:
         self.tools.add(accept_slug(slug))
 
     async def enqueue(self, job: NewJob) -> Enqueued:
-        """Write both rows, or find the job of the same id, or the unfinished one that holds the unique key."""
+        """Write both rows, or find the job of the same id, or the unfinished holder of the unique key."""
         accepted = accept(job)
         standing = self._standing(accepted)
         if standing is not None:
@@ -77,12 +77,12 @@ class MemoryStore:
             raise UnknownToolError(f"no partition for {job.tool_slug!r}; register the tool first")
         if accepted.queue_id in self.queue_jobs or self._key_held(job.tool_slug, job.unique_key):
             raise QueueError(
-                f"job {job.id!r} could not be enqueued: its queue id or unique key {job.unique_key!r} is held by a "
-                "queue row that no tool_job belongs to; run maintenance"
+                f"job {job.id!r} could not be enqueued: its queue id or unique key {job.unique_key!r} "
+                "is held by a queue row that no tool_job belongs to; run maintenance"
             )
         now = self._now()
-        self.queue_jobs[accepted.queue_id] = _new_queue_row(accepted, now=now)
-        self.tool_jobs[job.id] = row = _new_tool_row(accepted, now=now)
+        self.queue_jobs[accepted.queue_id] = new_queue_row(accepted, now=now)
+        self.tool_jobs[job.id] = row = new_tool_row(accepted, now=now)
         return Enqueued(tool_job_of(row), created=True)
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
@@ -91,13 +91,11 @@ class MemoryStore:
             accept(job)
         unknown = sorted({job.tool_slug for job in jobs} - self.tools)
         if unknown:
-            raise UnknownToolError(
-                f"no partition for {', '.join(map(repr, unknown))}; register the tool first"
-            )
+            raise UnknownToolError(f"no partition for {', '.join(map(repr, unknown))}; register the tool first")
         return [await self.enqueue(job) for job in jobs]
 
     async def claim(self, *, worker: str, tools: Sequence[str], limit: int = 1) -> list[Claim]:
-        """Take up to `limit` due jobs; one whose stored JSON cannot be read is failed for good and left out."""
+        """Take up to `limit` due jobs; one whose JSON cannot be read is failed for good and left out."""
         now = self._now()
         due = [
             (row, queued)
@@ -117,9 +115,7 @@ class MemoryStore:
                 lease_until=now + queued.expire_in,
             )
             self.queue_jobs[queued.id] = held
-            shown = self._show(
-                row, Event.CLAIM, at=now, attempts=held.attempts, token=held.token, started_at=now
-            )
+            shown = self._show(row, Event.CLAIM, at=now, attempts=held.attempts, token=held.token, started_at=now)
             lease_until = now + queued.expire_in
             try:
                 claims.append(Claim(tool_job_of(shown), held.token, lease_until, worker))
@@ -146,15 +142,7 @@ class MemoryStore:
         row, queued = pair
         now = self._now()
         self._end(queued, QueueState.COMPLETED, at=now)
-        self._show(
-            row,
-            Event.COMPLETE,
-            at=now,
-            output=text,
-            error=None,
-            completed_at=now,
-            expires_at=now + queued.keep,
-        )
+        self._show(row, Event.COMPLETE, at=now, output=text, error=None, completed_at=now, expires_at=now + queued.keep)
         return True
 
     async def complete_many(self, settlements: Sequence[Settlement]) -> list[bool | InvalidJsonError]:
@@ -242,9 +230,7 @@ class MemoryStore:
         overdue = [
             (queued.lease_until, queued.id, row, queued)
             for row, queued in self._pairs(ToolJobStatus.PROCESSING)
-            if queued.state is QueueState.ACTIVE
-            and queued.lease_until is not None
-            and queued.lease_until <= now
+            if queued.state is QueueState.ACTIVE and queued.lease_until is not None and queued.lease_until <= now
         ]
         overdue.sort(key=lambda entry: entry[:2])
         return self._take_back_all(
@@ -254,9 +240,7 @@ class MemoryStore:
 
     async def reconcile(self) -> list[str]:
         """Make both rows of every job agree again."""
-        return reconcile_rows(
-            self.tool_jobs, self.queue_jobs, tools=self.tools, now=self._now(), jitter=self._jitter()
-        )
+        return reconcile_rows(self.tool_jobs, self.queue_jobs, tools=self.tools, now=self._now(), jitter=self._jitter())
 
     async def rescue_stuck(self, *, stuck_after: timedelta) -> list[str]:
         """Take back jobs PROCESSING for at least `stuck_after`."""
@@ -264,9 +248,7 @@ class MemoryStore:
         stuck = [
             (row, queued)
             for row, queued in self._pairs(ToolJobStatus.PROCESSING)
-            if queued.state is QueueState.ACTIVE
-            and queued.started_on is not None
-            and queued.started_on <= latest
+            if queued.state is QueueState.ACTIVE and queued.started_on is not None and queued.started_on <= latest
         ]
         return self._take_back_all(
             stuck, "Stuck: worker {worker} did not settle attempt {attempt} of {attempts} in time."
@@ -308,9 +290,7 @@ class MemoryStore:
         """Tell when the next job can be claimed."""
         now = self._now()
         waiting = [
-            queued
-            for _, queued in self._pairs(ToolJobStatus.PENDING)
-            if queued.waiting and queued.name in tools
+            queued for _, queued in self._pairs(ToolJobStatus.PENDING) if queued.waiting and queued.name in tools
         ]
         due = [queued for queued in waiting if queued.start_after <= now]
         if due:
@@ -324,9 +304,7 @@ class MemoryStore:
         for row in self.tool_jobs.values():
             pair = self._pair(row.id)
             answers.append(job_row_of(row, None if pair is None else pair[1]))
-        answers += [
-            lone_queue_row(queued) for queued in self.queue_jobs.values() if queued.id not in partnered
-        ]
+        answers += [lone_queue_row(queued) for queued in self.queue_jobs.values() if queued.id not in partnered]
         answers.sort(key=lambda row: (row.created_at or datetime.max.replace(tzinfo=UTC), row.id))
         return answers
 
@@ -375,9 +353,7 @@ class MemoryStore:
         )
 
     def _end(self, queued: QueueRow, state: QueueState, *, at: datetime) -> None:
-        self.queue_jobs[queued.id] = replace(
-            queued, state=state, completed_on=at, lease_until=None, worker=None
-        )
+        self.queue_jobs[queued.id] = replace(queued, state=state, completed_on=at, lease_until=None, worker=None)
 
     def _show(self, row: ToolRow, event: Event, *, at: datetime, **columns: object) -> ToolRow:
         status = step(row.status, event)
@@ -405,9 +381,7 @@ class MemoryStore:
         now = self._now()
         if final or queued.retry_count >= queued.retry_limit:
             self._end(queued, QueueState.FAILED, at=now)
-            shown = self._show(
-                row, Event.EXHAUST, at=now, error=error, completed_at=now, expires_at=now + queued.keep
-            )
+            shown = self._show(row, Event.EXHAUST, at=now, error=error, completed_at=now, expires_at=now + queued.keep)
             return shown.status
         wait = retry_after(
             queued.retry_delay,
@@ -425,39 +399,3 @@ class MemoryStore:
             worker=None,
         )
         return self._show(row, Event.FAIL, at=now, error=error, completed_at=None, expires_at=None).status
-
-
-def _new_queue_row(accepted: AcceptedJob, *, now: datetime) -> QueueRow:
-    job = accepted.job
-    return QueueRow(
-        id=accepted.queue_id,
-        name=job.tool_slug,
-        data={"toolJobId": job.id},
-        start_after=now if job.start_after is None else job.start_after.astimezone(UTC),
-        created_on=now,
-        priority=job.priority,
-        retry_limit=job.max_attempts - 1,
-        expire_in=job.lease,
-        retry_delay=job.retry_delay,
-        retry_backoff=job.retry_backoff,
-        retry_delay_max=job.retry_delay_max,
-        unique_key=job.unique_key,
-        keep=job.retention,
-    )
-
-
-def _new_tool_row(accepted: AcceptedJob, *, now: datetime) -> ToolRow:
-    job = accepted.job
-    return ToolRow(
-        id=job.id,
-        tool_slug=job.tool_slug,
-        status=ToolJobStatus.PENDING,
-        input=through_jsonb(accepted.input),
-        priority=job.priority,
-        user_id=job.user_id,
-        session_id=job.session_id,
-        pgboss_job_id=accepted.queue_id,
-        max_attempts=job.max_attempts,
-        created_at=now,
-        updated_at=now,
-    )

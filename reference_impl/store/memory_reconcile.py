@@ -114,9 +114,7 @@ def _partner_for(row: ToolRow, *, now: datetime, jitter: float) -> QueueRow:
     retry_count = max(row.attempts - 1, 0)
     wait = timedelta(0)
     if pending and row.status is ToolJobStatus.PROCESSING:
-        wait = retry_after(
-            _RETRY_DELAY, backoff=True, delay_max=_RETRY_DELAY_MAX, failures=retry_count, jitter=jitter
-        )
+        wait = retry_after(_RETRY_DELAY, backoff=True, delay_max=_RETRY_DELAY_MAX, failures=retry_count, jitter=jitter)
     waiting = QueueState.RETRY if row.attempts > 0 else QueueState.CREATED
     digest = hashlib.md5(f"{row.id}:{row.pgboss_job_id or ''}".encode(), usedforsecurity=False)
     return QueueRow(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from reference_impl.json_values import decode
+from reference_impl.json_values import decode, through_jsonb
 from reference_impl.models import JobRow, JsonValue, QueueState, ToolJob, ToolJobStatus
+from reference_impl.store.new_job import AcceptedJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +150,50 @@ def lone_queue_row(queued: QueueRow) -> JobRow:
         completed_at=queued.completed_on,
         expires_at=None,
     )
+
+
+def new_queue_row(accepted: AcceptedJob, *, now: datetime) -> QueueRow:
+    """Make the queue's row of a new job."""
+    job = accepted.job
+    return QueueRow(
+        id=accepted.queue_id,
+        name=job.tool_slug,
+        data={"toolJobId": job.id},
+        start_after=now if job.start_after is None else job.start_after.astimezone(UTC),
+        created_on=now,
+        priority=job.priority,
+        retry_limit=job.max_attempts - 1,
+        expire_in=job.lease,
+        retry_delay=job.retry_delay,
+        retry_backoff=job.retry_backoff,
+        retry_delay_max=job.retry_delay_max,
+        unique_key=job.unique_key,
+        keep=job.retention,
+    )
+
+
+def new_tool_row(accepted: AcceptedJob, *, now: datetime) -> ToolRow:
+    """Make the user's row of a new job."""
+    job = accepted.job
+    return ToolRow(
+        id=job.id,
+        tool_slug=job.tool_slug,
+        status=ToolJobStatus.PENDING,
+        input=through_jsonb(accepted.input),
+        priority=job.priority,
+        user_id=job.user_id,
+        session_id=job.session_id,
+        pgboss_job_id=accepted.queue_id,
+        max_attempts=job.max_attempts,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySnapshot:
+    """All that a memory store holds at one moment."""
+
+    tools: frozenset[str]
+    tool_jobs: dict[str, ToolRow]
+    queue_jobs: dict[str, QueueRow]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final, LiteralString, cast
+from typing import Final
 
 from reference_impl.errors import QueueError
 from reference_impl.store.database import Connection, connect
@@ -76,6 +76,6 @@ async def migrate_connection(connection: Connection) -> tuple[int, ...]:
             )
         missing = [migration for migration in known if migration.version not in applied]
         for migration in missing:
-            await connection.execute(cast("LiteralString", migration.sql))
+            await connection.execute(migration.sql)
             await connection.execute(_RECORD, (migration.version, migration.title))
     return tuple(migration.version for migration in missing)

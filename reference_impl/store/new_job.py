@@ -1,4 +1,4 @@
-"""What both stores ask of a new job before they write it, so that they refuse the same ones in the same words."""
+"""What both stores ask of a new job before they write it, so that both refuse the same in the same words."""
 
 from __future__ import annotations
 

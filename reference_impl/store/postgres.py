@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: each verb is one named statement. Knows parameters and rows; what a verb does stands in SQL."""
+"""The store on PostgreSQL: each verb is one named statement. What a verb does stands in SQL, not here."""
 
 from __future__ import annotations
 
@@ -43,19 +43,22 @@ class PostgresStore:
         self._jitter = jitter
         self._statements = Statements(statements)
 
-    async def _fetch(self, name: str, *, limit: int | None = None, **parameters: object) -> list[Row]:
+    async def _fetch(self, name: str, parameters: Mapping[str, object], *, limit: int | None = None) -> list[Row]:
         return await self._database.fetch(self._statements.get(name, limit=limit), parameters)
+
+    def _timed(self, **parameters: object) -> dict[str, object]:
+        return {"now": self._now(), **parameters}
 
     async def register_tool(self, slug: str) -> None:
         """Make the tool's partition; does nothing where it exists."""
-        await self._fetch("register_tool", slug=accept_slug(slug))
+        await self._fetch("register_tool", {"slug": accept_slug(slug)})
 
     async def enqueue(self, job: NewJob) -> Enqueued:
-        """Write both rows, or find the job of the same id, or the unfinished one that holds the unique key."""
+        """Write both rows, or find the job of the same id, or the unfinished holder of the unique key."""
         accepted = accept(job)
         for _ in range(_ENQUEUE_TRIES):
             try:
-                rows = await self._fetch("enqueue", now=self._now(), **_enqueue_parameters(accepted))
+                rows = await self._fetch("enqueue", self._timed(**_enqueue_parameters(accepted)))
             except psycopg.errors.CheckViolation as error:
                 raise _unknown_tool(job.tool_slug) from error
             except psycopg.errors.UniqueViolation:
@@ -63,17 +66,17 @@ class PostgresStore:
             if rows:
                 return Enqueued(tool_job_of(rows[0]), created=rows[0]["created"])
         raise QueueError(
-            f"job {job.id!r} could not be enqueued in {_ENQUEUE_TRIES} tries: unique key {job.unique_key!r} of "
-            f"{job.tool_slug!r} is held by a queue row that no tool_job belongs to; run maintenance"
+            f"job {job.id!r} could not be enqueued: its queue id or unique key {job.unique_key!r} "
+            "is held by a queue row that no tool_job belongs to; run maintenance"
         )
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Create many jobs in one statement; those whose id or unique key is taken are then asked for one by one."""
+        """Create many jobs in one statement; those whose id or key is taken are then asked for one by one."""
         accepted = [accept(job) for job in jobs]
         if not accepted:
             return []
         try:
-            rows = await self._fetch("enqueue_many", now=self._now(), **_enqueue_many_parameters(accepted))
+            rows = await self._fetch("enqueue_many", self._timed(**_enqueue_many_parameters(accepted)))
         except psycopg.errors.CheckViolation as error:
             raise _unknown_tool(*{job.tool_slug for job in jobs}) from error
         except psycopg.errors.UniqueViolation:
@@ -83,20 +86,16 @@ class PostgresStore:
         for one in accepted:
             instant = created.pop(one.job.id, None)
             answers.append(
-                await self.enqueue(one.job)
-                if instant is None
-                else Enqueued(_as_created(one, instant), created=True)
+                await self.enqueue(one.job) if instant is None else Enqueued(_as_created(one, instant), created=True)
             )
         return answers
 
     async def claim(self, *, worker: str, tools: Sequence[str], limit: int = 1) -> list[Claim]:
-        """Take up to `limit` due jobs; one whose stored JSON cannot be read is failed for good and left out."""
+        """Take up to `limit` due jobs; one whose JSON cannot be read is failed for good and left out."""
         if limit < 1 or not tools:
             return []
         known = [tool for tool in tools if is_storable(tool)]
-        rows = await self._fetch(
-            "claim", limit=limit, now=self._now(), worker=escape_text(worker), tools=known
-        )
+        rows = await self._fetch("claim", self._timed(worker=escape_text(worker), tools=known), limit=limit)
         claims = []
         for row in rows:
             try:
@@ -108,12 +107,12 @@ class PostgresStore:
 
     async def heartbeat(self, claim: Claim) -> bool:
         """Extend the lease by its full length from now."""
-        return bool(await self._fetch("heartbeat", now=self._now(), **_fence(claim)))
+        return bool(await self._fetch("heartbeat", self._timed(**_fence(claim))))
 
     async def complete(self, claim: Claim, output: JsonValue) -> bool:
         """Settle the job as COMPLETED."""
         text = encode(output)
-        return bool(await self._fetch("complete", now=self._now(), output=text, **_fence(claim)))
+        return bool(await self._fetch("complete", self._timed(output=text, **_fence(claim))))
 
     async def complete_many(self, settlements: Sequence[Settlement]) -> list[bool | InvalidJsonError]:
         """Complete many claims in one statement."""
@@ -129,11 +128,12 @@ class PostgresStore:
             return answers
         rows = await self._fetch(
             "complete_many",
-            now=self._now(),
-            tools=[settlements[index].claim.job.tool_slug for index, _ in offered.values()],
-            queue_ids=[queue_id for queue_id, _ in offered],
-            tokens=[token for _, token in offered],
-            outputs=[output for _, output in offered.values()],
+            self._timed(
+                tools=[settlements[index].claim.job.tool_slug for index, _ in offered.values()],
+                queue_ids=[queue_id for queue_id, _ in offered],
+                tokens=[token for _, token in offered],
+                outputs=[output for _, output in offered.values()],
+            ),
         )
         settled = {row["queue_id"] for row in rows}
         for (queue_id, _), (index, _) in offered.items():
@@ -146,53 +146,54 @@ class PostgresStore:
         """Settle the attempt as failed."""
         rows = await self._fetch(
             "fail",
-            now=self._now(),
-            error=escape_text(error),
-            final=final,
-            jitter=self._jitter(),
-            **_fence(claim),
+            self._timed(
+                error=escape_text(error),
+                final=final,
+                jitter=self._jitter(),
+                **_fence(claim),
+            ),
         )
         return ToolJobStatus(rows[0]["status"]) if rows else None
 
     async def release(self, claim: Claim) -> bool:
         """Give the job back unrun, the attempt uncounted."""
-        return bool(await self._fetch("release", now=self._now(), **_fence(claim)))
+        return bool(await self._fetch("release", self._timed(**_fence(claim))))
 
     async def cancel(self, job_id: str) -> bool:
         """Move a PENDING or PROCESSING job to CANCELLED."""
-        return is_storable(job_id) and bool(await self._fetch("cancel", now=self._now(), job_id=job_id))
+        return is_storable(job_id) and bool(await self._fetch("cancel", self._timed(job_id=job_id)))
 
     async def retry(self, job_id: str) -> bool:
         """Open a new attempt budget; refused while another unfinished job holds the unique key."""
         try:
-            return is_storable(job_id) and bool(await self._fetch("retry", now=self._now(), job_id=job_id))
+            return is_storable(job_id) and bool(await self._fetch("retry", self._timed(job_id=job_id)))
         except psycopg.errors.UniqueViolation:
             return False
 
     async def expire(self, *, limit: int = 1000) -> list[str]:
         """Take back every claim whose lease has run out."""
-        rows = await self._fetch("expire", limit=max(limit, 0), now=self._now(), jitter=self._jitter())
+        rows = await self._fetch("expire", self._timed(jitter=self._jitter()), limit=max(limit, 0))
         return [row["job_id"] for row in rows]
 
     async def reconcile(self) -> list[str]:
         """Make both rows of every job agree again; the statement lists the cases."""
-        rows = await self._fetch("reconcile", now=self._now(), jitter=self._jitter())
+        rows = await self._fetch("reconcile", self._timed(jitter=self._jitter()))
         return [row["job_id"] for row in rows]
 
     async def rescue_stuck(self, *, stuck_after: timedelta) -> list[str]:
         """Take back jobs PROCESSING for at least `stuck_after`."""
         rows = await self._fetch(
-            "rescue_stuck", now=self._now(), jitter=self._jitter(), stuck_after=stuck_after // _MICROSECOND
+            "rescue_stuck", self._timed(jitter=self._jitter(), stuck_after=stuck_after // _MICROSECOND)
         )
         return [row["job_id"] for row in rows]
 
     async def delete_expired(self) -> list[str]:
         """Delete terminal jobs past `expiresAt`, both rows."""
-        return [row["job_id"] for row in await self._fetch("delete_expired", now=self._now())]
+        return [row["job_id"] for row in await self._fetch("delete_expired", self._timed())]
 
     async def get(self, job_id: str) -> ToolJob | None:
         """Read one job. Raises `InvalidJsonError` where its stored JSON cannot be read."""
-        rows = await self._fetch("get", job_id=job_id) if is_storable(job_id) else []
+        rows = await self._fetch("get", {"job_id": job_id}) if is_storable(job_id) else []
         return tool_job_of(rows[0]) if rows else None
 
     async def list_owned(
@@ -201,26 +202,23 @@ class PostgresStore:
         """Read the jobs of one owner, newest first; none where no owner is named."""
         if not (is_storable(user_id or "") and is_storable(session_id or "")):
             return []
-        rows = await self._fetch("list_owned", limit=max(limit, 0), user_id=user_id, session_id=session_id)
+        rows = await self._fetch("list_owned", {"user_id": user_id, "session_id": session_id}, limit=max(limit, 0))
         return [tool_job_of(row) for row in rows]
 
     async def next_due(self, *, tools: Sequence[str]) -> datetime | None:
         """Tell when the next job can be claimed."""
-        rows = await self._fetch(
-            "next_due", now=self._now(), tools=[tool for tool in tools if is_storable(tool)]
-        )
+        known = [tool for tool in tools if is_storable(tool)]
+        rows = await self._fetch("next_due", self._timed(tools=known))
         due: datetime | None = rows[0]["next_due"]
         return None if due is None else due.astimezone(UTC)
 
     async def rows(self) -> list[JobRow]:
         """Read both rows of every job, in the order of creation."""
-        return [job_row_of(row) for row in await self._fetch("rows")]
+        return [job_row_of(row) for row in await self._fetch("rows", {})]
 
 
 def _unknown_tool(*slugs: str) -> UnknownToolError:
-    return UnknownToolError(
-        f"no partition for {', '.join(map(repr, sorted(slugs)))}; register the tool first"
-    )
+    return UnknownToolError(f"no partition for {', '.join(map(repr, sorted(slugs)))}; register the tool first")
 
 
 def _queue_id(claim: Claim) -> str:

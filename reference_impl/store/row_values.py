@@ -1,4 +1,4 @@
-"""From a row of PostgreSQL to the values that travel. Each row is read by itself: a spoilt one harms no neighbour."""
+"""From a row of PostgreSQL to the values that travel. Each is read by itself: a spoilt one harms no other."""
 
 from __future__ import annotations
 

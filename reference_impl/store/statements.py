@@ -1,4 +1,4 @@
-"""The named SQL statements, read from `reference_impl/sql`. Knows their spelling and nothing of what they do."""
+"""The named SQL statements, read from `reference_impl/sql`. Knows their spelling, not what they do."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Statements:
         self._ready: dict[tuple[str, int | None], Statement] = {}
 
     def get(self, name: str, *, limit: int | None = None) -> Statement:
-        """Give the statement; `limit` is written into it as a number, because a prepared LIMIT is planned anew."""
+        """Give the statement; `limit` is written into it as a number: a prepared LIMIT is planned anew."""
         key = (name, limit)
         ready = self._ready.get(key)
         if ready is None:

@@ -1,4 +1,4 @@
-"""Hears that work has come, so that a worker need not wait for its next poll. Carries tool slugs, never payloads.
+"""Hears that work has come, so that a worker need not wait for its next poll. Carries slugs, never payloads.
 
 A wake-up is a hint: it may be lost, doubled or late, and polling makes up for that.
 """
@@ -27,9 +27,10 @@ async def listen(
     reconnect_after: timedelta = timedelta(seconds=1),
     pause: Callable[[timedelta], Awaitable[None]] = _pause,
 ) -> AsyncIterator[str | None]:
-    """Yield the tool slug of each wake-up, for ever; `None` whenever listening has begun anew and something may be missed.
+    """Yield the tool slug of each wake-up, for ever; `None` when listening has begun (anew).
 
-    A lost connection is opened again after `reconnect_after`. Close the iterator (`aclose`) to stop listening.
+    After `None` poll once: something may have been missed. A lost connection is opened again after
+    `reconnect_after`. Close the iterator (`aclose`) to stop listening.
     """
     while True:
         try:
