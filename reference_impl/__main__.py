@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -28,7 +29,6 @@ from reference_impl.config import Config, load_config
 from reference_impl.errors import ConfigurationError, QueueError, WorkersDisabledError
 from reference_impl.http_api import create_app
 from reference_impl.maintenance import run_maintenance
-from reference_impl.processors import REGISTRATIONS, TOOL_SLUGS
 from reference_impl.queue import JobQueue
 from reference_impl.registry import Registry
 from reference_impl.store import Store
@@ -80,9 +80,7 @@ def _refuse(error: Exception, code: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m reference_impl", description="A job queue on PostgreSQL."
-    )
+    parser = argparse.ArgumentParser(prog="python -m reference_impl", description="A job queue on PostgreSQL.")
     levels = ("debug", "info", "warning", "error")
     parser.add_argument("--log-level", choices=levels, default="info", help="how much the log tells")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -99,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     working = commands.add_parser("work", help="run jobs; needs USE_PGBOSS_WORKERS=true")
     working.set_defaults(command=_work)
     for each in (serving, working):
+        each.add_argument(
+            "--tools",
+            metavar="MODULE",
+            default="reference_impl.processors",
+            help="a module with TOOL_SLUGS and REGISTRATIONS (reference_impl.processors)",
+        )
         each.add_argument("--poll-only", action="store_true", help="do not LISTEN, as behind a pooling proxy")
 
     maintaining = commands.add_parser("maintain", help="run maintenance once and print what it changed")
@@ -125,7 +129,11 @@ async def _migrate(config: Config, _options: argparse.Namespace) -> int:
 
 async def _maintain(config: Config, _options: argparse.Namespace) -> int:
     async with _open_store(config) as store:
-        report = await run_maintenance(store, stuck_after=config.stuck_after)
+        try:
+            report = await run_maintenance(store, stuck_after=config.stuck_after)
+        except ExceptionGroup as errors:
+            reasons = "; ".join(f"{type(error).__name__}: {_first_line(error)}" for error in errors.exceptions)
+            raise QueueError(f"Maintenance could not do all of its steps: {reasons}") from errors
     print(json.dumps(asdict(report)), flush=True)
     return EXIT_DONE
 
@@ -133,10 +141,10 @@ async def _maintain(config: Config, _options: argparse.Namespace) -> int:
 async def _work(config: Config, options: argparse.Namespace) -> int:
     if config.workers_off_reason is not None:
         raise WorkersDisabledError(config.workers_off_reason)
-    registry = _registry()
+    registry, slugs = _tools(options.tools)
     async with _open_store(config) as store:
         await _register_tools(store, registry)
-        worker = _worker(store, registry, config=config, options=options)
+        worker = _worker(store, registry, slugs, config=config, options=options)
         with _signals(worker.stop):
             await worker.run()
     _leave_if_haunted(worker)
@@ -144,12 +152,12 @@ async def _work(config: Config, options: argparse.Namespace) -> int:
 
 
 async def _serve(config: Config, options: argparse.Namespace) -> int:
-    registry = _registry()
+    registry, slugs = _tools(options.tools)
     with _listening_socket(options.host, options.port) as listener:
         async with _open_store(config) as store:
             await _register_tools(store, registry)
             server = _Server(uvicorn.Config(_application(store, registry, config), log_config=None))
-            worker = _worker(store, registry, config=config, options=options) if options.with_worker else None
+            worker = _worker(store, registry, slugs, config=config, options=options) if options.with_worker else None
             host, port = listener.getsockname()[:2]
             print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
             await _serve_until_stopped(server, listener, worker=worker, config=config)
@@ -207,21 +215,32 @@ def _application(store: Store, registry: Registry, config: Config) -> FastAPI:
     return create_app(queue=queue, maintenance=maintenance, config=config)
 
 
-def _registry() -> Registry:
+def _tools(module_name: str) -> tuple[Registry, tuple[str, ...]]:
+    """Import the module that lists the tools, register them, and check that every slug has a processor."""
+    try:
+        module = importlib.import_module(module_name)
+        registrations, slugs = tuple(module.REGISTRATIONS), tuple(module.TOOL_SLUGS)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"--tools {module_name} cannot be used ({error}). "
+            "Name an importable module with TOOL_SLUGS and REGISTRATIONS, such as reference_impl.processors."
+        ) from error
     registry = Registry()
-    registry.register_all_processors(REGISTRATIONS)
-    registry.require_tools(TOOL_SLUGS)
-    return registry
+    registry.register_all_processors(registrations)
+    registry.require_tools(slugs)
+    return registry, slugs
 
 
-def _worker(store: Store, registry: Registry, *, config: Config, options: argparse.Namespace) -> Worker:
+def _worker(
+    store: Store, registry: Registry, slugs: Sequence[str], *, config: Config, options: argparse.Namespace
+) -> Worker:
     return Worker(
         store,
         registry,
         config=config,
         name=f"{socket.gethostname()}-{os.getpid()}",
         jitter=system_jitter,
-        tools=TOOL_SLUGS,
+        tools=slugs,
         wakeups=None if options.poll_only else listen(_database_url(config)),
     )
 
@@ -256,8 +275,7 @@ async def _probe(dsn: str) -> None:
             connection = await connect(dsn)
     except psycopg.ProgrammingError as error:
         raise _EnvironmentError(
-            f"DATABASE_URL cannot be used ({_first_line(error)}). "
-            "Set DATABASE_URL=postgresql://user@host:5432/name."
+            f"DATABASE_URL cannot be used ({_first_line(error)}). Set DATABASE_URL=postgresql://user@host:5432/name."
         ) from error
     await connection.close()
 
@@ -296,8 +314,7 @@ def _listening_socket(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise _EnvironmentError(
-            f"{host}:{port} cannot be listened on ({error.strerror or error}). "
-            "Choose another --host or --port."
+            f"{host}:{port} cannot be listened on ({error.strerror or error}). Choose another --host or --port."
         ) from error
 
 
@@ -338,9 +355,7 @@ class _InterruptedError(QueueError):
 def _leave_if_haunted(worker: Worker) -> None:
     """End the process where a processor ignores its cancellation: it would keep the loop from closing."""
     if worker.abandoned:
-        _log.error(
-            "processors that ignored their cancellation are cut off: jobs %s", ", ".join(worker.abandoned)
-        )
+        _log.error("processors that ignored their cancellation are cut off: jobs %s", ", ".join(worker.abandoned))
         logging.shutdown()
         sys.stdout.flush()
         os._exit(EXIT_DONE)

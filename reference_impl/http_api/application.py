@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -43,6 +44,8 @@ RunMaintenance = Callable[[], Awaitable[MaintenanceReport]]
 _ENVELOPE_BYTES = 65_536
 """What a request body may hold beside the input."""
 
+_log = logging.getLogger("reference_impl.http_api")
+
 _STATUS_CODES: dict[type[QueueError], int] = {
     NotOwnerError: 403,
     JobNotFoundError: 404,
@@ -60,6 +63,7 @@ _MEANINGS = {
     409: "The job's state does not allow it.",
     413: "The input is too large.",
     422: "The request cannot be read.",
+    500: "Some of the steps failed; the others were carried out.",
     503: "Something that the request needs is not there; `detail` says what.",
 }
 
@@ -166,7 +170,7 @@ def _cron_routes(maintenance: RunMaintenance, config: Config) -> APIRouter:
     @router.get(
         "/job-maintenance",
         response_model=Maintenance,
-        responses=_problems(401, 503),
+        responses=_problems(401, 500, 503),
         dependencies=[Depends(_CRON_BEARER)],
     )
     async def job_maintenance(request: Request) -> Maintenance | JSONResponse:
@@ -179,7 +183,12 @@ def _cron_routes(maintenance: RunMaintenance, config: Config) -> APIRouter:
             status, detail = refusal
             headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
             return _problem(status, "CronRefused", detail, headers=headers)
-        return Maintenance.of(await maintenance())
+        try:
+            return Maintenance.of(await maintenance())
+        except ExceptionGroup as errors:
+            _log.exception("maintenance failed")
+            kinds = ", ".join(sorted({type(error).__name__ for error in errors.exceptions}))
+            return _problem(500, "MaintenanceFailed", f"Some of the steps failed ({kinds}); the log says why.")
 
     return router
 
