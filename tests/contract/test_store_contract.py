@@ -85,7 +85,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
             await connection.execute(RESET)
             database = ConnectionDatabase(connection)
             bench.store = PostgresStore(database, now=lambda: bench.now, jitter=lambda: bench.jitter)
-            bench.sql = connection.execute  # type: ignore[assignment]  # any text will do here
+            bench.sql = connection.execute
             await bench.store.register_tool(TOOL)
             await story(bench)
         finally:

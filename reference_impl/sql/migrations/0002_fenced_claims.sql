@@ -77,7 +77,8 @@ BEGIN
   IF to_regclass(format('"pgboss".%I', partition)) IS NOT NULL THEN
     RETURN false;
   END IF;
-  PERFORM pg_advisory_xact_lock(hashtextextended('pgboss.register_tool', 0));
+  -- A lock on the table rather than an advisory one: taking it is what makes this session see the other's partition.
+  LOCK TABLE ONLY "pgboss"."job" IN SHARE UPDATE EXCLUSIVE MODE;
   IF to_regclass(format('"pgboss".%I', partition)) IS NOT NULL THEN
     RETURN false;
   END IF;

@@ -1,0 +1,238 @@
+"""What only a real PostgreSQL with several sessions can show: locks, snapshots, wake-ups, migrations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from reference_impl.errors import QueueError
+from reference_impl.maintenance import run_maintenance
+from reference_impl.models import NewJob, ToolJobStatus
+from reference_impl.store.batch import Settlement
+from reference_impl.store.database import ConnectionDatabase, connect, open_database
+from reference_impl.store.migrations import migrate, migrations
+from reference_impl.store.postgres import PostgresStore
+from reference_impl.store.wakeup import listen
+
+pytestmark = pytest.mark.postgres
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+TOOL = "my-tool"
+HOUR = timedelta(hours=1)
+
+
+def job(number: int, **fields: object) -> NewJob:
+    return NewJob(TOOL, {"n": number}, f"job-{number}", f"00000000-0000-4000-8000-{number:012d}", **fields)  # type: ignore[arg-type]
+
+
+def with_stores(dsn: str, count: int, story: Callable[[list[PostgresStore]], Awaitable[None]]) -> None:
+    """Run a story over stores with a session each; the clock is an hour ahead once jobs are enqueued."""
+
+    async def run() -> None:
+        await migrate(dsn)
+        async with AsyncExitStack() as stack:
+            stores = []
+            for _ in range(count):
+                connection = await connect(dsn)
+                stack.push_async_callback(connection.close)
+                stores.append(PostgresStore(ConnectionDatabase(connection), now=lambda: START, jitter=lambda: 0.5))
+            await connection.execute("DELETE FROM pgboss.job; DELETE FROM tool_job")
+            await stores[0].register_tool(TOOL)
+            await story(stores)
+
+    asyncio.run(run())
+
+
+def test_claims_at_once_never_share_a_job(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        await stores[0].enqueue_many([job(number) for number in range(60)])
+        batches = await asyncio.gather(
+            *(store.claim(worker="w", tools=[TOOL], limit=7) for store in stores for _ in range(3))
+        )
+        taken = [claim.job.id for batch in batches for claim in batch]
+        assert len(taken) == len(set(taken)) > 0
+        settled = await asyncio.gather(
+            *(
+                store.complete_many([Settlement(claim, 1) for batch in order for claim in batch])
+                for store, order in zip(stores, (batches, batches[::-1], batches, batches[::-1]), strict=True)
+            )
+        )
+        assert sum(answer is True for answers in settled for answer in answers) == len(taken)
+
+    with_stores(reference_dsn, 4, story)
+
+
+def test_a_claim_does_not_wait_for_a_row_in_someones_hands(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        await stores[0].enqueue_many([job(1, priority=9), job(2)])
+        async with await psycopg.AsyncConnection.connect(reference_dsn) as holder:
+            await holder.execute("SELECT FROM pgboss.job WHERE priority = 9 FOR UPDATE")
+            (claim,) = await stores[0].claim(worker="w", tools=[TOOL], limit=2)
+            assert claim.job.id == "job-2"
+
+    with_stores(reference_dsn, 1, story)
+
+
+def test_enqueues_of_one_unique_key_at_once_make_one_job(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        for turn in range(20):
+            answers = await asyncio.gather(
+                *(store.enqueue(job(turn * 10 + at, unique_key=f"k{turn}")) for at, store in enumerate(stores))
+            )
+            assert sum(answer.created for answer in answers) == 1
+            assert len({answer.job.id for answer in answers}) == 1
+
+    with_stores(reference_dsn, 4, story)
+
+
+def test_one_enqueue_sent_twice_at_once_makes_one_job(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        for turn in range(20):
+            answers = await asyncio.gather(*(store.enqueue(job(turn)) for store in stores))
+            assert sum(answer.created for answer in answers) == 1
+
+    with_stores(reference_dsn, 3, story)
+
+
+def test_maintenances_at_once_share_the_work(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        for turn in range(5):
+            first = turn * 100
+            await stores[0].enqueue_many([job(first + number, lease=0 * HOUR) for number in range(40)])
+            await stores[0].claim(worker="w", tools=[TOOL], limit=20)
+            reports = await asyncio.gather(*(run_maintenance(store, stuck_after=HOUR) for store in stores))
+            expired = [job_id for report in reports for job_id in report.expired]
+            assert len(expired) == len(set(expired)) == 20
+            rows = await stores[0].rows()
+            assert all(row.attempts <= 1 for row in rows)
+            for row in rows:
+                await stores[0].cancel(row.id)
+
+    with_stores(reference_dsn, 3, story)
+
+
+def test_reconciles_at_once_mend_each_job_once(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        await stores[0].enqueue_many([job(number) for number in range(40)])
+        async with await psycopg.AsyncConnection.connect(reference_dsn, autocommit=True) as hand:
+            await hand.execute("""DELETE FROM pgboss.job WHERE data->>'toolJobId' < 'job-2'""")
+            await hand.execute("""UPDATE pgboss.job SET state = 'failed' WHERE data->>'toolJobId' >= 'job-3'""")
+        answers = await asyncio.gather(*(store.reconcile() for store in stores))
+        mended = [job_id for answer in answers for job_id in answer]
+        assert len(mended) == len(set(mended))
+        await stores[0].reconcile()
+        rows = await stores[0].rows()
+        assert len(rows) == 40
+        assert all(row.status is not None and row.queue_state is not None for row in rows)
+        assert await stores[0].reconcile() == []
+
+    with_stores(reference_dsn, 3, story)
+
+
+def test_cancel_and_complete_at_once_have_one_winner(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        one, two = stores
+        for turn in range(30):
+            await one.enqueue(job(turn))
+            (claim,) = await one.claim(worker="w", tools=[TOOL])
+            completed, cancelled = await asyncio.gather(one.complete(claim, 1), two.cancel(claim.job.id))
+            assert completed != cancelled
+            found = await one.get(claim.job.id)
+            assert found is not None
+            assert found.status is (ToolJobStatus.COMPLETED if completed else ToolJobStatus.CANCELLED)
+
+    with_stores(reference_dsn, 2, story)
+
+
+def test_registrations_at_once_make_one_partition(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        for turn in range(5):
+            await asyncio.gather(*(store.register_tool(f"tool {turn}") for store in stores))
+            await asyncio.gather(*(store.register_tool(f"{turn} of {at}") for at, store in enumerate(stores)))
+
+    with_stores(reference_dsn, 4, story)
+
+
+def test_migrations_at_once_apply_once_and_a_newer_database_is_refused(reference_dsn: str) -> None:
+    async def story() -> None:
+        await asyncio.gather(*(migrate(reference_dsn) for _ in range(4)))
+        assert await migrate(reference_dsn) == ()
+        async with await psycopg.AsyncConnection.connect(reference_dsn, autocommit=True) as hand:
+            rows = await (await hand.execute("SELECT version FROM reference_migration ORDER BY 1")).fetchall()
+            assert [version for (version,) in rows] == [migration.version for migration in migrations()]
+            await hand.execute("INSERT INTO reference_migration VALUES (9999, 'future')")
+            try:
+                with pytest.raises(QueueError, match="9999"):
+                    await migrate(reference_dsn)
+            finally:
+                await hand.execute("DELETE FROM reference_migration WHERE version = 9999")
+
+    asyncio.run(story())
+
+
+def test_a_wakeup_names_the_tool_and_survives_a_lost_connection(reference_dsn: str) -> None:
+    async def pause(_: timedelta) -> None:
+        await asyncio.sleep(0)
+
+    async def story() -> None:
+        await migrate(reference_dsn)
+        async with open_database(reference_dsn, max_size=2) as database:
+            store = PostgresStore(database)
+            await store.register_tool(TOOL)
+            heard = listen(reference_dsn, pause=pause)
+            assert await anext(heard) is None
+            await store.enqueue(job(900_001))
+            assert await anext(heard) == TOOL
+            await store.enqueue_many([job(900_002), job(900_003)])
+            assert await anext(heard) == TOOL
+            async with await psycopg.AsyncConnection.connect(reference_dsn, autocommit=True) as hand:
+                await hand.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN job_harness%'"
+                )
+            assert await anext(heard) is None
+            (claim,) = await store.claim(worker="w", tools=[TOOL])
+            await store.release(claim)
+            assert await anext(heard) == TOOL
+            await heard.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+def test_the_database_clock_decides_where_no_other_is_given(reference_dsn: str) -> None:
+    async def story() -> None:
+        await migrate(reference_dsn)
+        connection = await connect(reference_dsn)
+        try:
+            await connection.execute("DELETE FROM pgboss.job; DELETE FROM tool_job")
+            store = PostgresStore(ConnectionDatabase(connection))
+            await store.register_tool(TOOL)
+            await store.enqueue(job(1))
+            (claim,) = await store.claim(worker="w", tools=[TOOL])
+            assert claim.job.started_at is not None
+            assert claim.lease_until == claim.job.started_at + timedelta(minutes=11)
+            assert await store.complete(claim, 1)
+        finally:
+            await connection.close()
+
+    asyncio.run(story())
+
+
+def test_a_replaced_statement_is_used_and_an_unknown_one_refused(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        await stores[0].enqueue(job(1))
+        connection = await connect(reference_dsn)
+        try:
+            database = ConnectionDatabase(connection)
+            wrong = PostgresStore(database, statements={"claim": "SELECT 1 WHERE :worker = ':x' AND 5 % 2 = 0"})
+            assert await wrong.claim(worker="w", tools=[TOOL]) == []
+            with pytest.raises(ValueError, match="clame"):
+                PostgresStore(database, statements={"clame": ""})
+        finally:
+            await connection.close()
+
+    with_stores(reference_dsn, 1, story)
