@@ -8,9 +8,9 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, LiteralString, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from harness.errors import EnvironmentUnavailable, UsageError
@@ -25,7 +25,8 @@ GENERATED_PREFIX = "job_harness_"
 LOCK_SPACE = 0x6A6F62
 """The class of the advisory locks that mark a generated database as in use ("job")."""
 
-GONE_SECONDS = 2.0
+GONE_SECONDS = 0.5
+"""How long sessions that were just closed may take to vanish; usually it is a few milliseconds."""
 
 
 class Cluster:
@@ -117,12 +118,14 @@ class Cluster:
 
         generated = name is None
         name = GENERATED_PREFIX + secrets.token_hex(8) if name is None else name
-        if generated and not self.is_ours:
+        if generated:  # also on a server of our own: others may be its guests by DSN, and sweep
             self._claim(name)
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
             statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
-            self._wait_until_unused(template)
+            if self._wait_until_unused(template):
+                # PostgreSQL itself would wait for five seconds before it says the same.
+                raise self._in_use(template)
             if self.major_version >= 15:
                 # WAL_LOG, the default, writes each page through the log: twice the time for a small database.
                 statement += sql.SQL(" STRATEGY FILE_COPY")
@@ -133,9 +136,7 @@ class Cluster:
         except psycopg.errors.InvalidCatalogName:
             raise UsageError(f"template database {template!r} does not exist", hint="Create it first.") from None
         except psycopg.errors.ObjectInUse as error:
-            raise UsageError(
-                f"template database {template!r} is in use", hint="Close the connections to it first."
-            ) from error
+            raise self._in_use(template) from error
         self._made[name] = template
         return self.url(name)
 
@@ -168,12 +169,12 @@ class Cluster:
         """
         if self._stopped or os.getpid() != self._owner:
             return
-        self._stopped = True
         atexit.unregister(self.stop)
         try:
             if not self.is_ours:
                 self._drop_own_databases()
         finally:
+            self._stopped = True
             if self._admin is not None:
                 self._admin.close()
             if self._end is not None:
@@ -184,21 +185,18 @@ class Cluster:
 
         An owner holds an advisory lock as long as its administrative session lives.
         """
-        rows = (
-            self.admin()
-            .execute("SELECT datname FROM pg_database WHERE datname ~ %s", [f"^{GENERATED_PREFIX}[0-9a-f]{{16}}$"])
-            .fetchall()
-        )
+        pattern = f"^{GENERATED_PREFIX}[0-9a-f]{{16}}$"
+        rows = self._run("SELECT datname FROM pg_database WHERE datname ~ %s", [pattern]).fetchall()
         dropped = []
         for name in (str(row[0]) for row in rows):
             if name not in self._made and self._claim(name):
                 self.drop_database(name)
                 dropped.append(name)
-                self.admin().execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK_SPACE, name])
+                self._run("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK_SPACE, name])
         return dropped
 
     def _claim(self, name: str) -> bool:
-        row = self.admin().execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK_SPACE, name]).fetchone()
+        row = self._run("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK_SPACE, name]).fetchone()
         return row is not None and bool(row[0])
 
     def _drop_own_databases(self) -> None:
@@ -211,20 +209,22 @@ class Cluster:
             return  # The server is gone: so is our claim on it, and the next run sweeps.
 
     def _wait_until_unused(self, name: str) -> int:
-        deadline = Deadline(GONE_SECONDS if self._log_tail is None else 0.5)
+        deadline = Deadline(GONE_SECONDS)
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
         while True:
-            row = self.admin().execute(query, [name]).fetchone()
+            row = self._run(query, [name]).fetchone()
             left = int(str(row[0])) if row is not None else 0
             if left == 0 or deadline.passed:
                 return left
             deadline.pause()
 
-    def _run(self, statement: sql.SQL | sql.Composed) -> None:
+    def _run(
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Sequence[object] = ()
+    ) -> psycopg.Cursor[tuple[object, ...]]:
         import psycopg
 
         try:
-            self.admin().execute(statement)
+            return self.admin().execute(statement, values or None)
         except psycopg.errors.DiskFull as error:
             raise EnvironmentUnavailable(
                 f"PostgreSQL has no room left: {error}",
@@ -232,13 +232,18 @@ class Cluster:
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise EnvironmentUnavailable(
-                f"this PostgreSQL role may not create databases: {error}",
+                f"this PostgreSQL role may not do that: {error}",
                 hint="Give it CREATEDB, or leave JOB_HARNESS_DSN unset and let a PostgreSQL be started.",
             ) from error
         except psycopg.OperationalError as error:
-            if self._admin is not None and self._admin.closed:
+            # A session outlives its killed server for a moment and misses the files that went with it.
+            gone = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.UndefinedFile)
+            if isinstance(error, gone) or (self._admin is not None and self._admin.closed):
                 raise self._lost(error) from error
             raise
+
+    def _in_use(self, template: str | None) -> UsageError:
+        return UsageError(f"template database {template!r} is in use", hint="Close the connections to it first.")
 
     def _lost(self, error: Exception) -> EnvironmentUnavailable:
         tail = self.log_tail()

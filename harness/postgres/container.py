@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
+import socket
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from harness.errors import EnvironmentUnavailable
 
 DEFAULT_IMAGE = "postgres:17-alpine"
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 IMAGE_VARIABLE = "JOB_HARNESS_POSTGRES_IMAGE"
 
 
@@ -24,6 +27,9 @@ def unavailable_reason(*, timeout_seconds: int = 5) -> str:
     """Say why no container can be started, or nothing if Docker answers and has the image or can fetch it."""
     if importlib.util.find_spec("testcontainers") is None:
         return "the package testcontainers is not installed"
+    reason = _socket_reason(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+    if reason:
+        return reason
     import docker
     from docker.errors import DockerException
 
@@ -36,6 +42,18 @@ def unavailable_reason(*, timeout_seconds: int = 5) -> str:
     finally:
         if client is not None:
             client.close()
+    return ""
+
+
+def _socket_reason(host: str) -> str:
+    """Say why a Unix socket does not answer. Asking first spares an import and a socket left open on failure."""
+    if not host.startswith("unix://"):
+        return ""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+        try:
+            connection.connect(host.removeprefix("unix://"))
+        except OSError as error:
+            return f"Docker does not answer at {host} ({error.strerror or error})"
     return ""
 
 

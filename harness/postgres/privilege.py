@@ -126,7 +126,8 @@ def _unprivileged(program: Path, euid: int) -> tuple[Privilege | None, str]:
     # A wheel below /root cannot be reached by anybody else. One ambient capability lets the server pass the
     # folders; it is still no root.
     ids = (f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
-    able = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    # access(2) ignores capabilities unless the secure bit says that ids do not change them.
+    able = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
     reaching = Privilege("unprivileged-uid", (setpriv, *ids, *able, "--"), uid, gid, ids_by_prefix=True)
     if not reaching.can_run(program):
         return None, f"uid {uid} cannot run {program}"

@@ -119,6 +119,7 @@ class Resetter:
 
     def close(self) -> None:
         """Close the connection; the database stays."""
+        self._plans.clear()  # They were prepared in the session that ends.
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -134,7 +135,6 @@ class Resetter:
         import psycopg
 
         self.close()
-        self._plans.clear()
         try:
             self._connection = psycopg.connect(self._cluster.url(self._database), autocommit=True, connect_timeout=10)
         except psycopg.OperationalError as error:
