@@ -1,0 +1,1 @@
+"""One room for each engine; only its adapter sees it."""

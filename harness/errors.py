@@ -1,0 +1,53 @@
+"""What can go wrong in the harness itself. Knows nothing but words and exit codes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command answers to its caller."""
+
+    PASS = 0
+    FAIL = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    ENVIRONMENT = 4
+
+
+class HarnessError(Exception):
+    """Anything that stops the harness: what happened, and in `hint` what to do about it."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class UsageError(HarnessError):
+    """The caller asked for something that does not exist or makes no sense."""
+
+
+class EnvironmentUnavailable(HarnessError):
+    """Something that the machine has to provide is missing, broken, or went away."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class LimitReached(HarnessError):
+    """A declared limit was reached; the message names it."""
+
+    exit_code = ExitCode.FAIL
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Answer ` (did you mean 'x'?)` for a near miss, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,21 @@
+"""What can be made to go wrong. One file each; every fault offers its options at gates and has a budget."""
+
+from harness.faults.clock_offset import ClockOffset
+from harness.faults.crash import Crash
+from harness.faults.duplicate import Duplicate
+from harness.faults.lateness import Lateness
+from harness.faults.lost_message import LostMessage
+from harness.faults.pause import Pause
+from harness.faults.plan import FaultPlan, Note, interferences
+
+__all__ = [
+    "ClockOffset",
+    "Crash",
+    "Duplicate",
+    "FaultPlan",
+    "Lateness",
+    "LostMessage",
+    "Note",
+    "Pause",
+    "interferences",
+]

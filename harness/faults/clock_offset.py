@@ -1,0 +1,49 @@
+"""A clock is set wrong, or steps: the store's after a failover, or one worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.faults.budget import Budget, Note
+from harness.model.duration import Duration, format_duration
+from harness.sim.actor import Actor
+from harness.sim.clock import Clocks
+from harness.sim.kernel import Kernel
+
+
+class ClockOffset:
+    """Steps a clock to one of a few offsets, within the declared skew."""
+
+    def __init__(self, count: int, note: Note, *, clocks: Clocks, skew: Duration) -> None:
+        self._budget = Budget(count)
+        self._note = note
+        self._clocks = clocks
+        self._offsets = {
+            f"{word} {format_duration(size)}": sign * size
+            for word, sign in (("ahead", 1), ("behind", -1))
+            for size in (skew // 2, skew)
+            if size
+        }
+
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
+        """Offer a step of the store's clock before time moves, and of a worker's at its gates."""
+        if self._budget.left <= 0:
+            return ()
+        if actor is None:
+            return [f"store clock {name}" for name in self._offsets]
+        return [f"own clock {name}" for name in self._offsets] if actor.process else ()
+
+    def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
+        """Step a clock."""
+        whose, _, name = option.partition(" clock ")
+        offset = self._offsets.get(name)
+        if offset is None:
+            return False
+        self._budget.spend()
+        if whose == "store":
+            self._note("*", "clock", {"whose": "store", "offset": offset})
+            self._clocks.store_offset = offset
+        elif actor is not None:
+            self._note(actor.name, "clock", {"whose": actor.name, "offset": offset})
+            self._clocks.set_offset(actor.name, offset)
+        return True

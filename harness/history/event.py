@@ -1,0 +1,126 @@
+"""One observed fact each, and the list of them. Judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+from harness.history.outcome import Outcome
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+
+
+class Call(NamedTuple):
+    """An actor asked the queue for something."""
+
+    at: Instant
+    actor: str
+    verb: str
+    job: JobId | None
+    token: int | None
+    """The fencing token presented, where the verb presents one."""
+    arguments: Any
+    number: int
+    """Pairs the call with its return."""
+
+
+class Return(NamedTuple):
+    """The queue answered."""
+
+    at: Instant
+    actor: str
+    verb: str
+    job: JobId | None
+    token: int | None
+    outcome: Outcome
+    number: int
+    answered: bool
+    """False where the queue answered and the actor never heard it."""
+
+
+class Observed(NamedTuple):
+    """A job changed: None before is a new job, None after a job that is gone."""
+
+    at: Instant
+    actor: str
+    verb: str
+    job: JobId
+    before: JobView | None
+    after: JobView | None
+    clock: Instant
+    """The store's own clock when the change was seen."""
+
+
+class Effect(NamedTuple):
+    """Something a processor did: `started`, `ended`, or a side effect that it declared."""
+
+    at: Instant
+    actor: str
+    job: JobId
+    attempt: int
+    token: int
+    name: str
+    data: Any
+
+
+class Fault(NamedTuple):
+    """Something that was made to go wrong."""
+
+    at: Instant
+    actor: str
+    name: str
+    data: Any
+
+
+class Phase(NamedTuple):
+    """The run entered a phase: chaos, heal, settle or judge."""
+
+    at: Instant
+    name: str
+
+
+Event: TypeAlias = Call | Return | Observed | Effect | Fault | Phase
+
+
+class History:
+    """Events in the order in which they were observed."""
+
+    __slots__ = ("events",)
+
+    def __init__(self, events: list[Event] | None = None) -> None:
+        self.events: list[Event] = [] if events is None else events
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def of_job(self, job: JobId) -> list[Event]:
+        """List the events that name a job."""
+        return [event for event in self.events if getattr(event, "job", None) == job]
+
+    def views(self) -> dict[JobId, JobView]:
+        """Answer the last view of every job that is still there."""
+        last: dict[JobId, JobView] = {}
+        for event in self.events:
+            if type(event) is Observed:
+                if event.after is None:
+                    last.pop(event.job, None)
+                else:
+                    last[event.job] = event.after
+        return last
+
+    def path(self, job: JobId) -> list[str]:
+        """List the statuses a job went through, repeats folded."""
+        path: list[str] = []
+        for event in self.events:
+            if type(event) is Observed and event.job == job and event.after is not None:
+                status = str(event.after.status)
+                if not path or path[-1] != status:
+                    path.append(status)
+        return path
+
+    def runs(self, job: JobId) -> int:
+        """Count how often a processor was started on a job."""
+        return sum(1 for event in self.events if type(event) is Effect and event.job == job and event.name == "started")

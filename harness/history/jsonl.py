@@ -1,0 +1,111 @@
+"""Histories as JSON lines: a header, then one event a line. The same history has the same bytes everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from harness.errors import UsageError
+from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return
+from harness.history.outcome import Outcome, OutcomeKind
+from harness.model.job import JobView
+from harness.model.lifecycle import QueueState, Status
+
+FORMAT = "job-harness-history"
+VERSION = 1
+
+_KINDS: dict[str, type[Any]] = {
+    "call": Call,
+    "return": Return,
+    "observed": Observed,
+    "effect": Effect,
+    "fault": Fault,
+    "phase": Phase,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def dump_history(history: Iterable[Event], *, about: dict[str, Any] | None = None) -> str:
+    """Write a history; `about` goes into the header (engine, seed, scenario)."""
+    header = {"format": FORMAT, "version": VERSION, **({"about": about} if about else {})}
+    return "".join(f"{line}\n" for line in (_write(header), *(_write(_fields(event)) for event in history)))
+
+
+def _write(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=True, default=repr)
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    fields = {"kind": _NAMES[type(event)], **event._asdict()}
+    for name in ("before", "after"):
+        if fields.get(name) is not None:
+            fields[name] = fields[name]._asdict()
+    outcome = fields.get("outcome")
+    if outcome is not None:
+        fields["outcome"] = {"kind": outcome.kind, "value": _plain(outcome.value), "reason": outcome.reason}
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value._asdict() if hasattr(value, "_asdict") else value
+
+
+def load_history(lines: Iterable[str]) -> History:
+    """Read what `dump_history` wrote.
+
+    Raises UsageError naming the line where the text is no such history, or one of a newer version.
+    """
+    return History(list(_events(lines)))
+
+
+def _events(lines: Iterable[str]) -> Iterator[Event]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            if number == 1:
+                _check_header(fields)
+            else:
+                yield _event(fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"line {number} is no event of a history: {error}",
+                hint="Expected JSON lines as written by `job-harness run --history FILE`.",
+            ) from error
+
+
+def _check_header(fields: dict[str, Any]) -> None:
+    if fields.get("format") != FORMAT:
+        raise UsageError(f"line 1 names the format {fields.get('format')!r}, not {FORMAT!r}")
+    if fields.get("version") != VERSION:
+        raise UsageError(
+            f"this history has version {fields.get('version')!r}; this program reads version {VERSION}",
+            hint="Record it again, or install the version of job-harness that wrote it.",
+        )
+
+
+def _event(fields: dict[str, Any]) -> Event:
+    kind = _KINDS[fields.pop("kind")]
+    for name in ("before", "after"):
+        if fields.get(name) is not None:
+            fields[name] = _view(fields[name])
+    if "outcome" in fields:
+        outcome = fields["outcome"]
+        fields["outcome"] = Outcome(OutcomeKind(outcome["kind"]), outcome["value"], outcome["reason"])
+    event: Event = kind(**fields)
+    return event
+
+
+def _view(fields: dict[str, Any]) -> JobView:
+    status, state = fields["status"], fields["queue_state"]
+    return JobView(
+        **{
+            **fields,
+            "status": None if status is None else Status(status),
+            "queue_state": None if state is None else QueueState(state),
+        }
+    )

@@ -1,0 +1,29 @@
+"""Who judges: properties over histories, the anomalies that breach them, and the guarantees those cost."""
+
+from harness.invariants.catalogue import ANOMALIES, CATALOGUE, gravity
+from harness.invariants.property import (
+    Anomaly,
+    AnomalyKind,
+    Guarantee,
+    Invariant,
+    JobFacts,
+    Judge,
+    Kind,
+    Monitor,
+    Rules,
+)
+
+__all__ = [
+    "ANOMALIES",
+    "CATALOGUE",
+    "Anomaly",
+    "AnomalyKind",
+    "Guarantee",
+    "Invariant",
+    "JobFacts",
+    "Judge",
+    "Kind",
+    "Monitor",
+    "Rules",
+    "gravity",
+]

@@ -1,0 +1,57 @@
+"""2: attempts rise by one with each claim, fall only by a release, and never exceed maxAttempts; a crash counts."""
+
+from __future__ import annotations
+
+from harness.history.event import Observed
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.job import JobId, JobView
+
+_CLAIMING = "claim"
+
+
+class AttemptsBounded(Monitor):
+    """Counts deliveries itself, whatever the row says."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._deliveries: dict[JobId, int] = {}
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None:
+            return
+        change = after.attempts - before.attempts
+        match event.verb:
+            case "claim":
+                self._claimed(event.job, after, change, again=after.token != before.token)
+            case "release" if after.token == before.token:
+                self._deliveries[event.job] = self._deliveries.get(event.job, 0) - 1
+                if change not in (0, -1):
+                    self.breach("attempts_changed", f"release changed attempts by {change:+d}", job=event.job)
+            case "retry" | "resume":
+                self._deliveries[event.job] = 0
+            case _ if change:
+                self.breach("attempts_changed", f"{event.verb} changed attempts by {change:+d}", job=event.job)
+
+    def _claimed(self, job: JobId, after: JobView, change: int, *, again: bool) -> None:
+        if change == 0 and not again:
+            return
+        count = self._deliveries[job] = self._deliveries.get(job, 0) + 1
+        if change != 1:
+            self.breach("attempt_not_counted", f"a claim changed attempts by {change:+d}", job=job)
+        if count > after.max_attempts or after.attempts > after.max_attempts:
+            self.breach("attempt_overrun", f"delivery {count} of at most {after.max_attempts}", job=job)
+
+
+INVARIANT = Invariant(
+    id="attempts_bounded",
+    number=2,
+    sentence="Attempts rise by one with each claim, fall only by a release, and never exceed maxAttempts.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("attempt_overrun", Guarantee.BOUNDED_ATTEMPTS, "A job was delivered more often than allowed."),
+        AnomalyKind("attempt_not_counted", Guarantee.BOUNDED_ATTEMPTS, "A delivery did not count as an attempt."),
+        AnomalyKind("attempts_changed", Guarantee.BOUNDED_ATTEMPTS, "Attempts changed other than by a delivery."),
+    ),
+    make=AttemptsBounded,
+)

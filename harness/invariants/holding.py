@@ -1,0 +1,67 @@
+"""Who holds which job, since when, and whether something happened to him that excuses the loss of a lease."""
+
+from __future__ import annotations
+
+from harness.history.event import Fault, Observed
+from harness.model.duration import Duration, Instant
+from harness.model.job import JobId
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+
+
+class Holding:
+    """One claim as it stands."""
+
+    __slots__ = ("late", "renewed", "token", "worker")
+
+    def __init__(self, worker: str, token: int, renewed: Instant) -> None:
+        self.worker = worker
+        self.token = token
+        self.renewed = renewed
+        """When the lease was last opened or extended, on the store's clock."""
+        self.late: Duration = 0
+        """How long faults have kept the holder from acting since the claim."""
+
+
+class Holdings:
+    """All claims that stand, by job."""
+
+    __slots__ = ("_excuse", "_infinite", "of")
+
+    def __init__(self, settings: Settings) -> None:
+        self.of: dict[JobId, Holding] = {}
+        margin = settings.lease - settings.job_timeout
+        self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
+        self._infinite: Duration = settings.lease + settings.stuck_timeout
+
+    def excused(self, holding: Holding) -> bool:
+        """Say whether faults alone explain that this holder is not done before his lease."""
+        return holding.late >= self._excuse
+
+    def observe(self, event: Observed) -> Holding | None:
+        """Take over a change; answer the holding that it ended."""
+        after = event.after
+        if after is not None and after.status is Status.PROCESSING:
+            held = self.of.get(event.job)
+            if held is None or held.token != after.token:
+                self.of[event.job] = Holding(after.worker or "?", after.token, event.clock)
+                return held
+            if event.verb == "heartbeat":
+                held.renewed = event.clock
+            return None
+        return self.of.pop(event.job, None)
+
+    def fault(self, event: Fault) -> None:
+        """Take over a fault: whom it hits, and for how long."""
+        match event.name:
+            case "pause" | "late":
+                late = event.data["for"]
+            case "clock":
+                late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
+            case "crash" | "lose request" | "lose reply" | "duplicate":
+                late = self._infinite
+            case _:
+                return
+        for holding in self.of.values():
+            if event.actor in ("*", holding.worker):
+                holding.late += late

@@ -1,0 +1,56 @@
+"""12: one poisoned job, row or message never stops a healthy bystander."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.history.event import Fault, Observed, Return
+from harness.history.outcome import OutcomeKind
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+
+SHARED = frozenset({"claim", "expire", "reconcile", "rescue", "purge"})
+"""Verbs that work for many jobs at once: where one raises, all suffer."""
+
+
+class IsolationBetweenJobs(Monitor):
+    """Knows which jobs the workload declared healthy, and which faults hit their workers."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._healthy = {job for job, facts in rules.jobs.items() if facts.healthy}
+        self._excused = False
+        self._cancelled: set[JobId] = set()
+
+    def on_fault(self, event: Fault) -> None:
+        self._excused = True
+
+    def on_observed(self, event: Observed) -> None:
+        if event.verb == "cancel":
+            self._cancelled.add(event.job)
+
+    def on_return(self, event: Return) -> None:
+        if event.verb in SHARED and event.outcome.kind is OutcomeKind.UNKNOWN and event.answered:
+            self.breach("batch_poisoned", f"{event.verb} raised: {event.outcome.reason}")
+
+    def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        if self._excused:
+            return
+        for job in sorted(self._healthy - self._cancelled):
+            view = views.get(job)
+            if view is not None and view.status is not Status.COMPLETED:
+                self.breach("bystander_harmed", f"a healthy job ended as {view.status}: {view.error}", job=job)
+
+
+INVARIANT = Invariant(
+    id="isolation_between_jobs",
+    number=12,
+    sentence="One poisoned job, row or message never stops a healthy bystander.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("batch_poisoned", Guarantee.ISOLATION, "A verb for many jobs raised because of one of them."),
+        AnomalyKind("bystander_harmed", Guarantee.ISOLATION, "A healthy job did not complete, with no fault around."),
+    ),
+    make=IsolationBetweenJobs,
+)

@@ -1,0 +1,79 @@
+"""6: no job is taken back, or run by a second worker, while its worker is within its allowed time."""
+
+from __future__ import annotations
+
+from harness.history.event import Effect, Fault, Observed
+from harness.invariants.holding import Holding, Holdings
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import format_duration
+from harness.model.job import JobId
+
+TAKING_BACK = frozenset({"expire", "rescue", "reconcile"})
+
+
+class LeaseOutlivesExecution(Monitor):
+    """Watches who holds, who runs, and who was kept from working by a fault."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._holdings = Holdings(rules.settings)
+        self._running: dict[JobId, dict[tuple[str, int], Holding | None]] = {}
+
+    def on_fault(self, event: Fault) -> None:
+        self._holdings.fault(event)
+        excused = event.name in ("crash",)
+        for runs in self._running.values():
+            for key in [key for key in runs if excused and key[0] == event.actor]:
+                del runs[key]
+            for holding in runs.values():
+                if holding is not None and event.actor in ("*", holding.worker) and event.name in ("pause", "late"):
+                    holding.late += event.data["for"]
+
+    def on_observed(self, event: Observed) -> None:
+        ended = self._holdings.observe(event)
+        if ended is None or event.verb not in TAKING_BACK:
+            return
+        elapsed = event.clock - ended.renewed
+        if elapsed < self.settings.job_timeout:
+            self.breach(
+                "taken_back_early",
+                f"{event.verb} took it from {ended.worker} after {format_duration(elapsed)}; "
+                f"it may run for {format_duration(self.settings.job_timeout)}",
+                job=event.job,
+            )
+        elif not self._holdings.excused(ended):
+            self.breach(
+                "healthy_claim_taken_back",
+                f"{event.verb} took it from {ended.worker}, to whom nothing had happened",
+                job=event.job,
+            )
+
+    def on_effect(self, event: Effect) -> None:
+        runs = self._running.setdefault(event.job, {})
+        key = (event.actor, event.token)
+        if event.name == "started":
+            for (worker, token), holding in runs.items():
+                if token != event.token and (holding is None or not self._holdings.excused(holding)):
+                    self.breach(
+                        "concurrent_execution", f"{event.actor} starts it while {worker} still runs it", job=event.job
+                    )
+            holding = self._holdings.of.get(event.job)
+            runs[key] = holding if holding is not None and holding.token == event.token else None
+        elif event.name == "ended":
+            runs.pop(key, None)
+
+
+INVARIANT = Invariant(
+    id="lease_outlives_execution",
+    number=6,
+    sentence="No job is taken back while its worker is within its allowed time.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("concurrent_execution", Guarantee.ONE_AT_A_TIME, "Two workers run one job at once."),
+        AnomalyKind("taken_back_early", Guarantee.ONE_AT_A_TIME, "A job was taken back before its timeout was over."),
+        AnomalyKind(
+            "healthy_claim_taken_back", Guarantee.ONE_AT_A_TIME, "A job was taken from a worker that did nothing wrong."
+        ),
+    ),
+    make=LeaseOutlivesExecution,
+)

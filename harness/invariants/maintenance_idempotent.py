@@ -1,0 +1,51 @@
+"""14: maintenance run twice, late, or twice at once changes nothing more."""
+
+from __future__ import annotations
+
+from harness.history.event import Call, Observed
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import Instant
+
+VERBS = frozenset({"expire", "reconcile", "rescue", "purge"})
+
+
+class MaintenanceIdempotent(Monitor):
+    """A verb that runs again at the same instant, with nothing between, must find nothing to do."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._last: dict[str, Instant] = {}
+        self._again: set[str] = set()
+
+    def on_call(self, event: Call) -> None:
+        if event.verb in VERBS:
+            if self._last.get(event.verb) == event.at:
+                self._again.add(event.verb)
+            self._last[event.verb] = event.at
+
+    def on_observed(self, event: Observed) -> None:
+        if event.verb in self._again:
+            self.breach(
+                "maintenance_repeats", f"{event.verb} changed something again at the same instant", job=event.job
+            )
+        if event.verb not in VERBS:
+            self._last.clear()
+            self._again.clear()
+        else:
+            for verb in [verb for verb in self._last if verb != event.verb]:
+                del self._last[verb]
+                self._again.discard(verb)
+
+
+INVARIANT = Invariant(
+    id="maintenance_idempotent",
+    number=14,
+    sentence="Maintenance run twice, late, or twice at once changes nothing more; it fences like a worker.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind(
+            "maintenance_repeats", Guarantee.REPEATABLE_MAINTENANCE, "Maintenance changed the same thing a second time."
+        ),
+    ),
+    make=MaintenanceIdempotent,
+)

@@ -1,0 +1,65 @@
+"""11: among due jobs the claim takes the highest priority first, then the oldest."""
+
+from __future__ import annotations
+
+from harness.history.event import Call, Observed, Return
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+
+
+class PriorityOrder(Monitor):
+    """Keeps the waiting jobs and compares what was taken with what was left."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._waiting: dict[JobId, JobView] = {}
+        self._taken: dict[str, list[tuple[JobView, int]]] = {}
+        self._claiming: set[str] = set()
+        self._overlapped: set[str] = set()
+
+    def on_call(self, event: Call) -> None:
+        if event.verb == "claim":
+            if self._claiming:
+                self._overlapped.update(self._claiming, (event.actor,))
+            self._claiming.add(event.actor)
+            self._taken[event.actor] = []
+
+    def on_observed(self, event: Observed) -> None:
+        if event.verb == "claim" and event.before is not None and event.before.status is Status.PENDING:
+            self._taken.setdefault(event.actor, []).append((event.before, event.clock))
+        if event.after is not None and event.after.status is Status.PENDING:
+            self._waiting[event.job] = event.after
+        else:
+            self._waiting.pop(event.job, None)
+
+    def on_return(self, event: Return) -> None:
+        if event.verb != "claim":
+            return
+        self._claiming.discard(event.actor)
+        taken = self._taken.pop(event.actor, [])
+        if event.actor in self._overlapped:
+            self._overlapped.discard(event.actor)
+            return
+        if not taken or not self._waiting:
+            return
+        last, clock = max(taken, key=lambda entry: (-entry[0].priority, entry[0].created_at))
+        for left in self._waiting.values():
+            if left.start_after <= clock and (-left.priority, left.created_at) < (-last.priority, last.created_at):
+                self.breach(
+                    "priority_inversion",
+                    f"{event.actor} took it (priority {last.priority}) and left {left.id} (priority {left.priority})",
+                    job=last.id,
+                )
+                return
+
+
+INVARIANT = Invariant(
+    id="priority_order",
+    number=11,
+    sentence="Among due jobs of a queue the claim takes the highest priority, then the oldest.",
+    kind=Kind.ALWAYS,
+    anomalies=(AnomalyKind("priority_inversion", Guarantee.SCHEDULE, "A job overtook one that was before it."),),
+    make=PriorityOrder,
+    capabilities=("priorities",),
+)

@@ -1,0 +1,1 @@
+"""What a job is and how it lives: pure values and tables, standard library only."""

@@ -1,0 +1,47 @@
+"""A job as an observer sees it, both rows in one value."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+from harness.model.duration import Instant
+from harness.model.lifecycle import PARTNERS, TERMINAL, QueueState, Status
+
+JobId: TypeAlias = str
+Json: TypeAlias = Any
+
+
+class JobView(NamedTuple):
+    """Everything that an engine tells about one job; what an engine does not keep is None.
+
+    `status` is None where the user's row is missing, `queue_state` where the queue's row is.
+    """
+
+    id: JobId
+    tool: str
+    status: Status | None
+    queue_state: QueueState | None
+    priority: int
+    attempts: int
+    max_attempts: int
+    token: int
+    worker: str | None
+    output: Json
+    error: str | None
+    unique_key: str | None
+    created_at: Instant
+    start_after: Instant
+    started_at: Instant | None
+    lease_until: Instant | None
+    completed_at: Instant | None
+    expires_at: Instant | None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether only an operator leads out of this status."""
+        return self.status in TERMINAL
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both rows are there and tell the same."""
+        return self.status is not None and self.queue_state in PARTNERS[self.status]

@@ -1,0 +1,28 @@
+"""The instants on which actors meet: durations named relative to the settings, boundaries included."""
+
+from __future__ import annotations
+
+from harness.model.duration import SECOND, Duration
+from harness.model.retry import retry_bounds
+from harness.model.settings import Settings
+
+
+def moments(settings: Settings) -> dict[str, Duration]:
+    """Answer the named durations, each positive, the shortest name for each length."""
+    backoff = retry_bounds(settings, attempts=1)[1]
+    named = {
+        "1s": SECOND,
+        "a poll": settings.poll_interval,
+        "half a timeout": settings.job_timeout // 2,
+        "a timeout": settings.job_timeout,
+        "a timeout + 1s": settings.job_timeout + SECOND,
+        "a lease - 1s": settings.lease - SECOND,
+        "a lease": settings.lease,
+        "a lease + 1s": settings.lease + SECOND,
+        "a lease + a cron": settings.lease + settings.cron_period + SECOND,
+        "stuck": settings.stuck_timeout,
+        "stuck + a cron": settings.stuck_timeout + settings.cron_period + SECOND,
+        "a backoff": backoff,
+        "a cron": settings.cron_period,
+    }
+    return {name: duration for name, duration in named.items() if duration > 0}

@@ -1,0 +1,34 @@
+"""Retry arithmetic: how long a failed job waits."""
+
+from __future__ import annotations
+
+from harness.model.duration import Duration
+from harness.model.settings import Settings
+
+GOLDEN = 0.6180339887498949
+"""Spreads one drawn number over the rows of a statement."""
+
+
+def retry_delay(settings: Settings, *, attempts: int, jitter: float) -> Duration:
+    """Answer the wait after the attempt with this number (the first is 1) failed.
+
+    With backoff `retry_delay * 2^(attempts-1) * (1 + jitter)`, jitter in [0, 1), never above `retry_delay_max`;
+    without it `retry_delay` exactly.
+    """
+    if not settings.retry_backoff:
+        return settings.retry_delay
+    doublings = min(max(attempts - 1, 0), 40)
+    return min(round(settings.retry_delay * 2.0**doublings * (1 + jitter)), settings.retry_delay_max)
+
+
+def retry_bounds(settings: Settings, *, attempts: int) -> tuple[Duration, Duration]:
+    """Answer the shortest and the longest wait that `retry_delay` may give."""
+    return (
+        retry_delay(settings, attempts=attempts, jitter=0.0),
+        retry_delay(settings, attempts=attempts, jitter=1.0),
+    )
+
+
+def spread(jitter: float, row: int) -> float:
+    """Answer the jitter of the row with this number (from 0) in a statement over several rows."""
+    return (jitter + row * GOLDEN) % 1.0

@@ -1,0 +1,52 @@
+"""The settings that a queue, its workers and its cron run under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from harness.model.duration import DAY, HOUR, MINUTE, SECOND, Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Durations are microseconds. The defaults are those of the guide, with its two contradictions repaired."""
+
+    max_attempts: int = 3
+    """Deliveries in total."""
+    job_timeout: Duration = 10 * MINUTE
+    """A processor is stopped after this."""
+    lease: Duration = 11 * MINUTE
+    """Queue expiry: the queue takes an active job back after this without a heartbeat."""
+    stuck_timeout: Duration = 30 * MINUTE
+    """Maintenance takes a PROCESSING job back after this."""
+    retry_delay: Duration = 60 * SECOND
+    retry_backoff: bool = True
+    retry_delay_max: Duration = HOUR
+    poll_interval: Duration = 2 * SECOND
+    batch_size: int = 1
+    """Jobs taken with one claim and run one after the other."""
+    heartbeat_interval: Duration = 0
+    """A worker extends every lease it holds this often; 0: never."""
+    cron_period: Duration = MINUTE
+    expire_interval: Duration = MINUTE
+    """How often the queue looks for leases that ran out."""
+    retention: Duration = 7 * DAY
+    """Terminal jobs are kept this long."""
+    max_skew: Duration = 5 * SECOND
+    """Clocks may differ by this much, and every invariant still holds."""
+    workers_enabled: bool = True
+
+    def changed(self, **values: Any) -> Settings:
+        """Answer a copy with some settings replaced."""
+        return replace(self, **values)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """List the settings by name."""
+        return tuple(field.name for field in fields(cls))
+
+    @classmethod
+    def duration_names(cls) -> frozenset[str]:
+        """List the settings that are durations."""
+        return frozenset(field.name for field in fields(cls) if field.type == "Duration")

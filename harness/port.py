@@ -1,0 +1,173 @@
+"""The two protocols that everything meets at: a queue under test, and an application on it.
+
+A verb may be a plain method (one step), a generator (preempted, crashed or delayed at every `yield point(...)`) or an
+`async def` (at every await that suspends). Each ends in an `Outcome`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from harness.history.outcome import Outcome
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView, Json
+from harness.model.settings import Settings
+
+
+class Claim(NamedTuple):
+    """A worker's right to settle one attempt of one job."""
+
+    job: JobId
+    attempt: int
+    token: int
+    worker: str
+    tool: str
+    lease_until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a producer asks for. `start_after` is an instant of the producer's clock; None is at once."""
+
+    id: JobId
+    tool: str = "tool"
+    input: Json = None
+    priority: int = 0
+    max_attempts: int | None = None
+    start_after: Instant | None = None
+    unique_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a queue can do, as data. The harness skips, by name, what it cannot."""
+
+    heartbeat: bool = False
+    release: bool = False
+    cancel: bool = False
+    retry: bool = False
+    priorities: bool = False
+    unique: bool = False
+    start_after: bool = False
+    maintenance: bool = False
+    """Two tables: reconcile, rescue and purge."""
+    virtual_time: bool = False
+    snapshot: bool = False
+    fencing: bool = False
+
+    def missing(self, needed: Iterable[str]) -> tuple[str, ...]:
+        """List what is needed and not there."""
+        return tuple(name for name in needed if not getattr(self, name))
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """List the capabilities by name."""
+        return tuple(field.name for field in fields(cls))
+
+
+Reply: TypeAlias = Outcome | Awaitable[Outcome] | Generator[Any, Any, Outcome]
+
+
+class StoreClock(Protocol):
+    """The clock of the store that the queue lives in."""
+
+    def __call__(self) -> Instant: ...
+
+
+class QueueUnderTest(Protocol):
+    """The verbs of a job queue. `now` is always the store's clock, never the caller's."""
+
+    capabilities: Capabilities
+
+    def enqueue(self, request: JobRequest) -> Reply:
+        """Accept a job: done with its id, or refused with the id of the unfinished job that holds the unique key."""
+        ...
+
+    def claim(self, worker: str, limit: int) -> Reply:
+        """Take up to `limit` due jobs: done with a list of `Claim`, empty where none is due."""
+        ...
+
+    def heartbeat(self, claim: Claim) -> Reply:
+        """Extend a lease; refused where the claim was taken back."""
+        ...
+
+    def complete(self, claim: Claim, output: Json) -> Reply:
+        """Settle as a success; refused where the claim was taken back or JSON cannot hold the output."""
+        ...
+
+    def fail(self, claim: Claim, error: str, final: bool) -> Reply:
+        """Settle as a failure; refused where the claim was taken back."""
+        ...
+
+    def release(self, claim: Claim) -> Reply:
+        """Give the job back unrun, the attempt uncounted."""
+        ...
+
+    def cancel(self, job: JobId) -> Reply:
+        """Cancel a job that is not terminal."""
+        ...
+
+    def retry(self, job: JobId) -> Reply:
+        """Open a new attempt budget for a terminal job."""
+        ...
+
+    def expire(self) -> Reply:
+        """Take back every claim whose lease ran out."""
+        ...
+
+    def reconcile(self) -> Reply:
+        """Make both rows of every job agree."""
+        ...
+
+    def rescue(self) -> Reply:
+        """Take back what is PROCESSING for longer than the stuck timeout."""
+        ...
+
+    def purge(self) -> Reply:
+        """Delete terminal jobs past their retention."""
+        ...
+
+    def jobs(self) -> Mapping[JobId, JobView]:
+        """Answer all current jobs, oldest first."""
+        ...
+
+    def changed(self) -> Iterable[JobId] | None:
+        """Answer the jobs touched since the last call, or None where the engine does not know."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Never raises."""
+        ...
+
+
+class Clocks(Protocol):
+    """What an engine may know of time: the store's clock, and, for queues that wrongly use it, a caller's."""
+
+    def store(self) -> Instant: ...
+
+    def of(self, actor: str) -> Instant: ...
+
+
+class Engine(Protocol):
+    """Opens queues. One engine serves many runs, one after the other."""
+
+    name: str
+    capabilities: Capabilities
+
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
+        """Answer an empty queue under these settings."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Never raises."""
+        ...
+
+
+class Application(Protocol):
+    """The processes at work on a queue."""
+
+    def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
+        """Answer a factory for each actor by name; the harness calls it again after a crash."""
+        ...

@@ -1,0 +1,1 @@
+"""Scenario + choices + engine -> Run, in four phases: chaos, heal, settle, judge."""

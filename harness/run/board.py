@@ -1,0 +1,69 @@
+"""What is known of all jobs right now, and when the next thing is due. Filled by observation only."""
+
+from __future__ import annotations
+
+import heapq
+
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import TERMINAL, Status
+from harness.model.settings import Settings
+
+
+class Board:
+    """The last view of every job; scans only those that are not terminal."""
+
+    __slots__ = ("_expiring", "_settings", "apart", "live", "views")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.views: dict[JobId, JobView] = {}
+        self.live: dict[JobId, JobView] = {}
+        self.apart: set[JobId] = set()
+        self._expiring: list[tuple[Instant, JobId]] = []
+
+    def put(self, job: JobId, view: JobView | None) -> None:
+        """Take over what was observed."""
+        self.live.pop(job, None)
+        self.apart.discard(job)
+        if view is None:
+            self.views.pop(job, None)
+            return
+        self.views[job] = view
+        if view.status not in TERMINAL:
+            self.live[job] = view
+        elif view.expires_at is not None:
+            heapq.heappush(self._expiring, (view.expires_at, job))
+        if not view.agrees:
+            self.apart.add(job)
+
+    def next_claim(self) -> Instant | None:
+        """Tell when a job can next be claimed."""
+        return min((view.start_after for view in self.live.values() if view.status is Status.PENDING), default=None)
+
+    def next_expiry(self) -> Instant | None:
+        """Tell when a lease next runs out."""
+        return min((view.lease_until for view in self.live.values() if view.lease_until is not None), default=None)
+
+    def next_maintenance(self) -> Instant | None:
+        """Tell when the cron next finds something to do."""
+        if self.apart:
+            return 0
+        stuck = self._settings.stuck_timeout
+        due = min(
+            (
+                view.started_at + stuck
+                for view in self.live.values()
+                if view.started_at is not None and view.status is Status.PROCESSING
+            ),
+            default=None,
+        )
+        while self._expiring and not self._stands(*self._expiring[0]):
+            heapq.heappop(self._expiring)
+        if not self._expiring:
+            return due
+        return self._expiring[0][0] if due is None else min(due, self._expiring[0][0])
+
+    def _stands(self, expires_at: Instant, job: JobId) -> bool:
+        view = self.views.get(job)
+        return view is not None and view.expires_at == expires_at and view.status in TERMINAL

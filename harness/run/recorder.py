@@ -1,0 +1,118 @@
+"""Executes calls on a queue and writes down what was said, answered and seen. The only writer of a history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.history.event import Call as CallEvent
+from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return
+from harness.history.outcome import DONE, Outcome, OutcomeKind
+from harness.invariants.property import Judge
+from harness.model.job import JobId, JobView
+from harness.port import QueueUnderTest
+from harness.run.board import Board
+from harness.sim.actor import Actor
+from harness.sim.clock import Clocks
+from harness.sim.request import Call
+
+LOST_REQUEST = Outcome.unknown("the request was lost")
+LOST_REPLY = Outcome.unknown("the reply was lost")
+
+
+class Recorder:
+    """Stands between the kernel and a queue."""
+
+    def __init__(self, queue: QueueUnderTest, clocks: Clocks, board: Board, judge: Judge) -> None:
+        self.history = History()
+        self.queue = queue
+        self.board = board
+        self._clocks = clocks
+        self._events = self.history.events
+        self._see = judge.see
+        self._number = 0
+        self._open: dict[str, int] = {}
+        self._verbs: dict[str, Any] = {}
+        self.last_change = 0
+        """When a job last changed."""
+
+    def _write(self, event: Event) -> None:
+        self._events.append(event)
+        self._see(event)
+
+    # what the kernel asks for ---------------------------------------------------------------------------------------
+
+    def begin(self, actor: Actor, call: Call) -> Any:
+        """Call a verb; answers its outcome, or a frame where it suspends."""
+        self._number += 1
+        self._open[actor.name] = self._number
+        self._write(
+            CallEvent(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
+        )
+        verb = self._verbs.get(call.verb)
+        if verb is None:
+            verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
+        return verb(*call.arguments)
+
+    def end(self, actor: Actor, call: Call, result: Any) -> Outcome:
+        """Write down the outcome; the actor hears it unless the reply is lost."""
+        outcome = result if type(result) is Outcome else _as_outcome(result)
+        self.observe(actor.name, call.verb)
+        self._returned(actor, call, outcome, answered=True)
+        return outcome if actor.heard else LOST_REPLY
+
+    def raised(self, actor: Actor, call: Call, error: Exception) -> Outcome:
+        """Write down that a verb raised: nobody knows what it did."""
+        return self.end(actor, call, Outcome.unknown(f"{type(error).__name__}: {error}"))
+
+    def lost(self, actor: Actor, call: Call) -> Outcome:
+        """Write down a call that never arrived."""
+        self._number += 1
+        self._open[actor.name] = self._number
+        self._write(
+            CallEvent(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
+        )
+        self._returned(actor, call, LOST_REQUEST, answered=False)
+        return LOST_REQUEST
+
+    def _returned(self, actor: Actor, call: Call, outcome: Outcome, *, answered: bool) -> None:
+        number = self._open.get(actor.name, 0)
+        self._write(Return(self._clocks.now, actor.name, call.verb, call.job, call.token, outcome, number, answered))
+
+    # what else there is to see --------------------------------------------------------------------------------------
+
+    def observe(self, actor: str, verb: str) -> None:
+        """Compare all jobs with what was known of them; every difference is an event."""
+        views = self.queue.jobs()
+        touched = self.queue.changed()
+        known = self.board.views
+        for job in self._candidates(views) if touched is None else touched:
+            before, after = known.get(job), views.get(job)
+            if before != after:
+                self._changed(actor, verb, job, before, after)
+
+    def _candidates(self, views: Mapping[JobId, JobView]) -> list[JobId]:
+        return [*views, *(job for job in self.board.views if job not in views)]
+
+    def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
+        self.board.put(job, after)
+        self.last_change = self._clocks.now
+        self._write(Observed(self._clocks.now, actor, verb, job, before, after, self._clocks.store()))
+
+    def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
+        """Write down something that a processor did."""
+        self._write(Effect(self._clocks.now, actor, job, attempt, token, name, data))
+
+    def fault(self, actor: str, name: str, data: Any) -> None:
+        """Write down something that was made to go wrong."""
+        self._write(Fault(self._clocks.now, actor, name, data))
+
+    def phase(self, name: str) -> None:
+        """Write down that a phase began."""
+        self._write(Phase(self._clocks.now, name))
+
+
+def _as_outcome(result: Any) -> Outcome:
+    if result is None:
+        return DONE
+    raise TypeError(f"a verb answered {result!r}; it must answer an Outcome({', '.join(OutcomeKind)})")

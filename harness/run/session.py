@@ -1,0 +1,183 @@
+"""One run from an empty queue to a verdict: chaos, heal, settle, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.errors import LimitReached
+from harness.faults import FaultPlan, interferences
+from harness.invariants import CATALOGUE, Invariant, JobFacts, Judge, Rules
+from harness.model.duration import Duration, Instant
+from harness.model.retry import retry_bounds
+from harness.model.settings import Settings
+from harness.port import Engine
+from harness.run.board import Board
+from harness.run.director import Director
+from harness.run.recorder import Recorder
+from harness.run.stock import StockApplication
+from harness.run.verdict import Run
+from harness.run.world import World
+from harness.scenario.scenario import Scenario
+from harness.sim.actor import State
+from harness.sim.choices import Boring, Choices, Replay
+from harness.sim.clock import Clocks
+from harness.sim.kernel import Kernel
+
+NO_FAULTS = FaultPlan()
+AS_ON_TAPE = FaultPlan(crash=99, pause=99, lost_message=99, duplicate=99, lateness=99, clock_offset=99)
+"""What a replay allows: whatever the tape says."""
+JITTERS = ("0", "1/4", "1/2", "3/4")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A bound on everything; reaching one is a result that names it."""
+
+    steps: int = 200_000
+
+
+def quiet_limit(settings: Settings) -> Duration:
+    """Answer how long nothing may change before the system is at rest, come what may."""
+    longest_wait = retry_bounds(settings, attempts=max(2, settings.max_attempts))[1]
+    timeouts = settings.lease + settings.stuck_timeout + settings.job_timeout
+    return longest_wait + timeouts + 3 * (settings.cron_period + settings.expire_interval) + settings.poll_interval
+
+
+class Session:
+    """Wires a scenario, choices and an engine together, and runs them."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        engine: Engine,
+        choices: Choices | None = None,
+        faults: FaultPlan = NO_FAULTS,
+        invariants: tuple[Invariant, ...] = CATALOGUE,
+        limits: Limits = Limits(),
+        application: StockApplication | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.settings = scenario.settings
+        self.engine = engine
+        if choices is None:
+            choices, faults = (Replay(scenario.tape), AS_ON_TAPE) if scenario.tape else (Boring(), faults)
+        self.choices = choices
+        self.limits = limits
+        self.uncovered: list[str] = []
+        self.clocks = Clocks()
+        self.board = Board(self.settings)
+        self.queue = engine.open(self.settings, self.clocks, self._jitter)
+        self.judge = Judge(self._judged(invariants), Rules(self.settings, self._facts()))
+        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
+        self.world = World(scenario, self.clocks, self.recorder, self.board)
+        self.kernel = Kernel(choices, self.recorder, step_limit=limits.steps)
+        self.kernel.on_advance = self._advanced
+        self.kernel.interferences = interferences(
+            faults,
+            settings=self.settings,
+            clocks=self.clocks,
+            note=self.recorder.fault,
+            restart_after=scenario.restart_after,
+        )
+        self.application = application or StockApplication()
+
+    def _judged(self, invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
+        capabilities = self.engine.capabilities
+        return tuple(item for item in invariants if not capabilities.missing(item.capabilities))
+
+    def _facts(self) -> dict[str, JobFacts]:
+        return {
+            name: JobFacts(
+                healthy=plan.healthy(self.settings),
+                start_after=None if plan.start_after is None or plan.every else plan.at + plan.start_after,
+                priority=plan.priority,
+                unique_key=plan.unique_key,
+            )
+            for name, plan in self.scenario.plan_of().items()
+        }
+
+    def _advanced(self, now: int) -> None:
+        self.clocks.now = now
+
+    def _jitter(self) -> float:
+        numerator, _, denominator = self.choices.pick("jitter", JITTERS).partition("/")
+        return int(numerator) / int(denominator or 1)
+
+    # phases ---------------------------------------------------------------------------------------------------------
+
+    def run(self, watch: Callable[[Kernel], None] | None = None) -> Run:
+        """Go through all phases; whatever happens, the queue is closed and no frame is left behind."""
+        failures: list[str] = []
+        try:
+            self._start()
+            director = Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
+            failures.extend(director.run())
+            self._heal()
+            self._settle()
+            self.recorder.phase("judge")
+            self.judge.rest(self.board.views)
+            failures.extend(director.judge())
+        except LimitReached as limit:
+            failures.append(str(limit))
+        finally:
+            self.world.closed = True
+            self.kernel.bury()
+            self.queue.close()
+        return self._result(failures)
+
+    def _start(self) -> None:
+        self.recorder.phase("chaos")
+        for name, factory in self.application.clients(self.world).items():
+            self.kernel.spawn(name, factory)
+        for name, factory in self.application.actors(self.world).items():
+            self.kernel.spawn(name, factory, process=True)
+
+    def _heal(self) -> None:
+        self.recorder.phase("heal")
+        kernel = self.kernel
+        kernel.interferences = []
+        kernel.free_order = False
+        kernel.choices = Boring()
+        self.clocks.correct()
+        self.world.stopping.clear()
+        for actor in kernel.actors.values():
+            if actor.state is State.HELD:
+                kernel.unhold(actor)
+            elif actor.process and actor.state in (State.CRASHED, State.ENDED):
+                kernel.start(actor)
+
+    def _settle(self) -> None:
+        self.recorder.phase("settle")
+        self._idle()
+
+    def _idle(self) -> None:
+        quiet = quiet_limit(self.settings)
+        kernel = self.kernel
+        start = kernel.now
+        while kernel.ready or not self._at_rest(start, quiet):
+            if not kernel.step():
+                return
+
+    def _at_rest(self, start: Instant, quiet: Duration) -> bool:
+        if self.kernel.now - max(start, self.recorder.last_change) > quiet:
+            return True
+        return not self.board.live and self._only_retention_left()
+
+    def _only_retention_left(self) -> bool:
+        wake = self.kernel.next_wake()
+        return wake is None or wake - self.kernel.now > self.settings.retention // 2
+
+    def _result(self, failures: list[str]) -> Run:
+        return Run(
+            scenario=self.scenario,
+            engine=self.engine.name,
+            history=self.recorder.history,
+            tape=tuple(self.choices.tape),
+            anomalies=tuple(self.judge.anomalies),
+            failures=tuple(failures),
+            uncovered=tuple(self.uncovered),
+            steps=self.kernel.steps,
+            now=self.kernel.now,
+        )

@@ -1,0 +1,62 @@
+"""What a run comes to: pass, fail or inconclusive, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from harness.errors import ExitCode
+from harness.history.event import History
+from harness.invariants import Anomaly, gravity
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation
+
+
+class Verdict(StrEnum):
+    """Three answers, each with an exit code of its own."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command answers for it."""
+        return {Verdict.PASS: ExitCode.PASS, Verdict.FAIL: ExitCode.FAIL}.get(self, ExitCode.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything about one run."""
+
+    scenario: Scenario
+    engine: str
+    history: History
+    tape: tuple[Deviation, ...]
+    anomalies: tuple[Anomaly, ...] = ()
+    failures: tuple[str, ...] = ()
+    """What the scenario expected and did not get, with `file:line`."""
+    uncovered: tuple[str, ...] = ()
+    """What could not be judged here, and how to cover it."""
+    steps: int = 0
+    now: int = 0
+    seed: int | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail where anything was breached; inconclusive where something asked for was not judged."""
+        if self.anomalies or self.failures:
+            return Verdict.FAIL
+        return Verdict.INCONCLUSIVE if self.uncovered else Verdict.PASS
+
+    @property
+    def gravest(self) -> Anomaly | None:
+        """Answer the anomaly that costs most."""
+        return min(self.anomalies, key=lambda anomaly: (gravity(anomaly.name), anomaly.event), default=None)
+
+    @property
+    def found(self) -> frozenset[str]:
+        """Answer the names of all anomalies."""
+        return frozenset(anomaly.name for anomaly in self.anomalies)

@@ -1,0 +1,50 @@
+"""What an actor sees: settings, time on its own clock, the workload's plans, and a place to declare effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.model.duration import Instant
+from harness.model.job import JobId
+from harness.model.settings import Settings
+from harness.port import Claim
+from harness.run.board import Board
+from harness.run.recorder import Recorder
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.clock import Clocks
+
+
+class World:
+    """Handed to every actor. After the verdict it is closed: what still runs has no effect."""
+
+    def __init__(self, scenario: Scenario, clocks: Clocks, recorder: Recorder, board: Board) -> None:
+        self.scenario = scenario
+        self.settings: Settings = scenario.settings
+        self.board = board
+        self.plans: Mapping[JobId, JobPlan] = scenario.plan_of()
+        self.stopping: set[str] = set()
+        """Workers told to shut down gracefully."""
+        self.closed = False
+        self._clocks = clocks
+        self._recorder = recorder
+
+    def now(self, actor: str) -> Instant:
+        """Read an actor's own clock."""
+        return self._clocks.of(actor)
+
+    def plan(self, job: JobId) -> JobPlan:
+        """Answer the plan of a job; one that nobody planned succeeds."""
+        plan = self.plans.get(job)
+        return plan if plan is not None else JobPlan(name=job)
+
+    def effect(self, actor: str, claim: Claim, name: str, data: Any = None) -> None:
+        """Declare something that a run did."""
+        if self.closed:
+            raise RuntimeError("the run is over: nothing that a severed actor still does has an effect")
+        self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data)
+
+    def died(self, actor: str, why: str) -> None:
+        """Declare that a processor took its whole worker with it."""
+        self._recorder.fault(actor, "crash", {"at": why, "after": False})

@@ -1,0 +1,1 @@
+"""Scenarios: what is at work, what goes wrong, what must come out. YAML in, frozen values out."""

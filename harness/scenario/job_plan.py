@@ -1,0 +1,85 @@
+"""What the workload plans for one job: what is sent, and how each of its attempts goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.model.duration import Duration
+from harness.model.settings import Settings
+from harness.scenario.span import Span
+
+
+class Ending(StrEnum):
+    """How an attempt of a scripted processor ends."""
+
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    FAIL_FINALLY = "fail finally"
+    RAISE = "raise"
+    RAISE_NUL = "raise NUL"
+    RAISE_SURROGATE = "raise surrogate"
+    RETURN_NAN = "return NaN"
+    RETURN_NUL = "return NUL"
+    HANG = "hang"
+    EXIT = "exit"
+
+
+ERRORS = {
+    Ending.FAIL: "it failed",
+    Ending.FAIL_FINALLY: "it failed for good",
+    Ending.RAISE: "RuntimeError: boom",
+    Ending.RAISE_NUL: "RuntimeError: boom\x00",
+    Ending.RAISE_SURROGATE: "RuntimeError: \ud800",
+}
+OUTPUTS: dict[Ending, Any] = {Ending.RETURN_NAN: {"score": float("nan")}, Ending.RETURN_NUL: {"text": "a\x00b"}}
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """One job, or `count` jobs sent `every` so often."""
+
+    name: str
+    tool: str = "tool"
+    input: Any = None
+    outcomes: tuple[Ending, ...] = (Ending.SUCCEED,)
+    """How each attempt ends; the last one repeats."""
+    takes: tuple[Span, ...] = (Span(fixed=1_000_000),)
+    """How long each attempt takes; the last one repeats."""
+    at: Duration = 0
+    """When it is sent, from the start of the run."""
+    start_after: Duration | None = None
+    """How long after it is sent it may first be claimed."""
+    priority: int = 0
+    max_attempts: int | None = None
+    unique_key: str | None = None
+    cancel_after: Duration | None = None
+    """How long after it is sent somebody cancels it."""
+    retry_after: Duration | None = None
+    """How long after that (or after it was sent) an operator retries it."""
+    every: Duration | None = None
+    count: int = 1
+    held_back: bool = False
+    """Sent only by a step `enqueue NAME`."""
+
+    def ending(self, attempt: int) -> Ending:
+        """Answer how the attempt with this number (from 1) ends."""
+        return self.outcomes[min(attempt, len(self.outcomes)) - 1]
+
+    def duration(self, attempt: int, settings: Settings) -> Duration:
+        """Answer how long it takes."""
+        return self.takes[min(attempt, len(self.takes)) - 1].resolve(settings)
+
+    def healthy(self, settings: Settings) -> bool:
+        """Say whether it succeeds whenever it is run, with a second to spare."""
+        return (
+            set(self.outcomes) == {Ending.SUCCEED}
+            and self.cancel_after is None
+            and self.retry_after is None
+            and all(span.resolve(settings) + 1_000_000 < settings.job_timeout for span in self.takes)
+        )
+
+    def names(self) -> list[str]:
+        """List the ids of the jobs that it sends."""
+        return [self.name] if self.every is None else [f"{self.name}{n}" for n in range(1, self.count + 1)]

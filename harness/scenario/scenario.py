@@ -1,0 +1,80 @@
+"""A scenario as a value. Reading it from YAML is another module's work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.model.duration import SECOND, Duration
+from harness.model.settings import Settings
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.step import Step
+from harness.sim.choices import Tape
+
+DEFAULTS = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What must come out for one job; None is not asked."""
+
+    status: str | None = None
+    attempts: int | None = None
+    runs: int | None = None
+    path: tuple[str, ...] | None = None
+    gaps: tuple[tuple[Duration, Duration], ...] | None = None
+    """The waits between one attempt's end and the next one's start, shortest and longest allowed."""
+    output: Any = None
+    error: str | None = None
+    """A part of the error text."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A wrong queue or a wrong setting on which the scenario must find a named anomaly."""
+
+    finds: str
+    queue: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    line: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name it, for test ids."""
+        changed = [f"{key}={value}" for key, value in self.settings.items()]
+        return " ".join([*([self.queue] if self.queue else []), *changed])
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is at work, what goes wrong, what must come out."""
+
+    title: str = ""
+    why: str = ""
+    settings: Settings = DEFAULTS
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    processors: Mapping[str, str] = field(default_factory=dict)
+    workers: tuple[str, ...] = ("w1",)
+    jobs: tuple[JobPlan, ...] = ()
+    steps: tuple[Step, ...] = ()
+    tape: Tape = ()
+    """What deviates from the boring run, as the explorer wrote it."""
+    restart_after: Duration | None = None
+    """A crashed process comes back after this; None: it stays down until a step restarts it, or the system heals."""
+    queue: str | None = None
+    """A wrong queue to run on, by name."""
+    expect: Mapping[str, Expectation] = field(default_factory=dict)
+    cron: Mapping[int, int] = field(default_factory=dict)
+    controls: tuple[Control, ...] = ()
+    path: str = ""
+    """The file it came from."""
+
+    def plan_of(self) -> dict[str, JobPlan]:
+        """Answer the plan of every job by id."""
+        return {name: plan for plan in self.jobs for name in plan.names()}
+
+
+RESTART_AFTER: Duration = 5 * SECOND
+"""What a platform needs to bring a process back; the explorer's scenarios use it."""

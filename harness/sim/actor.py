@@ -1,0 +1,70 @@
+"""One process at work: its frames, what it waits for, and whether it is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+from harness.model.duration import Instant
+from harness.sim.request import Call, Frame, Request
+
+
+class State(IntEnum):
+    """Where an actor stands."""
+
+    READY = 0
+    SLEEPING = 1
+    POLLING = 2
+    HELD = 3
+    """Taken out of the schedule by a scenario."""
+    CRASHED = 4
+    ENDED = 5
+
+
+class Actor:
+    """A process by name. After a crash the same name may come back as a new activation."""
+
+    __slots__ = (
+        "call",
+        "factory",
+        "frames",
+        "heard",
+        "last_tick",
+        "name",
+        "order",
+        "process",
+        "repeats",
+        "request",
+        "state",
+        "wake",
+    )
+
+    def __init__(self, name: str, factory: Callable[[], Frame], order: int, *, process: bool) -> None:
+        self.name = name
+        self.factory = factory
+        self.order = order
+        self.process = process
+        """Whether it is a machine's process that can crash or stall; clients and operators only lose messages."""
+        self.frames: list[Frame] = []
+        self.request: Request | None = None
+        self.state = State.ENDED
+        self.wake: Instant = 0
+        """When it wakes, where it sleeps."""
+        self.last_tick: Instant = -1
+        self.call: Call | None = None
+        """The verb that the actor is in the middle of."""
+        self.heard = True
+        """Whether it will hear the reply."""
+        self.repeats = 0
+        """How often the verb is still to be delivered."""
+
+    @property
+    def label(self) -> str:
+        """Name the gate at which the actor stands."""
+        assert self.request is not None
+        return f"{self.name} {self.request.point}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still act."""
+        return self.state < State.CRASHED

@@ -1,0 +1,331 @@
+"""The scheduler: steps actors one at a time over virtual time; every undetermined order is a choice.
+
+Boring is first come, first served, and time that moves only when nobody can act. The kernel knows neither queue nor
+history: a `Carrier` executes calls, and interferences (faults) offer options at gates.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol
+
+from harness.errors import LimitReached
+from harness.model.duration import Duration, Instant
+from harness.sim.actor import Actor, State
+from harness.sim.choices import Choices
+from harness.sim.request import Call, Frame, Poll, Sleep
+
+
+class Executor(Protocol):
+    """Executes the calls of actors."""
+
+    def begin(self, actor: Actor, call: Call) -> Any:
+        """Start a verb. Answer its reply, or a frame to be stepped where it suspends."""
+        ...
+
+    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+        """Take what the verb returned; answer the actor's reply."""
+        ...
+
+    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+        """Take what the verb raised; answer the actor's reply."""
+        ...
+
+    def lost(self, actor: Actor, call: Call) -> Any:
+        """Note a call that never arrived; answer the actor's reply."""
+        ...
+
+
+class Interference(Protocol):
+    """Something that may go wrong at a gate."""
+
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
+        """Name what may go wrong at this actor's gate; with None, before time moves."""
+        ...
+
+    def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
+        """Make it go wrong. False: the option is not of this kind."""
+        ...
+
+
+class Kernel:
+    """Steps actors until nobody can act any more."""
+
+    def __init__(self, choices: Choices, executor: Executor, *, step_limit: int = 1_000_000) -> None:
+        self.choices = choices
+        self.executor = executor
+        self.step_limit = step_limit
+        self.now: Instant = 0
+        self.steps = 0
+        self.actors: dict[str, Actor] = {}
+        self.interferences: list[Interference] = []
+        self.ready: deque[Actor] = deque()
+        self.free_order = True
+        """Whether the order of ready actors is open to choice."""
+        self.rates: dict[str, float] = {}
+        """How fast an actor's own clock runs, where it drifts."""
+        self.on_advance: Callable[[Instant], None] | None = None
+        self._sleeping: list[tuple[Instant, int, Actor]] = []
+        self._polling: dict[str, Actor] = {}
+        self._tickets = 0
+        self._graveyard: list[Frame] = []
+
+    # actors ---------------------------------------------------------------------------------------------------------
+
+    def spawn(self, name: str, factory: Callable[[], Frame], *, process: bool = False) -> Actor:
+        """Start an actor; it stands at its first gate."""
+        actor = self.actors.get(name)
+        if actor is None:
+            actor = Actor(name, factory, len(self.actors), process=process)
+            self.actors[name] = actor
+        actor.factory = factory
+        self.start(actor)
+        return actor
+
+    def start(self, actor: Actor) -> None:
+        """Start an actor that ended or crashed, as a new activation."""
+        actor.frames = [actor.factory()]
+        actor.last_tick = -1
+        self._continue(actor, None)
+
+    def start_later(self, actor: Actor, delay: Duration) -> None:
+        """Bring a crashed actor back after a while, as a new activation."""
+        actor.frames = [_reborn(delay, actor.factory)]
+        actor.last_tick = -1
+        self._continue(actor, None)
+
+    def crash(self, actor: Actor) -> None:
+        """Sever an actor: it is never resumed, and none of its `finally` blocks run before the verdict."""
+        self._withdraw(actor)
+        self._graveyard.extend(actor.frames)
+        actor.frames = []
+        actor.call = None
+        actor.request = None
+        actor.state = State.CRASHED
+
+    def pause(self, actor: Actor, duration: Duration) -> None:
+        """Leave an actor where it stands for a while."""
+        self._withdraw(actor)
+        self._sleep_until(actor, self.now + duration)
+
+    def hold(self, actor: Actor) -> None:
+        """Take an actor out of the schedule until `unhold`."""
+        if actor.alive:
+            self._withdraw(actor)
+            actor.state = State.HELD
+
+    def unhold(self, actor: Actor) -> None:
+        """Put a held actor back."""
+        if actor.state is State.HELD:
+            if type(actor.request) is Sleep:
+                self._sleep_until(actor, max(self.now, actor.wake))
+            else:
+                self._place(actor)
+
+    def summon(self, actor: Actor) -> None:
+        """Take an actor out of the schedule and do what it stands before, whatever the time."""
+        self._withdraw(actor)
+        self.perform(actor)
+
+    def bury(self) -> None:
+        """Close the frames of all actors, after the verdict. What they raise is of no interest any more."""
+        frames = [*self._graveyard, *(frame for actor in self.actors.values() for frame in actor.frames)]
+        self._graveyard.clear()
+        for frame in reversed(frames):
+            try:
+                frame.close()
+            except BaseException:  # noqa: BLE001 - a severed actor may do anything in its `finally`
+                continue
+
+    # steps ----------------------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Let one actor act, or time move. False: nobody will ever act again by himself."""
+        if not self.ready:
+            return self._advance()
+        self.steps += 1
+        if self.steps > self.step_limit:
+            raise LimitReached(f"no rest after {self.step_limit} steps; next would be: {self.ready[0].label}")
+        actor = self.ready[0]
+        option = self.choices.gate(f"{actor.name} {actor.request.point}", self._options)  # type: ignore[union-attr]
+        if option is None:
+            self.ready.popleft()
+            self.perform(actor)
+        else:
+            self._deviate(actor, option)
+        return True
+
+    def perform(self, actor: Actor, *, heard: bool = True, happens: bool = True, times: int = 1) -> None:
+        """Do what the actor stands before, up to its next gate. It must not be in the ready queue.
+
+        Without `happens` a call never arrives; without `heard` its reply is lost; `times` delivers it more than once.
+        """
+        request = actor.request
+        if type(request) is not Call:
+            self._continue(actor, None)
+            return
+        actor.call = request
+        actor.heard = heard
+        actor.repeats = times
+        if happens:
+            self._deliver(actor, request)
+        else:
+            actor.call = None
+            self._continue(actor, self.executor.lost(actor, request))
+
+    def _deliver(self, actor: Actor, request: Call) -> None:
+        executor = self.executor
+        reply: Any = None
+        while actor.repeats:
+            actor.repeats -= 1
+            try:
+                result = executor.begin(actor, request)
+            except Exception as error:  # noqa: BLE001 - whatever a queue raises is an observation
+                reply = executor.raised(actor, request, error)
+                continue
+            if hasattr(result, "send"):
+                actor.frames.append(result)
+                self._continue(actor, None)
+                return
+            reply = executor.end(actor, request, result)
+        actor.call = None
+        self._continue(actor, reply)
+
+    def _continue(self, actor: Actor, reply: Any) -> None:
+        frames = actor.frames
+        while True:
+            try:
+                actor.request = frames[-1].send(reply)
+                break
+            except StopIteration as stop:
+                frames.pop()
+                if actor.call is None:
+                    actor.request = None
+                    actor.state = State.ENDED
+                    return
+                reply = self.executor.end(actor, actor.call, stop.value)
+            except Exception as error:
+                if actor.call is None:
+                    raise
+                frames.pop()
+                reply = self.executor.raised(actor, actor.call, error)
+            if actor.repeats:
+                self._deliver(actor, actor.call)
+                return
+            actor.call = None
+        self._place(actor)
+
+    def _place(self, actor: Actor) -> None:
+        request = actor.request
+        kind = type(request)
+        if kind is Sleep:
+            duration = request.duration  # type: ignore[union-attr]
+            if actor.name in self.rates:
+                duration = round(duration / self.rates[actor.name])
+            self._sleep_until(actor, self.now + duration)
+        elif kind is Poll:
+            actor.state = State.POLLING
+            self._polling[actor.name] = actor
+        else:
+            actor.state = State.READY
+            self.ready.append(actor)
+
+    def _sleep_until(self, actor: Actor, wake: Instant) -> None:
+        actor.state = State.SLEEPING
+        actor.wake = wake
+        self._tickets += 1
+        heapq.heappush(self._sleeping, (wake, self._tickets, actor))
+
+    def _withdraw(self, actor: Actor) -> None:
+        if actor.state is State.READY:
+            self.ready.remove(actor)
+        elif actor.state is State.POLLING:
+            del self._polling[actor.name]
+        elif actor.state is State.SLEEPING:
+            self._sleeping = [entry for entry in self._sleeping if entry[2] is not actor]
+            heapq.heapify(self._sleeping)
+
+    # choices --------------------------------------------------------------------------------------------------------
+
+    def _options(self) -> list[str]:
+        actor = self.ready[0] if self.ready else None
+        names: list[str] = []
+        if self.free_order:
+            names.extend(f"{other.name} first" for other in self.ready if other is not actor)
+        for interference in self.interferences:
+            names.extend(interference.options(self, actor))
+        return names
+
+    def _deviate(self, actor: Actor | None, option: str) -> None:
+        if option.endswith(" first"):
+            other = self.actors[option[: -len(" first")]]
+            self.ready.remove(other)
+            self.perform(other)
+            return
+        if not any(interference.apply(self, actor, option) for interference in self.interferences):
+            raise AssertionError(f"no interference knows the option {option!r}")
+
+    # time -----------------------------------------------------------------------------------------------------------
+
+    def next_wake(self) -> Instant | None:
+        """Tell when somebody next acts by himself: a sleeper wakes, or a poll finds something due."""
+        wakes = [self._sleeping[0][0]] if self._sleeping else []
+        wakes.extend(tick for actor in self._polling.values() if (tick := self._tick(actor)) is not None)
+        return min(wakes) if wakes else None
+
+    def _tick(self, actor: Actor) -> Instant | None:
+        request = actor.request
+        assert type(request) is Poll
+        due = request.due()
+        if due is None:
+            return None
+        after = max(due, self.now, actor.last_tick + 1)
+        ticks = -(-(after - request.origin) // request.interval)
+        return request.origin + ticks * request.interval
+
+    def _advance(self, limit: Instant | None = None) -> bool:
+        target = self.next_wake()
+        if target is None or (limit is not None and target > limit):
+            return False
+        option = self.choices.gate("time", self._options)
+        if option is None:
+            self.move_to(target)
+        else:
+            self.steps += 1
+            self._deviate(None, option)
+        return True
+
+    def run_until(self, target: Instant) -> None:
+        """Let everything happen that is due until then, in the order of time, and end at that instant."""
+        while self.ready or self._advance(target):
+            if self.ready:
+                self.step()
+        if self.now < target:
+            self.move_to(target)
+
+    def move_to(self, target: Instant) -> None:
+        """Move time; everybody whose time has come becomes ready, in the order of their times."""
+        due: list[tuple[Instant, int, Actor]] = []
+        for actor in list(self._polling.values()):
+            tick = self._tick(actor)
+            if tick is not None and tick <= target:
+                due.append((tick, actor.order, actor))
+                actor.last_tick = tick
+                del self._polling[actor.name]
+        while self._sleeping and self._sleeping[0][0] <= target:
+            wake, ticket, actor = heapq.heappop(self._sleeping)
+            due.append((wake, -1_000_000_000 + ticket, actor))
+        self.now = max(self.now, target)
+        for _, _, actor in sorted(due, key=lambda entry: entry[:2]):
+            actor.state = State.READY
+            self.ready.append(actor)
+        if self.on_advance is not None:
+            self.on_advance(self.now)
+
+
+def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:
+    yield Sleep(delay, "restarting")
+    frame = factory()
+    yield from frame if isinstance(frame, Generator) else frame.__await__()

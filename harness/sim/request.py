@@ -1,0 +1,63 @@
+"""What an actor asks of the kernel when it suspends. A request's name is the point that tapes and scenarios address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
+
+from harness.model.duration import Duration
+
+
+class Call:
+    """Run one verb of the queue; the actor resumes with its outcome."""
+
+    __slots__ = ("arguments", "job", "point", "token", "verb")
+
+    def __init__(self, verb: str, arguments: tuple[Any, ...], job: str | None = None, token: int | None = None) -> None:
+        self.verb = verb
+        self.arguments = arguments
+        self.job = job
+        self.token = token
+        self.point = verb if job is None else f"{verb} {job}"
+
+
+class Sleep:
+    """Resume after a duration on the actor's own clock."""
+
+    __slots__ = ("duration", "point")
+
+    def __init__(self, duration: Duration, point: str) -> None:
+        self.duration = duration
+        self.point = point
+
+
+class Poll:
+    """Resume on the first tick of a grid at which something is due; ticks at which nothing is due are skipped."""
+
+    __slots__ = ("due", "interval", "origin", "point")
+
+    def __init__(
+        self, interval: Duration, due: Callable[[], int | None], *, origin: int = 0, point: str = "poll"
+    ) -> None:
+        self.interval = interval
+        self.due = due
+        self.origin = origin
+        self.point = point
+
+
+class Point:
+    """Let others act here; `point` is a name that scenarios can address."""
+
+    __slots__ = ("point",)
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+
+    def __await__(self) -> Generator[Point, Any, Any]:
+        """Suspend a coroutine: `await Point("update tool_job")`."""
+        return (yield self)
+
+
+Request: TypeAlias = Call | Sleep | Poll | Point
+Frame: TypeAlias = Generator[Request, Any, Any]
+"""A running actor, or a verb it is in the middle of: a generator, or a coroutine that suspends in the same way."""
