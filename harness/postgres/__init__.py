@@ -10,6 +10,10 @@
 - `Resetter(cluster, database)` empties a database between tests, or clones it anew after DDL.
 - `virtual_clock.install / set_now / advance / check` on a template database.
 
+Under pytest-xdist let the controller provision, and every worker call `provision(cluster.url())` and then
+`create_database()`: one server with a database per worker is ready sooner than a server per worker (on two
+cores, four workers: 0.61 s against 0.76 s), and the worker's databases go when it ends or is killed.
+
 Importing this package imports nothing else; the names are looked up when they are first used.
 """
 
