@@ -7,6 +7,7 @@ from harness.faults.lateness import Lateness
 from harness.faults.lost_message import LostMessage
 from harness.faults.pause import Pause
 from harness.faults.plan import FaultPlan, Note, interferences
+from harness.faults.shutdown import Shutdown
 
 __all__ = [
     "ClockOffset",
@@ -17,5 +18,6 @@ __all__ = [
     "LostMessage",
     "Note",
     "Pause",
+    "Shutdown",
     "interferences",
 ]

@@ -12,6 +12,7 @@ from harness.faults.duplicate import Duplicate
 from harness.faults.lateness import Lateness
 from harness.faults.lost_message import LostMessage
 from harness.faults.pause import Pause
+from harness.faults.shutdown import Shutdown
 from harness.model.duration import Duration
 from harness.model.moments import moments
 from harness.model.settings import Settings
@@ -31,10 +32,17 @@ class FaultPlan:
     duplicate: int = 0
     lateness: int = 0
     clock_offset: int = 0
+    shutdown: int = 0
 
 
 def interferences(
-    plan: FaultPlan, *, settings: Settings, clocks: Clocks, note: Note, restart_after: Duration | None
+    plan: FaultPlan,
+    *,
+    settings: Settings,
+    clocks: Clocks,
+    note: Note,
+    stop: Callable[[str], bool],
+    restart_after: Duration | None,
 ) -> list[Interference]:
     """Build the faults of a plan."""
     named = moments(settings)
@@ -45,5 +53,6 @@ def interferences(
         (plan.duplicate, lambda count: Duplicate(count, note)),
         (plan.lateness, lambda count: Lateness(count, note, moments=named)),
         (plan.clock_offset, lambda count: ClockOffset(count, note, clocks=clocks, skew=settings.max_skew)),
+        (plan.shutdown, lambda count: Shutdown(count, note, stop=stop)),
     ]
     return [build(count) for count, build in builders if count > 0]

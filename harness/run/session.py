@@ -25,7 +25,7 @@ from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
 
 NO_FAULTS = FaultPlan()
-AS_ON_TAPE = FaultPlan(crash=99, pause=99, lost_message=99, duplicate=99, lateness=99, clock_offset=99)
+AS_ON_TAPE = FaultPlan(crash=99, pause=99, lost_message=99, duplicate=99, lateness=99, clock_offset=99, shutdown=99)
 """What a replay allows: whatever the tape says."""
 JITTERS = ("0", "1/4", "1/2", "3/4")
 
@@ -79,6 +79,7 @@ class Session:
             settings=self.settings,
             clocks=self.clocks,
             note=self.recorder.fault,
+            stop=self.world.stop,
             restart_after=scenario.restart_after,
         )
         self.application = application or StockApplication()

@@ -39,6 +39,13 @@ class World:
         plan = self.plans.get(job)
         return plan if plan is not None else JobPlan(name=job)
 
+    def stop(self, actor: str) -> bool:
+        """Ask a worker to shut down gracefully. False: this actor takes no such request."""
+        if actor not in self.scenario.workers:
+            return False
+        self.stopping.add(actor)
+        return True
+
     def effect(self, actor: str, claim: Claim, name: str, data: Any = None) -> None:
         """Declare something that a run did."""
         if self.closed:

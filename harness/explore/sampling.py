@@ -1,0 +1,77 @@
+"""Sampling: draw a workload, run it with random choices, look for an anomaly, shrink the first that shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.explore.finding import Campaign, Finding
+from harness.explore.shrink import Shrinker
+from harness.explore.workload import draw
+from harness.invariants import gravity
+from harness.model.settings import Settings
+from harness.port import Engine
+from harness.run.session import Session
+from harness.run.verdict import Run
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Uniform
+
+RATES = (0.02, 0.1, 0.25)
+"""How often a run deviates at a gate; one of them a run."""
+
+
+def run_seed(seed: int, number: int) -> int:
+    """Answer the seed of the run with this number."""
+    return seed * 1_000_003 + number
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Runs the generic workload on an engine."""
+
+    engine: Engine
+    settings: Settings = field(default_factory=Settings)
+    looking_for: frozenset[str] = frozenset()
+    """Only these anomalies count; empty: every one."""
+
+    def sample(self, seed: int) -> Run:
+        """Do one run; the same seed gives the same run."""
+        drawing = Uniform(seed)
+        drawn = draw(drawing, self.settings, self.engine.capabilities)
+        choices = Uniform(seed ^ 0x5DEECE66D, rate=RATES[seed % len(RATES)])
+        return Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults).run()
+
+    def wanted(self, run: Run) -> str | None:
+        """Answer the gravest anomaly of a run that counts."""
+        names = run.found & self.looking_for if self.looking_for else run.found
+        return min(names, key=gravity, default=None)
+
+    def explore(self, *, seed: int, runs: int, watch: Callable[[int], bool] | None = None) -> Campaign:
+        """Sample until something is found, `runs` are done, or `watch` (told the count) answers False."""
+        steps = 0
+        done = 0
+        interrupted = False
+        finding: Finding | None = None
+        try:
+            while done < runs and finding is None:
+                if watch is not None and not watch(done):
+                    break
+                number = run_seed(seed, done)
+                run = self.sample(number)
+                done += 1
+                steps += run.steps
+                anomaly = self.wanted(run)
+                if anomaly is not None:
+                    finding = self.shrink(run, anomaly, seed=number, runs=done)
+        except KeyboardInterrupt:
+            interrupted = True
+        return Campaign(self.engine.name, seed, done, steps, finding, interrupted)
+
+    def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> Finding:
+        """Make a failing run as small as it gets."""
+        shrinker = Shrinker(run, anomaly, self._open, base=self.settings)
+        shrinker.shrink()
+        return Finding(anomaly, shrinker.scenario, shrinker.best, seed, runs, shrinker.runs)
+
+    def _open(self, scenario: Scenario) -> Session:
+        return Session(scenario, engine=self.engine)

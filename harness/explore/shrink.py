@@ -1,0 +1,102 @@
+"""Makes a failing run smaller: drops jobs, workers and deviations, then makes what is left more boring.
+
+The result is minimal in the sense that no single further step keeps the anomaly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from harness.model.settings import Settings
+from harness.run.session import Session
+from harness.run.verdict import Run
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation
+
+Open = Callable[[Scenario], Session]
+
+
+class Shrinker:
+    """Holds the smallest run so far."""
+
+    def __init__(self, run: Run, anomaly: str, open_session: Open, *, base: Settings, limit: int = 2_000) -> None:
+        self.best = run
+        self.scenario = replace(run.scenario, tape=run.tape)
+        self.runs = 0
+        self._anomaly = anomaly
+        self._open = open_session
+        self._base = base
+        self._limit = limit
+
+    def shrink(self) -> None:
+        """Go on until nothing gets smaller, or the limit of runs is reached."""
+        while self.runs < self._limit:
+            if not any(self._try(candidate) for candidate in self._candidates()):
+                return
+
+    def _try(self, candidate: Scenario) -> bool:
+        if self.runs >= self._limit:
+            return False
+        self.runs += 1
+        run = self._open(candidate).run()
+        if self._anomaly not in run.found:
+            return False
+        self.best = run
+        self.scenario = replace(candidate, tape=run.tape)
+        return True
+
+    def _candidates(self) -> Iterator[Scenario]:
+        scenario = self.scenario
+        yield from self._shorter_tapes(scenario)
+        for job in scenario.jobs:
+            if len(scenario.jobs) > 1:
+                yield replace(scenario, jobs=tuple(other for other in scenario.jobs if other is not job))
+        for count in range(1, len(scenario.workers)):
+            yield replace(scenario, workers=scenario.workers[:count])
+        yield from self._plainer_settings(scenario)
+        for job in scenario.jobs:
+            for plainer in _plainer(job):
+                yield replace(scenario, jobs=tuple(plainer if other is job else other for other in scenario.jobs))
+
+    def _shorter_tapes(self, scenario: Scenario) -> Iterator[Scenario]:
+        tape = scenario.tape
+        if tape:
+            yield replace(scenario, tape=())
+        size = len(tape) // 2
+        while size:
+            for start in range(0, len(tape), size):
+                yield replace(scenario, tape=tape[:start] + tape[start + size :])
+            size //= 2
+        for index, deviation in enumerate(tape):
+            for option in _plainer_options(deviation.option):
+                changed = Deviation(deviation.label, deviation.nth, option)
+                yield replace(scenario, tape=(*tape[:index], changed, *tape[index + 1 :]))
+
+    def _plainer_settings(self, scenario: Scenario) -> Iterator[Scenario]:
+        if scenario.settings == self._base:
+            return
+        yield replace(scenario, settings=self._base)
+        for name in Settings.names():
+            value = getattr(self._base, name)
+            if getattr(scenario.settings, name) != value:
+                yield replace(scenario, settings=scenario.settings.changed(**{name: value}))
+
+
+def _plainer_options(option: str) -> tuple[str, ...]:
+    ranked = {
+        "crash after": ("crash",),
+        "lose reply": ("crash after",),
+        "lose request": ("crash",),
+        "deliver twice": (),
+    }
+    return ranked.get(option, ())
+
+
+def _plainer(job: JobPlan) -> Iterator[JobPlan]:
+    plain = JobPlan(job.name)
+    for name in ("retry_after", "cancel_after", "unique_key", "start_after", "at", "priority", "outcomes", "takes"):
+        value = getattr(plain, name)
+        if getattr(job, name) != value:
+            yield replace(job, **{name: value})

@@ -1,0 +1,117 @@
+"""The generic workload: one for all targets, no script for any bug. Everything is drawn relative to the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.faults import FaultPlan
+from harness.model.duration import SECOND
+from harness.model.settings import Settings
+from harness.port import Capabilities
+from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.scenario import RESTART_AFTER, Scenario
+from harness.scenario.span import Span
+from harness.sim.choices import Choices
+
+WORKERS = ("w1", "w2", "w3")
+JOBS = ("a", "b", "c")
+BYSTANDER = JobPlan("z")
+
+ENDINGS: dict[str, tuple[Ending, ...]] = {
+    "succeeds": (Ending.SUCCEED,),
+    "fails once": (Ending.FAIL, Ending.SUCCEED),
+    "fails": (Ending.FAIL,),
+    "fails finally": (Ending.FAIL_FINALLY,),
+    "raises NUL": (Ending.RAISE_NUL,),
+    "raises surrogate": (Ending.RAISE_SURROGATE,),
+    "returns NaN": (Ending.RETURN_NAN,),
+    "returns NUL once": (Ending.RETURN_NUL, Ending.SUCCEED),
+    "hangs once": (Ending.HANG, Ending.SUCCEED),
+    "kills its worker": (Ending.EXIT,),
+}
+SPANS = {
+    "1s": Span(fixed=SECOND),
+    "0.1x timeout": Span(factor=0.1, setting="job_timeout"),
+    "0.95x timeout": Span(factor=0.95, setting="job_timeout"),
+    "1x timeout": Span(factor=1.0, setting="job_timeout"),
+    "1.05x timeout": Span(factor=1.05, setting="job_timeout"),
+    "0.95x lease": Span(factor=0.95, setting="lease"),
+    "1x lease": Span(factor=1.0, setting="lease"),
+    "2x lease": Span(factor=2.0, setting="lease"),
+}
+DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
+COUNTS = ("0", "1", "2")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A workload: what is at work, and which faults it may meet."""
+
+    scenario: Scenario
+    faults: FaultPlan
+
+
+def draw(choices: Choices, settings: Settings, capabilities: Capabilities) -> Drawn:
+    """Draw a workload under the caller's settings, as far as the queue can do it."""
+    settings = _draw_settings(choices, settings, capabilities)
+    count = int(choices.pick("jobs", ("1", "2", "3")))
+    scenario = Scenario(
+        title="drawn from the generic workload",
+        settings=settings,
+        workers=WORKERS[: int(choices.pick("workers", ("2", "1", "3")))],
+        jobs=(*(_draw_job(choices, name, settings, capabilities) for name in JOBS[:count]), BYSTANDER),
+        restart_after=RESTART_AFTER,
+    )
+    return Drawn(scenario, _draw_faults(choices))
+
+
+def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities) -> Settings:
+    attempts = choices.pick("max attempts", ("as set", "1", "2"))
+    if attempts != "as set":
+        settings = settings.changed(max_attempts=int(attempts))
+    if capabilities.heartbeat and settings.batch_size == 1 and choices.pick("batch", ("1", "2")) == "2":
+        settings = settings.changed(batch_size=2, heartbeat_interval=settings.lease // 4)
+    return settings
+
+
+def _draw_job(choices: Choices, name: str, settings: Settings, capabilities: Capabilities) -> JobPlan:
+    def pick(what: str, options: tuple[str, ...]) -> str:
+        return choices.pick(f"{what} of {name}", options)
+
+    def delay(what: str, wanted: bool) -> int | None:
+        span = DELAYS[pick(what, tuple(DELAYS))] if wanted and pick(f"{what}?", ("no", "no", "yes")) == "yes" else None
+        return None if span is None else span.resolve(settings)
+
+    operated = pick("operator", ("none", "none", "cancels", "cancels and retries", "retries"))
+    return JobPlan(
+        name,
+        outcomes=ENDINGS[pick("ending", tuple(ENDINGS))],
+        takes=(SPANS[pick("duration", tuple(SPANS))],),
+        at=delay("send time", True) or 0,
+        start_after=delay("start time", capabilities.start_after),
+        priority=int(pick("priority", ("0", "5", "-5"))) if capabilities.priorities else 0,
+        unique_key="k" if capabilities.unique and pick("key", ("none", "none", "k")) == "k" else None,
+        cancel_after=_draw_span(pick, "cancel", settings) if capabilities.cancel and "cancels" in operated else None,
+        retry_after=_draw_span(pick, "retry", settings) if capabilities.retry and "retries" in operated else None,
+    )
+
+
+def _draw_span(pick: object, what: str, settings: Settings) -> int:
+    assert callable(pick)
+    spans = {"1s": Span(fixed=SECOND), "0s": Span(), **SPANS}
+    return spans[pick(what, tuple(spans))].resolve(settings)
+
+
+def _draw_faults(choices: Choices) -> FaultPlan:
+    def count(what: str) -> int:
+        return int(choices.pick(f"faults: {what}", COUNTS))
+
+    return FaultPlan(
+        crash=count("crash"),
+        pause=count("pause"),
+        lost_message=count("lost message"),
+        duplicate=count("duplicate"),
+        lateness=count("lateness"),
+        clock_offset=count("clock"),
+        shutdown=count("shutdown"),
+    )
