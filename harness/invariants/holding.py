@@ -12,12 +12,14 @@ from harness.model.settings import Settings
 class Holding:
     """One claim as it stands."""
 
-    __slots__ = ("late", "renewed", "token", "worker")
+    __slots__ = ("claimed", "late", "renewed", "token", "worker")
 
-    def __init__(self, worker: str, token: int, renewed: Instant) -> None:
+    def __init__(self, worker: str, token: int, claimed: Instant) -> None:
         self.worker = worker
         self.token = token
-        self.renewed = renewed
+        self.claimed = claimed
+        """When it was opened, on the store's clock."""
+        self.renewed = claimed
         """When the lease was last opened or extended, on the store's clock."""
         self.late: Duration = 0
         """How long faults have kept the holder from acting since the claim."""
@@ -26,13 +28,17 @@ class Holding:
 class Holdings:
     """All claims that stand, by job."""
 
-    __slots__ = ("_excuse", "_infinite", "of")
+    __slots__ = ("_excuse", "_infinite", "_unheard", "ended", "of")
 
     def __init__(self, settings: Settings) -> None:
         self.of: dict[JobId, Holding] = {}
+        self.ended: dict[tuple[JobId, int], Holding] = {}
+        """Claims that stand no more, by job and token."""
         margin = settings.lease - settings.job_timeout
         self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
         self._infinite: Duration = settings.lease + settings.stuck_timeout
+        self._unheard: dict[str, Instant] = {}
+        """Who was kept from hearing what a claim gave him, and when."""
 
     def excused(self, holding: Holding) -> bool:
         """Say whether faults alone explain that this holder is not done before his lease."""
@@ -44,12 +50,24 @@ class Holdings:
         if after is not None and after.status is Status.PROCESSING:
             held = self.of.get(event.job)
             if held is None or held.token != after.token:
-                self.of[event.job] = Holding(after.worker or "?", after.token, event.clock)
-                return held
+                holding = self.of[event.job] = Holding(after.worker or "?", after.token, event.clock)
+                if self._unheard.get(event.actor) == event.at:
+                    holding.late = self._infinite
+                return self._end(event.job, held)
             if event.verb == "heartbeat":
                 held.renewed = event.clock
             return None
-        return self.of.pop(event.job, None)
+        return self._end(event.job, self.of.pop(event.job, None))
+
+    def _end(self, job: JobId, holding: Holding | None) -> Holding | None:
+        if holding is not None:
+            self.ended[job, holding.token] = holding
+        return holding
+
+    def find(self, job: JobId, token: int) -> Holding | None:
+        """Answer a claim, whether it still stands or not."""
+        holding = self.of.get(job)
+        return holding if holding is not None and holding.token == token else self.ended.get((job, token))
 
     def fault(self, event: Fault) -> None:
         """Take over a fault: whom it hits, and for how long."""
@@ -60,6 +78,8 @@ class Holdings:
                 late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
             case "crash" | "lose request" | "lose reply" | "duplicate":
                 late = self._infinite
+                if event.data["at"] == "claim":
+                    self._unheard[event.actor] = event.at
             case _:
                 return
         for holding in self.of.values():

@@ -31,9 +31,11 @@ class LeaseOutlivesExecution(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         ended = self._holdings.observe(event)
+        if event.verb == "cancel":
+            self._running.pop(event.job, None)
         if ended is None or event.verb not in TAKING_BACK:
             return
-        elapsed = event.clock - ended.renewed
+        elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
         if elapsed < self.settings.job_timeout:
             self.breach(
                 "taken_back_early",
@@ -52,15 +54,18 @@ class LeaseOutlivesExecution(Monitor):
         runs = self._running.setdefault(event.job, {})
         key = (event.actor, event.token)
         if event.name == "started":
-            for (worker, token), holding in runs.items():
-                if token != event.token and (holding is None or not self._holdings.excused(holding)):
+            mine = self._holdings.find(event.job, event.token)
+            for (worker, token), theirs in runs.items():
+                if token != event.token and not self._explained(theirs) and not self._explained(mine):
                     self.breach(
                         "concurrent_execution", f"{event.actor} starts it while {worker} still runs it", job=event.job
                     )
-            holding = self._holdings.of.get(event.job)
-            runs[key] = holding if holding is not None and holding.token == event.token else None
+            runs[key] = mine
         elif event.name == "ended":
             runs.pop(key, None)
+
+    def _explained(self, holding: Holding | None) -> bool:
+        return holding is not None and self._holdings.excused(holding)
 
 
 INVARIANT = Invariant(

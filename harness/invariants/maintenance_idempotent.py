@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.history.event import Call, Observed
+from harness.history.event import Call, Fault, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant
 
@@ -21,7 +21,18 @@ class MaintenanceIdempotent(Monitor):
         if event.verb in VERBS:
             if self._last.get(event.verb) == event.at:
                 self._again.add(event.verb)
+            else:
+                self._again.discard(event.verb)
             self._last[event.verb] = event.at
+
+    def on_return(self, event: Return) -> None:
+        if not event.answered:
+            self._last.pop(event.verb, None)
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name == "clock":
+            self._last.clear()
+            self._again.clear()
 
     def on_observed(self, event: Observed) -> None:
         if event.verb in self._again:

@@ -162,13 +162,8 @@ class Session:
                 return
 
     def _at_rest(self, start: Instant, quiet: Duration) -> bool:
-        if self.kernel.now - max(start, self.recorder.last_change) > quiet:
-            return True
-        return not self.board.live and self._only_retention_left()
-
-    def _only_retention_left(self) -> bool:
         wake = self.kernel.next_wake()
-        return wake is None or wake - self.kernel.now > self.settings.retention // 2
+        return wake is None or wake - max(start, self.recorder.last_change) > quiet
 
     def _result(self, failures: list[str]) -> Run:
         return Run(
