@@ -43,6 +43,9 @@ EXIT_FAILED = 1
 EXIT_ENVIRONMENT = 4
 
 _CONNECT_SECONDS = 10.0
+_REQUEST_SECONDS = 10
+"""How long requests in flight hold up the end of the server."""
+_PARTING_SECONDS = 1.0
 _SPARE_CONNECTIONS = 2
 _MOST_CONNECTIONS = 20
 
@@ -64,8 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     command: _Command = options.command
+    with asyncio.Runner() as runner:
+        code = _run(lambda: runner.run(command(load_config(), options)))
+        _leave_if_haunted(runner, code)
+    return code
+
+
+def _run(command: Callable[[], int]) -> int:
     try:
-        return asyncio.run(command(load_config(), options))
+        return command()
     except (ConfigurationError, _EnvironmentError) as error:
         return _refuse(error, EXIT_ENVIRONMENT)
     except QueueError as error:
@@ -147,7 +157,6 @@ async def _work(config: Config, options: argparse.Namespace) -> int:
         worker = _worker(store, registry, slugs, config=config, options=options)
         with _signals(worker.stop):
             await worker.run()
-    _leave_if_haunted(worker)
     return EXIT_DONE
 
 
@@ -156,13 +165,15 @@ async def _serve(config: Config, options: argparse.Namespace) -> int:
     with _listening_socket(options.host, options.port) as listener:
         async with _open_store(config) as store:
             await _register_tools(store, registry)
-            server = _Server(uvicorn.Config(_application(store, registry, config), log_config=None))
+            server = _Server(
+                uvicorn.Config(
+                    _application(store, registry, config), log_config=None, timeout_graceful_shutdown=_REQUEST_SECONDS
+                )
+            )
             worker = _worker(store, registry, slugs, config=config, options=options) if options.with_worker else None
             host, port = listener.getsockname()[:2]
             print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
             await _serve_until_stopped(server, listener, worker=worker, config=config)
-    if worker is not None:
-        _leave_if_haunted(worker)
     return EXIT_DONE
 
 
@@ -352,13 +363,20 @@ class _InterruptedError(QueueError):
     """Somebody was in a hurry; running jobs were released."""
 
 
-def _leave_if_haunted(worker: Worker) -> None:
+def _leave_if_haunted(runner: asyncio.Runner, code: int) -> None:
     """End the process where a processor ignores its cancellation: it would keep the loop from closing."""
-    if worker.abandoned:
-        _log.error("processors that ignored their cancellation are cut off: jobs %s", ", ".join(worker.abandoned))
+    left = asyncio.all_tasks(runner.get_loop())
+    if not left:
+        return
+    for task in left:
+        task.cancel()
+    _, stubborn = runner.run(asyncio.wait(left, timeout=_PARTING_SECONDS))
+    if stubborn:
+        names = ", ".join(sorted(task.get_name() for task in stubborn))
+        _log.error("cut off, since they ignored their cancellation: %s", names)
         logging.shutdown()
         sys.stdout.flush()
-        os._exit(EXIT_DONE)
+        os._exit(code)
 
 
 if __name__ == "__main__":

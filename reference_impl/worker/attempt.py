@@ -77,9 +77,7 @@ class Attempt:
         loop = asyncio.get_running_loop()
         timeout_at = loop.time() + self._config.job_timeout.total_seconds()
         self._next_beat = loop.time() + self._config.heartbeat_seconds
-        execution = Execution(
-            processor, self.claim.job, on_end=self._attention.set, run_blocking=self._run_blocking
-        )
+        execution = Execution(processor, self.claim.job, on_end=self._attention.set, run_blocking=self._run_blocking)
         try:
             ending = await self._watch(execution, timeout_at=timeout_at)
         finally:  # Nothing is awaited here, so that a closed frame stays closed.

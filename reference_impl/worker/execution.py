@@ -39,9 +39,7 @@ def run_on_thread(function: Callable[[], Answer], *, name: str) -> asyncio.Futur
     return future
 
 
-def _call_if_open(
-    loop: asyncio.AbstractEventLoop, callback: Callable[[Answer], None], answer: Answer
-) -> None:
+def _call_if_open(loop: asyncio.AbstractEventLoop, callback: Callable[[Answer], None], answer: Answer) -> None:
     try:
         loop.call_soon_threadsafe(callback, answer)
     except RuntimeError:  # The loop was closed in between; nobody waits for the answer.

@@ -6,6 +6,9 @@ import logging
 
 from reference_impl.models import Claim
 
+_LONGEST_VALUE = 500
+"""Characters of one value; the whole error stands in the job's row."""
+
 _LOGGER = logging.getLogger("reference_impl.worker")
 
 
@@ -15,9 +18,7 @@ class Journal:
     def __init__(self, worker: str) -> None:
         self._worker = worker
 
-    def note(
-        self, event: str, /, *, level: int = logging.INFO, claim: Claim | None = None, **fields: object
-    ) -> None:
+    def note(self, event: str, /, *, level: int = logging.INFO, claim: Claim | None = None, **fields: object) -> None:
         """Log one event, with its job where it has one."""
         if not _LOGGER.isEnabledFor(level):
             return
@@ -39,5 +40,6 @@ class Journal:
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else str(value)
-    return text if text.isascii() and text.isprintable() and " " not in text and text else ascii(text[:500])
+    text = (value if isinstance(value, str) else str(value))[:_LONGEST_VALUE]
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return text if text and plain else ascii(text)

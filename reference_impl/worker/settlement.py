@@ -79,9 +79,7 @@ class Settlement:
         refusal = _refusal(output, limit=self._config.job_output_limit_bytes)
         if refusal is None:
             try:
-                done = await self._insist(
-                    lambda: self._store.complete(claim, output), claim=claim, lease=lease
-                )
+                done = await self._insist(lambda: self._store.complete(claim, output), claim=claim, lease=lease)
             except (ValueError, TypeError, RecursionError) as error:  # InvalidJsonError is a ValueError.
                 refusal = describe_error(error)
             else:

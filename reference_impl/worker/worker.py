@@ -86,7 +86,7 @@ class Worker:
         return tuple(execution.job.id for execution in self._abandoned)
 
     def stop(self) -> None:
-        """Claim no more; `run` ends once the running jobs have ended or were released."""
+        """Claim no more, now and later; `run` ends once the running jobs have ended or were released."""
         self._stopping.set()
         self._wake.set()
 
@@ -96,9 +96,7 @@ class Worker:
         Raises `WorkersDisabledError` unless `USE_PGBOSS_WORKERS` is exactly `true`; `TooManyAbandonedError`.
         """
         self._require_enabled()
-        self._journal.note(
-            "worker.started", tools=",".join(self._tools), slots=self._config.pgboss_batch_size
-        )
+        self._journal.note("worker.started", tools=",".join(self._tools), slots=self._config.pgboss_batch_size)
         listening = self._start_listening()
         try:
             await self._work()

@@ -32,7 +32,11 @@ TOOL_SLUGS = ("gated",)
 
 async def process_gated(job):
     while not pathlib.Path(job.input["gate"]).exists():
-        await asyncio.sleep(0.01)
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            if not job.input.get("stubborn"):
+                raise
     return JobResult(success=True, output={"text": "done"})
 
 REGISTRATIONS = (lambda registry: registry.register_processor("gated", process_gated),)
@@ -224,6 +228,19 @@ def test_a_stopped_worker_gives_its_job_back_and_the_next_one_finishes_it(
         setting.gate.touch()
         with child("work", "--tools", "gated_tool", environ=environ):
             assert await_status(client, job_id, "COMPLETED", within_seconds=10)["attempts"] == 1
+
+
+def test_a_processor_that_ignores_its_cancellation_does_not_keep_the_process(setting: Setting) -> None:
+    quick = {"WORKER_SHUTDOWN_GRACE_SECONDS": "0.1", "PROCESSOR_CANCEL_GRACE_SECONDS": "0.1"}
+    environ = {**setting.environ, "USE_PGBOSS_WORKERS": "true", **quick}
+    with served(setting) as client, child("work", "--tools", "gated_tool", environ=environ) as worker:
+        body = {"toolSlug": "gated", "input": {"gate": str(setting.gate), "stubborn": True}}
+        job_id = client.post("/api/jobs", json=body).json()["id"]
+        await_status(client, job_id, "PROCESSING", within_seconds=10)
+        worker.process.send_signal(signal.SIGTERM)
+
+        worker.wait_for("cut off, since they ignored their cancellation: processor gated")
+        assert worker.process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_one_process_serves_and_works(setting: Setting) -> None:

@@ -544,8 +544,10 @@ def test_a_wake_up_comes_before_the_next_poll() -> None:
 def test_polling_goes_on_when_wake_ups_break() -> None:
     async def scene() -> None:
         async def broken() -> AsyncIterator[str]:
-            raise ConnectionError("no LISTEN here")
-            yield ""
+            for wakeup in ("", "my-tool"):
+                if wakeup:
+                    raise ConnectionError("no LISTEN here any more")
+                yield wakeup
 
         s = Scene()
         await s.job(succeed, start_after=START + timedelta(seconds=3))
