@@ -1,0 +1,140 @@
+"""What a well-formed scenario must still keep to: everything it names exists, and every step can happen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from harness.errors import did_you_mean
+from harness.invariants import ANOMALIES
+from harness.scenario.document import Document, Path
+from harness.scenario.notation import NAME
+from harness.scenario.problem import Problem
+from harness.scenario.schema import MOST_SENT, JobPart, ScenarioPart
+from harness.scenario.step_checks import UPKEEP, WORKERS_VARIABLE, StepChecks, listing
+
+RESERVED = frozenset({*UPKEEP, "operator", "store"})
+SETTING_OF_VARIABLE = {
+    "PGBOSS_BATCH_SIZE": "batch_size",
+    "PGBOSS_POLLING_INTERVAL": "poll_interval",
+    "JOB_TIMEOUT_MS": "job_timeout",
+    "JOB_TIMEOUT_SECONDS": "job_timeout",
+    "STUCK_JOB_TIMEOUT_MINUTES": "stuck_timeout",
+}
+_PROCESSOR = re.compile(r"[\w.]+:[\w.]+|[^#\s]+\.[cm]?[jt]sx?#\w+")
+
+
+class Checks:
+    """Goes over one scenario and collects what is wrong."""
+
+    def __init__(self, part: ScenarioPart, document: Document, queues: Collection[str] | None) -> None:
+        self._part = part
+        self._document = document
+        self._queues = queues
+        self._problems: list[Problem] = []
+        self._jobs: dict[str, JobPart] = {}
+
+    def problems(self) -> list[Problem]:
+        """Answer everything that is wrong."""
+        self._names()
+        self._environment()
+        self._processors()
+        for name, job in self._part.jobs.items():
+            for key, message in _job_problems(job):
+                self._wrong(("jobs", name, key), f"jobs.{name}: {message}")
+        self._references()
+        self._problems.extend(StepChecks(self._part, self._document, self._jobs).problems())
+        return self._problems
+
+    def _wrong(self, path: Path, message: str) -> None:
+        self._problems.append(Problem(self._document.line(path), message))
+
+    def _names(self) -> None:
+        seen: set[str] = set()
+        for index, worker in enumerate(self._part.workers):
+            if not re.fullmatch(NAME, worker):
+                self._wrong(("workers", index), f"{worker!r} is no name: letters, digits, _ and -, a letter first")
+            elif worker in RESERVED or worker.startswith("client-"):
+                self._wrong(("workers", index), f"no worker can be called {worker!r}: another actor has that name")
+            elif worker in seen:
+                self._wrong(("workers", index), f"there are two workers {worker!r}; give each its own name")
+            seen.add(worker)
+        total = 0
+        for name, job in self._part.jobs.items():
+            path = ("jobs", name)
+            if not re.fullmatch(NAME, name):
+                self._wrong(path, f"{name!r} is no name: letters, digits, _ and -, a letter first")
+            total += job.count if job.every is not None else 1
+            if total > MOST_SENT:
+                self._wrong(path, f"more than {MOST_SENT} jobs are sent in all, the most accepted")
+                return
+            for sent in _sent(name, job):
+                if sent in self._jobs:
+                    self._wrong(path, f"there are two jobs {sent!r}; give each its own name")
+                self._jobs[sent] = job
+
+    def _environment(self) -> None:
+        given = self._part.settings.given()
+        for name, value in self._part.env.items():
+            path = ("env", name)
+            if name in SETTING_OF_VARIABLE:
+                self._wrong(path, f"{name} is not read here; set `settings.{SETTING_OF_VARIABLE[name]}`")
+            elif name != WORKERS_VARIABLE:
+                hint = did_you_mean(name, [WORKERS_VARIABLE, *SETTING_OF_VARIABLE])
+                self._wrong(path, f"nothing here reads {name}{hint}. Known: {WORKERS_VARIABLE}")
+            elif value != "true" and given.get("workers_enabled") is True:
+                self._wrong(path, f"{name} is not 'true', but settings.workers_enabled is true; drop one of them")
+
+    def _processors(self) -> None:
+        tools = {job.tool for job in self._part.jobs.values()}
+        for tool, where in self._part.processors.items():
+            path = ("processors", tool)
+            if not _PROCESSOR.fullmatch(where):
+                self._wrong(path, f"{where!r} is no processor: write `module:name` or `path.ts#name`")
+            if tool not in tools:
+                self._wrong(path, f"no job has the tool {tool!r}{did_you_mean(tool, tools)}")
+        for name, job in self._part.jobs.items():
+            if job.tool in self._part.processors and job.model_fields_set & {"outcomes", "takes"}:
+                self._wrong(
+                    ("jobs", name), f"jobs.{name}: outcomes and takes are for scripted jobs; {job.tool!r} is real"
+                )
+
+    def _references(self) -> None:
+        for job in self._part.expect:
+            if job not in self._jobs:
+                self._wrong(("expect", job), self._no_such_expectation(job))
+        for index, control in enumerate(self._part.controls):
+            path = ("controls", index)
+            if control.finds not in ANOMALIES:
+                self._wrong((*path, "finds"), f"no such anomaly: {control.finds!r}{listing(control.finds, ANOMALIES)}")
+            if control.queue is None and (control.settings is None or not control.settings.given()):
+                self._wrong(path, "a control needs a wrong queue or a wrong setting; give `queue` or `settings`")
+            self._queue((*path, "queue"), control.queue)
+        self._queue(("queue",), self._part.queue)
+
+    def _no_such_expectation(self, job: str) -> str:
+        if job == "cron":
+            return "expect.cron is not implemented: the cron here runs without HTTP; leave it out"
+        return f"no such job: {job!r}{listing(job, self._jobs)}"
+
+    def _queue(self, path: Path, name: str | None) -> None:
+        if name is not None and self._queues is not None and name not in self._queues:
+            self._wrong(path, f"no such wrong queue: {name!r}{listing(name, self._queues)}")
+
+
+def _sent(name: str, job: JobPart) -> list[str]:
+    return [name] if job.every is None else [f"{name}{number}" for number in range(1, job.count + 1)]
+
+
+def _job_problems(job: JobPart) -> Iterator[tuple[str, str]]:
+    given = job.model_fields_set
+    if "count" in given and job.every is None:
+        yield "count", "count needs `every`: how far apart they are sent"
+    if job.every is not None:
+        if job.count < 2:
+            yield "every", "every needs `count`: how many are sent, at least 2"
+        for key in ("cancel_after", "retry_after", "unique_key", "held_back"):
+            if key in given:
+                yield key, f"{key} is for a single job, not for one that is sent `every` so often"
+    if job.tool.strip() != job.tool or "\x00" in job.tool:
+        yield "tool", f"{job.tool!r} is no tool slug"

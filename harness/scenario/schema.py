@@ -1,0 +1,208 @@
+"""The form of a scenario file: pydantic models, and the JSON schema that editors use.
+
+What refers to what is checked elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from harness.invariants import ANOMALIES
+from harness.scenario.notation import (
+    Endings,
+    Gap,
+    Heartbeat,
+    Length,
+    Name,
+    Positive,
+    Spans,
+    StepLine,
+    Text,
+)
+
+FORMAT = 1
+MOST_WORKERS = 16
+MOST_JOBS = 1_000
+MOST_SENT = 100_000
+MOST_STEPS = 10_000
+SMALLEST, LARGEST = -(2**31), 2**31 - 1
+
+Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
+StatusOrGone = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "gone"]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class Part(BaseModel):
+    """Unknown keys are errors: an ignored key is a check that cannot fail. So are values of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class NoNulls(Part):
+    """A part in which a key without a value would ask for nothing."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_nulls(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            empty = [key for key, item in value.items() if item is None and key not in cls.nullable]
+            if empty:
+                raise ValueError(f"{', '.join(empty)} has no value, which asks for nothing; leave the key out")
+        return value
+
+
+class SettingsPart(NoNulls):
+    """Settings that differ from the defaults."""
+
+    nullable = frozenset({"heartbeat_interval"})
+
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Deliveries in total."""
+    job_timeout: Positive = 0
+    """A processor is stopped after this."""
+    lease: Positive = 0
+    """The queue takes an active job back after this without a heartbeat."""
+    stuck_timeout: Positive = 0
+    """Maintenance takes a PROCESSING job back after this."""
+    retry_delay: Length = 0
+    """The wait after a failed attempt, before backoff."""
+    retry_backoff: bool = True
+    """Whether the wait doubles with each attempt."""
+    retry_delay_max: Length = 0
+    """The longest wait between attempts."""
+    poll_interval: Positive = 0
+    """How often an idle worker looks for jobs."""
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Jobs taken with one claim and run one after the other."""
+    heartbeat_interval: Heartbeat = 0
+    """A worker extends its leases this often; null or 0: never."""
+    cron_period: Positive = 0
+    """How often maintenance runs."""
+    expire_interval: Positive = 0
+    """How often the queue looks for leases that ran out."""
+    retention: Positive = 0
+    """Terminal jobs are kept this long."""
+    max_skew: Length = 0
+    """Clocks may differ by this much."""
+    workers_enabled: bool = True
+    """Whether workers start at all."""
+
+    def given(self) -> dict[str, Any]:
+        """Answer the settings that were written down, durations in microseconds."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class JobPart(NoNulls):
+    """One job, or `count` jobs sent `every` so often, and how each attempt goes."""
+
+    nullable = frozenset({"input"})
+
+    tool: Annotated[Text, Field(min_length=1, max_length=200)] = "tool"
+    input: JsonValue = None
+    outcomes: Endings = ()
+    """How each attempt ends; the last one repeats."""
+    takes: Spans = ()
+    """How long each attempt takes; the last one repeats."""
+    at: Length = 0
+    """When it is sent, from the start of the run."""
+    start_after: Length | None = None
+    """How long after it is sent it may first be claimed."""
+    priority: Annotated[int, Field(ge=SMALLEST, le=LARGEST)] = 0
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
+    unique_key: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    cancel_after: Length | None = None
+    """How long after it is sent somebody cancels it."""
+    retry_after: Length | None = None
+    """How long after that, or after it was sent, an operator retries it."""
+    every: Positive | None = None
+    count: Annotated[int, Field(ge=1, le=MOST_SENT)] = 1
+    held_back: bool = False
+    """Sent only by a step `enqueue NAME`."""
+
+
+class DeviationPart(Part):
+    """What deviates from the boring run, as the explorer wrote it."""
+
+    at: Annotated[Text, Field(min_length=1, max_length=500)]
+    """Where: the actor and its point, `w1 complete a`; or `time`."""
+    nth: Annotated[int, Field(ge=1)] = 1
+    """At which of its occurrences, from 1."""
+    do: Annotated[Text, Field(min_length=1, max_length=500)]
+    """What happens instead: `crash`, `pause a lease + 1s`, `w2 first`."""
+
+
+class ExpectPart(NoNulls):
+    """What must come out for one job."""
+
+    status: StatusOrGone | None = None
+    attempts: Count | None = None
+    runs: Count | None = None
+    """How often a processor was started on it."""
+    path: list[Status] | None = None
+    """The statuses it goes through."""
+    gaps: list[Gap] | None = None
+    """The waits between one attempt's end and the next one's start."""
+    output: JsonValue = None
+    error: Annotated[Text, Field(min_length=1)] | None = None
+    """A part of the error text."""
+
+
+class ControlPart(NoNulls):
+    """A wrong queue or a wrong setting on which the scenario must find a named anomaly."""
+
+    queue: Name | None = None
+    settings: SettingsPart | None = None
+    finds: Annotated[Text, Field(json_schema_extra={"enum": sorted(ANOMALIES)})]
+
+
+class ScenarioPart(NoNulls):
+    """A scenario: what is at work, what goes wrong, what must come out."""
+
+    format: Literal[1]
+    title: Annotated[Text, Field(max_length=500)] = ""
+    why: Annotated[Text, Field(max_length=5000)] = ""
+    settings: SettingsPart = SettingsPart()
+    env: dict[str, Text | None] = Field(default_factory=dict)
+    """Environment variables: text, or null for unset."""
+    processors: dict[str, Text] = Field(default_factory=dict)
+    """Real processors by tool: `module:name` or `path.ts#name`."""
+    workers: Annotated[list[Name], Field(min_length=1, max_length=MOST_WORKERS)] = Field(default_factory=lambda: ["w1"])
+    jobs: Annotated[dict[str, JobPart], Field(min_length=1, max_length=MOST_JOBS)]
+    steps: Annotated[list[StepLine], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
+    tape: Annotated[list[DeviationPart], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
+    restart_after: Length | None = None
+    """A process that the tape crashed comes back after this."""
+    queue: Name | None = None
+    """A wrong queue to run on."""
+    expect: dict[str, ExpectPart] = Field(default_factory=dict)
+    controls: Annotated[list[ControlPart], Field(max_length=100)] = Field(default_factory=list)
+
+
+def json_schema() -> dict[str, Any]:
+    """Answer the JSON schema (draft 2020-12) of scenario files."""
+    schema = ScenarioPart.model_json_schema(mode="validation")
+    _tidy(schema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "job-harness scenario",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
+
+
+def _tidy(schema: Any) -> None:
+    """Leave out what says nothing: generated titles, and defaults that are only placeholders."""
+    if isinstance(schema, dict):
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            for part in properties.values():
+                part.pop("title", None)
+                part.pop("default", None)
+        for value in schema.values():
+            _tidy(value)
+    elif isinstance(schema, list):
+        for item in schema:
+            _tidy(item)

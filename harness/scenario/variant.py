@@ -1,0 +1,48 @@
+"""The same scenario under other settings, or on a wrong queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import UsageError, did_you_mean
+from harness.model.settings import Settings
+from harness.scenario.document import plain_scalar
+from harness.scenario.scenario import Control, Scenario
+from harness.scenario.schema import SettingsPart
+
+
+def controlled(scenario: Scenario, control: Control) -> Scenario:
+    """Answer the scenario as a control wants it run: its wrong queue, its wrong settings, nothing else changed."""
+    settings = scenario.settings.changed(**control.settings)
+    return replace(scenario, settings=settings, queue=control.queue or scenario.queue, controls=())
+
+
+def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
+    """Read `setting=value` texts as a scenario would read them; durations come out in microseconds.
+
+    Raises UsageError naming the text and what would have been accepted.
+    """
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise UsageError(f"{change!r} changes no setting", hint="Write it as setting=value: stuck_timeout=30m.")
+        if name not in Settings.names():
+            near = did_you_mean(name, Settings.names())
+            raise UsageError(f"no such setting: {name!r}{near}", hint=f"There are {', '.join(Settings.names())}.")
+        try:
+            values.update(SettingsPart.model_validate({name: plain_scalar(text)}).given())
+        except (ValidationError, ValueError) as error:
+            raise UsageError(f"{change}: {_why(error)}") from None
+    return values
+
+
+def _why(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        detail = error.errors(include_url=False)[0]
+        return str(detail.get("ctx", {}).get("error", detail["msg"]))
+    return str(error)
