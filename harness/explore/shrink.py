@@ -15,6 +15,10 @@ from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
 
+PAIRED = ("batch_size", "heartbeat_interval")
+"""A batch needs heartbeats: taken back one by one they would make a wrong setting out of a right one."""
+TOGETHER = (PAIRED, *((name,) for name in Settings.names() if name not in PAIRED))
+
 Open = Callable[[Scenario], Session]
 
 
@@ -78,10 +82,11 @@ class Shrinker:
         if scenario.settings == self._base:
             return
         yield replace(scenario, settings=self._base)
-        for name in Settings.names():
-            value = getattr(self._base, name)
-            if getattr(scenario.settings, name) != value:
-                yield replace(scenario, settings=scenario.settings.changed(**{name: value}))
+        for names in TOGETHER:
+            values = {name: getattr(self._base, name) for name in names}
+            changed = scenario.settings.changed(**values)
+            if changed != scenario.settings:
+                yield replace(scenario, settings=changed)
 
 
 def _plainer_options(option: str) -> tuple[str, ...]:

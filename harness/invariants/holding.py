@@ -57,7 +57,10 @@ class Holdings:
             if event.verb == "heartbeat":
                 held.renewed = event.clock
             return None
-        return self._end(event.job, self.of.pop(event.job, None))
+        ended = self._end(event.job, self.of.pop(event.job, None))
+        if ended is not None and event.verb == "cancel":
+            ended.late = self._infinite
+        return ended
 
     def _end(self, job: JobId, holding: Holding | None) -> Holding | None:
         if holding is not None:

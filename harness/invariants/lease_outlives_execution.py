@@ -31,8 +31,6 @@ class LeaseOutlivesExecution(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         ended = self._holdings.observe(event)
-        if event.verb == "cancel":
-            self._running.pop(event.job, None)
         if ended is None or event.verb not in TAKING_BACK:
             return
         elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
