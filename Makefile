@@ -1,0 +1,45 @@
+# Every target makes its own virtual environment if it is missing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+WORKERS ?= auto
+FLAGSHIP = .job-harness/flagship.yaml
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test lint bench campaign fresh clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## run all scenarios on two engines, then find, shrink, replay and repair a bug
+	@BIN=$(BIN) FLAGSHIP=$(FLAGSHIP) sh docs/demo.sh
+
+test: $(STAMP)  ## run the tests (under five minutes on two cores)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m 'not campaign' $(ARGS)
+
+campaign: $(STAMP)  ## run what takes longer than the tests may
+	@$(BIN)/python -m pytest -m campaign $(ARGS)
+
+lint: $(STAMP)  ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)  ## measure, as ratios within one run, and write docs/performance.md
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@$(BIN)/python benchmarks/all.py
+
+fresh:  ## clone into an empty folder and run demo and test there, without any cache
+	@sh .ci/fresh
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .job-harness build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
