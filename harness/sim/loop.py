@@ -1,0 +1,264 @@
+"""The asyncio carrier: an event loop on virtual time, which jumps to the next timer when nobody can act.
+
+Time stands still while real work is outstanding: a thread of an executor, a held piece of work, a registered
+descriptor. Everything else about asyncio is left as it is. Knows neither queue nor processor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import selectors
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+from harness.errors import HarnessError, LimitReached, UsageError
+from harness.sim.loop_gate import Gate
+from harness.sim.loop_waiting import describe_tasks
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+CALLBACK_LIMIT = 10_000_000
+"""Callbacks of one run; a loop that spins without end takes about half a minute to get there."""
+RESOLUTION_SECONDS = 5e-7
+"""Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
+REAL_PATIENCE_SECONDS = 60.0
+"""Real seconds that outstanding work may take without a sign of life."""
+
+
+class Deadlock(HarnessError):
+    """Every task waits for something that never comes."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock moves only when nobody can act, and then at once to the next timer.
+
+    A plain thread that will call `call_soon_threadsafe` is invisible to a loop: wrap its time in `outstanding`.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: float = 0.0,
+        callback_limit: int = CALLBACK_LIMIT,
+        real_patience: float = REAL_PATIENCE_SECONDS,
+    ) -> None:
+        """Begin at `start` seconds: small, because large floats lose microseconds."""
+        self._now = start
+        self._gate = Gate(selectors.DefaultSelector(), self._idle)
+        super().__init__(self._gate)  # type: ignore[arg-type]  # it has what the base calls of a selector
+        self._clock_resolution = RESOLUTION_SECONDS
+        self._gate.begin()
+        self._gate.watch(self._ready)  # type: ignore[attr-defined]
+        self.callback_limit = callback_limit
+        self.real_patience = real_patience
+        self.on_jump: Callable[[float], None] | None = None
+        """Told the new time whenever it moves."""
+        self._held: dict[object, str] = {}
+        self._horizon: float | None = None
+        self._until: Callable[[], bool] | None = None
+        self._ends_when_idle = False
+
+    def time(self) -> float:
+        """Answer virtual seconds."""
+        return self._now
+
+    @property
+    def callbacks(self) -> int:
+        """About how many callbacks the last run, or the present one, has executed."""
+        return self._gate.callbacks
+
+    # running --------------------------------------------------------------------------------------------------------
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end. Raises what it raises, `Deadlock`, and `LimitReached`."""
+        try:
+            self._refuse_nesting()
+        except UsageError:
+            coroutine.close()
+            raise
+        return self.run_until_complete(coroutine)
+
+    def run_until_idle(self) -> None:
+        """Run until nothing is ready, no timer is set and nothing is outstanding; tasks may go on waiting."""
+        self._run(ends_when_idle=True)
+
+    def run_until(self, holds: Callable[[], bool]) -> None:
+        """Run until `holds` answers true at an instant at which nobody can act any more.
+
+        Raises `Deadlock` where it never will: no timer is left.
+        """
+        self._run(until=holds)
+
+    def advance(self, seconds: float) -> None:
+        """Let everything happen that is due within `seconds`, and end at exactly that time."""
+        if not seconds >= 0:
+            raise UsageError(f"time cannot move by {seconds} seconds", hint="Give a number of at least 0.")
+        self._run(horizon=self._now + seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Move the clock and let nobody act: what is overdue happens in the next run."""
+        if not seconds >= 0:
+            raise UsageError(f"time cannot move by {seconds} seconds", hint="Give a number of at least 0.")
+        self._move_to(self._now + seconds)
+
+    def run_forever(self) -> None:
+        """Run until `stop` is called."""
+        self._gate.start_counting(self.callback_limit, self._too_many)
+        super().run_forever()
+
+    def _run(
+        self,
+        *,
+        horizon: float | None = None,
+        until: Callable[[], bool] | None = None,
+        ends_when_idle: bool = False,
+    ) -> None:
+        self._refuse_nesting()
+        self._horizon, self._until, self._ends_when_idle = horizon, until, ends_when_idle
+        try:
+            self.run_forever()
+        finally:
+            self._horizon, self._until, self._ends_when_idle = None, None, False
+
+    def _refuse_nesting(self) -> None:
+        if self.is_running():
+            raise UsageError(
+                "the virtual loop is running already: time cannot be moved from inside it",
+                hint="Inside a coroutine or a processor, await asyncio.sleep(seconds) instead.",
+            )
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise UsageError(
+                "another event loop is running in this thread",
+                hint="Call this from plain code, or from another thread (asyncio.to_thread).",
+            )
+
+    # outstanding work -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def outstanding(self, name: str) -> Generator[None]:
+        """Let time stand still inside the block: real work named `name` is going on. For use on the loop."""
+        token = self.hold(name)
+        try:
+            yield
+        finally:
+            self.let_go(token)
+
+    def hold(self, name: str) -> object:
+        """Let time stand still until `let_go` is called with the answer."""
+        token = object()
+        self._held[token] = name
+        return token
+
+    def let_go(self, token: object) -> None:
+        """End a `hold`. From another thread: `loop.call_soon_threadsafe(loop.let_go, token)`."""
+        self._held.pop(token, None)
+
+    def passive(self, descriptor: int) -> None:
+        """Let time move although this descriptor is registered: it may never have anything to say (LISTEN)."""
+        self._gate.passive.add(descriptor)
+
+    def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
+        """Run a function on a thread or in a process; time stands still until it ends, even if it is cancelled."""
+        if executor is None:
+            executor = self._default_executor  # type: ignore[attr-defined]
+            if executor is None and not self._executor_shutdown_called:  # type: ignore[attr-defined]
+                executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
+                self.set_default_executor(executor)
+        counting = _CountingExecutor(self, executor, getattr(func, "__qualname__", repr(func)))
+        answer: asyncio.Future[T] = super().run_in_executor(counting, func, *args)  # type: ignore[arg-type]
+        answer.add_done_callback(lambda _: counting.check(answer))
+        counting.answer = answer
+        return answer
+
+    async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
+        """Wait, in real time, for the threads of the default executor."""
+        with self.outstanding("shutting down the default executor"):
+            await super().shutdown_default_executor(*arguments, **options)
+
+    # the idle loop --------------------------------------------------------------------------------------------------
+
+    def _idle(self) -> list[Any]:
+        """Nobody can act: wait for real work, or move time, or end. Called in place of a blocking `select`."""
+        if self._ready:  # type: ignore[attr-defined]  # a thread was quicker than the selector
+            return self._gate.poll()
+        if self._held or self._gate.active:
+            return self._wait_for_real_work()
+        events = self._gate.poll()
+        if events:
+            return events
+        if self._until is not None and self._until():
+            self.stop()
+            return []
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        when: float | None = scheduled[0]._when if scheduled else None
+        if self._horizon is not None and (when is None or when > self._horizon):
+            self._move_to(self._horizon)
+            self.stop()
+        elif when is not None:
+            self._move_to(when)
+        elif self._ends_when_idle:
+            self.stop()
+        else:
+            raise Deadlock(
+                "every task waits for something that never comes: no timer is set and no work is outstanding\n"
+                + describe_tasks(self),
+                hint="If a thread of yours still works for the loop, wrap its time in loop.outstanding(name).",
+            )
+        return []
+
+    def _move_to(self, when: float) -> None:
+        if when > self._now:
+            self._now = when
+            if self.on_jump is not None:
+                self.on_jump(when)
+
+    def _wait_for_real_work(self) -> list[Any]:
+        events = self._gate.wait(self.real_patience)
+        if events:
+            return events
+        work = [*self._held.values(), *(f"descriptor {number}" for number in self._gate.active_descriptors())]
+        raise LimitReached(
+            f"virtual time has stood still for {self.real_patience:g} real seconds, waiting for {', '.join(work)}\n"
+            + describe_tasks(self),
+            hint="Give real work a timeout of its own, or mark a descriptor that may stay silent as passive.",
+        )
+
+    def _too_many(self) -> LimitReached:
+        return LimitReached(
+            f"no rest after {self.callback_limit} callbacks at {self._now:g} virtual seconds\n{describe_tasks(self)}",
+            hint="A task spins or polls without end; raise callback_limit if the run is meant to be this long.",
+        )
+
+
+class _CountingExecutor:
+    """Submits to another executor, and holds time until both the thread and the loop's future are done."""
+
+    def __init__(self, loop: VirtualLoop, executor: Any, name: str) -> None:
+        self._loop = loop
+        self._executor = executor
+        self._token = loop.hold(f"{name} on a thread")
+        self._work: concurrent.futures.Future[Any] | None = None
+        self.answer: asyncio.Future[Any] | None = None
+
+    def submit(self, func: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
+        try:
+            if self._executor is None:
+                raise RuntimeError("Executor shutdown has been called")
+            self._work = self._executor.submit(func, *args)
+        except BaseException:
+            self._loop.let_go(self._token)
+            raise
+        self._work.add_done_callback(self._work_ended)
+        return self._work
+
+    def _work_ended(self, _: concurrent.futures.Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # The loop was closed in between.
+            self._loop.call_soon_threadsafe(lambda: self.check(self.answer))
+
+    def check(self, answer: asyncio.Future[Any] | None) -> None:
+        if self._work is not None and self._work.done() and (answer is None or answer.done()):
+            self._loop.let_go(self._token)

@@ -1,0 +1,231 @@
+"""The asyncio loop on virtual time: when time moves, when it stands still, and what is said when it cannot go on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from harness.errors import LimitReached, UsageError
+from harness.sim.loop import Deadlock, VirtualLoop
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    loop = VirtualLoop(real_patience=5)
+    yield loop
+    loop.close()
+
+
+def test_a_sleep_of_fifty_years_ends_at_exactly_that_time(loop: VirtualLoop) -> None:
+    loop.run(asyncio.sleep(50 * 365 * 86_400.25))
+    assert loop.time() == 50 * 365 * 86_400.25
+
+
+def test_timers_fire_in_the_order_of_their_times(loop: VirtualLoop) -> None:
+    fired: list[tuple[str, float]] = []
+    for name, seconds in (("late", 3.5), ("early", 0.1), ("middle", 2.0)):
+        loop.call_later(seconds, lambda name=name: fired.append((name, loop.time())))  # type: ignore[misc]
+    loop.run_until_idle()
+    assert fired == [("early", 0.1), ("middle", 2.0), ("late", 3.5)]
+
+
+def test_a_timeout_cancels_on_virtual_time(loop: VirtualLoop) -> None:
+    async def work() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(600):
+                await asyncio.Event().wait()
+        return loop.time()
+
+    assert loop.run(work()) == 600
+
+
+def test_advance_does_what_is_due_and_ends_at_exactly_that_time(loop: VirtualLoop) -> None:
+    fired: list[float] = []
+    loop.call_later(5, lambda: fired.append(loop.time()))
+    loop.call_later(10, lambda: fired.append(loop.time()))
+    loop.advance(7)
+    assert (fired, loop.time()) == ([5], 7)
+    loop.advance(3)
+    assert (fired, loop.time()) == ([5, 10], 10)
+
+
+def test_after_a_jump_overdue_timers_fire_late(loop: VirtualLoop) -> None:
+    fired: list[float] = []
+    loop.call_later(5, lambda: fired.append(loop.time()))
+    loop.jump(60)
+    assert fired == []
+    loop.advance(0)
+    assert fired == [60]
+
+
+def test_time_never_moves_backwards(loop: VirtualLoop) -> None:
+    for move in (loop.advance, loop.jump):
+        for seconds in (-1, float("nan")):
+            with pytest.raises(UsageError, match="cannot move by"):
+                move(seconds)
+
+
+def test_run_until_stops_at_the_first_idle_instant_at_which_the_condition_holds(loop: VirtualLoop) -> None:
+    seen: list[int] = []
+
+    async def count() -> None:
+        for number in range(10):
+            await asyncio.sleep(1)
+            seen.append(number)
+
+    task = loop.create_task(count())
+    loop.run_until(lambda: len(seen) == 4)
+    assert (loop.time(), len(seen)) == (4, 4)
+    loop.run_until(task.done)
+    assert loop.time() == 10
+
+
+def test_a_deadlock_names_the_waiting_task_and_its_line(loop: VirtualLoop) -> None:
+    async def wait_for_godot() -> None:
+        await asyncio.Event().wait()
+
+    task = loop.create_task(wait_for_godot(), name="vladimir")
+    with pytest.raises(Deadlock, match=r"vladimir: .*wait_for_godot at .*test_loop_virtual_time\.py:\d+"):
+        loop.run_until(task.done)
+    task.cancel()
+    loop.run_until_idle()
+
+
+def test_a_task_that_spins_reaches_a_limit_that_names_it() -> None:
+    loop = VirtualLoop(callback_limit=1000)
+
+    async def spin() -> None:
+        while True:  # noqa: ASYNC110 - the mistake under test
+            await asyncio.sleep(0)
+
+    task = loop.create_task(spin(), name="spinner")
+    with pytest.raises(LimitReached, match=r"no rest after 1000 callbacks(.|\n)*spinner"):
+        loop.run_until_idle()
+    task.cancel()
+    loop.run_until_idle()
+    loop.close()
+
+
+def test_time_stands_still_while_a_thread_of_the_executor_works(loop: VirtualLoop) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> float:
+        begun.set()
+        assert go_on.wait(5)
+        return loop.time()
+
+    async def release() -> None:
+        while not begun.is_set():  # noqa: ASYNC110 - a thread's event, and no time may pass
+            await asyncio.sleep(0)
+        threading.Timer(0.01, go_on.set).start()
+
+    async def work() -> float:
+        loop.call_later(1000, lambda: None)
+        answer, _ = await asyncio.gather(asyncio.to_thread(slow), release())
+        return answer
+
+    assert loop.run(work()) == 0
+    loop.run(loop.shutdown_default_executor())
+    assert loop.time() == 0
+
+
+def test_a_thread_holds_time_even_after_its_future_was_cancelled(loop: VirtualLoop) -> None:
+    go_on = threading.Event()
+    ended: list[float] = []
+
+    def slow() -> None:
+        assert go_on.wait(5)
+        ended.append(loop.time())
+
+    async def work() -> None:
+        future = loop.run_in_executor(None, slow)
+        await asyncio.sleep(0)
+        future.cancel()
+        threading.Timer(0.02, go_on.set).start()
+        await asyncio.sleep(3600)
+
+    loop.run(work())
+    assert ended == [0]
+    loop.run(loop.shutdown_default_executor())
+
+
+def test_held_work_of_a_plain_thread_stops_time_until_it_is_let_go(loop: VirtualLoop) -> None:
+    async def work() -> float:
+        done = loop.create_future()
+        with loop.outstanding("a thread"):
+            threading.Timer(0.01, lambda: loop.call_soon_threadsafe(done.set_result, loop.time())).start()
+            return float(await done)
+
+    loop.call_later(60, lambda: None)
+    assert loop.run(work()) == 0
+
+
+def test_work_that_never_ends_is_an_error_that_names_it_and_not_a_hang() -> None:
+    loop = VirtualLoop(real_patience=0.02)
+    token = loop.hold("the printer")
+    with pytest.raises(LimitReached, match="waiting for the printer"):
+        loop.run_until_idle()
+    loop.let_go(token)
+    loop.close()
+
+
+def test_time_stands_still_while_a_socket_has_not_answered(loop: VirtualLoop) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+
+    async def ask() -> tuple[bytes, float]:
+        threading.Timer(0.01, far.send, (b"hello",)).start()
+        async with asyncio.timeout(1):
+            return await loop.sock_recv(near, 10), loop.time()
+
+    with near, far:
+        assert loop.run(ask()) == (b"hello", 0)
+
+
+def test_a_passive_descriptor_does_not_stop_time(loop: VirtualLoop) -> None:
+    near, far = socket.socketpair()
+    heard: list[bytes] = []
+    with near, far:
+        loop.add_reader(near, lambda: heard.append(near.recv(10)))
+        loop.passive(near.fileno())
+        loop.advance(3600)
+        far.send(b"notify")
+        loop.advance(1)
+        assert (heard, loop.time()) == ([b"notify"], 3601)
+        loop.remove_reader(near)
+
+
+def test_the_loop_cannot_be_moved_from_inside_itself(loop: VirtualLoop) -> None:
+    async def inside() -> None:
+        loop.advance(1)
+
+    with pytest.raises(UsageError, match=r"await asyncio\.sleep"):
+        loop.run(inside())
+
+
+def test_the_loop_cannot_be_run_under_another_loop(loop: VirtualLoop) -> None:
+    async def other() -> None:
+        loop.run(asyncio.sleep(1))
+
+    with pytest.raises(UsageError, match="another event loop is running"):
+        asyncio.run(other())
+
+
+def test_whoever_listens_hears_every_move_of_time(loop: VirtualLoop) -> None:
+    heard: list[float] = []
+    loop.on_jump = heard.append
+    loop.call_later(2, lambda: None)
+    loop.advance(5)
+    loop.jump(1)
+    assert heard == [2, 5, 6]
+
+
+def test_a_runner_ends_it_like_any_other_loop() -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(asyncio.sleep(86_400))
+        assert runner.run(asyncio.to_thread(lambda: 5)) == 5
+        assert runner.get_loop().time() == 86_400
