@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg.rows import dict_row
@@ -14,6 +14,8 @@ from reference_impl.store.statements import Statement
 
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
+
+SESSION_SETTINGS: Final = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off"
 
 
 class Database(Protocol):

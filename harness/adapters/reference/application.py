@@ -1,0 +1,251 @@
+"""The reference queue at work on virtual time: the real worker and the real maintenance over a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from harness.adapters.reference.application_pace import Pacer, now_of
+from harness.adapters.reference.application_store import RecordedStore, Rows, VerbRecorder
+from harness.invariants import CATALOGUE, Judge, Rules
+from harness.model.duration import MINUTE, SECOND, Duration, Instant
+from harness.model.job import JobId, Json
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.port import Claim, JobRequest
+from harness.run.board import Board
+from harness.sim.clock import Clocks
+from harness.sim.loop import VirtualLoop
+from reference_impl.config import Config
+from reference_impl.json_values import decode, encode
+from reference_impl.maintenance import run_maintenance
+from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
+from reference_impl.registry import Registry
+from reference_impl.store.memory import MemoryStore
+from reference_impl.worker import RunBlocking, Worker
+
+__all__ = ["JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication", "ToolJob", "config_of"]
+
+T = TypeVar("T")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WORKER = "worker-1"
+GUIDE = Settings(batch_size=5, heartbeat_interval=30 * SECOND)
+"""The guide's settings as the reference worker follows them."""
+_LONGEST_POLL_SECONDS = 3600.0
+"""The worker is woken on its polling grid when something is due; its own polls in between would find nothing."""
+
+
+def config_of(settings: Settings) -> Config:
+    """Say the settings in the reference's words. Raises `ConfigurationError` where they contradict each other."""
+    return Config(
+        use_pgboss_workers="true" if settings.workers_enabled else None,
+        job_timeout_ms=settings.job_timeout // 1000,
+        job_expire_in_seconds=settings.lease / SECOND,
+        stuck_job_timeout_minutes=settings.stuck_timeout / MINUTE,
+        job_max_attempts=settings.max_attempts,
+        job_retry_delay_seconds=settings.retry_delay / SECOND,
+        job_retry_backoff=settings.retry_backoff,
+        job_retry_delay_max_seconds=settings.retry_delay_max / SECOND,
+        job_retention_days=settings.retention / (24 * 60 * MINUTE),
+        pgboss_batch_size=settings.batch_size,
+        pgboss_polling_interval=settings.poll_interval / SECOND,
+    )
+
+
+class ReferenceApplication:
+    """One worker and the maintenance cron on a virtual loop, recorded and judged."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        *,
+        run_blocking: RunBlocking,
+        settings: Settings = GUIDE,
+        seed: int = 0,
+        start: datetime = START,
+    ) -> None:
+        """Open an empty queue. Retry delays are jittered by `seed`. Raises `ConfigurationError`."""
+        self.settings = settings
+        self.start = start
+        self.clocks = Clocks()
+        self.clocks.now = now_of(loop)
+        self.board = Board(settings)
+        self.judge = Judge(CATALOGUE, Rules(settings))
+        self.registry = Registry()
+        self._loop = loop
+        self._config = config_of(settings)
+        self._run_blocking = run_blocking
+        store = MemoryStore(now=self._now, jitter=random.Random(seed).random)
+        self._jitter = random.Random(seed + 1).random
+        self.recorder = VerbRecorder(Rows(store, start=start), self.clocks, self.board, self.judge)
+        self.store = RecordedStore(store, self.recorder, start=start)
+        self.store.on_change = self._changed
+        self._polls = Pacer(loop, interval=settings.poll_interval, due=self._next_claim)
+        self._cron = Pacer(loop, interval=settings.cron_period, due=self._next_maintenance)
+        self._worker: Worker | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._number = 0
+        self.recorder.phase("chaos")
+
+    # what the test does ---------------------------------------------------------------------------------------------
+
+    def register(self, slug: str, processor: JobProcessor) -> None:
+        """Let a processor serve a tool. Raises `ConfigurationError`."""
+        self.registry.register_processor(slug, processor)
+        at_once(self.store.register_tool(slug))
+
+    def enqueue(self, request: JobRequest) -> JobId:
+        """Accept a job; answers the unfinished holder of its unique key instead, where there is one.
+
+        Raises `InvalidJsonError` where JSON cannot hold the input.
+        """
+        settings = self.settings
+        self._number += 1
+        enqueued = at_once(
+            self.store.enqueue(
+                NewJob(
+                    tool_slug=request.tool,
+                    input=request.input,
+                    id=request.id,
+                    queue_id=str(uuid.UUID(int=self._number)),
+                    priority=request.priority,
+                    max_attempts=request.max_attempts or settings.max_attempts,
+                    start_after=None if request.start_after is None else self.moment(request.start_after),
+                    unique_key=request.unique_key,
+                    lease=_length(settings.lease),
+                    retry_delay=_length(settings.retry_delay),
+                    retry_backoff=settings.retry_backoff,
+                    retry_delay_max=_length(settings.retry_delay_max),
+                    retention=_length(settings.retention),
+                )
+            )
+        )
+        return enqueued.job.id
+
+    def cancel(self, job: JobId) -> bool:
+        """Cancel a job. False: it is terminal or unknown."""
+        return at_once(self.store.cancel(job))
+
+    def retry(self, job: JobId) -> bool:
+        """Open a new attempt budget for a failed or cancelled job."""
+        return at_once(self.store.retry(job))
+
+    def tool_job(self, slug: str, value: Json) -> ToolJob:
+        """Make the job that a processor would receive, its input through JSON and back."""
+        moment = self._now()
+        return ToolJob(
+            id="job-0",
+            tool_slug=slug,
+            status=ToolJobStatus.PROCESSING,
+            input=decode(encode(value)),
+            attempts=1,
+            max_attempts=self.settings.max_attempts,
+            started_at=moment,
+            created_at=moment,
+            updated_at=moment,
+        )
+
+    def moment(self, at: Instant) -> datetime:
+        """Answer an instant of the run as a time of day."""
+        return self.start + timedelta(microseconds=at)
+
+    # what the worker does -------------------------------------------------------------------------------------------
+
+    def allow(self, jobs: int | None) -> None:
+        """Let the worker claim this many jobs more, None for any number; it is started on the first call."""
+        self.store.allowance = jobs
+        if not self._tasks:
+            self._begin()
+        self._changed()
+
+    def wake(self) -> None:
+        """Let the worker look for jobs now instead of at its next poll."""
+        self._polls.ring()
+
+    @property
+    def processing(self) -> bool:
+        """Whether the worker is at work on a job."""
+        return self._worker is not None and self._worker.busy > 0
+
+    def due(self) -> bool:
+        """Whether a job could be claimed now."""
+        due = self.board.next_claim()
+        return due is not None and due <= self.clocks.now
+
+    def claim_of(self, job: JobId) -> Claim | None:
+        """Answer the last claim of a job."""
+        return self.store.claims.get(job)
+
+    def check(self) -> None:
+        """Raise what ended the worker or the cron, where one of them ended."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker or the cron ended by itself."""
+        return any(task.done() for task in self._tasks)
+
+    def end(self) -> None:
+        """Cancel worker and cron; their tasks end in the loop's next run."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _begin(self) -> None:
+        config = self._config.model_copy(update={"pgboss_polling_interval": _LONGEST_POLL_SECONDS})
+        self._worker = Worker(
+            self.store,
+            self.registry,
+            config=config,
+            name=WORKER,
+            jitter=self._jitter,
+            wakeups=self._polls,
+            run_blocking=self._run_blocking,
+        )
+        self._tasks = [
+            self._loop.create_task(self._worker.run(), name=WORKER),
+            self._loop.create_task(self._maintain(), name="maintenance"),
+        ]
+
+    async def _maintain(self) -> None:
+        async for _ in self._cron:
+            await run_maintenance(self.store, stuck_after=self._config.stuck_after)
+
+    def _now(self) -> datetime:
+        return self.moment(self.clocks.store())
+
+    def _changed(self) -> None:
+        if self._tasks:
+            self._polls.refresh()
+            self._cron.refresh()
+
+    def _next_claim(self) -> Instant | None:
+        return None if self.store.allowance == 0 else self.board.next_claim()
+
+    def _next_maintenance(self) -> Instant | None:
+        dues = [due for due in (self.board.next_expiry(), self.board.next_maintenance()) if due is not None]
+        return min(dues, default=None)
+
+    def still_pending(self) -> bool:
+        """Whether a job waits to be claimed, now or later."""
+        return any(view.status is Status.PENDING for view in self.board.live.values())
+
+
+def at_once(verb: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
+    """Run a verb of a store that never suspends."""
+    coroutine: Any = verb
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        answer: T = stop.value
+        return answer
+    raise AssertionError("a verb of the memory store suspended")
+
+
+def _length(duration: Duration) -> timedelta:
+    return timedelta(microseconds=duration)

@@ -1,0 +1,239 @@
+"""The verbs of the harness, said in those of a reference store. Decides nothing: every rule is the store's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from harness.adapters.reference.translation import (
+    claim_of,
+    length_of,
+    new_job_of,
+    store_claim_of,
+    store_time,
+    view_of,
+)
+from harness.history.outcome import DONE, Outcome, done
+from harness.model.job import JobId, JobView, Json
+from harness.model.settings import Settings
+from harness.port import Capabilities, Claim, Clocks, JobRequest, Reply
+from reference_impl.errors import InvalidJsonError, QueueError
+from reference_impl.models import Claim as StoreClaim
+from reference_impl.models import JobRow, ToolJobStatus
+from reference_impl.store.protocol import Store
+
+T = TypeVar("T")
+
+STALE = Outcome.refused("the claim was taken back")
+
+
+class Gate(Protocol):
+    """Suspends before something named is done."""
+
+    def __call__(self, name: str, /) -> Awaitable[None]: ...
+
+
+async def at_once(name: str) -> None:
+    """The gate that is always open."""
+
+
+def run_through(work: Coroutine[Any, Any, T]) -> T:
+    """Drive a coroutine that never suspends to its end."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    work.close()
+    raise RuntimeError(f"{work.__qualname__} suspended; only a stepped engine's verbs may")
+
+
+class ReferenceQueue:
+    """A queue under test over one store. Stepped, its verbs answer coroutines that suspend before each statement."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        heartbeat=True,
+        release=True,
+        cancel=True,
+        retry=True,
+        priorities=True,
+        unique=True,
+        start_after=True,
+        maintenance=True,
+        virtual_time=True,
+        snapshot=False,
+        fencing=True,
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        clocks: Clocks,
+        jitter: Callable[[], float],
+        *,
+        tools: set[str],
+        stepped: bool = False,
+        gate: Gate = at_once,
+    ) -> None:
+        """Share `tools`, the slugs registered so far, with whatever outlives this queue."""
+        self.settings = settings
+        self.store: Store
+        """Where the verbs go; `observed` where `jobs` looks. Both are set by whoever opens the queue."""
+        self.observed: Store
+        self._clocks = clocks
+        self._jitter = jitter
+        self._tools = tools
+        self._in_use: dict[str, None] = {}
+        self._stepped = stepped
+        self._gate = gate
+        self._issued: dict[tuple[JobId, int], StoreClaim] = {}
+
+    def now(self) -> datetime:
+        """Read the store's clock, for the store."""
+        return store_time(self._clocks.store())
+
+    def jitter(self) -> float:
+        """Draw for the store: once a statement that may delay a retry, not at all where no delay is stretched."""
+        return self._jitter() if self.settings.retry_backoff else 0.0
+
+    def _answer(self, work: Coroutine[Any, Any, Outcome]) -> Reply:
+        return work if self._stepped else run_through(work)
+
+    # observation ----------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first."""
+        rows: list[JobRow] = run_through(self._rows())
+        return {row.id: view_of(row) for row in rows}
+
+    async def _rows(self) -> list[JobRow]:
+        return await self.observed.rows()
+
+    def changed(self) -> list[JobId] | None:
+        """Nobody keeps book of what was touched."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to give back: the store belongs to the engine."""
+
+    # producers and operators ----------------------------------------------------------------------------------------
+
+    def enqueue(self, request: JobRequest) -> Reply:
+        """Create a job, its tool first where that is new."""
+        return self._answer(self._enqueue(request))
+
+    async def _enqueue(self, request: JobRequest) -> Outcome:
+        try:
+            if request.tool not in self._in_use:
+                await self._register(request.tool)
+            await self._gate("enqueue")
+            answer = await self.store.enqueue(new_job_of(request, self.settings))
+        except InvalidJsonError as error:
+            return Outcome.refused(f"invalid input: {error}")
+        except QueueError as error:
+            return Outcome.refused(str(error))
+        if answer.created:
+            return done(answer.job.id)
+        why = "this id exists" if answer.job.id == request.id else "the unique key is held"
+        return Outcome.refused(why, answer.job.id)
+
+    async def _register(self, tool: str) -> None:
+        if tool not in self._tools:
+            await self.observed.register_tool(tool)
+            self._tools.add(tool)
+        self._in_use[tool] = None
+
+    def cancel(self, job: JobId) -> Reply:
+        """Cancel what is not terminal."""
+        return self._answer(self._cancel(job))
+
+    async def _cancel(self, job: JobId) -> Outcome:
+        await self._gate("cancel")
+        return DONE if await self.store.cancel(job) else Outcome.refused("the job is terminal or unknown")
+
+    def retry(self, job: JobId) -> Reply:
+        """Open a new attempt budget."""
+        return self._answer(self._retry(job))
+
+    async def _retry(self, job: JobId) -> Outcome:
+        await self._gate("retry")
+        if await self.store.retry(job):
+            return DONE
+        return Outcome.refused("the job has not failed, is unknown, or its unique key is held")
+
+    # workers --------------------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, limit: int) -> Reply:
+        """Take due jobs of every tool seen in this run."""
+        return self._answer(self._claim(worker, limit))
+
+    async def _claim(self, worker: str, limit: int) -> Outcome:
+        await self._gate("claim")
+        claims: list[Claim] = []
+        for issued in await self.store.claim(worker=worker, tools=list(self._in_use), limit=limit):
+            claims.append(claim_of(issued))
+            self._issued[(issued.job.id, issued.token)] = issued
+        return done(claims)
+
+    def _presented(self, claim: Claim) -> StoreClaim:
+        return self._issued.get((claim.job, claim.token)) or store_claim_of(claim)
+
+    def heartbeat(self, claim: Claim) -> Reply:
+        """Extend a lease."""
+        return self._answer(self._heartbeat(claim))
+
+    async def _heartbeat(self, claim: Claim) -> Outcome:
+        await self._gate("heartbeat")
+        return DONE if await self.store.heartbeat(self._presented(claim)) else STALE
+
+    def complete(self, claim: Claim, output: Json) -> Reply:
+        """Settle as a success."""
+        return self._answer(self._complete(claim, output))
+
+    async def _complete(self, claim: Claim, output: Json) -> Outcome:
+        await self._gate("complete")
+        try:
+            return DONE if await self.store.complete(self._presented(claim), output) else STALE
+        except InvalidJsonError as error:
+            return Outcome.refused(f"invalid output: {error}")
+
+    def fail(self, claim: Claim, error: str, final: bool) -> Reply:
+        """Settle as a failure."""
+        return self._answer(self._fail(claim, error, final))
+
+    async def _fail(self, claim: Claim, error: str, final: bool) -> Outcome:
+        await self._gate("fail")
+        status: ToolJobStatus | None = await self.store.fail(self._presented(claim), error, final=final)
+        return STALE if status is None else DONE
+
+    def release(self, claim: Claim) -> Reply:
+        """Give the job back unrun."""
+        return self._answer(self._release(claim))
+
+    async def _release(self, claim: Claim) -> Outcome:
+        await self._gate("release")
+        return DONE if await self.store.release(self._presented(claim)) else STALE
+
+    # the queue's own upkeep, and the cron ---------------------------------------------------------------------------
+
+    def expire(self) -> Reply:
+        """Take back every claim whose lease ran out."""
+        return self._answer(self._upkeep("expire", lambda: self.store.expire()))
+
+    def reconcile(self) -> Reply:
+        """Make both rows of every job agree."""
+        return self._answer(self._upkeep("reconcile", lambda: self.store.reconcile()))
+
+    def rescue(self) -> Reply:
+        """Take back what is PROCESSING for as long as the stuck timeout."""
+        stuck_after = length_of(self.settings.stuck_timeout)
+        return self._answer(self._upkeep("rescue_stuck", lambda: self.store.rescue_stuck(stuck_after=stuck_after)))
+
+    def purge(self) -> Reply:
+        """Delete terminal jobs past their retention."""
+        return self._answer(self._upkeep("delete_expired", lambda: self.store.delete_expired()))
+
+    async def _upkeep(self, name: str, work: Callable[[], Awaitable[list[JobId]]]) -> Outcome:
+        await self._gate(name)
+        return done(await work())
