@@ -151,8 +151,8 @@ class Judge:
         for invariant in invariants:
             monitor = invariant.make(rules, self._reporter(invariant))
             for kind, method in EVENT_METHODS.items():
-                if hasattr(monitor, method):
-                    self._by_type[kind].append(getattr(monitor, method))
+                if (handle := getattr(monitor, method, None)) is not None:
+                    self._by_type[kind].append(handle)
             if hasattr(monitor, "at_rest"):
                 self._at_rest.append(monitor.at_rest)
 
@@ -169,10 +169,9 @@ class Judge:
             judge(views)
 
     def _reporter(self, invariant: Invariant) -> Reporter:
-        names = {kind.name for kind in invariant.anomalies}
-
         def breach(name: str, message: str, *, job: JobId | None = None) -> None:
-            assert name in names, f"{invariant.id} declares no anomaly {name!r}"
+            declared = any(kind.name == name for kind in invariant.anomalies)
+            assert declared, f"{invariant.id} declares no anomaly {name!r}"
             self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message))
 
         return breach

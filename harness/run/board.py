@@ -13,7 +13,7 @@ from harness.model.settings import Settings
 class Board:
     """The last view of every job; scans only those that are not terminal."""
 
-    __slots__ = ("_expiring", "_settings", "apart", "live", "views")
+    __slots__ = ("_expiring", "_known", "_settings", "apart", "live", "views")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -21,9 +21,12 @@ class Board:
         self.live: dict[JobId, JobView] = {}
         self.apart: set[JobId] = set()
         self._expiring: list[tuple[Instant, JobId]] = []
+        self._known: dict[str, Instant | None] = {}
+        """What is due next, until a job changes."""
 
     def put(self, job: JobId, view: JobView | None) -> None:
         """Take over what was observed."""
+        self._known.clear()
         self.live.pop(job, None)
         self.apart.discard(job)
         if view is None:
@@ -39,30 +42,38 @@ class Board:
 
     def next_claim(self) -> Instant | None:
         """Tell when a job can next be claimed."""
-        return min((view.start_after for view in self.live.values() if view.status is Status.PENDING), default=None)
+        if "claim" not in self._known:
+            waiting = [view.start_after for view in self.live.values() if view.status is Status.PENDING]
+            self._known["claim"] = min(waiting) if waiting else None
+        return self._known["claim"]
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""
-        return min((view.lease_until for view in self.live.values() if view.lease_until is not None), default=None)
+        if "expiry" not in self._known:
+            leases = [view.lease_until for view in self.live.values() if view.lease_until is not None]
+            self._known["expiry"] = min(leases) if leases else None
+        return self._known["expiry"]
 
     def next_maintenance(self) -> Instant | None:
         """Tell when the cron next finds something to do."""
+        if "maintenance" not in self._known:
+            self._known["maintenance"] = self._next_maintenance()
+        return self._known["maintenance"]
+
+    def _next_maintenance(self) -> Instant | None:
         if self.apart:
             return 0
         stuck = self._settings.stuck_timeout
-        due = min(
-            (
-                view.started_at + stuck
-                for view in self.live.values()
-                if view.started_at is not None and view.status is Status.PROCESSING
-            ),
-            default=None,
-        )
+        due = [
+            view.started_at + stuck
+            for view in self.live.values()
+            if view.started_at is not None and view.status is Status.PROCESSING
+        ]
         while self._expiring and not self._stands(*self._expiring[0]):
             heapq.heappop(self._expiring)
-        if not self._expiring:
-            return due
-        return self._expiring[0][0] if due is None else min(due, self._expiring[0][0])
+        if self._expiring:
+            due.append(self._expiring[0][0])
+        return min(due) if due else None
 
     def _stands(self, expires_at: Instant, job: JobId) -> bool:
         view = self.views.get(job)

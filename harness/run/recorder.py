@@ -19,6 +19,9 @@ from harness.sim.request import Call
 LOST_REQUEST = Outcome.unknown("the request was lost")
 LOST_REPLY = Outcome.unknown("the reply was lost")
 
+_new = tuple.__new__
+"""Builds an event without the detour through its constructor: a third of the cost of recording."""
+
 
 class Recorder:
     """Stands between the kernel and a queue."""
@@ -46,9 +49,8 @@ class Recorder:
         """Call a verb; answers its outcome, or a frame where it suspends."""
         self._number += 1
         self._open[actor.name] = self._number
-        self._write(
-            CallEvent(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
-        )
+        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
+        self._write(_new(CallEvent, fields))
         verb = self._verbs.get(call.verb)
         if verb is None:
             verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
@@ -77,7 +79,8 @@ class Recorder:
 
     def _returned(self, actor: Actor, call: Call, outcome: Outcome, *, answered: bool) -> None:
         number = self._open.get(actor.name, 0)
-        self._write(Return(self._clocks.now, actor.name, call.verb, call.job, call.token, outcome, number, answered))
+        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, outcome, number, answered)
+        self._write(_new(Return, fields))
 
     # what else there is to see --------------------------------------------------------------------------------------
 
@@ -97,7 +100,8 @@ class Recorder:
     def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
         self.board.put(job, after)
         self.last_change = self._clocks.now
-        self._write(Observed(self._clocks.now, actor, verb, job, before, after, self._clocks.store()))
+        fields = (self._clocks.now, actor, verb, job, before, after, self._clocks.store())
+        self._write(_new(Observed, fields))
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
         """Write down something that a processor did."""

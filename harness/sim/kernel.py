@@ -69,6 +69,10 @@ class Kernel:
         self.on_advance: Callable[[Instant], None] | None = None
         self._sleeping: list[tuple[Instant, int, Actor]] = []
         self._polling: dict[str, Actor] = {}
+        self._planned = False
+        """Whether `_wake` and `_ticks` still tell who wakes next."""
+        self._wake: Instant | None = None
+        self._ticks: list[tuple[Instant, Actor]] = []
         self._tickets = 0
         self._graveyard: list[Frame] = []
 
@@ -163,6 +167,7 @@ class Kernel:
         Without `happens` a call never arrives; without `heard` its reply is lost; `times` delivers it more than once.
         """
         request = actor.request
+        self._planned = False
         if type(request) is not Call:
             self._continue(actor, None)
             return
@@ -218,6 +223,7 @@ class Kernel:
         self._place(actor)
 
     def _place(self, actor: Actor) -> None:
+        self._planned = False
         request = actor.request
         kind = type(request)
         if kind is Sleep:
@@ -233,12 +239,14 @@ class Kernel:
             self.ready.append(actor)
 
     def _sleep_until(self, actor: Actor, wake: Instant) -> None:
+        self._planned = False
         actor.state = State.SLEEPING
         actor.wake = wake
         self._tickets += 1
         heapq.heappush(self._sleeping, (wake, self._tickets, actor))
 
     def _withdraw(self, actor: Actor) -> None:
+        self._planned = False
         if actor.state is State.READY:
             self.ready.remove(actor)
         elif actor.state is State.POLLING:
@@ -271,9 +279,16 @@ class Kernel:
 
     def next_wake(self) -> Instant | None:
         """Tell when somebody next acts by himself: a sleeper wakes, or a poll finds something due."""
-        wakes = [self._sleeping[0][0]] if self._sleeping else []
-        wakes.extend(tick for actor in self._polling.values() if (tick := self._tick(actor)) is not None)
-        return min(wakes) if wakes else None
+        if self._planned:
+            return self._wake
+        self._ticks = [(tick, actor) for actor in self._polling.values() if (tick := self._tick(actor)) is not None]
+        wake = self._sleeping[0][0] if self._sleeping else None
+        for tick, _ in self._ticks:
+            if wake is None or tick < wake:
+                wake = tick
+        self._wake = wake
+        self._planned = True
+        return wake
 
     def _tick(self, actor: Actor) -> Instant | None:
         request = actor.request
@@ -308,9 +323,10 @@ class Kernel:
     def move_to(self, target: Instant) -> None:
         """Move time; everybody whose time has come becomes ready, in the order of their times."""
         due: list[tuple[Instant, int, Actor]] = []
-        for actor in list(self._polling.values()):
-            tick = self._tick(actor)
-            if tick is not None and tick <= target:
+        self.next_wake()
+        self._planned = False
+        for tick, actor in self._ticks:
+            if tick <= target:
                 due.append((tick, actor.order, actor))
                 actor.last_tick = tick
                 del self._polling[actor.name]

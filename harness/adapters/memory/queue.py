@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import ClassVar
 
 from harness.history.outcome import DONE, Outcome, done
@@ -42,8 +43,8 @@ class MemoryQueue:
         self.live: dict[JobId, None] = {}
         self.apart: dict[JobId, None] = {}
         """Jobs whose rows disagree."""
-        self._purge_from: Instant | None = None
-        """No terminal job is past its retention before this."""
+        self.ended: dict[JobId, None] = {}
+        """Terminal jobs, in the order in which they ended."""
         self._touched: dict[JobId, None] = {}
 
     # observation ----------------------------------------------------------------------------------------------------
@@ -67,9 +68,10 @@ class MemoryQueue:
         self.rows.clear()
         self.live.clear()
         self.apart.clear()
-        self._purge_from = None
+        self.ended.clear()
         for row in state.values():
             self.put(row)
+        self.ended = dict.fromkeys(sorted(self.ended, key=lambda job: self.rows[job].completed_at or 0))
         self._touched.clear()
 
     def close(self) -> None:
@@ -81,10 +83,10 @@ class MemoryQueue:
         self._touched[row.id] = None
         if row.status in TERMINAL:
             self.live.pop(row.id, None)
-            if row.expires_at is not None and (self._purge_from is None or row.expires_at < self._purge_from):
-                self._purge_from = row.expires_at
+            self.ended[row.id] = None
         else:
             self.live[row.id] = None
+            self.ended.pop(row.id, None)
         if row.status is None or row.queue_state not in PARTNERS[row.status]:
             self.apart[row.id] = None
         elif self.apart:
@@ -94,6 +96,7 @@ class MemoryQueue:
         """Delete a row."""
         del self.rows[job]
         self.live.pop(job, None)
+        self.ended.pop(job, None)
         self.apart.pop(job, None)
         self._touched[job] = None
 
@@ -107,30 +110,31 @@ class MemoryQueue:
             return Outcome.refused("this id exists", request.id)
         if (holder := self.holder(request)) is not None:
             return Outcome.refused("the unique key is held", holder)
-        now = self.now("producer")
-        self.put(
-            JobView(
-                id=request.id,
-                tool=request.tool,
-                status=Status.PENDING,
-                queue_state=QueueState.CREATED,
-                priority=request.priority,
-                attempts=0,
-                max_attempts=request.max_attempts or self.settings.max_attempts,
-                token=0,
-                worker=None,
-                output=None,
-                error=None,
-                unique_key=request.unique_key,
-                created_at=now,
-                start_after=now if request.start_after is None else request.start_after,
-                started_at=None,
-                lease_until=None,
-                completed_at=None,
-                expires_at=None,
-            )
-        )
+        self.put(self.created(request, self.now("producer")))
         return done(request.id)
+
+    def created(self, request: JobRequest, now: Instant) -> JobView:
+        """Answer the row of a new job."""
+        return JobView(
+            id=request.id,
+            tool=request.tool,
+            status=Status.PENDING,
+            queue_state=QueueState.CREATED,
+            priority=request.priority,
+            attempts=0,
+            max_attempts=request.max_attempts or self.settings.max_attempts,
+            token=0,
+            worker=None,
+            output=None,
+            error=None,
+            unique_key=request.unique_key,
+            created_at=now,
+            start_after=now if request.start_after is None else request.start_after,
+            started_at=None,
+            lease_until=None,
+            completed_at=None,
+            expires_at=None,
+        )
 
     def cancel(self, job: JobId) -> Outcome:
         """Cancel what is not terminal."""
@@ -145,7 +149,7 @@ class MemoryQueue:
         row = self.rows.get(job)
         if row is None or row.status not in (Status.FAILED, Status.CANCELLED):
             return Outcome.refused("unknown job" if row is None else f"the job is {row.status}")
-        if row.unique_key is not None and self.key_holder(row.tool, row.unique_key) is not None:
+        if self.key_taken(row):
             return Outcome.refused("the unique key is held")
         now = self.now("operator")
         self.put(
@@ -160,6 +164,10 @@ class MemoryQueue:
             )
         )
         return DONE
+
+    def key_taken(self, row: JobView) -> bool:
+        """Say whether another job took a terminal job's unique key."""
+        return row.unique_key is not None and self.key_holder(row.tool, row.unique_key) is not None
 
     def holder(self, request: JobRequest) -> JobId | None:
         """Answer the unfinished job that holds the request's unique key."""
@@ -196,8 +204,8 @@ class MemoryQueue:
         taken = row._replace(
             status=Status.PROCESSING,
             queue_state=QueueState.ACTIVE,
-            attempts=row.attempts + self.counted_at_claim(),
-            token=row.token + 1,
+            attempts=row.attempts + self.counted(row),
+            token=self.raised(row),
             worker=worker,
             started_at=now,
             lease_until=now + self.settings.lease,
@@ -205,12 +213,16 @@ class MemoryQueue:
         self.put(taken)
         return Claim(row.id, taken.attempts, taken.token, worker, row.tool, now + self.settings.lease)
 
-    def counted_at_claim(self) -> int:
-        """What a claim adds to the attempts."""
+    def counted(self, row: JobView) -> int:
+        """What a claim of this job adds to its attempts."""
         return 1
 
-    def held(self, claim: Claim) -> JobView | None:
-        """Answer the row that a claim still holds."""
+    def raised(self, row: JobView) -> int:
+        """Answer the fencing token of the next claim."""
+        return row.token + 1
+
+    def held(self, claim: Claim, verb: str) -> JobView | None:
+        """Answer the row that a claim still holds, whatever the verb that asks."""
         row = self.rows.get(claim.job)
         if row is None or row.status is not Status.PROCESSING or row.token != claim.token:
             return None
@@ -218,7 +230,7 @@ class MemoryQueue:
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """Extend the lease by its full length."""
-        row = self.held(claim)
+        row = self.held(claim, "heartbeat")
         if row is None:
             return STALE
         self.put(row._replace(lease_until=self.now(claim.worker) + self.settings.lease))
@@ -226,25 +238,37 @@ class MemoryQueue:
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Settle as COMPLETED with the output and no error."""
-        row = self.held(claim)
+        row = self.held(claim, "complete")
         if row is None:
             return STALE
-        if problem := json_problem(output):
+        if problem := self.output_problem(output):
             return Outcome.refused(f"invalid output: {problem}")
-        self.put(self.settled(row, Status.COMPLETED, output=output, error=None))
+        self.put(self.completed(row, output))
         return DONE
+
+    def output_problem(self, output: Json) -> str | None:
+        """Answer why JSON cannot hold an output, or None."""
+        return json_problem(output)
+
+    def completed(self, row: JobView, output: Json) -> JobView:
+        """Answer the row of a success: the output, and no error of an attempt before."""
+        return self.settled(row, Status.COMPLETED, output=output, error=None)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Settle as a failure."""
-        row = self.held(claim)
+        row = self.held(claim, "fail")
         if row is None:
             return STALE
-        self.put(self.failed(row, printable(error), final=final))
+        self.put(self.failed(row, self.recorded(error), final=final))
         return DONE
+
+    def recorded(self, error: str) -> str:
+        """Answer the error as the store can keep it."""
+        return printable(error)
 
     def release(self, claim: Claim) -> Outcome:
         """Give the job back unrun: the attempt does not count, the token stays."""
-        row = self.held(claim)
+        row = self.held(claim, "release")
         if row is None:
             return STALE
         self.put(
@@ -264,6 +288,10 @@ class MemoryQueue:
         """Answer the row after a failed attempt: back to PENDING with a delay, or FAILED."""
         if final or self.exhausted(row):
             return self.settled(row, Status.FAILED, error=error)
+        return self.waiting(row, error, nth)
+
+    def waiting(self, row: JobView, error: str, nth: int) -> JobView:
+        """Answer the row that waits for its next attempt."""
         delay = self.delay(row, nth)
         return row._replace(
             status=Status.PENDING,
@@ -329,8 +357,12 @@ class MemoryQueue:
     def take_back(self, rows: list[JobView], why: str) -> Outcome:
         """Fail attempts on behalf of workers that did not settle them: the same arrows as a failure."""
         for nth, row in enumerate(sorted(rows, key=lambda row: row.id)):
-            self.put(self.failed(row, why, nth=nth))
+            self.put(self.taken_back(row, why, nth))
         return done([row.id for row in rows])
+
+    def taken_back(self, row: JobView, why: str, nth: int) -> JobView:
+        """Answer the row after its claim was taken back."""
+        return self.failed(row, why, nth=nth)
 
     def reconcile(self) -> Outcome:
         """Make both rows agree: the terminal half wins, then the queue's."""
@@ -352,13 +384,11 @@ class MemoryQueue:
     def purge(self) -> Outcome:
         """Delete terminal jobs past their retention."""
         now = self.now("cron")
-        if self._purge_from is None or now < self._purge_from:
-            return done([])
-        gone = [row.id for row in self.rows.values() if self.is_purgeable(row, now)]
+        ended = (self.rows[job] for job in self.ended)
+        gone = [row.id for row in takewhile(lambda row: self.is_purgeable(row, now), ended)]
+        gone += [job for job in self.live if self.is_purgeable(self.rows[job], now)]
         for job in gone:
             self.drop(job)
-        kept = (row.expires_at for row in self.rows.values() if row.status in TERMINAL and row.expires_at is not None)
-        self._purge_from = min(kept, default=None)
         return done(gone)
 
     def is_purgeable(self, row: JobView, now: Instant) -> bool:
