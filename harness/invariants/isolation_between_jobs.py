@@ -15,11 +15,10 @@ SHARED = frozenset({"claim", "expire", "reconcile", "rescue", "purge"})
 
 
 class IsolationBetweenJobs(Monitor):
-    """Knows which jobs the workload declared healthy, and which faults hit their workers."""
+    """Asks at the end which jobs the workload declared healthy, and knows which faults hit their workers."""
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
-        self._healthy = {job for job, facts in rules.jobs.items() if facts.healthy}
         self._excused = False
         self._cancelled: set[JobId] = set()
 
@@ -37,7 +36,8 @@ class IsolationBetweenJobs(Monitor):
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
         if self._excused:
             return
-        for job in sorted(self._healthy - self._cancelled):
+        healthy = {job for job, facts in self.rules.jobs.items() if facts.healthy}
+        for job in sorted(healthy - self._cancelled):
             view = views.get(job)
             if view is not None and view.status is not Status.COMPLETED:
                 self.breach("bystander_harmed", f"a healthy job ended as {view.status}: {view.error}", job=job)

@@ -58,11 +58,15 @@ class Director:
             self._clients_first()
         try:
             for step in self.scenario.steps:
-                self._here = step
-                getattr(self, f"do_{step.kind}")(step)
+                self.play(step)
         except Stopped:
             pass
         return self._failures
+
+    def play(self, step: Step) -> None:
+        """Play one step. Raises Stopped where it cannot be done."""
+        self._here = step
+        getattr(self, f"do_{step.kind}")(step)
 
     def _clients_first(self) -> None:
         while self.kernel.ready and self.kernel.ready[0].name.startswith("client-"):

@@ -18,6 +18,7 @@ from harness.run.recorder import Recorder
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.run.world import World
+from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.actor import State
 from harness.sim.choices import Boring, Choices, Replay
@@ -42,6 +43,15 @@ def quiet_limit(settings: Settings) -> Duration:
     longest_wait = retry_bounds(settings, attempts=max(2, settings.max_attempts))[1]
     timeouts = settings.lease + settings.stuck_timeout + settings.job_timeout
     return longest_wait + timeouts + 3 * (settings.cron_period + settings.expire_interval) + settings.poll_interval
+
+
+def _facts(plan: JobPlan, settings: Settings) -> JobFacts:
+    return JobFacts(
+        healthy=plan.healthy(settings),
+        start_after=None if plan.start_after is None or plan.every else plan.at + plan.start_after,
+        priority=plan.priority,
+        unique_key=plan.unique_key,
+    )
 
 
 class Session:
@@ -69,7 +79,8 @@ class Session:
         self.clocks = Clocks()
         self.board = Board(self.settings)
         self.queue = engine.open(self.settings, self.clocks, self._jitter)
-        self.judge = Judge(self._judged(invariants), Rules(self.settings, self._facts()))
+        self._known_jobs = {name: _facts(plan, self.settings) for name, plan in scenario.plan_of().items()}
+        self.judge = Judge(self._judged(invariants), Rules(self.settings, self._known_jobs))
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
         self.world = World(scenario, self.clocks, self.recorder, self.board)
         self.kernel = Kernel(choices, self.recorder, step_limit=limits.steps)
@@ -87,17 +98,6 @@ class Session:
     def _judged(self, invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
         capabilities = self.engine.capabilities
         return tuple(item for item in invariants if not capabilities.missing(item.capabilities))
-
-    def _facts(self) -> dict[str, JobFacts]:
-        return {
-            name: JobFacts(
-                healthy=plan.healthy(self.settings),
-                start_after=None if plan.start_after is None or plan.every else plan.at + plan.start_after,
-                priority=plan.priority,
-                unique_key=plan.unique_key,
-            )
-            for name, plan in self.scenario.plan_of().items()
-        }
 
     def _advanced(self, now: int) -> None:
         self.clocks.now = now
@@ -117,23 +117,41 @@ class Session:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self._start()
-            director = Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
+            director = self.begin()
             failures.extend(director.run())
-            self._heal()
-            self._settle()
-            self.recorder.phase("judge")
-            self.judge.rest(self.board.views)
+            self.rest()
             failures.extend(director.judge())
         except LimitReached as limit:
             failures.append(str(limit))
         finally:
-            self.world.closed = True
-            self.kernel.bury()
-            self.queue.close()
+            self.close()
             if collecting:
                 gc.enable()
-        return self._result(failures)
+        return self.result(failures)
+
+    def begin(self) -> Director:
+        """Start everybody; answer who plays steps. Whoever begins must end with `close`."""
+        self._start()
+        return Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
+
+    def rest(self) -> None:
+        """Heal, settle and judge what must hold at rest. Raises LimitReached where no rest comes."""
+        self._heal()
+        self._settle()
+        self.recorder.phase("judge")
+        self.judge.rest(self.board.views)
+
+    def close(self) -> None:
+        """Sever whoever still acts and close the queue."""
+        self.world.closed = True
+        self.kernel.bury()
+        self.queue.close()
+
+    def plan_job(self, plan: JobPlan) -> None:
+        """Take a job into the workload that is sent later, by a step."""
+        for name in plan.names():
+            self.world.plans[name] = plan
+            self._known_jobs[name] = _facts(plan, self.settings)
 
     def _start(self) -> None:
         self.recorder.phase("chaos")
@@ -172,7 +190,8 @@ class Session:
         wake = self.kernel.next_wake()
         return wake is None or wake - max(start, self.recorder.last_change) > quiet
 
-    def _result(self, failures: list[str]) -> Run:
+    def result(self, failures: list[str]) -> Run:
+        """Answer what the run came to so far."""
         return Run(
             scenario=self.scenario,
             engine=self.engine.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from harness.model.duration import Instant
@@ -23,7 +22,7 @@ class World:
         self.scenario = scenario
         self.settings: Settings = scenario.settings
         self.board = board
-        self.plans: Mapping[JobId, JobPlan] = scenario.plan_of()
+        self.plans: dict[JobId, JobPlan] = scenario.plan_of()
         self.stopping: set[str] = set()
         """Workers told to shut down gracefully."""
         self.closed = False
