@@ -109,6 +109,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._gate.start_counting(self.callback_limit, self._too_many)
         super().run_forever()
 
+    def is_in_this_thread(self) -> bool:
+        """Whether the calling code runs on this loop."""
+        return asyncio._get_running_loop() is self
+
+    def end_tasks(self) -> None:
+        """Cancel all tasks and let them end; one that refuses to is left behind."""
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            with contextlib.suppress(Deadlock, LimitReached):
+                self.run_until(lambda: all(task.done() for task in tasks))
+
     def _run(
         self,
         *,

@@ -220,9 +220,16 @@ class ReferenceApplication:
         return self.moment(self.clocks.store())
 
     def _changed(self) -> None:
-        if self._tasks:
-            self._polls.refresh()
-            self._cron.refresh()
+        if not self._tasks:
+            return
+        if self._loop.is_running() and not self._loop.is_in_this_thread():
+            self._loop.call_soon_threadsafe(self._refresh)  # A plain processor enqueues from its thread.
+        else:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._polls.refresh()
+        self._cron.refresh()
 
     def _next_claim(self) -> Instant | None:
         return None if self.store.allowance == 0 else self.board.next_claim()

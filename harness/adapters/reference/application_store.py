@@ -12,7 +12,7 @@ from harness.invariants import Judge
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import QueueState, Status
-from harness.port import Claim
+from harness.port import Claim, JobRequest
 from harness.port import QueueUnderTest as Queue
 from harness.run.board import Board
 from harness.run.recorder import Recorder
@@ -149,7 +149,8 @@ class RecordedStore:
             return Outcome.refused("the unique key is held", answer.job.id)
 
         made = self._store.enqueue(job)
-        return await self._record(TEST, "enqueue", made, outcome=outcome, job=job.id)
+        arguments = (self._request(job),)
+        return await self._record(TEST, "enqueue", made, outcome=outcome, arguments=arguments, job=job.id)
 
     async def claim(self, *, worker: str, tools: Sequence[str], limit: int = 1) -> list[ReferenceClaim]:
         """Claim as many as the test allows, of any tool that is known by now."""
@@ -230,6 +231,17 @@ class RecordedStore:
     async def rows(self) -> list[JobRow]:
         """Read both rows of every job."""
         return await self._store.rows()
+
+    def _request(self, job: NewJob) -> JobRequest:
+        return JobRequest(
+            id=job.id,
+            tool=job.tool_slug,
+            input=job.input,
+            priority=job.priority,
+            max_attempts=job.max_attempts,
+            start_after=None if job.start_after is None else instant(job.start_after, start=self._start),
+            unique_key=job.unique_key,
+        )
 
     def _claim(self, claim: ReferenceClaim) -> Claim:
         job = claim.job

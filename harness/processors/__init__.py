@@ -1,0 +1,20 @@
+"""A user's own processors under the real worker of the reference queue, on virtual time.
+
+>>> from harness.processors import JobHarness, JobResult
+>>> with JobHarness() as jobs:
+...     jobs.register("greet", lambda job: JobResult(success=True, output=f"Hello {job.input}"))
+...     job = jobs.enqueue("greet", "world")
+...     jobs.run_until_idle()
+...     job.status, job.output
+(<Status.COMPLETED: 'COMPLETED'>, 'Hello world')
+"""
+
+from __future__ import annotations
+
+from harness.adapters.reference.application import JobResult, NonRetryableError, ToolJob
+from harness.processors.async_harness import AsyncJobHarness
+from harness.processors.counts import Counts
+from harness.processors.handle import JobHandle
+from harness.processors.job_harness import JobHarness
+
+__all__ = ["AsyncJobHarness", "Counts", "JobHandle", "JobHarness", "JobResult", "NonRetryableError", "ToolJob"]
