@@ -82,13 +82,9 @@ class Config(BaseModel):
     use_pgboss_workers: str | None = Field(default=None, validation_alias="USE_PGBOSS_WORKERS")
     cron_secret: str | None = Field(default=None, validation_alias="CRON_SECRET", repr=False)
 
-    job_timeout_ms: int = Field(
-        default=600_000, validation_alias="JOB_TIMEOUT_MS", gt=0, le=LONGEST_SECONDS * 1000
-    )
+    job_timeout_ms: int = Field(default=600_000, validation_alias="JOB_TIMEOUT_MS", gt=0, le=LONGEST_SECONDS * 1000)
     job_timeout_seconds: Seconds = Field(default=600, validation_alias="JOB_TIMEOUT_SECONDS")
-    job_expire_in_seconds: Seconds = Field(
-        default=600 + LEASE_MARGIN_SECONDS, validation_alias="JOB_EXPIRE_IN_SECONDS"
-    )
+    job_expire_in_seconds: Seconds = Field(default=600 + LEASE_MARGIN_SECONDS, validation_alias="JOB_EXPIRE_IN_SECONDS")
     stuck_job_timeout_minutes: float = Field(
         default=30,
         validation_alias="STUCK_JOB_TIMEOUT_MINUTES",
@@ -110,19 +106,13 @@ class Config(BaseModel):
     pgboss_polling_interval: float = Field(
         default=2, validation_alias="PGBOSS_POLLING_INTERVAL", gt=0, le=3600, allow_inf_nan=False
     )
-    processor_cancel_grace_seconds: Seconds = Field(
-        default=5, validation_alias="PROCESSOR_CANCEL_GRACE_SECONDS"
-    )
+    processor_cancel_grace_seconds: Seconds = Field(default=5, validation_alias="PROCESSOR_CANCEL_GRACE_SECONDS")
     worker_shutdown_grace_seconds: float = Field(
         default=20, validation_alias="WORKER_SHUTDOWN_GRACE_SECONDS", ge=0, le=86_400, allow_inf_nan=False
     )
 
-    job_input_limit_bytes: int = Field(
-        default=1_048_576, validation_alias="JOB_INPUT_LIMIT_BYTES", gt=0, le=2**28
-    )
-    job_output_limit_bytes: int = Field(
-        default=16_777_216, validation_alias="JOB_OUTPUT_LIMIT_BYTES", gt=0, le=2**28
-    )
+    job_input_limit_bytes: int = Field(default=1_048_576, validation_alias="JOB_INPUT_LIMIT_BYTES", gt=0, le=2**28)
+    job_output_limit_bytes: int = Field(default=16_777_216, validation_alias="JOB_OUTPUT_LIMIT_BYTES", gt=0, le=2**28)
 
     @model_validator(mode="before")
     @classmethod
@@ -362,9 +352,7 @@ def _unreadable(where: tuple[int | str, ...], message: str, *, environ: Mapping[
     default = defaults.get(variable)
     accepted = str(default).lower() if isinstance(default, bool) else str(default)
     reason = message.removeprefix("Value error, ")
-    return Contradiction(
-        variable=variable, value=repr(environ.get(variable, "")), why=reason, accepted=accepted
-    )
+    return Contradiction(variable=variable, value=repr(environ.get(variable, "")), why=reason, accepted=accepted)
 
 
 def _sentence(problems: Iterable[Contradiction]) -> str:

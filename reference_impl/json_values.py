@@ -59,6 +59,11 @@ def escape_text(text: str) -> str:
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def error_text(text: str) -> str:
+    """Make any text fit to be kept as an error: as `escape_text`, and never empty, so that a failure always shows."""
+    return escape_text(text) or "(empty error)"
+
+
 def check_text(text: str, *, what: str) -> str:
     """Pass text on that a TEXT column can hold. Raises `InvalidJsonError`, naming `what`, for any other."""
     reason = _fault_of_text(text)

@@ -77,9 +77,7 @@ class JobRequest:
 class JobQueue:
     """The users' side of the queue."""
 
-    def __init__(
-        self, store: Store, config: Config, *, new_id: NewId, tools: Collection[str] | None = None
-    ) -> None:
+    def __init__(self, store: Store, config: Config, *, new_id: NewId, tools: Collection[str] | None = None) -> None:
         """Serve `tools`; without them whatever tool the store knows."""
         self._store = store
         self._config = config
@@ -109,9 +107,7 @@ class JobQueue:
         """Read one job of the owner. Raises `JobNotFoundError`, `NotOwnerError`."""
         job = await self._store.get(job_id) if _storable(job_id) else None
         if job is None:
-            raise JobNotFoundError(
-                f"No job has the id {_shown(job_id)}: it never existed or its retention is over."
-            )
+            raise JobNotFoundError(f"No job has the id {_shown(job_id)}: it never existed or its retention is over.")
         if not owner.owns(job):
             raise NotOwnerError(
                 f"Job {job_id} belongs to another user or session. "
@@ -123,9 +119,7 @@ class JobQueue:
         """Read the owner's jobs, newest first. Raises `NotOwnerError` where nobody says who is asking."""
         _require_owner(owner)
         by_user = await self._store.list_owned(user_id=owner.user_id, limit=limit) if owner.user_id else []
-        by_session = (
-            await self._store.list_owned(session_id=owner.session_id, limit=limit) if owner.session_id else []
-        )
+        by_session = await self._store.list_owned(session_id=owner.session_id, limit=limit) if owner.session_id else []
         if not (by_user and by_session):
             return by_user or by_session
         merged = {job.id: job for job in (*by_user, *by_session)}.values()
@@ -140,9 +134,7 @@ class JobQueue:
         cancelled = await self._store.cancel(job_id)
         job = await self.get(job_id, owner=owner)
         if not cancelled:
-            raise JobFinishedError(
-                f"Job {job_id} is {job.status}: only PENDING and PROCESSING can be cancelled."
-            )
+            raise JobFinishedError(f"Job {job_id} is {job.status}: only PENDING and PROCESSING can be cancelled.")
         return job
 
     async def ping(self) -> None:
@@ -187,9 +179,7 @@ def _require_owner(owner: Owner) -> None:
         raise NotOwnerError("Nobody said who is asking: sign in, or send an x-session-id header.")
     for value in (owner.user_id, owner.session_id):
         if value is not None and (len(value) > _LONGEST_OWNER or not _storable(value)):
-            raise NotOwnerError(
-                f"{_shown(value)} identifies nobody: at most {_LONGEST_OWNER} characters, without NUL."
-            )
+            raise NotOwnerError(f"{_shown(value)} identifies nobody: at most {_LONGEST_OWNER} characters, without NUL.")
 
 
 def _unique_key(key: str | None, *, owner: Owner) -> str | None:
@@ -197,9 +187,7 @@ def _unique_key(key: str | None, *, owner: Owner) -> str | None:
     if key is None:
         return None
     if not key or len(key) > _LONGEST_KEY:
-        raise IdempotencyConflictError(
-            f"The idempotency key has {len(key)} characters; 1 to {_LONGEST_KEY} are taken."
-        )
+        raise IdempotencyConflictError(f"The idempotency key has {len(key)} characters; 1 to {_LONGEST_KEY} are taken.")
     scope = ["user", owner.user_id] if owner.user_id else ["session", owner.session_id]
     return hashlib.sha256(json.dumps([*scope, key]).encode()).hexdigest()
 

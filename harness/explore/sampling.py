@@ -34,12 +34,16 @@ class Sampler:
     looking_for: frozenset[str] = frozenset()
     """Only these anomalies count; empty: every one."""
 
-    def sample(self, seed: int) -> Run:
-        """Do one run; the same seed gives the same run."""
+    def session(self, seed: int) -> Session:
+        """Open one run; the same seed gives the same run."""
         drawing = Uniform(seed)
         drawn = draw(drawing, self.settings, self.engine.capabilities)
         choices = Uniform(seed ^ 0x5DEECE66D, rate=RATES[seed % len(RATES)])
-        return Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults).run()
+        return Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults)
+
+    def sample(self, seed: int) -> Run:
+        """Do the run of a seed."""
+        return self.session(seed).run()
 
     def wanted(self, run: Run) -> str | None:
         """Answer the gravest anomaly of a run that counts."""

@@ -13,23 +13,27 @@ class UniqueRespected(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._holders: dict[tuple[str, str], dict[JobId, None]] = {}
-        self._asked: dict[int, bool] = {}
+        self._asked: dict[int, tuple[str, str]] = {}
+        """Enqueues under way whose key nobody has held since they were called."""
 
     def on_call(self, event: Call) -> None:
         if event.verb == "enqueue":
             request = event.arguments[0]
-            if request.unique_key is not None:
-                self._asked[event.number] = bool(self._holders.get((request.tool, request.unique_key)))
+            key = (request.tool, request.unique_key)
+            if request.unique_key is not None and not self._holders.get(key):
+                self._asked[event.number] = key
 
     def on_observed(self, event: Observed) -> None:
         view = event.after or event.before
         if view is None or view.unique_key is None:
             return
-        holders = self._holders.setdefault((view.tool, view.unique_key), {})
+        key = (view.tool, view.unique_key)
+        holders = self._holders.setdefault(key, {})
         if self._finished(event.after):
             holders.pop(event.job, None)
             return
         holders[event.job] = None
+        self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
         if len(holders) > 1:
             self.breach("unique_key_shared", f"{', '.join(holders)} hold the key {view.unique_key!r}", job=event.job)
 
@@ -37,8 +41,8 @@ class UniqueRespected(Monitor):
         return view is None or view.terminal
 
     def on_return(self, event: Return) -> None:
-        held = self._asked.pop(event.number, None)
-        if held is False and not event.outcome.done and event.answered and "exists" not in event.outcome.reason:
+        asked = self._asked.pop(event.number, None)
+        if asked is not None and not event.outcome.done and event.answered and "exists" not in event.outcome.reason:
             self.breach("unique_key_stuck", f"refused, and nobody holds the key: {event.outcome.reason}", job=event.job)
 
 

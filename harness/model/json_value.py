@@ -64,7 +64,7 @@ def printable(text: object) -> str:
         raw = str(text)
     except Exception as error:  # noqa: BLE001 - a hostile __str__ must not lose the failure
         raw = f"{type(text).__name__} whose text cannot be read ({type(error).__name__})"
-    clean = raw.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode("utf-8")
+    clean = raw.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
     return clean or "(empty error)"
 
 

@@ -12,13 +12,13 @@ GOLDEN = 0.6180339887498949
 def retry_delay(settings: Settings, *, attempts: int, jitter: float) -> Duration:
     """Answer the wait after the attempt with this number (the first is 1) failed.
 
-    With backoff `retry_delay * 2^(attempts-1) * (1 + jitter)`, jitter in [0, 1), never above `retry_delay_max`;
-    without it `retry_delay` exactly.
+    With backoff `retry_delay * 2^(attempts-1) * (1 + jitter)`, jitter in [0, 1), cut to whole microseconds,
+    never above `retry_delay_max`; without it `retry_delay` exactly.
     """
     if not settings.retry_backoff:
         return settings.retry_delay
     doublings = min(max(attempts - 1, 0), 40)
-    return min(round(settings.retry_delay * 2.0**doublings * (1 + jitter)), settings.retry_delay_max)
+    return min(int(settings.retry_delay * 2.0**doublings * (1 + jitter)), settings.retry_delay_max)
 
 
 def retry_bounds(settings: Settings, *, attempts: int) -> tuple[Duration, Duration]:

@@ -15,7 +15,9 @@ from reference_impl.store.statements import Statement
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
 
-SESSION_SETTINGS: Final = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off"
+SESSION_SETTINGS: Final = (
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off"
+)
 
 
 class Database(Protocol):

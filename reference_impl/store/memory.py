@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from reference_impl.clock import Jitter
 from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
-from reference_impl.json_values import encode, escape_text, through_jsonb
+from reference_impl.json_values import encode, error_text, escape_text, through_jsonb
 from reference_impl.lifecycle import Event, step
 from reference_impl.models import (
     Claim,
@@ -161,7 +161,7 @@ class MemoryStore:
         pair = self._held(claim)
         if pair is None:
             return None
-        return self._take_back(*pair, error=escape_text(error), jitter=jitter, final=final)
+        return self._take_back(*pair, error=error_text(error), jitter=jitter, final=final)
 
     async def release(self, claim: Claim) -> bool:
         """Give the job back unrun, the attempt uncounted."""

@@ -10,7 +10,7 @@ import psycopg.errors
 
 from reference_impl.clock import Jitter, Now, database_now, system_jitter
 from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
-from reference_impl.json_values import encode, escape_text, is_storable
+from reference_impl.json_values import encode, error_text, escape_text, is_storable
 from reference_impl.models import Claim, Enqueued, JobRow, JsonValue, NewJob, ToolJob, ToolJobStatus
 from reference_impl.store.batch import Settlement
 from reference_impl.store.database import Database, Row
@@ -147,7 +147,7 @@ class PostgresStore:
         rows = await self._fetch(
             "fail",
             self._timed(
-                error=escape_text(error),
+                error=error_text(error),
                 final=final,
                 jitter=self._jitter(),
                 **_fence(claim),

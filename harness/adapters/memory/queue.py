@@ -45,6 +45,8 @@ class MemoryQueue:
         """Jobs whose rows disagree."""
         self.ended: dict[JobId, None] = {}
         """Terminal jobs, in the order in which they ended."""
+        self.drawn = 0.0
+        """The jitter of the statement under way: one number, which its rows share out."""
         self._touched: dict[JobId, None] = {}
 
     # observation ----------------------------------------------------------------------------------------------------
@@ -155,8 +157,10 @@ class MemoryQueue:
         self.put(
             row._replace(
                 status=Status.PENDING,
-                queue_state=QueueState.RETRY,
+                queue_state=QueueState.CREATED,
                 attempts=0,
+                output=None,
+                error=None,
                 start_after=now,
                 started_at=None,
                 completed_at=None,
@@ -256,6 +260,7 @@ class MemoryQueue:
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Settle as a failure."""
+        self.draw()
         row = self.held(claim, "fail")
         if row is None:
             return STALE
@@ -308,8 +313,11 @@ class MemoryQueue:
 
     def delay(self, row: JobView, nth: int) -> int:
         """Answer how long a failed job waits."""
-        jitter = spread(self.jitter(), nth) if self.settings.retry_backoff else 0.0
-        return retry_delay(self.settings, attempts=row.attempts, jitter=jitter)
+        return retry_delay(self.settings, attempts=row.attempts, jitter=spread(self.drawn, nth))
+
+    def draw(self) -> None:
+        """Draw the jitter of a statement that may delay a retry, needed or not: an SQL statement knows no better."""
+        self.drawn = self.jitter() if self.settings.retry_backoff else 0.0
 
     def settled(self, row: JobView, status: Status, *, error: str | None, output: Json = None) -> JobView:
         """Answer the row in a terminal status."""
@@ -319,6 +327,7 @@ class MemoryQueue:
             queue_state=next(iter(PARTNERS[status])),
             output=output,
             error=error,
+            worker=None,
             lease_until=None,
             completed_at=now,
             expires_at=now + self.settings.retention,
@@ -334,7 +343,7 @@ class MemoryQueue:
         """Take back every claim whose lease ran out."""
         now = self.now("queue")
         overdue = [row for job in self.live if self.is_overdue(row := self.rows[job], now)]
-        return self.take_back(overdue, "the lease ran out")
+        return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
 
     def is_overdue(self, row: JobView, now: Instant) -> bool:
         """Say whether a lease ran out."""
@@ -344,7 +353,7 @@ class MemoryQueue:
         """Take back what is PROCESSING for longer than the stuck timeout."""
         now = self.now("cron")
         stuck = [row for job in self.live if self.is_stuck(row := self.rows[job], now)]
-        return self.take_back(stuck, "stuck in PROCESSING")
+        return self.take_back(stuck, "Stuck: worker {worker} did not settle attempt {attempt} of {attempts} in time.")
 
     def is_stuck(self, row: JobView, now: Instant) -> bool:
         """Say whether a job is stuck."""
@@ -356,8 +365,10 @@ class MemoryQueue:
 
     def take_back(self, rows: list[JobView], why: str) -> Outcome:
         """Fail attempts on behalf of workers that did not settle them: the same arrows as a failure."""
+        self.draw()
         for nth, row in enumerate(sorted(rows, key=lambda row: row.id)):
-            self.put(self.taken_back(row, why, nth))
+            error = why.format(worker=row.worker, attempt=row.attempts, attempts=row.max_attempts)
+            self.put(self.taken_back(row, error, nth))
         return done([row.id for row in rows])
 
     def taken_back(self, row: JobView, why: str, nth: int) -> JobView:

@@ -66,10 +66,9 @@ class ReferenceEngine:
         session = self.session()
         session.reset()
         queue = ReferenceQueue(settings, clocks, jitter, tools=session.tools, stepped=self.stepped)
-        queue.store = PostgresStore(
-            SyncDatabase(session, gated=self.stepped), now=queue.now, jitter=queue.jitter, statements=self.statements
-        )
-        queue.observed = PostgresStore(SyncDatabase(session, gated=False), now=queue.now, jitter=queue.jitter)
+        door = SyncDatabase(session, gated_by=queue.now if self.stepped else None)
+        queue.store = PostgresStore(door, now=queue.now, jitter=queue.jitter, statements=self.statements)
+        queue.observed = PostgresStore(SyncDatabase(session), now=queue.now, jitter=queue.jitter)
         return queue
 
     def session(self) -> Session:

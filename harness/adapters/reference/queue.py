@@ -46,7 +46,7 @@ def run_through(work: Coroutine[Any, Any, T]) -> T:
         value: T = end.value
         return value
     work.close()
-    raise RuntimeError(f"{work.__qualname__} suspended; only a stepped engine's verbs may")
+    raise RuntimeError(f"{work!r} suspended; only a stepped engine's verbs may")
 
 
 class ReferenceQueue:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -26,15 +27,21 @@ _VACUUM_EVERY: Final = 200
 class SyncDatabase:
     """The store's door to PostgreSQL over a blocking session: a fetch ends in one step, unless it is gated."""
 
-    def __init__(self, session: Session, *, gated: bool) -> None:
-        """Send statements to `session`; `gated` suspends at a point named after each before it is sent."""
+    def __init__(self, session: Session, *, gated_by: Callable[[], datetime] | None = None) -> None:
+        """Send statements to `session`.
+
+        With the store's clock in `gated_by`, suspend before each statement at a point of its name, and read that
+        clock only when the statement is sent: a database's own clock does no less.
+        """
         self._session = session
-        self._gated = gated
+        self._clock = gated_by
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
         """Run one statement as a transaction of its own."""
-        if self._gated:
+        if self._clock is not None:
             await Point(statement.name)
+            if "now" in parameters:
+                parameters = {**parameters, "now": self._clock()}
         return self._session.run(statement, parameters)
 
 
