@@ -1,3 +1,208 @@
 """The pytest plugin: fixtures, options and scenario files as tests. Imports nothing heavy at start-up."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.fixtures import JobPostgres, Shared
+    from harness.port import QueueUnderTest
+    from harness.processors import AsyncJobHarness, JobHarness
+    from harness.processors.job_clock import JobClock
+
+_SHARED = pytest.StashKey["Shared"]()
+_FAILED = pytest.StashKey[bool]()
+_DEFAULT_FOLDER = "scenarios"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    group = parser.getgroup("job-harness", "job queues (job-harness)")
+    group.addoption(
+        "--job-engine",
+        default="memory",
+        metavar="NAMES",
+        help="engines for scenarios and job_queue, with commas: memory, reference, postgres (default: memory)",
+    )
+    group.addoption(
+        "--job-seed",
+        type=int,
+        metavar="N",
+        help="draw what scenarios leave open, and the jitter of retry delays, from this seed",
+    )
+    group.addoption("--job-scenarios", metavar="FOLDER", help="YAML files below a folder of this name are scenarios")
+    group.addoption("--job-dsn", metavar="DSN", help="use this PostgreSQL instead of starting one")
+    parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers."""
+    config.addinivalue_line("markers", "job_settings(**settings): settings of job_harness and job_queue, by name")
+    config.addinivalue_line("markers", "postgres: needs a real PostgreSQL")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what this process started."""
+    shared = config.stash.get(_SHARED, None)
+    if shared is not None:
+        shared.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say which PostgreSQL was used, and why."""
+    shared = config.stash.get(_SHARED, None)
+    if shared is not None and shared.provenance:
+        terminalreporter.write_line(shared.provenance)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect scenario files."""
+    if file_path.suffix not in (".yaml", ".yml"):
+        return None
+    config = parent.config
+    chosen = config.getoption("--job-scenarios") or config.getini("job_scenarios")
+    from harness.collection import ScenarioFile, is_scenario
+
+    if not is_scenario(file_path, config.rootpath, name=chosen or _DEFAULT_FOLDER, chosen=bool(chosen)):
+        return None
+    file: ScenarioFile = ScenarioFile.from_parent(parent, path=file_path)
+    file.engines = _engines(config)
+    file.seed = config.getoption("--job-seed")
+    file.shared = lambda: _shared(config)
+    return file
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for `job_queue` once on each engine."""
+    if "job_queue" in metafunc.fixturenames:
+        engines = [
+            pytest.param(name, marks=pytest.mark.postgres) if name.startswith("postgres") else name
+            for name in _engines(metafunc.config)
+        ]
+        metafunc.parametrize("job_queue", engines, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Remember that a test failed: then its failed jobs are no news."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.fixture
+def job_clock() -> Iterator[JobClock]:
+    """The test's virtual time: `now`, `advance("15m")`, `jump("1h")`; `freeze()` lets datetime.now() follow."""
+    from harness.processors.job_clock import JobClock
+
+    clock = JobClock()
+    yield clock
+    clock.close()
+
+
+@pytest.fixture
+def job_harness(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[JobHarness]:
+    """Your processors under the real worker on virtual time; anomalies and unseen failures fail the test."""
+    from harness.adapters.reference.application import GUIDE
+    from harness.processors import JobHarness
+
+    seed = request.config.getoption("--job-seed")
+    with JobHarness(settings=_settings(request, GUIDE), seed=seed or 0) as harness:
+        job_clock.drive(harness)
+        yield harness
+        problems = harness.problems(title=request.node.name)
+    if problems and not request.node.stash.get(_FAILED, False):
+        pytest.fail("\n\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def async_job_harness(job_harness: JobHarness) -> AsyncJobHarness:
+    """`job_harness` for tests that are coroutines: every method is awaited."""
+    from harness.processors import AsyncJobHarness
+
+    return AsyncJobHarness(job_harness)
+
+
+@pytest.fixture
+def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[QueueUnderTest]:
+    """An empty queue on each engine of `--job-engine`; its store's clock is `job_clock`."""
+    from harness.errors import EnvironmentUnavailable
+    from harness.fixtures import open_queue
+    from harness.model.settings import Settings
+
+    shared = _shared(request.config)
+    try:
+        queue = open_queue(
+            shared.engine(request.param),
+            settings=_settings(request, Settings()),
+            clocks=job_clock.clocks,
+            seed=request.config.getoption("--job-seed") or 0,
+        )
+    except EnvironmentUnavailable as error:
+        if shared.dsn_given:
+            raise
+        pytest.skip(str(error))
+    yield queue
+    queue.close()
+
+
+@pytest.fixture(scope="session")
+def job_postgres_schema() -> Callable[[str], object]:
+    """Override it: answer a function that migrates the database at a connection string; it is called once."""
+    return lambda url: None
+
+
+@pytest.fixture(scope="session")
+def _job_postgres_of_session(
+    request: pytest.FixtureRequest, job_postgres_schema: Callable[[str], object]
+) -> Iterator[JobPostgres]:
+    from harness.errors import EnvironmentUnavailable
+    from harness.fixtures import JobPostgres
+
+    shared = _shared(request.config)
+    try:
+        cluster = shared.cluster()
+    except EnvironmentUnavailable as error:
+        if shared.dsn_given:
+            raise
+        pytest.skip(str(error))
+    database = JobPostgres(cluster, job_postgres_schema)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def job_postgres(_job_postgres_of_session: JobPostgres) -> Iterator[JobPostgres]:
+    """A real PostgreSQL database, `url`; emptied after each test, and by `reset(keep=[...])`."""
+    yield _job_postgres_of_session
+    _job_postgres_of_session.reset()
+
+
+def _engines(config: pytest.Config) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in config.getoption("--job-engine").split(",") if name.strip()))
+    if not names:
+        raise pytest.UsageError("--job-engine names no engine; try --job-engine=memory,postgres")
+    return names
+
+
+def _shared(config: pytest.Config) -> Shared:
+    shared = config.stash.get(_SHARED, None)
+    if shared is None:
+        from harness.fixtures import Shared
+
+        shared = config.stash[_SHARED] = Shared(dsn=config.getoption("--job-dsn"))
+    return shared
+
+
+def _settings(request: pytest.FixtureRequest, settings: Any) -> Any:
+    marker = request.node.get_closest_marker("job_settings")
+    if marker is None:
+        return settings
+    from harness.fixtures import changed_settings
+
+    return changed_settings(settings, marker.kwargs)

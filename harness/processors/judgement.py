@@ -9,7 +9,6 @@ from harness.invariants import Judge
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
-from harness.report.screen import first_screen, screen_text
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 
@@ -21,6 +20,8 @@ def anomaly_screen(judge: Judge, history: History, *, settings: Settings, now: i
     """Answer the first screen where the history breaches an invariant."""
     if not judge.anomalies:
         return None
+    from harness.report.screen import first_screen, screen_text  # Only a failure pays for what draws it.
+
     scenario = Scenario(title=title, settings=settings)
     run = Run(scenario=scenario, engine=ENGINE, history=history, tape=(), anomalies=tuple(judge.anomalies), now=now)
     return screen_text(first_screen(run, title=title)).rstrip()

@@ -1,0 +1,151 @@
+"""Scenario files as pytest items: one for each engine, and one for each control on it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.fixtures import Shared
+from harness.scenario.problem import ScenarioError
+from harness.scenario.scenario import Control, Scenario
+from harness.wiring import split_name, wrong_queues
+
+PREFIX_BYTES = 65_536
+_KEYS = (b"title:", b"jobs:", b"steps:", b"expect:", b"settings:", b"workers:", b"controls:")
+
+
+def is_scenario(path: Path, folder: Path, *, name: str, chosen: bool) -> bool:
+    """Whether a YAML file is ours: it starts with `format:` and has our keys, or lies below a folder `name`.
+
+    Where nobody chose the folder, a file in it needs one of our keys, so that other tools' files are left alone.
+    """
+    first, keys = _top_level(path)
+    if first == b"format:" and keys:
+        return True
+    try:
+        below = path.relative_to(folder).parts[:-1]
+    except ValueError:
+        below = path.parts[:-1]
+    wanted = Path(name).parts
+    inside = any(below[start : start + len(wanted)] == wanted for start in range(len(below)))
+    return inside and (chosen or first == b"format:" or len(keys) > 1)
+
+
+def _top_level(path: Path) -> tuple[bytes, set[bytes]]:
+    try:
+        with path.open("rb") as file:
+            lines = file.read(PREFIX_BYTES).removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError:
+        return b"", set()
+    starts = [line.split(b":", 1)[0] + b":" for line in lines if line[:1].isalpha() and b":" in line]
+    return (starts[0] if starts else b""), {key for key in _KEYS if key in starts}
+
+
+class ScenarioFile(pytest.File):
+    """One YAML file."""
+
+    engines: tuple[str, ...]
+    shared: Callable[[], Shared]
+    seed: int | None
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Answer an item for each engine, each followed by its controls."""
+        from harness.scenario.reader import read_scenario
+
+        try:
+            for engine in self.engines:
+                split_name(engine)
+            scenario = replace(read_scenario(self.path, queues=wrong_queues()), path=self.nodeid)
+        except ScenarioError as error:
+            raise self.CollectError(str(error)) from None
+        except HarnessError as error:
+            raise self.CollectError(str(error)) from None
+        for engine in self.engines:
+            yield self._item(scenario, engine, None)
+            for control in scenario.controls:
+                yield self._item(scenario, engine, control)
+
+    def _item(self, scenario: Scenario, engine: str, control: Control | None) -> pytest.Item:
+        about = engine if control is None else f"{engine}: {control.name} finds {control.finds}"
+        item: ScenarioItem = ScenarioItem.from_parent(self, name=f"scenario[{about}]")
+        item.scenario, item.engine, item.control = scenario, engine, control
+        if split_name(engine)[0] == "postgres":
+            item.add_marker(pytest.mark.postgres)
+        return item
+
+
+class ScenarioItem(pytest.Item):
+    """A scenario, or one of its controls, on one engine."""
+
+    scenario: Scenario
+    engine: str
+    control: Control | None
+    parent: ScenarioFile
+
+    def runtest(self) -> None:
+        """Play it; a verdict that is not green raises."""
+        from harness.report.case import Case
+        from harness.run.play import play
+        from harness.run.verdict import Verdict
+        from harness.scenario.variant import controlled
+        from harness.wiring import NotApplicable
+
+        scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)
+        name = self.engine if scenario.queue is None else f"{split_name(self.engine)[0]}+{scenario.queue}"
+        shared = self.parent.shared()
+        try:
+            run = play(scenario, engine=shared.engine(name), seed=self.parent.seed)
+        except NotApplicable as error:
+            pytest.skip(f"not on {self.engine}: {error.message}")
+        except EnvironmentUnavailable:
+            shared.drop(name)
+            raise
+        finally:
+            if "+" in name:
+                shared.drop(name)
+        case = Case(self.scenario, self.engine, run=run, control=self.control)
+        if case.verdict is Verdict.INCONCLUSIVE:
+            pytest.skip(f"inconclusive: {case.headline}")
+        if case.verdict is Verdict.FAIL:
+            raise ScenarioFailed(case)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Show the first screen instead of a traceback."""
+        error = excinfo.value
+        if isinstance(error, ScenarioFailed):
+            return self._screen(error.case)
+        if isinstance(error, HarnessError):
+            return str(error)
+        return super().repr_failure(excinfo, style)
+
+    def _screen(self, case: Any) -> str:
+        from harness.report.screen import first_screen, screen_text
+
+        replay = f"pytest {shlex.quote(self.nodeid)}"
+        if self.control is not None:
+            ran = ", ".join(sorted(case.run.found)) or "nothing"
+            return (
+                f"FAIL  {self.scenario.title or self.nodeid}\n"
+                f"{self.parent.nodeid}:{case.line}: the control must find {self.control.finds}, and found {ran}: "
+                f"this scenario cannot fail\nReplay: {replay}"
+            )
+        return screen_text(first_screen(case.run, title=self.scenario.title, replay=replay)).rstrip()
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Say where the item is."""
+        line = self.control.line if self.control is not None else 1
+        return self.path, max(line, 1) - 1, f"{self.parent.nodeid}::{self.name}"
+
+
+class ScenarioFailed(Exception):
+    """A scenario's verdict is not a pass."""
+
+    def __init__(self, case: Any) -> None:
+        super().__init__(case.headline)
+        self.case = case

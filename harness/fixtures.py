@@ -1,0 +1,136 @@
+"""What the pytest plugin's fixtures hand out, and what a whole test session shares. Imported when first used."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
+from harness.model.settings import Settings
+from harness.wiring import Engines, split_name
+
+if TYPE_CHECKING:
+    from harness.port import Clocks, Engine, QueueUnderTest
+    from harness.postgres import Cluster, Reset
+
+DSN_VARIABLE = "JOB_HARNESS_DSN"
+
+
+class Shared:
+    """Engines and the PostgreSQL of one test process: opened when first needed, closed at the end."""
+
+    def __init__(self, *, dsn: str | None) -> None:
+        """Use the server at `dsn`, or one that is provided here."""
+        self._engines = Engines()
+        self._dsn = dsn
+        self._dsn_before = os.environ.get(DSN_VARIABLE)
+        self._cluster: Cluster | None = None
+        self._missing: EnvironmentUnavailable | None = None
+
+    @property
+    def dsn_given(self) -> bool:
+        """Whether somebody named the server: then it has to answer."""
+        return bool(self._dsn or self._dsn_before)
+
+    @property
+    def provenance(self) -> str:
+        """Where the PostgreSQL came from and why; empty where none was needed."""
+        return "" if self._cluster is None else str(self._cluster.provenance)
+
+    def cluster(self) -> Cluster:
+        """Answer the session's PostgreSQL; engines find it too. Raises EnvironmentUnavailable, each time alike."""
+        if self._missing is not None:
+            raise self._missing
+        if self._cluster is None:
+            from harness.postgres import provision
+
+            try:
+                self._cluster = provision(self._dsn)
+            except EnvironmentUnavailable as error:
+                self._missing = error
+                raise
+            os.environ[DSN_VARIABLE] = self._cluster.url()
+        return self._cluster
+
+    def engine(self, name: str) -> Engine:
+        """Answer an engine by name. Raises UsageError, NotApplicable, EnvironmentUnavailable."""
+        if split_name(name)[0] == "postgres":
+            self.cluster()
+        return self._engines.get(name)
+
+    def drop(self, name: str) -> None:
+        """Close an engine that broke or is needed only once."""
+        self._engines.drop(name)
+
+    def close(self) -> None:
+        """Give everything back. Never raises."""
+        self._engines.close()
+        if self._cluster is not None:
+            self._cluster.stop()
+            self._cluster = None
+            if self._dsn_before is None:
+                os.environ.pop(DSN_VARIABLE, None)
+            else:
+                os.environ[DSN_VARIABLE] = self._dsn_before
+
+
+class JobPostgres:
+    """A database of this test process; `reset` empties it, and every test finds it as the first one did."""
+
+    def __init__(self, cluster: Cluster, prepare: Callable[[str], object]) -> None:
+        """Let `prepare` fill a template, given its connection string, and clone that."""
+        from harness.postgres import Resetter
+
+        template_url = cluster.create_database()
+        prepare(template_url)
+        template = _database_of(template_url)
+        self.url = cluster.create_database(template=template)
+        """The connection string."""
+        database = _database_of(self.url)
+        with Resetter(cluster, database, template=template) as looking:
+            seeds = looking.filled()
+        self._resetter = Resetter(cluster, database, template=template, keep=seeds)
+
+    def reset(self, *, keep: Iterable[str] = ()) -> Reset:
+        """Empty all tables but those in `keep` and those that were filled from the start.
+
+        After DDL the database is cloned anew. Raises UsageError for an unknown table or a lock still held.
+        """
+        return self._resetter.reset(keep=keep)
+
+    def close(self) -> None:
+        """Close the connection; the database goes with its server or with the session."""
+        self._resetter.close()
+
+
+def _database_of(url: str) -> str:
+    from psycopg.conninfo import conninfo_to_dict
+
+    return str(conninfo_to_dict(url)["dbname"])
+
+
+def open_queue(engine: Engine, *, settings: Settings, clocks: Clocks, seed: int) -> QueueUnderTest:
+    """Answer an empty queue whose retry delays are jittered by `seed`."""
+    return engine.open(settings, clocks, random.Random(seed).random)
+
+
+def changed_settings(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Apply what a `job_settings` marker says; durations are text, seconds or a timedelta.
+
+    Raises UsageError for a setting that does not exist.
+    """
+    from harness.processors.length import read_length
+
+    known = Settings.names()
+    for name in changes:
+        if name not in known:
+            raise UsageError(
+                f"job_settings: there is no setting {name!r}{did_you_mean(name, known)}",
+                hint=f"There are {', '.join(known)}.",
+            )
+    durations = Settings.duration_names()
+    return settings.changed(
+        **{name: read_length(value) if name in durations else value for name, value in changes.items()}
+    )
