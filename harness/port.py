@@ -79,7 +79,10 @@ class StoreClock(Protocol):
 class QueueUnderTest(Protocol):
     """The verbs of a job queue. `now` is always the store's clock, never the caller's."""
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this queue can do."""
+        ...
 
     def enqueue(self, request: JobRequest) -> Reply:
         """Accept a job: done with its id, or refused with the id of the unfinished job that holds the unique key."""

@@ -1,0 +1,80 @@
+"""A mistake as a value: the rule that is broken, where it was seen, and what it must lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.errors import UsageError
+from harness.port import Engine
+
+Kind: TypeAlias = Literal["memory", "reference", "postgres"]
+
+
+class Edit(NamedTuple):
+    """One place of a named SQL statement, and what the mistake makes of it."""
+
+    search: str
+    """Stands in the statement exactly once, character for character."""
+    replace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One wrong queue: a model queue with one method overridden, and where it can be, the same on PostgreSQL."""
+
+    name: str
+    sentence: str
+    source: str
+    """Where the mistake was seen: `project#issue`, or what makes it."""
+    finds: tuple[str, ...]
+    """Anomalies that it must lead to, the one that names it first."""
+    queue: type[MemoryQueue]
+    statements: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
+    """Edits of the reference queue's SQL by the name of the statement; empty where SQL cannot make this mistake."""
+
+    @property
+    def anomaly(self) -> str:
+        """The anomaly that names this mistake."""
+        return self.finds[0]
+
+    def engine(self, kind: Kind) -> Engine:
+        """Answer an engine whose queues make this mistake.
+
+        Raises `UsageError` where it cannot be planted on that engine, `EnvironmentUnavailable` without a PostgreSQL.
+        """
+        if kind == "memory":
+            return MemoryEngine(self.queue, name=f"memory+{self.name}")
+        if kind != "postgres" or not self.statements:
+            possible = "memory, postgres" if self.statements else "memory"
+            raise UsageError(
+                f"the wrong queue {self.name!r} cannot be planted on the engine {kind!r}",
+                hint=f"it can on: {possible}",
+            )
+        from harness.adapters.reference import open_engine
+
+        return open_engine("postgres", statements=self.edited())
+
+    def edited(self) -> dict[str, str]:
+        """Answer the full text of every statement that this mistake changes, by name.
+
+        Raises `UsageError` where the text to replace is not there exactly once: the statement has moved on.
+        """
+        from reference_impl.store.statements import shipped
+
+        return {name: _edit(shipped(name), edits, self.name, name) for name, edits in self.statements.items()}
+
+
+def _edit(text: str, edits: tuple[Edit, ...], mistake: str, statement: str) -> str:
+    for edit in edits:
+        count = text.count(edit.search)
+        if count != 1:
+            raise UsageError(
+                f"the wrong queue {mistake!r} replaces {edit.search!r}, which stands {count} times "
+                f"in the statement {statement!r} and must stand there once",
+                hint=f"bring the edit up to date with reference_impl/sql/{statement}.sql",
+            )
+        text = text.replace(edit.search, edit.replace)
+    return text
