@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.model.duration import SECOND, Duration
+from harness.model.duration import SECOND, Duration, format_duration
 from harness.model.settings import Settings
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.step import Step
@@ -43,7 +43,10 @@ class Control:
     @property
     def name(self) -> str:
         """Name it, for test ids."""
-        changed = [f"{key}={value}" for key, value in self.settings.items()]
+        lengths = Settings.duration_names()
+        changed = [
+            f"{key}={format_duration(value) if key in lengths else value}" for key, value in self.settings.items()
+        ]
         return " ".join([*([self.queue] if self.queue else []), *changed])
 
 

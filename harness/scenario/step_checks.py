@@ -37,6 +37,7 @@ class StepChecks:
         self._workers = tuple(part.workers)
         self._down: dict[str, int] = {}
         self._paused: set[str] = set()
+        self._stopped: set[str] = set()
         self._enqueued: set[str] = set()
         self._found: list[Problem] = []
 
@@ -79,7 +80,7 @@ class StepChecks:
 
     def _of_state(self, step: Step, actor: str) -> Iterator[str]:
         if step.kind == "restart":
-            if actor not in self._down and not self._part.tape:
+            if actor not in self._down and actor not in self._stopped and not self._part.tape:
                 yield f"{actor} is alive: it was neither crashed nor stopped above"
         elif actor in self._down and step.kind != "clock":
             yield f"{actor} went down on line {self._down[actor]} and was not restarted; say `restart {actor}` first"
@@ -93,6 +94,9 @@ class StepChecks:
             self._paused.discard(actor)
         elif step.kind == "restart":
             self._down.pop(actor, None)
+            self._stopped.discard(actor)
+        elif step.kind == "stop":
+            self._stopped.add(actor)
         elif step.kind == "pause":
             self._paused.add(actor)
         elif step.kind in ("resume", "act", "lose", "twice"):

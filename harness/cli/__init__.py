@@ -1,0 +1,96 @@
+"""The command `job-harness`: a table of subcommands, imported one at a time, and exit codes that mean something.
+
+0 pass, 1 fail, 2 usage, 3 inconclusive, 4 environment; 130 after Ctrl-C, 143 after SIGTERM, with what was found so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NoReturn
+
+from harness import __version__
+from harness.errors import ExitCode, HarnessError
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
+    "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
+}
+"""Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""
+
+INTERRUPTED = 130
+TERMINATED = 143
+EPILOG = """\
+exit codes:
+  0  pass            everything was judged, and holds
+  1  fail            something was breached, or a control did not find its anomaly
+  2  usage           a command, an option or a scenario that makes no sense
+  3  inconclusive    something asked for could not be judged here; the output says what
+  4  environment     the machine, or a database, is missing something or went away
+  130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
+"""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; answers its exit code."""
+    _printable_streams()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    before = signal.signal(signal.SIGTERM, _terminate) if argv is None else None
+    try:
+        return _dispatch(arguments)
+    except HarnessError as error:
+        print(f"job-harness: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return int(ExitCode.PASS)
+    except KeyboardInterrupt:
+        print("job-harness: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Terminated:
+        print("job-harness: terminated", file=sys.stderr)
+        return TERMINATED
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _printable_streams() -> None:
+    """A lone surrogate in a job's error, or a terminal that knows only ASCII, must not stop a report."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="job-harness",
+        description="Simulates and judges job processors and the queues that feed them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"job-harness {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (module, summary) in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary.capitalize() + ".", allow_abbrev=False)
+        if name == chosen:
+            import_module(module).configure(sub)
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    code: int = import_module(COMMANDS[parsed.command][0]).execute(parsed)
+    return code

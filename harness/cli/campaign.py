@@ -1,0 +1,87 @@
+"""Runs scenarios and their controls on engines, one case at a time; an engine that breaks costs only its own cases."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.report.case import Case
+from harness.run.play import play
+from harness.scenario.scenario import Control, Scenario
+from harness.scenario.variant import controlled
+from harness.wiring import Engines, NotApplicable, split_name
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case that is still to be run."""
+
+    scenario: Scenario
+    engine: str
+    control: Control | None = None
+
+
+def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bool) -> list[Task]:
+    """List what is to be run, engine by engine."""
+    return [
+        Task(scenario, engine, control)
+        for engine in engines
+        for scenario in scenarios
+        for control in (None, *(scenario.controls if controls else ()))
+    ]
+
+
+@dataclass(slots=True)
+class Campaign:
+    """Runs tasks; `cases` grows as it goes, so that an interrupted one has something to tell."""
+
+    engines: Engines
+    seed: int | None = None
+    cases: list[Case] = field(default_factory=list)
+    _gone: dict[str, HarnessError] = field(default_factory=dict)
+
+    def run(self, todo: Iterable[Task], *, done: Callable[[Case], None] = lambda case: None) -> None:
+        """Run all; `done` hears of each case."""
+        for task in todo:
+            case = self._case(task)
+            self.cases.append(case)
+            done(case)
+
+    def _case(self, task: Task) -> Case:
+        base = Case(task.scenario, task.engine, control=task.control)
+        gone = self._gone.get(task.engine)
+        if gone is not None:
+            return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
+        scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
+        name = engine_name(task.engine, scenario)
+        try:
+            return replace(base, run=play(scenario, engine=self.engines.get(name), seed=self.seed))
+        except NotApplicable as error:
+            return replace(base, skipped=f"not on {task.engine}: {error.message}")
+        except EnvironmentUnavailable as error:
+            self.engines.drop(name)
+            self._gone[task.engine] = error
+            return replace(base, error=error)
+        except HarnessError as error:
+            return replace(base, error=error)
+        except Exception as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
+            self.engines.drop(name)
+            return replace(base, error=_broken(name, error))
+
+
+def engine_name(engine: str, scenario: Scenario) -> str:
+    """Answer the engine that a scenario runs on: the one asked for, with the wrong queue that the scenario names."""
+    if scenario.queue is None:
+        return engine
+    return f"{split_name(engine)[0]}+{scenario.queue}"
+
+
+def _broken(name: str, error: Exception) -> EnvironmentUnavailable:
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return EnvironmentUnavailable(
+        f"the engine {name} broke: {type(error).__name__}: {error}{at}",
+        hint="What the other cases found is kept. Look at the engine, then run this one again.",
+    )

@@ -1,0 +1,91 @@
+"""One scenario on one engine, and what came of it; or one of its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.errors import ExitCode, HarnessError
+from harness.run.verdict import Run, Verdict
+from harness.scenario.scenario import Control, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`run` is what happened; `error` is why nothing did; `skipped` is why nothing was asked."""
+
+    scenario: Scenario
+    engine: str
+    run: Run | None = None
+    control: Control | None = None
+    error: HarnessError | None = None
+    skipped: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """A control passes where it finds its anomaly; where it finds none, the scenario cannot fail."""
+        if self.run is None:
+            return Verdict.INCONCLUSIVE
+        if self.control is None:
+            return self.run.verdict
+        if self.control.finds in self.run.found:
+            return Verdict.PASS
+        return Verdict.INCONCLUSIVE if self.run.uncovered else Verdict.FAIL
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command answers for it."""
+        return self.error.exit_code if self.error is not None else self.verdict.exit_code
+
+    @property
+    def name(self) -> str:
+        """Name it: the file, and the control where it is one."""
+        name = self.scenario.path or self.scenario.title or "scenario"
+        return name if self.control is None else f"{name} [control {self.control.name}]"
+
+    @property
+    def line(self) -> int:
+        """Answer the line of the file that it is about."""
+        return self.control.line if self.control is not None else 1
+
+    @property
+    def headline(self) -> str:
+        """Say in one line what came out; empty where all is well."""
+        if self.error is not None:
+            return self.error.message
+        if self.skipped:
+            return self.skipped
+        run = self.run
+        if run is None or self.verdict is Verdict.PASS:
+            return ""
+        if self.verdict is Verdict.INCONCLUSIVE:
+            return "; ".join(run.uncovered)
+        if self.control is not None:
+            found = ", ".join(sorted(run.found)) or "nothing"
+            return f"cannot fail: the control must find {self.control.finds}, and found {found}"
+        anomaly = run.gravest
+        if anomaly is not None:
+            return f"{anomaly.name}: {anomaly.message}"
+        return run.failures[0]
+
+
+def exit_code_of(cases: Iterable[Case]) -> ExitCode:
+    """Answer one exit code for all: a failure outweighs a missing environment, that outweighs an open question.
+
+    A control that an engine cannot run is no open question where another engine ran it.
+    """
+    cases = list(cases)
+    shown = {_key(case) for case in cases if case.control is not None and case.verdict is Verdict.PASS}
+    codes = {case.exit_code for case in cases if not (case.skipped and case.control and _key(case) in shown)}
+    order = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
+    return next((code for code in order if code in codes), ExitCode.PASS)
+
+
+def verdict_of(cases: Iterable[Case]) -> Verdict:
+    """Answer one verdict for all."""
+    code = exit_code_of(cases)
+    return {ExitCode.PASS: Verdict.PASS, ExitCode.FAIL: Verdict.FAIL}.get(code, Verdict.INCONCLUSIVE)
+
+
+def _key(case: Case) -> tuple[str, int]:
+    return (case.scenario.path, case.line)

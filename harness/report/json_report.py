@@ -1,0 +1,86 @@
+"""The report as JSON: the same content as the screens, in a form that stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.invariants import ANOMALIES, Anomaly
+from harness.report.case import Case, exit_code_of, verdict_of
+from harness.report.rows import Row, rows_of
+from harness.report.screen import moment, subject
+from harness.report.wording import changed_settings, replay_command
+from harness.run.verdict import Run
+
+FORMAT = "job-harness-report"
+VERSION = 1
+
+
+def json_report(
+    cases: Sequence[Case], *, seed: int | None = None, changes: Iterable[str] = (), planned: int | None = None
+) -> str:
+    """Write all cases. Every key is always there; times are microseconds from the start of the run."""
+    changes = list(changes)
+    report = {
+        "format": FORMAT,
+        "version": VERSION,
+        "verdict": str(verdict_of(cases)),
+        "exit_code": int(exit_code_of(cases)),
+        "planned": len(cases) if planned is None else planned,
+        "seed": seed,
+        "changes": changes,
+        "cases": [_case(case, seed, changes) for case in cases],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
+    control = case.control
+    return {
+        "scenario": case.scenario.path,
+        "line": case.line,
+        "title": case.scenario.title,
+        "engine": case.engine,
+        "control": None if control is None else {"name": control.name, "finds": control.finds},
+        "verdict": str(case.verdict),
+        "exit_code": int(case.exit_code),
+        "message": case.headline,
+        "hint": "" if case.error is None else case.error.hint,
+        "replay": replay_command(case.scenario.path, engine=case.engine, seed=seed, changes=changes),
+        "run": None if case.run is None else _run(case.run),
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    gravest = run.gravest
+    until = None if gravest is None else gravest.event
+    return {
+        "engine": run.engine,
+        "steps": run.steps,
+        "ended_at": run.now,
+        "anomalies": [_anomaly(anomaly) for anomaly in run.anomalies],
+        "failures": list(run.failures),
+        "uncovered": list(run.uncovered),
+        "tape": [{"at": item.label, "nth": item.nth, "do": item.option} for item in run.tape],
+        "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
+        "rows": [_row(row) for row in rows_of(run.history, job=subject(run), until=until)],
+    }
+
+
+def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
+    kind = ANOMALIES[anomaly.name][1]
+    return {
+        "name": anomaly.name,
+        "invariant": anomaly.invariant,
+        "sentence": kind.sentence,
+        "guarantee": str(kind.guarantee),
+        "job": anomaly.job,
+        "at": anomaly.at,
+        "event": anomaly.event,
+        "message": anomaly.message,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {"at": row.at, "time": moment(row.at), "actor": row.actor, "text": row.text}

@@ -1,0 +1,57 @@
+"""The screens of cases, and the summary of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.errors import ExitCode
+from harness.report.case import Case, exit_code_of
+from harness.report.screen import WIDTH, Line, first_screen
+from harness.report.wording import clip, one_line, replay_command, wrap
+
+WORDS = {
+    ExitCode.PASS: ("pass", "green"),
+    ExitCode.FAIL: ("FAIL", "bold red"),
+    ExitCode.USAGE: ("USAGE", "bold red"),
+    ExitCode.INCONCLUSIVE: ("inconclusive", "yellow"),
+    ExitCode.ENVIRONMENT: ("ENVIRONMENT", "bold red"),
+}
+
+
+def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> list[Line]:
+    """Answer what is printed of a case that is no pass."""
+    replay = replay_command(case.scenario.path, engine=case.engine, seed=seed, changes=changes)
+    title = f"{case.name} on {case.engine}"
+    run = case.run
+    if run is not None and case.control is None and case.exit_code is ExitCode.FAIL:
+        return [*first_screen(run, title=title, replay=replay, written=case.scenario.path), Line("")]
+    word, style = WORDS[case.exit_code]
+    lines = [Line(clip(f"{word.upper()}  {one_line(title)}", WIDTH), style)]
+    lines += [Line(text) for text in wrap("", case.headline, width=WIDTH, lines=6)]
+    if case.control is not None and run is not None:
+        lines += [Line(f"The control is at {case.scenario.path}:{case.line}.")]
+    if case.error is not None and case.error.hint:
+        lines += [Line(text) for text in wrap("", case.error.hint, width=WIDTH, lines=6)]
+    return [*lines, Line(f"Replay: {replay}"), Line("")]
+
+
+def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list[Line]:
+    """Answer one line for each case (only those that are no pass when quiet), and the verdict of all."""
+    lines = [_line(case) for case in cases if not quiet or case.exit_code is not ExitCode.PASS]
+    counts = {code: sum(case.exit_code is code for case in cases) for code in ExitCode}
+    told = [f"{counts[code]} {WORDS[code][0].lower()}" for code in ExitCode if counts[code]]
+    scenarios = len({case.scenario.path for case in cases})
+    engines = ", ".join(dict.fromkeys(case.engine for case in cases))
+    controls = sum(case.control is not None for case in cases)
+    with_controls = f" with {controls} controls" if controls else ""
+    about = f"{scenarios} scenarios{with_controls} on {engines or 'no engine'}: {', '.join(told) or 'nothing was run'}"
+    lines.append(Line(about, WORDS[exit_code_of(cases)][1]))
+    if len(cases) < planned:
+        lines.append(Line(f"Stopped after {len(cases)} of {planned}: the rest was not judged.", "yellow"))
+    return lines
+
+
+def _line(case: Case) -> Line:
+    word, style = WORDS[case.exit_code]
+    headline = f": {one_line(case.headline)}" if case.headline else ""
+    return Line(clip(f"{word:<12}  {case.engine:<10}  {one_line(case.name)}{headline}", 160), style)

@@ -1,0 +1,52 @@
+"""Plays one scenario on one engine the way its file says, and tells what could not be judged there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.history.event import History
+from harness.port import Engine
+from harness.run.session import AS_ON_TAPE, NO_FAULTS, Session
+from harness.run.verdict import Run
+from harness.scenario.needs import needed_capabilities
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Boring, Choices, Replay, Uniform
+
+
+def play(scenario: Scenario, *, engine: Engine, seed: int | None = None) -> Run:
+    """Run a scenario. Its tape answers what is undetermined; without one a seed does; without both, the boring answer.
+
+    What the engine cannot do, and what the tape names and the run never came to, makes the run inconclusive.
+    Raises whatever the engine raises where it breaks outside a verb.
+    """
+    missing = uncovered_capabilities(scenario, engine)
+    if missing:
+        return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+    choices, used_seed = _choices(scenario, seed)
+    faults = AS_ON_TAPE if scenario.tape else NO_FAULTS
+    run = Session(scenario, engine=engine, choices=choices, faults=faults).run()
+    return replace(run, uncovered=(*run.uncovered, *_unanswered(scenario, choices)), seed=used_seed)
+
+
+def uncovered_capabilities(scenario: Scenario, engine: Engine) -> tuple[str, ...]:
+    """Say, one sentence each, what a scenario needs and an engine does not have."""
+    needed = needed_capabilities(scenario)
+    return tuple(
+        f"{engine.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
+        for name in engine.capabilities.missing(needed)
+    )
+
+
+def _choices(scenario: Scenario, seed: int | None) -> tuple[Choices, int | None]:
+    if scenario.tape:
+        return Replay(scenario.tape), None
+    return (Boring(), None) if seed is None else (Uniform(seed), seed)
+
+
+def _unanswered(scenario: Scenario, choices: Choices) -> list[str]:
+    unused = [f"the tape's `{item}` never came up here" for item in choices.unused] if type(choices) is Replay else []
+    unused.extend(
+        f"{where} was not run for {tool!r}: its jobs were scripted; the fixture job_harness runs real processors"
+        for tool, where in scenario.processors.items()
+    )
+    return unused

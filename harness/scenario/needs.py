@@ -1,0 +1,28 @@
+"""What a queue must be able to do for a scenario to mean anything on it."""
+
+from __future__ import annotations
+
+from harness.scenario.scenario import Scenario
+
+
+def needed_capabilities(scenario: Scenario) -> dict[str, str]:
+    """Answer the capabilities that a scenario needs, each with what needs it."""
+    needed: dict[str, str] = {}
+    if scenario.settings.heartbeat_interval:
+        needed["heartbeat"] = "settings.heartbeat_interval"
+    for plan in scenario.jobs:
+        wanted = {
+            "priorities": plan.priority != 0,
+            "unique": plan.unique_key is not None,
+            "start_after": plan.start_after is not None,
+            "cancel": plan.cancel_after is not None,
+            "retry": plan.retry_after is not None,
+        }
+        for name, wants in wanted.items():
+            if wants:
+                needed.setdefault(name, f"job {plan.name}")
+    for step in scenario.steps:
+        does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
+        if does in ("maintenance", "heartbeat", "release", "cancel", "retry"):
+            needed.setdefault(does, f"the step `{step.text}`")
+    return needed

@@ -1,0 +1,153 @@
+"""Names to things: engines, wrong queues, settings of a run. The only module that knows them all, and lazily.
+
+An engine is named `memory`, `reference`, `postgres`, or what another package registers under the entry point group
+`job_harness.engines` (a callable without arguments that answers an `Engine`). `NAME+MISTAKE` is that engine with one
+planted mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import TracebackType
+from typing import Any, Final
+
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.port import Engine
+
+GROUP = "job_harness.engines"
+SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
+    "memory": ("harness.adapters.memory:MemoryEngine", {}),
+    "reference": ("harness.adapters.reference:open_engine", {"store": "memory"}),
+    "postgres": ("harness.adapters.reference:open_engine", {"store": "postgres"}),
+}
+"""Engine name -> where its factory is, and what that is called with."""
+MISTAKES = "harness.mistakes.catalogue"
+
+
+class NotApplicable(UsageError):
+    """A wrong queue cannot be made of this engine."""
+
+
+def engine_names() -> list[str]:
+    """List the engines there are, shipped ones first."""
+    return [*SHIPPED, *(name for name in sorted(_entry_points()) if name not in SHIPPED)]
+
+
+def _entry_points() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def wrong_queues() -> Mapping[str, Any]:
+    """Answer the catalogue of wrong queues by name."""
+    try:
+        catalogue: Mapping[str, Any] = import_module(MISTAKES).CATALOGUE
+    except ModuleNotFoundError as error:
+        if error.name is None or not MISTAKES.startswith(error.name):
+            raise
+        return {}
+    return catalogue
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Take `engine+mistake` apart.
+
+    Raises UsageError for names that do not exist, with the nearest that does.
+    """
+    engine, plus, mistake = name.partition("+")
+    if engine not in engine_names():
+        known = engine_names()
+        raise UsageError(
+            f"no such engine: {engine!r}{did_you_mean(engine, known)}", hint=f"There are {', '.join(known)}."
+        )
+    if plus and mistake not in wrong_queues():
+        known = sorted(wrong_queues())
+        raise UsageError(
+            f"no such wrong queue: {mistake!r}{did_you_mean(mistake, known)}",
+            hint=f"There are {', '.join(known)}." if known else "This installation has none.",
+        )
+    return engine, mistake or None
+
+
+def open_engine(name: str) -> Engine:
+    """Open an engine by name; the caller closes it.
+
+    Raises UsageError for names that do not exist, NotApplicable where the mistake does not fit the engine,
+    EnvironmentUnavailable where the machine lacks what the engine needs.
+    """
+    engine, mistake = split_name(name)
+    if mistake is not None:
+        return _mistaken(engine, mistake)
+    opened: Engine = _factory(engine)()
+    return opened
+
+
+def _mistaken(engine: str, mistake: str) -> Engine:
+    try:
+        wrong: Engine = wrong_queues()[mistake].apply(engine)
+    except UsageError as error:
+        raise NotApplicable(error.message, hint=error.hint) from error
+    return wrong
+
+
+def _factory(engine: str) -> Callable[[], Engine]:
+    if engine not in SHIPPED:
+        found: Callable[[], Engine] = load(f"{GROUP}:{engine}", _entry_points()[engine].load)
+        return found
+    where, arguments = SHIPPED[engine]
+    module, _, attribute = where.partition(":")
+    factory = load(engine, lambda: getattr(import_module(module), attribute))
+    return lambda: factory(**arguments)
+
+
+def load(what: str, importing: Callable[[], Any]) -> Any:
+    """Import something by name.
+
+    Raises UsageError that says which package is missing, or what is wrong with it.
+    """
+    try:
+        return importing()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{what} cannot be loaded: {error}", hint="Install the package that it needs.") from error
+
+
+class Engines:
+    """Opens each engine once and closes all. A context manager; closing never raises."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Engine] = {}
+
+    def get(self, name: str) -> Engine:
+        """Answer the engine with this name.
+
+        Raises what `open_engine` raises.
+        """
+        engine = self._open.get(name)
+        if engine is None:
+            engine = self._open[name] = open_engine(name)
+        return engine
+
+    def drop(self, name: str) -> None:
+        """Close one engine; the next `get` opens it anew."""
+        engine = self._open.pop(name, None)
+        if engine is not None:
+            _close(engine)
+
+    def close(self) -> None:
+        """Close all."""
+        for name in list(self._open):
+            self.drop(name)
+
+    def __enter__(self) -> Engines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _close(engine: Engine) -> None:
+    try:
+        engine.close()
+    except (HarnessError, OSError):
+        return
