@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 JsonValue: TypeAlias = Any
-"""What PostgreSQL's JSONB can hold: null, bool, int, finite float, text without NUL or lone surrogates, list, object."""
+"""What PostgreSQL's JSONB can hold: null, bool, int, finite float, text without NUL or lone surrogate, list, object."""
 
 
 class ToolJobStatus(StrEnum):

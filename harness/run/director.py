@@ -69,8 +69,19 @@ class Director:
         getattr(self, f"do_{step.kind}")(step)
 
     def _clients_first(self) -> None:
-        while self.kernel.ready and self.kernel.ready[0].name.startswith("client-"):
-            self.kernel.step()
+        ready = self.kernel.ready
+        while ready:
+            if ready[0].name.startswith("client-"):
+                self.kernel.step()
+            elif (amid := self._client_amid_call()) is not None:
+                self.kernel.summon(amid)
+            else:
+                return
+
+    def _client_amid_call(self) -> Actor | None:
+        """Answer a client that stands before a statement of a verb: where verbs are stepped, it waits its turn anew."""
+        clients = (actor for actor in self.kernel.ready if actor.name.startswith("client-"))
+        return next((actor for actor in clients if actor.call is not None), None)
 
     # what went wrong ------------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class Store(Protocol):
         ...
 
     async def reconcile(self) -> list[str]:
-        """Make both rows of every job agree again; the terminal half wins, then the queue's half. Answers the job ids."""
+        """Make both rows of every job agree again; the terminal half wins, then the queue's. Answers the job ids."""
         ...
 
     async def rescue_stuck(self, *, stuck_after: timedelta) -> list[str]:

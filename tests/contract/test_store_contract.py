@@ -515,7 +515,7 @@ def test_what_jsonb_can_hold_comes_back(run: Run, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("error", "kept"),
-    [("a\x00b", "a\\x00b"), ("\ud800!", "\\ud800!"), ("%s :now '", "%s :now '"), ("", "")],
+    [("a\x00b", "a\\x00b"), ("\ud800!", "\\ud800!"), ("%s :now '", "%s :now '"), ("", "(empty error)")],
 )
 def test_any_error_text_is_recorded(run: Run, error: str, kept: str) -> None:
     async def story(bench: Bench) -> None:

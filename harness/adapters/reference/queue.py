@@ -88,14 +88,20 @@ class ReferenceQueue:
         self._stepped = stepped
         self._gate = gate
         self._issued: dict[tuple[JobId, int], StoreClaim] = {}
+        self._mending = False
 
     def now(self) -> datetime:
         """Read the store's clock, for the store."""
         return store_time(self._clocks.store())
 
     def jitter(self) -> float:
-        """Draw for the store: once a statement that may delay a retry, not at all where no delay is stretched."""
-        return self._jitter() if self.settings.retry_backoff else 0.0
+        """Draw for the store: once a statement that may delay a retry, not at all where no delay is stretched.
+
+        A reconcile goes without: it delays only what lost its queue row, and comes every minute, so that the tape
+        would be full of draws that move nothing.
+        """
+        mending, self._mending = self._mending, False
+        return self._jitter() if self.settings.retry_backoff and not mending else 0.0
 
     def _answer(self, work: Coroutine[Any, Any, Outcome]) -> Reply:
         return work if self._stepped else run_through(work)
@@ -223,7 +229,11 @@ class ReferenceQueue:
 
     def reconcile(self) -> Reply:
         """Make both rows of every job agree."""
-        return self._answer(self._upkeep("reconcile", lambda: self.store.reconcile()))
+        return self._answer(self._upkeep("reconcile", self._reconcile))
+
+    def _reconcile(self) -> Awaitable[list[JobId]]:
+        self._mending = True
+        return self.store.reconcile()
 
     def rescue(self) -> Reply:
         """Take back what is PROCESSING for as long as the stuck timeout."""

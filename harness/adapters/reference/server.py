@@ -72,6 +72,11 @@ class Session:
                 self._connection.execute(migration.sql.encode(), prepare=False)
         self._connection.execute(SESSION_SETTINGS.encode(), prepare=False)
 
+    @property
+    def pid(self) -> int:
+        """The server's process that serves this session."""
+        return self._connection.info.backend_pid
+
     def run(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
         """Run one statement.
 
