@@ -17,7 +17,7 @@ class RetentionSparesLive(Monitor):
         if not before.terminal:
             self.breach("live_job_deleted", f"{event.verb} deleted a {before.status} job", job=event.job)
             return
-        kept = event.clock - (before.completed_at or event.clock)
+        kept = 0 if before.completed_at is None else event.clock - before.completed_at
         if kept + 2 * self.settings.max_skew < self.settings.retention:
             self.breach(
                 "deleted_early", f"{event.verb} deleted it after {format_duration(max(kept, 0))}", job=event.job

@@ -56,7 +56,7 @@ class AsyncJobHarness:
 
     async def jump(self, duration: Length) -> None:
         """See `JobHarness.jump`."""
-        self._harness.jump(duration)
+        await self._let(lambda: self._harness.jump(duration))
 
     async def status(self, job: JobHandle | JobId) -> Status:
         """See `JobHarness.status`."""

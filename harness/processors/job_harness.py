@@ -50,9 +50,13 @@ class JobHarness:
         self._loop = VirtualLoop()
         self._loop.on_jump = self._moved
         self._baton = Baton(self._loop, blocked_after=blocked_after)
-        self._application = ReferenceApplication(
-            self._loop, run_blocking=self._baton, settings=settings, seed=seed, start=start
-        )
+        try:
+            self._application = ReferenceApplication(
+                self._loop, run_blocking=self._baton, settings=settings, seed=seed, start=start
+            )
+        except BaseException:
+            self._loop.close()
+            raise
         self._looked_at: set[JobId] = set()
         self._last: dict[JobId, JobView] = {}
         self._number = 0
@@ -172,6 +176,7 @@ class JobHarness:
     def advance(self, duration: Length) -> None:
         """Let time pass and everything happen that is due meanwhile, in the order of time."""
         length = read_length(duration)
+        self._refuse()
         self._application.allow(None)
         try:
             self._drive(lambda: self._loop.advance(length / SECOND))
@@ -180,7 +185,7 @@ class JobHarness:
 
     def jump(self, duration: Length) -> None:
         """Move the clock and let nobody act: what is overdue happens when time next passes."""
-        self._refuse_closed()
+        self._refuse()
         self._loop.jump(read_length(duration) / SECOND)
 
     # what a test looks at -------------------------------------------------------------------------------------------
@@ -230,6 +235,7 @@ class JobHarness:
     # inside ---------------------------------------------------------------------------------------------------------
 
     def _work(self, jobs: int | None, until: Callable[[], bool], *, at_once: bool = True) -> None:
+        self._refuse()
         application = self._application
         application.allow(jobs)
         if at_once:
@@ -242,7 +248,7 @@ class JobHarness:
         application.check()
 
     def _drive(self, run: Callable[[], Any]) -> Any:
-        self._refuse_closed()
+        self._refuse()
         with self._baton.sleeping_virtually():
             return run()
 
@@ -254,9 +260,10 @@ class JobHarness:
                 hint="Await asyncio.sleep(seconds) inside a processor; enqueue works there too.",
             )
 
-    def _refuse_closed(self) -> None:
+    def _refuse(self) -> None:
         if self._closed:
             raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
+        self._loop.refuse_nesting()
 
     async def _perform(self, processor: JobProcessor, job: ToolJob) -> Any:
         if is_async(processor):

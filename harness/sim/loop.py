@@ -75,7 +75,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end. Raises what it raises, `Deadlock`, and `LimitReached`."""
         try:
-            self._refuse_nesting()
+            self.refuse_nesting()
         except UsageError:
             coroutine.close()
             raise
@@ -129,14 +129,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         until: Callable[[], bool] | None = None,
         ends_when_idle: bool = False,
     ) -> None:
-        self._refuse_nesting()
+        self.refuse_nesting()
         self._horizon, self._until, self._ends_when_idle = horizon, until, ends_when_idle
         try:
             self.run_forever()
         finally:
             self._horizon, self._until, self._ends_when_idle = None, None, False
 
-    def _refuse_nesting(self) -> None:
+    def refuse_nesting(self) -> None:
+        """Raise UsageError where the loop cannot be run: inside itself, or under another loop of this thread."""
         if self.is_running():
             raise UsageError(
                 "the virtual loop is running already: time cannot be moved from inside it",

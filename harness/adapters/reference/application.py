@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from harness.adapters.reference.application_pace import Pacer, now_of
 from harness.adapters.reference.application_store import RecordedStore, Rows, VerbRecorder
+from harness.errors import UsageError
 from harness.invariants import CATALOGUE, Judge, Rules
 from harness.model.duration import MINUTE, SECOND, Duration, Instant
 from harness.model.job import JobId, Json
@@ -40,7 +43,18 @@ _LONGEST_POLL_SECONDS = 3600.0
 
 
 def config_of(settings: Settings) -> Config:
-    """Say the settings in the reference's words. Raises `ConfigurationError` where they contradict each other."""
+    """Say the settings in the reference's words. Raises UsageError where they contradict each other."""
+    try:
+        return _config(settings)
+    except ValidationError as error:
+        problems = [str(detail["msg"]).removeprefix("Value error, ") for detail in error.errors(include_url=False)]
+        raise UsageError(
+            "the reference worker refuses these settings: " + "; ".join(problems),
+            hint="Change the settings that go with these names: job_timeout, lease, stuck_timeout and the like.",
+        ) from None
+
+
+def _config(settings: Settings) -> Config:
     return Config(
         use_pgboss_workers="true" if settings.workers_enabled else None,
         job_timeout_ms=settings.job_timeout // 1000,
@@ -68,7 +82,7 @@ class ReferenceApplication:
         seed: int = 0,
         start: datetime = START,
     ) -> None:
-        """Open an empty queue. Retry delays are jittered by `seed`. Raises `ConfigurationError`."""
+        """Open an empty queue. Retry delays are jittered by `seed`. Raises UsageError for contradictions."""
         self.settings = settings
         self.start = start
         self.clocks = Clocks()

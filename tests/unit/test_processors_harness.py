@@ -1,0 +1,380 @@
+"""The job harness: a user's processors under the real worker on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.model.duration import MINUTE, SECOND
+from harness.model.settings import Settings
+from harness.processors import AsyncJobHarness, JobHarness, JobResult, NonRetryableError, ToolJob
+from reference_impl.errors import InvalidJsonError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def jobs() -> Iterator[JobHarness]:
+    with JobHarness() as harness:
+        yield harness
+
+
+def succeed(job: ToolJob) -> JobResult:
+    """Found by the name of this module too."""
+    return JobResult(success=True, output={"echo": job.input})
+
+
+async def fail(job: ToolJob) -> JobResult:
+    return JobResult(success=False, error=f"attempt {job.attempts} failed")
+
+
+def fail_until(attempt: int, *, takes: float = 0) -> Any:
+    async def processor(job: ToolJob) -> JobResult:
+        await asyncio.sleep(takes)
+        return JobResult(success=job.attempts >= attempt, error="not yet", output=job.attempts)
+
+    return processor
+
+
+def test_a_job_runs_to_its_result(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    job = jobs.enqueue("echo", {"text": "Hello"})
+    assert (job.status, job.attempts, job.output) == ("PENDING", 0, None)
+    jobs.run_until_idle()
+    assert (job.status, job.attempts, job.output, job.error) == ("COMPLETED", 1, {"echo": {"text": "Hello"}}, None)
+    assert job.path == ["PENDING", "PROCESSING", "COMPLETED"]
+    assert jobs.status(job) == jobs.status(job.id) == "COMPLETED"
+    assert jobs.problems() == []
+
+
+def test_a_processor_is_found_by_its_name(jobs: JobHarness) -> None:
+    jobs.register("dump", "json:dumps")
+    with pytest.raises(UsageError, match=r"there is no module 'no_such_module'"):
+        jobs.register("a", "no_such_module:run")
+    with pytest.raises(UsageError, match=r"json has no 'dunps' \(did you mean 'dumps'\?\)"):
+        jobs.register("a", "json:dunps")
+    with pytest.raises(UsageError, match="names no processor"):
+        jobs.register("a", "json.dumps")
+    with pytest.raises(UsageError, match="cannot be called"):
+        jobs.register("a", 5)  # type: ignore[arg-type]
+
+
+def test_what_an_asynchronous_processor_waits_costs_no_real_time(jobs: JobHarness) -> None:
+    jobs.register("slow", fail_until(1, takes=500))
+    job = jobs.enqueue("slow", None)
+    jobs.run_until_idle()
+    assert (job.status, jobs.now) == ("COMPLETED", START + timedelta(seconds=500))
+
+
+def test_what_a_plain_processor_sleeps_costs_no_real_time(jobs: JobHarness) -> None:
+    def slow(job: ToolJob) -> JobResult:
+        time.sleep(300)  # noqa: TID251 - what users write
+        return JobResult(success=True)
+
+    jobs.register("slow", slow)
+    first, second = jobs.enqueue("slow", 1), jobs.enqueue("slow", 2)
+    jobs.run_until_idle()
+    assert (first.status, second.status) == ("COMPLETED", "COMPLETED")
+    assert jobs.now == START + timedelta(seconds=300)
+    assert jobs.problems() == []
+
+
+def test_a_day_of_retries_with_backoff_passes_in_an_instant(jobs: JobHarness) -> None:
+    jobs.register("flaky", fail_until(28))
+    job = jobs.enqueue("flaky", None, max_attempts=30)
+    jobs.run_until_idle()
+    assert (job.status, job.attempts, job.output) == ("COMPLETED", 28, 28)
+    assert jobs.now > START + timedelta(days=0.9)
+
+
+def test_a_timeout_is_a_failure_that_says_so() -> None:
+    settings = Settings(max_attempts=1, job_timeout=2 * MINUTE, lease=3 * MINUTE)
+    with JobHarness(settings=settings) as jobs:
+        jobs.register("endless", fail_until(1, takes=121))
+        job = jobs.enqueue("endless", None)
+        jobs.run_until_idle()
+        assert job.status == "FAILED"
+        assert job.error is not None
+        assert "timed out after 120 s" in job.error
+
+
+def test_a_plain_processor_that_hangs_is_timed_out_and_never_hangs_the_test() -> None:
+    go_on: list[bool] = []
+
+    def hang(job: ToolJob) -> JobResult:
+        while not go_on:
+            pass
+        return JobResult(success=True)
+
+    with JobHarness(settings=Settings(max_attempts=1), blocked_after=0.02) as jobs:
+        jobs.register("hangs", hang)
+        job = jobs.enqueue("hangs", None)
+        jobs.run_until_idle()
+        go_on.append(True)
+        assert "was abandoned" in str(job.error)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(UsageError, match="STUCK_JOB_TIMEOUT_MINUTES"):
+        JobHarness(settings=Settings(stuck_timeout=5 * MINUTE))
+
+
+def test_perform_job_answers_the_result_and_raises_what_the_processor_raises(jobs: JobHarness) -> None:
+    def explode(job: ToolJob) -> JobResult:
+        raise LookupError("boom")
+
+    async def explode_later(job: ToolJob) -> JobResult:
+        await asyncio.sleep(60)
+        raise NonRetryableError("boom")
+
+    jobs.register("echo", succeed)
+    assert jobs.perform_job("echo", (1, 2)) == JobResult(success=True, output={"echo": [1, 2]})
+    assert jobs.perform_job(fail, None).error == "attempt 1 failed"
+    with pytest.raises(LookupError, match="boom"):
+        jobs.perform_job(explode, None)
+    with pytest.raises(NonRetryableError, match="boom"):
+        jobs.perform_job(explode_later, None)
+    with pytest.raises(UsageError, match="no JobResult"):
+        jobs.perform_job(lambda job: 5, None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(UsageError, match=r"did you mean 'echo'\?"):
+        jobs.perform_job("ecko", None)
+
+
+def test_work_one_takes_one_due_job_and_brings_it_to_its_end(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    low, high = jobs.enqueue("echo", 1), jobs.enqueue("echo", 2, priority=5)
+    worked = jobs.work_one()
+    assert worked is not None
+    assert (worked.id, high.status, low.status) == (high.id, "COMPLETED", "PENDING")
+    assert jobs.work_one() is not None
+    assert jobs.work_one() is None
+
+
+def test_drain_works_what_is_due_and_counts_outcomes(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    jobs.register("fails", fail)
+    for _ in range(7):
+        jobs.enqueue("echo", None)
+    failing = jobs.enqueue("fails", None)
+    later = jobs.enqueue("echo", None, start_after="1h")
+    assert jobs.drain() == {"completed": 7, "retried": 1}
+    assert (failing.status, later.status) == ("PENDING", "PENDING")
+    assert jobs.drain() == {"completed": 0, "retried": 0, "failed": 0, "cancelled": 0}
+    assert jobs.drain(with_scheduled=True) == {"completed": 1, "retried": 1, "failed": 1}
+    assert failing.attempts == 3
+
+
+def test_drain_makes_at_most_as_many_attempts_as_it_is_told(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    for _ in range(5):
+        jobs.enqueue("echo", None)
+    assert jobs.drain(limit=3) == {"completed": 3}
+    assert jobs.drain(limit=3)["completed"] == 2
+    with pytest.raises(UsageError, match="at least 1"):
+        jobs.drain(limit=0)
+
+
+def test_processors_may_enqueue_from_either_side(jobs: JobHarness) -> None:
+    async def parent(job: ToolJob) -> JobResult:
+        jobs.enqueue("child", job.input)
+        return JobResult(success=True)
+
+    def child(job: ToolJob) -> JobResult:
+        jobs.enqueue("echo", job.input)
+        return JobResult(success=True)
+
+    jobs.register("parent", parent)
+    jobs.register("child", child)
+    jobs.register("echo", succeed)
+    jobs.enqueue("parent", "x")
+    assert jobs.drain() == {"completed": 3}
+    assert jobs.problems() == []
+
+
+def test_advance_lets_happen_what_is_due_and_jump_lets_nobody_act(jobs: JobHarness) -> None:
+    jobs.register("flaky", fail_until(2, takes=30))
+    job = jobs.enqueue("flaky", None, start_after=timedelta(minutes=5))
+    jobs.advance("4m")
+    assert job.status == "PENDING"
+    jobs.jump("1h")
+    assert job.status == "PENDING"
+    jobs.advance(10)
+    assert job.status == "PROCESSING"
+    jobs.advance(20)
+    assert (job.status, job.attempts) == ("PENDING", 1)
+    jobs.advance("1h")
+    assert job.status == "COMPLETED"
+    assert jobs.now == START + timedelta(hours=2, minutes=4, seconds=30)
+
+
+def test_jobs_are_claimed_on_the_polling_grid() -> None:
+    with JobHarness(settings=Settings(poll_interval=10 * SECOND)) as jobs:
+        jobs.register("echo", succeed)
+        jobs.advance(3)
+        job = jobs.enqueue("echo", None)
+        jobs.advance(6.9)
+        assert job.status == "PENDING"
+        jobs.advance(0.1)
+        assert job.status == "COMPLETED"
+
+
+def test_a_job_past_its_retention_is_answered_as_it_last_was(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    job = jobs.enqueue("echo", 5)
+    jobs.advance("8d")
+    assert (job.status, job.output) == ("COMPLETED", {"echo": 5})
+    assert jobs.problems() == []
+
+
+def test_a_unique_key_answers_with_the_job_that_holds_it(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    first = jobs.enqueue("echo", 1, unique_key="k")
+    assert jobs.enqueue("echo", 2, unique_key="k").id == first.id
+    jobs.run_until_idle()
+    assert jobs.enqueue("echo", 3, unique_key="k").id != first.id
+
+
+@pytest.mark.parametrize("duration", ["soon", -1, True, float("nan"), None, timedelta(seconds=-1), "11000d"])
+def test_a_length_that_cannot_pass_is_refused(jobs: JobHarness, duration: Any) -> None:
+    with pytest.raises(UsageError, match="duration"):
+        jobs.advance(duration)
+
+
+def test_an_unknown_tool_and_an_input_that_is_no_json_are_refused(jobs: JobHarness) -> None:
+    jobs.register("my-tool", succeed)
+    with pytest.raises(UsageError, match=r"'my-tol' \(did you mean 'my-tool'\?\)"):
+        jobs.enqueue("my-tol", None)
+    with pytest.raises(InvalidJsonError):
+        jobs.enqueue("my-tool", {"score": float("nan")})
+    with pytest.raises(UsageError, match=r"start_after .* has no time zone"):
+        jobs.enqueue("my-tool", None, start_after=datetime(2026, 1, 1))  # noqa: DTZ001 - the mistake under test
+
+
+def test_an_output_that_is_no_json_is_a_recorded_failure(jobs: JobHarness) -> None:
+    jobs.register("hostile", lambda job: JobResult(success=True, output={"text": "a\x00b"}))
+    jobs.register("echo", succeed)
+    job, bystander = jobs.enqueue("hostile", None, max_attempts=1), jobs.enqueue("echo", None)
+    jobs.run_until_idle()
+    assert (job.status, bystander.status) == ("FAILED", "COMPLETED")
+    assert "cannot be stored" in str(job.error)
+    assert jobs.problems() == []
+
+
+def test_a_failed_job_that_nobody_looked_at_is_named(jobs: JobHarness) -> None:
+    jobs.register("fails", fail)
+    seen = jobs.enqueue("fails", None, max_attempts=1)
+    early = jobs.enqueue("fails", None, max_attempts=1)
+    assert early.status == "PENDING"
+    jobs.run_until_idle()
+    assert seen.error == "attempt 1 failed"
+    (problem,) = jobs.problems()
+    assert early.id in problem
+    assert seen.id not in problem
+    assert "attempt 1 failed" in problem
+
+
+def test_counting_failures_is_looking_at_them(jobs: JobHarness) -> None:
+    jobs.register("fails", fail)
+    jobs.enqueue("fails", None, max_attempts=1)
+    counts = jobs.drain()
+    assert len(jobs.problems()) == 1
+    assert counts == {"failed": 1}
+    assert jobs.problems() == []
+
+
+def test_a_processor_that_ignores_its_cancellation_is_reported_when_its_retry_overlaps() -> None:
+    async def stubborn(job: ToolJob) -> JobResult:
+        until = asyncio.get_running_loop().time() + 3600
+        while asyncio.get_running_loop().time() < until:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                continue
+        return JobResult(success=True)
+
+    with JobHarness() as jobs:
+        jobs.register("stubborn", stubborn)
+        job = jobs.enqueue("stubborn", None, max_attempts=2)
+        jobs.run_until_idle()
+        assert job.status == "FAILED"
+        (screen,) = jobs.problems()
+        assert "concurrent_execution" in screen
+        assert "one at a time" in screen
+
+
+def test_a_processor_cannot_move_time(jobs: JobHarness) -> None:
+    async def impatient(job: ToolJob) -> JobResult:
+        jobs.advance("1h")
+        return JobResult(success=True)
+
+    with pytest.raises(UsageError, match=r"await asyncio\.sleep"):
+        jobs.perform_job(impatient, None)
+
+
+def test_a_closed_harness_says_so(jobs: JobHarness) -> None:
+    jobs.close()
+    jobs.close()
+    with pytest.raises(UsageError, match="closed"):
+        jobs.advance(1)
+
+
+def test_the_same_seed_gives_the_same_history() -> None:
+    def history(seed: int) -> list[Any]:
+        with JobHarness(seed=seed) as jobs:
+            jobs.register("flaky", fail_until(3, takes=7))
+            for number in range(5):
+                jobs.enqueue("flaky", number)
+            jobs.run_until_idle()
+            return list(jobs.history)
+
+    assert history(1) == history(1)
+    assert history(1) != history(2)
+
+
+def test_the_asynchronous_harness_is_the_same_one_awaited(jobs: JobHarness) -> None:
+    async def scene() -> None:
+        harness = AsyncJobHarness(jobs)
+
+        async def parent(job: ToolJob) -> JobResult:
+            await harness.enqueue("echo", job.input)
+            return JobResult(success=True)
+
+        await harness.register("parent", parent)
+        await harness.register("echo", succeed)
+        await harness.register("flaky", fail_until(2, takes=600 - 1))
+        await harness.enqueue("parent", "x")
+        assert await harness.drain() == {"completed": 2}
+        job = await harness.enqueue("flaky", None)
+        worked = await harness.work_one()
+        assert worked is not None
+        assert (worked.id, await harness.status(job)) == (job.id, "PENDING")
+        await harness.advance("1h")
+        await harness.jump("1h")
+        await harness.run_until_idle()
+        assert job.path == ["PENDING", "PROCESSING", "PENDING", "PROCESSING", "COMPLETED"]
+        assert (await harness.perform_job("echo", 1)).success
+
+        async def impatient(job: ToolJob) -> JobResult:
+            await harness.advance(1)
+            return JobResult(success=True)
+
+        with pytest.raises(UsageError, match="a processor cannot move time"):
+            await harness.perform_job(impatient, None)
+
+    asyncio.run(scene())
+
+
+def test_the_plain_harness_refuses_to_run_inside_another_loop(jobs: JobHarness) -> None:
+    async def scene() -> None:
+        jobs.register("echo", succeed)
+        jobs.enqueue("echo", None)
+        jobs.run_until_idle()
+
+    with pytest.raises(UsageError, match="another event loop is running"):
+        asyncio.run(scene())
