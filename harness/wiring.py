@@ -19,8 +19,8 @@ from harness.port import Engine
 GROUP = "job_harness.engines"
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "memory": ("harness.adapters.memory:MemoryEngine", {}),
-    "reference": ("harness.adapters.reference:open_engine", {"store": "memory"}),
-    "postgres": ("harness.adapters.reference:open_engine", {"store": "postgres"}),
+    "reference": ("harness.adapters.reference:open_engine", {"name": "reference"}),
+    "postgres": ("harness.adapters.reference:open_engine", {"name": "postgres"}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 MISTAKES = "harness.mistakes.catalogue"
@@ -85,7 +85,7 @@ def open_engine(name: str) -> Engine:
 
 def _mistaken(engine: str, mistake: str) -> Engine:
     try:
-        wrong: Engine = wrong_queues()[mistake].apply(engine)
+        wrong: Engine = wrong_queues()[mistake].engine(engine)
     except UsageError as error:
         raise NotApplicable(error.message, hint=error.hint) from error
     return wrong

@@ -17,6 +17,7 @@ from harness.errors import ExitCode, HarnessError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
+    "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
     "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
 }
 """Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""

@@ -206,7 +206,7 @@ class _Reading:
             if not isinstance(event, ScalarEvent):
                 raise Wrong(at, "a key is text, not a list, a mapping or an alias")
             key = event.value
-            if key == "<<":
+            if key == "<<" and event.style is None:
                 raise Wrong(at, "merge keys (<<) are not part of YAML 1.2; write the entries out")
             if key in entries:
                 raise Wrong(at, f"the key {shown(key)} was already given on line {entries[key][0]}")

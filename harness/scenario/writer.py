@@ -1,0 +1,204 @@
+"""Writes a Scenario as the YAML that the reader reads back to an equal one: only what differs from the defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from harness.errors import UsageError
+from harness.model.duration import format_duration
+from harness.model.settings import Settings
+from harness.scenario.document import plain_scalar
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.notation import gap_text
+from harness.scenario.scenario import Control, Expectation, Scenario
+from harness.scenario.schema import FORMAT
+from harness.scenario.span import Span
+
+WIDTH = 110
+_PLAIN = re.compile(r"""[A-Za-z_][A-Za-z0-9_ ./#"'()>+*=-]*""")
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\x00": "\\0"}
+_LENGTHS = frozenset({"at", "start_after", "cancel_after", "retry_after", "every"})
+
+
+def write_scenario(scenario: Scenario) -> str:
+    """Write a scenario.
+
+    Raises UsageError for what no file can hold: a number that JSON does not have, an expectation of the cron.
+    """
+    if scenario.cron:
+        raise UsageError("an expectation of the cron cannot be written: no scenario file has one")
+    return "".join(f"{line}\n" for line in _lines(scenario))
+
+
+def _lines(scenario: Scenario) -> Iterator[str]:
+    yield f"format: {FORMAT}"
+    for name in ("title", "why"):
+        if getattr(scenario, name):
+            yield f"{name}: {scalar(getattr(scenario, name))}"
+    yield from _entry("settings", _settings(scenario.settings))
+    yield from _entry("env", scenario.env)
+    yield from _entry("processors", scenario.processors)
+    if scenario.workers != Scenario().workers:
+        yield f"workers: {flow(scenario.workers)}"
+    yield from _section("jobs", {plan.name: _job(plan) for plan in scenario.jobs})
+    yield from _list("steps", [step.text for step in scenario.steps])
+    yield from _list("tape", [_deviation(*item) for item in scenario.tape])
+    if scenario.restart_after is not None:
+        yield f"restart_after: {format_duration(scenario.restart_after)}"
+    if scenario.queue is not None:
+        yield f"queue: {scalar(scenario.queue)}"
+    yield from _section("expect", {name: _expectation(item) for name, item in scenario.expect.items()})
+    yield from _list("controls", [_control(item) for item in scenario.controls])
+
+
+# parts as plain data ------------------------------------------------------------------------------------------------
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    default = Settings()
+    given = {name: getattr(settings, name) for name in Settings.names()}
+    return _with_units({name: value for name, value in given.items() if value != getattr(default, name)})
+
+
+def _with_units(settings: Mapping[str, Any]) -> dict[str, Any]:
+    lengths = Settings.duration_names()
+    return {name: format_duration(value) if name in lengths else value for name, value in settings.items()}
+
+
+def _job(plan: JobPlan) -> dict[str, Any]:
+    default = JobPlan(name=plan.name)
+    part: dict[str, Any] = {}
+    for name in plan.__slots__:
+        value = getattr(plan, name)
+        if value == getattr(default, name) and type(value) is type(getattr(default, name)):
+            continue
+        if name in _LENGTHS:
+            part[name] = format_duration(value)
+        elif name == "outcomes":
+            part[name] = _one_or_several([str(ending) for ending in value])
+        elif name == "takes":
+            part[name] = _one_or_several([_span(span) for span in value])
+        else:
+            part[name] = value
+    return part
+
+
+def _one_or_several(values: list[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else values
+
+
+def _span(span: Span) -> str:
+    if span.setting is None:
+        return format_duration(span.fixed)
+    return f"{Decimal(repr(span.factor)):f} {span.setting}"
+
+
+def _deviation(label: str, nth: int, option: str) -> dict[str, Any]:
+    return {"at": label, "nth": nth, "do": option} if nth != 1 else {"at": label, "do": option}
+
+
+def _expectation(expected: Expectation) -> dict[str, Any]:
+    part = {
+        name: value
+        for name in ("status", "attempts", "runs", "path", "output", "error")
+        if (value := getattr(expected, name)) is not None
+    }
+    return part if expected.gaps is None else {**part, "gaps": [gap_text(gap) for gap in expected.gaps]}
+
+
+def _control(control: Control) -> dict[str, Any]:
+    part: dict[str, Any] = {} if control.queue is None else {"queue": control.queue}
+    if control.settings:
+        part["settings"] = _with_units(control.settings)
+    return {**part, "finds": control.finds}
+
+
+# plain data as YAML -------------------------------------------------------------------------------------------------
+
+
+def _entry(name: str, part: Mapping[str, Any]) -> Iterator[str]:
+    """One line where it fits, else a line for each entry."""
+    if part:
+        yield from _fitted(f"{scalar(name)}: ", part, indent="")
+
+
+def _section(name: str, parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if parts:
+        yield f"{name}:"
+        for key, part in parts.items():
+            yield from _fitted(f"  {scalar(key)}: ", part, indent="  ")
+
+
+def _fitted(start: str, part: Mapping[str, Any], *, indent: str) -> Iterator[str]:
+    line = start + flow(part)
+    if len(line) <= WIDTH or not part:
+        yield line
+        return
+    yield start.rstrip()
+    for key, value in part.items():
+        yield f"{indent}  {scalar(key)}: {flow(value)}"
+
+
+def _list(name: str, items: Sequence[Any]) -> Iterator[str]:
+    if items:
+        yield f"{name}:"
+        for item in items:
+            yield f"  - {flow(item)}"
+
+
+def flow(value: Any) -> str:
+    """Write any JSON value on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    return scalar(value)
+
+
+def scalar(value: Any) -> str:
+    """Write one scalar; text stands in quotes wherever the reader would take it for anything else."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return _number(value)
+        case str():
+            return value if _is_plain(value) else quoted(value)
+        case _:
+            raise UsageError(f"{type(value).__name__} cannot be written: it is no JSON value")
+
+
+def _number(value: float) -> str:
+    text = repr(value)
+    if text.strip("-") in ("inf", "nan"):
+        raise UsageError(f"{text} cannot be written: JSON has no such number")
+    return text
+
+
+def _is_plain(text: str) -> bool:
+    if not _PLAIN.fullmatch(text) or text.endswith(" ") or " #" in text or "  " in text:
+        return False
+    return isinstance(plain_scalar(text), str)
+
+
+def quoted(text: str) -> str:
+    """Write text in double quotes, whatever it holds."""
+    return '"' + "".join(_escaped(sign) for sign in text) + '"'
+
+
+def _escaped(sign: str) -> str:
+    if sign in _ESCAPES:
+        return _ESCAPES[sign]
+    if sign == " " or sign.isprintable():
+        return sign
+    code = ord(sign)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
