@@ -15,11 +15,14 @@ class CancelWins(Monitor):
         super().__init__(rules, breach)
         self._cancelled: set[JobId] = set()
         self._status: dict[JobId, Status | None] = {}
-        self._started: set[tuple[JobId, int]] = set()
+        self._claims: set[tuple[JobId, int]] = set()
+        """Claims that stood in the row: what was rightly claimed before the cancel may still start after it."""
 
     def on_observed(self, event: Observed) -> None:
         after = event.after
         self._status[event.job] = None if after is None else after.status
+        if after is not None and event.verb == "claim" and after.status is Status.PROCESSING:
+            self._claims.add((event.job, after.token))
         if after is None or event.verb in ("retry", "resume"):
             self._cancelled.discard(event.job)
         elif event.job in self._cancelled and after.status is not Status.CANCELLED:
@@ -36,9 +39,7 @@ class CancelWins(Monitor):
             self.breach("cancel_ignored", f"cancel was answered with done, and the job is {status}", job=event.job)
 
     def on_effect(self, event: Effect) -> None:
-        if event.name == "claimed":
-            self._started.add((event.job, event.token))
-        elif event.name == "started" and event.job in self._cancelled and (event.job, event.token) not in self._started:
+        if event.name == "started" and event.job in self._cancelled and (event.job, event.token) not in self._claims:
             self.breach("cancelled_job_started", f"{event.actor} starts it after it was cancelled", job=event.job)
 
 

@@ -9,6 +9,7 @@ from harness.errors import LimitReached
 from harness.faults import FaultPlan, interferences
 from harness.invariants import CATALOGUE, Invariant, JobFacts, Judge, Rules
 from harness.model.duration import Duration, Instant
+from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -188,7 +189,16 @@ class Session:
 
     def _at_rest(self, start: Instant, quiet: Duration) -> bool:
         wake = self.kernel.next_wake()
-        return wake is None or wake - max(start, self.recorder.last_change) > quiet
+        if wake is None:
+            return True
+        return wake - max(start, self.recorder.last_change) > quiet and not self._planned_ahead()
+
+    def _planned_ahead(self) -> bool:
+        """Say whether a client still has something to send, or a job waits for its time."""
+        if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
+            return True
+        now = self.clocks.store()
+        return any(view.status is Status.PENDING and view.start_after > now for view in self.board.live.values())
 
     def result(self, failures: list[str]) -> Run:
         """Answer what the run came to so far."""
