@@ -10,7 +10,8 @@ from harness.invariants import ANOMALIES, Anomaly
 from harness.report.case import Case, exit_code_of, verdict_of
 from harness.report.rows import Row, rows_of
 from harness.report.screen import moment, subject
-from harness.report.wording import changed_settings, replay_command
+from harness.report.summary import replay_of
+from harness.report.wording import changed_settings
 from harness.run.verdict import Run
 
 FORMAT = "job-harness-report"
@@ -47,7 +48,7 @@ def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
         "exit_code": int(case.exit_code),
         "message": case.headline,
         "hint": "" if case.error is None else case.error.hint,
-        "replay": replay_command(case.scenario.path, engine=case.engine, seed=seed, changes=changes),
+        "replay": replay_of(case, seed=seed, changes=changes),
         "run": None if case.run is None else _run(case.run),
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from harness.errors import ExitCode
 from harness.report.case import Case, exit_code_of
 from harness.report.screen import WIDTH, Line, first_screen
-from harness.report.wording import clip, one_line, replay_command, wrap
+from harness.report.wording import clip, one_line, replay_command, setting_text, wrap
 
 WORDS = {
     ExitCode.PASS: ("pass", "green"),
@@ -18,9 +18,20 @@ WORDS = {
 }
 
 
+def replay_of(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> str:
+    """Write the command that plays a case again; of a control, with its wrong queue and its wrong settings."""
+    engine, control = case.engine, case.control
+    if control is None:
+        return replay_command(case.scenario.path, engine=engine, seed=seed, changes=changes)
+    if control.queue is not None:
+        engine = f"{engine.partition('+')[0]}+{control.queue}"
+    wrong = [f"{name}={setting_text(name, value)}" for name, value in control.settings.items()]
+    return replay_command(case.scenario.path, engine=engine, seed=seed, changes=[*changes, *wrong])
+
+
 def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> list[Line]:
     """Answer what is printed of a case that is no pass."""
-    replay = replay_command(case.scenario.path, engine=case.engine, seed=seed, changes=changes)
+    replay = replay_of(case, seed=seed, changes=changes)
     title = f"{case.name} on {case.engine}"
     run = case.run
     if run is not None and case.control is None and case.exit_code is ExitCode.FAIL:

@@ -5,6 +5,7 @@ What refers to what is checked elsewhere.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -93,7 +94,7 @@ class SettingsPart(NoNulls):
 
     def given(self) -> dict[str, Any]:
         """Answer the settings that were written down, durations in microseconds."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
 
 class JobPart(NoNulls):
@@ -191,6 +192,11 @@ def json_schema() -> dict[str, Any]:
         "title": "job-harness scenario",
         **{key: value for key, value in schema.items() if key != "title"},
     }
+
+
+def schema_text() -> str:
+    """Write the JSON schema as the shipped file has it."""
+    return json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _tidy(schema: Any) -> None:

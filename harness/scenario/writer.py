@@ -18,7 +18,7 @@ from harness.scenario.schema import FORMAT
 from harness.scenario.span import Span
 
 WIDTH = 110
-_PLAIN = re.compile(r"""[A-Za-z_][A-Za-z0-9_ ./#"'()>+*=-]*""")
+_PLAIN = re.compile(r"""[A-Za-z0-9_][A-Za-z0-9_ ./#"'()>+*=-]*""")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\x00": "\\0"}
 _LENGTHS = frozenset({"at", "start_after", "cancel_after", "retry_after", "every"})
 
@@ -65,7 +65,8 @@ def _settings(settings: Settings) -> dict[str, Any]:
 
 def _with_units(settings: Mapping[str, Any]) -> dict[str, Any]:
     lengths = Settings.duration_names()
-    return {name: format_duration(value) if name in lengths else value for name, value in settings.items()}
+    ordered = {name: settings[name] for name in Settings.names() if name in settings}
+    return {name: format_duration(value) if name in lengths else value for name, value in ordered.items()}
 
 
 def _job(plan: JobPlan) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""The JSON schema for editors: current, and in agreement with the reader."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from harness.model.settings import Settings
+from harness.scenario.document import read_document
+from harness.scenario.reader import read_scenario
+from harness.scenario.schema import SettingsPart, json_schema, schema_text
+
+SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").rglob("*.yaml"))
+
+
+def test_the_shipped_schema_is_current() -> None:
+    shipped = files("harness.scenario").joinpath("scenario.schema.json").read_text("utf-8")
+    assert shipped == schema_text(), "run: job-harness schema > harness/scenario/scenario.schema.json"
+
+
+def test_the_schema_is_a_valid_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def test_every_setting_can_be_written_down() -> None:
+    assert tuple(SettingsPart.model_fields) == Settings.names()
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_the_schema_accepts_every_scenario_there_is(path: Path) -> None:
+    read_scenario(path)
+    jsonschema.validate(read_document(path.read_bytes(), str(path)).data, json_schema())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"format": 2, "jobs": {"a": {}}},
+        {"format": 1},
+        {"format": 1, "jobs": {"a": {"tol": "x"}}},
+        {"format": 1, "jobs": {"a": {"takes": 30}}},
+        {"format": 1, "jobs": {"a": {"outcomes": ["fial"]}}},
+        {"format": 1, "jobs": {"a": {}}, "settings": {"lease": "10"}},
+        {"format": 1, "jobs": {"a": {}}, "controls": [{"queue": "x", "finds": "nothing"}]},
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(document: dict[str, object]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, json_schema())
