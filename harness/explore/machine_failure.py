@@ -32,7 +32,7 @@ def failures_directory() -> Path:
     return Path(named) if named else DEFAULT_DIRECTORY
 
 
-def breach(anomaly: Anomaly, scenario: Scenario, *, name: str, directory: Path) -> LifecycleFailure:
+def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, directory: Path) -> LifecycleFailure:
     """Write the scenario down and answer the exception that tells of it."""
     invariant, kind = ANOMALIES[anomaly.name]
     about = f"job {anomaly.job}: " if anomaly.job is not None else ""
@@ -41,6 +41,8 @@ def breach(anomaly: Anomaly, scenario: Scenario, *, name: str, directory: Path) 
         f"guarantee lost: {kind.guarantee}",
         f"invariant {invariant.number}, {invariant.id}: {invariant.sentence}",
     ]
+    if not replays:
+        headline.append("playing the scenario again did not show it: this queue is not determined by its calls alone")
     return _failure(failure_type(anomaly.name), headline, scenario, directory / f"{name}-{anomaly.name}.yaml")
 
 

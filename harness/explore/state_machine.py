@@ -18,8 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from harness.errors import LimitReached
 from harness.explore.machine_acts import Act, is_stale, next_act, when
 from harness.explore.machine_failure import breach, failures_directory, no_rest
+from harness.explore.machine_shrink import smallest
 from harness.explore.workload import DELAYS, ENDINGS, SPANS
-from harness.invariants import gravity
+from harness.invariants import Anomaly, gravity
 from harness.model.duration import format_duration
 from harness.model.moments import moments
 from harness.model.settings import Settings
@@ -52,7 +53,9 @@ class LifecycleMachine(RuleBasedStateMachine):
     """Subclass it, answer an engine from `make_engine`, and take `.TestCase` as a test.
 
     The machine closes the queues that it opens, never the engine. A breach raises `LifecycleFailure` with the scenario
-    as YAML, which is also written to `failures_directory()`; `deadline=None` is recommended.
+    as YAML, which is also written to `failures_directory()`. The scenario is made small here, so that Hypothesis' own
+    shrinking, which takes seconds, may be left out: `phases=(Phase.explicit, Phase.reuse, Phase.generate)`.
+    Hypothesis settings go to `TestCase.settings`; `deadline=None` is recommended.
     """
 
     workers: ClassVar[tuple[str, ...]] = ("w1", "w2")
@@ -65,6 +68,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._outer = sys.exc_info()[1]
         self.engine = self.make_engine()
         self._session: Session | None = None
+        self._closed = False
         self._director: Director | None = None
         self._plans: list[JobPlan] = []
         self._steps: list[Step] = []
@@ -176,13 +180,12 @@ class LifecycleMachine(RuleBasedStateMachine):
             settings = settings.changed(max_attempts=int(max_attempts))
         if batch > 1 and settings.batch_size == 1 and self.engine.capabilities.heartbeat:
             settings = settings.changed(batch_size=batch, heartbeat_interval=settings.lease // 4)
-        self._session = Session(
-            Scenario(settings=settings, workers=self.workers),
-            engine=self.engine,
-            limits=self.limits,
-            application=self.make_application(),
-        )
+        self._session = self._open(Scenario(settings=settings, workers=self.workers))
         self._director = self._session.begin()
+
+    def _open(self, scenario: Scenario) -> Session:
+        application = self.make_application()
+        return Session(scenario, engine=self.engine, limits=self.limits, application=application)
 
     # producers and operators ----------------------------------------------------------------------------------------
 
@@ -360,9 +363,14 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Judge what must always hold."""
         anomalies = self.session.judge.anomalies
         if anomalies:
-            gravest = min(anomalies, key=lambda anomaly: (gravity(anomaly.name), anomaly.event))
-            name, directory = type(self).__name__, self.failures_directory()
-            raise breach(gravest, self.scenario, name=name, directory=directory)
+            raise self._breach(min(anomalies, key=lambda anomaly: (gravity(anomaly.name), anomaly.event)))
+
+    def _breach(self, anomaly: Anomaly) -> Exception:
+        self.session.close()
+        self._closed = True
+        scenario, replays = smallest(self.scenario, anomaly.name, self._open, base=self.queue_settings)
+        name, directory = type(self).__name__, self.failures_directory()
+        return breach(anomaly, scenario, replays=replays, name=name, directory=directory)
 
     def teardown(self) -> None:
         """Heal, settle and judge at rest, unless the example already ended otherwise."""
@@ -375,4 +383,5 @@ class LifecycleMachine(RuleBasedStateMachine):
         except LimitReached as limit:
             raise self._no_rest(limit) from None
         finally:
-            self.session.close()
+            if not self._closed:
+                self.session.close()

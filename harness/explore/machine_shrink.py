@@ -1,0 +1,71 @@
+"""Makes a failing scenario of steps smaller by playing it again: some milliseconds where Hypothesis needs seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from harness.explore.shrink import Open, Shrinker
+from harness.model.settings import Settings
+from harness.run.verdict import Run
+from harness.scenario.scenario import Scenario
+from harness.scenario.step import Step
+
+PLAYS = 400
+"""How often a scenario is played at most to make it smaller."""
+EVERYWHERE = ("queue", "maintenance", "store")
+
+
+class StepShrinker(Shrinker):
+    """Drops steps too, and takes only a run in which every step could be done."""
+
+    def _try(self, candidate: Scenario) -> bool:
+        if self.runs >= self._limit:
+            return False
+        self.runs += 1
+        run = self._open(candidate).run()
+        if self._anomaly not in run.found or run.failures:
+            return False
+        self.best = run
+        self.scenario = candidate
+        return True
+
+    def _candidates(self) -> Iterator[Scenario]:
+        scenario = self.scenario
+        for steps in _fewer(scenario.steps):
+            sent = {step.job for step in steps if step.kind == "enqueue"}
+            yield from _whole(replace(scenario, steps=steps, jobs=tuple(j for j in scenario.jobs if j.name in sent)))
+        for candidate in super()._candidates():
+            yield from _whole(candidate)
+
+
+def smallest(scenario: Scenario, anomaly: str, open_session: Open, *, base: Settings) -> tuple[Scenario, bool]:
+    """Answer the smallest scenario found that shows the anomaly, and whether playing it again showed it at all.
+
+    `base` are the settings that count as plain.
+    """
+    run: Run = open_session(scenario).run()
+    if anomaly not in run.found:
+        return scenario, False
+    shrinker = StepShrinker(run, anomaly, open_session, base=base, limit=PLAYS)
+    shrinker.shrink()
+    return shrinker.scenario, True
+
+
+def _fewer(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    size = max(1, len(steps) // 2)
+    while size:
+        for start in range(0, len(steps), size):
+            yield steps[:start] + steps[start + size :]
+        size //= 2
+
+
+def _whole(scenario: Scenario) -> Iterator[Scenario]:
+    """Let a scenario through only if it names nothing that is not there."""
+    jobs = {job.name for job in scenario.jobs}
+    actors = {*scenario.workers, *EVERYWHERE}
+    if scenario.jobs and all(
+        (step.job is None or step.job in jobs) and (step.actor is None or step.actor in actors)
+        for step in scenario.steps
+    ):
+        yield scenario
