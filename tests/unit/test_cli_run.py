@@ -1,0 +1,205 @@
+"""`job-harness run`: exit codes, output files, and that nothing bad ends in a traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.cli import INTERRUPTED, main
+from harness.cli.collect import scenario_files
+from harness.cli.output import OutputFile
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.history.jsonl import load_history
+from harness.port import Capabilities
+from harness.wiring import Engines, engine_names, open_engine
+
+GOOD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: COMPLETED}}\n"
+BAD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenarios" / "deep").mkdir(parents=True)
+    (tmp_path / "scenarios" / "good.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def engine_that(monkeypatch: pytest.MonkeyPatch, opens: Callable[[], Any]) -> None:
+    monkeypatch.setattr("harness.wiring._factory", lambda name: opens)
+
+
+def test_all_scenarios_below_the_default_folder_are_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "scenarios" / "deep" / "b.yml").write_text(GOOD)
+    assert main(["run"]) == 0
+    assert "2 scenarios on memory: 2 pass" in capsys.readouterr().out
+
+
+def test_a_failure_is_exit_code_1_with_its_screen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "scenarios" / "bad.yaml").write_text(BAD)
+    assert main(["run", "--engine", "memory"]) == 1
+    out = capsys.readouterr().out
+    assert "scenarios/bad.yaml:3: a: expected status FAILED, got COMPLETED" in out
+    assert "1 pass, 1 fail" in out
+
+
+def test_a_control_that_finds_nothing_fails_the_scenario(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    control = "controls: [{settings: {lease: 9m}, finds: concurrent_execution}]\n"
+    (folder / "scenarios" / "good.yaml").write_text(GOOD + control)
+    assert main(["run"]) == 1
+    assert "cannot fail" in capsys.readouterr().out
+    assert main(["run", "--no-controls"]) == 0
+    assert main(["run", "--set", "lease=20m"]) == 0
+    assert main(["run", "--set", "lease=20m", "--controls"]) == 1
+
+
+def test_a_setting_can_repair_a_scenario(folder: Path) -> None:
+    (folder / "scenarios" / "good.yaml").write_text(
+        "format: 1\nworkers: [w1, w2]\njobs: {a: {takes: 9m}}\nsettings: {stuck_timeout: 5m}\n"
+    )
+    assert main(["run"]) == 1
+    assert main(["run", "--set", "stuck_timeout=30m"]) == 0
+
+
+def test_what_an_engine_cannot_do_is_inconclusive(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Plain(MemoryEngine):
+        def __init__(self) -> None:
+            super().__init__(name="plain")
+            self.capabilities = Capabilities()
+
+    engine_that(monkeypatch, Plain)
+    (folder / "scenarios" / "good.yaml").write_text("format: 1\njobs: {a: {priority: 3}}\n")
+    assert main(["run"]) == 3
+    assert "plain has no priorities, which job a needs" in capsys.readouterr().out
+
+
+def test_a_machine_without_the_engine_is_exit_code_4_and_the_others_count(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opens() -> MemoryEngine:
+        raise EnvironmentUnavailable("no PostgreSQL here", hint="Give a DSN.")
+
+    monkeypatch.setattr("harness.wiring._factory", lambda name: MemoryEngine if name == "memory" else opens)
+    assert main(["run", "--engine", "memory,postgres", "--json", "out.json"]) == 4
+    assert "no PostgreSQL here" in capsys.readouterr().out
+    report = json.loads((folder / "out.json").read_text())
+    assert [case["verdict"] for case in report["cases"]] == ["pass", "inconclusive"]
+
+
+def test_an_engine_that_breaks_costs_only_its_own_case(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(MemoryEngine):
+        def open(self, *given: Any) -> Any:
+            raise ZeroDivisionError("inside")
+
+    engine_that(monkeypatch, Broken)
+    assert main(["run"]) == 4
+    assert "the engine memory broke: ZeroDivisionError: inside" in capsys.readouterr().out
+
+
+def test_ctrl_c_prints_what_was_found_and_closes_the_engines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed: list[str] = []
+
+    class Interrupted(MemoryEngine):
+        opened = 0
+
+        def open(self, *given: Any) -> Any:
+            Interrupted.opened += 1
+            if Interrupted.opened > 1:
+                raise KeyboardInterrupt
+            return super().open(*given)
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    engine_that(monkeypatch, Interrupted)
+    (folder / "scenarios" / "a_bad.yaml").write_text(BAD)
+    assert main(["run"]) == INTERRUPTED
+    said = capsys.readouterr()
+    assert "expected status FAILED" in said.out
+    assert "Stopped after 1 of 2" in said.out
+    assert "interrupted" in said.err
+    assert closed == ["memory"]
+
+
+def test_reports_are_written_whole(folder: Path) -> None:
+    assert main(["run", "--junit", "j.xml", "--json", "j.json", "--history", "h.jsonl", "-q"]) == 0
+    assert json.loads((folder / "j.json").read_text())["verdict"] == "pass"
+    assert (folder / "j.xml").read_text().startswith("<?xml")
+    assert len(load_history((folder / "h.jsonl").read_text().splitlines())) > 5
+    assert sorted(path.name for path in folder.iterdir()) == ["h.jsonl", "j.json", "j.xml", "scenarios"]
+
+
+USAGE: dict[str, tuple[list[str], str]] = {
+    "no such file": (["run", "scenarios/god.yaml"], "did you mean 'good.yaml'?"),
+    "no such engine": (["run", "--engine", "memry"], "did you mean 'memory'?"),
+    "no engine": (["run", "--engine", ","], "names no engine"),
+    "no such wrong queue": (["run", "--engine", "memory+nope"], "no such wrong queue: 'nope'"),
+    "no such setting": (["run", "--set", "leese=3m"], "did you mean 'lease'?"),
+    "setting without value": (["run", "--set", "lease"], "setting=value"),
+    "setting without unit": (["run", "--set", "lease=3"], "the number 3 has no unit"),
+    "no folder": (["run", "--junit", "none/j.xml"], "there is no folder"),
+    "a folder": (["run", "--json", "scenarios"], "this is a folder"),
+    "two histories": (["run", "--history", "h", "--engine", "memory,reference"], "takes one history"),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_a_wrong_command_is_exit_code_2_and_says_what_to_do(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, said = USAGE[name]
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert out == ""
+
+
+def test_wrong_scenarios_are_all_told_before_anything_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "scenarios" / "x.yaml").write_text("format: 1\njobs: {a: {tol: 1}}\n")
+    (folder / "scenarios" / "y.yaml").write_text("")
+    assert main(["run", "--annotations"]) == 2
+    out, err = capsys.readouterr()
+    assert "scenarios/x.yaml:2: unknown key 'tol'" in err
+    assert "scenarios/y.yaml:1: the file is empty" in err
+    assert out.count("::error file=") == 2
+
+
+def test_output_goes_to_what_is_no_regular_file_without_replacing_it(tmp_path: Path) -> None:
+    OutputFile.checked("/dev/null", "--json").write("x")
+    assert Path("/dev/null").is_char_device()
+    target = tmp_path / "real.json"
+    (tmp_path / "link.json").symlink_to(target)
+    OutputFile.checked(str(tmp_path / "link.json"), "--json").write("x\ud800")
+    assert target.read_text() == "x\\ud800"
+    assert (tmp_path / "link.json").is_symlink()
+
+
+def test_a_folder_without_scenarios_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no scenarios in this folder"):
+        scenario_files([str(tmp_path)])
+
+
+def test_every_engine_is_opened_once_and_closed() -> None:
+    with Engines() as engines:
+        assert engines.get("memory") is engines.get("memory")
+    assert {"memory", "reference", "postgres"} <= set(engine_names())
+    assert open_engine("memory+stale-complete").name == "memory+stale-complete"
+
+
+def test_version_and_help_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert "job-harness 0." in capsys.readouterr().out
+    assert main(["run", "--help"]) == 0
+    assert main([]) == 2
+    assert main(["schema"]) == 0

@@ -1,0 +1,141 @@
+"""The first screen fits, names what broke, and shows how to see it again."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.errors import EnvironmentUnavailable, ExitCode
+from harness.report.annotations import github_annotations
+from harness.report.case import Case, exit_code_of
+from harness.report.json_report import json_report
+from harness.report.junit import junit_xml, xml_text
+from harness.report.screen import HEIGHT, WIDTH, first_screen, screen_text
+from harness.report.summary import case_screen, replay_of, summary
+from harness.run.play import play
+from harness.run.verdict import Run
+from harness.scenario.reader import read_scenario_text
+from harness.scenario.variant import controlled
+
+STUCK = """\
+format: 1
+title: Stuck timeout below the job timeout
+workers: [w1, w2]
+jobs: {a: {takes: 9m}}
+settings: {stuck_timeout: 5m}
+expect: {a: {status: COMPLETED}}
+controls: [{settings: {lease: 1m}, finds: concurrent_execution}]
+"""
+
+
+def run_of(text: str) -> Run:
+    return play(read_scenario_text(text, path="scenarios/x.yaml"), engine=MemoryEngine())
+
+
+def case_of(text: str = STUCK) -> Case:
+    run = run_of(text)
+    return Case(run.scenario, "memory", run)
+
+
+def test_the_first_screen_says_what_broke_what_it_costs_and_how_to_see_it_again() -> None:
+    text = screen_text(case_screen(case_of()))
+    assert text.startswith("FAIL  scenarios/x.yaml on memory\nconcurrent_execution: Two workers run one job at once.\n")
+    assert "Guarantee lost: one at a time: no job is run by two workers at once" in text
+    assert "t+6m1s" in text
+    assert "Normal run: nothing deviated." in text
+    assert "Settings: stuck_timeout 5m (default 30m)" in text
+    assert "Replay: job-harness run scenarios/x.yaml --engine memory\n" in text
+    assert "Written: scenarios/x.yaml\n" in text
+
+
+def test_a_deviating_run_names_its_deviations() -> None:
+    run = run_of(STUCK + "tape: [{at: w1 claim, do: crash}]\n")
+    assert "Normal except: w1 claim #1: crash" in screen_text(first_screen(run))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 9])
+def test_the_first_screen_fits_a_terminal_whatever_is_on_it(workers: int) -> None:
+    names = ", ".join(f"worker-with-a-long-name-{number}" for number in range(workers))
+    takes = f"workers: [{names}]\njobs: {{a: {{takes: 9m}}}}\n"
+    run = run_of(f"format: 1\n{takes}settings: {{stuck_timeout: 1s, lease: 1m, max_attempts: 9, retry_delay: 0s}}\n")
+    run = replace(run, failures=tuple(f"x: {'long ' * 99}{number}" for number in range(9)))
+    lines = first_screen(run, title="漢字 " * 60 + "\x1b[31m\x00", replay="job-harness run x", written="y" * 200)
+    assert len(lines) <= HEIGHT
+    assert all(len(line.text) <= WIDTH for line in lines)
+    assert all(line.text.isprintable() for line in lines)
+    assert sum(line.text.startswith("t+") for line in lines) <= 10
+
+
+def test_an_unmet_expectation_is_shown_with_its_line() -> None:
+    text = screen_text(case_screen(case_of("format: 1\njobs: {a: {}}\nexpect:\n  a: {status: FAILED}\n")))
+    assert "scenarios/x.yaml:4: a: expected status FAILED, got COMPLETED" in text
+    assert "completes" in text
+
+
+def test_a_control_passes_where_it_finds_its_anomaly_and_else_the_scenario_cannot_fail() -> None:
+    scenario = read_scenario_text("format: 1\njobs: {a: {}}\n" + STUCK.splitlines()[-1], path="scenarios/x.yaml")
+    control = scenario.controls[0]
+    run = play(controlled(scenario, control), engine=MemoryEngine())
+    case = Case(scenario, "memory", run, control)
+    assert case.exit_code is ExitCode.FAIL
+    assert case.headline == "cannot fail: the control must find concurrent_execution, and found nothing"
+    assert replay_of(case) == "job-harness run scenarios/x.yaml --engine memory --set lease=1m"
+
+
+def test_a_failure_outweighs_a_missing_environment_and_that_an_open_question() -> None:
+    failed, passed = case_of(), case_of("format: 1\njobs: {a: {}}\n")
+    gone = replace(passed, run=None, error=EnvironmentUnavailable("gone", hint="start it"))
+    open_ = replace(passed, run=replace(passed.run, uncovered=("no heartbeat",)))  # type: ignore[type-var]
+    assert exit_code_of([passed]) is ExitCode.PASS
+    assert exit_code_of([passed, open_]) is ExitCode.INCONCLUSIVE
+    assert exit_code_of([passed, open_, gone]) is ExitCode.ENVIRONMENT
+    assert exit_code_of([gone, failed, open_]) is ExitCode.FAIL
+
+
+def test_the_json_report_has_the_content_of_the_screen() -> None:
+    report = json.loads(json_report([case_of()], planned=2))
+    assert (report["format"], report["version"], report["verdict"], report["planned"]) == (
+        "job-harness-report", 1, "fail", 2,
+    )  # fmt: skip
+    (case,) = report["cases"]
+    assert case["replay"] == "job-harness run scenarios/x.yaml --engine memory"
+    assert "concurrent_execution" in [anomaly["name"] for anomaly in case["run"]["anomalies"]]
+    assert case["run"]["settings"] == {"stuck_timeout": "5m"}
+    assert case["run"]["rows"][-1]["time"] == "t+6m1s"
+
+
+def test_junit_survives_nul_and_surrogates() -> None:
+    case = case_of()
+    assert case.run is not None
+    case = replace(case, run=replace(case.run, anomalies=(), failures=("boom \x00 \ud800 \x1b ]]> <&",)))
+    root = ElementTree.fromstring(junit_xml([case]))
+    failure = root.find("./testsuite/testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "boom \\u0000 \\ud800 \\u001b ]]> <&"
+    assert xml_text("\ufffe") == "\\ufffe"
+
+
+def test_junit_tells_failures_errors_and_skips_apart() -> None:
+    passed = case_of("format: 1\njobs: {a: {}}\n")
+    gone = replace(passed, run=None, error=EnvironmentUnavailable("gone"))
+    open_ = replace(passed, run=None, skipped="not on postgres")
+    root = ElementTree.fromstring(junit_xml([passed, case_of(), gone, open_]))
+    assert [root.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
+
+
+def test_annotations_escape_what_github_would_read() -> None:
+    case = case_of("format: 1\ntitle: 'a, b: 100%'\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n")
+    (line,) = github_annotations([case], []).splitlines()
+    assert line.startswith(
+        "::error file=scenarios/x.yaml,line=1,title=memory%3A a%2C b%3A 100%25::scenarios/x.yaml:4: a"
+    )
+
+
+def test_the_summary_says_when_not_everything_was_run() -> None:
+    text = screen_text(summary([case_of()], planned=3))
+    assert "1 scenarios on memory: 1 fail" in text
+    assert "Stopped after 1 of 3" in text
