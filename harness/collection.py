@@ -6,15 +6,15 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import EnvironmentUnavailable, HarnessError
-from harness.fixtures import Shared
-from harness.scenario.problem import ScenarioError
-from harness.scenario.scenario import Control, Scenario
-from harness.wiring import split_name, wrong_queues
+
+if TYPE_CHECKING:
+    from harness.fixtures import Shared
+    from harness.scenario.scenario import Control, Scenario
 
 PREFIX_BYTES = 65_536
 _KEYS = (b"title:", b"jobs:", b"steps:", b"expect:", b"settings:", b"workers:", b"controls:")
@@ -57,13 +57,12 @@ class ScenarioFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """Answer an item for each engine, each followed by its controls."""
         from harness.scenario.reader import read_scenario
+        from harness.wiring import split_name, wrong_queues
 
         try:
             for engine in self.engines:
                 split_name(engine)
             scenario = replace(read_scenario(self.path, queues=wrong_queues()), path=self.nodeid)
-        except ScenarioError as error:
-            raise self.CollectError(str(error)) from None
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
         for engine in self.engines:
@@ -75,7 +74,7 @@ class ScenarioFile(pytest.File):
         about = engine if control is None else f"{engine}: {control.name} finds {control.finds}"
         item: ScenarioItem = ScenarioItem.from_parent(self, name=f"scenario[{about}]")
         item.scenario, item.engine, item.control = scenario, engine, control
-        if split_name(engine)[0] == "postgres":
+        if engine.partition("+")[0] == "postgres":
             item.add_marker(pytest.mark.postgres)
         return item
 
@@ -97,7 +96,7 @@ class ScenarioItem(pytest.Item):
         from harness.wiring import NotApplicable
 
         scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)
-        name = self.engine if scenario.queue is None else f"{split_name(self.engine)[0]}+{scenario.queue}"
+        name = self.engine if scenario.queue is None else f"{self.engine.partition('+')[0]}+{scenario.queue}"
         shared = self.parent.shared()
         try:
             run = play(scenario, engine=shared.engine(name), seed=self.parent.seed)
@@ -140,7 +139,7 @@ class ScenarioItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int, str]:
         """Say where the item is."""
         line = self.control.line if self.control is not None else 1
-        return self.path, max(line, 1) - 1, f"{self.parent.nodeid}::{self.name}"
+        return self.path, max(line, 1) - 1, self.name
 
 
 class ScenarioFailed(Exception):

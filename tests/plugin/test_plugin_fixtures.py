@@ -1,0 +1,258 @@
+"""The fixtures as a user's test suite sees them."""
+
+from __future__ import annotations
+
+import pytest
+
+import harness.adapters.memory
+import harness.adapters.reference
+import harness.collection
+import harness.processors
+import harness.processors.job_clock
+import harness.report.case
+import harness.report.screen
+import harness.run.play
+import harness.scenario.reader  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+
+INI = """[pytest]
+addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
+filterwarnings = error
+"""
+
+HEADER = """
+import asyncio
+import pytest
+from harness.processors import JobResult
+
+async def fail(job):
+    return JobResult(success=False, error="no luck")
+
+async def succeed(job):
+    await asyncio.sleep(60)
+    return JobResult(success=True, output=job.input)
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini(INI)
+    return pytester
+
+
+def run(suite: pytest.Pytester, source: str, *arguments: str) -> pytest.RunResult:
+    suite.makepyfile(HEADER + source)
+    return suite.runpytest_inprocess(*arguments)
+
+
+def test_job_harness_runs_a_processor(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+def test_it(job_harness, job_clock):
+    job_harness.register("echo", succeed)
+    before = job_clock.now
+    job = job_harness.enqueue("echo", 5)
+    job_harness.run_until_idle()
+    assert (job.status, job.output) == ("COMPLETED", 5)
+    assert (job_clock.now - before).total_seconds() == 60
+    job_clock.advance("1h")
+    assert (job_harness.now - before).total_seconds() == 3660
+""",
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_async_job_harness_is_awaited(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+def test_it(async_job_harness):
+    async def scene():
+        await async_job_harness.register("echo", succeed)
+        job = await async_job_harness.enqueue("echo", 5)
+        await async_job_harness.run_until_idle()
+        assert job.status == "COMPLETED"
+    asyncio.run(scene())
+""",
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_failed_job_that_the_test_never_looked_at_fails_it_by_name(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+def test_it(job_harness):
+    job_harness.register("my-tool", fail)
+    job_harness.enqueue("my-tool", None, max_attempts=1)
+    job_harness.run_until_idle()
+
+def test_looking(job_harness):
+    job_harness.register("my-tool", fail)
+    job = job_harness.enqueue("my-tool", None, max_attempts=1)
+    job_harness.run_until_idle()
+    assert job.status == "FAILED"
+
+def test_failing(job_harness):
+    job_harness.register("my-tool", fail)
+    job_harness.enqueue("my-tool", None, max_attempts=1)
+    job_harness.run_until_idle()
+    assert False, "for another reason"
+""",
+    )
+    result.assert_outcomes(passed=2, failed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*a job ended FAILED and the test never looked:", "*job-1 (my-tool), attempts 1: no luck"]
+    )
+
+
+def test_an_anomaly_fails_the_test_with_its_first_screen(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+async def stubborn(job):
+    until = asyncio.get_running_loop().time() + 3600
+    while asyncio.get_running_loop().time() < until:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            continue
+    return JobResult(success=True)
+
+def test_it(job_harness):
+    job_harness.register("stubborn", stubborn)
+    job = job_harness.enqueue("stubborn", None, max_attempts=2)
+    job_harness.run_until_idle()
+    assert job.status == "FAILED"
+""",
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["FAIL  test_it", "concurrent_execution: *", "Guarantee lost: one at a time*"])
+
+
+def test_settings_come_from_a_marker_and_unknown_ones_are_refused(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+@pytest.mark.job_settings(max_attempts=1, job_timeout="30s")
+def test_it(job_harness):
+    job_harness.register("echo", succeed)
+    job = job_harness.enqueue("echo", 5)
+    job_harness.run_until_idle()
+    assert job.status == "FAILED"
+    assert "timed out after 30 s" in job.error
+
+@pytest.mark.job_settings(max_attempt=1)
+def test_wrong(job_harness):
+    pass
+""",
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*no setting 'max_attempt' (did you mean 'max_attempts'?)*"])
+
+
+def test_the_clock_freezes_the_time_of_day_when_asked(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+from datetime import UTC, datetime
+
+async def stamp(job):
+    await asyncio.sleep(600)
+    return JobResult(success=True, output=datetime.now(UTC).isoformat())
+
+def test_it(job_harness, job_clock):
+    job_clock.freeze()
+    job_harness.register("stamp", stamp)
+    job = job_harness.enqueue("stamp", None)
+    job_harness.run_until_idle()
+    assert job.output == "2026-01-01T00:10:00+00:00"
+    job_clock.jump("1h")
+    assert datetime.now(UTC) == job_clock.now
+
+def test_the_next_one_has_the_real_time(job_clock):
+    assert datetime.now(UTC) != job_clock.now
+""",
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_job_queue_is_a_queue_of_each_engine_on_the_test_clock(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+from harness.port import JobRequest
+
+def test_it(job_queue, job_clock):
+    assert job_queue.enqueue(JobRequest("a", start_after=60_000_000)).done
+    assert job_queue.claim("w1", 1).value == []
+    job_clock.advance("1m")
+    (claim,) = job_queue.claim("w1", 1).value
+    assert job_queue.complete(claim, {"n": 1}).done
+    assert job_queue.jobs()["a"].status == "COMPLETED"
+""",
+        "-v",
+        "--job-engine=memory,reference",
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*::test_it?memory? PASSED*", "*::test_it?reference? PASSED*"])
+
+
+def test_an_unknown_engine_is_an_error_with_the_nearest_name(suite: pytest.Pytester) -> None:
+    result = run(suite, "def test_it(job_queue): pass\n", "--job-engine=memmory")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*no such engine: 'memmory' (did you mean 'memory'?)*"])
+
+
+@pytest.mark.postgres
+def test_job_postgres_is_emptied_after_each_test_and_cloned_after_ddl(suite: pytest.Pytester) -> None:
+    suite.makeconftest(
+        """
+import psycopg
+import pytest
+
+@pytest.fixture(scope="session")
+def job_postgres_schema():
+    def prepare(url):
+        with psycopg.connect(url) as connection:
+            connection.execute("create table colour (name text)")
+            connection.execute("insert into colour values ('red')")
+            connection.execute("create table note (id serial, body text)")
+    return prepare
+"""
+    )
+    result = run(
+        suite,
+        """
+import psycopg
+
+def ask(job_postgres, statement):
+    with psycopg.connect(job_postgres.url) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else None
+
+def test_one(job_postgres):
+    ask(job_postgres, "insert into note (body) values ('x')")
+    job_postgres.reset(keep=["note"])
+    assert ask(job_postgres, "select id from note") == [(1,)]
+
+def test_two(job_postgres):
+    assert ask(job_postgres, "select id from note") == []
+    assert ask(job_postgres, "insert into note (body) values ('x') returning id") == [(1,)]
+    assert ask(job_postgres, "select name from colour") == [("red",)]
+    ask(job_postgres, "drop table note")
+
+def test_three(job_postgres, job_queue):
+    assert ask(job_postgres, "select id from note") == []
+""",
+        "--job-engine=postgres",
+    )
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*PostgreSQL from *"])
+
+
+@pytest.mark.postgres
+def test_a_database_that_was_named_and_does_not_answer_is_an_error_and_never_a_skip(suite: pytest.Pytester) -> None:
+    result = run(suite, "def test_it(job_postgres): pass\n", "--job-dsn=postgresql://127.0.0.1:1/nothing")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*does not answer*"])

@@ -1,0 +1,61 @@
+"""What the installed plugin costs those who do not use it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = (
+    "pydantic",
+    "psycopg",
+    "hypothesis",
+    "ruamel.yaml",
+    "rich",
+    "freezegun",
+    "asyncio.base_events",
+    "reference_impl",
+)
+SHOW = """
+import sys
+import pytest
+
+class Look:
+    def pytest_unconfigure(self):
+        print("loaded", *sorted(name for name in sys.modules if name.startswith(("harness", *{heavy!r}))))
+
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[Look()]))
+"""
+
+
+def loaded(folder: Path, *arguments: str) -> list[str]:
+    (folder / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+    script = folder / "look.py"
+    script.write_text(SHOW.format(heavy=HEAVY))
+    answer = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    line = next(line for line in answer.stdout.splitlines() if line.startswith("loaded"))
+    return line.split()[1:]
+
+
+def test_an_unused_plugin_imports_nothing_heavy(tmp_path: Path) -> None:
+    names = loaded(tmp_path, "-p", "job_harness")
+    assert names == ["harness", "harness.pytest_plugin"]
+
+
+def test_looking_at_other_tools_yaml_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "docker-compose.yaml").write_text("services: {}\n")
+    names = loaded(tmp_path, "-p", "job_harness")
+    assert names == ["harness", "harness.collection", "harness.errors", "harness.pytest_plugin"]
+
+
+def test_a_disabled_plugin_is_not_even_imported(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "-p", "no:job_harness") == []
