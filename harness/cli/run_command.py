@@ -16,7 +16,7 @@ from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError
 from harness.history.jsonl import dump_history
 from harness.report.annotations import github_annotations
-from harness.report.case import Case, exit_code_of
+from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.json_report import json_report
 from harness.report.junit import junit_xml
 from harness.report.summary import case_screen, summary
@@ -101,7 +101,7 @@ def _scenarios(paths: Sequence[str], changes: dict[str, Any], *, annotated: bool
 
 
 def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str, OutputFile], *, planned: int) -> None:
-    bad = [case for case in cases if case.exit_code is not ExitCode.PASS]
+    bad = [case for case in without_excused(cases) if case.exit_code is not ExitCode.PASS]
     for case in bad[:MOST_SCREENS]:
         show_lines(case_screen(case, seed=arguments.seed, changes=arguments.changes), sys.stdout)
     if len(bad) > MOST_SCREENS:

@@ -74,11 +74,16 @@ def exit_code_of(cases: Iterable[Case]) -> ExitCode:
 
     A control that an engine cannot run is no open question where another engine ran it.
     """
-    cases = list(cases)
-    shown = {_key(case) for case in cases if case.control is not None and case.verdict is Verdict.PASS}
-    codes = {case.exit_code for case in cases if not (case.skipped and case.control and _key(case) in shown)}
+    codes = {case.exit_code for case in without_excused(cases)}
     order = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
     return next((code for code in order if code in codes), ExitCode.PASS)
+
+
+def without_excused(cases: Iterable[Case]) -> list[Case]:
+    """Leave out the controls that one engine cannot run and another one did."""
+    cases = list(cases)
+    shown = {_key(case) for case in cases if case.control is not None and case.verdict is Verdict.PASS}
+    return [case for case in cases if not (case.skipped and case.control is not None and _key(case) in shown)]
 
 
 def verdict_of(cases: Iterable[Case]) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.errors import ExitCode
-from harness.report.case import Case, exit_code_of
+from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.screen import WIDTH, Line, first_screen
 from harness.report.wording import clip, one_line, replay_command, setting_text, wrap
 
@@ -48,8 +48,9 @@ def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] =
 
 def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list[Line]:
     """Answer one line for each case (only those that are no pass when quiet), and the verdict of all."""
-    lines = [_line(case) for case in cases if not quiet or case.exit_code is not ExitCode.PASS]
-    counts = {code: sum(case.exit_code is code for case in cases) for code in ExitCode}
+    counted = without_excused(cases)
+    lines = [_line(case) for case in counted if not quiet or case.exit_code is not ExitCode.PASS]
+    counts = {code: sum(case.exit_code is code for case in counted) for code in ExitCode}
     told = [f"{counts[code]} {WORDS[code][0].lower()}" for code in ExitCode if counts[code]]
     scenarios = len({case.scenario.path for case in cases})
     engines = ", ".join(dict.fromkeys(case.engine for case in cases))
@@ -57,6 +58,11 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     with_controls = f" with {controls} controls" if controls else ""
     about = f"{scenarios} scenarios{with_controls} on {engines or 'no engine'}: {', '.join(told) or 'nothing was run'}"
     lines.append(Line(about, WORDS[exit_code_of(cases)][1]))
+    if len(counted) < len(cases):
+        elsewhere = len(cases) - len(counted)
+        lines.append(
+            Line(f"{elsewhere} more controls do not fit their engine, and found their anomaly on another one.")
+        )
     if len(cases) < planned:
         lines.append(Line(f"Stopped after {len(cases)} of {planned}: the rest was not judged.", "yellow"))
     return lines
