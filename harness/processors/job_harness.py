@@ -26,6 +26,7 @@ from harness.port import JobRequest
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.counts import Counts, count_outcomes
 from harness.processors.handle import JobHandle
+from harness.processors.interrupt import Interrupts
 from harness.processors.judgement import anomaly_screen, unseen_failures
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.processor import find_processor, is_async, telling
@@ -57,8 +58,8 @@ class JobHarness:
         except BaseException:
             self._loop.close()
             raise
+        self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
-        self._last: dict[JobId, JobView] = {}
         self._number = 0
         self._closed = False
         self.on_time: Callable[[datetime], None] | None = None
@@ -249,7 +250,7 @@ class JobHarness:
 
     def _drive(self, run: Callable[[], Any]) -> Any:
         self._refuse()
-        with self._baton.sleeping_virtually():
+        with self._baton.sleeping_virtually(), self._interrupts.watched():
             return run()
 
     def refuse_inside(self) -> None:
@@ -292,6 +293,7 @@ class JobHarness:
 
     def _moved(self, seconds: float) -> None:
         self._application.clocks.now = round(seconds * SECOND)
+        self._interrupts.check()
         if self.on_time is not None:
             self.on_time(self.now)
 

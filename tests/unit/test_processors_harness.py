@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -378,3 +379,16 @@ def test_the_plain_harness_refuses_to_run_inside_another_loop(jobs: JobHarness) 
 
     with pytest.raises(UsageError, match="another event loop is running"):
         asyncio.run(scene())
+
+
+def test_ctrl_c_inside_a_processor_ends_the_test_run_and_is_no_failure_of_the_job(jobs: JobHarness) -> None:
+    async def press(job: ToolJob) -> JobResult:
+        signal.raise_signal(signal.SIGINT)
+        return JobResult(success=True)
+
+    jobs.register("press", press)
+    job = jobs.enqueue("press", None)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.advance("1d")
+    assert job.attempts == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
