@@ -61,7 +61,7 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     if len(counted) < len(cases):
         elsewhere = len(cases) - len(counted)
         lines.append(
-            Line(f"{elsewhere} more controls do not fit their engine, and found their anomaly on another one.")
+            Line(f"{elsewhere} more controls do not fit their engine; they found their anomaly on another.")
         )
     if len(cases) < planned:
         lines.append(Line(f"Stopped after {len(cases)} of {planned}: the rest was not judged.", "yellow"))
