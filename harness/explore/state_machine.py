@@ -37,6 +37,7 @@ from harness.sim.request import Call
 MOMENTS = tuple(moments(Settings()))
 LATE = ("now", *MOMENTS)
 JOBS = ("a", "b", "c", "d", "e", "f")
+HOLDING = ("start", "complete", "fail", "release", "heartbeat")
 WHICH = st.integers(0, 5)
 """Picks among those who can, counted round."""
 
@@ -286,6 +287,17 @@ class LifecycleMachine(RuleBasedStateMachine):
     def act_as_zombie(self, which: int) -> None:
         """Let a worker act with a claim that was taken back."""
         self._play_one(self._stale_acts(), which)
+
+    @precondition(lambda machine: machine._acts(*HOLDING) and machine._acts("claim"))
+    @rule(which=WHICH)
+    def be_overtaken(self, which: int) -> None:
+        """Stall a worker past its lease, take its job back, and let another worker claim."""
+        act = (holding := self._acts(*HOLDING))[which % len(holding)]
+        self.play(f"{act.actor} pauses")
+        self.play(f"jump {self._length('a lease + 1s')}")
+        self.play("queue runs")
+        self.play(f"jump {self._length('a backoff')}")
+        self._play_one(self._acts("claim"), which)
 
     # what goes wrong ------------------------------------------------------------------------------------------------
 

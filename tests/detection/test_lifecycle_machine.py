@@ -1,0 +1,169 @@
+"""The Hypothesis state machine finds planted bugs, says them as scenarios, and leaves the correct queue alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.explore.machine_failure import LifecycleFailure, failure_type, failures_directory
+from harness.explore.state_machine import LifecycleMachine
+from harness.history.outcome import Outcome
+from harness.model.job import JobView
+from harness.port import Capabilities, Claim
+from harness.run.session import Session
+from harness.scenario.reader import read_scenario
+
+QUICK = settings(
+    max_examples=500,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    report_multiple_bugs=False,
+    phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class StaleComplete(MemoryQueue):
+    """Completes whatever is PROCESSING, whoever holds it."""
+
+    def complete(self, claim: Claim, output: Any) -> Outcome:
+        row = self.rows.get(claim.job)
+        return super().complete(claim if row is None else claim._replace(token=row.token), output)
+
+
+class StaleHeartbeat(MemoryQueue):
+    """Extends the lease of whoever holds the job."""
+
+    def heartbeat(self, claim: Claim) -> Outcome:
+        row = self.rows.get(claim.job)
+        return super().heartbeat(claim if row is None else claim._replace(token=row.token))
+
+
+class EndlessAttempts(MemoryQueue):
+    """Never runs out of attempts."""
+
+    def exhausted(self, row: JobView) -> bool:
+        return False
+
+
+class UncancelledCancel(MemoryQueue):
+    """Refuses nothing: a cancelled job is completed after all."""
+
+    def held(self, claim: Claim) -> JobView | None:
+        row = self.rows.get(claim.job)
+        return row if row is not None and row.token == claim.token else None
+
+
+class ForgetsLeases(MemoryQueue):
+    """Never takes a job back."""
+
+    def is_overdue(self, row: JobView, now: int) -> bool:
+        return False
+
+    def is_stuck(self, row: JobView, now: int) -> bool:
+        return False
+
+
+class Incapable(MemoryQueue):
+    """Can do the least."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(virtual_time=True, fencing=True)
+
+
+class OnMemory(LifecycleMachine):
+    """The machine of these tests."""
+
+    queue: ClassVar[type[MemoryQueue]] = MemoryQueue
+
+    def make_engine(self) -> MemoryEngine:
+        return MemoryEngine(self.queue)
+
+
+def failure_of(wrong: type[MemoryQueue], quick: settings = QUICK) -> LifecycleFailure:
+    machine = type(wrong.__name__, (OnMemory,), {"queue": wrong})
+    with pytest.raises(LifecycleFailure) as caught:
+        run_state_machine_as_test(machine, settings=quick)
+    return caught.value
+
+
+@pytest.fixture(autouse=True)
+def _failures_go_to_a_folder_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_HARNESS_FAILURES", str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("queue", [MemoryQueue, Incapable])
+def test_a_correct_queue_is_left_alone(queue: type[MemoryQueue]) -> None:
+    run_state_machine_as_test(type("Correct", (OnMemory,), {"queue": queue}), settings=settings(QUICK, max_examples=60))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "anomalies"),
+    [
+        (StaleComplete, {"stale_complete"}),
+        (StaleHeartbeat, {"stale_heartbeat"}),
+        (EndlessAttempts, {"attempt_overrun", "failed_too_late"}),
+        (UncancelledCancel, {"cancelled_job_completed", "terminal_job_revived", "stale_complete", "stale_fail"}),
+        (ForgetsLeases, {"lost_job"}),
+    ],
+)
+def test_a_wrong_queue_is_found_and_its_file_shows_the_same_anomaly(
+    wrong: type[MemoryQueue], anomalies: set[str], tmp_path: Path
+) -> None:
+    failure = failure_of(wrong)
+    name = type(failure).__name__
+    assert name in anomalies
+    path = tmp_path / f"{wrong.__name__}-{name}.yaml"
+    assert str(path) in str(failure)
+    run = Session(read_scenario(path), engine=MemoryEngine(wrong)).run()
+    assert name in run.found
+    assert run.failures == ()
+    assert not Session(read_scenario(path), engine=MemoryEngine()).run().found
+
+
+@pytest.mark.slow
+def test_a_stale_complete_shrinks_to_few_steps_and_names_the_guarantee_lost() -> None:
+    failure = failure_of(StaleComplete)
+    assert failure.scenario is not None
+    assert len(failure.scenario.steps) <= 8
+    assert len(failure.scenario.jobs) == 1
+    assert "guarantee lost: fencing" in str(failure)
+    assert "format: 1" in str(failure)
+
+
+@pytest.mark.slow
+def test_the_same_rules_give_the_same_message() -> None:
+    assert str(failure_of(EndlessAttempts)) == str(failure_of(EndlessAttempts))
+
+
+def test_a_machine_without_an_engine_says_what_to_override() -> None:
+    with pytest.raises(NotImplementedError, match="override make_engine"):
+        LifecycleMachine()
+
+
+def test_a_folder_that_cannot_be_written_does_not_hide_the_breach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("JOB_HARNESS_FAILURES", str(blocked))
+    failure = failure_of(EndlessAttempts)
+    assert "not written to" in str(failure)
+    assert "JOB_HARNESS_FAILURES" in str(failure)
+
+
+def test_the_folder_of_failures_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOB_HARNESS_FAILURES")
+    assert failures_directory() == Path(".job-harness/failures")
+
+
+def test_an_anomaly_has_one_exception_class() -> None:
+    assert failure_type("stale_complete") is failure_type("stale_complete")
+    assert failure_type("stale_complete") is not failure_type("lost_job")

@@ -1,0 +1,41 @@
+"""Prints a digest of each seed's history: what a child process, or another Python, is asked to do again."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+from harness.adapters.memory import MemoryEngine
+from harness.explore.sampling import Sampler
+from harness.history.jsonl import dump_history
+from harness.model.duration import DAY, HOUR
+from harness.run.session import Session
+from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Uniform
+
+LONG = Scenario(
+    workers=("w1", "w2", "w3"),
+    jobs=(
+        JobPlan("a", every=HOUR, count=60, outcomes=(Ending.FAIL, Ending.SUCCEED)),
+        JobPlan("b", every=HOUR // 2, count=90, outcomes=(Ending.HANG, Ending.RAISE_SURROGATE, Ending.SUCCEED)),
+        JobPlan("c", at=DAY, unique_key="k", cancel_after=HOUR, retry_after=HOUR),
+    ),
+)
+
+
+def histories(count: int) -> list[str]:
+    """Answer the history of each seed, and at the end that of one long scenario."""
+    sampler = Sampler(MemoryEngine())
+    texts = [dump_history(sampler.sample(seed).history) for seed in range(count)]
+    long = Session(LONG, engine=MemoryEngine(), choices=Uniform(7, rate=0.1)).run()
+    return [*texts, dump_history(long.history)]
+
+
+def digests(count: int) -> list[str]:
+    """Answer one digest for each history."""
+    return [hashlib.sha256(text.encode()).hexdigest() for text in histories(count)]
+
+
+if __name__ == "__main__":
+    print("\n".join(digests(int(sys.argv[1]))))
