@@ -11,13 +11,17 @@ from harness.explore.workload import draw
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.run.session import Session
+from harness.run.session import Limits, Session
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Uniform
 
 RATES = (0.02, 0.1, 0.25)
 """How often a run deviates at a gate; one of them a run."""
+
+
+DRAWN_LIMITS = Limits(steps=20_000)
+"""A drawn run is small; one that goes on for longer than this never rests."""
 
 
 def run_seed(seed: int, number: int) -> int:
@@ -33,13 +37,14 @@ class Sampler:
     settings: Settings = field(default_factory=Settings)
     looking_for: frozenset[str] = frozenset()
     """Only these anomalies count; empty: every one."""
+    limits: Limits = DRAWN_LIMITS
 
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
         drawing = Uniform(seed)
         drawn = draw(drawing, self.settings, self.engine.capabilities)
         choices = Uniform(seed ^ 0x5DEECE66D, rate=RATES[seed % len(RATES)])
-        return Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults)
+        return Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults, limits=self.limits)
 
     def sample(self, seed: int) -> Run:
         """Do the run of a seed."""
@@ -73,9 +78,11 @@ class Sampler:
 
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> Finding:
         """Make a failing run as small as it gets."""
-        shrinker = Shrinker(run, anomaly, self._open, base=self.settings)
-        shrinker.shrink()
-        return Finding(anomaly, shrinker.scenario, shrinker.best, seed, runs, shrinker.runs)
 
-    def _open(self, scenario: Scenario) -> Session:
-        return Session(scenario, engine=self.engine)
+        def open_session(scenario: Scenario) -> Session:
+            return Session(scenario, engine=self.engine, limits=self.limits, until=anomaly)
+
+        shrinker = Shrinker(run, anomaly, open_session, base=self.settings)
+        shrinker.shrink()
+        smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
+        return Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs)

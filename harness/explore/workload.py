@@ -71,6 +71,10 @@ def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilit
         settings = settings.changed(max_attempts=int(attempts))
     if capabilities.heartbeat and settings.batch_size == 1 and choices.pick("batch", ("1", "2")) == "2":
         settings = settings.changed(batch_size=2, heartbeat_interval=settings.lease // 4)
+    if capabilities.maintenance and choices.pick("retention", ("as set", "as set", "a lease")) == "a lease":
+        settings = settings.changed(retention=settings.lease)
+    if choices.pick("retry delay", ("as set", "as set", "near its cap")) == "near its cap":
+        settings = settings.changed(retry_delay=max(settings.retry_delay, settings.retry_delay_max * 3 // 4))
     return settings
 
 
@@ -106,6 +110,8 @@ def _draw_faults(choices: Choices) -> FaultPlan:
     def count(what: str) -> int:
         return int(choices.pick(f"faults: {what}", COUNTS))
 
+    if choices.pick("faults", ("some", "some", "some", "none")) == "none":
+        return FaultPlan()
     return FaultPlan(
         crash=count("crash"),
         pause=count("pause"),

@@ -68,7 +68,9 @@ class Session:
         invariants: tuple[Invariant, ...] = CATALOGUE,
         limits: Limits = Limits(),
         application: StockApplication | None = None,
+        until: str | None = None,
     ) -> None:
+        """Take what the run needs; it ends early once the anomaly `until` showed, else it goes to its rest."""
         self.scenario = scenario
         self.settings = scenario.settings
         self.engine = engine
@@ -95,6 +97,7 @@ class Session:
             restart_after=scenario.restart_after,
         )
         self.application = application or StockApplication()
+        self._until = until
 
     def _judged(self, invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
         capabilities = self.engine.capabilities
@@ -184,8 +187,12 @@ class Session:
         kernel = self.kernel
         start = kernel.now
         while kernel.ready or not self._at_rest(start, quiet):
-            if not kernel.step():
+            if self._shown() or not kernel.step():
                 return
+
+    def _shown(self) -> bool:
+        anomalies = self.judge.anomalies
+        return bool(anomalies) and self._until is not None and any(item.name == self._until for item in anomalies)
 
     def _at_rest(self, start: Instant, quiet: Duration) -> bool:
         wake = self.kernel.next_wake()
