@@ -1,0 +1,281 @@
+"""The kernel: order, crashes, pauses, polls, messages, and verbs that can be preempted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import pytest
+
+from harness.errors import LimitReached
+from harness.sim.actor import Actor, State
+from harness.sim.choices import Boring, Choices, Deviation, Replay
+from harness.sim.kernel import Kernel
+from harness.sim.request import Call, Point, Poll, Sleep
+
+Steps = Generator[Any, Any, Any]
+
+
+class Echo:
+    """Executes verbs by name and writes down what happened."""
+
+    def __init__(self, **verbs: Callable[..., Any]) -> None:
+        self.verbs = verbs
+        self.log: list[str] = []
+
+    def begin(self, actor: Actor, call: Call) -> Any:
+        self.log.append(f"{actor.name} {call.verb}")
+        verb = self.verbs.get(call.verb)
+        return call.verb if verb is None else verb()
+
+    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+        return result if actor.heard else "unheard"
+
+    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+        return f"raised {error}"
+
+    def lost(self, actor: Actor, call: Call) -> Any:
+        return "lost"
+
+
+def kernel_of(echo: Echo, choices: Choices | None = None, **limits: int) -> Kernel:
+    return Kernel(choices or Boring(), echo, **limits)
+
+
+def finish(kernel: Kernel) -> None:
+    while kernel.step():
+        pass
+
+
+def calling(*verbs: str, heard: list[Any] | None = None) -> Callable[[], Steps]:
+    def actor() -> Steps:
+        for verb in verbs:
+            reply = yield Call(verb, ())
+            if heard is not None:
+                heard.append(reply)
+
+    return actor
+
+
+def test_actors_take_turns_in_the_order_in_which_they_came_when_nothing_deviates() -> None:
+    echo = Echo()
+    kernel = kernel_of(echo)
+    kernel.spawn("a", calling("1", "2"))
+    kernel.spawn("b", calling("1", "2"))
+    finish(kernel)
+    assert echo.log == ["a 1", "b 1", "a 2", "b 2"]
+
+
+def test_a_deviation_lets_another_actor_go_first() -> None:
+    echo = Echo()
+    kernel = kernel_of(echo, Replay((Deviation("a 1", 1, "b first"),)))
+    kernel.spawn("a", calling("1", "2"))
+    kernel.spawn("b", calling("1", "2"))
+    finish(kernel)
+    assert echo.log == ["b 1", "a 1", "b 2", "a 2"]
+
+
+def test_a_fixed_order_is_not_open_to_choice() -> None:
+    kernel = kernel_of(Echo(), replay := Replay((Deviation("a 1", 1, "b first"),)))
+    kernel.free_order = False
+    kernel.spawn("a", calling("1"))
+    kernel.spawn("b", calling("1"))
+    finish(kernel)
+    assert len(replay.unused) == 1
+
+
+def test_a_crash_severs_and_no_finally_runs_before_the_burial() -> None:
+    log: list[str] = []
+
+    def careful() -> Steps:
+        try:
+            yield Call("claim", ())
+            yield Call("complete", ())
+        finally:
+            log.append("finally")
+            yield Call("release", ())
+
+    echo = Echo()
+    kernel = kernel_of(echo)
+    actor = kernel.spawn("w", careful, process=True)
+    kernel.step()
+    kernel.crash(actor)
+    finish(kernel)
+    assert actor.state is State.CRASHED
+    assert log == []
+    kernel.bury()
+    assert log == ["finally"]
+    assert echo.log == ["w claim"]
+
+
+def test_a_crashed_actor_comes_back_as_a_new_activation() -> None:
+    echo = Echo()
+    kernel = kernel_of(echo)
+    actor = kernel.spawn("w", calling("1", "2"), process=True)
+    kernel.step()
+    kernel.crash(actor)
+    kernel.start_later(actor, 5)
+    finish(kernel)
+    assert echo.log == ["w 1", "w 1", "w 2"]
+    assert kernel.now == 5
+
+
+def test_a_paused_actor_stands_still_while_others_go_on() -> None:
+    echo = Echo()
+    kernel = kernel_of(echo)
+    paused = kernel.spawn("a", calling("1"))
+    kernel.spawn("b", calling("1", "2"))
+    kernel.pause(paused, 100)
+    finish(kernel)
+    assert echo.log == ["b 1", "b 2", "a 1"]
+    assert kernel.now == 100
+
+
+def test_a_held_sleeper_wakes_late_and_not_before() -> None:
+    echo = Echo()
+
+    def sleeper() -> Steps:
+        yield Sleep(10, "sleeping")
+        yield Call("1", ())
+
+    kernel = kernel_of(echo)
+    actor = kernel.spawn("a", sleeper)
+    kernel.hold(actor)
+    kernel.run_until(50)
+    assert echo.log == []
+    kernel.unhold(actor)
+    kernel.run_until(50)
+    assert echo.log == ["a 1"]
+
+
+def test_a_poll_skips_empty_ticks_and_keeps_to_its_grid() -> None:
+    ticks: list[int] = []
+    due: list[int | None] = [1_000_001]
+
+    def poller() -> Steps:
+        while True:
+            yield Poll(10, lambda: due[0], origin=3)
+            ticks.append(kernel.now)
+            due[0] = None
+
+    kernel = kernel_of(Echo())
+    kernel.spawn("p", poller)
+    finish(kernel)
+    assert ticks == [1_000_003]
+    assert kernel.steps < 5
+
+
+def test_run_until_does_what_is_due_in_the_order_of_time_and_ends_exactly_there() -> None:
+    log: list[tuple[int, str]] = []
+
+    def sleeper(name: str, length: int) -> Callable[[], Steps]:
+        def actor() -> Steps:
+            yield Sleep(length, "sleeping")
+            log.append((kernel.now, name))
+
+        return actor
+
+    kernel = kernel_of(Echo())
+    for name, length in (("late", 31), ("second", 30), ("first", 10)):
+        kernel.spawn(name, sleeper(name, length))
+    kernel.run_until(30)
+    assert log == [(10, "first"), (30, "second")]
+    assert kernel.now == 30
+
+
+def test_a_lost_request_never_arrives_and_a_lost_reply_is_not_heard() -> None:
+    for happens, reply, log in ((False, "lost", []), (True, "unheard", ["w complete"])):
+        heard: list[Any] = []
+        echo = Echo()
+        kernel = kernel_of(echo)
+        actor = kernel.spawn("w", calling("complete", heard=heard))
+        kernel.ready.remove(actor)
+        kernel.perform(actor, heard=False, happens=happens)
+        assert heard == [reply]
+        assert echo.log == log
+
+
+def test_a_message_delivered_twice_happens_twice_and_is_answered_once() -> None:
+    heard: list[Any] = []
+    echo = Echo()
+    kernel = kernel_of(echo)
+    actor = kernel.spawn("w", calling("complete", heard=heard))
+    kernel.ready.remove(actor)
+    kernel.perform(actor, times=2)
+    assert echo.log == ["w complete", "w complete"]
+    assert heard == ["complete"]
+
+
+def stepped() -> Steps:
+    yield Point("first half")
+    yield Point("second half")
+    return "both halves"
+
+
+async def awaited() -> str:
+    await Point("first half")
+    await Point("second half")
+    return "both halves"
+
+
+@pytest.mark.parametrize("verb", [stepped, awaited])
+def test_a_verb_is_preempted_at_each_of_its_points(verb: Callable[[], Any]) -> None:
+    heard: list[Any] = []
+    echo = Echo(transfer=verb)
+    kernel = kernel_of(echo)
+    worker = kernel.spawn("w", calling("transfer", heard=heard))
+    kernel.spawn("other", calling("1"))
+    kernel.step()
+    assert worker.label == "w first half"
+    kernel.step()
+    assert echo.log == ["w transfer", "other 1"]
+    finish(kernel)
+    assert heard == ["both halves"]
+
+
+def test_a_verb_that_raises_is_an_answer_and_an_actor_that_raises_is_an_error() -> None:
+    def broken() -> Steps:
+        yield Point("in the middle")
+        raise ValueError("no")
+
+    heard: list[Any] = []
+    kernel = kernel_of(Echo(transfer=broken))
+    kernel.spawn("w", calling("transfer", heard=heard))
+    finish(kernel)
+    assert heard == ["raised no"]
+    kernel.spawn("bad", broken)
+    with pytest.raises(ValueError, match="no"):
+        finish(kernel)
+
+
+def test_the_step_limit_names_what_is_next() -> None:
+    def restless() -> Steps:
+        while True:
+            yield Point("going round")
+
+    kernel = kernel_of(Echo(), step_limit=10)
+    kernel.spawn("w", restless)
+    with pytest.raises(LimitReached, match="no rest after 10 steps; next would be: w going round"):
+        finish(kernel)
+
+
+class Everywhere:
+    """Offers one fault at every gate and before time moves."""
+
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
+        return ("strike",)
+
+    def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
+        if option == "strike" and actor is not None:
+            kernel.crash(actor)
+        return option == "strike"
+
+
+def test_an_interference_strikes_where_the_tape_says() -> None:
+    echo = Echo()
+    kernel = kernel_of(echo, Replay((Deviation("a 2", 1, "strike"),)))
+    kernel.interferences = [Everywhere()]
+    actor = kernel.spawn("a", calling("1", "2"), process=True)
+    finish(kernel)
+    assert echo.log == ["a 1"]
+    assert actor.state is State.CRASHED
