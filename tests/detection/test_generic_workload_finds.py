@@ -1,0 +1,88 @@
+"""The detector against planted mistakes: one workload for all, no script for any."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.explore.finding import Finding
+from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
+from harness.invariants import ANOMALIES, CATALOGUE
+from harness.mistakes import CATALOGUE as MISTAKES
+from harness.mistakes import Mistake
+from harness.run.session import Session
+
+RUNS = 600
+"""Within so many runs a mistake is found."""
+RARE_RUNS = 12_000
+RARE = frozenset(
+    {
+        "stale-complete",
+        "stale-release",
+        "result-overwritten",
+        "late-failure-revives",
+        "unique-forgotten-on-retry",
+        "unique-not-released-on-failure",
+        "cancel-overwritten",
+        "rescue-too-early",
+        "expire-ignores-heartbeat",
+        "failed-job-blocks-queue",
+        "retries-never-due",
+        "stale-heartbeat",
+    }
+)
+"""These need several things at once, or a long wait: an ordinary run looks for them with fewer seeds."""
+EVERYDAY = [mistake for name, mistake in MISTAKES.items() if name not in RARE]
+
+
+def explore(mistake: Mistake, *, seed: int, runs: int) -> Finding:
+    sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
+    finding = sampler.explore(seed=seed, runs=runs).finding
+    assert finding is not None, f"{mistake.name}: no {mistake.anomaly} in {runs} runs of seed {seed}"
+    return finding
+
+
+def check(mistake: Mistake, finding: Finding) -> None:
+    again = Session(finding.scenario, engine=mistake.engine("memory"), limits=DRAWN_LIMITS).run()
+    assert mistake.anomaly in again.found
+    assert Session(finding.scenario, engine=MemoryEngine()).run().anomalies == ()
+    assert len(finding.scenario.tape) <= 6
+    assert len(finding.scenario.jobs) <= 4
+
+
+@pytest.mark.parametrize("mistake", EVERYDAY, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_found_shrunk_and_replayed_and_the_right_queue_passes(mistake: Mistake) -> None:
+    for seed in (1, 2, 3):
+        check(mistake, explore(mistake, seed=seed, runs=RUNS))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", sorted(RARE))
+def test_a_rare_mistake_is_found_too(name: str, seed: int) -> None:
+    check(MISTAKES[name], explore(MISTAKES[name], seed=seed, runs=RARE_RUNS))
+
+
+def test_every_invariant_and_every_anomaly_has_a_wrong_queue_that_leads_to_it() -> None:
+    covered = {anomaly for mistake in MISTAKES.values() for anomaly in mistake.finds}
+    assert covered == set(ANOMALIES)
+    assert {ANOMALIES[mistake.anomaly][0].id for mistake in EVERYDAY} == {invariant.id for invariant in CATALOGUE}
+
+
+@pytest.mark.slow
+def test_the_right_queue_raises_no_alarm() -> None:
+    assert _alarms(MemoryQueue, runs=3_000) == []
+
+
+@pytest.mark.campaign
+def test_the_right_queue_raises_no_alarm_in_a_long_campaign() -> None:
+    assert _alarms(MemoryQueue, runs=200_000) == []
+
+
+def _alarms(queue: type[MemoryQueue], *, runs: int) -> list[str]:
+    sampler = Sampler(MemoryEngine(queue))
+    alarms = []
+    for number in range(runs):
+        run = sampler.sample(run_seed(7, number))
+        alarms.extend(f"seed {run_seed(7, number)}: {what}" for what in (*run.anomalies, *run.failures))
+    return alarms

@@ -1,0 +1,62 @@
+"""The catalogue of wrong queues keeps its own rules: one method each, SQL edits that still fit, known anomalies."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.adapters.memory import MemoryQueue
+from harness.errors import UsageError
+from harness.invariants import ANOMALIES
+from harness.mistakes import CATALOGUE, Edit, Mistake, named
+
+EVERY = pytest.mark.parametrize("mistake", CATALOGUE.values(), ids=lambda mistake: mistake.name)
+
+
+def methods(queue: type[MemoryQueue]) -> set[str]:
+    lineage = queue.__mro__[: queue.__mro__.index(MemoryQueue)]
+    return {name for kind in lineage for name, value in vars(kind).items() if callable(value)}
+
+
+@EVERY
+def test_a_wrong_queue_overrides_exactly_one_method_of_the_right_one(mistake: Mistake) -> None:
+    changed = methods(mistake.queue)
+    assert len(changed) == 1
+    assert all(hasattr(MemoryQueue, name) for name in changed)
+
+
+@EVERY
+def test_a_mistake_says_what_it_is_and_names_anomalies_that_exist(mistake: Mistake) -> None:
+    assert mistake.sentence.endswith(".")
+    assert mistake.source
+    assert mistake.finds
+    assert set(mistake.finds) <= set(ANOMALIES)
+
+
+@EVERY
+def test_an_edit_still_fits_its_statement_and_changes_it(mistake: Mistake) -> None:
+    from reference_impl.store.statements import shipped
+
+    for name, text in mistake.edited().items():
+        assert text != shipped(name)
+
+
+def test_many_mistakes_can_be_planted_in_sql() -> None:
+    assert sum(bool(mistake.statements) for mistake in CATALOGUE.values()) >= 12
+
+
+def test_an_edit_that_no_longer_fits_is_an_error_that_names_the_statement() -> None:
+    outdated = Mistake("m", "It is wrong.", "x#1", ("job_stuck",), MemoryQueue, {"claim": (Edit("no such text", ""),)})
+    with pytest.raises(UsageError, match=r"'no such text', which stands 0 times in the statement 'claim'"):
+        outdated.edited()
+
+
+def test_an_engine_that_cannot_make_the_mistake_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="cannot be planted on the engine 'postgres'"):
+        CATALOGUE["worker-clock-lease"].engine("postgres")
+    with pytest.raises(UsageError, match="cannot be planted on the engine 'reference'"):
+        CATALOGUE["stale-complete"].engine("reference")
+
+
+def test_an_unknown_name_gets_the_nearest_that_exists() -> None:
+    with pytest.raises(UsageError, match="did you mean 'stale-complete'"):
+        named("stale-completes")
