@@ -1,0 +1,48 @@
+"""The same mistakes as edits of SQL: what the model queue's explorer found and shrank replays on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.adapters.reference import ReferenceEngine, open_engine
+from harness.errors import EnvironmentUnavailable
+from harness.explore.sampling import DRAWN_LIMITS, Sampler
+from harness.mistakes import CATALOGUE
+from harness.run.session import Session
+from harness.scenario.scenario import Scenario
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+PLANTED = ("stale-fail", "one-attempt-too-many", "start-after-ignored", "priority-reversed", "cancel-then-retry")
+
+
+@pytest.fixture(scope="module")
+def right() -> Iterator[ReferenceEngine]:
+    engine = open_engine("postgres")
+    try:
+        engine.session()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(f"no PostgreSQL: {missing.message}")
+    yield engine
+    engine.close()
+
+
+def shrunk(name: str) -> Scenario:
+    mistake = CATALOGUE[name]
+    sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
+    finding = sampler.explore(seed=1, runs=2_000).finding
+    assert finding is not None
+    return finding.scenario
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_mistake_in_sql_shows_the_anomaly_that_it_shows_in_the_model(name: str, right: ReferenceEngine) -> None:
+    scenario = shrunk(name)
+    wrong = CATALOGUE[name].engine("postgres")
+    try:
+        assert CATALOGUE[name].anomaly in Session(scenario, engine=wrong, limits=DRAWN_LIMITS).run().found
+    finally:
+        wrong.close()
+    assert Session(scenario, engine=right).run().anomalies == ()
