@@ -1,0 +1,67 @@
+"""The shipped scenarios pass on the right queue, fail where they must, and leave no invariant without a witness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.invariants import ANOMALIES, CATALOGUE
+from harness.mistakes import CATALOGUE as WRONG_QUEUES
+from harness.run.play import play
+from harness.run.verdict import Verdict
+from harness.scenario.reader import read_scenario
+from harness.scenario.scenario import Control, Scenario
+from harness.scenario.variant import controlled
+from harness.wiring import open_engine
+
+FOLDER = Path(__file__).parents[2] / "scenarios"
+SCENARIOS = [read_scenario(path, queues=WRONG_QUEUES) for path in sorted(FOLDER.rglob("*.yaml"))]
+CONTROLS = [(scenario, control) for scenario in SCENARIOS for control in scenario.controls]
+
+
+def name_of(scenario: Scenario) -> str:
+    return str(Path(scenario.path).relative_to(FOLDER).with_suffix(""))
+
+
+def find(scenario: Scenario, control: Control) -> frozenset[str]:
+    changed = controlled(scenario, control)
+    engine = open_engine("memory" if changed.queue is None else f"memory+{changed.queue}")
+    try:
+        return play(changed, engine=engine).found
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
+def test_a_scenario_passes_on_the_right_queue(scenario: Scenario) -> None:
+    engine = open_engine("memory")
+    try:
+        run = play(scenario, engine=engine)
+    finally:
+        engine.close()
+    assert (run.failures, run.anomalies, run.uncovered) == ((), (), ())
+    assert run.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("scenario", "control"), CONTROLS, ids=[f"{name_of(scenario)}-{control.name}" for scenario, control in CONTROLS]
+)
+def test_a_control_finds_its_anomaly(scenario: Scenario, control: Control) -> None:
+    assert control.finds in find(scenario, control)
+
+
+@pytest.mark.parametrize("invariant", CATALOGUE, ids=lambda invariant: invariant.id)
+def test_each_invariant_is_breached_by_some_control(invariant: object) -> None:
+    witnesses = [pair for pair in CONTROLS if ANOMALIES[pair[1].finds][0] is invariant]
+    assert any(control.finds in find(scenario, control) for scenario, control in witnesses)
+
+
+@pytest.mark.parametrize("queue", WRONG_QUEUES)
+def test_each_wrong_queue_is_the_control_of_some_scenario(queue: str) -> None:
+    assert queue in {control.queue for _, control in CONTROLS}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
+def test_a_scenario_says_what_it_is_for_and_how_it_fails(scenario: Scenario) -> None:
+    assert scenario.title and scenario.why and scenario.controls and scenario.expect
