@@ -67,9 +67,7 @@ MISTAKES: Final = (
         source="pg-boss#555: the output of another attempt is kept",
         finds=("wrong_result",),
         queue=OutputLost,
-        statements={
-            "complete": (Edit(""""output" = :output::jsonb,""", """"output" = left(:output, 0) || 'null'::jsonb,"""),)
-        },
+        statements={"complete": (Edit(""""output" = :output::jsonb,""", """"output" = 'null'::jsonb,"""),)},
     ),
     Mistake(
         name="error-kept-on-success",

@@ -55,7 +55,7 @@ class EndlessAttempts(MemoryQueue):
 class UncancelledCancel(MemoryQueue):
     """Refuses nothing: a cancelled job is completed after all."""
 
-    def held(self, claim: Claim) -> JobView | None:
+    def held(self, claim: Claim, verb: str) -> JobView | None:
         row = self.rows.get(claim.job)
         return row if row is not None and row.token == claim.token else None
 

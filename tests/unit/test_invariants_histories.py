@@ -1,0 +1,337 @@
+"""Every anomaly by a handwritten history that breaches it, beside the nearest one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import pytest
+
+from harness.history.event import Call, Effect, Event, Fault, Observed, Return
+from harness.history.outcome import DONE, Outcome, done
+from harness.invariants import ANOMALIES, CATALOGUE, JobFacts, Judge, Rules
+from harness.model.duration import DAY, MINUTE, SECOND
+from harness.model.job import JobView
+from harness.model.lifecycle import QueueState, Status
+from harness.model.settings import Settings
+from harness.port import Claim, JobRequest
+
+SETTINGS = Settings()
+RETRY_AT = MINUTE + SECOND * 60
+
+
+class AtRest(NamedTuple):
+    """Stands at the end of a history whose jobs are judged at rest."""
+
+    views: dict[str, JobView]
+
+
+Line: TypeAlias = Event | AtRest
+
+WAITING = JobView(
+    id="a",
+    tool="tool",
+    status=Status.PENDING,
+    queue_state=QueueState.CREATED,
+    priority=0,
+    attempts=0,
+    max_attempts=3,
+    token=0,
+    worker=None,
+    output=None,
+    error=None,
+    unique_key=None,
+    created_at=0,
+    start_after=0,
+    started_at=None,
+    lease_until=None,
+    completed_at=None,
+    expires_at=None,
+)
+RUNNING = WAITING._replace(
+    status=Status.PROCESSING,
+    queue_state=QueueState.ACTIVE,
+    attempts=1,
+    token=1,
+    worker="w1",
+    started_at=0,
+    lease_until=SETTINGS.lease,
+)
+
+
+def ended(status: Status, view: JobView = RUNNING, *, at: int = SECOND, **values: Any) -> JobView:
+    return view._replace(
+        status=status,
+        queue_state=QueueState(status.value.lower()),
+        lease_until=None,
+        completed_at=at,
+        expires_at=at + SETTINGS.retention,
+    )._replace(**values)
+
+
+COMPLETED = ended(Status.COMPLETED, output=1)
+FAILED = ended(Status.FAILED, attempts=3, error="it failed")
+CANCELLED = ended(Status.CANCELLED)
+RETRYING = RUNNING._replace(
+    status=Status.PENDING,
+    queue_state=QueueState.RETRY,
+    worker=None,
+    lease_until=None,
+    error="it failed",
+    start_after=RETRY_AT,
+)
+AGAIN = RUNNING._replace(token=2, attempts=2, worker="w2")
+
+
+def saw(verb: str, before: JobView | None, after: JobView | None, *, at: int = MINUTE, actor: str = "w1") -> Observed:
+    view = after or before
+    assert view is not None
+    return Observed(at, actor, verb, view.id, before, after, at)
+
+
+def asked(verb: str, *arguments: Any, token: int | None = 1, at: int = MINUTE, actor: str = "w1") -> Call:
+    return Call(at, actor, verb, "a", token, arguments, 1)
+
+
+def answered(
+    verb: str, outcome: Outcome = DONE, *, token: int | None = 1, at: int = MINUTE, actor: str = "w1", job: str = "a"
+) -> Return:
+    return Return(at, actor, verb, job, token, outcome, 1, True)
+
+
+def did(name: str, data: Any = None, *, token: int = 1, at: int = MINUTE, actor: str = "w1") -> Effect:
+    return Effect(at, actor, "a", token, token, name, data)
+
+
+def rest(*views: JobView) -> AtRest:
+    return AtRest({view.id: view for view in views})
+
+
+def claimed(view: JobView, *, at: int = 0) -> Observed:
+    """A claim that the row's own times belong to."""
+    before = view._replace(
+        status=Status.PENDING,
+        queue_state=QueueState.CREATED,
+        attempts=view.attempts - 1,
+        token=view.token - 1,
+        worker=None,
+        started_at=None,
+        lease_until=None,
+    )
+    return saw("claim", before, view, at=at, actor=view.worker or "w1")
+
+
+def completing(output: Any, after: JobView) -> list[Line]:
+    return [
+        claimed(RUNNING),
+        did("started"),
+        did("ended", "success"),
+        asked("complete", None, output),
+        saw("complete", RUNNING, after),
+    ]
+
+
+def stale(verb: str, *arguments: Any, token: int) -> list[Line]:
+    return [claimed(AGAIN), asked(verb, None, *arguments, token=token), answered(verb, token=token)]
+
+
+def settled(verb: str, *arguments: Any, after: JobView, token: int) -> list[Line]:
+    return [
+        claimed(AGAIN),
+        asked(verb, None, *arguments, token=token),
+        saw(verb, AGAIN, after),
+        answered(verb, token=token),
+    ]
+
+
+def enqueuing(key: str, outcome: Outcome, *before: Line) -> list[Line]:
+    return [*before, asked("enqueue", JobRequest("b", unique_key=key)), answered("enqueue", outcome, job="b")]
+
+
+HELD = WAITING._replace(unique_key="k")
+OTHER = HELD._replace(id="b")
+EARLIER = WAITING._replace(id="b", priority=5)
+REFUSED = Outcome.refused("the unique key is held", "a")
+RAISED = Outcome.unknown("ValueError: bad row")
+DUE_LATER = SETTINGS.lease + MINUTE
+
+HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
+    "illegal_transition": (
+        [saw("claim", WAITING, ended(Status.FAILED))],
+        [claimed(RUNNING)],
+    ),
+    "terminal_job_revived": ([saw("claim", FAILED, RUNNING)], [saw("retry", FAILED, WAITING)]),
+    "terminal_job_rewritten": (
+        [saw("complete", COMPLETED, COMPLETED._replace(output=2))],
+        [saw("complete", RUNNING, COMPLETED)],
+    ),
+    "attempt_overrun": (
+        [claimed(RUNNING._replace(attempts=4, token=4))],
+        [claimed(RUNNING._replace(attempts=3, token=3))],
+    ),
+    "attempt_not_counted": ([saw("claim", WAITING, RUNNING._replace(attempts=0))], [claimed(RUNNING)]),
+    "attempts_changed": (
+        [saw("expire", RUNNING, RETRYING._replace(attempts=2))],
+        [saw("expire", RUNNING, RETRYING)],
+    ),
+    "failed_early": (
+        [saw("fail", RUNNING, ended(Status.FAILED))],
+        [asked("fail", None, "no", True), saw("fail", RUNNING, ended(Status.FAILED))],
+    ),
+    "final_error_retried": (
+        [asked("fail", None, "no", True), saw("fail", RUNNING, RETRYING)],
+        [asked("fail", None, "no", False), saw("fail", RUNNING, RETRYING)],
+    ),
+    "double_claim": (
+        [saw("claim", RUNNING, AGAIN)],
+        [claimed(RUNNING), saw("expire", RUNNING, RETRYING), saw("claim", RETRYING, AGAIN)],
+    ),
+    "token_reused": (
+        [answered("claim", done([Claim("a", 1, 1, "w1", "tool", 0), Claim("a", 2, 1, "w2", "tool", 0)]))],
+        [answered("claim", done([Claim("a", 1, 1, "w1", "tool", 0), Claim("a", 2, 2, "w2", "tool", 0)]))],
+    ),
+    "stale_complete": (stale("complete", 1, token=1), settled("complete", 1, after=COMPLETED, token=2)),
+    "stale_fail": (stale("fail", "no", False, token=1), settled("fail", "no", False, after=RETRYING, token=2)),
+    "stale_release": (stale("release", token=1), settled("release", after=WAITING, token=2)),
+    "stale_heartbeat": (
+        stale("heartbeat", token=1),
+        settled("heartbeat", after=AGAIN._replace(lease_until=DUE_LATER), token=2),
+    ),
+    "concurrent_execution": (
+        [
+            claimed(RUNNING),
+            did("started"),
+            saw("expire", RUNNING, RETRYING),
+            saw("claim", RETRYING, AGAIN),
+            did("started", token=2, actor="w2"),
+        ],
+        [
+            claimed(RUNNING),
+            did("started"),
+            did("ended", "timeout"),
+            saw("fail", RUNNING, RETRYING),
+            saw("claim", RETRYING, AGAIN),
+            did("started", token=2, actor="w2"),
+        ],
+    ),
+    "taken_back_early": (
+        [claimed(RUNNING), saw("expire", RUNNING, RETRYING, at=5 * MINUTE)],
+        [claimed(RUNNING), saw("fail", RUNNING, RETRYING, at=5 * MINUTE)],
+    ),
+    "healthy_claim_taken_back": (
+        [claimed(RUNNING), saw("expire", RUNNING, RETRYING, at=DUE_LATER)],
+        [
+            claimed(RUNNING),
+            Fault(0, "w1", "pause", {"for": 2 * SETTINGS.lease}),
+            saw("expire", RUNNING, RETRYING, at=DUE_LATER),
+        ],
+    ),
+    "success_without_run": ([saw("expire", RUNNING, COMPLETED)], completing(1, COMPLETED)),
+    "wrong_result": (completing(2, COMPLETED), completing(1, COMPLETED)),
+    "completed_with_error": (completing(1, COMPLETED._replace(error="it failed")), completing(1, COMPLETED)),
+    "completed_before_started": (completing(1, COMPLETED._replace(completed_at=None)), completing(1, COMPLETED)),
+    "job_vanished": ([answered("enqueue", done("a")), rest()], [answered("enqueue", done("a")), rest(COMPLETED)]),
+    "job_stuck": ([saw("enqueue", None, WAITING), rest(RUNNING)], [saw("enqueue", None, WAITING), rest(FAILED)]),
+    "job_never_run": ([saw("enqueue", None, WAITING), rest(WAITING)], [saw("enqueue", None, WAITING), rest(FAILED)]),
+    "tables_disagree": ([rest(COMPLETED._replace(queue_state=QueueState.ACTIVE))], [rest(COMPLETED)]),
+    "orphan_row": ([rest(COMPLETED._replace(queue_state=None))], [rest(COMPLETED)]),
+    "claimed_early": (
+        [saw("claim", WAITING._replace(start_after=2 * MINUTE), RUNNING)],
+        [saw("claim", WAITING._replace(start_after=MINUTE), RUNNING)],
+    ),
+    "schedule_dropped": (
+        [saw("enqueue", None, WAITING._replace(id="later"))],
+        [saw("enqueue", None, WAITING._replace(id="later", start_after=DAY))],
+    ),
+    "backoff_out_of_range": (
+        [saw("fail", RUNNING, RETRYING._replace(start_after=MINUTE + 5 * SECOND))],
+        [saw("fail", RUNNING, RETRYING)],
+    ),
+    "priority_inversion": (
+        [
+            saw("enqueue", None, EARLIER),
+            asked("claim"),
+            saw("claim", WAITING, RUNNING),
+            answered("claim", done([])),
+        ],
+        [
+            saw("enqueue", None, EARLIER._replace(start_after=DAY)),
+            asked("claim"),
+            saw("claim", WAITING, RUNNING),
+            answered("claim", done([])),
+        ],
+    ),
+    "batch_poisoned": ([answered("expire", RAISED)], [answered("expire", done([]))]),
+    "bystander_harmed": (
+        [rest(FAILED._replace(id="healthy"))],
+        [Fault(0, "w1", "crash", {"at": "claim", "after": False}), rest(FAILED._replace(id="healthy"))],
+    ),
+    "outcome_lost": ([answered("fail", RAISED)], [answered("fail", DONE)]),
+    "error_lost": ([saw("fail", RUNNING, RETRYING._replace(error=None))], [saw("fail", RUNNING, RETRYING)]),
+    "maintenance_repeats": (
+        [asked("purge"), answered("purge"), asked("purge"), saw("purge", COMPLETED, None, at=MINUTE)],
+        [asked("purge"), answered("purge"), asked("purge", at=DAY), saw("purge", COMPLETED, None, at=DAY)],
+    ),
+    "unique_key_shared": (
+        [saw("enqueue", None, HELD), saw("enqueue", None, OTHER)],
+        [
+            saw("enqueue", None, HELD),
+            saw("cancel", HELD, ended(Status.CANCELLED, HELD)),
+            saw("enqueue", None, OTHER),
+        ],
+    ),
+    "unique_key_stuck": (
+        enqueuing("k", REFUSED),
+        enqueuing("k", REFUSED, saw("enqueue", None, HELD)),
+    ),
+    "cancel_undone": (
+        [saw("cancel", RUNNING, CANCELLED), saw("fail", CANCELLED, RETRYING)],
+        [saw("cancel", RUNNING, CANCELLED), saw("retry", CANCELLED, WAITING)],
+    ),
+    "cancel_ignored": (
+        [claimed(RUNNING), answered("cancel")],
+        [claimed(RUNNING), saw("cancel", RUNNING, CANCELLED), answered("cancel")],
+    ),
+    "cancelled_job_started": (
+        [saw("cancel", RUNNING, CANCELLED), did("started", token=2)],
+        [claimed(RUNNING), did("claimed"), saw("cancel", RUNNING, CANCELLED), did("started")],
+    ),
+    "live_job_deleted": ([saw("purge", RUNNING, None)], [saw("purge", COMPLETED, None, at=8 * DAY)]),
+    "deleted_early": ([saw("purge", COMPLETED, None)], [saw("purge", COMPLETED, None, at=8 * DAY)]),
+    "foreign_clock": (
+        [saw("claim", WAITING, RUNNING, at=3 * SECOND)],
+        [claimed(RUNNING)],
+    ),
+}
+
+FACTS = {"healthy": JobFacts(healthy=True), "later": JobFacts(start_after=DAY)}
+
+
+def found(anomaly: str, history: Sequence[Line]) -> set[str]:
+    invariant = ANOMALIES[anomaly][0]
+    judge = Judge((invariant,), Rules(SETTINGS, FACTS))
+    for line in history:
+        if isinstance(line, AtRest):
+            judge.rest(line.views)
+        else:
+            judge.see(line)
+    return {item.name for item in judge.anomalies}
+
+
+@pytest.mark.parametrize("anomaly", HISTORIES)
+def test_a_history_with_the_breach_is_named(anomaly: str) -> None:
+    assert anomaly in found(anomaly, HISTORIES[anomaly][0])
+
+
+@pytest.mark.parametrize("anomaly", HISTORIES)
+def test_the_nearest_history_without_it_passes(anomaly: str) -> None:
+    assert found(anomaly, HISTORIES[anomaly][1]) == set()
+
+
+def test_every_anomaly_has_its_history() -> None:
+    assert set(HISTORIES) == set(ANOMALIES)
+
+
+def test_the_catalogue_names_each_invariant_and_each_anomaly_once() -> None:
+    assert len({invariant.id for invariant in CATALOGUE}) == len(CATALOGUE)
+    assert len(ANOMALIES) == sum(len(invariant.anomalies) for invariant in CATALOGUE)
