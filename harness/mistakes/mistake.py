@@ -7,10 +7,16 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.errors import UsageError
+from harness.errors import ExitCode, HarnessError, UsageError
 from harness.port import Engine
 
 Kind: TypeAlias = Literal["memory", "reference", "postgres"]
+
+
+class StaleEdit(HarnessError):
+    """A statement has moved on, and the mistake that edits it has not: nothing was planted."""
+
+    exit_code = ExitCode.FAIL
 
 
 class Edit(NamedTuple):
@@ -60,18 +66,20 @@ class Mistake:
     def edited(self) -> dict[str, str]:
         """Answer the full text of every statement that this mistake changes, by name.
 
-        Raises `UsageError` where the text to replace is not there exactly once: the statement has moved on.
+        Raises `StaleEdit` where the text to replace is not there exactly once: the statement has moved on.
         """
-        from reference_impl.store.statements import shipped
+        from harness.adapters.reference import shipped_statement
 
-        return {name: _edit(shipped(name), edits, self.name, name) for name, edits in self.statements.items()}
+        return {
+            name: _edit(shipped_statement(name), edits, self.name, name) for name, edits in self.statements.items()
+        }
 
 
 def _edit(text: str, edits: tuple[Edit, ...], mistake: str, statement: str) -> str:
     for edit in edits:
         count = text.count(edit.search)
         if count != 1:
-            raise UsageError(
+            raise StaleEdit(
                 f"the wrong queue {mistake!r} replaces {edit.search!r}, which stands {count} times "
                 f"in the statement {statement!r} and must stand there once",
                 hint=f"bring the edit up to date with reference_impl/sql/{statement}.sql",

@@ -2,5 +2,6 @@
 
 from harness.adapters.reference.engine import NAMES, ReferenceEngine, open_engine
 from harness.adapters.reference.queue import ReferenceQueue
+from reference_impl.store.statements import shipped as shipped_statement
 
-__all__ = ["NAMES", "ReferenceEngine", "ReferenceQueue", "open_engine"]
+__all__ = ["NAMES", "ReferenceEngine", "ReferenceQueue", "open_engine", "shipped_statement"]
