@@ -64,4 +64,7 @@ def test_each_wrong_queue_is_the_control_of_some_scenario(queue: str) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
 def test_a_scenario_says_what_it_is_for_and_how_it_fails(scenario: Scenario) -> None:
-    assert scenario.title and scenario.why and scenario.controls and scenario.expect
+    assert scenario.title
+    assert scenario.why
+    assert scenario.controls
+    assert scenario.expect

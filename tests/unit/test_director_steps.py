@@ -1,0 +1,49 @@
+"""What the steps of a scenario do to a run, and what they say where they cannot be done."""
+
+from __future__ import annotations
+
+from harness.adapters.memory import MemoryEngine
+from harness.history.event import Fault
+from harness.run.session import Session
+from harness.run.verdict import Run
+from harness.scenario.reader import read_scenario_text
+
+
+def run(text: str) -> Run:
+    return Session(read_scenario_text("format: 1\n" + text), engine=MemoryEngine()).run()
+
+
+def test_a_step_that_cannot_be_done_tells_who_ran_the_job_and_is_the_only_failure() -> None:
+    done = run("""
+workers: [w1, w2]
+jobs: {a: {}}
+steps: [w2 completes a, crash w1 while running a]
+expect: {a: {status: FAILED}}
+""")
+    assert len(done.failures) == 1
+    assert "w1 never comes to 'running a'" in done.failures[0]
+    assert "a went PENDING PROCESSING COMPLETED, run by w2" in done.failures[0]
+
+
+def test_a_worker_that_keeps_the_leases_of_its_batch_still_stands_before_each_start() -> None:
+    done = run("""
+settings: {batch_size: 2, heartbeat_interval: 1m}
+jobs: {a: {}, b: {}}
+steps: [w1 starts b, b is PROCESSING]
+expect: {a: {status: COMPLETED}, b: {status: COMPLETED}}
+""")
+    assert (done.failures, done.anomalies) == ((), ())
+
+
+def test_a_stop_is_written_into_the_history() -> None:
+    done = run("""
+workers: [w1, w2]
+jobs: {a: {takes: 1m}}
+steps: [w1 starts a, stop w1]
+""")
+    assert [event.name for event in done.history if type(event) is Fault] == ["stop"]
+
+
+def test_a_run_is_not_at_rest_while_a_job_waits_for_a_time_far_ahead() -> None:
+    done = run("jobs: {a: {start_after: 3d}, b: {at: 2d}}\nexpect: {a: {runs: 1}, b: {status: COMPLETED}}")
+    assert (done.failures, done.anomalies) == ((), ())

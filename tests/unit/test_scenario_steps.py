@@ -1,0 +1,20 @@
+"""The language of steps: every form is understood, and what is no step is answered with the forms there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.run.director import Director
+from harness.scenario.step import GRAMMAR, parse_step
+
+
+@pytest.mark.parametrize(("kind", "example"), [(kind, example) for kind, _, example in GRAMMAR])
+def test_each_form_is_understood_and_can_be_played(kind: str, example: str) -> None:
+    assert parse_step(example).kind == kind
+    assert hasattr(Director, f"do_{kind}")
+
+
+@pytest.mark.parametrize("text", ["", "w1 sings a", "advance", "w1 completes a -> maybe", "a is pending"])
+def test_what_is_no_step_is_answered_with_the_forms_there_are(text: str) -> None:
+    with pytest.raises(ValueError, match="Steps look like"):
+        parse_step(text)
