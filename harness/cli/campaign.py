@@ -68,7 +68,7 @@ class Campaign:
             return replace(base, error=error)
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
             self.engines.drop(name)
-            return replace(base, error=_broken(name, error))
+            return replace(base, error=broken_engine(name, error))
 
 
 def engine_name(engine: str, scenario: Scenario) -> str:
@@ -78,9 +78,10 @@ def engine_name(engine: str, scenario: Scenario) -> str:
     return f"{split_name(engine)[0]}+{scenario.queue}"
 
 
-def _broken(name: str, error: Exception) -> EnvironmentUnavailable:
+def broken_engine(name: str, error: Exception) -> EnvironmentUnavailable:
+    """Say which engine raised what, and where."""
     frames = traceback.extract_tb(error.__traceback__)
-    at = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    at = f" in {frames[-1].name} at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return EnvironmentUnavailable(
         f"the engine {name} broke: {type(error).__name__}: {error}{at}",
         hint="What the other cases found is kept. Look at the engine, then run this one again.",

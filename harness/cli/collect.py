@@ -36,6 +36,10 @@ def _below(path: Path, *, named: bool) -> list[Path]:
         return [path]
     if not named:
         raise UsageError("there is no folder scenarios/ here", hint="Name the scenario files or folders to run.")
+    if path.is_symlink():
+        raise UsageError(
+            f"{path}: this link leads nowhere, or to itself", hint="Name scenario files, or folders of them."
+        )
     near = did_you_mean(path.name, [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else [])
     raise UsageError(f"{path}: no such file or folder{near}", hint="Name scenario files, or folders of them.")
 

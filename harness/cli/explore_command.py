@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from harness.cli.campaign import broken_engine
 from harness.cli.output import OutputFile
 from harness.cli.terminal import show_lines
-from harness.errors import ExitCode, UsageError, did_you_mean
+from harness.errors import ExitCode, HarnessError, UsageError, did_you_mean
 from harness.explore.finding import Campaign, Finding
 from harness.explore.sampling import Sampler
 from harness.invariants import ANOMALIES
@@ -58,9 +59,13 @@ def execute(arguments: argparse.Namespace) -> int:
         sampler = Sampler(engines.get(arguments.target), settings, wanted)
         started = time.perf_counter()
         with _progress(arguments.runs) as advance:
-            campaign = sampler.explore(
-                seed=arguments.seed, runs=arguments.runs, watch=_watch(arguments.time, started, advance)
-            )
+            watch = _watch(arguments.time, started, advance)
+            try:
+                campaign = sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch)
+            except HarnessError:
+                raise
+            except Exception as error:
+                raise broken_engine(arguments.target, error) from error
         seconds = time.perf_counter() - started
         if campaign.finding is None:
             return _nothing(campaign, settings, seconds)

@@ -25,6 +25,8 @@ GENERATED_PREFIX = "job_harness_"
 LOCK_SPACE = 0x6A6F62
 """The class of the advisory locks that mark a generated database as in use ("job")."""
 
+CONNECT_SECONDS = "10"
+
 GONE_SECONDS = 0.5
 """How long sessions that were just closed may take to vanish; usually it is a few milliseconds."""
 
@@ -103,7 +105,7 @@ class Cluster:
         self._refuse_stranger()
         if self._admin is None or self._admin.closed:
             try:
-                self._admin = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
+                self._admin = psycopg.connect(_bounded(self._url), autocommit=True)
             except psycopg.Error as error:
                 raise self._lost(error) from error
         return self._admin
@@ -260,6 +262,15 @@ class Cluster:
                 "this PostgreSQL belongs to the process that forked this one",
                 hint="Hand its url() to the child, and provision(dsn=...) there.",
             )
+
+
+def _bounded(url: str) -> str:
+    """Give up on a server that accepts and never speaks, after 10 s unless the connection string says otherwise."""
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    given = conninfo_to_dict(url)
+    given.setdefault("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT", CONNECT_SECONDS))
+    return make_conninfo("", **given)
 
 
 def _with_database(url: str, database: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -28,6 +30,8 @@ def read_scenario(path: FilePath | str, *, queues: Collection[str] | None = None
     Raises ScenarioError with `file:line` for everything that is wrong, UsageError where the file cannot be read.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never come to an end
+            raise UsageError(f"{path}: is no regular file", hint="Name a scenario file.")
         with open(path, "rb") as file:
             raw = file.read(LARGEST + 1)
             if len(raw) > LARGEST:
