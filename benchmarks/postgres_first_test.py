@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import time
 
-from postgres_suite import print_table, suites
+from paired import Aim, show
+from postgres_suite import suites
 
 LIMIT_SECONDS = 150
 COLD = ", no cache"
@@ -31,9 +32,13 @@ def main(rounds: int) -> None:
             for title, name, cold in variants:
                 rows[title].append(made.seconds(name, folders[name], cold=cold))
     base = "ours, embedded" if "ours, embedded" in rows else names[0]
-    print_table(f"pytest run with one test, {rounds} rounds", rows, base=base, unit="ms", scale=1000)
+    slower = [
+        Aim(name, 2, "Its start costs less than twice ours here.", at_least=True)
+        for name in ("pytest-postgresql", "testcontainers")
+    ]
+    show("How long does a pytest run with one test take?", rows, base=base, unit="ms", scale=1000, aims=slower)
     for reason in skipped:
-        print(f"skipped {reason}")
+        print(f"\nSkipped {reason}")
 
 
 if __name__ == "__main__":

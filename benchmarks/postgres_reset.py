@@ -10,7 +10,8 @@ import sys
 import time
 
 import psycopg
-from postgres_suite import SCHEMA, print_table, suites
+from paired import Aim, show
+from postgres_suite import SCHEMA, suites
 
 LIMIT_SECONDS = 150
 MANY = {"pytest-postgresql": 21, "pytest-postgresql, tmpfs": 21}
@@ -38,9 +39,11 @@ def per_test(rounds: int) -> None:
             for name in rows:
                 rows[name].append(max(prices[name] - prices["no database"], 1e-6))
     base = next(iter(rows))
-    print_table(f"a test and its clean database, {rounds} rounds", rows, base=base, unit="ms", scale=1000)
+    aim = Aim("pytest-postgresql", 20, "A database per test costs less than 20 resets here.", at_least=True)
+    title = "What does a test with a clean database cost?"
+    show(title, rows, base=base, unit="ms", scale=1000, aims=[aim])
     for reason in skipped:
-        print(f"skipped {reason}")
+        print(f"\nSkipped {reason}")
 
 
 def by_itself() -> None:
@@ -61,7 +64,8 @@ def by_itself() -> None:
                 began = time.perf_counter()
                 how = resetter.reset().how
                 rows["reset" if how == "deleted" else "clone after DDL"].append(time.perf_counter() - began)
-        print_table(f"by itself, 10 tables; {cluster.provenance}", rows, base="reset", unit="ms", scale=1000)
+        title = "What does a reset of 10 tables cost by itself?"
+        show(title, rows, base="reset", unit="ms", scale=1000, note="`clone after DDL`: the test changed the schema.")
 
 
 if __name__ == "__main__":

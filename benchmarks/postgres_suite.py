@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script runs from a checkout that need not be installed
@@ -215,12 +214,3 @@ def suites() -> Iterator[tuple[Suites, list[str], list[str]]]:
             yield Suites(Path(name), interpreter, conftests), list(conftests), skipped
         finally:
             shutil.rmtree(MEMORY / Path(name).name, ignore_errors=True)
-
-
-def print_table(title: str, rows: dict[str, list[float]], *, base: str, unit: str, scale: float) -> None:
-    """Print medians, and the median of the ratios to `base` of the same round."""
-    print(f"\n{title}\n{'':24} {'median':>12} {'best':>12} {'ratio':>8}")
-    for name, values in rows.items():
-        paired = [value / other for value, other in zip(values, rows[base], strict=False)]
-        cells = f"{median(values) * scale:>9.1f} {unit:<2} {min(values) * scale:>9.1f} {unit:<2}"
-        print(f"{name:24} {cells} {median(paired):>7.2f}x")

@@ -16,7 +16,7 @@ class AttemptsBounded(Monitor):
         super().__init__(rules, breach)
         self._deliveries: dict[JobId, int] = {}
 
-    def on_observed(self, event: Observed) -> None:
+    def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if before is None or after is None:
             return

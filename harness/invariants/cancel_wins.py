@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from harness.history.event import Effect, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId
@@ -10,6 +13,11 @@ from harness.model.lifecycle import Status
 
 class CancelWins(Monitor):
     """Remembers what was cancelled and not retried since."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_return": frozenset({"cancel"}),
+        "on_effect": frozenset({"claimed", "started"}),
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from harness.history.event import Call, Effect, Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
@@ -13,6 +14,11 @@ from harness.model.lifecycle import Status
 
 class CompletedHasResult(Monitor):
     """Compares the row with what the completing call said and what its run came to."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"complete"}),
+        "on_effect": frozenset({"started", "ended"}),
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

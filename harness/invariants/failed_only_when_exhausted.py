@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from harness.history.event import Call, Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId
@@ -11,6 +14,8 @@ from harness.model.lifecycle import Status
 class FailedOnlyWhenExhausted(Monitor):
     """Remembers which claims declared their error final."""
 
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": frozenset({"fail"})}
+
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._final: set[tuple[JobId, int]] = set()
@@ -19,7 +24,7 @@ class FailedOnlyWhenExhausted(Monitor):
         if event.verb == "fail" and event.arguments[-1] and event.job is not None and event.token is not None:
             self._final.add((event.job, event.token))
 
-    def on_observed(self, event: Observed) -> None:
+    def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if before is None or after is None or before.status is after.status:
             return

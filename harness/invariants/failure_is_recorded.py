@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from harness.history.event import Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
@@ -14,6 +17,8 @@ FAILING = frozenset({"fail", "expire", "rescue"})
 
 class FailureIsRecorded(Monitor):
     """Looks at what settling verbs answer and at the error that stays behind."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": SETTLING}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from harness.history.event import Fault, Observed, Return
 from harness.history.outcome import OutcomeKind
@@ -16,6 +17,8 @@ SHARED = frozenset({"claim", "expire", "reconcile", "rescue", "purge"})
 
 class IsolationBetweenJobs(Monitor):
     """Asks at the end which jobs the workload declared healthy, and knows which faults hit their workers."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_observed": frozenset({"cancel"}), "on_return": SHARED}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

@@ -13,7 +13,7 @@ REPAIRS = frozenset({"reconcile"})
 class LegalTransition(Monitor):
     """Looks at every change of a job."""
 
-    def on_observed(self, event: Observed) -> None:
+    def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if before is None or after is None or before.status is None or after.status is None:
             return

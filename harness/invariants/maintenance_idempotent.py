@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from harness.history.event import Call, Fault, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant
@@ -11,6 +14,8 @@ VERBS = frozenset({"expire", "reconcile", "rescue", "purge"})
 
 class MaintenanceIdempotent(Monitor):
     """A verb that runs again at the same instant, with nothing between, must find nothing to do."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": VERBS, "on_return": VERBS}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

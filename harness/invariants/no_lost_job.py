@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from harness.history.event import Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
@@ -12,6 +13,8 @@ from harness.model.lifecycle import Status
 
 class NoLostJob(Monitor):
     """Remembers what was accepted and what was rightly deleted."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"enqueue"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -27,10 +30,11 @@ class NoLostJob(Monitor):
         ):
             self._accepted[event.job] = None
 
-    def on_observed(self, event: Observed) -> None:
-        if event.before is None:
-            self._accepted[event.job] = None
-        if event.after is None and event.before is not None and event.before.terminal:
+    def on_created(self, event: Observed) -> None:
+        self._accepted[event.job] = None
+
+    def on_deleted(self, event: Observed) -> None:
+        if event.before is not None and event.before.terminal:
             self._gone.add(event.job)
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from harness.history.event import Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
 from harness.model.duration import SECOND, format_duration
@@ -15,20 +18,20 @@ ROUNDING = SECOND
 class NotBefore(Monitor):
     """Compares claims with the row's own `start_after`, and delays with the settings."""
 
-    def on_observed(self, event: Observed) -> None:
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_changed": RETRYING | {"claim"}}
+
+    def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if after is None:
+        if before is None or after is None:
             return
-        if before is None:
-            self._created(event)
-        elif event.verb == "claim" and before.status is Status.PENDING and after.status is Status.PROCESSING:
+        if event.verb == "claim" and before.status is Status.PENDING and after.status is Status.PROCESSING:
             if before.start_after > event.clock:
                 early = format_duration(before.start_after - event.clock)
                 self.breach("claimed_early", f"{event.actor} claimed it {early} before its time", job=event.job)
         elif event.verb in RETRYING and before.status is Status.PROCESSING and after.status is Status.PENDING:
             self._retried(event)
 
-    def _created(self, event: Observed) -> None:
+    def on_created(self, event: Observed) -> None:
         facts = self.rules.jobs.get(event.job)
         if facts is None or facts.start_after is None or event.after is None:
             return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
@@ -10,6 +13,8 @@ from harness.model.lifecycle import Status
 
 class PriorityOrder(Monitor):
     """Keeps the waiting jobs and compares what was taken with what was left."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": frozenset({"claim"}), "on_return": frozenset({"claim"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from harness.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
 from harness.model.duration import Instant
@@ -98,8 +99,12 @@ class Monitor:
     """An invariant at work on a history; override what you need to see.
 
     A monitor subscribes by defining `on_call`, `on_return`, `on_observed`, `on_effect`, `on_fault`, `on_phase` or
-    `at_rest`. It never touches the queue.
+    `at_rest`. Instead of `on_observed`, which sees every change of a job, it may define some of `on_created`,
+    `on_changed` and `on_deleted`. It never touches the queue.
     """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """By method, the verbs (of an effect or a fault: the names) that it wants to see; without an entry, all."""
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         self.rules = rules
@@ -107,14 +112,20 @@ class Monitor:
         self.breach = breach
 
 
-EVENT_METHODS: Mapping[type[Any], str] = {
-    Call: "on_call",
-    Return: "on_return",
-    Observed: "on_observed",
-    Effect: "on_effect",
-    Fault: "on_fault",
-    Phase: "on_phase",
+EVENT_METHODS: Mapping[str, type[Any]] = {
+    "on_call": Call,
+    "on_return": Return,
+    "on_observed": Observed,
+    "on_created": Observed,
+    "on_changed": Observed,
+    "on_deleted": Observed,
+    "on_effect": Effect,
+    "on_fault": Fault,
+    "on_phase": Phase,
 }
+METHOD_OF: Mapping[type[Any], str] = {kind: method for method, kind in EVENT_METHODS.items() if kind is not Observed}
+CHANGES = ("on_created", "on_changed", "on_deleted")
+"""What a change of a job is told as, beside `on_observed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,34 +145,72 @@ class Invariant:
     def needs(self) -> frozenset[type[Any]]:
         """The kinds of event that the monitor must see; where an engine cannot give them, nothing is judged."""
         monitor = self.make if isinstance(self.make, type) else Monitor
-        return frozenset(kind for kind, method in EVENT_METHODS.items() if hasattr(monitor, method))
+        return frozenset(kind for method, kind in EVENT_METHODS.items() if hasattr(monitor, method))
+
+
+@cache
+def _methods_of(monitor: type[Monitor]) -> tuple[str, ...]:
+    return tuple(method for method in (*EVENT_METHODS, "at_rest") if hasattr(monitor, method))
+
+
+Handle: TypeAlias = Callable[[Any], None]
 
 
 class Judge:
-    """Runs all monitors over a history as it grows."""
+    """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
-    __slots__ = ("_at_rest", "_by_type", "_index", "_now", "anomalies")
+    __slots__ = ("_at_rest", "_handles", "_index", "_now", "_routes", "anomalies")
 
     def __init__(self, invariants: tuple[Invariant, ...], rules: Rules) -> None:
         self.anomalies: list[Anomaly] = []
         self._index = -1
         self._now: Instant = 0
-        self._by_type: dict[type[Any], list[Callable[[Any], None]]] = {kind: [] for kind in EVENT_METHODS}
+        self._handles: dict[str, list[tuple[Handle, frozenset[str] | None]]] = {}
+        """By method, in the order of the invariants, who has it and which verbs he wants."""
+        self._routes: dict[type[Any] | str, dict[str, tuple[Handle, ...]]] = {}
+        """By kind of event (a change: by its method) and by verb, who sees it; filled as verbs come up."""
         self._at_rest: list[Callable[[Mapping[JobId, JobView]], None]] = []
+        for method, kind in EVENT_METHODS.items():
+            self._handles[method] = []
+            self._routes[method if kind is Observed else kind] = {}
         for invariant in invariants:
-            monitor = invariant.make(rules, self._reporter(invariant))
-            for kind, method in EVENT_METHODS.items():
-                if (handle := getattr(monitor, method, None)) is not None:
-                    self._by_type[kind].append(handle)
-            if hasattr(monitor, "at_rest"):
-                self._at_rest.append(monitor.at_rest)
+            self._subscribe(invariant.make(rules, self._reporter(invariant)))
+
+    def _subscribe(self, monitor: Monitor) -> None:
+        kind: Any = type(monitor)
+        for method in _methods_of(kind):
+            handle = getattr(monitor, method)
+            if method == "at_rest":
+                self._at_rest.append(handle)
+                continue
+            entry = (handle, monitor.only.get(method))
+            if method == "on_observed":
+                for change in CHANGES:
+                    self._handles[change].append(entry)
+            else:
+                self._handles[method].append(entry)
 
     def see(self, event: Event) -> None:
         """Show the next event of the history to everybody who wants it."""
         self._index += 1
         self._now = event.at
-        for handle in self._by_type[type(event)]:
+        seen: Any = event
+        kind = type(event)
+        key: type[Any] | str = kind
+        if kind is Observed:
+            key = "on_created" if seen.before is None else "on_deleted" if seen.after is None else "on_changed"
+        name: str = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
+        handles = self._routes[key].get(name)
+        if handles is None:
+            handles = self._route(key, name)
+        for handle in handles:
             handle(event)
+
+    def _route(self, key: type[Any] | str, name: str) -> tuple[Handle, ...]:
+        method = key if isinstance(key, str) else METHOD_OF[key]
+        handles = tuple(handle for handle, only in self._handles[method] if only is None or name in only)
+        self._routes[key][name] = handles
+        return handles
 
     def rest(self, views: Mapping[JobId, JobView]) -> None:
         """Judge what must hold at rest."""

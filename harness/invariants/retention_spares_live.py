@@ -10,7 +10,7 @@ from harness.model.duration import format_duration
 class RetentionSparesLive(Monitor):
     """Looks at every deletion."""
 
-    def on_observed(self, event: Observed) -> None:
+    def on_deleted(self, event: Observed) -> None:
         before = event.before
         if event.after is not None or before is None or before.status is None:
             return

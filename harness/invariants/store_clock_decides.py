@@ -14,7 +14,7 @@ TOLERANCE = 1_000
 class StoreClockDecides(Monitor):
     """Compares timestamps that a verb wrote with the store's clock at that moment."""
 
-    def on_observed(self, event: Observed) -> None:
+    def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if before is None or after is None:
             return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
@@ -9,6 +12,11 @@ from harness.model.job import JobId, JobView
 
 class UniqueRespected(Monitor):
     """Keeps the unfinished jobs that hold a key."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"enqueue"}),
+        "on_return": frozenset({"enqueue"}),
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

@@ -10,7 +10,7 @@ from harness.history.event import Effect, Event, Fault, History, Observed, Phase
 from harness.history.outcome import DONE, Outcome, OutcomeKind
 from harness.invariants.property import Judge
 from harness.model.job import JobId, JobView
-from harness.port import QueueUnderTest
+from harness.port import Claim, QueueUnderTest
 from harness.run.board import Board
 from harness.sim.actor import Actor
 from harness.sim.clock import Clocks
@@ -58,7 +58,9 @@ class Recorder:
 
     def end(self, actor: Actor, call: Call, result: Any) -> Outcome:
         """Write down the outcome; the actor hears it unless the reply is lost."""
-        outcome = result if type(result) is Outcome else _as_outcome(result)
+        outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
+        if call.verb == "claim" and outcome.value is not None and outcome.done:
+            _refuse_no_claims(outcome.value)
         self.observe(actor.name, call.verb)
         self._returned(actor, call, outcome, answered=True)
         return outcome if actor.heard else LOST_REPLY
@@ -88,6 +90,8 @@ class Recorder:
         """Compare all jobs with what was known of them; every difference is an event."""
         views = self.queue.jobs()
         touched = self.queue.changed()
+        if touched is not None and not touched:
+            return
         known = self.board.views
         for job in self._candidates(views) if touched is None else touched:
             before, after = known.get(job), views.get(job)
@@ -105,7 +109,7 @@ class Recorder:
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
         """Write down something that a processor did."""
-        self._write(Effect(self._clocks.now, actor, job, attempt, token, name, data))
+        self._write(_new(Effect, (self._clocks.now, actor, job, attempt, token, name, data)))
 
     def fault(self, actor: str, name: str, data: Any) -> None:
         """Write down something that was made to go wrong."""
@@ -116,7 +120,12 @@ class Recorder:
         self._write(Phase(self._clocks.now, name))
 
 
-def _as_outcome(result: Any) -> Outcome:
+def _refuse_no_claims(value: Any) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, Claim) for item in value):
+        raise TypeError(f"claim answered done({value!r:.200}); it must answer done with a list of Claim")
+
+
+def _as_outcome(verb: str, result: Any) -> Outcome:
     if result is None:
         return DONE
-    raise TypeError(f"a verb answered {result!r}; it must answer an Outcome({', '.join(OutcomeKind)})")
+    raise TypeError(f"{verb} answered {result!r:.200}; it must answer an Outcome ({', '.join(OutcomeKind)})")

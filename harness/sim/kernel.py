@@ -278,27 +278,27 @@ class Kernel:
     # time -----------------------------------------------------------------------------------------------------------
 
     def next_wake(self) -> Instant | None:
-        """Tell when somebody next acts by himself: a sleeper wakes, or a poll finds something due."""
+        """Tell when somebody next acts by himself: a sleeper wakes, or a poll's tick finds something due."""
         if self._planned:
             return self._wake
-        self._ticks = [(tick, actor) for actor in self._polling.values() if (tick := self._tick(actor)) is not None]
+        now = self.now
         wake = self._sleeping[0][0] if self._sleeping else None
-        for tick, _ in self._ticks:
+        self._ticks = ticks = []
+        for actor in self._polling.values():
+            request: Any = actor.request
+            due = request.due()
+            if due is None:
+                continue
+            after = due if due > now else now
+            if after <= actor.last_tick:
+                after = actor.last_tick + 1
+            tick = after + (request.origin - after) % request.interval
+            ticks.append((tick, actor))
             if wake is None or tick < wake:
                 wake = tick
         self._wake = wake
         self._planned = True
         return wake
-
-    def _tick(self, actor: Actor) -> Instant | None:
-        request = actor.request
-        assert type(request) is Poll
-        due = request.due()
-        if due is None:
-            return None
-        after = max(due, self.now, actor.last_tick + 1)
-        ticks = -(-(after - request.origin) // request.interval)
-        return request.origin + ticks * request.interval
 
     def _advance(self, limit: Instant | None = None) -> bool:
         target = self.next_wake()
@@ -334,11 +334,17 @@ class Kernel:
             wake, ticket, actor = heapq.heappop(self._sleeping)
             due.append((wake, -1_000_000_000 + ticket, actor))
         self.now = max(self.now, target)
-        for _, _, actor in sorted(due, key=lambda entry: entry[:2]):
+        if len(due) > 1:
+            due.sort(key=_by_time)
+        for _, _, actor in due:
             actor.state = State.READY
             self.ready.append(actor)
         if self.on_advance is not None:
             self.on_advance(self.now)
+
+
+def _by_time(entry: tuple[Instant, int, Actor]) -> tuple[Instant, int]:
+    return entry[:2]
 
 
 def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:

@@ -1,0 +1,118 @@
+"""How long it takes to find a planted mistake and make it small, and how that compares with Hypothesis drawing alone.
+
+Usage: .venv/bin/python benchmarks/explorer.py [SEEDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+from paired import interleave, show
+
+from harness.adapters.memory import MemoryEngine
+from harness.explore.sampling import Sampler
+from harness.explore.state_machine import LifecycleMachine
+from harness.mistakes import CATALOGUE
+from harness.port import Engine
+
+CHOSEN = 6
+RUNS = 3000
+EXAMPLES = 300
+SECONDS = 60
+
+
+def chosen() -> list[str]:
+    """Answer every so many of the wrong queues, spread over the catalogue."""
+    names = list(CATALOGUE)
+    return names[:: max(1, len(names) // CHOSEN)][:CHOSEN]
+
+
+def explore(name: str, number: int) -> tuple[float, int, int]:
+    """Find and shrink; answer seconds, runs until found, and steps on the tape that is left. (-1: not found)."""
+    began = time.perf_counter()
+    campaign = Sampler(CATALOGUE[name].engine("memory")).explore(seed=number, runs=RUNS)
+    took = time.perf_counter() - began
+    finding = campaign.finding
+    return took, campaign.runs if finding else -1, len(finding.scenario.tape) if finding else 0
+
+
+def machine_of(engine: Engine) -> type[LifecycleMachine]:
+    """Answer a machine over an engine."""
+
+    class Machine(LifecycleMachine):
+        def make_engine(self) -> Engine:
+            return engine
+
+    return Machine
+
+
+def hypothesis_finds(name: str, number: int) -> tuple[float, bool]:
+    """Let Hypothesis draw until something shows; answer seconds and whether it did."""
+    machine = machine_of(CATALOGUE[name].engine("memory"))
+    quick = settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    began = time.perf_counter()
+    try:
+        run_state_machine_as_test(seed(number)(machine), settings=quick)  # type: ignore[no-untyped-call]
+    except Exception:  # noqa: BLE001 - any failure is a find here; the correct queue has none
+        return time.perf_counter() - began, True
+    return time.perf_counter() - began, False
+
+
+def rates() -> None:
+    """Compare runs per second on the correct queue."""
+
+    def sampled() -> float:
+        began = time.perf_counter()
+        runs = Sampler(MemoryEngine()).explore(seed=1, runs=400).runs
+        return runs / (time.perf_counter() - began)
+
+    show(
+        "How many runs of the generic workload per second?",
+        interleave({"explorer": sampled}, rounds=5, seconds=20),
+        base="explorer",
+        unit="runs/s",
+    )
+
+
+def main(seeds: int) -> None:
+    rates()
+    began = time.perf_counter()
+    for name in chosen():
+        rows: dict[str, list[float]] = {"explorer, found and shrunk": [], "LifecycleMachine": []}
+        missed = dict.fromkeys(rows, 0)
+        tries: list[int] = []
+        left: list[int] = []
+        for number in range(seeds):
+            took, runs, tape = explore(name, number)
+            drawn, found = hypothesis_finds(name, number)
+            rows["explorer, found and shrunk"].append(took)
+            rows["LifecycleMachine"].append(drawn)
+            missed["explorer, found and shrunk"] += runs < 0
+            missed["LifecycleMachine"] += not found
+            if runs >= 0:
+                tries.append(runs)
+                left.append(tape)
+        told = f"Runs until found: {sorted(tries)}; deviations left: {sorted(left)}. Not found: " + ", ".join(
+            f"{row} {count} of {seeds}" for row, count in missed.items()
+        )
+        title = f"How long until `{name}` is found?"
+        show(title, rows, base="explorer, found and shrunk", unit="s", note=f"One seed a round. {told}.")
+        if time.perf_counter() - began > SECONDS:
+            print(f"\nStopped after {SECONDS} s; the other wrong queues were not measured.")
+            break
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,120 @@
+"""What judging costs: kernel steps with a queue, a recorder and all monitors, against steps of empty actors.
+
+Usage: .venv/bin/python benchmarks/kernel.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
+from paired import Aim, interleave, show
+
+from harness.adapters.memory import MemoryEngine
+from harness.explore.sampling import Sampler, run_seed
+from harness.invariants import CATALOGUE, Invariant
+from harness.model.duration import MINUTE, SECOND
+from harness.run.session import Session
+from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.actor import Actor
+from harness.sim.choices import Boring
+from harness.sim.kernel import Kernel
+from harness.sim.request import Call, Point, Sleep
+
+JOBS = 1000
+RUNS = 400
+ACTORS = 7
+EMPTY = "empty actors"
+CALLING = "empty actors, empty calls"
+WHY = (
+    "An empty step is one resumption of a generator. A step of a queue also is a statement on rows, about two events, "
+    "each a tuple of seven fields, and what 18 monitors keep of them: dozens of interpreted operations. "
+    "Monitors are shown only the verbs they ask for, and repeated planning of time was taken out; what is left is work."
+)
+
+
+class Idle:
+    """Executes every call by doing nothing."""
+
+    def begin(self, actor: Actor, call: Call) -> Any:
+        return None
+
+    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+        return result
+
+    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+        raise error
+
+    def lost(self, actor: Actor, call: Call) -> Any:
+        return None
+
+
+def suspending() -> Generator[Any, Any, Any]:
+    """Suspend, and sleep now and then."""
+    while True:
+        yield Point("idle")
+        yield Sleep(SECOND, "resting")
+
+
+def calling() -> Generator[Any, Any, Any]:
+    """Call, and sleep now and then."""
+    while True:
+        yield Call("nothing", ())
+        yield Sleep(SECOND, "resting")
+
+
+def empty(factory: Callable[[], Generator[Any, Any, Any]], steps: int) -> float:
+    """Answer the steps per second of actors that do nothing."""
+    kernel = Kernel(Boring(), Idle(), step_limit=steps + ACTORS)
+    for number in range(ACTORS):
+        kernel.spawn(f"a{number}", factory)
+    began = time.perf_counter()
+    while kernel.steps < steps:
+        kernel.step()
+    return kernel.steps / (time.perf_counter() - began)
+
+
+def long_run(invariants: tuple[Invariant, ...]) -> float:
+    """Answer the steps per second of one run with many jobs, half of which fail once."""
+    retried = (Ending.FAIL, Ending.SUCCEED)
+    jobs = (JobPlan("a", every=MINUTE, count=JOBS), JobPlan("b", every=MINUTE, count=JOBS, outcomes=retried))
+    scenario = Scenario(workers=("w1", "w2", "w3"), jobs=jobs)
+    began = time.perf_counter()
+    run = Session(scenario, engine=MemoryEngine(), invariants=invariants).run()
+    assert not run.found, run.anomalies
+    return run.steps / (time.perf_counter() - began)
+
+
+def many_runs() -> float:
+    """Answer the steps per second of many runs of the generic workload, drawing and set-up included."""
+    sampler = Sampler(MemoryEngine())
+    began = time.perf_counter()
+    steps = sum(sampler.sample(run_seed(1, number)).steps for number in range(RUNS))
+    return steps / (time.perf_counter() - began)
+
+
+def main(rounds: int) -> None:
+    rows = interleave(
+        {
+            EMPTY: lambda: empty(suspending, 50_000),
+            CALLING: lambda: empty(calling, 50_000),
+            "one long run, no monitors": lambda: long_run(()),
+            "one long run, all monitors": lambda: long_run(CATALOGUE),
+            "many short runs, all monitors": many_runs,
+        },
+        rounds=rounds,
+        seconds=50,
+    )
+    # The ratio is how many times slower than the base, so rates become costs.
+    costs = {name: [1e6 / rate for rate in rates] for name, rates in rows.items()}
+    aims = [Aim(name, 3, WHY) for name in ("one long run, all monitors", "many short runs, all monitors")]
+    show("What does a kernel step cost with the queue and all monitors?", costs, base=EMPTY, unit="us/step", aims=aims)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)

@@ -1,0 +1,93 @@
+"""How fast time passes: a week of the maintenance cron plus one job a minute, and a day of retries.
+
+Usage: .venv/bin/python benchmarks/virtual_week.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
+from paired import interleave, show
+
+from harness.adapters.memory import MemoryEngine
+from harness.adapters.reference import open_engine
+from harness.errors import HarnessError
+from harness.model.duration import DAY, MINUTE, SECOND
+from harness.model.settings import Settings
+from harness.port import Engine
+from harness.run.session import Limits, Session
+from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.scenario import Scenario
+
+SHORT = " A whole week in one run is slower: every job is read again after each step there."
+LIMITS = Limits(steps=5_000_000)
+
+
+def jobs_a_minute(minutes: int) -> Scenario:
+    """Send one job a minute; the cron runs beside it."""
+    return Scenario(workers=("w1", "w2"), jobs=(JobPlan("j", every=MINUTE, count=minutes),))
+
+
+def retries(hours: int) -> Scenario:
+    """Let a job fail every ten minutes, until its attempts are used up."""
+    plan = JobPlan("r", every=10 * MINUTE, count=6 * hours, outcomes=(Ending.FAIL,))
+    return Scenario(settings=Settings(max_attempts=5), workers=("w1", "w2"), jobs=(plan,))
+
+
+def times_faster(scenario: Scenario, engine: Engine) -> float:
+    """Answer how many virtual seconds pass in one real one."""
+    began = time.perf_counter()
+    run = Session(scenario, engine=engine, limits=LIMITS).run()
+    took = time.perf_counter() - began
+    assert not run.found, run.anomalies[:3]
+    assert not run.failures, run.failures
+    return run.now / SECOND / took
+
+
+def main(rounds: int) -> None:
+    week, day, hour = jobs_a_minute(7 * 24 * 60), retries(24), jobs_a_minute(60)
+    memory = MemoryEngine()
+    measures = {
+        "memory: a week, one job a minute": lambda: times_faster(week, memory),
+        "memory: a day of retries": lambda: times_faster(day, memory),
+        "memory: an hour, one job a minute": lambda: times_faster(hour, memory),
+    }
+    base = next(iter(measures))
+    rows = interleave(measures, rounds=rounds, seconds=30)
+    show("How many times faster than real time, in memory?", rows, base=base, unit="times", note=virtual(rows))
+    try:
+        postgres = open_engine("postgres")
+    except HarnessError as error:
+        print(f"\nPostgreSQL was not measured: {error}")
+        return
+    try:
+        on_postgres(postgres, memory)
+    finally:
+        postgres.close()
+
+
+def on_postgres(postgres: Engine, memory: Engine) -> None:
+    """Measure hours: all jobs are read after each step there, so that a whole week in one run grows with its jobs."""
+    hour, day = jobs_a_minute(60), retries(2)
+    measures = {
+        "postgres: an hour, one job a minute": lambda: times_faster(hour, postgres),
+        "postgres: two hours of retries": lambda: times_faster(day, postgres),
+        "memory: an hour, one job a minute": lambda: times_faster(hour, memory),
+    }
+    rows = interleave(measures, rounds=3, seconds=40)
+    show("And on PostgreSQL?", rows, base="memory: an hour, one job a minute", unit="times", note=virtual(rows) + SHORT)
+
+
+def virtual(rows: dict[str, list[float]]) -> str:
+    """Say the same as the real seconds of a week."""
+    week = 7 * DAY / SECOND
+    told = [f"{name}: {week / median(rates):.1f} s" for name, rates in rows.items() if "minute" in name]
+    return f"Seconds for a week at these rates: {'; '.join(told)}."
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
