@@ -8,6 +8,7 @@ from harness.adapters.memory import MemoryQueue
 from harness.errors import UsageError
 from harness.invariants import ANOMALIES
 from harness.mistakes import CATALOGUE, Edit, Mistake, named
+from harness.mistakes.mistake import StaleEdit
 
 EVERY = pytest.mark.parametrize("mistake", CATALOGUE.values(), ids=lambda mistake: mistake.name)
 
@@ -46,7 +47,7 @@ def test_many_mistakes_can_be_planted_in_sql() -> None:
 
 def test_an_edit_that_no_longer_fits_is_an_error_that_names_the_statement() -> None:
     outdated = Mistake("m", "It is wrong.", "x#1", ("job_stuck",), MemoryQueue, {"claim": (Edit("no such text", ""),)})
-    with pytest.raises(UsageError, match=r"'no such text', which stands 0 times in the statement 'claim'"):
+    with pytest.raises(StaleEdit, match=r"'no such text', which stands 0 times in the statement 'claim'"):
         outdated.edited()
 
 
