@@ -106,7 +106,7 @@ def worker(world: World, me: str) -> Steps:
     origin = order * settings.poll_interval // max(1, len(world.scenario.workers))
     while me not in world.stopping:
         outcome: Outcome = yield Call("claim", (me, settings.batch_size))
-        claims = claims_of(outcome)
+        claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
         for claim in claims:
             world.effect(me, claim, "claimed")
         while claims:
@@ -117,16 +117,6 @@ def worker(world: World, me: str) -> Steps:
         if not outcome.value:
             yield Poll(settings.poll_interval, world.board.next_claim, origin=origin)
     world.stopping.discard(me)
-
-
-def claims_of(outcome: Outcome) -> list[Claim]:
-    """Answer what a claim brought. Raises TypeError where the queue answered something else than claims."""
-    if not outcome.done or outcome.value is None:
-        return []
-    value = outcome.value
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, Claim) for item in value):
-        raise TypeError(f"claim answered done({value!r:.200}); it must answer done with a list of Claim")
-    return list(value)
 
 
 def give_back(claims: list[Claim]) -> Steps:

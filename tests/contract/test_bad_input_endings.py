@@ -102,8 +102,15 @@ def test_an_exploration_that_is_stopped_leaves_nothing(place: Place, number: sig
     assert "Traceback" not in ended.said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGINT, ()),
+        (signal.SIGTERM, ()),
+        (signal.SIGINT, ("-n", "1")),
+        (signal.SIGKILL, ("-n", "1")),
+    ],
+)
 def test_a_pytest_run_that_is_stopped_leaves_nothing(
     place: Place, number: signal.Signals, workers: tuple[str, ...]
 ) -> None:

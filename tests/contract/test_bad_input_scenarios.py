@@ -45,9 +45,10 @@ def test_a_hostile_file_is_refused_with_its_line(case: str, tmp_path: Path, caps
 
 
 def test_an_impossible_step_fails_with_its_line_and_where_its_actor_stands(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "hostile.yaml"
+    monkeypatch.chdir(tmp_path)
+    path = Path("hostile.yaml")
     path.write_text(HEAD + "jobs:\n  a: {}\nsteps:\n  - run until idle\n  - crash w1 while running a\n")
     assert main(["run", str(path)]) == 1
     said = " ".join(capsys.readouterr().out.split())
