@@ -9,7 +9,6 @@ from harness.errors import UsageError
 from harness.invariants import ANOMALIES
 from harness.mistakes import CATALOGUE, Edit, Mistake, named
 from harness.mistakes.mistake import StaleEdit
-from harness.mistakes.mistake import StaleEdit
 
 EVERY = pytest.mark.parametrize("mistake", CATALOGUE.values(), ids=lambda mistake: mistake.name)
 
