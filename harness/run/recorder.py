@@ -125,11 +125,6 @@ def _refuse_no_claims(value: Any) -> None:
         raise TypeError(f"claim answered done({value!r:.200}); it must answer done with a list of Claim")
 
 
-def _refuse_no_claims(value: Any) -> None:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, Claim) for item in value):
-        raise TypeError(f"claim answered done({value!r:.200}); it must answer done with a list of Claim")
-
-
 def _as_outcome(verb: str, result: Any) -> Outcome:
     if result is None:
         return DONE
