@@ -5,7 +5,10 @@ CREATE INDEX "job_claim" ON "pgboss"."job" ("priority" DESC, "created_on", "id")
   WHERE "state" IN ('created', 'retry');
 
 -- Only what is running: the scan for overdue leases walks it from the left, the scan for stuck jobs walks all of it.
-CREATE INDEX "job_active" ON "pgboss"."job" ("lease_until", "started_on") WHERE "state" = 'active';
+-- A row that is neither overdue nor stuck by any clock is no use to both; that it is left out also keeps the statements
+-- that look for one active row by its key away from here: they would walk the dead entries of all that ended before.
+CREATE INDEX "job_active" ON "pgboss"."job" ("lease_until", "started_on")
+  WHERE "state" = 'active' AND ("lease_until" IS NOT NULL OR "started_on" IS NOT NULL);
 
 CREATE UNIQUE INDEX "job_unique_key" ON "pgboss"."job" ("name", "unique_key")
   WHERE "unique_key" IS NOT NULL AND "state" IN ('created', 'retry', 'active');
