@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from statistics import median
 
-from paired import Aim, show
+from paired import show
 from postgres_suite import suites
 
 LIMIT_SECONDS = 150
@@ -32,11 +33,9 @@ def main(rounds: int) -> None:
             for title, name, cold in variants:
                 rows[title].append(made.seconds(name, folders[name], cold=cold))
     base = "ours, embedded" if "ours, embedded" in rows else names[0]
-    slower = [
-        Aim(name, 2, "Its start costs less than twice ours here.", at_least=True)
-        for name in ("pytest-postgresql", "testcontainers")
-    ]
-    show("How long does a pytest run with one test take?", rows, base=base, unit="ms", scale=1000, aims=slower)
+    show("How long does a pytest run with one test take?", rows, base=base, unit="ms", scale=1000)
+    took = median(rows[base])
+    print(f"\nAim: {base!r} within 1 s, its cache warm. {'Met' if took <= 1 else '**Missed**'} here: {took:.2f} s.")
     for reason in skipped:
         print(f"\nSkipped {reason}")
 
