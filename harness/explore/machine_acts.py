@@ -42,6 +42,8 @@ def next_act(session: Session, actor: Actor) -> Act | None:
         return None
     word, _, job = request.point.removeprefix("retrying ").partition(" ")
     if word in ("claim", "poll"):
+        if word == "poll" and actor.name in session.world.stopping:
+            return None
         return Act(actor.name, "claim", None)
     if word == "running":
         return _after_running(session, actor, job)

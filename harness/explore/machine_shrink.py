@@ -13,17 +13,22 @@ from harness.scenario.step import Step
 
 PLAYS = 400
 """How often a scenario is played at most to make it smaller."""
+MOST_STEPS = 200_000
+"""Kernel steps that all these plays together may take: a queue that never rests would make each of them long."""
 EVERYWHERE = ("queue", "maintenance", "store")
 
 
 class StepShrinker(Shrinker):
     """Drops steps too, and takes only a run in which every step could be done."""
 
+    _steps = 0
+
     def _try(self, candidate: Scenario) -> bool:
-        if self.runs >= self._limit:
+        if self.runs >= self._limit or self._steps >= MOST_STEPS:
             return False
         self.runs += 1
         run = self._open(candidate).run()
+        self._steps += run.steps
         if self._anomaly not in run.found or run.failures:
             return False
         self.best = run

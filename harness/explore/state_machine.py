@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from harness.errors import LimitReached
-from harness.explore.machine_acts import Act, is_stale, next_act, when
+from harness.explore.machine_acts import Act, when
 from harness.explore.machine_failure import breach, failures_directory, no_rest
 from harness.explore.machine_shrink import smallest
+from harness.explore.machine_standing import HOLDING, Standing
 from harness.explore.workload import DELAYS, ENDINGS, SPANS
 from harness.invariants import Anomaly, gravity
 from harness.model.duration import format_duration
@@ -31,13 +32,15 @@ from harness.run.stock import StockApplication
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.scenario.step import Step, parse_step
-from harness.sim.actor import Actor, State
-from harness.sim.request import Call
 
 MOMENTS = tuple(moments(Settings()))
-LATE = ("now", *MOMENTS)
-JOBS = ("a", "b", "c", "d", "e", "f")
-HOLDING = ("start", "complete", "fail", "release", "heartbeat")
+SHORT = (MOMENTS[0], MOMENTS[1]) * 6
+"""A long time lets every job end; most races are run in a short one."""
+LATE = (*("now",) * len(MOMENTS), *MOMENTS)
+"""On time as often as late."""
+JOBS = tuple("abcdefghijkl")
+MOST_CLOCKS = 2
+"""How often a clock is set wrong in one example: more would crowd out what meets a wrong clock."""
 WHICH = st.integers(0, 5)
 """Picks among those who can, counted round."""
 
@@ -50,7 +53,7 @@ def _some(listed: str, *arguments: Any) -> Callable[[Any], bool]:
     return lambda machine: bool(getattr(machine, listed)(*arguments))
 
 
-class LifecycleMachine(RuleBasedStateMachine):
+class LifecycleMachine(Standing, RuleBasedStateMachine):
     """Subclass it, answer an engine from `make_engine`, and take `.TestCase` as a test.
 
     The machine closes the queues that it opens, never the engine. A breach raises `LifecycleFailure` with the scenario
@@ -70,6 +73,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.engine = self.make_engine()
         self._session: Session | None = None
         self._closed = False
+        self._clocks_set = 0
         self._director: Director | None = None
         self._plans: list[JobPlan] = []
         self._steps: list[Step] = []
@@ -107,39 +111,6 @@ class LifecycleMachine(RuleBasedStateMachine):
             steps=tuple(self._steps),
         )
 
-    def _actors(self) -> list[Actor]:
-        actors = self.session.kernel.actors
-        return [actors[name] for name in (*self.workers, "queue", "maintenance") if name in actors]
-
-    def _workers(self) -> list[Actor]:
-        return [actor for actor in self._actors() if actor.name in self.workers]
-
-    def _acts(self, *verbs: str) -> list[Act]:
-        acts = (next_act(self.session, actor) for actor in self._workers())
-        return [act for act in acts if act is not None and act.verb in verbs]
-
-    def _stale_acts(self) -> list[Act]:
-        acts = self._acts("complete", "fail", "release", "heartbeat")
-        return [act for act in acts if is_stale(self.session, act)]
-
-    def _alive(self) -> list[Actor]:
-        return [actor for actor in self._workers() if actor.alive]
-
-    def _going(self) -> list[Actor]:
-        return [actor for actor in self._actors() if actor.alive and actor.state is not State.HELD]
-
-    def _held(self) -> list[Actor]:
-        return [actor for actor in self._actors() if actor.state is State.HELD]
-
-    def _down(self) -> list[Actor]:
-        return [actor for actor in self._workers() if not actor.alive]
-
-    def _unstopped(self) -> list[Actor]:
-        return [actor for actor in self._alive() if actor.name not in self.session.world.stopping]
-
-    def _calling(self) -> list[Actor]:
-        return [actor for actor in self._alive() if type(actor.request) is Call and when(actor)]
-
     def _jobs(self) -> list[JobPlan]:
         return self._plans
 
@@ -161,6 +132,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             raise self._no_rest(limit) from None
 
     def _no_rest(self, limit: LimitReached) -> Exception:
+        self.nothing_is_breached()
         return no_rest(str(limit), self.scenario, name=type(self).__name__, directory=self.failures_directory())
 
     def _play_one(self, acts: list[Act], which: int) -> None:
@@ -192,14 +164,17 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @precondition(lambda machine: machine._room())
     @rule(
-        ending=st.sampled_from(tuple(ENDINGS)),
-        takes=st.sampled_from(tuple(SPANS)),
+        ending=st.sampled_from((*("succeeds",) * len(ENDINGS), *ENDINGS)),
+        takes=st.sampled_from((*("1s",) * len(SPANS), *SPANS)),
         priority=st.sampled_from((0, 5, -5)),
-        start_after=st.sampled_from(tuple(DELAYS)),
-        unique_key=st.sampled_from((None, None, "k")),
+        start_after=st.sampled_from((*("none",) * 8, *DELAYS)),
+        unique_key=st.sampled_from((None, None, None, "k")),
+        claimed=st.booleans(),
     )
-    def enqueue(self, ending: str, takes: str, priority: int, start_after: str, unique_key: str | None) -> None:
-        """Send a new job."""
+    def enqueue(
+        self, ending: str, takes: str, priority: int, start_after: str, unique_key: str | None, claimed: bool
+    ) -> None:
+        """Send a new job, and let an idle worker claim at once."""
         able = self.engine.capabilities
         delay = DELAYS[start_after] if able.start_after else None
         plan = JobPlan(
@@ -214,6 +189,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         self._plans.append(plan)
         self.session.plan_job(plan)
         self.play(f"enqueue {plan.name}")
+        if claimed and (claims := self._claims()):
+            self._play_one(claims, len(self._plans))
 
     @precondition(_some("_jobs"))
     @rule(which=WHICH)
@@ -237,11 +214,11 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     # workers --------------------------------------------------------------------------------------------------------
 
-    @precondition(_some("_acts", "claim"))
+    @precondition(_some("_claims"))
     @rule(which=WHICH)
     def claim(self, which: int) -> None:
         """Let an idle worker claim."""
-        self._play_one(self._acts("claim"), which)
+        self._play_one(self._claims(), which)
 
     @precondition(_some("_acts", "start"))
     @rule(which=WHICH)
@@ -288,24 +265,41 @@ class LifecycleMachine(RuleBasedStateMachine):
         """Let a worker act with a claim that was taken back."""
         self._play_one(self._stale_acts(), which)
 
-    @precondition(lambda machine: machine._acts(*HOLDING) and machine._acts("claim"))
-    @rule(which=WHICH)
-    def be_overtaken(self, which: int) -> None:
-        """Stall a worker past its lease, take its job back, and let another worker claim."""
-        act = (holding := self._acts(*HOLDING))[which % len(holding)]
-        self.play(f"{act.actor} pauses")
+    @precondition(lambda machine: machine._acts(*HOLDING) or machine._claims())
+    @rule(which=WHICH, awakes=st.booleans())
+    def be_overtaken(self, which: int, awakes: bool) -> None:
+        """Stall a worker past its lease, take its job back, let another worker claim; then the first may go on."""
+        if not self._acts(*HOLDING):
+            self._play_one(self._claims(), which)
+        holding = self._acts(*HOLDING)
+        if not holding:
+            return
+        act = holding[which % len(holding)]
+        if act.verb == "start":
+            self.play(act.text)
+        self.play(f"{act.actor} pauses{when(self.session.kernel.actors[act.actor])}")
         self.play(f"jump {self._length('a lease + 1s')}")
         self.play("queue runs")
         self.play(f"jump {self._length('a backoff')}")
-        self._play_one(self._acts("claim"), which)
+        if claims := [claim for claim in self._claims() if claim.actor != act.actor]:
+            self._play_one(claims, which)
+        if awakes:
+            for ahead in [mine for mine in self._stale_acts() if mine.actor == act.actor]:
+                self.play(ahead.text)
+
+    @precondition(_some("_acts", *HOLDING))
+    @rule(which=WHICH)
+    def go_ahead(self, which: int) -> None:
+        """Let a worker that holds a job do what comes next."""
+        self._play_one(self._acts(*HOLDING), which)
 
     # what goes wrong ------------------------------------------------------------------------------------------------
 
-    @precondition(_some("_alive"))
+    @precondition(_some("_busy"))
     @rule(which=WHICH)
     def crash(self, which: int) -> None:
-        """Kill a worker where it stands."""
-        actor = self._alive()[which % len(self._alive())]
+        """Kill a worker that holds a job, where it stands."""
+        actor = self._busy()[which % len(self._busy())]
         self.play(f"crash {actor.name}{when(actor)}")
 
     @precondition(_some("_down"))
@@ -342,15 +336,17 @@ class LifecycleMachine(RuleBasedStateMachine):
         repeats_claim = how == "delivers twice" and when(actor).endswith("claiming")
         self.play(f"{actor.name} {'loses the reply' if repeats_claim else how}{when(actor)}")
 
+    @precondition(lambda machine: machine._clocks_set < MOST_CLOCKS)
     @rule(whose=st.sampled_from(("store", "a worker")), way=st.sampled_from(("ahead", "behind")))
     def set_clock(self, whose: str, way: str) -> None:
         """Set a clock wrong, within the declared skew."""
+        self._clocks_set += 1
         name = "store" if whose == "store" else self.workers[0]
         self.play(f"{name} clock is {format_duration(self.session.settings.max_skew)} {way}")
 
     # time -----------------------------------------------------------------------------------------------------------
 
-    @rule(moment=st.sampled_from(MOMENTS))
+    @rule(moment=st.sampled_from((*MOMENTS, *SHORT)))
     def advance(self, moment: str) -> None:
         """Let time pass and everything due happen."""
         self.play(f"advance {self._length(moment)}")

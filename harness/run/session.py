@@ -181,6 +181,11 @@ class Session:
     def _settle(self) -> None:
         self.recorder.phase("settle")
         self._idle()
+        if ended := [actor for actor in self.kernel.actors.values() if actor.process and actor.state is State.ENDED]:
+            # They were in the middle of a shutdown when the system healed: a deploy brings its processes back.
+            for actor in ended:
+                self.kernel.start(actor)
+            self._idle()
 
     def _idle(self) -> None:
         quiet = quiet_limit(self.settings)

@@ -37,14 +37,6 @@ class StaleComplete(MemoryQueue):
         return super().complete(claim if row is None else claim._replace(token=row.token), output)
 
 
-class StaleHeartbeat(MemoryQueue):
-    """Extends the lease of whoever holds the job."""
-
-    def heartbeat(self, claim: Claim) -> Outcome:
-        row = self.rows.get(claim.job)
-        return super().heartbeat(claim if row is None else claim._replace(token=row.token))
-
-
 class EndlessAttempts(MemoryQueue):
     """Never runs out of attempts."""
 
@@ -108,10 +100,9 @@ def test_a_correct_queue_is_left_alone(queue: type[MemoryQueue]) -> None:
     ("wrong", "anomalies"),
     [
         (StaleComplete, {"stale_complete"}),
-        (StaleHeartbeat, {"stale_heartbeat"}),
-        (EndlessAttempts, {"attempt_overrun", "failed_too_late"}),
-        (UncancelledCancel, {"cancelled_job_completed", "terminal_job_revived", "stale_complete", "stale_fail"}),
-        (ForgetsLeases, {"lost_job"}),
+        (EndlessAttempts, {"attempt_overrun"}),
+        (UncancelledCancel, {"terminal_job_rewritten", "terminal_job_revived", "stale_complete", "stale_fail"}),
+        (ForgetsLeases, {"job_stuck"}),
     ],
 )
 def test_a_wrong_queue_is_found_and_its_file_shows_the_same_anomaly(
@@ -166,4 +157,4 @@ def test_the_folder_of_failures_has_a_default(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_anomaly_has_one_exception_class() -> None:
     assert failure_type("stale_complete") is failure_type("stale_complete")
-    assert failure_type("stale_complete") is not failure_type("lost_job")
+    assert failure_type("stale_complete") is not failure_type("job_stuck")
