@@ -90,7 +90,8 @@ def main(seeds: int) -> None:
     rates()
     print(
         "\n\nBoth rows below include making the find small. A search that found nothing counts with the time until it "
-        "gave up. The two draw from different workloads, and a few seeds are few: read the ratios as orders of magnitude."
+        "gave up. The two draw from different workloads, and a few seeds are few: read the ratios as orders of "
+        "magnitude."
     )
     began = time.perf_counter()
     for name in chosen():
