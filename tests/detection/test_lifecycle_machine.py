@@ -37,11 +37,11 @@ class StaleComplete(MemoryQueue):
         return super().complete(claim if row is None else claim._replace(token=row.token), output)
 
 
-class EndlessAttempts(MemoryQueue):
-    """Never runs out of attempts."""
+class OneTooMany(MemoryQueue):
+    """Delivers once more than allowed."""
 
     def exhausted(self, row: JobView) -> bool:
-        return False
+        return row.attempts > row.max_attempts
 
 
 class UncancelledCancel(MemoryQueue):
@@ -100,8 +100,11 @@ def test_a_correct_queue_is_left_alone(queue: type[MemoryQueue]) -> None:
     ("wrong", "anomalies"),
     [
         (StaleComplete, {"stale_complete"}),
-        (EndlessAttempts, {"attempt_overrun"}),
-        (UncancelledCancel, {"terminal_job_rewritten", "terminal_job_revived", "stale_complete", "stale_fail"}),
+        (OneTooMany, {"attempt_overrun"}),
+        (
+            UncancelledCancel,
+            {"illegal_transition", "terminal_job_rewritten", "terminal_job_revived", "stale_complete", "stale_fail"},
+        ),
         (ForgetsLeases, {"job_stuck"}),
     ],
 )
@@ -131,7 +134,7 @@ def test_a_stale_complete_shrinks_to_few_steps_and_names_the_guarantee_lost() ->
 
 @pytest.mark.slow
 def test_the_same_rules_give_the_same_message() -> None:
-    assert str(failure_of(EndlessAttempts)) == str(failure_of(EndlessAttempts))
+    assert str(failure_of(OneTooMany)) == str(failure_of(OneTooMany))
 
 
 def test_a_machine_without_an_engine_says_what_to_override() -> None:
@@ -139,13 +142,14 @@ def test_a_machine_without_an_engine_says_what_to_override() -> None:
         LifecycleMachine()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_does_not_hide_the_breach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     monkeypatch.setenv("JOB_HARNESS_FAILURES", str(blocked))
-    failure = failure_of(EndlessAttempts)
+    failure = failure_of(OneTooMany)
     assert "not written to" in str(failure)
     assert "JOB_HARNESS_FAILURES" in str(failure)
 
