@@ -49,7 +49,6 @@ TRANSITIONS: Final[dict[tuple[Status, Event], Status]] = {
     (Status.PROCESSING, Event.FAIL_FINALLY): Status.FAILED,
     (Status.PROCESSING, Event.RELEASE): Status.PENDING,
     (Status.PROCESSING, Event.CANCEL): Status.CANCELLED,
-    (Status.COMPLETED, Event.RETRY): Status.PENDING,
     (Status.FAILED, Event.RETRY): Status.PENDING,
     (Status.CANCELLED, Event.RETRY): Status.PENDING,
 }

@@ -239,5 +239,5 @@ def test_a_file_over_a_megabyte_is_refused_before_it_is_parsed(tmp_path: Path) -
 def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_scenario(tmp_path / "none.yaml")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is no regular file"):
         read_scenario(tmp_path)
