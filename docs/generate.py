@@ -1,0 +1,407 @@
+"""Writes the reference tables of these pages from the code: `python docs/generate.py`, with `--check` to compare only.
+
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`. Something new in the code that nobody described
+stops this script, by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from harness import pytest_plugin
+from harness.adapters.memory import MemoryQueue
+from harness.adapters.reference import ReferenceQueue
+from harness.cli import COMMANDS
+from harness.faults import FaultPlan
+from harness.invariants import CATALOGUE as INVARIANTS
+from harness.invariants import Kind
+from harness.invariants.property import Guarantee
+from harness.mistakes.catalogue import CATALOGUE as MISTAKES
+from harness.model.duration import format_duration
+from harness.model.moments import moments
+from harness.model.settings import Settings
+from harness.port import Capabilities
+from harness.scenario.job_plan import Ending
+from harness.scenario.schema import ControlPart, DeviationPart, ExpectPart, JobPart, ScenarioPart, SettingsPart
+from harness.scenario.step import _POINTS, GRAMMAR, VERBS
+from reference_impl.config import Config
+
+FOLDER: Final = Path(__file__).parent
+_BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+KEYS: Final[Mapping[str, str]] = {
+    "format": "always 1",
+    "title": "one line that says what happens; printed with a failure",
+    "why": "what a user loses otherwise",
+    "settings": "the settings that differ from their defaults, see below",
+    "workers": "the workers by name (`[w1]`)",
+    "jobs": "the jobs by name, at least one",
+    "steps": "what is done in this order; without steps the jobs just run",
+    "tape": "what deviates from the usual order, as the explorer wrote it",
+    "expect": "what must come out, by job",
+    "controls": "wrong queues and wrong settings on which the scenario must fail",
+    "tool": "the slug of the processor (`tool`)",
+    "input": "any JSON value",
+    "priority": "the highest goes first (0)",
+    "max_attempts": "deliveries in total; the setting, where it is left out",
+    "unique_key": "no second unfinished job of this tool with this key",
+    "every": "with `count`: send so many jobs, so far apart, named `a1`, `a2`, ...",
+    "count": "how many (1)",
+    "status": "PENDING, PROCESSING, COMPLETED, FAILED, CANCELLED, or `gone` once it is deleted",
+    "attempts": "how many deliveries counted",
+    "output": "the result of the attempt that completed it",
+    "queue": "a wrong queue by name",
+    "finds": "the anomaly that must be found",
+}
+"""What the models do not say of their keys themselves."""
+
+STEPS: Final[Mapping[str, str]] = {
+    "act": "A worker acts, and time passes, until he has done this; `->` asserts what the queue answered.",
+    "crash": "A process dies, now or where it stands then. What it held stays as it was.",
+    "restart": "What crashed or was stopped comes back.",
+    "pause": "A process stands still, now or once it is there.",
+    "resume": "It goes on.",
+    "stop": "A deploy: the worker finishes the running job, gives back the others, and ends.",
+    "lose": "The connection breaks before or after the verb took effect; the caller cannot tell which.",
+    "twice": "The message arrives twice.",
+    "advance": "Time passes and everything due happens, in the order of time.",
+    "jump": "The clock moves and nobody acts.",
+    "run": "Time passes until nothing changes any more.",
+    "upkeep": "The queue takes back what is overdue; maintenance reconciles, rescues and deletes.",
+    "enqueue": "Send a job that is `held_back`.",
+    "cancel": "An operator cancels a job.",
+    "retry": "An operator opens a new attempt budget for a job that ended.",
+    "check": "Assert a status now.",
+    "clock": "Set the store's clock, or one worker's, wrong by this much.",
+}
+
+ACTS: Final[Mapping[str, str]] = {
+    "claims": "take the job, or any due job",
+    "polls": "look for jobs once, whether one is due or not",
+    "starts": "start the processor",
+    "completes": "settle the attempt as a success",
+    "fails": "settle the attempt as a failure",
+    "releases": "give the job back unrun",
+    "heartbeats": "extend the lease",
+    "settles": "complete or fail, as the outcome of the attempt says",
+}
+
+ENDINGS: Final[Mapping[Ending, str]] = {
+    Ending.SUCCEED: "the processor answers `success: true`",
+    Ending.FAIL: "it answers `success: false`",
+    Ending.FAIL_FINALLY: "it answers `success: false` and `retryable: false`",
+    Ending.RAISE: "it raises",
+    Ending.RAISE_NUL: "it raises an error whose text holds a NUL",
+    Ending.RAISE_SURROGATE: "it raises an error whose text holds half a character",
+    Ending.RETURN_NAN: "its result holds NaN, which JSON has not",
+    Ending.RETURN_NUL: "its result holds a NUL, which PostgreSQL refuses",
+    Ending.HANG: "it never returns, and is stopped after `job_timeout`",
+    Ending.EXIT: "it takes its worker down",
+}
+
+FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "crash": (
+        "A process dies before what it stands before, or right after, unheard.",
+        "`crash`, `crash after`",
+        "`crash`",
+    ),
+    "pause": ("A process stands still while all others go on.", "`pause MOMENT`", "`pauses`, `continues`"),
+    "lost_message": (
+        "A request never arrives, or its reply is lost.",
+        "`lose request`, `lose reply`",
+        "`loses the request`, `loses the reply`",
+    ),
+    "duplicate": ("A message is delivered twice.", "`deliver twice`", "`delivers twice`"),
+    "lateness": ("Everybody oversleeps: time jumps past what was due.", "`late by MOMENT`", "`jump`"),
+    "clock_offset": (
+        "The store's clock, or a process's own, steps by half of `max_skew` or all of it.",
+        "`store clock ahead 5s`, `own clock behind 5s`",
+        "`clock is`",
+    ),
+    "shutdown": ("A worker is told to stop, as by a deploy.", "`stop`", "`stop`"),
+}
+"""What it is, what a tape calls it, the step that does it."""
+
+CAPABILITIES: Final[Mapping[str, str]] = {
+    "heartbeat": "a worker may extend its lease",
+    "release": "a worker may give a job back unrun",
+    "cancel": "a job can be cancelled",
+    "retry": "an operator may revive a job that ended",
+    "priorities": "the highest priority is claimed first",
+    "unique": "one unfinished job for each unique key",
+    "start_after": "a job can be sent for later",
+    "maintenance": "two tables: reconcile, rescue and purge",
+    "virtual_time": "the store's clock is the harness's",
+    "snapshot": "the state can be taken out and put back",
+    "fencing": "a claim carries a token, and a lost claim changes nothing",
+}
+
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "DATABASE_URL": "where PostgreSQL is; every command needs it",
+    "USE_PGBOSS_WORKERS": "workers start only if this is exactly `true`",
+    "CRON_SECRET": "the bearer token of the maintenance request, which is refused without it",
+    "JOB_TIMEOUT_MS": "a processor is stopped after this",
+    "JOB_TIMEOUT_SECONDS": "the same in seconds; one of the two is enough",
+    "JOB_EXPIRE_IN_SECONDS": "the queue takes a job back after this without a heartbeat",
+    "STUCK_JOB_TIMEOUT_MINUTES": "maintenance takes a PROCESSING job back after this",
+    "JOB_MAX_ATTEMPTS": "deliveries in total",
+    "JOB_RETRY_LIMIT": "the same as retries, one less; one of the two is enough",
+    "JOB_RETRY_DELAY_SECONDS": "the wait after a failed attempt",
+    "JOB_RETRY_BACKOFF": "whether the wait doubles with each attempt",
+    "JOB_RETRY_DELAY_MAX_SECONDS": "the longest wait",
+    "JOB_RETENTION_DAYS": "terminal jobs are kept this long",
+    "PGBOSS_BATCH_SIZE": "jobs taken with one claim",
+    "PGBOSS_POLLING_INTERVAL": "seconds between two looks of an idle worker",
+    "PROCESSOR_CANCEL_GRACE_SECONDS": "how long a processor may take to stop after its timeout",
+    "WORKER_SHUTDOWN_GRACE_SECONDS": "how long a stopping worker lets running jobs go on",
+    "JOB_INPUT_LIMIT_BYTES": "larger inputs are refused",
+    "JOB_OUTPUT_LIMIT_BYTES": "larger outputs fail their job",
+}
+
+FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(_cell(cell) for cell in line) + " |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _code(text: object) -> str:
+    return f"`{text}`"
+
+
+def _settings() -> str:
+    lengths = Settings.duration_names()
+    rows = []
+    for name in Settings.names():
+        value = getattr(Settings(), name)
+        shown = format_duration(value) if name in lengths else str(value).lower()
+        rows.append((_code(name), _code(shown), SettingsPart.model_fields[name].description or KEYS[name]))
+    return table(("setting", "default", "meaning"), rows)
+
+
+def _keys(model: Any) -> Callable[[], str]:
+    def keys() -> str:
+        described = ((name, field.description or KEYS[name]) for name, field in model.model_fields.items())
+        return table(("key", "meaning"), [(_code(name), text) for name, text in described])
+
+    return keys
+
+
+def _steps() -> str:
+    return table(("step", "what happens"), [(_code(example), STEPS[kind]) for kind, _, example in GRAMMAR])
+
+
+def _verbs() -> str:
+    return table(("form", "meaning"), [(_code(f"w1 {verb} a"), ACTS[verb]) for verb in VERBS])
+
+
+def _places() -> str:
+    rows = [(_code(place), f"before the point `{point}` of the process") for place, point in _POINTS.items()]
+    return table(("place", "meaning"), [*rows, ('`at "NAME"`', "before the point of this name")])
+
+
+def _endings() -> str:
+    return table(("outcome", "meaning"), [(_code(ending), ENDINGS[ending]) for ending in Ending])
+
+
+def _faults() -> str:
+    rows = [(_code(field.name), *FAULTS[field.name]) for field in fields(FaultPlan)]
+    return table(("fault", "what happens", "on a tape", "as a step"), rows)
+
+
+def _moments() -> str:
+    settings = Settings()
+    rows = [(_code(name), _code(format_duration(length))) for name, length in moments(settings).items()]
+    return table(("moment", "with the default settings"), rows)
+
+
+def _invariants() -> str:
+    rows = [
+        (f"[`{item.id}`](#{item.id})", _judged(item.kind), ", ".join(map(_code, item.capabilities)), item.sentence)
+        for item in INVARIANTS
+    ]
+    return table(("invariant", "judged", "needs", "what must hold"), rows)
+
+
+def _judged(kind: Kind) -> str:
+    return {Kind.ALWAYS: "at every step", Kind.EVENTUALLY: "at rest", Kind.SOMETIMES: "once in a campaign"}[kind]
+
+
+def _anomalies() -> str:
+    parts = []
+    for item in INVARIANTS:
+        rows = [
+            (_code(anomaly.name), anomaly.sentence, anomaly.guarantee, ", ".join(_shown_by(anomaly.name)))
+            for anomaly in item.anomalies
+        ]
+        head = ("anomaly", "what happened", "guarantee lost", "wrong queues that show it")
+        parts.append(f"### {item.id}\n\n{item.sentence}\n\n{table(head, rows)}")
+    return "\n".join(parts)
+
+
+def _shown_by(anomaly: str) -> list[str]:
+    return [_code(name) for name, mistake in MISTAKES.items() if anomaly in mistake.finds]
+
+
+def _guarantees() -> str:
+    return "".join(f"{number}. {guarantee}\n" for number, guarantee in enumerate(Guarantee, start=1))
+
+
+def _wrong_queues() -> str:
+    rows = [
+        (
+            _code(name),
+            mistake.sentence,
+            ", ".join(map(_code, mistake.finds)),
+            "memory, postgres" if mistake.statements else "memory",
+            mistake.source,
+        )
+        for name, mistake in MISTAKES.items()
+    ]
+    return table(("wrong queue", "its mistake", "finds", "engines", "seen in"), rows)
+
+
+def _capabilities() -> str:
+    def mark(capabilities: Capabilities, name: str) -> str:
+        return "yes" if getattr(capabilities, name) else "no"
+
+    rows = [
+        (_code(name), CAPABILITIES[name], mark(MemoryQueue.capabilities, name), mark(ReferenceQueue.capabilities, name))
+        for name in Capabilities.names()
+    ]
+    return table(("capability", "meaning", "`memory`", "`reference`, `postgres`"), rows)
+
+
+def _command_line() -> str:
+    parts = []
+    for name, (module, summary) in COMMANDS.items():
+        parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
+        import_module(module).configure(parser)
+        rows = [(_code(_spelled(action)), action.help or "") for action in parser._actions]
+        options = table(("argument", "meaning"), rows) if rows else "It takes no arguments.\n"
+        parts.append(f"### job-harness {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n{options}")
+    return "\n".join(parts)
+
+
+def _spelled(action: argparse.Action) -> str:
+    shown = action.metavar if isinstance(action.metavar, str) else action.dest
+    if not action.option_strings:
+        return f"[{shown}]" if action.nargs == "?" else f"[{shown} ...]"
+    names = ", ".join(action.option_strings)
+    return names if action.nargs == 0 else f"{names} {shown}"
+
+
+class _Options(pytest.Parser):
+    """Collects what a plugin declares."""
+
+    def __init__(self) -> None:
+        super().__init__(_ispytest=True)
+
+
+def _pytest_options() -> str:
+    parser = _Options()
+    pytest_plugin.pytest_addoption(parser)
+    rows = [
+        (_code(f"{attributes['option'][0]} {attributes['metavar']}"), attributes["help"])
+        for attributes in _declared(parser)
+    ]
+    rows += [(f"`{name}` (ini file)", text) for name, (text, *_) in parser._inidict.items()]
+    return table(("option", "meaning"), rows)
+
+
+def _declared(parser: pytest.Parser) -> list[dict[str, Any]]:
+    return [
+        {"option": option.names(), "metavar": option.attrs()["metavar"], "help": option.attrs()["help"]}
+        for group in parser._groups
+        for option in group.options
+    ]
+
+
+def _fixtures() -> str:
+    rows = []
+    for name in FIXTURES:
+        text = getattr(pytest_plugin, name).__doc__
+        assert text, f"the fixture {name} has no docstring"
+        rows.append((_code(name), text))
+    return table(("fixture", "meaning"), rows)
+
+
+def _environment() -> str:
+    rows = []
+    for field in Config.model_fields.values():
+        name = str(field.validation_alias)
+        default = (
+            "unset"
+            if field.default is None
+            else f"{field.default:g}"
+            if type(field.default) is float
+            else field.default
+        )
+        rows.append(
+            (_code(name), _code(str(default).lower() if isinstance(default, bool) else default), ENVIRONMENT[name])
+        )
+    return table(("variable", "default", "meaning"), rows)
+
+
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "settings": _settings,
+    "scenario-keys": _keys(ScenarioPart),
+    "job-keys": _keys(JobPart),
+    "expect-keys": _keys(ExpectPart),
+    "control-keys": _keys(ControlPart),
+    "tape-keys": _keys(DeviationPart),
+    "steps": _steps,
+    "verbs": _verbs,
+    "places": _places,
+    "outcomes": _endings,
+    "faults": _faults,
+    "moments": _moments,
+    "invariants": _invariants,
+    "anomalies": _anomalies,
+    "guarantees": _guarantees,
+    "wrong-queues": _wrong_queues,
+    "capabilities": _capabilities,
+    "command-line": _command_line,
+    "pytest-options": _pytest_options,
+    "fixtures": _fixtures,
+    "environment": _environment,
+}
+
+
+def generated(text: str) -> str:
+    """Answer a page with its tables as the code has them now. Raises KeyError for a table that does not exist."""
+    return _BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found['name']]()}\n{found[3]}", text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the pages; with `--check` only say which are out of date."""
+    stale = []
+    for page in sorted(FOLDER.glob("*.md")):
+        before = page.read_text(encoding="utf-8")
+        after = generated(before)
+        if after != before:
+            stale.append(page.name)
+            if "--check" not in arguments:
+                page.write_text(after, encoding="utf-8")
+    for name in stale:
+        print(f"{name} was out of date")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
