@@ -70,9 +70,7 @@ class Mistake:
         """
         from harness.adapters.reference import shipped_statement
 
-        return {
-            name: _edit(shipped_statement(name), edits, self.name, name) for name, edits in self.statements.items()
-        }
+        return {name: _edit(shipped_statement(name), edits, self.name, name) for name, edits in self.statements.items()}
 
 
 def _edit(text: str, edits: tuple[Edit, ...], mistake: str, statement: str) -> str:
