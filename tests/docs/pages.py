@@ -1,0 +1,54 @@
+"""The pages as data: their fenced blocks, links and commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TEXTS = (
+    *PAGES,
+    *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "scenarios/README.md")),
+)
+_BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<info>[^\n]*)\n(?P<text>.*?)```", re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block; `file` is what a reader saves it as."""
+
+    page: Path
+    number: int
+    words: tuple[str, ...]
+    text: str
+    file: str | None
+
+    @property
+    def commands(self) -> list[str]:
+        """The lines that a reader types."""
+        return [line[2:] for line in self.text.splitlines() if line.startswith("$ ")]
+
+    @property
+    def shown(self) -> list[str]:
+        """The lines that a reader then sees."""
+        return [line for line in self.text.splitlines() if not line.startswith("$ ")]
+
+
+def blocks(page: Path) -> list[Block]:
+    """Answer the fenced blocks of a page in order."""
+    found = _BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [
+        Block(page, number, tuple(match["info"].split()), match["text"], match["file"])
+        for number, match in enumerate(found, start=1)
+    ]
+
+
+def blocks_of(*words: str) -> list[Block]:
+    """Answer the blocks of all pages that are marked so, and with nothing else."""
+    return [block for page in PAGES for block in blocks(page) if block.words == words]
+
+
+def anchor(heading: str) -> str:
+    """Answer the anchor of a heading, as it is made where the pages are read."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -1,0 +1,115 @@
+"""Everything that the pages tell a reader to type works, and prints what they show."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs import pages
+
+PATIENCE_SECONDS = 90
+
+
+def reader(folder: Path, page: Path) -> dict[str, str]:
+    """Make what a reader of this page has: the scenarios, and the files that the page told him to save."""
+    shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios")
+    for block in pages.blocks(page):
+        if block.file is not None:
+            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+    dropped = ("JOB_", "PGBOSS_", "USE_", "PYTEST_", "COV_", "DATABASE_URL", "PYTHONHASHSEED")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(dropped) or key.endswith("_DSN")}
+    path = os.pathsep.join((str(Path(sys.executable).parent), environ.get("PATH", "")))
+    return {**environ, "PATH": path, "PYTHONPATH": os.pathsep.join((str(pages.ROOT), str(folder))), "COLUMNS": "80"}
+
+
+def typed(commands: list[str], folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Type commands into one shell, which stops at the first that fails."""
+    script = "\n".join(["set -e", "trap 'code=$?; kill $(jobs -p) 2>/dev/null || true; exit $code' EXIT", *commands])
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def tried(block: Any, folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = reader(folder, block.page)
+    expected = " && exit 99 || test $? -eq 1" if "fails" in block.words else ""
+    return typed([command + expected for command in block.commands], folder, environ)
+
+
+def needs_postgres(block: Any) -> bool:
+    return "postgres" in block.words or any("postgres" in command for command in block.commands)
+
+
+def name(block: Any) -> str:
+    return f"{block.page.stem}-{block.number}"
+
+
+CONSOLE = [block for page in pages.PAGES for block in pages.blocks(page) if block.words[:1] == ("console",)]
+PLAIN = [block for block in CONSOLE if not needs_postgres(block)]
+ON_POSTGRES = [block for block in CONSOLE if needs_postgres(block)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", PLAIN, ids=name)
+def test_what_is_to_be_typed_works_and_prints_what_is_shown(block: Any, tmp_path: Path) -> None:
+    ended = tried(block, tmp_path)
+
+    assert ended.returncode == 0, f"{block.text}\n{ended.stdout}{ended.stderr}"
+    if block.shown:
+        assert steady(ended.stdout) == steady("\n".join(block.shown))
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.parametrize("block", ON_POSTGRES, ids=name)
+def test_what_is_to_be_typed_works_on_postgresql(block: Any, tmp_path: Path, job_postgres: Any) -> None:
+    missing = [tool for tool in ("curl",) if tool in block.text and shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is not on this machine")
+
+    ended = tried(block, tmp_path)
+
+    assert ended.returncode == 0, f"{block.text}\n{ended.stdout}{ended.stderr}"
+
+
+@pytest.mark.slow
+def test_every_python_example_runs(tmp_path: Path) -> None:
+    environ = reader(tmp_path, pages.ROOT / "docs" / "pytest.md")
+    scripts = []
+    for block in (*pages.blocks_of("python"), *pages.blocks_of("python", "postgres")):
+        if block.file is not None:
+            continue  # a command on its page runs it
+        if "def test_" in block.text:
+            (tmp_path / f"test_{block.page.stem}_{block.number}.py").write_text(block.text, encoding="utf-8")
+        else:
+            script = tmp_path / f"{block.page.stem}_{block.number}.py"
+            script.write_text(block.text, encoding="utf-8")
+            scripts.append(f"python {script.name}")
+
+    ended = typed([*scripts, "python -m pytest -q -W error -p no:cacheprovider test_*.py"], tmp_path, environ)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def steady(text: str) -> str:
+    """Leave out how long a search took, which changes with every touch of the explorer; what it found stays."""
+    return re.sub(
+        r"^Found in .*$",
+        lambda line: re.sub(r"\d+(\.\d)?", "N", line[0]),
+        text,
+        flags=re.MULTILINE,
+    ).strip()

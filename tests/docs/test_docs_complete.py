@@ -1,0 +1,100 @@
+"""The pages leave nothing out: generated tables are current, everything has its entry, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import __version__
+from harness.invariants import ANOMALIES, CATALOGUE
+from tests.docs import pages
+
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+TABLES = {
+    "settings", "scenario-keys", "job-keys", "expect-keys", "control-keys", "tape-keys", "steps", "verbs", "places",
+    "outcomes", "faults", "moments", "invariants", "anomalies", "guarantees", "wrong-queues", "capabilities",
+    "command-line", "pytest-options", "fixtures", "environment",
+}  # fmt: skip
+
+
+def text_of(name: str) -> str:
+    return (pages.ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_generated_tables_are_current_and_nothing_is_undescribed() -> None:
+    ended = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"],
+        cwd=pages.ROOT,
+        env={"PYTHONPATH": str(pages.ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, f"run python docs/generate.py\n{ended.stdout}{ended.stderr}"
+
+
+def test_every_table_stands_on_exactly_one_page() -> None:
+    placed = [name for page in pages.PAGES for name in re.findall(r"<!-- generated: ([\w-]+) -->", page.read_text())]
+
+    assert sorted(placed) == sorted(TABLES)
+
+
+def test_the_readme_counts_the_invariants_rightly() -> None:
+    assert len(CATALOGUE) == 18
+    assert "eighteen invariants" in text_of("README.md")
+
+
+@pytest.mark.parametrize("anomaly", ANOMALIES)
+def test_every_anomaly_is_described_with_its_guarantee(anomaly: str) -> None:
+    _, kind = ANOMALIES[anomaly]
+
+    assert f"| `{anomaly}` | {kind.sentence} | {kind.guarantee} |" in text_of("docs/invariants.md")
+
+
+@pytest.mark.parametrize("page", pages.TEXTS, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for match in LINK.finditer(prose):
+        target, _, fragment = match["target"].partition("#")
+        if "://" in target:
+            continue
+        led_to = (page.parent / target).resolve() if target else page
+        assert led_to.is_file(), f"{page.name} links to {match['target']}"
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", led_to.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in {pages.anchor(heading) for heading in headings}, f"{page.name}: {match['target']}"
+
+
+@pytest.mark.parametrize("page", pages.PAGES[1:], ids=lambda page: page.stem)
+def test_every_page_answers_a_question_and_is_linked_from_the_readme(page: Path) -> None:
+    first = page.read_text(encoding="utf-8").splitlines()[0]
+
+    if page.stem != "performance":
+        assert first.startswith("# ")
+        assert first.endswith("?")
+        assert f"(docs/{page.name})" in text_of("README.md")
+
+
+def test_the_changelog_has_the_current_version() -> None:
+    assert re.search(rf"^## {re.escape(__version__)}\b", text_of("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_every_folder_of_scenarios_has_its_question() -> None:
+    themes = {folder.name for folder in (pages.ROOT / "scenarios").iterdir() if folder.is_dir()}
+    listed = set(re.findall(r"^\| `(\w+)` \|", text_of("scenarios/README.md"), re.MULTILINE))
+
+    assert listed == themes
+
+
+def test_the_adapter_on_its_page_is_as_short_as_it_says() -> None:
+    block = next(
+        block for block in pages.blocks(pages.ROOT / "docs/write_an_adapter.md") if block.file == "my_queue.py"
+    )
+    queue = block.text.split("class MyQueue:")[1].split("class MyEngine:")[0]
+
+    assert len([line for line in queue.splitlines() if line.strip()]) < 60
