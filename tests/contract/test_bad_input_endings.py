@@ -170,11 +170,15 @@ def test_a_port_that_accepts_and_never_speaks_is_given_up(place: Place) -> None:
 def test_a_full_disk_is_said_and_leaves_nothing(place: Place) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root mounts")
+    checkout = str(Path(sys.prefix).parent)
     script = (
+        'exec 9<"$0" && '
         "mount -t tmpfs -o size=1m,mode=1777 f /dev/shm && mount -t tmpfs -o size=1m,mode=1777 f /tmp && "
-        'mount -t tmpfs -o size=1m,mode=1777 f /var/tmp && exec "$@"'
+        "mount -t tmpfs -o size=1m,mode=1777 f /var/tmp && "
+        # A checkout that lies below one of these is put back where it was.
+        '{ [ -d "$0" ] || { mkdir -p "$0" && mount -c --bind /proc/self/fd/9 "$0"; }; } && exec "$@"'
     )
-    tried = ["unshare", "--mount", "sh", "-c", script, "full"]
+    tried = ["unshare", "--mount", "sh", "-c", script, checkout]
     if subprocess.run([*tried, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting is forbidden here")
     command = [*tried, *COMMAND, "run", "one.yaml", "--engine", "memory,postgres"]
