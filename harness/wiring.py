@@ -83,9 +83,9 @@ def open_engine(name: str) -> Engine:
     return opened
 
 
-def _mistaken(engine: str, mistake: str) -> Engine:
+def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Engine:
     try:
-        wrong: Engine = wrong_queues()[mistake].engine(engine)
+        wrong: Engine = wrong_queues()[mistake].engine(engine, beside=beside)
     except UsageError as error:
         raise NotApplicable(error.message, hint=error.hint) from error
     return wrong
@@ -125,18 +125,30 @@ class Engines:
         """
         engine = self._open.get(name)
         if engine is None:
-            engine = self._open[name] = open_engine(name)
+            engine = self._open[name] = self._opened(name)
         return engine
+
+    def _opened(self, name: str) -> Engine:
+        """A wrong queue stands on the server of the right one: one server, however many mistakes."""
+        right, mistake = split_name(name)
+        return open_engine(name) if mistake is None else _mistaken(right, mistake, beside=self.get(right))
+
+    def provenances(self) -> list[str]:
+        """Say of every open engine that had to be provisioned where it came from, each once."""
+        told = (str(getattr(engine, "provenance", "")) for engine in self._open.values())
+        return list(dict.fromkeys(text for text in told if text))
 
     def drop(self, name: str) -> None:
         """Close one engine; the next `get` opens it anew."""
+        for wrong in [other for other in self._open if other.startswith(f"{name}+")]:
+            self.drop(wrong)
         engine = self._open.pop(name, None)
         if engine is not None:
             _close(engine)
 
     def close(self) -> None:
         """Close all."""
-        for name in list(self._open):
+        for name in reversed(list(self._open)):
             self.drop(name)
 
     def __enter__(self) -> Engines:

@@ -46,8 +46,8 @@ class Mistake:
         """The anomaly that names this mistake."""
         return self.finds[0]
 
-    def engine(self, kind: Kind) -> Engine:
-        """Answer an engine whose queues make this mistake.
+    def engine(self, kind: Kind, *, beside: Engine | None = None) -> Engine:
+        """Answer an engine whose queues make this mistake, on the database of the right engine `beside` it if given.
 
         Raises `UsageError` where it cannot be planted on that engine, `EnvironmentUnavailable` without a PostgreSQL.
         """
@@ -59,8 +59,10 @@ class Mistake:
                 f"the wrong queue {self.name!r} cannot be planted on the engine {kind!r}",
                 hint=f"it can on: {possible}",
             )
-        from harness.adapters.reference import open_engine
+        from harness.adapters.reference import ReferenceEngine, open_engine
 
+        if isinstance(beside, ReferenceEngine):
+            return beside.planted(self.edited())
         return open_engine("postgres", statements=self.edited())
 
     def edited(self) -> dict[str, str]:

@@ -52,6 +52,16 @@ class ReferenceEngine:
         self.capabilities: Capabilities = queue.capabilities
         self._dsn = dsn
         self._session: Session | None = None
+        self._lender: ReferenceEngine | None = None
+
+    def planted(self, statements: Mapping[str, str]) -> ReferenceEngine:
+        """Answer an engine with these statements replaced, on the database of this one.
+
+        Close this one last; both may be used in turn, not at once.
+        """
+        engine = ReferenceEngine(self.name, dsn=self._dsn, statements=statements, stepped=self.stepped)
+        engine._lender = self
+        return engine
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
         """Answer an empty queue. Raises EnvironmentUnavailable where there is no PostgreSQL."""
@@ -73,6 +83,8 @@ class ReferenceEngine:
 
     def session(self) -> Session:
         """Answer the session with PostgreSQL, provided now where there is none yet."""
+        if self._lender is not None:
+            return self._lender.session()
         if self._session is None:
             from harness.adapters.reference.server import Session
 
