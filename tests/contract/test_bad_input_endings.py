@@ -61,9 +61,10 @@ def test_a_run_that_is_stopped_prints_what_it_found(place: Place, number: signal
     place.processes()
     child.send_signal(number)
     ended = place.end(child)
-    assert ended.code in ({130, -2} if number is signal.SIGINT else {143, -15}), ended
+    # Before our code runs, the interpreter's own start-up answers the signal in its own way.
+    assert ended.code != 0, ended
     if after is None:
-        assert ended.code in (130, 143)
+        assert ended.code == (130 if number is signal.SIGINT else 143), ended
         assert "pass" in ended.out
         assert "Traceback" not in ended.said
 
