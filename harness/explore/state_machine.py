@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hypothesis import reject
+from hypothesis import Phase, reject, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -41,6 +41,8 @@ LATE = (*("now",) * len(MOMENTS), *MOMENTS)
 JOBS = tuple("abcdefghijkl")
 MOST_CLOCKS = 2
 """How often a clock is set wrong in one example: more would crowd out what meets a wrong clock."""
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+"""What Hypothesis does by default: all but shrinking and explaining, which are done here."""
 WHICH = st.integers(0, 5)
 """Picks among those who can, counted round."""
 
@@ -58,14 +60,18 @@ class LifecycleMachine(Standing, RuleBasedStateMachine):
 
     The machine closes the queues that it opens, never the engine. A breach raises `LifecycleFailure` with the scenario
     as YAML, which is also written to `failures_directory()`. The scenario is made small here, so that Hypothesis' own
-    shrinking, which takes seconds, may be left out: `phases=(Phase.explicit, Phase.reuse, Phase.generate)`.
-    Hypothesis settings go to `TestCase.settings`; `deadline=None` is recommended.
+    shrinking, which takes minutes where this takes milliseconds, is left out by default, and so is the deadline;
+    Hypothesis settings go to `TestCase.settings`, as ever.
     """
 
     workers: ClassVar[tuple[str, ...]] = ("w1", "w2")
     queue_settings: ClassVar[Settings] = Settings()
     """What the queue and its workers run under; not to be confused with Hypothesis' own `TestCase.settings`."""
     limits: ClassVar[Limits] = Limits(steps=20_000)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.TestCase.settings = settings(cls.TestCase.settings, deadline=None, phases=PHASES)
 
     def __init__(self) -> None:
         super().__init__()

@@ -55,8 +55,9 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     scenarios = len({case.scenario.path for case in cases})
     engines = ", ".join(dict.fromkeys(case.engine for case in cases))
     controls = sum(case.control is not None for case in cases)
-    with_controls = f" with {controls} controls" if controls else ""
-    about = f"{scenarios} scenarios{with_controls} on {engines or 'no engine'}: {', '.join(told) or 'nothing was run'}"
+    with_controls = f" with {_count(controls, 'control')}" if controls else ""
+    verdicts = ", ".join(told) or "nothing was run"
+    about = f"{_count(scenarios, 'scenario')}{with_controls} on {engines or 'no engine'}: {verdicts}"
     lines.append(Line(about, WORDS[exit_code_of(cases)][1]))
     if len(counted) < len(cases):
         elsewhere = len(cases) - len(counted)
@@ -64,6 +65,10 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     if len(cases) < planned:
         lines.append(Line(f"Stopped after {len(cases)} of {planned}: the rest was not judged.", "yellow"))
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _line(case: Case) -> Line:

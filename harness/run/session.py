@@ -85,7 +85,7 @@ class Session:
         self._known_jobs = {name: _facts(plan, self.settings) for name, plan in scenario.plan_of().items()}
         self.judge = Judge(self._judged(invariants), Rules(self.settings, self._known_jobs))
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
-        self.world = World(scenario, self.clocks, self.recorder, self.board)
+        self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities)
         self.kernel = Kernel(choices, self.recorder, step_limit=limits.steps)
         self.kernel.on_advance = self._advanced
         self.kernel.interferences = interferences(

@@ -30,7 +30,8 @@ class StockApplication:
             for name in world.scenario.workers:
                 factories[name] = lambda name=name: worker(world, name)  # type: ignore[misc]
         factories["queue"] = lambda: upkeep(world)
-        factories["maintenance"] = lambda: maintenance(world)
+        if world.capabilities.maintenance:
+            factories["maintenance"] = lambda: maintenance(world)
         return factories
 
     def clients(self, world: World) -> Mapping[str, Callable[[], Frame]]:
@@ -110,7 +111,7 @@ def worker(world: World, me: str) -> Steps:
         for claim in claims:
             world.effect(me, claim, "claimed")
         while claims:
-            if me in world.stopping:
+            if me in world.stopping and world.capabilities.release:
                 yield from give_back(claims)
                 return
             yield from run_one(world, me, claims)

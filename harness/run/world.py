@@ -7,7 +7,7 @@ from typing import Any
 from harness.model.duration import Instant
 from harness.model.job import JobId
 from harness.model.settings import Settings
-from harness.port import Claim
+from harness.port import Capabilities, Claim
 from harness.run.board import Board
 from harness.run.recorder import Recorder
 from harness.scenario.job_plan import JobPlan
@@ -18,10 +18,14 @@ from harness.sim.clock import Clocks
 class World:
     """Handed to every actor. After the verdict it is closed: what still runs has no effect."""
 
-    def __init__(self, scenario: Scenario, clocks: Clocks, recorder: Recorder, board: Board) -> None:
+    def __init__(
+        self, scenario: Scenario, clocks: Clocks, recorder: Recorder, board: Board, capabilities: Capabilities
+    ) -> None:
         self.scenario = scenario
         self.settings: Settings = scenario.settings
         self.board = board
+        self.capabilities = capabilities
+        """What the queue can do: nobody asks it for anything else."""
         self.plans: dict[JobId, JobPlan] = scenario.plan_of()
         self.stopping: set[str] = set()
         """Workers told to shut down gracefully."""

@@ -23,6 +23,8 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
                 needed.setdefault(name, f"job {plan.name}")
     for step in scenario.steps:
         does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
+        if step.actor == "maintenance" or (step.kind == "pause" and step.actor == "queue"):
+            does = "maintenance"  # Where the queue's own upkeep stands still, maintenance has to do the rescue.
         if does in ("maintenance", "heartbeat", "release", "cancel", "retry"):
             needed.setdefault(does, f"the step `{step.text}`")
     return needed

@@ -103,7 +103,8 @@ def test_a_correct_queue_is_left_alone(queue: type[MemoryQueue]) -> None:
         (OneTooMany, {"attempt_overrun"}),
         (
             UncancelledCancel,
-            {"illegal_transition", "terminal_job_rewritten", "terminal_job_revived", "stale_complete", "stale_fail"},
+            {"illegal_transition", "terminal_job_rewritten", "terminal_job_revived", "cancel_undone"}
+            | {"stale_complete", "stale_fail", "stale_release", "stale_heartbeat"},
         ),
         (ForgetsLeases, {"job_stuck"}),
     ],

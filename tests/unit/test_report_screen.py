@@ -137,5 +137,5 @@ def test_annotations_escape_what_github_would_read() -> None:
 
 def test_the_summary_says_when_not_everything_was_run() -> None:
     text = screen_text(summary([case_of()], planned=3))
-    assert "1 scenarios on memory: 1 fail" in text
+    assert "1 scenario on memory: 1 fail" in text
     assert "Stopped after 1 of 3" in text
