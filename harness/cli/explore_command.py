@@ -139,6 +139,8 @@ def _found(
     )
     show_lines([*lines, Line("")], sys.stdout)
     print(f"Found in {_spent(campaign, seconds)}; {finding.shrink_runs} more runs made it this small.")
+    if not finding.minimal:
+        print("Interrupted while it was made smaller: a smaller run may exist.")
     for name in dict.fromkeys([engine, *others]):
         _replay(scenario, name, engines, finding.anomaly)
     return int(ExitCode.FAIL)

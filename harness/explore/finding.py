@@ -21,6 +21,8 @@ class Finding:
     runs: int
     """How many runs it took to see it."""
     shrink_runs: int
+    minimal: bool = True
+    """False where shrinking was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,17 +72,22 @@ class Sampler:
                 anomaly = self.wanted(run)
                 if anomaly is not None:
                     finding = self.shrink(run, anomaly, seed=number, runs=done)
+                    interrupted = not finding.minimal
         except KeyboardInterrupt:
             interrupted = True
         return Campaign(self.engine.name, seed, done, steps, finding, interrupted)
 
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> Finding:
-        """Make a failing run as small as it gets."""
+        """Make a failing run as small as it gets; Ctrl-C ends that, and what is smallest by then is the answer."""
 
         def open_session(scenario: Scenario) -> Session:
             return Session(scenario, engine=self.engine, limits=self.limits, until=anomaly)
 
         shrinker = Shrinker(run, anomaly, open_session, base=self.settings)
-        shrinker.shrink()
+        minimal = True
+        try:
+            shrinker.shrink()
+        except KeyboardInterrupt:
+            minimal = False
         smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
-        return Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs)
+        return Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal)

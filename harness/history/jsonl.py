@@ -62,13 +62,15 @@ def load_history(lines: Iterable[str]) -> History:
 
 
 def _events(lines: Iterable[str]) -> Iterator[Event]:
+    headed = False
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             fields = json.loads(line)
-            if number == 1:
+            if not headed:
                 _check_header(fields)
+                headed = True
             else:
                 yield _event(fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -80,7 +82,7 @@ def _events(lines: Iterable[str]) -> Iterator[Event]:
 
 def _check_header(fields: dict[str, Any]) -> None:
     if fields.get("format") != FORMAT:
-        raise UsageError(f"line 1 names the format {fields.get('format')!r}, not {FORMAT!r}")
+        raise UsageError(f"the first line names the format {fields.get('format')!r}, not {FORMAT!r}")
     if fields.get("version") != VERSION:
         raise UsageError(
             f"this history has version {fields.get('version')!r}; this program reads version {VERSION}",

@@ -58,3 +58,8 @@ def test_a_truncated_line_is_named(dumped: list[str], keep: int) -> None:
 def test_a_line_that_is_no_event_is_named(dumped: list[str], line: str) -> None:
     with pytest.raises(UsageError, match="line 2 is no event of a history"):
         load_history([dumped[0].splitlines()[0], line])
+
+
+def test_a_blank_first_line_hides_no_missing_header() -> None:
+    with pytest.raises(UsageError, match="names the format"):
+        load_history(["\n", '{"kind": "phase", "at": 0, "name": "chaos"}\n'])

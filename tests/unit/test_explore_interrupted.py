@@ -1,0 +1,34 @@
+"""Ctrl-C in the middle of an exploration keeps what was found."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.explore.sampling import Sampler
+from harness.explore.shrink import Shrinker
+from harness.model.duration import MINUTE
+from harness.model.settings import Settings
+
+
+def test_an_interrupted_shrink_keeps_the_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Shrinker) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Shrinker, "shrink", interrupted)
+    sampler = Sampler(MemoryEngine(), Settings(stuck_timeout=5 * MINUTE), frozenset({"concurrent_execution"}))
+    campaign = sampler.explore(seed=0, runs=500)
+    assert campaign.interrupted
+    assert campaign.finding is not None
+    assert not campaign.finding.minimal
+    assert "concurrent_execution" in campaign.finding.run.found
+
+
+def test_an_interrupted_search_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def watch(done: int) -> bool:
+        if done == 3:
+            raise KeyboardInterrupt
+        return True
+
+    campaign = Sampler(MemoryEngine()).explore(seed=0, runs=500, watch=watch)
+    assert (campaign.interrupted, campaign.runs, campaign.finding) == (True, 3, None)
