@@ -38,7 +38,7 @@ def test_the_header_can_tell_about_the_run() -> None:
 
 
 def test_another_format_is_refused() -> None:
-    with pytest.raises(UsageError, match="line 1 names the format 'elle'"):
+    with pytest.raises(UsageError, match="first line names the format 'elle'"):
         load_history(['{"format":"elle","version":1}'])
 
 
