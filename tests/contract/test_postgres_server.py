@@ -251,7 +251,7 @@ def test_a_folder_that_runs_full_is_left_for_the_next(open_folder: Path, monkeyp
             assert folder_of(server).parent == open_folder
             assert f"{small} ran full" in str(server.provenance)
         with pytest.raises(EnvironmentUnavailable, match="ran full"):
-            provision(environ={}, roots=(small,))
+            provision(provider="embedded", environ={}, roots=(small,))
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
