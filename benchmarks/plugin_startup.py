@@ -51,7 +51,7 @@ def main() -> None:
             differences.append(times[WITH] - times[WITHOUT])
             bases.append(times[WITHOUT])
     quartiles = statistics.quantiles(differences, n=4)
-    print(f"plugin start-up: +{statistics.median(differences):.1f} ms, median of {pairs} pairs (aim: below 10)")
+    print(f"plugin start-up: {statistics.median(differences):+.1f} ms, median of {pairs} pairs (aim: below 10)")
     print(
         f"  middle half {quartiles[0]:+.1f} to {quartiles[2]:+.1f} ms, on a base of {statistics.median(bases):.0f} ms"
     )

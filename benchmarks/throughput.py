@@ -146,7 +146,7 @@ def measure(cluster: Cluster, seconds: float) -> None:
     binary = find_pgbench()
     if binary is None:
         sys.exit("no pgbench: install job-harness[embedded] or PostgreSQL")
-    print(f"claim + complete, one worker, {ROUNDS} rounds of {seconds:g} s; {binary}")
+    print(f"claim + complete, one worker, {ROUNDS} rounds of {seconds:g} s")
     print(f"{'batch':>5}  {'pgbench jobs/s':>14}  {'store jobs/s':>12}  store/pgbench")
     for batch, count in STOCK.items():
         bare, store = [], []
