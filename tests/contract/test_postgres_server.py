@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,9 @@ def test_root_reaches_programs_that_only_root_may_enter(open_folder: Path) -> No
 @AS_ROOT
 def test_an_ordinary_user_starts_one_too(open_folder: Path) -> None:
     packages = str(Path(psycopg.__file__).parents[1])
+    closed = [str(folder) for folder in Path(packages).parents if not folder.stat().st_mode & stat.S_IXOTH]
+    if closed:
+        pytest.skip(f"no other user may enter this checkout: {closed[-1]} is closed to him")
     environment = {"PYTHONPATH": f"{ROOT}:{packages}", "PATH": os.environ["PATH"], "HOME": str(open_folder)}
     ids = {"user": 65534, "group": 65534, "extra_groups": []}
     process = started(START + "sys.stdin.read()", python=python_for_everybody(), env=environment, **ids)
