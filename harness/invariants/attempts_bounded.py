@@ -6,8 +6,6 @@ from harness.history.event import Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
 
-_CLAIMING = "claim"
-
 
 class AttemptsBounded(Monitor):
     """Counts deliveries itself, whatever the row says."""

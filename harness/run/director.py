@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import LimitReached, UsageError
+from harness.errors import UsageError
 from harness.history.event import Effect, History, Observed, Return
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant, format_duration
@@ -396,4 +396,4 @@ def _words(value: Any) -> str:
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
-__all__ = ["Director", "LimitReached", "gaps"]
+__all__ = ["Director", "gaps"]

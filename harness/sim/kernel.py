@@ -64,8 +64,6 @@ class Kernel:
         self.ready: deque[Actor] = deque()
         self.free_order = True
         """Whether the order of ready actors is open to choice."""
-        self.rates: dict[str, float] = {}
-        """How fast an actor's own clock runs, where it drifts."""
         self.on_advance: Callable[[Instant], None] | None = None
         self._sleeping: list[tuple[Instant, int, Actor]] = []
         self._polling: dict[str, Actor] = {}
@@ -227,10 +225,7 @@ class Kernel:
         request = actor.request
         kind = type(request)
         if kind is Sleep:
-            duration = request.duration  # type: ignore[union-attr]
-            if actor.name in self.rates:
-                duration = round(duration / self.rates[actor.name])
-            self._sleep_until(actor, self.now + duration)
+            self._sleep_until(actor, self.now + request.duration)  # type: ignore[union-attr]
         elif kind is Poll:
             actor.state = State.POLLING
             self._polling[actor.name] = actor
