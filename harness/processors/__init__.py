@@ -16,5 +16,16 @@ from harness.processors.async_harness import AsyncJobHarness
 from harness.processors.counts import Counts
 from harness.processors.handle import JobHandle
 from harness.processors.job_harness import JobHarness
+from harness.processors.typescript import JavaScript, TypeScriptProcessor
 
-__all__ = ["AsyncJobHarness", "Counts", "JobHandle", "JobHarness", "JobResult", "NonRetryableError", "ToolJob"]
+__all__ = [
+    "AsyncJobHarness",
+    "Counts",
+    "JavaScript",
+    "JobHandle",
+    "JobHarness",
+    "JobResult",
+    "NonRetryableError",
+    "ToolJob",
+    "TypeScriptProcessor",
+]

@@ -30,6 +30,8 @@ from harness.processors.interrupt import Interrupts
 from harness.processors.judgement import anomaly_screen, unseen_failures
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.processor import find_processor, is_async, telling
+from harness.processors.typescript.attachments import Attachments
+from harness.processors.typescript.target import names_typescript
 from harness.sim.loop import VirtualLoop
 
 MOST_JOBS = 100_000
@@ -58,6 +60,7 @@ class JobHarness:
         except BaseException:
             self._loop.close()
             raise
+        self._node = Attachments(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
         self._number = 0
@@ -76,8 +79,12 @@ class JobHarness:
     # what a test sets up --------------------------------------------------------------------------------------------
 
     def register(self, slug: str, processor: JobProcessor | str) -> None:
-        """Let a callable, or "module:name", serve a tool. Raises UsageError, and what the registry refuses."""
-        self._application.register(slug, telling(find_processor(processor), self._tell))
+        """Let a callable, "module:name" or "path.ts#name" serve a tool.
+
+        Raises UsageError, and what the registry refuses; EnvironmentUnavailable where TypeScript finds no Node.
+        """
+        found = self._node.attach(find_processor(processor), slug=slug)
+        self._application.register(slug, telling(found, self._tell))
 
     def enqueue(
         self,
@@ -116,15 +123,15 @@ class JobHarness:
     # what a test lets happen ----------------------------------------------------------------------------------------
 
     def perform_job(self, processor: JobProcessor | str, input: Json) -> JobResult:
-        """Run a processor once, by slug, "module:name" or itself, without the queue; raises what it raises."""
+        """Run a processor once, by slug, by name or itself, without the queue; raises what it raises."""
         registry = self._application.registry
         if isinstance(processor, str) and registry.has_processor(processor):
             slug, found = processor, registry.get_processor(processor)
-        elif isinstance(processor, str) and ":" not in processor:
+        elif isinstance(processor, str) and ":" not in processor and not names_typescript(processor):
             known = registry.get_registered_tools()
             raise UsageError(f"no processor is registered for the tool {processor!r}{did_you_mean(processor, known)}")
         else:
-            slug, found = "perform-job", find_processor(processor)
+            slug, found = "perform-job", self._node.attach(find_processor(processor))
         result = self._drive(lambda: self._loop.run(self._perform(found, self._application.tool_job(slug, input))))
         if not isinstance(result, JobResult):
             raise UsageError(
@@ -229,6 +236,7 @@ class JobHarness:
             return
         self._closed = True
         self._application.end()
+        self._node.close()
         self._baton.close()
         self._loop.end_tasks()
         self._loop.close()

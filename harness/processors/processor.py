@@ -9,13 +9,14 @@ from typing import Any
 
 from harness.adapters.reference.application import JobProcessor, JobResult, ToolJob
 from harness.errors import UsageError, did_you_mean
+from harness.processors.typescript.target import TypeScriptProcessor, names_typescript
 
 Tell = Callable[[ToolJob, str, str | None], None]
 """Hears of a job that its processor `started`, or `ended` in `success` or `failure`."""
 
 
 def find_processor(named: JobProcessor | str) -> JobProcessor:
-    """Answer the callable, imported where it is given as "module:name". Raises UsageError."""
+    """Answer the callable, imported where it is given as "module:name" or "path.ts#name". Raises UsageError."""
     if not isinstance(named, str):
         if not callable(named):
             raise UsageError(
@@ -23,9 +24,13 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
                 hint='Pass a function that takes a ToolJob and answers a JobResult, or its name as "module:name".',
             )
         return named
+    if names_typescript(named):
+        return TypeScriptProcessor(named)
     module_name, colon, path = named.partition(":")
     if not colon or not module_name or not path:
-        raise UsageError(f"{named!r} names no processor", hint='Write "package.module:function".')
+        raise UsageError(
+            f"{named!r} names no processor", hint='Write "package.module:function" or "lib/processor.ts#name".'
+        )
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
 
 PATIENCE_SECONDS = 90
@@ -54,6 +55,11 @@ def needs_postgres(block: Any) -> bool:
     return "postgres" in block.words or any("postgres" in command for command in block.commands)
 
 
+def needs_node(block: Any) -> None:
+    if "node" in block.words and (why := missing_node()):
+        pytest.skip(why)
+
+
 def name(block: Any) -> str:
     return f"{block.page.stem}-{block.number}"
 
@@ -66,6 +72,7 @@ ON_POSTGRES = [block for block in CONSOLE if needs_postgres(block)]
 @pytest.mark.slow
 @pytest.mark.parametrize("block", PLAIN, ids=name)
 def test_what_is_to_be_typed_works_and_prints_what_is_shown(block: Any, tmp_path: Path) -> None:
+    needs_node(block)
     ended = tried(block, tmp_path)
 
     assert ended.returncode == 0, f"{block.text}\n{ended.stdout}{ended.stderr}"

@@ -1,0 +1,28 @@
+"""TypeScript processors, unmodified, in a Node child that lives on virtual time."""
+
+from __future__ import annotations
+
+from harness.processors.typescript.attached import NodeProcessor
+from harness.processors.typescript.errors import (
+    InvalidResult,
+    JavaScriptError,
+    ProcessDied,
+    ProcessorBlocked,
+    ProcessorNotLoaded,
+)
+from harness.processors.typescript.node import Node, find_node
+from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
+
+__all__ = [
+    "InvalidResult",
+    "JavaScript",
+    "JavaScriptError",
+    "Node",
+    "NodeProcessor",
+    "ProcessDied",
+    "ProcessorBlocked",
+    "ProcessorNotLoaded",
+    "TypeScriptProcessor",
+    "find_node",
+    "names_typescript",
+]

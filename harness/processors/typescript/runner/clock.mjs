@@ -1,0 +1,236 @@
+// Virtual time inside the Node child: Date, performance, timers. Time moves only when `moveTo` is called.
+// Must not know: processors, messages, modules.
+import { AsyncLocalStorage } from "node:async_hooks";
+import { syncBuiltinESMExports } from "node:module";
+import perfHooks from "node:perf_hooks";
+import timers from "node:timers";
+import timersPromises from "node:timers/promises";
+import util from "node:util";
+
+const LONGEST_DELAY = 2 ** 31 - 1;
+// Instants this close are one: milliseconds travel as decimals.
+const SAME = 1e-3;
+
+const real = {
+  Date: globalThis.Date,
+  setImmediate: globalThis.setImmediate,
+  setTimeout: globalThis.setTimeout,
+  monotonic: performance.now.bind(performance),
+};
+
+export const realSetImmediate = real.setImmediate;
+export const realSetTimeout = real.setTimeout;
+export const realMilliseconds = real.monotonic;
+
+export class Clock {
+  constructor() {
+    this.now = 0;
+    this.start = 0;
+    this.timers = new Map();
+    this.order = 0;
+  }
+
+  begin(now) {
+    this.now = now;
+    this.start = now;
+  }
+
+  /** When the next timer fires, or null. */
+  next() {
+    const timer = this.earliest();
+    return timer === null ? null : timer.when;
+  }
+
+  earliest() {
+    let first = null;
+    for (const timer of this.timers.values()) {
+      if (first === null || timer.when < first.when || (timer.when === first.when && timer.order < first.order)) {
+        first = timer;
+      }
+    }
+    return first;
+  }
+
+  /** Fire everything due until then, in the order of time; `rest` is awaited after each, `broken` hears what throws. */
+  async moveTo(target, { rest, broken }) {
+    this.now = Math.max(this.now, target);
+    for (;;) {
+      const timer = this.earliest();
+      if (timer === null || timer.when > target + SAME) return;
+      try {
+        timer.fire();
+      } catch (error) {
+        broken(timer, error);
+      }
+      await rest();
+    }
+  }
+
+  add(callback, delay, args, repeats) {
+    const milliseconds = Number(delay);
+    const wait = milliseconds >= 1 && milliseconds <= LONGEST_DELAY ? Math.trunc(milliseconds) : 1;
+    const timer = new Timer(this, callback, wait, args, repeats);
+    timer.schedule();
+    return timer;
+  }
+
+  remove(timer) {
+    if (timer === undefined || timer === null) return;
+    const known = timer instanceof Timer ? timer : this.byId(timer);
+    if (known) known.cancel();
+  }
+
+  byId(id) {
+    for (const timer of this.timers.values()) if (String(timer.id) === String(id)) return timer;
+    return null;
+  }
+}
+
+class Timer {
+  constructor(clock, callback, wait, args, repeats) {
+    this.clock = clock;
+    this.callback = callback;
+    this.wait = wait;
+    this.args = args;
+    this.repeats = repeats;
+    this.context = AsyncLocalStorage.snapshot();
+    this.id = ++clock.order;
+    this.kept = true;
+  }
+
+  schedule() {
+    this.order = ++this.clock.order;
+    this.when = this.clock.now + this.wait;
+    this.clock.timers.set(this.id, this);
+  }
+
+  fire() {
+    this.clock.timers.delete(this.id);
+    if (this.repeats) this.schedule();
+    this.context(this.callback, ...this.args);
+  }
+
+  cancel() {
+    this.clock.timers.delete(this.id);
+  }
+
+  close() {
+    this.cancel();
+    return this;
+  }
+
+  refresh() {
+    if (this.clock.timers.has(this.id)) this.schedule();
+    return this;
+  }
+
+  ref() {
+    this.kept = true;
+    return this;
+  }
+
+  unref() {
+    this.kept = false;
+    return this;
+  }
+
+  hasRef() {
+    return this.kept;
+  }
+
+  [Symbol.toPrimitive]() {
+    return this.id;
+  }
+
+  [Symbol.dispose]() {
+    this.cancel();
+  }
+}
+
+/** Put virtual time in the place of the machine's, for globals and for the modules of Node. */
+export function install(clock, seed) {
+  globalThis.Date = virtualDate(clock);
+  Math.random = seeded(seed);
+  installTimers(clock);
+  perfHooks.performance.now = () => clock.now - clock.start;
+  Object.defineProperty(perfHooks.performance, "timeOrigin", { get: () => clock.start, configurable: true });
+  const elapsed = () => BigInt(Math.round((clock.now - clock.start) * 1e6));
+  process.hrtime = (since) => {
+    const now = elapsed();
+    const passed = since ? now - (BigInt(since[0]) * 1_000_000_000n + BigInt(since[1])) : now;
+    return [Number(passed / 1_000_000_000n), Number(passed % 1_000_000_000n)];
+  };
+  process.hrtime.bigint = elapsed;
+  process.uptime = () => (clock.now - clock.start) / 1000;
+  AbortSignal.timeout = (milliseconds) => {
+    const controller = new AbortController();
+    const expired = () =>
+      controller.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError"));
+    clock.add(expired, milliseconds, [], false);
+    return controller.signal;
+  };
+  syncBuiltinESMExports();
+}
+
+function virtualDate(clock) {
+  const now = () => Math.floor(clock.now + SAME);
+  const RealDate = real.Date;
+  const FakeDate = new Proxy(RealDate, {
+    construct: (target, args, newTarget) =>
+      Reflect.construct(target, args.length ? args : [now()], newTarget === FakeDate ? target : newTarget),
+    apply: () => new RealDate(now()).toString(),
+    get: (target, key) => (key === "now" ? now : Reflect.get(target, key)),
+  });
+  RealDate.prototype.constructor = FakeDate;
+  return FakeDate;
+}
+
+function installTimers(clock) {
+  const checked = (callback) => {
+    if (typeof callback === "function") return callback;
+    const error = new TypeError(`The "callback" argument must be of type function. Received ${String(callback)}`);
+    error.code = "ERR_INVALID_ARG_TYPE";
+    throw error;
+  };
+  const later = (delay, value, options, repeats) => waiting(clock, delay, value, options, repeats);
+  const fakes = {
+    setTimeout: (callback, delay, ...args) => clock.add(checked(callback), delay, args, false),
+    setInterval: (callback, delay, ...args) => clock.add(checked(callback), delay, args, true),
+    clearTimeout: (timer) => clock.remove(timer),
+    clearInterval: (timer) => clock.remove(timer),
+  };
+  fakes.setTimeout[util.promisify.custom] = (delay, value, options) => later(delay, value, options);
+  Object.assign(globalThis, fakes);
+  Object.assign(timers, fakes);
+  timersPromises.setTimeout = fakes.setTimeout[util.promisify.custom];
+  timersPromises.setInterval = async function* (delay, value) {
+    for (;;) yield await later(delay, value);
+  };
+  timersPromises.scheduler.wait = (delay, options) => later(delay, undefined, options);
+}
+
+function waiting(clock, delay, value, options = {}) {
+  const signal = options?.signal;
+  const aborted = () => {
+    const error = new Error("The operation was aborted", { cause: signal.reason });
+    error.name = "AbortError";
+    error.code = "ABORT_ERR";
+    return error;
+  };
+  if (signal?.aborted) return Promise.reject(aborted());
+  return new Promise((resolve, reject) => {
+    const timer = clock.add(() => resolve(value), delay, [], false);
+    signal?.addEventListener("abort", () => (timer.cancel(), reject(aborted())), { once: true });
+  });
+}
+
+// Mulberry32: thirty-two bits are plenty where only sameness counts.
+function seeded(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}

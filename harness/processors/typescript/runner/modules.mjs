@@ -1,0 +1,245 @@
+// How the processor's imports are found: stubs, TypeScript without extensions, tsconfig paths; and how they are read.
+// Must not know: processors, timers, the channel.
+import fs from "node:fs";
+import module from "node:module";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { Paths } from "./tsconfig.mjs";
+
+const STUB = "job-harness-stub:";
+const EXTENSIONS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".json"];
+const TYPESCRIPT = /\.[mc]?ts$/;
+const REGISTRY = /(^|\/)processor-registry(\.[mc]?[jt]s)?$/;
+
+/** What went wrong while a module was looked for or read, said for people. */
+export class ModuleProblem extends Error {
+  constructor(message, { name = "ModuleProblem", hint = "" } = {}) {
+    super(message);
+    this.name = name;
+    this.hint = hint;
+  }
+}
+
+export class Modules {
+  /** `stubs`: specifier -> `{ exports }`, `{ source }` or `{ file }`. `registry` stands in for a missing registry. */
+  constructor({ stubs, registry }) {
+    this.stubs = stubs;
+    this.registry = registry;
+    this.paths = new Paths();
+    this.registries = new Set();
+    globalThis[Symbol.for("job-harness.stub")] = (specifier) => this.exportsOf(specifier);
+  }
+
+  install() {
+    module.registerHooks({
+      resolve: (specifier, context, next) => this.resolve(specifier, context, next),
+      load: (url, context, next) => this.load(url, context, next),
+    });
+  }
+
+  // resolving -------------------------------------------------------------------------------------------------------
+
+  resolve(specifier, context, next) {
+    const parent = context.parentURL ?? "";
+    const stub = this.stubbed(specifier, parent);
+    if (stub !== null) return stub;
+    if (module.isBuiltin(specifier) || specifier.startsWith("data:")) return next(specifier, context);
+    const url = this.file(specifier, parent) ?? this.aliased(specifier, parent);
+    if (url !== null) {
+      if (REGISTRY.test(specifier)) this.registries.add(url);
+      return { url, shortCircuit: true, importAttributes: context.importAttributes };
+    }
+    return this.elsewhere(specifier, context, next, parent);
+  }
+
+  stubbed(specifier, parent) {
+    for (const [name, stub] of Object.entries(this.stubs)) {
+      const matches = name.endsWith("*") ? specifier.startsWith(name.slice(0, -1)) : name === specifier;
+      if (!matches) continue;
+      if (stub.file) return { url: pathToFileURL(stub.file).href, shortCircuit: true };
+      return this.stubUrl(name, parent);
+    }
+    return null;
+  }
+
+  stubUrl(name, parent) {
+    // A stub is an ES module, which `require` too may take.
+    return { url: STUB + encodeURIComponent(name), format: "module", shortCircuit: true, parentURL: parent };
+  }
+
+  /** Relative and absolute paths, with or without an extension, folders with an index. */
+  file(specifier, parent) {
+    let wanted;
+    if (specifier.startsWith("file:")) wanted = fileURLToPath(specifier);
+    else if (path.isAbsolute(specifier)) wanted = specifier;
+    else if (/^\.\.?(\/|$)/.test(specifier) && parent.startsWith("file:")) {
+      wanted = path.resolve(path.dirname(fileURLToPath(parent)), specifier.split("?")[0]);
+    } else return null;
+    return existing(wanted);
+  }
+
+  aliased(specifier, parent) {
+    if (!parent.startsWith("file:")) return null;
+    for (const candidate of this.paths.candidates(specifier, path.dirname(fileURLToPath(parent)))) {
+      const found = existing(candidate);
+      if (found !== null) return found;
+    }
+    return null;
+  }
+
+  elsewhere(specifier, context, next, parent) {
+    let first = null;
+    for (const tail of ["", ...EXTENSIONS.slice(0, 4), "/index.ts", "/index.js"]) {
+      try {
+        return next(specifier + tail, context);
+      } catch (error) {
+        first ??= error;
+        if (error.code !== "ERR_MODULE_NOT_FOUND" && error.code !== "ERR_PACKAGE_PATH_NOT_EXPORTED") break;
+      }
+    }
+    if (REGISTRY.test(specifier)) return this.stubUrl(specifier, parent);
+    if (!/_NOT_FOUND|_NOT_EXPORTED|UNSUPPORTED_DIR_IMPORT/.test(first?.code ?? "")) throw first;
+    const names = this.importedNames(specifier, parent);
+    const exports = names.length ? names.map((name) => `"${name}": ...`).join(", ") : "...";
+    throw new ModuleProblem(`cannot find ${quoted(specifier)}, imported by ${place(parent)}`, {
+      name: "MissingImport",
+      hint: `Give a stub: stubs={${quoted(specifier)}: {${exports}}}.`,
+    });
+  }
+
+  importedNames(specifier, parent) {
+    try {
+      const source = stripped(fs.readFileSync(fileURLToPath(parent), "utf8"), parent);
+      const found = imports(source).find((item) => item.specifier === specifier);
+      return found ? found.bindings.map((binding) => binding.imported) : [];
+    } catch {
+      return [];
+    }
+  }
+
+  // reading ---------------------------------------------------------------------------------------------------------
+
+  load(url, context, next) {
+    if (url.startsWith(STUB)) return { format: "module", shortCircuit: true, source: this.stubSource(url) };
+    if (!url.startsWith("file:")) return next(url, context);
+    const file = fileURLToPath(url);
+    if (TYPESCRIPT.test(file)) {
+      const format = file.endsWith(".cts") ? "commonjs" : "module";
+      return { format, shortCircuit: true, source: readable(fs.readFileSync(file, "utf8"), url) };
+    }
+    if (file.endsWith(".json") && context.importAttributes?.type !== "json" && context.format !== "commonjs") {
+      return { format: "module", shortCircuit: true, source: `export default ${fs.readFileSync(file, "utf8")}` };
+    }
+    if (/\.[jt]sx$/.test(file)) throw new ModuleProblem(`${file}: JSX is not understood`, { hint: "Give a stub for it." });
+    return next(url, context);
+  }
+
+  stubSource(url) {
+    const name = decodeURIComponent(url.slice(STUB.length));
+    const stub = this.stubs[name];
+    if (stub?.source !== undefined) return readable(stub.source, url);
+    const lines = [`const stub = globalThis[Symbol.for("job-harness.stub")](${JSON.stringify(name)});`];
+    Object.keys(this.exportsOf(name)).forEach((key, index) => {
+      if (key === "default") lines.push("export default stub.default;");
+      else lines.push(`const e${index} = stub[${JSON.stringify(key)}];`, `export { e${index} as ${quoted(key)} };`);
+    });
+    return lines.join("\n");
+  }
+
+  exportsOf(name) {
+    return this.stubs[name]?.exports ?? this.registry;
+  }
+}
+
+function existing(wanted) {
+  const candidates = [wanted, ...EXTENSIONS.map((extension) => wanted + extension)];
+  if (/\.[mc]?js$/.test(wanted)) candidates.push(wanted.replace(/js$/, "ts"));
+  candidates.push(...EXTENSIONS.map((extension) => path.join(wanted, `index${extension}`)));
+  const found = candidates.find((candidate) => fs.statSync(candidate, { throwIfNoEntry: false })?.isFile());
+  return found === undefined ? null : pathToFileURL(fs.realpathSync(found)).href;
+}
+
+/** TypeScript to JavaScript, lines and columns kept; imports that only types used are dropped, as tsc drops them. */
+export function readable(source, url) {
+  return withoutUnusedImports(stripped(source, url));
+}
+
+function stripped(source, url) {
+  try {
+    return module.stripTypeScriptTypes(source, { mode: "strip" });
+  } catch (error) {
+    if (error.code !== "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") throw broken(error, url);
+  }
+  try {
+    // Enums, namespaces and parameter properties are more than types.
+    return module.stripTypeScriptTypes(source, { mode: "transform", sourceMap: true, sourceUrl: url });
+  } catch (error) {
+    throw broken(error, url);
+  }
+}
+
+function broken(error, url) {
+  return new ModuleProblem(`${place(url)}: ${error.message}`, { name: "SyntaxError", hint: "Is it TypeScript?" });
+}
+
+const IMPORT = /(^|[;}\n])([ \t]*import\s+(?!type\b)([\w$*{][^'";]*?)\s*from\s*(["'])([^"'\n]+)\4[ \t]*;?)/g;
+
+function imports(source) {
+  return [...source.matchAll(IMPORT)].map((match) => ({
+    start: match.index + match[1].length,
+    text: match[2],
+    specifier: match[5],
+    bindings: bindingsOf(match[3]),
+  }));
+}
+
+function bindingsOf(clause) {
+  const braces = clause.match(/\{([^}]*)\}/);
+  const named = (braces ? braces[1].split(",") : []).map((part) => part.trim()).filter(Boolean);
+  const bindings = named.map((part) => {
+    const [imported, local] = part.split(/\s+as\s+/);
+    return { imported, local: local ?? imported, part };
+  });
+  const rest = clause.replace(/\{[^}]*\}/, "").split(",").map((part) => part.trim()).filter(Boolean);
+  for (const part of rest) {
+    const namespace = part.match(/^\*\s+as\s+([\w$]+)$/);
+    bindings.push({ imported: namespace ? "*" : "default", local: namespace ? namespace[1] : part, part });
+  }
+  return bindings;
+}
+
+function withoutUnusedImports(source) {
+  let result = source;
+  for (const found of imports(source)) {
+    const others = source.slice(0, found.start) + source.slice(found.start + found.text.length);
+    const unused = found.bindings.filter(({ local }) => !uses(others, local));
+    if (unused.length === 0 || found.bindings.length === 0) continue;
+    const text = unused.length === found.bindings.length ? "" : without(found, unused);
+    result = result.replace(found.text, () => text + "\n".repeat(newlines(found.text) - newlines(text)));
+  }
+  return result;
+}
+
+function without(found, unused) {
+  const kept = found.bindings.filter((binding) => !unused.includes(binding));
+  const braced = kept.filter(({ imported }) => imported !== "default" && imported !== "*").map(({ part }) => part);
+  const bare = kept.filter(({ imported }) => imported === "default" || imported === "*").map(({ part }) => part);
+  const clause = [...bare, ...(braced.length ? [`{ ${braced.join(", ")} }`] : [])].join(", ");
+  return `import ${clause} from ${JSON.stringify(found.specifier)};`;
+}
+
+function uses(source, name) {
+  return new RegExp(`(?<![\\w$])${name.replace(/\$/g, "\\$")}(?![\\w$])`).test(source);
+}
+
+function newlines(text) {
+  return text.split("\n").length - 1;
+}
+
+function place(url) {
+  return url.startsWith("file:") ? fileURLToPath(url) : url || "the harness";
+}
+
+function quoted(text) {
+  return JSON.stringify(text);
+}

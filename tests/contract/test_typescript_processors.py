@@ -1,0 +1,415 @@
+"""TypeScript processors under `JobHarness`: the guide's own files, virtual time, stubs, modules, crashes, zombies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor
+from harness.processors.typescript import JavaScriptError, node
+from tests.contract.node_at_hand import GUIDE, needs_node, processor, written
+
+pytestmark = needs_node
+DO_WORK = JavaScript("async (input: { text: string }) => input.text.toUpperCase()")
+
+
+# the guide's files, byte for byte -------------------------------------------------------------------------------------
+
+
+def test_the_guides_processor_completes_a_drain() -> None:
+    target = TypeScriptProcessor(f"{GUIDE}/processor.ts#processMyTool", globals={"doWork": DO_WORK})
+    with JobHarness() as jobs:
+        jobs.register("my-tool", target)
+        job = jobs.enqueue("my-tool", {"text": "Hello", "options": {"format": "json"}})
+        assert jobs.drain() == {"completed": 1}
+        assert (job.output, job.path) == ("HELLO", ["PENDING", "PROCESSING", "COMPLETED"])
+        assert jobs.problems() == []
+
+
+def test_the_guides_registration_registers_it() -> None:
+    seen = []
+
+    def do_work(value: object) -> object:
+        seen.append(value)
+        return {"ok": True}
+
+    target = TypeScriptProcessor(f"{GUIDE}/register.ts#registerMyToolProcessor", globals={"doWork": do_work})
+    with JobHarness() as jobs:
+        jobs.register("my-tool", target)
+        job = jobs.enqueue("my-tool", {"text": "Hello"})
+        jobs.drain()
+        assert (job.output, seen) == ({"ok": True}, [{"text": "Hello"}])
+        assert jobs.perform_job(target, {"text": "x"}) == JobResult(success=True, output={"ok": True})
+
+
+def test_without_its_global_the_guides_processor_says_so() -> None:
+    with JobHarness() as jobs:
+        result = jobs.perform_job(f"{GUIDE}/processor.ts#processMyTool", {"text": "Hello"})
+        assert result == JobResult(success=False, error="doWork is not defined")
+
+
+def test_a_registration_of_another_tool_is_refused() -> None:
+    with JobHarness() as jobs, pytest.raises(UsageError, match=r'registered "my-tool", and not "other"'):
+        jobs.register("other", f"{GUIDE}/register.ts#registerMyToolProcessor")
+
+
+def test_the_files_are_the_guides_own() -> None:
+    shared = Path(__file__).parents[3] / "shared" / "guide.md"
+    if not shared.is_file():
+        pytest.skip("the guide is not beside this checkout")
+    blocks = re.findall(r"```typescript\n(.*?)```", shared.read_text(encoding="utf-8"), re.DOTALL)
+    assert [(GUIDE / name).read_text(encoding="utf-8") for name in ("processor.ts", "register.ts")] == blocks[:2]
+
+
+# time -----------------------------------------------------------------------------------------------------------------
+
+
+def test_time_in_the_child_is_the_harnesss(tmp_path: Path) -> None:
+    body = """
+    const { setTimeout: wait } = await import("node:timers/promises");
+    const began = [Date.now(), performance.now(), process.hrtime.bigint()];
+    await wait(90_000);
+    await new Promise((go) => setTimeout(go, 1_500));
+    let beats = 0;
+    await new Promise<void>((go) => {
+      const t = setInterval(() => { if (++beats === 3) { clearInterval(t); go(); } }, 1000);
+    });
+    const nanoseconds = Number(process.hrtime.bigint() - began[2]);
+    const passed = [Date.now() - began[0], performance.now() - began[1], nanoseconds / 1e6];
+    const now = new Date();
+    return { success: true, output: { passed, now, year: Date().slice(11, 15), is: now instanceof Date } };
+    """
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, body))
+        begin = jobs.now
+        job = jobs.enqueue("tool", None)
+        jobs.drain()
+        assert jobs.now - begin == timedelta(seconds=94.5)
+        moment = jobs.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        assert job.output == {"passed": [94500] * 3, "now": moment, "year": "2026", "is": True}
+
+
+def test_timers_fire_in_the_order_of_time_and_among_those_of_the_harness(tmp_path: Path) -> None:
+    order: list[object] = []
+
+    async def note(what: str) -> None:
+        await asyncio.sleep(0.5)
+        order.append(what)
+
+    body = """
+    const at = (ms: number, what: string) =>
+      new Promise((go) => setTimeout(async () => { await note(what); go(0); }, ms));
+    await Promise.all([at(3000, "c"), at(1000, "a"), at(2000, "b")]);
+    return { success: true, output: null };
+    """
+    with JobHarness() as jobs:
+        target = TypeScriptProcessor(processor(tmp_path, body), globals={"note": note})
+        begin = jobs.now
+        assert jobs.perform_job(target, None).success
+        assert (order, jobs.now - begin) == (["a", "b", "c"], timedelta(seconds=3.5))
+
+
+def test_the_same_seed_gives_the_same_chance(tmp_path: Path) -> None:
+    target = processor(tmp_path, "return { success: true, output: [Math.random(), Math.random()] }")
+
+    def drawn(seed: int) -> object:
+        with JobHarness(seed=seed) as jobs:
+            return jobs.perform_job(target, None).output
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        'await (await import("node:fs/promises")).readFile("/etc/hosts")',
+        'await crypto.subtle.digest("SHA-256", new Uint8Array(8))',
+        'const z = await import("node:zlib"); await new Promise((go) => z.gzip(Buffer.alloc(1e6), go))',
+        'const c = await import("node:crypto"); await new Promise((go) => c.pbkdf2("a", "b", 9999, 32, "sha1", go))',
+        'const p = await import("node:child_process"); await new Promise((go) => p.exec("sleep 0.05", go))',
+    ],
+    ids=["file", "digest", "gzip", "pbkdf2", "process"],
+)
+def test_time_stands_still_while_real_work_is_in_flight(work: str, tmp_path: Path) -> None:
+    body = f"const began = Date.now(); {work}; return {{ success: true, output: Date.now() - began }}"
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, body))
+        job = jobs.enqueue("tool", None)
+        jobs.drain()
+        assert (job.status, job.output, job.error) == ("COMPLETED", 0, None)
+
+
+# what stands in for the world ----------------------------------------------------------------------------------------
+
+
+def test_modules_are_stubbed_by_specifier(tmp_path: Path) -> None:
+    source = """
+    import db, { type Row, users as people } from "@repo/database";
+    import { send } from "../mail";
+    import * as deep from "@repo/deep/er";
+    import { later } from "virtual";
+    import type { Nothing } from "./nowhere";
+    import { OnlyAType } from "./nowhere-else";
+    export const run = async (job: OnlyAType) => {
+      await send(people[0], { at: new Date(), fail: false });
+      try {
+        await send("b", { fail: true });
+      } catch (error) {
+        return { success: true, output: [String(error), db, deep.x, later()] };
+      }
+      return { success: false };
+    };
+    """
+    written(tmp_path, "export const x: number = 7;", name="stub.ts")
+    sent = []
+
+    def send(to: str, options: dict[str, object]) -> None:
+        sent.append((to, options))
+        if options["fail"]:
+            raise ConnectionError("mailbox full")
+
+    target = TypeScriptProcessor(
+        written(tmp_path, source) + "#run",
+        stubs={
+            "@repo/database": {"users": ["a"], "default": {"n": 1}},
+            "../mail": {"send": send},
+            "@repo/deep/*": str(tmp_path / "stub.ts"),
+            "virtual": JavaScript("enum E { A = 3 }\nexport const later = () => E.A;"),
+        },
+    )
+    with JobHarness() as jobs:
+        assert jobs.perform_job(target, None).output == ["ConnectionError: mailbox full", {"n": 1}, 7, 3]
+    assert sent[0] == ("a", {"at": "2026-01-01T00:00:00.000Z", "fail": False})
+
+
+def test_fetch_is_answered_by_the_test_and_by_nobody_else(tmp_path: Path) -> None:
+    body = """
+    const init = { method: "POST", body: JSON.stringify(job.input), headers: { "X-Key": "k" } };
+    const got = await fetch("https://api.example/things", init);
+    const gone = await fetch(new URL("https://api.example/gone"));
+    let refused = "";
+    try { await fetch("https://api.example/away") } catch (error) { refused = `${error}` }
+    const output = [await got.json(), got.headers.get("content-type"), got.url, gone.status, refused];
+    return { success: got.ok, output };
+    """
+    asked = []
+
+    async def answer(url: str, request: dict[str, object]) -> object:
+        asked.append(request)
+        await asyncio.sleep(30)
+        return {"json": {"id": 1}}
+
+    answers = {"POST https://api.example/things": answer, "https://api.example/gone": 410}
+    with JobHarness() as jobs:
+        begin = jobs.now
+        target = processor(tmp_path, body)
+        result = jobs.perform_job(TypeScriptProcessor(target, fetch=answers), {"a": 1})
+        assert result.output == [
+            {"id": 1},
+            "application/json",
+            "https://api.example/things",
+            410,
+            (
+                "TypeError: fetch failed: nothing answers GET https://api.example/away; "
+                "fetch= has POST https://api.example/things, https://api.example/gone"
+            ),
+        ]
+        assert jobs.now - begin == timedelta(seconds=30)
+        with pytest.raises(JavaScriptError, match=r"nothing answers https://api\.example/things in this test"):
+            jobs.perform_job(target, None)
+    assert asked == [{"method": "POST", "headers": {"x-key": "k"}, "body": '{"a":1}'}]
+
+
+def test_a_timeout_signal_is_virtual_too(tmp_path: Path) -> None:
+    body = 'await fetch("https://slow.example", { signal: AbortSignal.timeout(5000) }); return { success: true }'
+
+    async def never(url: str, request: object) -> object:
+        return await asyncio.Event().wait()
+
+    with JobHarness() as jobs:
+        begin = jobs.now
+        with pytest.raises(JavaScriptError, match="aborted due to timeout") as caught:
+            jobs.perform_job(TypeScriptProcessor(processor(tmp_path, body), fetch=never), None)
+        assert type(caught.value).__name__ == "TimeoutError"
+        assert jobs.now - begin == timedelta(seconds=5)
+
+
+def test_a_workspace_is_resolved_as_its_tsconfig_says(tmp_path: Path) -> None:
+    config = '{ // a comment\n "extends": "./base", "compilerOptions": { "strict": true, }, /* another */ }'
+    written(tmp_path, config, name="tsconfig.json")
+    base = {"compilerOptions": {"baseUrl": "src", "paths": {"@/*": ["app/*"], "@repo/db": ["db/index.ts"]}}}
+    written(tmp_path, json.dumps(base), name="base.json")
+    written(tmp_path, 'import raw from "./data.json";\nexport const a = raw.a;', name="src/app/one.ts")
+    written(tmp_path, '{"a": 1}', name="src/app/data.json")
+    written(tmp_path, "export enum Kind { B = 2 }", name="src/db/index.ts")
+    written(tmp_path, "export const c = 3;", name="src/plain.ts")
+    written(tmp_path, "module.exports = { d: 4 };", name="node_modules/left/index.js")
+    written(tmp_path, 'export { e } from "./deep/file";', name="node_modules/@repo/pkg/index.ts")
+    written(tmp_path, '{"name": "@repo/pkg", "main": "index.ts"}', name="node_modules/@repo/pkg/package.json")
+    written(tmp_path, "export const e = 5 as number;", name="node_modules/@repo/pkg/deep/file.ts")
+    written(tmp_path, "export const f: number = 6;", name="src/lib/index.ts")
+    source = """
+    import { a } from "@/one";
+    import { Kind } from "@repo/db";
+    import { c } from "plain";
+    import left from "left";
+    import { e } from "@repo/pkg";
+    import { e as again } from "@repo/pkg/deep/file";
+    import { f } from "./lib";
+    import { g } from "./other.js";
+    export const run = async () => ({ success: true, output: [a, Kind.B, c, left.d, e, again, f, g] });
+    """
+    written(tmp_path, "export const g = 7;", name="src/other.ts")
+    with JobHarness() as jobs:
+        result = jobs.perform_job(written(tmp_path, source, name="src/processor.ts") + "#run", None)
+        assert result.output == [1, 2, 3, 4, 5, 5, 6, 7]
+
+
+def test_a_registry_that_exists_is_asked_for_what_was_registered(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        """
+        const known = new Map<string, unknown>();
+        export const registerProcessor = (slug: string, p: unknown) => void known.set(slug, p);
+        export const getProcessor = (slug: string) => known.get(slug);
+        """,
+        name="jobs/lib/processor-registry.ts",
+    )
+    for name in ("processor.ts", "register.ts"):
+        written(tmp_path, (GUIDE / name).read_text(encoding="utf-8"), name=f"my-tool/{name}")
+    source = (GUIDE / "register.ts").read_text(encoding="utf-8")
+    assert "../jobs/lib/processor-registry" in source
+    with JobHarness() as jobs:
+        target = f"{tmp_path}/my-tool/register.ts#registerMyToolProcessor"
+        jobs.register("my-tool", TypeScriptProcessor(target, globals={"doWork": DO_WORK}))
+        job = jobs.enqueue("my-tool", {"text": "x"})
+        jobs.drain()
+        assert job.output == "X"
+
+
+def test_the_environment_and_the_rows_fields_are_there(tmp_path: Path) -> None:
+    body = """
+    const { A_KEY, NODE_OPTIONS } = process.env;
+    return { success: true, output: { A_KEY, none: NODE_OPTIONS ?? null, job, date: job.startedAt instanceof Date } };
+    """
+    with JobHarness() as jobs:
+        target = TypeScriptProcessor(processor(tmp_path, body), environment={"A_KEY": "v"})
+        jobs.register("tool", target)
+        handle = jobs.enqueue("tool", {"a": 1})
+        jobs.drain()
+        output = handle.output
+        assert (output["A_KEY"], output["none"], output["date"]) == ("v", None, True)
+        row = output["job"]
+        assert (row["id"], row["toolSlug"], row["input"], row["attempts"], row["maxAttempts"]) == (
+            "job-1",
+            "tool",
+            {"a": 1},
+            1,
+            3,
+        )
+
+
+# failures, crashes, zombies -------------------------------------------------------------------------------------------
+
+
+def test_a_thrown_error_is_retried_and_a_final_one_is_not(tmp_path: Path) -> None:
+    body = """
+    if (job.input === "final") throw Object.assign(new Error("no"), { retryable: false });
+    if (job.input === "refused") return { success: false, error: "never", retryable: false };
+    if (job.attempts < 3) throw new RangeError(`attempt ${job.attempts}`);
+    return { success: true, output: job.attempts };
+    """
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, body))
+        handles = [jobs.enqueue("tool", kind) for kind in ("again", "final", "refused")]
+        jobs.run_until_idle()
+        assert [(job.status, job.attempts) for job in handles] == [("COMPLETED", 3), ("FAILED", 1), ("FAILED", 1)]
+
+
+def test_what_it_throws_comes_back_with_its_place(tmp_path: Path) -> None:
+    with JobHarness() as jobs, pytest.raises(JavaScriptError, match="bad thing") as caught:
+        jobs.perform_job(processor(tmp_path, "\n\nthrow new TypeError('bad thing')"), None)
+    assert type(caught.value).__name__ == "TypeError"
+    assert "processor.ts:4:9" in caught.value.stack
+
+
+def test_an_attempt_over_time_is_abandoned_and_what_it_still_does_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    charged = []
+    body = """
+    if (job.attempts === 1) await new Promise((go) => setTimeout(go, 601_000));
+    await charge(job.id, job.attempts);
+    return { success: true, output: job.attempts };
+    """
+    with JobHarness() as jobs:
+        target = TypeScriptProcessor(
+            processor(tmp_path, body), globals={"charge": lambda *about: charged.append(about)}
+        )
+        jobs.register("tool", target)
+        job = jobs.enqueue("tool", None)
+        jobs.run_until_idle()
+        assert (job.status, job.output, job.attempts) == ("COMPLETED", 2, 2)
+        assert charged == [("job-1", 1), ("job-1", 2)]
+        told = jobs._node.findings
+        assert "job-1, attempt 1: it was abandoned, and still called charge('job-1', 1)" in told[0]
+        assert "it was abandoned, and ended later with an answer; nobody heard it" in told[1]
+    assert "still called charge" in capsys.readouterr().err
+
+
+def test_after_its_process_died_the_next_attempt_gets_a_new_one(tmp_path: Path) -> None:
+    body = """
+    globalThis.count = (globalThis.count ?? 0) + 1;
+    if (job.attempts === 1) process.kill(process.pid, "SIGKILL");
+    await new Promise((go) => setTimeout(go, 10));
+    return { success: true, output: globalThis.count };
+    """
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, body))
+        job = jobs.enqueue("tool", None)
+        jobs.run_until_idle()
+        assert (job.status, job.attempts, job.output) == ("COMPLETED", 2, 1)
+
+
+def test_what_the_console_says_is_on_standard_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    body = (
+        "console.log('to', { log: 1 }); process.stdout.write('raw'); return { success: true, output: { a: undefined } }"
+    )
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, body))
+        jobs.enqueue("tool", None)
+        jobs.drain()
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "tool: to { log: 1 }\n" in err
+    assert "tool: raw\n" in err
+    assert "output.a is undefined, which JSON drops" in err
+
+
+# Node itself ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_node_the_one_command_that_repairs_it_is_named(tmp_path: Path) -> None:
+    old = written(tmp_path, "#!/bin/sh\necho v20.20.2\n", name="node")
+    Path(old).chmod(0o755)
+    with pytest.raises(EnvironmentUnavailable) as caught:
+        node._find(None, old, None)
+    assert f"{old} is Node 20.20.2" in caught.value.message
+    assert caught.value.hint == "pip install 'job-harness[node]'"
+    with pytest.raises(EnvironmentUnavailable, match="is no Node"):
+        node._find("/nowhere/node", None, None)
+
+
+def test_a_node_on_the_path_that_is_too_old_gives_way_to_the_packages(tmp_path: Path) -> None:
+    old = written(tmp_path, "#!/bin/sh\necho v20.20.2\n", name="node")
+    new = written(tmp_path, "#!/bin/sh\necho v24.1.0\n", name="newer")
+    for path in (old, new):
+        Path(path).chmod(0o755)
+    assert node._find(None, old, new).version == "24.1.0"
+    assert node._find(None, new, old).why == "on the PATH"
