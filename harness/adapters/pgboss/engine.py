@@ -1,0 +1,61 @@
+"""Opens pg-boss queues: `pgboss@10.4.2` is that version's own SQL on a PostgreSQL provided for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from harness.adapters.pgboss.contract import DOCUMENTED
+from harness.adapters.pgboss.queue import PgBossQueue
+from harness.model.settings import Settings
+from harness.port import Capabilities, Clocks
+
+if TYPE_CHECKING:
+    from harness.adapters.pgboss.server import Session
+
+NEWEST_OF_10: Final = "10.4.2"
+
+
+class PgBossEngine:
+    """One version of pg-boss. The server is provided when the first queue is opened and lives until `close`."""
+
+    def __init__(self, version: str = NEWEST_OF_10, *, dsn: str | None = None) -> None:
+        """Choose a version of pg-boss 10, and a server instead of one started here."""
+        self.version = version
+        self.name = f"pgboss@{version}"
+        self.capabilities: Capabilities = PgBossQueue.capabilities
+        self.documented = DOCUMENTED
+        """Anomalies that pg-boss documents, with the place where it does: they are no findings."""
+        self._dsn = dsn
+        self._session: Session | None = None
+
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgBossQueue:
+        """Answer an empty queue. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
+        session = self.session()
+        session.reset()
+        return PgBossQueue(session, settings, clocks, jitter)
+
+    def session(self) -> Session:
+        """Answer the session with PostgreSQL, provided now where there is none yet."""
+        if self._session is None:
+            from harness.adapters.pgboss.package import load
+            from harness.adapters.pgboss.server import Session
+
+            self._session = Session(load(self.version), self._dsn)
+        return self._session
+
+    @property
+    def provenance(self) -> str:
+        """Where the PostgreSQL came from and why, once there is one."""
+        return "" if self._session is None else str(self._session.cluster.provenance)
+
+    def close(self) -> None:
+        """Stop what was provided. Never raises."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def open_engine(version: str = NEWEST_OF_10, *, dsn: str | None = None) -> PgBossEngine:
+    """Answer the engine of this version."""
+    return PgBossEngine(version, dsn=dsn)

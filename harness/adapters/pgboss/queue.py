@@ -1,0 +1,175 @@
+"""The verbs of the harness, said in pg-boss's own statements. Decides nothing: every rule is pg-boss's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+import psycopg
+
+from harness.adapters.pgboss.server import Session
+from harness.adapters.pgboss.translation import json_text, result_text, send_values, uuid_of, view_of
+from harness.history.outcome import DONE, Outcome, done
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView, Json
+from harness.model.settings import Settings
+from harness.port import Capabilities, Claim, Clocks, JobRequest
+
+NOTHING: Final = Outcome.refused("pg-boss changed no row")
+REFUSED: Final = (psycopg.DataError, TypeError, ValueError)
+"""What a value that JSON or a column cannot hold raises: nothing was written."""
+
+
+class PgBossQueue:
+    """A queue under test over pg-boss 10.
+
+    A claim is told apart by the number of its attempt; pg-boss itself keeps no token, and whether it needs one is for
+    the invariants to say.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        cancel=True, retry=True, priorities=True, start_after=True, virtual_time=True, fencing=True
+    )
+
+    def __init__(self, session: Session, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> None:
+        self._session = session
+        self._settings = settings
+        self._clocks = clocks
+        self._jitter = jitter
+        self._now: Instant | None = None
+        self._tools: dict[JobId, str] = {}
+        self._workers: dict[tuple[JobId, int], str] = {}
+        """Who claimed which attempt: pg-boss does not keep it."""
+        self._granted: dict[JobId, int] = {}
+        """The last attempt that a resume allowed a job, whatever its limit."""
+
+    def _run(self, statement: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+        now = self._clocks.store()
+        if now != self._now:
+            self._session.set_now(now)
+            self._now = now
+        return self._session.run(statement, parameters)
+
+    def _count(self, statement: str, parameters: list[Any]) -> Outcome:
+        return DONE if self._run(statement, parameters)[0]["count"] else NOTHING
+
+    def _draw(self) -> None:
+        if self._settings.retry_backoff:
+            self._session.set_chance(self._jitter())
+
+    # observation ----------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first."""
+        views = {}
+        for row in self._session.rows():
+            job = row["data"]["job"]
+            worker = self._workers.get((job, row["retry_count"] + 1))
+            views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0))
+        return views
+
+    def changed(self) -> list[JobId] | None:
+        """Nobody keeps book of what was touched."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to give back: the session belongs to the engine."""
+
+    # producers and operators ----------------------------------------------------------------------------------------
+
+    def enqueue(self, request: JobRequest) -> Outcome:
+        """Send a job to the queue of its tool, created first where it is new."""
+        self._session.create_queue(request.tool)
+        try:
+            values = send_values(request, self._settings)
+            rows = self._run("send", values)
+        except REFUSED as error:
+            return Outcome.refused(f"invalid input: {error}")
+        if not rows:
+            return Outcome.refused("send answered null", request.id)
+        self._tools[request.id] = request.tool
+        return done(request.id)
+
+    def cancel(self, job: JobId) -> Outcome:
+        """Cancel what is not finished."""
+        return self._named("cancel", job)
+
+    def retry(self, job: JobId) -> Outcome:
+        """Resume what was cancelled, retry what failed: one attempt more than it had."""
+        before = self.jobs().get(job)
+        outcome = self._named("resume", job)
+        if outcome.done and before is not None:
+            self._granted[job] = before.attempts + 1
+        if outcome.done or not self._session.has("retry"):
+            return outcome
+        return self._named("retry", job)
+
+    def _named(self, statement: str, job: JobId) -> Outcome:
+        tool = self._tools.get(job)
+        return NOTHING if tool is None else self._count(statement, [tool, [uuid_of(job)]])
+
+    # workers --------------------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        """Fetch from one queue after the other until there are enough."""
+        claims: list[Claim] = []
+        for tool in dict.fromkeys(self._tools.values()):
+            if len(claims) < limit:
+                rows = self._run("fetch", [tool, limit - len(claims)])
+                claims.extend(self._claim(row, tool, worker) for row in rows)
+        return done(claims)
+
+    def _claim(self, row: dict[str, Any], tool: str, worker: str) -> Claim:
+        job = row["data"]["job"]
+        attempt = row["retryCount"] + 1
+        self._workers[job, attempt] = worker
+        return Claim(job, attempt, attempt, worker, tool, self._clocks.store() + self._settings.lease)
+
+    def complete(self, claim: Claim, output: Json) -> Outcome:
+        """Complete by id, as the library does."""
+        try:
+            return self._settle("complete", claim, lambda: result_text(output))
+        except psycopg.DataError as error:
+            return Outcome.refused(f"invalid output: {error}")
+
+    def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
+        """Fail by id; pg-boss 10 knows no final failure."""
+        self._draw()
+        return self._settle("fail", claim, lambda: json_text({"message": error}))
+
+    def _settle(self, statement: str, claim: Claim, text: Callable[[], str | None]) -> Outcome:
+        try:
+            return self._count(statement, [claim.tool, [uuid_of(claim.job)], text()])
+        except (TypeError, ValueError) as error:
+            return Outcome.refused(f"JSON cannot hold it: {error}")
+
+    def heartbeat(self, claim: Claim) -> Outcome:
+        """pg-boss 10 has none."""
+        raise NotImplementedError
+
+    def release(self, claim: Claim) -> Outcome:
+        """pg-boss 10 has none."""
+        raise NotImplementedError
+
+    # upkeep ---------------------------------------------------------------------------------------------------------
+
+    def expire(self) -> Outcome:
+        """Maintain: fail what is overdue, archive, drop."""
+        self._draw()
+        before = self.jobs()
+        for statement in ("expire", "archive", "drop"):
+            self._run(statement)
+        after = self.jobs()
+        return done([job for job, view in before.items() if after.get(job) != view])
+
+    def reconcile(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def rescue(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def purge(self) -> Outcome:
+        """Part of `expire`."""
+        raise NotImplementedError

@@ -1,0 +1,137 @@
+"""Between the harness's values and pg-boss's: instants, ids, options of a job, rows. Holds no state."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from harness.model.duration import SECOND, Duration, Instant
+from harness.model.job import JobId, JobView, Json
+from harness.model.lifecycle import QueueState, Status
+from harness.model.settings import Settings
+from harness.port import JobRequest
+
+ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
+"""The instant 0 of every run, as PostgreSQL sees it."""
+STRICTLY: Final[Duration] = 1
+_MICROSECOND: Final = timedelta(microseconds=1)
+_STATUS: Final = {
+    "created": Status.PENDING,
+    "retry": Status.PENDING,
+    "active": Status.PROCESSING,
+    "completed": Status.COMPLETED,
+    "failed": Status.FAILED,
+    "cancelled": Status.CANCELLED,
+}
+
+
+def timestamp_of(instant: Instant) -> datetime:
+    """Answer PostgreSQL's timestamp of an instant."""
+    return ORIGIN + timedelta(microseconds=instant)
+
+
+def instant_of(timestamp: datetime | None) -> Instant | None:
+    """Answer the instant of a timestamp."""
+    return None if timestamp is None else (timestamp - ORIGIN) // _MICROSECOND
+
+
+def uuid_of(job: JobId) -> str:
+    """Answer the UUID of a job; equal names sort as their jobs do, up to 16 bytes."""
+    raw = job.encode("utf-8", "surrogatepass")
+    if len(raw) > 16:
+        raw = raw[:11] + hashlib.sha256(raw).digest()[:5]
+    return str(uuid.UUID(bytes=raw.ljust(16, b"\0")))
+
+
+def seconds_of(duration: Duration) -> int:
+    """Answer whole seconds, rounded up: pg-boss knows no shorter unit for a delay."""
+    return -(-duration // SECOND)
+
+
+def send_values(request: JobRequest, settings: Settings) -> list[Any]:
+    """Answer the parameters of `send`, as the library's manager would order them."""
+    start = None if request.start_after is None else timestamp_of(request.start_after)
+    attempts = request.max_attempts or settings.max_attempts
+    return [
+        uuid_of(request.id),
+        request.tool,
+        json_text({"job": request.id, "input": request.input}),
+        request.priority,
+        None if start is None else start.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        None,  # singleton key
+        None,  # singleton seconds
+        0,  # singleton offset
+        None,  # dead letter
+        str(settings.lease / SECOND),
+        None,
+        f"{settings.retention // SECOND} seconds",
+        None,
+        attempts - 1,
+        None,
+        seconds_of(settings.retry_delay),
+        None,
+        settings.retry_backoff,
+        None,
+    ]
+
+
+def json_text(value: Json) -> str:
+    """Answer JSON. Raises TypeError, ValueError for what JSON cannot hold.
+
+    JavaScript would write null for NaN; what another client's serialiser makes of a value is not for us to guess.
+    """
+    return json.dumps(value, allow_nan=False)
+
+
+def result_text(value: Json) -> str | None:
+    """Answer what the library stores as a result: an object as it is, anything else under `value`."""
+    if value is None:
+        return None
+    return json_text(value if isinstance(value, Mapping) else {"value": value})
+
+
+def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int) -> JobView:
+    """Answer a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
+
+    pg-boss compares strictly: what starts at t is first fetched, and what expires at t first taken back, a microsecond
+    later. `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit.
+    """
+    state = row["state"]
+    attempts = 0 if row["started_on"] is None else row["retry_count"] + 1
+    active = state == "active"
+    output = row["output"]
+    failed = output is not None and state in ("retry", "failed")
+    started = row["started_on"]
+    return JobView(
+        id=row["data"]["job"],
+        tool=row["name"],
+        status=_STATUS[state],
+        queue_state=QueueState(state),
+        priority=row["priority"],
+        attempts=attempts,
+        max_attempts=max(row["retry_limit"] + 1, granted),
+        token=attempts,
+        worker=worker if active else None,
+        output=_unwrapped(output) if state == "completed" else None,
+        error=_message(output) if failed else None,
+        unique_key=row["singleton_key"],
+        created_at=instant_of(row["created_on"]) or 0,
+        start_after=(instant_of(row["start_after"]) or 0) + STRICTLY,
+        started_at=instant_of(started) if active or state in ("completed", "failed") else None,
+        lease_until=(instant_of(started + row["expire_in"]) or 0) + STRICTLY if active else None,
+        completed_at=instant_of(row["completed_on"]),
+        expires_at=None,
+    )
+
+
+def _unwrapped(output: Any) -> Json:
+    return output["value"] if isinstance(output, dict) and list(output) == ["value"] else output
+
+
+def _message(output: Any) -> str:
+    inner = output.get("value", output) if isinstance(output, dict) else output
+    return str(inner.get("message", inner)) if isinstance(inner, dict) else str(inner)

@@ -1,0 +1,51 @@
+"""A random() of a database that answers what it is told: for other people's SQL, beside the virtual clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.errors import EnvironmentUnavailable
+
+if TYPE_CHECKING:
+    import psycopg
+
+CHANCE_SCHEMA: Final = "job_harness_chance"
+PARTS: Final = 1_000_000_000
+"""A fraction is kept in so many parts."""
+
+_INSTALL: Final = f"""
+CREATE SCHEMA {CHANCE_SCHEMA};
+CREATE SEQUENCE {CHANCE_SCHEMA}.parts MINVALUE 0 START 0 NO CYCLE;
+GRANT USAGE ON SCHEMA {CHANCE_SCHEMA} TO PUBLIC;
+GRANT SELECT, UPDATE ON SEQUENCE {CHANCE_SCHEMA}.parts TO PUBLIC;
+ALTER FUNCTION pg_catalog.random() RENAME TO job_harness_real_random;
+CREATE FUNCTION pg_catalog.random() RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT last_value OPERATOR(pg_catalog./) {PARTS}::double precision FROM {CHANCE_SCHEMA}.parts
+$$;
+"""
+
+
+def install(connection: psycopg.Connection[Any]) -> None:
+    """Put random() into our hands, before any schema is installed in this database; until `set_next` it answers 0.
+
+    Needs a superuser: raises EnvironmentUnavailable where that is not to be had. Harmless when repeated.
+    """
+    import psycopg
+
+    there = connection.execute(f"SELECT to_regclass('{CHANCE_SCHEMA}.parts') IS NOT NULL".encode()).fetchone()
+    if there is not None and there[0]:
+        return
+    try:
+        with connection.transaction():
+            connection.execute(b"SET LOCAL allow_system_table_mods = on")
+            connection.execute(_INSTALL.encode())
+    except psycopg.Error as error:
+        raise EnvironmentUnavailable(
+            f"random() of this database cannot be replaced: {error}",
+            hint="PostgreSQL 13 or newer with superuser rights is needed; managed databases withhold them.",
+        ) from error
+
+
+def set_next(connection: psycopg.Connection[Any], fraction: float) -> None:
+    """Let random() answer this number, from 0 to below 1, for all sessions, until the next call."""
+    connection.execute(f"SELECT setval('{CHANCE_SCHEMA}.parts', {int(fraction * PARTS)})".encode())
