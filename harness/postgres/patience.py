@@ -24,6 +24,11 @@ class Deadline:
         """Whether the time is up."""
         return time.monotonic() >= self._end  # noqa: TID251 - this module owns real waiting
 
+    @property
+    def left(self) -> float:
+        """Seconds until then, never below 0."""
+        return max(0.0, self._end - time.monotonic())  # noqa: TID251 - this module owns real waiting
+
     def pause(self, seconds: float = 0.002) -> None:
         """Give the processor away for `seconds`; `select` rather than `sleep`, which tests like to patch."""
         select([], [], [], seconds)

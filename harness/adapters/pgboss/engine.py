@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from harness.adapters.pgboss.contract import DOCUMENTED
+from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.queue import PgBossQueue
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks
 
 if TYPE_CHECKING:
     from harness.adapters.pgboss.server import Session
-
-NEWEST_OF_10: Final = "10.4.2"
 
 
 class PgBossEngine:
@@ -47,12 +46,12 @@ class PgBossEngine:
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""
-        return "" if self._session is None else str(self._session.cluster.provenance)
+        return "" if self._session is None else str(self._session.database.cluster.provenance)
 
     def close(self) -> None:
         """Stop what was provided. Never raises."""
         if self._session is not None:
-            self._session.close()
+            self._session.database.close()
             self._session = None
 
 

@@ -10,7 +10,6 @@ import psycopg
 from harness.adapters.pgboss.server import Session
 from harness.adapters.pgboss.translation import json_text, result_text, send_values, uuid_of, view_of
 from harness.history.outcome import DONE, Outcome, done
-from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Clocks, JobRequest
@@ -36,7 +35,6 @@ class PgBossQueue:
         self._settings = settings
         self._clocks = clocks
         self._jitter = jitter
-        self._now: Instant | None = None
         self._tools: dict[JobId, str] = {}
         self._workers: dict[tuple[JobId, int], str] = {}
         """Who claimed which attempt: pg-boss does not keep it."""
@@ -44,18 +42,14 @@ class PgBossQueue:
         """The last attempt that a resume allowed a job, whatever its limit."""
 
     def _run(self, statement: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
-        now = self._clocks.store()
-        if now != self._now:
-            self._session.set_now(now)
-            self._now = now
-        return self._session.run(statement, parameters)
+        return self._session.run(statement, parameters, now=self._clocks.store())
 
     def _count(self, statement: str, parameters: list[Any]) -> Outcome:
         return DONE if self._run(statement, parameters)[0]["count"] else NOTHING
 
     def _draw(self) -> None:
         if self._settings.retry_backoff:
-            self._session.set_chance(self._jitter())
+            self._session.database.set_chance(self._jitter())
 
     # observation ----------------------------------------------------------------------------------------------------
 
@@ -79,7 +73,7 @@ class PgBossQueue:
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Send a job to the queue of its tool, created first where it is new."""
-        self._session.create_queue(request.tool)
+        self._session.create_queue(request.tool, now=self._clocks.store())
         try:
             values = send_values(request, self._settings)
             rows = self._run("send", values)

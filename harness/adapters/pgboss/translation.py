@@ -6,19 +6,16 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from harness.model.duration import SECOND, Duration, Instant
+from harness.foreign.database import instant_of, timestamp_of
+from harness.model.duration import SECOND, Duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
 
-ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
-"""The instant 0 of every run, as PostgreSQL sees it."""
 STRICTLY: Final[Duration] = 1
-_MICROSECOND: Final = timedelta(microseconds=1)
 _STATUS: Final = {
     "created": Status.PENDING,
     "retry": Status.PENDING,
@@ -27,16 +24,6 @@ _STATUS: Final = {
     "failed": Status.FAILED,
     "cancelled": Status.CANCELLED,
 }
-
-
-def timestamp_of(instant: Instant) -> datetime:
-    """Answer PostgreSQL's timestamp of an instant."""
-    return ORIGIN + timedelta(microseconds=instant)
-
-
-def instant_of(timestamp: datetime | None) -> Instant | None:
-    """Answer the instant of a timestamp."""
-    return None if timestamp is None else (timestamp - ORIGIN) // _MICROSECOND
 
 
 def uuid_of(job: JobId) -> str:

@@ -1,0 +1,132 @@
+"""A database for somebody else's queue: its clock and its chance are ours, and it is emptied between runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row
+
+from harness.errors import EnvironmentUnavailable
+from harness.model.duration import Instant
+from harness.postgres import provision, virtual_chance, virtual_clock
+
+if TYPE_CHECKING:
+    from harness.postgres import Cluster
+
+T = TypeVar("T")
+Row: TypeAlias = dict[str, Any]
+
+ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
+"""The instant 0 of every run, as PostgreSQL sees it."""
+_MICROSECOND: Final = timedelta(microseconds=1)
+_VACUUM_EVERY: Final = 200
+"""Resets: dead rows of runs before slow every scan of small tables."""
+
+
+def timestamp_of(instant: Instant) -> datetime:
+    """Answer PostgreSQL's timestamp of an instant."""
+    return ORIGIN + timedelta(microseconds=instant)
+
+
+def instant_of(timestamp: datetime | None) -> Instant | None:
+    """Answer the instant of a timestamp."""
+    return None if timestamp is None else (timestamp - ORIGIN) // _MICROSECOND
+
+
+class ForeignDatabase:
+    """One database on a server provided once, and one session with it; parameters are `$1`, `$2`, ..."""
+
+    def __init__(self, dsn: str | None = None) -> None:
+        """Provision a PostgreSQL whose clock stands at the instant 0.
+
+        Raises EnvironmentUnavailable where there is none, or where its clock cannot be made virtual.
+        """
+        self.cluster: Cluster = provision(dsn)
+        self._now: Instant | None = None
+        self._resets = 0
+        try:
+            self.url = self.cluster.create_database()
+            self._session = psycopg.Connection[Row].connect(
+                self.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
+            )
+            self._own = psycopg.connect(self.url, autocommit=True)
+            virtual_clock.install(self._own)
+            virtual_chance.install(self._own)
+            self.set_now(0)
+        except BaseException:
+            self.cluster.stop()
+            raise
+
+    def check(self, *, allow: Sequence[str] = ()) -> None:
+        """Prove that time moves everywhere in the schema as it stands now.
+
+        Raises VirtualClockError with the objects that keep to the machine's time, those in `allow` left out.
+        """
+        virtual_clock.check(self._own, allow=allow)
+        now, self._now = self._now, None
+        self.set_now(now or 0)
+
+    def set_now(self, instant: Instant) -> None:
+        """Move the database's clock, for every session."""
+        if instant != self._now:
+            self._guarded(lambda: virtual_clock.set_now(self._own, timestamp_of(instant)), "while time moved")
+            self._now = instant
+
+    def set_chance(self, fraction: float) -> None:
+        """Say what random() answers from here on."""
+        self._guarded(lambda: virtual_chance.set_next(self._own, fraction), "while chance was set")
+
+    def run(self, text: bytes, parameters: Sequence[Any] | None = None, *, prepare: bool | None = None) -> list[Row]:
+        """Run one statement, or with no parameters several, in transactions of their own.
+
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        """
+        return self._guarded(lambda: self._run(text, parameters, prepare), f"during {_gist(text)!r}")
+
+    def _run(self, text: bytes, parameters: Sequence[Any] | None, prepare: bool | None) -> list[Row]:
+        try:
+            cursor = self._session.execute(text, parameters, prepare=prepare)
+        except psycopg.Error:
+            if not self._session.closed and self._session.info.transaction_status:
+                self._session.execute(b"ROLLBACK", prepare=False)
+            raise
+        return cursor.fetchall() if cursor.description else []
+
+    def empty(self, *tables: str) -> None:
+        """Delete every row of these tables."""
+        self._guarded(lambda: self._empty(tables), "while the tables were emptied")
+
+    def _empty(self, tables: Sequence[str]) -> None:
+        self._session.execute("; ".join(f"DELETE FROM {table}" for table in tables).encode(), prepare=False)
+        self._resets += 1
+        if self._resets % _VACUUM_EVERY == 0:
+            self._session.execute(f"VACUUM {', '.join(tables)}".encode(), prepare=False)
+
+    def close(self) -> None:
+        """End the sessions and what was provided for them. Never raises."""
+        try:
+            self._session.close()
+            self._own.close()
+            self.cluster.stop()
+        except (psycopg.Error, OSError, EnvironmentUnavailable):
+            return  # It is gone already, and its supervisor sees to the rest.
+
+    def _guarded(self, work: Callable[[], T], when: str) -> T:
+        try:
+            return work()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not (self._session.closed or self._session.broken or self._own.closed or self._own.broken):
+                raise
+            words = " ".join(str(error).split())
+            tail = self.cluster.log_tail()
+            raise EnvironmentUnavailable(
+                f"PostgreSQL went away {when}: {words}" + (f"\n{tail}" if tail else ""),
+                hint="It was stopped or killed while in use: nothing can be said about this run. Start it again.",
+            ) from error
+
+
+def _gist(text: bytes) -> str:
+    return " ".join(text.decode("utf-8", "replace").split())[:60]
