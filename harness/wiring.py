@@ -1,8 +1,8 @@
 """Names to things: engines, wrong queues, settings of a run. The only module that knows them all, and lazily.
 
-An engine is named `memory`, `reference`, `postgres`, or what another package registers under the entry point group
-`job_harness.engines` (a callable without arguments that answers an `Engine`). `NAME+MISTAKE` is that engine with one
-planted mistake.
+An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
+group `job_harness.engines` (a callable without arguments that answers an `Engine`). `NAME@VERSION` is a release of
+somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "memory": ("harness.adapters.memory:MemoryEngine", {}),
     "reference": ("harness.adapters.reference:open_engine", {"name": "reference"}),
     "postgres": ("harness.adapters.reference:open_engine", {"name": "postgres"}),
+    "pgboss": ("harness.adapters.pgboss:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
+RELEASED: Final = frozenset({"pgboss"})
+"""Shipped engines that are somebody else's queue, in versions."""
 MISTAKES = "harness.mistakes.catalogue"
 
 
@@ -51,15 +54,19 @@ def wrong_queues() -> Mapping[str, Any]:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Take `engine+mistake` apart.
+    """Take `engine+mistake` apart; a version stays with its engine.
 
     Raises UsageError for names that do not exist, with the nearest that does.
     """
     engine, plus, mistake = name.partition("+")
-    if engine not in engine_names():
+    base, at, version = engine.partition("@")
+    if base not in engine_names():
         known = engine_names()
+        raise UsageError(f"no such engine: {base!r}{did_you_mean(base, known)}", hint=f"There are {', '.join(known)}.")
+    if at and (not version or (base in SHIPPED and base not in RELEASED)):
         raise UsageError(
-            f"no such engine: {engine!r}{did_you_mean(engine, known)}", hint=f"There are {', '.join(known)}."
+            f"no such engine: {engine!r}: {base} has no versions" if version else f"{engine!r} names no version",
+            hint=f"Engines with versions are {', '.join(sorted(RELEASED))}, as in pgboss@10.4.2.",
         )
     if plus and mistake not in wrong_queues():
         known = sorted(wrong_queues())
@@ -92,13 +99,15 @@ def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Eng
 
 
 def _factory(engine: str) -> Callable[[], Engine]:
-    if engine not in SHIPPED:
-        found: Callable[[], Engine] = load(f"{GROUP}:{engine}", _entry_points()[engine].load)
-        return found
-    where, arguments = SHIPPED[engine]
+    base, _, version = engine.partition("@")
+    wanted = {"version": version} if version else {}
+    if base not in SHIPPED:
+        found = load(f"{GROUP}:{base}", _entry_points()[base].load)
+        return lambda: found(**wanted)  # type: ignore[no-any-return]
+    where, arguments = SHIPPED[base]
     module, _, attribute = where.partition(":")
-    factory = load(engine, lambda: getattr(import_module(module), attribute))
-    return lambda: factory(**arguments)
+    factory = load(base, lambda: getattr(import_module(module), attribute))
+    return lambda: factory(**arguments, **wanted)  # type: ignore[no-any-return]
 
 
 def load(what: str, importing: Callable[[], Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 import psycopg
 
 from harness.adapters.pgboss.server import Session
-from harness.adapters.pgboss.translation import json_text, result_text, send_values, uuid_of, view_of
+from harness.adapters.pgboss.translation import STRICTLY, json_text, result_text, send_values, uuid_of, view_of
 from harness.history.outcome import DONE, Outcome, done
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
@@ -41,8 +41,8 @@ class PgBossQueue:
         self._granted: dict[JobId, int] = {}
         """The last attempt that a resume allowed a job, whatever its limit."""
 
-    def _run(self, statement: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
-        return self._session.run(statement, parameters, now=self._clocks.store())
+    def _run(self, statement: str, parameters: list[Any] | None = None, *, ago: int = 0) -> list[dict[str, Any]]:
+        return self._session.run(statement, parameters, now=self._clocks.store() - ago)
 
     def _count(self, statement: str, parameters: list[Any]) -> Outcome:
         return DONE if self._run(statement, parameters)[0]["count"] else NOTHING
@@ -76,7 +76,7 @@ class PgBossQueue:
         self._session.create_queue(request.tool, now=self._clocks.store())
         try:
             values = send_values(request, self._settings)
-            rows = self._run("send", values)
+            rows = self._run("send", values, ago=STRICTLY)
         except REFUSED as error:
             return Outcome.refused(f"invalid input: {error}")
         if not rows:

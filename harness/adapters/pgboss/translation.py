@@ -16,6 +16,8 @@ from harness.model.settings import Settings
 from harness.port import JobRequest
 
 STRICTLY: Final[Duration] = 1
+"""pg-boss compares strictly: what starts at t is first fetched, and what expires at t first taken back, a microsecond
+later. On a real server no two statements share a microsecond, so that what is sent at t is sent one before it."""
 _STATUS: Final = {
     "created": Status.PENDING,
     "retry": Status.PENDING,
@@ -84,8 +86,7 @@ def result_text(value: Json) -> str | None:
 def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int) -> JobView:
     """Answer a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
 
-    pg-boss compares strictly: what starts at t is first fetched, and what expires at t first taken back, a microsecond
-    later. `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit.
+    `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit.
     """
     state = row["state"]
     attempts = 0 if row["started_on"] is None else row["retry_count"] + 1
@@ -106,7 +107,7 @@ def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int) -> JobV
         output=_unwrapped(output) if state == "completed" else None,
         error=_message(output) if failed else None,
         unique_key=row["singleton_key"],
-        created_at=instant_of(row["created_on"]) or 0,
+        created_at=(instant_of(row["created_on"]) or 0) + STRICTLY,
         start_after=(instant_of(row["start_after"]) or 0) + STRICTLY,
         started_at=instant_of(started) if active or state in ("completed", "failed") else None,
         lease_until=(instant_of(started + row["expire_in"]) or 0) + STRICTLY if active else None,

