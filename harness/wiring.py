@@ -103,11 +103,11 @@ def _factory(engine: str) -> Callable[[], Engine]:
     wanted = {"version": version} if version else {}
     if base not in SHIPPED:
         found = load(f"{GROUP}:{base}", _entry_points()[base].load)
-        return lambda: found(**wanted)  # type: ignore[no-any-return]
+        return lambda: found(**wanted)
     where, arguments = SHIPPED[base]
     module, _, attribute = where.partition(":")
     factory = load(base, lambda: getattr(import_module(module), attribute))
-    return lambda: factory(**arguments, **wanted)  # type: ignore[no-any-return]
+    return lambda: factory(**arguments, **wanted)
 
 
 def load(what: str, importing: Callable[[], Any]) -> Any:

@@ -18,6 +18,7 @@ from harness.errors import ExitCode, HarnessError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
+    "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
 }
 """Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.adapters.pgboss.contract import DOCUMENTED
+from harness.adapters.pgboss.contract import DIFFERENCES
 from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.queue import PgBossQueue
 from harness.model.settings import Settings
@@ -23,8 +23,8 @@ class PgBossEngine:
         self.version = version
         self.name = f"pgboss@{version}"
         self.capabilities: Capabilities = PgBossQueue.capabilities
-        self.documented = DOCUMENTED
-        """Anomalies that pg-boss documents, with the place where it does: they are no findings."""
+        self.differences = DIFFERENCES
+        """Scenarios that expect something else than pg-boss documents, each with the place where it does."""
         self._dsn = dsn
         self._session: Session | None = None
 

@@ -1,0 +1,57 @@
+"""`job-harness conform`: how far queues conform, level by level."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from harness.cli.output import OutputFile
+from harness.conformance.judge import Conformance, conform
+from harness.conformance.level import Level
+from harness.conformance.summary import detail, table
+from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
+from harness.wiring import Engines, split_name
+
+ORDER = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("targets", nargs="?", default="memory", metavar="ENGINES", help="engines, with commas (default: memory)")
+    add("--level", action="append", default=[], choices=[str(level) for level in Level], help="only this level")
+    add("--json", metavar="FILE", help="write the results as JSON")
+    add("--quiet", "-q", action="store_true", help="leave out what an engine does not claim to do")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the cases on each engine, and tell."""
+    names = [name.strip() for name in arguments.targets.split(",") if name.strip()]
+    if not names:
+        raise UsageError("no engine is named", hint="Write job-harness conform memory,postgres.")
+    for name in names:
+        split_name(name)
+    output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
+    levels = [Level(name) for name in arguments.level] or list(Level)
+    results, codes = _conformances(names, levels, quiet=arguments.quiet)
+    if len(names) > 1:
+        print("\n".join(table(results)))
+    if output is not None:
+        output.write(json.dumps([result.as_data() for result in results], indent=2) + "\n")
+    codes.extend(result.exit_code for result in results)
+    return int(next((code for code in ORDER if code in codes), ExitCode.PASS))
+
+
+def _conformances(names: list[str], levels: list[Level], *, quiet: bool) -> tuple[list[Conformance], list[ExitCode]]:
+    results: list[Conformance] = []
+    codes: list[ExitCode] = []
+    with Engines() as engines:
+        for name in names:
+            try:
+                results.append(conform(engines.get(name), levels=levels))
+            except EnvironmentUnavailable as error:
+                codes.append(error.exit_code)
+                print(f"{name}: not judged: {error}\n")
+                continue
+            print("\n".join(detail(results[-1], quiet=quiet)) + "\n")
+    return results, codes

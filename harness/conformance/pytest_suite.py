@@ -1,0 +1,86 @@
+"""The suite as a class to subclass: a test for each case, skipped by name where a queue declares less."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from harness.conformance.judge import Mark, judged
+from harness.conformance.shelf import Case, cases
+from harness.errors import UsageError
+from harness.model.settings import Settings
+from harness.port import Capabilities, Clocks, Engine, QueueUnderTest
+
+
+class OwnEngine:
+    """An engine over a factory of queues: `make(settings, clocks, jitter)`."""
+
+    def __init__(self, make: Callable[[Settings, Clocks, Callable[[], float]], QueueUnderTest], name: str) -> None:
+        self.name = name
+        self._make = make
+        probe = make(Settings(), _Standing(), float)
+        self.capabilities: Capabilities = probe.capabilities
+        probe.close()
+
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
+        """Answer an empty queue."""
+        return self._make(settings, clocks, jitter)
+
+    def close(self) -> None:
+        """Nothing of its own to give back."""
+
+
+class _Standing:
+    def store(self) -> int:
+        return 0
+
+    def of(self, actor: str) -> int:
+        return 0
+
+
+class QueueConformance:
+    """Subclass it in a test file, and say how a queue of yours is made.
+
+    `make` is a queue class, or a function, that takes `(settings, clocks, jitter)` and answers an empty
+    `QueueUnderTest`; or one without parameters that answers an `Engine`, which is opened once and closed at the end.
+    """
+
+    make: ClassVar[Callable[..., Any]]
+
+    @pytest.fixture(scope="class")
+    def conformance_engine(self, request: pytest.FixtureRequest) -> Iterator[Engine]:
+        """The engine that every case of this class runs on."""
+        engine = engine_of(inspect.getattr_static(request.cls, "make", None), name=request.cls.__name__)
+        yield engine
+        engine.close()
+
+    @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.level}-{case.name}")
+    def test_conforms(self, case: Case, conformance_engine: Engine) -> None:
+        """One case of the suite."""
+        result = judged(case, conformance_engine)
+        if result.mark in (Mark.SKIPPED, Mark.DIFFERENT):
+            pytest.skip(result.why)
+        if result.mark is not Mark.PASS:
+            pytest.fail(f"{case.name} ({case.scenario.title}): {result.why}", pytrace=False)
+
+
+def engine_of(make: Any, *, name: str) -> Engine:
+    """Answer the engine that a factory stands for. Raises UsageError for what is no factory."""
+    factory: Any = make.__func__ if isinstance(make, staticmethod | classmethod) else make
+    if not callable(factory):
+        raise UsageError(
+            f"{name}.make is {make!r}, and makes no queue",
+            hint="Set it to a queue class, or to a function that answers a queue or an engine.",
+        )
+    wanted = [
+        parameter
+        for parameter in inspect.signature(factory).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+    ]
+    if wanted:
+        return OwnEngine(factory, name)
+    engine: Engine = factory()
+    return engine
