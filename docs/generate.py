@@ -19,6 +19,7 @@ import pytest
 
 from harness import pytest_plugin
 from harness.adapters.memory import MemoryQueue
+from harness.adapters.pgboss.queue import PgBossQueue
 from harness.adapters.reference import ReferenceQueue
 from harness.cli import COMMANDS
 from harness.faults import FaultPlan
@@ -167,6 +168,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "JOB_OUTPUT_LIMIT_BYTES": "larger outputs fail their job",
 }
 
+QUEUES: Final[Sequence[Any]] = (MemoryQueue, ReferenceQueue, PgBossQueue)
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
 
@@ -281,10 +283,10 @@ def _capabilities() -> str:
         return "yes" if getattr(capabilities, name) else "no"
 
     rows = [
-        (_code(name), CAPABILITIES[name], mark(MemoryQueue.capabilities, name), mark(ReferenceQueue.capabilities, name))
+        (_code(name), CAPABILITIES[name], *(mark(queue.capabilities, name) for queue in QUEUES))
         for name in Capabilities.names()
     ]
-    return table(("capability", "meaning", "`memory`", "`reference`, `postgres`"), rows)
+    return table(("capability", "meaning", "`memory`", "`reference`, `postgres`", "`pgboss`"), rows)
 
 
 def _command_line() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -50,17 +50,22 @@ class QueueConformance:
 
     make: ClassVar[Callable[..., Any]]
 
-    @pytest.fixture(scope="class")
-    def conformance_engine(self, request: pytest.FixtureRequest) -> Iterator[Engine]:
-        """The engine that every case of this class runs on."""
-        engine = engine_of(inspect.getattr_static(request.cls, "make", None), name=request.cls.__name__)
-        yield engine
-        engine.close()
+    _engine: ClassVar[Engine]
 
-    @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.level}-{case.name}")
-    def test_conforms(self, case: Case, conformance_engine: Engine) -> None:
+    @classmethod
+    def setup_class(cls) -> None:
+        """Open the engine that every case of this class runs on."""
+        cls._engine = engine_of(inspect.getattr_static(cls, "make", None), name=cls.__name__)
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        """Give it back."""
+        cls._engine.close()
+
+    @pytest.mark.parametrize("case", list(cases()), ids=lambda case: f"{case.level}-{case.name}")
+    def test_conforms(self, case: Case) -> None:
         """One case of the suite."""
-        result = judged(case, conformance_engine)
+        result = judged(case, self._engine)
         if result.mark in (Mark.SKIPPED, Mark.DIFFERENT):
             pytest.skip(result.why)
         if result.mark is not Mark.PASS:

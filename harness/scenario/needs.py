@@ -10,6 +10,11 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
     needed: dict[str, str] = {}
     if scenario.settings.heartbeat_interval:
         needed["heartbeat"] = "settings.heartbeat_interval"
+    if scenario.settings.stuck_timeout < scenario.settings.lease:
+        needed["maintenance"] = "a stuck_timeout that is shorter than the lease"
+    for name, expectation in scenario.expect.items():
+        if expectation.status == "gone":
+            needed.setdefault("maintenance", f"the deletion of {name}")
     for plan in scenario.jobs:
         wanted = {
             "priorities": plan.priority != 0,
@@ -22,6 +27,8 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
             if wants:
                 needed.setdefault(name, f"job {plan.name}")
     for step in scenario.steps:
+        if step.kind == "check" and step.expect == "gone":
+            needed.setdefault("maintenance", f"the step `{step.text}`")
         does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
         if step.actor == "maintenance" or (step.kind == "pause" and step.actor == "queue"):
             does = "maintenance"  # Where the queue's own upkeep stands still, maintenance has to do the rescue.

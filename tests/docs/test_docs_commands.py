@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from harness.adapters.pgboss import package
+from harness.errors import EnvironmentUnavailable
 from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
 
@@ -52,7 +54,7 @@ def tried(block: Any, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def needs_postgres(block: Any) -> bool:
-    return "postgres" in block.words or any("postgres" in command for command in block.commands)
+    return bool({"postgres", "pgboss"}.intersection(block.words)) or any("postgres" in line for line in block.commands)
 
 
 def needs_node(block: Any) -> None:
@@ -84,6 +86,11 @@ def test_what_is_to_be_typed_works_and_prints_what_is_shown(block: Any, tmp_path
 @pytest.mark.postgres
 @pytest.mark.parametrize("block", ON_POSTGRES, ids=name)
 def test_what_is_to_be_typed_works_on_postgresql(block: Any, tmp_path: Path, job_postgres: Any) -> None:
+    if "pgboss" in block.words:
+        try:
+            package.load(package.NEWEST_OF_10)
+        except EnvironmentUnavailable as error:
+            pytest.skip(str(error))
     missing = [tool for tool in ("curl",) if tool in block.text and shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not on this machine")

@@ -1,0 +1,107 @@
+"""The conformance kit: a right queue passes, each level can fail, and a capability that is only claimed is a lie."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.adapters.reference import open_engine
+from harness.conformance import Level, conform
+from harness.conformance.judge import Mark
+from harness.conformance.pytest_suite import engine_of
+from harness.conformance.shelf import cases
+from harness.conformance.summary import detail, table
+from harness.errors import ExitCode, UsageError
+from harness.history.outcome import DONE, Outcome
+from harness.mistakes import CATALOGUE
+from harness.port import Capabilities, Claim
+
+
+def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
+    themes = [theme for level in Level for theme in level.themes]
+    assert len(themes) == len(set(themes))
+    there = {case.name for case in cases()}
+    from harness.conformance import shelf
+
+    root = next(place for place in shelf.PLACES if place.is_dir())
+    assert there == {f"{path.parent.name}/{path.stem}" for path in root.glob("*/*.yaml") if path.parent.name != "found"}
+
+
+@pytest.mark.parametrize("name", ["memory", "reference"])
+def test_the_right_queues_conform_on_every_level(name: str) -> None:
+    engine = MemoryEngine() if name == "memory" else open_engine(name)
+    conformance = conform(engine)
+    assert conformance.exit_code is ExitCode.PASS
+    assert {result.mark for result in conformance.results} == {Mark.PASS}
+    assert all(counts[Mark.PASS] for level in Level if (counts := conformance.of(level)))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "level"),
+    [
+        ("one-attempt-too-many", Level.CORE),
+        ("stale-complete", Level.RELIABLE),
+        ("newest-first", Level.SCHEDULED),
+        ("unique-ignored", Level.UNIQUE),
+        ("purge-ignores-retention", Level.CRON),
+    ],
+)
+def test_each_level_can_fail(mistake: str, level: Level) -> None:
+    conformance = conform(CATALOGUE[mistake].engine("memory"), levels=[level])
+    assert conformance.exit_code is ExitCode.FAIL
+    assert conformance.of(level)[Mark.FAIL] >= 1
+
+
+def test_every_case_has_a_control() -> None:
+    assert [case.name for case in cases() if not case.scenario.controls] == []
+
+
+class Boaster(MemoryQueue):
+    """Says that it has heartbeats; its heartbeats do nothing."""
+
+    def heartbeat(self, claim: Claim) -> Outcome:
+        return DONE
+
+
+class Modest(MemoryQueue):
+    """Says that it has none."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(cancel=True, retry=True, virtual_time=True, fencing=True)
+
+
+def test_a_capability_that_no_case_shows_is_a_lie() -> None:
+    conformance = conform(MemoryEngine(Boaster, name="boaster"))
+    assert conformance.lies == ["heartbeat"]
+    assert conformance.exit_code is ExitCode.FAIL
+    assert "lie       declares heartbeat, and none of the cases that need it passes" in list(detail(conformance))
+
+
+def test_what_is_not_declared_is_skipped_by_name() -> None:
+    conformance = conform(MemoryEngine(Modest, name="modest"), levels=[Level.UNIQUE])
+    assert {result.mark for result in conformance.results} == {Mark.SKIPPED}
+    assert "modest has no unique, which job" in conformance.results[0].why
+    assert conformance.exit_code is ExitCode.INCONCLUSIVE
+    assert conformance.badge == "nothing was judged"
+
+
+def test_a_documented_difference_is_neither_a_pass_nor_a_failure() -> None:
+    engine = CATALOGUE["newest-first"].engine("memory")
+    engine.differences = {"scheduling/oldest_first": "the manual says so"}  # type: ignore[attr-defined]
+    marks = {result.case.name: result for result in conform(engine, levels=[Level.SCHEDULED]).results}
+    assert marks["scheduling/oldest_first"].mark is Mark.DIFFERENT
+    assert marks["scheduling/oldest_first"].why == "the manual says so"
+
+
+def test_engines_stand_side_by_side() -> None:
+    lines = list(table([conform(MemoryEngine()), conform(MemoryEngine(Modest, name="modest"))]))
+    assert lines[0].split() == ["engine", *(str(level) for level in Level), "different", "skipped"]
+    assert [line.split()[0] for line in lines[1:]] == ["memory", "modest"]
+
+
+def test_what_makes_no_queue_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"TestMine\.make is None, and makes no queue"):
+        engine_of(None, name="TestMine")
+    assert engine_of(MemoryQueue, name="TestMine").capabilities == MemoryQueue.capabilities
+    assert engine_of(staticmethod(MemoryEngine), name="TestMine").name == "memory"
