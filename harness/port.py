@@ -7,7 +7,7 @@ A verb may be a plain method (one step), a generator (preempted, crashed or dela
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from harness.history.outcome import Outcome
@@ -64,7 +64,7 @@ class Capabilities:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """List the capabilities by name."""
-        return tuple(field.name for field in fields(cls))
+        return tuple(item.name for item in fields(cls))
 
 
 Reply: TypeAlias = Outcome | Awaitable[Outcome] | Generator[Any, Any, Outcome]
@@ -166,6 +166,27 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give everything back. Never raises."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Where an engine says that it differs from this project: what is documented is no anomaly."""
+
+    documented: Mapping[str, str] = field(default_factory=dict)
+    """Anomalies that it documents as its behaviour, each with the place where it does; they are not reported."""
+    differences: Mapping[str, str] = field(default_factory=dict)
+    """Scenarios (`theme/name`) that expect something else than it documents, each with the place where it does."""
+    effective: Callable[[Settings], Settings] = lambda settings: settings
+    """Answers the settings as it can keep them: what it has no way to set is what it does instead."""
+
+
+def contract_of(engine: Engine) -> Contract:
+    """Answer the engine's `contract`; one that has none promises everything."""
+    contract: Contract = getattr(engine, "contract", _PROMISES_ALL)
+    return contract
+
+
+_PROMISES_ALL = Contract()
 
 
 class Application(Protocol):

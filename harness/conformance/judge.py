@@ -10,7 +10,7 @@ from typing import Any
 from harness.conformance.level import Level
 from harness.conformance.shelf import Case, cases
 from harness.errors import ExitCode, HarnessError
-from harness.port import Engine
+from harness.port import Engine, contract_of
 from harness.run.play import play, uncovered_capabilities
 from harness.run.verdict import Run, Verdict
 from harness.scenario.needs import needed_capabilities
@@ -102,9 +102,9 @@ def judged(case: Case, engine: Engine) -> Result:
     missing = uncovered_capabilities(case.scenario, engine)
     if missing:
         return Result(case, Mark.SKIPPED, missing[0])
-    documented: Mapping[str, str] = getattr(engine, "differences", {})
-    if case.name in documented:
-        return Result(case, Mark.DIFFERENT, documented[case.name])
+    differences = contract_of(engine).differences
+    if case.name in differences:
+        return Result(case, Mark.DIFFERENT, differences[case.name])
     try:
         run = play(case.scenario, engine=engine)
     except HarnessError as error:

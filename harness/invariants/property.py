@@ -159,9 +159,13 @@ Handle: TypeAlias = Callable[[Any], None]
 class Judge:
     """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
-    __slots__ = ("_at_rest", "_handles", "_index", "_now", "_routes", "anomalies")
+    __slots__ = ("_accepted", "_at_rest", "_handles", "_index", "_now", "_routes", "anomalies")
 
-    def __init__(self, invariants: tuple[Invariant, ...], rules: Rules) -> None:
+    def __init__(
+        self, invariants: tuple[Invariant, ...], rules: Rules, *, accepted: frozenset[str] = frozenset()
+    ) -> None:
+        """Judge by these invariants; anomalies `accepted` by the engine's own documentation are passed over."""
+        self._accepted = accepted
         self.anomalies: list[Anomaly] = []
         self._index = -1
         self._now: Instant = 0
@@ -221,6 +225,8 @@ class Judge:
         def breach(name: str, message: str, *, job: JobId | None = None) -> None:
             declared = any(kind.name == name for kind in invariant.anomalies)
             assert declared, f"{invariant.id} declares no anomaly {name!r}"
+            if name in self._accepted:
+                return
             self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message))
 
         return breach

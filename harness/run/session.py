@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import LimitReached
 from harness.faults import FaultPlan, interferences
@@ -12,7 +12,7 @@ from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
 from harness.model.settings import Settings
-from harness.port import Engine
+from harness.port import Engine, contract_of
 from harness.run.board import Board
 from harness.run.director import Director
 from harness.run.recorder import Recorder
@@ -71,6 +71,9 @@ class Session:
         until: str | None = None,
     ) -> None:
         """Take what the run needs; it ends early once the anomaly `until` showed, else it goes to its rest."""
+        contract = contract_of(engine)
+        if (effective := contract.effective(scenario.settings)) != scenario.settings:
+            scenario = replace(scenario, settings=effective)
         self.scenario = scenario
         self.settings = scenario.settings
         self.engine = engine
@@ -83,7 +86,8 @@ class Session:
         self.board = Board(self.settings)
         self.queue = engine.open(self.settings, self.clocks, self._jitter)
         self._known_jobs = {name: _facts(plan, self.settings) for name, plan in scenario.plan_of().items()}
-        self.judge = Judge(self._judged(invariants), Rules(self.settings, self._known_jobs))
+        rules = Rules(self.settings, self._known_jobs)
+        self.judge = Judge(self._judged(invariants), rules, accepted=frozenset(contract.documented))
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
         self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities)
         self.kernel = Kernel(choices, self.recorder, step_limit=limits.steps)

@@ -16,7 +16,7 @@ from harness.conformance.summary import detail, table
 from harness.errors import ExitCode, UsageError
 from harness.history.outcome import DONE, Outcome
 from harness.mistakes import CATALOGUE
-from harness.port import Capabilities, Claim
+from harness.port import Capabilities, Claim, Contract
 
 
 def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
@@ -88,7 +88,7 @@ def test_what_is_not_declared_is_skipped_by_name() -> None:
 
 def test_a_documented_difference_is_neither_a_pass_nor_a_failure() -> None:
     engine = CATALOGUE["newest-first"].engine("memory")
-    engine.differences = {"scheduling/oldest_first": "the manual says so"}  # type: ignore[attr-defined]
+    engine.contract = Contract(differences={"scheduling/oldest_first": "the manual says so"})  # type: ignore[attr-defined]
     marks = {result.case.name: result for result in conform(engine, levels=[Level.SCHEDULED]).results}
     assert marks["scheduling/oldest_first"].mark is Mark.DIFFERENT
     assert marks["scheduling/oldest_first"].why == "the manual says so"

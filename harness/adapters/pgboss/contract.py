@@ -1,13 +1,26 @@
-"""What pg-boss 10 does otherwise than a scenario expects, and says so: a documented difference is no failure."""
+"""Where pg-boss 10 differs from this project's decisions, each with the place where it says so."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
-DIFFERENCES: Final[Mapping[str, str]] = MappingProxyType(
-    {
+from harness.model.duration import DAY
+from harness.model.settings import Settings
+from harness.port import Contract
+
+NO_CAP: Final = 365 * DAY
+
+
+def effective(settings: Settings) -> Settings:
+    """pg-boss 10 knows no longest retry delay; its exponent stops at 16."""
+    return settings.changed(retry_delay_max=NO_CAP)
+
+
+CONTRACT: Final = Contract(
+    documented={
+        "final_error_retried": "every failure is retried up to retryLimit; there is no final failure (docs: fail)",
+    },
+    differences={
         "crashes/before_completing": (
             "a lease ends strictly after its length, a microsecond later, so that another worker polls first"
         ),
@@ -15,6 +28,9 @@ DIFFERENCES: Final[Mapping[str, str]] = MappingProxyType(
         "lifecycle/operator_retries_failed_job": (
             "retry() raises the limit by one and keeps the count (docs: retry); it opens no new budget"
         ),
-    }
+        "retries/backoff_is_capped": "there is no longest retry delay before version 11 (docs: send)",
+        "retries/final_error_is_not_retried": "there is no final failure (docs: fail)",
+        "hostile/dead_job_does_not_block_the_queue": "there is no final failure (docs: fail)",
+    },
+    effective=effective,
 )
-"""By the folder and name of the scenario, with the place in the documentation."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.adapters.pgboss.contract import DIFFERENCES
+from harness.adapters.pgboss.contract import CONTRACT
 from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.queue import PgBossQueue
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks
+from harness.port import Capabilities, Clocks, Contract
 
 if TYPE_CHECKING:
     from harness.adapters.pgboss.server import Session
@@ -23,8 +23,7 @@ class PgBossEngine:
         self.version = version
         self.name = f"pgboss@{version}"
         self.capabilities: Capabilities = PgBossQueue.capabilities
-        self.differences = DIFFERENCES
-        """Scenarios that expect something else than pg-boss documents, each with the place where it does."""
+        self.contract: Contract = CONTRACT
         self._dsn = dsn
         self._session: Session | None = None
 
