@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.fixtures import JobPostgres, Shared
+    from harness.invariants import Invariant
     from harness.port import QueueUnderTest
     from harness.processors import AsyncJobHarness, JobHarness
     from harness.processors.job_clock import JobClock
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _SHARED = pytest.StashKey["Shared"]()
 _FAILED = pytest.StashKey[bool]()
 _DEFAULT_FOLDER = "scenarios"
+_NOTES = "job-harness: not under control"
+"""The section of a report that names clocks, chance, threads and network which a processor used past the harness."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,7 +56,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say which PostgreSQL was used, and why."""
+    """Say which PostgreSQL was used, and why, and what was not under control."""
+    _tell_notes(terminalreporter)
     shared = config.stash.get(_SHARED, None)
     if shared is not None and shared.provenance:
         terminalreporter.write_line(shared.provenance)
@@ -106,16 +110,27 @@ def job_clock() -> Iterator[JobClock]:
 
 
 @pytest.fixture
-def job_harness(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[JobHarness]:
-    """Your processors under the real worker on virtual time; anomalies and unseen failures fail the test."""
+def job_invariants() -> Iterable[Invariant]:
+    """Override it: answer invariants of your own, which every test of `job_harness` is judged by as well."""
+    return ()
+
+
+@pytest.fixture
+def job_harness(
+    request: pytest.FixtureRequest, job_clock: JobClock, job_invariants: Iterable[Invariant]
+) -> Iterator[JobHarness]:
+    """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
     from harness.processors import JobHarness
 
     seed = request.config.getoption("--job-seed")
-    with JobHarness(settings=_settings(request, GUIDE), seed=seed or 0) as harness:
+    with JobHarness(settings=_settings(request, GUIDE), seed=seed or 0, invariants=job_invariants) as harness:
         job_clock.drive(harness)
         yield harness
         problems = harness.problems(title=request.node.name)
+        notes = harness.notes()
+    if notes:
+        request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
     if problems and not request.node.stash.get(_FAILED, False):
         pytest.fail("\n\n".join(problems), pytrace=False)
 
@@ -181,6 +196,22 @@ def job_postgres(_job_postgres_of_session: JobPostgres) -> Iterator[JobPostgres]
     """A real PostgreSQL database, `url`; emptied after each test, and by `reset(keep=[...])`."""
     yield _job_postgres_of_session
     _job_postgres_of_session.reset()
+
+
+def _tell_notes(terminalreporter: Any) -> None:
+    tests, kinds = 0, dict[str, int]()
+    for report in {id(each): each for reports in terminalreporter.stats.values() for each in reports}.values():
+        told = [text for name, text in getattr(report, "sections", ()) if _NOTES in name]
+        if not told or report.when != "teardown":
+            continue
+        tests += 1
+        for line in "\n".join(told).splitlines():
+            kind = line.partition(":")[0]
+            kinds[kind] = kinds.get(kind, 0) + 1
+    if tests:
+        what = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+        which = "1 test" if tests == 1 else f"{tests} tests"
+        terminalreporter.write_line(f"job-harness: not under control in {which}: {what} (-rP shows where)")
 
 
 def _engines(config: pytest.Config) -> tuple[str, ...]:

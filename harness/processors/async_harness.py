@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from harness.adapters.reference.application import JobProcessor, JobResult
-from harness.history.event import History
+from harness.history.event import Effect, History
 from harness.model.job import JobId, Json
 from harness.model.lifecycle import Status
+from harness.processors.assertions import Looked
 from harness.processors.counts import Counts
 from harness.processors.handle import JobHandle
 from harness.processors.job_harness import JobHarness
@@ -30,7 +31,7 @@ class AsyncJobHarness:
         """See `JobHarness.register`."""
         self._harness.register(slug, processor)
 
-    async def enqueue(self, slug: str, input: Json, **options: Any) -> JobHandle:
+    async def enqueue(self, slug: str, input: Json = None, **options: Any) -> JobHandle:
         """See `JobHarness.enqueue`."""
         return self._harness.enqueue(slug, input, **options)
 
@@ -42,9 +43,13 @@ class AsyncJobHarness:
         """See `JobHarness.work_one`."""
         return await self._let(self._harness.work_one)
 
-    async def drain(self, *, with_scheduled: bool = False, limit: int | None = None) -> Counts:
+    async def drain(
+        self, *, with_scheduled: bool = False, with_recursion: bool = True, limit: int | None = None
+    ) -> Counts:
         """See `JobHarness.drain`."""
-        return await self._let(lambda: self._harness.drain(with_scheduled=with_scheduled, limit=limit))
+        return await self._let(
+            lambda: self._harness.drain(with_scheduled=with_scheduled, with_recursion=with_recursion, limit=limit)
+        )
 
     async def run_until_idle(self) -> None:
         """See `JobHarness.run_until_idle`."""
@@ -57,6 +62,50 @@ class AsyncJobHarness:
     async def jump(self, duration: Length) -> None:
         """See `JobHarness.jump`."""
         await self._let(lambda: self._harness.jump(duration))
+
+    async def wait_for(
+        self, what: JobHandle | JobId | Callable[[], object], status: str | None = None, *, within: Length = "1d"
+    ) -> None:
+        """See `JobHarness.wait_for`."""
+        await self._let(lambda: self._harness.wait_for(what, status, within=within))
+
+    async def cancel(self, job: JobHandle | JobId) -> bool:
+        """See `JobHarness.cancel`."""
+        return self._harness.cancel(job)
+
+    async def retry(self, job: JobHandle | JobId) -> bool:
+        """See `JobHarness.retry`."""
+        return self._harness.retry(job)
+
+    async def crash_worker(self, *, at: str | None = None, job: JobHandle | JobId | None = None) -> None:
+        """See `JobHarness.crash_worker`."""
+        self._harness.crash_worker(at=at, job=job)
+
+    async def deliver_twice(self, job: JobHandle | JobId) -> None:
+        """See `JobHarness.deliver_twice`."""
+        self._harness.deliver_twice(job)
+
+    async def all_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> list[JobHandle]:
+        """See `JobHarness.all_enqueued`."""
+        return self._harness.all_enqueued(slug, **wanted)
+
+    async def assert_enqueued(
+        self, slug: str | None = None, *, count: int | None = None, **wanted: Unpack[Looked]
+    ) -> JobHandle:
+        """See `JobHarness.assert_enqueued`."""
+        return self._harness.assert_enqueued(slug, count=count, **wanted)
+
+    async def refute_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> None:
+        """See `JobHarness.refute_enqueued`."""
+        self._harness.refute_enqueued(slug, **wanted)
+
+    async def assert_path(self, job: JobHandle | JobId, path: list[str]) -> None:
+        """See `JobHarness.assert_path`."""
+        self._harness.assert_path(job, path)
+
+    async def effects(self, name: str | None = None, *, job: JobHandle | JobId | None = None) -> list[Effect]:
+        """See `JobHarness.effects`."""
+        return self._harness.effects(name, job=job)
 
     async def status(self, job: JobHandle | JobId) -> Status:
         """See `JobHarness.status`."""

@@ -12,14 +12,11 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, SupportsIndex
 
+from harness.sim.lifetime import LIFETIME, Severed
 from harness.sim.loop import VirtualLoop
 
 BLOCKED_AFTER_SECONDS = 30.0
 """Real seconds after which a plain processor counts as hanging, and virtual time goes on without it."""
-
-
-class _Severed(BaseException):
-    """Ends the thread of a processor that sleeps when its harness is closed."""
 
 
 class Baton:
@@ -31,6 +28,8 @@ class Baton:
         self._turns: dict[int, _Turn] = {}
         self._holder: int | None = None
         self._closed = False
+        self.on_block: Callable[[float], None] = lambda seconds: None
+        """Told of a `time.sleep` on the loop's own thread, which in real life lets nobody act."""
 
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
         """Run the function on a thread of its own. It never raises; the future may be cancelled meanwhile."""
@@ -41,7 +40,7 @@ class Baton:
             turn.go.wait()
             try:
                 answer = function()
-            except _Severed:
+            except Severed:
                 return
             finally:
                 self._turns.pop(threading.get_ident(), None)
@@ -77,7 +76,9 @@ class Baton:
 
         def sleep(seconds: float | SupportsIndex, /) -> None:
             turn = self._turns.get(threading.get_ident())
-            if turn is None or turn.blocked:
+            if turn is None and self._loop.is_in_this_thread() and LIFETIME.get() is not None:
+                self._block(float(seconds))
+            elif turn is None or turn.blocked:
                 real(seconds)
             else:
                 self._sleep(turn, float(seconds))
@@ -108,12 +109,21 @@ class Baton:
     def _sleep(self, turn: _Turn, seconds: float) -> None:
         if not seconds >= 0:
             raise ValueError("sleep length must be non-negative")
+        life = LIFETIME.get()
+        if life is not None:
+            life.moment()
         turn.seconds = seconds
         turn.go.clear()
         turn.stopped.set()
         turn.go.wait()
-        if self._closed:
-            raise _Severed
+        if self._closed or (life is not None and life.over):
+            raise Severed
+
+    def _block(self, seconds: float) -> None:
+        if not seconds >= 0:
+            raise ValueError("sleep length must be non-negative")
+        self.on_block(seconds)
+        self._loop.jump(seconds)
 
 
 class _Turn:

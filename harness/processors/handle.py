@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from harness.history.event import Effect
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
+from harness.processors.delivery import RESERVED
 
 if TYPE_CHECKING:
     from harness.history.event import History
@@ -55,6 +57,15 @@ class JobHandle:
     def error(self) -> str | None:
         """What the last failed attempt left behind."""
         return self.view.error
+
+    @property
+    def effects(self) -> list[tuple[str, dict[str, Json]]]:
+        """The side effects that its processor declared, each as (name, data), in order."""
+        return [
+            (event.name, dict(event.data))
+            for event in self._history.of_job(self.id)
+            if type(event) is Effect and event.name not in RESERVED
+        ]
 
     def __repr__(self) -> str:
         view = self._read(self.id)

@@ -26,6 +26,7 @@ class JobClock:
         self._harness: JobHarness | None = None
         self._freezer: Any = None
         self._frozen: Any = None
+        self._inspected = 0
 
     @property
     def now(self) -> datetime:
@@ -55,23 +56,31 @@ class JobClock:
         if self._freezer is not None:
             return
         try:
-            from freezegun import freeze_time
+            from freezegun import api, freeze_time
         except ImportError as error:
             raise EnvironmentUnavailable("freezegun is not installed", hint="Install freezegun.") from error
+        # Who reads the clock is its caller, and not who called him: a processor stands below the harness and a thread.
+        self._inspected, api.call_stack_inspection_limit = api.call_stack_inspection_limit, 1
         self._freezer = freeze_time(self.now, real_asyncio=True, ignore=UNFROZEN)
         self._frozen = self._freezer.start()
+        if self._harness is not None:
+            self._harness.frozen = True
 
     def drive(self, harness: JobHarness) -> None:
         """Let a harness follow: its loop owns the time from here, and this clock shows it."""
         self._harness = harness
         harness.on_time = self._follow
+        harness.frozen = self._freezer is not None
 
     def close(self) -> None:
         """Let the machine's time through again."""
         self._harness = None
         if self._freezer is not None:
+            from freezegun import api
+
             self._freezer.stop()
             self._freezer = None
+            api.call_stack_inspection_limit = self._inspected
 
     def _follow(self, moment: datetime) -> None:
         self.clocks.now = round((moment - self._start).total_seconds() * SECOND)

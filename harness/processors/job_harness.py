@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -14,31 +13,37 @@ from harness.adapters.reference.application import (
     JobProcessor,
     JobResult,
     ReferenceApplication,
-    ToolJob,
 )
 from harness.errors import LimitReached, UsageError, did_you_mean
 from harness.history.event import History, Observed
+from harness.invariants import Invariant
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
+from harness.processors.assertions import Assertions
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.counts import Counts, count_outcomes
+from harness.processors.crash_plan import CrashPlan
+from harness.processors.enqueued import Accepted
 from harness.processors.handle import JobHandle
 from harness.processors.interrupt import Interrupts
-from harness.processors.judgement import anomaly_screen, unseen_failures
+from harness.processors.judgement import anomaly_screen, left_running, not_happened, own_anomalies, unseen_failures
 from harness.processors.length import Length, Moment, read_length
-from harness.processors.processor import find_processor, is_async, telling
+from harness.processors.noticed import Noticed
+from harness.processors.processor import find_processor, telling
+from harness.processors.running import Running
 from harness.processors.typescript.attachments import Attachments
 from harness.processors.typescript.target import names_typescript
+from harness.processors.undetermined import readings
 from harness.sim.loop import VirtualLoop
 
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
 
 
-class JobHarness:
+class JobHarness(Assertions):
     """The user's processors under the real worker and cron of the reference queue, on virtual time."""
 
     def __init__(
@@ -48,23 +53,42 @@ class JobHarness:
         seed: int = 0,
         start: datetime = START,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
+        invariants: Iterable[Invariant] = (),
     ) -> None:
-        """Open an empty queue. `seed` jitters retry delays; `blocked_after` real seconds a plain processor hangs."""
+        """Open an empty queue. `seed` jitters retry delays; `blocked_after` real seconds a plain processor hangs.
+
+        `invariants` of the test's own are judged beside ours.
+        """
+        self._invariants = tuple(invariants)
         self._loop = VirtualLoop()
         self._loop.on_jump = self._moved
         self._baton = Baton(self._loop, blocked_after=blocked_after)
+        self._baton.on_block = self._blocked
         try:
             self._application = ReferenceApplication(
-                self._loop, run_blocking=self._baton, settings=settings, seed=seed, start=start
+                self._loop,
+                run_blocking=self._baton,
+                settings=settings,
+                seed=seed,
+                start=start,
+                invariants=self._invariants,
             )
         except BaseException:
             self._loop.close()
             raise
         self._node = Attachments(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
+        self._application.on_crash = self._node.crash
+        self._plan = CrashPlan()
+        self._running = Running(self._loop, self._baton, self._application, self._plan)
+        self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
+        self._accepted: dict[JobId, Accepted] = {}
+        self._registered: list[Any] = []
         self._number = 0
         self._closed = False
+        self.frozen = False
+        """Whether `datetime.now()` and its kin follow this harness."""
         self.on_time: Callable[[datetime], None] | None = None
         """Told the time of day whenever it moves."""
 
@@ -84,12 +108,13 @@ class JobHarness:
         Raises UsageError, and what the registry refuses; EnvironmentUnavailable where TypeScript finds no Node.
         """
         found = self._node.attach(find_processor(processor), slug=slug)
-        self._application.register(slug, telling(found, self._tell))
+        self._application.register(slug, telling(found, self._running.begin))
+        self._registered.append(found)
 
     def enqueue(
         self,
         slug: str,
-        input: Json,
+        input: Json = None,
         *,
         priority: int = 0,
         start_after: Moment | None = None,
@@ -117,8 +142,46 @@ class JobHarness:
             start_after=None if start_after is None else self._instant(start_after),
             unique_key=unique_key,
         )
+        now = self._application.clocks.now
         job = self._application.enqueue(request)
-        return JobHandle(job, slug, read=self._look, history=self.history)
+        if job == request.id:
+            self._accepted[job] = Accepted(request, now)
+        return self._handle(job)
+
+    def cancel(self, job: JobHandle | JobId) -> bool:
+        """Cancel a job, as an operator does. False: it has ended already."""
+        return self._application.cancel(self._id(job))
+
+    def retry(self, job: JobHandle | JobId) -> bool:
+        """Open a new attempt budget for a failed or cancelled job, as an operator does. False: it is neither."""
+        return self._application.retry(self._id(job))
+
+    # what a test lets go wrong --------------------------------------------------------------------------------------
+
+    def crash_worker(self, *, at: str | None = None, job: JobHandle | JobId | None = None) -> None:
+        """Let the worker die: now, or the next time it comes to a place. Another one starts at once.
+
+        `at` is "before starting", "while running" (where the processor first waits), "before complete" or another verb
+        of a worker, "after complete" (the answer is not heard), or the name of a step or an effect. Nothing that the
+        dead worker was about to do happens; its jobs wait for their lease to run out. A death that never comes fails
+        the test. Raises UsageError for a place that does not exist.
+        """
+        self._refuse()
+        if at is None:
+            self._application.crash("now")
+            return
+        self._plan.add(at, None if job is None else self._id(job))
+        self._application.watch_places(self._plan.take)
+
+    def deliver_twice(self, job: JobHandle | JobId) -> None:
+        """Let the next delivery of a job arrive twice, so that its processor runs twice at once.
+
+        Raises UsageError for a job that has ended.
+        """
+        name = self._id(job)
+        if self._look(name).terminal:
+            raise UsageError(f"{name} has ended: it is delivered no more", hint="Call deliver_twice before drain().")
+        self._application.store.twice.add(name)
 
     # what a test lets happen ----------------------------------------------------------------------------------------
 
@@ -127,12 +190,16 @@ class JobHarness:
         registry = self._application.registry
         if isinstance(processor, str) and registry.has_processor(processor):
             slug, found = processor, registry.get_processor(processor)
+            found = getattr(found, "told", found)
         elif isinstance(processor, str) and ":" not in processor and not names_typescript(processor):
             known = registry.get_registered_tools()
             raise UsageError(f"no processor is registered for the tool {processor!r}{did_you_mean(processor, known)}")
         else:
             slug, found = "perform-job", self._node.attach(find_processor(processor))
-        result = self._drive(lambda: self._loop.run(self._perform(found, self._application.tool_job(slug, input))))
+        job = self._application.tool_job(slug, input)
+        if found not in self._registered:
+            self._registered.append(found)
+        result = self._drive(lambda: self._loop.run(self._running.perform_once(found, job)))
         if not isinstance(result, JobResult):
             raise UsageError(
                 f"the processor answered {result!r}, which is no JobResult",
@@ -147,15 +214,13 @@ class JobHarness:
         before = len(self.history)
         self._work(1, lambda: self._application.store.allowance == 0 and not self._application.processing)
         claimed = [e for e in self.history.events[before:] if type(e) is Observed and e.verb == "claim"]
-        if not claimed or claimed[0].after is None:
-            return None
-        return JobHandle(claimed[0].job, claimed[0].after.tool, read=self._look, history=self.history)
+        return self._handle(claimed[0].job) if claimed else None
 
-    def drain(self, *, with_scheduled: bool = False, limit: int | None = None) -> Counts:
+    def drain(self, *, with_scheduled: bool = False, with_recursion: bool = True, limit: int | None = None) -> Counts:
         """Work until no job is due, and count what became of them; failures are recorded, not raised.
 
-        `with_scheduled` lets time pass for retries and delayed jobs as well. `limit` is the most attempts to make;
-        without it, 100 000, and LimitReached beyond.
+        `with_scheduled` lets time pass for retries and delayed jobs as well, `with_recursion=False` leaves alone what
+        is enqueued meanwhile. `limit` is the most attempts to make; without it, 100 000, and LimitReached beyond.
         """
         if limit is not None and (isinstance(limit, bool) or limit < 1):
             raise UsageError(f"limit is {limit!r}; give a number of at least 1")
@@ -165,11 +230,17 @@ class JobHarness:
         def rested() -> bool:
             if application.processing:
                 return False
-            waiting = application.still_pending() if with_scheduled else application.due()
+            waiting = application.unfinished() if with_scheduled else application.due()
             return not waiting or application.store.allowance == 0
 
-        if application.due() or application.processing or (with_scheduled and application.still_pending()):
-            self._work(MOST_JOBS if limit is None else limit, rested)
+        if not with_recursion:
+            application.only = frozenset(application.board.live)
+        try:
+            if application.due() or application.processing or (with_scheduled and application.unfinished()):
+                self._work(MOST_JOBS if limit is None else limit, rested)
+        finally:
+            if not with_recursion:
+                application.only = None
         if limit is None and application.store.allowance == 0 and application.due():
             raise LimitReached(f"drain made {MOST_JOBS} attempts and jobs are still due: do they enqueue each other?")
         events = self.history.events[before:]
@@ -208,14 +279,10 @@ class JobHarness:
         """Everything that was observed."""
         return self._application.recorder.history
 
-    def status(self, job: JobHandle | JobId) -> Status:
-        """Answer a job's status. Raises UsageError for an unknown job."""
-        view = self._look(job.id if isinstance(job, JobHandle) else job)
-        assert view.status is not None, "the reference writes both rows at once"
-        return view.status
-
     def problems(self, *, title: str = "the jobs of this test") -> list[str]:
-        """Say what is wrong with what happened: anomalies, and FAILED jobs that nobody looked at."""
+        """Say what is wrong with what happened: anomalies, FAILED jobs that nobody looked at, leaks, and faults that
+        were asked for and never came.
+        """
         application = self._application
         views = application.board.views
         if not application.board.live:
@@ -227,14 +294,28 @@ class JobHarness:
             now=application.clocks.now,
             title=title,
         )
-        found = (screen, unseen_failures(views, self._looked_at))
+        found = (
+            screen,
+            own_anomalies(application.judge, self._invariants),
+            unseen_failures(views, self._looked_at),
+            left_running([*self._running.leaked_tasks(), *self._noticed.left_behind()]),
+            not_happened(self._plan.deaths, application.store.twice),
+        )
         return [problem for problem in found if problem is not None]
+
+    def notes(self) -> list[str]:
+        """Name what was not under control: clocks and chance that processors read, threads, network, processes."""
+        read = [reading for processor in self._registered for reading in readings(processor)]
+        told = [
+            f"{each.kind}: {each.name} at {each.place}" for each in read if not (self.frozen and each.kind == "time")
+        ]
+        return [*dict.fromkeys(told), *self._noticed.notes, *self._node.findings]
 
     def close(self) -> None:
         """End worker, cron and processors. What still runs has no effect on anything."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._running.closed = True
         self._application.end()
         self._node.close()
         self._baton.close()
@@ -258,7 +339,7 @@ class JobHarness:
 
     def _drive(self, run: Callable[[], Any]) -> Any:
         self._refuse()
-        with self._baton.sleeping_virtually(), self._interrupts.watched():
+        with self._baton.sleeping_virtually(), self._noticed.watching(), self._interrupts.watched():
             return run()
 
     def refuse_inside(self) -> None:
@@ -274,30 +355,8 @@ class JobHarness:
             raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
         self._loop.refuse_nesting()
 
-    async def _perform(self, processor: JobProcessor, job: ToolJob) -> Any:
-        if is_async(processor):
-            return await processor(job)  # type: ignore[misc]  # it is a coroutine function
-
-        def call() -> tuple[Any, BaseException | None]:
-            try:
-                return processor(job), None
-            except Exception as error:  # noqa: BLE001 - it is raised again on the test's side
-                return None, error
-
-        answer, error = await self._baton(call, name="perform_job")
-        if error is not None:
-            raise error
-        return await answer if inspect.isawaitable(answer) else answer
-
-    def _tell(self, job: ToolJob, what: str, ending: str | None) -> None:
-        claim = self._application.claim_of(job.id)
-        if claim is None or self._closed:
-            return
-        about = (claim.worker, claim.job, claim.attempt, claim.token, what, ending)
-        if self._baton.holds() or self._loop.is_in_this_thread():
-            self._application.recorder.effect(*about)
-        else:
-            self._loop.call_soon_threadsafe(self._application.recorder.effect, *about)
+    def _blocked(self, seconds: float) -> None:
+        self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine, which keeps its whole worker waiting,")
 
     def _moved(self, seconds: float) -> None:
         self._application.clocks.now = round(seconds * SECOND)
@@ -312,13 +371,25 @@ class JobHarness:
             raise UsageError(f"start_after {moment} has no time zone", hint="Add one, such as tzinfo=UTC.")
         return round((moment - self._application.start).total_seconds() * SECOND)
 
+    def _id(self, job: JobHandle | JobId) -> JobId:
+        name = job.id if isinstance(job, JobHandle) else job
+        self._view(name)
+        return name
+
+    def _handle(self, job: JobId) -> JobHandle:
+        return JobHandle(job, self._view(job).tool, read=self._look, history=self.history)
+
     def _look(self, job: JobId) -> JobView:
+        view = self._view(job)
+        if view.status is Status.FAILED:
+            self._looked_at.add(job)
+        return view
+
+    def _view(self, job: JobId) -> JobView:
         view = self._application.board.views.get(job)
         if view is None:
             view = next((e.before for e in reversed(self.history.events) if type(e) is Observed and e.job == job), None)
         if view is None:
             known = self._application.board.views
             raise UsageError(f"there is no job {job!r}{did_you_mean(job, known)}")
-        if view.status is Status.FAILED:
-            self._looked_at.add(job)
         return view

@@ -9,14 +9,16 @@ from typing import Any
 
 from harness.adapters.reference.application import JobProcessor, JobResult, ToolJob
 from harness.errors import UsageError, did_you_mean
+from harness.processors.delivery import Delivery
 from harness.processors.typescript.target import TypeScriptProcessor, names_typescript
+from harness.sim.lifetime import LIFETIME
 
-Tell = Callable[[ToolJob, str, str | None], None]
-"""Hears of a job that its processor `started`, or `ended` in `success` or `failure`."""
+Begin = Callable[[ToolJob], Delivery]
+"""Called in the context of a processor right before it starts."""
 
 
 def find_processor(named: JobProcessor | str) -> JobProcessor:
-    """Answer the callable, imported where it is given as "module:name" or "path.ts#name". Raises UsageError."""
+    """Answer the callable: itself, from "module:name", or from "path.ts#name". Raises UsageError."""
     if not isinstance(named, str):
         if not callable(named):
             raise UsageError(
@@ -29,7 +31,7 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
     module_name, colon, path = named.partition(":")
     if not colon or not module_name or not path:
         raise UsageError(
-            f"{named!r} names no processor", hint='Write "package.module:function" or "lib/processor.ts#name".'
+            f"{named!r} names no processor", hint='Write "package.module:function", or "lib/processor.ts#name".'
         )
     try:
         found: Any = importlib.import_module(module_name)
@@ -56,48 +58,56 @@ def is_async(processor: JobProcessor) -> bool:
     return inspect.iscoroutinefunction(processor) or inspect.iscoroutinefunction(call)
 
 
-def telling(processor: JobProcessor, tell: Tell) -> JobProcessor:
-    """Wrap a processor so that `tell` hears `started` and `ended`, whichever way it ends."""
+def telling(processor: JobProcessor, begin: Begin) -> JobProcessor:
+    """Wrap a processor so that its delivery hears `started` and `ended`, whichever way it ends."""
     if is_async(processor):
 
         async def run_async(job: ToolJob) -> Any:
-            tell(job, "started", None)
-            return await _awaited(processor(job), job, tell)
+            return await _awaited(lambda: processor(job), _begun(begin, job))
 
-        run_async.__qualname__ = _name(processor)
-        return run_async
+        return _named_after(processor, run_async)
 
     def run(job: ToolJob) -> Any:
-        tell(job, "started", None)
+        delivery = _begun(begin, job)
         ending = "failure"
         try:
             answer = processor(job)
             if inspect.isawaitable(answer):
                 ending = ""
-                return _awaited(answer, job, tell)
+                return _awaited(lambda: answer, delivery)
             ending = _ending(answer)
             return answer
         finally:
             if ending:
-                tell(job, "ended", ending)
+                delivery.say("ended", ending)
 
-    run.__qualname__ = _name(processor)
-    return run
+    return _named_after(processor, run)
 
 
-async def _awaited(made: Any, job: ToolJob, tell: Tell) -> Any:
+def _begun(begin: Begin, job: ToolJob) -> Delivery:
+    delivery = begin(job)
+    LIFETIME.set(delivery.life)  # The context is the processor's own: a task's, or a copy made for a thread.
+    delivery.say("started", None)
+    return delivery
+
+
+async def _awaited(make: Callable[[], Any], delivery: Delivery) -> Any:
+    LIFETIME.set(delivery.life)
     ending = "failure"
     try:
-        answer = await made
+        answer = await make()
         ending = _ending(answer)
         return answer
     finally:
-        tell(job, "ended", ending)
+        delivery.say("ended", ending)
 
 
 def _ending(answer: Any) -> str:
     return "success" if isinstance(answer, JobResult) and answer.success is True else "failure"
 
 
-def _name(processor: JobProcessor) -> str:
-    return str(getattr(processor, "__qualname__", processor))
+def _named_after(processor: JobProcessor, told: Any) -> JobProcessor:
+    told.__qualname__ = str(getattr(processor, "__qualname__", processor))
+    told.told = processor
+    named: JobProcessor = told
+    return named

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
+import functools
+import heapq
 import selectors
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, LimitReached, UsageError
+from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop_gate import Gate
 from harness.sim.loop_waiting import describe_tasks
 
@@ -60,6 +64,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._horizon: float | None = None
         self._until: Callable[[], bool] | None = None
         self._ends_when_idle = False
+        self._ended_lives: list[Lifetime] = []
 
     def time(self) -> float:
         """Answer virtual seconds."""
@@ -115,7 +120,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def end_tasks(self) -> None:
         """Cancel all tasks and let them end; one that refuses to is left behind."""
-        tasks = asyncio.all_tasks(self)
+        held = {id(task) for life in self._ended_lives for task in life.tasks}
+        tasks = [task for task in asyncio.all_tasks(self) if id(task) not in held]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -183,7 +189,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self.set_default_executor(executor)
         counting = _CountingExecutor(self, executor, getattr(func, "__qualname__", repr(func)))
-        answer: asyncio.Future[T] = super().run_in_executor(counting, func, *args)  # type: ignore[arg-type]
+        life = LIFETIME.get()
+        work: Any = func
+        if life is not None and isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+            work = functools.partial(life.context().run, work)  # A thread knows to whom its work belongs, and no more.
+        answer: asyncio.Future[T] = super().run_in_executor(counting, work, *args)  # type: ignore[arg-type]
         answer.add_done_callback(lambda _: counting.check(answer))
         counting.answer = answer
         return answer
@@ -192,6 +202,94 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Wait, in real time, for the threads of the default executor."""
         with self.outstanding("shutting down the default executor"):
             await super().shutdown_default_executor(*arguments, **options)
+
+    # lifetimes ------------------------------------------------------------------------------------------------------
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """Schedule a coroutine; its task belongs to the lifetime of its context."""
+        task: asyncio.Task[Any] = super().create_task(coro, **options)
+        context = options.get("context")
+        life = LIFETIME.get() if context is None else context.get(LIFETIME)
+        if life is not None:
+            life.adopt(task)
+        return task
+
+    def watch_lifetimes(self) -> None:
+        """Look at the lifetime of every callback from here on: costs a little each, so it is done where asked."""
+        self._call_soon = self._call_soon_alive  # asyncio's own one door to the queue
+
+    def sever(self, life: Lifetime) -> None:
+        """Let nothing of this lifetime ever go on: a crash. What it awaits is answered to nobody."""
+        if life.severed:
+            return
+        life.severed = True
+        self._ended_lives.append(life)
+        life.hold(life.tasks)
+        self._park(life)
+
+    def pause(self, life: Lifetime) -> None:
+        """Let nothing of this lifetime go on until `resume`: a stall."""
+        life.paused = True
+        self._park(life)
+
+    def resume(self, life: Lifetime) -> None:
+        """Let a paused lifetime go on; timers that ran out meanwhile fire at once."""
+        life.paused = False
+        for handle in life.unpark():
+            if isinstance(handle, asyncio.TimerHandle):
+                handle._scheduled = True  # type: ignore[attr-defined]
+                heapq.heappush(self._scheduled, handle)  # type: ignore[attr-defined]
+            else:
+                self._ready.append(handle)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Close the loop, and the frames of what was severed."""
+        for life in self._ended_lives:
+            life.close_frames()
+        self._ended_lives.clear()
+        self.__dict__.pop("_call_soon", None)  # It names this loop: without it no cycle keeps the loop alive.
+        super().close()
+
+    def _park(self, life: Lifetime) -> None:
+        self.watch_lifetimes()
+        ready = self._ready  # type: ignore[attr-defined]
+        for index, handle in enumerate(list(ready)):
+            if _within(handle, life):
+                ready[index] = _NOTHING  # Not taken out: the loop has counted how many it will run.
+                life.park(handle)
+        self._unschedule([timer for timer in self._scheduled if _within(timer, life)])  # type: ignore[attr-defined]
+
+    def _unschedule(self, timers: list[asyncio.TimerHandle]) -> None:
+        gone = {id(timer) for timer in timers}
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        scheduled[:] = [timer for timer in scheduled if id(timer) not in gone]
+        heapq.heapify(scheduled)
+        for timer in timers:
+            timer._scheduled = False  # type: ignore[attr-defined]
+            timer._context[LIFETIME].park(timer)  # type: ignore[attr-defined]
+
+    def _call_soon_alive(self, callback: Any, args: Any, context: contextvars.Context | None) -> asyncio.Handle:
+        handle: asyncio.Handle = super()._call_soon(callback, args, context)  # type: ignore[misc]
+        life: Lifetime | None = handle._context.get(LIFETIME)  # type: ignore[attr-defined]
+        if life is None:
+            return handle
+        if not life.still:
+            life.moment()  # May end or stall this very lifetime, which then has parked the handle.
+        elif self._ready[-1] is handle:  # type: ignore[attr-defined]
+            self._ready[-1] = _NOTHING  # type: ignore[attr-defined]
+            life.park(handle)
+        return handle
+
+    def call_at(  # type: ignore[override]  # its variadic types say no more than this
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        """Schedule a callback; one of a lifetime that stands still waits until that goes on."""
+        timer: asyncio.TimerHandle = super().call_at(when, callback, *args, context=context)
+        if "_call_soon" in self.__dict__:
+            life: Lifetime | None = timer._context.get(LIFETIME)  # type: ignore[attr-defined]
+            if life is not None and life.still:
+                self._unschedule([timer])
+        return timer
 
     # the idle loop --------------------------------------------------------------------------------------------------
 
@@ -276,3 +374,20 @@ class _CountingExecutor:
     def check(self, answer: asyncio.Future[Any] | None) -> None:
         if self._work is not None and self._work.done() and (answer is None or answer.done()):
             self._loop.let_go(self._token)
+
+
+def _within(handle: asyncio.Handle, life: Lifetime) -> bool:
+    context = handle._context  # type: ignore[attr-defined]
+    found: Lifetime | None = context.get(LIFETIME) if context is not None else None
+    return found is not None and found.within(life)
+
+
+class _Nothing(asyncio.Handle):
+    """Stands in the queue of a loop for a callback that was taken out."""
+
+    def __init__(self) -> None:
+        self._context = None
+        self._cancelled = True
+
+
+_NOTHING = _Nothing()

@@ -12,13 +12,14 @@ MOST_SHOWN = 10
 def describe_tasks(loop: asyncio.AbstractEventLoop) -> str:
     """Name each unfinished task and the line at which it waits, at most ten."""
     tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
-    lines = [f"  {task.get_name()}: {_place(task)}" for task in tasks[:MOST_SHOWN]]
+    lines = [f"  {task.get_name()}: {describe_task(task)}" for task in tasks[:MOST_SHOWN]]
     if len(tasks) > MOST_SHOWN:
         lines.append(f"  and {len(tasks) - MOST_SHOWN} more")
     return "\n".join(lines) if lines else "  no task is left"
 
 
-def _place(task: asyncio.Task[Any]) -> str:
+def describe_task(task: asyncio.Task[Any]) -> str:
+    """Say where a task waits."""
     frame = _innermost(task.get_coro())
     if frame is None:
         return repr(task)

@@ -256,3 +256,66 @@ def test_a_database_that_was_named_and_does_not_answer_is_an_error_and_never_a_s
     result = run(suite, "def test_it(job_postgres): pass\n", "--job-dsn=postgresql://127.0.0.1:1/nothing")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*does not answer*"])
+
+
+def test_invariants_of_the_users_own_judge_every_test(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+from harness.processors import at_most_once, effect
+
+@pytest.fixture
+def job_invariants():
+    return [at_most_once("charged")]
+
+async def charge(job):
+    effect("charged", order=job.input)
+    return JobResult(success=True)
+
+def test_it(job_harness):
+    job_harness.register("charge", charge)
+    job = job_harness.enqueue("charge", 7)
+    job_harness.deliver_twice(job)
+    job_harness.drain()
+""",
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["effect_repeated: The side effect 'charged' happens at most once."])
+
+
+def test_what_is_left_running_fails_the_test_and_what_is_not_under_control_is_named(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+import time
+
+tasks = []
+
+async def forget(job):
+    tasks.append(asyncio.create_task(asyncio.sleep(10**6), name="cleaner"))
+    return JobResult(success=True, output=time.time())
+
+def test_it(job_harness):
+    job_harness.register("forgets", forget)
+    job_harness.enqueue("forgets")
+    job_harness.drain()
+
+def test_the_clock_follows(job_harness, job_clock):
+    job_clock.freeze()
+    job_harness.register("stamps", lambda job: JobResult(success=True, output=time.time()))
+    job = job_harness.enqueue("stamps")
+    job_harness.drain()
+    assert job.output == job_clock.now.timestamp()
+""",
+        "-rP",
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "processors of this test left something running:",
+            "  the task 'cleaner' of forgets job-1 still runs: sleep at *",
+            "*job-harness: not under control*",
+            "time: time.time at *test_what_is_left_running*.py:*",
+            "job-harness: not under control in 1 test: time 1 (-rP shows where)",
+        ]
+    )

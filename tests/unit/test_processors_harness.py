@@ -304,9 +304,10 @@ def test_a_processor_that_ignores_its_cancellation_is_reported_when_its_retry_ov
         job = jobs.enqueue("stubborn", None, max_attempts=2)
         jobs.run_until_idle()
         assert job.status == "FAILED"
-        (screen,) = jobs.problems()
+        screen, leaks = jobs.problems()
         assert "concurrent_execution" in screen
         assert "one at a time" in screen
+        assert "the processor of job-1 was told to stop and still runs" in leaks
 
 
 def test_a_processor_cannot_move_time(jobs: JobHarness) -> None:

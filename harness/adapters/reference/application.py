@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 import uuid
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from harness.adapters.reference.application_pace import Pacer, now_of
 from harness.adapters.reference.application_store import RecordedStore, Rows, VerbRecorder
 from harness.errors import UsageError
-from harness.invariants import CATALOGUE, Judge, Rules
+from harness.invariants import CATALOGUE, Invariant, Judge, Rules
 from harness.model.duration import MINUTE, SECOND, Duration, Instant
 from harness.model.job import JobId, Json
 from harness.model.lifecycle import Status
@@ -22,6 +23,7 @@ from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
 from harness.run.board import Board
 from harness.sim.clock import Clocks
+from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from reference_impl.config import Config
 from reference_impl.json_values import decode, encode
@@ -29,13 +31,13 @@ from reference_impl.maintenance import run_maintenance
 from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
 from reference_impl.registry import Registry
 from reference_impl.store.memory import MemoryStore
+from reference_impl.store.memory_rows import QueueRow, ToolRow
 from reference_impl.worker import RunBlocking, Worker
 
 __all__ = ["JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication", "ToolJob", "config_of"]
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
-WORKER = "worker-1"
 GUIDE = Settings(batch_size=5, heartbeat_interval=30 * SECOND)
 """The guide's settings as the reference worker follows them."""
 _LONGEST_POLL_SECONDS = 3600.0
@@ -70,6 +72,19 @@ def _config(settings: Settings) -> Config:
     )
 
 
+class _Store(MemoryStore):
+    """Can be told to hand out nothing but certain jobs."""
+
+    only: Collection[JobId] | None = None
+
+    def _pairs(self, *statuses: ToolJobStatus) -> Iterator[tuple[ToolRow, QueueRow]]:
+        pairs = super()._pairs(*statuses)
+        if self.only is None or statuses != (ToolJobStatus.PENDING,):
+            return pairs
+        only = self.only
+        return ((row, queued) for row, queued in pairs if row.id in only)
+
+
 class ReferenceApplication:
     """One worker and the maintenance cron on a virtual loop, recorded and judged."""
 
@@ -81,27 +96,37 @@ class ReferenceApplication:
         settings: Settings = GUIDE,
         seed: int = 0,
         start: datetime = START,
+        invariants: Iterable[Invariant] = (),
     ) -> None:
-        """Open an empty queue. Retry delays are jittered by `seed`. Raises UsageError for contradictions."""
+        """Open an empty queue, judged by our invariants and by `invariants`. Retry delays are jittered by `seed`.
+
+        Raises UsageError for settings that contradict each other.
+        """
         self.settings = settings
         self.start = start
         self.clocks = Clocks()
         self.clocks.now = now_of(loop)
         self.board = Board(settings)
-        self.judge = Judge(CATALOGUE, Rules(settings))
+        self.judge = Judge((*CATALOGUE, *invariants), Rules(settings))
         self.registry = Registry()
         self._loop = loop
         self._config = config_of(settings)
         self._run_blocking = run_blocking
-        store = MemoryStore(now=self._now, jitter=random.Random(seed).random)
+        store = self._memory = _Store(now=self._now, jitter=random.Random(seed).random)
         self._jitter = random.Random(seed + 1).random
         self.recorder = VerbRecorder(Rows(store, start=start), self.clocks, self.board, self.judge)
         self.store = RecordedStore(store, self.recorder, start=start)
         self.store.on_change = self._changed
+        self.on_crash: Callable[[], None] = lambda: None
+        """Called when the worker dies: what runs beside it in other processes dies too."""
+        self._dies: Callable[[str, JobId], bool] | None = None
         self._polls = Pacer(loop, interval=settings.poll_interval, due=self._next_claim)
         self._cron = Pacer(loop, interval=settings.cron_period, due=self._next_maintenance)
         self._worker: Worker | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._workers = 0
+        self._life = Lifetime("no worker yet")
+        self._working: asyncio.Task[None] | None = None
+        self._cron_task: asyncio.Task[None] | None = None
         self._number = 0
         self.recorder.phase("chaos")
 
@@ -172,9 +197,42 @@ class ReferenceApplication:
     def allow(self, jobs: int | None) -> None:
         """Let the worker claim this many jobs more, None for any number; it is started on the first call."""
         self.store.allowance = jobs
-        if not self._tasks:
+        if self._working is None:
             self._begin()
         self._changed()
+
+    @property
+    def only(self) -> Collection[JobId] | None:
+        """The only jobs that may be claimed; None is any."""
+        return self._memory.only
+
+    @only.setter
+    def only(self, jobs: Collection[JobId] | None) -> None:
+        self._memory.only = jobs
+        self._changed()
+
+    def crash(self, place: str) -> None:
+        """Kill the worker where it stands; nothing of it goes on. A new one starts at once, under a new name."""
+        self._begin_worker_once()
+        self.recorder.fault(self.worker_name, "crash", {"at": place})
+        self._loop.sever(self._life)
+        self.on_crash()
+        self._start_worker()
+
+    def watch_places(self, dies: Callable[[str, JobId], bool] | None) -> None:
+        """Ask at every place that a verb of the worker passes, whether it is to die there. None: ask no more."""
+        self._dies = dies
+        self.store.on_place = None if dies is None else self._reached
+
+    @property
+    def worker_name(self) -> str:
+        """The name of the worker that is at work now."""
+        return f"worker-{self._workers}"
+
+    @property
+    def abandoned(self) -> tuple[JobId, ...]:
+        """The jobs whose processor was told to stop and still runs."""
+        return () if self._worker is None else self._worker.abandoned
 
     def wake(self) -> None:
         """Let the worker look for jobs now instead of at its next poll."""
@@ -187,7 +245,7 @@ class ReferenceApplication:
 
     def due(self) -> bool:
         """Whether a job could be claimed now."""
-        due = self.board.next_claim()
+        due = self._next_due()
         return due is not None and due <= self.clocks.now
 
     def claim_of(self, job: JobId) -> Claim | None:
@@ -210,21 +268,40 @@ class ReferenceApplication:
         for task in self._tasks:
             task.cancel()
 
+    @property
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._working, self._cron_task) if task is not None]
+
     def _begin(self) -> None:
+        self._start_worker()
+        self._cron_task = self._loop.create_task(self._maintain(), name="maintenance")
+
+    def _begin_worker_once(self) -> None:
+        if self._working is None:
+            self._begin()
+
+    def _start_worker(self) -> None:
+        self._workers += 1
+        self._life = Lifetime(self.worker_name)
         config = self._config.model_copy(update={"pgboss_polling_interval": _LONGEST_POLL_SECONDS})
-        self._worker = Worker(
+        worker = self._worker = Worker(
             self.store,
             self.registry,
             config=config,
-            name=WORKER,
+            name=self.worker_name,
             jitter=self._jitter,
             wakeups=self._polls,
             run_blocking=self._run_blocking,
         )
-        self._tasks = [
-            self._loop.create_task(self._worker.run(), name=WORKER),
-            self._loop.create_task(self._maintain(), name="maintenance"),
-        ]
+        context = self._life.context()
+        made = worker.run()
+        self._working = context.run(self._loop.create_task, made, name=self.worker_name)
+
+    async def _reached(self, place: str, job: JobId) -> None:
+        """Die here where that was asked for, and never come back."""
+        if self._dies is not None and self._dies(place, job):
+            self.crash(place)
+            await self._loop.create_future()
 
     async def _maintain(self) -> None:
         async for _ in self._cron:
@@ -234,10 +311,11 @@ class ReferenceApplication:
         return self.moment(self.clocks.store())
 
     def _changed(self) -> None:
-        if not self._tasks:
+        if self._working is None:
             return
         if self._loop.is_running() and not self._loop.is_in_this_thread():
-            self._loop.call_soon_threadsafe(self._refresh)  # A plain processor enqueues from its thread.
+            # A plain processor enqueues from its thread; what is due stays due when its worker dies.
+            self._loop.call_soon_threadsafe(self._refresh, context=contextvars.Context())
         else:
             self._refresh()
 
@@ -246,15 +324,22 @@ class ReferenceApplication:
         self._cron.refresh()
 
     def _next_claim(self) -> Instant | None:
-        return None if self.store.allowance == 0 else self.board.next_claim()
+        return None if self.store.allowance == 0 else self._next_due()
+
+    def _next_due(self) -> Instant | None:
+        if self.only is None:
+            return self.board.next_claim()
+        waiting = [view for job in self.only if (view := self.board.live.get(job)) is not None]
+        return min((view.start_after for view in waiting if view.status is Status.PENDING), default=None)
 
     def _next_maintenance(self) -> Instant | None:
         dues = [due for due in (self.board.next_expiry(), self.board.next_maintenance()) if due is not None]
         return min(dues, default=None)
 
-    def still_pending(self) -> bool:
-        """Whether a job waits to be claimed, now or later."""
-        return any(view.status is Status.PENDING for view in self.board.live.values())
+    def unfinished(self) -> bool:
+        """Whether a job may still be claimed, now or later: it waits, or its worker died."""
+        live = self.board.live
+        return bool(live) if self.only is None else any(job in live for job in self.only)
 
 
 def at_once(verb: Coroutine[Any, Any, T] | Awaitable[T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 
 from harness.model.duration import SECOND, Duration, Instant
@@ -22,6 +23,8 @@ class Pacer:
         self._handle: asyncio.TimerHandle | None = None
         self._tick: Instant | None = None
         self._last: Instant = -1
+        self._context = contextvars.Context()
+        """Whoever made something due may die; the grid of time goes on."""
 
     def __aiter__(self) -> Pacer:
         return self
@@ -40,7 +43,7 @@ class Pacer:
         if self._handle is not None:
             self._handle.cancel()
         self._tick = tick
-        self._handle = None if tick is None else self._loop.call_at(tick / SECOND, self.ring)
+        self._handle = None if tick is None else self._loop.call_at(tick / SECOND, self.ring, context=self._context)
 
     def ring(self) -> None:
         """Yield now, whatever the grid says."""

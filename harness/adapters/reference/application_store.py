@@ -135,6 +135,10 @@ class RecordedStore:
         self.claims: dict[JobId, Claim] = {}
         """The last claim of every job."""
         self.on_change: Callable[[], None] = lambda: None
+        self.on_place: Callable[[str, JobId], Awaitable[None]] | None = None
+        """Awaited with "before VERB" and "after VERB" around what a worker asks for."""
+        self.twice: set[JobId] = set()
+        """Jobs whose next delivery arrives twice."""
 
     async def register_tool(self, slug: str) -> None:
         """Make the tool known."""
@@ -171,23 +175,33 @@ class RecordedStore:
             self._recorder.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
         if self.allowance is not None:
             self.allowance -= len(claims)
-        return claims
+        if self.on_place is not None:
+            for each in claims:
+                await self.on_place("after claim", each.job.id)
+        return [*claims, *self._again(claims)]
+
+    def _again(self, claims: list[ReferenceClaim]) -> list[ReferenceClaim]:
+        again = [each for each in claims if each.job.id in self.twice] if self.twice else []
+        for each in again:
+            self.twice.discard(each.job.id)
+            self._recorder.fault(each.worker, "duplicate", {"at": "delivery", "job": each.job.id})
+        return again
 
     async def heartbeat(self, claim: ReferenceClaim) -> bool:
         """Extend the lease."""
-        return await self._settle("heartbeat", claim, self._store.heartbeat(claim))
+        return await self._settle("heartbeat", claim, lambda: self._store.heartbeat(claim))
 
     async def complete(self, claim: ReferenceClaim, output: JsonValue) -> bool:
         """Settle as COMPLETED."""
-        return await self._settle("complete", claim, self._store.complete(claim, output), output)
+        return await self._settle("complete", claim, lambda: self._store.complete(claim, output), output)
 
     async def fail(self, claim: ReferenceClaim, error: str, *, final: bool = False) -> ToolJobStatus | None:
         """Settle as failed."""
-        return await self._settle("fail", claim, self._store.fail(claim, error, final=final), error, final)
+        return await self._settle("fail", claim, lambda: self._store.fail(claim, error, final=final), error, final)
 
     async def release(self, claim: ReferenceClaim) -> bool:
         """Give the job back."""
-        return await self._settle("release", claim, self._store.release(claim))
+        return await self._settle("release", claim, lambda: self._store.release(claim))
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel what is not terminal."""
@@ -248,16 +262,22 @@ class RecordedStore:
         until = instant(claim.lease_until, start=self._start)
         return Claim(job.id, job.attempts, claim.token, claim.worker, job.tool_slug, until)
 
-    async def _settle(self, verb: str, claim: ReferenceClaim, made: Awaitable[T], *rest: Any) -> T:
-        return await self._record(
+    async def _settle(self, verb: str, claim: ReferenceClaim, make: Callable[[], Awaitable[T]], *rest: Any) -> T:
+        job = claim.job.id
+        if self.on_place is not None:
+            await self.on_place(f"before {verb}", job)
+        answer = await self._record(
             claim.worker,
             verb,
-            made,
+            make(),
             outcome=lambda answer: DONE if answer else STALE,
             arguments=(self._claim(claim), *rest),
-            job=claim.job.id,
+            job=job,
             token=claim.token,
         )
+        if self.on_place is not None:
+            await self.on_place(f"after {verb}", job)
+        return answer
 
     async def _operate(self, verb: str, job: JobId, made: Awaitable[bool]) -> bool:
         refused = Outcome.refused("its status does not allow it, or there is no such job")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import os
 import sys
@@ -189,7 +190,7 @@ class NodeProcessor:
         self._timer = None
         if next_ms is not None:
             when = max((next_ms - self._start_ms) / 1000, self._loop.time())
-            self._timer = self._loop.call_at(when, self._tick, next_ms)
+            self._timer = self._loop.call_at(when, self._tick, next_ms, context=contextvars.Context())
 
     def _tick(self, due_ms: float) -> None:
         self._turn({"do": "tick", "now": max(due_ms, self._now_ms())})
@@ -216,14 +217,15 @@ class NodeProcessor:
         if run is not None and run.abandoned:
             self._find(run, f"it was abandoned, and still called {name}({', '.join(map(repr, args))[:200]})")
         try:
-            answer = self._functions[name](*args)
+            context = contextvars.copy_context() if run is None else run.context
+            answer = context.run(self._functions[name], *args)
         except Exception as error:  # noqa: BLE001 - what a stub raises, the processor catches
             self._loop.call_soon(self._reply, message["call"], name, None, error)
             return
         if not inspect.isawaitable(answer):
             self._loop.call_soon(self._reply, message["call"], name, answer, None)
             return
-        task = asyncio.ensure_future(answer, loop=self._loop)
+        task = context.run(asyncio.ensure_future, answer, loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._awaited(message["call"], name, done))
 
@@ -271,12 +273,14 @@ class NodeProcessor:
 class _Run:
     """One attempt in the child."""
 
-    __slots__ = ("abandoned", "attempt", "began", "ending", "job", "moved")
+    __slots__ = ("abandoned", "attempt", "began", "context", "ending", "job", "moved")
 
     def __init__(self, job: str, attempt: int, *, began: float) -> None:
         self.job = job
         self.attempt = attempt
         self.began = began
+        self.context = contextvars.copy_context()
+        """What a stub does for this attempt, belongs to it."""
         self.abandoned = False
         self.ending: JobResult | Exception | None = None
         self.moved: asyncio.Future[None] | None = None

@@ -1,0 +1,46 @@
+"""An invariant of the user's own over declared side effects: at most once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.history.event import Effect
+from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+from harness.invariants.property import Reporter, Rules
+from harness.model.json_value import canonical
+
+
+def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
+    """Make an invariant: a side effect happens at most once for each job, or for each value of the data in `per`.
+
+    It counts over all deliveries: retries, crashes, duplicates and zombies.
+    """
+
+    class AtMostOnce(Monitor):
+        def __init__(self, rules: Rules, breach: Reporter) -> None:
+            super().__init__(rules, breach)
+            self._seen: dict[str, Effect] = {}
+
+        def on_effect(self, event: Effect) -> None:
+            if event.name != name:
+                return
+            told = ", ".join(f"{key}={canonical(event.data.get(key))}" for key in per)
+            first = self._seen.setdefault(told if per else event.job, event)
+            if first is not event:
+                self.breach(
+                    "effect_repeated",
+                    f"{name}({told}) by {event.actor} in attempt {event.attempt} of {event.job}, and before that by "
+                    f"{first.actor} in attempt {first.attempt} of {first.job}",
+                    job=event.job,
+                )
+
+    return Invariant(
+        id=f"{name}_at_most_once",
+        number=0,
+        sentence=f"The side effect {name!r} happens at most once.",
+        kind=Kind.ALWAYS,
+        anomalies=(
+            AnomalyKind("effect_repeated", Guarantee.FENCING, "A side effect that a user declared happened again."),
+        ),
+        make=AtMostOnce,
+    )

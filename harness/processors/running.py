@@ -1,0 +1,111 @@
+"""The processors at work in one harness: each delivery with its lifetime, its events, and the death asked for in it."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from harness.adapters.reference.application import JobProcessor, ReferenceApplication, ToolJob
+from harness.model.job import JobId
+from harness.processors.baton import Baton
+from harness.processors.crash_plan import WHILE_RUNNING, CrashPlan
+from harness.processors.delivery import Delivery
+from harness.processors.processor import is_async, telling
+from harness.sim.lifetime import LIFETIME, Lifetime
+from harness.sim.loop import VirtualLoop
+from harness.sim.loop_waiting import describe_task
+
+TEST = "test"
+"""The actor of `perform_job`."""
+
+
+class Running:
+    """Begins deliveries, and knows what they left running."""
+
+    def __init__(self, loop: VirtualLoop, baton: Baton, application: ReferenceApplication, plan: CrashPlan) -> None:
+        self._loop = loop
+        self._baton = baton
+        self._application = application
+        self._plan = plan
+        self._ended: list[Lifetime] = []
+        self._performed = 0
+        self.closed = False
+
+    def begin(self, job: ToolJob) -> Delivery:
+        """Begin the delivery that the worker was just given. Called in the processor's own context."""
+        claim = self._application.claim_of(job.id)
+        worker = LIFETIME.get()
+        life = Lifetime(f"{job.tool_slug} {job.id}", parent=worker)
+
+        def record(name: str, data: Any) -> None:
+            if claim is not None:
+                self._write(claim.worker, claim.job, claim.attempt, claim.token, name, data)
+            if name == "ended":
+                self._end(job.id, life)
+
+        delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._die_at(name, job.id))
+        if self._plan.deaths and self._plan.waits(WHILE_RUNNING, job.id):
+            self._loop.watch_lifetimes()
+            life.count(lambda number: self._die_at(WHILE_RUNNING, job.id))
+        return delivery
+
+    async def perform_once(self, processor: JobProcessor, job: ToolJob) -> Any:
+        """Run a processor on a job that no queue knows of; raises what it raises."""
+        told = telling(processor, self._begin_alone)
+        if is_async(processor):
+            return await told(job)  # type: ignore[misc]  # it is a coroutine function
+        context = contextvars.copy_context()
+
+        def call() -> tuple[Any, BaseException | None]:
+            try:
+                return context.run(told, job), None
+            except Exception as error:  # noqa: BLE001 - it is raised again on the test's side
+                return None, error
+
+        answer, error = await self._baton(call, name="perform_job")
+        if error is not None:
+            raise error
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _begin_alone(self, job: ToolJob) -> Delivery:
+        self._performed += 1
+        name = f"performed-{self._performed}"
+        life = Lifetime(f"{job.tool_slug} ({name})")
+
+        def record(what: str, data: Any) -> None:
+            self._write(TEST, name, 1, 0, what, data)
+            if what == "ended":
+                self._end(name, life)
+
+        return Delivery(name, life=life, record=record)
+
+    def leaked_tasks(self) -> list[str]:
+        """Name the tasks that outlived the processor that had started them, and where each waits."""
+        leaks = [
+            f"the task {task.get_name()!r} of {life.name} still runs: {describe_task(task)}"
+            for life in self._ended
+            if not life.over
+            for task in life.tasks
+        ]
+        abandoned = dict.fromkeys(self._application.abandoned)
+        return leaks + [f"the processor of {job} was told to stop and still runs" for job in abandoned]
+
+    def _end(self, job: JobId, life: Lifetime) -> None:
+        if life.tasks:
+            self._ended.append(life)
+        self._die_at(WHILE_RUNNING, job)
+
+    def _die_at(self, place: str, job: JobId) -> None:
+        if self._plan.deaths and self._plan.take(place, job):
+            self._application.crash(place)
+
+    def _write(self, *about: Any) -> None:
+        if self.closed:
+            return
+        effect: Callable[..., None] = self._application.recorder.effect
+        if self._baton.holds() or self._loop.is_in_this_thread():
+            effect(*about)
+        else:
+            self._loop.call_soon_threadsafe(effect, *about, context=contextvars.Context())

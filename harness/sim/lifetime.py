@@ -1,0 +1,117 @@
+"""Tasks of the virtual loop that live and die together: what a crash severs, or a stall keeps from acting, as one.
+
+A task belongs to the lifetime of the context in which it was created; so do the callbacks that it schedules. A severed
+task is never resumed and its frames are kept until the loop closes, so that no `finally` does anything in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+LIFETIME: contextvars.ContextVar[Lifetime | None] = contextvars.ContextVar("lifetime", default=None)
+
+
+class Severed(BaseException):
+    """Raised where code of a severed lifetime still tries to do something; no `except Exception` holds it up."""
+
+
+class Lifetime:
+    """A group of tasks; one inside another ends with it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_held",
+        "_moment",
+        "_parked",
+        "_tasks",
+        "about",
+        "moments",
+        "name",
+        "parent",
+        "paused",
+        "severed",
+    )
+
+    def __init__(self, name: str, *, parent: Lifetime | None = None) -> None:
+        self.name = name
+        self.parent = parent
+        self.paused = False
+        self.severed = False
+        self.about: Any = None
+        """Whatever its owner wants to find again from inside."""
+        self.moments = 0
+        """How often something was about to go on in here; counted once `on_moment` is set."""
+        self._moment: Callable[[int], None] | None = None
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._held: list[asyncio.Task[Any]] = []
+        self._parked: list[asyncio.Handle] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether this lifetime, or one around it, was severed."""
+        return self.severed or (self.parent is not None and self.parent.over)
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing in here may act: it is severed or paused, or one around it is."""
+        return self.severed or self.paused or (self.parent is not None and self.parent.still)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """List the unfinished tasks that were created in here, or further inside."""
+        return [task for task in self._tasks if not task.done()]
+
+    def within(self, other: Lifetime | None) -> bool:
+        """Whether this is `other`, or inside it."""
+        return other is not None and (self is other or (self.parent is not None and self.parent.within(other)))
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Let a task belong here, and so to every lifetime around this one."""
+        self._tasks.add(task)
+        if self.parent is not None:
+            self.parent.adopt(task)
+
+    def context(self) -> contextvars.Context:
+        """Answer a context whose tasks and callbacks belong here, and which inherits nothing else."""
+        context = contextvars.Context()
+        context.run(LIFETIME.set, self)
+        return context
+
+    def count(self, on_moment: Callable[[int], None] | None) -> None:
+        """Call `on_moment` with a running number whenever something in here is about to go on."""
+        self._moment = on_moment
+
+    def moment(self) -> None:
+        """Something in here is about to go on: a task wakes up, or a side effect has just been declared."""
+        self.moments += 1
+        if self._moment is not None:
+            self._moment(self.moments)
+
+    def hold(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Keep the frames of tasks that are never resumed."""
+        self._held.extend(tasks)
+
+    def park(self, handle: asyncio.Handle) -> None:
+        """Keep a callback instead of running it."""
+        self._parked.append(handle)
+
+    def unpark(self) -> list[asyncio.Handle]:
+        """Answer what was kept, once."""
+        parked, self._parked = self._parked, []
+        return [handle for handle in parked if not handle.cancelled()]
+
+    def close_frames(self) -> None:
+        """Close what was kept, when nobody looks any more. Whatever that raises is nobody's concern."""
+        for task in self._held:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it never was destroyed by mistake
+            coroutine = task.get_coro()
+            if coroutine is not None:
+                with contextlib.suppress(BaseException):
+                    coroutine.close()
+        self._held.clear()
+        self._parked.clear()

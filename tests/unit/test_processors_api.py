@@ -1,0 +1,449 @@
+"""What a test can say about its jobs and do to its worker: assertions, side effects, crashes, duplicates, leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.processors import JobHarness, JobResult, ToolJob, effect, step
+from harness.processors.effects import at_most_once
+
+DONE = JobResult(success=True)
+
+
+@pytest.fixture
+def jobs() -> Iterator[JobHarness]:
+    with JobHarness() as harness:
+        yield harness
+
+
+async def charge(job: ToolJob) -> JobResult:
+    await asyncio.sleep(10)
+    effect("charged", order=job.input)
+    await asyncio.sleep(10)
+    effect("mailed", order=job.input)
+    return DONE
+
+
+def charge_plainly(job: ToolJob) -> JobResult:
+    time.sleep(10)  # noqa: TID251 - what users write
+    effect("charged", order=job.input)
+    time.sleep(10)  # noqa: TID251 - what users write
+    effect("mailed", order=job.input)
+    return DONE
+
+
+EITHER = pytest.mark.parametrize("processor", [charge, charge_plainly])
+
+
+# side effects -------------------------------------------------------------------------------------------------------
+
+
+@EITHER
+def test_declared_side_effects_are_events_of_the_history(jobs: JobHarness, processor: Any) -> None:
+    jobs.register("charge", processor)
+    job = jobs.enqueue("charge", 7)
+    jobs.drain()
+    assert job.effects == [("charged", {"order": 7}), ("mailed", {"order": 7})]
+    (charged,) = jobs.effects("charged")
+    assert (charged.at, charged.job, charged.attempt, charged.data) == (10_000_000, job.id, 1, {"order": 7})
+    assert jobs.effects(job="job-1") == jobs.effects()
+
+
+def test_side_effects_of_threads_and_of_perform_job_are_seen(jobs: JobHarness) -> None:
+    async def process(job: ToolJob) -> JobResult:
+        await asyncio.to_thread(effect, "on a thread")
+        await asyncio.get_running_loop().run_in_executor(None, effect, "on another")
+        return DONE
+
+    jobs.register("threads", process)
+    job = jobs.enqueue("threads")
+    jobs.drain()
+    assert [name for name, _ in job.effects] == ["on a thread", "on another"]
+    jobs.perform_job(process, None)
+    jobs.perform_job(charge_plainly, 1)
+    assert [each.name for each in jobs.effects()][2:] == ["on a thread", "on another", "charged", "mailed"]
+
+
+def test_a_side_effect_outside_of_any_job_is_none_and_a_wrong_one_is_refused() -> None:
+    effect("charged", order=7)
+    asyncio.run(step("named"))
+    with pytest.raises(UsageError, match="every history says"):
+        effect("started")
+    with pytest.raises(UsageError, match="no JSON"):
+        effect("charged", order=object())
+
+
+def test_an_invariant_of_the_users_own_judges_side_effects() -> None:
+    with JobHarness(invariants=[at_most_once("charged", per=("order",))]) as jobs:
+        jobs.register("charge", charge)
+        job = jobs.enqueue("charge", 7)
+        jobs.deliver_twice(job)
+        jobs.drain()
+        (screen,) = jobs.problems()
+        assert "effect_repeated" in screen
+        assert "charged(order=7)" in screen
+
+
+# what was enqueued --------------------------------------------------------------------------------------------------
+
+
+def send_three(jobs: JobHarness) -> None:
+    jobs.register("remind", lambda job: DONE)
+    jobs.register("other", lambda job: DONE)
+    jobs.enqueue("remind", {"user": {"id": 7, "name": "Ada"}, "tags": [1, 2]}, start_after="1h")
+    jobs.enqueue("remind", {"user": {"id": 8}}, priority=5)
+    jobs.enqueue("other", None, unique_key="k")
+
+
+def test_what_was_enqueued_is_matched_in_part(jobs: JobHarness) -> None:
+    send_three(jobs)
+    assert jobs.assert_enqueued("remind", input={"user": {"id": 7}}).id == "job-1"
+    assert jobs.assert_enqueued("remind", input={"tags": [1, ...]}).id == "job-1"
+    assert jobs.assert_enqueued("remind", start_after=timedelta(minutes=59), within="1m").id == "job-1"
+    assert jobs.assert_enqueued(start_after=datetime(2026, 1, 1, 1, tzinfo=UTC)).id == "job-1"
+    assert jobs.assert_enqueued(unique_key="k", count=1).tool == "other"
+    assert [job.id for job in jobs.all_enqueued("remind")] == ["job-1", "job-2"]
+    assert [job.id for job in jobs.all_enqueued(status="PENDING", priority=5)] == ["job-2"]
+    jobs.refute_enqueued("remind", input={"user": {"id": 9}})
+    jobs.drain()
+    assert jobs.assert_enqueued("remind", status="COMPLETED").id == "job-2"
+
+
+def test_what_was_not_enqueued_is_told_with_its_near_misses(jobs: JobHarness) -> None:
+    send_three(jobs)
+    with pytest.raises(AssertionError) as caught:
+        jobs.assert_enqueued("remind", input={"user": {"id": 9}}, start_after="2h", within="5m")
+    assert str(caught.value) == (
+        "no job of 'remind' with input {'user': {'id': 9}}, start_after 2h was enqueued\n"
+        "  near misses:\n"
+        "    job-1 (remind): input.user.id is 7, wanted 9; start_after is 1h earlier than wanted (within 5m)\n"
+        "    job-2 (remind): input.user.id is 8, wanted 9; start_after is 2h earlier than wanted (within 5m)\n"
+        "  enqueued were: 2 of remind, 1 of other"
+    )
+    with pytest.raises(AssertionError, match=r"there is no tool 'remnd' \(did you mean 'remind'\?\)"):
+        jobs.assert_enqueued("remnd")
+    with pytest.raises(AssertionError, match=r"2 and not 1 times.*job-1, job-2"):
+        jobs.assert_enqueued("remind", count=1)
+    with pytest.raises(AssertionError, match=r"a job of 'other' was enqueued\n.*job-3"):
+        jobs.refute_enqueued("other")
+    with pytest.raises(AssertionError, match=r"input.user has no 'nam' \(did you mean 'name'\?\)"):
+        jobs.assert_enqueued(input={"user": {"nam": "Ada"}})
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_job_enqueued_by_a_processor_is_seen(jobs: JobHarness, plain: bool) -> None:
+    async def parent(job: ToolJob) -> JobResult:
+        jobs.enqueue("child", {"of": job.id}, start_after="1h")
+        return DONE
+
+    def plain_parent(job: ToolJob) -> JobResult:
+        jobs.enqueue("child", {"of": job.id}, start_after="1h")
+        return DONE
+
+    jobs.register("parent", plain_parent if plain else parent)
+    jobs.register("child", lambda job: DONE)
+    jobs.enqueue("parent")
+    jobs.advance(30)
+    jobs.assert_enqueued("child", input={"of": "job-1"}, start_after="1h")
+
+
+def test_drain_may_leave_alone_what_is_enqueued_meanwhile(jobs: JobHarness) -> None:
+    async def endless(job: ToolJob) -> JobResult:
+        jobs.enqueue("endless")
+        return DONE
+
+    jobs.register("endless", endless)
+    jobs.enqueue("endless")
+    assert jobs.drain(with_recursion=False) == {"completed": 1}
+    assert jobs.drain(with_recursion=False, with_scheduled=True) == {"completed": 1}
+    assert len(jobs.all_enqueued(status="PENDING")) == 1
+
+
+# what became of it --------------------------------------------------------------------------------------------------
+
+
+async def refuse(job: ToolJob) -> JobResult:
+    return JobResult(success=False, error="no luck")
+
+
+def test_a_path_is_asserted_and_told_where_it_differs(jobs: JobHarness) -> None:
+    jobs.register("refuse", refuse)
+    job = jobs.enqueue("refuse", max_attempts=1)
+    jobs.drain()
+    jobs.assert_path(job, ["PENDING", "PROCESSING", "FAILED"])
+    with pytest.raises(AssertionError, match=r"did you mean 'COMPLETED'(.|\n)*last error: 'no luck'"):
+        jobs.assert_path(job, ["PENDING", "COMPLETE"])
+
+
+def test_waiting_ends_with_the_job_or_says_what_was_there_instead(jobs: JobHarness) -> None:
+    jobs.register("refuse", refuse)
+    jobs.register("charge", charge)
+    slow, failing = jobs.enqueue("charge", 1), jobs.enqueue("refuse")
+    jobs.wait_for(lambda: jobs.effects("charged"))
+    assert jobs.now == datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
+    jobs.wait_for(slow, "COMPLETED", within="1h")
+    with pytest.raises(
+        AssertionError, match=r"job-2 did not become COMPLETED within 1h(.|\n)*it is FAILED, attempts 3"
+    ):
+        jobs.wait_for(failing, "COMPLETED", within="1h")
+    jobs.wait_for(failing)
+    with pytest.raises(AssertionError, match="did not come within 1d"):
+        jobs.wait_for(lambda: False)
+    with pytest.raises(UsageError, match="one of PENDING"):
+        jobs.wait_for(failing, "COMPLETE")
+
+
+def test_an_operator_cancels_and_retries(jobs: JobHarness) -> None:
+    jobs.register("charge", charge)
+    job = jobs.enqueue("charge", 1)
+    jobs.advance(5)
+    assert jobs.cancel(job)
+    assert not jobs.cancel(job)
+    assert jobs.drain() == {}
+    assert jobs.retry(job)
+    jobs.run_until_idle()
+    assert job.status == "COMPLETED"
+    assert jobs.problems() == []
+
+
+# what goes wrong ----------------------------------------------------------------------------------------------------
+
+CRASHES: dict[str, tuple[list[str], list[str]]] = {
+    "before starting": ([], ["charged", "mailed"]),
+    "while running": ([], ["charged", "mailed"]),
+    "charged": (["charged"], ["charged", "mailed"]),
+    "before complete": (["charged", "mailed"], ["charged", "mailed"]),
+    "after complete": (["charged", "mailed"], []),
+}
+
+
+@EITHER
+@pytest.mark.parametrize("place", CRASHES)
+def test_a_worker_dies_where_it_is_told_to_and_the_job_is_delivered_again(
+    jobs: JobHarness, place: str, processor: Any
+) -> None:
+    jobs.register("charge", processor)
+    job = jobs.enqueue("charge", 7)
+    jobs.crash_worker(at=place, job=job)
+    jobs.run_until_idle()
+    first, second = CRASHES[place]
+    assert [name for name, _ in job.effects] == first + second
+    assert (job.status, job.attempts) == ("COMPLETED", 2 if second else 1)
+    assert {each.actor for each in jobs.effects()} <= {"worker-1", "worker-2"}
+    assert jobs.problems() == []
+
+
+@EITHER
+def test_a_crash_while_a_job_runs_costs_an_attempt_and_runs_no_finally(jobs: JobHarness, processor: Any) -> None:
+    log: list[str] = []
+
+    async def careful(job: ToolJob) -> JobResult:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(60))
+                await asyncio.sleep(60)
+        except BaseException as error:
+            log.append(repr(error))
+            raise
+        finally:
+            log.append(f"attempt {job.attempts}")
+        return DONE
+
+    jobs.register("careful", careful)
+    job = jobs.enqueue("careful", max_attempts=2)
+    jobs.advance(30)
+    jobs.crash_worker()
+    jobs.run_until_idle()
+    assert (log, job.status, job.attempts) == (["attempt 2"], "COMPLETED", 2)
+    assert jobs.problems() == []
+
+
+def test_a_point_that_a_processor_names_is_a_place_for_a_crash(jobs: JobHarness) -> None:
+    async def process(job: ToolJob) -> JobResult:
+        await step("half way")
+        effect("done")
+        return DONE
+
+    jobs.register("steps", process)
+    job = jobs.enqueue("steps")
+    jobs.crash_worker(at="half way")
+    jobs.wait_for(job)
+    assert (job.attempts, len(job.effects)) == (2, 1)
+
+
+def test_a_fault_that_never_came_is_a_problem_and_a_place_that_is_none_an_error(jobs: JobHarness) -> None:
+    jobs.register("charge", charge)
+    job = jobs.enqueue("charge", 1)
+    jobs.crash_worker(at="chargd")
+    later = jobs.enqueue("charge", 2, start_after="1d")
+    jobs.deliver_twice(later)
+    jobs.drain()
+    (problem,) = jobs.problems()
+    assert "crash_worker(at='chargd')" in problem
+    assert f"deliver_twice({later.id})" in problem
+    with pytest.raises(UsageError, match=r"no place 'before compleet' .*did you mean 'before complete'"):
+        jobs.crash_worker(at="before compleet")
+    with pytest.raises(UsageError, match="has ended"):
+        jobs.deliver_twice(job)
+    with pytest.raises(UsageError, match=r"no job 'job-9'"):
+        jobs.crash_worker(at="charged", job="job-9")
+
+
+@EITHER
+def test_a_job_delivered_twice_is_run_twice_and_settled_once(jobs: JobHarness, processor: Any) -> None:
+    jobs.register("charge", processor)
+    job = jobs.enqueue("charge", 7)
+    jobs.deliver_twice(job)
+    assert jobs.drain() == {"completed": 1}
+    assert [name for name, _ in job.effects] == ["charged", "charged", "mailed", "mailed"]
+    assert job.attempts == 1
+    assert jobs.problems() == []
+
+
+# what is left behind and what is not under control ------------------------------------------------------------------
+
+
+def test_a_task_that_outlives_its_processor_is_named_with_its_line(jobs: JobHarness) -> None:
+    async def forget(job: ToolJob) -> JobResult:
+        kept.append(asyncio.create_task(asyncio.sleep(10**6), name="cleaner"))
+        return DONE
+
+    kept: list[Any] = []
+    jobs.register("forgets", forget)
+    jobs.enqueue("forgets")
+    jobs.drain()
+    (problem,) = jobs.problems()
+    assert re.search(r"the task 'cleaner' of forgets job-1 still runs: sleep at .*tasks\.py:\d+", problem)
+
+
+def test_threads_and_processes_left_behind_are_named(jobs: JobHarness) -> None:
+    end = threading.Event()
+
+    def spawn(job: ToolJob) -> JobResult:
+        threading.Thread(target=end.wait, name="straggler", daemon=True).start()
+        children.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+        return DONE
+
+    children: list[subprocess.Popen[bytes]] = []
+    jobs.register("spawns", spawn)
+    jobs.enqueue("spawns")
+    jobs.drain()
+    (problem,) = jobs.problems()
+    end.set()
+    with children[0]:
+        children[0].kill()
+    assert "the thread 'straggler' still runs" in problem
+    assert f"the child process {children[0].pid} " in problem
+    notes = "\n".join(jobs.notes())
+    assert f"thread: 'straggler', for which virtual time does not wait, at {__file__}:" in notes
+    assert f"child process: {sys.executable} -c input() at {__file__}:" in notes
+
+
+def test_a_processor_that_ends_everything_it_began_leaves_nothing(jobs: JobHarness) -> None:
+    async def tidy(job: ToolJob) -> JobResult:
+        queue: asyncio.Queue[int] = asyncio.Queue(maxsize=1)
+
+        async def produce() -> None:
+            for number in range(5):
+                await asyncio.sleep(1)
+                await queue.put(number)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(produce())
+            got = [await asyncio.wait_for(queue.get(), 5) for _ in range(5)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3600):
+                await asyncio.Event().wait()
+        total = await asyncio.to_thread(sum, got)
+        return JobResult(success=True, output=await asyncio.get_running_loop().run_in_executor(None, abs, -total))
+
+    jobs.register("tidy", tidy)
+    job = jobs.enqueue("tidy")
+    jobs.drain()
+    assert job.output is None, "the timeout of ten minutes comes before the hour is over"
+    with JobHarness() as others:
+        assert others.perform_job(tidy, None).output == 10
+        assert (others.problems(), others.notes()) == ([], [])
+
+
+def test_clocks_and_chance_that_a_processor_reads_are_named(jobs: JobHarness) -> None:
+    async def stamp(job: ToolJob) -> JobResult:
+        import random
+
+        return JobResult(success=True, output=[datetime.now(UTC).isoformat(), random.random()])  # noqa: TID251
+
+    jobs.register("stamp", stamp)
+    assert [note.partition(" at ")[0] for note in jobs.notes()] == ["time: datetime.now", "randomness: random.random"]
+    jobs.frozen = True
+    assert [note.partition(" at ")[0] for note in jobs.notes()] == ["randomness: random.random"]
+
+
+def test_real_io_stops_virtual_time_until_it_is_answered_and_is_named(jobs: JobHarness) -> None:
+    async def ask(job: ToolJob) -> JobResult:
+        reader, writer = await asyncio.open_connection(*job.input)
+        async with asyncio.timeout(1):
+            answer = await reader.read(5)
+        writer.close()
+        await writer.wait_closed()
+        return JobResult(success=True, output=answer.decode())
+
+    def answer_slowly() -> None:
+        with server.accept()[0] as client:
+            time.sleep(0.02)  # noqa: TID251 - the network is real here
+            client.send(b"hello")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_slowly)
+        thread.start()
+        result = jobs.perform_job(ask, list(server.getsockname()))
+        thread.join()
+    assert result.output == "hello"
+    assert jobs.now == datetime(2026, 1, 1, tzinfo=UTC)
+    assert any(note.startswith("network: a connection to ('127.0.0.1', ") for note in jobs.notes())
+
+
+def test_a_child_process_of_asyncio_stops_virtual_time(jobs: JobHarness) -> None:
+    async def call(job: ToolJob) -> JobResult:
+        made = await asyncio.create_subprocess_exec(sys.executable, "-c", "print('hi')", stdout=subprocess.PIPE)
+        async with asyncio.timeout(1):
+            told, _ = await made.communicate()
+        return JobResult(success=made.returncode == 0, output=told.decode().strip())
+
+    assert jobs.perform_job(call, None).output == "hi"
+    assert jobs.problems() == []
+
+
+def test_a_coroutine_that_blocks_costs_virtual_time_in_which_nobody_acts(jobs: JobHarness) -> None:
+    async def block(job: ToolJob) -> JobResult:
+        time.sleep(60)  # noqa: ASYNC251, TID251 - the mistake under test
+        return DONE
+
+    jobs.register("blocks", block)
+    job = jobs.enqueue("blocks")
+    jobs.drain()
+    assert (job.status, jobs.now) == ("COMPLETED", datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
+    assert any(note.startswith("blocking: time.sleep(60) in a coroutine") for note in jobs.notes())
+
+
+# processors by file -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_nothing_loads_is_refused(jobs: JobHarness, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"names no processor"):
+        jobs.register("a", "lib/processor.tss#run")
+    with pytest.raises(UsageError, match="there is no file"):
+        jobs.register("a", f"{tmp_path}/processor.ts#run")
