@@ -32,7 +32,15 @@ from harness.model.moments import moments
 from harness.model.settings import Settings
 from harness.port import Capabilities
 from harness.scenario.job_plan import Ending
-from harness.scenario.schema import ControlPart, DeviationPart, ExpectPart, JobPart, ScenarioPart, SettingsPart
+from harness.scenario.schema import (
+    ControlPart,
+    DeviationPart,
+    ExpectPart,
+    JobPart,
+    ProcessorPart,
+    ScenarioPart,
+    SettingsPart,
+)
 from harness.scenario.step import _POINTS, GRAMMAR, VERBS
 from reference_impl.config import Config
 
@@ -366,6 +374,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "job-keys": _keys(JobPart),
     "expect-keys": _keys(ExpectPart),
     "control-keys": _keys(ControlPart),
+    "processor-keys": _keys(ProcessorPart),
     "tape-keys": _keys(DeviationPart),
     "steps": _steps,
     "verbs": _verbs,

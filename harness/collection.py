@@ -93,13 +93,13 @@ class ScenarioItem(pytest.Item):
         from harness.run.play import play
         from harness.run.verdict import Verdict
         from harness.scenario.variant import controlled
-        from harness.wiring import NotApplicable
+        from harness.wiring import NotApplicable, scenario_processors
 
         scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)
         name = self.engine if scenario.queue is None else f"{self.engine.partition('+')[0]}+{scenario.queue}"
         shared = self.parent.shared()
         try:
-            run = play(scenario, engine=shared.engine(name), seed=self.parent.seed)
+            run = play(scenario, engine=shared.engine(name), seed=self.parent.seed, processors=scenario_processors)
         except NotApplicable as error:
             pytest.skip(f"not on {self.engine}: {error.message}")
         except EnvironmentUnavailable:

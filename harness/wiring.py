@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.port import Engine
+
+if TYPE_CHECKING:
+    from harness.run.processing import RealProcessors
+    from harness.scenario.scenario import Scenario
 
 GROUP = "job_harness.engines"
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -119,6 +123,15 @@ def load(what: str, importing: Callable[[], Any]) -> Any:
         return importing()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"{what} cannot be loaded: {error}", hint="Install the package that it needs.") from error
+
+
+def scenario_processors(scenario: Scenario) -> RealProcessors:
+    """Open the real processors of a scenario; the caller closes them.
+
+    Raises UsageError for names that do not exist, EnvironmentUnavailable where there is no Node for TypeScript.
+    """
+    opened: RealProcessors = import_module("harness.processors.scenario_processors").ScenarioProcessors(scenario)
+    return opened
 
 
 class Engines:

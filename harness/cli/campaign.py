@@ -11,7 +11,7 @@ from harness.report.case import Case
 from harness.run.play import play
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.variant import controlled
-from harness.wiring import Engines, NotApplicable, split_name
+from harness.wiring import Engines, NotApplicable, scenario_processors, split_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Campaign:
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
         name = engine_name(task.engine, scenario)
         try:
-            return replace(base, run=play(scenario, engine=self.engines.get(name), seed=self.seed))
+            engine = self.engines.get(name)
+            return replace(base, run=play(scenario, engine=engine, seed=self.seed, processors=scenario_processors))
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}")
         except EnvironmentUnavailable as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
 from harness.port import Engine
+from harness.run.processing import RealProcessors
 from harness.run.session import AS_ON_TAPE, NO_FAULTS, Session
 from harness.run.verdict import Run
 from harness.scenario.needs import needed_capabilities
@@ -13,9 +16,16 @@ from harness.scenario.scenario import Scenario
 from harness.sim.choices import Boring, Choices, Replay, Uniform
 
 
-def play(scenario: Scenario, *, engine: Engine, seed: int | None = None) -> Run:
+def play(
+    scenario: Scenario,
+    *,
+    engine: Engine,
+    seed: int | None = None,
+    processors: Callable[[Scenario], RealProcessors] | None = None,
+) -> Run:
     """Run a scenario. Its tape answers what is undetermined; without one a seed does; without both, the boring answer.
 
+    `processors` opens the scenario's real processors; without it their jobs are scripted, and the run inconclusive.
     What the engine cannot do, and what the tape names and the run never came to, makes the run inconclusive.
     Raises whatever the engine raises where it breaks outside a verb.
     """
@@ -24,8 +34,22 @@ def play(scenario: Scenario, *, engine: Engine, seed: int | None = None) -> Run:
         return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
     choices, used_seed = _choices(scenario, seed)
     faults = AS_ON_TAPE if scenario.tape else NO_FAULTS
-    run = Session(scenario, engine=engine, choices=choices, faults=faults).run()
-    return replace(run, uncovered=(*run.uncovered, *_unanswered(scenario, choices)), seed=used_seed)
+    real: RealProcessors | None = None
+    unanswered: list[str] = []
+    if scenario.processors and processors is not None:
+        try:
+            real = processors(scenario)
+        except EnvironmentUnavailable as error:
+            missing = (f"{error.message}; {error.hint}" if error.hint else error.message,)
+            return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+    else:
+        unanswered = _scripted(scenario)
+    try:
+        run = Session(scenario, engine=engine, choices=choices, faults=faults, processors=real).run()
+    finally:
+        if real is not None:
+            real.close()
+    return replace(run, uncovered=(*run.uncovered, *_unused(choices), *unanswered), seed=used_seed)
 
 
 def uncovered_capabilities(scenario: Scenario, engine: Engine) -> tuple[str, ...]:
@@ -43,10 +67,12 @@ def _choices(scenario: Scenario, seed: int | None) -> tuple[Choices, int | None]
     return (Boring(), None) if seed is None else (Uniform(seed), seed)
 
 
-def _unanswered(scenario: Scenario, choices: Choices) -> list[str]:
-    unused = [f"the tape's `{item}` never came up here" for item in choices.unused] if type(choices) is Replay else []
-    unused.extend(
-        f"{where} was not run for {tool!r}: its jobs were scripted; the fixture job_harness runs real processors"
-        for tool, where in scenario.processors.items()
-    )
-    return unused
+def _unused(choices: Choices) -> list[str]:
+    return [f"the tape's `{item}` never came up here" for item in choices.unused] if type(choices) is Replay else []
+
+
+def _scripted(scenario: Scenario) -> list[str]:
+    return [
+        f"{plan.run} was not run for {tool!r}: its jobs were scripted; run the scenario itself to have it run"
+        for tool, plan in scenario.processors.items()
+    ]

@@ -15,6 +15,7 @@ from harness.model.settings import Settings
 from harness.port import Engine, contract_of
 from harness.run.board import Board
 from harness.run.director import Director
+from harness.run.processing import RealProcessors
 from harness.run.recorder import Recorder
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
@@ -46,9 +47,9 @@ def quiet_limit(settings: Settings) -> Duration:
     return longest_wait + timeouts + 3 * (settings.cron_period + settings.expire_interval) + settings.poll_interval
 
 
-def _facts(plan: JobPlan, settings: Settings) -> JobFacts:
+def _facts(plan: JobPlan, scenario: Scenario) -> JobFacts:
     return JobFacts(
-        healthy=plan.healthy(settings),
+        healthy=plan.healthy(scenario.settings) and plan.tool not in scenario.processors,
         start_after=None if plan.start_after is None or plan.every else plan.at + plan.start_after,
         priority=plan.priority,
         unique_key=plan.unique_key,
@@ -69,6 +70,7 @@ class Session:
         limits: Limits = Limits(),
         application: StockApplication | None = None,
         until: str | None = None,
+        processors: RealProcessors | None = None,
     ) -> None:
         """Take what the run needs; it ends early once the anomaly `until` showed, else it goes to its rest."""
         contract = contract_of(engine)
@@ -85,11 +87,11 @@ class Session:
         self.clocks = Clocks()
         self.board = Board(self.settings)
         self.queue = engine.open(self.settings, self.clocks, self._jitter)
-        self._known_jobs = {name: _facts(plan, self.settings) for name, plan in scenario.plan_of().items()}
+        self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
         rules = Rules(self.settings, self._known_jobs)
         self.judge = Judge(self._judged(invariants), rules, accepted=frozenset(contract.documented))
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
-        self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities)
+        self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors)
         self.kernel = Kernel(choices, self.recorder, step_limit=limits.steps)
         self.kernel.on_advance = self._advanced
         self.kernel.interferences = interferences(
@@ -159,7 +161,7 @@ class Session:
         """Take a job into the workload that is sent later, by a step."""
         for name in plan.names():
             self.world.plans[name] = plan
-            self._known_jobs[name] = _facts(plan, self.settings)
+            self._known_jobs[name] = _facts(plan, self.scenario)
 
     def _start(self) -> None:
         self.recorder.phase("chaos")

@@ -9,6 +9,7 @@ from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.duration import SECOND, Duration
 from harness.model.json_value import json_problem
 from harness.port import Claim, JobRequest
+from harness.run.processing import ProcessorAttempt
 from harness.run.world import World
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
 from harness.sim.request import Call, Frame, Point, Poll, Sleep
@@ -135,8 +136,12 @@ def run_one(world: World, me: str, claims: list[Claim]) -> Steps:
         if claim not in claims:
             return
     yield Point(f"start {claim.job}")
-    ending = world.plan(claim.job).ending(claim.attempt)
+    attempt = world.begin(claim)
     world.effect(me, claim, "started")
+    if attempt is not None:
+        yield from run_real(world, me, claims, attempt)
+        return
+    ending = world.plan(claim.job).ending(claim.attempt)
     finished = yield from run_for(world, me, claim, claims)
     if finished is None:
         world.effect(me, claim, "ended", "lease lost")
@@ -167,6 +172,49 @@ def run_for(world: World, me: str, claim: Claim, claims: list[Claim]) -> Steps:
             if claim not in claims:
                 return None
     return duration <= settings.job_timeout
+
+
+def run_real(world: World, me: str, claims: list[Claim], attempt: ProcessorAttempt) -> Steps:
+    """Let a real processor work on the first claim under the timeout, keep the leases of all, settle it."""
+    settings = world.settings
+    claim = claims[0]
+    left = settings.job_timeout
+    wait = attempt.move(0)
+    if attempt.ended is not None:
+        yield Point(f"running {claim.job}")
+    while attempt.ended is None and left > 0:
+        slice_ = min(length for length in (left, wait, settings.heartbeat_interval) if length)
+        began = world.now(me)
+        yield Sleep(slice_, f"running {claim.job}")
+        passed = max(slice_, world.now(me) - began)
+        left -= passed
+        wait = attempt.move(passed)
+        if attempt.ended is None and left > 0:
+            yield from heartbeats(claims)
+            if claim not in claims:
+                attempt.abandon()
+                world.effect(me, claim, "ended", "lease lost")
+                return
+    claims.remove(claim)
+    yield from settle_real(world, me, claim, attempt)
+
+
+def settle_real(world: World, me: str, claim: Claim, attempt: ProcessorAttempt) -> Steps:
+    """Report how a real processor ended; one that did not is abandoned."""
+    ended = attempt.ended
+    if ended is None:
+        attempt.abandon()
+        world.effect(me, claim, "ended", "timeout")
+        yield from insist(_fail(claim, "timed out", final=False))
+        return
+    problem = json_problem(ended.output) if ended.success else None
+    if ended.success and not problem:
+        world.effect(me, claim, "ended", "success")
+        yield from insist(Call("complete", (claim, ended.output), claim.job, claim.token))
+        return
+    world.effect(me, claim, "ended", "bad output" if problem else "failure")
+    error = f"the output is no JSON: {problem}" if problem else ended.error
+    yield from insist(_fail(claim, error, final=ended.final))
 
 
 def heartbeats(claims: list[Claim]) -> Steps:

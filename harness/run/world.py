@@ -9,6 +9,7 @@ from harness.model.job import JobId
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim
 from harness.run.board import Board
+from harness.run.processing import ProcessorAttempt, RealProcessors
 from harness.run.recorder import Recorder
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
@@ -19,7 +20,13 @@ class World:
     """Handed to every actor. After the verdict it is closed: what still runs has no effect."""
 
     def __init__(
-        self, scenario: Scenario, clocks: Clocks, recorder: Recorder, board: Board, capabilities: Capabilities
+        self,
+        scenario: Scenario,
+        clocks: Clocks,
+        recorder: Recorder,
+        board: Board,
+        capabilities: Capabilities,
+        processors: RealProcessors | None = None,
     ) -> None:
         self.scenario = scenario
         self.settings: Settings = scenario.settings
@@ -32,6 +39,7 @@ class World:
         self.closed = False
         self._clocks = clocks
         self._recorder = recorder
+        self._processors = processors
 
     def now(self, actor: str) -> Instant:
         """Read an actor's own clock."""
@@ -41,6 +49,14 @@ class World:
         """Answer the plan of a job; one that nobody planned succeeds."""
         plan = self.plans.get(job)
         return plan if plan is not None else JobPlan(name=job)
+
+    def begin(self, claim: Claim) -> ProcessorAttempt | None:
+        """Start the real processor of a claim; None where the job is scripted."""
+        if self._processors is None or claim.tool not in self.scenario.processors:
+            return None
+        plan = self.plan(claim.job)
+        most = self.settings.max_attempts if plan.max_attempts is None else plan.max_attempts
+        return self._processors.begin(claim, input=plan.input, max_attempts=most, now=self.now(claim.worker))
 
     def stop(self, actor: str) -> bool:
         """Ask a worker to shut down gracefully. False: this actor takes no such request."""

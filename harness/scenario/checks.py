@@ -21,7 +21,7 @@ SETTING_OF_VARIABLE = {
     "JOB_TIMEOUT_SECONDS": "job_timeout",
     "STUCK_JOB_TIMEOUT_MINUTES": "stuck_timeout",
 }
-_PROCESSOR = re.compile(r"[\w.]+:[\w.]+|[^#\s]+\.[cm]?[jt]sx?#\w+")
+_PROCESSOR = re.compile(r"[\w.]+:[\w.]+|[^#\s]+\.[cm]?[jt]s#\w+")
 
 
 class Checks:
@@ -87,8 +87,11 @@ class Checks:
 
     def _processors(self) -> None:
         tools = {job.tool for job in self._part.jobs.values()}
-        for tool, where in self._part.processors.items():
+        for tool, part in self._part.processors.items():
             path = ("processors", tool)
+            where = part if isinstance(part, str) else part.run
+            if not isinstance(part, str) and "#" not in where and (part.globals or part.stubs):
+                self._wrong(path, f"globals and stubs are for TypeScript, and {where!r} is Python")
             if not _PROCESSOR.fullmatch(where):
                 self._wrong(path, f"{where!r} is no processor: write `module:name` or `path.ts#name`")
             if tool not in tools:

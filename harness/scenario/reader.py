@@ -18,8 +18,9 @@ from harness.scenario.document import LARGEST, Document, read_document
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.notation import described
 from harness.scenario.problem import Problem, ScenarioError
+from harness.scenario.processor_plan import ProcessorPlan
 from harness.scenario.scenario import Control, Expectation, Scenario
-from harness.scenario.schema import ControlPart, ExpectPart, JobPart, ScenarioPart
+from harness.scenario.schema import ControlPart, ExpectPart, JobPart, ProcessorPart, ScenarioPart
 from harness.scenario.step_checks import workers_start
 from harness.sim.choices import Deviation
 
@@ -78,7 +79,7 @@ def _scenario(part: ScenarioPart, document: Document, path: str) -> Scenario:
         why=part.why,
         settings=settings if workers_start(part) else settings.changed(workers_enabled=False),
         env=dict(part.env),
-        processors=dict(part.processors),
+        processors={tool: _processor(item, path) for tool, item in part.processors.items()},
         workers=tuple(part.workers),
         jobs=tuple(_job(name, job) for name, job in part.jobs.items()),
         steps=tuple(replace(step, line=document.line(("steps", index))) for index, step in enumerate(part.steps)),
@@ -93,6 +94,13 @@ def _scenario(part: ScenarioPart, document: Document, path: str) -> Scenario:
 
 def _given(part: JobPart | ExpectPart) -> dict[str, Any]:
     return {name: getattr(part, name) for name in part.model_fields_set}
+
+
+def _processor(part: str | ProcessorPart, path: str) -> ProcessorPlan:
+    folder = str(FilePath(path).absolute().parent) if path else ""
+    if isinstance(part, str):
+        return ProcessorPlan(part, folder=folder)
+    return ProcessorPlan(part.run, globals=dict(part.globals), stubs=dict(part.stubs), folder=folder)
 
 
 def _job(name: str, part: JobPart) -> JobPlan:

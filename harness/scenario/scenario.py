@@ -9,6 +9,7 @@ from typing import Any
 from harness.model.duration import SECOND, Duration, format_duration
 from harness.model.settings import Settings
 from harness.scenario.job_plan import JobPlan
+from harness.scenario.processor_plan import ProcessorPlan
 from harness.scenario.step import Step
 from harness.sim.choices import Tape
 
@@ -58,7 +59,7 @@ class Scenario:
     why: str = ""
     settings: Settings = DEFAULTS
     env: Mapping[str, str | None] = field(default_factory=dict)
-    processors: Mapping[str, str] = field(default_factory=dict)
+    processors: Mapping[str, ProcessorPlan] = field(default_factory=dict)
     workers: tuple[str, ...] = ("w1",)
     jobs: tuple[JobPlan, ...] = ()
     steps: tuple[Step, ...] = ()

@@ -160,6 +160,17 @@ class ControlPart(NoNulls):
     finds: Annotated[Text, Field(json_schema_extra={"enum": sorted(ANOMALIES)})]
 
 
+class ProcessorPart(NoNulls):
+    """A real processor, and what stands in for the world around it."""
+
+    run: Text
+    """`module:name` or `path.ts#name`; found beside the scenario file."""
+    globals: dict[str, Text] = Field(default_factory=dict)
+    """For TypeScript: JavaScript expressions by the name of the global."""
+    stubs: dict[str, Text] = Field(default_factory=dict)
+    """For TypeScript: files by the specifier of the module that each stands in for."""
+
+
 class ScenarioPart(NoNulls):
     """A scenario: what is at work, what goes wrong, what must come out."""
 
@@ -169,8 +180,8 @@ class ScenarioPart(NoNulls):
     settings: SettingsPart = SettingsPart()
     env: dict[str, Text | None] = Field(default_factory=dict)
     """Environment variables: text, or null for unset."""
-    processors: dict[str, Text] = Field(default_factory=dict)
-    """Real processors by tool: `module:name` or `path.ts#name`."""
+    processors: dict[str, Text | ProcessorPart] = Field(default_factory=dict)
+    """Real processors by tool: `module:name` or `path.ts#name`, found beside the scenario file."""
     workers: Annotated[list[Name], Field(min_length=1, max_length=MOST_WORKERS)] = Field(default_factory=lambda: ["w1"])
     jobs: Annotated[dict[str, JobPart], Field(min_length=1, max_length=MOST_JOBS)]
     steps: Annotated[list[StepLine], Field(max_length=MOST_STEPS)] = Field(default_factory=list)

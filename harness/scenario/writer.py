@@ -13,6 +13,7 @@ from harness.model.settings import Settings
 from harness.scenario.document import plain_scalar
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.notation import gap_text
+from harness.scenario.processor_plan import ProcessorPlan
 from harness.scenario.scenario import Control, Expectation, Scenario
 from harness.scenario.schema import FORMAT
 from harness.scenario.span import Span
@@ -40,7 +41,7 @@ def _lines(scenario: Scenario) -> Iterator[str]:
             yield f"{name}: {scalar(getattr(scenario, name))}"
     yield from _entry("settings", _settings(scenario.settings))
     yield from _entry("env", scenario.env)
-    yield from _entry("processors", scenario.processors)
+    yield from _entry("processors", {tool: _processor(plan) for tool, plan in scenario.processors.items()})
     if scenario.workers != Scenario().workers:
         yield f"workers: {flow(scenario.workers)}"
     yield from _section("jobs", {plan.name: _job(plan) for plan in scenario.jobs})
@@ -85,6 +86,11 @@ def _job(plan: JobPlan) -> dict[str, Any]:
         else:
             part[name] = value
     return part
+
+
+def _processor(plan: ProcessorPlan) -> str | dict[str, Any]:
+    around = {name: dict(given) for name in ("globals", "stubs") if (given := getattr(plan, name))}
+    return {"run": plan.run, **around} if around else plan.run
 
 
 def _one_or_several(values: list[str]) -> str | list[str]:

@@ -103,6 +103,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise UsageError(f"time cannot move by {seconds} seconds", hint="Give a number of at least 0.")
         self._run(horizon=self._now + seconds)
 
+    def next_timer(self) -> float | None:
+        """Answer when the next timer is due, perhaps one that was cancelled since; None where none is set."""
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        when: float | None = scheduled[0]._when if scheduled else None
+        return when
+
     def jump(self, seconds: float) -> None:
         """Move the clock and let nobody act: what is overdue happens in the next run."""
         if not seconds >= 0:

@@ -155,6 +155,12 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "reserved name": (with_jobs("workers: [queue]"), "s.yaml:3:", "another actor has that name"),
     "workers as text": (with_jobs("workers: w1"), "s.yaml:3:", "workers: expected a list, got 'w1'"),
     "processor": (with_jobs("processors: {tool: lib/x}"), "s.yaml:3:", "`module:name` or `path.ts#name`"),
+    "processor with globals in Python": (
+        with_jobs("processors: {tool: {run: 'm:f', globals: {x: '1'}}}"),
+        "s.yaml:3:",
+        "globals and stubs are for TypeScript, and 'm:f' is Python",
+    ),
+    "processor without its name": (with_jobs("processors: {tool: {stubs: {}}}"), "s.yaml:3:", "run"),
     "processor of no job": (with_jobs("processors: {tol: m:f}"), "s.yaml:3:", "no job has the tool 'tol'"),
     "scripted and real": (
         with_jobs("processors: {tool: m:f}", "jobs: {a: {outcomes: fail}}"), "s.yaml:2:", "for scripted jobs"

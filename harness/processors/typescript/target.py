@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -57,6 +57,10 @@ class TypeScriptProcessor:
             f"{self.target} runs in a Node child of a JobHarness",
             hint="Use job_harness.register(slug, it) or job_harness.perform_job(it, input).",
         )
+
+    def at(self, root: str | os.PathLike[str]) -> TypeScriptProcessor:
+        """Answer the same processor with its relative paths starting at `root`."""
+        return replace(self, root=root)
 
     @property
     def name(self) -> str:

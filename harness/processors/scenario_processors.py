@@ -1,0 +1,190 @@
+"""Real processors in a scenario: each worker has a loop on virtual time that moves when the scenario's time does.
+
+A worker that died is known by the attempt that it left: its loop is never moved again, its Node child is killed, and
+its successor begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Generator
+from datetime import timedelta
+from math import ceil
+from pathlib import Path
+
+from harness.adapters.reference.application import START, JobProcessor, ToolJob
+from harness.adapters.reference.execution import Execution, ending_of, job_of, start_execution
+from harness.errors import UsageError
+from harness.model.duration import SECOND, Duration, Instant
+from harness.model.job import Json
+from harness.port import Claim
+from harness.processors.baton import Baton
+from harness.processors.processor import find_processor
+from harness.processors.typescript.attachments import Attachments
+from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
+from harness.run.processing import Ended
+from harness.scenario.processor_plan import ProcessorPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.loop import VirtualLoop
+
+
+class ScenarioProcessors:
+    """The processors of one scenario, at work for its workers."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        """Find and load them all. Raises UsageError, EnvironmentUnavailable, and what an import raises."""
+        self._timeout_seconds = scenario.settings.job_timeout / SECOND
+        self._processors = {tool: found(plan) for tool, plan in scenario.processors.items()}
+        self._hosts: dict[str, _Host] = {}
+        self._severed: list[_Host] = []
+        first = self._hosts[scenario.workers[0]] = _Host(0, timeout_seconds=self._timeout_seconds)
+        try:
+            for tool, processor in self._processors.items():
+                first.load(tool, processor)
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant) -> _Attempt:
+        """Start the processor of the claim's tool, on the loop of the claim's worker."""
+        host = self._hosts.get(claim.worker)
+        if host is not None and host.severed:
+            host.crash()
+            self._severed.append(host)
+            host = None
+        if host is None:
+            host = self._hosts[claim.worker] = _Host(now, timeout_seconds=self._timeout_seconds)
+        host.catch_up(now)
+        job = job_of(
+            claim.job,
+            claim.tool,
+            input=input,
+            attempts=claim.attempt,
+            max_attempts=max_attempts,
+            started_at=START + timedelta(microseconds=now),
+        )
+        return host.begin(self._processors[claim.tool], job)
+
+    def close(self) -> None:
+        """End whatever still runs. Never raises."""
+        for host in (*self._hosts.values(), *self._severed):
+            host.close()
+
+
+class _Host:
+    """The process of one worker, from its start to its crash."""
+
+    def __init__(self, began: Instant, *, timeout_seconds: float) -> None:
+        self._began = began
+        self.loop = VirtualLoop()
+        self.baton = Baton(self.loop)
+        start = START + timedelta(microseconds=began)
+        self._node = Attachments(self.loop, start=start, timeout_seconds=timeout_seconds, seed=0)
+        self._attempt: _Attempt | None = None
+
+    @property
+    def severed(self) -> bool:
+        """Whether its worker left an attempt that neither ended nor was given up: the worker died."""
+        return self._attempt is not None and not self._attempt.over
+
+    def catch_up(self, now: Instant) -> None:
+        """Let pass what passed since it last worked: what was abandoned here goes on meanwhile."""
+        self.move(max(0, now - self._began - round(self.loop.time() * SECOND)))
+
+    def load(self, tool: str, processor: JobProcessor) -> JobProcessor:
+        return self._node.attach(processor, slug=tool)
+
+    def begin(self, processor: JobProcessor, job: ToolJob) -> _Attempt:
+        self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job)
+        return self._attempt
+
+    def move(self, passed: Duration) -> None:
+        with self.baton.sleeping_virtually():
+            self.loop.advance(passed / SECOND)
+
+    def crash(self) -> None:
+        self._node.crash()
+
+    def close(self) -> None:
+        self._node.close()
+        self.baton.close()
+        with contextlib.suppress(Exception):
+            self.loop.end_tasks()
+        self.loop.close()
+
+
+class _Attempt:
+    """One processor at work on one job."""
+
+    def __init__(self, host: _Host, processor: JobProcessor, job: ToolJob) -> None:
+        self._host = host
+        self._processor = processor
+        self._job = job
+        self._execution: Execution | None = None
+        self._abandoned = False
+        host.loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._execution = start_execution(
+            self._processor, self._job, on_end=lambda: None, run_blocking=self._host.baton
+        )
+
+    @property
+    def ended(self) -> Ended | None:
+        """How it ended; None while it is at work."""
+        return None if self._execution is None else ending_of(self._execution)
+
+    @property
+    def over(self) -> bool:
+        """Whether its worker is through with it."""
+        return self._abandoned or self.ended is not None
+
+    def move(self, passed: Duration) -> Duration | None:
+        """Let this much time pass for it; answer how long until it next does something, None for never."""
+        self._host.move(passed)
+        timer = self._host.loop.next_timer()
+        return None if timer is None else max(1, ceil((timer - self._host.loop.time()) * SECOND))
+
+    def abandon(self) -> None:
+        """Cancel it; what does not let itself be cancelled lives on in its host."""
+        self._abandoned = True
+        if self._execution is not None:
+            self._execution.cancel()
+            self._host.move(0)
+
+
+def found(plan: ProcessorPlan) -> JobProcessor:
+    """Answer what a scenario's processor is, looked for beside the scenario file.
+
+    Raises UsageError where there is none, and what an import raises.
+    """
+    if names_typescript(plan.run):
+        return TypeScriptProcessor(
+            plan.run,
+            globals={name: JavaScript(source) for name, source in plan.globals.items()},
+            stubs=dict(plan.stubs),
+            root=plan.folder or None,
+        )
+    if plan.globals or plan.stubs:
+        raise UsageError(f"the processor {plan.run!r}: globals and stubs are for TypeScript")
+    with _importing_from(plan.folder):
+        processor = find_processor(plan.run)
+    if isinstance(processor, TypeScriptProcessor) and processor.root is None and plan.folder:
+        return processor.at(plan.folder)
+    return processor
+
+
+@contextlib.contextmanager
+def _importing_from(folder: str) -> Generator[None]:
+    """Let modules beside the scenario file be imported inside the block."""
+    if not folder:
+        yield
+        return
+    path = str(Path(folder).absolute())
+    sys.path.insert(0, path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(path)

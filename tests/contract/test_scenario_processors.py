@@ -1,0 +1,177 @@
+"""Real processors in scenarios, Python and TypeScript: on the scenario's time, found beside its file."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.errors import UsageError
+from harness.run.play import play
+from harness.run.verdict import Run, Verdict
+from harness.scenario.reader import read_scenario
+from harness.scenario.writer import write_scenario
+from harness.wiring import scenario_processors
+from tests.contract.node_at_hand import needs_node, processor
+
+TOOLS = """
+import asyncio
+import time
+
+from harness.processors import JobResult
+
+effects = []
+
+
+async def slow(job):
+    effects.append(("begun", job.attempts))
+    await asyncio.sleep(90)
+    effects.append(("ended", job.attempts))
+    return JobResult(success=True, output=job.input)
+
+
+def plain(job):
+    time.sleep(3)
+    return JobResult(success=True, output={"attempt": job.attempts})
+
+
+def fails(job):
+    raise ValueError("not today")
+
+
+def hangs(job):
+    time.sleep(1e6)
+
+
+def wrong(job):
+    return JobResult(success=True, output=float("nan"))
+"""
+
+
+def played(folder: Path, text: str, name: str) -> Run:
+    """Play a scenario whose Python tools are in a module of this name: modules stay imported."""
+    (folder / f"{name}.py").write_text(TOOLS, encoding="utf-8")
+    path = folder / "scenario.yaml"
+    path.write_text(textwrap.dedent(text).replace("TOOLS", name), encoding="utf-8")
+    return play(read_scenario(path), engine=MemoryEngine(), processors=scenario_processors)
+
+
+def test_python_processors_run_on_the_scenarios_time(tmp_path: Path) -> None:
+    run = played(
+        tmp_path,
+        """
+        format: 1
+        settings: {max_attempts: 2}
+        processors:
+          {slow: "TOOLS:slow", plain: "TOOLS:plain", fails: "TOOLS:fails", hangs: "TOOLS:hangs", wrong: "TOOLS:wrong"}
+        jobs:
+          a: {tool: slow, input: [1]}
+          b: {tool: plain}
+          c: {tool: fails}
+          d: {tool: hangs}
+          e: {tool: wrong}
+          f: {tool: scripted}
+        expect:
+          a: {status: COMPLETED, attempts: 1, output: [1]}
+          b: {status: COMPLETED, output: {attempt: 1}}
+          c: {status: FAILED, attempts: 2, error: "ValueError: not today"}
+          d: {status: FAILED, error: timed out}
+          e: {status: FAILED, error: the output is no JSON}
+          f: {status: COMPLETED}
+        """,
+        "tools_of_time",
+    )
+    assert (run.failures, run.anomalies, run.verdict) == ((), (), Verdict.PASS)
+
+
+def test_a_crash_while_running_severs_the_processor_after_its_first_steps(tmp_path: Path) -> None:
+    run = played(
+        tmp_path,
+        """
+        format: 1
+        workers: [w1, w2]
+        processors: {slow: "TOOLS:slow"}
+        jobs: {a: {tool: slow}}
+        steps: [w1 claims a, crash w1 while running a, run until idle]
+        expect: {a: {status: COMPLETED, attempts: 2, runs: 2}}
+        """,
+        "tools_of_crash",
+    )
+    assert run.verdict is Verdict.PASS
+    import tools_of_crash  # type: ignore[import-not-found]  # it was imported from beside the scenario
+
+    assert tools_of_crash.effects == [("begun", 1), ("begun", 2), ("ended", 2)]
+
+
+def test_a_paused_worker_finds_its_processor_over_and_its_lease_gone(tmp_path: Path) -> None:
+    run = played(
+        tmp_path,
+        """
+        format: 1
+        workers: [w1, w2]
+        processors: {slow: "TOOLS:slow"}
+        jobs: {a: {tool: slow}}
+        steps:
+          - w1 claims a
+          - w1 pauses while running a
+          - advance 20m
+          - a is COMPLETED
+          - w1 completes a -> refused
+        expect: {a: {status: COMPLETED, runs: 2}}
+        """,
+        "tools_of_pause",
+    )
+    assert (run.failures, run.verdict) == ((), Verdict.PASS)
+
+
+@needs_node
+def test_the_child_of_a_worker_that_crashed_is_killed_and_its_successor_begins_anew(tmp_path: Path) -> None:
+    target = processor(
+        tmp_path,
+        """
+        globalThis.begun = (globalThis.begun ?? 0) + 1;
+        await new Promise((go) => setTimeout(go, 5_000));
+        return { success: true, output: globalThis.begun };
+        """,
+    )
+    run = played(
+        tmp_path,
+        f"""
+        format: 1
+        processors: {{ts: "{Path(target).name}"}}
+        jobs: {{a: {{tool: ts}}, b: {{tool: ts, at: 1h}}}}
+        steps: [w1 claims a, crash w1 while running a, restart w1, run until idle]
+        expect: {{a: {{status: COMPLETED, attempts: 2, output: 1}}, b: {{status: COMPLETED, output: 2}}}}
+        """,
+        "tools_of_child",
+    )
+    assert (run.failures, run.verdict) == ((), Verdict.PASS)
+
+
+def test_what_cannot_be_found_is_a_usage_error(tmp_path: Path) -> None:
+    text = 'format: 1\nprocessors: {t: "TOOLS:slowly"}\njobs: {a: {tool: t}}\n'
+    with pytest.raises(UsageError, match=r"has no 'slowly' \(did you mean 'slow'\?\)"):
+        played(tmp_path, text, "tools_of_nothing")
+    text = 'format: 1\nprocessors: {t: "lib/x.ts#run"}\njobs: {a: {tool: t}}\n'
+    with pytest.raises(UsageError, match="there is no file"):
+        played(tmp_path, text, "tools_of_nothing")
+
+
+def test_without_somebody_to_run_them_the_run_is_inconclusive(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text('format: 1\nprocessors: {t: "m:f"}\njobs: {a: {tool: t}}\n', encoding="utf-8")
+    run = play(read_scenario(path), engine=MemoryEngine())
+    assert run.verdict is Verdict.INCONCLUSIVE
+    assert "m:f was not run for 't'" in run.uncovered[0]
+
+
+def test_processors_are_written_as_they_were_read(tmp_path: Path) -> None:
+    text = 'format: 1\nprocessors: {t: {run: "x.ts#f", globals: {a: "() => 1"}, stubs: {"@r/d": d.ts}}, u: "m:f"}\n'
+    path = tmp_path / "s.yaml"
+    path.write_text(text + "jobs: {a: {tool: t}, b: {tool: u}}\n", encoding="utf-8")
+    scenario = read_scenario(path)
+    again = tmp_path / "again.yaml"
+    again.write_text(write_scenario(scenario), encoding="utf-8")
+    assert read_scenario(again).processors == scenario.processors
