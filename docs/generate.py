@@ -28,10 +28,12 @@ from harness.invariants import Kind
 from harness.invariants.property import Guarantee
 from harness.mistakes.catalogue import CATALOGUE as MISTAKES
 from harness.model.duration import format_duration
+from harness.model.json_value import json_problem
 from harness.model.moments import moments
 from harness.model.settings import Settings
 from harness.port import Capabilities
-from harness.scenario.job_plan import Ending
+from harness.scenario.job_plan import PAYLOADS as SENT
+from harness.scenario.job_plan import Ending, Payload
 from harness.scenario.schema import (
     ControlPart,
     DeviationPart,
@@ -63,7 +65,7 @@ KEYS: Final[Mapping[str, str]] = {
     "priority": "the highest goes first (0)",
     "max_attempts": "deliveries in total; the setting, where it is left out",
     "unique_key": "no second unfinished job of this tool with this key",
-    "every": "with `count`: send so many jobs, so far apart, named `a1`, `a2`, ...",
+    "every": "with `count`: so many jobs, so far apart, named `a1`, `a2`, ...",
     "count": "how many (1)",
     "status": "PENDING, PROCESSING, COMPLETED, FAILED, CANCELLED, or `gone` once it is deleted",
     "attempts": "how many deliveries counted",
@@ -117,6 +119,15 @@ ENDINGS: Final[Mapping[Ending, str]] = {
     Ending.EXIT: "it takes its worker down",
 }
 
+PAYLOADS: Final[Mapping[Payload, str]] = {
+    Payload.NUL: "text with a NUL, which PostgreSQL refuses",
+    Payload.SURROGATE: "half a character, which is no text",
+    Payload.NAN: "NaN, which JSON has not",
+    Payload.LARGE: "9000 bytes of text",
+    Payload.ESCAPES: "text that looks escaped, quotes, and a character of four bytes",
+    Payload.BIG_NUMBER: "2 to the power of 70",
+}
+
 FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "crash": (
         "A process dies before what it stands before, or right after, unheard.",
@@ -152,6 +163,12 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "virtual_time": "the store's clock is the harness's",
     "snapshot": "the state can be taken out and put back",
     "fencing": "a claim carries a token, and a lost claim changes nothing",
+    "concurrency_limits": "so many jobs at once, of one tool or of all",
+    "serial_keys": "jobs of one key run one after the other",
+    "dead_letters": "a job that failed for good leaves a new one, for a tool of its own",
+    "transactions": "a job can be sent inside a transaction",
+    "schedules": "the queue makes a job for each slot of a schedule",
+    "inputs": "a job's input can be read back",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -227,6 +244,14 @@ def _places() -> str:
 
 def _endings() -> str:
     return table(("outcome", "meaning"), [(_code(ending), ENDINGS[ending]) for ending in Ending])
+
+
+def _payloads() -> str:
+    rows = [
+        (_code(payload), PAYLOADS[payload], "refused" if json_problem(value) else "taken")
+        for payload, value in SENT.items()
+    ]
+    return table(("payload", "what is sent", "must be"), rows)
 
 
 def _faults() -> str:
@@ -380,6 +405,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "verbs": _verbs,
     "places": _places,
     "outcomes": _endings,
+    "payloads": _payloads,
     "faults": _faults,
     "moments": _moments,
     "invariants": _invariants,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from harness.history.outcome import Outcome
-from harness.model.duration import Instant
+from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
 
@@ -38,6 +38,26 @@ class JobRequest:
     max_attempts: int | None = None
     start_after: Instant | None = None
     unique_key: str | None = None
+    serial_key: str | None = None
+    """At most one job with this key is PROCESSING, whatever its tool."""
+    dead_letter: str | None = None
+    """The tool that gets the input as a new job once this one is FAILED."""
+    transaction: str | None = None
+    """An open transaction: the job is there once that commits, and never if it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A job for each slot. Slots are the multiples of `period` on the store's clock after the schedule was set."""
+
+    name: str
+    period: Duration
+    job: JobRequest
+    """What each of its jobs asks for; their ids are the schedule's name and the number of the slot, from 1."""
+
+    def latest(self, now: Instant) -> Instant:
+        """Answer the slot that began last."""
+        return now - now % self.period
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +76,13 @@ class Capabilities:
     virtual_time: bool = False
     snapshot: bool = False
     fencing: bool = False
+    concurrency_limits: bool = False
+    serial_keys: bool = False
+    dead_letters: bool = False
+    transactions: bool = False
+    schedules: bool = False
+    inputs: bool = False
+    """`JobView.input` tells what was sent."""
 
     def missing(self, needed: Iterable[str]) -> tuple[str, ...]:
         """List what is needed and not there."""
@@ -142,6 +169,38 @@ class QueueUnderTest(Protocol):
 
     def close(self) -> None:
         """Give everything back. Never raises."""
+        ...
+
+
+class Transactional(Protocol):
+    """By the capability `transactions`. A request names the transaction that it belongs to."""
+
+    def begin(self, transaction: str) -> Reply:
+        """Open a transaction under a name of the producer's."""
+        ...
+
+    def commit(self, transaction: str) -> Reply:
+        """Make its jobs visible, all at once; refused, and all of them gone, where one of them cannot be."""
+        ...
+
+    def rollback(self, transaction: str) -> Reply:
+        """Forget its jobs."""
+        ...
+
+
+class Scheduling(Protocol):
+    """By the capability `schedules`. Two schedulers tick the same queue."""
+
+    def schedule(self, schedule: Schedule) -> Reply:
+        """Set a schedule; setting it again changes what its next jobs ask for."""
+        ...
+
+    def unschedule(self, name: str) -> Reply:
+        """End a schedule; its jobs stay."""
+        ...
+
+    def tick(self, instance: str) -> Reply:
+        """Make the job of every slot that has begun and has none: done with their ids."""
         ...
 
 

@@ -29,9 +29,9 @@ class Level(StrEnum):
 
 _THEMES: dict[Level, tuple[str, ...]] = {
     Level.CORE: ("lifecycle", "retries", "cancel"),
-    Level.RELIABLE: ("crashes", "expiry", "zombies", "hostile", "clocks", "shutdown"),
+    Level.RELIABLE: ("crashes", "expiry", "zombies", "hostile", "clocks", "shutdown", "dead_letters"),
     Level.SCHEDULED: ("scheduling",),
-    Level.UNIQUE: ("uniqueness",),
-    Level.BATCHES: ("configuration",),
-    Level.CRON: ("maintenance", "tables"),
+    Level.UNIQUE: ("uniqueness", "concurrency"),
+    Level.BATCHES: ("configuration", "transactions"),
+    Level.CRON: ("maintenance", "tables", "schedules"),
 }

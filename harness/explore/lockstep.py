@@ -173,7 +173,7 @@ class LockstepQueue:
     def jobs(self) -> Mapping[JobId, JobView]:
         """Answer the left queue's jobs. Raises `Diverged` where an outcome or a job differs."""
         left = self._left.jobs()
-        differences = (*self._unequal, *_unequal_jobs(left, self._right.jobs()))
+        differences = (*self._unequal, *_unequal_jobs(left, self._right.jobs(), inputs=self.capabilities.inputs))
         if differences:
             raise Diverged(differences)
         return left
@@ -279,7 +279,9 @@ def _shown(outcome: Outcome) -> str:
     return f"{outcome.kind}: {outcome.reason}" if outcome.reason else str(outcome.kind)
 
 
-def _unequal_jobs(left: Mapping[JobId, JobView], right: Mapping[JobId, JobView]) -> Iterable[Difference]:
+def _unequal_jobs(
+    left: Mapping[JobId, JobView], right: Mapping[JobId, JobView], *, inputs: bool
+) -> Iterable[Difference]:
     for job in dict.fromkeys((*left, *right)):
         one, other = left.get(job), right.get(job)
         if one == other:
@@ -290,5 +292,5 @@ def _unequal_jobs(left: Mapping[JobId, JobView], right: Mapping[JobId, JobView])
             )
             continue
         for field, value, opposite in zip(JobView._fields, one, other, strict=True):
-            if value != opposite:
+            if value != opposite and (inputs or field != "input"):
                 yield Difference(f"{job}.{field}", value, opposite)

@@ -19,6 +19,25 @@ PAIRED = ("batch_size", "heartbeat_interval")
 """A batch needs heartbeats: taken back one by one they would make a wrong setting out of a right one."""
 TOGETHER = (PAIRED, *((name,) for name in Settings.names() if name not in PAIRED))
 
+PLAINER = (
+    ("retry_after",),
+    ("cancel_after",),
+    ("transaction", "open_for"),
+    ("open_for",),
+    ("payload",),
+    ("dead_letter",),
+    ("serial_key",),
+    ("unique_key",),
+    ("start_after",),
+    ("max_attempts",),
+    ("at",),
+    ("tool",),
+    ("priority",),
+    ("outcomes",),
+    ("takes",),
+)
+"""Keys of a job that become plain again, those together that need each other."""
+
 Open = Callable[[Scenario], Session]
 
 
@@ -101,7 +120,9 @@ def _plainer_options(option: str) -> tuple[str, ...]:
 
 def _plainer(job: JobPlan) -> Iterator[JobPlan]:
     plain = JobPlan(job.name)
-    for name in ("retry_after", "cancel_after", "unique_key", "start_after", "at", "priority", "outcomes", "takes"):
-        value = getattr(plain, name)
-        if getattr(job, name) != value:
-            yield replace(job, **{name: value})
+    for names in PLAINER:
+        values = {name: getattr(plain, name) for name in names}
+        if any(getattr(job, name) != value for name, value in values.items()):
+            yield replace(job, **values)
+    if job.count > 2:
+        yield replace(job, count=2)

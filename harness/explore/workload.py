@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from harness.faults import FaultPlan
 from harness.model.duration import SECOND
 from harness.model.settings import Settings
 from harness.port import Capabilities
-from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.job_plan import Ending, JobPlan, Payload
 from harness.scenario.scenario import RESTART_AFTER, Scenario
 from harness.scenario.span import Span
 from harness.sim.choices import Choices
@@ -41,6 +43,21 @@ SPANS = {
 }
 DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
 COUNTS = ("0", "1", "2")
+TOOLS = ("tool", "tool", "other")
+RARELY = ("no", "no", "no", "no", "yes")
+LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
+FEATURES = {
+    "serial keys": "serial_keys",
+    "dead letters": "dead_letters",
+    "transactions": "transactions",
+    "schedules": "schedules",
+    "tools": "fencing",
+    "payloads": "inputs",
+}
+"""What only some runs have, each by itself, and the capability that it takes: most runs stay small."""
+
+
+Pick: TypeAlias = Callable[[str, Sequence[str]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +72,16 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities) -> Dr
     """Draw a workload under the caller's settings, as far as the queue can do it."""
     settings = _draw_settings(choices, settings, capabilities)
     count = int(choices.pick("jobs", ("1", "2", "3")))
+    features = _draw_features(choices, capabilities)
     scenario = Scenario(
         title="drawn from the generic workload",
         settings=settings,
         workers=WORKERS[: int(choices.pick("workers", ("2", "1", "3")))],
-        jobs=(*(_draw_job(choices, name, settings, capabilities) for name in JOBS[:count]), BYSTANDER),
+        jobs=(
+            *(_draw_job(choices, name, settings, capabilities, features) for name in JOBS[:count]),
+            *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
+            BYSTANDER,
+        ),
         restart_after=RESTART_AFTER,
     )
     return Drawn(scenario, _draw_faults(choices))
@@ -73,13 +95,23 @@ def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilit
         settings = settings.changed(batch_size=2, heartbeat_interval=settings.lease // 4)
     if capabilities.maintenance and choices.pick("retention", ("as set", "as set", "a lease")) == "a lease":
         settings = settings.changed(retention=settings.lease)
+    if capabilities.concurrency_limits:
+        limits = {"none": {}, "of a tool": {"tool_concurrency": 1}, "of all": {"concurrency": 1}}
+        settings = settings.changed(**limits[choices.pick("limit", LIMITS)])
     if choices.pick("retry delay", ("as set", "as set", "near its cap")) == "near its cap":
         settings = settings.changed(retry_delay=max(settings.retry_delay, settings.retry_delay_max * 3 // 4))
     return settings
 
 
-def _draw_job(choices: Choices, name: str, settings: Settings, capabilities: Capabilities) -> JobPlan:
-    def pick(what: str, options: tuple[str, ...]) -> str:
+def _draw_features(choices: Choices, capabilities: Capabilities) -> frozenset[str]:
+    able = (name for name, capability in FEATURES.items() if getattr(capabilities, capability))
+    return frozenset(name for name in able if choices.pick(f"{name}?", RARELY) == "yes")
+
+
+def _draw_job(
+    choices: Choices, name: str, settings: Settings, capabilities: Capabilities, features: frozenset[str]
+) -> JobPlan:
+    def pick(what: str, options: Sequence[str]) -> str:
         return choices.pick(f"{what} of {name}", options)
 
     def delay(what: str, wanted: bool) -> int | None:
@@ -95,13 +127,45 @@ def _draw_job(choices: Choices, name: str, settings: Settings, capabilities: Cap
         start_after=delay("start time", capabilities.start_after),
         priority=int(pick("priority", ("0", "5", "-5"))) if capabilities.priorities else 0,
         unique_key="k" if capabilities.unique and pick("key", ("none", "none", "k")) == "k" else None,
+        **_draw_featured(pick, settings, features),
         cancel_after=_draw_span(pick, "cancel", settings) if capabilities.cancel and "cancels" in operated else None,
         retry_after=_draw_span(pick, "retry", settings) if capabilities.retry and "retries" in operated else None,
     )
 
 
-def _draw_span(pick: object, what: str, settings: Settings) -> int:
-    assert callable(pick)
+def _draw_featured(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:
+    drawn: dict[str, Any] = {}
+    if "tools" in features:
+        drawn["tool"] = pick("tool", TOOLS)
+    if "serial keys" in features and pick("serial key", ("s", "s", "none")) == "s":
+        drawn["serial_key"] = "s"
+    if "dead letters" in features and pick("dead letter", ("dead", "none")) == "dead":
+        drawn.update(dead_letter="dead", input={"of": "a dead letter"})
+    if "payloads" in features and (payload := pick("payload", ("none", *Payload))) != "none":
+        drawn["payload"] = Payload(payload)
+    if "transactions" in features and (ends := pick("transaction", ("none", "commit", "rollback"))) != "none":
+        drawn.update(transaction=ends, open_for=_draw_span(pick, "transaction's time", settings))
+    return drawn
+
+
+def _draw_scheduled(choices: Choices, settings: Settings, capabilities: Capabilities) -> JobPlan:
+    def pick(what: str, options: Sequence[str]) -> str:
+        return choices.pick(f"{what} of the schedule", options)
+
+    periods = {"a cron": settings.cron_period, "two ticks": 2 * settings.tick_interval, "a lease": settings.lease}
+    return JobPlan(
+        "cron",
+        outcomes=ENDINGS[pick("ending", ("succeeds", "fails once", "fails finally", "kills its worker"))],
+        at={"0s": 0, "1s": SECOND, "a period": settings.cron_period}[pick("time", ("0s", "1s", "a period"))],
+        priority=int(pick("priority", ("0", "5"))) if capabilities.priorities else 0,
+        max_attempts=int(pick("attempts", ("1", "2"))),
+        every=periods[pick("period", tuple(periods))],
+        count=int(pick("slots", ("2", "3"))),
+        scheduled=True,
+    )
+
+
+def _draw_span(pick: Pick, what: str, settings: Settings) -> int:
     spans = {"1s": Span(fixed=SECOND), "0s": Span(), **SPANS}
     return spans[pick(what, tuple(spans))].resolve(settings)
 

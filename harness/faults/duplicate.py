@@ -10,7 +10,9 @@ from harness.sim.kernel import Kernel
 from harness.sim.request import Call
 
 OPTION = "deliver twice"
-REPEATABLE = frozenset({"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue"})
+REPEATABLE = frozenset(
+    {"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue", "tick", "commit"}
+)
 
 
 class Duplicate:

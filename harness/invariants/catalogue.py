@@ -8,6 +8,10 @@ from harness.invariants import (
     attempts_bounded,
     cancel_wins,
     completed_has_result,
+    concurrency_limit,
+    cron_exactly_once,
+    dead_letters_complete,
+    enqueue_iff_commit,
     failed_only_when_exhausted,
     failure_is_recorded,
     fenced,
@@ -17,12 +21,16 @@ from harness.invariants import (
     maintenance_idempotent,
     no_lost_job,
     not_before,
+    options_honoured,
     priority_order,
     retention_spares_live,
+    serial_key_exclusive,
+    shutdown_leaves_nothing_claimed,
     single_owner,
     store_clock_decides,
     tables_agree,
     unique_respected,
+    work_conserving,
 )
 from harness.invariants.property import AnomalyKind, Invariant
 
@@ -44,6 +52,14 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     unique_respected.INVARIANT,
     cancel_wins.INVARIANT,
     retention_spares_live.INVARIANT,
+    concurrency_limit.INVARIANT,
+    serial_key_exclusive.INVARIANT,
+    work_conserving.INVARIANT,
+    cron_exactly_once.INVARIANT,
+    enqueue_iff_commit.INVARIANT,
+    options_honoured.INVARIANT,
+    dead_letters_complete.INVARIANT,
+    shutdown_leaves_nothing_claimed.INVARIANT,
     store_clock_decides.INVARIANT,
 )
 

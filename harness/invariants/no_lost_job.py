@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.history.event import Observed, Return
+from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
@@ -14,12 +14,21 @@ from harness.model.lifecycle import Status
 class NoLostJob(Monitor):
     """Remembers what was accepted and what was rightly deleted."""
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"enqueue"})}
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"enqueue"}),
+        "on_return": frozenset({"enqueue"}),
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._accepted: dict[JobId, None] = {}
         self._gone: set[JobId] = set()
+        self._uncommitted: set[int] = set()
+        """Enqueues in a transaction: whether they count is another invariant's affair."""
+
+    def on_call(self, event: Call) -> None:
+        if event.arguments[0].transaction is not None:
+            self._uncommitted.add(event.number)
 
     def on_return(self, event: Return) -> None:
         if (
@@ -27,6 +36,7 @@ class NoLostJob(Monitor):
             and event.outcome.done
             and event.job is not None
             and event.outcome.value == event.job
+            and event.number not in self._uncommitted
         ):
             self._accepted[event.job] = None
 

@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from harness.model.job import JobId, JobView
+from harness.invariants.standing import Standing
+from harness.model.duration import Instant
+from harness.model.job import JobView
 from harness.model.lifecycle import Status
 
 
@@ -18,7 +20,7 @@ class PriorityOrder(Monitor):
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
-        self._waiting: dict[JobId, JobView] = {}
+        self._standing = Standing(rules.settings)
         self._taken: dict[str, list[tuple[JobView, int]]] = {}
         self._claiming: set[str] = set()
         self._overlapped: set[str] = set()
@@ -33,10 +35,7 @@ class PriorityOrder(Monitor):
     def on_observed(self, event: Observed) -> None:
         if event.verb == "claim" and event.before is not None and event.before.status is Status.PENDING:
             self._taken.setdefault(event.actor, []).append((event.before, event.clock))
-        if event.after is not None and event.after.status is Status.PENDING:
-            self._waiting[event.job] = event.after
-        else:
-            self._waiting.pop(event.job, None)
+        self._standing.observe(event.job, event.after)
 
     def on_return(self, event: Return) -> None:
         if event.verb != "claim":
@@ -46,17 +45,26 @@ class PriorityOrder(Monitor):
         if event.actor in self._overlapped:
             self._overlapped.discard(event.actor)
             return
-        if not taken or not self._waiting:
+        if not taken or not self._standing.waiting:
             return
-        last, clock = max(taken, key=lambda entry: (-entry[0].priority, entry[0].created_at))
-        for left in self._waiting.values():
-            if left.start_after <= clock and (-left.priority, left.created_at) < (-last.priority, last.created_at):
+        last, clock = max(taken, key=lambda entry: _order(entry[0]))
+        for left in self._standing.waiting.values():
+            if left.start_after <= clock and _order(left) < _order(last) and not self._blocked(left, taken):
                 self.breach(
                     "priority_inversion",
                     f"{event.actor} took it (priority {last.priority}) and left {left.id} (priority {left.priority})",
                     job=last.id,
                 )
                 return
+
+    def _blocked(self, left: JobView, taken: list[tuple[JobView, int]]) -> bool:
+        """Say whether limits or serial keys spoke against it when its turn had come."""
+        later = {row.id for row, _ in taken if _order(left) < _order(row)}
+        return self._standing.blocked(left, [row for row in self._standing.active.values() if row.id not in later])
+
+
+def _order(row: JobView) -> tuple[int, Instant]:
+    return (-row.priority, row.created_at)
 
 
 INVARIANT = Invariant(

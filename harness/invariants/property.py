@@ -36,6 +36,12 @@ class Guarantee(StrEnum):
     ISOLATION = "isolation: one bad job harms no other"
     CANCELLATION = "a cancelled job stays cancelled"
     UNIQUENESS = "one unfinished job for each unique key"
+    ATOMIC_ENQUEUE = "a job is there if and only if its transaction committed"
+    CRON = "each slot of a schedule has its job, once"
+    CONCURRENCY = "no more jobs at once than limits and serial keys allow"
+    PROGRESS = "whoever asks for work is given what is due and allowed"
+    DEAD_LETTERS = "what failed for good is in its dead letter queue, once"
+    OPTIONS = "a job is what its producer asked for"
     SCHEDULE = "no job before its time, and in its order"
     CONSISTENCY = "both tables tell the same"
     REPEATABLE_MAINTENANCE = "maintenance may run late, twice, or twice at once"
@@ -148,18 +154,31 @@ class Invariant:
         return frozenset(kind for method, kind in EVENT_METHODS.items() if hasattr(monitor, method))
 
 
-@cache
-def _methods_of(monitor: type[Monitor]) -> tuple[str, ...]:
-    return tuple(method for method in (*EVENT_METHODS, "at_rest") if hasattr(monitor, method))
-
-
 Handle: TypeAlias = Callable[[Any], None]
+Key: TypeAlias = tuple["type[Any] | str", str]
+"""The kind of an event (of a change: its method), and its verb or name."""
+
+
+@cache
+def _known_routes(monitors: tuple[type[Monitor], ...]) -> dict[Key, tuple[tuple[int, str], ...]]:
+    """Answer the book of who sees what among these monitors: it is the same for every run, and filled as runs go."""
+    return {}
+
+
+def _route(monitors: tuple[type[Monitor], ...], method: str, name: str) -> tuple[tuple[int, str], ...]:
+    wanted = (method, "on_observed") if method in CHANGES else (method,)
+    return tuple(
+        (index, one)
+        for index, monitor in enumerate(monitors)
+        for one in (method for method in EVENT_METHODS if method in wanted and hasattr(monitor, method))
+        if name in monitor.only.get(one, (name,))
+    )
 
 
 class Judge:
     """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
-    __slots__ = ("_accepted", "_at_rest", "_handles", "_index", "_now", "_routes", "anomalies")
+    __slots__ = ("_accepted", "_book", "_index", "_monitors", "_now", "_routes", "anomalies")
 
     def __init__(
         self, invariants: tuple[Invariant, ...], rules: Rules, *, accepted: frozenset[str] = frozenset()
@@ -169,30 +188,10 @@ class Judge:
         self.anomalies: list[Anomaly] = []
         self._index = -1
         self._now: Instant = 0
-        self._handles: dict[str, list[tuple[Handle, frozenset[str] | None]]] = {}
-        """By method, in the order of the invariants, who has it and which verbs he wants."""
-        self._routes: dict[type[Any] | str, dict[str, tuple[Handle, ...]]] = {}
-        """By kind of event (a change: by its method) and by verb, who sees it; filled as verbs come up."""
-        self._at_rest: list[Callable[[Mapping[JobId, JobView]], None]] = []
-        for method, kind in EVENT_METHODS.items():
-            self._handles[method] = []
-            self._routes[method if kind is Observed else kind] = {}
-        for invariant in invariants:
-            self._subscribe(invariant.make(rules, self._reporter(invariant)))
-
-    def _subscribe(self, monitor: Monitor) -> None:
-        kind: Any = type(monitor)
-        for method in _methods_of(kind):
-            handle = getattr(monitor, method)
-            if method == "at_rest":
-                self._at_rest.append(handle)
-                continue
-            entry = (handle, monitor.only.get(method))
-            if method == "on_observed":
-                for change in CHANGES:
-                    self._handles[change].append(entry)
-            else:
-                self._handles[method].append(entry)
+        self._monitors = [invariant.make(rules, self._reporter(invariant)) for invariant in invariants]
+        self._book = _known_routes(tuple(map(type, self._monitors)))
+        self._routes: dict[Key, tuple[Handle, ...]] = {}
+        """Who sees an event, in the order of the invariants; filled as verbs come up."""
 
     def see(self, event: Event) -> None:
         """Show the next event of the history to everybody who wants it."""
@@ -204,22 +203,26 @@ class Judge:
         if kind is Observed:
             key = "on_created" if seen.before is None else "on_deleted" if seen.after is None else "on_changed"
         name: str = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
-        handles = self._routes[key].get(name)
+        handles = self._routes.get((key, name))
         if handles is None:
-            handles = self._route(key, name)
+            handles = self._bind(key, name)
         for handle in handles:
             handle(event)
 
-    def _route(self, key: type[Any] | str, name: str) -> tuple[Handle, ...]:
-        method = key if isinstance(key, str) else METHOD_OF[key]
-        handles = tuple(handle for handle, only in self._handles[method] if only is None or name in only)
-        self._routes[key][name] = handles
+    def _bind(self, key: type[Any] | str, name: str) -> tuple[Handle, ...]:
+        route = self._book.get((key, name))
+        if route is None:
+            method = key if isinstance(key, str) else METHOD_OF[key]
+            route = self._book[key, name] = _route(tuple(map(type, self._monitors)), method, name)
+        handles = self._routes[key, name] = tuple(getattr(self._monitors[index], method) for index, method in route)
         return handles
 
     def rest(self, views: Mapping[JobId, JobView]) -> None:
         """Judge what must hold at rest."""
-        for judge in self._at_rest:
-            judge(views)
+        for monitor in self._monitors:
+            judge = getattr(monitor, "at_rest", None)
+            if judge is not None:
+                judge(views)
 
     def _reporter(self, invariant: Invariant) -> Reporter:
         def breach(name: str, message: str, *, job: JobId | None = None) -> None:

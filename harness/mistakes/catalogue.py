@@ -12,11 +12,17 @@ from harness.mistakes import (
     cancel,
     claims,
     clocks,
+    cron,
+    dead_letters,
     fencing,
     leases,
+    limits,
     maintenance,
+    requests,
     scheduling,
+    shutdown,
     tables,
+    transactions,
     uniqueness,
     values,
 )
@@ -37,6 +43,12 @@ CATALOGUE: Final[Mapping[str, Mistake]] = MappingProxyType(
             maintenance,
             tables,
             clocks,
+            limits,
+            cron,
+            transactions,
+            requests,
+            dead_letters,
+            shutdown,
         )
         for mistake in theme.MISTAKES
     }

@@ -35,6 +35,15 @@ class JobView(NamedTuple):
     lease_until: Instant | None
     completed_at: Instant | None
     expires_at: Instant | None
+    input: Json = None
+    serial_key: str | None = None
+    dead_letter: str | None = None
+    """The tool that gets its input as a new job once this one failed for good."""
+    dead_of: JobId | None = None
+    """The job whose dead letter this is."""
+    schedule: str | None = None
+    """The schedule that made it, and for which of its slots."""
+    slot: Instant | None = None
 
     @property
     def terminal(self) -> bool:

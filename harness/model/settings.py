@@ -26,11 +26,17 @@ class Settings:
     poll_interval: Duration = 2 * SECOND
     batch_size: int = 1
     """Jobs taken with one claim and run one after the other."""
+    concurrency: int = 0
+    """So many jobs may be PROCESSING at once; 0: no limit."""
+    tool_concurrency: int = 0
+    """So many jobs of one tool may be PROCESSING at once; 0: no limit."""
     heartbeat_interval: Duration = 0
     """A worker extends every lease it holds this often; 0: never."""
     cron_period: Duration = MINUTE
     expire_interval: Duration = MINUTE
     """How often the queue looks for leases that ran out."""
+    tick_interval: Duration = 30 * SECOND
+    """How often each scheduler looks for slots of schedules that have begun."""
     retention: Duration = 7 * DAY
     """Terminal jobs are kept this long."""
     max_skew: Duration = 5 * SECOND

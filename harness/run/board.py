@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import heapq
 
+from harness.invariants.standing import kept_waiting
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import TERMINAL, Status
 from harness.model.settings import Settings
+from harness.run.timetable import Timetable
 
 
 class Board:
     """The last view of every job; scans only those that are not terminal."""
 
-    __slots__ = ("_expiring", "_known", "_settings", "apart", "live", "views")
+    __slots__ = ("_expiring", "_known", "_limited", "_settings", "apart", "live", "timetable", "views")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._limited = bool(settings.concurrency or settings.tool_concurrency)
         self.views: dict[JobId, JobView] = {}
         self.live: dict[JobId, JobView] = {}
         self.apart: set[JobId] = set()
+        self.timetable = Timetable()
         self._expiring: list[tuple[Instant, JobId]] = []
         self._known: dict[str, Instant | None] = {}
         """What is due next, until a job changes."""
@@ -33,6 +37,8 @@ class Board:
             self.views.pop(job, None)
             return
         self.views[job] = view
+        if view.slot is not None:
+            self.timetable.fill(view)
         if view.status not in TERMINAL:
             self.live[job] = view
         elif view.expires_at is not None:
@@ -43,9 +49,16 @@ class Board:
     def next_claim(self) -> Instant | None:
         """Tell when a job can next be claimed."""
         if "claim" not in self._known:
-            waiting = [view.start_after for view in self.live.values() if view.status is Status.PENDING]
-            self._known["claim"] = min(waiting) if waiting else None
+            waiting = [view for view in self.live.values() if view.status is Status.PENDING]
+            if self._limited or any(view.serial_key is not None for view in waiting):
+                waiting = self._allowed(waiting)
+            self._known["claim"] = min([view.start_after for view in waiting]) if waiting else None
         return self._known["claim"]
+
+    def _allowed(self, waiting: list[JobView]) -> list[JobView]:
+        """Leave out what limits and serial keys keep waiting until another job changes."""
+        active = [view for view in self.live.values() if view.status is Status.PROCESSING]
+        return [view for view in waiting if not kept_waiting(view, active, self._settings)]
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""

@@ -8,10 +8,11 @@ from typing import Any
 from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.duration import SECOND, Duration
 from harness.model.json_value import json_problem
-from harness.port import Claim, JobRequest
+from harness.port import Claim, JobRequest, Schedule
 from harness.run.processing import ProcessorAttempt
 from harness.run.world import World
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
+from harness.scenario.scenario import SCHEDULERS
 from harness.sim.request import Call, Frame, Point, Poll, Sleep
 
 TRIES = 3
@@ -22,7 +23,7 @@ Steps = Generator[Any, Any, Any]
 
 
 class StockApplication:
-    """Workers, the queue's own upkeep, the maintenance cron, and a client for each planned job."""
+    """Workers, the queue's own upkeep, the maintenance cron, schedulers, and a client for each planned job."""
 
     def actors(self, world: World) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each process by name; clients come from `clients`."""
@@ -33,6 +34,9 @@ class StockApplication:
         factories["queue"] = lambda: upkeep(world)
         if world.capabilities.maintenance:
             factories["maintenance"] = lambda: maintenance(world)
+        if any(plan.scheduled for plan in world.scenario.jobs):
+            for name in SCHEDULERS:
+                factories[name] = lambda name=name: scheduler(world, name)  # type: ignore[misc]
         return factories
 
     def clients(self, world: World) -> Mapping[str, Callable[[], Frame]]:
@@ -61,11 +65,14 @@ def request_of(plan: JobPlan, name: str, world: World, actor: str) -> JobRequest
     return JobRequest(
         id=name,
         tool=plan.tool,
-        input=plan.input,
+        input=plan.sent,
         priority=plan.priority,
         max_attempts=plan.max_attempts,
         start_after=start_after,
         unique_key=plan.unique_key,
+        serial_key=plan.serial_key,
+        dead_letter=plan.dead_letter,
+        transaction=None if plan.transaction is None else name,
     )
 
 
@@ -74,16 +81,56 @@ def client(world: World, plan: JobPlan) -> Steps:
     me = f"client-{plan.name}"
     if plan.at:
         yield Sleep(plan.at, f"waiting to send {plan.name}")
+    if plan.scheduled:
+        yield from scheduled(world, plan)
+        return
     for number, name in enumerate(plan.names()):
         if number and plan.every:
             yield Sleep(plan.every, f"waiting to send {name}")
-        yield from insist(Call("enqueue", (request_of(plan, name, world, me),), name))
+        send = Call("enqueue", (request_of(plan, name, world, me),), name)
+        yield from insist(send) if plan.transaction is None else in_transaction(plan, send)
     if plan.cancel_after is not None:
         yield Sleep(plan.cancel_after, f"waiting to cancel {plan.name}")
         yield from insist(Call("cancel", (plan.name,), plan.name))
     if plan.retry_after is not None:
         yield Sleep(plan.retry_after, f"waiting to retry {plan.name}")
         yield from insist(Call("retry", (plan.name,), plan.name))
+
+
+def in_transaction(plan: JobPlan, send: Call) -> Steps:
+    """Send inside a transaction of its own, keep that open for a while, and end it as planned."""
+    name = send.job
+    assert name is not None
+    yield from insist(Call("begin", (name,), name))
+    yield from insist(send)
+    if plan.open_for:
+        yield Sleep(plan.open_for, f"before the end of the transaction of {name}")
+    yield from insist(Call(str(plan.transaction), (name,), name))
+
+
+def scheduled(world: World, plan: JobPlan) -> Steps:
+    """Set a schedule, and end it half a period after its last slot."""
+    me, period = f"client-{plan.name}", plan.every
+    assert period is not None
+    schedule = Schedule(plan.name, period, request_of(plan, plan.name, world, me))
+    world.board.timetable.set(schedule, world.now(me))
+    yield from insist(Call("schedule", (schedule,), plan.name))
+    now = world.now(me)
+    yield Sleep(schedule.latest(now) + plan.count * period + period // 2 - now, f"waiting to unschedule {plan.name}")
+    yield from insist(Call("unschedule", (plan.name,), plan.name))
+    world.board.timetable.end(plan.name)
+
+
+def scheduler(world: World, me: str) -> Steps:
+    """One of two: makes what is due by schedules, on a grid of its own."""
+    interval = world.settings.tick_interval
+    origin = SCHEDULERS.index(me) * interval // len(SCHEDULERS)
+    early = interval // 2
+    seen = -1
+    while True:
+        yield Poll(interval, lambda seen=seen: world.board.timetable.next_look(seen, early), origin=origin)  # type: ignore[misc]
+        seen = world.now(me)
+        yield Call("tick", (me,))
 
 
 def upkeep(world: World) -> Steps:
@@ -114,11 +161,11 @@ def worker(world: World, me: str) -> Steps:
         while claims:
             if me in world.stopping and world.capabilities.release:
                 yield from give_back(claims)
-                return
+                break
             yield from run_one(world, me, claims)
         if not outcome.value:
             yield Poll(settings.poll_interval, world.board.next_claim, origin=origin)
-    world.stopping.discard(me)
+    world.stopped(me)
 
 
 def give_back(claims: list[Claim]) -> Steps:

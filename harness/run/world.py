@@ -65,6 +65,12 @@ class World:
         self.stopping.add(actor)
         return True
 
+    def stopped(self, actor: str) -> None:
+        """Declare that a worker ended as it was told to."""
+        if actor in self.stopping:
+            self.stopping.discard(actor)
+            self._recorder.fault(actor, "stopped", {})
+
     def effect(self, actor: str, claim: Claim, name: str, data: Any = None) -> None:
         """Declare something that a run did."""
         if self.closed:

@@ -10,10 +10,11 @@ from harness.invariants import ANOMALIES
 from harness.scenario.document import Document, Path
 from harness.scenario.notation import NAME
 from harness.scenario.problem import Problem
+from harness.scenario.scenario import SCHEDULERS
 from harness.scenario.schema import MOST_SENT, JobPart, ScenarioPart
 from harness.scenario.step_checks import UPKEEP, WORKERS_VARIABLE, StepChecks, listing
 
-RESERVED = frozenset({*UPKEEP, "operator", "store"})
+RESERVED = frozenset({*UPKEEP, *SCHEDULERS, "operator", "store"})
 SETTING_OF_VARIABLE = {
     "PGBOSS_BATCH_SIZE": "batch_size",
     "PGBOSS_POLLING_INTERVAL": "poll_interval",
@@ -104,7 +105,7 @@ class Checks:
 
     def _references(self) -> None:
         for job in self._part.expect:
-            if job not in self._jobs:
+            if job not in self._jobs and not self._is_dead_letter(job):
                 self._wrong(("expect", job), self._no_such_expectation(job))
         for index, control in enumerate(self._part.controls):
             path = ("controls", index)
@@ -114,6 +115,10 @@ class Checks:
                 self._wrong(path, "a control needs a wrong queue or a wrong setting; give `queue` or `settings`")
             self._queue((*path, "queue"), control.queue)
         self._queue(("queue",), self._part.queue)
+
+    def _is_dead_letter(self, name: str) -> bool:
+        job, found, token = name.rpartition("-dead-")
+        return bool(found) and token.isdecimal() and job in self._jobs and self._jobs[job].dead_letter is not None
 
     def _no_such_expectation(self, job: str) -> str:
         if job == "cron":
@@ -139,5 +144,23 @@ def _job_problems(job: JobPart) -> Iterator[tuple[str, str]]:
         for key in ("cancel_after", "retry_after", "unique_key", "held_back"):
             if key in given:
                 yield key, f"{key} is for a single job, not for one that is sent `every` so often"
+    yield from _sending_problems(job)
     if job.tool.strip() != job.tool or "\x00" in job.tool:
         yield "tool", f"{job.tool!r} is no tool slug"
+
+
+def _sending_problems(job: JobPart) -> Iterator[tuple[str, str]]:
+    given = job.model_fields_set
+    if job.scheduled and job.every is None:
+        yield (
+            "scheduled",
+            "scheduled needs `every` and `count`: how far apart its slots are, and how many",
+        )
+    if job.scheduled:
+        for key in ("transaction", "start_after"):
+            if key in given:
+                yield key, f"{key} is for jobs that a producer sends, not for those that a schedule makes"
+    if "open_for" in given and job.transaction is None:
+        yield "open_for", "open_for needs `transaction`: commit or rollback"
+    if job.payload is not None and "input" in given:
+        yield "payload", "payload stands in place of `input`; drop one of them"

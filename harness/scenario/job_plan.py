@@ -33,6 +33,27 @@ ERRORS = {
     Ending.RAISE_NUL: "RuntimeError: boom\x00",
     Ending.RAISE_SURROGATE: "RuntimeError: \ud800",
 }
+
+
+class Payload(StrEnum):
+    """An input that tempts a queue to lose, change or choke on it."""
+
+    NUL = "NUL"
+    SURROGATE = "surrogate"
+    NAN = "NaN"
+    LARGE = "large"
+    ESCAPES = "escapes"
+    BIG_NUMBER = "big number"
+
+
+PAYLOADS: dict[Payload, Any] = {
+    Payload.NUL: {"text": "a\x00b"},
+    Payload.SURROGATE: {"text": "\ud800"},
+    Payload.NAN: {"score": float("nan")},
+    Payload.LARGE: {"text": "x" * 9_000},
+    Payload.ESCAPES: {"text": "a\\u0000b '\" \u00e9 \U0001f4a5"},
+    Payload.BIG_NUMBER: {"score": 2**70},
+}
 OUTPUTS: dict[Ending, Any] = {Ending.RETURN_NAN: {"score": float("nan")}, Ending.RETURN_NUL: {"text": "a\x00b"}}
 
 
@@ -54,14 +75,30 @@ class JobPlan:
     priority: int = 0
     max_attempts: int | None = None
     unique_key: str | None = None
+    serial_key: str | None = None
+    dead_letter: str | None = None
+    """The tool that gets its input as a new job once this one is FAILED."""
+    payload: Payload | None = None
+    """A hostile input in place of `input`."""
+    transaction: str | None = None
+    """`commit` or `rollback`: it is sent inside a transaction that ends so."""
+    open_for: Duration = 0
+    """How long that transaction stays open after the job was sent."""
     cancel_after: Duration | None = None
     """How long after it is sent somebody cancels it."""
     retry_after: Duration | None = None
     """How long after that (or after it was sent) an operator retries it."""
     every: Duration | None = None
     count: int = 1
+    scheduled: bool = False
+    """The queue makes them by a schedule, one for each of `count` slots."""
     held_back: bool = False
     """Sent only by a step `enqueue NAME`."""
+
+    @property
+    def sent(self) -> Any:
+        """The input as it is sent."""
+        return self.input if self.payload is None else PAYLOADS[self.payload]
 
     def ending(self, attempt: int) -> Ending:
         """Answer how the attempt with this number (from 1) ends."""

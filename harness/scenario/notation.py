@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from harness.errors import did_you_mean
 from harness.model.duration import Duration, format_duration, parse_duration
-from harness.scenario.job_plan import Ending
+from harness.scenario.job_plan import Ending, Payload
 from harness.scenario.span import Span, parse_span
 from harness.scenario.step import Step, parse_step
 
@@ -117,6 +117,14 @@ def _ending(value: Any) -> Ending:
     return Ending(text)
 
 
+def _payload(value: Any) -> Payload:
+    known = [str(payload) for payload in Payload]
+    text = text_of(value, "a payload")
+    if text not in known:
+        raise ValueError(f"no such payload: {text!r}{did_you_mean(text, known)}. There are {', '.join(known)}")
+    return Payload(text)
+
+
 def _step(value: Any) -> Step:
     return parse_step(text_of(value, "a step such as `w1 claims a`"))
 
@@ -149,6 +157,9 @@ Endings: TypeAlias = Annotated[
     tuple[Ending, ...],
     BeforeValidator(lambda value: _listed(value, _ending)),
     WithJsonSchema(several({"enum": [str(ending) for ending in Ending]})),
+]
+PayloadName: TypeAlias = Annotated[
+    Payload, BeforeValidator(_payload), WithJsonSchema({"enum": [str(payload) for payload in Payload]})
 ]
 StepLine: TypeAlias = Annotated[Step, BeforeValidator(_step), WithJsonSchema({"type": "string"})]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]

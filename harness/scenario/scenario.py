@@ -14,6 +14,8 @@ from harness.scenario.step import Step
 from harness.sim.choices import Tape
 
 DEFAULTS = Settings()
+SCHEDULERS = ("scheduler-1", "scheduler-2")
+"""Two instances tick where a job is scheduled: what one of them misses or doubles shows beside the other."""
 
 
 @dataclass(frozen=True, slots=True)

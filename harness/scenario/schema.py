@@ -17,6 +17,7 @@ from harness.scenario.notation import (
     Heartbeat,
     Length,
     Name,
+    PayloadName,
     Positive,
     Spans,
     StepLine,
@@ -79,12 +80,18 @@ class SettingsPart(NoNulls):
     """How often an idle worker looks for jobs."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Jobs taken with one claim and run one after the other."""
+    concurrency: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """So many jobs may be PROCESSING at once; 0: no limit."""
+    tool_concurrency: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """So many jobs of one tool may be PROCESSING at once; 0: no limit."""
     heartbeat_interval: Heartbeat = 0
     """A worker extends its leases this often; null or 0: never."""
     cron_period: Positive = 0
     """How often maintenance runs."""
     expire_interval: Positive = 0
     """How often the queue looks for leases that ran out."""
+    tick_interval: Positive = 0
+    """How often each scheduler looks for slots that have begun."""
     retention: Positive = 0
     """Terminal jobs are kept this long."""
     max_skew: Length = 0
@@ -115,12 +122,24 @@ class JobPart(NoNulls):
     priority: Annotated[int, Field(ge=SMALLEST, le=LARGEST)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
     unique_key: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    serial_key: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    """At most one job with this key is PROCESSING."""
+    dead_letter: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    """The tool that gets its input as a new job once this one is FAILED."""
+    payload: PayloadName | None = None
+    """A hostile input in place of `input`."""
+    transaction: Literal["commit", "rollback"] | None = None
+    """It is sent inside a transaction that ends so."""
+    open_for: Length = 0
+    """How long that transaction stays open after the job was sent."""
     cancel_after: Length | None = None
     """How long after it is sent somebody cancels it."""
     retry_after: Length | None = None
     """How long after that, or after it was sent, an operator retries it."""
     every: Positive | None = None
     count: Annotated[int, Field(ge=1, le=MOST_SENT)] = 1
+    scheduled: bool = False
+    """With `every` and `count`: the queue makes them by a schedule, one for each slot, for so many slots."""
     held_back: bool = False
     """Sent only by a step `enqueue NAME`."""
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from harness.errors import did_you_mean
 from harness.scenario.document import Document
 from harness.scenario.problem import Problem
+from harness.scenario.scenario import SCHEDULERS
 from harness.scenario.schema import JobPart, ScenarioPart
 from harness.scenario.step import Step
 
@@ -67,7 +68,8 @@ class StepChecks:
         if actor is None:
             return
         clients = [] if step.kind in ("act", "stop", "restart") else [f"client-{name}" for name in self._part.jobs]
-        upkeep = () if step.kind in ("act", "stop") else UPKEEP
+        scheduled = any(job.scheduled for job in self._part.jobs.values())
+        upkeep = () if step.kind in ("act", "stop") else (*UPKEEP, *(SCHEDULERS if scheduled else ()))
         if actor not in (*self._workers, *upkeep, *clients):
             if actor in UPKEEP:
                 yield f"{actor} is no worker: it can be paused, crashed and restarted, and it `runs`"

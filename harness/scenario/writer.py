@@ -21,7 +21,7 @@ from harness.scenario.span import Span
 WIDTH = 110
 _PLAIN = re.compile(r"""[A-Za-z0-9_][A-Za-z0-9_ ./#"'()>+*=-]*""")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\x00": "\\0"}
-_LENGTHS = frozenset({"at", "start_after", "cancel_after", "retry_after", "every"})
+_LENGTHS = frozenset({"at", "start_after", "cancel_after", "retry_after", "every", "open_for"})
 
 
 def write_scenario(scenario: Scenario) -> str:
@@ -83,6 +83,8 @@ def _job(plan: JobPlan) -> dict[str, Any]:
             part[name] = _one_or_several([str(ending) for ending in value])
         elif name == "takes":
             part[name] = _one_or_several([_span(span) for span in value])
+        elif name == "payload":
+            part[name] = str(value)
         else:
             part[name] = value
     return part

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.adapters.reference import ReferenceEngine, open_engine
+from harness.adapters.reference import ReferenceEngine, ReferenceQueue, open_engine
 from harness.explore.lockstep import Comparison, Difference, LockstepEngine, compare, watch
 from harness.explore.sampling import Sampler, run_seed
 from harness.history.outcome import DONE, Outcome
@@ -27,6 +27,12 @@ def reference(request: pytest.FixtureRequest) -> Iterator[ReferenceEngine]:
     engine = open_engine(request.param)
     yield engine
     engine.close()
+
+
+class Narrow(MemoryQueue):
+    """Can no more than the reference queue, so that the same workload is drawn for both."""
+
+    capabilities = ReferenceQueue.capabilities
 
 
 class WaitsTooLong(MemoryQueue):
@@ -63,10 +69,11 @@ def test_model_and_reference_do_the_same_in_sampled_runs(reference: ReferenceEng
 @pytest.mark.slow
 def test_a_tape_has_the_same_history_on_model_and_reference(reference: ReferenceEngine) -> None:
     for number in range(30):
-        one = Sampler(MemoryEngine()).sample(run_seed(6, number))
+        one = Sampler(MemoryEngine(Narrow)).sample(run_seed(6, number))
         other = Sampler(reference).sample(run_seed(6, number))
         assert one.tape == other.tape
-        assert one.history.views() == other.history.views()
+        shown = {job: view._replace(input=None) for job, view in one.history.views().items()}
+        assert shown == other.history.views()
 
 
 def test_a_scenario_without_difference_answers_the_run_of_the_left_engine(reference: ReferenceEngine) -> None:

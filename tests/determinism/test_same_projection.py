@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.adapters.memory import MemoryEngine
-from harness.adapters.reference import ReferenceEngine
+from harness.adapters.reference import ReferenceEngine, ReferenceQueue
 from harness.explore.workload import draw
 from harness.history.event import History, Return
 from harness.model.settings import Settings
@@ -17,7 +17,7 @@ SEEDS = range(60)
 
 
 def told(engine: Engine, seed: int) -> tuple[dict[str, list[str]], list[tuple[str, str, str | None, str]]]:
-    shared = MemoryEngine().capabilities
+    shared = ReferenceQueue.capabilities
     drawn = draw(Uniform(seed), Settings(), shared)
     choices = Uniform(seed + 1, rate=0.1)
     history = Session(drawn.scenario, engine=engine, choices=choices, faults=drawn.faults).run().history

@@ -10,11 +10,11 @@ import pytest
 from harness.history.event import Call, Effect, Event, Fault, Observed, Return
 from harness.history.outcome import DONE, Outcome, done
 from harness.invariants import ANOMALIES, CATALOGUE, JobFacts, Judge, Rules
-from harness.model.duration import DAY, MINUTE, SECOND
+from harness.model.duration import DAY, HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Claim, JobRequest
+from harness.port import Claim, JobRequest, Schedule
 
 SETTINGS = Settings()
 RETRY_AT = MINUTE + SECOND * 60
@@ -155,6 +155,44 @@ REFUSED = Outcome.refused("the unique key is held", "a")
 RAISED = Outcome.unknown("ValueError: bad row")
 DUE_LATER = SETTINGS.lease + MINUTE
 
+SECOND_RUNNING = RUNNING._replace(id="b", worker="w2")
+SERIAL = RUNNING._replace(serial_key="s")
+SECOND_SERIAL = SERIAL._replace(id="b", worker="w2")
+NIGHTLY = Schedule("n", HOUR, JobRequest("n", priority=5))
+FIRST = WAITING._replace(id="n1", schedule="n", slot=HOUR, priority=5)
+AGAIN_FIRST = FIRST._replace(id="n1-")
+MOURNED = FAILED._replace(dead_letter="dead", input=1)
+LETTER = WAITING._replace(id="a-dead-3", tool="dead", input=1, dead_of="a")
+
+
+def scheduling(*after: Line) -> list[Line]:
+    return [asked("schedule", NIGHTLY, at=0), answered("schedule", at=0), *after]
+
+
+def ticking(*within: Line, at: int = HOUR) -> list[Line]:
+    return [asked("tick", "s1", at=at), *within, answered("tick", done([]), at=at)]
+
+
+def in_transaction(*after: Line) -> list[Line]:
+    request = JobRequest("a", transaction="t")
+    return [asked("enqueue", request), answered("enqueue", done("a")), *after]
+
+
+def ending(verb: str, *within: Line) -> list[Line]:
+    return [asked(verb, "t"), *within, answered(verb, job="t")]
+
+
+def dying(*letters: JobView) -> list[Line]:
+    new = [saw("fail", None, letter) for letter in letters]
+    return [saw("fail", RUNNING._replace(dead_letter="dead", input=1), MOURNED), *new, rest(MOURNED)]
+
+
+def sending(request: JobRequest, outcome: Outcome, *within: Line) -> list[Line]:
+    return [asked("enqueue", request), *within, answered("enqueue", outcome)]
+
+
+STOPPED = Fault(MINUTE, "w1", "stopped", {})
+NAN = JobRequest("a", input=float("nan"))
 HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     "illegal_transition": (
         [saw("claim", WAITING, ended(Status.FAILED))],
@@ -298,18 +336,77 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     ),
     "live_job_deleted": ([saw("purge", RUNNING, None)], [saw("purge", COMPLETED, None, at=8 * DAY)]),
     "deleted_early": ([saw("purge", COMPLETED, None)], [saw("purge", COMPLETED, None, at=8 * DAY)]),
+    "concurrency_exceeded": (
+        [claimed(RUNNING), claimed(SECOND_RUNNING)],
+        [claimed(RUNNING), saw("complete", RUNNING, COMPLETED), claimed(SECOND_RUNNING)],
+    ),
+    "serial_key_shared": (
+        [claimed(SERIAL), claimed(SECOND_SERIAL)],
+        [claimed(SERIAL), saw("release", SERIAL, WAITING._replace(serial_key="s")), claimed(SECOND_SERIAL)],
+    ),
+    "due_job_left": (
+        [saw("enqueue", None, WAITING), asked("claim", "w1", 1), answered("claim", done([]))],
+        [
+            claimed(SECOND_SERIAL),
+            saw("enqueue", None, WAITING._replace(serial_key="s")),
+            asked("claim", "w1", 1),
+            answered("claim", done([])),
+        ],
+    ),
+    "slot_missed": (scheduling(*ticking()), scheduling(*ticking(saw("tick", None, FIRST, at=HOUR)))),
+    "slot_doubled": (
+        scheduling(*ticking(saw("tick", None, FIRST, at=HOUR), saw("tick", None, AGAIN_FIRST, at=HOUR))),
+        scheduling(*ticking(saw("tick", None, FIRST, at=HOUR)), *ticking(at=HOUR + MINUTE)),
+    ),
+    "slot_early": (
+        scheduling(*ticking(saw("tick", None, FIRST, at=HOUR - SECOND), at=HOUR - SECOND)),
+        scheduling(
+            Fault(HOUR - SECOND, "*", "clock", {"whose": "store", "offset": SECOND}),
+            *ticking(Observed(HOUR - SECOND, "s1", "tick", "n1", None, FIRST, HOUR), at=HOUR - SECOND),
+        ),
+    ),
+    "committed_job_lost": (
+        [*in_transaction(*ending("commit")), rest()],
+        [*in_transaction(*ending("commit", saw("commit", None, WAITING))), rest()],
+    ),
+    "uncommitted_job_visible": (
+        in_transaction(saw("enqueue", None, WAITING)),
+        in_transaction(*ending("commit", saw("commit", None, WAITING))),
+    ),
+    "rolled_back_job_visible": (
+        in_transaction(*ending("rollback", saw("rollback", None, WAITING))),
+        in_transaction(*ending("rollback")),
+    ),
+    "option_dropped": (
+        sending(JobRequest("a", priority=5), done("a"), saw("enqueue", None, WAITING)),
+        sending(JobRequest("a", priority=5), done("a"), saw("enqueue", None, WAITING._replace(priority=5))),
+    ),
+    "invalid_input_accepted": (sending(NAN, done("a")), sending(NAN, Outcome.refused("invalid input"))),
+    "valid_request_refused": (
+        sending(JobRequest("a", input="x" * 9_000), RAISED),
+        [*sending(JobRequest("a"), done("a")), *sending(JobRequest("a"), Outcome.refused("this id exists", "a"))],
+    ),
+    "dead_letter_missing": (dying(), dying(LETTER)),
+    "dead_letter_doubled": (dying(LETTER, LETTER._replace(id="a-dead-4")), dying(LETTER)),
+    "dead_letter_changed": (dying(LETTER._replace(input=None)), dying(LETTER)),
+    "claim_left_behind": (
+        [claimed(RUNNING), STOPPED],
+        [claimed(RUNNING), saw("release", RUNNING, WAITING), STOPPED],
+    ),
     "foreign_clock": (
         [saw("claim", WAITING, RUNNING, at=3 * SECOND)],
         [claimed(RUNNING)],
     ),
 }
 
+LIMITED = Settings(concurrency=1)
+SETTINGS_OF = {"concurrency_exceeded": LIMITED}
 FACTS = {"healthy": JobFacts(healthy=True), "later": JobFacts(start_after=DAY)}
 
 
 def found(anomaly: str, history: Sequence[Line]) -> set[str]:
     invariant = ANOMALIES[anomaly][0]
-    judge = Judge((invariant,), Rules(SETTINGS, FACTS))
+    judge = Judge((invariant,), Rules(SETTINGS_OF.get(anomaly, SETTINGS), FACTS))
     for line in history:
         if isinstance(line, AtRest):
             judge.rest(line.views)

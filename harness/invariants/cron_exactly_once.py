@@ -1,0 +1,95 @@
+"""15: each slot of a schedule has its job once a scheduler looked, not before, and only one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.history.event import Call, Fault, Observed, Phase, Return
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.invariants.store_clock import StoreClock
+from harness.model.duration import Instant, format_duration
+from harness.model.job import JobId
+
+VERBS = frozenset({"schedule", "unschedule", "tick"})
+
+
+class CronExactlyOnce(Monitor):
+    """Keeps the schedules that stand and the slots that have their jobs."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": VERBS,
+        "on_return": VERBS,
+        "on_fault": frozenset({"clock", "crash"}),
+        "on_phase": frozenset({"heal"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._clock = StoreClock()
+        self._open: dict[str, Call] = {}
+        self._periods: dict[str, tuple[int, Instant]] = {}
+        """Of each schedule that stands, its period and since when."""
+        self._jobs: dict[tuple[str, Instant], JobId] = {}
+        """The first job of each slot."""
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name == "crash":
+            self._open.pop(event.actor, None)
+        self._clock.fault(event)
+
+    def on_phase(self, event: Phase) -> None:
+        self._clock.phase(event)
+
+    def on_call(self, event: Call) -> None:
+        self._open[event.actor] = event
+        if event.verb == "unschedule":
+            self._periods.pop(event.arguments[0], None)
+
+    def on_created(self, event: Observed) -> None:
+        view = event.after
+        if view is None or view.schedule is None or view.slot is None:
+            return
+        other = self._jobs.setdefault((view.schedule, view.slot), event.job)
+        slot = f"the slot {format_duration(view.slot)} of {view.schedule}"
+        if other != event.job:
+            self.breach("slot_doubled", f"{slot} already has {other}", job=event.job)
+        elif view.slot > event.clock:
+            early = format_duration(view.slot - event.clock)
+            self.breach("slot_early", f"{event.actor} made it {early} before {slot}", job=event.job)
+
+    def on_return(self, event: Return) -> None:
+        call = self._open.pop(event.actor, None)
+        if call is None or not event.answered or not event.outcome.done:
+            return
+        now = self._clock.read(event.at)
+        if event.verb == "schedule":
+            schedule = call.arguments[0]
+            known = self._periods.get(schedule.name)
+            if known is None or known[0] != schedule.period:
+                self._periods[schedule.name] = (schedule.period, now)
+        elif event.verb == "tick" and not any(other.verb == "tick" for other in self._open.values()):
+            self._judge(event.actor, min(now, self._clock.read(call.at)))
+
+    def _judge(self, instance: str, now: Instant) -> None:
+        for name, (period, since) in self._periods.items():
+            slot = now - now % period
+            if slot > since and (name, slot) not in self._jobs:
+                late = format_duration(now - slot)
+                self.breach("slot_missed", f"{instance} looked {late} after a slot of {name}, and it has no job")
+                self._jobs[name, slot] = "nobody"
+
+
+INVARIANT = Invariant(
+    id="cron_exactly_once",
+    number=15,
+    sentence="Each slot of a schedule has its job once a scheduler looked, not before it began, and only one.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("slot_missed", Guarantee.CRON, "A scheduler looked, and a slot that had begun has no job."),
+        AnomalyKind("slot_doubled", Guarantee.CRON, "A slot of a schedule has two jobs."),
+        AnomalyKind("slot_early", Guarantee.CRON, "The job of a slot was made before it began."),
+    ),
+    make=CronExactlyOnce,
+    capabilities=("schedules",),
+)
