@@ -16,10 +16,11 @@ from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, HarnessError, UsageError, did_you_mean
 from harness.explore.finding import Campaign, Finding
 from harness.explore.sampling import Sampler
+from harness.explore.strategy import Strategy
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.report.screen import Line, first_screen
-from harness.report.wording import changed_settings, clip
+from harness.report.wording import changed_settings, clip, wrap
 from harness.run.play import play
 from harness.scenario.scenario import Scenario
 from harness.scenario.variant import parse_changes
@@ -27,6 +28,7 @@ from harness.scenario.writer import write_scenario
 from harness.wiring import Engines, split_name
 
 FOLDER = Path(".job-harness") / "found"
+STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 SHARE = 50
 """The progress bar hears of every so many runs."""
 
@@ -38,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="where the search begins (default: 0)")
     add("--runs", type=int, default=5_000, metavar="N", help="at most so many runs (default: 5000)")
     add("--time", type=float, metavar="SECONDS", help="and at most so long")
+    add("--strategy", choices=[*Strategy], default=Strategy.PORTFOLIO, metavar="NAME", help=STRATEGIES)
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
     add("--save", metavar="FILE", help=f"where the failing scenario goes (default: a file in {FOLDER}/)")
@@ -56,7 +59,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("a search without runs or time finds nothing", hint="Give --runs and --time above 0.")
     output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
     with Engines() as engines:
-        sampler = Sampler(engines.get(arguments.target), settings, wanted)
+        strategy = Strategy(arguments.strategy)
+        sampler = Sampler(engines.get(arguments.target), settings, wanted, strategy=strategy)
         started = time.perf_counter()
         with _progress(arguments.runs) as advance:
             watch = _watch(arguments.time, started, advance)
@@ -139,6 +143,8 @@ def _found(
     )
     show_lines([*lines, Line("")], sys.stdout)
     print(f"Found in {_spent(campaign, seconds)}; {finding.shrink_runs} more runs made it this small.")
+    for text in wrap("Drawn by ", finding.drawn, width=80, lines=3):
+        print(text)
     if not finding.minimal:
         print("Interrupted while it was made smaller: a smaller run may exist.")
     for name in dict.fromkeys([engine, *others]):

@@ -23,6 +23,8 @@ class Finding:
     shrink_runs: int
     minimal: bool = True
     """False where shrinking was interrupted."""
+    drawn: str = ""
+    """How the run in which it was first seen was drawn."""
 
 
 @dataclass(frozen=True, slots=True)

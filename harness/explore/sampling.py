@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.explore.finding import Campaign, Finding
+from harness.explore.priorities import Priorities
 from harness.explore.shrink import Shrinker
+from harness.explore.strategy import Strategy, trial
 from harness.explore.workload import draw
 from harness.invariants import gravity
 from harness.model.settings import Settings
@@ -14,11 +16,6 @@ from harness.port import Engine
 from harness.run.session import Limits, Session
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import Uniform
-
-RATES = (0.02, 0.1, 0.25)
-"""How often a run deviates at a gate; one of them a run."""
-
 
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
@@ -38,13 +35,17 @@ class Sampler:
     looking_for: frozenset[str] = frozenset()
     """Only these anomalies count; empty: every one."""
     limits: Limits = DRAWN_LIMITS
+    strategy: Strategy = Strategy.PORTFOLIO
 
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
-        drawing = Uniform(seed)
-        drawn = draw(drawing, self.settings, self.engine.capabilities)
-        choices = Uniform(seed ^ 0x5DEECE66D, rate=RATES[seed % len(RATES)])
-        return Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults, limits=self.limits)
+        drawing = trial(self.strategy, seed)
+        drawn = draw(drawing.drawing, self.settings, self.engine.capabilities)
+        choices = drawing.choices
+        session = Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults, limits=self.limits)
+        if isinstance(choices, Priorities):
+            choices.attach(session.kernel)
+        return session
 
     def sample(self, seed: int) -> Run:
         """Do the run of a seed."""
@@ -89,5 +90,6 @@ class Sampler:
             shrinker.shrink()
         except KeyboardInterrupt:
             minimal = False
+        drawn = trial(self.strategy, seed).about
         smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
-        return Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal)
+        return Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal, drawn)

@@ -1,0 +1,78 @@
+"""How runs are drawn: every strategy repeats itself, and each disturbs a run in its own way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.explore.sampling import Sampler, run_seed
+from harness.explore.strategy import TURNS, Strategy, trial
+from harness.explore.swarm import FAMILIES, SwarmDrawing, family
+from harness.explore.workload import ENDINGS
+from harness.faults import FaultPlan, interferences
+from harness.model.settings import Settings
+from harness.run.session import AS_ON_TAPE, Session
+from harness.sim.choices import Replay
+from harness.sim.clock import Clocks
+
+SEEDS = [run_seed(3, number) for number in range(12)]
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_seed_draws_the_same_run_twice(strategy: Strategy) -> None:
+    sampler = Sampler(MemoryEngine(), strategy=strategy)
+    for seed in SEEDS:
+        assert sampler.sample(seed).history.events == sampler.sample(seed).history.events
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_the_tape_of_a_drawn_run_replays_it(strategy: Strategy) -> None:
+    for seed in SEEDS:
+        run = Sampler(MemoryEngine(), strategy=strategy).sample(seed)
+        again = Session(
+            replace(run.scenario, tape=run.tape), engine=MemoryEngine(), choices=Replay(run.tape), faults=AS_ON_TAPE
+        ).run()
+        assert again.history.events == run.history.events
+
+
+def test_the_portfolio_takes_turns() -> None:
+    assert [trial(Strategy.PORTFOLIO, number).strategy for number in range(len(TURNS))] == list(TURNS)
+
+
+def test_partial_order_sampling_orders_actors_at_most_gates_where_two_are_ready() -> None:
+    def orders(strategy: Strategy) -> int:
+        runs = [Sampler(MemoryEngine(), strategy=strategy).sample(seed) for seed in SEEDS]
+        return sum(item.option.endswith(" first") for run in runs for item in run.tape)
+
+    assert orders(Strategy.POS) > 3 * orders(Strategy.UNIFORM)
+
+
+def test_a_swarm_draws_one_part_of_the_options_for_all_jobs_of_a_run() -> None:
+    endings = tuple(ENDINGS)
+    drawn = [SwarmDrawing(seed) for seed in range(20)]
+    parts = [{one.pick(f"ending of {name}", endings) for name in "abcdefghij"} for one in drawn]
+    assert all(part <= set(one.kept["ending"]) for part, one in zip(parts, drawn, strict=True))
+    assert min(len(one.kept["ending"]) for one in drawn) < len(endings) // 2
+
+
+def test_every_choice_that_a_fault_offers_belongs_to_a_family() -> None:
+    plan = FaultPlan(**dict.fromkeys(FaultPlan.__dataclass_fields__, 1))
+    built = interferences(
+        plan, settings=Settings(), clocks=Clocks(), note=lambda *_: None, stop=lambda _: True, restart_after=None
+    )
+    session = Sampler(MemoryEngine(), strategy=Strategy.UNIFORM).session(1)
+    session.begin()
+    actors = [None, *session.kernel.actors.values()]
+    options = {name for fault in built for actor in actors for name in fault.options(session.kernel, actor)}
+    session.close()
+    assert {family(name) for name in options} == set(FAMILIES) - {"order"}
+    assert {family(name) for name in options if "clock" not in name} == set(FAMILIES) - {"order", "clock"}
+
+
+def test_a_swarm_says_what_it_drew() -> None:
+    told = [trial(Strategy.SWARM, seed).about for seed in range(30)]
+    assert all(text.startswith("swarm: deviates at ") for text in told)
+    assert any("slow w1" in text for text in told)
+    assert any("never " in text for text in told)
