@@ -169,6 +169,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "transactions": "a job can be sent inside a transaction",
     "schedules": "the queue makes a job for each slot of a schedule",
     "inputs": "a job's input can be read back",
+    "sessions": "every actor has a database session of its own: only `postgres-gated`",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -303,7 +304,7 @@ def _wrong_queues() -> str:
             _code(name),
             mistake.sentence,
             ", ".join(map(_code, mistake.finds)),
-            "memory, postgres" if mistake.statements else "memory",
+            ", ".join(mistake.kinds),
             mistake.source,
         )
         for name, mistake in MISTAKES.items()

@@ -83,6 +83,8 @@ class Capabilities:
     schedules: bool = False
     inputs: bool = False
     """`JobView.input` tells what was sent."""
+    sessions: bool = False
+    """Every actor has a database session of its own, so that lock waits and abandoned locks are real: `Sessions`."""
 
     def missing(self, needed: Iterable[str]) -> tuple[str, ...]:
         """List what is needed and not there."""
@@ -201,6 +203,26 @@ class Scheduling(Protocol):
 
     def tick(self, instance: str) -> Reply:
         """Make the job of every slot that has begun and has none: done with their ids."""
+        ...
+
+
+class Sessions(Protocol):
+    """What a queue answers beside its verbs where every actor has a database session of its own."""
+
+    def on_behalf(self, actor: str) -> QueueUnderTest:
+        """Answer the queue as this actor's session reaches it."""
+        ...
+
+    def sever(self, actor: str) -> Callable[[], None]:
+        """Take a dead actor's session from it; answer what drops the session, and with it the locks."""
+        ...
+
+    def made_at(self) -> Instant:
+        """Answer the store's clock at the first statement of the transaction that ended last."""
+        ...
+
+    def leftovers(self) -> Iterable[str]:
+        """Say, one sentence each, what actors left open in their sessions."""
         ...
 
 

@@ -1,8 +1,9 @@
 """Names to things: engines, wrong queues, settings of a run. The only module that knows them all, and lazily.
 
-An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
-group `job_harness.engines` (a callable without arguments that answers an `Engine`). `NAME@VERSION` is a release of
-somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
+An engine is named `memory`, `reference`, `postgres`, `postgres-gated`, `pgboss`, or what another package registers
+under the entry point group `job_harness.engines` (a callable without arguments that answers an `Engine`).
+`NAME@VERSION` is a release of somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that
+engine with one planted mistake.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "reference": ("harness.adapters.reference:open_engine", {"name": "reference"}),
     "postgres": ("harness.adapters.reference:open_engine", {"name": "postgres"}),
     "pgboss": ("harness.adapters.pgboss:open_engine", {}),
+    "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 RELEASED: Final = frozenset({"pgboss"})

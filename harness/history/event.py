@@ -48,7 +48,7 @@ class Observed(NamedTuple):
     before: JobView | None
     after: JobView | None
     clock: Instant
-    """The store's own clock when the change was seen."""
+    """The store's own clock when the change was made: where it took a transaction, at its first statement."""
 
 
 class Effect(NamedTuple):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+DEADLOCK_SIGNS: Final = ("DeadlockDetected", "40P01")
+"""How drivers name it: psycopg and asyncpg by the error's class, others by its SQLSTATE."""
 
 
 class OutcomeKind(StrEnum):
@@ -25,6 +28,11 @@ class Outcome(NamedTuple):
     def done(self) -> bool:
         """Whether the effect certainly happened."""
         return self.kind is OutcomeKind.DONE
+
+    @property
+    def deadlocked(self) -> bool:
+        """Whether the database threw it out of a circle of waiting transactions: it had no effect."""
+        return self.kind is OutcomeKind.UNKNOWN and any(sign in self.reason for sign in DEADLOCK_SIGNS)
 
     @classmethod
     def refused(cls, reason: str, value: Any = None) -> Outcome:

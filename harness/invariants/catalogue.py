@@ -19,7 +19,9 @@ from harness.invariants import (
     lease_outlives_execution,
     legal_transition,
     maintenance_idempotent,
+    no_deadlock,
     no_lost_job,
+    no_lost_update,
     not_before,
     options_honoured,
     priority_order,
@@ -61,6 +63,8 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     dead_letters_complete.INVARIANT,
     shutdown_leaves_nothing_claimed.INVARIANT,
     store_clock_decides.INVARIANT,
+    no_lost_update.INVARIANT,
+    no_deadlock.INVARIANT,
 )
 
 ANOMALIES: Final[dict[str, tuple[Invariant, AnomalyKind]]] = {

@@ -38,7 +38,7 @@ class FailureIsRecorded(Monitor):
     def on_return(self, event: Return) -> None:
         if event.verb not in SETTLING or not event.answered:
             return
-        if event.outcome.kind is OutcomeKind.UNKNOWN:
+        if event.outcome.kind is OutcomeKind.UNKNOWN and not event.outcome.deadlocked:
             self.breach("outcome_lost", f"{event.verb} raised: {event.outcome.reason}", job=event.job)
         elif event.verb == "fail" and event.outcome.done and event.job is not None:
             row = self._rows.get(event.job)

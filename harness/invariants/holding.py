@@ -28,12 +28,13 @@ class Holding:
 class Holdings:
     """All claims that stand, by job."""
 
-    __slots__ = ("_excuse", "_infinite", "_unheard", "ended", "of")
+    __slots__ = ("_excuse", "_infinite", "_skew", "_unheard", "ended", "of")
 
     def __init__(self, settings: Settings) -> None:
         self.of: dict[JobId, Holding] = {}
         self.ended: dict[tuple[JobId, int], Holding] = {}
         """Claims that stand no more, by job and token."""
+        self._skew: Duration = 2 * settings.max_skew
         margin = settings.lease - settings.job_timeout
         self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
         self._infinite: Duration = settings.lease + settings.stuck_timeout
@@ -51,6 +52,9 @@ class Holdings:
             held = self.of.get(event.job)
             if held is None or held.token != after.token:
                 holding = self.of[event.job] = Holding(after.worker or "?", after.token, event.clock)
+                in_transaction = event.at - event.clock
+                if in_transaction > self._skew:
+                    holding.late = in_transaction
                 if self._unheard.get(event.actor) == event.at:
                     holding.late = self._infinite
                 return self._end(event.job, held)

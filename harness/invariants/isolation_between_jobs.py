@@ -33,7 +33,8 @@ class IsolationBetweenJobs(Monitor):
             self._cancelled.add(event.job)
 
     def on_return(self, event: Return) -> None:
-        if event.verb in SHARED and event.outcome.kind is OutcomeKind.UNKNOWN and event.answered:
+        unknown = event.outcome.kind is OutcomeKind.UNKNOWN and not event.outcome.deadlocked
+        if event.verb in SHARED and unknown and event.answered:
             self.breach("batch_poisoned", f"{event.verb} raised: {event.outcome.reason}")
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:

@@ -5,50 +5,73 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.history.event import Call, Observed, Return
+from harness.history.event import Call, Fault, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.invariants.standing import Standing
 from harness.model.duration import Instant
-from harness.model.job import JobView
+from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
+
+LOCKING = frozenset({"claim", "cancel", "reconcile"})
+"""What may have a waiting job in hand, so that a claim at the same time rightly passes over it."""
 
 
 class PriorityOrder(Monitor):
-    """Keeps the waiting jobs and compares what was taken with what was left."""
+    """Keeps the waiting jobs and compares what was taken with what was left.
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": frozenset({"claim"}), "on_return": frozenset({"claim"})}
+    A claim is not blamed for a job that it could not see, or that another verb under way had in hand.
+    """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": LOCKING,
+        "on_return": LOCKING,
+        "on_fault": frozenset({"crash"}),
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._standing = Standing(rules.settings)
         self._taken: dict[str, list[tuple[JobView, int]]] = {}
-        self._claiming: set[str] = set()
+        self._locking: set[str] = set()
         self._overlapped: set[str] = set()
+        self._unseen: dict[str, set[JobId]] = {}
+        """By the actor whose claim is under way, the jobs that began to wait after it began."""
+        self._locked_until = -1
+        """When the last session of a dead actor lets go."""
 
     def on_call(self, event: Call) -> None:
+        if self._locking:
+            self._overlapped.update(self._locking, (event.actor,))
+        self._locking.add(event.actor)
         if event.verb == "claim":
-            if self._claiming:
-                self._overlapped.update(self._claiming, (event.actor,))
-            self._claiming.add(event.actor)
             self._taken[event.actor] = []
+            self._unseen[event.actor] = set()
+
+    def on_fault(self, event: Fault) -> None:
+        self._locked_until = max(self._locked_until, event.at + event.data.get("session_stays", -1))
 
     def on_observed(self, event: Observed) -> None:
         if event.verb == "claim" and event.before is not None and event.before.status is Status.PENDING:
             self._taken.setdefault(event.actor, []).append((event.before, event.clock))
         self._standing.observe(event.job, event.after)
+        if event.after is not None and event.after.status is Status.PENDING:
+            for unseen in self._unseen.values():
+                unseen.add(event.job)
 
     def on_return(self, event: Return) -> None:
+        self._locking.discard(event.actor)
+        overlapped = event.actor in self._overlapped
+        self._overlapped.discard(event.actor)
         if event.verb != "claim":
             return
-        self._claiming.discard(event.actor)
         taken = self._taken.pop(event.actor, [])
-        if event.actor in self._overlapped:
-            self._overlapped.discard(event.actor)
-            return
-        if not taken or not self._standing.waiting:
+        unseen = self._unseen.pop(event.actor, set())
+        if overlapped or not taken or not self._standing.waiting or event.at <= self._locked_until:
             return
         last, clock = max(taken, key=lambda entry: _order(entry[0]))
         for left in self._standing.waiting.values():
+            if left.id in unseen:
+                continue
             if left.start_after <= clock and _order(left) < _order(last) and not self._blocked(left, taken):
                 self.breach(
                     "priority_inversion",

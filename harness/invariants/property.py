@@ -29,11 +29,13 @@ class Guarantee(StrEnum):
     """What a user can no longer rely on, the gravest first."""
 
     AT_LEAST_ONCE = "at least once: an accepted job is run to an end"
+    UPDATES = "what one verb wrote, another does not overwrite unread"
     TRUTHFUL_RESULT = "a job's status and result tell what happened"
     ONE_AT_A_TIME = "one at a time: no job is run by two workers at once"
     FENCING = "fencing: who lost a claim changes nothing"
     BOUNDED_ATTEMPTS = "bounded attempts: a job is delivered at most maxAttempts times"
     ISOLATION = "isolation: one bad job harms no other"
+    WAITING = "verbs that meet wait for one another, and none is aborted"
     CANCELLATION = "a cancelled job stays cancelled"
     UNIQUENESS = "one unfinished job for each unique key"
     ATOMIC_ENQUEUE = "a job is there if and only if its transaction committed"

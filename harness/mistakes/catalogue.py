@@ -18,6 +18,7 @@ from harness.mistakes import (
     leases,
     limits,
     maintenance,
+    read_check_write,
     requests,
     scheduling,
     shutdown,
@@ -49,6 +50,7 @@ CATALOGUE: Final[Mapping[str, Mistake]] = MappingProxyType(
             requests,
             dead_letters,
             shutdown,
+            read_check_write,
         )
         for mistake in theme.MISTAKES
     }

@@ -10,7 +10,7 @@ from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.port import Engine
 
-Kind: TypeAlias = Literal["memory", "reference", "postgres"]
+Kind: TypeAlias = Literal["memory", "reference", "postgres", "postgres-gated"]
 
 
 class StaleEdit(HarnessError):
@@ -37,9 +37,12 @@ class Mistake:
     """Where the mistake was seen: `project#issue`, or what makes it."""
     finds: tuple[str, ...]
     """Anomalies that it must lead to, the one that names it first."""
-    queue: type[MemoryQueue]
+    queue: type[MemoryQueue] | None
+    """None where only a database can make it: one that locks rows."""
     statements: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
     """Edits of the reference queue's SQL by the name of the statement; empty where SQL cannot make this mistake."""
+    settlement: Mapping[str, bool] = field(default_factory=dict)
+    """How verbs of several statements are written wrong, where statements are gated; see `Settlement`."""
 
     @property
     def anomaly(self) -> str:
@@ -51,19 +54,32 @@ class Mistake:
 
         Raises `UsageError` where it cannot be planted on that engine, `EnvironmentUnavailable` without a PostgreSQL.
         """
-        if kind == "memory":
+        if kind == "memory" and self.queue is not None:
             return MemoryEngine(self.queue, name=f"memory+{self.name}")
-        if kind != "postgres" or not self.statements:
-            possible = "memory, postgres" if self.statements else "memory"
+        if kind not in self.kinds or kind == "memory":
             raise UsageError(
                 f"the wrong queue {self.name!r} cannot be planted on the engine {kind!r}",
-                hint=f"it can on: {possible}",
+                hint=f"it can on: {', '.join(self.kinds)}",
             )
-        from harness.adapters.reference import ReferenceEngine, open_engine
+        from harness.adapters.reference import ReferenceEngine, Settlement, open_engine
 
+        settlement = Settlement(**self.settlement) if self.settlement else None
         if isinstance(beside, ReferenceEngine):
-            return beside.planted(self.edited())
-        return open_engine("postgres", statements=self.edited())
+            engine = beside.planted(self.edited(), settlement=settlement)
+        else:
+            engine = open_engine(kind, statements=self.edited(), settlement=settlement)
+        engine.name = f"{kind}+{self.name}"
+        return engine
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """List the engines that this mistake can be planted on."""
+        possible: list[Kind] = ["memory"] if self.queue is not None else []
+        if self.statements:
+            possible.append("postgres")
+        if self.statements or self.settlement:
+            possible.append("postgres-gated")
+        return tuple(possible)
 
     def edited(self) -> dict[str, str]:
         """Answer the full text of every statement that this mistake changes, by name.

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import time
 from select import select
+from typing import Final
+
+PATIENCE: Final = 10.0
+"""Seconds of real time that a statement may take before it counts as one that never ends."""
 
 
 class Deadline:

@@ -36,6 +36,8 @@ class Recorder:
         self._number = 0
         self._open: dict[str, int] = {}
         self._verbs: dict[str, Any] = {}
+        self._on_behalf = getattr(queue, "on_behalf", None)
+        self._made_at = getattr(queue, "made_at", None)
         self.last_change = 0
         """When a job last changed."""
 
@@ -51,6 +53,8 @@ class Recorder:
         self._open[actor.name] = self._number
         fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
         self._write(_new(CallEvent, fields))
+        if self._on_behalf is not None:
+            return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
         verb = self._verbs.get(call.verb)
         if verb is None:
             verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
@@ -64,6 +68,10 @@ class Recorder:
         self.observe(actor.name, call.verb)
         self._returned(actor, call, outcome, answered=True)
         return outcome if actor.heard else LOST_REPLY
+
+    def suspended(self, actor: Actor, call: Call) -> None:
+        """Look before anybody else acts: what a verb has done so far is its own doing."""
+        self.observe(actor.name, call.verb)
 
     def raised(self, actor: Actor, call: Call, error: Exception) -> Outcome:
         """Write down that a verb raised: nobody knows what it did."""
@@ -104,8 +112,8 @@ class Recorder:
     def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
         self.board.put(job, after)
         self.last_change = self._clocks.now
-        fields = (self._clocks.now, actor, verb, job, before, after, self._clocks.store())
-        self._write(_new(Observed, fields))
+        clock = self._clocks.store() if self._made_at is None else self._made_at()
+        self._write(_new(Observed, (self._clocks.now, actor, verb, job, before, after, clock)))
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
         """Write down something that a processor did."""

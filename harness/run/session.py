@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass, replace
+from typing import Any
 
 from harness.errors import LimitReached
 from harness.faults import FaultPlan, interferences
@@ -22,10 +23,11 @@ from harness.run.verdict import Run
 from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
-from harness.sim.actor import State
+from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
+from harness.sim.request import Frame, Sleep
 
 NO_FAULTS = FaultPlan()
 AS_ON_TAPE = FaultPlan(crash=99, pause=99, lost_message=99, duplicate=99, lateness=99, clock_offset=99, shutdown=99)
@@ -94,6 +96,9 @@ class Session:
         self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors)
         self.kernel = Kernel(choices, self.recorder, step_limit=limits.steps)
         self.kernel.on_advance = self._advanced
+        self.kernel.on_suspend = self.recorder.suspended
+        if engine.capabilities.sessions:
+            self.kernel.on_crash = self._severed
         self.kernel.interferences = interferences(
             faults,
             settings=self.settings,
@@ -131,6 +136,7 @@ class Session:
             failures.extend(director.run())
             self.rest()
             failures.extend(director.judge())
+            failures.extend(self._leftovers())
         except LimitReached as limit:
             failures.append(str(limit))
         finally:
@@ -156,6 +162,24 @@ class Session:
         self.world.closed = True
         self.kernel.bury()
         self.queue.close()
+
+    def _severed(self, actor: Actor, linger: Duration) -> None:
+        """A dead actor's session ends with it, or lingers with its locks until somebody notices."""
+        queue: Any = self.queue
+        drop = queue.sever(actor.name)
+        if not linger:
+            drop()
+            return
+
+        def notice() -> Frame:
+            yield Sleep(linger, f"noticing that {actor.name} is dead")
+            drop()
+
+        self.kernel.spawn(f"session {len(self.kernel.actors)} of {actor.name}", notice)
+
+    def _leftovers(self) -> list[str]:
+        queue: Any = self.queue
+        return list(queue.leftovers()) if self.engine.capabilities.sessions else []
 
     def plan_job(self, plan: JobPlan) -> None:
         """Take a job into the workload that is sent later, by a step."""
@@ -227,7 +251,7 @@ class Session:
             tape=tuple(self.choices.tape),
             anomalies=tuple(self.judge.anomalies),
             failures=tuple(failures),
-            uncovered=tuple(self.uncovered),
+            uncovered=(*self.uncovered, *self.kernel.surprises),
             steps=self.kernel.steps,
             now=self.kernel.now,
         )

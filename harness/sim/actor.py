@@ -17,8 +17,10 @@ class State(IntEnum):
     POLLING = 2
     HELD = 3
     """Taken out of the schedule by a scenario."""
-    CRASHED = 4
-    ENDED = 5
+    BLOCKED = 4
+    """Waits for an answer that another actor holds up."""
+    CRASHED = 5
+    ENDED = 6
 
 
 class Actor:

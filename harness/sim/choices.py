@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
+from harness.sim.outside import Pick
+
 
 class Deviation(NamedTuple):
     """One answer that was not the boring one."""
@@ -100,6 +102,10 @@ class Replay:
         used = {(item.label, item.nth) for item in self.tape}
         return [Deviation(*key, option) for key, option in self._answers.items() if key not in used]
 
+    def expected(self, label: str, nth: int) -> str | None:
+        """Tell what stands on the tape for a question; None where it is silent."""
+        return self._answers.get((label, nth))
+
     def gate(self, label: str, options: Options) -> str | None:
         nth = self._seen.get(label, 0) + 1
         self._seen[label] = nth
@@ -111,3 +117,17 @@ class Replay:
 
     def pick(self, label: str, options: Sequence[str]) -> str:
         return self.gate(label, lambda: options) or options[0]
+
+
+def note_pick(choices: Choices, pick: Pick, nth: int) -> str:
+    """Write down what something outside picked; answer what is wrong where a replayed tape says otherwise."""
+    if pick.option != pick.options[0]:
+        choices.tape.append(Deviation(pick.label, nth, pick.option))
+    if not isinstance(choices, Replay):
+        return ""
+    expected = choices.expected(pick.label, nth) or pick.options[0]
+    if expected == pick.option:
+        return ""
+    return (
+        f"{pick.label} #{nth}: the tape has {expected}, this time it was {pick.option} (controlled order, real engine)"
+    )

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from harness.errors import LimitReached
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, State
-from harness.sim.choices import Choices
-from harness.sim.request import Call, Frame, Poll, Sleep
+from harness.sim.choices import Choices, note_pick
+from harness.sim.request import Call, Frame, Poll, Sleep, Wait
 
 
 class Executor(Protocol):
@@ -65,8 +65,16 @@ class Kernel:
         self.free_order = True
         """Whether the order of ready actors is open to choice."""
         self.on_advance: Callable[[Instant], None] | None = None
+        self.on_suspend: Callable[[Actor, Call], None] | None = None
+        """Hears of every gate inside a verb, before anybody else acts."""
+        self.on_crash: Callable[[Actor, Duration], None] | None = None
+        """Hears of a crash, and how long what the actor held outside is to stay."""
+        self.surprises: list[str] = []
+        """Where something outside was picked otherwise than the tape says."""
         self._sleeping: list[tuple[Instant, int, Actor]] = []
         self._polling: dict[str, Actor] = {}
+        self._blocked: dict[str, Actor] = {}
+        self._picks: dict[str, int] = {}
         self._planned = False
         """Whether `_wake` and `_ticks` still tell who wakes next."""
         self._wake: Instant | None = None
@@ -98,14 +106,21 @@ class Kernel:
         actor.last_tick = -1
         self._continue(actor, None)
 
-    def crash(self, actor: Actor) -> None:
-        """Sever an actor: it is never resumed, and none of its `finally` blocks run before the verdict."""
+    def crash(self, actor: Actor, *, linger: Duration = 0) -> None:
+        """Sever an actor: it is never resumed, and none of its `finally` blocks run before the verdict.
+
+        What it holds outside, a database session, is dropped after `linger`.
+        """
         self._withdraw(actor)
         self._graveyard.extend(actor.frames)
         actor.frames = []
         actor.call = None
         actor.request = None
         actor.state = State.CRASHED
+        if self.on_crash is not None:
+            self.on_crash(actor, linger)
+        if self._blocked:
+            self._hear()
 
     def pause(self, actor: Actor, duration: Duration) -> None:
         """Leave an actor where it stands for a while."""
@@ -125,6 +140,8 @@ class Kernel:
                 self._sleep_until(actor, max(self.now, actor.wake))
             else:
                 self._place(actor)
+                if self._blocked:
+                    self._hear()
 
     def summon(self, actor: Actor) -> None:
         """Take an actor out of the schedule and do what it stands before, whatever the time."""
@@ -168,15 +185,17 @@ class Kernel:
         self._planned = False
         if type(request) is not Call:
             self._continue(actor, None)
-            return
-        actor.call = request
-        actor.heard = heard
-        actor.repeats = times
-        if happens:
-            self._deliver(actor, request)
         else:
-            actor.call = None
-            self._continue(actor, self.executor.lost(actor, request))
+            actor.call = request
+            actor.heard = heard
+            actor.repeats = times
+            if happens:
+                self._deliver(actor, request)
+            else:
+                actor.call = None
+                self._continue(actor, self.executor.lost(actor, request))
+        if self._blocked:
+            self._hear()
 
     def _deliver(self, actor: Actor, request: Call) -> None:
         executor = self.executor
@@ -185,6 +204,8 @@ class Kernel:
             actor.repeats -= 1
             try:
                 result = executor.begin(actor, request)
+            except LimitReached:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever a queue raises is an observation
                 reply = executor.raised(actor, request, error)
                 continue
@@ -201,6 +222,8 @@ class Kernel:
         while True:
             try:
                 actor.request = frames[-1].send(reply)
+                if actor.call is not None and self.on_suspend is not None:
+                    self.on_suspend(actor, actor.call)
                 break
             except StopIteration as stop:
                 frames.pop()
@@ -209,6 +232,8 @@ class Kernel:
                     actor.state = State.ENDED
                     return
                 reply = self.executor.end(actor, actor.call, stop.value)
+            except LimitReached:
+                raise
             except Exception as error:
                 if actor.call is None:
                     raise
@@ -229,9 +254,28 @@ class Kernel:
         elif kind is Poll:
             actor.state = State.POLLING
             self._polling[actor.name] = actor
+        elif kind is Wait:
+            actor.state = State.BLOCKED
+            self._blocked[actor.name] = actor
         else:
             actor.state = State.READY
             self.ready.append(actor)
+
+    def _hear(self) -> None:
+        """Let those go on whose answers came, in the order in which they began to wait."""
+        waiting = list(self._blocked.values())
+        first: Any = waiting[0].request
+        for pick in first.outside.settle():
+            self._picks[pick.label] = nth = self._picks.get(pick.label, 0) + 1
+            surprise = note_pick(self.choices, pick, nth)
+            if surprise:
+                self.surprises.append(surprise)
+        for actor in waiting:
+            request: Any = actor.request
+            if request.answered():
+                del self._blocked[actor.name]
+                actor.state = State.READY
+                self.ready.append(actor)
 
     def _sleep_until(self, actor: Actor, wake: Instant) -> None:
         self._planned = False
@@ -246,6 +290,8 @@ class Kernel:
             self.ready.remove(actor)
         elif actor.state is State.POLLING:
             del self._polling[actor.name]
+        elif actor.state is State.BLOCKED:
+            del self._blocked[actor.name]
         elif actor.state is State.SLEEPING:
             self._sleeping = [entry for entry in self._sleeping if entry[2] is not actor]
             heapq.heapify(self._sleeping)

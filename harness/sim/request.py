@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 from harness.model.duration import Duration
+from harness.sim.outside import Outside
 
 
 class Call:
@@ -58,6 +59,21 @@ class Point:
         return (yield self)
 
 
-Request: TypeAlias = Call | Sleep | Poll | Point
+class Wait:
+    """Resume once an answer from outside is there: a statement that waits for a lock. Time may move meanwhile."""
+
+    __slots__ = ("answered", "outside", "point")
+
+    def __init__(self, point: str, *, outside: Outside, answered: Callable[[], bool]) -> None:
+        self.point = point
+        self.outside = outside
+        self.answered = answered
+
+    def __await__(self) -> Generator[Wait, Any, Any]:
+        """Suspend a coroutine."""
+        return (yield self)
+
+
+Request: TypeAlias = Call | Sleep | Poll | Point | Wait
 Frame: TypeAlias = Generator[Request, Any, Any]
 """A running actor, or a verb it is in the middle of: a generator, or a coroutine that suspends in the same way."""

@@ -393,6 +393,22 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
         [claimed(RUNNING), STOPPED],
         [claimed(RUNNING), saw("release", RUNNING, WAITING), STOPPED],
     ),
+    "lost_update": (
+        [
+            asked("rescue", at=DAY, actor="cron"),
+            saw("complete", RUNNING, COMPLETED, at=DAY),
+            saw("rescue", COMPLETED, RETRYING, at=DAY, actor="cron"),
+        ],
+        [
+            asked("rescue", at=DAY, actor="cron"),
+            saw("heartbeat", RUNNING, RUNNING, at=DAY),
+            saw("rescue", RUNNING, RETRYING, at=DAY, actor="cron"),
+        ],
+    ),
+    "deadlock": (
+        [asked("complete"), answered("complete", Outcome.unknown("DeadlockDetected: deadlock detected"))],
+        [asked("complete"), answered("complete", Outcome.unknown("OperationalError: the connection broke"))],
+    ),
     "foreign_clock": (
         [saw("claim", WAITING, RUNNING, at=3 * SECOND)],
         [claimed(RUNNING)],

@@ -11,7 +11,8 @@ from harness.errors import LimitReached
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Deviation, Replay
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call, Point, Poll, Sleep
+from harness.sim.outside import Pick
+from harness.sim.request import Call, Point, Poll, Sleep, Wait
 
 Steps = Generator[Any, Any, Any]
 
@@ -279,3 +280,94 @@ def test_an_interference_strikes_where_the_tape_says() -> None:
     finish(kernel)
     assert echo.log == ["a 1"]
     assert actor.state is State.CRASHED
+
+
+class Counter:
+    """Answers who waits at it when it is told to; stands where a database would."""
+
+    def __init__(self) -> None:
+        self.answered: set[str] = set()
+        self.picks: list[Pick] = []
+
+    def settle(self) -> list[Pick]:
+        picks, self.picks = self.picks, []
+        return picks
+
+
+def waiting(counter: Counter, name: str, log: list[str]) -> Steps:
+    yield Point("send")
+    yield Wait("update", outside=counter, answered=lambda: name in counter.answered)
+    log.append(name)
+
+
+def letting_go(counter: Counter, *names: str, pick: Pick | None = None) -> Steps:
+    yield Sleep(5, "holding the lock")
+    counter.answered.update(names)
+    if pick is not None:
+        counter.picks.append(pick)
+
+
+def contested(choices: Choices, *, first: str = "a") -> tuple[Kernel, list[str]]:
+    counter, log = Counter(), []
+    kernel = Kernel(choices, Echo())
+    for name in ("a", "b"):
+        kernel.spawn(name, lambda name=name: waiting(counter, name, log))  # type: ignore[misc]
+    kernel.spawn("holder", lambda: letting_go(counter, first, pick=Pick("lock of holder", ("a", "b"), first)))
+    while kernel.step():
+        pass
+    return kernel, log
+
+
+def test_a_blocked_actor_leaves_the_schedule_and_time_moves_without_it() -> None:
+    kernel, log = contested(Boring())
+    assert log == ["a"]
+    assert kernel.now == 5
+    assert kernel.actors["b"].state is State.BLOCKED
+    assert kernel.actors["b"].alive
+
+
+def test_what_the_outside_picked_is_on_the_tape_unless_it_was_expected() -> None:
+    assert contested(Boring(), first="a")[0].choices.tape == []
+    assert contested(Boring(), first="b")[0].choices.tape == [Deviation("lock of holder", 1, "b")]
+
+
+def test_a_replay_says_where_the_outside_picked_otherwise() -> None:
+    tape = [Deviation("lock of holder", 1, "b")]
+    assert contested(Replay(tape), first="b")[0].surprises == []
+    (surprise,) = contested(Replay(tape), first="a")[0].surprises
+    assert surprise.startswith("lock of holder #1: the tape has b, this time it was a")
+    assert len(contested(Replay([]), first="b")[0].surprises) == 1
+
+
+def test_a_blocked_actor_can_be_held_and_crashed() -> None:
+    counter, log = Counter(), []
+    kernel = Kernel(Boring(), Echo())
+    gone: list[tuple[str, int]] = []
+    kernel.on_crash = lambda actor, linger: gone.append((actor.name, linger))
+    actor = kernel.spawn("a", lambda: waiting(counter, "a", log))
+    kernel.step()
+    kernel.hold(actor)
+    counter.answered.add("a")
+    assert not kernel.step()
+    kernel.unhold(actor)
+    assert actor.state is State.READY
+    kernel.crash(actor, linger=7)
+    assert gone == [("a", 7)]
+    assert not kernel.step()
+    assert log == []
+
+
+def test_a_verb_is_heard_of_at_every_gate_within_it() -> None:
+    seen: list[str] = []
+
+    def verb() -> Steps:
+        yield Point("first")
+        yield Point("second")
+        return "done"
+
+    kernel = Kernel(Boring(), Echo(work=verb))
+    kernel.on_suspend = lambda actor, call: seen.append(f"{actor.name} {call.verb} at {actor.request.point}")  # type: ignore[union-attr]
+    kernel.spawn("a", lambda: (call for call in [Call("work", ())]))
+    while kernel.step():
+        pass
+    assert seen == ["a work at first", "a work at second"]

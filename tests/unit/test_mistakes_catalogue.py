@@ -18,8 +18,13 @@ def methods(queue: type[MemoryQueue]) -> set[str]:
     return {name for kind in lineage for name, value in vars(kind).items() if callable(value)}
 
 
-@EVERY
+@pytest.mark.parametrize(
+    "mistake",
+    [mistake for mistake in CATALOGUE.values() if mistake.queue is not None],
+    ids=lambda mistake: mistake.name,
+)
 def test_a_wrong_queue_overrides_exactly_one_method_of_the_right_one(mistake: Mistake) -> None:
+    assert mistake.queue is not None
     changed = methods(mistake.queue)
     assert len(changed) == 1
     assert all(hasattr(MemoryQueue, name) for name in changed)
@@ -31,6 +36,17 @@ def test_a_mistake_says_what_it_is_and_names_anomalies_that_exist(mistake: Mista
     assert mistake.source
     assert mistake.finds
     assert set(mistake.finds) <= set(ANOMALIES)
+
+
+@EVERY
+def test_a_mistake_can_be_planted_somewhere(mistake: Mistake) -> None:
+    assert mistake.kinds
+
+
+def test_a_mistake_of_row_locks_cannot_be_planted_in_memory() -> None:
+    with pytest.raises(UsageError, match="cannot be planted on the engine 'memory'") as refused:
+        CATALOGUE["locks-in-opposite-order"].engine("memory")
+    assert "it can on: postgres-gated" in str(refused.value)
 
 
 @EVERY

@@ -2,6 +2,7 @@
 
 from harness.adapters.reference.engine import NAMES, ReferenceEngine, open_engine
 from harness.adapters.reference.queue import ReferenceQueue
+from harness.adapters.reference.settlement import Settlement
 from reference_impl.store.statements import shipped as shipped_statement
 
-__all__ = ["NAMES", "ReferenceEngine", "ReferenceQueue", "open_engine", "shipped_statement"]
+__all__ = ["NAMES", "ReferenceEngine", "ReferenceQueue", "Settlement", "open_engine", "shipped_statement"]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from harness.adapters.reference.memory_queue import MemoryReferenceQueue
 from harness.adapters.reference.queue import ReferenceQueue
+from harness.adapters.reference.settlement import Settlement
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks
+from harness.postgres.patience import PATIENCE
 
 if TYPE_CHECKING:
     from harness.adapters.reference.server import Session
+    from harness.postgres.gating import SessionPool
 
-NAMES: Final = ("reference", "postgres")
+NAMES: Final = ("reference", "postgres", "postgres-gated")
 
 
 class ReferenceEngine:
-    """The engines `reference` and `postgres`. On PostgreSQL a wrong queue replaces a named statement.
+    """The engines `reference`, `postgres` and `postgres-gated`. A wrong queue replaces a named statement.
 
+    `postgres` keeps to one session; on `postgres-gated` every actor has its own, and each statement is a gate.
     The server is provided when the first queue is opened and lives until `close`; one queue is open at a time.
     """
 
@@ -29,13 +34,17 @@ class ReferenceEngine:
         *,
         dsn: str | None = None,
         statements: Mapping[str, str] | None = None,
+        settlement: Settlement | None = None,
         stepped: bool = False,
+        patience_seconds: float = PATIENCE,
     ) -> None:
         """Choose the store by `name`.
 
         `dsn` names a server instead of one started here; `statements` replaces SQL by name, with `:name`
-        parameters; `stepped` lets others act before each statement, at a point of its name. Raises UsageError
-        for an unknown name, and for a DSN or statements where there is no SQL.
+        parameters; `stepped` lets others act before each statement, at a point of its name. Where statements are
+        gated, `settlement` says how complete, expire and rescue are written in several statements, and one may
+        take `patience_seconds` of real time unless it waits for a lock. Raises UsageError for an unknown name, and
+        for a DSN, statements or a settlement where there is no use for them.
         """
         if name not in NAMES:
             raise UsageError(
@@ -45,29 +54,75 @@ class ReferenceEngine:
         if name == "reference" and (dsn or statements):
             given = "a DSN" if dsn else "SQL statements"
             raise UsageError(f"the engine 'reference' has no use for {given}", hint="Choose the engine 'postgres'.")
+        self.gated = name == "postgres-gated"
+        if settlement is not None and not self.gated:
+            raise UsageError(
+                f"the engine {name!r} has no use for verbs of several statements", hint="Choose 'postgres-gated'."
+            )
         self.name = name
         self.stepped = stepped
+        self.patience_seconds = patience_seconds
         self.statements: Mapping[str, str] | None = statements
+        self.settlement = settlement
         queue = MemoryReferenceQueue if name == "reference" else ReferenceQueue
-        self.capabilities: Capabilities = queue.capabilities
+        self.capabilities: Capabilities = replace(queue.capabilities, sessions=self.gated)
+        self._store = name
+        self._pool: SessionPool | None = None
         self._dsn = dsn
         self._session: Session | None = None
         self._lender: ReferenceEngine | None = None
 
-    def planted(self, statements: Mapping[str, str]) -> ReferenceEngine:
-        """Answer an engine with these statements replaced, on the database of this one.
+    def planted(
+        self, statements: Mapping[str, str] | None = None, *, settlement: Settlement | None = None
+    ) -> ReferenceEngine:
+        """Answer an engine with these statements replaced, or verbs written so, on the database of this one.
 
         Close this one last; both may be used in turn, not at once.
         """
-        engine = ReferenceEngine(self.name, dsn=self._dsn, statements=statements, stepped=self.stepped)
+        engine = ReferenceEngine(
+            self._store,
+            dsn=self._dsn,
+            statements=statements,
+            settlement=settlement,
+            stepped=self.stepped,
+            patience_seconds=self.patience_seconds,
+        )
         engine._lender = self
         return engine
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
         """Answer an empty queue. Raises EnvironmentUnavailable where there is no PostgreSQL."""
-        if self.name == "reference":
+        if self._store == "reference":
             return MemoryReferenceQueue(settings, clocks, jitter, stepped=self.stepped)
-        return self._on_postgres(settings, clocks, jitter)
+        return self._gated(settings, clocks, jitter) if self.gated else self._on_postgres(settings, clocks, jitter)
+
+    def _gated(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
+        from harness.adapters.reference.gated_queue import GatedReferenceQueue
+        from harness.postgres.gating import Room
+
+        session = self.session()
+        pool = self.pool()
+        session.reset()
+        return GatedReferenceQueue(
+            settings,
+            clocks,
+            jitter,
+            session=session,
+            room=Room(pool, clock=clocks.store, patience_seconds=self.patience_seconds),
+            statements=self.statements,
+            settlement=self.settlement,
+        )
+
+    def pool(self) -> SessionPool:
+        """Answer where actors' sessions come from, opened now where there is nothing yet."""
+        if self._lender is not None:
+            return self._lender.pool()
+        if self._pool is None:
+            from harness.postgres.gating import SessionPool
+            from reference_impl.store.database import SESSION_SETTINGS
+
+            self._pool = SessionPool(self.session().url, settings=SESSION_SETTINGS)
+        return self._pool
 
     def _on_postgres(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
         from harness.adapters.reference.server import SyncDatabase
@@ -98,13 +153,29 @@ class ReferenceEngine:
 
     def close(self) -> None:
         """Stop what was provided. Never raises."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
         if self._session is not None:
             self._session.close()
             self._session = None
 
 
 def open_engine(
-    name: str, *, dsn: str | None = None, statements: Mapping[str, str] | None = None, stepped: bool = False
+    name: str,
+    *,
+    dsn: str | None = None,
+    statements: Mapping[str, str] | None = None,
+    settlement: Settlement | None = None,
+    stepped: bool = False,
+    patience_seconds: float = PATIENCE,
 ) -> ReferenceEngine:
-    """Answer the engine of this name, `reference` or `postgres`; see `ReferenceEngine`."""
-    return ReferenceEngine(name, dsn=dsn, statements=statements, stepped=stepped)
+    """Answer the engine of this name, `reference`, `postgres` or `postgres-gated`; see `ReferenceEngine`."""
+    return ReferenceEngine(
+        name,
+        dsn=dsn,
+        statements=statements,
+        settlement=settlement,
+        stepped=stepped,
+        patience_seconds=patience_seconds,
+    )

@@ -90,6 +90,11 @@ class ReferenceQueue:
         self._issued: dict[tuple[JobId, int], StoreClaim] = {}
         self._mending = False
 
+    def share(self, other: ReferenceQueue) -> None:
+        """Know the claims and tools that another queue on the same tables knows."""
+        self._issued = other._issued
+        self._in_use = other._in_use
+
     def now(self) -> datetime:
         """Read the store's clock, for the store."""
         return store_time(self._clocks.store())

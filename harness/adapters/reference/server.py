@@ -58,8 +58,8 @@ class Session:
         """The slugs that have a partition: partitions outlive a reset."""
         self._resets = 0
         try:
-            url = self.cluster.create_database()
-            self._connection = psycopg.Connection[Row].connect(url, autocommit=True, row_factory=dict_row)
+            self.url = self.cluster.create_database()
+            self._connection = psycopg.Connection[Row].connect(self.url, autocommit=True, row_factory=dict_row)
             self._migrate()
         except BaseException:
             self.cluster.stop()

@@ -1,0 +1,144 @@
+"""All orders in which the statements of a few actors can reach PostgreSQL: complete, one after the other, no sampling.
+
+For two or three transactions against each other: which orders there are, what each leaves behind, who waits for whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+from harness.errors import HarnessError, LimitReached
+from harness.postgres.gating import GatedConnection, Room, SessionPool
+from harness.sim.actor import Actor, State
+from harness.sim.choices import Boring
+from harness.sim.kernel import Kernel
+from harness.sim.request import Wait
+
+Script: TypeAlias = Callable[[GatedConnection], Coroutine[Any, Any, Any]]
+"""What one actor does over its own connection; every statement it sends is a step, every commit another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order, and what came of it."""
+
+    steps: tuple[str, ...]
+    """`worker: update tool_job`, in the order in which they were released; a later one may have been answered first."""
+    outcomes: Mapping[str, Any]
+    """By actor, what it returned, or the exception that it raised."""
+    waits: tuple[str, ...] = ()
+    """`rescuer: update tool_job`: the steps that waited for a lock of another actor."""
+    surprises: tuple[str, ...] = ()
+    """Where PostgreSQL let somebody else than the first waiter go first."""
+    left: Any = None
+    """What `inspect` answered afterwards."""
+    leftovers: tuple[str, ...] = ()
+    """Transactions and locks that were left open."""
+
+    @property
+    def errors(self) -> dict[str, BaseException]:
+        """Answer what was raised, by actor."""
+        return {actor: value for actor, value in self.outcomes.items() if isinstance(value, BaseException)}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{step} (waits)" if step in self.waits else step for step in self.steps)
+
+
+def all_orders(
+    pool: SessionPool,
+    actors: Mapping[str, Script],
+    *,
+    prepare: Callable[[], Any],
+    inspect: Callable[[], Any] = lambda: None,
+    limit: int = 10_000,
+) -> Iterator[Order]:
+    """Run `actors` against each other in every order of their statements that PostgreSQL allows.
+
+    `prepare` puts the tables in their first state, before each order; `inspect` looks at what is left. Orders that
+    only differ in when a waiting statement was sent are different orders. Raises LimitReached beyond `limit` orders.
+    """
+    path: list[int] = []
+    count = 0
+    while True:
+        count += 1
+        if count > limit:
+            raise LimitReached(
+                f"there are more than {limit} orders of {', '.join(actors)}",
+                hint="Take fewer statements or actors, give a higher limit, or sample: `job-harness explore`.",
+            )
+        prepare()
+        run = _Run(pool, actors, path)
+        yield run.order(inspect)
+        while path and path[-1] + 1 >= run.widths[len(path) - 1]:
+            path.pop()
+        if not path:
+            return
+        path[-1] += 1
+
+
+@dataclass(slots=True)
+class _Run:
+    """One order: follows `path`, goes on with the first possibility beyond its end and extends it by that."""
+
+    pool: SessionPool
+    actors: Mapping[str, Script]
+    path: list[int]
+    widths: list[int] = field(default_factory=list)
+    """How many could have acted, step by step."""
+
+    def order(self, inspect: Callable[[], Any]) -> Order:
+        room = Room(self.pool)
+        outcomes: dict[str, Any] = {}
+        steps: list[str] = []
+        waits: list[str] = []
+        kernel = Kernel(Boring(), _NoCalls())
+        try:
+            for name, script in self.actors.items():
+                kernel.spawn(name, partial(_noting, name, script, room, outcomes))
+            while kernel.ready:
+                answered = next((actor for actor in kernel.ready if type(actor.request) is Wait), None)
+                if answered is not None:
+                    kernel.summon(answered)
+                    continue
+                actor = self._next(kernel)
+                step = f"{actor.name}: {actor.request.point}"  # type: ignore[union-attr]
+                steps.append(step)
+                kernel.summon(actor)
+                if actor.state is State.BLOCKED:
+                    waits.append(step)
+            leftovers = tuple(room.leftovers())
+        finally:
+            kernel.bury()
+            room.close()
+        return Order(tuple(steps), outcomes, tuple(waits), tuple(map(str, kernel.choices.tape)), inspect(), leftovers)
+
+    def _next(self, kernel: Kernel) -> Actor:
+        """Choose among those who can act, in the order of the actors."""
+        able = sorted(kernel.ready, key=lambda actor: actor.order)
+        depth = len(self.widths)
+        if depth == len(self.path):
+            self.path.append(0)
+        self.widths.append(len(able))
+        return able[self.path[depth]]
+
+
+def _noting(name: str, script: Script, room: Room, outcomes: dict[str, Any]) -> Any:
+    async def run() -> None:
+        try:
+            outcomes[name] = await script(room.connection(name))
+        except HarnessError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what a script raises is what came of the order
+            outcomes[name] = error
+
+    return run()
+
+
+class _NoCalls:
+    """Scripts speak to PostgreSQL, not to a queue."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"a script made a call of a queue ({name})")

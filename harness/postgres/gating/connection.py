@@ -1,0 +1,212 @@
+"""An actor's own session: psycopg's `AsyncConnection`, at which every statement is a gate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import psycopg
+from psycopg import generators, pq
+from psycopg.rows import tuple_row
+
+from harness.errors import UsageError
+from harness.sim.request import Point, Wait
+
+if TYPE_CHECKING:
+    from harness.postgres.gating.pool import PooledSession
+    from harness.postgres.gating.room import Room
+
+T = TypeVar("T")
+
+POINT_LENGTH: Final = 60
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_TABLE = re.compile(
+    r"^(?P<verb>insert into|delete from|update|select|lock table|lock|merge into)\b(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_NAME = r'((?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))*)'
+_FROM = re.compile(r"\bfrom\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
+_LEADING = re.compile(r"^\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
+_OF_ITS_OWN = re.compile(
+    r"^(begin|start|commit|end|rollback|abort|savepoint|release|prepare transaction|vacuum|reindex|cluster|"
+    r"create\s+database|drop\s+database|alter\s+system|(create|drop)\s+(unique\s+)?index\s+concurrently)\b",
+    re.IGNORECASE,
+)
+"""What opens or ends a transaction itself, or may not stand in one."""
+OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+_STEPS: Final = {"_commit_gen": "commit", "_rollback_gen": "rollback", "_exit_gen": "end transaction"}
+
+
+def point_of(sql: str) -> str:
+    """Name a statement for tapes and scenarios: `update tool_job`, `select pgboss.job for update`."""
+    text = " ".join(_COMMENTS.sub(" ", sql).split())
+    found = _TABLE.match(text)
+    if found is None:
+        return text[:POINT_LENGTH].strip().lower() or "empty statement"
+    verb = found["verb"].lower().split()[0]
+    named = (_FROM if verb == "select" else _LEADING).search(found["rest"])
+    if named is None:
+        return text[:POINT_LENGTH].strip().lower()
+    locking = " for update" if verb == "select" and re.search(r"\bfor (no key )?update\b", text, re.IGNORECASE) else ""
+    return f"{verb} {named[1].replace(chr(34), '')}{locking}"
+
+
+def _may_stand_in_a_transaction(sql: str) -> bool:
+    return _OF_ITS_OWN.match(_COMMENTS.sub(" ", sql).lstrip()) is None
+
+
+class GatedCursor(psycopg.AsyncCursor[Any]):
+    """Tells its connection which statement is sent."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """Send one statement: a gate."""
+        self._told(query)
+        return await super().execute(query, params, **options)
+
+    async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        """Send one statement for many parameters: one gate."""
+        self._told(query)
+        await super().executemany(query, params_seq, **options)
+
+    def _told(self, query: Any) -> None:
+        connection: Any = self.connection
+        if isinstance(connection, GatedConnection):
+            connection.about_to_send(_text(query, connection))
+
+
+def _text(query: Any, connection: psycopg.AsyncConnection[Any]) -> str:
+    if isinstance(query, bytes):
+        return query.decode(errors="replace")
+    return query if isinstance(query, str) else str(query.as_string(connection))
+
+
+class GatedConnection(psycopg.AsyncConnection[Any]):
+    """One actor's session. Everything psycopg offers works; each statement waits until the kernel lets it go.
+
+    In autocommit mode a statement's commit is a gate of its own, `commit NAME`: between the two the statement has
+    its locks and nobody sees what it did.
+    """
+
+    def __init__(self, pooled: PooledSession, room: Room, actor: str, *, autocommit: bool = True) -> None:
+        pooled.session.nonblocking = 1
+        super().__init__(pooled.session, tuple_row)
+        if pooled.prepared is not None:
+            self._prepared = pooled.prepared
+        self._autocommit = autocommit
+        self.actor = actor
+        self.severed = False
+        """Whether the actor died: it can do nothing any more."""
+        self.cursor_factory = GatedCursor
+        self._room = room
+        self._sql: str | None = None
+        self._point: str | None = None
+        self._passed = False
+        self._began_at: int | None = None
+
+    @property
+    def prepared(self) -> Any:
+        """What psycopg remembers of the statements prepared in this session: it outlives this object."""
+        return self._prepared
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is open."""
+        return self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+    def transaction_time(self) -> int:
+        """Answer what the room's clock showed at the transaction's first statement: what `now()` is to PostgreSQL.
+
+        Where none is open, one begins now.
+        """
+        if self._began_at is None:
+            self._began_at = self._room.clock()
+        return self._began_at
+
+    def forget_time(self) -> None:
+        """Take note that the transaction ended."""
+        self._began_at = None
+
+    def about_to_send(self, sql: str) -> None:
+        """Take the text of the next statement."""
+        self._sql = sql
+
+    async def gate(self, point: str) -> None:
+        """Stand at a gate of this name now; the next statement is sent as soon as its turn has come."""
+        await Point(point)
+        self._point = point
+        self._passed = True
+
+    def __del__(self, *_: Any) -> None:
+        """Nothing to warn of: the session belongs to the pool."""
+
+    async def set_autocommit(self, value: bool) -> None:
+        """Switch between a transaction for each statement and transactions of the caller's."""
+        self._autocommit = value
+
+    async def wait(self, gen: Generator[Any, Any, T], *_: Any, **__: Any) -> T:
+        """Send a statement once its turn has come, and answer once PostgreSQL has."""
+        if self.severed:
+            raise psycopg.OperationalError(f"{self.actor} died: nothing that it still does has an effect")
+        nested = getattr(self, "_num_transactions", 0) > 1
+        step = None if nested else _STEPS.get(getattr(gen, "__name__", ""))
+        sql, self._sql = self._sql, None
+        point, self._point = self._point or step or (point_of(sql) if sql else "begin"), None
+        passed, self._passed = self._passed, False
+        if not passed and (sql or step):
+            await Point(point)
+        if sql:
+            self.transaction_time()
+        alone = sql is not None and self._autocommit and self.idle and _may_stand_in_a_transaction(sql)
+        if alone:
+            self._exec(b"BEGIN")
+        try:
+            value: T = await self._fly(gen, point)
+        except Exception:
+            if alone and self.pgconn.transaction_status in OPEN:
+                self._exec(b"ROLLBACK")
+            raise
+        if alone and not self.idle:
+            await Point(f"commit {point}")
+            await self._fly(self._command(b"COMMIT"), f"commit {point}")
+        return value
+
+    def notifies(self, *_: Any, **__: Any) -> Any:
+        """Refuse: to wait for what may never come is not a statement. Raises UsageError."""
+        raise UsageError(
+            "a gated session cannot wait for notifications: nobody could say whether one is still to come",
+            hint="Let the actor poll; LISTEN and add_notify_handler work, and hear with the next statement.",
+        )
+
+    async def _fly(self, gen: Generator[Any, Any, T], point: str) -> T:
+        flight = self._room.release(self, gen, point)
+        while not flight.done:
+            await Wait(point, outside=self._room, answered=lambda: flight.done)
+        if self.severed:
+            raise psycopg.OperationalError(f"{self.actor} died: nothing that it still does has an effect")
+        answer: T = flight.result()
+        return answer
+
+    def _command(self, sql: bytes) -> Generator[Any, Any, Any]:
+        self.pgconn.send_query(sql)
+        results = yield from generators.execute(self.pgconn)
+        for result in results:
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result)
+
+    def _exec(self, sql: bytes) -> None:
+        """Send what never waits for anybody, and wait for it."""
+        if self.pgconn.exec_(sql).status == pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.OperationalError(self.pgconn.get_error_message())
+
+
+def run_free(work: Awaitable[T] | Coroutine[Any, Any, T]) -> T:
+    """Drive a coroutine that stands at no gate to its end."""
+    steps = work.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    steps.close()
+    raise RuntimeError(f"{work!r} suspended outside a run")

@@ -1,0 +1,125 @@
+"""Sessions of one database that outlive a run: opened when they are needed, cleaned when they are given back."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq.abc import PGconn
+
+from harness.errors import EnvironmentUnavailable
+from harness.postgres.gating.monitor import LockMonitor
+
+if TYPE_CHECKING:
+    from harness.postgres.gating.connection import GatedConnection
+
+DEADLOCK_SECONDS: Final = 0.001
+"""After this a session that waits for a lock looks whether it waits in a circle; the least that PostgreSQL takes."""
+_CLEAN: Final = b"SELECT pg_advisory_unlock_all(); UNLISTEN *; CLOSE ALL; RESET ALL; DISCARD TEMP"
+
+
+class PooledSession(NamedTuple):
+    """A session, and what psycopg remembers of the statements that are prepared in it (None: of a new one)."""
+
+    session: PGconn
+    prepared: Any = None
+
+
+class SessionPool:
+    """Opens `pq` connections with the settings that gating needs. One room at a time draws from it."""
+
+    def __init__(self, url: str, *, settings: str = "") -> None:
+        """Connect to the database at `url`; `settings` is SQL that every session runs first.
+
+        Raises EnvironmentUnavailable where there is nothing to connect to.
+        """
+        self.url = url
+        self._settings = settings.encode()
+        self._idle: list[PooledSession] = []
+        try:
+            self.monitor = LockMonitor(url)
+        except psycopg.OperationalError as error:
+            raise _unreachable(str(error)) from error
+        self.deadlock_seconds: float = DEADLOCK_SECONDS
+        """How long this PostgreSQL lets a circle of waiting sessions be."""
+        milliseconds = f"{int(DEADLOCK_SECONDS * 1000)}ms"
+        self._options = f"-c deadlock_timeout={milliseconds}"
+        if not self.monitor.may_set("deadlock_timeout", milliseconds):
+            self._options = ""
+            self.deadlock_seconds = self.monitor.seconds("deadlock_timeout")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def take(self) -> PooledSession:
+        """Answer a clean session, a new one where none is idle."""
+        while self._idle:
+            pooled = self._idle.pop()
+            if pooled.session.status == pq.ConnStatus.OK:
+                return pooled
+            pooled.session.finish()
+        return PooledSession(self._opened())
+
+    def _opened(self) -> PGconn:
+        given: dict[str, Any] = conninfo_to_dict(self.url)
+        options = " ".join(part for part in (given.pop("options", ""), self._options) if part)
+        conninfo = make_conninfo("", **given, **({"options": options} if options else {}))
+        session = pq.PGconn.connect(conninfo.encode())
+        if session.status != pq.ConnStatus.OK:
+            raise _unreachable(session.get_error_message())
+        self._prepare(session)
+        return session
+
+    def _prepare(self, session: PGconn) -> None:
+        """Run the caller's settings, which cleaning forgets."""
+        if self._settings:
+            result = session.exec_(self._settings)
+            if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+                raise EnvironmentUnavailable(
+                    f"a session's settings were refused: {session.get_error_message()}",
+                    hint="Correct the SQL given as `settings`.",
+                )
+
+    def give_back(self, connection: GatedConnection) -> None:
+        """Keep a session for the next run, cleaned; one that is in the middle of something is ended."""
+        session = connection.pgconn
+        if session.status != pq.ConnStatus.OK:
+            session.finish()
+            return
+        if session.transaction_status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+            session.exec_(b"ROLLBACK")
+        idle = session.transaction_status == pq.TransactionStatus.IDLE
+        if not idle or session.exec_(_CLEAN).status == pq.ExecStatus.FATAL_ERROR:
+            self.drop(session)
+            return
+        self._prepare(session)
+        self._idle.append(PooledSession(session, connection.prepared))
+
+    def drop(self, session: PGconn) -> None:
+        """End a session, whatever it is doing; its locks are free afterwards."""
+        pid = session.backend_pid if session.status == pq.ConnStatus.OK else 0
+        try:
+            if pid:
+                self.monitor.end(pid)
+        finally:
+            session.finish()
+
+    def close(self) -> None:
+        """End all sessions."""
+        for pooled in self._idle:
+            pooled.session.finish()
+        self._idle.clear()
+        self.monitor.close()
+
+
+def _unreachable(reason: str) -> EnvironmentUnavailable:
+    return EnvironmentUnavailable(
+        f"no session with PostgreSQL: {' '.join(reason.split())}",
+        hint="Look whether it runs and has connections to spare: gating needs one for every actor.",
+    )

@@ -1,0 +1,252 @@
+"""Where the sessions of all actors meet: one statement is released at a time, and who waits for whom is known.
+
+A released statement is waited for in real time until PostgreSQL has answered it, or says that it waits for a lock
+that another actor's session holds. Virtual time stands still meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import psycopg
+
+from harness.errors import LimitReached
+from harness.postgres.gating.connection import OPEN, GatedConnection
+from harness.postgres.gating.flight import Flight
+from harness.postgres.gating.pool import SessionPool
+from harness.postgres.patience import PATIENCE, Deadline
+from harness.sim.outside import Pick
+
+QUICK: Final = 0.0003
+"""Seconds of real time before PostgreSQL is asked what keeps a statement; most are answered sooner."""
+GRACE: Final = 0.001
+"""Seconds that a waiting session gets, beyond its deadlock timeout, to have looked for a circle.
+
+Whoever closes a circle later is then the only one who still looks: the deadlock has one victim, always the same.
+"""
+LONGEST_WAIT: Final = 0.05
+"""Where deadlocks are looked for more rarely than this (seconds), nobody waits for the look; the victim is recorded."""
+
+
+class Room:
+    """Gives each actor its session, for one run. `settle` makes it an `Outside` of the kernel."""
+
+    def __init__(
+        self, pool: SessionPool, *, clock: Callable[[], int] = lambda: 0, patience_seconds: float = PATIENCE
+    ) -> None:
+        """Draw sessions from `pool`; a statement may take `patience_seconds` of real time unless it waits for a lock.
+
+        `clock` tells virtual time, for `transaction_time`.
+        """
+        self.pool = pool
+        self.clock = clock
+        self.made_at = 0
+        """What the clock showed at the first statement of the transaction that ended last."""
+        self.patience_seconds = patience_seconds
+        self.revision = 0
+        """Rises whenever a transaction may have ended: what stands in the tables may have changed."""
+        self._connections: dict[str, GatedConnection] = {}
+        self._actors: dict[int, str] = {}
+        """Who is behind a session, by PostgreSQL's process."""
+        self._ghosts: list[GatedConnection] = []
+        """Sessions that outlive the actors that had them."""
+        self._parked: list[Flight] = []
+        self._last = ""
+        """Whose statement was answered last: who let go of a lock."""
+        self._stuck: LimitReached | None = None
+
+    # for actors -----------------------------------------------------------------------------------------------------
+
+    def connection(self, actor: str, *, autocommit: bool = True) -> GatedConnection:
+        """Answer the session of an actor, a new one where it has none or lost it.
+
+        With `autocommit` each statement is a transaction of its own until the actor opens one.
+        """
+        connection = self._connections.get(actor)
+        if connection is None or connection.closed:
+            connection = GatedConnection(self.pool.take(), self, actor, autocommit=autocommit)
+            self._connections[actor] = connection
+            self._actors[connection.pgconn.backend_pid] = actor
+        return connection
+
+    def release(self, connection: GatedConnection, steps: Generator[Any, Any, Any], point: str) -> Flight:
+        """Send a statement and wait, in real time, until it is answered or waits for a lock of another actor.
+
+        Raises LimitReached where neither comes.
+        """
+        if self._stuck is not None:
+            raise self._stuck
+        session = connection.pgconn
+        flight = Flight(steps, actor=connection.actor, point=point, pid=session.backend_pid, descriptor=session.socket)
+        self._await([flight])
+        if flight.done:
+            self._landed(flight, connection)
+        else:
+            self._parked.append(flight)
+        return flight
+
+    # for the kernel -------------------------------------------------------------------------------------------------
+
+    def settle(self) -> list[Pick]:
+        """Wait until every statement is answered or waits for a lock; tell which waiters PostgreSQL let go first."""
+        waited = [flight for flight in self._parked if not flight.done]
+        if not waited:
+            return []
+        chains = {flight.actor: self._chain(flight) for flight in waited}
+        self._await(waited)
+        answered = [flight for flight in waited if flight.done]
+        picks = self._picks(waited, answered, chains)
+        for flight in answered:
+            self._landed(flight, self._connections.get(flight.actor))
+        self._parked = [flight for flight in self._parked if not flight.done]
+        return picks
+
+    def _chain(self, flight: Flight) -> frozenset[str]:
+        """Answer everybody whom a statement waits for, directly or behind others."""
+        known = {parked.actor: parked.blockers for parked in self._parked}
+        chain: set[str] = set()
+        todo = list(flight.blockers)
+        while todo:
+            actor = todo.pop()
+            if actor not in chain:
+                chain.add(actor)
+                todo.extend(known.get(actor, ()))
+        return frozenset(chain)
+
+    def _picks(self, waited: list[Flight], answered: list[Flight], chains: dict[str, frozenset[str]]) -> list[Pick]:
+        victims = [flight for flight in answered if isinstance(flight.error, psycopg.errors.DeadlockDetected)]
+        picks = [Pick("deadlock", (self._last, victim.actor), victim.actor) for victim in victims]
+        freed = [flight.actor for flight in answered if flight not in victims]
+        letting_go = {self._last, *(victim.actor for victim in victims)}
+        contested = [flight.actor for flight in waited if flight not in victims and chains[flight.actor] & letting_go]
+        if freed and len(freed) < len(contested):
+            picks.append(Pick(f"lock of {self._last}", tuple(contested), " and ".join(freed)))
+        return picks
+
+    def _await(self, flights: list[Flight]) -> None:
+        """Wait until each is answered or waits for a lock that one of us holds."""
+        deadline = Deadline(self.patience_seconds)
+        looked: dict[int, tuple[tuple[str, ...], Deadline]] = {
+            flight.pid: (flight.blockers, Deadline(0)) for flight in flights if flight.blockers
+        }
+        look = self.pool.deadlock_seconds + GRACE
+        under_way = flights if len(flights) == 1 and not flights[0].blockers else []
+        for flight in under_way:
+            flight.pump(QUICK)
+        while under_way := [flight for flight in flights if not flight.done]:
+            waits = self.pool.monitor.waiting([flight.pid for flight in under_way])
+            running = []
+            for flight in under_way:
+                blockers = self._ours(waits.get(flight.pid, ()))
+                if not blockers:
+                    looked.pop(flight.pid, None)
+                elif looked.get(flight.pid, ((), None))[0] != blockers:
+                    looked[flight.pid] = (blockers, Deadline(look if look < LONGEST_WAIT else 0))
+                if not blockers or not looked[flight.pid][1].passed:
+                    running.append(flight)
+                else:
+                    flight.blockers = blockers
+            if not running:
+                return
+            for flight in running:
+                flight.pump(QUICK)
+            if deadline.passed:
+                raise self._out_of_patience(running[0])
+
+    def _ours(self, pids: tuple[int, ...]) -> tuple[str, ...]:
+        """Name the blockers, if all of them are actors' sessions: for others it is only a matter of real time."""
+        if not all(pid in self._actors for pid in pids):
+            return ()
+        return tuple(sorted({self._actors[pid] for pid in pids}))
+
+    def _landed(self, flight: Flight, connection: GatedConnection | None) -> None:
+        self._last = flight.actor
+        if connection is not None and connection.idle:
+            self.revision += 1
+            self.made_at = connection.transaction_time()
+            connection.forget_time()
+        if isinstance(flight.error, psycopg.errors.DeadlockDetected):
+            flight.error.args = (f"deadlock detected: {self._circle(flight)}",)
+        flight.blockers = ()
+
+    def _circle(self, victim: Flight) -> str:
+        """Say in words who waited for whom: PostgreSQL's own words name processes and transactions, new each time."""
+        others = [flight for flight in self._parked if victim.actor in self._chain(flight)]
+        circle = ", ".join(f"{flight.actor} at {flight.point!r}" for flight in (victim, *others))
+        return f"{circle} waited for each other" if others else f"{circle} waited in a circle"
+
+    def _out_of_patience(self, flight: Flight) -> LimitReached:
+        doing = self.pool.monitor.doing(flight.pid)
+        self._stuck = LimitReached(
+            f"{flight.actor}'s statement {flight.point!r} was not answered within {self.patience_seconds:g} real "
+            f"seconds and waits for no lock of another actor; its session is {doing}",
+            hint="Take the sleep or the endless loop out of the statement, or give the room more patience.",
+        )
+        return self._stuck
+
+    # crashes --------------------------------------------------------------------------------------------------------
+
+    def sever(self, actor: str) -> Callable[[], None]:
+        """Take a dead actor's session from it; answer what drops it, and with it what it had open.
+
+        Until then its locks stay, and a statement under way goes on.
+        """
+        connection = self._connections.pop(actor, None)
+        if connection is None:
+            return lambda: None
+        connection.severed = True
+        self._ghosts.append(connection)
+        ghost = f"{actor}'s abandoned session"
+        self._actors[connection.pgconn.backend_pid] = ghost
+        for flight in self._parked:
+            if flight.actor == actor:
+                flight.actor = ghost
+        return lambda: self._drop(connection, ghost)
+
+    def _drop(self, connection: GatedConnection, name: str) -> None:
+        if connection not in self._ghosts:
+            return
+        self._ghosts.remove(connection)
+        gone = psycopg.OperationalError("the session was dropped")
+        for flight in [flight for flight in self._parked if flight.actor == name]:
+            flight.abandon(gone)
+            self._parked.remove(flight)
+        self._actors.pop(connection.pgconn.backend_pid, None)
+        self.pool.drop(connection.pgconn)
+        self._last = name
+        self.revision += 1
+
+    # the end --------------------------------------------------------------------------------------------------------
+
+    def leftovers(self) -> list[str]:
+        """Say, one sentence each, what actors left open: waiting statements, transactions, advisory locks."""
+        waiting = [f for f in self._parked if not f.done]
+        found = [f"{f.actor} still waits at {f.point!r} for a lock of {' and '.join(f.blockers)}" for f in waiting]
+        busy = {flight.actor for flight in waiting}
+        live = {
+            connection.pgconn.backend_pid: actor
+            for actor, connection in self._connections.items()
+            if not connection.closed and actor not in busy
+        }
+        found.extend(
+            f"{actor} left a transaction open; it was rolled back"
+            for actor in live.values()
+            if self._connections[actor].pgconn.transaction_status in OPEN
+        )
+        for pid, count in self.pool.monitor.advisory_locks(live).items():
+            found.append(f"{live[pid]} left {count} advisory lock{'s' * (count > 1)}; released")
+        return found
+
+    def close(self) -> None:
+        """Give all sessions back; what was open is rolled back, what was under way is ended."""
+        self._parked.clear()
+        for connection in self._ghosts:
+            self.pool.drop(connection.pgconn)
+        self._ghosts.clear()
+        for connection in self._connections.values():
+            connection.severed = True
+            if not connection.closed:
+                self.pool.give_back(connection)
+        self._connections.clear()
+        self._actors.clear()

@@ -1,0 +1,79 @@
+"""Lost update and deadlock on a real PostgreSQL: found from the generic workload, shrunk, saved, replayed, repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.reference import ReferenceEngine, Settlement, open_engine
+from harness.errors import EnvironmentUnavailable
+from harness.explore.finding import Finding
+from harness.explore.sampling import Sampler, run_seed
+from harness.mistakes import CATALOGUE
+from harness.run.play import play
+from harness.scenario.reader import read_scenario
+from harness.scenario.writer import write_scenario
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+RUNS = 300
+WRONG = ("expire-reads-first", "locks-in-opposite-order")
+
+
+@pytest.fixture(scope="module")
+def right() -> Iterator[ReferenceEngine]:
+    engine = open_engine("postgres-gated")
+    try:
+        engine.session()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(f"no PostgreSQL: {missing.message}")
+    yield engine
+    engine.close()
+
+
+def alarms(engine: ReferenceEngine, *, runs: int) -> list[str]:
+    sampler = Sampler(engine)
+    found = []
+    for number in range(runs):
+        run = sampler.sample(run_seed(0, number))
+        found.extend(f"run {number}: {what}" for what in (*run.anomalies, *run.failures, *run.uncovered))
+    return found
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_it_is_found_shrunk_saved_and_replayed_and_the_repair_passes(
+    name: str, right: ReferenceEngine, tmp_path: Path
+) -> None:
+    mistake = CATALOGUE[name]
+    wrong = mistake.engine("postgres-gated", beside=right)
+    sampler = Sampler(wrong, looking_for=frozenset({mistake.anomaly}))
+    finding: Finding | None = sampler.explore(seed=0, runs=RUNS).finding
+    assert finding is not None
+    assert finding.run.gravest is not None
+    assert finding.run.gravest.name == mistake.anomaly
+    assert len(finding.scenario.tape) <= 6
+    path = tmp_path / "found.yaml"
+    path.write_text(write_scenario(replace(finding.scenario, queue=name)), encoding="utf-8")
+    saved = read_scenario(path)
+    runs = [play(saved, engine=wrong) for _ in range(3)]
+    assert all(mistake.anomaly in run.found for run in runs)
+    assert runs[0].history.events == runs[1].history.events == runs[2].history.events
+    repaired = right.planted(settlement=Settlement())
+    assert play(saved, engine=repaired).anomalies == ()
+    assert play(saved, engine=right).anomalies == ()
+
+
+def test_the_reference_queue_raises_no_alarm_with_a_session_for_every_actor(right: ReferenceEngine) -> None:
+    assert alarms(right, runs=60) == []
+
+
+def test_verbs_of_several_statements_raise_none_when_each_write_compares(right: ReferenceEngine) -> None:
+    assert alarms(right.planted(settlement=Settlement()), runs=60) == []
+
+
+@pytest.mark.campaign
+def test_the_reference_queue_raises_no_alarm_in_a_long_campaign(right: ReferenceEngine) -> None:
+    assert alarms(right, runs=2_000) == []
