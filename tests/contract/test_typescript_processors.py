@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor
-from harness.processors.typescript import JavaScriptError, node
+from harness.history.event import Effect
+from harness.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor, at_most_once, effect
+from harness.processors.typescript import JavaScriptError, NodeProcessor, node
 from tests.contract.node_at_hand import GUIDE, needs_node, processor, written
 
 pytestmark = needs_node
@@ -361,6 +362,57 @@ def test_an_attempt_over_time_is_abandoned_and_what_it_still_does_is_told(
         assert "job-1, attempt 1: it was abandoned, and still called charge('job-1', 1)" in told[0]
         assert "it was abandoned, and ended later with an answer; nobody heard it" in told[1]
     assert "still called charge" in capsys.readouterr().err
+
+
+CHARGES = """
+await charge(job.id);
+await new Promise((go) => setTimeout(go, 1_000));
+return { success: true, output: [process.pid, job.attempts] };
+"""
+
+
+@pytest.mark.parametrize("place", ["while running", "charged", "before complete"])
+def test_a_crash_of_the_worker_is_a_real_kill_and_costs_an_attempt(place: str, tmp_path: Path) -> None:
+    def charge(job: str) -> None:
+        effect("charged", order=job)
+
+    with JobHarness() as jobs:
+        target = TypeScriptProcessor(processor(tmp_path, CHARGES), globals={"charge": charge})
+        jobs.register("tool", target)
+        first = attached(jobs).pid
+        assert first is not None
+        job = jobs.enqueue("tool", None)
+        jobs.crash_worker(at=place)
+        jobs.run_until_idle()
+        assert (job.status, job.attempts, job.output[1]) == ("COMPLETED", 2, 2)
+        assert job.output[0] != first
+        assert not Path(f"/proc/{first}").exists()
+        assert jobs.problems() == []
+        assert [event.name for event in jobs.history.events if type(event) is Effect].count("charged") == 2
+
+
+def test_what_an_abandoned_attempt_does_twice_breaks_at_most_once(tmp_path: Path) -> None:
+    body = """
+    if (job.attempts === 1) await new Promise((go) => setTimeout(go, 700_000));
+    await charge(job.id);
+    return { success: true };
+    """
+
+    def charge(job: str) -> None:
+        effect("charged", order=job)
+
+    with JobHarness(invariants=[at_most_once("charged")]) as jobs:
+        jobs.register("tool", TypeScriptProcessor(processor(tmp_path, body), globals={"charge": charge}))
+        jobs.enqueue("tool", None)
+        jobs.run_until_idle()
+        jobs.advance("10m")
+        assert "charged" in jobs.problems()[0]
+        assert any("still called charge" in note for note in jobs.notes())
+
+
+def attached(jobs: JobHarness) -> NodeProcessor:
+    [(_, _, found)] = jobs._node._attached
+    return found
 
 
 def test_after_its_process_died_the_next_attempt_gets_a_new_one(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class NodeProcessor:
         if self._closed:
             raise UsageError(f"{self.about.target}: its harness is closed")
         if self._child is None or not self._child.alive:
-            self._begin()
+            contextvars.Context().run(self._begin)  # The child is the harness's, not the job's that finds none.
         self._number += 1
         run = self._runs[self._number] = _Run(job.id, job.attempts, began=self._loop.time())
         self._turn({"do": "run", "run": self._number, "job": _row(job)})
@@ -172,7 +172,10 @@ class NodeProcessor:
         return said
 
     def _hear(self, said: list[Message]) -> None:
+        child = self._child
         for message in said:
+            if self._child is not child:
+                return  # A stub was a place at which the worker died: nothing after it happened.
             if "ended" in message:
                 self._ended(message)
             elif "call" in message:
