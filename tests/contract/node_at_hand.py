@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable
-from harness.processors.typescript import find_node
+from harness.processors.typescript import find_typescript_node
 
 GUIDE = Path(__file__).with_name("guide")
 """The guide's files, byte for byte."""
@@ -17,7 +17,7 @@ GUIDE = Path(__file__).with_name("guide")
 def missing_node() -> str:
     """Say why there is no Node; empty where there is one."""
     try:
-        find_node()
+        find_typescript_node()
     except EnvironmentUnavailable as unavailable:
         return " ".join(str(unavailable).split())
     return ""

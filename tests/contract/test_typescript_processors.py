@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import re
 from datetime import timedelta
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.foreign import node
 from harness.history.event import Effect
 from harness.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor, at_most_once, effect
-from harness.processors.typescript import JavaScriptError, NodeProcessor, node
+from harness.processors.typescript import JavaScriptError, NodeProcessor, find_typescript_node
 from tests.contract.node_at_hand import GUIDE, needs_node, processor, written
 
 pytestmark = needs_node
@@ -415,6 +417,22 @@ def attached(jobs: JobHarness) -> NodeProcessor:
     return found
 
 
+def test_a_changed_input_and_a_timer_left_running_are_told_once(tmp_path: Path) -> None:
+    body = """
+    job.input.items.push(2);
+    setInterval(() => {}, 5000);
+    setTimeout(() => {}, 10).unref();
+    return { success: true };
+    """
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, body))
+        for _ in range(2):
+            jobs.enqueue("tool", {"items": [1]})
+        jobs.drain()
+        found = [note.partition(": ")[2] for note in attached(jobs).findings]
+        assert found == ["it changed its input", "it ended and left a timer running: setInterval of 5000 ms"]
+
+
 def test_after_its_process_died_the_next_attempt_gets_a_new_one(tmp_path: Path) -> None:
     body = """
     globalThis.count = (globalThis.count ?? 0) + 1;
@@ -447,21 +465,39 @@ def test_what_the_console_says_is_on_standard_error(tmp_path: Path, capfd: pytes
 # Node itself ----------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_node_the_one_command_that_repairs_it_is_named(tmp_path: Path) -> None:
-    old = written(tmp_path, "#!/bin/sh\necho v20.20.2\n", name="node")
-    Path(old).chmod(0o755)
-    with pytest.raises(EnvironmentUnavailable) as caught:
-        node._find(None, old, None)
-    assert f"{old} is Node 20.20.2" in caught.value.message
-    assert caught.value.hint == "pip install 'job-harness[node]'"
-    with pytest.raises(EnvironmentUnavailable, match="is no Node"):
-        node._find("/nowhere/node", None, None)
+def program(folder: Path, version: str) -> Path:
+    path = Path(written(folder, f"#!/bin/sh\necho v{version}\n", name=f"{version}/node"))
+    path.chmod(0o755)
+    return path
 
 
-def test_a_node_on_the_path_that_is_too_old_gives_way_to_the_packages(tmp_path: Path) -> None:
-    old = written(tmp_path, "#!/bin/sh\necho v20.20.2\n", name="node")
-    new = written(tmp_path, "#!/bin/sh\necho v24.1.0\n", name="newer")
-    for path in (old, new):
-        Path(path).chmod(0o755)
-    assert node._find(None, old, new).version == "24.1.0"
-    assert node._find(None, new, old).why == "on the PATH"
+def test_without_a_node_the_one_command_that_repairs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(program(tmp_path, "20.20.2").parent))
+    monkeypatch.setattr(node, "WHEEL", "there_is_no_such_wheel")
+    monkeypatch.delenv(node.VARIABLE, raising=False)
+    with JobHarness() as jobs, pytest.raises(EnvironmentUnavailable, match=r"node is 20\.20\.2") as caught:
+        jobs.register("my-tool", f"{GUIDE}/processor.ts#processMyTool")
+    assert "Node 22.15 or newer is needed, for TypeScript" in caught.value.message
+    assert caught.value.hint.endswith("pip install 'job-harness[node]'")
+
+
+def test_a_node_on_the_path_that_is_too_old_gives_way_to_the_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(node.VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(program(tmp_path, "24.1.0").parent))
+    assert find_typescript_node().version == (24, 1, 0)
+    monkeypatch.setenv("PATH", str(program(tmp_path, "20.20.2").parent))
+    if importlib.util.find_spec(node.WHEEL) is None:
+        pytest.skip(f"{node.WHEEL} is not installed")
+    assert node.WHEEL in find_typescript_node().path
+
+
+def test_a_node_that_is_named_is_taken_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(node.VARIABLE, str(program(tmp_path, "20.1.0")))
+    with pytest.raises(EnvironmentUnavailable, match=r"JOB_HARNESS_NODE names \S+, which is 20\.1\.0"):
+        find_typescript_node()
+    monkeypatch.setenv(node.VARIABLE, str(program(tmp_path, "22.15.0")))
+    assert find_typescript_node().version == (22, 15, 0)

@@ -10,19 +10,18 @@ from harness.processors.typescript.errors import (
     ProcessorBlocked,
     ProcessorNotLoaded,
 )
-from harness.processors.typescript.node import Node, find_node
+from harness.processors.typescript.node import find_typescript_node
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
 
 __all__ = [
     "InvalidResult",
     "JavaScript",
     "JavaScriptError",
-    "Node",
     "NodeProcessor",
     "ProcessDied",
     "ProcessorBlocked",
     "ProcessorNotLoaded",
     "TypeScriptProcessor",
-    "find_node",
+    "find_typescript_node",
     "names_typescript",
 ]

@@ -22,7 +22,7 @@ from harness.processors.typescript.errors import (
     thrown,
 )
 from harness.processors.typescript.fetch import response_of
-from harness.processors.typescript.node import Node, find_node
+from harness.processors.typescript.node import find_typescript_node
 from harness.processors.typescript.target import TypeScriptProcessor
 from harness.sim.loop import VirtualLoop
 
@@ -54,7 +54,8 @@ class NodeProcessor:
         self.about = about
         self.__qualname__ = about.target
         self.findings: list[str] = []
-        """What was noticed besides the results: notes, deaths, what abandoned attempts still did."""
+        """What was noticed besides the results, each once: notes, deaths, what abandoned attempts still did."""
+        self._found: set[str] = set()
         self.on_turn: Callable[[str], None] | None = None
         """Called before each message to the child, with its kind: a crash can be placed there."""
         self._loop = loop
@@ -66,7 +67,7 @@ class NodeProcessor:
         self._print = print_line or (lambda line: print(line, file=sys.stderr))
         self._wire, self._functions = about.wire()
         self._file = about.file
-        self._node: Node = find_node()
+        self._node = find_typescript_node()
         self._child: NodeChild | None = None
         self._runs: dict[int, _Run] = {}
         self._number = 0
@@ -146,7 +147,7 @@ class NodeProcessor:
         if self._child is None or not self._child.alive:
             contextvars.Context().run(self._begin)  # The child is the harness's, not the job's that finds none.
         self._number += 1
-        run = self._runs[self._number] = _Run(job.id, job.attempts, began=self._loop.time())
+        run = self._runs[self._number] = _Run(job, began=self._loop.time())
         self._turn({"do": "run", "run": self._number, "job": _row(job)})
         return run
 
@@ -209,6 +210,11 @@ class NodeProcessor:
             self._find(None, "an attempt ended that was not running: something answered twice")
             return
         run.ending = _ending(message)
+        if "input" in message:
+            self._find(run, "it changed its input")
+            _change(run.input, message["input"])
+        for timer in message.get("left", ()):
+            self._find(run, f"it ended and left a timer running: {timer}")
         if run.abandoned:
             how = "an answer" if isinstance(run.ending, JobResult) else f"{type(run.ending).__name__}: {run.ending}"
             self._find(run, f"it was abandoned, and ended later with {how}; nobody heard it")
@@ -252,6 +258,9 @@ class NodeProcessor:
 
     def _find(self, run: _Run | None, what: str) -> None:
         where = "" if run is None else f" {run.job}, attempt {run.attempt}"
+        if what in self._found:
+            return
+        self._found.add(what)
         finding = f"{self.about.target}{where}: {what}"
         self.findings.append(finding)
         self._print(f"job-harness: {finding}")
@@ -276,11 +285,12 @@ class NodeProcessor:
 class _Run:
     """One attempt in the child."""
 
-    __slots__ = ("abandoned", "attempt", "began", "context", "ending", "job", "moved")
+    __slots__ = ("abandoned", "attempt", "began", "context", "ending", "input", "job", "moved")
 
-    def __init__(self, job: str, attempt: int, *, began: float) -> None:
-        self.job = job
-        self.attempt = attempt
+    def __init__(self, job: ToolJob, *, began: float) -> None:
+        self.job = job.id
+        self.attempt = job.attempts
+        self.input = job.input
         self.began = began
         self.context = contextvars.copy_context()
         """What a stub does for this attempt, belongs to it."""
@@ -296,6 +306,15 @@ class _Run:
         """Let the caller look again: each turn is a point at which he may be crashed."""
         if self.moved is not None and not self.moved.done():
             self.moved.set_result(None)
+
+
+def _change(given: Any, changed: Any) -> None:
+    """Do to the input here what was done to it there: whoever compares, sees it."""
+    if isinstance(given, dict) and isinstance(changed, dict):
+        given.clear()
+        given.update(changed)
+    elif isinstance(given, list) and isinstance(changed, list):
+        given[:] = changed
 
 
 def _ending(message: Message) -> JobResult | Exception:

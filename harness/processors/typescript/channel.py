@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.processors.typescript.node import Node
+from harness.foreign import Node
 
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 BLOCKED_AFTER_SECONDS = 2.0

@@ -28,6 +28,8 @@ export class Clock {
     this.start = 0;
     this.timers = new Map();
     this.order = 0;
+    /** Who sets a timer; told again by `left`. */
+    this.owner = () => null;
   }
 
   begin(now) {
@@ -74,6 +76,12 @@ export class Clock {
     return timer;
   }
 
+  /** What an owner left running, in words. */
+  left(owner) {
+    const timers = [...this.timers.values()].filter((timer) => timer.kept && timer.owner === owner);
+    return timers.map((timer) => `${timer.repeats ? "setInterval" : "setTimeout"} of ${timer.wait} ms`);
+  }
+
   remove(timer) {
     if (timer === undefined || timer === null) return;
     const known = timer instanceof Timer ? timer : this.byId(timer);
@@ -95,6 +103,7 @@ class Timer {
     this.repeats = repeats;
     this.context = AsyncLocalStorage.snapshot();
     this.id = ++clock.order;
+    this.owner = clock.owner();
     this.kept = true;
   }
 

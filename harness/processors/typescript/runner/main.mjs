@@ -145,30 +145,41 @@ function problem(name, message, more = {}) {
 
 function start(run, job) {
   for (const key of DATES) if (job[key] !== null && job[key] !== undefined) job[key] = new Date(job[key]);
+  const given = JSON.stringify(job.input);
   running.run(run, async () => {
+    let ending;
     try {
-      end(run, await processor(job));
+      ending = endingOf(run, await processor(job));
     } catch (thrown) {
-      const error = described(thrown);
-      tell({ ended: run, threw: error });
+      ending = { threw: described(thrown) };
     }
+    tell({ ended: run, ...ending, ...changed(job, given), left: clock.left(run) });
   });
 }
 
-function end(run, result) {
+/** The input as the processor left it, where it changed it. */
+function changed(job, given) {
+  try {
+    if (JSON.stringify(job.input) === given) return {};
+  } catch {
+    // It put something there that JSON cannot hold.
+  }
+  return { input: lenient(job.input) };
+}
+
+function endingOf(run, result) {
   if (result === null || typeof result !== "object" || typeof result.success !== "boolean") {
-    tell({ ended: run, bad: `the processor answered ${kindOf(result)}, which is no JobResult` });
-    return;
+    return { bad: `the processor answered ${kindOf(result)}, which is no JobResult` };
   }
   const { success, output, error, retryable } = result;
   const json = toJson(output === undefined ? null : output, "output");
-  if (json.bad) return tell({ ended: run, bad: `the processor's output is no JSON: ${json.bad}` });
+  if (json.bad) return { bad: `the processor's output is no JSON: ${json.bad}` };
   for (const note of json.notes) send({ note, run });
   if (error !== undefined && error !== null && typeof error !== "string") {
     send({ note: `error is ${kindOf(error)}, where text is expected`, run });
   }
   const text = error === undefined || error === null ? null : typeof error === "string" ? error : described(error).message;
-  tell({ ended: run, result: { success, output: json.value, error: text, retryable: retryable !== false } });
+  return { result: { success, output: json.value, error: text, retryable: retryable !== false } };
 }
 
 function tell(message) {
@@ -241,6 +252,7 @@ const watch = `const lifeline = new (require("net").Socket)({ fd: ${LIFELINE}, r
 lifeline.on("close", () => process.kill(process.pid, "SIGKILL")).resume();`;
 new Worker(watch, { eval: true, stdout: false, stderr: false }).unref();
 globalThis.console = new Console(process.stderr, process.stderr);
+clock.owner = () => running.getStore() ?? null;
 rest.alive = (kinds) => send({ alive: kinds });
 process.on("unhandledRejection", (reason) => fatal("unhandled rejection", reason));
 process.on("uncaughtException", (error) => fatal("uncaught exception", error));
