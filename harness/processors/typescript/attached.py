@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError
+from harness.foreign.cache import cache_folder
 from harness.processors.typescript.channel import BLOCKED_AFTER_SECONDS, ChildLost, Message, NodeChild
 from harness.processors.typescript.errors import (
     InvalidResult,
@@ -119,6 +120,7 @@ class NodeProcessor:
             blocked_after=self._blocked_after,
         )
         loading = {"do": "load", "file": str(self._file), "name": self.about.name, "slug": self._slug}
+        loading["cache"] = str(cache_folder("typescript"))
         said = self._turn({**loading, **self._wire, "seed": self._seed}, patience=START_SECONDS)
         for message in said:
             if "failed" in message:

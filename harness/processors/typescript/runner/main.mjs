@@ -12,6 +12,7 @@ import { pathToFileURL } from "node:url";
 import { Clock, install } from "./clock.mjs";
 import { Modules, readable } from "./modules.mjs";
 import { Rest } from "./rest.mjs";
+import { keepIn } from "./stripping.mjs";
 import { described, lenient, toJson } from "./values.mjs";
 
 const [INWARD, OUTWARD, LIFELINE] = process.argv.splice(2).map(Number);
@@ -93,7 +94,8 @@ const registry = {
 
 // loading ------------------------------------------------------------------------------------------------------------
 
-async function load({ file, name, slug, globals, stubs, fetch, now, seed }) {
+async function load({ file, name, slug, globals, stubs, fetch, now, seed, cache }) {
+  keepIn(cache);
   clock.begin(now);
   install(clock, seed);
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);

@@ -4,6 +4,7 @@ import fs from "node:fs";
 import module from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { strippedTypes } from "./stripping.mjs";
 import { Paths } from "./tsconfig.mjs";
 
 const STUB = "job-harness-stub:";
@@ -166,13 +167,7 @@ export function readable(source, url) {
 
 function stripped(source, url) {
   try {
-    return module.stripTypeScriptTypes(source, { mode: "strip" });
-  } catch (error) {
-    if (error.code !== "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") throw broken(error, url);
-  }
-  try {
-    // Enums, namespaces and parameter properties are more than types.
-    return module.stripTypeScriptTypes(source, { mode: "transform", sourceMap: true, sourceUrl: url });
+    return strippedTypes(source, url);
   } catch (error) {
     throw broken(error, url);
   }
