@@ -26,6 +26,7 @@ from harness.faults import FaultPlan
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
 from harness.invariants.property import Guarantee
+from harness.lint.catalogue import CATALOGUE as CHECKS
 from harness.mistakes.catalogue import CATALOGUE as MISTAKES
 from harness.model.duration import format_duration
 from harness.model.json_value import json_problem
@@ -210,6 +211,16 @@ def _cell(text: str) -> str:
 
 def _code(text: object) -> str:
     return f"`{text}`"
+
+
+def _checks() -> str:
+    parts = []
+    for rule in CHECKS:
+        shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
+        head = ("weight", "what goes wrong otherwise", "repair", "scenario that shows it")
+        row = (str(rule.severity), rule.prevents, rule.repair, shown)
+        parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}")
+    return "\n".join(parts)
 
 
 def _settings() -> str:
@@ -418,6 +429,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "pytest-options": _pytest_options,
     "fixtures": _fixtures,
     "environment": _environment,
+    "checks": _checks,
 }
 
 

@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
+    "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
 }
 """Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.errors import ExitCode
+from harness.lint.finding import Finding, Severity
 from harness.report.case import Case
 from harness.report.wording import one_line
 from harness.scenario.problem import ScenarioError
@@ -24,6 +25,22 @@ def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -
         title = f"{case.engine}: {case.scenario.title or case.name}"
         lines.append(_command(level, case.scenario.path, case.line, title, case.headline))
     return "".join(f"{line}\n" for line in lines)
+
+
+def finding_annotations(findings: Sequence[Finding]) -> str:
+    """Write a command for every finding of `check`, with its repair."""
+    levels = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
+    return "".join(
+        _command(
+            levels[finding.severity],
+            finding.place.file,
+            finding.place.line,
+            finding.rule,
+            f"{finding.message}\n{finding.repair}",
+        )
+        + "\n"
+        for finding in findings
+    )
 
 
 def _command(level: str, path: str, line: int, title: str, message: str) -> str:

@@ -1,0 +1,156 @@
+"""`job-harness check`: what a repository sets for its job queue, read, judged, and reported at the line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.cli.output import OutputFile
+from harness.cli.terminal import show_lines
+from harness.errors import ExitCode, UsageError, did_you_mean
+from harness.lint.baseline import Key, dump_baseline, load_baseline, settled
+from harness.lint.catalogue import RULES
+from harness.lint.examination import Examination, examine
+from harness.lint.finding import Severity
+from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
+from harness.report.annotations import finding_annotations
+from harness.report.findings_json import findings_json
+from harness.report.findings_junit import findings_junit
+from harness.report.findings_screen import findings_screen
+from harness.report.sarif import sarif
+from harness.report.screen import Line
+
+NEVER = "never"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("folder", nargs="?", default=".", metavar="FOLDER", help="the root of the repository (default: this folder)")
+    add(
+        "--env",
+        action="append",
+        default=[],
+        dest="environments",
+        metavar="SERVICE=FILE",
+        help=f"the variables of a service, instead of the .env files found; {PROCESS} is this process's (repeatable)",
+    )
+    add("--without", action="append", default=[], metavar="RULE", help="leave out a rule (repeatable)")
+    add(
+        "--fail-on",
+        default="warning",
+        choices=[*(str(level) for level in reversed(Severity)), NEVER],
+        metavar="SEVERITY",
+        help="the least severity that fails: error, warning, note or never (default: warning)",
+    )
+    add("--baseline", metavar="FILE", help="accept what this file holds; it may only shrink")
+    add("--write-baseline", metavar="FILE", help="write what is found now as a baseline, and pass")
+    add("--json", metavar="FILE", help="write the findings as JSON (- is standard output)")
+    add("--sarif", metavar="FILE", help="write them as SARIF 2.1.0")
+    add("--junit", metavar="FILE", help="write them as JUnit XML")
+    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--quiet", "-q", action="store_true", help="print only what fails")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Read, judge, print, write; answers the exit code."""
+    outputs = {
+        option: OutputFile.checked(name, f"--{option}")
+        for option in ("json", "sarif", "junit", "write_baseline")
+        if (name := getattr(arguments, option)) is not None and name != PROCESS
+    }
+    for name in arguments.without:
+        if name not in RULES:
+            raise UsageError(f"no such rule: {name!r}{did_you_mean(name, RULES)}", hint="docs/checks.md lists them.")
+    baseline = _baseline(arguments.baseline)
+    root = Path(arguments.folder)
+    named = [_named(text) for text in arguments.environments]
+    facts = read_repository(root, environments=named, environ=os.environ)
+    examination = examine(facts, without=arguments.without)
+    if "write_baseline" in outputs:
+        return _write(outputs["write_baseline"], examination, baseline)
+    examination, gone = settled(examination, baseline)
+    code = _exit_code(examination, gone, arguments.fail_on)
+    _report(arguments, examination, gone, outputs, code)
+    return int(code)
+
+
+def _named(text: str) -> NamedEnvironment:
+    service, sign, file = text.partition("=")
+    if not sign or not service or not file:
+        raise UsageError(f"--env {text}: this is no SERVICE=FILE", hint="Write --env worker=prod.env.")
+    return NamedEnvironment(service, file)
+
+
+def _baseline(name: str | None) -> Counter[Key]:
+    if name is None:
+        return Counter()
+    try:
+        return load_baseline(Path(name).read_text(encoding="utf-8"), path=name)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        raise UsageError(f"--baseline {name}: {reason}", hint=f"Write one with --write-baseline {name}.") from None
+
+
+def _write(output: OutputFile, examination: Examination, baseline: Counter[Key]) -> int:
+    if baseline:
+        new = settled(examination, baseline)[0].findings
+        if new:
+            raise UsageError(
+                f"the baseline would grow by {len(new)}, beginning with {new[0].rule} at {new[0].place}",
+                hint="A baseline may only shrink: repair what is new, or write it without --baseline to begin anew.",
+            )
+    output.write(dump_baseline(examination.findings))
+    print(f"{len(examination.findings)} findings are accepted in {output.path.name}; let it only shrink.")
+    return int(ExitCode.PASS)
+
+
+def _exit_code(examination: Examination, gone: Counter[Key], fail_on: str) -> ExitCode:
+    if gone:
+        return ExitCode.FAIL
+    if fail_on != NEVER and examination.at_least(_severity(fail_on)):
+        return ExitCode.FAIL
+    return ExitCode.PASS if examination.covered else ExitCode.INCONCLUSIVE
+
+
+def _severity(name: str) -> Severity:
+    return Severity.ERROR if name == NEVER else Severity[name.upper()]
+
+
+def _report(
+    arguments: argparse.Namespace,
+    examination: Examination,
+    gone: Counter[Key],
+    outputs: dict[str, OutputFile],
+    code: ExitCode,
+) -> None:
+    severity = _severity(arguments.fail_on)
+    if arguments.json == PROCESS:
+        sys.stdout.write(findings_json(examination, exit_code=code))
+    else:
+        show_lines(findings_screen(examination, fail_on=severity, quiet=arguments.quiet), sys.stdout)
+        show_lines([Line(text, "red") for text in _shrink(gone, arguments.baseline)], sys.stdout)
+    if arguments.annotations:
+        print(finding_annotations(examination.findings), end="")
+    sys.stdout.flush()
+    writers: dict[str, Callable[[], str]] = {
+        "json": lambda: findings_json(examination, exit_code=code),
+        "sarif": lambda: sarif(examination),
+        "junit": lambda: findings_junit(examination, fail_on=severity),
+    }
+    for option, output in outputs.items():
+        output.write(writers[option]())
+
+
+def _shrink(gone: Counter[Key], name: str | None) -> list[str]:
+    if not gone:
+        return []
+    first = next(iter(gone))
+    return [
+        f"FAIL: {sum(gone.values())} of the baseline are not found any more, such as {first[0]} in {first[1]}.",
+        f"Let it shrink: job-harness check --baseline {name} --write-baseline {name}",
+    ]

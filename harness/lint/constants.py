@@ -1,0 +1,372 @@
+"""What a constant of TypeScript comes to, by arithmetic alone: no code is run, and what needs a run is unknown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from posixpath import dirname, join, normpath
+from typing import Final, TypeAlias
+
+from tree_sitter import Node
+
+from harness.lint.place import UNKNOWN, Scalar
+from harness.lint.syntax import DEEPEST, arguments_of, descend, line_of, pairs_of, text_of, unquoted
+
+SUFFIXES: Final = (".ts", ".tsx", ".mts", ".js", ".mjs", ".cjs", "/index.ts", "/index.js")
+TRANSPARENT: Final = frozenset({
+    "as_expression", "satisfies_expression", "parenthesized_expression", "non_null_expression", "await_expression",
+})  # fmt: skip
+LARGEST = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`process.env.NAME`, times a factor, or `default` where it is unset."""
+
+    variable: str
+    default: Scalar = None
+    factor: float = 1.0
+
+
+Constant: TypeAlias = Scalar | Reading
+
+
+@dataclass(slots=True)
+class Module:
+    """A parsed file: its constants and what it imports, by local name."""
+
+    path: str
+    root: Node
+    constants: dict[str, Node] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Local name -> the specifier, the name there."""
+
+    @classmethod
+    def of(cls, path: str, root: Node) -> Module:
+        """Index a file."""
+        module = cls(path, root)
+        for node in descend(root):
+            if node.type == "variable_declarator":
+                module._declare(node)
+            elif node.type == "import_specifier":
+                module._import(node)
+            elif node.type == "enum_assignment":
+                name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+                if name is not None and value is not None:
+                    module.constants.setdefault(text_of(name), value)
+        return module
+
+    def _declare(self, node: Node) -> None:
+        name, value, parent = node.child_by_field_name("name"), node.child_by_field_name("value"), node.parent
+        if name is None or value is None or name.type != "identifier" or parent is None:
+            return
+        if parent.type == "lexical_declaration" and text_of(parent).lstrip().startswith("const"):
+            self.constants.setdefault(text_of(name), value)
+
+    def _import(self, node: Node) -> None:
+        name, alias = node.child_by_field_name("name"), node.child_by_field_name("alias")
+        statement: Node | None = node
+        while statement is not None and statement.type != "import_statement":
+            statement = statement.parent
+        source = None if statement is None else statement.child_by_field_name("source")
+        if name is not None and source is not None:
+            self.imports[text_of(alias or name)] = (unquoted(source), text_of(name))
+
+
+@dataclass(slots=True)
+class Constants:
+    """All modules of a repository, and what an expression in one of them comes to."""
+
+    modules: dict[str, Module] = field(default_factory=dict)
+    _by_name: dict[str, list[str]] | None = None
+
+    def add(self, module: Module) -> None:
+        """Take in a module; all are taken in before anything is evaluated."""
+        self.modules[module.path] = module
+
+    def value(self, node: Node, module: Module, *, depth: int = 0) -> Constant:
+        """Answer what an expression comes to."""
+        if depth > DEEPEST:
+            return UNKNOWN
+        if node.type in TRANSPARENT:
+            inner = node.named_children
+            return self.value(inner[0], module, depth=depth + 1) if inner else UNKNOWN
+        evaluate = _EVALUATORS.get(node.type)
+        return UNKNOWN if evaluate is None else evaluate(self, node, module, depth + 1)
+
+    def node(self, node: Node, module: Module, *, depth: int = 0) -> tuple[Node, Module]:
+        """Follow names, members and type assertions to the expression that they stand for."""
+        while depth <= DEEPEST:
+            depth += 1
+            if node.type in TRANSPARENT and node.named_children:
+                node = node.named_children[0]
+                continue
+            led_to = self._led_to(node, module, depth)
+            if led_to is None:
+                return node, module
+            node, module = led_to
+        return node, module
+
+    def _led_to(self, node: Node, module: Module, depth: int) -> tuple[Node, Module] | None:
+        if node.type in ("identifier", "shorthand_property_identifier"):
+            return self.named(text_of(node), module)
+        if node.type == "call_expression":
+            function = node.child_by_field_name("function")
+            frozen = function is not None and text_of(function) == "Object.freeze"
+            arguments = arguments_of(node)
+            return (arguments[0], module) if frozen and arguments else None
+        if node.type == "member_expression":
+            owner, key = node.child_by_field_name("object"), node.child_by_field_name("property")
+            if owner is None or key is None or text_of(owner) == "process.env":
+                return None
+            whole, where = self.node(owner, module, depth=depth + 1)
+            if whole.type == "object":
+                return next(((value, where) for name, _, value in pairs_of(whole) if name == text_of(key)), None)
+            if owner.type == "identifier" and text_of(key) in module.constants:
+                return self.named(text_of(key), module) if text_of(owner)[:1].isupper() else None
+        return None
+
+    def named(self, name: str, module: Module) -> tuple[Node, Module] | None:
+        """Find a constant by its name: here, where it is imported from, or the only one of that name anywhere."""
+        if name in module.constants:
+            return module.constants[name], module
+        if name not in module.imports:
+            return None
+        specifier, there = module.imports[name]
+        target = self._target(specifier, module)
+        if target is not None:
+            return (target.constants[there], target) if there in target.constants else self._only(there)
+        return self._only(there)
+
+    def _target(self, specifier: str, module: Module) -> Module | None:
+        if not specifier.startswith("."):
+            return None
+        stem = normpath(join(dirname(module.path), specifier))
+        bare = stem.removesuffix(".js").removesuffix(".mjs")
+        candidates = [stem, *(bare + suffix for suffix in SUFFIXES)]
+        return next((self.modules[path] for path in candidates if path in self.modules), None)
+
+    def _only(self, name: str) -> tuple[Node, Module] | None:
+        if self._by_name is None:
+            self._by_name = {}
+            for path, module in self.modules.items():
+                for constant in module.constants:
+                    self._by_name.setdefault(constant, []).append(path)
+        paths = self._by_name.get(name, [])
+        if len(paths) != 1:
+            return None
+        module = self.modules[paths[0]]
+        return module.constants[name], module
+
+    def texts(self, node: Node, module: Module, *, depth: int = 0) -> list[tuple[str, str, int]] | None:
+        """List the strings of an array literal, spreads included, each with file and line; None if any is unknown."""
+        whole, where = self.node(node, module)
+        if whole.type != "array" or depth > 10:
+            return None
+        found: list[tuple[str, str, int]] = []
+        complete = True
+        for child in whole.named_children:
+            if child.type == "comment":
+                continue
+            if child.type == "spread_element":
+                inner = self.texts(child.named_children[0], where, depth=depth + 1) if child.named_children else None
+                complete = complete and inner is not None
+                found += inner or []
+                continue
+            value = self.value(child, where)
+            if isinstance(value, str):
+                found.append((value, where.path, line_of(child)))
+            else:
+                complete = False
+        return found if complete else None
+
+
+Evaluator: TypeAlias = Callable[[Constants, Node, Module, int], Constant]
+
+
+def _number(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    text = text_of(node).replace("_", "").rstrip("n")
+    try:
+        return int(text, 0) if text[:2].lower() in ("0x", "0o", "0b") else _whole(float(text))
+    except ValueError:
+        return UNKNOWN
+
+
+def _whole(number: float) -> int | float:
+    return int(number) if math.isfinite(number) and number == int(number) and abs(number) < LARGEST else number
+
+
+def _text(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    return unquoted(node)
+
+
+def _template(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    parts: list[str] = []
+    for child in node.named_children:
+        if child.type != "template_substitution":
+            parts.append(text_of(child))
+            continue
+        value = constants.value(child.named_children[0], module, depth=depth) if child.named_children else UNKNOWN
+        if value is UNKNOWN or isinstance(value, Reading):
+            return UNKNOWN
+        parts.append(str(value))
+    return "".join(parts)
+
+
+def _name(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    if text_of(node) == "undefined":
+        return None
+    found = constants.named(text_of(node), module)
+    return UNKNOWN if found is None else constants.value(*found, depth=depth)
+
+
+def _member(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    owner, key = node.child_by_field_name("object"), node.child_by_field_name("property")
+    if key is None:
+        key = node.child_by_field_name("index")
+    if owner is None or key is None:
+        return UNKNOWN
+    if text_of(owner).replace("?", "") in ("process.env", "import.meta.env", "Bun.env"):
+        return Reading(unquoted(key))
+    led_to, where = constants.node(node, module, depth=depth)
+    return UNKNOWN if led_to == node else constants.value(led_to, where, depth=depth)
+
+
+def _unary(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    inner = node.child_by_field_name("argument")
+    value = UNKNOWN if inner is None else constants.value(inner, module, depth=depth)
+    sign = text_of(node)[:1]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and sign in "+-":
+        return -value if sign == "-" else value
+    return value if sign == "+" and isinstance(value, Reading) else UNKNOWN
+
+
+def _binary(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    left_node, right_node = node.child_by_field_name("left"), node.child_by_field_name("right")
+    sign = node.child_by_field_name("operator")
+    if left_node is None or right_node is None or sign is None:
+        return UNKNOWN
+    left = constants.value(left_node, module, depth=depth)
+    right = constants.value(right_node, module, depth=depth)
+    operator = text_of(sign)
+    if operator in ("??", "||"):
+        if isinstance(left, Reading) and not isinstance(right, Reading):
+            return replace(left, default=right)
+        return right if left is None else left
+    return arithmetic(operator, left, right)
+
+
+def arithmetic(operator: str, left: Constant, right: Constant) -> Constant:
+    """Compute with numbers; a variable of the environment keeps its factor."""
+    if isinstance(left, Reading) and is_number(right) and operator in ("*", "/"):
+        factor = float(right) if operator == "*" else (1 / float(right) if right else math.nan)  # type: ignore[arg-type]
+        inner = arithmetic(operator, left.default, right) if left.default is not None else None
+        return Reading(left.variable, inner if not isinstance(inner, Reading) else UNKNOWN, left.factor * factor)
+    if isinstance(right, Reading) and is_number(left) and operator == "*":
+        return arithmetic(operator, right, left)
+    if isinstance(left, str) and operator in ("*", "/"):
+        left = _parsed(left)
+    if isinstance(left, str) and isinstance(right, str) and operator == "+":
+        return left + right
+    if not is_number(left) or not is_number(right):
+        return UNKNOWN
+    return _computed(operator, float(left), float(right))  # type: ignore[arg-type]
+
+
+def is_number(value: object) -> bool:
+    """Tell numbers from truth values."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _computed(operator: str, left: float, right: float) -> Constant:
+    try:
+        match operator:
+            case "+":
+                return _whole(left + right)
+            case "-":
+                return _whole(left - right)
+            case "*":
+                return _whole(left * right)
+            case "/":
+                return _whole(left / right)
+            case "%":
+                return _whole(math.fmod(left, right))
+            case "**" if abs(right) <= 64:
+                return _whole(left**right)
+            case _:
+                return UNKNOWN
+    except (ArithmeticError, ValueError):
+        return UNKNOWN
+
+
+def _parsed(text: str) -> Scalar:
+    try:
+        return _whole(float(text.strip()))
+    except ValueError:
+        return UNKNOWN
+
+
+def _as_number(value: Constant) -> Constant:
+    if isinstance(value, Reading):
+        default = _parsed(value.default) if isinstance(value.default, str) else value.default
+        return replace(value, default=default)
+    return _parsed(value) if isinstance(value, str) else value
+
+
+def _call(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
+    function = node.child_by_field_name("function")
+    arguments = arguments_of(node)
+    if function is None:
+        return UNKNOWN
+    name = text_of(function)
+    values = [constants.value(argument, module, depth=depth) for argument in arguments[:8]]
+    if name in ("Number", "parseInt", "parseFloat", "Number.parseInt", "Number.parseFloat", "BigInt") and values:
+        return _as_number(values[0])
+    if name in ("String", "Object.freeze") and values:
+        return values[0]
+    if name == "ms" and values and isinstance(values[0], str):
+        return _milliseconds(values[0])
+    if name in _MATH and values and all(map(is_number, values)):
+        return _whole(float(_MATH[name](*values)))
+    return UNKNOWN
+
+
+_MATH: Final[Mapping[str, Callable[..., float]]] = {
+    "Math.max": lambda *numbers: max(numbers),
+    "Math.min": lambda *numbers: min(numbers),
+    "Math.floor": lambda number: math.floor(number),
+    "Math.ceil": lambda number: math.ceil(number),
+    "Math.round": lambda number: math.floor(number + 0.5),
+    "Math.trunc": lambda number: math.trunc(number),
+}
+_WORDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def _milliseconds(text: str) -> Scalar:
+    """Read what the widespread package `ms` reads: `10m`, `2 hours`."""
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
+    word = text.strip()[len(number) :].strip()
+    unit = word if word in _WORDS else word[:1]
+    parsed = _parsed(number)
+    if not is_number(parsed) or unit not in _WORDS:
+        return UNKNOWN
+    return _whole(float(parsed) * _WORDS[unit])  # type: ignore[arg-type]
+
+
+_EVALUATORS: Final[Mapping[str, Evaluator]] = {
+    "number": _number,
+    "string": _text,
+    "template_string": _template,
+    "true": lambda constants, node, module, depth: True,
+    "false": lambda constants, node, module, depth: False,
+    "null": lambda constants, node, module, depth: None,
+    "undefined": lambda constants, node, module, depth: None,
+    "identifier": _name,
+    "shorthand_property_identifier": _name,
+    "member_expression": _member,
+    "subscript_expression": _member,
+    "unary_expression": _unary,
+    "binary_expression": _binary,
+    "call_expression": _call,
+}

@@ -1,0 +1,193 @@
+"""Which value wins, by the precedence of the engine, and every place that sets it too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from harness.lint.facts import Facts, Service
+from harness.lint.finding import Related
+from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
+from harness.lint.settings_names import meaning_of
+from harness.model.duration import format_duration
+
+ORDER: Final = tuple(Source)
+DURATIONS: Final = frozenset({
+    "job_timeout", "stuck_timeout", "expiry", "retry_delay", "retry_delay_max", "polling_interval", "retention",
+    "cancel_grace", "shutdown_grace", "queue_retention", "archive_completed", "maintenance_interval", "heartbeat",
+    "start_within",
+})  # fmt: skip
+
+PGBOSS_DEFAULTS: Final[Mapping[int, Mapping[str, float | bool]]] = {
+    9: {"retry_limit": 0, "expiry": 900, "retry_delay": 0, "retry_backoff": False, "maintenance_interval": 60},
+    10: {
+        "retry_limit": 2,
+        "expiry": 900,
+        "retry_delay": 0,
+        "retry_backoff": False,
+        "batch_size": 1,
+        "polling_interval": 2,
+        "maintenance_interval": 120,
+        "archive_completed": 43_200,
+        "queue_retention": 14 * 86_400,
+    },
+    11: {
+        "retry_limit": 2,
+        "expiry": 900,
+        "retry_delay": 0,
+        "retry_backoff": False,
+        "batch_size": 1,
+        "polling_interval": 2,
+        "queue_retention": 14 * 86_400,
+    },
+}
+"""What pg-boss does unless told otherwise, by major version, in seconds; the newest known stands for newer ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The value that wins, in seconds where it is a duration, and the others."""
+
+    setting: str
+    value: float
+    place: Place | None
+    name: str
+    written: str
+    """As the place has it, for messages."""
+    source: Source
+    others: tuple[Value, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.written}"
+
+    @property
+    def length(self) -> str:
+        """The value with its unit."""
+        return spoken(self.value) if self.setting in DURATIONS else f"{self.value:g}"
+
+
+def spoken(seconds: float) -> str:
+    """Write seconds as `10m`."""
+    return format_duration(round(seconds * 1_000_000))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The settings that hold in one service for one queue; `queue` is empty for all that are not named."""
+
+    service: Service | None
+    queue: str
+    settings: Mapping[str, Setting]
+    unknown: frozenset[str]
+
+    def get(self, name: str) -> Setting | None:
+        """Answer a setting; None where nothing sets it, or what sets it is unknown."""
+        return None if name in self.unknown else self.settings.get(name)
+
+    def related(self, *settings: Setting | None) -> tuple[Related, ...]:
+        """List the places of settings, and all other places that set them."""
+        found: dict[Place, Related] = {}
+        for setting in settings:
+            if setting is None:
+                continue
+            if setting.place is not None:
+                found.setdefault(setting.place, Related(setting.place, f"{setting} ({setting.source.value})"))
+            for other in setting.others:
+                told = "unknown" if other.value is UNKNOWN else shown(other.value)
+                text = f"{other.name} = {told} ({other.source.value}, outranked here)"
+                found.setdefault(other.place, Related(other.place, text))
+        return tuple(found.values())
+
+
+def shown(value: Scalar) -> str:
+    """Write a value as a message does."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def standings(facts: Facts) -> Iterator[Standing]:
+    """List all services and queues that differ."""
+    queues = ["", *dict.fromkeys(value.queue for value in facts.values if value.queue)]
+    services: list[Service | None] = [*facts.services] or [None]
+    for service in services:
+        for queue in queues:
+            yield standing(facts, service, queue)
+
+
+def standing(facts: Facts, service: Service | None, queue: str) -> Standing:
+    """Answer what holds in a service for a queue."""
+    candidates: dict[str, list[Value]] = {}
+    for value in [*facts.values, *(service.values.values() if service is not None else ())]:
+        meaning = meaning_of(value.name, option=value.source not in (Source.CONSTANT, Source.ENVIRONMENT))
+        if meaning is not None and value.queue in ("", queue):
+            candidates.setdefault(meaning.setting, []).append(value)
+    settings: dict[str, Setting] = {}
+    unknown: set[str] = set()
+    for name, values in candidates.items():
+        winner = _winner(name, values, service)
+        if winner is None:
+            unknown.add(name)
+        else:
+            settings[name] = winner
+    for name, default in _library(facts).items():
+        if name not in settings and name not in unknown:
+            settings[name] = Setting(name, float(default), None, name, shown(default), Source.LIBRARY)
+    return Standing(service, queue, settings, frozenset(unknown))
+
+
+def _winner(name: str, values: list[Value], service: Service | None) -> Setting | None:
+    """Answer the setting that wins; None where it is unknown."""
+    values = sorted(values, key=lambda value: (ORDER.index(value.source), not value.queue, -_precision(value)))
+    first = values[0]
+    told = resolved(first, service)
+    number = _number(told.value)
+    if number is None:
+        return None
+    meaning = meaning_of(first.name, option=True)
+    unit = meaning.unit if meaning is not None else 1.0
+    if told is not first:
+        unit *= first.factor
+    others = tuple(value for value in values if value is not first and value is not told)
+    return Setting(name, number * unit, told.place, told.name, shown(told.value), first.source, others)
+
+
+def _precision(value: Value) -> int:
+    return 1 if value.name.upper().endswith(("_MS", "MS")) else 0
+
+
+def resolved(value: Value, service: Service | None) -> Value:
+    """Answer what the environment of the service makes of a value that reads a variable."""
+    if value.variable and service is not None and value.variable in service.values:
+        return service.values[value.variable]
+    return value
+
+
+def _number(value: Scalar) -> float | None:
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return float(value) if value.strip().lower() not in ("true", "false") else float(value.lower() == "true")
+        except ValueError:
+            return None
+    return None
+
+
+def _library(facts: Facts) -> Mapping[str, float | bool]:
+    major = pgboss_major(facts)
+    if major is None:
+        return {}
+    return PGBOSS_DEFAULTS.get(major, PGBOSS_DEFAULTS[11] if major > 11 else {})
+
+
+def pgboss_major(facts: Facts) -> int | None:
+    """Answer the major version of pg-boss that the repository uses; None where it uses none, or that is not told."""
+    for package in sorted(facts.packages, key=lambda package: not package.locked):
+        digits = "".join(sign if sign.isdigit() else " " for sign in package.version).split()
+        if digits:
+            return int(digits[0])
+    return None

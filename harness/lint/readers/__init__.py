@@ -1,0 +1,1 @@
+"""What each kind of file says. A reader takes text and adds to `Facts`; it opens nothing and runs nothing."""

@@ -1,0 +1,181 @@
+"""TypeScript and JavaScript: constants, slugs and registrations, bearer comparisons, routes, seeds, LISTEN."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tree_sitter import Node
+
+from harness.lint.constants import Constants, Module, Reading
+from harness.lint.facts import Facts, Limit, Route, Seed, Slug
+from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
+from harness.lint.readers.pgboss import as_value, read_queue_calls
+from harness.lint.settings_names import meaning_of
+from harness.lint.syntax import arguments_of, descend, enclosing_function, line_of, text_of, unquoted
+
+WORTH_PARSING: Final = re.compile(
+    rb"pg-?boss|PgBoss|TOOL_SLUGS|register\w*Processor|JOB_[A-Z]|STUCK_|_BATCH_SIZE|_POLLING_INTERVAL|EXPIRE_IN"
+    rb"|MAX_ATTEMPTS|RETRY_LIMIT|Bearer |LISTEN |useListenNotify|maxDuration|toolJob|/api/cron|\bboss\.",
+)
+"""Whatever else a repository holds has nothing to say here, and is not parsed."""
+
+ROUTE_FILE: Final = re.compile(r"(?:^|/)app/(?P<path>(?:.*/)?)route\.[cm]?[jt]sx?$")
+PAGES_FILE: Final = re.compile(r"(?:^|/)pages/(?P<path>api/.*?)(?:/index)?\.[cm]?[jt]sx?$")
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LISTEN: Final = re.compile(r"^\s*LISTEN\s+[\"\w$]", re.IGNORECASE)
+_CRON_PATH: Final = re.compile(r"^/api/[\w\-/]+$")
+
+
+def route_path(path: str) -> str | None:
+    """Answer the path that a file of Next.js answers; None for other files. Groups in parentheses are no part of it."""
+    found = ROUTE_FILE.search(path)
+    if found is not None:
+        parts = [part for part in found["path"].split("/") if part and not part.startswith(("(", "@"))]
+        return "/" + "/".join(parts)
+    found = PAGES_FILE.search(path)
+    return None if found is None else "/" + found["path"]
+
+
+def read_script(module: Module, constants: Constants, facts: Facts) -> None:
+    """Read one file; all modules are in `constants` already."""
+    route = route_path(module.path)
+    if route is not None:
+        facts.routes.append(_route(route, module))
+    for node in descend(module.root):
+        match node.type:
+            case "variable_declarator":
+                _declaration(node, module, constants, facts)
+            case "pair":
+                _pair(node, module, constants, facts)
+            case "call_expression":
+                _call(node, module, constants, facts)
+            case "template_string":
+                _bearer(node, module, facts)
+                _listen(node, module, facts)
+            case "string":
+                _listen(node, module, facts)
+                text = unquoted(node)
+                if _CRON_PATH.match(text):
+                    facts.mentions.setdefault(text, Place(module.path, line_of(node)))
+    read_queue_calls(module, constants, facts)
+
+
+def _declaration(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
+    name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+    if name is None or value is None or name.type != "identifier":
+        return
+    place = Place(module.path, line_of(name))
+    if text_of(name) == "TOOL_SLUGS":
+        slugs = constants.texts(value, module)
+        if slugs is None:
+            facts.open_lists.append(place)
+        else:
+            facts.listed.extend(Slug(slug, Place(path, line)) for slug, path, line in slugs)
+    elif text_of(name) == "maxDuration" and module.constants.get("maxDuration") == value:
+        seconds = constants.value(value, module)
+        if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
+            facts.limits.append(Limit("function", float(seconds), place, pattern=module.path))
+    elif meaning_of(text_of(name)) is not None and text_of(name).isupper() and module.constants.get(text_of(name)):
+        constant = constants.value(value, module)
+        facts.values.append(as_value(text_of(name), constant, place, Source.CONSTANT))
+
+
+def _pair(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
+    """Read `JOB_TIMEOUT_MS: 600_000` in an object, and `z.coerce.number().default(5)` in a schema."""
+    key, value = node.child_by_field_name("key"), node.child_by_field_name("value")
+    if key is None or value is None or not unquoted(key).isupper() or meaning_of(unquoted(key)) is None:
+        return
+    name = unquoted(key)
+    place = Place(module.path, line_of(key))
+    default = _schema_default(value)
+    if default is not None:
+        inner = constants.value(default, module)
+        scalar: Scalar = inner.default if isinstance(inner, Reading) else inner
+        facts.values.append(Value(name, scalar, place, Source.CONSTANT, variable=name))
+        return
+    constant = constants.value(value, module)
+    if constant is not UNKNOWN:
+        facts.values.append(as_value(name, constant, place, Source.CONSTANT))
+
+
+def _schema_default(value: Node) -> Node | None:
+    if value.type != "call_expression":
+        return None
+    function = value.child_by_field_name("function")
+    method = None if function is None else function.child_by_field_name("property")
+    arguments = arguments_of(value)
+    return arguments[0] if method is not None and text_of(method) == "default" and arguments else None
+
+
+def _call(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
+    function = node.child_by_field_name("function")
+    if function is None:
+        return
+    if function.type == "identifier":
+        facts.called.add(text_of(function))
+    name = text_of(function.child_by_field_name("property") or function)
+    arguments = arguments_of(node)
+    if name == "registerProcessor" and len(arguments) >= 2:
+        place = Place(module.path, line_of(node))
+        slug = constants.value(arguments[0], module)
+        if isinstance(slug, str):
+            facts.registered.append(Slug(slug, place, enclosing_function(node)))
+        else:
+            facts.open_lists.append(place)
+    elif name in ("create", "createMany", "upsert") and ".toolJob." in f".{text_of(function)}":
+        _seed(arguments, module, facts)
+
+
+def _seed(arguments: list[Node], module: Module, facts: Facts) -> None:
+    if not re.search(r"(^|/)(seeds?|seeders?)([./-]|$)", module.path):
+        return
+    for argument in arguments:
+        for node in descend(argument):
+            if node.type == "pair":
+                key, value = node.child_by_field_name("key"), node.child_by_field_name("value")
+                if key is not None and value is not None and unquoted(key) == "status" and value.type == "string":
+                    facts.seeds.append(Seed(unquoted(value), Place(module.path, line_of(value))))
+
+
+def _listen(node: Node, module: Module, facts: Facts) -> None:
+    if _LISTEN.match(unquoted(node)) and node.parent is not None and node.parent.type == "arguments":
+        facts.listens.append(Place(module.path, line_of(node)))
+
+
+def _bearer(node: Node, module: Module, facts: Facts) -> None:
+    """Note a comparison with `Bearer ${secret}` where nothing in the file asks whether the secret is set."""
+    holes = [child for child in node.named_children if child.type == "template_substitution"]
+    if not text_of(node).startswith("`Bearer ${") or len(holes) != 1 or not holes[0].named_children:
+        return
+    parent = node.parent
+    while parent is not None and parent.type == "parenthesized_expression":
+        parent = parent.parent
+    if parent is None or parent.type not in ("binary_expression", "arguments", "variable_declarator"):
+        return
+    secret = text_of(holes[0].named_children[0])
+    written = module.constants.get(secret)
+    if "process.env" not in (secret if written is None else text_of(written)):
+        return
+    if written is not None and re.search(r"\?\?|\|\|", text_of(written)):
+        return
+    if not _guarded(secret, text_of(module.root)):
+        facts.bare_bearers.append(Place(module.path, line_of(node)))
+
+
+def _guarded(secret: str, source: str) -> bool:
+    name = re.escape(secret)
+    asks = rf"!\s*{name}(?![\w.])|{name}\s*(===?|!==?)\s*(undefined|null|\"\")|if\s*\(\s*{name}\s*(\)|&&)"
+    return re.search(asks + rf"|assert\w*\(\s*{name}|{name}\s*&&|{name}\.length|{name}!?\.trim\(", source) is not None
+
+
+def _route(path: str, module: Module) -> Route:
+    methods: set[str] = set()
+    for node in module.root.named_children:
+        if node.type == "export_statement":
+            head = text_of(node)[:2000]
+            methods |= {name for name in re.findall(r"\b[A-Z]{3,7}\b", head.partition("{")[0]) if name in METHODS}
+            methods |= {name for name in re.findall(r"\b[A-Z]{3,7}\b", head) if name in METHODS and "{" in head[:10]}
+    if PAGES_FILE.search(module.path):
+        methods = set()
+    return Route(path, tuple(sorted(methods)), Place(module.path, 1))

@@ -1,0 +1,62 @@
+"""`check` on the guide's own settings: exactly the contradictions that they hold, by file and line; repaired, none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.lint.examination import examine
+from harness.lint.finding import Finding, Severity
+from harness.lint.repository import read_repository
+from tests.unit.guide_repository import GUIDE, REPAIRED, write
+
+CONFIG = "packages/api/modules/jobs/lib/job-config.ts"
+
+
+def found_in(root: Path) -> tuple[Finding, ...]:
+    return examine(read_repository(root)).findings
+
+
+def test_the_guides_settings_hold_three_contradictions_each_at_its_line(tmp_path: Path) -> None:
+    errors = [finding for finding in found_in(write(tmp_path, GUIDE)) if finding.severity is Severity.ERROR]
+
+    assert [(finding.rule, str(finding.place)) for finding in errors] == [
+        ("batch_outlives_expiry", "apps/api-server/.env:8"),
+        ("attempts_disagree", "packages/database/pgboss.sql:7"),
+        ("expiry_within_timeout", "packages/database/pgboss.sql:10"),
+    ]
+
+
+def test_each_contradiction_names_the_other_places_that_have_to_do_with_it(tmp_path: Path) -> None:
+    related = {
+        finding.rule: [str(other.place) for other in finding.related]
+        for finding in found_in(write(tmp_path, GUIDE))
+        if finding.severity is Severity.ERROR
+    }
+
+    assert related == {
+        "batch_outlives_expiry": ["packages/database/pgboss.sql:10", f"{CONFIG}:1", f"{CONFIG}:2"],
+        "attempts_disagree": ["packages/database/tool_job.sql:13"],
+        "expiry_within_timeout": [f"{CONFIG}:1", f"{CONFIG}:2"],
+    }
+
+
+def test_the_only_other_finding_is_the_guides_placeholder_of_a_secret(tmp_path: Path) -> None:
+    others = [finding for finding in found_in(write(tmp_path, GUIDE)) if finding.severity is not Severity.ERROR]
+
+    assert [(finding.rule, str(finding.place)) for finding in others] == [("cron_secret_weak", "apps/web/.env:2")]
+    assert "your-secret" not in others[0].message
+
+
+def test_the_repaired_copy_has_nothing_to_find(tmp_path: Path) -> None:
+    assert found_in(write(tmp_path, REPAIRED)) == ()
+
+
+def test_a_repaired_copy_that_keeps_its_batches_has_nothing_to_find_either(tmp_path: Path) -> None:
+    files = {
+        **REPAIRED,
+        "apps/api-server/.env": GUIDE["apps/api-server/.env"],
+        "packages/database/pgboss.sql": REPAIRED["packages/database/pgboss.sql"].replace("'00:11:00'", "'00:51:00'"),
+        CONFIG: REPAIRED[CONFIG].replace("MINUTES = 30", "MINUTES = 60"),
+    }
+
+    assert found_in(write(tmp_path, files)) == ()
