@@ -18,6 +18,8 @@ TRANSPARENT: Final = frozenset({
     "as_expression", "satisfies_expression", "parenthesized_expression", "non_null_expression", "await_expression",
 })  # fmt: skip
 LARGEST = 1e15
+LONGEST = 10_000
+"""Characters of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Module:
         name, value, parent = node.child_by_field_name("name"), node.child_by_field_name("value"), node.parent
         if name is None or value is None or name.type != "identifier" or parent is None:
             return
-        if parent.type == "lexical_declaration" and text_of(parent).lstrip().startswith("const"):
+        kind = parent.child_by_field_name("kind")
+        if parent.type == "lexical_declaration" and kind is not None and text_of(kind) == "const":
             self.constants.setdefault(text_of(name), value)
 
     def _import(self, node: Node) -> None:
@@ -79,7 +82,10 @@ class Constants:
     """All modules of a repository, and what an expression in one of them comes to."""
 
     modules: dict[str, Module] = field(default_factory=dict)
+    unread: dict[str, Callable[[], Module]] = field(default_factory=dict)
+    """Files that seemed to say nothing, by path; one is parsed where another imports from it."""
     _by_name: dict[str, list[str]] | None = None
+    _known: dict[tuple[str, int, int], Constant] = field(default_factory=dict)
 
     def add(self, module: Module) -> None:
         """Take in a module; all are taken in before anything is evaluated."""
@@ -94,6 +100,14 @@ class Constants:
             return self.value(inner[0], module, depth=depth + 1) if inner else UNKNOWN
         evaluate = _EVALUATORS.get(node.type)
         return UNKNOWN if evaluate is None else evaluate(self, node, module, depth + 1)
+
+    def remembered(self, node: Node, module: Module, *, depth: int) -> Constant:
+        """Answer what a constant comes to, evaluated once; one that needs itself is unknown."""
+        key = (module.path, node.start_byte, node.end_byte)
+        if key not in self._known:
+            self._known[key] = UNKNOWN
+            self._known[key] = self.value(node, module, depth=depth)
+        return self._known[key]
 
     def node(self, node: Node, module: Module, *, depth: int = 0) -> tuple[Node, Module]:
         """Follow names, members and type assertions to the expression that they stand for."""
@@ -145,7 +159,12 @@ class Constants:
         stem = normpath(join(dirname(module.path), specifier))
         bare = stem.removesuffix(".js").removesuffix(".mjs")
         candidates = [stem, *(bare + suffix for suffix in SUFFIXES)]
-        return next((self.modules[path] for path in candidates if path in self.modules), None)
+        path = next((path for path in candidates if path in self.modules or path in self.unread), None)
+        if path is None:
+            return None
+        if path not in self.modules:
+            self.modules[path] = self.unread[path]()
+        return self.modules[path]
 
     def _only(self, name: str) -> tuple[Node, Module] | None:
         if self._by_name is None:
@@ -211,14 +230,14 @@ def _template(constants: Constants, node: Node, module: Module, depth: int) -> C
         if value is UNKNOWN or isinstance(value, Reading):
             return UNKNOWN
         parts.append(str(value))
-    return "".join(parts)
+    return "".join(parts) if sum(map(len, parts)) < LONGEST else UNKNOWN
 
 
 def _name(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
     if text_of(node) == "undefined":
         return None
     found = constants.named(text_of(node), module)
-    return UNKNOWN if found is None else constants.value(*found, depth=depth)
+    return UNKNOWN if found is None else constants.remembered(*found, depth=depth)
 
 
 def _member(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
@@ -230,7 +249,7 @@ def _member(constants: Constants, node: Node, module: Module, depth: int) -> Con
     if text_of(owner).replace("?", "") in ("process.env", "import.meta.env", "Bun.env"):
         return Reading(unquoted(key))
     led_to, where = constants.node(node, module, depth=depth)
-    return UNKNOWN if led_to == node else constants.value(led_to, where, depth=depth)
+    return UNKNOWN if led_to == node else constants.remembered(led_to, where, depth=depth)
 
 
 def _unary(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
@@ -268,7 +287,7 @@ def arithmetic(operator: str, left: Constant, right: Constant) -> Constant:
     if isinstance(left, str) and operator in ("*", "/"):
         left = _parsed(left)
     if isinstance(left, str) and isinstance(right, str) and operator == "+":
-        return left + right
+        return left + right if len(left) + len(right) < LONGEST else UNKNOWN
     if not is_number(left) or not is_number(right):
         return UNKNOWN
     return _computed(operator, float(left), float(right))  # type: ignore[arg-type]

@@ -150,7 +150,9 @@ def _winner(name: str, values: list[Value], service: Service | None) -> Setting 
     if told is not first:
         unit *= first.factor
     others = tuple(value for value in values if value is not first and value is not told)
-    return Setting(name, number * unit, told.place, told.name, shown(told.value), first.source, others)
+    interval = first.source is Source.COLUMN and name in DURATIONS
+    written = spoken(number * unit) if interval else shown(told.value)
+    return Setting(name, number * unit, told.place, told.name, written, first.source, others)
 
 
 def _precision(value: Value) -> int:

@@ -100,7 +100,7 @@ def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is no regular file")
         if status.st_size > largest:
-            raise ValueError(f"is larger than {largest // 1_000_000} MB")
+            raise ValueError(f"is larger than {largest // 1000} kB")
         return os.read(descriptor, status.st_size) if status.st_size else b""
     finally:
         os.close(descriptor)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.errors import UsageError
 from harness.lint.constants import Constants, Module
 from harness.lint.facts import Facts, Route, Service, Unreadable
-from harness.lint.files import Entry, Unopened, read_bytes, walk
+from harness.lint.files import LARGEST_BYTES, Entry, Unopened, read_bytes, walk
 from harness.lint.place import Place, Value
 from harness.lint.readers.environment import (
     is_documentation,
@@ -29,7 +30,7 @@ from harness.lint.syntax import first_error, parse
 PROCESS = "-"
 """The name of the environment of this process, where a file is expected."""
 
-LARGEST_LOCK_BYTES: Final = 50_000_000
+LARGEST_BYTES_OF: Final = {"lock": 50_000_000, "render": 200_000, "env": 200_000}
 _PYTHON: Final = re.compile(rb"TOOL_SLUGS|register_processor|\bJOB_|STUCK_|PGBOSS_|MAX_ATTEMPTS|RETRY_LIMIT")
 _SQL: Final = re.compile(rb"tool_?jobs?\b|\bjob\"?\s*\(|LISTEN", re.IGNORECASE)
 _TEXT_READERS: Final[Mapping[str, Callable[[str, str, Facts], None]]] = {
@@ -101,6 +102,15 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-8-sig", "replace")
 
 
+def parsed_again(path: str, absolute: str) -> Module:
+    """Parse a file that another one imports from; an empty one where it is gone by now."""
+    try:
+        data = read_bytes(absolute)
+    except (OSError, ValueError):
+        data = b""
+    return Module.of(path, parse(data, jsx=path.endswith("x")))
+
+
 class _Reading:
     """One pass over the files; scripts are parsed first and evaluated once all constants are known."""
 
@@ -116,18 +126,21 @@ class _Reading:
             return
         self.facts.files += 1
         try:
-            data = read_bytes(absolute, largest=LARGEST_LOCK_BYTES if kind == "lock" else 2_000_000)
-            self._read(path, kind, data)
+            data = read_bytes(absolute, largest=LARGEST_BYTES_OF.get(kind, LARGEST_BYTES))
+            self._read(entry, data)
         except ValueError as error:
             if kind not in ("script", "python", "sql", "lock"):
                 self.facts.unreadable.append(Unreadable(Place(path, 1), str(error)))
         except OSError as error:
             self.facts.unreadable.append(Unreadable(Place(path, 1), error.strerror or str(error)))
 
-    def _read(self, path: str, kind: str, data: bytes) -> None:
+    def _read(self, entry: Entry, data: bytes) -> None:
+        path, kind, absolute = entry
         worth = _FILTERS.get(kind)
         if worth is not None and worth.search(data) is None:
             self._route(path)
+            if kind == "script":
+                self._constants.unread[path] = partial(parsed_again, path, absolute)
         elif kind == "script":
             self._parse(path, data)
         elif kind == "env":
@@ -152,6 +165,6 @@ class _Reading:
         self._constants.add(Module.of(path, root))
 
     def finish(self) -> None:
-        for module in self._constants.modules.values():
+        for module in list(self._constants.modules.values()):
             read_script(module, self._constants, self.facts)
         self.facts.services.extend(services_of(self._variables))

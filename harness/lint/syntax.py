@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Final, NamedTuple
 
 import tree_sitter_typescript
 from tree_sitter import Language, Node, Parser
 
 DEEPEST = 120
 """Deeper than any sane expression; what is nested deeper is left alone."""
+
+
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\n": ""}
 
 
 @cache
@@ -23,10 +30,32 @@ def parse(text: bytes, *, jsx: bool = False) -> Node:
     return _parser(jsx).parse(text).root_node
 
 
-def parse_json(text: bytes) -> Node | None:
-    """Answer the outermost value of a JSON document, comments allowed; None where there is none."""
-    root = parse(b"(" + text.removeprefix(b"\xef\xbb\xbf").rstrip() + b"\n)")
-    return next((node for node in descend(root) if node.type in ("object", "array")), None)
+class Document(NamedTuple):
+    """A JSON document: its outermost object, empty where there is none, and the line and reason where it breaks."""
+
+    root: Node | None
+    broken: tuple[int, str] | None
+
+    @property
+    def pairs(self) -> list[tuple[str, Node, Node]]:
+        """List what the outermost object holds."""
+        return [] if self.root is None else list(pairs_of(self.root))
+
+
+def parse_json(text: bytes) -> Document:
+    """Read a JSON document, comments allowed; what stands before and after a mistake is read too."""
+    plain = text.removeprefix(b"\xef\xbb\xbf").rstrip()
+    whole = parse(b"(" + plain + b"\n)")
+    root = next((node for node in descend(whole) if node.type == "object"), None)
+    if not whole.has_error and root is not None:
+        return Document(root, None)
+    try:
+        json.loads(plain)
+    except json.JSONDecodeError as error:
+        return Document(root, (error.lineno, f"is no JSON from here on: {error.msg}"))
+    except (ValueError, RecursionError) as error:
+        return Document(root, (1, f"is no JSON: {type(error).__name__}"))
+    return Document(root, None if root is not None else (1, "is no JSON object"))
 
 
 def line_of(node: Node) -> int:
@@ -78,9 +107,7 @@ def unquoted(node: Node) -> str:
     text = text_of(node)
     if len(text) >= 2 and text[0] in "\"'`" and text[-1] == text[0]:
         inner = text[1:-1]
-        if "\\" in inner:
-            return inner.encode("latin-1", "backslashreplace").decode("unicode_escape", "replace")
-        return inner
+        return _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), inner) if "\\" in inner else inner
     return text
 
 

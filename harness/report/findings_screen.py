@@ -24,7 +24,7 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
 
 
 def _finding(finding: Finding) -> list[Line]:
-    head = f"{finding.severity}  {finding.rule}  {finding.place}"
+    head = f"{finding.severity} {finding.rule} {finding.place}"
     lines = [Line(one_line(head), STYLES[finding.severity])]
     lines += [Line(text) for text in wrap("  ", finding.message, width=WIDTH, lines=8)]
     for other in finding.related:

@@ -26,12 +26,14 @@ def is_documentation(path: str) -> bool:
 def read_variables(path: str, text: str, facts: Facts, *, service: str = "") -> dict[str, Value]:
     """Read one file of `NAME=value` lines; the last line of a name counts, as everywhere."""
     values: dict[str, Value] = {}
+    broken = False
     for binding in parse_stream(io.StringIO(text)):
         skipped = binding.original.string[: len(binding.original.string) - len(binding.original.string.lstrip())]
         line = binding.original.line + skipped.count("\n")
-        if binding.error:
+        if binding.error and not broken:
+            broken = True
             facts.unreadable.append(Unreadable(Place(path, line), "this line is no NAME=value"))
-        elif binding.key is not None:
+        elif not binding.error and binding.key is not None:
             place = Place(path, line)
             values[binding.key] = Value(binding.key, binding.value or "", place, Source.ENVIRONMENT, service)
     return values

@@ -7,26 +7,23 @@ from typing import Final
 
 from harness.lint.facts import Facts, Package, Unreadable
 from harness.lint.place import Place
-from harness.lint.syntax import first_error, line_of, pairs_of, parse_json, unquoted
+from harness.lint.syntax import line_of, pairs_of, parse_json, unquoted
 
 SECTIONS: Final = ("dependencies", "devDependencies", "peerDependencies", "optionalDependencies")
 _LOCKED: Final = (
     re.compile(rb'"(?:[^"\n]*/)?node_modules/pg-boss":\s*\{\s*"version":\s*"(?P<version>\d+\.\d+\.\d+[^"]*)"'),
-    re.compile(rb"^\s+/?'?pg-boss[@/](?P<version>\d+\.\d+\.\d+[^:'(]*)[^\n]*:", re.MULTILINE),
+    re.compile(rb"^[ \t]+/?'?pg-boss[@/](?P<version>\d+\.\d+\.\d+[^:'(]*)[^\n]*:", re.MULTILINE),
     re.compile(rb'^"?pg-boss@[^\n]*:\n\s+version:?\s+"?(?P<version>\d+\.\d+\.\d+[^"\s]*)', re.MULTILINE),
 )
 
 
 def read_package(path: str, data: bytes, facts: Facts) -> None:
     """Read the range that is asked for."""
-    root = parse_json(data)
-    if root is None or root.type != "object":
-        facts.unreadable.append(Unreadable(Place(path, 1), "is no JSON object"))
-        return
-    broken = first_error(root)
-    if broken is not None:
-        facts.unreadable.append(Unreadable(Place(path, broken), "is no JSON from here on"))
-    for section, _, table in pairs_of(root):
+    document = parse_json(data)
+    if document.broken is not None:
+        line, why = document.broken
+        facts.unreadable.append(Unreadable(Place(path, line), why))
+    for section, _, table in document.pairs:
         if section in SECTIONS and table.type == "object":
             for name, _, version in pairs_of(table):
                 if name == "pg-boss":

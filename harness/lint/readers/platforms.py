@@ -14,7 +14,7 @@ from tree_sitter import Node
 
 from harness.lint.facts import Cron, Facts, Limit, Service, Unreadable
 from harness.lint.place import UNKNOWN, Place, Source, Value
-from harness.lint.syntax import first_error, line_of, pairs_of, parse_json, text_of, unquoted
+from harness.lint.syntax import line_of, pairs_of, parse_json, text_of, unquoted
 
 RENDER_SHUTDOWN_SECONDS: Final = 30
 """What Render grants a stopping service that does not say `maxShutdownDelaySeconds`."""
@@ -22,14 +22,11 @@ RENDER_SHUTDOWN_SECONDS: Final = 30
 
 def read_vercel(path: str, data: bytes, facts: Facts) -> None:
     """Read `crons`, `functions` and `env`."""
-    root = parse_json(data)
-    if root is None or root.type != "object":
-        facts.unreadable.append(Unreadable(Place(path, 1), "is no JSON object"))
-        return
-    broken = first_error(root)
-    if broken is not None:
-        facts.unreadable.append(Unreadable(Place(path, broken), "is no JSON from here on"))
-    for key, _, value in pairs_of(root):
+    document = parse_json(data)
+    if document.broken is not None:
+        line, why = document.broken
+        facts.unreadable.append(Unreadable(Place(path, line), why))
+    for key, _, value in document.pairs:
         if key == "crons" and value.type == "array":
             for entry in value.named_children:
                 _cron(path, entry, facts)
@@ -68,7 +65,7 @@ def read_render(path: str, text: str, facts: Facts) -> None:
         return
     if not isinstance(document, CommentedMap):
         return
-    groups = {str(group.get("name")): group for group in _maps(document, "envVarGroups")}
+    groups = {_text(group.get("name")): group for group in _maps(document, "envVarGroups")}
     for service in _maps(document, "services"):
         _service(path, service, groups, facts)
 
@@ -76,6 +73,11 @@ def read_render(path: str, text: str, facts: Facts) -> None:
 def _maps(owner: CommentedMap, key: str) -> Iterator[CommentedMap]:
     found = owner.get(key)
     yield from (item for item in found if isinstance(item, CommentedMap)) if isinstance(found, list) else ()
+
+
+def _text(value: Any) -> str:
+    """Write a scalar; nothing else, since aliases can make a small file enormous."""
+    return str(value) if isinstance(value, (str, int, float)) else ""
 
 
 def _line(owner: CommentedMap, key: str) -> int:
@@ -86,22 +88,23 @@ def _line(owner: CommentedMap, key: str) -> int:
 
 
 def _service(path: str, service: CommentedMap, groups: dict[str, CommentedMap], facts: Facts) -> None:
-    name = str(service.get("name", "service"))
+    name = _text(service.get("name")) or "service"
     place = Place(path, _line(service, "name"))
     values: dict[str, Value] = {}
     complete = True
     for item in _maps(service, "envVars"):
         group = item.get("fromGroup")
         if group is not None:
-            complete = complete and str(group) in groups
-            for inner in _maps(groups[str(group)], "envVars") if str(group) in groups else ():
+            shared = groups.get(_text(group))
+            complete = complete and shared is not None
+            for inner in _maps(shared, "envVars") if shared is not None else ():
                 _variable(path, name, inner, values)
         else:
             _variable(path, name, item, values)
     facts.services.append(Service(name, "production", values, place, complete=complete))
     kind = service.get("type")
     if kind == "cron" and isinstance(service.get("schedule"), str):
-        command = str(service.get("startCommand", service.get("dockerCommand", "")))
+        command = _text(service.get("startCommand", service.get("dockerCommand")))
         facts.crons.append(Cron(command, service["schedule"], Place(path, _line(service, "schedule"))))
     elif kind in ("worker", "web", "pserv"):
         delay = service.get("maxShutdownDelaySeconds", RENDER_SHUTDOWN_SECONDS)
@@ -115,7 +118,7 @@ def _variable(path: str, service: str, item: CommentedMap, values: dict[str, Val
     if not isinstance(key, str):
         return
     written: Any = item.get("value")
-    known = "value" in item and written is not None
-    text = str(written).lower() if isinstance(written, bool) else str(written)
+    known = isinstance(written, (str, int, float))
+    text = str(written).lower() if isinstance(written, bool) else _text(written)
     place = Place(path, _line(item, "value" if known else "key"))
     values[key] = Value(key, text if known else UNKNOWN, place, Source.ENVIRONMENT, service)

@@ -16,6 +16,9 @@ _MAP: Final = re.compile(r'@@map\(\s*(?:name:\s*)?"([^"]+)"')
 _DEFAULT: Final = re.compile(r"@default\(((?:[^()]|\([^()]*(?:\([^()]*\))?[^()]*\))*)\)")
 
 
+LONGEST_LINE: Final = 2000
+
+
 def read_prisma(path: str, text: str, facts: Facts) -> None:
     """Read the models of jobs."""
     block: list[tuple[int, str]] = []
@@ -37,6 +40,8 @@ def _model(path: str, model: str, block: list[tuple[int, str]], facts: Facts) ->
     if table not in USERS_TABLES and table not in QUEUE_TABLES:
         return
     for line, text in block:
+        if len(text) > LONGEST_LINE:
+            continue
         name, default = _FIELD.match(text), _DEFAULT.search(text)
         if name is None or default is None:
             continue

@@ -19,6 +19,7 @@ _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
+LARGEST: Final = 1e15
 _SPANS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800, "milliseconds": 0.001}
 _READS: Final = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv"})
 
@@ -33,7 +34,10 @@ def read_python(path: str, text: str, facts: Facts) -> None:
         line = getattr(error, "lineno", None) or 1
         facts.unreadable.append(Unreadable(Place(path, line), f"is no Python: {type(error).__name__}"))
         return
-    _Reader(path, facts).read(module)
+    try:
+        _Reader(path, facts).read(module)
+    except RecursionError:
+        facts.unreadable.append(Unreadable(Place(path, 1), "is nested too deeply"))
 
 
 class _Reader:
@@ -114,7 +118,8 @@ class _Reader:
         if isinstance(left, (str, Unknown)) or isinstance(right, (str, Unknown)) or left is None or right is None:
             return UNKNOWN
         try:
-            return _OPERATORS[sign](left, right)
+            result = _OPERATORS[sign](left, right)
+            return result if abs(result) < LARGEST else UNKNOWN
         except ArithmeticError:
             return UNKNOWN
 

@@ -12,10 +12,10 @@ from harness.lint.place import Place, Source, Value
 from harness.lint.settings_names import meaning_of
 
 _TOKEN: Final = re.compile(
-    r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
-      | (?P<dollar>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
-      | (?P<text>[eE]?'(?:[^']|'')*')
-      | (?P<quoted>"(?:[^"]|"")*")
+    r"""(?P<space>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
+      | (?P<dollar>\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
+      | (?P<text>[eE]?'(?:[^']|'')*(?:'|\Z))
+      | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
       | (?P<number>\d+(?:\.\d+)?)
       | (?P<word>[A-Za-z_][\w$]*)
       | (?P<sign>::|.)""",

@@ -1,0 +1,204 @@
+"""`job-harness check` as its user types it: exit codes, reports, services by name, a baseline that only shrinks."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from harness.cli import main
+from harness.lint.catalogue import CATALOGUE
+from tests.unit.guide_repository import GUIDE, REPAIRED, write
+from tests.unit.sarif_schema import SARIF
+
+
+@pytest.fixture
+def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(write(tmp_path, GUIDE))
+    return tmp_path
+
+
+def report(folder: Path, *arguments: str) -> Any:
+    main(["check", str(folder), "--json", str(folder / "report.json"), *arguments])
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def test_contradictions_fail_and_a_repaired_copy_passes(
+    guide: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repaired = write(tmp_path_factory.mktemp("repaired"), REPAIRED)
+
+    assert main(["check"]) == 1
+    assert "FAIL: 3 errors, 1 warning; 8 files read" in capsys.readouterr().out
+    assert main(["check", str(repaired)]) == 0
+    assert capsys.readouterr().out == "pass: no contradiction; 8 files read\n"
+
+
+def test_the_screen_names_the_place_the_other_places_and_the_repair(
+    guide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["check", "--quiet", "--fail-on", "error"])
+
+    told = capsys.readouterr().out
+    assert "error attempts_disagree packages/database/pgboss.sql:7" in told
+    assert "see packages/database/tool_job.sql:13: maxAttempts = 3" in told
+    assert "repair: Set retry_limit to 2" in told
+    assert "cron_secret_weak" not in told
+    assert all(len(line) <= 80 for line in told.splitlines())
+
+
+@pytest.mark.parametrize(("level", "code"), [("error", 1), ("warning", 1), ("note", 1), ("never", 0)])
+def test_fail_on_decides_what_fails(level: str, code: int, guide: Path) -> None:
+    assert main(["check", "--fail-on", level]) == code
+
+
+def test_a_warning_does_not_fail_where_only_errors_do(tmp_path: Path) -> None:
+    write(tmp_path, {".env": "CRON_SECRET=hunter2\n"})
+
+    assert main(["check", str(tmp_path)]) == 1
+    assert main(["check", str(tmp_path), "--fail-on", "error"]) == 0
+
+
+def test_a_folder_that_sets_nothing_is_inconclusive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path)]) == 3
+    assert "inconclusive" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], "there is no such folder"),
+        (["--env", "worker"], "is no SERVICE=FILE"),
+        (["--env", "worker=nowhere.env"], "No such file"),
+        (["--without", "attempts_disagre"], "did you mean 'attempts_disagree'?"),
+        (["--baseline", "nowhere.json"], "No such file"),
+        (["--baseline", "apps/web/vercel.json"], "is no baseline"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(
+    arguments: list[str], told: str, guide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_rule_can_be_left_out(guide: Path) -> None:
+    rules = {one["rule"] for one in report(guide, "--without", "attempts_disagree")["findings"]}
+
+    assert rules == {"batch_outlives_expiry", "expiry_within_timeout", "cron_secret_weak"}
+
+
+def test_the_json_report_has_every_finding_with_its_related_places(guide: Path) -> None:
+    document = report(guide)
+    finding = next(one for one in document["findings"] if one["rule"] == "attempts_disagree")
+
+    assert (document["format"], document["exit_code"], document["files"]) == ("job-harness-check", 1, 8)
+    assert set(finding) == {"rule", "severity", "file", "line", "message", "repair", "related"}
+    assert finding["related"] == [
+        {
+            "file": "packages/database/tool_job.sql",
+            "line": 13,
+            "message": "maxAttempts = 3 (a column default)",
+        }
+    ]
+
+
+def test_json_on_standard_output_is_nothing_but_json(guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "--json", "-"])
+
+    assert len(json.loads(capsys.readouterr().out)["findings"]) == 4
+
+
+def test_the_sarif_report_is_valid(guide: Path) -> None:
+    main(["check", "--write-baseline", "baseline.json"])
+    (guide / "packages/database/with space.sql").write_text(
+        "CREATE TABLE tool_job (c timestamptz DEFAULT CURRENT_TIMESTAMP);", encoding="utf-8"
+    )
+    main(["check", "--baseline", "baseline.json", "--sarif", "check.sarif"])
+
+    document = json.loads((guide / "check.sarif").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(SARIF).validate(document)
+    run = document["runs"][0]
+    assert [result["ruleId"] for result in run["results"] if "suppressions" not in result] == [
+        "column_ignores_virtual_time"
+    ]
+    assert len(run["results"]) == 5
+    for result in run["results"]:
+        assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+
+
+def test_a_misspelt_property_would_not_pass_as_sarif() -> None:
+    document = {"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "x"}}, "result": []}]}
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(SARIF).validate(document)
+
+
+def test_the_junit_report_has_a_case_for_every_rule(guide: Path) -> None:
+    main(["check", "--junit", "check.xml", "--fail-on", "error"])
+
+    suite = ElementTree.parse(guide / "check.xml").getroot()[0]
+    failed = [case.get("name") for case in suite if case.find("failure") is not None]
+    assert len(suite) == len(CATALOGUE)
+    assert failed == ["expiry_within_timeout", "batch_outlives_expiry", "attempts_disagree"]
+    assert [case.get("name") for case in suite if case.find("system-out") is not None] == ["cron_secret_weak"]
+
+
+def test_annotations_stand_at_the_line(guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "--annotations", "--quiet"])
+
+    told = capsys.readouterr().out
+    assert "::error file=apps/api-server/.env,line=8,title=batch_outlives_expiry::5 jobs of up to 10m" in told
+    assert "::warning file=apps/web/.env,line=2,title=cron_secret_weak::" in told
+
+
+def test_what_the_baseline_holds_does_not_fail(guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--write-baseline", "baseline.json"]) == 0
+    assert main(["check", "--baseline", "baseline.json"]) == 0
+    assert "4 accepted by the baseline" in capsys.readouterr().out
+
+
+def test_lines_that_move_keep_their_place_in_the_baseline(guide: Path) -> None:
+    main(["check", "--write-baseline", "baseline.json"])
+    path = guide / "packages/database/pgboss.sql"
+    path.write_text("-- one more line\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+    assert main(["check", "--baseline", "baseline.json"]) == 0
+
+
+def test_what_the_baseline_does_not_hold_fails_and_may_not_be_added(
+    guide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["check", "--write-baseline", "baseline.json"])
+    write(guide, {"apps/api-server/.env": GUIDE["apps/api-server/.env"] + "JOB_TIMEOUT_MS=soon\n"})
+
+    assert main(["check", "--baseline", "baseline.json"]) == 1
+    assert main(["check", "--baseline", "baseline.json", "--write-baseline", "baseline.json"]) == 2
+    assert "would grow by 1" in capsys.readouterr().err
+
+
+def test_what_is_repaired_must_leave_the_baseline(guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "--write-baseline", "baseline.json"])
+    write(guide, {"apps/web/.env": REPAIRED["apps/web/.env"]})
+
+    assert main(["check", "--baseline", "baseline.json"]) == 1
+    assert "are not found any more" in capsys.readouterr().out
+    assert main(["check", "--baseline", "baseline.json", "--write-baseline", "baseline.json"]) == 0
+    assert main(["check", "--baseline", "baseline.json"]) == 0
+
+
+def test_services_are_named_with_env(
+    guide: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(guide, {"prod.env": "DATABASE_URL=postgres://h/d\nCRON_SECRET=x\n"})
+    monkeypatch.setenv("USE_PGBOSS_WORKERS", "TRUE")
+
+    main(["check", "--env", "worker=prod.env", "--env", "other=-"])
+
+    told = capsys.readouterr().out
+    assert "USE_PGBOSS_WORKERS is not set in worker" in told
+    assert "USE_PGBOSS_WORKERS is 'TRUE'" in told

@@ -1,0 +1,281 @@
+"""What the readers make of files: constants, precedence, services, and files that are broken or hostile."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.lint.cron import period_seconds, problem_of
+from harness.lint.effective import standing
+from harness.lint.examination import examine
+from harness.lint.facts import Facts
+from harness.lint.place import UNKNOWN
+from harness.lint.readers.sql import interval_seconds
+from harness.lint.repository import NamedEnvironment, read_repository
+from tests.unit.guide_repository import write
+
+DOUBLED = "".join(f"const a{n} = a{n + 1} + a{n + 1};\n" for n in range(60))
+
+
+def read(root: Path, files: dict[str, str]) -> Facts:
+    return read_repository(write(root, files))
+
+
+def value_of(facts: Facts, name: str) -> object:
+    return next(value.value for value in facts.values if value.name == name)
+
+
+def setting(facts: Facts, name: str, *, queue: str = "") -> tuple[float, str] | None:
+    found = standing(facts, facts.services[0] if facts.services else None, queue).get(name)
+    return None if found is None else (found.value, str(found.place))
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("10 * 60 * 1000", 600_000),
+        ("10 * 60 * 1_000", 600_000),
+        ("(5 + 5) * 6e4", 600_000),
+        ("600_000 as const", 600_000),
+        ("Number('600000')", 600_000),
+        ("parseInt(`600000`, 10)", 600_000),
+        ("Math.min(600000, 7e5)", 600_000),
+        ("ms('10m')", 600_000),
+        ("MINUTE * 10", 600_000),
+        ("TIMES.job.ms", 600_000),
+        ("0x927c0", 600_000),
+        ("-1 * -600000", 600_000),
+        ("compute()", UNKNOWN),
+        ("1 / 0", UNKNOWN),
+        ("JOB_TIMEOUT_MS", UNKNOWN),
+    ],
+)
+def test_a_constant_is_computed_without_running_it(written: str, value: object, tmp_path: Path) -> None:
+    text = (
+        "const MINUTE = 60_000;\nconst TIMES = { job: { ms: MINUTE * 10 } } as const;\n"
+        f"export const JOB_TIMEOUT_MS: number = {written};\n"
+    )
+
+    assert value_of(read(tmp_path, {"job-config.ts": text}), "JOB_TIMEOUT_MS") == value
+
+
+def test_a_constant_is_followed_through_imports(tmp_path: Path) -> None:
+    files = {
+        "lib/time.ts": "export const MINUTE = 60_000;\n",
+        "lib/job-config.ts": 'import { MINUTE as M } from "./time";\nexport const JOB_TIMEOUT_MS = 10 * M;\n',
+        "apps/boss.ts": (
+            'import { JOB_TIMEOUT_MS } from "@repo/lib";\nnew PgBoss({\nexpireInSeconds: JOB_TIMEOUT_MS / 1000 });'
+        ),
+    }
+
+    assert setting(read(tmp_path, files), "expiry") == (600.0, "apps/boss.ts:3")
+
+
+def test_the_engines_precedence_decides_and_the_others_are_shown(tmp_path: Path) -> None:
+    files = {
+        "package.json": '{"dependencies": {"pg-boss": "10.4.2"}}',
+        "boss.ts": (
+            "new PgBoss({ retryLimit: 5, expireInHours: 1 });\n"
+            'boss.createQueue("a", { retryLimit: 4 });\n'
+            'boss.send("b", {}, { retryLimit: 1 });\n'
+        ),
+    }
+    facts = read(tmp_path, files)
+
+    assert setting(facts, "retry_limit", queue="a") == (4.0, "boss.ts:2")
+    assert setting(facts, "retry_limit", queue="b") == (1.0, "boss.ts:3")
+    assert setting(facts, "retry_limit") == (5.0, "boss.ts:1")
+    assert setting(facts, "expiry", queue="b") == (3600.0, "boss.ts:1")
+    assert [str(other.place) for other in standing(facts, None, "a").settings["retry_limit"].others] == ["boss.ts:1"]
+
+
+def test_without_any_option_the_defaults_of_pgboss_10_hold(tmp_path: Path) -> None:
+    facts = read(tmp_path, {"package.json": '{"dependencies": {"pg-boss": "^10.1.0"}}'})
+
+    assert setting(facts, "retry_limit") == (2.0, "None")
+    assert setting(facts, "expiry") == (900.0, "None")
+
+
+def test_a_variable_outranks_the_default_that_the_code_gives_it(tmp_path: Path) -> None:
+    code = "const PGBOSS_BATCH_SIZE = Number(process.env.PGBOSS_BATCH_SIZE ?? 5);\n"
+
+    assert setting(read(tmp_path / "unset", {"w.ts": code}), "batch_size") == (5.0, "w.ts:1")
+    assert setting(read(tmp_path / "set", {"w.ts": code, ".env": "\nPGBOSS_BATCH_SIZE=1\n"}), "batch_size") == (
+        1.0,
+        ".env:2",
+    )
+
+
+def test_a_schema_of_variables_is_read_with_its_defaults(tmp_path: Path) -> None:
+    code = "export const env = z.object({\n  PGBOSS_BATCH_SIZE: z.coerce.number().default(5),\n});\n"
+
+    assert setting(read(tmp_path, {"env.ts": code}), "batch_size") == (5.0, "env.ts:2")
+
+
+def test_env_files_lie_above_one_another_by_profile(tmp_path: Path) -> None:
+    facts = read(
+        tmp_path,
+        {
+            "web/.env": "A=base\nB=base\n",
+            "web/.env.production": "A=production\n",
+            "web/.env.local": "B=local\n",
+            "web/.env.example": "A=example\n",
+        },
+    )
+
+    values = {one.profile: {name: value.value for name, value in one.values.items()} for one in facts.services}
+    assert values == {"production": {"A": "production", "B": "base"}, "local": {"A": "production", "B": "local"}}
+
+
+def test_named_services_replace_the_env_files_that_are_found(tmp_path: Path) -> None:
+    write(tmp_path, {".env": "USE_PGBOSS_WORKERS=false\n", "prod.env": "USE_PGBOSS_WORKERS=true\n"})
+    named = [NamedEnvironment("worker", "prod.env"), NamedEnvironment("web", "-")]
+
+    facts = read_repository(tmp_path, environments=named, environ={"CRON_SECRET": "x"})
+
+    assert [(one.name, dict(one.values).keys()) for one in facts.services] == [
+        ("worker", {"USE_PGBOSS_WORKERS"}),
+        ("web", {"CRON_SECRET"}),
+    ]
+
+
+def test_what_a_secret_store_holds_is_unknown_and_not_wrong(tmp_path: Path) -> None:
+    text = (
+        "services:\n  - type: worker\n    name: w\n    envVars:\n      - key: USE_PGBOSS_WORKERS\n        sync: false\n"
+    )
+    examination = examine(read(tmp_path, {"render.yaml": text}))
+
+    assert examination.findings == ()
+    assert [(value.name, str(value.place)) for value in examination.unknown] == [
+        ("USE_PGBOSS_WORKERS", "render.yaml:5")
+    ]
+
+
+def test_a_secret_is_never_told(tmp_path: Path) -> None:
+    files = {".env": "CRON_SECRET=hunter2hunter\nDATABASE_URL=mysql://me:pa55word@h/d\n"}
+    told = repr(examine(read(tmp_path, files)).findings)
+
+    assert "hunter2" not in told
+    assert "pa55word" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "at"),
+    [
+        ("vercel.json", '{"crons": [\n  {"path": "/a",\n  "schedule": ]\n}', "vercel.json:3"),
+        ("package.json", '{"dependencies": {\n', "package.json:1"),
+        ("vercel.json", "", "vercel.json:1"),
+        ("render.yaml", "services:\n  - name: a\n   type: web\n", "render.yaml:3"),
+        ("render.yaml", "a: 1\na: 2\n", "render.yaml:2"),
+        ("job-config.ts", "export const JOB_TIMEOUT_MS = 1;\nexport const = ;\n", "job-config.ts:2"),
+        ("settings.py", "JOB_TIMEOUT_MS = 1\ndef (:\n", "settings.py:2"),
+        (".env", "A=1\n= what is this\n", ".env:2"),
+        ("vercel.json", "\x00\x01", "vercel.json:1"),
+    ],
+)
+def test_a_broken_file_is_a_finding_at_the_line_where_it_breaks(name: str, text: str, at: str, tmp_path: Path) -> None:
+    found = [one for one in examine(read(tmp_path, {name: text})).findings if one.rule == "unreadable_file"]
+
+    assert [str(one.place) for one in found] == [at]
+
+
+def test_what_stands_beside_the_break_is_read(tmp_path: Path) -> None:
+    text = "export const JOB_TIMEOUT_MS = 5;\nexport const = ;\nexport const STUCK_JOB_TIMEOUT_MINUTES = 30;\n"
+    facts = read(tmp_path, {"job-config.ts": text})
+
+    assert value_of(facts, "JOB_TIMEOUT_MS") == 5
+    assert value_of(facts, "STUCK_JOB_TIMEOUT_MINUTES") == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bomb.ts", DOUBLED + "const JOB_TIMEOUT_MS = a0, a60 = 1;"),
+        ("text.ts", DOUBLED + 'const JOB_TIMEOUT_MS = a0, a60 = "x";'),
+        ("deep.ts", "const JOB_TIMEOUT_MS = " + "(" * 20_000 + "1" + ")" * 20_000 + ";"),
+        ("cycle.ts", "const a = b.c, b = a.c; const JOB_TIMEOUT_MS = a;"),
+        ("slugs.ts", "const a = [...b], b = [...a]; const TOOL_SLUGS = [...a];"),
+        ("deep.py", "JOB_TIMEOUT_MS = " + "(" * 5_000 + "1" + ")" * 5_000),
+        ("big.py", "A = 9**9\nJOB_TIMEOUT_MS = " + "*".join(["10"] * 900)),
+        ("bomb.sql", "/*" * 200_000 + " tool_job"),
+        ("tags.sql", "".join(f"$a{n}$" for n in range(50_000)) + " tool_job"),
+        ("deep.json", "[" * 100_000),
+        ("vercel.json", "[" * 100_000),
+        ("schema.prisma", "model tool_job {\n a Int @default(" + "((" * 50_000 + "\n}\n"),
+    ],
+    ids=lambda value: value if len(value) < 20 else "",
+)  # fmt: skip
+def test_hostile_files_end(name: str, text: str, tmp_path: Path) -> None:
+    read(tmp_path, {name: text})
+
+
+def test_aliases_cannot_make_a_small_file_enormous(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    text = "\n".join(
+        [*lines, "services:", "  - name: *a59", "    type: worker", "    envVars: [{key: A, value: *a59}]"]
+    )
+
+    assert read(tmp_path, {"render.yaml": text}).services[0].name == "service"
+
+
+def test_links_that_go_round_and_pipes_and_unreadable_files_stop_nothing(tmp_path: Path) -> None:
+    write(tmp_path, {"a/.env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgres://h/d\n"})
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "a" / "self.ts").symlink_to(tmp_path / "a" / "self.ts")
+    (tmp_path / "a" / "folder.ts").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.ts")
+
+    facts = read_repository(tmp_path)
+
+    assert [one.name for one in facts.services] == ["a"]
+    assert [str(one.place) for one in facts.unreadable] == ["a/self.ts:1"]
+
+
+def test_dependencies_and_tests_are_passed_by(tmp_path: Path) -> None:
+    wrong = "export const JOB_TIMEOUT_MS = 1;\nexport const JOB_TIMEOUT_SECONDS = 2;\n"
+    paths = ("node_modules/x/a.ts", "a.test.ts", "__tests__/a.ts", ".next/a.ts", "dist/a.js", "tests/a.ts")
+
+    assert read(tmp_path, dict.fromkeys(paths, wrong)).values == []
+
+
+def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        read_repository(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("00:10:00", 600),
+        ("15 minutes", 900),
+        ("1 day 2 hours", 93_600),
+        ("7 days", 604_800),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_intervals_are_read_as_seconds(text: str, seconds: float | None) -> None:
+    assert interval_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("schedule", "seconds"),
+    [
+        ("* * * * *", 60),
+        ("*/5 * * * *", 300),
+        ("0,30 * * * *", 1800),
+        ("0 3 * * *", 86_400),
+        ("0 8-17 * * mon-fri", 54_000),
+        ("5/10 * * * *", 600),
+    ],
+)
+def test_a_schedule_says_how_far_apart_runs_are_at_most(schedule: str, seconds: float) -> None:
+    assert period_seconds(schedule) == seconds
+
+
+@pytest.mark.parametrize("schedule", ["* * * *", "60 * * * *", "*/0 * * * *", "a * * * *", "* * * * 8", "5-1 * * * *"])
+def test_what_is_no_schedule_is_said(schedule: str) -> None:
+    assert problem_of(schedule) is not None

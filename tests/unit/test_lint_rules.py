@@ -1,0 +1,321 @@
+"""Every rule finds its breach at its line, and is silent about what is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from harness.lint.catalogue import RULES
+from harness.lint.examination import examine
+from harness.lint.repository import read_repository
+from tests.unit.guide_repository import write
+
+SECRET = "0f9d3c61b7a24e58" * 2
+CONFIG = "export const JOB_TIMEOUT_MS = 10 * 60 * 1000;\n"
+CRON = '{"crons": [{"path": "/api/cron/job-maintenance",\n"schedule": "* * * * *"}]}'
+ROUTE = "apps/web/app/api/cron/job-maintenance/route.ts"
+WORKER_ENV = "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgresql://u@db.example.org:5432/jobs\n"
+RENDER = """\
+services:
+  - type: worker
+    name: api-server
+    maxShutdownDelaySeconds: {delay}
+    envVars:
+      - key: USE_PGBOSS_WORKERS
+        value: "true"
+      - key: DATABASE_URL
+        sync: false
+"""
+EVERY_FIVE = CRON.replace("* * * * *", "*/5 * * * *")
+BATCH = 'boss.work("a", {\n batchSize: 2 }, run);\n'
+PRISMA = 'model ToolJob {\n  maxAttempts Int @default(3)\n  @@map("tool_job")\n}\n'
+PYTHON = 'registry.register_processor("a", run)\nregistry.register_processor("b", run)\n'
+SLUGS = 'const TOOL_SLUGS = ["a",\n"b"] as const;\nregisterProcessor("a", run);\n'
+REGISTER = 'export function registerMyProcessor() {\n  registerProcessor("a", run);\n}'
+LOCK = "packages:\n\n  pg-boss@{}:\n    resolution: {{}}\n"
+GUARDED = """\
+export async function GET(request: Request) {
+  const secret = process.env.CRON_SECRET;
+  if (!secret) return new Response("", { status: 500 });
+  if (request.headers.get("authorization") !== `Bearer ${secret}`) return new Response("", { status: 401 });
+}
+"""
+BARE = """\
+export async function GET(request: Request) {
+  if (request.headers.get("authorization") !== `Bearer ${process.env.CRON_SECRET}`) {
+    return new Response("", { status: 401 });
+  }
+}
+"""
+
+
+class Example(NamedTuple):
+    """A repository that breaches a rule at one place, and one like it that does not."""
+
+    rule: str
+    bad: dict[str, str]
+    at: str
+    good: dict[str, str]
+
+
+def boss(text: str, *, version: str = "10.4.2") -> dict[str, str]:
+    return {
+        "package.json": f'{{"dependencies": {{"pg-boss": "{version}"}}}}',
+        "boss.ts": f'import PgBoss from "pg-boss";\n{text}',
+    }
+
+
+EXAMPLES = [
+    Example(
+        "timeout_units_disagree",
+        {"job-config.ts": CONFIG + "export const JOB_TIMEOUT_SECONDS = 60;\n"},
+        "job-config.ts:2",
+        {"job-config.ts": CONFIG + "export const JOB_TIMEOUT_SECONDS = JOB_TIMEOUT_MS / 1_000;\n"},
+    ),
+    Example(
+        "timeout_units_disagree",
+        {"job-config.ts": CONFIG, ".env": "A=1\nJOB_TIMEOUT_SECONDS=300\n"},
+        ".env:2",
+        {"job-config.ts": CONFIG, ".env": "A=1\nJOB_TIMEOUT_SECONDS=600\n"},
+    ),
+    Example(
+        "expiry_within_timeout",
+        {"job-config.ts": CONFIG, **boss("new PgBoss({\n  expireInMinutes: 10,\n});")},
+        "boss.ts:3",
+        {"job-config.ts": CONFIG, **boss("new PgBoss({\n  expireInMinutes: 11,\n});")},
+    ),
+    Example(
+        "expiry_within_timeout",
+        {"settings.py": "JOB_TIMEOUT_MS = 10 * 60 * 1000\nJOB_EXPIRE_IN_SECONDS = 600\n"},
+        "settings.py:2",
+        {"settings.py": "JOB_TIMEOUT_MS = 10 * 60 * 1000\nJOB_EXPIRE_IN_SECONDS = 660\n"},
+    ),
+    Example(
+        "batch_outlives_expiry",
+        {"job-config.ts": CONFIG, **boss(BATCH + "new PgBoss({expireInMinutes: 15})")},
+        "boss.ts:3",
+        {"job-config.ts": CONFIG, **boss(BATCH + "new PgBoss({expireInMinutes: 21})")},
+    ),
+    Example(
+        "stuck_within_timeout",
+        {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 10;\n"},
+        "job-config.ts:2",
+        {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 12;\n"},
+    ),
+    Example(
+        "stuck_within_timeout",
+        {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 12;\n", "vercel.json": EVERY_FIVE},
+        "job-config.ts:2",
+        {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 16;\n", "vercel.json": EVERY_FIVE},
+    ),
+    Example(
+        "stuck_before_expiry",
+        {
+            "job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 13;\n",
+            **boss("new PgBoss({ expireInMinutes: 11 });"),
+        },
+        "job-config.ts:2",
+        {
+            "job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 14;\n",
+            **boss("new PgBoss({ expireInMinutes: 11 });"),
+        },
+    ),
+    Example(
+        "polling_interval",
+        {".env": "PGBOSS_POLLING_INTERVAL=2000\n"},
+        ".env:1",
+        {".env": "PGBOSS_POLLING_INTERVAL=2\n"},
+    ),
+    Example(
+        "polling_interval",
+        boss('boss.work("a", { pollingIntervalSeconds: 0.1 }, run);'),
+        "boss.ts:2",
+        boss('boss.work("a", { pollingIntervalSeconds: 0.5 }, run);'),
+    ),
+    Example(
+        "attempts_disagree",
+        {"job-config.ts": "export const JOB_MAX_ATTEMPTS = 3;\n", **boss('boss.createQueue("a", { retryLimit: 3 });')},
+        "boss.ts:2",
+        {"job-config.ts": "export const JOB_MAX_ATTEMPTS = 3;\n", **boss('boss.createQueue("a", { retryLimit: 2 });')},
+    ),
+    Example(
+        "attempts_disagree",
+        {"schema.prisma": PRISMA.replace("3", "5"), **boss("new PgBoss({});")},
+        "schema.prisma:2",
+        {"schema.prisma": PRISMA, **boss("new PgBoss({});")},
+    ),
+    Example(
+        "backoff_outlives_retention",
+        boss('boss.createQueue("a", { retryLimit: 12, retryDelay: 600, retryBackoff: true });'),
+        "boss.ts:2",
+        boss('boss.createQueue("a", { retryLimit: 5, retryDelay: 600, retryBackoff: true });'),
+    ),
+    Example(
+        "workers_disabled",
+        {".env": "DATABASE_URL=postgres://h/d\nUSE_PGBOSS_WORKERS=True\n"},
+        ".env:2",
+        {".env": 'DATABASE_URL=postgres://h/d\nUSE_PGBOSS_WORKERS="true"\n'},
+    ),
+    Example(
+        "workers_disabled",
+        {"api-server/.env": "PGBOSS_BATCH_SIZE=1\n"},
+        "api-server/.env:1",
+        {"api-server/.env": "PGBOSS_BATCH_SIZE=1\nUSE_PGBOSS_WORKERS=true\nDATABASE_URL=postgres://h/d\n"},
+    ),
+    Example(
+        "workers_disabled",
+        {"render.yaml": RENDER.format(delay=300).replace('"true"', '"yes"')},
+        "render.yaml:7",
+        {"render.yaml": RENDER.format(delay=300).replace('value: "true"', "sync: false")},
+    ),
+    Example(
+        "database_url",
+        {".env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=mysql://h/d\n"},
+        ".env:2",
+        {".env": WORKER_ENV},
+    ),
+    Example("database_url", {".env": "USE_PGBOSS_WORKERS=true\n"}, ".env:1", {".env": WORKER_ENV}),
+    Example(
+        "databases_differ",
+        {"api/.env": "DATABASE_URL=postgres://a/jobs\n", "web/.env": "DATABASE_URL=postgres://b/jobs\n"},
+        "web/.env:1",
+        {"api/.env": "DATABASE_URL=postgres://u:x@a/jobs\n", "web/.env": "DATABASE_URL=postgres://v:y@a/jobs\n"},
+    ),
+    Example(
+        "pooled_database_with_listen",
+        {".env": "DATABASE_URL=postgres://x-pooler.eu.example.org/jobs\n", **boss('client.query("LISTEN jobs");')},
+        ".env:1",
+        {".env": "DATABASE_URL=postgres://x.eu.example.org/jobs\n", **boss('client.query("LISTEN jobs");')},
+    ),
+    Example("cron_secret_missing", {"vercel.json": CRON, ".env": "A=1\n"}, "vercel.json:1", {"vercel.json": CRON}),
+    Example(
+        "cron_secret_missing",
+        {"vercel.json": CRON, ".env": "A=1\nCRON_SECRET=undefined\n"},
+        ".env:2",
+        {"vercel.json": CRON, ".env": f"A=1\nCRON_SECRET={SECRET}\n"},
+    ),
+    Example("cron_secret_weak", {".env": "CRON_SECRET=hunter2\n"}, ".env:1", {".env": f"CRON_SECRET={SECRET}\n"}),
+    Example("setting_is_no_number", {".env": "JOB_TIMEOUT_MS=10m\n"}, ".env:1", {".env": "JOB_TIMEOUT_MS=600000\n"}),
+    Example(
+        "cron_schedule",
+        {"vercel.json": CRON.replace("* * * * *", "* * * *")},
+        "vercel.json:1",
+        {"vercel.json": CRON},
+    ),
+    Example(
+        "cron_schedule", {"vercel.json": CRON.replace("* * * * *", "0 3 * * *")}, "vercel.json:1", {"vercel.json": CRON}
+    ),
+    Example(
+        "cron_path_unanswered",
+        {"vercel.json": CRON, ROUTE.replace("maintenance", "maintenence"): GUARDED},
+        "vercel.json:1",
+        {"vercel.json": CRON, ROUTE: GUARDED},
+    ),
+    Example(
+        "cron_path_unanswered",
+        {"vercel.json": CRON, ROUTE: GUARDED.replace("GET", "POST")},
+        "vercel.json:1",
+        {"vercel.json": CRON, ROUTE.replace("job-maintenance", "[task]"): GUARDED},
+    ),
+    Example("cron_missing", {ROUTE: GUARDED}, f"{ROUTE}:1", {ROUTE: GUARDED, "vercel.json": CRON}),
+    Example(
+        "bearer_accepts_undefined",
+        {ROUTE: BARE, "vercel.json": CRON},
+        f"{ROUTE}:2",
+        {ROUTE: GUARDED, "vercel.json": CRON},
+    ),
+    Example(
+        "slug_not_registered",
+        {"w.ts": SLUGS},
+        "w.ts:2",
+        {"w.ts": SLUGS + 'registerProcessor("b", run);'},
+    ),
+    Example(
+        "processor_not_listed",
+        {"w.py": 'TOOL_SLUGS = ("a",)\n' + PYTHON},
+        "w.py:3",
+        {"w.py": 'TOOL_SLUGS = ("a", "b")\n' + PYTHON},
+    ),
+    Example(
+        "registration_never_called",
+        {"r.ts": REGISTER},
+        "r.ts:2",
+        {"r.ts": REGISTER, "w.ts": "registerMyProcessor();"},
+    ),
+    Example(
+        "pgboss_version",
+        boss("new PgBoss({});", version="10.1.1"),
+        "package.json:1",
+        boss("new PgBoss({});", version="10.4.2"),
+    ),
+    Example(
+        "pgboss_version",
+        {**boss("new PgBoss({});", version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.1.1")},
+        "pnpm-lock.yaml:3",
+        {**boss("new PgBoss({});", version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.4.2")},
+    ),
+    Example(
+        "queue_never_created",
+        boss('boss.createQueue("a");\nboss.send("b", {});'),
+        "boss.ts:3",
+        boss('boss.createQueue("a");\nboss.send("a", {});'),
+    ),
+    Example(
+        "queue_options_never_arrive",
+        boss('boss.createQueue("a", { retryLimit: 2 });'),
+        "boss.ts:2",
+        boss('boss.createQueue("a", { retryLimit: 2 });\nboss.updateQueue("a", { retryLimit: 2 });'),
+    ),
+    Example(
+        "archived_before_its_row",
+        boss("new PgBoss({});"),
+        "boss.ts:2",
+        boss("new PgBoss({ archiveCompletedAfterSeconds: 604800, retentionDays: 30 });"),
+    ),
+    Example(
+        "shutdown_shorter_than_job",
+        {"job-config.ts": CONFIG, "render.yaml": RENDER.format(delay=60)},
+        "render.yaml:4",
+        {"job-config.ts": CONFIG, "render.yaml": RENDER.format(delay=300)},
+    ),
+    Example(
+        "function_shorter_than_job",
+        {"job-config.ts": CONFIG, **boss('export const maxDuration = 60;\nboss.work("a", run);')},
+        "boss.ts:2",
+        {"job-config.ts": CONFIG, **boss('export const maxDuration = 800;\nboss.work("a", run);')},
+    ),
+    Example(
+        "seed_not_terminal",
+        {"seed.sql": "INSERT INTO tool_job (id, status) VALUES\n('a', 'COMPLETED'),\n('b', 'PENDING');\n"},
+        "seed.sql:3",
+        {"seed.sql": "INSERT INTO tool_job (id, status) VALUES\n('a', 'COMPLETED'),\n('b', 'FAILED');\n"},
+    ),
+    Example(
+        "column_ignores_virtual_time",
+        {"m.sql": "CREATE TABLE tool_job (\n  id text,\n  c timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP);"},
+        "m.sql:3",
+        {"m.sql": "CREATE TABLE tool_job (\n  id text,\n  c timestamptz NOT NULL DEFAULT now());"},
+    ),
+    Example("unreadable_file", {"vercel.json": '{"crons": [\n{"path": '}, "vercel.json:2", {"vercel.json": CRON}),
+]
+
+
+def places(root: Path, rule: str) -> list[str]:
+    found = examine(read_repository(root)).findings
+    return list(dict.fromkeys(str(finding.place) for finding in found if finding.rule == rule))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.rule}-{example.at}")
+def test_a_breach_is_found_at_its_line(example: Example, tmp_path: Path) -> None:
+    assert places(write(tmp_path, example.bad), example.rule) == [example.at]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.rule}-{example.at}")
+def test_the_repaired_copy_is_silent(example: Example, tmp_path: Path) -> None:
+    assert places(write(tmp_path, example.good), example.rule) == []
+
+
+def test_every_rule_has_an_example() -> None:
+    assert {example.rule for example in EXAMPLES} == set(RULES)
