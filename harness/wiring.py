@@ -28,9 +28,10 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "postgres": ("harness.adapters.reference:open_engine", {"name": "postgres"}),
     "pgboss": ("harness.adapters.pgboss:open_engine", {}),
     "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
+    "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
-RELEASED: Final = frozenset({"pgboss"})
+RELEASED: Final = frozenset({"pgboss", "procrastinate"})
 """Shipped engines that are somebody else's queue, in versions."""
 MISTAKES = "harness.mistakes.catalogue"
 

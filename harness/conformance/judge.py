@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.conformance.level import Level
 from harness.conformance.shelf import Case, cases
-from harness.errors import ExitCode, HarnessError
+from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.port import Engine, contract_of
 from harness.run.play import play, uncovered_capabilities
 from harness.run.verdict import Run, Verdict
@@ -107,6 +107,8 @@ def judged(case: Case, engine: Engine) -> Result:
         return Result(case, Mark.DIFFERENT, differences[case.name])
     try:
         run = play(case.scenario, engine=engine)
+    except EnvironmentUnavailable:
+        raise
     except HarnessError as error:
         return Result(case, Mark.OPEN, error.message)
     if run.verdict is Verdict.PASS:
@@ -122,7 +124,7 @@ def _lies(engine: Engine, results: Sequence[Result]) -> list[str]:
     """A capability is shown by one case that needs it and passes, or is known to differ."""
     shown: dict[str, bool] = {}
     for result in results:
-        if result.mark is not Mark.SKIPPED:
+        if result.mark not in (Mark.SKIPPED, Mark.OPEN):
             for name in needed_capabilities(result.case.scenario):
                 shown[name] = shown.get(name, False) or result.mark in (Mark.PASS, Mark.DIFFERENT)
     return [name for name, seen in shown.items() if not seen and getattr(engine.capabilities, name)]

@@ -31,6 +31,7 @@ KILL_SECONDS: Final = 5.0
 TALK_LINES: Final = 20
 LONGEST: Final = 64 * 1024 * 1024
 """Bytes of one line: past that it is a flood, not an answer."""
+ANSWERING: Final = Path(__file__).with_name("answering.py")
 _DEATH_SIGNAL: Final = 1
 
 Reply: TypeAlias = Mapping[str, Any]
@@ -88,12 +89,12 @@ class Child:
         return self._open and self._process.poll() is None
 
     def ask(self, question: str, *, seconds: float = ANSWER_SECONDS, **arguments: Any) -> Reply:
-        """Send a question and wait for its answer, at most so long.
+        """Send a question and wait for its answer, at most so long in real time.
 
         Raises ChildDied, with what the child last said, where no answer comes or what comes is none.
         """
         self._number += 1
-        line = json.dumps({"id": self._number, "ask": question, **arguments}) + "\n"
+        line = json.dumps({"id": self._number, "ask": question, "with": arguments}) + "\n"
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(line.encode())
@@ -113,7 +114,8 @@ class Child:
         while True:
             line = self._line(question, deadline)
             if not line.startswith(MARK):
-                self._talk.append(line.decode("utf-8", "replace").rstrip()[:400])
+                if text := line.decode("utf-8", "replace").rstrip():
+                    self._talk.append(text[:400])
                 continue
             try:
                 answer = json.loads(line[len(MARK) :])
@@ -174,6 +176,15 @@ class Child:
     def _complaint(self, what: str) -> ChildDied:
         said = "\n".join(f"  {line}" for line in self._talk)
         return ChildDied(f"{self.name} {what}" + (f"; it last said:\n{said}" if said else ""))
+
+
+def python_child(script: Path, *, name: str, packages: Path, environment: Mapping[str, str] | None = None) -> Child:
+    """Start a child that answers with a script's class `Answers`; it sees `packages`, and nothing of ours."""
+    return Child(
+        [sys.executable, "-P", str(ANSWERING), str(script)],
+        name=name,
+        environment={**(environment or {}), "PYTHONPATH": str(packages), "PYTHONUNBUFFERED": "1"},
+    )
 
 
 def _die_with_parent() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import sys
 from pathlib import Path
@@ -43,10 +42,10 @@ def newest(name: str, wanted: str) -> str:
     if wanted.count(".") >= 2:
         return wanted
     try:
-        command = [*_pip(), "index", "versions", name, "--json", "--disable-pip-version-check"]
+        command = [*_pip(), "index", "versions", name, "--disable-pip-version-check"]
         told = run(command, seconds=ASK_SECONDS, what=f"the versions of {name} are unknown", hint="")
-        known = [str(version) for version in json.loads(told)["versions"]]
-    except (EnvironmentUnavailable, ValueError, KeyError):
+        known: list[str] = re.findall(r"[0-9][\w.]*", told.partition("Available versions:")[2].partition("\n")[0])
+    except EnvironmentUnavailable:
         known = [path.name.rpartition("@")[2] for path in cache_folder("python").glob(f"{TAG}-{name}@*")]
     fitting = [version for version in known if wanted == "latest" or version.startswith(f"{wanted}.")]
     if not fitting:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from harness.errors import LimitReached
+from harness.errors import EnvironmentUnavailable, LimitReached
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Choices, note_pick
@@ -204,7 +204,7 @@ class Kernel:
             actor.repeats -= 1
             try:
                 result = executor.begin(actor, request)
-            except LimitReached:
+            except (EnvironmentUnavailable, LimitReached):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a queue raises is an observation
                 reply = executor.raised(actor, request, error)
@@ -232,7 +232,7 @@ class Kernel:
                     actor.state = State.ENDED
                     return
                 reply = self.executor.end(actor, actor.call, stop.value)
-            except LimitReached:
+            except (EnvironmentUnavailable, LimitReached):
                 raise
             except Exception as error:
                 if actor.call is None:

@@ -38,7 +38,7 @@ def start() -> Iterator[Start]:
 
 
 def test_a_question_gets_its_answer(start: Start) -> None:
-    child = start("answer(id=question['id'], twice=2 * question['number'])")
+    child = start("answer(id=question['id'], twice=2 * question['with']['number'])")
     assert child.ask("double", number=21)["twice"] == 42
     assert child.ask("double", number=4)["twice"] == 8
 

@@ -1,0 +1,126 @@
+"""Runs in a child that has procrastinate: the harness's questions in procrastinate's own API. Knows no harness."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import procrastinate
+from procrastinate import exceptions, jobs, utils
+from procrastinate.retry import RetryStrategy
+
+
+class Refused(Exception):
+    """Nothing happened."""
+
+
+class Answers:
+    """One app on one database. Its own clock is set with each question, beside the database's."""
+
+    async def open(self, url: str) -> None:
+        """Connect, and create the schema."""
+        connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=1)
+        self.app = procrastinate.App(connector=connector)
+        await self.app.open_async()
+        await self.app.schema_manager.apply_schema_async()
+        self.manager = self.app.job_manager
+        self.workers: dict[str, int] = {}
+        self.holding: dict[str, set[int]] = {}
+        self.claimed: dict[tuple[int, int], jobs.Job] = {}
+
+    async def reset(self) -> None:
+        """Forget what is known of the run before; the tables are emptied by the parent."""
+        self.workers.clear()
+        self.holding.clear()
+        self.claimed.clear()
+
+    async def enqueue(self, now: str, tool: str, args: dict[str, Any], **options: Any) -> int:
+        """Defer a job; answers its id."""
+        self._set(now)
+        start = options.pop("start_after")
+        at = None if start is None else datetime.datetime.fromisoformat(start)
+        task = self.app.configure_task(tool, allow_unknown=True, queue=tool, schedule_at=at, **options)
+        try:
+            return int(await task.defer_async(**args))
+        except exceptions.AlreadyEnqueued as error:
+            raise Refused(str(error)) from error
+
+    async def claim(self, now: str, worker: str, limit: int) -> list[dict[str, Any]]:
+        """Fetch up to `limit` jobs, as a worker that has just shown that it lives.
+
+        One that asks for more while it holds a job has died meanwhile: the process that follows registers anew.
+        """
+        self._set(now)
+        if worker not in self.workers or self.holding[worker]:
+            self.workers[worker] = await self.manager.register_worker()
+            self.holding[worker] = set()
+        me = self.workers[worker]
+        await self.manager.update_heartbeat(worker_id=me)
+        fetched = []
+        for _ in range(limit):
+            job = await self.manager.fetch_job(queues=None, worker_id=me)
+            if job is None:
+                break
+            self.claimed[job.id, job.attempts] = job
+            self.holding[worker].add(job.id)
+            fetched.append({"id": job.id, "attempts": job.attempts, "args": job.task_kwargs, "tool": job.task_name})
+        return fetched
+
+    async def heartbeat(self, now: str, worker: str) -> None:
+        """Show that a worker lives."""
+        self._set(now)
+        await self.manager.update_heartbeat(worker_id=self.workers[worker])
+
+    async def complete(self, now: str, worker: str, id: int, attempts: int) -> None:
+        """Finish a job as succeeded."""
+        self._set(now)
+        job = self._ended(worker, id, attempts)
+        await self._settled(self.manager.finish_job(job=job, status=jobs.Status.SUCCEEDED, delete_job=False))
+
+    async def fail(self, now: str, worker: str, id: int, attempts: int, most: int, wait: int) -> None:
+        """Do what the worker does after an exception: ask the retry strategy, then retry or finish as failed."""
+        self._set(now)
+        job = self._ended(worker, id, attempts)
+        strategy = RetryStrategy(max_attempts=most - 1, wait=wait)
+        decision = strategy.get_retry_decision(exception=RuntimeError("failed"), job=job) if most > 1 else None
+        if decision is None:
+            await self._settled(self.manager.finish_job(job=job, status=jobs.Status.FAILED, delete_job=False))
+        else:
+            await self._settled(self.manager.retry_job(job=job, retry_at=decision.retry_at))
+
+    async def cancel(self, now: str, id: int) -> None:
+        """Cancel a job that waits."""
+        self._set(now)
+        if not await self.manager.cancel_job_by_id_async(id):
+            raise Refused("the job does not wait")
+
+    async def retry(self, now: str, id: int) -> None:
+        """Retry a job by hand."""
+        self._set(now)
+        await self._settled(self.manager.retry_job_by_id_async(job_id=id, retry_at=utils.utcnow()))
+
+    async def expire(self, now: str, seconds: float) -> list[int]:
+        """Do what the manual tells users to run as a periodic task: retry the jobs of workers that went silent."""
+        self._set(now)
+        stalled = list(await self.manager.get_stalled_jobs(seconds_since_heartbeat=seconds))
+        for job in stalled:
+            await self.manager.retry_job(job)
+        return [job.id for job in stalled]
+
+    def _ended(self, worker: str, id: int, attempts: int) -> jobs.Job:
+        self.holding[worker].discard(id)
+        return self.claimed[id, attempts]
+
+    async def _settled(self, work: Any) -> None:
+        try:
+            await work
+        except exceptions.ConnectorException as error:
+            cause = str(error.__cause__ or error)
+            if "Job was not found" in cause:
+                raise Refused(cause.splitlines()[0]) from error
+            raise
+
+    @staticmethod
+    def _set(now: str) -> None:
+        moment = datetime.datetime.fromisoformat(now)
+        utils.utcnow = lambda: moment

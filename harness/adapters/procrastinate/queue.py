@@ -1,0 +1,166 @@
+"""The verbs of the harness, asked of procrastinate in a child. Decides nothing: every rule is procrastinate's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from harness.adapters.procrastinate.translation import LOOK, view_of
+from harness.foreign import Child
+from harness.foreign.database import ForeignDatabase, timestamp_of
+from harness.history.outcome import Outcome, done
+from harness.model.duration import SECOND
+from harness.model.job import JobId, JobView, Json
+from harness.model.json_value import json_problem
+from harness.model.settings import Settings
+from harness.port import Capabilities, Claim, Clocks, JobRequest
+
+UNKNOWN_JOB: Final = Outcome.refused("unknown job")
+
+
+class ProcrastinateQueue:
+    """A queue under test over procrastinate 3. A claim is told apart by the number of its attempt."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        heartbeat=True,
+        cancel=True,
+        retry=True,
+        priorities=True,
+        unique=True,
+        start_after=True,
+        virtual_time=True,
+        fencing=True,
+    )
+
+    def __init__(
+        self, child: Child, database: ForeignDatabase, settings: Settings, clocks: Clocks, jitter: Callable[[], float]
+    ) -> None:
+        self._child = child
+        self._database = database
+        self._settings = settings
+        self._clocks = clocks
+        self._numbers: dict[JobId, int] = {}
+        self._most: dict[JobId, int] = {}
+        self._workers: dict[tuple[JobId, int], str] = {}
+
+    def _ask(self, question: str, **arguments: Any) -> Outcome:
+        now = self._clocks.store()
+        self._database.set_now(now)
+        reply = self._child.ask(question, now=timestamp_of(now).isoformat(), **arguments)
+        if "raised" in reply:
+            return Outcome.unknown(str(reply["raised"]))
+        return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])
+
+    # observation ----------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first."""
+        views = {}
+        for row in self._database.run(LOOK, prepare=True):
+            job = row["args"]["job"]
+            worker = self._workers.get((job, row["attempts"] + 1))
+            most = self._most.get(job, self._settings.max_attempts)
+            views[job] = view_of(row, most=most, lease=self._settings.lease, worker=worker)
+        return views
+
+    def changed(self) -> list[JobId] | None:
+        """Nobody keeps book of what was touched."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to give back: child and database belong to the engine."""
+
+    # producers and operators ----------------------------------------------------------------------------------------
+
+    def enqueue(self, request: JobRequest) -> Outcome:
+        """Defer a job to the queue of its tool."""
+        if request.id in self._numbers:
+            return Outcome.refused("this id exists", request.id)
+        if problem := json_problem(request.input):
+            return Outcome.refused(f"invalid input: {problem}")
+        start = None if request.start_after is None else timestamp_of(request.start_after).isoformat()
+        outcome = self._ask(
+            "enqueue",
+            tool=request.tool,
+            args={"job": request.id, "input": request.input},
+            priority=request.priority,
+            queueing_lock=request.unique_key,
+            start_after=start,
+        )
+        if not outcome.done:
+            return outcome
+        self._numbers[request.id] = outcome.value
+        self._most[request.id] = request.max_attempts or self._settings.max_attempts
+        return done(request.id)
+
+    def cancel(self, job: JobId) -> Outcome:
+        """Cancel what waits; what runs goes on."""
+        return self._named("cancel", job)
+
+    def retry(self, job: JobId) -> Outcome:
+        """Retry what failed."""
+        outcome = self._named("retry", job)
+        if outcome.done:
+            self._most[job] = self._most[job] + self._settings.max_attempts
+        return outcome
+
+    def _named(self, question: str, job: JobId) -> Outcome:
+        number = self._numbers.get(job)
+        return UNKNOWN_JOB if number is None else _without_value(self._ask(question, id=number))
+
+    # workers --------------------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        """Fetch, one job after the other."""
+        outcome = self._ask("claim", worker=worker, limit=limit)
+        return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
+
+    def _claim(self, job: dict[str, Any], worker: str) -> Claim:
+        name, attempt = job["args"]["job"], job["attempts"] + 1
+        self._workers[name, attempt] = worker
+        return Claim(name, attempt, attempt, worker, job["tool"], self._clocks.store() + self._settings.lease)
+
+    def heartbeat(self, claim: Claim) -> Outcome:
+        """Show that the worker lives: it holds all its jobs by that, and is not told of any that it lost."""
+        return _without_value(self._ask("heartbeat", worker=claim.worker))
+
+    def complete(self, claim: Claim, output: Json) -> Outcome:
+        """Finish as succeeded; the output is not kept."""
+        return self._settle("complete", claim)
+
+    def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
+        """Retry or finish as failed, as the retry strategy decides; the error is not kept."""
+        most = self._most.get(claim.job, self._settings.max_attempts)
+        return self._settle("fail", claim, most=most, wait=-(-self._settings.retry_delay // SECOND))
+
+    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+        about = {"worker": claim.worker, "id": self._numbers[claim.job], "attempts": claim.attempt - 1}
+        return _without_value(self._ask(question, **about, **arguments))
+
+    def release(self, claim: Claim) -> Outcome:
+        """procrastinate has none."""
+        raise NotImplementedError
+
+    # upkeep ---------------------------------------------------------------------------------------------------------
+
+    def expire(self) -> Outcome:
+        """Retry the jobs of workers that went silent, as its manual tells its users to do."""
+        outcome = self._ask("expire", seconds=self._settings.lease / SECOND)
+        names = {number: job for job, number in self._numbers.items()}
+        return done([names[number] for number in outcome.value]) if outcome.done else outcome
+
+    def reconcile(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def rescue(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def purge(self) -> Outcome:
+        """Its users call `delete_old_jobs` themselves."""
+        raise NotImplementedError
+
+
+def _without_value(outcome: Outcome) -> Outcome:
+    return done() if outcome.done else outcome
