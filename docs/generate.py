@@ -20,6 +20,7 @@ import pytest
 from harness import pytest_plugin
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.queue import PgBossQueue
+from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
 from harness.cli import COMMANDS
 from harness.faults import FaultPlan
@@ -164,6 +165,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "virtual_time": "the store's clock is the harness's",
     "snapshot": "the state can be taken out and put back",
     "fencing": "a claim carries a token, and a lost claim changes nothing",
+    "results": "a job shows its output, or its error",
     "concurrency_limits": "so many jobs at once, of one tool or of all",
     "serial_keys": "jobs of one key run one after the other",
     "dead_letters": "a job that failed for good leaves a new one, for a tool of its own",
@@ -195,7 +197,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "JOB_OUTPUT_LIMIT_BYTES": "larger outputs fail their job",
 }
 
-QUEUES: Final[Sequence[Any]] = (MemoryQueue, ReferenceQueue, PgBossQueue)
+QUEUES: Final[Sequence[Any]] = (MemoryQueue, ReferenceQueue, PgBossQueue, ProcrastinateQueue)
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
 
@@ -331,7 +333,7 @@ def _capabilities() -> str:
         (_code(name), CAPABILITIES[name], *(mark(queue.capabilities, name) for queue in QUEUES))
         for name in Capabilities.names()
     ]
-    return table(("capability", "meaning", "`memory`", "`reference`, `postgres`", "`pgboss`"), rows)
+    return table(("capability", "meaning", "`memory`", "`reference`, `postgres`", "`pgboss`", "`procrastinate`"), rows)
 
 
 def _command_line() -> str:

@@ -83,6 +83,8 @@ class Capabilities:
     schedules: bool = False
     inputs: bool = False
     """`JobView.input` tells what was sent."""
+    results: bool = True
+    """`JobView.output` and `error` tell how a job ended; the one capability that a queue has unless it says no."""
     sessions: bool = False
     """Every actor has a database session of its own, so that lock waits and abandoned locks are real: `Sessions`."""
 

@@ -12,8 +12,12 @@ from harness.conformance.shelf import Case, cases
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.port import Engine, contract_of
 from harness.run.play import play, uncovered_capabilities
+from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
 from harness.scenario.needs import needed_capabilities
+
+LIMITS = Limits(steps=3_000)
+"""A case is small; one that goes on for longer never rests."""
 
 
 class Mark(StrEnum):
@@ -106,7 +110,7 @@ def judged(case: Case, engine: Engine) -> Result:
     if case.name in differences:
         return Result(case, Mark.DIFFERENT, differences[case.name])
     try:
-        run = play(case.scenario, engine=engine)
+        run = play(case.scenario, engine=engine, limits=LIMITS)
     except EnvironmentUnavailable:
         raise
     except HarnessError as error:

@@ -88,13 +88,15 @@ class Child:
         """Whether the child still runs."""
         return self._open and self._process.poll() is None
 
-    def ask(self, question: str, *, seconds: float = ANSWER_SECONDS, **arguments: Any) -> Reply:
+    def ask(
+        self, question: str, arguments: Mapping[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
+    ) -> Reply:
         """Send a question and wait for its answer, at most so long in real time.
 
         Raises ChildDied, with what the child last said, where no answer comes or what comes is none.
         """
         self._number += 1
-        line = json.dumps({"id": self._number, "ask": question, "with": arguments}) + "\n"
+        line = json.dumps({"id": self._number, "ask": question, "with": arguments or {}}) + "\n"
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(line.encode())

@@ -9,11 +9,14 @@ from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
 from harness.port import Engine
 from harness.run.processing import RealProcessors
-from harness.run.session import AS_ON_TAPE, NO_FAULTS, Session
+from harness.run.session import AS_ON_TAPE, NO_FAULTS, Limits, Session
 from harness.run.verdict import Run
 from harness.scenario.needs import needed_capabilities
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Boring, Choices, Replay, Uniform
+
+NO_LIMITS = Limits()
+"""Those of every run."""
 
 
 def play(
@@ -22,6 +25,7 @@ def play(
     engine: Engine,
     seed: int | None = None,
     processors: Callable[[Scenario], RealProcessors] | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> Run:
     """Run a scenario. Its tape answers what is undetermined; without one a seed does; without both, the boring answer.
 
@@ -45,7 +49,8 @@ def play(
     else:
         unanswered = _scripted(scenario)
     try:
-        run = Session(scenario, engine=engine, choices=choices, faults=faults, processors=real).run()
+        session = Session(scenario, engine=engine, choices=choices, faults=faults, processors=real, limits=limits)
+        run = session.run()
     finally:
         if real is not None:
             real.close()

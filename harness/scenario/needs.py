@@ -19,6 +19,8 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
     for name, expectation in scenario.expect.items():
         if expectation.status == "gone" and name not in never_there:
             needed.setdefault("maintenance", f"the deletion of {name}")
+        if expectation.output is not None or expectation.error is not None:
+            needed.setdefault("results", f"what is expected of {name}")
     for plan in scenario.jobs:
         wanted = {
             "priorities": plan.priority != 0,

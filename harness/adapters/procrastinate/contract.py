@@ -20,8 +20,17 @@ CONTRACT: Final = Contract(
         "wrong_result": _NO_RESULTS,
         "error_lost": _NO_RESULTS,
         "success_without_run": _NO_RESULTS,
+        "backoff_out_of_range": "a stalled job is retried at once (docs: retry stalled jobs)",
         "final_error_retried": "a retry strategy retries every exception that it is not told to leave (docs: retry)",
     },
-    differences={},
+    differences={
+        "lifecycle/operator_retries_failed_job": "a retry by hand keeps the count of attempts (docs: retry a job)",
+        "retries/backoff_doubles": "its exponential wait has another shape (docs: retry)",
+        "retries/backoff_is_capped": "there is no longest wait (docs: retry)",
+        "retries/final_error_is_not_retried": "a strategy leaves exceptions by their class (docs: retry)",
+        "cancel/then_its_worker_dies": "a job that runs can only be asked to abort (docs: cancel a job)",
+        "cancel/then_its_worker_fails": "a job that runs can only be asked to abort (docs: cancel a job)",
+        "cancel/then_its_worker_succeeds": "a job that runs can only be asked to abort (docs: cancel a job)",
+    },
     effective=effective,
 )

@@ -61,7 +61,7 @@ class ProcrastinateEngine:
         self._database = ForeignDatabase(self._dsn)
         try:
             self._child = python_child(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
-            reply = self._child.ask("open", url=self._database.url)
+            reply = self._child.ask("open", {"url": self._database.url})
             if "raised" in reply:
                 raise EnvironmentUnavailable(f"{self.name} did not open: {reply['raised']}")
             self._database.check()

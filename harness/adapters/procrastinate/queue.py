@@ -30,6 +30,7 @@ class ProcrastinateQueue:
         start_after=True,
         virtual_time=True,
         fencing=True,
+        results=False,
     )
 
     def __init__(
@@ -46,7 +47,7 @@ class ProcrastinateQueue:
     def _ask(self, question: str, **arguments: Any) -> Outcome:
         now = self._clocks.store()
         self._database.set_now(now)
-        reply = self._child.ask(question, now=timestamp_of(now).isoformat(), **arguments)
+        reply = self._child.ask(question, {"now": timestamp_of(now).isoformat(), **arguments})
         if "raised" in reply:
             return Outcome.unknown(str(reply["raised"]))
         return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])

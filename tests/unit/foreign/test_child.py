@@ -39,8 +39,8 @@ def start() -> Iterator[Start]:
 
 def test_a_question_gets_its_answer(start: Start) -> None:
     child = start("answer(id=question['id'], twice=2 * question['with']['number'])")
-    assert child.ask("double", number=21)["twice"] == 42
-    assert child.ask("double", number=4)["twice"] == 8
+    assert child.ask("double", {"number": 21})["twice"] == 42
+    assert child.ask("double", {"number": 4})["twice"] == 8
 
 
 def test_what_it_says_besides_is_no_answer(start: Start) -> None:
