@@ -51,9 +51,8 @@ def test_it_conforms_but_for_what_it_is_known_for(pgboss: PgBossEngine) -> None:
     assert {"zombies/late_complete", "zombies/late_fail", "hostile/error_with_nul"} <= failing
 
 
-@pytest.mark.parametrize("anomaly", ["stale_complete", "outcome_lost"])
-def test_the_generic_workload_finds_what_is_known_of_it(pgboss: PgBossEngine, anomaly: str) -> None:
-    campaign = Sampler(pgboss, looking_for=frozenset({anomaly})).explore(seed=0, runs=600)
+def test_the_generic_workload_finds_that_a_nul_loses_the_outcome(pgboss: PgBossEngine) -> None:
+    campaign = Sampler(pgboss, looking_for=frozenset({"outcome_lost"})).explore(seed=0, runs=600)
     assert campaign.finding is not None
     assert len(campaign.finding.scenario.jobs) == 1
 
