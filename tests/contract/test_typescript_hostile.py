@@ -161,9 +161,9 @@ def test_a_missing_import_says_which_stub_to_give(tmp_path: Path) -> None:
 def test_nothing_is_left_when_the_harness_closes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = """
     const { spawn } = await import("node:child_process");
-    const child = spawn("sleep", ["1000"], { stdio: "ignore" });
-    child.unref();
-    return { success: true, output: [process.pid, child.pid] };
+    const children = [false, true].map((detached) => spawn("sleep", ["1000"], { stdio: "ignore", detached }));
+    children.forEach((child) => child.unref());
+    return { success: true, output: [process.pid, ...children.map((child) => child.pid)] };
     """
     with JobHarness() as jobs:
         jobs.register("tool", processor(tmp_path, body))

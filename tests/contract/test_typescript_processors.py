@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import importlib.util
 import json
 import re
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -227,6 +229,64 @@ def test_fetch_is_answered_by_the_test_and_by_nobody_else(tmp_path: Path) -> Non
         with pytest.raises(JavaScriptError, match=r"nothing answers https://api\.example/things in this test"):
             jobs.perform_job(target, None)
     assert asked == [{"method": "POST", "headers": {"x-key": "k"}, "body": '{"a":1}'}]
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = self.path.encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *about: object) -> None:
+        """Say nothing."""
+
+
+def test_the_network_answers_where_a_test_lets_it(tmp_path: Path) -> None:
+    body = """
+    const got: string[] = [];
+    for (const path of ["a", "b", "c", "d"]) got.push(await (await fetch(job.input + path)).text());
+    const { get } = await import("node:http");
+    got.push(await new Promise((go) => get(job.input + "e", (answer) => answer.on("data", (data) => go(`${data}`)))));
+    return { success: true, output: [...got, Date.now()] };
+    """
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server, JobHarness() as jobs:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            target = TypeScriptProcessor(processor(tmp_path, body), fetch="real")
+            output = jobs.perform_job(target, f"http://127.0.0.1:{server.server_port}/").output
+        finally:
+            jobs.close()
+            server.shutdown()
+            thread.join()
+    assert output == ["/a", "/b", "/c", "/d", "/e", 1767225600000]
+
+
+def test_only_imports_at_the_head_are_looked_at_and_a_comment_uses_nothing(tmp_path: Path) -> None:
+    source = """
+    // Unused, which leads nowhere, is only a type: Unused.
+    import { Unused, type Other } from "./nowhere"; /* Unused */
+    import {
+      readFile as read,
+      Nothing,
+    } from "node:fs/promises";
+    import "./effect";
+    const template = `
+    import { Gone } from "./gone";
+    `;
+    export const run = async (job: Unused) => ({
+      success: true,
+      output: [template.trim(), typeof read, (globalThis as any).effect, new Error().stack!.includes(":14:")],
+    });
+    """
+    written(tmp_path, "(globalThis as any).effect = 'done';", name="effect.ts")
+    with JobHarness() as jobs:
+        output = jobs.perform_job(written(tmp_path, source) + "#run", None).output
+    assert output == ['import { Gone } from "./gone";', "function", "done", True]
 
 
 def test_a_timeout_signal_is_virtual_too(tmp_path: Path) -> None:

@@ -266,12 +266,26 @@ def _end(
         os.close(descriptor)
     if os.getpid() != owner:
         return  # A forked child lets go of the parent's processes and touches none.
+    started = _descendants(process.pid) if process.poll() is None else []
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
+
+
+def _descendants(pid: int) -> list[int]:
+    """List what a process started, and what that did, where the system tells it (Linux): sessions of their own too."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                found += [int(child), *_descendants(int(child))]
+    return found
 
 
 def _understood(line: bytes) -> Message:

@@ -177,15 +177,20 @@ function broken(error, url) {
   return new ModuleProblem(`${place(url)}: ${error.message}`, { name: "SyntaxError", hint: "Is it TypeScript?" });
 }
 
-const IMPORT = /(^|[;}\n])([ \t]*import\s+(?!type\b)([\w$*{][^'";]*?)\s*from\s*(["'])([^"'\n]+)\4[ \t]*;?)/g;
+// The head of a module: blanks, comments, directives, imports. What looks like an import further down is left alone.
+const HEAD = /\s+|\/\/[^\n]*|\/\*[^]*?\*\/|["']use [a-z]+["'];?|import\s*["'][^"'\n]+["'][ \t]*;?|;/y;
+const IMPORT = /import\s+(?!type\b)([\w$*{][^'";]*?)\s*from\s*(["'])([^"'\n]+)\2(?:\s*with\s*\{[^}]*\})?[ \t]*;?/y;
 
 function imports(source) {
-  return [...source.matchAll(IMPORT)].map((match) => ({
-    start: match.index + match[1].length,
-    text: match[2],
-    specifier: match[5],
-    bindings: bindingsOf(match[3]),
-  }));
+  const found = [];
+  for (let at = 0; at < source.length; ) {
+    HEAD.lastIndex = IMPORT.lastIndex = at;
+    const match = IMPORT.exec(source);
+    if (match) found.push({ start: at, text: match[0], specifier: match[3], bindings: bindingsOf(match[1]) });
+    else if (!HEAD.test(source)) break;
+    at = match ? IMPORT.lastIndex : HEAD.lastIndex;
+  }
+  return found;
 }
 
 function bindingsOf(clause) {
@@ -204,15 +209,28 @@ function bindingsOf(clause) {
 }
 
 function withoutUnusedImports(source) {
-  let result = source;
+  let result = "";
+  let at = 0;
   for (const found of imports(source)) {
-    const others = source.slice(0, found.start) + source.slice(found.start + found.text.length);
+    const end = found.start + found.text.length;
+    const others = withoutComments(source.slice(0, found.start) + source.slice(end));
     const unused = found.bindings.filter(({ local }) => !uses(others, local));
-    if (unused.length === 0 || found.bindings.length === 0) continue;
-    const text = unused.length === found.bindings.length ? "" : without(found, unused);
-    result = result.replace(found.text, () => text + "\n".repeat(newlines(found.text) - newlines(text)));
+    result += source.slice(at, found.start);
+    at = end;
+    if (unused.length === 0) result += found.text;
+    else {
+      const text = unused.length === found.bindings.length ? "" : without(found, unused);
+      result += text + "\n".repeat(newlines(found.text) - newlines(text));
+    }
   }
-  return result;
+  return result + source.slice(at);
+}
+
+// Text in quotes stays, so that nothing in it is taken for a comment.
+const QUOTED_OR_COMMENT = /(["'`])(?:\\[^]|(?!\1)[^\\])*\1|(?<=^|\s)\/\/[^\n]*|\/\*[^]*?\*\//gm;
+
+function withoutComments(source) {
+  return source.replace(QUOTED_OR_COMMENT, (text) => (text.startsWith("/") ? "" : text));
 }
 
 function without(found, unused) {
