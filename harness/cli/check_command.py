@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.cli.output import OutputFile
@@ -15,7 +15,8 @@ from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.lint.baseline import Key, dump_baseline, load_baseline, settled
 from harness.lint.catalogue import RULES
 from harness.lint.examination import Examination, examine
-from harness.lint.finding import Severity
+from harness.lint.facts import Facts
+from harness.lint.finding import Finding, Severity
 from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
 from harness.report.annotations import finding_annotations
 from harness.report.findings_json import findings_json
@@ -39,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SERVICE=FILE",
         help=f"the variables of a service, instead of the .env files found; {PROCESS} is this process's (repeatable)",
     )
+    add("--database", metavar="DSN", help="also look at what is wrong there now; it is only read")
     add("--without", action="append", default=[], metavar="RULE", help="leave out a rule (repeatable)")
     add(
         "--fail-on",
@@ -70,13 +72,26 @@ def execute(arguments: argparse.Namespace) -> int:
     root = Path(arguments.folder)
     named = [_named(text) for text in arguments.environments]
     facts = read_repository(root, environments=named, environ=os.environ)
-    examination = examine(facts, without=arguments.without)
+    now, uncovered = _now(arguments.database, facts)
+    examination = examine(facts, without=arguments.without, now=now, uncovered=uncovered)
     if "write_baseline" in outputs:
         return _write(outputs["write_baseline"], examination, baseline)
     examination, gone = settled(examination, baseline)
     code = _exit_code(examination, gone, arguments.fail_on)
     _report(arguments, examination, gone, outputs, code)
     return int(code)
+
+
+def _now(dsn: str | None, facts: Facts) -> tuple[Sequence[Finding], Sequence[str]]:
+    """Answer what a database shows now, and what could not be judged there; without one, nothing is imported."""
+    if dsn is None:
+        return (), ()
+    from harness.lint.live.diagnosis import diagnose
+    from harness.lint.live.session import read_only
+
+    with read_only(dsn) as session:
+        diagnosis = diagnose(session, facts)
+    return diagnosis.findings, diagnosis.uncovered
 
 
 def _named(text: str) -> NamedEnvironment:
@@ -114,7 +129,7 @@ def _exit_code(examination: Examination, gone: Counter[Key], fail_on: str) -> Ex
         return ExitCode.FAIL
     if fail_on != NEVER and examination.at_least(_severity(fail_on)):
         return ExitCode.FAIL
-    return ExitCode.PASS if examination.covered else ExitCode.INCONCLUSIVE
+    return ExitCode.PASS if examination.covered and not examination.uncovered else ExitCode.INCONCLUSIVE
 
 
 def _severity(name: str) -> Severity:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.cli.campaign import broken_engine
 from harness.cli.output import OutputFile
+from harness.cli.settings_source import configure_source, settings_of
 from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, HarnessError, UsageError, did_you_mean
 from harness.explore.finding import Campaign, Finding
@@ -42,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--time", type=float, metavar="SECONDS", help="and at most so long")
     add("--strategy", choices=[*Strategy], default=Strategy.PORTFOLIO, metavar="NAME", help=STRATEGIES)
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
+    configure_source(parser)
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
     add("--save", metavar="FILE", help=f"where the failing scenario goes (default: a file in {FOLDER}/)")
     add("--replay", default="", metavar="ENGINES", help="replay what was found on these engines too, with commas")
@@ -49,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, and tell what came of it."""
-    settings = Settings().changed(**parse_changes(arguments.changes))
+    settings = settings_of(arguments.settings_from).changed(**parse_changes(arguments.changes))
     wanted = _anomalies(arguments.looking_for)
     split_name(arguments.target)
     others = [name.strip() for name in arguments.replay.split(",") if name.strip()]

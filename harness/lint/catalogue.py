@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from harness.lint.live import rules as live
 from harness.lint.rule import Rule
 from harness.lint.rules import platform, queue, registry, retries, routes, schema, services, timeouts
 
@@ -16,6 +17,7 @@ CATALOGUE: Final[tuple[Rule, ...]] = (
     *queue.RULES,
     *platform.RULES,
     *schema.RULES,
+    *live.RULES,
 )
 
 RULES: Final = {rule.id: rule for rule in CATALOGUE}

@@ -57,6 +57,8 @@ class Setting:
     """As the place has it, for messages."""
     source: Source
     others: tuple[Value, ...] = ()
+    queue: str = ""
+    """The queue that it is set for; empty where it is set for all."""
 
     def __str__(self) -> str:
         return f"{self.name} = {self.written}"
@@ -152,7 +154,7 @@ def _winner(name: str, values: list[Value], service: Service | None) -> Setting 
     others = tuple(value for value in values if value is not first and value is not told)
     interval = first.source is Source.COLUMN and name in DURATIONS
     written = spoken(number * unit) if interval else shown(told.value)
-    return Setting(name, number * unit, told.place, told.name, written, first.source, others)
+    return Setting(name, number * unit, told.place, told.name, written, first.source, others, first.queue)
 
 
 def _precision(value: Value) -> int:

@@ -34,6 +34,7 @@ class Source(Enum):
 
     SEND = "send()"
     WORK = "work()"
+    DATABASE = "the queue's row in the database"
     QUEUE = "the queue's options"
     CONSTRUCTOR = "the constructor's options"
     CONSTANT = "a constant"

@@ -55,6 +55,7 @@ _DURATIONS: Final = {
     "HEARTBEAT": "heartbeat",
     "JOB_HEARTBEAT": "heartbeat",
     "JOB_HEARTBEAT_INTERVAL": "heartbeat",
+    "HEARTBEAT_INTERVAL": "heartbeat",
 }
 _COUNTS: Final = {
     "JOB_MAX_ATTEMPTS": "max_attempts",
@@ -75,7 +76,7 @@ _BARE_SECONDS: Final = frozenset({
 
 _OF_OPTIONS_ONLY: Final = frozenset({
     "EXPIRE_IN", "RETRY_DELAY", "RETRY_DELAY_MAX", "POLLING_INTERVAL", "RETENTION", "ARCHIVE_COMPLETED_AFTER",
-    "MAINTENANCE_INTERVAL", "HEARTBEAT", "RETRY_LIMIT", "RETRY_BACKOFF", "BATCH_SIZE",
+    "MAINTENANCE_INTERVAL", "HEARTBEAT", "HEARTBEAT_INTERVAL", "RETRY_LIMIT", "RETRY_BACKOFF", "BATCH_SIZE",
 })  # fmt: skip
 """Names too common to mean a queue's setting anywhere but among the options of a queue, or the columns of its table."""
 

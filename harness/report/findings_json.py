@@ -22,6 +22,7 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
         "files": examination.files,
         "findings": [_finding(finding) for finding in examination.findings],
         "accepted": [_finding(finding) for finding in examination.accepted],
+        "uncovered": list(examination.uncovered),
         "unknown": [
             {"name": value.name, "service": value.service, "file": value.place.file, "line": value.place.line}
             for value in examination.unknown

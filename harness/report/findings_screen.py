@@ -20,6 +20,9 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
         more = len(examination.unknown) - len(named)
         text = "; ".join([*named, *([f"{more} more"] if more > 0 else [])])
         lines += [Line(line) for line in wrap("Not to be told from files: ", text, width=WIDTH, lines=6)]
+    lines += [
+        Line(line, "yellow") for text in examination.uncovered for line in wrap("Open: ", text, width=WIDTH, lines=3)
+    ]
     return [*lines, *_summary(examination, fail_on)]
 
 
@@ -43,4 +46,6 @@ def _summary(examination: Examination, fail_on: Severity) -> list[Line]:
         return [Line(f"inconclusive: {files}, and none of them sets anything of a job queue", "yellow")]
     failed = bool(examination.at_least(fail_on))
     word, style = ("FAIL", "bold red") if failed else ("pass", "green")
+    if examination.uncovered and not failed:
+        word, style = "inconclusive", "yellow"
     return [Line(f"{word}: {', '.join(told) or 'no contradiction'}; {files}", style)]

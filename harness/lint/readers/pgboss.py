@@ -27,6 +27,10 @@ OPTIONS_AT: Final = {
 """Method -> which argument holds its options, and how far they reach."""
 
 
+EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
+"""Methods that lengthen the lease of a running job; how often they are called is unknown."""
+
+
 def read_queue_calls(module: Module, constants: Constants, facts: Facts) -> None:
     """Read every constructor and every call of a `boss`."""
     for node in descend(module.root, wanted=lambda node: node.type in ("new_expression", "call_expression")):
@@ -49,11 +53,14 @@ def _method(node: Node, module: Module, constants: Constants, facts: Facts) -> N
     if function is None or function.type != "member_expression":
         return
     owner, method = function.child_by_field_name("object"), function.child_by_field_name("property")
-    if owner is None or method is None or text_of(method) not in OPTIONS_AT:
-        return
-    if "boss" not in text_of(owner).lower():
+    if owner is None or method is None or "boss" not in text_of(owner).lower():
         return
     name = text_of(method)
+    if name in EXTENDS:
+        place = Place(module.path, line_of(node))
+        facts.values.append(Value("heartbeatSeconds", UNKNOWN, place, Source.WORK))
+    if name not in OPTIONS_AT:
+        return
     arguments = arguments_of(node)
     queue = constants.value(arguments[0], module) if arguments and name != "stop" else UNKNOWN
     at, source = OPTIONS_AT[name]

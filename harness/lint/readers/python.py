@@ -21,6 +21,8 @@ _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
 }
 LARGEST: Final = 1e15
 _SPANS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800, "milliseconds": 0.001}
+HEARTBEATS: Final = frozenset({"heartbeat_seconds", "heartbeat_interval"})
+"""Settings that are computed: leases are extended, how often is unknown."""
 _READS: Final = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv"})
 
 
@@ -51,6 +53,9 @@ class _Reader:
         for node in ast.walk(module):
             if isinstance(node, ast.Call):
                 self._registration(node)
+            elif isinstance(node, ast.FunctionDef) and node.name in HEARTBEATS:
+                place = Place(self._path, node.lineno)
+                self._facts.values.append(Value(node.name, UNKNOWN, place, Source.WORK))
 
     def _body(self, body: list[ast.stmt]) -> None:
         for node in body:

@@ -17,7 +17,7 @@ def _attempts(facts: Facts) -> Iterator[Hit]:
         limit, attempts = standing.get("retry_limit"), standing.get("max_attempts")
         if limit is None or attempts is None or limit.value + 1 == attempts.value:
             continue
-        of = f" ({standing.queue})" if standing.queue else ""
+        of = f" ({limit.queue})" if limit.queue else ""
         yield Hit(
             limit.place or attempts.place or Place(".", 1),
             f"{limit}{of} counts retries, so the queue delivers a job {limit.value + 1:g} times; "

@@ -77,15 +77,15 @@ def _expiry(facts: Facts) -> Iterator[Hit]:
         least = timeout.value + max(60.0, _settle(standing))
         yield Hit(
             _place(expiry, timeout),
-            f"the queue takes a job back after {expiry.length}{_of(standing)}, and its processor may run for "
+            f"the queue takes a job back after {expiry.length}{_of(expiry)}, and its processor may run for "
             f"{timeout.length} and then needs up to {spoken(_settle(standing))} to stop and settle",
             f"Set the queue's expiry to at least {spoken(least)}.",
             standing.related(expiry, timeout),
         )
 
 
-def _of(standing: Standing) -> str:
-    return f" ({standing.queue})" if standing.queue else ""
+def _of(setting: Setting) -> str:
+    return f" ({setting.queue})" if setting.queue else ""
 
 
 def _batch(facts: Facts) -> Iterator[Hit]:
@@ -100,13 +100,15 @@ def _batch(facts: Facts) -> Iterator[Hit]:
         yield Hit(
             _place(size, expiry),
             f"{size.value:g} jobs of up to {timeout.length}, one after the other, take {whole}, and the queue "
-            f"takes the whole batch back after {expiry.length}{_of(standing)}",
+            f"takes the whole batch back after {expiry.length}{_of(expiry)}",
             f"Take one job at a time, extend the lease while it runs, or set the queue's expiry to {spoken(needed)}.",
             standing.related(size, expiry, timeout),
         )
 
 
 def _extends(standing: Standing, expiry: Setting) -> bool:
+    if "heartbeat" in standing.unknown:
+        return True
     beat = standing.get("heartbeat")
     return beat is not None and 0 < beat.value < expiry.value
 
@@ -144,7 +146,7 @@ def _stuck_expiry(facts: Facts) -> Iterator[Hit]:
         yield Hit(
             _place(stuck, expiry),
             f"maintenance frees a job after {stuck.length}, before the queue takes it back itself at "
-            f"{expiry.length}{_of(standing)}{also} and a cron period of {spoken(period)}",
+            f"{expiry.length}{_of(expiry)}{also} and a cron period of {spoken(period)}",
             f"Set {stuck.name} to at least {spoken(least)}, or shorten the queue's expiry.",
             standing.related(stuck, expiry, interval),
         )

@@ -1,0 +1,74 @@
+"""`explore --settings-from`: a repository's settings drive the search; the failure and its repair are its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.lint.repository import read_repository
+from harness.lint.simulation import simulation_of
+from harness.model.duration import MINUTE, SECOND
+from harness.model.settings import Settings
+from tests.unit.guide_repository import GUIDE, REPAIRED, write
+
+
+def test_what_the_guide_sets_becomes_settings_with_their_places(tmp_path: Path) -> None:
+    simulation = simulation_of(read_repository(write(tmp_path, GUIDE)))
+
+    assert simulation.settings == Settings(lease=10 * MINUTE, batch_size=5)
+    assert simulation.origins["lease"] == "expire_in at packages/database/pgboss.sql:10"
+    assert simulation.origins["batch_size"] == "PGBOSS_BATCH_SIZE at apps/api-server/.env:8"
+
+
+def test_pgboss_options_and_the_cron_are_followed_too(tmp_path: Path) -> None:
+    files = {
+        "package.json": '{"dependencies": {"pg-boss": "10.4.2"}}',
+        "boss.ts": "new PgBoss({ retryLimit: 4, retryDelay: 30, retryBackoff: true, expireInHours: 1 });",
+        "vercel.json": '{"crons": [{"path": "/api/cron/job-maintenance", "schedule": "*/5 * * * *"}]}',
+        ".env": "USE_PGBOSS_WORKERS=false\n",
+    }
+    settings = simulation_of(read_repository(write(tmp_path, files))).settings
+
+    assert settings == Settings(
+        max_attempts=5,
+        retry_delay=30 * SECOND,
+        lease=60 * MINUTE,
+        cron_period=5 * MINUTE,
+        expire_interval=2 * MINUTE,
+        workers_enabled=False,
+    )
+
+
+def test_what_no_simulation_can_run_under_keeps_its_default(tmp_path: Path) -> None:
+    files = {"job-config.ts": "export const JOB_TIMEOUT_MS = 0;\nexport const JOB_MAX_ATTEMPTS = -1;\n"}
+
+    assert simulation_of(read_repository(write(tmp_path, files))).settings == Settings()
+
+
+def test_the_search_fails_on_the_guides_settings_and_names_their_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(write(tmp_path, GUIDE))
+
+    assert main(["explore", "--settings-from", ".", "--runs", "200", "--looking-for", "healthy_claim_taken_back"]) == 1
+
+    told = capsys.readouterr().out
+    assert "lease 10m  (expire_in at packages/database/pgboss.sql:10)" in told
+    assert "packages/database/pgboss.sql:10 expiry_within_timeout: Set the queue's expiry to at least 11m." in told
+    assert "FAIL  healthy_claim_taken_back on memory" in told
+
+
+def test_the_search_passes_on_the_repaired_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(write(tmp_path, REPAIRED))
+
+    assert main(["explore", "--settings-from", ".", "--runs", "50"]) == 0
+    assert "pass: no anomaly on memory" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explore", "--settings-from", "nowhere"]) == 2
+    assert "no such folder" in capsys.readouterr().err
