@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import psycopg
 from psycopg import generators, pq
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
 from harness.errors import UsageError
 from harness.sim.request import Point, Wait
 
 if TYPE_CHECKING:
+    from harness.postgres.gating.flight import Flight
     from harness.postgres.gating.pool import PooledSession
     from harness.postgres.gating.room import Room
 
@@ -94,6 +96,10 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         if pooled.prepared is not None:
             self._prepared = pooled.prepared
         self._autocommit = autocommit
+        self._pass_on = self.pgconn.notice_handler
+        self.pgconn.notice_handler = self._noticed
+        self.flight: Flight | None = None
+        """The statement that is under way."""
         self.actor = actor
         self.severed = False
         """Whether the actor died: it can do nothing any more."""
@@ -136,6 +142,16 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         await Point(point)
         self._point = point
         self._passed = True
+
+    def _noticed(self, notice: PGresult) -> None:
+        """Take what the session tells of its waiting; everything else is for the caller's own handlers."""
+        if notice.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) != b"LOG":
+            if self._pass_on is not None:
+                self._pass_on(notice)
+            return
+        words = notice.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+        if self.flight is not None and (b"still waiting" in words or b"acquired" in words):
+            self.flight.looked = b"still waiting" in words
 
     def __del__(self, *_: Any) -> None:
         """Nothing to warn of: the session belongs to the pool."""

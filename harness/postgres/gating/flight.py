@@ -15,7 +15,19 @@ WRITE: Final = 2
 class Flight:
     """Drives a generator of psycopg as far as the socket lets it, and keeps what came of it."""
 
-    __slots__ = ("_descriptor", "_steps", "_wants", "actor", "blockers", "done", "error", "pid", "point", "value")
+    __slots__ = (
+        "_descriptor",
+        "_steps",
+        "_wants",
+        "actor",
+        "blockers",
+        "done",
+        "error",
+        "looked",
+        "pid",
+        "point",
+        "value",
+    )
 
     def __init__(self, steps: Generator[Any, Any, Any], *, actor: str, point: str, pid: int, descriptor: int) -> None:
         """Send what `steps` sends first."""
@@ -24,6 +36,8 @@ class Flight:
         self.pid = pid
         self.blockers: tuple[str, ...] = ()
         """Whom it waits for, where it waits for a lock."""
+        self.looked = False
+        """Whether its session, since it waits, has looked for a circle of waiting sessions and found none."""
         self.done = False
         self.value: Any = None
         self.error: BaseException | None = None

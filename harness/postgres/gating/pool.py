@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 DEADLOCK_SECONDS: Final = 0.001
 """After this a session that waits for a lock looks whether it waits in a circle; the least that PostgreSQL takes."""
+_TELLING: Final = {
+    "deadlock_timeout": f"{int(DEADLOCK_SECONDS * 1000)}ms",
+    "log_lock_waits": "on",
+    "client_min_messages": "log",
+    "lc_messages": "C",
+    "log_min_messages": "fatal",
+}
+"""Makes a session that waits for a lock look for a circle at once, and say so to its client and nowhere else."""
 _CLEAN: Final = b"SELECT pg_advisory_unlock_all(); UNLISTEN *; CLOSE ALL; RESET ALL; DISCARD TEMP"
 
 
@@ -45,10 +53,10 @@ class SessionPool:
             raise _unreachable(str(error)) from error
         self.deadlock_seconds: float = DEADLOCK_SECONDS
         """How long this PostgreSQL lets a circle of waiting sessions be."""
-        milliseconds = f"{int(DEADLOCK_SECONDS * 1000)}ms"
-        self._options = f"-c deadlock_timeout={milliseconds}"
-        if not self.monitor.may_set("deadlock_timeout", milliseconds):
-            self._options = ""
+        self.tells: bool = all(self.monitor.may_set(name, value) for name, value in _TELLING.items())
+        """Whether a waiting session tells when it has looked for a circle: where the role may ask that of it."""
+        self._options = " ".join(f"-c {name}={value}" for name, value in _TELLING.items()) if self.tells else ""
+        if not self.tells:
             self.deadlock_seconds = self.monitor.seconds("deadlock_timeout")
 
     def __enter__(self) -> Self:

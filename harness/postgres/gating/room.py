@@ -6,7 +6,7 @@ that another actor's session holds. Virtual time stands still meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -21,10 +21,9 @@ from harness.sim.outside import Pick
 QUICK: Final = 0.0003
 """Seconds of real time before PostgreSQL is asked what keeps a statement; most are answered sooner."""
 GRACE: Final = 0.001
-"""Seconds that a waiting session gets, beyond its deadlock timeout, to have looked for a circle.
-
-Whoever closes a circle later is then the only one who still looks: the deadlock has one victim, always the same.
-"""
+"""Seconds that a session gets, beyond its deadlock timeout, to have looked for a circle, where it does not tell."""
+TOLD_WITHIN: Final = 1.0
+"""Seconds after which a session that should have told is taken to have looked: somebody set `client_min_messages`."""
 LONGEST_WAIT: Final = 0.05
 """Where deadlocks are looked for more rarely than this (seconds), nobody waits for the look; the victim is recorded."""
 
@@ -79,6 +78,7 @@ class Room:
             raise self._stuck
         session = connection.pgconn
         flight = Flight(steps, actor=connection.actor, point=point, pid=session.backend_pid, descriptor=session.socket)
+        connection.flight = flight
         self._await([flight])
         if flight.done:
             self._landed(flight, connection)
@@ -125,34 +125,51 @@ class Room:
         return picks
 
     def _await(self, flights: list[Flight]) -> None:
-        """Wait until each is answered or waits for a lock that one of us holds."""
+        """Wait until each is answered, or waits for a lock that one of us holds and has looked for a circle.
+
+        Whoever closes a circle later is then the only one who still looks: a deadlock has one victim, always the same.
+        """
         deadline = Deadline(self.patience_seconds)
-        looked: dict[int, tuple[tuple[str, ...], Deadline]] = {
-            flight.pid: (flight.blockers, Deadline(0)) for flight in flights if flight.blockers
-        }
-        look = self.pool.deadlock_seconds + GRACE
-        under_way = flights if len(flights) == 1 and not flights[0].blockers else []
-        for flight in under_way:
-            flight.pump(QUICK)
+        looking: dict[int, tuple[tuple[str, ...], Deadline]] = {}
+        if len(flights) == 1 and not flights[0].blockers:
+            flights[0].pump(QUICK)
         while under_way := [flight for flight in flights if not flight.done]:
             waits = self.pool.monitor.waiting([flight.pid for flight in under_way])
-            running = []
-            for flight in under_way:
-                blockers = self._ours(waits.get(flight.pid, ()))
-                if not blockers:
-                    looked.pop(flight.pid, None)
-                elif looked.get(flight.pid, ((), None))[0] != blockers:
-                    looked[flight.pid] = (blockers, Deadline(look if look < LONGEST_WAIT else 0))
-                if not blockers or not looked[flight.pid][1].passed:
-                    running.append(flight)
-                else:
-                    flight.blockers = blockers
+            running = [flight for flight in under_way if not self._parks(flight, waits, looking)]
             if not running:
                 return
             for flight in running:
                 flight.pump(QUICK)
             if deadline.passed:
                 raise self._out_of_patience(running[0])
+
+    def _parks(
+        self,
+        flight: Flight,
+        waits: Mapping[int, tuple[int, ...]],
+        looking: dict[int, tuple[tuple[str, ...], Deadline]],
+    ) -> bool:
+        """Say whether a statement waits, for good as long as nobody else acts."""
+        flight.pump()  # what its session said before it began this wait
+        blockers = self._ours(waits.get(flight.pid, ()))
+        if flight.done or not blockers:
+            return False
+        if not flight.looked and flight.blockers != blockers:
+            since = looking.get(flight.pid)
+            if since is None or since[0] != blockers:
+                since = looking[flight.pid] = (blockers, Deadline(self._look_seconds))
+            if not since[1].passed:
+                return False
+        flight.blockers = blockers
+        return True
+
+    @property
+    def _look_seconds(self) -> float:
+        """How long at most to wait for the look."""
+        if self.pool.tells:
+            return TOLD_WITHIN
+        look = self.pool.deadlock_seconds + GRACE
+        return look if look < LONGEST_WAIT else 0.0
 
     def _ours(self, pids: tuple[int, ...]) -> tuple[str, ...]:
         """Name the blockers, if all of them are actors' sessions: for others it is only a matter of real time."""
