@@ -150,6 +150,11 @@ FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
         "`clock is`",
     ),
     "shutdown": ("A worker is told to stop, as by a deploy.", "`stop`", "`stop`"),
+    "abandoned_session": (
+        "A process dies within a verb, and its database session outlives it, locks and all; on `postgres-gated`.",
+        "`crash leaving its session for MOMENT`",
+        "none",
+    ),
 }
 """What it is, what a tape calls it, the step that does it."""
 

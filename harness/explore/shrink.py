@@ -115,7 +115,7 @@ def _plainer_options(option: str) -> tuple[str, ...]:
         "lose request": ("crash",),
         "deliver twice": (),
     }
-    return ranked.get(option, ())
+    return ("crash",) if option.startswith("crash leaving ") else ranked.get(option, ())
 
 
 def _plainer(job: JobPlan) -> Iterator[JobPlan]:

@@ -84,7 +84,7 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities) -> Dr
         ),
         restart_after=RESTART_AFTER,
     )
-    return Drawn(scenario, _draw_faults(choices))
+    return Drawn(scenario, _draw_faults(choices, capabilities))
 
 
 def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities) -> Settings:
@@ -170,7 +170,7 @@ def _draw_span(pick: Pick, what: str, settings: Settings) -> int:
     return spans[pick(what, tuple(spans))].resolve(settings)
 
 
-def _draw_faults(choices: Choices) -> FaultPlan:
+def _draw_faults(choices: Choices, capabilities: Capabilities) -> FaultPlan:
     def count(what: str) -> int:
         return int(choices.pick(f"faults: {what}", COUNTS))
 
@@ -184,4 +184,5 @@ def _draw_faults(choices: Choices) -> FaultPlan:
         lateness=count("lateness"),
         clock_offset=count("clock"),
         shutdown=count("shutdown"),
+        abandoned_session=count("abandoned session") if capabilities.sessions else 0,
     )

@@ -1,5 +1,6 @@
 """What can be made to go wrong. One file each; every fault offers its options at gates and has a budget."""
 
+from harness.faults.abandoned_session import AbandonedSession
 from harness.faults.clock_offset import ClockOffset
 from harness.faults.crash import Crash
 from harness.faults.duplicate import Duplicate
@@ -10,6 +11,7 @@ from harness.faults.plan import FaultPlan, Note, interferences
 from harness.faults.shutdown import Shutdown
 
 __all__ = [
+    "AbandonedSession",
     "ClockOffset",
     "Crash",
     "Duplicate",

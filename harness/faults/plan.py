@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.faults.abandoned_session import AbandonedSession
 from harness.faults.budget import Note
 from harness.faults.clock_offset import ClockOffset
 from harness.faults.crash import Crash
@@ -33,6 +34,7 @@ class FaultPlan:
     lateness: int = 0
     clock_offset: int = 0
     shutdown: int = 0
+    abandoned_session: int = 0
 
 
 def interferences(
@@ -54,5 +56,9 @@ def interferences(
         (plan.lateness, lambda count: Lateness(count, note, moments=named)),
         (plan.clock_offset, lambda count: ClockOffset(count, note, clocks=clocks, skew=settings.max_skew)),
         (plan.shutdown, lambda count: Shutdown(count, note, stop=stop)),
+        (
+            plan.abandoned_session,
+            lambda count: AbandonedSession(count, note, moments=named, restart_after=restart_after),
+        ),
     ]
     return [build(count) for count, build in builders if count > 0]

@@ -83,6 +83,10 @@ class Holdings:
                 late = event.data["for"]
             case "clock":
                 late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
+            case "crash" if event.data.get("session_stays"):
+                for holding in self.of.values():  # anybody may have to wait for a lock that stays
+                    holding.late = self._infinite
+                return
             case "crash" | "lose request" | "lose reply" | "duplicate":
                 late = self._infinite
                 if event.data["at"] == "claim":

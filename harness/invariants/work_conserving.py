@@ -14,7 +14,10 @@ from harness.invariants.store_clock import StoreClock
 class WorkConserving(Monitor):
     """Looks at what a claim left that nobody else was at the same time at work on."""
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_fault": frozenset({"clock"}), "on_phase": frozenset({"heal"})}
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_fault": frozenset({"clock", "crash"}),
+        "on_phase": frozenset({"heal"}),
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -22,11 +25,16 @@ class WorkConserving(Monitor):
         self._clock = StoreClock()
         self._open: dict[str, int] = {}
         """Who is in the middle of a call."""
+        self._locked_until = -1
+        """When the last session of a dead actor lets go of what it may have locked."""
         self._claim: Call | None = None
         """A claim that is alone so far."""
 
     def on_fault(self, event: Fault) -> None:
-        self._clock.fault(event)
+        if event.name == "crash":
+            self._locked_until = max(self._locked_until, event.at + event.data.get("session_stays", -1))
+        else:
+            self._clock.fault(event)
 
     def on_phase(self, event: Phase) -> None:
         self._clock.phase(event)
@@ -43,7 +51,11 @@ class WorkConserving(Monitor):
         call, self._claim = self._claim, None
         if call is None or call.number != event.number or not event.answered or not event.outcome.done:
             return
-        if self._standing.waiting and len(event.outcome.value or ()) < call.arguments[1]:
+        if (
+            event.at > self._locked_until
+            and self._standing.waiting
+            and len(event.outcome.value or ()) < call.arguments[1]
+        ):
             self._judge(call)
 
     def _judge(self, call: Call) -> None:

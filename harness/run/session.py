@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness.errors import LimitReached
@@ -30,7 +30,7 @@ from harness.sim.kernel import Kernel
 from harness.sim.request import Frame, Sleep
 
 NO_FAULTS = FaultPlan()
-AS_ON_TAPE = FaultPlan(crash=99, pause=99, lost_message=99, duplicate=99, lateness=99, clock_offset=99, shutdown=99)
+AS_ON_TAPE = FaultPlan(**{field.name: 99 for field in fields(FaultPlan)})
 """What a replay allows: whatever the tape says."""
 JITTERS = ("0", "1/4", "1/2", "3/4")
 

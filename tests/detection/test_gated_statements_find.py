@@ -50,7 +50,7 @@ def test_it_is_found_shrunk_saved_and_replayed_and_the_repair_passes(
     mistake = CATALOGUE[name]
     wrong = mistake.engine("postgres-gated", beside=right)
     sampler = Sampler(wrong, looking_for=frozenset({mistake.anomaly}))
-    finding: Finding | None = sampler.explore(seed=0, runs=RUNS).finding
+    finding: Finding | None = sampler.explore(seed=1, runs=RUNS).finding
     assert finding is not None
     assert finding.run.gravest is not None
     assert finding.run.gravest.name == mistake.anomaly

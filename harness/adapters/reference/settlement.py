@@ -31,10 +31,12 @@ class Settlement:
     locks: bool = False
     """Whether what is read is locked, `FOR UPDATE`."""
     same_order: bool = True
-    """Whether all take `tool_job` first; if not, expire and rescue take the queue's row first."""
+    """Whether all take the queue's row first, as every other verb does; if not, complete takes `tool_job` first."""
 
 
-READ: Final = 'SELECT "status"::text, "token" FROM "public"."tool_job" WHERE "id" = %(job)s'
+READ_SHOWN: Final = 'SELECT "status"::text, "token" FROM "public"."tool_job" WHERE "id" = %(job)s'
+READ_QUEUED: Final = """
+SELECT "state"::text, "token" FROM "pgboss"."job" WHERE "name" = %(tool)s AND "id" = %(queue_id)s::uuid"""
 SHOW_COMPLETED: Final = """
 UPDATE "public"."tool_job" t
 SET "status" = 'COMPLETED', "output" = %(output)s::jsonb, "error" = NULL, "completedAt" = %(now)s,
@@ -116,12 +118,12 @@ class OwnVerbs(ReferenceQueue):
         except InvalidJsonError as error:
             return Outcome.refused(f"invalid output: {error}")
         async with self._connection().transaction() as transaction:
-            read = await self._send(READ + (" FOR UPDATE" if self._how.locks else ""), job=claim.job)
-            settled = (
-                await read.fetchone() == ("PROCESSING", claim.token)
-                and await self._write(SHOW_COMPLETED, STILL_SHOWN, **values)
-                and await self._write(SETTLE_COMPLETED, STILL_ACTIVE, **values)
-            )
+            first, held_as = (READ_QUEUED, "active") if self._how.same_order else (READ_SHOWN, "PROCESSING")
+            read = await self._send(first + (" FOR UPDATE" if self._how.locks else ""), **values)
+            settled = await read.fetchone() == (held_as, claim.token)
+            writes = [(SETTLE_COMPLETED, STILL_ACTIVE), (SHOW_COMPLETED, STILL_SHOWN)]
+            for sql, still in writes if self._how.same_order else reversed(writes):
+                settled = settled and await self._write(sql, still, **values)
             if not settled:
                 raise _rollback(transaction)
         return DONE if settled else STALE
@@ -139,7 +141,7 @@ class OwnVerbs(ReferenceQueue):
         jitter = self.jitter()
         taken: list[str] = []
         async with self._connection().transaction():
-            lock = f" FOR UPDATE OF {'t' if self._how.same_order else 'q'}" if self._how.locks else ""
+            lock = " FOR UPDATE OF q" if self._how.locks else ""
             read = await self._send(OVERDUE + overdue + ORDERED + lock, stuck_after=stuck_after)
             names = [column.name for column in read.description or ()]
             for nth, row in enumerate(await read.fetchall()):
@@ -155,10 +157,10 @@ class OwnVerbs(ReferenceQueue):
 
     async def _take_back(self, values: dict[str, Any], overdue: str) -> bool:
         """Take one job back, or leave it whole where it is no longer overdue."""
-        writes = [(SHOW_TAKEN_BACK, STILL_SHOWN), (SETTLE_TAKEN_BACK, f"{STILL_ACTIVE} AND {overdue}")]
+        writes = [(SETTLE_TAKEN_BACK, f"{STILL_ACTIVE} AND {overdue}"), (SHOW_TAKEN_BACK, STILL_SHOWN)]
         whole = True
         async with self._connection().transaction() as savepoint:
-            for sql, still in writes if self._how.same_order else reversed(writes):
+            for sql, still in writes:
                 whole = whole and await self._write(sql, still, **values)
             if not whole:
                 raise _rollback(savepoint)

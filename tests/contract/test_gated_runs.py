@@ -1,0 +1,152 @@
+"""Whole runs on `postgres-gated`: what breaks in the middle is told, and nothing is left of it for the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from harness.adapters.reference import ReferenceEngine, open_engine, shipped_statement
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.history.event import Fault, Observed, Return
+from harness.run.session import Session
+from harness.run.verdict import Run
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation
+
+pytestmark = pytest.mark.postgres
+
+SCENARIO = Scenario(title="two jobs", workers=("w1", "w2"), jobs=(JobPlan("a"), JobPlan("z")))
+
+
+def opened() -> ReferenceEngine:
+    engine = open_engine("postgres-gated", patience_seconds=0.3)
+    try:
+        engine.session()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(f"no PostgreSQL: {missing.message}")
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ReferenceEngine]:
+    engine = opened()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(engine: ReferenceEngine) -> Iterator[None]:
+    yield
+    assert asked(engine, "SELECT query FROM pg_stat_activity WHERE state <> 'idle' AND pid <> pg_backend_pid()") == []
+    assert Session(SCENARIO, engine=engine).run().verdict == "pass"
+
+
+def asked(engine: ReferenceEngine, query: str) -> list[Any]:
+    with psycopg.connect(engine.session().url, autocommit=True) as connection:
+        database = query.replace("WHERE ", "WHERE datname = current_database() AND ")
+        return connection.execute(database.encode()).fetchall()
+
+
+def disturbed(engine: ReferenceEngine, point: str, disturb: Callable[[Session], None]) -> Run:
+    """Play the scenario and disturb it the first time that somebody stands before `point`."""
+    session = Session(SCENARIO, engine=engine)
+    suspended = session.kernel.on_suspend
+    done: list[str] = []
+
+    def watch(actor: Any, call: Any) -> None:
+        if suspended is not None:
+            suspended(actor, call)
+        if not done and actor.request.point == point:
+            done.append(point)
+            disturb(session)
+
+    session.kernel.on_suspend = watch
+    run = session.run()
+    assert done
+    return run
+
+
+def crashing(option: str, *, at: str) -> Scenario:
+    tape = (Deviation(at, 2, option),)  # the first claim comes too early and takes nothing
+    return Scenario(title="crash", workers=("w1", "w2"), jobs=(JobPlan("z"),), tape=tape, restart_after=5_000_000)
+
+
+def test_an_ordinary_run_comes_to_the_same_on_one_session_and_on_many(engine: ReferenceEngine) -> None:
+    single = open_engine("postgres", dsn=engine.session().cluster.url())
+    try:
+        histories = [Session(SCENARIO, engine=one).run().history for one in (engine, single)]
+        many, one = ({job: (history.path(job), history.runs(job)) for job in "az"} for history in histories)
+        assert many == one == dict.fromkeys("az", (["PENDING", "PROCESSING", "COMPLETED"], 1))
+    finally:
+        single.close()
+
+
+def test_a_session_that_somebody_terminates_costs_one_call(engine: ReferenceEngine) -> None:
+    def terminate(session: Session) -> None:
+        pid = session.queue._room.connection("w1").pgconn.backend_pid  # type: ignore[attr-defined]
+        engine.pool().monitor.end(pid)
+
+    run = disturbed(engine, "complete", terminate)
+    unknown = [event for event in run.history if type(event) is Return and event.outcome.kind == "unknown"]
+    assert len(unknown) == 1
+    assert unknown[0].verb == "complete"
+    assert {job: str(view.status) for job, view in run.history.views().items()} == {"a": "COMPLETED", "z": "COMPLETED"}
+
+
+def test_a_statement_that_never_ends_is_the_failure_of_its_run(engine: ReferenceEngine) -> None:
+    text = shipped_statement("complete").replace("WITH moment AS", "WITH asleep AS (SELECT pg_sleep(3600)), moment AS")
+    text = text.replace("FROM moment\n", "FROM moment, asleep\n")
+    run = Session(SCENARIO, engine=engine.planted({"complete": text})).run()
+    assert run.verdict == "fail"
+    assert "w1's statement 'complete' was not answered within 0.3 real seconds" in run.failures[0]
+
+
+def test_a_transaction_that_is_left_open_is_a_failure_of_the_run(engine: ReferenceEngine) -> None:
+    def begin(session: Session) -> None:
+        session.queue._room.connection("forgetful").pgconn.exec_(b"BEGIN; SELECT pg_advisory_lock(1)")  # type: ignore[attr-defined]
+
+    run = disturbed(engine, "claim", begin)
+    assert run.failures == (
+        "forgetful left a transaction open; it was rolled back",
+        "forgetful left 1 advisory lock; released",
+    )
+
+
+def test_a_server_that_stops_in_the_middle_is_an_environment_error(engine: ReferenceEngine) -> None:
+    own = opened()
+    try:
+        with pytest.raises(EnvironmentUnavailable, match="went away"):
+            disturbed(own, "complete", lambda session: own.session().cluster.stop())
+    finally:
+        own.close()
+
+
+def test_a_crash_within_a_transaction_undoes_it_at_once(engine: ReferenceEngine) -> None:
+    run = Session(crashing("crash", at="w1 commit claim"), engine=engine).run()
+    assert run.anomalies == ()
+    claimed = [event for event in run.history if type(event) is Observed and event.verb == "claim"]
+    assert [event.after.attempts for event in claimed if event.after is not None] == [1]
+    assert 0 < claimed[0].at < 10_000_000
+
+
+def test_a_session_that_outlives_its_actor_keeps_its_job_from_others_until_it_is_noticed(
+    engine: ReferenceEngine,
+) -> None:
+    run = Session(crashing("crash leaving its session for a lease", at="w1 commit claim"), engine=engine).run()
+    assert run.anomalies == ()
+    assert run.failures == ()
+    stays = next(event.data["session_stays"] for event in run.history if type(event) is Fault)
+    claimed = [event for event in run.history if type(event) is Observed and event.verb == "claim"]
+    assert len(claimed) == 1
+    assert claimed[0].at >= stays
+
+
+def test_a_settlement_needs_the_gated_engine() -> None:
+    from harness.adapters.reference import Settlement
+
+    with pytest.raises(UsageError, match="no use for verbs of several statements"):
+        open_engine("postgres", settlement=Settlement())
