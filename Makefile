@@ -7,7 +7,7 @@ WORKERS ?= auto
 FLAGSHIP = .job-harness/flagship.yaml
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint bench campaign fresh clean
+.PHONY: help demo test lint bench detection engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,12 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 bench: $(STAMP)  ## measure, as ratios within one run, and write docs/performance.md
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python benchmarks/all.py
+
+detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and write docs/detection.md
+	@$(BIN)/python benchmarks/detection/__main__.py $(ARGS)
+
+engines: $(STAMP)  ## install other people's queues, and say how far each engine conforms
+	@$(BIN)/python -m harness.cli conform --quiet memory,reference,postgres,pgboss,procrastinate
 
 fresh:  ## clone into an empty folder and run demo and test there, without any cache
 	@sh .ci/fresh

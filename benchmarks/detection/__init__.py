@@ -1,0 +1,1 @@
+"""How surely and how fast planted bugs are found, beside other ways to look for them."""

@@ -1,0 +1,158 @@
+"""Measures one wrong queue under one way of looking: runs and CPU seconds to detection, and what is left of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
+from harness.explore.state_machine import LifecycleMachine
+from harness.explore.strategy import Strategy
+from harness.mistakes import CATALOGUE
+from harness.port import Engine
+from harness.run.session import Session
+
+HITS = 100
+"""A density is counted until there are so many hits, or all runs are done."""
+REPLAYS = 100
+EXAMPLES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One campaign of one seed. `runs` is None where nothing was found."""
+
+    mistake: str
+    way: str
+    seed: int
+    runs: int | None
+    seconds: float
+    """CPU until it was found and made small, or until the campaign ended."""
+    rows: int = 0
+    """What is left: jobs, workers beyond the first, deviations, settings that differ."""
+    replayed: int = 0
+    """Of `REPLAYS` replays, those that show the anomaly again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """How many random runs show an anomaly at all, and how soon a run that did was seen."""
+
+    mistake: str
+    runs: int
+    hits: int
+    reached: int
+    """Runs in which the code that is wrong was executed at all."""
+    witness: tuple[str, ...]
+    """The tape of the smallest run that shows it."""
+
+
+def detect(mistake: str, strategy: Strategy, *, number: int, runs: int) -> Detection:
+    """Look for a mistake with one strategy, at most so many runs; shrink and replay what is found."""
+    wrong = CATALOGUE[mistake]
+    engine = wrong.engine("memory")
+    began = time.process_time()
+    sampler = Sampler(engine, looking_for=frozenset({wrong.anomaly}), strategy=strategy)
+    campaign = sampler.explore(seed=number, runs=runs)
+    seconds = time.process_time() - began
+    finding = campaign.finding
+    if finding is None:
+        return Detection(mistake, strategy, number, None, seconds)
+    again = sum(
+        wrong.anomaly in Session(finding.scenario, engine=engine, limits=DRAWN_LIMITS).run().found
+        for _ in range(REPLAYS if number == 0 else 1)
+    )
+    scenario = finding.scenario
+    rows = len(scenario.jobs) + len(scenario.workers) - 1 + len(scenario.tape)
+    return Detection(mistake, strategy, number, campaign.runs, seconds, rows, again)
+
+
+def by_hypothesis(mistake: str, *, number: int) -> Detection:
+    """Let Hypothesis alone draw until something shows."""
+    engine = CATALOGUE[mistake].engine("memory")
+    examples = 0
+
+    class Machine(LifecycleMachine):
+        def make_engine(self) -> Engine:
+            nonlocal examples
+            examples += 1
+            return engine
+
+    quick = settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    began = time.process_time()
+    found = False
+    try:
+        run_state_machine_as_test(seed(number)(Machine), settings=quick)  # type: ignore[no-untyped-call]
+    except Exception:  # noqa: BLE001 - any failure is a find here; the correct queue has none
+        found = True
+    return Detection(mistake, "hypothesis", number, examples if found else None, time.process_time() - began)
+
+
+def density(mistake: str, *, runs: int) -> Density:
+    """Count the uniform random runs that show a mistake, until there are enough hits."""
+    wrong = CATALOGUE[mistake]
+    reached = 0
+    calls = 0
+    assert wrong.queue is not None
+
+    class Counted(wrong.queue):  # type: ignore[name-defined,misc]
+        """The wrong queue, which tells when its own code is run."""
+
+    def counting(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*given: object, **named: object) -> object:
+            nonlocal calls
+            calls += 1
+            return method(*given, **named)
+
+        return call
+
+    for name, method in _own_methods(wrong.queue):
+        setattr(Counted, name, counting(method))
+    from harness.adapters.memory import MemoryEngine
+
+    sampler = Sampler(MemoryEngine(Counted, name=f"memory+{mistake}"), strategy=Strategy.UNIFORM)
+    hits = done = 0
+    while done < runs and hits < HITS:
+        calls = 0
+        run = sampler.sample(run_seed(99, done))
+        done += 1
+        reached += calls > 0
+        hits += wrong.anomaly in run.found
+    witness = Sampler(wrong.engine("memory"), looking_for=frozenset({wrong.anomaly})).explore(seed=1, runs=20_000)
+    tape = () if witness.finding is None else tuple(str(item) for item in witness.finding.scenario.tape)
+    return Density(mistake, done, hits, reached, tape)
+
+
+def _own_methods(queue: type) -> Iterator[tuple[str, Callable[..., object]]]:
+    """Answer the functions that a wrong queue has and the right one has not, or otherwise."""
+    from harness.adapters.memory import MemoryQueue
+
+    for kind in queue.__mro__:
+        if issubclass(MemoryQueue, kind):
+            return
+        for name, value in vars(kind).items():
+            if callable(value) and not name.startswith("__"):
+                yield name, value
+
+
+def false_alarms(engine: Engine, *, steps: int) -> tuple[int, int, int]:
+    """Run a right queue for so many steps; answer runs, steps, and runs in which anything was reported."""
+    sampler = Sampler(engine)
+    runs = done = alarms = 0
+    while done < steps:
+        run = sampler.sample(run_seed(7, runs))
+        runs += 1
+        done += run.steps
+        alarms += bool(run.anomalies or run.failures)
+    return runs, done, alarms

@@ -1,0 +1,226 @@
+"""Lays out what was measured as `docs/detection.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import TypeAlias
+
+from detection import ours
+from detection.bugs import ELSEWHERE, PLANTED
+from detection.measure import EXAMPLES, Density, Detection
+from detection.rivals import installed
+from detection.rivals.leased import MISTAKES as LEASED
+from detection.rivals.leased import RIGHT
+from harness.explore.strategy import Strategy
+
+Found: TypeAlias = dict[tuple[str, str], list[Detection]]
+"""By wrong queue and way."""
+Alarms: TypeAlias = tuple[str, tuple[int, int, int]]
+"""A right queue, and its runs, steps and false alarms."""
+DEFAULT = str(Strategy.PORTFOLIO)
+ROWS_AIM = 12
+SECONDS_AIM = 1.0
+WORSE_AIM = 3.0
+TOOLS = ("simloop", "simloom", "frontrun", "ours")
+RIVAL_SHARE = 10
+"""One campaign of each rival for so many of ours."""
+ABOUT_RIVALS = """One small lease queue: two workers, two jobs, a supervisor, two crashes at random times
+(frontrun has no faults, so none there). Each rival runs it as an asyncio program in its own campaign;
+ours are the same mistakes in the
+model queue under the same settings. *fixed*: jobs take half a lease, as in the example of simloop; *drawn*:
+half, one or two leases (our worker stops such jobs in time, and stalls up to twice instead). A cell says in how
+many campaigns the mistake was found, after how many runs (median), and how many runs a second of CPU were done;
+the rate of the first row, where nothing ends a campaign early, is the one to compare.
+
+"""
+
+HEAD = """# How surely are bugs found?
+
+Written by `{command}`. Every wrong queue is looked for by the one generic workload, in campaigns with different
+seeds; a campaign ends with the first run that shows the anomaly which names the mistake. Seconds are CPU seconds until
+it was found *and* made small. {note}
+"""
+
+
+def written(
+    *,
+    command: str,
+    densities: Sequence[Density],
+    detections: Sequence[Detection],
+    alarms: Sequence[Alarms],
+    rivals: str,
+    seconds: float,
+) -> str:
+    """Answer the page."""
+    found = _by(detections)
+    note = f"The whole page took {seconds / 60:.0f} minutes."
+    parts = [
+        HEAD.format(command=command, note=note),
+        _aims(densities, found, alarms),
+        "\n## Every wrong queue\n\n" + _default_table(densities, found),
+        "\n## Other ways to look\n\n" + _ways(densities, found),
+        "\n## Right queues\n\n" + _alarms(alarms),
+        "\n## Rivals\n\n" + rivals,
+        "\n## Public bugs\n\n" + _bugs(found),
+    ]
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _by(detections: Iterable[Detection]) -> Found:
+    found: Found = {}
+    for item in detections:
+        found.setdefault((item.mistake, str(item.way)), []).append(item)
+    return found
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _aims(
+    densities: Sequence[Density],
+    found: Found,
+    alarms: Sequence[Alarms],
+) -> str:
+    names = [item.mistake for item in densities]
+    all_of = {name: found[name, DEFAULT] for name in names}
+    sure = [name for name, items in all_of.items() if all(item.runs is not None for item in items)]
+    slow = [name for name, items in all_of.items() if _median_seconds(items) > SECONDS_AIM]
+    large = [name for name, items in all_of.items() if max((item.rows for item in items), default=0) > ROWS_AIM]
+    worse = [name for name in names if (ratio := _ratio(found, name)) is not None and ratio > WORSE_AIM]
+    false = sum(count for _, (_, _, count) in alarms)
+    rows = [
+        ("every wrong queue found in every campaign", f"{len(sure)} of {len(names)}", _missed(set(names) - set(sure))),
+        ("median below 1 s of CPU", f"{len(names) - len(slow)} of {len(names)}", _missed(slow)),
+        (f"left with at most {ROWS_AIM} rows", f"{len(names) - len(large)} of {len(names)}", _missed(large)),
+        ("never over 3x the runs of uniform sampling", f"{len(names) - len(worse)} of {len(names)}", _missed(worse)),
+        ("no false alarm on a right queue", f"{false} alarms", ""),
+    ]
+    return "\n" + _table(("aim", "met", "missed by"), rows)
+
+
+def _missed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+def _default_table(densities: Sequence[Density], found: Found) -> str:
+    rows = []
+    for item in densities:
+        campaigns = found[item.mistake, DEFAULT]
+        detected = [one for one in campaigns if one.runs is not None]
+        replayed = max((one.replayed for one in campaigns if one.seed == 0), default=0)
+        rows.append(
+            (
+                f"`{item.mistake}`",
+                f"{100 * item.reached / item.runs:.0f} %",
+                f"{item.hits} in {item.runs}",
+                f"{len(detected)}/{len(campaigns)}",
+                _quartiles([one.runs for one in campaigns], "{:.0f}"),
+                _quartiles([one.seconds if one.runs is not None else None for one in campaigns], "{:.2f}"),
+                f"{max((one.rows for one in detected), default=0)}",
+                f"{replayed}/100",
+            )
+        )
+    head = ("wrong queue", "reached", "density", "detected", "runs", "CPU s", "rows", "replays")
+    return (
+        _table(head, rows)
+        + "\n*reached*: uniform random runs that execute the wrong code at all; *density*: those that show the "
+        "anomaly, counted until 100 are seen; *runs*, *CPU s*: median (lower, upper quartile) over the campaigns, "
+        "those that found nothing counted as infinitely long; *rows*: jobs, workers beyond the first and deviations "
+        "that are left, at most.\n"
+    )
+
+
+def _quartiles(values: Sequence[float | None], form: str) -> str:
+    sorted_values = sorted(float("inf") if value is None else float(value) for value in values)
+    last = len(sorted_values) - 1
+    low, high = sorted_values[last // 4], sorted_values[-(-3 * last // 4)]
+    return f"{_said(median(sorted_values), form)} ({_said(low, form)}, {_said(high, form)})"
+
+
+def _said(value: float, form: str) -> str:
+    return "never" if value == float("inf") else form.format(value)
+
+
+def _median_seconds(items: Sequence[Detection]) -> float:
+    return median(item.seconds if item.runs is not None else float("inf") for item in items)
+
+
+def _median_runs(items: Sequence[Detection]) -> float:
+    return median(float("inf") if item.runs is None else item.runs for item in items)
+
+
+def _ratio(found: Found, name: str) -> float | None:
+    ours, uniform = found.get((name, DEFAULT)), found.get((name, str(Strategy.UNIFORM)))
+    if not ours or not uniform or _median_runs(uniform) == float("inf"):
+        return None
+    return _median_runs(ours) / _median_runs(uniform)
+
+
+def _ways(densities: Sequence[Density], found: Found) -> str:
+    ways = [DEFAULT, *dict.fromkeys(way for _, way in found if way != DEFAULT)]
+    rows = [
+        (
+            f"`{item.mistake}`",
+            *(_said(_median_runs(found[item.mistake, way]), "{:.0f}") for way in ways),
+            *(f"{_said(_median_seconds(found[item.mistake, way]), '{:.2f}')}" for way in (DEFAULT, "hypothesis")),
+        )
+        for item in densities
+    ]
+    head = ("wrong queue", *(f"{way}, runs" for way in ways), f"{DEFAULT}, s", "hypothesis, s")
+    return (
+        _table(head, rows)
+        + f"\nMedians. Hypothesis alone draws at most {EXAMPLES} examples of `LifecycleMachine`, unshrunk, and counts "
+        "any breach.\n"
+    )
+
+
+def _alarms(alarms: Sequence[Alarms]) -> str:
+    rows = [(name, str(runs), str(steps), str(count)) for name, (runs, steps, count) in alarms]
+    return _table(("queue", "runs", "steps", "false alarms"), rows)
+
+
+def _bugs(found: Found) -> str:
+    rows = []
+    for bug, mistake in PLANTED.items():
+        items = found.get((mistake, DEFAULT), [])
+        seen = sum(item.runs is not None for item in items)
+        rows.append(
+            (f"`{bug}`", f"`{mistake}`", f"{seen}/{len(items)}", _said(_median_runs(items), "{:.0f}") if items else "-")
+        )
+    lines = _table(("public bug", "wrong queue", "found", "runs"), rows)
+    if ELSEWHERE:
+        lines += "\nNot planted in the model queue:\n\n" + "".join(
+            f"- `{bug}`: {why}\n" for bug, why in ELSEWHERE.items()
+        )
+    return lines
+
+
+def rivals(seeds: int, runs: int) -> str:
+    """Run the rivals' campaigns and ours on one small lease queue; answer the section, or why there is none."""
+    try:
+        installed.environment()
+    except installed.NotInstalled as error:
+        return f"Not measured: {error}\n"
+    numbers = [1000 * number for number in range(max(1, seeds // RIVAL_SHARE))]
+    rows = [
+        (f"`{mistake}`", *(_cell(tool, mistake, numbers, runs, drawn) for drawn in (False, True) for tool in TOOLS))
+        for mistake in (RIGHT, *LEASED)
+    ]
+    head = ["mistake", *(f"{tool}, {durations}" for durations in ("fixed", "drawn") for tool in TOOLS)]
+    return ABOUT_RIVALS + _table(head, rows)
+
+
+def _cell(tool: str, mistake: str, numbers: Sequence[int], runs: int, drawn: bool) -> str:
+    campaigns = [
+        ours.campaign(mistake, seed=number, runs=runs, drawn=drawn)
+        if tool == "ours"
+        else installed.campaign(tool, mistake, seed=number, runs=runs, drawn=drawn)
+        for number in numbers
+    ]
+    found = [item.runs for item in campaigns if item.found]
+    rate = sum(item.runs for item in campaigns) / max(1e-9, sum(item.seconds for item in campaigns))
+    after = f" after {median(found):.0f}" if found else ""
+    return f"{len(found)}/{len(campaigns)}{after}, {rate:.0f}/s"
