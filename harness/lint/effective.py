@@ -19,6 +19,8 @@ DURATIONS: Final = frozenset({
     "start_within",
 })  # fmt: skip
 
+SENDS: Final = ("send", "sendAfter", "sendThrottled", "sendDebounced", "schedule")
+
 PGBOSS_DEFAULTS: Final[Mapping[int, Mapping[str, float | bool]]] = {
     9: {"retry_limit": 0, "expiry": 900, "retry_delay": 0, "retry_backoff": False, "maintenance_interval": 60},
     10: {
@@ -115,14 +117,27 @@ def standings(facts: Facts) -> Iterator[Standing]:
     services: list[Service | None] = [*facts.services] or [None]
     for service in services:
         for queue in queues:
-            yield standing(facts, service, queue)
+            for call in _sends(facts, queue):
+                yield standing(facts, service, queue, call=call)
 
 
-def standing(facts: Facts, service: Service | None, queue: str) -> Standing:
-    """Answer what holds in a service for a queue."""
+def _sends(facts: Facts, queue: str) -> list[Place | None]:
+    """List the calls that send to a queue with options of their own; none stands for a job that is sent without any."""
+    known = {call.queue for call in facts.calls if call.method in SENDS}
+    name = queue if queue in known else None
+    places = [call.place for call in facts.calls if call.method in SENDS and call.queue == name]
+    own = {value.call for value in facts.values if value.call is not None}
+    told: list[Place | None] = [place for place in places if place in own]
+    return told if told and len(told) == len(places) else [None, *told]
+
+
+def standing(facts: Facts, service: Service | None, queue: str, *, call: Place | None = None) -> Standing:
+    """Answer what holds in a service for a queue, and for the jobs that one call sends to it."""
     candidates: dict[str, list[Value]] = {}
     for value in [*facts.values, *(service.values.values() if service is not None else ())]:
         meaning = meaning_of(value.name, option=value.source not in (Source.CONSTANT, Source.ENVIRONMENT))
+        if value.call is not None and value.call != call:
+            continue
         if meaning is not None and value.queue in ("", queue):
             candidates.setdefault(meaning.setting, []).append(value)
     settings: dict[str, Setting] = {}

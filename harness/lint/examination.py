@@ -44,4 +44,4 @@ def examine(
 
 def _anything(facts: Facts) -> bool:
     settings = facts.values or facts.services or facts.crons or facts.listed or facts.calls
-    return bool(settings or facts.columns or facts.seeds or facts.packages or facts.unreadable or facts.bare_bearers)
+    return bool(settings or facts.columns or facts.seeds or facts.packages or facts.unreadable or facts.open_doors)

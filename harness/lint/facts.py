@@ -100,6 +100,14 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """A comparison that lets in whoever sends `key` where the secret is not set."""
+
+    key: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A file, or a part of one, that could not be read."""
 
@@ -127,8 +135,8 @@ class Facts:
     packages: list[Package] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
     listens: list[Place] = field(default_factory=list)
-    bare_bearers: list[Place] = field(default_factory=list)
-    """Comparisons with `Bearer ${secret}` that nothing guards against an unset secret."""
+    open_doors: list[Door] = field(default_factory=list)
+    """Comparisons with a secret that nothing guards against its being unset."""
     mentions: dict[str, Place] = field(default_factory=dict)
     """Paths that appear as text in sources: a route of a server that is no file of its own."""
     unreadable: list[Unreadable] = field(default_factory=list)

@@ -60,3 +60,5 @@ class Value:
     variable: str = ""
     factor: float = 1.0
     """What the variable's number is multiplied with."""
+    call: Place | None = None
+    """The one call that it holds for; none where it holds for all."""

@@ -31,7 +31,9 @@ PROCESS = "-"
 """The name of the environment of this process, where a file is expected."""
 
 LARGEST_BYTES_OF: Final = {"lock": 50_000_000, "render": 200_000, "env": 200_000}
-_PYTHON: Final = re.compile(rb"TOOL_SLUGS|register_processor|\bJOB_|STUCK_|PGBOSS_|MAX_ATTEMPTS|RETRY_LIMIT")
+_PYTHON: Final = re.compile(
+    rb"TOOL_SLUGS|register_processor|Bearer |BaseSettings|\bJOB_|STUCK_|PGBOSS_|MAX_ATTEMPTS|RETRY_LIMIT"
+)
 _SQL: Final = re.compile(rb"tool_?jobs?\b|\bjob\"?\s*\(|LISTEN", re.IGNORECASE)
 _TEXT_READERS: Final[Mapping[str, Callable[[str, str, Facts], None]]] = {
     "render": read_render,

@@ -249,3 +249,13 @@ def test_a_table_that_is_locked_makes_the_look_inconclusive_not_endless(patient:
 
     assert diagnosis.findings == ()
     assert "locked" in diagnosis.uncovered[0]
+
+
+def test_options_that_never_reached_an_existing_queue_are_found(patient: Patient, tmp_path: Path) -> None:
+    patient.connection.execute("CREATE TABLE pgboss.queue (name text, retry_limit int, expire_seconds int)")
+    patient.connection.execute("INSERT INTO pgboss.queue VALUES ('my-tool', 2, 900)")
+    files = {"boss.ts": 'boss.createQueue("my-tool", { retryLimit: 2,\nexpireInMinutes: 11 });'}
+
+    findings = patient.diagnosis(read_repository(write(tmp_path, files))).findings
+
+    assert [(finding.rule, str(finding.place)) for finding in findings] == [("queue_options_differ_now", "boss.ts:2")]

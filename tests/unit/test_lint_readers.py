@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.lint.cron import period_seconds, problem_of
-from harness.lint.effective import standing
+from harness.lint.effective import standing, standings
 from harness.lint.examination import examine
 from harness.lint.facts import Facts
 from harness.lint.place import UNKNOWN
@@ -86,7 +86,8 @@ def test_the_engines_precedence_decides_and_the_others_are_shown(tmp_path: Path)
     facts = read(tmp_path, files)
 
     assert setting(facts, "retry_limit", queue="a") == (4.0, "boss.ts:2")
-    assert setting(facts, "retry_limit", queue="b") == (1.0, "boss.ts:3")
+    sent = [one.get("retry_limit") for one in standings(facts) if one.queue == "b"]
+    assert [(one.value, str(one.place)) for one in sent if one is not None] == [(1.0, "boss.ts:3")]
     assert setting(facts, "retry_limit") == (5.0, "boss.ts:1")
     assert setting(facts, "expiry", queue="b") == (3600.0, "boss.ts:1")
     assert [str(other.place) for other in standing(facts, None, "a").settings["retry_limit"].others] == ["boss.ts:1"]
@@ -279,3 +280,63 @@ def test_a_schedule_says_how_far_apart_runs_are_at_most(schedule: str, seconds: 
 @pytest.mark.parametrize("schedule", ["* * * *", "60 * * * *", "*/0 * * * *", "a * * * *", "* * * * 8", "5-1 * * * *"])
 def test_what_is_no_schedule_is_said(schedule: str) -> None:
     assert problem_of(schedule) is not None
+
+
+def test_two_calls_that_send_with_different_options_are_judged_each(tmp_path: Path) -> None:
+    files = {
+        "job-config.ts": "export const JOB_TIMEOUT_MS = 600_000;\n",
+        "boss.ts": (
+            "new PgBoss({ expireInMinutes: 5 });\n"
+            'boss.send("a", {}, { expireInMinutes: 15 });\n'
+            'boss.send("a", {}, { expireInMinutes: 8 });\n'
+        ),
+    }
+
+    found = [one for one in examine(read(tmp_path, files)).findings if one.rule == "expiry_within_timeout"]
+
+    assert [str(one.place) for one in found] == ["boss.ts:1", "boss.ts:3"]
+
+
+def test_the_constructor_does_not_count_where_every_call_says_otherwise(tmp_path: Path) -> None:
+    files = {
+        "job-config.ts": "export const JOB_TIMEOUT_MS = 600_000;\n",
+        "boss.ts": "new PgBoss({ expireInMinutes: 5 });\nboss.send(slug, {}, { expireInMinutes: 15 });\n",
+    }
+
+    assert examine(read(tmp_path, files)).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key"),
+    [
+        ("a.ts", 'if (auth !== "Bearer " + process.env.CRON_SECRET) stop();', "`Bearer undefined`"),
+        ("a.ts", "const want = `Bearer ${process.env.CRON_SECRET}`; if (auth !== want) stop();", "`Bearer undefined`"),
+        ("a.ts", 'if (auth?.split(" ")[1] !== process.env.CRON_SECRET) stop();', "without any token"),
+        ("a.py", "import os\nok = auth == f\"Bearer {os.environ.get('CRON_SECRET')}\"\n", "`Bearer None`"),
+        ("a.ts", 'const s = process.env.CRON_SECRET; if (!s || auth !== "Bearer " + s) stop();', None),
+        ("a.ts", "if (!process.env.CRON_SECRET || auth !== `Bearer ${process.env.CRON_SECRET}`) stop();", None),
+        ("a.ts", "if (auth !== `Bearer ${env.CRON_SECRET}`) stop();", None),
+        ("a.ts", "headers.set('authorization', `Bearer ${process.env.CRON_SECRET}`);", None),
+        ("a.ts", "const h = `Bearer ${process.env.CRON_SECRET}`; send(h);", None),
+        ("a.ts", "fetch(url, { headers: { authorization: `Bearer ${process.env.CRON_SECRET}` } });", None),
+        ("a.py", "s = os.getenv('CRON_SECRET')\nif not s: stop()\nok = auth == f'Bearer {s}'\n", None),
+    ],
+)
+def test_a_door_that_an_unset_secret_opens_is_seen(name: str, text: str, key: str | None, tmp_path: Path) -> None:
+    found = [one.message for one in examine(read(tmp_path, {name: text})).findings]
+
+    assert found == [] if key is None else [key in message for message in found] == [True]
+
+
+def test_a_settings_class_is_outranked_by_its_variables(tmp_path: Path) -> None:
+    code = (
+        "class Settings(BaseSettings):\n"
+        '    model_config = SettingsConfigDict(env_prefix="JOB_")\n'
+        "    batch_size: int = 5\n"
+        "    job_timeout_seconds: int = 600\n"
+    )
+
+    assert setting(read(tmp_path, {"s.py": code, ".env": "JOB_JOB_TIMEOUT_SECONDS=60\n"}), "job_timeout") == (
+        60.0,
+        ".env:1",
+    )

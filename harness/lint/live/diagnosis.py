@@ -9,15 +9,16 @@ from typing import Any, Final, LiteralString
 from psycopg.sql import SQL, Composed
 
 from harness.lint.cron import maintenance_period
-from harness.lint.effective import Standing, spoken, standings
+from harness.lint.effective import Standing, shown, spoken, standings
 from harness.lint.facts import Facts
 from harness.lint.finding import Finding, Related
 from harness.lint.live.rules import LIVE
 from harness.lint.live.session import LIMIT_SECONDS, Session, TooSlow
 from harness.lint.live.settings import read_settings
 from harness.lint.live.tables import Table, Tables, find_tables
-from harness.lint.place import Place
+from harness.lint.place import Place, Source, Value
 from harness.lint.rules.services import FLAG
+from harness.lint.settings_names import meaning_of
 
 DUE_SECONDS: Final = 60.0
 """A due job that nobody took for so long is waiting; polls come every few seconds."""
@@ -74,6 +75,7 @@ class _Doctor:
             findings += self._try("partners", self._partners)
         if not stopped:
             findings += self._try("queues without a worker", self._unserved)
+        findings += self._differences()
         if users is not None:
             findings += self._try("deletion", self._kept)
         return Diagnosis(tuple(findings), tuple(self._uncovered))
@@ -273,6 +275,30 @@ class _Doctor:
                 "a worker will run them for nobody",
             )
 
+    def _differences(self) -> Iterator[Finding]:
+        """Compare what the code gives to a queue with what its row holds."""
+        held = {
+            (value.queue, meaning.setting): (value, _scaled(value, meaning.unit))
+            for value in self._facts.values
+            if value.source is Source.DATABASE and (meaning := meaning_of(value.name, option=True)) is not None
+        }
+        for value in self._facts.values:
+            meaning = meaning_of(value.name, option=True)
+            if value.source is not Source.QUEUE or meaning is None:
+                continue
+            wanted = _scaled(value, meaning.unit)
+            for (queue, setting), (other, has) in held.items():
+                if setting != meaning.setting or value.queue not in ("", queue) or None in (wanted, has):
+                    continue
+                if wanted != has:
+                    yield self._finding(
+                        "queue_options_differ_now",
+                        value.place,
+                        f"{value.name} is {shown(value.value)} here, and {other.name} of the queue {queue!r} in the "
+                        f"database is {shown(other.value)}",
+                        related=(Related(other.place, f"{other.name} = {shown(other.value)}"),),
+                    )
+
     def _unserved(self) -> Iterator[Finding]:
         users, queue = self._tables.users, self._tables.queue
         if users is not None and users.has("slug", "created", "started"):
@@ -337,6 +363,10 @@ _PARTNERS: Final = """
    GROUP BY 1, 2
    ORDER BY 1, 2
 """
+
+
+def _scaled(value: Value, unit: float) -> float | None:
+    return value.value * unit if isinstance(value.value, (int, float)) else None
 
 
 def _jobs(many: int) -> str:

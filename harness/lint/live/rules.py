@@ -80,6 +80,15 @@ RULES: Final = (
         _by_database,
     ),
     Rule(
+        "queue_options_differ_now",
+        Severity.ERROR,
+        "With `--database`: a queue that exists has the options that the code gives it.",
+        "createQueue changes nothing where a queue exists: the edited expiry or retry limit never arrived.",
+        "Call updateQueue with the options of the code.",
+        "expiry/lease_outlives_job.yaml",
+        _by_database,
+    ),
+    Rule(
         "never_started_now",
         Severity.ERROR,
         "With `--database`: of every tool that has waiting jobs, one was started at some time.",

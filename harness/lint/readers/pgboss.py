@@ -27,6 +27,7 @@ OPTIONS_AT: Final = {
 """Method -> which argument holds its options, and how far they reach."""
 
 
+SENDS: Final = frozenset({"send", "sendAfter", "sendThrottled", "sendDebounced", "schedule"})
 EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
 """Methods that lengthen the lease of a running job; how often they are called is unknown."""
 
@@ -65,10 +66,11 @@ def _method(node: Node, module: Module, constants: Constants, facts: Facts) -> N
     queue = constants.value(arguments[0], module) if arguments and name != "stop" else UNKNOWN
     at, source = OPTIONS_AT[name]
     options: tuple[str, ...] = ()
+    place = Place(module.path, line_of(node))
     if at < len(arguments):
         told = queue if isinstance(queue, str) else ""
-        options = _options(arguments[at], module, constants, source, told, facts, method=name)
-    place = Place(module.path, line_of(node))
+        call = place if name in SENDS else None
+        options = _options(arguments[at], module, constants, source, told, facts, method=name, call=call)
     facts.calls.append(Call(name, queue if isinstance(queue, str) else None, options, place))
 
 
@@ -81,6 +83,7 @@ def _options(
     facts: Facts,
     *,
     method: str = "",
+    call: Place | None = None,
 ) -> tuple[str, ...]:
     """Add what an object of options sets; answers the names of all options in it."""
     whole, where = constants.node(node, module)
@@ -89,7 +92,8 @@ def _options(
     names: list[str] = []
     for child in whole.named_children:
         if child.type == "spread_element" and child.named_children:
-            names += _options(child.named_children[0], where, constants, source, queue, facts, method=method)
+            inner = child.named_children[0]
+            names += _options(inner, where, constants, source, queue, facts, method=method, call=call)
     for name, key, expression in pairs_of(whole):
         names.append(name)
         constant = constants.value(expression, where)
@@ -101,14 +105,23 @@ def _options(
             if constant is True:
                 facts.listens.append(place)
         elif meaning_of(name, option=True) is not None:
-            facts.values.append(as_value(name, constant, place, source, queue=queue))
+            facts.values.append(as_value(name, constant, place, source, queue=queue, call=call))
     return tuple(names)
 
 
-def as_value(name: str, constant: Constant, place: Place, source: Source, *, queue: str = "") -> Value:
+def as_value(
+    name: str, constant: Constant, place: Place, source: Source, *, queue: str = "", call: Place | None = None
+) -> Value:
     """Make a value of what an expression comes to."""
     if isinstance(constant, Reading):
         return Value(
-            name, constant.default, place, source, queue=queue, variable=constant.variable, factor=constant.factor
+            name,
+            constant.default,
+            place,
+            source,
+            queue=queue,
+            variable=constant.variable,
+            factor=constant.factor,
+            call=call,
         )
-    return Value(name, constant, place, source, queue=queue)
+    return Value(name, constant, place, source, queue=queue, call=call)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Final
 
-from harness.lint.facts import Facts, Slug, Unreadable
+from harness.lint.facts import Door, Facts, Slug, Unreadable
 from harness.lint.place import UNKNOWN, Place, Scalar, Source, Unknown, Value
 from harness.lint.settings_names import meaning_of
 
@@ -47,35 +47,44 @@ class _Reader:
         self._path = path
         self._facts = facts
         self._constants: dict[str, Scalar] = {}
+        self._read_at: dict[str, ast.expr] = {}
 
     def read(self, module: ast.Module) -> None:
         self._body(module.body)
         for node in ast.walk(module):
             if isinstance(node, ast.Call):
                 self._registration(node)
+            elif isinstance(node, ast.JoinedStr):
+                self._bearer(node, module)
             elif isinstance(node, ast.FunctionDef) and node.name in HEARTBEATS:
                 place = Place(self._path, node.lineno)
                 self._facts.values.append(Value(node.name, UNKNOWN, place, Source.WORK))
 
-    def _body(self, body: list[ast.stmt]) -> None:
+    def _body(self, body: list[ast.stmt], *, prefix: str | None = None) -> None:
+        """Read assignments; with a prefix they are fields that a variable of that name outranks."""
         for node in body:
             if isinstance(node, ast.ClassDef):
-                self._body(node.body)
+                settings = any(ast.unparse(base).endswith("BaseSettings") for base in node.bases)
+                self._body(node.body, prefix=_prefix_of(node) if settings else None)
             elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 for target in targets:
                     if isinstance(target, ast.Name):
-                        self._assigned(target.id, node.value, node.lineno)
+                        variable = "" if prefix is None else (prefix + target.id).upper()
+                        self._assigned(target.id, node.value, node.lineno, variable)
 
-    def _assigned(self, name: str, value: ast.expr, line: int) -> None:
+    def _assigned(self, name: str, value: ast.expr, line: int, field: str) -> None:
         if name == "TOOL_SLUGS":
             self._slugs(value)
             return
+        self._read_at[name] = value
         alias, default = self._field(value)
         scalar, variable = self._value(default)
         self._constants[name] = scalar
         if alias is not None:
             name, variable = alias, alias
+        elif field:
+            variable = field
         if meaning_of(name) is not None and (scalar is not UNKNOWN or variable):
             place = Place(self._path, line)
             self._facts.values.append(Value(name, scalar, place, Source.CONSTANT, variable=variable))
@@ -137,6 +146,17 @@ class _Reader:
             total += number * _SPANS[keyword.arg]
         return total
 
+    def _bearer(self, node: ast.JoinedStr, module: ast.Module) -> None:
+        """Note `f"Bearer {os.environ.get('CRON_SECRET')}"`: unset, it is `Bearer None`."""
+        match node.values:
+            case [ast.Constant(value="Bearer "), ast.FormattedValue(value=secret)]:
+                name = ast.unparse(secret)
+                written = self._read_at.get(name, secret)
+                reads = isinstance(written, ast.Call) and ast.unparse(written.func) in _READS and len(written.args) == 1
+                if reads and f"not {name}" not in ast.unparse(module) and f"{name} is None" not in ast.unparse(module):
+                    place = Place(self._path, node.lineno)
+                    self._facts.open_doors.append(Door("the header `Bearer None`", place))
+
     def _slugs(self, value: ast.expr) -> None:
         if not isinstance(value, (ast.Tuple, ast.List, ast.Set)):
             self._facts.open_lists.append(Place(self._path, value.lineno))
@@ -158,3 +178,12 @@ class _Reader:
             self._facts.registered.append(Slug(slug, place))
         else:
             self._facts.open_lists.append(place)
+
+
+def _prefix_of(node: ast.ClassDef) -> str:
+    """Answer the `env_prefix` of a settings class."""
+    for call in (inner for statement in node.body for inner in ast.walk(statement) if isinstance(inner, ast.Call)):
+        for keyword in call.keywords:
+            if keyword.arg == "env_prefix" and isinstance(keyword.value, ast.Constant):
+                return str(keyword.value.value)
+    return ""

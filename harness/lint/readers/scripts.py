@@ -8,7 +8,7 @@ from typing import Final
 from tree_sitter import Node
 
 from harness.lint.constants import Constants, Module, Reading
-from harness.lint.facts import Facts, Limit, Route, Seed, Slug
+from harness.lint.facts import Door, Facts, Limit, Route, Seed, Slug
 from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
 from harness.lint.readers.pgboss import as_value, read_queue_calls
 from harness.lint.settings_names import meaning_of
@@ -16,14 +16,17 @@ from harness.lint.syntax import arguments_of, descend, enclosing_function, line_
 
 WORTH_PARSING: Final = re.compile(
     rb"pg-?boss|PgBoss|TOOL_SLUGS|register\w*Processor|JOB_[A-Z]|STUCK_|_BATCH_SIZE|_POLLING_INTERVAL|EXPIRE_IN"
-    rb"|MAX_ATTEMPTS|RETRY_LIMIT|Bearer |LISTEN |useListenNotify|maxDuration|toolJob|/api/cron|\bboss\.",
+    rb"|MAX_ATTEMPTS|RETRY_LIMIT|Bearer |LISTEN |useListenNotify|maxDuration|toolJob|/api/cron|CRON_SECRET|\bboss\.",
 )
 """Whatever else a repository holds has nothing to say here, and is not parsed."""
 
 ROUTE_FILE: Final = re.compile(r"(?:^|/)app/(?P<path>(?:.*/)?)route\.[cm]?[jt]sx?$")
 PAGES_FILE: Final = re.compile(r"(?:^|/)pages/(?P<path>api/.*?)(?:/index)?\.[cm]?[jt]sx?$")
+COMPARISONS: Final = ("===", "==", "!==", "!=")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LISTEN: Final = re.compile(r"^\s*LISTEN\s+[\"\w$]", re.IGNORECASE)
+_SECRET: Final = re.compile(r"^process\.env\.\w*SECRET!?$")
+_MAY_BE_UNDEFINED: Final = re.compile(r"\?\.|\[1\]|\.at\(|\.headers\.\w+$|\.headers\[")
 _CRON_PATH: Final = re.compile(r"^/api/[\w\-/]+$")
 
 
@@ -53,6 +56,8 @@ def read_script(module: Module, constants: Constants, facts: Facts) -> None:
             case "template_string":
                 _bearer(node, module, facts)
                 _listen(node, module, facts)
+            case "binary_expression":
+                _comparison(node, module, facts)
             case "string":
                 _listen(node, module, facts)
                 text = unquoted(node)
@@ -151,16 +156,47 @@ def _bearer(node: Node, module: Module, facts: Facts) -> None:
     parent = node.parent
     while parent is not None and parent.type == "parenthesized_expression":
         parent = parent.parent
-    if parent is None or parent.type not in ("binary_expression", "arguments", "variable_declarator"):
+    if parent is not None and _is_compared(parent, text_of(module.root)):
+        _door(holes[0].named_children[0], "the header `Bearer undefined`", node, module, facts)
+
+
+def _is_compared(parent: Node, source: str) -> bool:
+    """Tell a comparison from a header that is sent."""
+    if parent.type == "binary_expression":
+        sign = parent.child_by_field_name("operator")
+        return sign is not None and text_of(sign) in COMPARISONS
+    if parent.type == "arguments" and parent.parent is not None:
+        function = parent.parent.child_by_field_name("function")
+        return function is not None and re.search(r"equal|compare", text_of(function), re.IGNORECASE) is not None
+    name = parent.child_by_field_name("name") if parent.type == "variable_declarator" else None
+    if name is None:
+        return False
+    word = re.escape(text_of(name))
+    compared = rf"[!=]==?\s*{word}\b|\b{word}\s*[!=]==?|(?i:equal|compare)\w*\([^;]*\b{word}\b"
+    return re.search(compared, source) is not None
+
+
+def _comparison(node: Node, module: Module, facts: Facts) -> None:
+    """Note `"Bearer " + secret`, and a token that may be undefined compared with a secret that may be too."""
+    left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
+    sign = node.child_by_field_name("operator")
+    if left is None or right is None or sign is None:
         return
-    secret = text_of(holes[0].named_children[0])
-    written = module.constants.get(secret)
-    if "process.env" not in (secret if written is None else text_of(written)):
-        return
-    if written is not None and re.search(r"\?\?|\|\|", text_of(written)):
-        return
-    if not _guarded(secret, text_of(module.root)):
-        facts.bare_bearers.append(Place(module.path, line_of(node)))
+    if text_of(sign) == "+" and left.type == "string" and unquoted(left) == "Bearer ":
+        if node.parent is not None and _is_compared(node.parent, text_of(module.root)):
+            _door(right, "the header `Bearer undefined`", node, module, facts)
+    elif text_of(sign) in COMPARISONS:
+        for secret, token in ((left, right), (right, left)):
+            if _SECRET.search(text_of(secret)) and _MAY_BE_UNDEFINED.search(text_of(token)):
+                _door(secret, "a request without any token", node, module, facts)
+
+
+def _door(secret: Node, key: str, node: Node, module: Module, facts: Facts) -> None:
+    name = text_of(secret).removesuffix("!")
+    written = module.constants.get(name)
+    source = name if written is None else text_of(written)
+    if "process.env" in source and not re.search(r"\?\?|\|\|", source) and not _guarded(name, text_of(module.root)):
+        facts.open_doors.append(Door(key, Place(module.path, line_of(node))))
 
 
 def _guarded(secret: str, source: str) -> bool:

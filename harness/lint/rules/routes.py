@@ -84,10 +84,10 @@ def _scheduled(facts: Facts) -> Iterator[Hit]:
 
 
 def _bearer(facts: Facts) -> Iterator[Hit]:
-    for place in facts.bare_bearers:
+    for door in facts.open_doors:
         yield Hit(
-            place,
-            "without CRON_SECRET this accepts the header `Bearer undefined`",
+            door.place,
+            f"where the secret is not set, this accepts {door.key}",
             "Refuse the request where the secret is not set, before comparing.",
         )
 
