@@ -298,7 +298,7 @@ class JobHarness(Assertions):
             screen,
             own_anomalies(application.judge, self._invariants),
             unseen_failures(views, self._looked_at),
-            left_running([*self._running.leaked_tasks(), *self._noticed.left_behind()]),
+            left_running([*self._running.leaked_tasks(), *self._noticed.left_behind(), *self._node.leaks()]),
             not_happened(self._plan.deaths, application.store.twice),
         )
         return [problem for problem in found if problem is not None]

@@ -477,20 +477,46 @@ def attached(jobs: JobHarness) -> NodeProcessor:
     return found
 
 
-def test_a_changed_input_and_a_timer_left_running_are_told_once(tmp_path: Path) -> None:
+def test_what_an_attempt_left_running_is_a_leak(tmp_path: Path) -> None:
     body = """
-    job.input.items.push(2);
     setInterval(() => {}, 5000);
-    setTimeout(() => {}, 10).unref();
-    return { success: true };
+    setInterval(() => {}, 6000).unref();
+    setTimeout(() => {}, 7000);
+    const { spawn } = await import("node:child_process");
+    const child = spawn("sleep", ["100"], { stdio: "ignore", detached: true });
+    child.unref();
+    return { success: true, output: child.pid };
     """
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, body))
+        job = jobs.enqueue("tool", None)
+        jobs.drain()
+        [problem] = jobs.problems()
+        assert "a setInterval of 5000 ms of" in problem
+        assert f"the process {job.output} still runs" in problem
+        assert "6000" not in problem
+        assert "7000" not in problem
+
+
+def test_an_attempt_that_waits_for_nothing_is_named(tmp_path: Path) -> None:
+    with JobHarness() as jobs:
+        jobs.register("tool", processor(tmp_path, "await new Promise(() => {})"))
+        job = jobs.enqueue("tool", None, max_attempts=1)
+        jobs.drain()
+        assert "timed out" in str(job.error)
+        [note] = jobs.notes()
+        assert "it waits for something that never comes: no timer, no stub and no I/O is left" in note
+
+
+def test_a_changed_input_is_told_once(tmp_path: Path) -> None:
+    body = "job.input.items.push(2); return { success: true };"
     with JobHarness() as jobs:
         jobs.register("tool", processor(tmp_path, body))
         for _ in range(2):
             jobs.enqueue("tool", {"items": [1]})
         jobs.drain()
         found = [note.partition(": ")[2] for note in attached(jobs).findings]
-        assert found == ["it changed its input", "it ended and left a timer running: setInterval of 5000 ms"]
+        assert found == ["it changed its input"]
 
 
 def test_after_its_process_died_the_next_attempt_gets_a_new_one(tmp_path: Path) -> None:

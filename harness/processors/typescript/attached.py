@@ -74,6 +74,8 @@ class NodeProcessor:
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._asked: set[int] = set()
+        """The calls that await a stub's answer."""
         self._closed = False
         self._begin()
 
@@ -96,6 +98,15 @@ class NodeProcessor:
     def pid(self) -> int | None:
         """The number of the Node process, while there is one."""
         return self._child.pid if self._child is not None and self._child.alive else None
+
+    def leaks(self) -> list[str]:
+        """Name what attempts that are over left running in the child: intervals, processes."""
+        if self._child is None or not self._child.alive:
+            return []
+        processes = [f"the process {pid} still runs, started by {self.about.target}" for pid in self._child.started()]
+        said = self._turn({"do": "left"})
+        timers = [timer for message in said for timer in message.get("left", ())]
+        return [*(f"a {timer} of {self.about.target} still runs" for timer in timers), *processes]
 
     def crash(self) -> None:
         """Kill the child with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one."""
@@ -139,6 +150,7 @@ class NodeProcessor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._asked.clear()
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -187,6 +199,8 @@ class NodeProcessor:
                 self._find(self._runs.get(message.get("run") or 0), str(message["note"]))
             elif "idle" in message:
                 self._plan(message.get("next"))
+                if message.get("next") is None and not self._asked:
+                    self._nothing_comes()
         for run in self._runs.values():
             run.wake()
 
@@ -215,14 +229,17 @@ class NodeProcessor:
         if "input" in message:
             self._find(run, "it changed its input")
             _change(run.input, message["input"])
-        for timer in message.get("left", ()):
-            self._find(run, f"it ended and left a timer running: {timer}")
         if run.abandoned:
             how = "an answer" if isinstance(run.ending, JobResult) else f"{type(run.ending).__name__}: {run.ending}"
             self._find(run, f"it was abandoned, and ended later with {how}; nobody heard it")
         run.wake()
 
+    def _nothing_comes(self) -> None:
+        for run in self._runs.values():
+            self._find(run, "it waits for something that never comes: no timer, no stub and no I/O is left")
+
     def _called(self, message: Message) -> None:
+        self._asked.add(message["call"])
         name, args = str(message["name"]), list(message["args"])
         run = self._runs.get(message.get("run") or 0)
         if run is not None and run.abandoned:
@@ -247,6 +264,7 @@ class NodeProcessor:
             self._reply(call, name, None if error else task.result(), error)
 
     def _reply(self, call: int, name: str, answer: Any, error: BaseException | None) -> None:
+        self._asked.discard(call)
         reply: dict[str, Any] = {"do": "reply", "call": call}
         try:
             if error is not None:

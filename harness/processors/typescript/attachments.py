@@ -46,6 +46,10 @@ class Attachments:
         """What was noticed in the children, in the order of their processors."""
         return [finding for _, _, attached in self._attached for finding in attached.findings]
 
+    def leaks(self) -> list[str]:
+        """Name what attempts that are over left running in the children."""
+        return [leak for _, _, attached in self._attached for leak in attached.leaks()]
+
     def crash(self) -> None:
         """Kill all children with SIGKILL, as the worker's process dies."""
         for _, _, attached in self._attached:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.foreign import Node
+from harness.postgres.patience import Deadline
 
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 BLOCKED_AFTER_SECONDS = 2.0
@@ -107,6 +108,10 @@ class NodeChild:
     def alive(self) -> bool:
         """Whether it was neither killed nor has ended by itself."""
         return self._end.alive and self._process.poll() is None
+
+    def started(self) -> list[int]:
+        """List the processes that it started and that still run, where the system tells them."""
+        return _descendants(self.pid)
 
     def exchange(self, message: Mapping[str, Any], *, patience: float | None = None) -> list[Message]:
         """Say something, and answer all that the child says until it has nothing left to do.
@@ -212,8 +217,9 @@ class NodeChild:
         return [_understood(line) for line in lines]
 
     def _died(self) -> ChildLost:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=BLOCKED_AFTER_SECONDS)
+        deadline = Deadline(BLOCKED_AFTER_SECONDS)
+        while self._process.poll() is None and not deadline.passed:
+            deadline.pause()
         for stream in (self._process.stdout, self._process.stderr):
             while stream is not None and (data := _read_now(stream.fileno())):
                 self._log.take(data)

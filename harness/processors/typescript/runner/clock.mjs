@@ -29,7 +29,7 @@ export class Clock {
     this.start = 0;
     this.timers = new Map();
     this.order = 0;
-    /** Who sets a timer; told again by `left`. */
+    /** Says who sets a timer. */
     this.owner = () => null;
   }
 
@@ -77,10 +77,10 @@ export class Clock {
     return timer;
   }
 
-  /** What an owner left running, in words. */
-  left(owner) {
-    const timers = [...this.timers.values()].filter((timer) => timer.kept && timer.owner === owner);
-    return timers.map((timer) => `${timer.repeats ? "setInterval" : "setTimeout"} of ${timer.wait} ms`);
+  /** The intervals whose owner `isOver`, in words. A timeout that is left ends by itself, and is nothing. */
+  left(isOver) {
+    const timers = [...this.timers.values()].filter((timer) => timer.repeats && timer.kept && isOver(timer.owner));
+    return timers.map((timer) => `setInterval of ${timer.wait} ms`);
   }
 
   remove(timer) {

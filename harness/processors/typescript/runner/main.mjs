@@ -24,6 +24,7 @@ const rest = new Rest();
 const running = new AsyncLocalStorage();
 const registered = new Map();
 const calls = new Map();
+const over = new Set();
 let processor = null;
 let number = 0;
 
@@ -155,7 +156,8 @@ function start(run, job) {
     } catch (thrown) {
       ending = { threw: described(thrown) };
     }
-    tell({ ended: run, ...ending, ...changed(job, given), left: clock.left(run) });
+    tell({ ended: run, ...ending, ...changed(job, given) });
+    over.add(run);
   });
 }
 
@@ -222,6 +224,9 @@ async function act(message) {
       break;
     case "reply":
       answer(message);
+      break;
+    case "left":
+      send({ left: clock.left((run) => over.has(run)) });
       break;
     case "tick":
       await clock.moveTo(message.now, {
