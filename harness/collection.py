@@ -65,7 +65,7 @@ class ScenarioFile(pytest.File):
             scenario = replace(read_scenario(self.path, queues=wrong_queues()), path=self.nodeid)
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
-        for engine in self.engines:
+        for engine in self.engines if scenario.application is None else ("application",):
             yield self._item(scenario, engine, None)
             for control in scenario.controls:
                 yield self._item(scenario, engine, control)
@@ -93,13 +93,15 @@ class ScenarioItem(pytest.Item):
         from harness.run.play import play
         from harness.run.verdict import Verdict
         from harness.scenario.variant import controlled
-        from harness.wiring import NotApplicable, scenario_processors
+        from harness.wiring import NotApplicable, engine_name, explained, scenario_processors
 
         scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)
-        name = self.engine if scenario.queue is None else f"{self.engine.partition('+')[0]}+{scenario.queue}"
+        name = engine_name(self.engine, scenario, folder=self.path.parent)
         shared = self.parent.shared()
         try:
             run = play(scenario, engine=shared.engine(name), seed=self.parent.seed, processors=scenario_processors)
+            if self.control is None:
+                run = explained(run, name, shared.engine)
         except NotApplicable as error:
             pytest.skip(f"not on {self.engine}: {error.message}")
         except EnvironmentUnavailable:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from harness.port import Engine
 
 if TYPE_CHECKING:
     from harness.run.processing import RealProcessors
+    from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
 
 GROUP = "job_harness.engines"
@@ -34,6 +36,8 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
 RELEASED: Final = frozenset({"pgboss", "procrastinate"})
 """Shipped engines that are somebody else's queue, in versions."""
 MISTAKES = "harness.mistakes.catalogue"
+COUNTERFACTUAL = "harness.explore.counterfactual"
+TARGETS = "harness.explore.target"
 
 
 class NotApplicable(UsageError):
@@ -60,11 +64,52 @@ def wrong_queues() -> Mapping[str, Any]:
     return catalogue
 
 
+def is_target(name: str) -> bool:
+    """Whether this is `module:factory` or `path.py:factory`: an engine or an application of somebody's own."""
+    return ":" in name
+
+
+def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
+    """Answer what a scenario runs on: its own application, or the engine asked for with the wrong queue it names.
+
+    A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file.
+    """
+    if scenario.application is not None and not is_target(engine):
+        located = import_module(TARGETS).located
+        return str(located(scenario.application, folder or Path(scenario.path).parent))
+    return engine if scenario.queue is None else f"{split_name(engine)[0]}+{scenario.queue}"
+
+
+def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str = "") -> Run:
+    """Answer a run that failed on the engine of this name together with what would have stopped its anomaly.
+
+    A run on PostgreSQL is left as it is: hundreds of replays there would keep everybody waiting.
+    """
+    engine = get(name)
+    if not run.anomalies or run.scenario.processors or getattr(engine, "provenance", None):
+        return run
+    counterfactual = import_module(COUNTERFACTUAL)
+    guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
+    told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly)
+    return told
+
+
+def safeguards(name: str, engine: Engine) -> dict[str, str]:
+    """Answer, by the name of each safeguard that an engine lacks, the name of the engine that has it."""
+    declared: Mapping[str, Any] = getattr(engine, "safeguards", {})
+    if declared or is_target(name):
+        return {safeguard: f"{name}+{safeguard}" for safeguard in declared}
+    right, mistake = split_name(name)
+    return {} if mistake is None else {import_module(MISTAKES).safeguard_of(mistake): right}
+
+
 def split_name(name: str) -> tuple[str, str | None]:
-    """Take `engine+mistake` apart; a version stays with its engine.
+    """Take `engine+mistake` apart; a version stays with its engine, and a target is one name.
 
     Raises UsageError for names that do not exist, with the nearest that does.
     """
+    if is_target(name):
+        return name, None
     engine, plus, mistake = name.partition("+")
     base, at, version = engine.partition("@")
     if base not in engine_names():
@@ -91,6 +136,9 @@ def open_engine(name: str) -> Engine:
     EnvironmentUnavailable where the machine lacks what the engine needs.
     """
     engine, mistake = split_name(name)
+    if is_target(name):
+        target: Engine = import_module(TARGETS).open_target(name)
+        return target
     if mistake is not None:
         return _mistaken(engine, mistake)
     opened: Engine = _factory(engine)()

@@ -11,7 +11,7 @@ from harness.report.case import Case
 from harness.run.play import play
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.variant import controlled
-from harness.wiring import Engines, NotApplicable, scenario_processors, split_name
+from harness.wiring import Engines, NotApplicable, engine_name, explained, is_target, scenario_processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,17 @@ class Task:
 def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bool) -> list[Task]:
     """List what is to be run, engine by engine."""
     return [
-        Task(scenario, engine, control)
-        for engine in engines
+        Task(scenario, _shown(engine, scenario), control)
+        for number, engine in enumerate(engines)
         for scenario in scenarios
         for control in (None, *(scenario.controls if controls else ()))
+        if scenario.application is None or number == 0
     ]
+
+
+def _shown(engine: str, scenario: Scenario) -> str:
+    """An application's scenario runs on its application, once, whatever the engines."""
+    return engine if scenario.application is None or is_target(engine) else "application"
 
 
 @dataclass(slots=True)
@@ -55,10 +61,12 @@ class Campaign:
         if gone is not None:
             return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
-        name = engine_name(task.engine, scenario)
+        name = task.engine
         try:
+            name = engine_name(task.engine, scenario)
             engine = self.engines.get(name)
-            return replace(base, run=play(scenario, engine=engine, seed=self.seed, processors=scenario_processors))
+            run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors)
+            return replace(base, run=run if task.control else explained(run, name, self.engines.get))
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}")
         except EnvironmentUnavailable as error:
@@ -70,13 +78,6 @@ class Campaign:
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
             self.engines.drop(name)
             return replace(base, error=broken_engine(name, error))
-
-
-def engine_name(engine: str, scenario: Scenario) -> str:
-    """Answer the engine that a scenario runs on: the one asked for, with the wrong queue that the scenario names."""
-    if scenario.queue is None:
-        return engine
-    return f"{split_name(engine)[0]}+{scenario.queue}"
 
 
 def broken_engine(name: str, error: Exception) -> EnvironmentUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,16 +21,19 @@ from harness.explore.sampling import Sampler
 from harness.explore.strategy import Strategy
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
-from harness.report.screen import Line, first_screen
-from harness.report.wording import changed_settings, clip, wrap
+from harness.report.screen import HEIGHT, Line, first_screen
+from harness.report.wording import changed_settings, clip, replay_command, wrap
 from harness.run.play import play
 from harness.scenario.scenario import Scenario
 from harness.scenario.variant import parse_changes
 from harness.scenario.writer import write_scenario
-from harness.wiring import Engines, split_name
+from harness.wiring import Engines, engine_name, explained, is_target, split_name
 
 FOLDER = Path(".job-harness") / "found"
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
+TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
+LINES_BELOW = 3
+"""What is told below the first screen; together they fit a terminal."""
 SHARE = 50
 """The progress bar hears of every so many runs."""
 
@@ -37,7 +41,7 @@ SHARE = 50
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("target", nargs="?", default="memory", metavar="ENGINE", help="what to search (default: memory)")
+    add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
     add("--seed", type=int, default=0, metavar="N", help="where the search begins (default: 0)")
     add("--runs", type=int, default=5_000, metavar="N", help="at most so many runs (default: 5000)")
     add("--time", type=float, metavar="SECONDS", help="and at most so long")
@@ -51,7 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, and tell what came of it."""
-    settings = settings_of(arguments.settings_from).changed(**parse_changes(arguments.changes))
+    read = settings_of(arguments.settings_from)
+    changes = parse_changes(arguments.changes)
     wanted = _anomalies(arguments.looking_for)
     split_name(arguments.target)
     others = [name.strip() for name in arguments.replay.split(",") if name.strip()]
@@ -62,7 +67,10 @@ def execute(arguments: argparse.Namespace) -> int:
     output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
     with Engines() as engines:
         strategy = Strategy(arguments.strategy)
-        sampler = Sampler(engines.get(arguments.target), settings, wanted, strategy=strategy)
+        engine = engines.get(arguments.target)
+        own = getattr(engine, "settings", None) if arguments.settings_from is None else None
+        settings = (own or read).changed(**changes)
+        sampler = Sampler(engine, settings, wanted, strategy=strategy)
         started = time.perf_counter()
         with _progress(arguments.runs) as advance:
             watch = _watch(arguments.time, started, advance)
@@ -133,19 +141,23 @@ def _found(
     scenario = _named(finding, campaign.engine)
     if output is None:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        output = OutputFile.checked(str(FOLDER / f"{finding.anomaly}-{campaign.engine}.yaml"), "--save")
+        name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{campaign.engine}").strip("-")
+        output = OutputFile.checked(str(FOLDER / f"{name}.yaml"), "--save")
     output.write(write_scenario(scenario))
     shown = _relative(output.path)
     engine = split_name(campaign.engine)[0]
+    run = explained(finding.run, campaign.engine, engines.get, anomaly=finding.anomaly)
     lines = first_screen(
-        finding.run,
+        run,
         title=f"{finding.anomaly} on {campaign.engine}",
-        replay=f"job-harness run {shown} --engine {engine}",
+        replay=replay_command(shown, engine="" if scenario.application else engine),
         written=shown,
+        lead=finding.anomaly,
+        height=HEIGHT - LINES_BELOW,
     )
     show_lines([*lines, Line("")], sys.stdout)
     print(f"Found in {_spent(campaign, seconds)}; {finding.shrink_runs} more runs made it this small.")
-    for text in wrap("Drawn by ", finding.drawn, width=80, lines=3):
+    for text in wrap("Drawn by ", finding.drawn, width=80, lines=2):
         print(text)
     if not finding.minimal:
         print("Interrupted while it was made smaller: a smaller run may exist.")
@@ -161,11 +173,12 @@ def _named(finding: Finding, engine: str) -> Scenario:
         title=f"{finding.anomaly} (found by exploration)",
         why=kind.sentence,
         queue=split_name(engine)[1],
+        application=engine if is_target(engine) else None,
     )
 
 
 def _replay(scenario: Scenario, name: str, engines: Engines, anomaly: str) -> None:
-    opened = engines.get(name if scenario.queue is None else f"{name}+{scenario.queue}")
+    opened = engines.get(engine_name(name, scenario))
     run = play(scenario, engine=opened)
     same = f"shows {anomaly} again" if anomaly in run.found else f"does not show {anomaly}"
     show_lines([Line(clip(f"Replayed on {name}: {run.verdict}, {same}.", 80))], sys.stdout)

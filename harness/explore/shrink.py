@@ -11,9 +11,10 @@ from dataclasses import replace
 from harness.model.settings import Settings
 from harness.run.session import Session
 from harness.run.verdict import Run
-from harness.scenario.job_plan import JobPlan
+from harness.scenario.job_plan import Ending, JobPlan
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
+from harness.scenario.span import Span
+from harness.sim.choices import Deviation, Tape
 
 PAIRED = ("batch_size", "heartbeat_interval")
 """A batch needs heartbeats: taken back one by one they would make a wrong setting out of a right one."""
@@ -37,6 +38,9 @@ PLAINER = (
     ("takes",),
 )
 """Keys of a job that become plain again, those together that need each other."""
+
+ALMOST = Span(factor=0.95, setting="job_timeout")
+"""What hangs may be needed for its length alone."""
 
 Open = Callable[[Scenario], Session]
 
@@ -90,7 +94,8 @@ class Shrinker:
         size = len(tape) // 2
         while size:
             for start in range(0, len(tape), size):
-                yield replace(scenario, tape=tape[:start] + tape[start + size :])
+                for shorter in _without(tape, start, start + size):
+                    yield replace(scenario, tape=shorter)
             size //= 2
         for index, deviation in enumerate(tape):
             for option in _plainer_options(deviation.option):
@@ -108,6 +113,18 @@ class Shrinker:
                 yield replace(scenario, settings=changed)
 
 
+def _without(tape: Tape, start: int, end: int) -> Iterator[Tape]:
+    """Leave deviations out. A question that is no longer put off comes up earlier: the later ones move up, or not."""
+    dropped, rest = tape[start:end], tape[end:]
+    moved = tuple(
+        item._replace(nth=item.nth - sum(other.label == item.label and other.nth < item.nth for other in dropped))
+        for item in rest
+    )
+    if moved != rest:
+        yield (*tape[:start], *moved)
+    yield (*tape[:start], *rest)
+
+
 def _plainer_options(option: str) -> tuple[str, ...]:
     ranked = {
         "crash after": ("crash",),
@@ -120,6 +137,8 @@ def _plainer_options(option: str) -> tuple[str, ...]:
 
 def _plainer(job: JobPlan) -> Iterator[JobPlan]:
     plain = JobPlan(job.name)
+    if Ending.HANG in job.outcomes:
+        yield replace(job, outcomes=plain.outcomes, takes=(ALMOST,))
     for names in PLAINER:
         values = {name: getattr(plain, name) for name in names}
         if any(getattr(job, name) != value for name, value in values.items()):

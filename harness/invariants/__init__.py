@@ -11,6 +11,7 @@ from harness.invariants.property import (
     Kind,
     Monitor,
     Rules,
+    stepwise,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "Monitor",
     "Rules",
     "gravity",
+    "stepwise",
 ]

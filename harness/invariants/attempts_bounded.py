@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from harness.history.event import Observed
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.history.event import Effect, Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
 
@@ -41,6 +44,27 @@ class AttemptsBounded(Monitor):
             self.breach("attempt_overrun", f"delivery {count} of at most {after.max_attempts}", job=job)
 
 
+class RunsBounded(Monitor):
+    """Counts the runs that an application declares, whatever its rows say."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._runs: dict[JobId, int] = {}
+        self._most: dict[JobId, int] = {}
+
+    def on_observed(self, event: Observed) -> None:
+        if event.after is not None:
+            self._most[event.job] = event.after.max_attempts
+
+    def on_effect(self, event: Effect) -> None:
+        count = self._runs[event.job] = self._runs.get(event.job, 0) + 1
+        most = self._most.get(event.job, self.settings.max_attempts)
+        if count > most:
+            self.breach("attempt_overrun", f"{event.actor} starts run {count} of at most {most}", job=event.job)
+
+
 INVARIANT = Invariant(
     id="attempts_bounded",
     number=2,
@@ -52,4 +76,5 @@ INVARIANT = Invariant(
         AnomalyKind("attempts_changed", Guarantee.BOUNDED_ATTEMPTS, "Attempts changed other than by a delivery."),
     ),
     make=AttemptsBounded,
+    stepwise=RunsBounded,
 )

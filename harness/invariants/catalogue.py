@@ -25,6 +25,7 @@ from harness.invariants import (
     not_before,
     options_honoured,
     priority_order,
+    processes_survive,
     retention_spares_live,
     serial_key_exclusive,
     shutdown_leaves_nothing_claimed,
@@ -33,6 +34,7 @@ from harness.invariants import (
     tables_agree,
     unique_respected,
     work_conserving,
+    work_finished,
 )
 from harness.invariants.property import AnomalyKind, Invariant
 
@@ -65,6 +67,8 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     store_clock_decides.INVARIANT,
     no_lost_update.INVARIANT,
     no_deadlock.INVARIANT,
+    work_finished.INVARIANT,
+    processes_survive.INVARIANT,
 )
 
 ANOMALIES: Final[dict[str, tuple[Invariant, AnomalyKind]]] = {

@@ -47,6 +47,14 @@ class IsolationBetweenJobs(Monitor):
                 self.breach("bystander_harmed", f"a healthy job ended as {view.status}: {view.error}", job=job)
 
 
+class BystandersComplete(IsolationBetweenJobs):
+    """A job that an application cancelled was cancelled by somebody."""
+
+    def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        self._cancelled.update(job for job, view in views.items() if view.status is Status.CANCELLED)
+        super().at_rest(views)
+
+
 INVARIANT = Invariant(
     id="isolation_between_jobs",
     number=12,
@@ -57,4 +65,5 @@ INVARIANT = Invariant(
         AnomalyKind("bystander_harmed", Guarantee.ISOLATION, "A healthy job did not complete, with no fault around."),
     ),
     make=IsolationBetweenJobs,
+    stepwise=BystandersComplete,
 )

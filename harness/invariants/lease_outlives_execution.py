@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.history.event import Effect, Fault, Observed
+from harness.invariants.concurrent_runs import ConcurrentRuns
 from harness.invariants.holding import Holding, Holdings
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import format_duration
@@ -79,4 +80,5 @@ INVARIANT = Invariant(
         ),
     ),
     make=LeaseOutlivesExecution,
+    stepwise=ConcurrentRuns,
 )

@@ -9,6 +9,9 @@ from harness.model.lifecycle import ARROWS_OF_VERB, TERMINAL, Status
 REPAIRS = frozenset({"reconcile"})
 """May move a job whose rows disagree; `tables_agree` judges the result."""
 
+OPERATORS = ("step retry", "step resume")
+"""What an operator's step is called who revives a job."""
+
 
 class LegalTransition(Monitor):
     """Looks at every change of a job."""
@@ -31,6 +34,19 @@ class LegalTransition(Monitor):
         self.breach("terminal_job_revived", f"{event.verb} moved {before} to {after}", job=event.job)
 
 
+class TerminalIsFinal(LegalTransition):
+    """Looks at the statuses alone: how an application gets from one to the other is its own affair."""
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or before.status not in TERMINAL or event.verb.startswith(OPERATORS):
+            return
+        if before.status is not after.status and after.status is not None:
+            self._left_terminal(event, before.status, after.status)
+        elif after.status is not None and (before.output, before.error) != (after.output, after.error):
+            self.breach("terminal_job_rewritten", f"{event.verb} changed a {before.status} job", job=event.job)
+
+
 INVARIANT = Invariant(
     id="legal_transition",
     number=1,
@@ -42,4 +58,5 @@ INVARIANT = Invariant(
         AnomalyKind("terminal_job_rewritten", Guarantee.TRUTHFUL_RESULT, "The result of a terminal job changed."),
     ),
     make=LegalTransition,
+    stepwise=TerminalIsFinal,
 )

@@ -70,4 +70,5 @@ INVARIANT = Invariant(
         AnomalyKind("job_never_run", Guarantee.AT_LEAST_ONCE, "A job stays PENDING and nobody takes it."),
     ),
     make=NoLostJob,
+    stepwise=NoLostJob,
 )

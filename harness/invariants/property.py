@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
@@ -148,12 +148,19 @@ class Invariant:
     make: Callable[[Rules, Reporter], Monitor]
     capabilities: tuple[str, ...] = ()
     """What a queue must be able to do for this to be judged."""
+    stepwise: Callable[[Rules, Reporter], Monitor] | None = None
+    """The monitor for an application, whose steps are its own and no verbs; None: this says nothing about one."""
 
     @property
     def needs(self) -> frozenset[type[Any]]:
         """The kinds of event that the monitor must see; where an engine cannot give them, nothing is judged."""
         monitor = self.make if isinstance(self.make, type) else Monitor
         return frozenset(kind for method, kind in EVENT_METHODS.items() if hasattr(monitor, method))
+
+
+def stepwise(invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
+    """Answer those that judge an application, with the monitors that do."""
+    return tuple(replace(item, make=item.stepwise) for item in invariants if item.stepwise is not None)
 
 
 Handle: TypeAlias = Callable[[Any], None]

@@ -30,5 +30,6 @@ INVARIANT = Invariant(
         AnomalyKind("orphan_row", Guarantee.CONSISTENCY, "One row of a job has no partner."),
     ),
     make=TablesAgree,
+    stepwise=TablesAgree,
     capabilities=("maintenance",),
 )

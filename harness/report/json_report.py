@@ -12,6 +12,7 @@ from harness.report.rows import Row, rows_of
 from harness.report.screen import moment, subject
 from harness.report.summary import replay_of
 from harness.report.wording import changed_settings
+from harness.run.trial import Trial
 from harness.run.verdict import Run
 
 FORMAT = "job-harness-report"
@@ -64,8 +65,24 @@ def _run(run: Run) -> dict[str, Any]:
         "failures": list(run.failures),
         "uncovered": list(run.uncovered),
         "tape": [{"at": item.label, "nth": item.nth, "do": item.option} for item in run.tape],
+        "stopped_by": [_trial(trial) for trial in run.trials if trial.stops],
+        "not_stopped_by": [_trial(trial) for trial in run.trials if not trial.stops],
         "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
         "rows": [_row(row) for row in rows_of(run.history, job=subject(run), until=until)],
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "name": trial.name,
+        "kind": trial.kind,
+        "gone": trial.gone,
+        "shows": list(trial.shows),
+        "stays": list(trial.stays),
+        "unused": trial.unused,
+        "runs": trial.runs,
+        "seen": trial.seen,
+        "seen_without": trial.seen_without,
     }
 
 

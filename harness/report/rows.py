@@ -8,6 +8,7 @@ from harness.history.event import Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.model.duration import DAY, Instant, format_duration
 from harness.model.job import JobId
+from harness.model.lifecycle import QueueState
 
 MOST = 10
 
@@ -69,12 +70,26 @@ def _row(event: Any, index: int, job: JobId | None, involved: set[str]) -> Row |
         return None
     suffix = f" {named}" if job is None else ""
     if isinstance(event, Observed):
-        return Row(event.at, event.actor, _change(event) + suffix, index, 3 if event.verb != "heartbeat" else 0)
+        return Row(event.at, event.actor, _change(event) + suffix, index, _weight(event))
     if isinstance(event, Effect) and event.name != "claimed":
-        return Row(event.at, event.actor, _effect(event) + suffix, index, 2 if event.name == "started" else 1)
+        return Row(event.at, event.actor, _effect(event) + suffix, index, 3 if event.name == "started" else 1)
     if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
         return Row(event.at, event.actor, f"{event.verb} {event.outcome.kind}{suffix}", index, 2)
     return None
+
+
+def _weight(event: Observed) -> int:
+    """A heartbeat, or a step that leaves status and state as they are, says least."""
+    before, after = event.before, event.after
+    if event.verb in ("heartbeat", "step heartbeat"):
+        return 0
+    if after is None or event.verb in _VERBS:
+        return 3
+    if before is None or before.status is not after.status:
+        return 1 if before is None else 3
+    if before.queue_state is after.queue_state:
+        return 0
+    return 1 if after.queue_state in (QueueState.CREATED, QueueState.ACTIVE) else 3
 
 
 def _change(event: Observed) -> str:
@@ -84,9 +99,22 @@ def _change(event: Observed) -> str:
         return f"{verb}: gone"
     if event.verb == "claim":
         return f"claims, attempt {after.attempts}"
+    if event.verb not in _VERBS:
+        return _rows_change(event)
     if before is None or event.verb in ("enqueue", "complete", "heartbeat", "cancel"):
         return verb
     return f"{verb} -> {after.status}"
+
+
+def _rows_change(event: Observed) -> str:
+    """Say what an application's step made of the two rows."""
+    before, after = event.before, event.after
+    told = []
+    for name, field in (("tool_job", "status"), ("queue", "queue_state")):
+        was, now = getattr(before, field, None), getattr(after, field, None)
+        if was != now:
+            told.append(f"{name}: {'gone' if now is None else now}")
+    return ", ".join(told) or event.verb
 
 
 def _effect(event: Effect) -> str:
@@ -113,6 +141,8 @@ def fault_text(event: Fault) -> str:
             offset = data.get("offset", 0)
             way = "ahead" if offset >= 0 else "behind"
             return f"CLOCK of {data.get('whose')} {format_duration(abs(offset))} {way}"
+        case "raised":
+            return f"RAISES {data.get('error', '')}"
         case "duplicate":
             return f"DELIVERED TWICE{at}"
         case _:

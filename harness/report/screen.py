@@ -10,6 +10,7 @@ from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId
 from harness.report.rows import MOST, Row, rows_of
 from harness.report.wording import changed_settings, clip, one_line, pad, wrap
+from harness.run.trial import stopped_by
 from harness.run.verdict import Run, Verdict
 from harness.scenario.step import Step
 
@@ -32,20 +33,22 @@ def first_screen(
     title: str = "",
     replay: str = "",
     written: str = "",
+    lead: str = "",
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> list[Line]:
     """Answer the screen, at most `height` lines of `width` columns; `replay` alone may be broken over more.
 
-    `title` says what was run, `replay` is the command that shows it again, `written` where the YAML is.
+    `title` says what was run, `replay` is the command that shows it again, `written` where the YAML is, `lead` the
+    anomaly that it is about: the gravest, unless said.
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
-    head += _breach(run, width)
-    foot = [*_normal(run, width), *_settings(run, width), *_also(run, width)]
+    head += _breach(run, width, lead)
+    foot = [*_normal(run, width), *_settings(run, width), *_stopped(run, width), *_also(run, width, lead)]
     foot += [Line(text) for text in _command(replay, width)] if replay else []
     foot += [Line(clip(f"Written: {one_line(written)}", width))] if written else []
     room = min(MOST, height - len(head) - len(foot) - 3)
-    return [*head, Line(""), *_table(run, width, room), Line(""), *foot][:height]
+    return [*head, Line(""), *_table(run, width, room, lead), Line(""), *foot][:height]
 
 
 def screen_text(lines: Sequence[Line]) -> str:
@@ -53,8 +56,8 @@ def screen_text(lines: Sequence[Line]) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
-def _breach(run: Run, width: int) -> list[Line]:
-    anomaly = run.gravest
+def _breach(run: Run, width: int, lead: str) -> list[Line]:
+    anomaly = run.led_by(lead)
     if anomaly is not None:
         kind = ANOMALIES[anomaly.name][1]
         here = f"{f'job {anomaly.job}, ' if anomaly.job else ''}{moment(anomaly.at)}: {anomaly.message}"
@@ -73,9 +76,9 @@ def moment(at: Instant) -> str:
     return f"t+{format_duration(at)}"
 
 
-def subject(run: Run) -> JobId | None:
+def subject(run: Run, lead: str = "") -> JobId | None:
     """Answer the job that the screen is about."""
-    anomaly = run.gravest
+    anomaly = run.led_by(lead)
     if anomaly is not None:
         return anomaly.job
     jobs = list(run.scenario.plan_of())
@@ -83,9 +86,9 @@ def subject(run: Run) -> JobId | None:
     return next(iter([*named, *(jobs if len(jobs) == 1 else [])]), None)
 
 
-def _table(run: Run, width: int, room: int) -> list[Line]:
-    anomaly = run.gravest
-    job = subject(run)
+def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
+    anomaly = run.led_by(lead)
+    job = subject(run, lead)
     rows = rows_of(run.history, job=job, until=None if anomaly is None else anomaly.event, most=max(1, room))
     if not rows:
         return [Line("Nothing happened.")]
@@ -111,7 +114,8 @@ def _columns(rows: list[Row]) -> list[str]:
 def _line(row: Row, columns: list[str], times: int, cell: int) -> Line:
     alone = row.actor in columns
     column = columns.index(row.actor) if alone else len(columns) - 1
-    text = one_line(row.text if alone else f"{row.actor} {row.text}")
+    named = alone or row.text.startswith(f"{row.actor}: ")
+    text = one_line(row.text if named else f"{row.actor} {row.text}")
     cells = pad(moment(row.at), times) + " " * (cell * column)
     # The last thing in its line may run on into the empty columns beside it.
     return Line((cells + clip(text, cell * (len(columns) - column))).rstrip())
@@ -138,8 +142,13 @@ def _settings(run: Run, width: int) -> list[Line]:
     return [Line(text) for text in wrap("Settings: ", words, width=width, lines=2)]
 
 
-def _also(run: Run, width: int) -> list[Line]:
-    gravest = run.gravest
+def _stopped(run: Run, width: int) -> list[Line]:
+    told = stopped_by(run.trials)
+    return [Line(text, "green") for text in wrap("Stopped by: ", told, width=width, lines=3)] if told else []
+
+
+def _also(run: Run, width: int, lead: str) -> list[Line]:
+    gravest = run.led_by(lead)
     names = sorted(run.found - ({gravest.name} if gravest is not None else set()))
     if run.verdict is Verdict.FAIL and gravest is not None and run.failures:
         names.append(f"{len(run.failures)} unmet expectation{'s' if len(run.failures) > 1 else ''}")

@@ -20,7 +20,7 @@ WORDS = {
 
 def replay_of(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> str:
     """Write the command that plays a case again; of a control, with its wrong queue and its wrong settings."""
-    engine, control = case.engine, case.control
+    engine, control = "" if case.scenario.application else case.engine, case.control
     if control is None:
         return replay_command(case.scenario.path, engine=engine, seed=seed, changes=changes)
     if control.queue is not None:

@@ -66,8 +66,8 @@ def changed_settings(settings: Settings) -> dict[str, tuple[str, str]]:
 
 
 def replay_command(path: str, *, engine: str, seed: int | None = None, changes: Iterable[str] = ()) -> str:
-    """Write the command that plays a scenario file again."""
-    parts = ["job-harness", "run", path, "--engine", engine]
+    """Write the command that plays a scenario file again; without an engine, on the one that the file names."""
+    parts = ["job-harness", "run", path, *(("--engine", engine) if engine else ())]
     if seed is not None:
         parts += ["--seed", str(seed)]
     for change in changes:

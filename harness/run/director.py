@@ -72,7 +72,7 @@ class Director:
     def _clients_first(self) -> None:
         ready = self.kernel.ready
         while ready:
-            if ready[0].name.startswith("client-"):
+            if ready[0].name.startswith("client-") and not ready[0].process:
                 self.kernel.step()
             elif (amid := self._client_amid_call()) is not None:
                 self.kernel.summon(amid)

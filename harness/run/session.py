@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import LimitReached
 from harness.faults import FaultPlan, interferences
-from harness.invariants import CATALOGUE, Invariant, JobFacts, Judge, Rules
+from harness.invariants import CATALOGUE, Invariant, JobFacts, Judge, Rules, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
@@ -89,6 +89,8 @@ class Session:
         self.clocks = Clocks()
         self.board = Board(self.settings)
         self.queue = engine.open(self.settings, self.clocks, self._jitter)
+        self._staged: Any = getattr(self.queue, "application", None)
+        """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
         rules = Rules(self.settings, self._known_jobs)
         self.judge = Judge(self._judged(invariants), rules, accepted=frozenset(contract.documented))
@@ -107,11 +109,13 @@ class Session:
             stop=self.world.stop,
             restart_after=scenario.restart_after,
         )
-        self.application = application or StockApplication()
+        self.application = self._staged or application or StockApplication()
         self._until = until
 
     def _judged(self, invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
         capabilities = self.engine.capabilities
+        if self._staged is not None:
+            invariants = stepwise(invariants)
         return tuple(item for item in invariants if not capabilities.missing(item.capabilities))
 
     def _advanced(self, now: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import ExitCode
 from harness.history.event import History
 from harness.invariants import Anomaly, gravity
+from harness.run.trial import Trial
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
 
@@ -42,6 +43,8 @@ class Run:
     steps: int = 0
     now: int = 0
     seed: int | None = None
+    trials: tuple[Trial, ...] = ()
+    """What was changed, one thing at a time, to see what stops the anomaly."""
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -55,6 +58,11 @@ class Run:
     def gravest(self) -> Anomaly | None:
         """Answer the anomaly that costs most."""
         return min(self.anomalies, key=lambda anomaly: (gravity(anomaly.name), anomaly.event), default=None)
+
+    def led_by(self, name: str) -> Anomaly | None:
+        """Answer the first anomaly of this name, or the gravest where there is none."""
+        named = (anomaly for anomaly in self.anomalies if anomaly.name == name)
+        return min(named, key=lambda anomaly: anomaly.event, default=None) or self.gravest
 
     @property
     def found(self) -> frozenset[str]:

@@ -77,6 +77,19 @@ class World:
             raise RuntimeError("the run is over: nothing that a severed actor still does has an effect")
         self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data)
 
+    @property
+    def events(self) -> int:
+        """How many events were observed so far."""
+        return len(self._recorder.history)
+
+    def observe(self, actor: str, step: str) -> None:
+        """Compare all jobs with what was known of them, after a step of an application's own."""
+        self._recorder.observe(actor, step)
+
+    def raised(self, actor: str, at: str, error: str, where: str) -> None:
+        """Declare that a process died of what it raised itself."""
+        self._recorder.fault(actor, "raised", {"at": at, "error": error, "where": where})
+
     def died(self, actor: str, why: str) -> None:
         """Declare that a processor took its whole worker with it."""
         self._recorder.fault(actor, "crash", {"at": why, "after": False})

@@ -111,10 +111,17 @@ class Checks:
             path = ("controls", index)
             if control.finds not in ANOMALIES:
                 self._wrong((*path, "finds"), f"no such anomaly: {control.finds!r}{listing(control.finds, ANOMALIES)}")
-            if control.queue is None and (control.settings is None or not control.settings.given()):
+            wrong = control.queue or control.application
+            if wrong is None and (control.settings is None or not control.settings.given()):
                 self._wrong(path, "a control needs a wrong queue or a wrong setting; give `queue` or `settings`")
+            if control.application is not None and self._part.application is None:
+                self._wrong((*path, "application"), "a control names an application where the scenario does")
             self._queue((*path, "queue"), control.queue)
         self._queue(("queue",), self._part.queue)
+        if self._part.application is not None and (self._part.queue or any(c.queue for c in self._part.controls)):
+            self._wrong(
+                ("application",), "an application brings its own queue: leave `queue` out, here and in controls"
+            )
 
     def _is_dead_letter(self, name: str) -> bool:
         job, found, token = name.rpartition("-dead-")

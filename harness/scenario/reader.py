@@ -86,6 +86,7 @@ def _scenario(part: ScenarioPart, document: Document, path: str) -> Scenario:
         tape=tuple(Deviation(item.at, item.nth, item.do) for item in part.tape),
         restart_after=part.restart_after,
         queue=part.queue,
+        application=part.application,
         expect={name: _expectation(item, document.line(("expect", name))) for name, item in part.expect.items()},
         controls=tuple(_control(item, document.line(("controls", index))) for index, item in enumerate(part.controls)),
         path=path,
@@ -117,4 +118,4 @@ def _expectation(part: ExpectPart, line: int) -> Expectation:
 
 def _control(part: ControlPart, line: int) -> Control:
     settings = {} if part.settings is None else part.settings.given()
-    return Control(finds=part.finds, queue=part.queue, settings=settings, line=line)
+    return Control(finds=part.finds, queue=part.queue, application=part.application, settings=settings, line=line)

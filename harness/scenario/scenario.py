@@ -40,6 +40,7 @@ class Control:
 
     finds: str
     queue: str | None = None
+    application: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
 
@@ -50,7 +51,7 @@ class Control:
         changed = [
             f"{key}={format_duration(value) if key in lengths else value}" for key, value in self.settings.items()
         ]
-        return " ".join([*([self.queue] if self.queue else []), *changed])
+        return " ".join([*(name for name in (self.queue, self.application) if name), *changed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Scenario:
     """A crashed process comes back after this; None: it stays down until a step restarts it, or the system heals."""
     queue: str | None = None
     """A wrong queue to run on, by name."""
+    application: str | None = None
+    """An application of somebody's own to run on: `module:factory` or `path.py:factory`, `+SAFEGUARD` behind it."""
     expect: Mapping[str, Expectation] = field(default_factory=dict)
     cron: Mapping[int, int] = field(default_factory=dict)
     controls: tuple[Control, ...] = ()

@@ -33,6 +33,7 @@ SMALLEST, LARGEST = -(2**31), 2**31 - 1
 
 Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
 StatusOrGone = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "gone"]
+Target = Annotated[Text, Field(pattern=r"^[^:\s]+:[A-Za-z_][\w.]*(\+[\w-]+)*$", max_length=500)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -175,6 +176,8 @@ class ControlPart(NoNulls):
     """A wrong queue or a wrong setting on which the scenario must find a named anomaly."""
 
     queue: Name | None = None
+    application: Target | None = None
+    """Another application, or the same without or with a safeguard."""
     settings: SettingsPart | None = None
     finds: Annotated[Text, Field(json_schema_extra={"enum": sorted(ANOMALIES)})]
 
@@ -209,6 +212,8 @@ class ScenarioPart(NoNulls):
     """A process that the tape crashed comes back after this."""
     queue: Name | None = None
     """A wrong queue to run on."""
+    application: Target | None = None
+    """An application of your own to run on instead of an engine: `path.py:factory` or `module:factory`."""
     expect: dict[str, ExpectPart] = Field(default_factory=dict)
     controls: Annotated[list[ControlPart], Field(max_length=100)] = Field(default_factory=list)
 

@@ -39,7 +39,7 @@ _ACTOR = rf"(?P<actor>{_NAME})"
 _JOB = rf"(?P<job>{_NAME})"
 _EXPECT = r"(?: -> (?P<expect>done|refused|unknown))?"
 _WHEN = rf"(?:(?P<when>before claiming|before starting|while running|before completing|before failing)(?: {_JOB})?"
-_WHEN += r'|at "(?P<point>[^"]+)")'
+_WHEN += r'|(?:at|before) "(?P<point>[^"]+)")'
 _POINTS = {
     "before claiming": "claim",
     "before starting": "start",

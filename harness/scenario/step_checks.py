@@ -12,6 +12,8 @@ from harness.scenario.schema import JobPart, ScenarioPart
 from harness.scenario.step import Step
 
 UPKEEP = ("queue", "maintenance")
+VERBS_ONLY = frozenset({"act", "lose", "twice", "upkeep", "enqueue", "cancel", "retry"})
+"""Steps that ask a queue for a verb, which an application does not have."""
 WORKERS_VARIABLE = "USE_PGBOSS_WORKERS"
 
 
@@ -56,6 +58,8 @@ class StepChecks:
         return self._found
 
     def _of_step(self, step: Step) -> Iterator[str]:
+        if self._part.application is not None and step.kind in VERBS_ONLY:
+            yield 'an application has steps of its own: write `w1 pauses before "NAME"` or `crash w1 before "NAME"`'
         if step.job is not None and step.job not in self._jobs:
             yield f"no such job: {step.job!r}{listing(step.job, self._jobs)}"
         elif step.kind == "enqueue" and step.job is not None and self._jobs[step.job].every is not None:
@@ -70,7 +74,9 @@ class StepChecks:
         clients = [] if step.kind in ("act", "stop", "restart") else [f"client-{name}" for name in self._part.jobs]
         scheduled = any(job.scheduled for job in self._part.jobs.values())
         upkeep = () if step.kind in ("act", "stop") else (*UPKEEP, *(SCHEDULERS if scheduled else ()))
-        if actor not in (*self._workers, *upkeep, *clients):
+        if self._part.application is not None and actor not in self._workers:
+            yield from self._of_state(step, actor)
+        elif actor not in (*self._workers, *upkeep, *clients):
             if actor in UPKEEP:
                 yield f"{actor} is no worker: it can be paused, crashed and restarted, and it `runs`"
             else:

@@ -18,7 +18,13 @@ from harness.scenario.schema import SettingsPart
 def controlled(scenario: Scenario, control: Control) -> Scenario:
     """Answer the scenario as a control wants it run: its wrong queue, its wrong settings, nothing else changed."""
     settings = scenario.settings.changed(**control.settings)
-    return replace(scenario, settings=settings, queue=control.queue or scenario.queue, controls=())
+    return replace(
+        scenario,
+        settings=settings,
+        queue=control.queue or scenario.queue,
+        application=control.application or scenario.application,
+        controls=(),
+    )
 
 
 def parse_changes(changes: Iterable[str]) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def _lines(scenario: Scenario) -> Iterator[str]:
         yield f"restart_after: {format_duration(scenario.restart_after)}"
     if scenario.queue is not None:
         yield f"queue: {scalar(scenario.queue)}"
+    if scenario.application is not None:
+        yield f"application: {scalar(scenario.application)}"
     yield from _section("expect", {name: _expectation(item) for name, item in scenario.expect.items()})
     yield from _list("controls", [_control(item) for item in scenario.controls])
 
@@ -120,6 +122,8 @@ def _expectation(expected: Expectation) -> dict[str, Any]:
 
 def _control(control: Control) -> dict[str, Any]:
     part: dict[str, Any] = {} if control.queue is None else {"queue": control.queue}
+    if control.application is not None:
+        part["application"] = control.application
     if control.settings:
         part["settings"] = _with_units(control.settings)
     return {**part, "finds": control.finds}

@@ -13,7 +13,7 @@ from harness.run.verdict import Verdict
 from harness.scenario.reader import read_scenario
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.variant import controlled
-from harness.wiring import open_engine
+from harness.wiring import engine_name, open_engine
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 SCENARIOS = [read_scenario(path, queues=WRONG_QUEUES) for path in sorted(FOLDER.rglob("*.yaml"))]
@@ -26,7 +26,7 @@ def name_of(scenario: Scenario) -> str:
 
 def find(scenario: Scenario, control: Control) -> frozenset[str]:
     changed = controlled(scenario, control)
-    engine = open_engine("memory" if changed.queue is None else f"memory+{changed.queue}")
+    engine = open_engine(engine_name("memory", changed))
     try:
         return play(changed, engine=engine).found
     finally:
@@ -35,7 +35,7 @@ def find(scenario: Scenario, control: Control) -> frozenset[str]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
 def test_a_scenario_passes_on_the_right_queue(scenario: Scenario) -> None:
-    engine = open_engine("memory")
+    engine = open_engine(engine_name("memory", scenario))
     try:
         run = play(scenario, engine=engine)
     finally:

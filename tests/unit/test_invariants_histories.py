@@ -9,7 +9,7 @@ import pytest
 
 from harness.history.event import Call, Effect, Event, Fault, Observed, Return
 from harness.history.outcome import DONE, Outcome, done
-from harness.invariants import ANOMALIES, CATALOGUE, JobFacts, Judge, Rules
+from harness.invariants import ANOMALIES, CATALOGUE, JobFacts, Judge, Monitor, Rules, stepwise
 from harness.model.duration import DAY, HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
@@ -413,6 +413,14 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
         [saw("claim", WAITING, RUNNING, at=3 * SECOND)],
         [claimed(RUNNING)],
     ),
+    "silent_success": (
+        [did("started"), did("ended", "failure"), saw("step reconcile", RUNNING, COMPLETED)],
+        [did("started"), did("ended", "success"), saw("step reconcile", RUNNING, COMPLETED)],
+    ),
+    "unhandled_error": (
+        [Fault(0, "w1", "raised", {"at": "step fail", "error": "ValueError: no", "where": "jobs.py:7"})],
+        [Fault(0, "w1", "crash", {"at": "fail a", "after": False})],
+    ),
 }
 
 LIMITED = Settings(concurrency=1)
@@ -422,7 +430,8 @@ FACTS = {"healthy": JobFacts(healthy=True), "later": JobFacts(start_after=DAY)}
 
 def found(anomaly: str, history: Sequence[Line]) -> set[str]:
     invariant = ANOMALIES[anomaly][0]
-    judge = Judge((invariant,), Rules(SETTINGS_OF.get(anomaly, SETTINGS), FACTS))
+    judged = stepwise((invariant,)) if invariant.make is Monitor else (invariant,)
+    judge = Judge(judged, Rules(SETTINGS_OF.get(anomaly, SETTINGS), FACTS))
     for line in history:
         if isinstance(line, AtRest):
             judge.rest(line.views)

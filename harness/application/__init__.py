@@ -1,0 +1,27 @@
+"""Runs a user's own application: its API, its workers and its maintenance, in as many steps as they take.
+
+Everything that a user's file imports to be searched is here; `docs/applications.md` shows it at work.
+"""
+
+from harness.application.engine import ApplicationEngine, as_application
+from harness.application.request import minutes, poll, sleep, step
+from harness.application.stage import LeaseLost, Stage, TimedOut, WorkFailed
+from harness.application.two_tables import QueueRow, ToolJob, TwoTables
+from harness.model.settings import Settings
+
+__all__ = [
+    "ApplicationEngine",
+    "LeaseLost",
+    "QueueRow",
+    "Settings",
+    "Stage",
+    "TimedOut",
+    "ToolJob",
+    "TwoTables",
+    "WorkFailed",
+    "as_application",
+    "minutes",
+    "poll",
+    "sleep",
+    "step",
+]

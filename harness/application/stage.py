@@ -1,0 +1,169 @@
+"""What the processes of an application see of a run: its settings, its tables, its clock, and the work to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
+from harness.application.request import Exit, Look, Rest, Step, length
+from harness.application.two_tables import TwoTables
+from harness.model.duration import Duration, Instant
+from harness.model.job import JobId, Json
+from harness.model.lifecycle import TERMINAL
+from harness.port import Claim
+from harness.run.world import World
+from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
+from harness.sim.request import Poll
+
+
+class WorkFailed(Exception):
+    """The processor failed; `final` where trying again makes no sense."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class TimedOut(WorkFailed):
+    """The processor was stopped after `job_timeout`."""
+
+
+class LeaseLost(WorkFailed):
+    """The heartbeat answered False: somebody else may have the job."""
+
+
+class Looked(NamedTuple):
+    """When a process last looked for work."""
+
+    events: int
+    """How much had been observed by then."""
+    at: Instant
+
+
+class Work:
+    """A run of a processor; to be awaited, or `yield from`ed."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: Callable[[], Generator[Any, Any, Json]]) -> None:
+        self._steps = steps
+
+    def __iter__(self) -> Generator[Any, Any, Json]:
+        """Run it."""
+        return self._steps()
+
+    __await__ = __iter__
+
+
+class Stage:
+    """Handed to every process. What it says is done, the monitors believe; what the rows say, they see themselves."""
+
+    def __init__(self, world: World, tables: TwoTables, clock: Callable[[], Instant]) -> None:
+        self._world = world
+        self._runs: dict[JobId, int] = {}
+        self.settings = world.settings
+        self.tables = tables
+        """The two tables, empty at the start of the run. An application with a state of its own leaves them alone."""
+        self.now = clock
+        """Reads the store's clock, in microseconds from the start of the run."""
+        self.workers: tuple[str, ...] = world.scenario.workers if world.settings.workers_enabled else ()
+        """The workers that this run wants, by name."""
+
+    def stopping(self, worker: str) -> bool:
+        """Say whether this worker was told to shut down gracefully."""
+        return worker in self._world.stopping
+
+    # the work itself ------------------------------------------------------------------------------------------------
+
+    def work(
+        self,
+        worker: str,
+        row: Any,
+        *,
+        every: str | Duration = 0,
+        beat: Callable[[], object] | None = None,
+    ) -> Work:
+        """Run the processor as the workload has it: `output = await stage.work(name, row)`.
+
+        `row` has the attributes `job`, `attempt` and `token`. With `beat`, that is called `every` so often meanwhile;
+        where it answers False the run is given up. Raises WorkFailed, TimedOut, LeaseLost.
+        """
+        slice_ = length(every)
+        return Work(lambda: self._work(worker, row, slice_ if beat is not None else 0, beat))
+
+    def _work(
+        self, worker: str, row: Any, every: Duration, beat: Callable[[], object] | None
+    ) -> Generator[Any, Any, Json]:
+        number = self._runs[row.job] = self._runs.get(row.job, 0) + 1
+        plan = self._world.plan(row.job)
+        ending = plan.ending(number)
+        self.started(worker, row)
+        left = self._allowed(plan, number)
+        while left > 0:
+            slice_ = min(left, every or left)
+            yield Rest(slice_, f"running {row.job}")
+            left -= slice_
+            if left > 0 and beat is not None:
+                yield Step("heartbeat", row.job)
+                if beat() is False:
+                    self.ended(worker, row, "lease lost")
+                    raise LeaseLost(f"the lease of {row.job} was lost")
+        if ending is Ending.HANG or plan.duration(number, self.settings) > self.settings.job_timeout:
+            self.ended(worker, row, "timeout")
+            raise TimedOut("timed out")
+        if ending is Ending.EXIT:
+            yield Exit(f"running {row.job}")
+        return self._ending(worker, row, ending)
+
+    def _allowed(self, plan: JobPlan, number: int) -> Duration:
+        if plan.ending(number) is Ending.HANG:
+            return self.settings.job_timeout
+        return min(plan.duration(number, self.settings), self.settings.job_timeout)
+
+    def _ending(self, worker: str, row: Any, ending: Ending) -> Json:
+        if ending in ERRORS:
+            self.ended(worker, row, "failure")
+            raise WorkFailed(ERRORS[ending], final=ending is Ending.FAIL_FINALLY)
+        if ending in OUTPUTS:
+            self.ended(worker, row, "bad output")
+            return OUTPUTS[ending]
+        self.ended(worker, row, "success")
+        return {"run": self._runs[row.job], "by": worker}
+
+    def started(self, worker: str, row: Any) -> None:
+        """Declare that a processor of your own starts now."""
+        self._world.effect(worker, _claim(row, worker), "started")
+
+    def ended(self, worker: str, row: Any, result: str = "success") -> None:
+        """Declare how it ended: `success` is the one word that makes a COMPLETED job true."""
+        self._world.effect(worker, _claim(row, worker), "ended", result)
+
+    # polling --------------------------------------------------------------------------------------------------------
+
+    def tick(self, look: Look, order: int, *, since: Looked) -> Poll:
+        """Answer the wait until the next tick at which there may be something that was not there when it looked."""
+        slow = look.interval >= self.settings.cron_period
+
+        def due() -> Instant | None:
+            live = self._world.board.live
+            if self._world.events != since.events or (slow and (live or self._world.board.apart)):
+                return 0
+            return min((at for at in self._instants() if at > since.at), default=None)
+
+        return Poll(look.interval, due, origin=order * look.interval // 8)
+
+    def _instants(self) -> list[Instant]:
+        """When time alone changes what a statement sees."""
+        stuck = self.settings.stuck_timeout
+        found: list[Instant | None] = []
+        for view in self._world.board.views.values():
+            if view.status in TERMINAL:
+                found.append(view.expires_at)
+            elif view.started_at is not None:
+                found.append(view.started_at + stuck)
+            found += (view.start_after, view.lease_until)
+        return [at for at in found if at is not None]
+
+
+def _claim(row: Any, worker: str) -> Claim:
+    return Claim(row.job, row.attempt, row.token, worker, "", 0)

@@ -1,0 +1,53 @@
+"""The generic workload finds what a naive application on two tables does wrong, and nothing in a careful one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.application import ApplicationEngine
+from harness.explore.counterfactual import Safeguard, explained
+from harness.explore.sampling import Sampler
+from harness.explore.target import open_target
+
+FILE = Path(__file__).parents[2] / "scenarios/applications/my_app.py"
+STOPPED_BY = {
+    "silent_success": {"settle-by-result"},
+    "orphan_row": {"reconcile-both-ways", "transactional-enqueue"},
+    "concurrent_execution": {
+        "fencing",
+        "heartbeats",
+        "batch_size 1",
+        "lease 51m (batch x timeout + margin) with stuck_timeout 53m",
+    },
+}
+
+
+def application(name: str) -> ApplicationEngine:
+    engine = open_target(f"{FILE}:{name}")
+    assert isinstance(engine, ApplicationEngine)
+    return engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("anomaly", STOPPED_BY)
+def test_a_naive_application_shows_it_and_the_safeguards_that_stop_it_are_named(anomaly: str) -> None:
+    engine = application("MyApp")
+    finding = Sampler(engine, engine.settings, frozenset({anomaly})).explore(seed=0, runs=300).finding
+    assert finding is not None
+    assert len(finding.scenario.tape) <= 1
+
+    guarded = [Safeguard(name, engine.guarded(name)) for name in engine.safeguards]
+    run = explained(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly)
+
+    assert {trial.name for trial in run.trials if trial.stops} == STOPPED_BY[anomaly]
+
+
+@pytest.mark.slow
+def test_a_careful_application_holds() -> None:
+    engine = application("safest")
+
+    campaign = Sampler(engine, engine.settings).explore(seed=1, runs=300)
+
+    assert campaign.finding is None

@@ -1,0 +1,131 @@
+"""A scenario that names an application is a test of it: it fails as long as the application does."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import harness.application
+import harness.explore.counterfactual
+import harness.explore.target  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+from harness.cli import main
+from tests.docs import pages
+
+APPLICATION = pages.ROOT / "scenarios/applications"
+INI = """[pytest]
+addopts = -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
+filterwarnings = error
+"""
+SWITCH = "def make():\n    return MyApp(*{safe})\n"
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini(INI)
+    for name in ("jobs.py", "my_app.py"):
+        shutil.copy(APPLICATION / name, pytester.path / name)
+    switched(pytester.path, [])
+    return pytester
+
+
+def switched(folder: Path, safe: list[str]) -> None:
+    text = (APPLICATION / "my_app.py").read_text(encoding="utf-8")
+    (folder / "my_app.py").write_text(f"{text}\n\n{SWITCH.format(safe=safe)}", encoding="utf-8")
+
+
+def found(anomaly: str, path: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    assert main(["explore", "my_app.py:make", "--looking-for", anomaly, "--save", path]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("anomaly", "repair"),
+    [
+        ("silent_success", "settle-by-result"),
+        ("orphan_row", "reconcile-both-ways"),
+        ("concurrent_execution", "heartbeats"),
+    ],
+)
+def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
+    suite: pytest.Pytester, anomaly: str, repair: str
+) -> None:
+    found(anomaly, "tests/scenarios/found.yaml")
+    failed = suite.runpytest_inprocess()
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines([f"FAIL  {anomaly} (found by exploration)", "Stopped by: *", "Replay: pytest *"])
+
+    switched(suite.path, [repair])
+    suite.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.slow
+def test_a_wrong_queue_and_a_wrong_setting_fail_until_they_are_repaired(suite: pytest.Pytester) -> None:
+    Path("scenarios").mkdir()
+    assert main(["explore", "memory+stale-fail", "--save", "scenarios/queue.yaml"]) == 1
+    assert main(["explore", "memory", "--set", "stuck_timeout=10m", "--save", "scenarios/setting.yaml"]) == 1
+    suite.runpytest_inprocess().assert_outcomes(failed=2)
+
+    for name, wrong, right in (
+        ("queue", "queue: stale-fail\n", ""),
+        ("setting", "stuck_timeout: 10m", "stuck_timeout: 30m"),
+    ):
+        path = Path(f"scenarios/{name}.yaml")
+        text = path.read_text()
+        assert wrong in text
+        path.write_text(text.replace(wrong, right))
+    suite.runpytest_inprocess().assert_outcomes(passed=2)
+
+
+SCENARIO = """
+format: 1
+title: an application
+application: {application}
+jobs:
+  a: {{}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("application", "told"),
+    [
+        ("gone.py:make", "*there is no file gone.py in *nor in any folder above it*"),
+        ("my_app.py:mak", "*my_app.py has no 'mak' (did you mean 'make'?)*"),
+        ("my_app.py:MyApp+fence", "*declares no safeguard 'fence'*"),
+        ("jobs.py:create_job", "*jobs.py:create_job cannot be made: TypeError: *"),
+        ("no_such_module:make", "*no_such_module cannot be loaded: ModuleNotFoundError*"),
+    ],
+)
+def test_an_application_that_cannot_be_had_is_told_without_a_traceback(
+    suite: pytest.Pytester, application: str, told: str
+) -> None:
+    (suite.path / "scenarios").mkdir()
+    (suite.path / "scenarios/app.yaml").write_text(SCENARIO.format(application=application))
+
+    result = suite.runpytest_inprocess()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([told])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_an_application_runs_once_whatever_the_engines(suite: pytest.Pytester) -> None:
+    (suite.path / "scenarios").mkdir()
+    (suite.path / "scenarios/app.yaml").write_text(SCENARIO.format(application="my_app.py:safest"))
+
+    result = suite.runpytest_inprocess("-v", "--job-engine=memory,reference")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*app.yaml::scenario?application? PASSED*"])
+
+
+def test_the_steps_of_a_queue_are_refused_for_an_application(suite: pytest.Pytester) -> None:
+    (suite.path / "scenarios").mkdir()
+    text = SCENARIO.format(application="my_app.py:make") + "steps:\n  - w1 claims a\n"
+    (suite.path / "scenarios/app.yaml").write_text(text)
+
+    result = suite.runpytest_inprocess()
+
+    result.stdout.fnmatch_lines(["*app.yaml:8: w1 claims a: an application has steps of its own*"])

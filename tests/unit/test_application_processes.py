@@ -1,0 +1,223 @@
+"""Processes of an application: where they suspend, what they raise, and how they are told to have died."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.application import ApplicationEngine, Stage, poll, sleep, step
+from harness.errors import UsageError
+from harness.history.event import Fault, Observed
+from harness.model.duration import MINUTE, SECOND
+from harness.model.settings import Settings
+from harness.run.session import Limits, Session
+from harness.run.verdict import Run
+from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.scenario import RESTART_AFTER, Scenario
+from harness.scenario.span import Span
+from harness.sim.choices import Deviation
+
+Process = Callable[[Stage], Any]
+
+
+class Application:
+    """An API that writes both rows at once, and whatever processes a test wants."""
+
+    def __init__(self, **processes: Process) -> None:
+        self.processes = processes
+
+    async def send(self, stage: Stage, job: Any) -> None:
+        await step("insert", job.id)
+        stage.tables.insert_tool_job(job.id)
+        stage.tables.send(job.id)
+
+    def actors(self, stage: Stage) -> Mapping[str, Callable[[], Any]]:
+        return {name: partial(process, stage) for name, process in self.processes.items()}
+
+
+async def worker(stage: Stage) -> None:
+    tables = stage.tables
+    while True:
+        await step("fetch")
+        for row in tables.fetch("w1"):
+            await step("start", row.job)
+            tables.update_tool_job(row.job, status="PROCESSING")
+            output = await stage.work("w1", row)
+            await step("complete", row.job)
+            tables.complete(row)
+            tables.update_tool_job(row.job, status="COMPLETED", output=output)
+        await poll("2s")
+
+
+def run(
+    application: object, *, tape: tuple[Deviation, ...] = (), jobs: tuple[JobPlan, ...] = (JobPlan("a"),), **how: Any
+) -> Run:
+    engine = ApplicationEngine(lambda: application, name="app")
+    scenario = Scenario(jobs=jobs, tape=tape, restart_after=RESTART_AFTER, **how)
+    return Session(scenario, engine=engine, limits=Limits(steps=5_000)).run()
+
+
+def test_a_job_goes_through_both_tables() -> None:
+    done = run(Application(w1=worker))
+
+    assert (done.anomalies, done.failures) == ((), ())
+    assert done.history.path("a") == ["PENDING", "PROCESSING", "COMPLETED"]
+    seen = [event for event in done.history.events if type(event) is Observed]
+    assert [event.verb for event in seen] == ["step insert", "step fetch", "step start", "step complete"]
+
+
+def test_a_process_dies_between_any_two_steps_and_comes_back() -> None:
+    done = run(Application(w1=worker), tape=(Deviation("w1 complete a", 1, "crash"),))
+
+    assert done.history.runs("a") == 2
+    assert done.history.path("a")[-1] == "COMPLETED"
+
+
+def test_a_request_that_died_is_not_made_again() -> None:
+    done = run(Application(w1=worker), tape=(Deviation("client-a insert a", 1, "crash"),))
+
+    assert done.history.of_job("a") == []
+
+
+def test_a_generator_is_a_process_too() -> None:
+    def process(stage: Stage) -> Iterator[Any]:
+        yield sleep("3s")
+        yield step("cancel", "a")
+        stage.tables.update_tool_job("a", status="CANCELLED")
+        stage.tables.cancel("a")
+
+    done = run(Application(operator=process))
+
+    assert done.history.path("a") == ["PENDING", "CANCELLED"]
+    assert done.anomalies == ()
+
+
+def test_what_a_process_raises_is_an_anomaly_with_its_line() -> None:
+    async def process(stage: Stage) -> None:
+        await step("look")
+        raise LookupError("no row")
+
+    done = run(Application(w1=worker, cron=process))
+
+    found = [anomaly for anomaly in done.anomalies if anomaly.name == "unhandled_error"]
+    assert f"cron raised LookupError: no row at {Path(__file__).name}:" in found[0].message.replace("tests/unit/", "")
+    assert "after 'step look'" in found[0].message
+    assert done.history.path("a")[-1] == "COMPLETED"
+
+
+def test_who_raises_is_brought_back_a_few_times_and_then_stays_down() -> None:
+    async def process(stage: Stage) -> None:
+        raise LookupError("no row")
+
+    done = run(Application(cron=process), jobs=())
+
+    healed = next(event.at for event in done.history.events if getattr(event, "name", "") == "heal")
+    raised = [event for event in done.history.events if type(event) is Fault and event.at <= healed]
+    assert [event.at for event in raised][:4] == [0, 5 * SECOND, 10 * SECOND, 15 * SECOND]
+
+
+def test_awaiting_something_foreign_says_what_can_be_awaited() -> None:
+    async def process(stage: Stage) -> None:
+        await asyncio.sleep(0)
+
+    done = run(Application(cron=process))
+
+    assert "await step(...), sleep(...) or poll(...)" in done.anomalies[0].message
+
+
+def test_a_process_that_never_rests_is_stopped_by_name() -> None:
+    async def process(stage: Stage) -> None:
+        while True:
+            await step("spin")
+
+    done = run(Application(cron=process))
+
+    assert done.failures == ("no rest after 5000 steps; next would be: cron spin",)
+
+
+def test_a_processor_that_kills_its_worker_is_run_again() -> None:
+    plan = JobPlan("a", outcomes=(Ending.EXIT, Ending.SUCCEED))
+
+    done = run(Application(w1=worker), jobs=(plan,))
+
+    assert done.history.runs("a") == 2
+    assert done.history.path("a")[-1] == "COMPLETED"
+
+
+def test_a_heartbeat_that_answers_false_ends_the_run() -> None:
+    async def process(stage: Stage) -> None:
+        await sleep("1s")
+        (row,) = stage.tables.fetch("w1")
+        await stage.work("w1", row, every="1m", beat=lambda: stage.now() < 2 * MINUTE)
+
+    done = run(Application(w1=process), jobs=(JobPlan("a", takes=(Span(fixed=9 * MINUTE),)),))
+
+    assert "LeaseLost" in done.anomalies[0].message
+
+
+def test_polls_before_anything_is_due_cost_nothing() -> None:
+    done = run(Application(w1=worker), jobs=(JobPlan("a", at=60 * MINUTE),))
+
+    assert done.steps < 40
+
+
+def test_an_application_with_a_state_of_its_own_is_seen_through_its_jobs() -> None:
+    class Own(Application):
+        def __init__(self) -> None:
+            super().__init__()
+            self.views: dict[str, Any] = {}
+
+        def jobs(self) -> dict[str, Any]:
+            return dict(self.views)
+
+        async def send(self, stage: Stage, job: Any) -> None:
+            stage.tables.insert_tool_job(job.id)
+            stage.tables.send(job.id)
+            self.views[job.id] = stage.tables.jobs()[job.id]
+
+    done = run(Own())
+
+    assert [anomaly.name for anomaly in done.anomalies] == ["job_never_run", "bystander_harmed"]
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (object(), "no actors and no send"),
+        (type("Half", (), {"actors": lambda self, stage: {}})(), "has no send"),
+    ],
+)
+def test_what_is_no_application_is_told_what_it_lacks(made: object, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        ApplicationEngine(lambda: made, name="app.py:make")
+
+
+def test_actors_that_are_no_functions_are_refused() -> None:
+    class Wrong(Application):
+        def actors(self, stage: Stage) -> Any:
+            return {"w1": "worker"}
+
+    with pytest.raises(UsageError, match="a function that starts it"):
+        run(Wrong())
+
+
+def test_a_safeguard_that_is_not_declared_is_named_with_its_nearest() -> None:
+    application = Application()
+    application.safeguards = {"fencing": Application}  # type: ignore[attr-defined]
+    engine = ApplicationEngine(lambda: application, name="app.py:make")
+
+    assert engine.guarded("fencing").name == "app.py:make+fencing"
+    with pytest.raises(UsageError, match="did you mean 'fencing'"):
+        engine.guarded("fence")
+
+
+def test_settings_are_those_of_the_application() -> None:
+    application = Application()
+    application.settings = Settings(lease=5 * MINUTE)  # type: ignore[attr-defined]
+
+    assert ApplicationEngine(lambda: application, name="app").settings.lease == 5 * MINUTE

@@ -1,0 +1,118 @@
+"""What would have stopped an anomaly: each change alone, told honestly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.explore.counterfactual import Counterfactual, explained, repairs, under
+from harness.explore.sampling import Sampler
+from harness.model.duration import MINUTE
+from harness.model.settings import Settings
+from harness.report.screen import first_screen, screen_text
+from harness.run.trial import Trial, stopped_by
+from harness.run.verdict import Run
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.scenario.span import Span
+from harness.wiring import Engines
+from harness.wiring import explained as explained_on
+
+BATCH = Settings(batch_size=5, lease=10 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (Settings(), ["heartbeat_interval 2m45s"]),
+        (Settings(stuck_timeout=10 * MINUTE), ["stuck_timeout 13m", "heartbeat_interval 2m45s"]),
+        (
+            BATCH,
+            [
+                "lease 51m (batch x timeout + margin) with stuck_timeout 53m",
+                "batch_size 1",
+                "heartbeat_interval 2m30s",
+            ],
+        ),
+        (Settings(max_attempts=1, heartbeat_interval=MINUTE), ["max_attempts 3"]),
+    ],
+    ids=["defaults", "stuck", "batch", "attempts"],
+)
+def test_each_rule_that_the_settings_may_break_is_a_repair(settings: Settings, names: list[str]) -> None:
+    assert [name for name, _ in repairs(settings, heartbeat=True)] == names
+
+
+def test_a_repaired_setting_leaves_the_work_as_long_as_it_was() -> None:
+    scenario = Scenario(settings=BATCH, jobs=(JobPlan("a", takes=(Span(factor=0.95, setting="lease"),)),))
+
+    repaired = under(scenario, BATCH.changed(lease=60 * MINUTE))
+
+    assert repaired.jobs[0].duration(1, repaired.settings) == 9.5 * MINUTE
+
+
+def found(engine: MemoryEngine, settings: Settings, anomaly: str) -> Run:
+    finding = Sampler(engine, settings, frozenset({anomaly})).explore(seed=0, runs=500).finding
+    assert finding is not None
+    return finding.run
+
+
+def test_a_wrong_setting_is_stopped_by_its_repair_and_the_screen_says_so() -> None:
+    engine = MemoryEngine()
+    run = found(engine, Settings(stuck_timeout=5 * MINUTE), "concurrent_execution")
+
+    told = explained(run, engine=engine, anomaly="concurrent_execution")
+
+    assert [trial.name for trial in told.trials if trial.stops] == ["stuck_timeout 13m"]
+    assert "Stopped by: stuck_timeout 13m (" in screen_text(first_screen(told))
+
+
+def test_a_wrong_queue_is_stopped_by_the_safeguard_it_lacks() -> None:
+    with Engines() as engines:
+        engine = engines.get("memory+stale-fail")
+        run = found(engine, Settings(), "stale_fail")  # type: ignore[arg-type]
+        told = explained_on(run, "memory+stale-fail", engines.get)
+
+    assert "fencing: the token compared in every settlement" in [trial.name for trial in told.trials if trial.stops]
+
+
+def test_a_tape_that_no_longer_fits_proves_nothing_by_its_replay() -> None:
+    engine = MemoryEngine()
+    run = found(engine, Settings(stuck_timeout=5 * MINUTE), "concurrent_execution")
+    broken = replace(run.scenario, tape=())
+    asked = Counterfactual(replace(broken, settings=Settings()), "concurrent_execution", engine)
+
+    confirmed = asked._confirmed(Trial("x", "setting", True, True, unused=1), engine, broken)
+
+    assert (confirmed.runs, confirmed.seen_without) == (300, 0)
+    assert not confirmed.stops
+
+
+def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
+    engine = MemoryEngine()
+    run = Sampler(engine).sample(1)
+
+    assert explained(run, engine=engine) is run
+
+
+@pytest.mark.parametrize(
+    ("trials", "told"),
+    [
+        ((), ""),
+        ((Trial("a", "safeguard", True, True), Trial("b", "setting", False, False)), "a (1 of 2 tried do not)"),
+        ((Trial("a", "safeguard", True, True),), "a"),
+        (
+            (Trial("a", "safeguard", True, True), Trial("b", "setting", True, True, ("y",), stays=("y",))),
+            "a; b, though y stays",
+        ),
+        ((Trial("a", "safeguard", False, False, ("x",)),), "none of 1 tried, one at a time"),
+        ((Trial("a", "safeguard", False, True, ("y",)),), "none of 1 tried, one at a time; with a it is y"),
+        (
+            (Trial("a", "safeguard", True, True, unused=1, runs=300, seen_without=9),),
+            "a (the tape no longer fits; 0 of 300 runs, 9 without it)",
+        ),
+    ],
+)
+def test_what_stops_it_is_told_in_a_line(trials: tuple[Trial, ...], told: str) -> None:
+    assert stopped_by(trials) == told

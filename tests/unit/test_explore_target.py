@@ -1,0 +1,85 @@
+"""What a search may be pointed at, and what is told where it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.application import ApplicationEngine
+from harness.errors import UsageError
+from harness.explore.target import located, open_target
+
+TEXT = """
+from harness.adapters.memory import MemoryEngine as memory
+
+class Application:
+    safeguards = {"fencing": lambda: Application()}
+    def actors(self, stage): return {}
+    def send(self, stage, job): return iter(())
+
+number = 5
+def broken(): raise LookupError("no settings")
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_a_factory_in_a_file_answers_an_engine_or_an_application(file: Path) -> None:
+    assert isinstance(open_target(f"{file}:memory"), MemoryEngine)
+    assert isinstance(open_target(f"{file}:Application"), ApplicationEngine)
+    assert open_target(f"{file}:Application+fencing").name == f"{file}:Application+fencing"
+
+
+def test_a_factory_in_a_module_is_found_by_its_name() -> None:
+    assert isinstance(open_target("harness.adapters.memory:MemoryEngine"), MemoryEngine)
+
+
+def test_a_file_is_read_anew_each_time(file: Path) -> None:
+    open_target(f"{file}:Application")
+    file.write_text(TEXT.replace('"fencing"', '"heartbeats"'), encoding="utf-8")
+
+    engine = open_target(f"{file}:Application")
+
+    assert isinstance(engine, ApplicationEngine)
+    assert list(engine.safeguards) == ["heartbeats"]
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("mine.py:Aplication", r"has no 'Aplication' \(did you mean 'Application'\?\)"),
+        ("mine.py:number", "is 5, which cannot be called"),
+        ("mine.py:broken", r"cannot be made: LookupError: no settings \(at .*mine.py:10\)"),
+        ("min.py:Application", r"there is no such file \(did you mean 'mine.py'\?\)"),
+        ("mine.py:", "is no target"),
+        ("mine.py:Application+fence", "declares no safeguard 'fence'"),
+        ("mine.py:Application.safeguards", "cannot be called"),
+    ],
+)
+def test_what_is_wrong_is_told(file: Path, target: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        open_target(f"{file.parent}/{target}")
+
+
+def test_a_file_that_cannot_be_read_is_told_with_its_line(file: Path) -> None:
+    file.write_text("import json\n\ndef make(:\n", encoding="utf-8")
+
+    with pytest.raises(UsageError, match=r"cannot be loaded: SyntaxError: .*mine.py:3"):
+        open_target(f"{file}:make")
+
+
+def test_a_path_in_a_scenario_is_found_beside_it_or_above_it(file: Path) -> None:
+    folder = file.parent / "tests" / "scenarios"
+    folder.mkdir(parents=True)
+
+    assert Path(located("mine.py:Application", folder).partition(":")[0]).resolve() == file.resolve()
+    assert located("package.module:make", folder) == "package.module:make"
+    with pytest.raises(UsageError, match=r"there is no file gone.py in .*scenarios, nor in any folder above it"):
+        located("gone.py:make", folder)
