@@ -68,7 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
     with Engines() as engines:
         strategy = Strategy(arguments.strategy)
         engine = engines.get(arguments.target)
-        own = getattr(engine, "settings", None) if arguments.settings_from is None else None
+        own = None if arguments.settings_from else getattr(engine, "settings", None)
         settings = (own or read).changed(**changes)
         sampler = Sampler(engine, settings, wanted, strategy=strategy)
         started = time.perf_counter()
