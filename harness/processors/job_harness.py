@@ -107,7 +107,7 @@ class JobHarness(Assertions):
 
         Raises UsageError, and what the registry refuses; EnvironmentUnavailable where TypeScript finds no Node.
         """
-        found = self._node.attach(find_processor(processor), slug=slug)
+        found = self._node.attach(find_processor(processor), slug=slug, strictly=True)
         self._application.register(slug, telling(found, self._running.begin))
         self._registered.append(found)
 

@@ -93,7 +93,7 @@ class _Host:
         self.move(max(0, now - self._began - round(self.loop.time() * SECOND)))
 
     def load(self, tool: str, processor: JobProcessor) -> JobProcessor:
-        return self._node.attach(processor, slug=tool)
+        return self._node.attach(processor, slug=tool, strictly=True)
 
     def begin(self, processor: JobProcessor, job: ToolJob) -> _Attempt:
         self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job)

@@ -57,6 +57,8 @@ class NodeProcessor:
         self.findings: list[str] = []
         """What was noticed besides the results, each once: notes, deaths, what abandoned attempts still did."""
         self._found: set[str] = set()
+        self.serves_another: str | None = None
+        """Says so where the only tool that was registered is not the one that was asked for."""
         self.on_turn: Callable[[str], None] | None = None
         """Called before each message to the child, with its kind: a crash can be placed there."""
         self._loop = loop
@@ -137,6 +139,7 @@ class NodeProcessor:
             if "failed" in message:
                 self._drop()
                 raise not_loaded(self.about.target, message["failed"])
+            self.serves_another = message.get("registered", self.serves_another)
         if not any("loaded" in message for message in said):
             self._drop()
             raise UsageError(

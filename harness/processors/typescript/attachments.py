@@ -7,6 +7,7 @@ from datetime import datetime
 from harness.adapters.reference.application import JobProcessor
 from harness.processors.typescript.attached import NodeProcessor
 from harness.processors.typescript.channel import BLOCKED_AFTER_SECONDS
+from harness.processors.typescript.errors import ProcessorNotLoaded
 from harness.processors.typescript.target import TypeScriptProcessor
 from harness.sim.loop import VirtualLoop
 
@@ -22,8 +23,11 @@ class Attachments:
         self._blocked_after = BLOCKED_AFTER_SECONDS
         self._attached: list[tuple[TypeScriptProcessor, str | None, NodeProcessor]] = []
 
-    def attach(self, processor: JobProcessor, *, slug: str | None = None) -> JobProcessor:
-        """Answer what the worker calls. Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable."""
+    def attach(self, processor: JobProcessor, *, slug: str | None = None, strictly: bool = False) -> JobProcessor:
+        """Answer what the worker calls. A registration `strictly` has to be that of `slug`.
+
+        Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
+        """
         if not isinstance(processor, TypeScriptProcessor):
             return processor
         for about, used_for, attached in self._attached:
@@ -38,6 +42,12 @@ class Attachments:
             seed=self._seed,
             blocked_after=self._blocked_after,
         )
+        if strictly and attached.serves_another is not None:
+            attached.close()
+            raise ProcessorNotLoaded(
+                f"the processor {processor.target!r}: {attached.serves_another}",
+                hint="Register it for the tool that it serves.",
+            )
         self._attached.append((processor, slug, attached))
         return attached
 

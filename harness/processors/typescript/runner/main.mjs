@@ -129,15 +129,22 @@ async function chosen(found, { name, slug, modules }) {
 }
 
 async function registeredFor(slug, name, modules) {
-  if (registered.has(slug)) return registered.get(slug);
-  for (const url of modules.registries) {
-    const real = await import(url);
-    const found = real.getProcessor?.(slug);
-    if (typeof found === "function") return found;
+  const all = [registry];
+  for (const url of modules.registries) all.push(await import(url));
+  const tools = new Map();
+  for (const each of all) {
+    for (const tool of [slug, ...(each.getRegisteredTools?.() ?? [])]) {
+      const found = tool === null ? undefined : each.getProcessor?.(tool);
+      if (typeof found === "function" && !tools.has(tool)) tools.set(tool, found);
+    }
   }
-  if (slug === null && registered.size === 1) return [...registered.values()][0];
-  const tools = [...registered.keys()].map((tool) => JSON.stringify(tool)).join(", ") || "nothing";
-  throw problem("NotRegistered", `${name}() registered ${tools}, and not ${JSON.stringify(slug)}`);
+  if (tools.has(slug)) return tools.get(slug);
+  const words = [...tools.keys()].map((tool) => JSON.stringify(tool)).join(", ") || "nothing";
+  if (tools.size === 1) {
+    send({ registered: `${name}() registered ${words}, and not ${JSON.stringify(slug)}` });
+    return [...tools.values()][0];
+  }
+  throw problem("NotRegistered", `${name}() registered ${words}, and not ${JSON.stringify(slug)}`);
 }
 
 function problem(name, message, more = {}) {
