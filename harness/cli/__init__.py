@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
+    "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
     "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
 }
 """Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""

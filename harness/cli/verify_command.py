@@ -1,0 +1,59 @@
+"""`job-harness verify`: one job through a running system, watched to its end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from harness.cli.output import OutputFile
+from harness.errors import UsageError
+from harness.verify.request import Template, create_job, read_template, workers_off
+from harness.verify.verdict import judged
+from harness.verify.watch import Seen, watch
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("url", metavar="URL", help="the base URL of the running api-server")
+    add("--dsn", metavar="DSN", help="the database to watch tool_job in, read-only (default: DATABASE_URL)")
+    add("--config", metavar="FILE", help="TOML with the request (default: pyproject.toml)")
+    add("--poll", type=float, default=2.0, metavar="SECONDS", help="the workers' polling interval (default: 2)")
+    add("--margin", type=float, default=3.0, metavar="SECONDS", help="what a start may take beyond it (default: 3)")
+    add("--takes", type=float, default=60.0, metavar="SECONDS", help="what the job may take once started (default: 60)")
+    add("--json", metavar="FILE", help="write the verdict as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Create, watch, judge, tell."""
+    dsn = arguments.dsn or os.environ.get("DATABASE_URL")
+    if not dsn:
+        raise UsageError("no database is named", hint="Give --dsn, or set DATABASE_URL.")
+    output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
+    template = _template(arguments.config)
+    job = create_job(arguments.url, template)
+    print(f"job {job}")
+
+    def told(seen: Seen) -> None:
+        print(f"  {seen.after:6.2f} s  {seen.status}", flush=True)
+
+    start_within = arguments.poll + arguments.margin
+    watched = watch(dsn, job, start_within=start_within, end_within=arguments.takes, told=told)
+    off = workers_off(arguments.url, template) if watched.last == "PENDING" else None
+    verdict = judged(job, watched, start_within=start_within, end_within=arguments.takes, workers_off=off)
+    if verdict.problem:
+        print(f"FAIL: {verdict.problem}\nFirst cause: {verdict.cause}")
+    else:
+        print("pass: PENDING, PROCESSING, COMPLETED in time")
+    if output is not None:
+        output.write(json.dumps(verdict.as_data(), indent=2) + "\n")
+    return int(verdict.exit_code)
+
+
+def _template(config: str | None) -> Template:
+    if config is not None:
+        return read_template(Path(config))
+    project = Path("pyproject.toml")
+    return read_template(project) if project.exists() else Template()
