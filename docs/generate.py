@@ -34,6 +34,7 @@ from harness.model.json_value import json_problem
 from harness.model.moments import moments
 from harness.model.settings import Settings
 from harness.port import Capabilities
+from harness.processors.contract import CHECKS as CLAUSES
 from harness.scenario.job_plan import PAYLOADS as SENT
 from harness.scenario.job_plan import Ending, Payload
 from harness.scenario.schema import (
@@ -386,6 +387,11 @@ def _declared(parser: pytest.Parser) -> list[dict[str, Any]]:
     ]
 
 
+def _contract() -> str:
+    rows = [(_code(check.id), check.sentence, check.repair) for check in CLAUSES]
+    return table(("check", "what is kept", "where it fails"), rows)
+
+
 def _fixtures() -> str:
     rows = []
     for name in FIXTURES:
@@ -437,6 +443,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "fixtures": _fixtures,
     "environment": _environment,
     "checks": _checks,
+    "contract": _contract,
 }
 
 

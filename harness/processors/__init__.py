@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from harness.adapters.reference.application import JobResult, NonRetryableError, ToolJob
 from harness.processors.async_harness import AsyncJobHarness
+from harness.processors.contract import ContractReport, ProcessorContract, check_processor
 from harness.processors.counts import Counts
 from harness.processors.delivery import effect, step
 from harness.processors.effects import at_most_once
@@ -22,15 +23,18 @@ from harness.processors.typescript import JavaScript, TypeScriptProcessor
 
 __all__ = [
     "AsyncJobHarness",
+    "ContractReport",
     "Counts",
     "JavaScript",
     "JobHandle",
     "JobHarness",
     "JobResult",
     "NonRetryableError",
+    "ProcessorContract",
     "ToolJob",
     "TypeScriptProcessor",
     "at_most_once",
+    "check_processor",
     "effect",
     "step",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -62,6 +63,12 @@ class Baton:
     def holds(self) -> bool:
         """Whether the calling thread has control: the loop waits for it."""
         return self._holder == threading.get_ident()
+
+    def hanging(self) -> list[str]:
+        """Say where the threads are that gave no sign of life."""
+        frames = sys._current_frames()
+        found = [frames[ident] for ident, turn in self._turns.items() if turn.blocked and ident in frames]
+        return [f"{frame.f_code.co_name} at {frame.f_code.co_filename}:{frame.f_lineno}" for frame in found]
 
     def close(self) -> None:
         """End the threads that sleep. One that hangs elsewhere cannot be ended; it does not keep the process."""

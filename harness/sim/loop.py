@@ -199,8 +199,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         work: Any = func
         if life is not None and isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             work = functools.partial(life.context().run, work)  # A thread knows to whom its work belongs, and no more.
-        answer: asyncio.Future[T] = super().run_in_executor(counting, work, *args)  # type: ignore[arg-type]
-        answer.add_done_callback(lambda _: counting.check(answer))
+        self._check_closed()  # type: ignore[attr-defined]
+        submitted = counting.submit(work, *args)
+        # The answer belongs to nobody: its way to the loop is one and the same, however quick the thread was.
+        answer: asyncio.Future[T] = contextvars.Context().run(asyncio.wrap_future, submitted, loop=self)
+        answer.add_done_callback(lambda _: counting.check(answer), context=contextvars.Context())
         counting.answer = answer
         return answer
 
@@ -375,7 +378,7 @@ class _CountingExecutor:
 
     def _work_ended(self, _: concurrent.futures.Future[Any]) -> None:
         with contextlib.suppress(RuntimeError):  # The loop was closed in between.
-            self._loop.call_soon_threadsafe(lambda: self.check(self.answer))
+            self._loop.call_soon_threadsafe(lambda: self.check(self.answer), context=contextvars.Context())
 
     def check(self, answer: asyncio.Future[Any] | None) -> None:
         if self._work is not None and self._work.done() and (answer is None or answer.done()):

@@ -175,18 +175,7 @@ class ReferenceApplication:
 
     def tool_job(self, slug: str, value: Json) -> ToolJob:
         """Make the job that a processor would receive, its input through JSON and back."""
-        moment = self._now()
-        return ToolJob(
-            id="job-0",
-            tool_slug=slug,
-            status=ToolJobStatus.PROCESSING,
-            input=decode(encode(value)),
-            attempts=1,
-            max_attempts=self.settings.max_attempts,
-            started_at=moment,
-            created_at=moment,
-            updated_at=moment,
-        )
+        return sample_job(slug, decode(encode(value)), max_attempts=self.settings.max_attempts, moment=self._now())
 
     def moment(self, at: Instant) -> datetime:
         """Answer an instant of the run as a time of day."""
@@ -340,6 +329,23 @@ class ReferenceApplication:
         """Whether a job may still be claimed, now or later: it waits, or its worker died."""
         live = self.board.live
         return bool(live) if self.only is None else any(job in live for job in self.only)
+
+
+def sample_job(
+    slug: str, value: Json, *, id: str = "job-0", attempt: int = 1, max_attempts: int = 3, moment: datetime = START
+) -> ToolJob:
+    """Make a job as a processor receives it, with an input that is taken as it is."""
+    return ToolJob(
+        id=id,
+        tool_slug=slug,
+        status=ToolJobStatus.PROCESSING,
+        input=value,
+        attempts=attempt,
+        max_attempts=max_attempts,
+        started_at=moment,
+        created_at=moment,
+        updated_at=moment,
+    )
 
 
 def at_once(verb: Coroutine[Any, Any, T] | Awaitable[T]) -> T:

@@ -60,6 +60,11 @@ class Attachments:
         """Name what attempts that are over left running in the children."""
         return [leak for _, _, attached in self._attached for leak in attached.leaks()]
 
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the Node processes that are alive."""
+        return [attached.pid for _, _, attached in self._attached if attached.pid is not None]
+
     def crash(self) -> None:
         """Kill all children with SIGKILL, as the worker's process dies."""
         for _, _, attached in self._attached:

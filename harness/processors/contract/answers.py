@@ -1,0 +1,233 @@
+"""Checks of one delivery: what a processor answers, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from harness.model.json_value import json_problem
+from harness.processors.contract.check import (
+    Check,
+    Finding,
+    Outcome,
+    failed_unless_empty,
+    not_applicable,
+    passed,
+)
+from harness.processors.contract.probe import Probe, Tried
+from harness.processors.contract.trial import Ending
+
+TOO_SLOW = frozenset({"over time", "never", "spins"})
+
+
+def succeeds(probe: Probe) -> Finding:
+    """Judge whether there is anything to judge."""
+    if probe.good is not None:
+        return passed()
+    told = [f"{tried.about}: {tried.world.broken or tried.world.first.words}" for tried in probe.plain]
+    return Finding(Outcome.INCONCLUSIVE, ("no declared input succeeded, so little can be said:", *told[:4]))
+
+
+def process_survives(probe: Probe) -> Finding:
+    """Judge that the process lives on."""
+    return failed_unless_empty([f"{t.about}: {t.world.died}" for t in _all(probe) if t.world.died])
+
+
+def never_blocks(probe: Probe) -> Finding:
+    """Judge that the event loop stays free."""
+    found = [f"{tried.about}: {where}" for tried in _all(probe) for where in tried.world.blocked]
+    found += [f"{tried.about}: {tried.world.hung}" for tried in _all(probe) if tried.world.hung]
+    return failed_unless_empty(found)
+
+
+def nothing_escapes(probe: Probe) -> Finding:
+    """Judge that no exception gets out on a declared input."""
+    return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "raised"])
+
+
+def answers_job_result(probe: Probe) -> Finding:
+    """Judge that what comes back is a JobResult."""
+    return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "no result"])
+
+
+def fits_jsonb(probe: Probe) -> Finding:
+    """Judge that output and error can be stored. An input that no queue could hold excuses its echo."""
+    return failed_unless_empty(
+        [
+            f"{tried.about}: {ending.misfit}"
+            for tried, ending in _answers(probe)
+            if ending.misfit is not None and json_problem(tried.input) is None
+        ]
+    )
+
+
+def failure_says_why(probe: Probe) -> Finding:
+    """Judge that a failure has a text."""
+    failures = [(tried, ending) for tried, ending in _answers(probe) if ending.success is False]
+    mute = [f"{tried.about}: success: false, error {ending.error!r}" for tried, ending in failures if _is_mute(ending)]
+    if not failures:
+        return passed("it never failed, on hostile inputs neither: nothing was judged")
+    return failed_unless_empty(mute, f"{len(failures)} failures looked at")
+
+
+def input_untouched(probe: Probe) -> Finding:
+    """Judge that the input is as it was."""
+    return failed_unless_empty(
+        [f"{tried.about}: {ending.mutated}" for tried, ending in _each(probe.plain) if ending.mutated]
+    )
+
+
+def ends_in_time(probe: Probe) -> Finding:
+    """Judge that a declared input takes less than the job timeout."""
+    limit = probe.timeout_seconds
+    late = [
+        f"{tried.about}: not done after {limit:g} s of virtual time, the job timeout; {ending.told}"
+        if ending.how == "over time"
+        else f"{tried.about}: {ending.told}"
+        for tried, ending in _plain(probe)
+        if ending.how in TOO_SLOW
+    ]
+    longest = max((ending.seconds for _, ending in _plain(probe)), default=0.0)
+    return failed_unless_empty(late, f"the longest took {longest:g} s of virtual time, of {limit:g} s")
+
+
+def leaves_nothing(probe: Probe) -> Finding:
+    """Judge that nothing is left running, after its end."""
+    return failed_unless_empty([f"{tried.about}: {leak}" for tried in probe.plain for leak in tried.world.leaks])
+
+
+def hostile_inputs_fail_cleanly(probe: Probe) -> Finding:
+    """Judge what it does on inputs that nobody should send, and does not on others: that has its own check."""
+    if not probe.hostile:
+        return Finding(Outcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
+    usual = {ending.how for _, ending in _plain(probe)} | {"answered"}
+    found = [
+        f"{tried.about}: {ending.words}"
+        for tried, ending in _each(probe.hostile)
+        if ending.how not in usual and not tried.world.broken
+    ]
+    if not any(tried.world.leaks for tried in probe.plain):
+        found += [f"{tried.about}: {leak}" for tried in probe.hostile for leak in tried.world.leaks]
+    return failed_unless_empty(found, f"{len(probe.hostile)} hostile inputs")
+
+
+def stops_when_cancelled(probe: Probe) -> Finding:
+    """Judge that a cancelled processor ends soon and leaves nothing running."""
+    if probe.runner.abilities.cancel is not None:
+        return not_applicable(probe.runner.abilities.cancel)
+    found: list[str] = []
+    stopped = 0
+    usual = any(tried.world.leaks for tried in probe.plain)  # That has its own check.
+    for at, world in probe.cancelled:
+        ending = world.first
+        where = f"cancelled at moment {at}, {ending.place}"
+        if world.broken:
+            found.append(f"{where}: {world.broken}")
+        elif ending.how in TOO_SLOW:
+            found.append(f"{where}: it did not stop; {ending.told}")
+        found += [f"{where}: {leak}" for leak in world.leaks if not usual]
+        stopped += ending.stopped_after is not None
+    if not stopped and not found:
+        return not_applicable("it never waits, so that nothing can be cancelled")
+    return failed_unless_empty(found, f"cancelled at {probe.coverage(len(probe.cancelled), first=1)}")
+
+
+def _is_mute(ending: Ending) -> bool:
+    return not (ending.error or "").strip()
+
+
+def _each(tried: list[Tried]) -> list[tuple[Tried, Ending]]:
+    return [(each, ending) for each in tried for ending in each.world.endings]
+
+
+def _all(probe: Probe) -> list[Tried]:
+    return [*probe.plain, *probe.hostile]
+
+
+def _plain(probe: Probe) -> list[tuple[Tried, Ending]]:
+    return _each(probe.plain)
+
+
+def _answers(probe: Probe) -> list[tuple[Tried, Ending]]:
+    return [(tried, ending) for tried, ending in _each(_all(probe)) if ending.how == "answered"]
+
+
+def _check(id: str, sentence: str, repair: str, judge: Callable[[Probe], Finding], *, needs: bool = False) -> Check:
+    return Check(id, sentence, repair, judge, needs)
+
+
+ANSWERS: Final = (
+    _check(
+        "declared_input_succeeds",
+        "It succeeds on a declared input: otherwise nothing else means anything.",
+        "Correct the example, or provide what the processor needs (its error says what).",
+        succeeds,
+    ),
+    _check(
+        "process_survives",
+        "It never ends or kills the process that it runs in.",
+        "Answer JobResult(success=False, error=...) instead of ending the process, and bound what is allocated.",
+        process_survives,
+    ),
+    _check(
+        "never_blocks",
+        "A coroutine never keeps the event loop from working: heartbeats stop, and the lease of every job runs out.",
+        "Await asyncio.sleep and asynchronous clients, or hand the work to asyncio.to_thread.",
+        never_blocks,
+    ),
+    _check(
+        "nothing_escapes",
+        "On a declared input no exception gets out of it.",
+        "Catch it and answer JobResult(success=False, error=str(error)).",
+        nothing_escapes,
+    ),
+    _check(
+        "answers_job_result",
+        "It always answers a JobResult, with success True or False.",
+        "Return JobResult(success=True, output=...) or JobResult(success=False, error='...') on every path.",
+        answers_job_result,
+    ),
+    _check(
+        "fits_jsonb",
+        "Its output and its error are what PostgreSQL's JSONB and text can hold.",
+        "Turn it into JSON before it is answered: no NUL, no lone surrogate, no NaN, no cycle, nothing endless.",
+        fits_jsonb,
+    ),
+    _check(
+        "failure_says_why",
+        "A failure has an error text that is not empty.",
+        "Fill in JobResult.error; str(error) of many exceptions is empty, repr(error) never is.",
+        failure_says_why,
+    ),
+    _check(
+        "input_untouched",
+        "The job's input is the same afterwards: a retry in this process would see what was changed.",
+        "Copy what is changed: {**job.input, ...} or copy.deepcopy(job.input).",
+        input_untouched,
+    ),
+    _check(
+        "ends_in_time",
+        "It ends on a declared input within the job timeout, of virtual time.",
+        "Make it faster, raise the job timeout together with the lease, or split the job.",
+        ends_in_time,
+    ),
+    _check(
+        "leaves_nothing_running",
+        "When it has answered, no task, thread or child process of it still runs, and nothing is replaced.",
+        "Await, cancel or join what was started; asyncio.TaskGroup does so by itself.",
+        leaves_nothing,
+    ),
+    _check(
+        "hostile_inputs_fail_cleanly",
+        "An input that nobody should send gets an answer too: no exception, no endless run, nothing left.",
+        "Validate the input first, inside the try, and answer JobResult(success=False, error=...).",
+        hostile_inputs_fail_cleanly,
+    ),
+    _check(
+        "stops_when_cancelled",
+        "Cancelled at any await it stops within its grace, and leaves nothing running.",
+        "Do not catch CancelledError or BaseException without raising it again; clean up in finally, briefly.",
+        stops_when_cancelled,
+        needs=True,
+    ),
+)

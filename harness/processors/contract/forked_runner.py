@@ -1,0 +1,201 @@
+"""Carries out each plan in a child process forked for it: whatever a processor does there ends with the child.
+
+The child has its own session, standard streams, memory limit and limit of real time; the fakes of the test are as they
+were before the first plan. Where processes cannot be forked, plans are carried out in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.processors.contract.loop_runner import LoopRunner
+from harness.processors.contract.processes import end_descendants, end_marked, end_session
+from harness.processors.contract.trial import Abilities, Plan, World
+
+MEMORY_BYTES = 2**30
+"""What a child may allocate beyond what it was forked with (Linux)."""
+_POLL_SECONDS = 0.002
+_DIES_WITH_PARENT = 1
+MARK = "JOB_HARNESS_TRY"
+"""The environment variable by which what a dead child has started is found."""
+CAN_FORK = hasattr(os, "fork") and sys.platform != "win32"
+
+
+class ForkedRunner:
+    """Forks for each plan; many plans at once share one child unless it does not live to tell."""
+
+    def __init__(
+        self,
+        make: Callable[[], LoopRunner],
+        *,
+        abilities: Abilities,
+        real_seconds: float,
+        memory_bytes: int | None = MEMORY_BYTES,
+        isolated: bool = True,
+    ) -> None:
+        """Let `make` open a world in the child. `real_seconds` is what one plan may take there."""
+        self.abilities = abilities
+        self._make = make
+        self._real_seconds = real_seconds
+        self._memory_bytes = memory_bytes
+        self._isolated = isolated and CAN_FORK
+
+    def run(self, plan: Plan) -> World:
+        """Carry out one plan."""
+        return self._run([plan])[0]
+
+    def run_each(self, plans: list[Plan]) -> list[World]:
+        """Carry out many plans in one child; where it does not live to tell, each in a child of its own."""
+        worlds = self._run(plans)
+        if len(worlds) == len(plans) and not any(world.broken for world in worlds):
+            return worlds
+        return [self.run(plan) for plan in plans]
+
+    def _run(self, plans: list[Plan]) -> list[World]:
+        if not self._isolated:
+            return self._run_here(plans)
+        with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
+            pid = _fork()
+            if pid == 0:
+                self._in_child(plans, Path(folder))
+            return self._hear(pid, Path(folder), seconds=self._real_seconds * (1 + len(plans) / 10))
+
+    def _run_here(self, plans: list[Plan]) -> list[World]:
+        runner = self._make()
+        try:
+            return [runner.run(plan) for plan in plans]
+        finally:
+            runner.close()
+
+    # in the child ---------------------------------------------------------------------------------------------------
+
+    def _in_child(self, plans: list[Plan], folder: Path) -> NoReturn:
+        me = os.getpid()
+        try:
+            self._prepare(folder)
+            worlds = [world.as_json() for world in self._run_here(plans)]
+            end_descendants()
+            if os.getpid() == me:  # Otherwise the processor forked, and this is its other half.
+                sys.stdout.flush()
+                (folder / "part").write_text(json.dumps(worlds), encoding="utf-8")
+                (folder / "part").rename(folder / "worlds")
+        except BaseException:  # noqa: BLE001 - nothing may get out of here into the test run that was forked
+            with contextlib.suppress(BaseException):
+                (folder / "broken").write_text(traceback.format_exc(), encoding="utf-8")
+        finally:
+            os._exit(0)
+
+    def _prepare(self, folder: Path) -> None:
+        os.setsid()
+        os.environ[MARK] = folder.name
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        printed = os.open(folder / "printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(printed, 1)
+        os.dup2(printed, 2)
+        sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - lives on
+        sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - lives on
+        where = open(folder / "where", "w", encoding="utf-8")  # noqa: SIM115 - it is written to when nothing else is
+        faulthandler.enable(file=where)
+        faulthandler.dump_traceback_later(self._real_seconds * 0.9, file=where)
+        self._limit_memory()
+
+    def _limit_memory(self) -> None:
+        if self._memory_bytes is None:
+            return
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import resource
+
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            most = pages * resource.getpagesize() + self._memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+    # in the parent --------------------------------------------------------------------------------------------------
+
+    def _hear(self, pid: int, folder: Path, *, seconds: float) -> list[World]:
+        try:
+            status = _wait(pid, seconds)
+        finally:
+            left = end_session(pid)
+        hung = status is None
+        if status is None:
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+        printed = (folder / "printed").stat().st_size if (folder / "printed").exists() else 0
+        if (folder / "worlds").exists() and not hung:
+            worlds = [World.of_json(each) for each in json.loads((folder / "worlds").read_text(encoding="utf-8"))]
+            return [_with(world, printed=printed, left=left if world is worlds[-1] else []) for world in worlds]
+        if hung:
+            end_marked(f"{MARK}={folder.name}")
+            where = _innermost((folder / "where").read_text(encoding="utf-8"))
+            return [
+                World(
+                    hung=f"no answer within {self._real_seconds:g} s of real time: it was killed at {where}",
+                    printed=printed,
+                )
+            ]
+        end_marked(f"{MARK}={folder.name}")
+        if (folder / "broken").exists():
+            told = (folder / "broken").read_text(encoding="utf-8").strip().splitlines()
+            return [World(died=f"the process could not tell what happened: {told[-1]}", printed=printed)]
+        return [World(died=_said(status), printed=printed)]
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Threads of the test run are not needed in the child.
+        return os.fork()
+
+
+def _wait(pid: int, seconds: float) -> int | None:
+    """Answer how a child ended, or None where it did not within these real seconds."""
+    end = time.monotonic() + seconds  # noqa: TID251 - a limit of real time, for what does not follow virtual time
+    pause = threading.Event()
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        if time.monotonic() > end:  # noqa: TID251 - as above
+            return None
+        pause.wait(_POLL_SECONDS)
+
+
+def _said(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"the processor's process was killed by {signal.Signals(number).name}"
+    return f"the processor ended its process with code {os.waitstatus_to_exitcode(status)} (os._exit?)"
+
+
+def _innermost(stack: str) -> str:
+    """Answer the line of the user's code in what faulthandler wrote."""
+    main = stack.rpartition("Thread 0x")[2]  # Every thread is written, the main one last.
+    lines = [line.strip() for line in main.splitlines() if line.strip().startswith("File ")]
+    own = [line for line in lines if "/harness/" not in line and "/asyncio/" not in line and "threading.py" not in line]
+    chosen = (own or lines or ["a place that nobody could tell"])[0]
+    return chosen.replace('File "', "").replace('", line ', ":").replace(" in ", ", in ")
+
+
+def _with(world: World, *, printed: int, left: list[int]) -> World:
+    told: dict[str, Any] = world.as_json() | {"printed": printed}
+    if left and not any("child process" in leak for leak in world.leaks):
+        told["leaks"] = [*world.leaks, *(f"the process {pid} still runs" for pid in left)]
+    return World.of_json(told)

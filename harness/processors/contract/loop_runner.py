@@ -1,0 +1,332 @@
+"""Carries out plans in this process: a processor on virtual time, crashed, stalled and cancelled at chosen moments."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import datetime as datetime_module
+import random
+import time
+from typing import Any
+
+from harness.adapters.reference.application import START, JobProcessor, JobResult, ToolJob, sample_job
+from harness.errors import LimitReached
+from harness.model.json_value import json_problem, printable
+from harness.processors.baton import Baton
+from harness.processors.contract.processes import children_of
+from harness.processors.contract.trial import Ending, Plan, World
+from harness.processors.delivery import Delivery
+from harness.processors.enqueued import differences, shown
+from harness.processors.noticed import Noticed
+from harness.processors.processor import is_async
+from harness.processors.typescript.attachments import Attachments
+from harness.sim.lifetime import LIFETIME, Lifetime
+from harness.sim.loop import Deadlock, VirtualLoop
+from harness.sim.loop_waiting import describe_task
+
+SPINS_AFTER = 100_000
+"""Callbacks without any rest."""
+LONGEST_TEXT = 300
+BLOCKING = "blocking: "
+
+
+class LoopRunner:
+    """One world; several plans carried out in it share its fakes."""
+
+    def __init__(
+        self,
+        processor: JobProcessor,
+        *,
+        slug: str,
+        timeout_seconds: float,
+        grace_seconds: float,
+        output_limit: int,
+        blocked_after: float,
+    ) -> None:
+        """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging."""
+        self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after)
+        self._loop.watch_lifetimes()
+        self._node = Attachments(self._loop, start=START, timeout_seconds=timeout_seconds, seed=0)
+        self._processor = self._node.attach(processor, slug=slug)
+        self._pausable = self._processor is processor
+        self._slug = slug
+        self._timeout = timeout_seconds
+        self._grace = grace_seconds
+        self._limit = output_limit
+        self._baton = Baton(self._loop, blocked_after=blocked_after)
+        self._baton.on_block = lambda seconds: self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine")
+        self._noticed = Noticed(self._loop)
+
+    def run(self, plan: Plan) -> World:
+        """Carry out one plan."""
+        before = set(children_of())
+        with self._baton.sleeping_virtually(), self._noticed.watching():
+            names = _standing()
+            endings, lives = self._deliver_all(plan)
+            self._rest()
+            leaks = [leak for life in lives for leak in _leaks(life)]
+            leaks += [*self._noticed.left_behind(), *self._node.leaks()]
+            leaks += [f"{name} is still replaced" for name, value in _standing().items() if value is not names[name]]
+        known = {child for child in children_of() if child in before}
+        new = [child for child in children_of() if child not in known and child not in self._node.pids]
+        if new and not any("child process" in leak for leak in leaks):
+            leaks += [f"the child process {child} still runs" for child in new]
+        notes = list(self._noticed.notes)
+        return World(
+            endings=tuple(endings),
+            leaks=tuple(leaks),
+            blocked=tuple(note.removeprefix(BLOCKING) for note in notes if note.startswith(BLOCKING)),
+            notes=tuple(note for note in notes if not note.startswith(BLOCKING)) + tuple(self._node.findings),
+        )
+
+    def close(self) -> None:
+        """End what can be ended."""
+        self._node.close()
+        self._baton.close()
+        self._loop.end_tasks()
+        self._loop.close()
+
+    def _deliver_all(self, plan: Plan) -> tuple[list[Ending], list[Lifetime]]:
+        first = _Run(self, plan.input, attempt=1, plan=plan)
+        first.go()
+        runs = [first]
+        if plan.pause_at is not None and first.disturbed:
+            twin = _Run(self, plan.input, attempt=2, plan=None)
+            runs.append(twin)
+            twin.go()
+            first.resume()
+        elif plan.crash_at is not None and first.disturbed:
+            again = _Run(self, plan.input, attempt=2, plan=None)
+            runs.append(again)
+            again.go()
+        for number in range(2, plan.deliveries + 1):
+            runs.append(_Run(self, plan.input, attempt=number, plan=None))
+            runs[-1].go()
+        return [run.ending() for run in runs], [run.life for run in runs if not run.life.severed]
+
+    def _rest(self) -> None:
+        try:
+            self._loop.advance(0)
+        except LimitReached:
+            return
+
+
+class _Run:
+    """One delivery."""
+
+    def __init__(self, runner: LoopRunner, input: Any, *, attempt: int, plan: Plan | None) -> None:
+        self._runner = runner
+        self._loop = runner._loop
+        self._plan = plan
+        self._given = copy.deepcopy(input)
+        self._job = sample_job(runner._slug, copy.deepcopy(input), id="job-1", attempt=attempt)
+        self._effects: list[tuple[str, Any]] = []
+        self._began = self._deadline = self._loop.time()
+        self._timer = self._loop.call_soon(lambda: None)
+        self._how: str | None = None
+        self._told = ""
+        self._place = ""
+        self._escaped: BaseException | None = None
+        self._cancelled_at: float | None = None
+        self._ended_at: float | None = None
+        self.disturbed = False
+        self.life = Lifetime(f"delivery {attempt}")
+        self.life.count(self._moment)
+        Delivery("job-1", life=self.life, record=self._record)
+        context = contextvars.copy_context()
+        context.run(LIFETIME.set, self.life)
+        self._task = context.run(self._loop.create_task, self._work(), name="the processor")
+        self._task.add_done_callback(self._note_end, context=contextvars.Context())
+
+    def go(self) -> None:
+        """Run until it ends, is disturbed, or its time is over."""
+        self._allow(self._runner._timeout)
+        try:
+            self._loop.run_until(lambda: self._task.done() or self._rests() or self._loop.time() >= self._deadline)
+        except Deadlock:
+            self._how, self._told = "never", f"it waits for something that never comes: {describe_task(self._task)}"
+        except LimitReached as reached:
+            spins = "callbacks" in reached.message
+            self._how = "spins" if spins else "never"
+            self._told = f"it spins without rest: {describe_task(self._task)}" if spins else reached.message
+        finally:
+            self._timer.cancel()
+
+    def _allow(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._deadline = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._deadline, lambda: None, context=contextvars.Context())
+
+    def resume(self) -> None:
+        """Go on after a stall."""
+        self._plan = None
+        if self.life.paused:
+            self._loop.resume(self.life)
+        self.go()
+
+    def ending(self) -> Ending:
+        """Say how it ended."""
+        about: dict[str, Any] = {
+            "effects": tuple(self._effects),
+            "seconds": (self._loop.time() if self._ended_at is None else self._ended_at) - self._began,
+            "moments": self.life.moments,
+            "mutated": self._mutated(),
+            "place": self._place,
+        }
+        if self._cancelled_at is not None and self._ended_at is not None:
+            about["stopped_after"] = self._ended_at - self._cancelled_at
+        if self.life.severed:
+            return Ending("severed", told="its process was killed", **about)
+        if self._how is not None:
+            return Ending(self._how, told=self._told, **about)
+        hanging = self._runner._baton.hanging()
+        if not self._task.done() and hanging:
+            return Ending("never", told=f"its thread gives no sign of life: {', '.join(hanging)}", **about)
+        if not self._task.done():
+            return Ending("over time", told=f"it still runs: {describe_task(self._task)}", **about)
+        if self._task.cancelled():
+            return Ending("cancelled", told="it was cancelled", **about)
+        error = self._escaped or self._task.exception()
+        if error is not None:
+            return Ending("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
+        return self._answered(self._task.result(), about)
+
+    def _answered(self, answer: Any, about: dict[str, Any]) -> Ending:
+        if not isinstance(answer, JobResult):
+            return Ending("no result", told=f"it answered {_kind(answer)}, which is no JobResult", **about)
+        success: object = answer.success
+        if success is not True and success is not False:
+            return Ending("no result", told=f"its success is {_kind(success)}", **about)
+        error: object = answer.error
+        text = error if isinstance(error, str) or error is None else shown(error)
+        return Ending(
+            "answered",
+            success=answer.success,
+            error=None if text is None else printable(text)[:LONGEST_TEXT] if text else "",
+            misfit=_misfit(answer, limit=self._runner._limit),
+            output=_output(answer.output),
+            **about,
+        )
+
+    async def _work(self) -> Any:
+        try:
+            return await self._call()
+        except (SystemExit, KeyboardInterrupt) as error:  # asyncio would end the loop itself for these.
+            self._escaped = error
+            return None
+
+    async def _call(self) -> Any:
+        processor, job = self._runner._processor, self._job
+        if is_async(processor):
+            return await processor(job)  # type: ignore[misc]  # it is a coroutine function
+        answer = await self._on_thread(processor, job)
+        return await answer if asyncio.iscoroutine(answer) or asyncio.isfuture(answer) else answer
+
+    async def _on_thread(self, processor: JobProcessor, job: ToolJob) -> Any:
+        context = contextvars.copy_context()
+
+        def call() -> tuple[Any, BaseException | None]:
+            try:
+                return context.run(processor, job), None
+            except BaseException as error:  # noqa: BLE001 - whatever it raises is what is looked for
+                return None, error
+
+        answer, error = await self._runner._baton(call, name="the processor")
+        if error is not None:
+            raise error
+        return answer
+
+    def _record(self, name: str, data: Any) -> None:
+        self._effects.append((name, data))
+
+    def _moment(self, number: int) -> None:
+        plan = self._plan
+        if plan is None or self.disturbed:
+            return
+        if number == plan.crash_at:
+            self._disturb()
+            self._loop.sever(self.life)
+            self._runner._node.crash()
+        elif number == plan.pause_at:
+            self._disturb()
+            if self._runner._pausable:
+                self._loop.pause(self.life)
+        elif number == plan.cancel_at:
+            self._loop.call_soon(self._cancel, context=contextvars.Context())
+
+    def _disturb(self) -> None:
+        self.disturbed = True
+        self._place = describe_task(self._task)
+
+    def _cancel(self) -> None:
+        if not self._task.done():
+            self._disturb()
+            self._cancelled_at = self._loop.time()
+            self._allow(self._runner._grace)
+            self._task.cancel()
+
+    def _rests(self) -> bool:
+        return self.disturbed and self._plan is not None and self._cancelled_at is None
+
+    def _note_end(self, task: asyncio.Task[Any]) -> None:
+        self._ended_at = self._loop.time()
+
+    def _mutated(self) -> str | None:
+        found = differences(self._given, self._job.input, "input") or differences(self._job.input, self._given, "input")
+        return "; ".join(found[:3]) or None
+
+
+def _leaks(life: Lifetime) -> list[str]:
+    return [
+        f"the task {task.get_name()!r} still runs: {describe_task(task)}"
+        for task in life.tasks
+        if task.get_name() != "the processor"
+    ]
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _misfit(answer: JobResult, *, limit: int) -> str | None:
+    try:
+        problem = json_problem(answer.output)
+        if problem is None and answer.success:
+            problem = _too_long(answer.output, limit)
+        if problem is not None:
+            return f"its output: {problem}"
+        error: object = answer.error
+        if error is not None and not isinstance(error, str):
+            return f"its error is {_kind(error)}, no text"
+        problem = json_problem(error)
+        return None if problem is None else f"its error: {problem}"
+    except (MemoryError, RecursionError) as error:
+        return f"its output: too much to be read ({type(error).__name__})"
+    except Exception as error:  # noqa: BLE001 - the output is the user's object and may raise anything when read
+        return f"its output cannot be read: {type(error).__name__}: {printable(error)}"[:LONGEST_TEXT]
+
+
+def _too_long(output: Any, limit: int) -> str | None:
+    import json
+
+    size = len(json.dumps(output).encode())
+    return None if size <= limit else f"{size} bytes of JSON, and the limit is {limit}"
+
+
+def _output(output: Any) -> str:
+    try:
+        return shown(output) if len(str(output)) < 10 * LONGEST_TEXT else f"a long {type(output).__name__}"
+    except BaseException as error:  # noqa: BLE001 - a hostile __str__
+        return f"a {type(output).__name__} whose text raises {type(error).__name__}"
+
+
+def _standing() -> dict[str, Any]:
+    return {
+        "time.time": time.time,  # noqa: TID251 - looked at, not read
+        "time.sleep": time.sleep,  # noqa: TID251 - looked at, not called
+        "time.monotonic": time.monotonic,  # noqa: TID251 - looked at, not read
+        "datetime.datetime": datetime_module.datetime,
+        "asyncio.sleep": asyncio.sleep,
+        "random.random": random.random,  # noqa: TID251 - looked at, not drawn from
+    }

@@ -1,0 +1,427 @@
+"""The contract finds each planted fault by itself, and no hostile Python harms the test run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import datetime
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.processors import JobResult, ToolJob, effect
+from harness.processors.contract import CHECKS, Outcome, check_processor
+
+EXAMPLE = {"text": "hello", "order": 7}
+DONE = JobResult(success=True)
+
+
+class World:
+    """What is outside: it remembers what was done, and takes keys."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def charge_once(self, key: str) -> None:
+        if key not in self.seen:
+            self.seen.add(key)
+            effect("charged", order=key)
+
+
+world = World()
+
+
+def validated(job: ToolJob) -> tuple[str, int]:
+    text, order = job.input["text"], job.input["order"]
+    if not isinstance(text, str) or not isinstance(order, int):
+        raise TypeError("text is a text and order a number")
+    return text, order
+
+
+def careful(work: Callable[[ToolJob, str, int], Any]) -> Callable[[ToolJob], Any]:
+    """Make a processor that keeps the contract but for what `work` does."""
+
+    async def processor(job: ToolJob) -> Any:
+        try:
+            text, order = validated(job)
+            return await work(job, text, order)
+        except Exception as error:  # noqa: BLE001 - what users write
+            return JobResult(success=False, error=f"{type(error).__name__}: {error}")
+
+    return processor
+
+
+@careful
+async def well(job: ToolJob, text: str, order: int) -> JobResult:
+    await asyncio.sleep(5)
+    world.charge_once(job.id)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(1))
+        group.create_task(asyncio.to_thread(len, text))
+    return JobResult(success=True, output={"length": len(text), "order": order})
+
+
+def well_plainly(job: ToolJob) -> JobResult:
+    try:
+        text, _ = validated(job)
+        time.sleep(5)  # noqa: TID251 - what users write
+        world.charge_once(job.id)
+        return JobResult(success=True, output=len(text))
+    except Exception as error:  # noqa: BLE001 - what users write
+        return JobResult(success=False, error=f"{type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize("processor", [well, well_plainly])
+def test_a_processor_that_keeps_the_contract_passes(processor: Any) -> None:
+    report = check_processor(processor, examples=[EXAMPLE])
+    assert report.verdict == "pass", str(report)
+    assert report.notes == ()
+    cancelling = report.finding("stops_when_cancelled")
+    plain = processor is well_plainly
+    assert cancelling.outcome is (Outcome.NOT_APPLICABLE if plain else Outcome.PASSED)
+    assert ("a plain function cannot be cancelled" in cancelling.text) is plain
+    assert world.seen == set(), "what a try does stays in its child"
+
+
+# the ten planted faults ---------------------------------------------------------------------------------------------
+
+
+@careful
+async def lost_on_crash(job: ToolJob, text: str, order: int) -> JobResult:
+    if job.id not in world.seen:
+        world.seen.add(job.id)
+        await asyncio.sleep(1)
+        effect("charged", order=order)
+    return DONE
+
+
+@careful
+async def not_idempotent(job: ToolJob, text: str, order: int) -> JobResult:
+    await asyncio.sleep(1)
+    effect("charged", order=order)
+    return DONE
+
+
+@careful
+async def blocks(job: ToolJob, text: str, order: int) -> JobResult:
+    time.sleep(3)  # noqa: ASYNC251, TID251 - the fault
+    return DONE
+
+
+async def swallows_cancel(job: ToolJob) -> JobResult:
+    try:
+        validated(job)
+    except Exception as error:  # noqa: BLE001 - what users write
+        return JobResult(success=False, error=repr(error))
+    for _ in range(50):
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(1)
+    return DONE
+
+
+tasks: list[Any] = []
+
+
+@careful
+async def leaks_a_task(job: ToolJob, text: str, order: int) -> JobResult:
+    tasks.append(asyncio.create_task(asyncio.sleep(10**6), name="cleaner"))
+    return DONE
+
+
+@careful
+async def answers_no_json(job: ToolJob, text: str, order: int) -> JobResult:
+    return JobResult(success=order != 7, output={"at": datetime.date.max}, error="odd")
+
+
+async def empty_error(job: ToolJob) -> JobResult:
+    try:
+        text, _ = validated(job)
+        return JobResult(success=True, output=len(text))
+    except Exception:  # noqa: BLE001 - the fault
+        return JobResult(success=False, error="")
+
+
+@careful
+async def mutates_input(job: ToolJob, text: str, order: int) -> JobResult:
+    job.input["text"] = job.input.pop("text").upper()
+    return DONE
+
+
+@careful
+async def over_time(job: ToolJob, text: str, order: int) -> JobResult:
+    await asyncio.sleep(601)
+    return DONE
+
+
+async def raises(job: ToolJob) -> JobResult:
+    text, order = validated(job)
+    return JobResult(success=True, output=math.sqrt(order - 8) + len(text))
+
+
+async def sometimes(job: ToolJob) -> JobResult:
+    try:
+        validated(job)
+    except Exception as error:  # noqa: BLE001 - what users write
+        return JobResult(success=False, error=repr(error))
+    if job.input["order"] == 8:
+        raise LookupError("no such order")
+    return DONE
+
+
+PLANTED: dict[str, tuple[Any, str, str]] = {
+    "lost on crash": (lost_on_crash, "survives_crash", 'it answered success and charged {"order":7} never happened'),
+    "not idempotent": (not_idempotent, "same_input_twice", 'charged {"order":7} happened 2 times'),
+    "blocks": (blocks, "never_blocks", "time.sleep(3) in a coroutine at "),
+    "swallows cancel": (swallows_cancel, "stops_when_cancelled", "it did not stop; it still runs: swallows_cancel at "),
+    "leaks a task": (leaks_a_task, "leaves_nothing_running", "the task 'cleaner' still runs: sleep at "),
+    "no JSON": (answers_no_json, "fits_jsonb", "its output: date at $.at: no JSON value"),
+    "empty error": (empty_error, "failure_says_why", "hostile input: null: success: false, error ''"),
+    "mutated input": (mutates_input, "input_untouched", "input.text is 'HELLO', wanted 'hello'"),
+    "over time": (over_time, "ends_in_time", "not done after 600 s of virtual time, the job timeout; it still runs: "),
+    "raises": (sometimes, "nothing_escapes", "it raised LookupError: no such order"),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_each_planted_fault_is_found_by_its_own_check_and_by_no_other(fault: str) -> None:
+    processor, check, words = PLANTED[fault]
+    report = check_processor(processor, examples=[EXAMPLE, {"text": "x", "order": 8}])
+    assert report.failed == [check], str(report)
+    assert words in report.finding(check).text, str(report)
+    assert report.verdict == "fail"
+
+
+def test_every_check_is_told_by_one_sentence_and_one_repair() -> None:
+    assert len({check.id for check in CHECKS}) == len({check.sentence for check in CHECKS}) == len(CHECKS)
+    assert {check for _, check, _ in PLANTED.values()} < {check.id for check in CHECKS}
+    assert all(check.repair.endswith(".") for check in CHECKS)
+
+
+def test_an_error_that_the_processors_own_catch_turns_into_a_failure_is_never_green() -> None:
+    async def needs_what_is_not_there(job: ToolJob) -> JobResult:
+        try:
+            return JobResult(success=True, output=do_work(job.input))  # type: ignore[name-defined]  # noqa: F821
+        except Exception as error:  # noqa: BLE001 - what users write
+            return JobResult(success=False, error=str(error))
+
+    report = check_processor(needs_what_is_not_there, examples=[EXAMPLE])
+    assert (report.verdict, report.failed) == ("inconclusive", [])
+    assert "name 'do_work' is not defined" in report.finding("declared_input_succeeds").text
+    assert report.finding("survives_crash").outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_zombie_that_acts_after_its_twin_is_found_though_one_after_the_other_is_safe() -> None:
+    @careful
+    async def looks_too_early(job: ToolJob, text: str, order: int) -> JobResult:
+        done = job.id in world.seen
+        await asyncio.sleep(1)
+        if not done:
+            world.seen.add(job.id)
+            effect("charged", order=order)
+        return DONE
+
+    report = check_processor(looks_too_early, examples=[EXAMPLE])
+    assert report.failed == ["survives_zombie"], str(report)
+    assert "stalled at moment 2, after charged, (" in report.finding("survives_zombie").text
+
+
+def test_a_check_is_waived_with_a_reason_that_the_report_lists() -> None:
+    report = check_processor(not_idempotent, examples=[EXAMPLE], repeatable_effects=["charged"])
+    assert report.verdict == "pass"
+    report = check_processor(blocks, examples=[EXAMPLE], waive={"never_blocks": "it has a worker of its own"})
+    assert report.verdict == "pass"
+    assert "waived never_blocks" in str(report)
+    assert "it has a worker of its own" in str(report)
+    with pytest.raises(UsageError, match=r"no check 'never_block' \(did you mean 'never_blocks'\?\)"):
+        check_processor(blocks, examples=[EXAMPLE], waive={"never_block": "why"})
+    with pytest.raises(UsageError, match="gives no reason"):
+        check_processor(blocks, examples=[EXAMPLE], waive={"never_blocks": " "})
+    with pytest.raises(UsageError, match="cannot be waived"):
+        check_processor(blocks, examples=[EXAMPLE], waive={"declared_input_succeeds": "why"})
+
+
+# inputs -------------------------------------------------------------------------------------------------------------
+
+
+def test_input_is_a_model_a_schema_or_a_strategy() -> None:
+    from hypothesis import strategies
+    from pydantic import BaseModel, Field
+
+    class Options(BaseModel):
+        format: str = Field(pattern="json|text", examples=["json"])
+
+    class Input(BaseModel):
+        text: str = Field(min_length=2)
+        order: int = Field(gt=6)
+        options: Options | None
+
+    model = check_processor(well, input=Input)
+    assert model.verdict == "pass", str(model)
+    schema = check_processor(well, input=Input.model_json_schema())
+    assert schema.verdict == "pass", str(schema)
+    strategy = strategies.fixed_dictionaries({"text": strategies.text(max_size=5), "order": strategies.integers()})
+    assert check_processor(well, input=strategy).verdict == "pass"
+    with pytest.raises(UsageError, match="no input to try"):
+        check_processor(well)
+    with pytest.raises(UsageError, match=r"neither a pydantic model"):
+        check_processor(well, input=5)
+    with pytest.raises(UsageError, match=r"'\^a\+\$' at \$\.text.*\n.*Give examples"):
+        check_processor(well, input={"type": "object", "properties": {"text": {"type": "string", "pattern": "^a+$"}}})
+    with pytest.raises(UsageError, match="example 1 is no JSON"):
+        check_processor(well, examples=[{1, 2}])
+
+
+# hostile Python -----------------------------------------------------------------------------------------------------
+
+
+async def exits(job: ToolJob) -> JobResult:
+    os._exit(3)
+
+
+async def kills_itself(job: ToolJob) -> JobResult:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return DONE
+
+
+async def crashes_hard(job: ToolJob) -> JobResult:
+    ctypes.string_at(0)
+    return DONE
+
+
+async def leaves_system(job: ToolJob) -> JobResult:
+    sys.exit("enough")
+
+
+async def loops(job: ToolJob) -> JobResult:
+    while True:
+        pass
+
+
+def loops_plainly(job: ToolJob) -> JobResult:
+    while True:
+        pass
+
+
+async def spins(job: ToolJob) -> JobResult:
+    while True:  # noqa: ASYNC110 - the mistake under test
+        await asyncio.sleep(0)
+
+
+async def waits_for_nothing(job: ToolJob) -> JobResult:
+    await asyncio.Event().wait()
+    return DONE
+
+
+async def forks(job: ToolJob) -> JobResult:
+    os.fork()
+    return DONE
+
+
+async def starts_a_process(job: ToolJob) -> JobResult:
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)  # noqa: ASYNC220 - the mistake under test
+    return DONE
+
+
+async def prints_megabytes(job: ToolJob) -> JobResult:
+    print("x" * 10_000_000)
+    sys.stderr.write("y" * 10_000_000)
+    return DONE
+
+
+async def returns_gigabytes(job: ToolJob) -> JobResult:
+    return JobResult(success=True, output=["x" * 2**20] * 3000 + ["x" * 2**33])
+
+
+async def returns_much(job: ToolJob) -> JobResult:
+    return JobResult(success=True, output="x" * 2**25)
+
+
+async def replaces_time(job: ToolJob) -> JobResult:
+    time.sleep = lambda seconds: None  # noqa: TID251 - the mistake under test
+    return DONE
+
+
+async def starts_threads(job: ToolJob) -> JobResult:
+    for number in range(20):
+        threading.Thread(target=threading.Event().wait, name=f"straggler-{number}").start()
+    return DONE
+
+
+async def is_cyclic(job: ToolJob) -> JobResult:
+    value: list[Any] = []
+    value.append(value)
+    return JobResult(success=True, output=value)
+
+
+class Mute(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+async def cannot_be_read(job: ToolJob) -> JobResult:
+    return JobResult(success=True, output={"a": Mute("x")}, error=5)  # type: ignore[arg-type]
+
+
+HOSTILE: dict[str, tuple[Any, str | None, str]] = {
+    "os._exit": (exits, "process_survives", "ended its process with code 3"),
+    "SIGKILL": (kills_itself, "process_survives", "killed by SIGKILL"),
+    "segmentation fault": (crashes_hard, "process_survives", "killed by SIGSEGV"),
+    "sys.exit": (leaves_system, "nothing_escapes", "it raised SystemExit: enough"),
+    "an endless loop": (loops, "never_blocks", "no answer within 0.2 s of real time: it was killed at "),
+    "an endless loop on a thread": (
+        loops_plainly,
+        "ends_in_time",
+        "its thread gives no sign of life: loops_plainly at ",
+    ),
+    "spinning": (spins, "ends_in_time", "it spins without rest: "),
+    "waiting for nothing": (waits_for_nothing, "ends_in_time", "it still runs: waits_for_nothing at "),
+    "a child process": (starts_a_process, "leaves_nothing_running", "(sleep 1000) still runs"),
+    "gigabytes": (returns_gigabytes, "nothing_escapes", "it raised MemoryError"),
+    "too much": (returns_much, "fits_jsonb", "33554434 bytes of JSON, and the limit is 16777216"),
+    "replaced time": (replaces_time, "leaves_nothing_running", "time.sleep is still replaced"),
+    "threads": (starts_threads, "leaves_nothing_running", "the thread 'straggler-0' still runs"),
+    "a cycle": (is_cyclic, "fits_jsonb", "a value that contains itself"),
+    "an error that is no text": (cannot_be_read, "fits_jsonb", "its error is a int, no text"),
+    "printing": (prints_megabytes, None, ""),
+    "fork": (forks, None, ""),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_python_is_a_named_finding_and_harms_nobody(what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    processor, check, words = HOSTILE[what]
+    began = time.monotonic()  # noqa: TID251 - that it never hangs is about real time
+    report = check_processor(processor, examples=[1], real_seconds=0.2 if "loop" in what else 3.0)
+    assert time.monotonic() - began < 30  # noqa: TID251 - that it never hangs is about real time
+    if check is not None:
+        assert check in report.failed, str(report)
+        assert words in report.finding(check).text, str(report)
+    assert capfd.readouterr() == ("", "")
+    assert [thread.name for thread in threading.enumerate() if "straggler" in thread.name] == []
+    assert not sleeping_children()
+
+
+def sleeping_children() -> list[str]:
+    """Find what `starts_a_process` has started."""
+    found = []
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{number}/cmdline", encoding="utf-8") as told:
+                found.append(told.read())
+        except OSError:
+            continue
+    return [each for each in found if each == "sleep\x001000\x00"]

@@ -1,0 +1,82 @@
+"""`ProcessorContract` as a user's test suite sees it."""
+
+from __future__ import annotations
+
+import pytest
+
+import harness.processors.contract  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+
+INI = """[pytest]
+addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
+filterwarnings = error
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini(INI)
+    return pytester
+
+
+def test_a_subclass_is_one_test_for_each_check(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+from harness.processors import JobResult, ProcessorContract, effect
+
+
+async def send(job):
+    try:
+        effect("mailed", to=job.input["to"])
+        return JobResult(success=True)
+    except KeyError as error:
+        return JobResult(success=False, error="")
+    except Exception as error:
+        return JobResult(success=False, error=repr(error))
+
+
+def bare(job):
+    try:
+        return JobResult(success=True, output=do_work(job.input))
+    except Exception as error:
+        return JobResult(success=False, error=str(error))
+
+
+class TestSend(ProcessorContract):
+    processor = send
+    examples = [{"to": "ada@example.com"}]
+    waive = {"same_input_twice": "the mailer drops a repeated message"}
+
+
+class TestBare(ProcessorContract):
+    processor = staticmethod(bare)
+    input = {"type": "object", "properties": {"n": {"type": "integer"}}}
+"""
+    )
+    result = suite.runpytest_inprocess("-rs")
+    result.assert_outcomes(passed=21, failed=2, skipped=7)
+    result.stdout.fnmatch_lines(
+        [
+            "A failure has an error text that is not empty.",
+            "  hostile input: an empty object: success: false, error ''",
+            "  -> Fill in JobResult.error; *",
+            "INCONCLUSIVE: no declared input succeeded, so little can be said:",
+            "input {'n': 1}: it answered success: false, name 'do_work' is not defined",
+            "SKIPPED*waived: the mailer drops a repeated message",
+            "SKIPPED*inconclusive: no declared input succeeds: see declared_input_succeeds",
+        ],
+        consecutive=False,
+    )
+
+
+def test_a_contract_without_a_processor_says_so(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+from harness.processors import ProcessorContract
+
+class TestNothing(ProcessorContract):
+    pass
+"""
+    )
+    result = suite.runpytest_inprocess("-k", "declared")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*TestNothing names no processor*"])
