@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "explorer.py": ("3",),
     "throughput.py": (),
     "typescript.py": ("20",),
+    "check.py": ("20",),
     "plugin_startup.py": (),
     "postgres_first_test.py": ("3",),
     "postgres_reset.py": ("2",),

@@ -20,18 +20,22 @@ MOST_FILES: Final = 400_000
 DEEPEST: Final = 60
 
 _TEST: Final = re.compile(r"(\.(test|spec|stories|d)\.[cm]?[jt]sx?|(^|_)test_?\w*\.py|_test\.py|conftest\.py)$")
-_SCRIPT: Final = re.compile(r"\.[cm]?[jt]sx?$")
-_KINDS: Final = (
-    (re.compile(r"^\.env(\.[\w-]+)*$"), "env"),
-    (re.compile(r"^vercel\.json$"), "vercel"),
-    (re.compile(r"^render\.ya?ml$"), "render"),
-    (re.compile(r"^package\.json$"), "package"),
-    (re.compile(r"^(package-lock\.json|pnpm-lock\.yaml|yarn\.lock)$"), "lock"),
-    (re.compile(r"\.sql$"), "sql"),
-    (re.compile(r"\.prisma$"), "prisma"),
-    (_SCRIPT, "script"),
-    (re.compile(r"\.py$"), "python"),
-)
+_ENV: Final = re.compile(r"^\.env(\.[\w-]+)*$")
+_NAMES: Final = {
+    "vercel.json": "vercel",
+    "render.yaml": "render",
+    "render.yml": "render",
+    "package.json": "package",
+    "package-lock.json": "lock",
+    "pnpm-lock.yaml": "lock",
+    "yarn.lock": "lock",
+}
+_SUFFIXES: Final = {
+    **dict.fromkeys(("ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"), "script"),
+    "sql": "sql",
+    "prisma": "prisma",
+    "py": "python",
+}
 
 
 class Entry(NamedTuple):
@@ -83,10 +87,13 @@ def walk(root: Path) -> Iterator[Entry | Unopened]:
 
 def kind_of(name: str) -> str | None:
     """Answer what a file of this name may say; None where it is not read."""
-    for pattern, kind in _KINDS:
-        if pattern.search(name):
-            return None if kind in ("script", "python") and _TEST.search(name) else kind
-    return None
+    kind = _NAMES.get(name) or _SUFFIXES.get(name.rpartition(".")[2])
+    if kind is None:
+        return "env" if name.startswith(".env") and _ENV.match(name) else None
+    return None if kind in ("script", "python") and _TEST.search(name) else kind
+
+
+FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES) -> bytes:
@@ -94,7 +101,7 @@ def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES) -> bytes:
 
     Raises ValueError saying why it is not read, OSError where the system refuses.
     """
-    descriptor = os.open(absolute, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(absolute, FLAGS)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,10 +30,11 @@ PROCESS = "-"
 """The name of the environment of this process, where a file is expected."""
 
 LARGEST_BYTES_OF: Final = {"lock": 50_000_000, "render": 200_000, "env": 200_000}
-_PYTHON: Final = re.compile(
-    rb"TOOL_SLUGS|register_processor|Bearer |BaseSettings|\bJOB_|STUCK_|PGBOSS_|MAX_ATTEMPTS|RETRY_LIMIT"
-)
-_SQL: Final = re.compile(rb"tool_?jobs?\b|\bjob\"?\s*\(|LISTEN", re.IGNORECASE)
+_PYTHON: Final = (
+    b"TOOL_SLUGS", b"register_processor", b"Bearer ", b"BaseSettings", b"JOB_", b"STUCK_", b"PGBOSS_", b"MAX_ATTEMPTS",
+    b"RETRY_LIMIT",
+)  # fmt: skip
+_SQL: Final = (b"job", b"JOB", b"Job", b"LISTEN", b"listen")
 _TEXT_READERS: Final[Mapping[str, Callable[[str, str, Facts], None]]] = {
     "render": read_render,
     "prisma": read_prisma,
@@ -139,7 +139,7 @@ class _Reading:
     def _read(self, entry: Entry, data: bytes) -> None:
         path, kind, absolute = entry
         worth = _FILTERS.get(kind)
-        if worth is not None and worth.search(data) is None:
+        if worth is not None and not any(word in data for word in worth):
             self._route(path)
             if kind == "script":
                 self._constants.unread[path] = partial(parsed_again, path, absolute)

@@ -14,10 +14,11 @@ from harness.lint.readers.pgboss import as_value, read_queue_calls
 from harness.lint.settings_names import meaning_of
 from harness.lint.syntax import arguments_of, descend, enclosing_function, line_of, text_of, unquoted
 
-WORTH_PARSING: Final = re.compile(
-    rb"pg-?boss|PgBoss|TOOL_SLUGS|register\w*Processor|JOB_[A-Z]|STUCK_|_BATCH_SIZE|_POLLING_INTERVAL|EXPIRE_IN"
-    rb"|MAX_ATTEMPTS|RETRY_LIMIT|Bearer |LISTEN |useListenNotify|maxDuration|toolJob|/api/cron|CRON_SECRET|\bboss\.",
-)
+WORTH_PARSING: Final = (
+    b"pg-boss", b"PgBoss", b"pgboss", b"boss.", b"TOOL_SLUGS", b"registerProcessor", b"Processor()", b"JOB_", b"STUCK_",
+    b"_BATCH_SIZE", b"_POLLING_INTERVAL", b"EXPIRE_IN", b"MAX_ATTEMPTS", b"RETRY_LIMIT", b"Bearer ", b"CRON_SECRET",
+    b"LISTEN ", b"useListenNotify", b"maxDuration", b"toolJob", b"/api/cron",
+)  # fmt: skip
 """Whatever else a repository holds has nothing to say here, and is not parsed."""
 
 ROUTE_FILE: Final = re.compile(r"(?:^|/)app/(?P<path>(?:.*/)?)route\.[cm]?[jt]sx?$")
