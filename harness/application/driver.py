@@ -74,10 +74,11 @@ class Driver:
 
     def _next(self, frame: Any) -> Any:
         """Let it act up to the next place at which it suspends, or to its end."""
-        if not hasattr(frame, "send"):
-            raise TypeError(f"{self._name} is no process but {frame!r:.80}: write an async def, or a generator")
+        if frame is not None and not hasattr(frame, "send"):
+            kind = type(frame).__name__
+            raise TypeError(f"{self._name} answered a {kind}: write an async def, a generator, or answer nothing")
         try:
-            asked = frame.send(None)
+            asked = END if frame is None else frame.send(None)
         except StopIteration:
             asked = END
         self._world.observe(self._name, self._at)
@@ -94,7 +95,7 @@ class Driver:
             self._at = "polling"
             return self._stage.tick(asked, self._order, since=self._looked)
         raise TypeError(
-            f"{self._name} waits for {asked!r:.80}, which nothing here answers: "
+            f"{self._name} waits for a {type(asked).__name__}, which nothing here answers: "
             "await step(...), sleep(...) or poll(...) of harness.application"
         )
 

@@ -8,6 +8,7 @@ from harness.errors import ExitCode
 from harness.lint.finding import Finding, Severity
 from harness.report.case import Case
 from harness.report.wording import one_line
+from harness.run.trial import stopped_by
 from harness.scenario.problem import ScenarioError
 
 
@@ -23,7 +24,9 @@ def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -
             continue
         level = "warning" if case.exit_code is ExitCode.INCONCLUSIVE else "error"
         title = f"{case.engine}: {case.scenario.title or case.name}"
-        lines.append(_command(level, case.scenario.path, case.line, title, case.headline))
+        stopped = stopped_by(case.run.trials) if case.run is not None else ""
+        told = f"{case.headline}\nStopped by: {stopped}" if stopped else case.headline
+        lines.append(_command(level, case.scenario.path, case.line, title, told))
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -97,6 +97,25 @@ def test_a_generator_is_a_process_too() -> None:
     assert done.anomalies == ()
 
 
+def test_a_plain_function_is_one_step() -> None:
+    class Plain(Application):
+        def send(self, stage: Stage, job: Any) -> None:  # type: ignore[override]
+            stage.tables.insert_tool_job(job.id)
+            stage.tables.send(job.id)
+
+    done = run(Plain(w1=worker))
+
+    assert done.anomalies == ()
+    assert done.history.path("a")[-1] == "COMPLETED"
+
+
+def test_what_is_no_process_is_told_without_an_address_in_memory() -> None:
+    done = run(Application(cron=lambda stage: iter(())))
+
+    told = [anomaly.message for anomaly in done.anomalies if anomaly.name == "unhandled_error"]
+    assert "cron answered a tuple_iterator: write an async def, a generator, or answer nothing" in told[0]
+
+
 def test_what_a_process_raises_is_an_anomaly_with_its_line() -> None:
     async def process(stage: Stage) -> None:
         await step("look")

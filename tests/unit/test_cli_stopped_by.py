@@ -1,0 +1,47 @@
+"""What would have stopped a failure is told alike wherever it is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+
+SCENARIO = """format: 1
+title: Maintenance frees a job that still runs
+settings: {stuck_timeout: 5m}
+workers: [w1, w2]
+jobs:
+  a: {takes: 9m}
+"""
+TOLD = "Stopped by: stuck_timeout 13m ("
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stuck.yaml").write_text(SCENARIO, encoding="utf-8")
+    return tmp_path
+
+
+def test_screen_json_junit_and_annotation_name_the_same_repair(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "stuck.yaml", "--json", "r.json", "--junit", "r.xml", "--annotations"]) == 1
+
+    shown = capsys.readouterr().out
+    (case,) = json.loads((folder / "r.json").read_text())["cases"]
+    assert f"\n{TOLD}" in shown
+    assert f"%0A{TOLD}" in shown.splitlines()[-1]
+    assert TOLD in (folder / "r.xml").read_text()
+    assert [trial["name"] for trial in case["run"]["stopped_by"]] == ["stuck_timeout 13m"]
+    assert all(trial["shows"] for trial in case["run"]["not_stopped_by"])
+
+
+def test_a_pass_asks_nothing(folder: Path) -> None:
+    assert main(["run", "stuck.yaml", "--set", "stuck_timeout=30m", "--json", "r.json"]) == 0
+
+    (case,) = json.loads((folder / "r.json").read_text())["cases"]
+    assert case["run"]["stopped_by"] == case["run"]["not_stopped_by"] == []
