@@ -160,7 +160,7 @@ def _draw_scheduled(choices: Choices, settings: Settings, capabilities: Capabili
         priority=int(pick("priority", ("0", "5"))) if capabilities.priorities else 0,
         max_attempts=int(pick("attempts", ("1", "2"))),
         every=periods[pick("period", tuple(periods))],
-        count=int(pick("slots", ("2", "3"))),
+        count=int(pick("slots", ("2", "2", "3"))),
         scheduled=True,
     )
 

@@ -36,6 +36,8 @@ class Return(NamedTuple):
     number: int
     answered: bool
     """False where the queue answered and the actor never heard it."""
+    alone: bool = True
+    """Whether nobody else was in the middle of a call at any time of this one."""
 
 
 class Observed(NamedTuple):

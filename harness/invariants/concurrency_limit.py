@@ -16,7 +16,10 @@ class ConcurrencyLimit(Monitor):
         self._active: dict[JobId, str] = {}
         self._limited = bool(rules.settings.concurrency or rules.settings.tool_concurrency)
 
-    def on_observed(self, event: Observed) -> None:
+    def on_deleted(self, event: Observed) -> None:
+        self.on_changed(event)
+
+    def on_changed(self, event: Observed) -> None:
         if not self._limited:
             return
         after = event.after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from harness.history.event import Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
@@ -12,6 +13,8 @@ from harness.model.lifecycle import Status
 
 class DeadLettersComplete(Monitor):
     """Counts failures and dead letters of each job that has a dead letter tool."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_changed": frozenset({"fail", "expire", "rescue", "reconcile"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

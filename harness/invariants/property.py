@@ -134,6 +134,7 @@ EVENT_METHODS: Mapping[str, type[Any]] = {
 METHOD_OF: Mapping[type[Any], str] = {kind: method for method, kind in EVENT_METHODS.items() if kind is not Observed}
 CHANGES = ("on_created", "on_changed", "on_deleted")
 """What a change of a job is told as, beside `on_observed`."""
+KINDS: tuple[type[Any] | str, ...] = (*METHOD_OF, *CHANGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +200,8 @@ class Judge:
         self._now: Instant = 0
         self._monitors = [invariant.make(rules, self._reporter(invariant)) for invariant in invariants]
         self._book = _known_routes(tuple(map(type, self._monitors)))
-        self._routes: dict[Key, tuple[Handle, ...]] = {}
-        """Who sees an event, in the order of the invariants; filled as verbs come up."""
+        self._routes: dict[type[Any] | str, dict[str, tuple[Handle, ...]]] = {key: {} for key in KINDS}
+        """By kind of event (a change: by its method) and by verb, who sees it; filled as verbs come up."""
 
     def see(self, event: Event) -> None:
         """Show the next event of the history to everybody who wants it."""
@@ -212,7 +213,7 @@ class Judge:
         if kind is Observed:
             key = "on_created" if seen.before is None else "on_deleted" if seen.after is None else "on_changed"
         name: str = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
-        handles = self._routes.get((key, name))
+        handles = self._routes[key].get(name)
         if handles is None:
             handles = self._bind(key, name)
         for handle in handles:
@@ -223,7 +224,8 @@ class Judge:
         if route is None:
             method = key if isinstance(key, str) else METHOD_OF[key]
             route = self._book[key, name] = _route(tuple(map(type, self._monitors)), method, name)
-        handles = self._routes[key, name] = tuple(getattr(self._monitors[index], method) for index, method in route)
+        monitors = self._monitors
+        handles = self._routes[key][name] = tuple([getattr(monitors[index], method) for index, method in route])
         return handles
 
     def rest(self, views: Mapping[JobId, JobView]) -> None:

@@ -15,7 +15,10 @@ class SerialKeyExclusive(Monitor):
         super().__init__(rules, breach)
         self._active: dict[str, dict[JobId, None]] = {}
 
-    def on_observed(self, event: Observed) -> None:
+    def on_deleted(self, event: Observed) -> None:
+        self.on_changed(event)
+
+    def on_changed(self, event: Observed) -> None:
         view = event.after or event.before
         if view is None or view.serial_key is None:
             return

@@ -23,7 +23,7 @@ class ShutdownLeavesNothingClaimed(Monitor):
         self._held: dict[JobId, JobView] = {}
         self._unheard: dict[str, int] = {}
 
-    def on_observed(self, event: Observed) -> None:
+    def on_changed(self, event: Observed) -> None:
         after = event.after
         if after is None or after.status is not Status.PROCESSING:
             self._held.pop(event.job, None)

@@ -15,6 +15,8 @@ class WorkConserving(Monitor):
     """Looks at what a claim left that nobody else was at the same time at work on."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"claim"}),
+        "on_return": frozenset({"claim"}),
         "on_fault": frozenset({"clock", "crash"}),
         "on_phase": frozenset({"heal"}),
     }
@@ -23,12 +25,10 @@ class WorkConserving(Monitor):
         super().__init__(rules, breach)
         self._standing = Standing(rules.settings)
         self._clock = StoreClock()
-        self._open: dict[str, int] = {}
-        """Who is in the middle of a call."""
         self._locked_until = -1
         """When the last session of a dead actor lets go of what it may have locked."""
         self._claim: Call | None = None
-        """A claim that is alone so far."""
+        """The claim under way."""
 
     def on_fault(self, event: Fault) -> None:
         if event.name == "crash":
@@ -40,19 +40,18 @@ class WorkConserving(Monitor):
         self._clock.phase(event)
 
     def on_call(self, event: Call) -> None:
-        self._open[event.actor] = event.number
-        self._claim = event if event.verb == "claim" and len(self._open) == 1 else None
+        self._claim = event
 
     def on_observed(self, event: Observed) -> None:
         self._standing.observe(event.job, event.after)
 
     def on_return(self, event: Return) -> None:
-        self._open.pop(event.actor, None)
-        call, self._claim = self._claim, None
+        call = self._claim
         if call is None or call.number != event.number or not event.answered or not event.outcome.done:
             return
         if (
-            event.at > self._locked_until
+            event.alone
+            and event.at > self._locked_until
             and self._standing.waiting
             and len(event.outcome.value or ()) < call.arguments[1]
         ):

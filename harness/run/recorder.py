@@ -35,6 +35,10 @@ class Recorder:
         self._see = judge.see
         self._number = 0
         self._open: dict[str, int] = {}
+        self._amid: set[str] = set()
+        """Who is in the middle of a call."""
+        self._met: set[str] = set()
+        """Who of them was not alone at it."""
         self._verbs: dict[str, Any] = {}
         self._on_behalf = getattr(queue, "on_behalf", None)
         self._made_at = getattr(queue, "made_at", None)
@@ -51,6 +55,10 @@ class Recorder:
         """Call a verb; answers its outcome, or a frame where it suspends."""
         self._number += 1
         self._open[actor.name] = self._number
+        amid = self._amid
+        amid.add(actor.name)
+        if len(amid) > 1:
+            self._met |= amid
         fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
         self._write(_new(CallEvent, fields))
         if self._on_behalf is not None:
@@ -89,7 +97,12 @@ class Recorder:
 
     def _returned(self, actor: Actor, call: Call, outcome: Outcome, *, answered: bool) -> None:
         number = self._open.get(actor.name, 0)
-        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, outcome, number, answered)
+        name = actor.name
+        self._amid.discard(name)
+        alone = name not in self._met
+        if not alone:
+            self._met.discard(name)
+        fields = (self._clocks.now, name, call.verb, call.job, call.token, outcome, number, answered, alone)
         self._write(_new(Return, fields))
 
     # what else there is to see --------------------------------------------------------------------------------------

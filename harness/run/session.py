@@ -13,7 +13,7 @@ from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
 from harness.model.settings import Settings
-from harness.port import Engine, contract_of
+from harness.port import Capabilities, Engine, contract_of
 from harness.run.board import Board
 from harness.run.director import Director
 from harness.run.processing import RealProcessors
@@ -22,6 +22,7 @@ from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
+from harness.scenario.needs import needed_capabilities
 from harness.scenario.scenario import Scenario
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Replay
@@ -32,6 +33,9 @@ from harness.sim.request import Frame, Sleep
 NO_FAULTS = FaultPlan()
 AS_ON_TAPE = FaultPlan(**{field.name: 99 for field in fields(FaultPlan)})
 """What a replay allows: whatever the tape says."""
+CAPABILITIES = Capabilities.names()
+ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules"})
+"""What a queue does only where settings or jobs ask for it: nothing can be breached elsewhere, so nobody watches."""
 JITTERS = ("0", "1/4", "1/2", "3/4")
 
 
@@ -93,6 +97,7 @@ class Session:
         """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
         rules = Rules(self.settings, self._known_jobs)
+        self._asked = frozenset(needed_capabilities(scenario))
         self.judge = Judge(self._judged(invariants), rules, accepted=frozenset(contract.documented))
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
         self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors)
@@ -113,10 +118,11 @@ class Session:
         self._until = until
 
     def _judged(self, invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
-        capabilities = self.engine.capabilities
+        """Leave out what the queue cannot do, and what a scenario has to ask for and this one does not."""
         if self._staged is not None:
             invariants = stepwise(invariants)
-        return tuple(item for item in invariants if not capabilities.missing(item.capabilities))
+        left_out = {*self.engine.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
+        return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
 
     def _advanced(self, now: int) -> None:
         self.clocks.now = now
@@ -187,6 +193,8 @@ class Session:
 
     def plan_job(self, plan: JobPlan) -> None:
         """Take a job into the workload that is sent later, by a step."""
+        wanted = ON_REQUEST.intersection(needed_capabilities(Scenario(jobs=(plan,)))) - self._asked
+        assert not wanted, f"{plan.name} needs {', '.join(sorted(wanted))}, which nobody watches in this session"
         for name in plan.names():
             self.world.plans[name] = plan
             self._known_jobs[name] = _facts(plan, self.scenario)
