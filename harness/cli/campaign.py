@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.explore.tally import broken_engine
 from harness.report.case import Case
 from harness.run.play import play
 from harness.scenario.scenario import Control, Scenario
@@ -78,13 +78,3 @@ class Campaign:
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
             self.engines.drop(name)
             return replace(base, error=broken_engine(name, error))
-
-
-def broken_engine(name: str, error: Exception) -> EnvironmentUnavailable:
-    """Say which engine raised what, and where."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" in {frames[-1].name} at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return EnvironmentUnavailable(
-        f"the engine {name} broke: {type(error).__name__}: {error}{at}",
-        hint="What the other cases found is kept. Look at the engine, then run this one again.",
-    )

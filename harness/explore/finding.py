@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from harness.run.verdict import Run
+from harness.errors import ExitCode
+from harness.explore.coverage import Coverage
+from harness.explore.situations import Situation
+from harness.explore.steadiness import Unsteady
+from harness.explore.tally import Trouble
+from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario
 
 
@@ -35,5 +40,38 @@ class Campaign:
     seed: int
     runs: int
     steps: int
-    finding: Finding | None
-    interrupted: bool = False
+    findings: tuple[Finding, ...] = ()
+    """One for each anomaly, in the order in which they were met."""
+    interruption: BaseException | None = None
+    """What ended the search before its time, where somebody did."""
+    coverage: Coverage = field(default_factory=Coverage)
+    missing: tuple[Situation, ...] = ()
+    """Situations that never occurred although the campaign was long enough to expect them."""
+    unsteady: Unsteady | None = None
+    """A run that could not be had again: nothing the search says can be relied on."""
+    trouble: Trouble | None = None
+    """What kept the search from going on."""
+
+    @property
+    def finding(self) -> Finding | None:
+        """Answer the first anomaly met."""
+        return self.findings[0] if self.findings else None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody ended the search before its time."""
+        return self.interruption is not None
+
+    @property
+    def found(self) -> frozenset[str]:
+        """Answer the names of all anomalies that the findings show."""
+        return frozenset(name for finding in self.findings for name in (finding.anomaly, *finding.run.found))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail where something was found or missed; inconclusive where runs do not repeat, or nothing was run."""
+        if self.findings or self.missing or (self.trouble is not None and self.trouble.code is ExitCode.FAIL):
+            return Verdict.FAIL
+        if self.unsteady is not None or self.trouble is not None or not self.runs:
+            return Verdict.INCONCLUSIVE
+        return Verdict.PASS

@@ -1,29 +1,54 @@
-"""Sampling: draw a workload, run it with random choices, look for an anomaly, shrink the first that shows."""
+"""Sampling: draw a workload, run it with random choices, look for anomalies, shrink what shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from harness.errors import ExitCode
+from harness.explore import coverage, situations, steadiness
+from harness.explore.coverage import Coverage
 from harness.explore.finding import Campaign, Finding
 from harness.explore.priorities import Priorities
 from harness.explore.shrink import Shrinker
+from harness.explore.steadiness import Unsteady, first_difference, perturbed
 from harness.explore.strategy import Strategy, trial
+from harness.explore.tally import Hit, Tally, Trouble
+from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import draw
+from harness.history.event import Event
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.run.session import Limits, Session
+from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
+STRETCH = 64
+"""Runs that are counted together."""
+
+Watch = Callable[[int], bool]
 
 
 def run_seed(seed: int, number: int) -> int:
     """Answer the seed of the run with this number."""
     return seed * 1_000_003 + number
+
+
+class Source(Protocol):
+    """Does the runs of a campaign, and hands over what they came to in the order of their numbers."""
+
+    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
+        """Do up to so many runs while `watch`, told how many are done, answers True."""
+        ...
+
+    def again(self) -> Unsteady | None:
+        """Do the first run once more."""
+        ...
 
 
 @dataclass(slots=True)
@@ -36,6 +61,13 @@ class Sampler:
     """Only these anomalies count; empty: every one."""
     limits: Limits = DRAWN_LIMITS
     strategy: Strategy = Strategy.PORTFOLIO
+    keep_going: bool = False
+    """Look for other anomalies once one was found."""
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    """Looks only while it is entered."""
+    _first: tuple[int, int, list[Event]] | None = None
+    """Number, seed and history of the first run."""
+    _stock: bool = True
 
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
@@ -48,35 +80,121 @@ class Sampler:
         return session
 
     def sample(self, seed: int) -> Run:
-        """Do the run of a seed."""
-        return self.session(seed).run()
-
-    def wanted(self, run: Run) -> str | None:
-        """Answer the gravest anomaly of a run that counts."""
-        names = run.found & self.looking_for if self.looking_for else run.found
-        return min(names, key=gravity, default=None)
-
-    def explore(self, *, seed: int, runs: int, watch: Callable[[int], bool] | None = None) -> Campaign:
-        """Sample until something is found, `runs` are done, or `watch` (told the count) answers False."""
-        steps = 0
-        done = 0
-        interrupted = False
-        finding: Finding | None = None
+        """Do the run of a seed. Raises `Hung` where a step does not end, and whatever the engine raises."""
+        watchdog = self.watchdog
+        watchdog.opening()
         try:
-            while done < runs and finding is None:
-                if watch is not None and not watch(done):
+            session = self.session(seed)
+            watchdog.watch(session)
+            self._stock = type(session.application) is StockApplication
+            return session.run()
+        finally:
+            watchdog.done()
+
+    def wanted(self, run: Run) -> list[str]:
+        """Answer the anomalies of a run that count, the gravest first."""
+        names = run.found & self.looking_for if self.looking_for else run.found
+        return sorted(names, key=gravity)
+
+    # a stretch of runs ----------------------------------------------------------------------------------------------
+
+    def stretch(self, tally: Tally, *, seed: int, count: int, watch: Watch = lambda done: True) -> bool:
+        """Do up to `count` runs from the tally's first on. False: the campaign is to end here."""
+        for number in range(tally.first, tally.first + count):
+            if not watch(number) or not self._one(tally, seed, number):
+                return False
+        return True
+
+    def _one(self, tally: Tally, seed: int, number: int) -> bool:
+        drawn = run_seed(seed, number)
+        try:
+            run = self.sample(drawn)
+            again = self.sample_again(drawn) if number % steadiness.EVERY == 0 else None
+        except Hung as hung:
+            tally.trouble = Trouble(f"run {number} (seed {drawn}): {hung}", HANG_HINT, ExitCode.FAIL)
+            return False
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
+            tally.trouble = Trouble.of(error, engine=self.engine.name)
+            return False
+        tally.runs += 1
+        tally.steps += run.steps
+        tally.stock = self._stock
+        if self._first is None:
+            self._first = (number, drawn, run.history.events)
+        if number % coverage.EVERY == 0:
+            tally.coverage.observe(run.history)
+        if again is not None and (differs := first_difference(run.history.events, again.history.events)) is not None:
+            tally.unsteady = Unsteady(number, drawn, *differs)
+            return False
+        return self._judged(tally, run, number)
+
+    def _judged(self, tally: Tally, run: Run, number: int) -> bool:
+        if not run.found and run.failures:
+            tally.trouble = Trouble(f"run {number}: {run.failures[0]}", REST_HINT, ExitCode.FAIL)
+            return False
+        known = {hit.anomaly for hit in tally.hits}
+        names = self.wanted(run)
+        if not self.keep_going:
+            names = names[:1]
+        tally.hits.extend(Hit(number, name) for name in names if name not in known)
+        return self.keep_going or not names
+
+    def sample_again(self, seed: int) -> Run:
+        """Do the run of a seed with other addresses on the heap."""
+        heap = perturbed(seed)
+        run = self.sample(seed)
+        heap.clear()
+        return run
+
+    # a campaign -----------------------------------------------------------------------------------------------------
+
+    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
+        """Do the runs here, one after the other; an interrupted stretch is handed over as far as it came."""
+        for first in range(0, runs, STRETCH):
+            tally = Tally(first)
+            try:
+                going = self.stretch(tally, seed=seed, count=min(STRETCH, runs - first), watch=watch)
+            except BaseException as stop:
+                yield tally
+                raise stop from None
+            yield tally
+            if not going:
+                return
+
+    def again(self) -> Unsteady | None:
+        """Do the first run once more; answer where it differs from what it was."""
+        if self._first is None:
+            return None
+        number, seed, events = self._first
+        differs = first_difference(events, self.sample_again(seed).history.events)
+        return None if differs is None else Unsteady(number, seed, *differs, later=True)
+
+    def explore(
+        self,
+        *,
+        seed: int,
+        runs: int,
+        watch: Watch | None = None,
+        source: Source | None = None,
+        interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+    ) -> Campaign:
+        """Sample until something is found, `runs` are done, or `watch` (told the count) answers False.
+
+        `source` does the runs elsewhere. An interruption ends the search and keeps what it found.
+        """
+        record = _Record(self, seed)
+        doing = self if source is None else source
+        try:
+            for tally in doing.tallies(seed=seed, runs=runs, watch=watch or (lambda done: True)):
+                if not record.take(tally):
                     break
-                number = run_seed(seed, done)
-                run = self.sample(number)
-                done += 1
-                steps += run.steps
-                anomaly = self.wanted(run)
-                if anomaly is not None:
-                    finding = self.shrink(run, anomaly, seed=number, runs=done)
-                    interrupted = not finding.minimal
-        except KeyboardInterrupt:
-            interrupted = True
-        return Campaign(self.engine.name, seed, done, steps, finding, interrupted)
+            else:
+                record.unsteady = doing.again()
+        except interruptions as stop:
+            record.interruption = stop
+        except Hung as hung:
+            record.trouble = Trouble(str(hung), HANG_HINT, ExitCode.FAIL)
+        return record.campaign()
 
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> Finding:
         """Make a failing run as small as it gets; Ctrl-C ends that, and what is smallest by then is the answer."""
@@ -90,6 +208,74 @@ class Sampler:
             shrinker.shrink()
         except KeyboardInterrupt:
             minimal = False
-        drawn = trial(self.strategy, seed).about
         smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
+        drawn = trial(self.strategy, seed).about
         return Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal, drawn)
+
+
+HANG_HINT = "Let the step end, or allow it more time with --patience."
+REST_HINT = "The target is at work without end, or goes on without anything to do."
+
+
+class _Record:
+    """What a campaign came to so far."""
+
+    def __init__(self, sampler: Sampler, seed: int) -> None:
+        self.sampler = sampler
+        self.seed = seed
+        self.runs = 0
+        self.steps = 0
+        self.findings: list[Finding] = []
+        self.coverage = Coverage()
+        self.stock = True
+        self.interruption: BaseException | None = None
+        self.unsteady: Unsteady | None = None
+        self.trouble: Trouble | None = None
+
+    def take(self, tally: Tally) -> bool:
+        """Add what a stretch came to, and shrink what it found. False: the campaign ends with it."""
+        self.runs += tally.runs
+        self.steps += tally.steps
+        self.coverage.add(tally.coverage)
+        self.stock = self.stock and tally.stock
+        self.unsteady = tally.unsteady
+        self.trouble = tally.trouble
+        known = {finding.anomaly for finding in self.findings}
+        for hit in tally.hits:
+            if hit.anomaly not in known and not self._shrink(hit):
+                return False
+        going = self.sampler.keep_going or not self.findings
+        return going and self.unsteady is None and self.trouble is None
+
+    def _shrink(self, hit: Hit) -> bool:
+        drawn = run_seed(self.seed, hit.number)
+        run = self.sampler.sample(drawn)
+        if hit.anomaly not in run.found:
+            told = f"{hit.anomaly} showed", f"{', '.join(sorted(run.found)) or 'nothing'} shows"
+            self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
+            return False
+        finding = self.sampler.shrink(run, hit.anomaly, seed=drawn, runs=hit.number + 1)
+        self.findings.append(finding)
+        if not finding.minimal:
+            self.interruption = KeyboardInterrupt()
+        return finding.minimal
+
+    def campaign(self) -> Campaign:
+        """Answer the campaign."""
+        engine = self.sampler.engine
+        demanded = self.stock and not self.findings and self.interruption is None and self.trouble is None
+        missing = situations.missing(
+            self.coverage.situations, capabilities=engine.capabilities, observed=self.coverage.observed
+        )
+        return Campaign(
+            engine.name,
+            self.seed,
+            self.runs,
+            self.steps,
+            tuple(self.findings),
+            self.interruption,
+            self.coverage,
+            missing if demanded and self.unsteady is None else (),
+            self.unsteady,
+            self.trouble,
+        )

@@ -73,7 +73,8 @@ def _choices(scenario: Scenario, seed: int | None) -> tuple[Choices, int | None]
 
 
 def _unused(choices: Choices) -> list[str]:
-    return [f"the tape's `{item}` never came up here" for item in choices.unused] if type(choices) is Replay else []
+    unused = choices.unused if type(choices) is Replay else []
+    return [f"the tape no longer fits: `{item}` never came up here" for item in unused]
 
 
 def _scripted(scenario: Scenario) -> list[str]:

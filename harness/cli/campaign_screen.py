@@ -1,0 +1,167 @@
+"""What a campaign met, on a screen and as JSON: situations, faults by position, what was new at the end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any, NamedTuple
+
+from harness.explore.coverage import EVERY, Cell
+from harness.explore.finding import Campaign, Finding
+from harness.explore.situations import EXPECTED, declared
+from harness.invariants import ANOMALIES
+from harness.invariants.level import level, lost
+from harness.port import Capabilities
+from harness.report.screen import Line
+from harness.report.wording import clip, pad, wrap
+
+WIDTH = 80
+ROWS = 12
+"""Of the table of faults; what is rarer is in the JSON."""
+FAULTS = ("crash", "crash after", "pause", "lose request", "lose reply", "duplicate", "stop", "late", "clock")
+HEADS = ("crash", "after", "pause", "no req", "no ans", "twice", "stop")
+
+
+class Told(NamedTuple):
+    """What was said of a finding."""
+
+    written: str
+    """Where its scenario is."""
+    replays: dict[str, str]
+    """By engine, what replaying it came to."""
+
+
+def level_line(campaign: Campaign) -> str:
+    """Say what is left of the target's promises."""
+    return f"Guarantees: {level(campaign.found)}."
+
+
+def campaign_lines(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
+    """Answer what was covered, in at most 36 lines."""
+    if not campaign.coverage.observed:
+        return []
+    return [*_situations(campaign, capabilities), *_faults(campaign), *_novelty(campaign), *_trouble(campaign)]
+
+
+def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
+    coverage = campaign.coverage
+    observed = coverage.observed
+    lines = [Line(f"Situations, in % of {observed} runs looked at (every {EVERY}th):", "bold")]
+    cells = []
+    for item in declared(capabilities):
+        count = coverage.situations[item.name]
+        share = f"{100 * count / observed:.1f}" if count else "-"
+        cells.append(pad(item.name, 33) + f"{share:>5}")
+    half = (len(cells) + 1) // 2
+    lines.extend(Line(clip("   ".join(cells[index::half]), WIDTH)) for index in range(half))
+    return lines
+
+
+def _faults(campaign: Campaign) -> list[Line]:
+    cells = campaign.coverage.faults
+    rows: Counter[tuple[str, str]] = Counter()
+    for cell, count in cells.items():
+        if cell.fault in FAULTS:
+            rows[cell.status, cell.position] += count
+    if not rows:
+        return [Line("No fault struck a run that was looked at.")]
+    head = pad("Faults: job status, actor at", 27) + "".join(f"{name:>7}" for name in HEADS)
+    lines = [Line(head.rstrip(), "bold")]
+    shown = [row for row, _ in rows.most_common() if row[1] != "time"][:ROWS]
+    for status, position in shown:
+        counts = "".join(f"{cells[Cell(status, position, fault)] or '.':>7}" for fault in FAULTS[:7])
+        lines.append(Line(pad(clip(f"{status} {position}", 26), 27) + counts))
+    late, clock = (cells[Cell("-", "time", fault)] for fault in FAULTS[7:])
+    rest = len([row for row in rows if row[1] != "time"]) - len(shown)
+    more = f"; {rest} rarer rows in --json" if rest > 0 else ""
+    lines.append(Line(f"Time ran late {late} times, a clock went wrong {_clocks(campaign)} times{more}."))
+    return lines if clock or late or shown else []
+
+
+def _clocks(campaign: Campaign) -> int:
+    return sum(count for cell, count in campaign.coverage.faults.items() if cell.fault == "clock")
+
+
+def _novelty(campaign: Campaign) -> list[Line]:
+    novelty = campaign.coverage.novelty()
+    text = (
+        f"{novelty.new} of the last {novelty.last} of these runs ({novelty.share:.0%}) still showed a new state; "
+        f"{novelty.states} states so far."
+    )
+    return [Line(line) for line in wrap("", text, width=WIDTH, lines=2)]
+
+
+def _trouble(campaign: Campaign) -> list[Line]:
+    lines = []
+    for item in campaign.missing:
+        due = round(item.share * campaign.coverage.observed)
+        lines.append(
+            Line(clip(f"Never occurred: {item.name} (at least {due} were to be expected).", WIDTH), "bold red")
+        )
+    if campaign.missing:
+        text = f"A campaign that never meets what it must meet {EXPECTED} times proves nothing about it: it fails."
+        lines.append(Line(clip(text, WIDTH)))
+    return lines
+
+
+# as JSON ------------------------------------------------------------------------------------------------------------
+
+
+def campaign_data(
+    campaign: Campaign,
+    capabilities: Capabilities,
+    *,
+    told: dict[str, Told],
+    settings: dict[str, str],
+    strategy: str,
+    seconds: float,
+) -> str:
+    """Write everything that the screen says, and the rows that it leaves out."""
+    coverage = campaign.coverage
+    novelty = coverage.novelty()
+    data: dict[str, Any] = {
+        "engine": campaign.engine,
+        "verdict": str(campaign.verdict),
+        "interrupted": campaign.interrupted,
+        "strategy": strategy,
+        "seed": campaign.seed,
+        "runs": campaign.runs,
+        "steps": campaign.steps,
+        "seconds": round(seconds, 3),
+        "settings": settings,
+        "level": level(campaign.found),
+        "guarantees_lost": [str(item) for item in lost(campaign.found)],
+        "findings": [_finding(finding, told[finding.anomaly]) for finding in campaign.findings],
+        "coverage": {
+            "observed_runs": coverage.observed,
+            "situations": {item.name: coverage.situations[item.name] for item in declared(capabilities)},
+            "never_occurred": [item.name for item in campaign.missing],
+            "faults": [{**cell._asdict(), "count": count} for cell, count in sorted(coverage.faults.items())],
+            "states": novelty.states,
+            "last_runs": novelty.last,
+            "last_runs_with_a_new_state": novelty.new,
+        },
+        "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),
+        "trouble": None if campaign.trouble is None else campaign.trouble.message,
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _finding(finding: Finding, told: Told) -> dict[str, Any]:
+    kind = ANOMALIES[finding.anomaly][1]
+    return {
+        "anomaly": finding.anomaly,
+        "sentence": kind.sentence,
+        "guarantee_lost": str(kind.guarantee),
+        "also": sorted(finding.run.found - {finding.anomaly}),
+        "seed": finding.seed,
+        "found_after_runs": finding.runs,
+        "shrink_runs": finding.shrink_runs,
+        "minimal": finding.minimal,
+        "drawn": finding.drawn,
+        "written": told.written,
+        "jobs": [job.name for job in finding.scenario.jobs],
+        "workers": list(finding.scenario.workers),
+        "tape": [str(item) for item in finding.scenario.tape],
+        "replays": told.replays,
+    }

@@ -1,0 +1,186 @@
+"""Several processes that share the runs of a campaign; which of them does a run changes nothing in what it comes to.
+
+A stretch of runs goes to whoever is free; what comes back is handed on in the order of the runs. The processes end with
+their parent: their pipe breaks. One that is killed is reported, with the runs that it had in hand.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any
+
+from harness.explore.sampling import Watch
+from harness.explore.steadiness import Unsteady
+from harness.explore.strategy import Strategy
+from harness.explore.tally import Tally, Trouble
+from harness.explore.watchdog import PATIENCE
+from harness.model.settings import Settings
+
+BOOT = "import sys; sys.path[:] = sys.argv[2:]; from harness.explore.crew_member import serve; serve(int(sys.argv[1]))"
+SMALLEST, LARGEST = 4, 64
+"""How many runs are handed out at a time: few where a run takes long."""
+SHORT = 0.1
+"""Seconds of real time that a stretch should take."""
+TICK = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a process of the crew needs to know; it opens the target itself."""
+
+    opener: str
+    """`module:function`, which answers an engine for a target."""
+    target: str
+    settings: Settings
+    looking_for: frozenset[str] = frozenset()
+    strategy: Strategy = Strategy.PORTFOLIO
+    keep_going: bool = False
+    patience: float = PATIENCE
+
+
+@dataclass(slots=True)
+class _Member:
+    number: int
+    process: subprocess.Popen[bytes]
+    pipe: Connection[Any, Any]
+    first: int = -1
+    """Of the stretch in hand; -1: none."""
+    count: int = 0
+    given: float = 0.0
+
+    def died(self) -> Trouble:
+        """Say what became of it."""
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        had = f" while it did runs {self.first} to {self.first + self.count - 1}" if self.first >= 0 else ""
+        return Trouble(
+            f"process {self.number} of the crew (pid {self.process.pid}) {how}{had}",
+            hint="What the runs before found is kept. Do them again with --jobs 1 to see where it happens.",
+        )
+
+
+class Crew:
+    """A context manager: the processes live as long as it is entered."""
+
+    def __init__(self, orders: Orders, *, size: int) -> None:
+        self.orders = orders
+        self.size = size
+        self._members: list[_Member] = []
+        self._stretch = SMALLEST
+
+    def __enter__(self) -> Crew:
+        try:
+            for number in range(1, self.size + 1):
+                self._members.append(self._start(number))
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    def _start(self, number: int) -> _Member:
+        ours, theirs = Pipe()
+        command = [sys.executable, "-c", BOOT, str(theirs.fileno()), *sys.path]
+        process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        theirs.close()
+        ours.send(self.orders)
+        return _Member(number, process, ours)
+
+    def _end(self) -> None:
+        """Close the pipes, which ends whoever waits, and end the others."""
+        for member in self._members:
+            member.pipe.close()
+        for member in self._members:
+            try:
+                member.process.wait(timeout=0.0 if member.first >= 0 else 5.0)
+            except subprocess.TimeoutExpired:
+                member.process.terminate()
+        for member in self._members:
+            try:
+                member.process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                member.process.kill()
+                member.process.wait()
+        self._members.clear()
+
+    # work -----------------------------------------------------------------------------------------------------------
+
+    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
+        """Hand out stretches and yield what they came to, in the order of their runs."""
+        order: deque[int] = deque()
+        done: dict[int, Tally] = {}
+        following = 0
+        counted = 0
+        going = True
+        while True:
+            for member in self._members:
+                going = going and following < runs and watch(counted)
+                if going and member.first < 0:
+                    count = min(self._stretch, runs - following)
+                    order.append(following)
+                    self._give(member, seed, following, count)
+                    following += count
+            busy = [member for member in self._members if member.first >= 0]
+            if not busy:
+                return
+            for tally in self._taken(busy):
+                done[tally.first] = tally
+                counted += tally.runs
+                stop = tally.trouble is not None or tally.unsteady is not None
+                going = going and not stop and (self.orders.keep_going or not tally.hits)
+            while order and order[0] in done:
+                yield done.pop(order.popleft())
+
+    def again(self) -> Unsteady | None:
+        """Let each process do its first run once more; answer the earliest run that differs."""
+        answers: list[Unsteady] = []
+        for member in self._members:
+            try:
+                member.pipe.send(None)
+                answer = member.pipe.recv()
+            except (EOFError, OSError):
+                continue
+            if answer is not None:
+                answers.append(answer)
+        return min(answers, key=lambda answer: answer.number, default=None)
+
+    def _give(self, member: _Member, seed: int, first: int, count: int) -> None:
+        member.first, member.count, member.given = first, count, time.perf_counter()
+        try:
+            member.pipe.send((seed, first, count))
+        except OSError:
+            return  # It is gone, which shows when its answer is read.
+
+    def _taken(self, busy: list[_Member]) -> Iterator[Tally]:
+        ready = wait([member.pipe for member in busy], timeout=TICK)
+        for member in busy:
+            if member.pipe not in ready:
+                continue
+            try:
+                tally: Tally = member.pipe.recv()
+            except (EOFError, OSError):
+                tally = Tally(member.first, trouble=member.died())
+            else:
+                self._pace(time.perf_counter() - member.given)
+            member.first = -1
+            yield tally
+
+    def _pace(self, seconds: float) -> None:
+        size = (
+            self._stretch * 2 if seconds < SHORT / 2 else self._stretch // 2 if seconds > SHORT * 2 else self._stretch
+        )
+        self._stretch = max(SMALLEST, min(LARGEST, size))

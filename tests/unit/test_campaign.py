@@ -1,0 +1,223 @@
+"""What a campaign comes to on right, wrong and misbehaving targets, and how it tells what it met."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Any
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.errors import ExitCode
+from harness.explore import situations
+from harness.explore.coverage import Cell, Coverage
+from harness.explore.finding import Campaign
+from harness.explore.sampling import Sampler
+from harness.explore.situations import SITUATIONS
+from harness.explore.steadiness import first_difference
+from harness.explore.watchdog import Watchdog
+from harness.history.event import Fault
+from harness.history.outcome import Outcome
+from harness.invariants import ANOMALIES, Guarantee
+from harness.invariants.level import WHOLE, level
+from harness.mistakes import CATALOGUE
+from harness.port import Capabilities, Claim
+from harness.run.verdict import Verdict
+
+
+def campaign(queue: type[MemoryQueue] = MemoryQueue, *, runs: int = 120, **how: Any) -> Campaign:
+    return Sampler(MemoryEngine(queue), **how).explore(seed=1, runs=runs)
+
+
+@pytest.mark.slow
+def test_a_campaign_on_the_right_queue_passes_and_tells_what_it_met() -> None:
+    done = campaign(runs=400)
+    assert done.verdict is Verdict.PASS
+    assert done.coverage.observed == 100
+    assert done.coverage.situations["two workers claim at one instant"] > 20
+    assert any(cell.status == "PROCESSING" and cell.fault == "crash" for cell in done.coverage.faults)
+    novelty = done.coverage.novelty()
+    assert novelty.last == 10
+    assert 0 < novelty.new <= 10
+    assert novelty.states > 100
+
+
+def test_a_situation_that_never_occurs_fails_a_campaign_that_was_long_enough_to_expect_it() -> None:
+    everything = Capabilities(**dict.fromkeys(Capabilities.names(), True))
+    seen = {item.name for item in SITUATIONS} - {"a lease runs out"}
+    assert situations.missing(seen, capabilities=everything, observed=100) == ()
+    assert [item.name for item in situations.missing(seen, capabilities=everything, observed=400)] == [
+        "a lease runs out"
+    ]
+    assert situations.missing((), capabilities=Capabilities(), observed=10**6)
+    assert Campaign("memory", 0, 400, 1, missing=SITUATIONS[:1]).verdict is Verdict.FAIL
+
+
+@pytest.mark.slow
+def test_every_situation_that_a_spotter_can_name_is_declared() -> None:
+    met = campaign(runs=800).coverage.situations
+    assert set(met) <= {item.name for item in SITUATIONS}
+    assert {item.name for item in SITUATIONS if item.share >= 0.01} <= set(met)
+
+
+class Dice(MemoryQueue):
+    """Forgets, by a counter that no run resets, what it was asked."""
+
+    asked = itertools.count()
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        return super().claim(worker, 0 if next(self.asked) % 7 == 3 else limit)
+
+
+class Late(MemoryQueue):
+    """Changes its mind after a while."""
+
+    asked = itertools.count()
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        return super().claim(worker, 1 if next(self.asked) > 40 else limit)
+
+
+def test_a_target_that_is_not_deterministic_never_passes_and_its_first_differing_event_is_named() -> None:
+    done = campaign(Dice)
+    assert done.verdict is Verdict.INCONCLUSIVE
+    assert done.unsteady is not None
+    assert "First difference, event" in str(done.unsteady)
+    assert done.unsteady.one != done.unsteady.other
+
+
+@pytest.mark.slow
+def test_a_target_that_carries_state_from_run_to_run_is_noticed_at_the_end() -> None:
+    found = None
+    for seed in range(1, 30):
+        Late.asked = itertools.count()
+        sampler = Sampler(MemoryEngine(Late))
+        done = sampler.explore(seed=seed, runs=8)
+        if done.unsteady is not None and done.unsteady.later:
+            found = done
+            break
+    assert found is not None
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "at the end of the campaign" in str(found.unsteady)
+
+
+def test_histories_that_differ_are_told_apart_at_their_first_difference() -> None:
+    one = [Fault(0, "w1", "crash", {}), Fault(5, "w1", "pause", {"for": 1})]
+    assert first_difference(list(one), list(one)) is None
+    assert first_difference(list(one), [one[0], one[1]._replace(data={"for": 2})]) == (
+        1,
+        "5us fault w1 pause: data {'for': 1}",
+        "data {'for': 2}",
+    )
+    assert first_difference(list(one), one[:1]) == (1, "5us fault w1 pause", "no event")
+
+
+class Hangs(MemoryQueue):
+    """Never ends a completion."""
+
+    def complete(self, claim: Claim, output: Any) -> Outcome:
+        while True:
+            pass
+
+
+class Quits(MemoryQueue):
+    """Ends the interpreter from inside a verb."""
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        sys.exit(3)
+
+
+class Restless(MemoryQueue):
+    """Breaks where nobody expects it."""
+
+    def jobs(self) -> Any:
+        raise RuntimeError("odd place")
+
+
+@pytest.mark.slow
+def test_a_verb_that_hangs_is_named_and_ends_the_campaign() -> None:
+    with Watchdog(0.2) as watchdog:
+        done = campaign(Hangs, watchdog=watchdog)
+    assert done.trouble is not None
+    assert "the verb complete of" in done.trouble.message
+    assert done.trouble.code is ExitCode.FAIL
+    assert done.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("queue", "named"), [(Quits, "SystemExit: 3"), (Restless, "RuntimeError: odd place")])
+def test_a_target_that_breaks_ends_the_campaign_and_says_where(queue: type[MemoryQueue], named: str) -> None:
+    done = campaign(queue)
+    assert done.trouble is not None
+    assert named in done.trouble.message
+    assert "test_campaign.py" in done.trouble.message
+    assert done.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.slow
+def test_keep_going_tells_of_each_anomaly_once() -> None:
+    engine = CATALOGUE["error-lost"].engine("memory")
+    done = Sampler(engine, keep_going=True).explore(seed=1, runs=25)
+    names = [finding.anomaly for finding in done.findings]
+    assert done.runs == 25
+    assert len(names) == len(set(names))
+    assert CATALOGUE["error-lost"].anomaly in names
+    for finding in done.findings:
+        assert finding.anomaly in finding.run.found
+
+
+@pytest.mark.slow
+def test_what_was_found_before_an_interruption_is_kept() -> None:
+    class Stop(BaseException):
+        pass
+
+    def watch(done: int) -> bool:
+        if done == 20:
+            raise Stop
+        return True
+
+    engine = CATALOGUE["error-lost"].engine("memory")
+    sampler = Sampler(engine, keep_going=True)
+    done = sampler.explore(seed=1, runs=30, watch=watch, interruptions=(Stop,))
+    assert done.runs == 20
+    assert done.interrupted
+    assert done.findings
+
+
+def test_coverage_is_the_same_however_the_runs_are_split() -> None:
+    runs = [Sampler(MemoryEngine()).sample(seed) for seed in range(20)]
+    whole = Coverage()
+    parts = [Coverage(), Coverage()]
+    for number, run in enumerate(runs):
+        whole.observe(run.history)
+        parts[number // 10].observe(run.history)
+    parts[0].add(parts[1])
+    assert parts[0] == whole
+    assert parts[0].novelty() == whole.novelty()
+
+
+def test_a_fault_is_counted_by_the_job_and_the_position_that_it_struck() -> None:
+    coverage = Coverage()
+    for seed in range(60):
+        coverage.observe(Sampler(MemoryEngine()).sample(seed).history)
+    assert coverage.faults[Cell("PROCESSING", "running", "crash")] > 0
+    assert coverage.faults[Cell("PROCESSING", "claim", "crash")] == 0
+
+
+def anomaly_of(guarantee: Guarantee) -> str:
+    return next(name for name, (_, kind) in ANOMALIES.items() if kind.guarantee is guarantee)
+
+
+def test_the_level_is_named_by_the_gravest_guarantee_that_broke() -> None:
+    told = {guarantee: level([anomaly_of(guarantee)]) for guarantee in Guarantee}
+    assert told[Guarantee.AT_LEAST_ONCE] == "not even at least once"
+    assert told[Guarantee.FENCING] == "at least once and one at a time, but not fenced"
+    assert told[Guarantee.UNIQUENESS] == "fenced at least once, but without unique keys"
+    assert len(set(told.values())) == len(Guarantee)
+    assert level([]) == WHOLE
+    assert level(ANOMALIES) == "not even at least once"
+
+
+def test_breaches_below_the_ladder_are_listed() -> None:
+    broken = [anomaly_of(Guarantee.RETENTION), anomaly_of(Guarantee.UNIQUENESS)]
+    assert level(broken) == "fenced at least once, but without unique keys and retention"
