@@ -8,6 +8,7 @@ from typing import Final
 
 from harness.lint.facts import Facts, Service
 from harness.lint.finding import Related
+from harness.lint.pgboss_releases import SENDS, ignored_by, library_defaults, pgboss_major
 from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
 from harness.lint.settings_names import meaning_of
 from harness.model.duration import format_duration
@@ -18,33 +19,6 @@ DURATIONS: Final = frozenset({
     "cancel_grace", "shutdown_grace", "queue_retention", "archive_completed", "maintenance_interval", "heartbeat",
     "start_within",
 })  # fmt: skip
-
-SENDS: Final = ("send", "sendAfter", "sendThrottled", "sendDebounced", "schedule")
-
-PGBOSS_DEFAULTS: Final[Mapping[int, Mapping[str, float | bool]]] = {
-    9: {"retry_limit": 0, "expiry": 900, "retry_delay": 0, "retry_backoff": False, "maintenance_interval": 60},
-    10: {
-        "retry_limit": 2,
-        "expiry": 900,
-        "retry_delay": 0,
-        "retry_backoff": False,
-        "batch_size": 1,
-        "polling_interval": 2,
-        "maintenance_interval": 120,
-        "archive_completed": 43_200,
-        "queue_retention": 14 * 86_400,
-    },
-    11: {
-        "retry_limit": 2,
-        "expiry": 900,
-        "retry_delay": 0,
-        "retry_backoff": False,
-        "batch_size": 1,
-        "polling_interval": 2,
-        "queue_retention": 14 * 86_400,
-    },
-}
-"""What pg-boss does unless told otherwise, by major version, in seconds; the newest known stands for newer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +107,11 @@ def _sends(facts: Facts, queue: str) -> list[Place | None]:
 
 def standing(facts: Facts, service: Service | None, queue: str, *, call: Place | None = None) -> Standing:
     """Answer what holds in a service for a queue, and for the jobs that one call sends to it."""
+    major = pgboss_major(facts)
     candidates: dict[str, list[Value]] = {}
     for value in [*facts.values, *(service.values.values() if service is not None else ())]:
         meaning = meaning_of(value.name, option=value.source not in (Source.CONSTANT, Source.ENVIRONMENT))
-        if value.call is not None and value.call != call:
+        if (value.call is not None and value.call != call) or _without_effect(value, major):
             continue
         if meaning is not None and value.queue in ("", queue):
             candidates.setdefault(meaning.setting, []).append(value)
@@ -148,10 +123,19 @@ def standing(facts: Facts, service: Service | None, queue: str, *, call: Place |
             unknown.add(name)
         else:
             settings[name] = winner
-    for name, default in _library(facts).items():
+    for name, default in library_defaults(major).items():
         if name not in settings and name not in unknown:
             settings[name] = Setting(name, float(default), None, name, shown(default), Source.LIBRARY)
     return Standing(service, queue, settings, frozenset(unknown))
+
+
+def _without_effect(value: Value, major: int | None) -> bool:
+    """Tell options that this release ignores; from 11 on, maintenance no longer takes jobs back, supervision does."""
+    if value.source not in (Source.SEND, Source.WORK, Source.QUEUE, Source.CONSTRUCTOR) or major is None:
+        return False
+    supervised = value.name == "superviseIntervalSeconds" and major < 11
+    maintained = value.name == "maintenanceIntervalSeconds" and major >= 11
+    return supervised or maintained or ignored_by(major, value.name, value.source) is not None
 
 
 def _winner(name: str, values: list[Value], service: Service | None) -> Setting | None:
@@ -193,20 +177,4 @@ def _number(value: Scalar) -> float | None:
             return float(value) if value.strip().lower() not in ("true", "false") else float(value.lower() == "true")
         except ValueError:
             return None
-    return None
-
-
-def _library(facts: Facts) -> Mapping[str, float | bool]:
-    major = pgboss_major(facts)
-    if major is None:
-        return {}
-    return PGBOSS_DEFAULTS.get(major, PGBOSS_DEFAULTS[11] if major > 11 else {})
-
-
-def pgboss_major(facts: Facts) -> int | None:
-    """Answer the major version of pg-boss that the repository uses; None where it uses none, or that is not told."""
-    for package in sorted(facts.packages, key=lambda package: not package.locked):
-        digits = "".join(sign if sign.isdigit() else " " for sign in package.version).split()
-        if digits:
-            return int(digits[0])
     return None

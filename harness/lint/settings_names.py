@@ -52,6 +52,7 @@ _DURATIONS: Final = {
     "RETENTION": "queue_retention",
     "ARCHIVE_COMPLETED_AFTER": "archive_completed",
     "MAINTENANCE_INTERVAL": "maintenance_interval",
+    "SUPERVISE_INTERVAL": "maintenance_interval",
     "HEARTBEAT": "heartbeat",
     "JOB_HEARTBEAT": "heartbeat",
     "JOB_HEARTBEAT_INTERVAL": "heartbeat",
@@ -76,7 +77,8 @@ _BARE_SECONDS: Final = frozenset({
 
 _OF_OPTIONS_ONLY: Final = frozenset({
     "EXPIRE_IN", "RETRY_DELAY", "RETRY_DELAY_MAX", "POLLING_INTERVAL", "RETENTION", "ARCHIVE_COMPLETED_AFTER",
-    "MAINTENANCE_INTERVAL", "HEARTBEAT", "HEARTBEAT_INTERVAL", "RETRY_LIMIT", "RETRY_BACKOFF", "BATCH_SIZE",
+    "MAINTENANCE_INTERVAL", "SUPERVISE_INTERVAL", "HEARTBEAT", "HEARTBEAT_INTERVAL",
+    "RETRY_LIMIT", "RETRY_BACKOFF", "BATCH_SIZE",
 })  # fmt: skip
 """Names too common to mean a queue's setting anywhere but among the options of a queue, or the columns of its table."""
 

@@ -318,6 +318,13 @@ def test_the_constructor_does_not_count_where_every_call_says_otherwise(tmp_path
         ("a.ts", "if (auth !== `Bearer ${env.CRON_SECRET}`) stop();", None),
         ("a.ts", "headers.set('authorization', `Bearer ${process.env.CRON_SECRET}`);", None),
         ("a.ts", "const h = `Bearer ${process.env.CRON_SECRET}`; send(h);", None),
+        (
+            "a.ts",
+            "if (process.env.CRON_SECRET && auth !== `Bearer ${process.env.CRON_SECRET}`) stop();",
+            "every request",
+        ),
+        ("a.ts", "const s = process.env.CRON_SECRET; if (s && auth !== `Bearer ${s}`) stop();", "every request"),
+        ("a.ts", "const s = process.env.CRON_SECRET; if (!s) stop(); if (s && auth !== `Bearer ${s}`) stop();", None),
         ("a.ts", "fetch(url, { headers: { authorization: `Bearer ${process.env.CRON_SECRET}` } });", None),
         ("a.py", "s = os.getenv('CRON_SECRET')\nif not s: stop()\nok = auth == f'Bearer {s}'\n", None),
     ],

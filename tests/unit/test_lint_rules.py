@@ -270,6 +270,30 @@ EXAMPLES = [
         boss('boss.createQueue("a", { retryLimit: 2 });\nboss.updateQueue("a", { retryLimit: 2 });'),
     ),
     Example(
+        "option_ignored",
+        boss('boss.createQueue("a", {\n expireInMinutes: 30 });'),
+        "boss.ts:3",
+        boss('boss.send("a", {}, {\n expireInMinutes: 30 });'),
+    ),
+    Example(
+        "option_ignored",
+        boss("new PgBoss({\n retryLimit: 5 });", version="12.38.0"),
+        "boss.ts:3",
+        boss("new PgBoss({\n retryLimit: 5 });"),
+    ),
+    Example(
+        "option_ignored",
+        boss('boss.work("a", { teamSize: 5 }, run);'),
+        "boss.ts:2",
+        boss('boss.work("a", { batchSize: 5 }, run);'),
+    ),
+    Example(
+        "expiry_refused",
+        boss("new PgBoss({ expireInHours: 24 });"),
+        "boss.ts:2",
+        boss('boss.createQueue("a", { expireInSeconds: 86400 });', version="12.38.0"),
+    ),
+    Example(
         "archived_before_its_row",
         boss("new PgBoss({});"),
         "boss.ts:2",

@@ -161,6 +161,17 @@ def _bearer(node: Node, module: Module, facts: Facts) -> None:
         _door(holes[0].named_children[0], "the header `Bearer undefined`", node, module, facts)
 
 
+def _is_skipped(secret: str, comparison: Node) -> bool:
+    """Tell `secret && header !== ...`: without a secret nobody is refused."""
+    here = comparison
+    while here.parent is not None and here.parent.type in ("parenthesized_expression", "binary_expression"):
+        here = here.parent
+        sign, left = here.child_by_field_name("operator"), here.child_by_field_name("left")
+        if sign is not None and left is not None and text_of(sign) == "&&" and text_of(left) == secret:
+            return True
+    return False
+
+
 def _is_compared(parent: Node, source: str) -> bool:
     """Tell a comparison from a header that is sent."""
     if parent.type == "binary_expression":
@@ -196,8 +207,19 @@ def _door(secret: Node, key: str, node: Node, module: Module, facts: Facts) -> N
     name = text_of(secret).removesuffix("!")
     written = module.constants.get(name)
     source = name if written is None else text_of(written)
-    if "process.env" in source and not re.search(r"\?\?|\|\|", source) and not _guarded(name, text_of(module.root)):
+    if "process.env" not in source or re.search(r"\?\?|\|\|", source):
+        return
+    whole = text_of(module.root)
+    comparison = node.parent if node.type != "binary_expression" or "Bearer" in text_of(node)[:9] else node
+    if comparison is not None and _is_skipped(name, comparison) and not _refused(name, whole):
+        facts.open_doors.append(Door("every request", Place(module.path, line_of(node))))
+    elif not _guarded(name, whole):
         facts.open_doors.append(Door(key, Place(module.path, line_of(node))))
+
+
+def _refused(secret: str, source: str) -> bool:
+    name = re.escape(secret)
+    return re.search(rf"!\s*{name}(?![\w.])|{name}\s*===?\s*(undefined|null|\"\")", source) is not None
 
 
 def _guarded(secret: str, source: str) -> bool:

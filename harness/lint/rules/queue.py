@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeAlias
 
-from harness.lint.effective import pgboss_major, spoken, standing
+from harness.lint.effective import spoken, standing, standings
 from harness.lint.facts import Facts, Package
 from harness.lint.finding import Related, Severity
+from harness.lint.pgboss_releases import LONGEST_EXPIRY_SECONDS, SENDS, ignored_by, pgboss_major
+from harness.lint.place import Source
 from harness.lint.rule import Hit, Rule
 
 Version: TypeAlias = tuple[int, int, int]
@@ -37,9 +39,6 @@ BUGS: Final = (
     Bug((5, 0, 0), (12, 26, 0), "a cron never fires where the database's clock is ahead", "PR 843", "schedule"),
     Bug((12, 0, 0), (12, 16, 0), "a saturated group at the head stops all others", "PR 756", "", "groupConcurrency"),
 )
-
-
-SENDS: Final = ("send", "sendAfter", "sendThrottled", "sendDebounced")
 
 
 def span_of(written: str) -> tuple[Version, Version] | None:
@@ -98,7 +97,7 @@ def _created(facts: Facts) -> Iterator[Hit]:
         return
     created = {call.queue for call in creations}
     for call in facts.calls:
-        if call.method in SENDS and call.queue is not None and call.queue not in created:
+        if call.method in SENDS and call.method != "schedule" and call.queue is not None and call.queue not in created:
             yield Hit(
                 call.place,
                 f"nothing creates the queue {call.queue!r}: pg-boss 10 then answers null, and the job is lost",
@@ -123,6 +122,48 @@ def _arriving(facts: Facts) -> Iterator[Hit]:
                 f"createQueue changes nothing where {name} exists already: an edit of {', '.join(options)} never "
                 "reaches a database that was deployed before",
                 "Call updateQueue with the same options right after createQueue.",
+            )
+
+
+_SOURCES: Final = {
+    "new PgBoss": Source.CONSTRUCTOR,
+    "createQueue": Source.QUEUE,
+    "updateQueue": Source.QUEUE,
+    "work": Source.WORK,
+    **dict.fromkeys(SENDS, Source.SEND),
+}
+
+
+def _heeded(facts: Facts) -> Iterator[Hit]:
+    major = pgboss_major(facts)
+    for call in facts.calls:
+        source = _SOURCES.get(call.method)
+        for name in call.options if source is not None else ():
+            ignored = ignored_by(major, name, source) if source is not None else None
+            if ignored is not None:
+                same = [value.place for value in facts.values if value.name == name and value.source is source]
+                near = [place for place in same if place.file == call.place.file and place.line >= call.place.line]
+                yield Hit(
+                    near[0] if near else call.place,
+                    f"pg-boss {major} ignores {name} in {call.method}, without a word",
+                    f"Write {ignored.instead}.",
+                )
+
+
+def _accepted(facts: Facts) -> Iterator[Hit]:
+    major = pgboss_major(facts)
+    for here in standings(facts) if major is not None and major >= 10 else ():
+        expiry = here.get("expiry")
+        if expiry is None or expiry.place is None or expiry.source is Source.COLUMN:
+            continue
+        refused = expiry.value > LONGEST_EXPIRY_SECONDS or (
+            expiry.value == LONGEST_EXPIRY_SECONDS and major in (10, 11)
+        )
+        if refused:
+            yield Hit(
+                expiry.place,
+                f"{expiry} is {expiry.length}, and pg-boss {major} raises at an expiry of a day or more",
+                "Set an expiry below 24 hours, and extend leases of jobs that take longer.",
             )
 
 
@@ -180,6 +221,24 @@ RULES: Final = (
         "Call updateQueue too.",
         "expiry/lease_outlives_job.yaml",
         _arriving,
+    ),
+    Rule(
+        "option_ignored",
+        Severity.ERROR,
+        "Every option is one that this release of pg-boss heeds at that place.",
+        "The default holds instead, without a word: 2 retries and an expiry of 15 minutes.",
+        "Write the option that this release knows, where it knows it.",
+        "expiry/lease_outlives_job.yaml",
+        _heeded,
+    ),
+    Rule(
+        "expiry_refused",
+        Severity.ERROR,
+        "The expiry is below a day: pg-boss raises at longer ones.",
+        "The service does not start, or send() raises.",
+        "Set an expiry below 24 hours.",
+        "crashes/before_claiming.yaml",
+        _accepted,
     ),
     Rule(
         "archived_before_its_row",

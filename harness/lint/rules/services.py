@@ -137,13 +137,21 @@ def _one_database(facts: Facts) -> Iterator[Hit]:
             )
 
 
+_DIRECT: Final = re.compile(r"^(DIRECT_(DATABASE_)?URL|DATABASE_(DIRECT_URL|URL_UNPOOLED)|POSTGRES_URL_NON_POOLING)$")
+
+
+def _has_direct(service: Service) -> bool:
+    """Whether the service knows a second, direct way to its database, as pooled providers hand out."""
+    return any(_DIRECT.match(name) for name in service.values)
+
+
 def _pooled(facts: Facts) -> Iterator[Hit]:
     if not facts.listens:
         return
     for service in facts.services:
         value = service.values.get(URL)
         database = database_of(value.value) if value is not None and isinstance(value.value, str) else None
-        if value is not None and database is not None and database.pooled:
+        if value is not None and database is not None and database.pooled and not _has_direct(service):
             yield Hit(
                 value.place,
                 f"{URL} of {service.name} leads through a transaction pooler, and LISTEN is used: notifications never "

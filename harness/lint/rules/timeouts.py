@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.lint.cron import maintenance_period
-from harness.lint.effective import Setting, Standing, pgboss_major, resolved, spoken, standings
+from harness.lint.effective import Setting, Standing, resolved, spoken, standings
 from harness.lint.facts import Facts, Service
 from harness.lint.finding import Related, Severity
+from harness.lint.pgboss_releases import pgboss_major
 from harness.lint.place import Place, Value
 from harness.lint.rule import Hit, Rule
 from harness.lint.settings_names import meaning_of
