@@ -21,6 +21,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
+    "init": ("harness.cli.init_command", "write a first test, a first scenario and a CI workflow"),
+    "new": ("harness.cli.new_command", "write a new tool: processor, registration, worker list, test, scenario"),
     "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
 }
 """Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""

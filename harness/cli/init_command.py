@@ -1,0 +1,43 @@
+"""`job-harness init`: a first test, a first scenario and a CI workflow."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.errors import ExitCode, UsageError
+from harness.scaffold.first_files import plan_first_files
+from harness.scaffold.plan import Plan
+from harness.scaffold.project import Language, find_project
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("folder", nargs="?", default=".", metavar="FOLDER", help="the repository (default: this folder)")
+    add("--lang", choices=[str(item) for item in Language], help="what processors are written in (default: detected)")
+    add("--dry-run", action="store_true", help="show what would be written, and write nothing")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Plan, show, write."""
+    project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
+    if project.language is None:
+        raise UsageError(
+            f"{project.root}: neither a Python nor a TypeScript project, or both",
+            hint="Say which with --lang python or --lang typescript.",
+        )
+    plan = plan_first_files(project, language=project.language)
+    return carry_out(plan, dry_run=arguments.dry_run, then="Then: python -m pytest tests scenarios")
+
+
+def carry_out(plan: Plan, *, dry_run: bool, then: str) -> int:
+    """Show a plan and, unless it is only to be seen, write it."""
+    if dry_run:
+        print("\n".join(plan.diff()))
+        print("\n".join(plan.lines()))
+        return int(ExitCode.PASS)
+    plan.write()
+    print("\n".join(plan.lines()))
+    print(then)
+    return int(ExitCode.PASS)

@@ -1,0 +1,81 @@
+"""`init`: a first test, a first scenario and a CI workflow for a repository."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.scaffold.plan import Plan
+from harness.scaffold.project import Language, Project
+
+TEST: Final = '''"""A first test of jobs: days of retries pass in milliseconds. Put your own processors in its place."""
+
+from harness.processors import JobResult
+
+
+async def shout(job):
+    if job.attempts == 1:
+        return JobResult(success=False, error="upstream is away")
+    return JobResult(success=True, output={"text": job.input["text"].upper()})
+
+
+def test_a_job_is_retried_until_it_succeeds(job_harness):
+    job_harness.register("shout", shout)
+    job = job_harness.enqueue("shout", {"text": "hello"})
+    job_harness.run_until_idle()
+    assert (job.status, job.attempts, job.output) == ("COMPLETED", 2, {"text": "HELLO"})
+
+
+def test_a_worker_that_dies_loses_nothing(job_harness):
+    job_harness.register("shout", shout)
+    job = job_harness.enqueue("shout", {"text": "hello"})
+    job_harness.crash_worker(at="before complete", job=job)
+    job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+'''
+
+SCENARIO: Final = """format: 1
+title: A worker dies in the middle of a job, and another one finishes it
+why: A deploy or a crash must not lose a job.
+workers: [w1, w2]
+jobs:
+  a: {takes: 30s}
+steps:
+  - crash w1 while running a
+  - advance 15m
+  - run until idle
+expect:
+  a: {status: COMPLETED, attempts: 2, runs: 2}
+controls:
+  - {queue: expire-never, finds: job_stuck}
+"""
+
+WORKFLOW: Final = """name: jobs
+on: [push, pull_request]
+permissions: {contents: read}
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    timeout-minutes: 15
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with: {python-version: "3.12"}
+      - run: pip install EXTRAS
+      - run: python -m pytest FOLDERS
+      - run: job-harness check --annotations --sarif jobs.sarif
+"""
+_EXTRAS: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "'job-harness[node]'"}
+ON_PATH: Final = '"""The folder of this file is on the path of the tests: they import what stands beside it."""\n'
+
+
+def plan_first_files(project: Project, *, language: Language) -> Plan:
+    """Plan them at the root of the project."""
+    plan = Plan(project.root)
+    root = project.root
+    plan.add(root / "tests" / "test_jobs.py", TEST)
+    plan.add(root / "scenarios" / "a_worker_dies.yaml", SCENARIO)
+    if language is Language.PYTHON:
+        plan.add(root / "conftest.py", ON_PATH)
+    workflow = WORKFLOW.replace("EXTRAS", _EXTRAS[language]).replace("FOLDERS", "tests scenarios")
+    plan.add(root / ".github" / "workflows" / "jobs.yml", workflow)
+    return plan

@@ -1,0 +1,166 @@
+"""`init` and `new`: what they write works at once, and nothing that exists is ever overwritten."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.errors import UsageError
+from harness.scaffold.project import Language, find_project
+from harness.scaffold.tool_name import ToolName
+from tests.contract.node_at_hand import missing_node
+
+ROOT = Path(__file__).parents[2]
+GUIDE_WORKERS = """\
+import { registerAllProcessors } from "@repo/api/modules/jobs/lib/register-all";
+
+const TOOL_SLUGS = [
+  // ... existing tools
+  "other-tool"
+] as const;
+
+function initializeProcessors(): void {
+  registerAllProcessors();
+}
+"""
+
+
+def run_tests(folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "tests", "scenarios"],
+        cwd=folder,
+        env={**environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["python", "typescript"])
+def test_an_empty_repository_is_left_with_a_green_test_run(repository: Path, language: str) -> None:
+    if language == "typescript" and (why := missing_node()):
+        pytest.skip(why)
+    assert main(["init", "--lang", language]) == 0
+    assert main(["new", "my-tool", "--lang", language]) == 0
+    ended = run_tests(repository)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "failed" not in ended.stdout
+
+
+def test_nothing_that_exists_is_overwritten(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = repository / "tests" / "test_jobs.py"
+    mine.parent.mkdir()
+    mine.write_text("# mine\n")
+    assert main(["init", "--lang", "python"]) == 0
+    assert main(["init", "--lang", "python"]) == 0
+    assert mine.read_text() == "# mine\n"
+    assert "kept     tests/test_jobs.py (it is there already)" in capsys.readouterr().out
+
+
+def test_a_dry_run_shows_the_edits_and_writes_nothing(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workers = repository / "apps" / "api-server" / "src" / "workers" / "index.ts"
+    workers.parent.mkdir(parents=True)
+    workers.write_text(GUIDE_WORKERS)
+    before = sorted(path for path in repository.rglob("*"))
+    assert main(["new", "my-tool", "--lang", "typescript", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert '+  "my-tool",' in told
+    assert "+  registerMyToolProcessor();" in told
+    assert "+export const processMyTool: JobProcessor" in told
+    assert sorted(path for path in repository.rglob("*")) == before
+    assert workers.read_text() == GUIDE_WORKERS
+
+
+def test_the_worker_list_of_the_guide_gets_its_three_lines(repository: Path) -> None:
+    workers = repository / "apps" / "api-server" / "src" / "workers" / "index.ts"
+    workers.parent.mkdir(parents=True)
+    (repository / "packages" / "api" / "modules").mkdir(parents=True)
+    workers.write_text(GUIDE_WORKERS)
+    assert main(["new", "my-tool", "--lang", "typescript"]) == 0
+    assert workers.read_text() == (
+        'import { registerAllProcessors } from "@repo/api/modules/jobs/lib/register-all";\n'
+        "import { registerMyToolProcessor } from "
+        '"../../../../packages/api/modules/my-tool/lib/register";\n'
+        "\n"
+        "const TOOL_SLUGS = [\n"
+        "  // ... existing tools\n"
+        '  "other-tool",\n'
+        '  "my-tool",\n'
+        "] as const;\n"
+        "\n"
+        "function initializeProcessors(): void {\n"
+        "  registerAllProcessors();\n"
+        "  registerMyToolProcessor();\n"
+        "}\n"
+    )
+    assert (repository / "packages" / "api" / "modules" / "my-tool" / "lib" / "processor.ts").exists()
+
+
+def test_a_tool_that_is_listed_is_not_listed_twice(repository: Path) -> None:
+    assert main(["new", "my-tool", "--lang", "python"]) == 0
+    first = (repository / "processors" / "__init__.py").read_text()
+    assert main(["new", "my-tool", "--lang", "python"]) == 0
+    assert (repository / "processors" / "__init__.py").read_text() == first
+    assert main(["new", "other", "--lang", "python"]) == 0
+    assert 'TOOL_SLUGS = ("my-tool", "other")' in (repository / "processors" / "__init__.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        ("pnpm-workspace.yaml", "packages: [packages/*]\n"),
+        ("package.json", '{"workspaces": ["packages/*"]}'),
+        ("pyproject.toml", "[tool.uv.workspace]\nmembers = ['packages/*']\n"),
+    ],
+)
+def test_a_package_is_found_in_its_workspace(repository: Path, manifest: str, text: str) -> None:
+    (repository / manifest).write_text(text)
+    package = repository / "packages" / "api"
+    (package / "src").mkdir(parents=True)
+    (package / ("pyproject.toml" if manifest == "pyproject.toml" else "package.json")).write_text("")
+    project = find_project(package / "src")
+    assert (project.root, project.package) == (repository, package)
+    wanted = Language.PYTHON if manifest == "pyproject.toml" else Language.TYPESCRIPT
+    assert project.language is wanted
+
+
+@pytest.mark.parametrize("files", [(), ("package.json", "pyproject.toml")])
+def test_a_language_that_is_open_is_asked_for(
+    repository: Path, files: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in files:
+        (repository / name).write_text("{}" if name.endswith("json") else "")
+    assert main(["init"]) == 2
+    assert "Say which with --lang python or --lang typescript." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("slug", "hint"),
+    [("My Tool", "Write my-tool."), ("../../etc", "Write etc."), ("1st", "lower case"), ("", "lower case")],
+)
+def test_what_is_no_slug_is_refused(slug: str, hint: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        ToolName(slug)
+    assert hint in str(refused.value)
+
+
+def test_broken_manifests_stop_nothing(repository: Path) -> None:
+    (repository / "package.json").write_text("{broken")
+    (repository / "loop").symlink_to(repository, target_is_directory=True)
+    assert find_project(repository).language is Language.TYPESCRIPT
+    assert main(["new", "my-tool"]) == 0
