@@ -71,7 +71,7 @@ def disturbed(engine: ReferenceEngine, point: str, disturb: Callable[[Session], 
 
 
 def crashing(option: str, *, at: str) -> Scenario:
-    tape = (Deviation(at, 2, option),)  # the first claim comes too early and takes nothing
+    tape = (Deviation(at, 1, option),)  # a claim that takes nothing has no commit to stand before
     return Scenario(title="crash", workers=("w1", "w2"), jobs=(JobPlan("z"),), tape=tape, restart_after=5_000_000)
 
 

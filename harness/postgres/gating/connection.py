@@ -87,7 +87,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
     """One actor's session. Everything psycopg offers works; each statement waits until the kernel lets it go.
 
     In autocommit mode a statement's commit is a gate of its own, `commit NAME`: between the two the statement has
-    its locks and nobody sees what it did.
+    its locks and nobody sees what it did. One that wrote and locked nothing is committed at once.
     """
 
     def __init__(self, pooled: PooledSession, room: Room, actor: str, *, autocommit: bool = True) -> None:
@@ -182,7 +182,10 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
             if alone and self.pgconn.transaction_status in OPEN:
                 self._exec(b"ROLLBACK")
             raise
-        if alone and not self.idle:
+        if alone and not self.idle and not self._wrote():
+            self._exec(b"COMMIT")
+            self.forget_time()
+        elif alone and not self.idle:
             await Point(f"commit {point}")
             await self._fly(self._command(b"COMMIT"), f"commit {point}")
         return value
@@ -209,6 +212,11 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result)
+
+    def _wrote(self) -> bool:
+        """Say whether the transaction wrote or locked a row; if not, nobody can tell when it ends."""
+        answer = self.pgconn.exec_(b"SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        return bool(answer.get_value(0, 0) == b"t")
 
     def _exec(self, sql: bytes) -> None:
         """Send what never waits for anybody, and wait for it."""

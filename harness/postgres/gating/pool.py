@@ -46,6 +46,7 @@ class SessionPool:
         """
         self.url = url
         self._settings = settings.encode()
+        self._clean = b"; ".join(filter(None, (_CLEAN, self._settings)))
         self._idle: list[PooledSession] = []
         try:
             self.monitor = LockMonitor(url)
@@ -85,7 +86,7 @@ class SessionPool:
         return session
 
     def _prepare(self, session: PGconn) -> None:
-        """Run the caller's settings, which cleaning forgets."""
+        """Run the caller's settings, as cleaning does."""
         if self._settings:
             result = session.exec_(self._settings)
             if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
@@ -103,10 +104,9 @@ class SessionPool:
         if session.transaction_status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
             session.exec_(b"ROLLBACK")
         idle = session.transaction_status == pq.TransactionStatus.IDLE
-        if not idle or session.exec_(_CLEAN).status == pq.ExecStatus.FATAL_ERROR:
+        if not idle or session.exec_(self._clean).status == pq.ExecStatus.FATAL_ERROR:
             self.drop(session)
             return
-        self._prepare(session)
         self._idle.append(PooledSession(session, connection.prepared))
 
     def drop(self, session: PGconn) -> None:
