@@ -111,8 +111,8 @@ class _Run:
                     waits.append(step)
             leftovers = tuple(room.leftovers())
         finally:
-            kernel.bury()
             room.close()
+            kernel.bury()
         return Order(tuple(steps), outcomes, tuple(waits), tuple(map(str, kernel.choices.tape)), inspect(), leftovers)
 
     def _next(self, kernel: Kernel) -> Actor:

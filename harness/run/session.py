@@ -170,6 +170,8 @@ class Session:
     def close(self) -> None:
         """Sever whoever still acts and close the queue."""
         self.world.closed = True
+        if self.engine.capabilities.sessions:
+            self.queue.close()  # before the frames: a `finally` that wants to roll back must reach nobody
         self.kernel.bury()
         self.queue.close()
 

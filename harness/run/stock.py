@@ -153,8 +153,10 @@ def worker(world: World, me: str) -> Steps:
     settings = world.settings
     order = world.scenario.workers.index(me) if me in world.scenario.workers else 0
     origin = order * settings.poll_interval // max(1, len(world.scenario.workers))
+    vain = 0
     while me not in world.stopping:
         outcome: Outcome = yield Call("claim", (me, settings.batch_size))
+        vain = 0 if outcome.value or not world.capabilities.sessions else vain + 1
         claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
         for claim in claims:
             world.effect(me, claim, "claimed")
@@ -164,8 +166,13 @@ def worker(world: World, me: str) -> Steps:
                 break
             yield from run_one(world, me, claims)
         if not outcome.value:
-            yield Poll(settings.poll_interval, world.board.next_claim, origin=origin)
+            yield Poll(settings.poll_interval * patience(vain), world.board.next_claim, origin=origin)
     world.stopped(me)
+
+
+def patience(vain: int) -> int:
+    """Answer how many polls to let pass after so many in vain: what is due may be locked for long by somebody dead."""
+    return 1 << min(max(0, vain - 3), 6)
 
 
 def give_back(claims: list[Claim]) -> Steps:

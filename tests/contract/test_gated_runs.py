@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -11,7 +12,8 @@ import pytest
 from harness.adapters.reference import ReferenceEngine, open_engine, shipped_statement
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Fault, Observed, Return
-from harness.run.session import Session
+from harness.mistakes import CATALOGUE
+from harness.run.session import Limits, Session
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
@@ -143,6 +145,16 @@ def test_a_session_that_outlives_its_actor_keeps_its_job_from_others_until_it_is
     claimed = [event for event in run.history if type(event) is Observed and event.verb == "claim"]
     assert len(claimed) == 1
     assert claimed[0].at >= stays
+
+
+def test_a_run_that_stops_within_transactions_says_nothing_but_its_verdict(
+    engine: ReferenceEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = CATALOGUE["expire-reads-first"].engine("postgres-gated", beside=engine)
+    scenario = replace(SCENARIO, workers=("w1",), tape=(Deviation("w1 update public.tool_job", 1, "pause stuck"),))
+    for steps in range(12, 36, 2):
+        Session(scenario, engine=wrong, limits=Limits(steps=steps)).run()
+    assert caplog.messages == []
 
 
 def test_a_settlement_needs_the_gated_engine() -> None:
