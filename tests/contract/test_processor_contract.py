@@ -24,6 +24,8 @@ from harness.processors.contract import CHECKS, Outcome, check_processor
 
 EXAMPLE = {"text": "hello", "order": 7}
 DONE = JobResult(success=True)
+SECONDS = f"1000.{os.getpid():07d}"
+"""By which a process that was started here is told from those of other test runs."""
 
 
 class World:
@@ -328,7 +330,7 @@ async def forks(job: ToolJob) -> JobResult:
 
 
 async def starts_a_process(job: ToolJob) -> JobResult:
-    subprocess.Popen(["sleep", "1000"], start_new_session=True)  # noqa: ASYNC220 - the mistake under test
+    subprocess.Popen(["sleep", SECONDS], start_new_session=True)  # noqa: ASYNC220 - the mistake under test
     return DONE
 
 
@@ -389,7 +391,7 @@ HOSTILE: dict[str, tuple[Any, str | None, str]] = {
     ),
     "spinning": (spins, "ends_in_time", "it spins without rest: "),
     "waiting for nothing": (waits_for_nothing, "ends_in_time", "it still runs: waits_for_nothing at "),
-    "a child process": (starts_a_process, "leaves_nothing_running", "(sleep 1000) still runs"),
+    "a child process": (starts_a_process, "leaves_nothing_running", f"(sleep {SECONDS}) still runs"),
     "gigabytes": (returns_gigabytes, "nothing_escapes", "it raised MemoryError"),
     "too much": (returns_much, "fits_jsonb", "33554434 bytes of JSON, and the limit is 16777216"),
     "replaced time": (replaces_time, "leaves_nothing_running", "time.sleep is still replaced"),
@@ -424,4 +426,4 @@ def sleeping_children() -> list[str]:
                 found.append(told.read())
         except OSError:
             continue
-    return [each for each in found if each == "sleep\x001000\x00"]
+    return [each for each in found if each == f"sleep\x00{SECONDS}\x00"]

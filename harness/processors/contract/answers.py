@@ -30,13 +30,16 @@ def succeeds(probe: Probe) -> Finding:
 
 def process_survives(probe: Probe) -> Finding:
     """Judge that the process lives on."""
-    return failed_unless_empty([f"{t.about}: {t.world.died}" for t in _all(probe) if t.world.died])
+    found = [f"{tried.about}: {tried.world.died}" for tried in _all(probe) if tried.world.died]
+    found += [f"{tried.about}: {ending.told}" for tried, ending in _each(_all(probe)) if ending.how == "died"]
+    return failed_unless_empty(found)
 
 
 def never_blocks(probe: Probe) -> Finding:
     """Judge that the event loop stays free."""
     found = [f"{tried.about}: {where}" for tried in _all(probe) for where in tried.world.blocked]
     found += [f"{tried.about}: {tried.world.hung}" for tried in _all(probe) if tried.world.hung]
+    found += [f"{tried.about}: {ending.told}" for tried, ending in _each(_all(probe)) if ending.how == "blocked"]
     return failed_unless_empty(found)
 
 
@@ -72,6 +75,8 @@ def failure_says_why(probe: Probe) -> Finding:
 
 def input_untouched(probe: Probe) -> Finding:
     """Judge that the input is as it was."""
+    if probe.runner.abilities.mutation is not None:
+        return not_applicable(probe.runner.abilities.mutation)
     return failed_unless_empty(
         [f"{tried.about}: {ending.mutated}" for tried, ending in _each(probe.plain) if ending.mutated]
     )
@@ -100,7 +105,7 @@ def hostile_inputs_fail_cleanly(probe: Probe) -> Finding:
     """Judge what it does on inputs that nobody should send, and does not on others: that has its own check."""
     if not probe.hostile:
         return Finding(Outcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
-    usual = {ending.how for _, ending in _plain(probe)} | {"answered"}
+    usual = {ending.how for _, ending in _plain(probe)} | {"answered", "died", "blocked"}
     found = [
         f"{tried.about}: {ending.words}"
         for tried, ending in _each(probe.hostile)

@@ -69,7 +69,7 @@ class Contract:
 
         runner = ForkedRunner(
             make,
-            abilities=Abilities(cancel=_cannot_cancel(found), most_positions=NODE_POSITIONS if node else 24),
+            abilities=_abilities(found),
             real_seconds=real_seconds + NODE_SECONDS if node else real_seconds,
             memory_bytes=None if node else MEMORY_BYTES,
             isolated=isolated,
@@ -202,9 +202,13 @@ def _checked(waived: Mapping[str, str]) -> dict[str, str]:
     return dict(waived)
 
 
-def _cannot_cancel(processor: Any) -> str | None:
+def _abilities(processor: Any) -> Abilities:
     if isinstance(processor, TypeScriptProcessor):
-        return "a promise cannot be cancelled: a timeout abandons the processor, which lives on"
+        return Abilities(
+            cancel="a promise cannot be cancelled: a timeout abandons the processor, which lives on",
+            mutation="the input goes to Node through a pipe: what a processor changes is a copy of its own",
+            most_positions=NODE_POSITIONS,
+        )
     if not is_async(processor):
-        return "a plain function cannot be cancelled: a timeout abandons its thread, which lives on"
-    return None
+        return Abilities(cancel="a plain function cannot be cancelled: a timeout abandons its thread, which lives on")
+    return Abilities()

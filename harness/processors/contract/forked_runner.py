@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from harness.processors.contract.loop_runner import LoopRunner
 from harness.processors.contract.processes import end_descendants, end_marked, end_session
@@ -100,6 +101,7 @@ class ForkedRunner:
             os._exit(0)
 
     def _prepare(self, folder: Path) -> None:
+        gc.disable()  # The child is short, and a collection would copy the pages that it shares.
         os.setsid()
         os.environ[MARK] = folder.name
         with contextlib.suppress(OSError, AttributeError):
@@ -133,30 +135,26 @@ class ForkedRunner:
     def _hear(self, pid: int, folder: Path, *, seconds: float) -> list[World]:
         try:
             status = _wait(pid, seconds)
-        finally:
-            left = end_session(pid)
-        hung = status is None
-        if status is None:
-            os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-        printed = (folder / "printed").stat().st_size if (folder / "printed").exists() else 0
-        if (folder / "worlds").exists() and not hung:
-            worlds = [World.of_json(each) for each in json.loads((folder / "worlds").read_text(encoding="utf-8"))]
-            return [_with(world, printed=printed, left=left if world is worlds[-1] else []) for world in worlds]
-        if hung:
-            end_marked(f"{MARK}={folder.name}")
-            where = _innermost((folder / "where").read_text(encoding="utf-8"))
-            return [
-                World(
-                    hung=f"no answer within {self._real_seconds:g} s of real time: it was killed at {where}",
-                    printed=printed,
-                )
-            ]
+        except BaseException:
+            end_session(pid)
+            raise
+        told = folder / "worlds"
+        if status == 0 and told.exists():
+            _end_group(pid)  # The child has ended by itself what it knew of.
+            worlds = json.loads(told.read_text(encoding="utf-8"))
+            return [World.of_json({**each, "printed": _size(folder / "printed")}) for each in worlds]
+        end_session(pid)
         end_marked(f"{MARK}={folder.name}")
+        if status is None:
+            os.waitpid(pid, 0)
+            where = _innermost((folder / "where").read_text(encoding="utf-8"))
+            hung = f"no answer within {self._real_seconds:g} s of real time: it was killed at {where}"
+            return [World(hung=hung, printed=_size(folder / "printed"))]
+        died = _said(status)
         if (folder / "broken").exists():
-            told = (folder / "broken").read_text(encoding="utf-8").strip().splitlines()
-            return [World(died=f"the process could not tell what happened: {told[-1]}", printed=printed)]
-        return [World(died=_said(status), printed=printed)]
+            lines = (folder / "broken").read_text(encoding="utf-8").strip().splitlines()
+            died = f"the process could not tell what happened: {lines[-1]}"
+        return [World(died=died, printed=_size(folder / "printed"))]
 
 
 def _fork() -> int:
@@ -194,8 +192,10 @@ def _innermost(stack: str) -> str:
     return chosen.replace('File "', "").replace('", line ', ":").replace(" in ", ", in ")
 
 
-def _with(world: World, *, printed: int, left: list[int]) -> World:
-    told: dict[str, Any] = world.as_json() | {"printed": printed}
-    if left and not any("child process" in leak for leak in world.leaks):
-        told["leaks"] = [*world.leaks, *(f"the process {pid} still runs" for pid in left)]
-    return World.of_json(told)
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _end_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

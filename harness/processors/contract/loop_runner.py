@@ -21,6 +21,7 @@ from harness.processors.enqueued import differences, shown
 from harness.processors.noticed import Noticed
 from harness.processors.processor import is_async
 from harness.processors.typescript.attachments import Attachments
+from harness.processors.typescript.errors import InvalidResult, ProcessDied, ProcessorBlocked
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Deadlock, VirtualLoop
 from harness.sim.loop_waiting import describe_task
@@ -188,6 +189,12 @@ class _Run:
         if self._task.cancelled():
             return Ending("cancelled", told="it was cancelled", **about)
         error = self._escaped or self._task.exception()
+        if isinstance(error, ProcessDied | ProcessorBlocked):
+            return Ending("died" if isinstance(error, ProcessDied) else "blocked", told=str(error), **about)
+        if isinstance(error, InvalidResult):
+            if "no JobResult" in str(error):
+                return Ending("no result", told=str(error), **about)
+            return Ending("answered", success=True, misfit=str(error), **about)
         if error is not None:
             return Ending("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
         return self._answered(self._task.result(), about)

@@ -19,17 +19,14 @@ def children_of(pid: int | None = None) -> list[int]:
     return [child for child in found if _state(child) not in ("Z", "X", "")]
 
 
-def end_session(session: int) -> list[int]:
-    """Kill every process of a session with SIGKILL; answer those that were there."""
-    found: list[int] = []
+def end_session(session: int) -> None:
+    """Kill every process of a session with SIGKILL."""
     with contextlib.suppress(OSError):
-        pids = [int(folder.name) for folder in _PROC.iterdir() if folder.name.isdigit()]
-        found = [pid for pid in pids if _field(pid, 3) == str(session)]
-    for pid in found:
-        _kill(pid)
+        for folder in _PROC.iterdir():
+            if folder.name.isdigit() and _field(int(folder.name), 3) == str(session):
+                _kill(int(folder.name))
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
-    return found
 
 
 def end_descendants() -> None:

@@ -32,7 +32,7 @@ class Ending:
     """How one delivery ended."""
 
     how: str
-    """`answered`, `raised`, `no result`, `cancelled`, `severed`, `over time`, `never` or `spins`."""
+    """`answered`, `raised`, `no result`, `cancelled`, `severed`, `over time`, `never`, `spins`, `died`, `blocked`."""
     success: bool | None = None
     error: str | None = None
     """The failure's text as answered, or what was raised."""
@@ -61,7 +61,7 @@ class Ending:
     @property
     def came_to_an_end(self) -> bool:
         """Whether it ended by itself, one way or another."""
-        return self.how in ("answered", "raised", "no result", "cancelled")
+        return self.how in ("answered", "raised", "no result", "cancelled", "died")
 
     @property
     def words(self) -> str:
@@ -143,6 +143,7 @@ class Abilities:
     """What a runner cannot do, and why, as data; None where it can."""
 
     cancel: str | None = None
+    mutation: str | None = None
     most_positions: int = 24
     """Moments at which one check disturbs a processor, spread over all of them."""
 

@@ -1,0 +1,69 @@
+"""A TypeScript processor under the contract: the guide's own file, and faults that only JavaScript has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.processors import TypeScriptProcessor, check_processor, effect
+from harness.processors.contract import Outcome
+from tests.contract.node_at_hand import GUIDE, needs_node, processor
+
+pytestmark = [needs_node, pytest.mark.slow]
+HELLO = [{"text": "Hello"}]
+
+
+def test_the_guides_processor_keeps_the_contract() -> None:
+    done: set[str] = set()
+
+    def do_work(given: Any) -> Any:
+        if str(given) not in done:
+            done.add(str(given))
+            effect("worked")
+        return {"ok": True}
+
+    report = check_processor(
+        TypeScriptProcessor(f"{GUIDE}/processor.ts#processMyTool", globals={"doWork": do_work}), examples=HELLO
+    )
+    assert report.verdict == "pass", str(report)
+    for check in ("stops_when_cancelled", "input_untouched"):
+        assert report.finding(check).outcome is Outcome.NOT_APPLICABLE
+    assert "a promise cannot be cancelled" in str(report)
+    assert "killed at 3 moments" in report.finding("survives_crash").text
+
+
+def test_without_its_global_the_verdict_is_inconclusive_and_says_why() -> None:
+    report = check_processor(f"{GUIDE}/processor.ts#processMyTool", examples=HELLO)
+    assert (report.verdict, report.failed) == ("inconclusive", [])
+    assert "doWork is not defined" in report.finding("declared_input_succeeds").text
+
+
+FAULTS: dict[str, tuple[str, str, str]] = {
+    "exit": ("if (job.input === null) process.exit(3); return { success: true };", "process_survives", "code 3"),
+    "no result": ("return { done: true };", "answers_job_result", "success"),
+    "timer": (
+        "setInterval(() => {}, 1000); return { success: true };",
+        "leaves_nothing_running",
+        "a setInterval of 1000 ms",
+    ),
+    "lost": (
+        "if (!(await seen())) { await mark(); await charge(); } return { success: true };",
+        "survives_crash",
+        "charged never happened",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_typescript_is_found_by_its_own_check(fault: str, tmp_path: Path) -> None:
+    body, check, words = FAULTS[fault]
+    marks: list[int] = []
+    target = TypeScriptProcessor(
+        processor(tmp_path, body),
+        globals={"seen": lambda: bool(marks), "mark": lambda: marks.append(1), "charge": lambda: effect("charged")},
+    )
+    report = check_processor(target, examples=HELLO, real_seconds=8)
+    assert check in report.failed, str(report)
+    assert words in report.finding(check).text, str(report)
