@@ -84,7 +84,7 @@ class TwoTables:
             yield
         except BaseException:
             self.tool_jobs, self.queue = before
-            for job in {*self._views, *self.tool_jobs, *self.queue}:
+            for job in dict.fromkeys((*self._views, *self.tool_jobs, *self.queue)):
                 self._project(job)
             raise
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from pathlib import Path
 
 from harness.adapters.memory import MemoryEngine
 from harness.explore.sampling import Sampler
+from harness.explore.target import open_target
 from harness.history.jsonl import dump_history
 from harness.model.duration import DAY, HOUR
 from harness.run.session import Session
@@ -14,6 +16,7 @@ from harness.scenario.job_plan import Ending, JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Uniform
 
+APPLICATION = Path(__file__).resolve().parents[2] / "scenarios/applications/my_app.py"
 LONG = Scenario(
     workers=("w1", "w2", "w3"),
     jobs=(
@@ -25,9 +28,12 @@ LONG = Scenario(
 
 
 def histories(count: int) -> list[str]:
-    """Answer the history of each seed, and at the end that of one long scenario."""
+    """Answer the history of each seed, of a fifth of them on an application, and at the end of one long scenario."""
     sampler = Sampler(MemoryEngine())
     texts = [dump_history(sampler.sample(seed).history) for seed in range(count)]
+    application = open_target(f"{APPLICATION}:MyApp")
+    stepwise = Sampler(application, application.settings)
+    texts += [dump_history(stepwise.sample(seed).history) for seed in range(count // 5)]
     long = Session(LONG, engine=MemoryEngine(), choices=Uniform(7, rate=0.1)).run()
     return [*texts, dump_history(long.history)]
 

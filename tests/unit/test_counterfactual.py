@@ -77,6 +77,7 @@ def test_a_wrong_queue_is_stopped_by_the_safeguard_it_lacks() -> None:
     assert "fencing: the token compared in every settlement" in [trial.name for trial in told.trials if trial.stops]
 
 
+@pytest.mark.slow
 def test_a_tape_that_no_longer_fits_proves_nothing_by_its_replay() -> None:
     engine = MemoryEngine()
     run = found(engine, Settings(stuck_timeout=5 * MINUTE), "concurrent_execution")
