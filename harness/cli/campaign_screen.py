@@ -12,8 +12,10 @@ from harness.explore.situations import EXPECTED, declared
 from harness.invariants import ANOMALIES
 from harness.invariants.level import level, lost
 from harness.port import Capabilities
+from harness.report.json_report import run_data
 from harness.report.screen import Line
 from harness.report.wording import clip, pad, wrap
+from harness.run.verdict import Run
 
 WIDTH = 80
 ROWS = 12
@@ -29,6 +31,10 @@ class Told(NamedTuple):
     """Where its scenario is."""
     replays: dict[str, str]
     """By engine, what replaying it came to."""
+    replay: str
+    """The command that plays it again."""
+    run: Run
+    """What happened, and what would have stopped it."""
 
 
 def level_line(campaign: Campaign) -> str:
@@ -164,4 +170,6 @@ def _finding(finding: Finding, told: Told) -> dict[str, Any]:
         "workers": list(finding.scenario.workers),
         "tape": [str(item) for item in finding.scenario.tape],
         "replays": told.replays,
+        "replay": told.replay,
+        "run": run_data(told.run, lead=finding.anomaly),
     }

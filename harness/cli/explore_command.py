@@ -243,10 +243,11 @@ def _found(
     shown = _relative(output.path)
     engine = split_name(campaign.engine)[0]
     run = explained(finding.run, campaign.engine, engines.get, anomaly=finding.anomaly)
+    command = replay_command(shown, engine="" if scenario.application else engine)
     lines = first_screen(
         run,
         title=f"{finding.anomaly} on {campaign.engine}",
-        replay=replay_command(shown, engine="" if scenario.application else engine),
+        replay=command,
         written=shown,
         lead=finding.anomaly,
         height=HEIGHT - LINES_BELOW,
@@ -258,7 +259,8 @@ def _found(
     if not finding.minimal:
         print("Interrupted while it was made smaller: a smaller run may exist.")
     _trouble(campaign)
-    return Told(shown, {name: _replay(scenario, name, engines, finding) for name in dict.fromkeys([engine, *others])})
+    replays = {name: _replay(scenario, name, engines, finding) for name in dict.fromkeys([engine, *others])}
+    return Told(shown, replays, command, run)
 
 
 def _named(finding: Finding, engine: str) -> Scenario:

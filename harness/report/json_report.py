@@ -50,13 +50,14 @@ def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
         "message": case.headline,
         "hint": "" if case.error is None else case.error.hint,
         "replay": replay_of(case, seed=seed, changes=changes),
-        "run": None if case.run is None else _run(case.run),
+        "run": None if case.run is None else run_data(case.run),
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
-    gravest = run.gravest
-    until = None if gravest is None else gravest.event
+def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
+    """Answer what the first screen tells of a run, and what it leaves out; `lead` is the anomaly that it is about."""
+    about = run.led_by(lead)
+    until = None if about is None else about.event
     return {
         "engine": run.engine,
         "steps": run.steps,
@@ -68,7 +69,7 @@ def _run(run: Run) -> dict[str, Any]:
         "stopped_by": [_trial(trial) for trial in run.trials if trial.stops],
         "not_stopped_by": [_trial(trial) for trial in run.trials if not trial.stops],
         "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
-        "rows": [_row(row) for row in rows_of(run.history, job=subject(run), until=until)],
+        "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), until=until)],
     }
 
 

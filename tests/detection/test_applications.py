@@ -45,6 +45,15 @@ def test_a_naive_application_shows_it_and_the_safeguards_that_stop_it_are_named(
 
 
 @pytest.mark.slow
+def test_one_campaign_finds_all_of_them() -> None:
+    engine = application("MyApp")
+
+    campaign = Sampler(engine, engine.settings, keep_going=True).explore(seed=0, runs=100)
+
+    assert campaign.found >= set(STOPPED_BY)
+
+
+@pytest.mark.slow
 def test_a_careful_application_holds() -> None:
     engine = application("safest")
 

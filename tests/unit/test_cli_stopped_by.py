@@ -40,6 +40,20 @@ def test_screen_json_junit_and_annotation_name_the_same_repair(
     assert all(trial["shows"] for trial in case["run"]["not_stopped_by"])
 
 
+def test_a_search_tells_of_each_finding_what_its_screen_tells(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = ["explore", "memory", "--set", "stuck_timeout=5m", "--looking-for", "concurrent_execution"]
+
+    assert main([*search, "--runs", "50", "--json", "found.json"]) == 1
+
+    shown = capsys.readouterr().out
+    (finding,) = json.loads((folder / "found.json").read_text())["findings"]
+    run = finding["run"]
+    assert [trial["name"] for trial in run["stopped_by"]] == ["stuck_timeout 13m"]
+    assert TOLD in shown
+    assert " ".join(shown.split("Replay: ")[1].split("Written")[0].replace("\\", "").split()) == finding["replay"]
+    assert all(row["text"] in shown for row in run["rows"])
+
+
 def test_a_pass_asks_nothing(folder: Path) -> None:
     assert main(["run", "stuck.yaml", "--set", "stuck_timeout=30m", "--json", "r.json"]) == 0
 
