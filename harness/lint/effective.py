@@ -21,6 +21,9 @@ DURATIONS: Final = frozenset({
 })  # fmt: skip
 
 
+LARGEST: Final = 1e15
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """The value that wins, in seconds where it is a duration, and the others."""
@@ -46,7 +49,9 @@ class Setting:
 
 
 def spoken(seconds: float) -> str:
-    """Write seconds as `10m`."""
+    """Write seconds as `10m`; what no clock will see is for ever."""
+    if not abs(seconds) < LARGEST:
+        return "for ever"
     return format_duration(round(seconds * 1_000_000))
 
 
@@ -143,7 +148,7 @@ def _winner(name: str, values: list[Value], service: Service | None) -> Setting 
     values = sorted(values, key=lambda value: (ORDER.index(value.source), not value.queue, -_precision(value)))
     first = values[0]
     told = resolved(first, service)
-    number = _number(told.value)
+    number = number_of(told.value)
     if number is None:
         return None
     meaning = meaning_of(first.name, option=True)
@@ -167,11 +172,17 @@ def resolved(value: Value, service: Service | None) -> Value:
     return value
 
 
-def _number(value: Scalar) -> float | None:
+def number_of(value: Scalar) -> float | None:
+    """Read a number; None for what is none, or larger than any setting."""
+    number = _read(value)
+    return number if number is not None and abs(number) < LARGEST else None
+
+
+def _read(value: Scalar) -> float | None:
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, (int, float)):
-        return float(value)
+        return float(value) if abs(value) < LARGEST else None
     if isinstance(value, str):
         try:
             return float(value) if value.strip().lower() not in ("true", "false") else float(value.lower() == "true")

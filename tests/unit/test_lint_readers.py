@@ -347,3 +347,16 @@ def test_a_settings_class_is_outranked_by_its_variables(tmp_path: Path) -> None:
         60.0,
         ".env:1",
     )
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "NaN", "1e300 * 1e300"])
+def test_numbers_that_are_none_stop_nothing(number: str, tmp_path: Path) -> None:
+    files = {
+        "job-config.ts": f"export const JOB_TIMEOUT_MS = {number};\nexport const STUCK_JOB_TIMEOUT_MINUTES = 30;\n",
+        ".env": f"JOB_TIMEOUT_SECONDS={number}\nPGBOSS_BATCH_SIZE={number}\n",
+        "vercel.json": '{"functions": {"**": {"maxDuration": 1e999}}}',
+        "boss.ts": f'new PgBoss({{ expireInSeconds: {number} }}); boss.work("a", {{ batchSize: {number} }}, run);',
+        "schema.sql": f"CREATE TABLE job (retry_limit int DEFAULT {number}, expire_in interval DEFAULT '99999999 d')",
+    }
+
+    examine(read(tmp_path, files))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.lint.cron import maintenance_period
-from harness.lint.effective import Setting, Standing, resolved, spoken, standings
+from harness.lint.effective import Setting, Standing, number_of, resolved, spoken, standings
 from harness.lint.facts import Facts, Service
 from harness.lint.finding import Related, Severity
 from harness.lint.pgboss_releases import pgboss_major
@@ -49,14 +49,8 @@ def _units(facts: Facts) -> Iterator[Hit]:
 
 
 def _seconds(value: Value, unit: float) -> float | None:
-    if isinstance(value.value, bool):
-        return None
-    if isinstance(value.value, (int, float)):
-        return value.value * unit
-    try:
-        return float(value.value) * unit if isinstance(value.value, str) else None
-    except ValueError:
-        return None
+    number = number_of(value.value)
+    return None if number is None or isinstance(value.value, bool) else number * unit
 
 
 def _disagree(first: Value, seconds: float, second: Value, number: float) -> Hit:
@@ -198,7 +192,7 @@ RULES: Final = (
         "The queue's expiry is longer than the job's timeout, by what stopping and settling take.",
         "A job that uses its allowed time is taken back while it runs; a second worker runs it too.",
         "Set the queue's expiry to the timeout plus a minute.",
-        "expiry/lease_outlives_job.yaml",
+        "configuration/expiry_leaves_room_to_settle.yaml",
         _expiry,
     ),
     Rule(
