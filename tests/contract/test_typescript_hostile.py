@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.postgres.patience import Deadline
-from harness.processors import JobHarness
+from harness.processors import JobHarness, JobResult
 from harness.processors.typescript import ProcessorNotLoaded
 from tests.contract.node_at_hand import needs_node, processor, written
 
@@ -64,7 +64,7 @@ def test_what_it_answers_is_a_recorded_failure_that_names_it(
     body, expected = ANSWERS[case]
     with JobHarness() as jobs:
         jobs.register("worst", processor(tmp_path, body))
-        jobs.register("tool", processor(tmp_path, "return { success: true, output: job.input }", name="good.ts"))
+        jobs.register("tool", lambda job: JobResult(success=True, output=job.input))
         bad = jobs.enqueue("worst", None, max_attempts=1)
         good = jobs.enqueue("tool", {"text": "ok"})
         jobs.run_until_idle()
