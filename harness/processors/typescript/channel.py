@@ -267,28 +267,42 @@ class _Log:
 def _end(
     process: subprocess.Popen[bytes], selector: selectors.BaseSelector, descriptors: Sequence[int], owner: int
 ) -> None:
+    if os.getpid() == owner:  # A forked child lets go of the parent's processes and touches none.
+        _kill(process)  # Before its pipes are closed: a child that notices kills itself, and is asked nothing more.
     selector.close()
     for descriptor in descriptors:
         os.close(descriptor)
     if os.getpid() != owner:
-        return  # A forked child lets go of the parent's processes and touches none.
-    started = _descendants(process.pid) if process.poll() is None else []
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for pid in started:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+        return
     process.wait()
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, its session, and whatever it started."""
+    started: list[int] = []
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, signal.SIGSTOP)  # So that it starts nothing more, and the list stands still.
+        started = _descendants(process.pid)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _descendants(pid: int) -> list[int]:
     """List what a process started, and what that did, where the system tells it (Linux): sessions of their own too."""
     found: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return found
+    for thread in threads:
+        with contextlib.suppress(OSError):  # A thread may end while it is looked at.
             for child in (thread / "children").read_text().split():
                 found += [int(child), *_descendants(int(child))]
     return found
