@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.processors import TypeScriptProcessor, check_processor, effect
+from harness.processors import JavaScript, TypeScriptProcessor, check_processor, effect
 from harness.processors.contract import Outcome
 from tests.contract.node_at_hand import GUIDE, needs_node, processor
 
@@ -28,8 +28,8 @@ def test_the_guides_processor_keeps_the_contract() -> None:
         TypeScriptProcessor(f"{GUIDE}/processor.ts#processMyTool", globals={"doWork": do_work}), examples=HELLO
     )
     assert report.verdict == "pass", str(report)
-    for check in ("stops_when_cancelled", "input_untouched"):
-        assert report.finding(check).outcome is Outcome.NOT_APPLICABLE
+    left_out = [check.id for check, finding in report.findings if finding.outcome is Outcome.NOT_APPLICABLE]
+    assert left_out == ["stops_when_cancelled"]
     assert "a promise cannot be cancelled" in str(report)
     assert "killed at 3 moments" in report.finding("survives_crash").text
 
@@ -40,8 +40,22 @@ def test_without_its_global_the_verdict_is_inconclusive_and_says_why() -> None:
     assert "doWork is not defined" in report.finding("declared_input_succeeds").text
 
 
+def test_the_guides_registration_keeps_the_contract() -> None:
+    target = TypeScriptProcessor(
+        f"{GUIDE}/register.ts#registerMyToolProcessor",
+        globals={"doWork": JavaScript("async (input: { text: string }) => input.text.toUpperCase()")},
+    )
+    report = check_processor(target, examples=HELLO)
+    assert report.verdict == "pass", str(report)
+
+
 FAULTS: dict[str, tuple[str, str, str]] = {
     "exit": ("if (job.input === null) process.exit(3); return { success: true };", "process_survives", "code 3"),
+    "mutation": (
+        "if (job.input?.text) job.input.text = 'changed'; return { success: true };",
+        "input_untouched",
+        "input.text is 'changed', wanted 'Hello'",
+    ),
     "no result": ("return { done: true };", "answers_job_result", "success"),
     "timer": (
         "setInterval(() => {}, 1000); return { success: true };",

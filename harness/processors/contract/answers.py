@@ -75,8 +75,6 @@ def failure_says_why(probe: Probe) -> Finding:
 
 def input_untouched(probe: Probe) -> Finding:
     """Judge that the input is as it was."""
-    if probe.runner.abilities.mutation is not None:
-        return not_applicable(probe.runner.abilities.mutation)
     return failed_unless_empty(
         [f"{tried.about}: {ending.mutated}" for tried, ending in _each(probe.plain) if ending.mutated]
     )

@@ -206,7 +206,6 @@ def _abilities(processor: Any) -> Abilities:
     if isinstance(processor, TypeScriptProcessor):
         return Abilities(
             cancel="a promise cannot be cancelled: a timeout abandons the processor, which lives on",
-            mutation="the input goes to Node through a pipe: what a processor changes is a copy of its own",
             most_positions=NODE_POSITIONS,
         )
     if not is_async(processor):

@@ -143,7 +143,6 @@ class Abilities:
     """What a runner cannot do, and why, as data; None where it can."""
 
     cancel: str | None = None
-    mutation: str | None = None
     most_positions: int = 24
     """Moments at which one check disturbs a processor, spread over all of them."""
 
