@@ -150,6 +150,11 @@ FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
         "`store clock ahead 5s`, `own clock behind 5s`",
         "`clock is`",
     ),
+    "clock_drift": (
+        "The store's clock, or a process's own, runs fast or slow until it is `max_skew` off, within a `job_timeout`.",
+        "`store clock drifts ahead`, `own clock drifts behind`",
+        "none",
+    ),
     "shutdown": ("A worker is told to stop, as by a deploy.", "`stop`", "`stop`"),
     "abandoned_session": (
         "A process dies within a verb, and its database session outlives it, locks and all; on `postgres-gated`.",

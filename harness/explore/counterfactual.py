@@ -34,6 +34,8 @@ PREFIXES = {
     "lose ": "lost_message",
     "deliver ": "duplicate",
     "late by ": "lateness",
+    "store clock drifts ": "clock_drift",
+    "own clock drifts ": "clock_drift",
     "store clock ": "clock_offset",
     "own clock ": "clock_offset",
     "stop": "shutdown",

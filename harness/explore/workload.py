@@ -185,4 +185,5 @@ def _draw_faults(choices: Choices, capabilities: Capabilities) -> FaultPlan:
         clock_offset=count("clock"),
         shutdown=count("shutdown"),
         abandoned_session=count("abandoned session") if capabilities.sessions else 0,
+        clock_drift=int(choices.pick("faults: drift", ("0", "0", "0", "1"))),
     )

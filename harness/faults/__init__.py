@@ -1,6 +1,7 @@
 """What can be made to go wrong. One file each; every fault offers its options at gates and has a budget."""
 
 from harness.faults.abandoned_session import AbandonedSession
+from harness.faults.clock_drift import ClockDrift
 from harness.faults.clock_offset import ClockOffset
 from harness.faults.crash import Crash
 from harness.faults.duplicate import Duplicate
@@ -12,6 +13,7 @@ from harness.faults.shutdown import Shutdown
 
 __all__ = [
     "AbandonedSession",
+    "ClockDrift",
     "ClockOffset",
     "Crash",
     "Duplicate",

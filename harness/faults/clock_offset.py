@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.faults.budget import Budget, Note
 from harness.model.duration import Duration, format_duration
 from harness.sim.actor import Actor
-from harness.sim.clock import Clocks
+from harness.sim.clock import STORE, Clocks
 from harness.sim.kernel import Kernel
 
 
@@ -42,7 +42,7 @@ class ClockOffset:
         self._budget.spend()
         if whose == "store":
             self._note("*", "clock", {"whose": "store", "offset": offset})
-            self._clocks.store_offset = offset
+            self._clocks.set_offset(STORE, offset)
         elif actor is not None:
             self._note(actor.name, "clock", {"whose": actor.name, "offset": offset})
             self._clocks.set_offset(actor.name, offset)

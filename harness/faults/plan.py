@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.faults.abandoned_session import AbandonedSession
 from harness.faults.budget import Note
+from harness.faults.clock_drift import ClockDrift
 from harness.faults.clock_offset import ClockOffset
 from harness.faults.crash import Crash
 from harness.faults.duplicate import Duplicate
@@ -35,6 +36,7 @@ class FaultPlan:
     clock_offset: int = 0
     shutdown: int = 0
     abandoned_session: int = 0
+    clock_drift: int = 0
 
 
 def interferences(
@@ -55,6 +57,10 @@ def interferences(
         (plan.duplicate, lambda count: Duplicate(count, note)),
         (plan.lateness, lambda count: Lateness(count, note, moments=named)),
         (plan.clock_offset, lambda count: ClockOffset(count, note, clocks=clocks, skew=settings.max_skew)),
+        (
+            plan.clock_drift,
+            lambda count: ClockDrift(count, note, clocks=clocks, skew=settings.max_skew, within=settings.job_timeout),
+        ),
         (plan.shutdown, lambda count: Shutdown(count, note, stop=stop)),
         (
             plan.abandoned_session,

@@ -31,7 +31,7 @@ class ConcurrentRuns(Monitor):
                     runs.pop(event.actor, None)
             case "pause" | "late":
                 self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
-            case "clock":
+            case "clock" | "drift":
                 self._late["*"] = self._late.get("*", 0) + abs(event.data["offset"])
 
     def on_effect(self, event: Effect) -> None:

@@ -20,7 +20,7 @@ class CronExactlyOnce(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": VERBS,
         "on_return": VERBS,
-        "on_fault": frozenset({"clock", "crash"}),
+        "on_fault": frozenset({"clock", "drift", "crash"}),
         "on_phase": frozenset({"heal"}),
     }
 

@@ -81,7 +81,7 @@ class Holdings:
         match event.name:
             case "pause" | "late":
                 late = event.data["for"]
-            case "clock":
+            case "clock" | "drift":
                 late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
             case "crash" if event.data.get("session_stays"):
                 for holding in self.of.values():  # anybody may have to wait for a lock that stays

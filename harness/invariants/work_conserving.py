@@ -17,7 +17,7 @@ class WorkConserving(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"claim"}),
         "on_return": frozenset({"claim"}),
-        "on_fault": frozenset({"clock", "crash"}),
+        "on_fault": frozenset({"clock", "drift", "crash"}),
         "on_phase": frozenset({"heal"}),
     }
 

@@ -143,6 +143,9 @@ def fault_text(event: Fault) -> str:
             return f"CLOCK of {data.get('whose')} {format_duration(abs(offset))} {way}"
         case "raised":
             return f"RAISES {data.get('error', '')}"
+        case "drift":
+            way = "ahead" if data.get("offset", 0) >= 0 else "behind"
+            return f"CLOCK of {data.get('whose')} DRIFTS {format_duration(abs(data.get('offset', 0)))} {way}"
         case "duplicate":
             return f"DELIVERED TWICE{at}"
         case _:

@@ -323,7 +323,7 @@ class Director:
         whose = step.actor or "store"
         self.recorder.fault("*" if whose == "store" else whose, "clock", {"whose": whose, "offset": offset})
         if whose == "store":
-            self.clocks.store_offset = offset
+            self.clocks.set_offset(whose, offset)
         else:
             self.clocks.set_offset(self._actor(whose).name, offset)
 

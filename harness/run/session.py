@@ -125,7 +125,7 @@ class Session:
         return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
 
     def _advanced(self, now: int) -> None:
-        self.clocks.now = now
+        self.clocks.advance(now)
 
     def _jitter(self) -> float:
         numerator, _, denominator = self.choices.pick("jitter", JITTERS).partition("/")
