@@ -22,6 +22,7 @@ from harness.history.outcome import Outcome
 from harness.invariants import ANOMALIES, Guarantee
 from harness.invariants.level import WHOLE, level
 from harness.mistakes import CATALOGUE
+from harness.model.job import JobView
 from harness.port import Capabilities, Claim
 from harness.run.verdict import Verdict
 
@@ -62,12 +63,12 @@ def test_every_situation_that_a_spotter_can_name_is_declared() -> None:
 
 
 class Dice(MemoryQueue):
-    """Forgets, by a counter that no run resets, what it was asked."""
+    """Breaks no rule, and reads its clock, by a counter that no run resets, now and then a microsecond late."""
 
     asked = itertools.count()
 
-    def claim(self, worker: str, limit: int) -> Outcome:
-        return super().claim(worker, 0 if next(self.asked) % 7 == 3 else limit)
+    def take(self, row: JobView, worker: str, now: int) -> Claim:
+        return super().take(row, worker, now + (next(self.asked) % 7 == 3))
 
 
 class Late(MemoryQueue):
