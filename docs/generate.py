@@ -230,7 +230,7 @@ def _checks() -> str:
     parts = []
     for rule in CHECKS:
         shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
-        head = ("weight", "what goes wrong otherwise", "repair", "scenario that shows it")
+        head = ("weight", "what goes wrong otherwise", "repair", "a scenario with the same failure")
         row = (str(rule.severity), rule.prevents, rule.repair, shown)
         parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}")
     return "\n".join(parts)

@@ -29,7 +29,7 @@ class Rule:
     """What must hold.
 
     `sentence` says it, `prevents` what a user sees otherwise, `repair` what to change, `scenario` is a file below
-    `scenarios/` in which that failure happens.
+    `scenarios/` with the same failure in a run.
     """
 
     id: str

@@ -45,7 +45,7 @@ def _rule(number: int) -> dict[str, Any]:
         "name": "".join(word.capitalize() for word in rule.id.split("_")),
         "shortDescription": {"text": rule.sentence},
         "fullDescription": {"text": f"{rule.sentence} Otherwise: {rule.prevents}"},
-        "help": {"text": f"{rule.repair} The scenario scenarios/{rule.scenario} shows what happens otherwise."},
+        "help": {"text": f"{rule.repair} The scenario scenarios/{rule.scenario} has the same failure in a run."},
         "defaultConfiguration": {"level": LEVELS[rule.severity]},
     }
 

@@ -67,7 +67,7 @@ RULES: Final = (
         "With `--database`: every unfinished row has a partner in the other table.",
         "A row without a job is never run; a job without a row runs for nobody.",
         "Let maintenance reconcile the two tables, and send a job in the transaction that inserts its row.",
-        "tables/agree_on_every_ending.yaml",
+        "tables/purge_deletes_both_rows.yaml",
         _by_database,
     ),
     Rule(
@@ -76,7 +76,7 @@ RULES: Final = (
         "With `--database`: the two rows of a job agree once two periods of the cron have passed.",
         "The user sees one thing, and the queue does another.",
         "Let maintenance reconcile the two tables.",
-        "tables/completes_while_maintenance_runs.yaml",
+        "tables/agree_on_every_ending.yaml",
         _by_database,
     ),
     Rule(
@@ -85,7 +85,7 @@ RULES: Final = (
         "With `--database`: a queue that exists has the options that the code gives it.",
         "createQueue changes nothing where a queue exists: the edited expiry or retry limit never arrived.",
         "Call updateQueue with the options of the code.",
-        "expiry/lease_outlives_job.yaml",
+        "scheduling/options_are_kept.yaml",
         _by_database,
     ),
     Rule(

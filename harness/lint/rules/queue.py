@@ -210,7 +210,7 @@ RULES: Final = (
         "With pg-boss 10, every queue that is sent to is created.",
         "send() answers null, and the job is lost without an error.",
         "Call createQueue before the first send.",
-        "configuration/workers_disabled.yaml",
+        "uniqueness/refused_while_the_first_waits.yaml",
         _created,
     ),
     Rule(
@@ -219,7 +219,7 @@ RULES: Final = (
         "Options of createQueue are also given to updateQueue.",
         "An expiry or a retry limit that was edited in code stays what it was in every database that exists.",
         "Call updateQueue too.",
-        "expiry/lease_outlives_job.yaml",
+        "scheduling/options_are_kept.yaml",
         _arriving,
     ),
     Rule(
@@ -228,7 +228,7 @@ RULES: Final = (
         "Every option is one that this release of pg-boss heeds at that place.",
         "The default holds instead, without a word: 2 retries and an expiry of 15 minutes.",
         "Write the option that this release knows, where it knows it.",
-        "expiry/lease_outlives_job.yaml",
+        "scheduling/options_are_kept.yaml",
         _heeded,
     ),
     Rule(
@@ -237,7 +237,7 @@ RULES: Final = (
         "The expiry is below a day: pg-boss raises at longer ones.",
         "The service does not start, or send() raises.",
         "Set an expiry below 24 hours.",
-        "crashes/before_claiming.yaml",
+        "configuration/workers_disabled.yaml",
         _accepted,
     ),
     Rule(
@@ -246,7 +246,7 @@ RULES: Final = (
         "The queue keeps a job as long as tool_job keeps its row (pg-boss 10 archives after 12 hours and 14 days).",
         "Rows without partner: reconciling takes them for lost jobs, or a PENDING row waits for ever.",
         "Set archiveCompletedAfterSeconds and retentionDays.",
-        "maintenance/retention_spares_what_waits.yaml",
+        "tables/purge_deletes_both_rows.yaml",
         _archived,
     ),
 )

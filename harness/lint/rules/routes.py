@@ -108,7 +108,7 @@ RULES: Final = (
         "The path of every cron is a route that answers GET.",
         "The cron gets 404 or 405, nobody looks at it, and maintenance never runs.",
         "Make path and route the same.",
-        "maintenance/cron_is_late.yaml",
+        "maintenance/rescues_stuck_job.yaml",
         _route,
     ),
     Rule(

@@ -257,7 +257,7 @@ RULES: Final = (
         "DATABASE_URL is set, and is the URL of a PostgreSQL.",
         "The service does not start, or starts without a queue.",
         "Set DATABASE_URL.",
-        "crashes/before_claiming.yaml",
+        "configuration/workers_disabled.yaml",
         _database,
     ),
     Rule(
@@ -284,7 +284,7 @@ RULES: Final = (
         "CRON_SECRET is set where the cron's route is served.",
         "The request of the cron is refused: stuck jobs are never freed, expired ones never deleted.",
         "Set CRON_SECRET.",
-        "maintenance/cron_is_late.yaml",
+        "maintenance/rescues_stuck_job.yaml",
         _secret_set,
     ),
     Rule(

@@ -183,7 +183,7 @@ RULES: Final = (
         "The same timeout in two units is the same timeout: JOB_TIMEOUT_SECONDS = JOB_TIMEOUT_MS / 1000.",
         "One part of the system stops a job while another believes that it may still run, and starts it again.",
         "Write one of them as the other divided by 1000.",
-        "expiry/lease_outlives_job.yaml",
+        "configuration/expiry_leaves_room_to_settle.yaml",
         _units,
     ),
     Rule(
