@@ -10,8 +10,9 @@ from typing import Final, TypeAlias
 
 from tree_sitter import Node
 
+from harness.lint.module import Module
 from harness.lint.place import UNKNOWN, Scalar
-from harness.lint.syntax import DEEPEST, arguments_of, descend, line_of, pairs_of, text_of, unquoted
+from harness.lint.syntax import DEEPEST, arguments_of, line_of, pairs_of, text_of, unquoted
 
 SUFFIXES: Final = (".ts", ".tsx", ".mts", ".js", ".mjs", ".cjs", "/index.ts", "/index.js")
 TRANSPARENT: Final = frozenset({
@@ -32,49 +33,6 @@ class Reading:
 
 
 Constant: TypeAlias = Scalar | Reading
-
-
-@dataclass(slots=True)
-class Module:
-    """A parsed file: its constants and what it imports, by local name."""
-
-    path: str
-    root: Node
-    constants: dict[str, Node] = field(default_factory=dict)
-    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Local name -> the specifier, the name there."""
-
-    @classmethod
-    def of(cls, path: str, root: Node) -> Module:
-        """Index a file."""
-        module = cls(path, root)
-        for node in descend(root):
-            if node.type == "variable_declarator":
-                module._declare(node)
-            elif node.type == "import_specifier":
-                module._import(node)
-            elif node.type == "enum_assignment":
-                name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
-                if name is not None and value is not None:
-                    module.constants.setdefault(text_of(name), value)
-        return module
-
-    def _declare(self, node: Node) -> None:
-        name, value, parent = node.child_by_field_name("name"), node.child_by_field_name("value"), node.parent
-        if name is None or value is None or name.type != "identifier" or parent is None:
-            return
-        kind = parent.child_by_field_name("kind")
-        if parent.type == "lexical_declaration" and kind is not None and text_of(kind) == "const":
-            self.constants.setdefault(text_of(name), value)
-
-    def _import(self, node: Node) -> None:
-        name, alias = node.child_by_field_name("name"), node.child_by_field_name("alias")
-        statement: Node | None = node
-        while statement is not None and statement.type != "import_statement":
-            statement = statement.parent
-        source = None if statement is None else statement.child_by_field_name("source")
-        if name is not None and source is not None:
-            self.imports[text_of(alias or name)] = (unquoted(source), text_of(name))
 
 
 @dataclass(slots=True)

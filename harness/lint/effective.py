@@ -145,7 +145,8 @@ def _without_effect(value: Value, major: int | None) -> bool:
 
 def _winner(name: str, values: list[Value], service: Service | None) -> Setting | None:
     """Answer the setting that wins; None where it is unknown."""
-    values = sorted(values, key=lambda value: (ORDER.index(value.source), not value.queue, -_precision(value)))
+    places = {id(value): number for number, value in enumerate(values)}
+    values = sorted(values, key=lambda value: (*_rank(value), _age(value, places[id(value)])))
     first = values[0]
     told = resolved(first, service)
     number = number_of(told.value)
@@ -161,8 +162,13 @@ def _winner(name: str, values: list[Value], service: Service | None) -> Setting 
     return Setting(name, number * unit, told.place, told.name, written, first.source, others, first.queue)
 
 
-def _precision(value: Value) -> int:
-    return 1 if value.name.upper().endswith(("_MS", "MS")) else 0
+def _rank(value: Value) -> tuple[int, bool, bool]:
+    return ORDER.index(value.source), not value.queue, not value.name.upper().endswith("MS")
+
+
+def _age(value: Value, number: int) -> int:
+    """Order what ranks the same: the first counts, but of migrations the last."""
+    return -number if value.source is Source.COLUMN and not value.place.file.endswith(".prisma") else number
 
 
 def resolved(value: Value, service: Service | None) -> Value:

@@ -128,7 +128,7 @@ class Facts:
     open_lists: list[Place] = field(default_factory=list)
     """Lists of slugs, or registrations, of which files do not tell everything."""
     called: set[str] = field(default_factory=set)
-    """Functions that are called somewhere, by name."""
+    """Functions that register something and are called, or handed on, somewhere; by name."""
     calls: list[Call] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
     seeds: list[Seed] = field(default_factory=list)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.errors import UsageError
-from harness.lint.constants import Constants, Module
+from harness.lint.constants import Constants
 from harness.lint.facts import Facts, Route, Service, Unreadable
 from harness.lint.files import LARGEST_BYTES, Entry, Unopened, read_bytes, walk
+from harness.lint.module import Module
 from harness.lint.place import Place, Value
 from harness.lint.readers.environment import (
     is_documentation,

@@ -73,6 +73,6 @@ def _result(finding: Finding, known: dict[str, int], *, accepted: bool) -> dict[
 
 def _location(place: Place) -> dict[str, Any]:
     return {
-        "artifactLocation": {"uri": quote(place.file), "uriBaseId": "ROOT"},
+        "artifactLocation": {"uri": quote(place.file, errors="surrogateescape"), "uriBaseId": "ROOT"},
         "region": {"startLine": max(1, place.line)},
     }

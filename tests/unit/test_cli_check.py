@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,20 @@ def test_services_are_named_with_env(
     told = capsys.readouterr().out
     assert "USE_PGBOSS_WORKERS is not set in worker" in told
     assert "USE_PGBOSS_WORKERS is 'TRUE'" in told
+
+
+def test_a_file_whose_name_is_no_text_is_reported_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = b"m\xff\n,x.sql"
+    try:
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_text(
+            "CREATE TABLE tool_job (c timestamptz DEFAULT CURRENT_TIMESTAMP);", encoding="utf-8"
+        )
+    except OSError:
+        pytest.skip("this file system refuses such a name")
+    outputs = [part for kind in ("json", "sarif", "junit") for part in (f"--{kind}", str(tmp_path / kind))]
+
+    assert main(["check", str(tmp_path), "--annotations", "--fail-on", "note", *outputs]) == 1
+    assert "m%FF%0A%2Cx.sql" in (tmp_path / "sarif").read_text(encoding="utf-8")
+    assert len(capsys.readouterr().out.splitlines()) < 12

@@ -360,3 +360,43 @@ def test_numbers_that_are_none_stop_nothing(number: str, tmp_path: Path) -> None
     }
 
     examine(read(tmp_path, files))
+
+
+def test_the_last_migration_says_what_a_column_defaults_to(tmp_path: Path) -> None:
+    files = {
+        "migrations/0001.sql": "CREATE TABLE pgboss.job (retry_limit int DEFAULT 3);",
+        "migrations/0002.sql": "\nALTER TABLE pgboss.job ALTER COLUMN retry_limit SET DEFAULT 2;",
+        "migrations/0003.sql": "ALTER TABLE other ALTER COLUMN retry_limit SET DEFAULT 9;",
+    }
+
+    assert setting(read(tmp_path, files), "retry_limit") == (2.0, "migrations/0002.sql:2")
+
+
+def test_a_constant_is_followed_through_require(tmp_path: Path) -> None:
+    files = {
+        "config.js": "const TIMES = { hour: 3600 };\nmodule.exports = { TIMES };\n",
+        "boss.js": 'const { TIMES: T } = require("./config");\nnew PgBoss({ expireInSeconds: T.hour });\n',
+    }
+
+    assert setting(read(tmp_path, files), "expiry") == (3600.0, "boss.js:2")
+
+
+@pytest.mark.parametrize(
+    "use", ["registerMyProcessor();", "const all = [registerMyProcessor];", "run(registerMyProcessor);"]
+)
+def test_a_registration_that_is_called_or_handed_on_is_no_finding(use: str, tmp_path: Path) -> None:
+    files = {
+        "r.ts": 'export function registerMyProcessor() {\n  registerProcessor("a", run);\n}',
+        "w.ts": f'import {{ registerMyProcessor }} from "./r";\n{use}\n',
+    }
+
+    assert examine(read(tmp_path, files)).findings == ()
+
+
+def test_a_registration_that_is_only_imported_is_a_finding(tmp_path: Path) -> None:
+    files = {
+        "r.ts": 'export function registerMyProcessor() {\n  registerProcessor("a", run);\n}',
+        "w.ts": 'import { registerMyProcessor } from "./r";\nexport { registerMyProcessor };\n',
+    }
+
+    assert [one.rule for one in examine(read(tmp_path, files)).findings] == ["registration_never_called"]

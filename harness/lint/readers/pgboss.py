@@ -6,8 +6,9 @@ from typing import Final
 
 from tree_sitter import Node
 
-from harness.lint.constants import Constant, Constants, Module, Reading
+from harness.lint.constants import Constant, Constants, Reading
 from harness.lint.facts import Call, Facts, Limit
+from harness.lint.module import Module
 from harness.lint.place import UNKNOWN, Place, Source, Value
 from harness.lint.settings_names import meaning_of
 from harness.lint.syntax import arguments_of, descend, line_of, pairs_of, text_of

@@ -7,15 +7,16 @@ from typing import Final
 
 from tree_sitter import Node
 
-from harness.lint.constants import Constants, Module, Reading
+from harness.lint.constants import Constants, Reading
 from harness.lint.facts import Door, Facts, Limit, Route, Seed, Slug
+from harness.lint.module import Module
 from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
 from harness.lint.readers.pgboss import as_value, read_queue_calls
 from harness.lint.settings_names import meaning_of
 from harness.lint.syntax import arguments_of, descend, enclosing_function, line_of, text_of, unquoted
 
 WORTH_PARSING: Final = (
-    b"pg-boss", b"PgBoss", b"pgboss", b"boss.", b"TOOL_SLUGS", b"registerProcessor", b"Processor()", b"JOB_", b"STUCK_",
+    b"pg-boss", b"PgBoss", b"pgboss", b"boss.", b"TOOL_SLUGS", b"Processor", b"JOB_", b"STUCK_",
     b"_BATCH_SIZE", b"_POLLING_INTERVAL", b"EXPIRE_IN", b"MAX_ATTEMPTS", b"RETRY_LIMIT", b"Bearer ", b"CRON_SECRET",
     b"LISTEN ", b"useListenNotify", b"maxDuration", b"toolJob", b"/api/cron",
 )  # fmt: skip
@@ -57,6 +58,8 @@ def read_script(module: Module, constants: Constants, facts: Facts) -> None:
             case "template_string":
                 _bearer(node, module, facts)
                 _listen(node, module, facts)
+            case "identifier":
+                _mention(node, facts)
             case "binary_expression":
                 _comparison(node, module, facts)
             case "string":
@@ -118,8 +121,6 @@ def _call(node: Node, module: Module, constants: Constants, facts: Facts) -> Non
     function = node.child_by_field_name("function")
     if function is None:
         return
-    if function.type == "identifier":
-        facts.called.add(text_of(function))
     name = text_of(function.child_by_field_name("property") or function)
     arguments = arguments_of(node)
     if name == "registerProcessor" and len(arguments) >= 2:
@@ -131,6 +132,19 @@ def _call(node: Node, module: Module, constants: Constants, facts: Facts) -> Non
             facts.open_lists.append(place)
     elif name in ("create", "createMany", "upsert") and ".toolJob." in f".{text_of(function)}":
         _seed(arguments, module, facts)
+
+
+_INTRODUCES: Final = frozenset({
+    "function_declaration", "variable_declarator", "import_specifier", "export_specifier", "import_clause",
+})  # fmt: skip
+
+
+def _mention(node: Node, facts: Facts) -> None:
+    """Note that a function is called, or handed on to be called, rather than only introduced."""
+    parent = node.parent
+    introduced = parent is not None and parent.type in _INTRODUCES and parent.child_by_field_name("value") != node
+    if text_of(node).startswith("register") and not introduced:
+        facts.called.add(text_of(node))
 
 
 def _seed(arguments: list[Node], module: Module, facts: Facts) -> None:
