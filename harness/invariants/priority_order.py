@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -36,6 +37,8 @@ class PriorityOrder(Monitor):
         self._overlapped: set[str] = set()
         self._unseen: dict[str, set[JobId]] = {}
         """By the actor whose claim is under way, the jobs that began to wait after it began."""
+        self._line: list[tuple[tuple[int, Instant], JobId]] = []
+        """What waits, in its order; an entry counts only while the job waits so."""
         self._locked_until = -1
         """When the last session of a dead actor lets go."""
 
@@ -55,6 +58,7 @@ class PriorityOrder(Monitor):
             self._taken.setdefault(event.actor, []).append((event.before, event.clock))
         self._standing.observe(event.job, event.after)
         if event.after is not None and event.after.status is Status.PENDING:
+            heapq.heappush(self._line, (_order(event.after), event.job))
             for unseen in self._unseen.values():
                 unseen.add(event.job)
 
@@ -69,6 +73,8 @@ class PriorityOrder(Monitor):
         if overlapped or not taken or not self._standing.waiting or event.at <= self._locked_until:
             return
         last, clock = max(taken, key=lambda entry: _order(entry[0]))
+        if not self._anyone_before(_order(last)):
+            return
         for left in self._standing.waiting.values():
             if left.id in unseen:
                 continue
@@ -79,6 +85,16 @@ class PriorityOrder(Monitor):
                     job=last.id,
                 )
                 return
+
+    def _anyone_before(self, order: tuple[int, Instant]) -> bool:
+        """Say whether a job that waits comes before this in line, due or not."""
+        while self._line:
+            first, job = self._line[0]
+            row = self._standing.waiting.get(job)
+            if row is not None and _order(row) == first:
+                return first < order
+            heapq.heappop(self._line)
+        return False
 
     def _blocked(self, left: JobView, taken: list[tuple[JobView, int]]) -> bool:
         """Say whether limits or serial keys spoke against it when its turn had come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 
 from harness.invariants.standing import kept_waiting
 from harness.model.duration import Instant
@@ -13,9 +14,12 @@ from harness.run.timetable import Timetable
 
 
 class Board:
-    """The last view of every job; scans only those that are not terminal."""
+    """The last view of every job, and heaps of when each is next due: an entry counts only while the view says so."""
 
-    __slots__ = ("_expiring", "_known", "_limited", "_settings", "apart", "live", "timetable", "views")
+    __slots__ = (
+        "_expiring", "_keyed", "_known", "_leases", "_limited", "_settings", "_started", "_waiting", "apart", "live",
+        "timetable", "views",
+    )  # fmt: skip
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -25,6 +29,11 @@ class Board:
         self.apart: set[JobId] = set()
         self.timetable = Timetable()
         self._expiring: list[tuple[Instant, JobId]] = []
+        self._waiting: list[tuple[Instant, JobId]] = []
+        self._leases: list[tuple[Instant, JobId]] = []
+        self._started: list[tuple[Instant, JobId]] = []
+        self._keyed: set[JobId] = set()
+        """What waits and has a serial key."""
         self._known: dict[str, Instant | None] = {}
         """What is due next, until a job changes."""
 
@@ -33,6 +42,7 @@ class Board:
         self._known.clear()
         self.live.pop(job, None)
         self.apart.discard(job)
+        self._keyed.discard(job)
         if view is None:
             self.views.pop(job, None)
             return
@@ -41,6 +51,7 @@ class Board:
             self.timetable.fill(view)
         if view.status not in TERMINAL:
             self.live[job] = view
+            self._plan(job, view)
         elif view.expires_at is not None:
             heapq.heappush(self._expiring, (view.expires_at, job))
         if not view.agrees:
@@ -49,22 +60,22 @@ class Board:
     def next_claim(self) -> Instant | None:
         """Tell when a job can next be claimed."""
         if "claim" not in self._known:
-            waiting = [view for view in self.live.values() if view.status is Status.PENDING]
-            if self._limited or any(view.serial_key is not None for view in waiting):
-                waiting = self._allowed(waiting)
-            self._known["claim"] = min([view.start_after for view in waiting]) if waiting else None
+            if self._limited or self._keyed:
+                self._known["claim"] = min([view.start_after for view in self._allowed()], default=None)
+            else:
+                self._known["claim"] = self._first(self._waiting, lambda view: view.start_after, Status.PENDING)
         return self._known["claim"]
 
-    def _allowed(self, waiting: list[JobView]) -> list[JobView]:
-        """Leave out what limits and serial keys keep waiting until another job changes."""
+    def _allowed(self) -> list[JobView]:
+        """List what waits, without what limits and serial keys keep waiting until another job changes."""
+        waiting = [view for view in self.live.values() if view.status is Status.PENDING]
         active = [view for view in self.live.values() if view.status is Status.PROCESSING]
         return [view for view in waiting if not kept_waiting(view, active, self._settings)]
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""
         if "expiry" not in self._known:
-            leases = [view.lease_until for view in self.live.values() if view.lease_until is not None]
-            self._known["expiry"] = min(leases) if leases else None
+            self._known["expiry"] = self._first(self._leases, lambda view: view.lease_until, None)
         return self._known["expiry"]
 
     def next_maintenance(self) -> Instant | None:
@@ -76,17 +87,34 @@ class Board:
     def _next_maintenance(self) -> Instant | None:
         if self.apart:
             return 0
-        stuck = self._settings.stuck_timeout
-        due = [
-            view.started_at + stuck
-            for view in self.live.values()
-            if view.started_at is not None and view.status is Status.PROCESSING
-        ]
+        started = self._first(self._started, lambda view: view.started_at, Status.PROCESSING)
+        due = [] if started is None else [started + self._settings.stuck_timeout]
         while self._expiring and not self._stands(*self._expiring[0]):
             heapq.heappop(self._expiring)
         if self._expiring:
             due.append(self._expiring[0][0])
         return min(due) if due else None
+
+    def _plan(self, job: JobId, view: JobView) -> None:
+        if view.lease_until is not None:
+            heapq.heappush(self._leases, (view.lease_until, job))
+        if view.status is Status.PENDING:
+            heapq.heappush(self._waiting, (view.start_after, job))
+            if view.serial_key is not None:
+                self._keyed.add(job)
+        elif view.status is Status.PROCESSING and view.started_at is not None:
+            heapq.heappush(self._started, (view.started_at, job))
+
+    def _first(
+        self, heap: list[tuple[Instant, JobId]], due: Callable[[JobView], Instant | None], status: Status | None
+    ) -> Instant | None:
+        while heap:
+            when, job = heap[0]
+            view = self.live.get(job)
+            if view is not None and due(view) == when and status in (None, view.status):
+                return when
+            heapq.heappop(heap)
+        return None
 
     def _stands(self, expires_at: Instant, job: JobId) -> bool:
         view = self.views.get(job)

@@ -6,18 +6,19 @@ import asyncio
 import contextvars
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from harness.adapters.reference.application_line import LineStore
 from harness.adapters.reference.application_pace import Pacer, now_of
 from harness.adapters.reference.application_store import RecordedStore, Rows, VerbRecorder
 from harness.errors import UsageError
 from harness.invariants import CATALOGUE, Invariant, Judge, Rules
 from harness.model.duration import MINUTE, SECOND, Duration, Instant
-from harness.model.job import JobId, Json
+from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
@@ -30,8 +31,6 @@ from reference_impl.json_values import decode, encode
 from reference_impl.maintenance import run_maintenance
 from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
 from reference_impl.registry import Registry
-from reference_impl.store.memory import MemoryStore
-from reference_impl.store.memory_rows import QueueRow, ToolRow
 from reference_impl.worker import RunBlocking, Worker
 
 __all__ = ["JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication", "ToolJob", "config_of"]
@@ -72,17 +71,17 @@ def _config(settings: Settings) -> Config:
     )
 
 
-class _Store(MemoryStore):
-    """Can be told to hand out nothing but certain jobs."""
+class _Board(Board):
+    """Tells the store which jobs wait."""
 
-    only: Collection[JobId] | None = None
+    __slots__ = ("store",)
+    store: LineStore
 
-    def _pairs(self, *statuses: ToolJobStatus) -> Iterator[tuple[ToolRow, QueueRow]]:
-        pairs = super()._pairs(*statuses)
-        if self.only is None or statuses != (ToolJobStatus.PENDING,):
-            return pairs
-        only = self.only
-        return ((row, queued) for row, queued in pairs if row.id in only)
+    def put(self, job: JobId, view: JobView | None) -> None:
+        """Take over what was observed."""
+        super().put(job, view)
+        if view is not None and view.status is Status.PENDING:
+            self.store.stand_in_line(job)
 
 
 class ReferenceApplication:
@@ -106,13 +105,14 @@ class ReferenceApplication:
         self.start = start
         self.clocks = Clocks()
         self.clocks.now = now_of(loop)
-        self.board = Board(settings)
+        self.board = _Board(settings)
         self.judge = Judge((*CATALOGUE, *invariants), Rules(settings))
         self.registry = Registry()
         self._loop = loop
         self._config = config_of(settings)
         self._run_blocking = run_blocking
-        store = self._memory = _Store(now=self._now, jitter=random.Random(seed).random)
+        store = self._memory = self.board.store = LineStore(now=self._now, jitter=random.Random(seed).random)
+        store.live = self.board.live
         self._jitter = random.Random(seed + 1).random
         self.recorder = VerbRecorder(Rows(store, start=start), self.clocks, self.board, self.judge)
         self.store = RecordedStore(store, self.recorder, start=start)
