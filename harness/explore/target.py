@@ -1,4 +1,4 @@
-"""What a search is pointed at: `module:factory` or `path.py:factory`, which answers an engine or an application.
+"""What a search is pointed at: `module:factory` or `path.py:factory`, which makes an engine, a queue or an application.
 
 `TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares.
 """
@@ -16,7 +16,9 @@ from typing import Any
 
 from harness.application import ApplicationEngine
 from harness.application.driver import where_of
+from harness.application.engine import NEEDED
 from harness.errors import UsageError, did_you_mean
+from harness.explore.queue_target import ACCEPTED, QueueEngine, looks_like_a_queue, offered
 from harness.port import Engine
 
 FORMS = "Write module:factory or path/to/file.py:factory."
@@ -60,14 +62,35 @@ def open_target(name: str) -> Engine:
     factory = load_factory(where)
     if not callable(factory):
         raise UsageError(f"{where} is {factory!r:.80}, which cannot be called", hint=FORMS)
+    if offered(factory, name=where):
+        return _queues(factory, where)
     made = _made(factory, where)
-    if hasattr(made, "open") and hasattr(made, "capabilities"):
-        engine: Engine = made
-        return engine
+    if callable(getattr(made, "open", None)):
+        return _engine(made, where)
+    if looks_like_a_queue(made):
+        return _queues(factory, where)
+    if not any(hasattr(made, name) for name in NEEDED):
+        raise UsageError(f"{where} answered {type(made).__name__}, which is no target", hint=ACCEPTED)
     application = ApplicationEngine(factory, name=where)
     for safeguard in safeguards:
         application = application.guarded(safeguard)
     return application
+
+
+def _queues(factory: Callable[..., Any], where: str) -> Engine:
+    engine: Engine = QueueEngine(factory, name=where)
+    return engine
+
+
+def _engine(made: Any, where: str) -> Engine:
+    missing = [name for name in ("name", "capabilities", "close") if not hasattr(made, name)]
+    if missing:
+        raise UsageError(
+            f"{where} answered {type(made).__name__}, which opens queues but has no {' and no '.join(missing)}",
+            hint=ACCEPTED,
+        )
+    engine: Engine = made
+    return engine
 
 
 def _made(factory: Callable[[], Any], where: str) -> Any:
