@@ -11,12 +11,13 @@ from harness.explore import coverage, situations, steadiness
 from harness.explore.coverage import Coverage
 from harness.explore.finding import Campaign, Finding
 from harness.explore.priorities import Priorities
-from harness.explore.shrink import Shrinker
+from harness.explore.shrink_jointly import JointShrinker
 from harness.explore.steadiness import Unsteady, first_difference, perturbed
 from harness.explore.strategy import Strategy, trial
 from harness.explore.tally import Hit, Tally, Trouble
 from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import draw
+from harness.faults import FaultPlan
 from harness.history.event import Event
 from harness.invariants import gravity
 from harness.model.settings import Settings
@@ -25,9 +26,12 @@ from harness.run.session import Limits, Session
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
+from harness.sim.choices import Choices
 
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
+ONE_OF_EACH = FaultPlan(**dict.fromkeys(FaultPlan.__dataclass_fields__, 1))
+"""What may strike a run that is drawn anew to become smaller."""
 STRETCH = 64
 """Runs that are counted together."""
 
@@ -202,7 +206,12 @@ class Sampler:
         def open_session(scenario: Scenario) -> Session:
             return Session(scenario, engine=self.engine, limits=self.limits, until=anomaly)
 
-        shrinker = Shrinker(run, anomaly, open_session, base=self.settings)
+        def redraw(scenario: Scenario, choices: Choices) -> Session:
+            return Session(
+                scenario, engine=self.engine, choices=choices, faults=ONE_OF_EACH, limits=self.limits, until=anomaly
+            )
+
+        shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
         minimal = True
         try:
             shrinker.shrink()

@@ -1,0 +1,67 @@
+"""What no single step makes smaller, several at once do; what is left is needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+
+from harness.explore.sampling import DRAWN_LIMITS, Sampler
+from harness.explore.shrink_jointly import _fitting, _renamed, _shorter
+from harness.mistakes import CATALOGUE
+from harness.model.moments import moments
+from harness.model.settings import Settings
+from harness.run.session import Session
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation
+
+CRASH = Deviation("w2 claim", 3, "crash")
+AFTER_B = Deviation("w1 complete b", 1, "lose reply")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "seed"), [("expire-reads-first", 2), ("heartbeat-ignored", 1), ("claim-unchecked", 2)]
+)
+def test_no_two_jobs_or_deviations_can_be_dropped_together(name: str, seed: int) -> None:
+    mistake = CATALOGUE[name]
+    engine = mistake.engine("memory")
+    finding = Sampler(engine, looking_for=frozenset({mistake.anomaly})).explore(seed=seed, runs=600).finding
+    assert finding is not None
+    scenario = finding.scenario
+    assert len(scenario.jobs) <= 2
+    assert len(scenario.tape) <= 3
+    smaller = [replace(scenario, tape=tuple(i for i in scenario.tape if i not in two)) for two in pairs(scenario.tape)]
+    smaller += [replace(scenario, jobs=(job,)) for job in scenario.jobs if len(scenario.jobs) == 2]
+    for candidate in smaller:
+        assert mistake.anomaly not in Session(candidate, engine=engine, limits=DRAWN_LIMITS).run().found
+
+
+def pairs(tape: tuple[Deviation, ...]) -> list[tuple[Deviation, Deviation]]:
+    return list(combinations(tape, 2))
+
+
+def test_a_dropped_job_takes_its_deviations_along_and_lowers_the_others() -> None:
+    jobs = (JobPlan("a"), JobPlan("b"))
+    scenario = Scenario(title="", settings=Settings(), workers=("w1", "w2"), jobs=jobs, tape=(CRASH, AFTER_B))
+    tapes = list(_fitting(scenario, replace(scenario, jobs=jobs[:1])))
+    assert tapes[0] == (CRASH,)
+    assert (CRASH._replace(nth=2),) in tapes
+    assert all(AFTER_B not in tape for tape in tapes)
+
+
+def test_a_dropped_worker_leaves_what_it_did_to_another() -> None:
+    scenario = Scenario(title="", settings=Settings(), workers=("w1", "w2"), jobs=(JobPlan("a"),), tape=(CRASH,))
+    assert (Deviation("w1 claim", 3, "crash"),) in _fitting(scenario, replace(scenario, workers=("w1",)))
+    assert _renamed(Deviation("w1 claim", 1, "w2 first"), "w2", "w3").option == "w3 first"
+
+
+def test_a_disturbance_is_tried_for_shorter_times_the_shortest_first() -> None:
+    named = moments(Settings())
+    shorter = _shorter("pause a lease", named)
+    assert shorter[0] == "pause 1s"
+    assert "pause stuck" not in shorter
+    assert _shorter("pause 1s", named) == []
+    assert _shorter("crash", named) == []
