@@ -74,7 +74,8 @@ def main() -> None:
             rounds=20,
             seconds=seconds,
         )
-    note = f"{node}. A job of a drain, enqueueing not counted; a harness keeps its child for all jobs."
+    version = ".".join(map(str, node.version))
+    note = f"Node {version}. A job of a drain, enqueueing not counted; a harness keeps its child for all jobs."
     show("What does a job cost in a Node child?", rows, base="Python", unit="ms", scale=1000, note=note)
 
 

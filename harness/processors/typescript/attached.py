@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +46,6 @@ class NodeProcessor:
         slug: str | None = None,
         seed: int = 0,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
-        print_line: Callable[[str], None] | None = None,
     ) -> None:
         """Start the child and load the processor. `start` is the time of day at the loop's 0.
 
@@ -59,15 +58,12 @@ class NodeProcessor:
         self._found: set[str] = set()
         self.serves_another: str | None = None
         """Says so where the only tool that was registered is not the one that was asked for."""
-        self.on_turn: Callable[[str], None] | None = None
-        """Called before each message to the child, with its kind: a crash can be placed there."""
         self._loop = loop
         self._start_ms = start.timestamp() * 1000
         self._timeout_seconds = timeout_seconds
         self._slug = slug
         self._seed = seed
         self._blocked_after = blocked_after
-        self._print = print_line or (lambda line: print(line, file=sys.stderr))
         self._wire, self._functions = about.wire()
         self._file = about.file
         self._node = find_typescript_node()
@@ -129,7 +125,7 @@ class NodeProcessor:
             self._node,
             environment=self.about.process_environment(os.environ),
             folder=self._file.parent,
-            log=lambda line: self._print(f"{self._slug or self.about.name}: {line}"),
+            log=lambda line: _tell(f"{self._slug or self.about.name}: {line}"),
             blocked_after=self._blocked_after,
         )
         loading = {"do": "load", "file": str(self._file), "name": self.about.name, "slug": self._slug}
@@ -173,19 +169,14 @@ class NodeProcessor:
         child = self._child
         if child is None:
             return []
-        if self.on_turn is not None:
-            self.on_turn(str(message["do"]))
-            if self._child is not child:
-                return []  # It was crashed there.
         try:
             said = child.exchange({"now": self._now_ms(), **message}, patience=patience)
         except ChildLost as lost:
-            said = list(getattr(lost, "said", ()))
-            self._hear(said)
-            self._lost(lost, said)
+            self._hear(lost.said)
+            self._lost(lost)
             if message["do"] == "load":
                 raise not_loaded(self.about.target, {"name": lost.kind, "message": str(lost)}) from None
-            return said
+            return lost.said
         self._hear(said)
         return said
 
@@ -286,11 +277,11 @@ class NodeProcessor:
         self._found.add(what)
         finding = f"{self.about.target}{where}: {what}"
         self.findings.append(finding)
-        self._print(f"job-harness: {finding}")
+        _tell(f"job-harness: {finding}")
 
-    def _lost(self, lost: ChildLost, said: list[Message]) -> None:
+    def _lost(self, lost: ChildLost) -> None:
         self._drop()
-        fatal = next((message for message in said if "fatal" in message), None)
+        fatal = next((message for message in lost.said if "fatal" in message), None)
         what = str(lost)
         if fatal is not None:
             error = fatal["error"]
@@ -303,6 +294,10 @@ class NodeProcessor:
                 self._loop.call_at(until, run.end, ProcessorBlocked(f"{what} (an endless loop?) and was killed"))
             else:
                 run.end(ProcessDied(what))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 class _Run:

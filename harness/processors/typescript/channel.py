@@ -37,11 +37,12 @@ Message = dict[str, Any]
 
 
 class ChildLost(Exception):
-    """The child is gone: `kind` is `blocked`, `died`, `nonsense` or `flooded`."""
+    """The child is gone: `kind` is `blocked`, `died`, `nonsense` or `flooded`; `said` is what it said before."""
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(what)
         self.kind = kind
+        self.said: list[Message] = []
 
 
 class NodeChild:
@@ -55,35 +56,23 @@ class NodeChild:
         folder: Path,
         log: Callable[[str], None],
         blocked_after: float = BLOCKED_AFTER_SECONDS,
-        command: Sequence[str] = (),
     ) -> None:
-        """Start it in `folder`. `log` hears each line that it prints; `command` replaces the runner, for tests."""
+        """Start it in `folder`. `log` hears each line that it prints."""
         self._log = _Log(log)
         self._blocked_after = blocked_after
         self._turn = 0
         self._incoming = bytearray()
         child_reads, self._inward = os.pipe()
         self._outward, child_writes = os.pipe()
-        child_lifeline, self._lifeline = os.pipe()
-        theirs = (child_reads, child_writes, child_lifeline)
+        child_lifeline, lifeline = os.pipe()
+        ours, theirs = (self._inward, self._outward, lifeline), (child_reads, child_writes, child_lifeline)
         try:
-            self._process = subprocess.Popen(
-                [node.path, *_OPTIONS, *(command or [str(RUNNER)]), *map(str, theirs)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=theirs,
-                cwd=folder,
-                env=dict(environment),
-                start_new_session=True,
-            )
+            self._process = _started(node, theirs, environment=environment, folder=folder)
         except BaseException:
-            for descriptor in (self._inward, self._outward, self._lifeline):
-                os.close(descriptor)
+            _close(ours)
             raise
         finally:
-            for descriptor in theirs:
-                os.close(descriptor)
+            _close(theirs)
         self._selector = selectors.DefaultSelector()
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -95,9 +84,7 @@ class NodeChild:
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ, hears)
         os.set_blocking(self._inward, False)
-        self._end = weakref.finalize(
-            self, _end, self._process, self._selector, (self._inward, self._outward, self._lifeline), os.getpid()
-        )
+        self._end = weakref.finalize(self, _end, self._process, self._selector, ours, os.getpid())
 
     @property
     def pid(self) -> int:
@@ -116,8 +103,7 @@ class NodeChild:
     def exchange(self, message: Mapping[str, Any], *, patience: float | None = None) -> list[Message]:
         """Say something, and answer all that the child says until it has nothing left to do.
 
-        `patience` is how many real seconds it may stay silent. Raises ChildLost; the child is then gone, and what it
-        said before is in the exception's `said`.
+        `patience` is how many real seconds it may stay silent. Raises ChildLost; the child is then gone.
         """
         self._turn += 1
         outgoing = memoryview(json.dumps({**message, "turn": self._turn}).encode() + b"\n")
@@ -126,7 +112,7 @@ class NodeChild:
             self._converse(outgoing, said, self._blocked_after if patience is None else patience)
         except ChildLost as lost:
             self.kill()
-            lost.said = said  # type: ignore[attr-defined]
+            lost.said = said
             raise
         except BaseException:
             self.kill()
@@ -264,14 +250,34 @@ class _Log:
         self._tell(text)
 
 
+def _started(
+    node: Node, descriptors: Sequence[int], *, environment: Mapping[str, str], folder: Path
+) -> subprocess.Popen[bytes]:
+    """Start the runner in a session of its own; it finds its descriptors by number."""
+    return subprocess.Popen(
+        [node.path, *_OPTIONS, str(RUNNER), *map(str, descriptors)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=descriptors,
+        cwd=folder,
+        env=dict(environment),
+        start_new_session=True,
+    )
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 def _end(
     process: subprocess.Popen[bytes], selector: selectors.BaseSelector, descriptors: Sequence[int], owner: int
 ) -> None:
     if os.getpid() == owner:  # A forked child lets go of the parent's processes and touches none.
         _kill(process)  # Before its pipes are closed: a child that notices kills itself, and is asked nothing more.
     selector.close()
-    for descriptor in descriptors:
-        os.close(descriptor)
+    _close(descriptors)
     if os.getpid() != owner:
         return
     process.wait()
