@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from harness.adapters.reference import ReferenceEngine, open_engine, shipped_statement
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Fault, Observed, Return
 from harness.mistakes import CATALOGUE
+from harness.postgres.gating import ActorPool, Room
 from harness.run.session import Limits, Session
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
+from harness.sim.choices import Boring, Deviation
+from harness.sim.kernel import Kernel
+from reference_impl.models import NewJob
+from reference_impl.store.database import PoolDatabase
+from reference_impl.store.postgres import PostgresStore
 
 pytestmark = pytest.mark.postgres
 
@@ -162,3 +170,34 @@ def test_a_settlement_needs_the_gated_engine() -> None:
 
     with pytest.raises(UsageError, match="no use for verbs of several statements"):
         open_engine("postgres", settlement=Settlement())
+
+
+def test_code_that_takes_a_pool_runs_unchanged_on_an_actors_session(engine: ReferenceEngine) -> None:
+    session = engine.session()
+    session.reset()
+    room = Room(engine.pool())
+    claimed: dict[str, list[str]] = {}
+
+    def store(actor: str) -> PostgresStore:
+        pool: Any = ActorPool(room, actor, row_factory=dict_row)
+        return PostgresStore(PoolDatabase(pool))
+
+    async def produce() -> None:
+        for number, name in enumerate(("a", "b")):
+            job = NewJob(tool_slug="tool", input={}, id=name, queue_id=str(UUID(int=number)))
+            await store("producer").enqueue(job)
+
+    async def work(actor: str) -> None:
+        claims = await store(actor).claim(worker=actor, tools=["tool"], limit=1)
+        claimed[actor] = [claim.job.id for claim in claims]
+
+    kernel = Kernel(Boring(), None)  # type: ignore[arg-type]
+    kernel.spawn("producer", produce)  # type: ignore[arg-type]
+    while kernel.step():
+        pass
+    for actor in ("w1", "w2"):
+        kernel.spawn(actor, partial(work, actor))  # type: ignore[arg-type]
+    while kernel.step():
+        pass
+    room.close()
+    assert claimed == {"w1": ["a"], "w2": ["b"]}, "the second skips the row that the first has locked and not committed"

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from harness.errors import EnvironmentUnavailable, LimitReached, UsageError
 from harness.explore.orders import Order, Script, all_orders
@@ -327,6 +328,28 @@ def test_waiting_for_notifications_is_refused_and_listening_hears_with_the_next_
 def test_a_pool_that_reaches_nobody_says_so() -> None:
     with pytest.raises(EnvironmentUnavailable, match="no session with PostgreSQL"):
         SessionPool("host=/nowhere dbname=x connect_timeout=1")
+
+
+def test_a_role_that_may_not_set_the_deadlock_timeout_is_gated_all_the_same(
+    pool: SessionPool, tables: Callable[[str], list[Any]]
+) -> None:
+    tables("DROP ROLE IF EXISTS humble")
+    tables("CREATE ROLE humble LOGIN")
+    tables("GRANT ALL ON ALL TABLES IN SCHEMA public TO humble")
+    try:
+        with SessionPool(make_conninfo(pool.url, user="humble")) as humble:
+            assert not humble.tells
+            room = Room(humble)
+            kernel = running(room, a=update_one, b=update_one)
+            kernel.step()
+            kernel.step()
+            assert kernel.actors["b"].state is State.BLOCKED
+            while kernel.step():
+                pass
+            assert {actor.state for actor in kernel.actors.values()} == {State.ENDED}
+            room.close()
+    finally:
+        tables("DROP OWNED BY humble; DROP ROLE humble")
 
 
 @pytest.mark.parametrize(
