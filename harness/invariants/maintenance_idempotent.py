@@ -35,7 +35,7 @@ class MaintenanceIdempotent(Monitor):
             self._last.pop(event.verb, None)
 
     def on_fault(self, event: Fault) -> None:
-        if event.name == "clock":
+        if event.name in ("clock", "crash", "session ends"):  # also: what a dead session had locked is free now
             self._last.clear()
             self._again.clear()
 

@@ -26,7 +26,7 @@ class PriorityOrder(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": LOCKING,
         "on_return": LOCKING,
-        "on_fault": frozenset({"crash"}),
+        "on_fault": frozenset({"crash", "session ends"}),
     }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
@@ -39,8 +39,8 @@ class PriorityOrder(Monitor):
         """By the actor whose claim is under way, the jobs that began to wait after it began."""
         self._line: list[tuple[tuple[int, Instant], JobId]] = []
         """What waits, in its order; an entry counts only while the job waits so."""
-        self._locked_until = -1
-        """When the last session of a dead actor lets go."""
+        self._abandoned = 0
+        """How many sessions of dead actors still hold their locks."""
 
     def on_call(self, event: Call) -> None:
         if self._locking:
@@ -51,7 +51,11 @@ class PriorityOrder(Monitor):
             self._unseen[event.actor] = set()
 
     def on_fault(self, event: Fault) -> None:
-        self._locked_until = max(self._locked_until, event.at + event.data.get("session_stays", -1))
+        if event.name == "session ends":
+            self._abandoned -= 1
+        elif "session_stays" in event.data:
+            self._abandoned += 1
+            self._overlapped.update(self._locking)
 
     def on_observed(self, event: Observed) -> None:
         if event.verb == "claim" and event.before is not None and event.before.status is Status.PENDING:
@@ -70,7 +74,7 @@ class PriorityOrder(Monitor):
             return
         taken = self._taken.pop(event.actor, [])
         unseen = self._unseen.pop(event.actor, set())
-        if overlapped or not taken or not self._standing.waiting or event.at <= self._locked_until:
+        if overlapped or not taken or not self._standing.waiting or self._abandoned:
             return
         last, clock = max(taken, key=lambda entry: _order(entry[0]))
         if not self._anyone_before(_order(last)):

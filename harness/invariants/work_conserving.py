@@ -17,7 +17,7 @@ class WorkConserving(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"claim"}),
         "on_return": frozenset({"claim"}),
-        "on_fault": frozenset({"clock", "drift", "crash"}),
+        "on_fault": frozenset({"clock", "drift", "crash", "session ends"}),
         "on_phase": frozenset({"heal"}),
     }
 
@@ -25,16 +25,19 @@ class WorkConserving(Monitor):
         super().__init__(rules, breach)
         self._standing = Standing(rules.settings)
         self._clock = StoreClock()
-        self._locked_until = -1
-        """When the last session of a dead actor lets go of what it may have locked."""
+        self._abandoned = 0
+        """How many sessions of dead actors still hold their locks."""
         self._claim: Call | None = None
         """The claim under way."""
 
     def on_fault(self, event: Fault) -> None:
-        if event.name == "crash":
-            self._locked_until = max(self._locked_until, event.at + event.data.get("session_stays", -1))
-        else:
+        if event.name in ("clock", "drift"):
             self._clock.fault(event)
+        elif event.name == "session ends":
+            self._abandoned -= 1
+            self._claim = None
+        elif "session_stays" in event.data:
+            self._abandoned += 1
 
     def on_phase(self, event: Phase) -> None:
         self._clock.phase(event)
@@ -51,7 +54,7 @@ class WorkConserving(Monitor):
             return
         if (
             event.alone
-            and event.at > self._locked_until
+            and not self._abandoned
             and self._standing.waiting
             and len(event.outcome.value or ()) < call.arguments[1]
         ):

@@ -131,7 +131,9 @@ def fault_text(event: Fault) -> str:
     at = f" at {data['at']}" if data.get("at") else ""
     match event.name:
         case "crash":
-            return f"CRASHES after {data.get('at')}" if data.get("after") else f"CRASHES{at}"
+            stays = data.get("session_stays")
+            left = f", its session stays {format_duration(stays)}" if stays else ""
+            return f"CRASHES after {data.get('at')}" if data.get("after") else f"CRASHES{at}{left}"
         case "pause":
             forever = data.get("for", 0) > 365 * DAY
             return f"PAUSES{'' if forever else ' for ' + format_duration(data.get('for', 0))}{at}"
@@ -141,6 +143,8 @@ def fault_text(event: Fault) -> str:
             offset = data.get("offset", 0)
             way = "ahead" if offset >= 0 else "behind"
             return f"CLOCK of {data.get('whose')} {format_duration(abs(offset))} {way}"
+        case "session ends":
+            return f"THE SESSION of {data.get('whose')} ends"
         case "raised":
             return f"RAISES {data.get('error', '')}"
         case "drift":

@@ -186,6 +186,7 @@ class Session:
         def notice() -> Frame:
             yield Sleep(linger, f"noticing that {actor.name} is dead")
             drop()
+            self.recorder.fault("*", "session ends", {"at": "", "whose": actor.name})
 
         self.kernel.spawn(f"session {len(self.kernel.actors)} of {actor.name}", notice)
 
