@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cli import INTERRUPTED, TERMINATED, Terminated
+from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
 from harness.cli.campaign_screen import Told, campaign_data, campaign_lines, level_line
 from harness.cli.output import OutputFile
 from harness.cli.settings_source import configure_source, settings_of
@@ -57,9 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         "-j",
         type=int,
-        default=1,
         metavar="N",
-        help="share the runs among N processes; the answer is the same",
+        help="share the runs among N processes, the answer is the same (1); or, with --exhaustive, so many jobs (2)",
     )
     add("--strategy", choices=[*Strategy], default=Strategy.PORTFOLIO, metavar="NAME", help=STRATEGIES)
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
@@ -76,6 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--save", metavar="FILE", help=f"where the failing scenario goes (default: a file in {FOLDER}/)")
     add("--replay", default="", metavar="ENGINES", help="replay what was found on these engines too, with commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
+    explore_exhaustive.configure(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -93,6 +93,8 @@ def execute(arguments: argparse.Namespace) -> int:
     strategy = Strategy(arguments.strategy)
     with Engines() as engines:
         engine = engines.get(arguments.target)
+        if arguments.exhaustive:
+            return _exhaustively(arguments, engine, wanted, output, engines, others)
         own = None if arguments.settings_from else getattr(engine, "settings", None)
         settings = (own or read).changed(**changes)
         orders = Orders(
@@ -102,7 +104,9 @@ def execute(arguments: argparse.Namespace) -> int:
         campaign = _searched(arguments, engine, orders)
         seconds = time.perf_counter() - started
         told = {
-            finding.anomaly: _found(campaign, finding, _place(output, finding, campaign), engines, others, seconds)
+            finding.anomaly: _found(
+                campaign, finding, _place(output, finding, campaign), engines, others, _spent(campaign, seconds)
+            )
             for finding in campaign.findings
         }
         if not campaign.findings:
@@ -120,16 +124,32 @@ def execute(arguments: argparse.Namespace) -> int:
     return _code(campaign)
 
 
+def _exhaustively(
+    arguments: argparse.Namespace,
+    engine: Engine,
+    wanted: frozenset[str],
+    output: OutputFile | None,
+    engines: Engines,
+    others: list[str],
+) -> int:
+    def show(finding: Finding, spent: str) -> None:
+        campaign = Campaign(arguments.target, 0, finding.runs, 0, (finding,))
+        _found(campaign, finding, _place(output, finding, campaign), engines, others, spent)
+
+    return explore_exhaustive.execute(arguments, engine, wanted=wanted, interruptions=INTERRUPTIONS, show=show)
+
+
 def _refuse_nothing(arguments: argparse.Namespace) -> None:
     if arguments.runs < 1 or (arguments.time is not None and not arguments.time > 0):
         raise UsageError("a search without runs or time finds nothing", hint="Give --runs and --time above 0.")
-    if arguments.jobs < 1:
+    if arguments.jobs is not None and arguments.jobs < 1:
         raise UsageError(f"--jobs {arguments.jobs}: somebody has to do the runs", hint="Give 1 or more.")
     if not arguments.patience > 0:
         raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
 
 
 def _searched(arguments: argparse.Namespace, engine: Engine, orders: Orders) -> Campaign:
+    jobs = arguments.jobs or 1
     with Watchdog(orders.patience) as watchdog, ExitStack() as stack:
         sampler = Sampler(
             engine,
@@ -139,7 +159,7 @@ def _searched(arguments: argparse.Namespace, engine: Engine, orders: Orders) -> 
             keep_going=orders.keep_going,
             watchdog=watchdog,
         )
-        crew = stack.enter_context(Crew(orders, size=arguments.jobs)) if arguments.jobs > 1 else None
+        crew = stack.enter_context(Crew(orders, size=jobs)) if jobs > 1 else None
         advance = stack.enter_context(_progress(arguments.runs, arguments.time))
         watch = _watch(arguments.time, time.perf_counter(), advance)
         return sampler.explore(
@@ -236,7 +256,7 @@ def _place(output: OutputFile | None, finding: Finding, campaign: Campaign) -> O
 
 
 def _found(
-    campaign: Campaign, finding: Finding, output: OutputFile, engines: Engines, others: list[str], seconds: float
+    campaign: Campaign, finding: Finding, output: OutputFile, engines: Engines, others: list[str], spent: str
 ) -> Told:
     scenario = _named(finding, campaign.engine)
     output.write(write_scenario(scenario))
@@ -253,7 +273,7 @@ def _found(
         height=HEIGHT - LINES_BELOW,
     )
     show_lines([*lines, Line("")], sys.stdout)
-    print(f"Found in {_spent(campaign, seconds)}; {finding.shrink_runs} more runs made it this small.")
+    print(f"Found in {spent}; {finding.shrink_runs} more runs made it this small.")
     if ":" in finding.drawn:
         print("\n".join(wrap("Drawn by ", finding.drawn, width=80, lines=2)))
     if not finding.minimal:

@@ -15,7 +15,7 @@ class ClockOffset:
     """Steps a clock to one of a few offsets, within the declared skew."""
 
     def __init__(self, count: int, note: Note, *, clocks: Clocks, skew: Duration) -> None:
-        self._budget = Budget(count)
+        self.budget = Budget(count)
         self._note = note
         self._clocks = clocks
         self._offsets = {
@@ -27,7 +27,7 @@ class ClockOffset:
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
         """Offer a step of the store's clock before time moves, and of a worker's at its gates."""
-        if self._budget.left <= 0:
+        if self.budget.left <= 0:
             return ()
         if actor is None:
             return [f"store clock {name}" for name in self._offsets]
@@ -39,7 +39,7 @@ class ClockOffset:
         offset = self._offsets.get(name)
         if offset is None:
             return False
-        self._budget.spend()
+        self.budget.spend()
         if whose == "store":
             self._note("*", "clock", {"whose": "store", "offset": offset})
             self._clocks.set_offset(STORE, offset)

@@ -18,13 +18,13 @@ class Crash:
     """Kills an actor; a new activation under the same name starts after `restart_after` microseconds."""
 
     def __init__(self, count: int, note: Note, *, restart_after: Duration | None) -> None:
-        self._budget = Budget(count)
+        self.budget = Budget(count)
         self._note = note
         self._restart_after = restart_after
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
         """Offer death at every gate of a process."""
-        if actor is None or self._budget.left <= 0 or not actor.process:
+        if actor is None or self.budget.left <= 0 or not actor.process:
             return ()
         return (BEFORE, AFTER) if type(actor.request) is Call else (BEFORE,)
 
@@ -32,7 +32,7 @@ class Crash:
         """Kill."""
         if actor is None or option not in (BEFORE, AFTER):
             return False
-        self._budget.spend()
+        self.budget.spend()
         point = actor.request.point if actor.request is not None else ""
         if option == AFTER:
             kernel.ready.remove(actor)

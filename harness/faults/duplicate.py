@@ -19,12 +19,12 @@ class Duplicate:
     """Repeats a call once; the caller hears the second reply."""
 
     def __init__(self, count: int, note: Note) -> None:
-        self._budget = Budget(count)
+        self.budget = Budget(count)
         self._note = note
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
         """Offer it at every call that a network might repeat."""
-        if actor is None or self._budget.left <= 0:
+        if actor is None or self.budget.left <= 0:
             return ()
         request = actor.request
         return (OPTION,) if type(request) is Call and request.verb in REPEATABLE else ()
@@ -33,7 +33,7 @@ class Duplicate:
         """Deliver twice."""
         if actor is None or option != OPTION:
             return False
-        self._budget.spend()
+        self.budget.spend()
         kernel.ready.remove(actor)
         self._note(actor.name, "duplicate", {"at": actor.request.point if actor.request is not None else ""})
         kernel.perform(actor, times=2)

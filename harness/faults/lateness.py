@@ -16,14 +16,14 @@ class Lateness:
     """Lets time run on beyond the next thing due; all that became due meanwhile happens at once, in order."""
 
     def __init__(self, count: int, note: Note, *, moments: Mapping[str, Duration]) -> None:
-        self._budget = Budget(count)
+        self.budget = Budget(count)
         self._note = note
         self._moments = moments
         self._names = tuple(PREFIX + name for name in moments)
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
         """Offer every named duration whenever time is about to move."""
-        return self._names if actor is None and self._budget.left > 0 else ()
+        return self._names if actor is None and self.budget.left > 0 else ()
 
     def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
         """Oversleep."""
@@ -31,7 +31,7 @@ class Lateness:
         target = kernel.next_wake()
         if actor is not None or duration is None or target is None:
             return False
-        self._budget.spend()
+        self.budget.spend()
         self._note("*", "late", {"for": duration})
         kernel.move_to(target + duration)
         return True

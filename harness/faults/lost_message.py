@@ -17,12 +17,12 @@ class LostMessage:
     """Cuts the connection before or after a verb took effect."""
 
     def __init__(self, count: int, note: Note) -> None:
-        self._budget = Budget(count)
+        self.budget = Budget(count)
         self._note = note
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
         """Offer both at every call."""
-        if actor is None or self._budget.left <= 0 or type(actor.request) is not Call:
+        if actor is None or self.budget.left <= 0 or type(actor.request) is not Call:
             return ()
         return (REQUEST, REPLY)
 
@@ -30,7 +30,7 @@ class LostMessage:
         """Lose one message."""
         if actor is None or option not in (REQUEST, REPLY):
             return False
-        self._budget.spend()
+        self.budget.spend()
         kernel.ready.remove(actor)
         self._note(actor.name, option, {"at": actor.request.point if actor.request is not None else ""})
         kernel.perform(actor, heard=False, happens=option == REPLY)

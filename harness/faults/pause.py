@@ -16,14 +16,14 @@ class Pause:
     """Stalls one actor for one of the named durations while all others go on."""
 
     def __init__(self, count: int, note: Note, *, moments: Mapping[str, Duration]) -> None:
-        self._budget = Budget(count)
+        self.budget = Budget(count)
         self._note = note
         self._moments = moments
         self._names = tuple(PREFIX + name for name in moments)
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
         """Offer every duration at every gate of a process."""
-        if actor is None or self._budget.left <= 0 or not actor.process:
+        if actor is None or self.budget.left <= 0 or not actor.process:
             return ()
         return self._names
 
@@ -32,7 +32,7 @@ class Pause:
         duration = self._moments.get(option.removeprefix(PREFIX)) if option.startswith(PREFIX) else None
         if actor is None or duration is None:
             return False
-        self._budget.spend()
+        self.budget.spend()
         point = actor.request.point if actor.request is not None else ""
         self._note(actor.name, "pause", {"at": point, "for": duration})
         kernel.pause(actor, duration)

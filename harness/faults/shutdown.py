@@ -15,19 +15,19 @@ class Shutdown:
     """Asks a process to end gracefully; `stop` passes the request on to it."""
 
     def __init__(self, count: int, note: Note, *, stop: Callable[[str], bool]) -> None:
-        self._budget = Budget(count)
+        self.budget = Budget(count)
         self._note = note
         self._stop = stop
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
         """Offer it at every gate of a process."""
-        return (OPTION,) if actor is not None and actor.process and self._budget.left > 0 else ()
+        return (OPTION,) if actor is not None and actor.process and self.budget.left > 0 else ()
 
     def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
         """Ask it to stop; one that does not take such requests goes on."""
         if actor is None or option != OPTION:
             return False
-        self._budget.spend()
+        self.budget.spend()
         if self._stop(actor.name):
             self._note(actor.name, "stop", {"at": actor.request.point if actor.request is not None else ""})
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from harness.history.event import Call, Effect, Observed
+from harness.history.event import Call, Effect, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
 from harness.model.json_value import canonical, json_problem
@@ -17,6 +17,7 @@ class CompletedHasResult(Monitor):
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"complete"}),
+        "on_return": frozenset({"complete"}),
         "on_effect": frozenset({"started", "ended"}),
     }
 
@@ -24,17 +25,20 @@ class CompletedHasResult(Monitor):
         super().__init__(rules, breach)
         self._said: dict[str, Call] = {}
         self._started: set[JobId] = set()
-        self._succeeded: dict[JobId, set[int]] = {}
+        self._succeeded: set[JobId] = set()
 
     def on_call(self, event: Call) -> None:
         if event.verb == "complete":
             self._said[event.actor] = event
 
+    def on_return(self, event: Return) -> None:
+        self._said.pop(event.actor, None)
+
     def on_effect(self, event: Effect) -> None:
         if event.name == "started":
             self._started.add(event.job)
         elif event.name == "ended" and event.data == "success":
-            self._succeeded.setdefault(event.job, set()).add(event.token)
+            self._succeeded.add(event.job)
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
@@ -48,7 +52,7 @@ class CompletedHasResult(Monitor):
         call = self._said.get(event.actor) if event.verb == "complete" else None
         if event.verb != "reconcile" and (call is None or call.job != job):
             self.breach("success_without_run", f"{event.verb} made it COMPLETED; no worker said so", job=job)
-        elif self._started and not self._succeeded.get(job):
+        elif self._started and job not in self._succeeded:
             self.breach("success_without_run", "it is COMPLETED and no run of it ever succeeded", job=job)
         if call is not None and call.job == job and not _same(call.arguments[-1], after.output):
             self.breach("wrong_result", f"it holds {after.output!r}, the worker said {call.arguments[-1]!r}", job=job)

@@ -12,7 +12,7 @@ from harness.model.settings import Settings
 class Holding:
     """One claim as it stands."""
 
-    __slots__ = ("claimed", "late", "renewed", "token", "worker")
+    __slots__ = ("claimed", "late", "renewed", "started", "token", "worker")
 
     def __init__(self, worker: str, token: int, claimed: Instant) -> None:
         self.worker = worker
@@ -21,8 +21,14 @@ class Holding:
         """When it was opened, on the store's clock."""
         self.renewed = claimed
         """When the lease was last opened or extended, on the store's clock."""
+        self.started = False
+        """Whether its holder has started: whoever starts has been looked up, and is not looked up again."""
         self.late: Duration = 0
         """How long faults have kept the holder from acting since the claim."""
+
+    def close(self) -> None:
+        """Forget the times of a claim that stands no more: nobody asks for them again."""
+        self.claimed = self.renewed = 0
 
 
 class Holdings:
@@ -33,7 +39,7 @@ class Holdings:
     def __init__(self, settings: Settings) -> None:
         self.of: dict[JobId, Holding] = {}
         self.ended: dict[tuple[JobId, int], Holding] = {}
-        """Claims that stand no more, by job and token."""
+        """Claims that stand no more and were not started yet, by job and token."""
         self._skew: Duration = 2 * settings.max_skew
         margin = settings.lease - settings.job_timeout
         self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
@@ -46,7 +52,9 @@ class Holdings:
         return holding.late >= self._excuse
 
     def observe(self, event: Observed) -> Holding | None:
-        """Take over a change; answer the holding that it ended."""
+        """Take over a change; answer the holding that it ended, for the caller to judge and then to close."""
+        for actor in [actor for actor, at in self._unheard.items() if at != event.at]:
+            del self._unheard[actor]
         after = event.after
         if after is not None and after.status is Status.PROCESSING:
             held = self.of.get(event.job)
@@ -67,14 +75,17 @@ class Holdings:
         return ended
 
     def _end(self, job: JobId, holding: Holding | None) -> Holding | None:
-        if holding is not None:
+        if holding is not None and not holding.started:
             self.ended[job, holding.token] = holding
         return holding
 
-    def find(self, job: JobId, token: int) -> Holding | None:
-        """Answer a claim, whether it still stands or not."""
+    def start(self, job: JobId, token: int) -> Holding | None:
+        """Answer a claim, whether it still stands or not, as its holder starts."""
         holding = self.of.get(job)
-        return holding if holding is not None and holding.token == token else self.ended.get((job, token))
+        if holding is None or holding.token != token:
+            return self.ended.pop((job, token), None)
+        holding.started = True
+        return holding
 
     def fault(self, event: Fault) -> None:
         """Take over a fault: whom it hits, and for how long."""
@@ -97,4 +108,10 @@ class Holdings:
                 return
         for holding in self.of.values():
             if event.actor in ("*", holding.worker):
-                holding.late += late
+                self.delay(holding, late)
+
+    def delay(self, holding: Holding, duration: Duration) -> None:
+        """Take over how long a holder was kept from acting; what excuses him already is not counted on."""
+        holding.late += duration
+        if holding.late >= self._excuse:
+            holding.late = self._infinite

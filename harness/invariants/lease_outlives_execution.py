@@ -28,12 +28,17 @@ class LeaseOutlivesExecution(Monitor):
                 del runs[key]
             for holding in runs.values():
                 if holding is not None and event.actor in ("*", holding.worker) and event.name in ("pause", "late"):
-                    holding.late += event.data["for"]
+                    self._holdings.delay(holding, event.data["for"])
 
     def on_observed(self, event: Observed) -> None:
         ended = self._holdings.observe(event)
-        if ended is None or event.verb not in TAKING_BACK:
+        if ended is None:
             return
+        if event.verb in TAKING_BACK:
+            self._taken_back(event, ended)
+        ended.close()
+
+    def _taken_back(self, event: Observed, ended: Holding) -> None:
         elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
         if elapsed < self.settings.job_timeout:
             self.breach(
@@ -53,7 +58,7 @@ class LeaseOutlivesExecution(Monitor):
         runs = self._running.setdefault(event.job, {})
         key = (event.actor, event.token)
         if event.name == "started":
-            mine = self._holdings.find(event.job, event.token)
+            mine = self._holdings.start(event.job, event.token)
             for (worker, token), theirs in runs.items():
                 if token != event.token and not self._explained(theirs) and not self._explained(mine):
                     self.breach(

@@ -17,6 +17,8 @@ class MaintenanceIdempotent(Monitor):
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": VERBS, "on_return": VERBS}
 
+    momentary: ClassVar[frozenset[str]] = frozenset({"_last"})
+
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._last: dict[str, Instant] = {}
@@ -31,6 +33,7 @@ class MaintenanceIdempotent(Monitor):
             self._last[event.verb] = event.at
 
     def on_return(self, event: Return) -> None:
+        self._again.discard(event.verb)
         if not event.answered:
             self._last.pop(event.verb, None)
 

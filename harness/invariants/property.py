@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from harness.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
+from harness.invariants.memory import Frozen, freeze_attributes, thaw_attributes
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
@@ -103,6 +104,10 @@ class Reporter(Protocol):
     def __call__(self, name: str, message: str, *, job: JobId | None = None) -> None: ...
 
 
+GIVEN = frozenset({"rules", "settings", "breach"})
+"""What a monitor is given; the rest is its memory."""
+
+
 class Monitor:
     """An invariant at work on a history; override what you need to see.
 
@@ -114,10 +119,21 @@ class Monitor:
     only: ClassVar[Mapping[str, frozenset[str]]] = {}
     """By method, the verbs (of an effect or a fault: the names) that it wants to see; without an entry, all."""
 
+    momentary: ClassVar[frozenset[str]] = frozenset()
+    """Instants, or dictionaries of them, that nobody asks for any more once the clock has moved on."""
+
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         self.rules = rules
         self.settings = rules.settings
         self.breach = breach
+
+    def snapshot(self) -> Frozen:
+        """Answer what the monitor remembers as a hashable value."""
+        return freeze_attributes(vars(self), leave_out=GIVEN)
+
+    def restore(self, memory: Frozen) -> None:
+        """Remember that again, and nothing else."""
+        vars(self).update(thaw_attributes(memory))
 
 
 EVENT_METHODS: Mapping[str, type[Any]] = {
@@ -188,7 +204,7 @@ def _route(monitors: tuple[type[Monitor], ...], method: str, name: str) -> tuple
 class Judge:
     """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
-    __slots__ = ("_accepted", "_book", "_index", "_monitors", "_now", "_routes", "anomalies")
+    __slots__ = ("_accepted", "_book", "_index", "_now", "_routes", "anomalies", "monitors")
 
     def __init__(
         self, invariants: tuple[Invariant, ...], rules: Rules, *, accepted: frozenset[str] = frozenset()
@@ -198,8 +214,8 @@ class Judge:
         self.anomalies: list[Anomaly] = []
         self._index = -1
         self._now: Instant = 0
-        self._monitors = [invariant.make(rules, self._reporter(invariant)) for invariant in invariants]
-        self._book = _known_routes(tuple(map(type, self._monitors)))
+        self.monitors: list[Monitor] = [invariant.make(rules, self._reporter(invariant)) for invariant in invariants]
+        self._book = _known_routes(tuple(map(type, self.monitors)))
         self._routes: dict[type[Any] | str, dict[str, tuple[Handle, ...]]] = {key: {} for key in KINDS}
         """By kind of event (a change: by its method) and by verb, who sees it; filled as verbs come up."""
 
@@ -207,6 +223,11 @@ class Judge:
         """Show the next event of the history to everybody who wants it."""
         self._index += 1
         self._now = event.at
+        for handle in self.handles(event):
+            handle(event)
+
+    def handles(self, event: Event) -> tuple[Handle, ...]:
+        """Answer the methods of monitors that want to see an event."""
         seen: Any = event
         kind = type(event)
         key: type[Any] | str = kind
@@ -214,23 +235,20 @@ class Judge:
             key = "on_created" if seen.before is None else "on_deleted" if seen.after is None else "on_changed"
         name: str = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
         handles = self._routes[key].get(name)
-        if handles is None:
-            handles = self._bind(key, name)
-        for handle in handles:
-            handle(event)
+        return self._bind(key, name) if handles is None else handles
 
     def _bind(self, key: type[Any] | str, name: str) -> tuple[Handle, ...]:
         route = self._book.get((key, name))
         if route is None:
             method = key if isinstance(key, str) else METHOD_OF[key]
-            route = self._book[key, name] = _route(tuple(map(type, self._monitors)), method, name)
-        monitors = self._monitors
+            route = self._book[key, name] = _route(tuple(map(type, self.monitors)), method, name)
+        monitors = self.monitors
         handles = self._routes[key][name] = tuple([getattr(monitors[index], method) for index, method in route])
         return handles
 
     def rest(self, views: Mapping[JobId, JobView]) -> None:
         """Judge what must hold at rest."""
-        for monitor in self._monitors:
+        for monitor in self.monitors:
             judge = getattr(monitor, "at_rest", None)
             if judge is not None:
                 judge(views)

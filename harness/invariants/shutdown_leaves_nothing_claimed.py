@@ -18,6 +18,8 @@ class ShutdownLeavesNothingClaimed(Monitor):
         "on_fault": frozenset({"stopped", "crash", "lose request", "lose reply", "duplicate"})
     }
 
+    momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
+
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._held: dict[JobId, JobView] = {}

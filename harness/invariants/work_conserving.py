@@ -21,6 +21,8 @@ class WorkConserving(Monitor):
         "on_phase": frozenset({"heal"}),
     }
 
+    momentary: ClassVar[frozenset[str]] = frozenset({"_locked_until"})
+
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._standing = Standing(rules.settings)
@@ -50,7 +52,10 @@ class WorkConserving(Monitor):
 
     def on_return(self, event: Return) -> None:
         call = self._claim
-        if call is None or call.number != event.number or not event.answered or not event.outcome.done:
+        if call is None or call.number != event.number:
+            return
+        self._claim = None
+        if not event.answered or not event.outcome.done:
             return
         if (
             event.alone

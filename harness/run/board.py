@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from harness.invariants.standing import kept_waiting
 from harness.model.duration import Instant
@@ -36,6 +36,16 @@ class Board:
         """What waits and has a serial key."""
         self._known: dict[str, Instant | None] = {}
         """What is due next, until a job changes."""
+
+    def reset(self, views: Mapping[JobId, JobView]) -> None:
+        """Know these jobs and no others."""
+        self.views.clear()
+        self.live.clear()
+        self.apart.clear()
+        self._expiring.clear()
+        self._known.clear()
+        for job, view in views.items():
+            self.put(job, view)
 
     def put(self, job: JobId, view: JobView | None) -> None:
         """Take over what was observed."""

@@ -33,7 +33,8 @@ class Recorder:
         self._clocks = clocks
         self._events = self.history.events
         self._see = judge.see
-        self._number = 0
+        self.number = 0
+        """How many calls were made."""
         self._open: dict[str, int] = {}
         self._amid: set[str] = set()
         """Who is in the middle of a call."""
@@ -53,13 +54,13 @@ class Recorder:
 
     def begin(self, actor: Actor, call: Call) -> Any:
         """Call a verb; answers its outcome, or a frame where it suspends."""
-        self._number += 1
-        self._open[actor.name] = self._number
+        self.number += 1
+        self._open[actor.name] = self.number
         amid = self._amid
         amid.add(actor.name)
         if len(amid) > 1:
             self._met |= amid
-        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
+        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
         self._write(_new(CallEvent, fields))
         if self._on_behalf is not None:
             return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
@@ -87,10 +88,10 @@ class Recorder:
 
     def lost(self, actor: Actor, call: Call) -> Outcome:
         """Write down a call that never arrived."""
-        self._number += 1
-        self._open[actor.name] = self._number
+        self.number += 1
+        self._open[actor.name] = self.number
         self._write(
-            CallEvent(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self._number)
+            CallEvent(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
         )
         self._returned(actor, call, LOST_REQUEST, answered=False)
         return LOST_REQUEST

@@ -106,6 +106,8 @@ class Session:
         self.kernel.on_suspend = self.recorder.suspended
         if engine.capabilities.sessions:
             self.kernel.on_crash = self._severed
+        self.kernel.on_overtaken = self._overtaken
+        self.kernel.every_turn = type(choices) is Replay
         self.kernel.interferences = interferences(
             faults,
             settings=self.settings,
@@ -126,6 +128,11 @@ class Session:
 
     def _advanced(self, now: int) -> None:
         self.clocks.advance(now)
+
+    def _overtaken(self, actor: Actor, passed: Duration) -> None:
+        """To whoever is ready, time that passes by is a pause."""
+        if actor.process and actor.request is not None:
+            self.recorder.fault(actor.name, "pause", {"at": actor.request.point, "for": passed})
 
     def _jitter(self) -> float:
         numerator, _, denominator = self.choices.pick("jitter", JITTERS).partition("/")
@@ -236,7 +243,7 @@ class Session:
         quiet = quiet_limit(self.settings)
         kernel = self.kernel
         start = kernel.now
-        while kernel.ready or not self._at_rest(start, quiet):
+        while kernel.ready or not self.at_rest(start, quiet):
             if self._shown() or not kernel.step():
                 return
 
@@ -244,7 +251,8 @@ class Session:
         anomalies = self.judge.anomalies
         return bool(anomalies) and self._until is not None and any(item.name == self._until for item in anomalies)
 
-    def _at_rest(self, start: Instant, quiet: Duration) -> bool:
+    def at_rest(self, start: Instant, quiet: Duration) -> bool:
+        """Say whether nothing is due within the quiet time since the last change. Asked where nobody is ready."""
         wake = self.kernel.next_wake()
         if wake is None:
             return True

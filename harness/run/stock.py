@@ -136,6 +136,7 @@ def scheduler(world: World, me: str) -> Steps:
 def upkeep(world: World) -> Steps:
     """The queue's own supervisor: takes back what is overdue."""
     while True:
+        world.anew("queue")
         yield Poll(world.settings.expire_interval, world.board.next_expiry, origin=SECOND)
         yield Call("expire", ())
 
@@ -143,6 +144,7 @@ def upkeep(world: World) -> Steps:
 def maintenance(world: World) -> Steps:
     """The cron: reconcile, rescue, purge."""
     while True:
+        world.anew("maintenance")
         yield Poll(world.settings.cron_period, world.board.next_maintenance, origin=0)
         for verb in ("reconcile", "rescue", "purge"):
             yield Call(verb, ())
@@ -152,16 +154,20 @@ def worker(world: World, me: str) -> Steps:
     """Claim a batch, run it one by one under the timeout, settle each."""
     settings = world.settings
     order = world.scenario.workers.index(me) if me in world.scenario.workers else 0
-    origin = order * settings.poll_interval // max(1, len(world.scenario.workers))
+    origin = order * settings.poll_interval // max(1, len(world.scenario.workers)) // SECOND * SECOND
     vain = 0
-    while me not in world.stopping:
+    while True:
+        if not vain:
+            world.anew(me)
+        if world.told_to_stop(me):
+            break
         outcome: Outcome = yield Call("claim", (me, settings.batch_size))
         vain = 0 if outcome.value or not world.capabilities.sessions else vain + 1
         claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
         for claim in claims:
             world.effect(me, claim, "claimed")
         while claims:
-            if me in world.stopping and world.capabilities.release:
+            if world.told_to_stop(me) and world.capabilities.release:
                 yield from give_back(claims)
                 break
             yield from run_one(world, me, claims)
@@ -218,7 +224,7 @@ def run_for(world: World, me: str, claim: Claim, claims: list[Claim]) -> Steps:
     left = min(duration, settings.job_timeout)
     while left > 0:
         slice_ = min(left, settings.heartbeat_interval or left)
-        started = world.now(me)
+        started = world.now(me) if duration > settings.job_timeout else 0
         yield Sleep(slice_, f"running {claim.job}")
         left -= max(slice_, world.now(me) - started) if duration > settings.job_timeout else slice_
         if left > 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from harness.model.duration import Instant
 from harness.model.job import JobId
@@ -14,6 +14,21 @@ from harness.run.recorder import Recorder
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.clock import Clocks
+
+
+class Memory(Protocol):
+    """Keeps what an actor was told, so that a search can bring it back to where it stood by telling it again."""
+
+    muted: bool
+    """Whether an actor is being brought back: what it declares was declared before."""
+
+    def read(self, value: Any) -> Any:
+        """Keep what the actor read here, or answer what it read then."""
+        ...
+
+    def anew(self, actor: str) -> None:
+        """Forget what this actor was told so far."""
+        ...
 
 
 class World:
@@ -37,13 +52,29 @@ class World:
         self.stopping: set[str] = set()
         """Workers told to shut down gracefully."""
         self.closed = False
+        self.memory: Memory | None = None
         self._clocks = clocks
         self._recorder = recorder
         self._processors = processors
 
     def now(self, actor: str) -> Instant:
         """Read an actor's own clock."""
-        return self._clocks.of(actor)
+        value = self._clocks.of(actor)
+        return value if self.memory is None else int(self.memory.read(value))
+
+    def anew(self, actor: str) -> None:
+        """Declare that from here on an actor acts as if it had just been started: it remembers nothing.
+
+        An exhaustive search needs it at the very top of an actor's loop; else the actor's whole past counts, and the
+        search does not end.
+        """
+        if self.memory is not None:
+            self.memory.anew(actor)
+
+    def told_to_stop(self, actor: str) -> bool:
+        """Say whether a worker was asked to shut down gracefully."""
+        asked = actor in self.stopping
+        return asked if self.memory is None else bool(self.memory.read(asked))
 
     def plan(self, job: JobId) -> JobPlan:
         """Answer the plan of a job; one that nobody planned succeeds."""
@@ -67,12 +98,16 @@ class World:
 
     def stopped(self, actor: str) -> None:
         """Declare that a worker ended as it was told to."""
+        if self.memory is not None and self.memory.muted:
+            return
         if actor in self.stopping:
             self.stopping.discard(actor)
             self._recorder.fault(actor, "stopped", {})
 
     def effect(self, actor: str, claim: Claim, name: str, data: Any = None) -> None:
         """Declare something that a run did."""
+        if self.memory is not None and self.memory.muted:
+            return
         if self.closed:
             raise RuntimeError("the run is over: nothing that a severed actor still does has an effect")
         self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data)
@@ -92,4 +127,5 @@ class World:
 
     def died(self, actor: str, why: str) -> None:
         """Declare that a processor took its whole worker with it."""
-        self._recorder.fault(actor, "crash", {"at": why, "after": False})
+        if self.memory is None or not self.memory.muted:
+            self._recorder.fault(actor, "crash", {"at": why, "after": False})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from harness.model.duration import Duration, Instant
@@ -71,6 +72,15 @@ class Clocks:
     def offsets(self) -> dict[str, Duration]:
         """Answer the actors whose clocks are off."""
         return {actor: offset for actor, offset in self._offsets.items() if offset}
+
+    def drifts(self) -> dict[str, Drift]:
+        """Answer the clocks that drift, or drifted and were not set right since."""
+        return dict(self._drifts)
+
+    def restore(self, offsets: Mapping[str, Duration], drifts: Mapping[str, Drift]) -> None:
+        """Set the actors' offsets and drifts to these, and all others right."""
+        self._offsets = dict(offsets)
+        self._drifts = dict(drifts)
 
     def correct(self) -> None:
         """Set every clock right."""

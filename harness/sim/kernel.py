@@ -15,7 +15,10 @@ from harness.errors import EnvironmentUnavailable, LimitReached
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Choices, note_pick
-from harness.sim.request import Call, Frame, Poll, Sleep, Wait
+from harness.sim.request import Call, Frame, Poll, Request, Sleep, Wait
+
+TIME_FIRST = "time first"
+"""The option by which time moves on while somebody is ready."""
 
 
 class Executor(Protocol):
@@ -64,6 +67,8 @@ class Kernel:
         self.ready: deque[Actor] = deque()
         self.free_order = True
         """Whether the order of ready actors is open to choice."""
+        self.every_turn = False
+        """Whether time may move while actors are ready, and any ready actor may be brought to the front."""
         self.on_advance: Callable[[Instant], None] | None = None
         self.on_suspend: Callable[[Actor, Call], None] | None = None
         """Hears of every gate inside a verb, before anybody else acts."""
@@ -71,6 +76,8 @@ class Kernel:
         """Hears of a crash, and how long what the actor held outside is to stay."""
         self.surprises: list[str] = []
         """Where something outside was picked otherwise than the tape says."""
+        self.on_overtaken: Callable[[Actor, Duration], None] | None = None
+        """Told of each ready actor that time passes by, and for how long."""
         self._sleeping: list[tuple[Instant, int, Actor]] = []
         self._polling: dict[str, Actor] = {}
         self._blocked: dict[str, Actor] = {}
@@ -296,6 +303,30 @@ class Kernel:
             self._sleeping = [entry for entry in self._sleeping if entry[2] is not actor]
             heapq.heapify(self._sleeping)
 
+    # going back -----------------------------------------------------------------------------------------------------
+
+    @property
+    def sleeping(self) -> list[tuple[Instant, int, Actor]]:
+        """Who sleeps until when; a search keeps it, and hands it back to `reschedule`."""
+        return self._sleeping
+
+    def reschedule(self, ready: Sequence[Actor], sleeping: Sequence[tuple[Instant, int, Actor]]) -> None:
+        """Take over a schedule that stood before. The actors' own states say who polls."""
+        self.ready = deque(ready)
+        self._sleeping = list(sleeping)
+        self._polling = {actor.name: actor for actor in self.actors.values() if actor.state is State.POLLING}
+        self._planned = False
+
+    def unburied(self) -> list[Frame]:
+        """Hand over the frames of crashed actors, for the caller to close."""
+        frames, self._graveyard = self._graveyard, []
+        return frames
+
+    def reborn(self, actor: Actor, delay: Duration) -> tuple[list[Frame], Request]:
+        """Answer the frames of an actor that just came back after a crash, and what it stands before."""
+        frame = _reborn(delay, actor.factory)
+        return [frame], next(frame)
+
     # choices --------------------------------------------------------------------------------------------------------
 
     def _options(self) -> list[str]:
@@ -303,11 +334,23 @@ class Kernel:
         names: list[str] = []
         if self.free_order:
             names.extend(f"{other.name} first" for other in self.ready if other is not actor)
+        if self.every_turn and actor is not None:
+            names.extend(f"{other.name} next" for other in self.ready if other is not actor)
+            if self.next_wake() is not None:
+                names.append(TIME_FIRST)
         for interference in self.interferences:
             names.extend(interference.options(self, actor))
         return names
 
     def _deviate(self, actor: Actor | None, option: str) -> None:
+        if option == TIME_FIRST:
+            self._overtake()
+            return
+        if option.endswith(" next"):
+            other = self.actors[option[: -len(" next")]]
+            self.ready.remove(other)
+            self.ready.appendleft(other)
+            return
         if option.endswith(" first"):
             other = self.actors[option[: -len(" first")]]
             self.ready.remove(other)
@@ -317,6 +360,16 @@ class Kernel:
             raise AssertionError(f"no interference knows the option {option!r}")
 
     # time -----------------------------------------------------------------------------------------------------------
+
+    def _overtake(self) -> None:
+        """Move time to the next thing due although actors are ready: they are slower than the clock."""
+        target = self.next_wake()
+        assert target is not None
+        passed = target - self.now
+        if passed > 0 and self.on_overtaken is not None:
+            for actor in self.ready:
+                self.on_overtaken(actor, passed)
+        self.move_to(target)
 
     def next_wake(self) -> Instant | None:
         """Tell when somebody next acts by himself: a sleeper wakes, or a poll's tick finds something due."""

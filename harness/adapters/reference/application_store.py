@@ -103,8 +103,8 @@ class VerbRecorder(Recorder):
         token: int | None = None,
     ) -> T:
         """Await a verb and write down the call, what changed, and the outcome."""
-        self._number += 1
-        number = self._number
+        self.number += 1
+        number = self.number
         self._write(Call(self._clocks.now, actor, verb, job, token, arguments, number))
 
         def returned(what: Outcome) -> None:

@@ -1,0 +1,105 @@
+"""A state of a run as a value: whatever can influence what happens next, or what is judged later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.explore.script import Path
+from harness.model.duration import Duration, Instant
+from harness.model.job import JobId, JobView
+from harness.sim.actor import State as Standing
+from harness.sim.clock import Drift
+from harness.sim.request import Sleep
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One thing that changes as a whole, and the number of its value: equal numbers, equal values."""
+
+    value: Any
+    number: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Position:
+    """Everything that an actor was told since it began, and where that has brought it."""
+
+    told: tuple[Any, ...]
+    number: int
+    point: str
+    reborn: Duration | None = None
+    """How long it sleeps until it begins, where it only just came back."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Actor:
+    """How an actor stands in the schedule."""
+
+    position: Position | None
+    """None: it crashed or ended."""
+    standing: Standing
+    wake: Instant
+    last_tick: Instant
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Everything, as it is between two transitions. Parts that did not change are shared with the state before."""
+
+    now: Instant
+    store_offset: Duration
+    offsets: Mapping[str, Duration]
+    drifts: Mapping[str, Drift]
+    queue: Any
+    rows: tuple[Part, ...]
+    """The queue's state for comparison: its rows by job, or all of it as one part."""
+    views: Mapping[JobId, JobView]
+    last_change: Instant
+    monitors: tuple[Part, ...]
+    actors: tuple[Actor, ...]
+    ready: tuple[str, ...]
+    sleeping: tuple[tuple[Instant, int, Any], ...]
+    budgets: tuple[int, ...]
+    stopping: frozenset[str]
+    stalled: frozenset[str]
+    """Who is ready and was passed by time."""
+    call_number: int
+    path: Path
+    """From the start, for engines that cannot be set back; empty for those that can."""
+
+    @property
+    def raw(self) -> tuple[Any, ...]:
+        """Answer what tells this state from every other, twins and moments told apart."""
+        return (
+            self.now,
+            self.store_offset,
+            tuple(self.offsets.items()),
+            tuple(self.drifts.items()),
+            tuple([part.number for part in self.rows]),
+            tuple([part.number for part in self.monitors]),
+            tuple([_of_actor(actor) for actor in self.actors]),
+            self.budgets,
+            self.stopping,
+            self.stalled,
+        )
+
+
+def _of_actor(actor: Actor) -> tuple[Any, ...]:
+    position = actor.position
+    return (
+        None if position is None else position.number,
+        actor.standing,
+        actor.wake if actor.standing is Standing.SLEEPING else 0,
+        actor.last_tick if actor.standing is Standing.POLLING else 0,
+    )
+
+
+def reborn_after(frames: list[Any], request: Any) -> Duration | None:
+    """Tell how long an actor sleeps until it begins anew after a crash; None where it has begun."""
+    if len(frames) == 1 and type(request) is Sleep and request.point == "restarting":
+        inner = getattr(frames[0], "gi_yieldfrom", None)
+        if inner is None and getattr(frames[0], "gi_code", None) is not None and frames[0].gi_code.co_name == "_reborn":
+            return request.duration
+    return None
