@@ -264,7 +264,7 @@ def _verbs() -> str:
 
 def _places() -> str:
     rows = [(_code(place), f"before the point `{point}` of the process") for place, point in _POINTS.items()]
-    return table(("place", "meaning"), [*rows, ('`at "NAME"`', "before the point of this name")])
+    return table(("place", "meaning"), [*rows, ('`at "NAME"`, `before "NAME"`', "before the point of this name")])
 
 
 def _endings() -> str:

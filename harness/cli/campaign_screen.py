@@ -54,7 +54,7 @@ def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
     observed = coverage.observed
     lines = [Line(f"Situations, in % of {observed} runs looked at (every {EVERY}th):", "bold")]
     cells = []
-    for item in declared(capabilities):
+    for item in declared(capabilities, stepwise=not campaign.stock):
         count = coverage.situations[item.name]
         share = f"{100 * count / observed:.1f}" if count else "-"
         cells.append(pad(item.name, 33) + f"{share:>5}")
@@ -140,7 +140,10 @@ def campaign_data(
         "findings": [_finding(finding, told[finding.anomaly]) for finding in campaign.findings],
         "coverage": {
             "observed_runs": coverage.observed,
-            "situations": {item.name: coverage.situations[item.name] for item in declared(capabilities)},
+            "situations": {
+                item.name: coverage.situations[item.name]
+                for item in declared(capabilities, stepwise=not campaign.stock)
+            },
             "never_occurred": [item.name for item in campaign.missing],
             "faults": [{**cell._asdict(), "count": count} for cell, count in sorted(coverage.faults.items())],
             "states": novelty.states,

@@ -51,6 +51,8 @@ class Campaign:
     """A run that could not be had again: nothing the search says can be relied on."""
     trouble: Trouble | None = None
     """What kept the search from going on."""
+    stock: bool = True
+    """Whether the actors were the stock ones, rather than an application's own."""
 
     @property
     def finding(self) -> Finding | None:

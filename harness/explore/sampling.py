@@ -287,4 +287,5 @@ class _Record:
             missing if demanded and self.unsteady is None else (),
             self.unsteady,
             self.trouble,
+            self.stock,
         )

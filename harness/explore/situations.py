@@ -61,9 +61,25 @@ SITUATIONS: Final = (
 )
 
 
-def declared(capabilities: Capabilities) -> tuple[Situation, ...]:
-    """Answer the situations that a queue with these capabilities can come to."""
-    return tuple(item for item in SITUATIONS if not capabilities.missing(item.capabilities))
+STEPWISE: Final = frozenset(
+    {
+        "a lease runs out",
+        "a job is deleted",
+        "a job is cancelled while it runs",
+        "a job's attempts are used up",
+        "a crash while a job runs",
+        "the cron crashes",
+        "time runs late",
+        "a clock is off while a job runs",
+    }
+)
+"""What can be seen of an application too, which has steps of its own and no verbs."""
+
+
+def declared(capabilities: Capabilities, *, stepwise: bool = False) -> tuple[Situation, ...]:
+    """Answer the situations that a queue with these capabilities, or an application, can come to."""
+    possible = (item for item in SITUATIONS if item.name in STEPWISE or not stepwise)
+    return tuple(item for item in possible if not capabilities.missing(item.capabilities))
 
 
 def missing(seen: Iterable[str], *, capabilities: Capabilities, observed: int) -> tuple[Situation, ...]:
@@ -146,7 +162,7 @@ class Spotter:
                 seen.add("the cron and a claim coincide")
             if before.start_after == event.at and before.start_after > before.created_at:
                 seen.add("a claim exactly at the due time")
-        elif verb == "expire":
+        elif verb in ("expire", "step expire"):
             seen.add("a lease runs out")
         elif verb == "rescue" and before.status is Status.PROCESSING:
             seen.add("the cron rescues a job")

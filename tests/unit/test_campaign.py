@@ -222,3 +222,10 @@ def test_the_level_is_named_by_the_gravest_guarantee_that_broke() -> None:
 def test_breaches_below_the_ladder_are_listed() -> None:
     broken = [anomaly_of(Guarantee.RETENTION), anomaly_of(Guarantee.UNIQUENESS)]
     assert level(broken) == "fenced at least once, but without unique keys and retention"
+
+
+def test_an_application_is_asked_for_no_situation_of_verbs() -> None:
+    names = {item.name for item in situations.declared(MemoryEngine().capabilities, stepwise=True)}
+
+    assert "a lease runs out" in names
+    assert not any("claim" in name or "heartbeat" in name or "stale" in name for name in names)
