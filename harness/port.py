@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
+from harness.model.json_value import json_problem
 from harness.model.settings import Settings
 
 
@@ -44,6 +45,16 @@ class JobRequest:
     """The tool that gets the input as a new job once this one is FAILED."""
     transaction: str | None = None
     """An open transaction: the job is there once that commits, and never if it does not."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why no store can hold it: an input that is no JSON, a name or a key that is no text; None: it can."""
+        if problem := json_problem(self.input):
+            return problem
+        for name in ("tool", "unique_key", "serial_key", "dead_letter"):
+            if problem := json_problem(getattr(self, name)):
+                return f"{name}: {problem}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

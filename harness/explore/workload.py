@@ -43,6 +43,7 @@ SPANS = {
 }
 DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
 COUNTS = ("0", "1", "2")
+SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}
 TOOLS = ("tool", "tool", "other")
 RARELY = ("no", "no", "no", "no", "yes")
 LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
@@ -137,8 +138,8 @@ def _draw_featured(pick: Pick, settings: Settings, features: frozenset[str]) -> 
     drawn: dict[str, Any] = {}
     if "tools" in features:
         drawn["tool"] = pick("tool", TOOLS)
-    if "serial keys" in features and pick("serial key", ("s", "s", "none")) == "s":
-        drawn["serial_key"] = "s"
+    if "serial keys" in features:
+        drawn["serial_key"] = SERIAL_KEYS[pick("serial key", ("s", "s", "s", "none", "odd", "NUL"))]
     if "dead letters" in features and pick("dead letter", ("dead", "none")) == "dead":
         drawn.update(dead_letter="dead", input={"of": "a dead letter"})
     if "payloads" in features and (payload := pick("payload", ("none", *Payload))) != "none":

@@ -57,10 +57,10 @@ class OptionsHonoured(Monitor):
         request = self._new.pop(event.number, None)
         if request is None or not event.answered:
             return
-        problem = json_problem(request.input)
+        problem = request.problem
         if problem is not None:
             if event.outcome.done:
-                self.breach("invalid_input_accepted", f"the queue took an input with a {problem}", job=event.job)
+                self.breach("invalid_input_accepted", f"the queue took it: {problem}", job=event.job)
         elif event.outcome.kind is OutcomeKind.UNKNOWN:
             self.breach("valid_request_refused", f"enqueue raised: {event.outcome.reason}", job=event.job)
         elif not event.outcome.done and request.unique_key is None and request.transaction is None:

@@ -8,7 +8,6 @@ from typing import ClassVar
 from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
-from harness.model.json_value import json_problem
 
 
 class UniqueRespected(Monitor):
@@ -29,7 +28,7 @@ class UniqueRespected(Monitor):
         if event.verb == "enqueue":
             request = event.arguments[0]
             key = (request.tool, request.unique_key)
-            if request.unique_key is not None and not self._holders.get(key) and json_problem(request.input) is None:
+            if request.unique_key is not None and not self._holders.get(key) and request.problem is None:
                 self._asked[event.number] = key
 
     def on_observed(self, event: Observed) -> None:

@@ -39,6 +39,13 @@ class InputNotChecked(MemoryQueue):
         return None
 
 
+class KeyNotChecked(MemoryQueue):
+    """unstract-nan-redispatch-loop, for a key."""
+
+    def option_problem(self, request: JobRequest) -> str | None:
+        return None
+
+
 MISTAKES: Final = (
     Mistake(
         name="options-dropped",
@@ -60,5 +67,12 @@ MISTAKES: Final = (
         source="unstract PR#2217",
         finds=("invalid_input_accepted",),
         queue=InputNotChecked,
+    ),
+    Mistake(
+        name="key-not-checked",
+        sentence="A key or a name that text cannot hold is accepted, though the input is checked.",
+        source="unstract PR#2289",
+        finds=("invalid_input_accepted",),
+        queue=KeyNotChecked,
     ),
 )

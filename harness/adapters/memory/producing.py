@@ -20,7 +20,7 @@ class Producing(Settling):
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Write both rows, at once or where the transaction of the request commits."""
-        if problem := self.input_problem(request.input):
+        if problem := self.input_problem(request.input) or self.option_problem(request):
             return Outcome.refused(f"invalid input: {problem}")
         if request.id in self.rows or self.is_pending(request.id):
             return Outcome.refused("this id exists", request.id)
@@ -36,6 +36,11 @@ class Producing(Settling):
     def input_problem(self, input: Json) -> str | None:
         """Answer why JSON cannot hold an input, or None."""
         return json_problem(input)
+
+    def option_problem(self, request: JobRequest) -> str | None:
+        """Answer why text cannot hold a request's name or one of its keys, or None."""
+        texts = (request.tool, request.unique_key, request.serial_key, request.dead_letter)
+        return next((problem for text in texts if (problem := json_problem(text))), None)
 
     def created(self, request: JobRequest, now: Instant) -> JobView:
         """Answer the row of a new job."""
