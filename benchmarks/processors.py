@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import Aim, interleave, seconds_of, show
 
-from harness.processors import JobHarness, JobResult, ToolJob
+from harness.processors import JobHarness, JobResult, ToolJob, check_processor
 from harness.processors.job_clock import JobClock
 
 DONE = JobResult(success=True)
@@ -120,6 +119,18 @@ def with_clock(*, frozen: bool) -> float:
     return seconds_of(test)
 
 
+async def three_waits(job: ToolJob) -> JobResult:
+    """Wait three times, on a dictionary."""
+    for _ in range(3):
+        await asyncio.sleep(job.input["seconds"])
+    return DONE
+
+
+def contract() -> float:
+    """Judge a processor by its whole contract; answer seconds."""
+    return seconds_of(lambda: check_processor(three_waits, examples=[{"seconds": 60}]))
+
+
 def empty() -> float:
     """Take the time of 50 ms: what the aim of a day is held against."""
     return 0.05
@@ -163,6 +174,15 @@ def main(rounds: int) -> None:
     week = {"1 s": second, "a week of the cron, a job an hour": week_of_cron}
     aim = Aim("a week of the cron, a job an hour", 1.0, "It is 168 jobs of the real worker.")
     show("How long does a week take?", interleave(week, rounds=rounds, seconds=30), base="1 s", unit="s", aims=[aim])
+    tries = {"a harness opened for one job": harness_opened, "a whole ProcessorContract": contract}
+    show(
+        "What does a contract cost?",
+        interleave(tries, rounds=rounds, seconds=30),
+        base="a harness opened for one job",
+        unit="ms",
+        scale=1e3,
+        note="Its processor waits three times: 13 tries, each in a forked child.",
+    )
     clocks = {
         "clock not frozen": lambda: with_clock(frozen=False),
         "clock frozen": lambda: with_clock(frozen=True),
@@ -178,5 +198,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    began = time.perf_counter()
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
