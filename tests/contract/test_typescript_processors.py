@@ -120,6 +120,12 @@ def test_timers_fire_in_the_order_of_time_and_among_those_of_the_harness(tmp_pat
         assert (order, jobs.now - begin) == (["a", "b", "c"], timedelta(seconds=3.5))
 
 
+def test_a_long_input_arrives_whole(tmp_path: Path) -> None:
+    with JobHarness() as jobs:
+        target = processor(tmp_path, "return { success: true, output: [job.input.length, job.input.at(-1)] }")
+        assert jobs.perform_job(target, "x" * 8_000_000 + "\u00e9").output == [8_000_001, "\u00e9"]
+
+
 def test_the_same_seed_gives_the_same_chance(tmp_path: Path) -> None:
     target = processor(tmp_path, "return { success: true, output: [Math.random(), Math.random()] }")
 

@@ -136,7 +136,9 @@ class NodeChild:
         while True:
             for key, _ in self._selector.select(max(0.0, min(last + patience - _seconds(), patience))):
                 if key.data is None:
-                    outgoing = outgoing[self._write(outgoing) :]
+                    written = self._write(outgoing)
+                    outgoing = outgoing[written:]
+                    last = _seconds() if written else last
                     if not outgoing:
                         self._selector.unregister(self._inward)
                         writing = False

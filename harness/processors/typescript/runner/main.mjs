@@ -250,12 +250,14 @@ async function act(message) {
 
 function listen() {
   const inward = new net.Socket({ fd: INWARD, readable: true, writable: false });
-  let pending = "";
+  let pending = [];
   let turns = Promise.resolve();
   inward.setEncoding("utf8");
   inward.on("data", (text) => {
-    const lines = (pending + text).split("\n");
-    pending = lines.pop();
+    pending.push(text);
+    if (!text.includes("\n")) return; // Only whole lines are put together: a long one comes in many pieces.
+    const lines = pending.join("").split("\n");
+    pending = [lines.pop()];
     for (const line of lines) turns = turns.then(() => act(JSON.parse(line)));
   });
   inward.on("end", () => process.kill(process.pid, "SIGKILL"));
