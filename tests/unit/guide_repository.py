@@ -109,7 +109,6 @@ REPAIRED = {
         "'00:10:00'", "'00:11:00'"
     ),
     "apps/api-server/.env": API_SERVER.replace("BATCH_SIZE=5", "BATCH_SIZE=1"),
-    "apps/web/.env": WEB.replace("your-secret-here", "0f9d3c61b7a24e58" * 2),
 }
 """The same without its contradictions."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.lint.examination import examine
-from harness.lint.finding import Finding, Severity
-from harness.lint.repository import read_repository
+from harness.lint.finding import Finding
+from harness.lint.repository import NamedEnvironment, read_repository
 from tests.unit.guide_repository import GUIDE, REPAIRED, write
 
 CONFIG = "packages/api/modules/jobs/lib/job-config.ts"
@@ -17,9 +17,9 @@ def found_in(root: Path) -> tuple[Finding, ...]:
 
 
 def test_the_guides_settings_hold_three_contradictions_each_at_its_line(tmp_path: Path) -> None:
-    errors = [finding for finding in found_in(write(tmp_path, GUIDE)) if finding.severity is Severity.ERROR]
+    found = found_in(write(tmp_path, GUIDE))
 
-    assert [(finding.rule, str(finding.place)) for finding in errors] == [
+    assert [(finding.rule, str(finding.place)) for finding in found] == [
         ("batch_outlives_expiry", "apps/api-server/.env:8"),
         ("attempts_disagree", "packages/database/pgboss.sql:7"),
         ("expiry_within_timeout", "packages/database/pgboss.sql:10"),
@@ -28,9 +28,7 @@ def test_the_guides_settings_hold_three_contradictions_each_at_its_line(tmp_path
 
 def test_each_contradiction_names_the_other_places_that_have_to_do_with_it(tmp_path: Path) -> None:
     related = {
-        finding.rule: [str(other.place) for other in finding.related]
-        for finding in found_in(write(tmp_path, GUIDE))
-        if finding.severity is Severity.ERROR
+        finding.rule: [str(other.place) for other in finding.related] for finding in found_in(write(tmp_path, GUIDE))
     }
 
     assert related == {
@@ -40,11 +38,19 @@ def test_each_contradiction_names_the_other_places_that_have_to_do_with_it(tmp_p
     }
 
 
-def test_the_only_other_finding_is_the_guides_placeholder_of_a_secret(tmp_path: Path) -> None:
-    others = [finding for finding in found_in(write(tmp_path, GUIDE)) if finding.severity is not Severity.ERROR]
+def test_what_the_guide_leaves_to_be_filled_in_is_unknown_and_not_wrong(tmp_path: Path) -> None:
+    examination = examine(read_repository(write(tmp_path, GUIDE)))
 
-    assert [(finding.rule, str(finding.place)) for finding in others] == [("cron_secret_weak", "apps/web/.env:2")]
-    assert "your-secret" not in others[0].message
+    assert [str(value.place) for value in examination.unknown] == ["apps/api-server/.env:5", "apps/web/.env:2"]
+
+
+def test_a_placeholder_is_weak_where_it_is_said_to_be_what_runs(tmp_path: Path) -> None:
+    write(tmp_path, GUIDE)
+    facts = read_repository(tmp_path, environments=[NamedEnvironment("web", "apps/web/.env")])
+    weak = [finding for finding in examine(facts).findings if finding.rule == "cron_secret_weak"]
+
+    assert [str(finding.place) for finding in weak] == ["apps/web/.env:2"]
+    assert "your-secret" not in weak[0].message
 
 
 def test_the_repaired_copy_has_nothing_to_find(tmp_path: Path) -> None:

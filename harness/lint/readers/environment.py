@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from posixpath import basename, dirname
 from typing import Final
 
 from dotenv.parser import parse_stream
 
 from harness.lint.facts import Facts, Service, Unreadable
-from harness.lint.place import Place, Source, Value
+from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
 
 DOCUMENTATION: Final = frozenset({"example", "sample", "template", "dist", "defaults", "schema", "test", "ci", "vault"})
 """Suffixes of files that show what to set, or that tests use; nothing runs under them."""
 
+_PLACEHOLDER: Final = re.compile(r"\.\.\.|\$\{|<[\w -]+>|^your[-_ ]", re.IGNORECASE)
 PRODUCTION: Final = frozenset({"", "production", "prod"})
 
 
 def is_documentation(path: str) -> bool:
     """Tell files that no deployment reads."""
     return not DOCUMENTATION.isdisjoint(basename(path).split(".")[2:])
+
+
+def is_placeholder(text: str) -> bool:
+    """Tell what documentation writes where a value belongs, and what another variable fills in."""
+    return _PLACEHOLDER.search(text) is not None
 
 
 def read_variables(path: str, text: str, facts: Facts, *, service: str = "") -> dict[str, Value]:
@@ -63,8 +71,13 @@ def services_of(files: Mapping[str, Mapping[str, Value]]) -> Iterable[Service]:
 
 
 def _owned(values: Mapping[str, Value], folder: str) -> dict[str, Value]:
+    """Make them the folder's; what stands for a value to be filled in is unknown."""
     service = folder or "repository"
-    return {name: Value(value.name, value.value, value.place, value.source, service) for name, value in values.items()}
+    return {name: replace(value, service=service, value=_known(value.value)) for name, value in values.items()}
+
+
+def _known(value: Scalar) -> Scalar:
+    return UNKNOWN if isinstance(value, str) and is_placeholder(value) else value
 
 
 def process_environment(environ: Mapping[str, str], *, service: str) -> Service:

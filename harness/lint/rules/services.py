@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from harness.lint.facts import Facts, Service
 from harness.lint.finding import Related, Severity
 from harness.lint.place import UNKNOWN, Value
+from harness.lint.readers.environment import is_placeholder
 from harness.lint.rule import Hit, Rule
 from harness.lint.settings_names import meaning_of
 
@@ -94,11 +95,6 @@ def database_of(url: str) -> Database | None:
     host = (parts.hostname or query.get("host", [""])[0]).lower()
     pooled = "-pooler." in host or "pooler.supabase." in host or port == 6543 or "true" in query.get("pgbouncer", [])
     return Database(host.replace("-pooler.", "."), port, parts.path.lstrip("/"), pooled)
-
-
-def is_placeholder(text: str) -> bool:
-    """Tell what documentation writes where a value belongs, and what another variable fills in."""
-    return "..." in text or "${" in text or re.search(r"<[\w -]+>", text) is not None
 
 
 def _database(facts: Facts) -> Iterator[Hit]:
