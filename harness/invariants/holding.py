@@ -92,8 +92,6 @@ class Holdings:
         match event.name:
             case "pause" | "late":
                 late = event.data["for"]
-                if self._unheard.get(event.actor) == event.at:  # paused within a claim whose reply is lost
-                    self._unheard[event.actor] = event.at + late
             case "clock" | "drift":
                 late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
             case "crash" if event.data.get("session_stays"):

@@ -10,6 +10,7 @@ from harness.invariants.property import Guarantee
 
 RUNGS: Final[tuple[tuple[Guarantee, str], ...]] = (
     (Guarantee.AT_LEAST_ONCE, "not even at least once"),
+    (Guarantee.UPDATES, "at least once, but updates are lost"),
     (Guarantee.TRUTHFUL_RESULT, "at least once, but a status may lie"),
     (Guarantee.ONE_AT_A_TIME, "at least once and truthful, but two workers at once"),
     (Guarantee.FENCING, "at least once and one at a time, but not fenced"),
@@ -18,6 +19,7 @@ RUNGS: Final[tuple[tuple[Guarantee, str], ...]] = (
 )
 """The gravest first: a queue that breaks one keeps at most what the line says."""
 SHORT: Final = {
+    Guarantee.WAITING: "freedom from deadlocks",
     Guarantee.CANCELLATION: "cancellation",
     Guarantee.UNIQUENESS: "unique keys",
     Guarantee.SCHEDULE: "schedule and order",

@@ -43,6 +43,8 @@ class Recorder:
         self._verbs: dict[str, Any] = {}
         self._on_behalf = getattr(queue, "on_behalf", None)
         self._made_at = getattr(queue, "made_at", None)
+        self._unheard_at: dict[str, int] = {}
+        """When the reply of an actor's call under way was last said to be lost."""
         self.last_change = 0
         """When a job last changed."""
 
@@ -74,13 +76,22 @@ class Recorder:
         outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
         if call.verb == "claim" and outcome.value is not None and outcome.done:
             _refuse_no_claims(outcome.value)
+        if not actor.heard:
+            self._still_unheard(actor, call)
         self.observe(actor.name, call.verb)
         self._returned(actor, call, outcome, answered=True)
         return outcome if actor.heard else LOST_REPLY
 
     def suspended(self, actor: Actor, call: Call) -> None:
         """Look before anybody else acts: what a verb has done so far is its own doing."""
+        if not actor.heard:
+            self._still_unheard(actor, call)
         self.observe(actor.name, call.verb)
+
+    def _still_unheard(self, actor: Actor, call: Call) -> None:
+        """Say once more that a reply is lost, where time has passed within the call: what it gave counts from now."""
+        if self._unheard_at.get(actor.name, self._clocks.now) != self._clocks.now:
+            self.fault(actor.name, "lose reply", {"at": call.point})
 
     def raised(self, actor: Actor, call: Call, error: Exception) -> Outcome:
         """Write down that a verb raised: nobody knows what it did."""
@@ -135,6 +146,8 @@ class Recorder:
 
     def fault(self, actor: str, name: str, data: Any) -> None:
         """Write down something that was made to go wrong."""
+        if name == "lose reply":
+            self._unheard_at[actor] = self._clocks.now
         self._write(Fault(self._clocks.now, actor, name, data))
 
     def phase(self, name: str) -> None:
