@@ -65,12 +65,13 @@ def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
 def test_a_wrong_queue_and_a_wrong_setting_fail_until_they_are_repaired(suite: pytest.Pytester) -> None:
     Path("scenarios").mkdir()
     assert main(["explore", "memory+stale-fail", "--save", "scenarios/queue.yaml"]) == 1
-    assert main(["explore", "memory", "--set", "stuck_timeout=10m", "--save", "scenarios/setting.yaml"]) == 1
+    search = ["explore", "memory", "--set", "stuck_timeout=5m", "--looking-for", "concurrent_execution"]
+    assert main([*search, "--save", "scenarios/setting.yaml"]) == 1
     suite.runpytest_inprocess().assert_outcomes(failed=2)
 
     for name, wrong, right in (
         ("queue", "queue: stale-fail\n", ""),
-        ("setting", "stuck_timeout: 10m", "stuck_timeout: 30m"),
+        ("setting", "stuck_timeout: 5m", "stuck_timeout: 30m"),
     ):
         path = Path(f"scenarios/{name}.yaml")
         text = path.read_text()
@@ -94,7 +95,7 @@ jobs:
         ("gone.py:make", "*there is no file gone.py in *nor in any folder above it*"),
         ("my_app.py:mak", "*my_app.py has no 'mak' (did you mean 'make'?)*"),
         ("my_app.py:MyApp+fence", "*declares no safeguard 'fence'*"),
-        ("jobs.py:create_job", "*jobs.py:create_job cannot be made: TypeError: *"),
+        ("jobs.py:create_job", "*jobs.py:create_job asks for db, job, safe*"),
         ("no_such_module:make", "*no_such_module cannot be loaded: ModuleNotFoundError*"),
     ],
 )
