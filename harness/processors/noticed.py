@@ -6,6 +6,7 @@ It is named in a section of the report, and what is still there at the end is a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from harness.processors.delivery import current
+from harness.sim.lifetime import LIFETIME
 from harness.sim.loop import VirtualLoop
 
 GRACE_SECONDS = 0.05
@@ -93,6 +95,9 @@ class Noticed:
                 self._threads.append(weakref.ref(thread))
             return
         self._threads.append(weakref.ref(thread))
+        life = LIFETIME.get()
+        if life is not None:  # What it declares belongs to the job that started it.
+            thread.run = functools.partial(life.context().run, thread.run)  # type: ignore[method-assign]
         self.note(f"thread: {thread.name!r}, for which virtual time does not wait,")
 
     def _hold_time(self, thread: threading.Thread) -> None:

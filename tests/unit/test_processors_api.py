@@ -67,15 +67,18 @@ def test_side_effects_of_threads_and_of_perform_job_are_seen(jobs: JobHarness) -
     async def process(job: ToolJob) -> JobResult:
         await asyncio.to_thread(effect, "on a thread")
         await asyncio.get_running_loop().run_in_executor(None, effect, "on another")
+        thread = threading.Thread(target=effect, args=("by hand",))
+        thread.start()
+        thread.join()
         return DONE
 
     jobs.register("threads", process)
     job = jobs.enqueue("threads")
     jobs.drain()
-    assert [name for name, _ in job.effects] == ["on a thread", "on another"]
+    assert [name for name, _ in job.effects] == ["on a thread", "on another", "by hand"]
     jobs.perform_job(process, None)
     jobs.perform_job(charge_plainly, 1)
-    assert [each.name for each in jobs.effects()][2:] == ["on a thread", "on another", "charged", "mailed"]
+    assert [each.name for each in jobs.effects()][3:] == ["on a thread", "on another", "by hand", "charged", "mailed"]
 
 
 def test_a_side_effect_outside_of_any_job_is_none_and_a_wrong_one_is_refused() -> None:
