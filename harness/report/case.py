@@ -33,6 +33,11 @@ class Case:
         return Verdict.INCONCLUSIVE if self.run.uncovered else Verdict.FAIL
 
     @property
+    def lacking(self) -> bool:
+        """Whether nothing was run because the engine cannot do what it needs."""
+        return bool(self.skipped) or (self.run is not None and bool(self.run.uncovered) and not self.run.history.events)
+
+    @property
     def exit_code(self) -> ExitCode:
         """What a command answers for it."""
         return self.error.exit_code if self.error is not None else self.verdict.exit_code
@@ -72,7 +77,7 @@ class Case:
 def exit_code_of(cases: Iterable[Case]) -> ExitCode:
     """Answer one exit code for all: a failure outweighs a missing environment, that outweighs an open question.
 
-    A control that an engine cannot run is no open question where another engine ran it.
+    What an engine cannot do is no open question where another engine of the same command did it.
     """
     codes = {case.exit_code for case in without_excused(cases)}
     order = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
@@ -80,10 +85,10 @@ def exit_code_of(cases: Iterable[Case]) -> ExitCode:
 
 
 def without_excused(cases: Iterable[Case]) -> list[Case]:
-    """Leave out the controls that one engine cannot run and another one did."""
+    """Leave out what one engine cannot do and another one did, with a verdict."""
     cases = list(cases)
-    shown = {_key(case) for case in cases if case.control is not None and case.verdict is Verdict.PASS}
-    return [case for case in cases if not (case.skipped and case.control is not None and _key(case) in shown)]
+    judged = {_key(case) for case in cases if case.verdict is not Verdict.INCONCLUSIVE}
+    return [case for case in cases if not (case.lacking and _key(case) in judged)]
 
 
 def verdict_of(cases: Iterable[Case]) -> Verdict:

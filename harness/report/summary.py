@@ -61,7 +61,7 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     lines.append(Line(about, WORDS[exit_code_of(cases)][1]))
     if len(counted) < len(cases):
         elsewhere = len(cases) - len(counted)
-        lines.append(Line(f"{elsewhere} more controls do not fit their engine; they found their anomaly on another."))
+        lines.append(Line(f"{elsewhere} more ask for what their engine cannot do; another engine judged them."))
     if len(cases) < planned:
         lines.append(Line(f"Stopped after {len(cases)} of {planned}: the rest was not judged.", "yellow"))
     return lines
