@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from harness.explore.positions import Unfaithful
-from harness.explore.rig import Numbers, ReplayRig, Rig, SnapshotRig, Stepped
+from harness.explore.replay_rig import ReplayRig
+from harness.explore.rig import Numbers, Rig, SnapshotRig, Stepped
 from harness.explore.scope import Scope
 from harness.explore.script import BORING, Move, Path
 from harness.explore.state import State
@@ -143,6 +144,7 @@ class Explorer:
                     return
             layer = following
             self.progress.depth += bool(layer)
+        self._judge_idle()
         self.progress.frontier = 0
         self.complete = True
 
@@ -253,6 +255,36 @@ class Explorer:
                 hint="snapshot and restore must hold everything that decides what the queue does next; "
                 "or declare Capabilities(snapshot=False).",
             )
+
+    def _judge_idle(self) -> None:
+        """Judge the rest of runs in which pollers go on for ever and nothing changes: they never stop by themselves."""
+        seen: dict[int, int] = {}
+        for start in range(len(self.boring)):
+            node = start
+            while node >= 0 and node not in seen:
+                seen[node] = start
+                node = self.boring[node]
+            if node < 0 or seen[node] != start:
+                continue
+            circle = [node]
+            while (following := self.boring[circle[-1]]) != node:
+                circle.append(following)
+            if self.restless.isdisjoint(circle):
+                self._judge_from_the_start(node)
+
+    def _judge_from_the_start(self, node: int) -> None:
+        workload = self._workloads[node]
+        rig = ReplayRig(
+            self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
+        )
+        try:
+            for move in self.path(node):
+                rig.go(move)
+            rig.judge_rest()
+            for anomaly in rig.session.judge.anomalies:
+                self._see(anomaly.name, node, at_rest=True)
+        finally:
+            rig.close()
 
     # paths ----------------------------------------------------------------------------------------------------------
 

@@ -142,10 +142,11 @@ class Rig:
 
     def make(self, move: Move, state: State) -> State:
         """Make a move from the state that is entered."""
-        self._do(move)
+        self.go(move)
         return self.capture(state, move)
 
-    def _do(self, move: Move) -> None:
+    def go(self, move: Move) -> None:
+        """Make a move, and do not look."""
         if move.gates == (TIME_FIRST,):
             self._stall()
         self.script.load((move,))
@@ -390,41 +391,3 @@ class SnapshotRig(Rig):
                 f"it stands before {point!r}",
                 hint=FAITHFUL,
             )
-
-
-class ReplayRig(Rig):
-    """For queues that cannot be set back: runs the whole path again, on an empty queue."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._amid_verb: dict[str, list[Any]] = {}
-        super().__init__(*arguments, **options)
-
-    def _open(self) -> None:
-        self._amid_verb.clear()
-        super()._open()
-
-    def _amid(self) -> bool:
-        return True
-
-    def _progress(self, process: Process) -> Any:
-        return tuple(self._amid_verb.get(process.name, ()))
-
-    def _do(self, move: Move) -> None:
-        stood = {process.name: process.request for process in self.kernel.actors.values()}
-        super()._do(move)
-        for process in self.kernel.actors.values():
-            if len(process.frames) < 2 or process.call is None:
-                self._amid_verb.pop(process.name, None)
-            elif process.request is not stood.get(process.name):
-                seen = freeze(dict(self.session.board.views), {})
-                self._amid_verb.setdefault(process.name, []).append(seen)
-
-    def enter(self, state: State) -> None:
-        self.session.close()
-        self._open()
-        for move in state.path:
-            self._do(move)
-        # Whatever happened on the way was judged when it happened first.
-        self.memory.changed.clear()
-        self.session.recorder.history.events.clear()
-        self.session.judge.anomalies.clear()

@@ -42,7 +42,9 @@ class Board:
         self.views.clear()
         self.live.clear()
         self.apart.clear()
-        self._expiring.clear()
+        for due in (self._expiring, self._waiting, self._leases, self._started):
+            due.clear()
+        self._keyed.clear()
         self._known.clear()
         for job, view in views.items():
             self.put(job, view)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.explore import exhaustive
 from harness.explore.counterexample import finding_of
 from harness.explore.exhaustive import Explorer
-from harness.explore.scope import JobKind, Scope
+from harness.explore.positions import Unfaithful
+from harness.explore.scope import SCOPE_SETTINGS, JobKind, Scope
+from harness.explore.statement import statement
+from harness.history.event import Effect
+from harness.history.outcome import done
+from harness.invariants.property import Monitor, Reporter, Rules
+from harness.model.lifecycle import Status
 from harness.run.play import play
 from harness.scenario.reader import read_scenario
 from harness.scenario.writer import write_scenario
@@ -57,3 +67,93 @@ def test_the_counterexample_is_the_same_in_every_run() -> None:
     assert runs[0].progress == runs[1].progress
     tapes = [finding_of(run, run.sightings["stale_complete"]).scenario.tape for run in runs]
     assert tapes[0] == tapes[1]
+
+
+TINY = Scope(workers=1, jobs=1, cancels=1, stalls=0)
+
+
+@pytest.mark.parametrize("mistake", ["", "+cancel-ignored-while-running", "+expire-fails-for-good"])
+def test_raw_enumeration_without_merging_comes_to_the_same_end(mistake: str) -> None:
+    scope = TINY if mistake != "+expire-fails-for-good" else Scope(workers=1, jobs=1, crashes=1, stalls=0)
+    merged = explored(f"memory{mistake}", scope, first_only=False)
+    raw = explored(f"memory{mistake}", scope, first_only=False, merge=False)
+    assert merged.complete
+    assert raw.complete
+    assert merged.progress.states < raw.progress.states
+    assert set(merged.sightings) == set(raw.sightings)
+    assert merged.outcomes == raw.outcomes
+
+
+def test_twins_make_fewer_states_and_the_same_verdict() -> None:
+    apart = explored("memory+stale-complete", Scope(jobs=1, symmetry=False), first_only=False)
+    merged = explored("memory+stale-complete", Scope(jobs=1), first_only=False)
+    assert merged.progress.states < apart.progress.states
+    assert set(merged.sightings) == set(apart.sightings)
+    assert merged.outcomes == apart.outcomes
+
+
+class Remembers(Monitor):
+    """Reports a second start of one job: what it needs to know is nowhere but in its own memory."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._starts = 0
+
+    def on_effect(self, event: Effect) -> None:
+        self._starts += event.name == "started"
+
+
+def test_what_a_monitor_remembers_is_part_of_the_state() -> None:
+    monitor = Remembers(Rules(SCOPE_SETTINGS), lambda name, message, job=None: None)
+    before = monitor.snapshot()
+    monitor.on_effect(Effect(0, "w1", "j1", 1, 1, "started", None))
+    assert monitor.snapshot() != before
+    monitor.restore(before)
+    assert monitor.snapshot() == before
+
+
+class Forgetful(MemoryQueue):
+    """Its snapshot leaves out what was cancelled."""
+
+    def snapshot(self) -> Any:
+        state = super().snapshot()
+        return state._replace(rows={job: row for job, row in state.rows.items() if row.status is not Status.CANCELLED})
+
+
+class Counting(MemoryQueue):
+    """Something that it counts beside its rows decides, and is in no snapshot."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.claims = 0
+
+    def claim(self, worker: str, limit: int) -> Any:
+        self.claims += 1
+        return super().claim(worker, limit) if self.claims % 2 else done([])
+
+
+@pytest.mark.parametrize("queue", [Forgetful, Counting])
+def test_a_snapshot_that_lies_is_named_and_never_a_pass(queue: type[MemoryQueue], monkeypatch: Any) -> None:
+    monkeypatch.setattr(exhaustive, "CHECKED", 1)
+    explorer = Explorer(MemoryEngine(queue, name="liar"), Scope(workers=1, jobs=1, cancels=1), first_only=False)
+    with pytest.raises(Unfaithful, match="liar"):
+        explorer.run()
+
+
+def test_an_engine_that_cannot_be_set_back_is_run_again_with_the_same_result() -> None:
+    scope = Scope(workers=1, jobs=1, cancels=1)
+    engine = MemoryEngine()
+    engine.capabilities = replace(engine.capabilities, snapshot=False)
+    again = Explorer(engine, scope)
+    again.run()
+    back = explored("memory", scope)
+    assert again.reexecuted
+    assert again.progress == back.progress
+
+
+def test_a_limit_makes_the_search_inconclusive_and_keeps_what_it_knows() -> None:
+    explorer = Explorer(open_engine("memory"), Scope(), state_limit=100)
+    explorer.run()
+    assert not explorer.complete
+    assert explorer.stopped_by == "the limit of 100 states"
+    assert statement(explorer, 0.1)[0].startswith("inconclusive: stopped by the limit of 100 states")
