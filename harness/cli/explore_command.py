@@ -33,7 +33,7 @@ from harness.run.verdict import Verdict
 from harness.scenario.scenario import Scenario
 from harness.scenario.variant import parse_changes
 from harness.scenario.writer import write_scenario
-from harness.wiring import Engines, engine_name, explained, is_target, split_name
+from harness.wiring import Engines, NotApplicable, engine_name, explained, is_target, split_name
 
 FOLDER = Path(".job-harness") / "found"
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
@@ -297,7 +297,11 @@ def _named(finding: Finding, engine: str) -> Scenario:
 def _replay(scenario: Scenario, name: str, engines: Engines, finding: Finding) -> str:
     """Replay on an engine; where the anomaly does not show there, tell the first step at which the engines part."""
     anomaly, own = finding.anomaly, finding.run.engine
-    opened = engines.get(engine_name(name, scenario))
+    try:
+        opened = engines.get(engine_name(name, scenario))
+    except NotApplicable as error:
+        print(clip(f"Not replayed on {name}: {error.message}.", 80))
+        return f"not replayed: {error.message}"
     run = play(scenario, engine=opened)
     same = f"shows {anomaly} again" if anomaly in run.found else f"does not show {anomaly}"
     lines = [Line(clip(f"Replayed on {name}: {run.verdict}, {same}.", 80))]

@@ -37,6 +37,8 @@ class Watchdog:
         self.patience = patience
         self._session: Session | None = None
         self._working = False
+        self._opened = 0
+        """Tells one run from the next: two may stand at the same step, and their sessions at the same address."""
         self._last: tuple[Any, ...] = ()
         self._barks = 0
         self._before: Any = None
@@ -44,6 +46,7 @@ class Watchdog:
 
     def opening(self) -> None:
         """A run is about to be opened."""
+        self._opened += 1
         self._session = None
         self._working = True
 
@@ -59,7 +62,7 @@ class Watchdog:
 
     def __enter__(self) -> Watchdog:
         if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGALRM, self._look)
+            self._before = signal.signal(signal.SIGALRM, self.look)
             signal.setitimer(signal.ITIMER_REAL, self.patience / 2, self.patience / 2)
             self._armed = True
             self._arm_last_resort()
@@ -79,12 +82,14 @@ class Watchdog:
             return
         faulthandler.dump_traceback_later(LAST_RESORT * self.patience, exit=True)
 
-    def _look(self, number: int, frame: FrameType | None) -> None:
+    def look(self, number: int, frame: FrameType | None) -> None:
+        """Answer the timer. Raises `Hung` where the run stands where it stood at the two looks before."""
         self._arm_last_resort()
         if not self._working:
             return
         session = self._session
-        here = (id(session), session.kernel.steps, len(session.recorder.history)) if session is not None else (0, 0, 0)
+        far = (session.kernel.steps, len(session.recorder.history)) if session is not None else (-1, -1)
+        here = (self._opened, *far)
         if here != self._last[:3]:
             self._last = (*here, 1)
             return

@@ -16,7 +16,7 @@ from harness.explore.finding import Campaign
 from harness.explore.sampling import Sampler
 from harness.explore.situations import SITUATIONS
 from harness.explore.steadiness import first_difference
-from harness.explore.watchdog import Watchdog
+from harness.explore.watchdog import Hung, Watchdog
 from harness.history.event import Fault
 from harness.history.outcome import Outcome
 from harness.invariants import ANOMALIES, Guarantee
@@ -144,6 +144,19 @@ def test_a_verb_that_hangs_is_named_and_ends_the_campaign() -> None:
     assert "the verb complete of" in done.trouble.message
     assert done.trouble.code is ExitCode.FAIL
     assert done.verdict is Verdict.FAIL
+
+
+def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_hang() -> None:
+    watchdog = Watchdog(1.0)
+    for _ in range(20):
+        watchdog.opening()
+        watchdog.look(0, None)
+        watchdog.done()
+    watchdog.opening()
+    for _ in range(2):
+        watchdog.look(0, None)
+    with pytest.raises(Hung, match="opening a queue did not end"):
+        watchdog.look(0, None)
 
 
 @pytest.mark.parametrize(("queue", "named"), [(Quits, "SystemExit: 3"), (Restless, "RuntimeError: odd place")])
