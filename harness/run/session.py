@@ -80,6 +80,7 @@ class Session:
     ) -> None:
         """Take what the run needs; it ends early once the anomaly `until` showed, else it goes to its rest."""
         contract = contract_of(engine)
+        self._given = scenario
         if (effective := contract.effective(scenario.settings)) != scenario.settings:
             scenario = replace(scenario, settings=effective)
         self.scenario = scenario
@@ -268,7 +269,7 @@ class Session:
     def result(self, failures: list[str]) -> Run:
         """Answer what the run came to so far."""
         return Run(
-            scenario=self.scenario,
+            scenario=self._given,
             engine=self.engine.name,
             history=self.recorder.history,
             tape=tuple(self.choices.tape),
