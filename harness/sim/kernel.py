@@ -6,7 +6,6 @@ history: a `Carrier` executes calls, and interferences (faults) offer options at
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 from harness.errors import EnvironmentUnavailable, LimitReached
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, State
+from harness.sim.agenda import Agenda, Sleeper
 from harness.sim.choices import Choices, note_pick
 from harness.sim.request import Call, Frame, Poll, Request, Sleep, Wait
 
@@ -73,20 +73,14 @@ class Kernel:
         self.on_suspend: Callable[[Actor, Call], None] | None = None
         """Hears of every gate inside a verb, before anybody else acts."""
         self.on_crash: Callable[[Actor, Duration], None] | None = None
-        """Hears of a crash, and how long what the actor held outside is to stay."""
+        """Hears of a crash, and how long what the actor held is to stay."""
         self.surprises: list[str] = []
         """Where something outside was picked otherwise than the tape says."""
         self.on_overtaken: Callable[[Actor, Duration], None] | None = None
         """Told of each ready actor that time passes by, and for how long."""
-        self._sleeping: list[tuple[Instant, int, Actor]] = []
-        self._polling: dict[str, Actor] = {}
+        self._agenda = Agenda()
         self._blocked: dict[str, Actor] = {}
         self._picks: dict[str, int] = {}
-        self._planned = False
-        """Whether `_wake` and `_ticks` still tell who wakes next."""
-        self._wake: Instant | None = None
-        self._ticks: list[tuple[Instant, Actor]] = []
-        self._tickets = 0
         self._graveyard: list[Frame] = []
 
     # actors ---------------------------------------------------------------------------------------------------------
@@ -189,7 +183,7 @@ class Kernel:
         Without `happens` a call never arrives; without `heard` its reply is lost; `times` delivers it more than once.
         """
         request = actor.request
-        self._planned = False
+        self._agenda.changed()
         if type(request) is not Call:
             self._continue(actor, None)
         else:
@@ -253,14 +247,14 @@ class Kernel:
         self._place(actor)
 
     def _place(self, actor: Actor) -> None:
-        self._planned = False
+        self._agenda.changed()
         request = actor.request
         kind = type(request)
         if kind is Sleep:
             self._sleep_until(actor, self.now + request.duration)  # type: ignore[union-attr]
         elif kind is Poll:
             actor.state = State.POLLING
-            self._polling[actor.name] = actor
+            self._agenda.poll(actor)
         elif kind is Wait:
             actor.state = State.BLOCKED
             self._blocked[actor.name] = actor
@@ -285,37 +279,30 @@ class Kernel:
                 self.ready.append(actor)
 
     def _sleep_until(self, actor: Actor, wake: Instant) -> None:
-        self._planned = False
         actor.state = State.SLEEPING
         actor.wake = wake
-        self._tickets += 1
-        heapq.heappush(self._sleeping, (wake, self._tickets, actor))
+        self._agenda.sleep(actor, wake)
 
     def _withdraw(self, actor: Actor) -> None:
-        self._planned = False
+        self._agenda.changed()
         if actor.state is State.READY:
             self.ready.remove(actor)
         elif actor.state is State.POLLING:
-            del self._polling[actor.name]
+            del self._agenda.polling[actor.name]
         elif actor.state is State.BLOCKED:
             del self._blocked[actor.name]
         elif actor.state is State.SLEEPING:
-            self._sleeping = [entry for entry in self._sleeping if entry[2] is not actor]
-            heapq.heapify(self._sleeping)
-
-    # going back -----------------------------------------------------------------------------------------------------
+            self._agenda.wake(actor)
 
     @property
-    def sleeping(self) -> list[tuple[Instant, int, Actor]]:
+    def sleeping(self) -> list[Sleeper]:
         """Who sleeps until when; a search keeps it, and hands it back to `reschedule`."""
-        return self._sleeping
+        return self._agenda.sleeping
 
-    def reschedule(self, ready: Sequence[Actor], sleeping: Sequence[tuple[Instant, int, Actor]]) -> None:
+    def reschedule(self, ready: Sequence[Actor], sleeping: Sequence[Sleeper]) -> None:
         """Take over a schedule that stood before. The actors' own states say who polls."""
         self.ready = deque(ready)
-        self._sleeping = list(sleeping)
-        self._polling = {actor.name: actor for actor in self.actors.values() if actor.state is State.POLLING}
-        self._planned = False
+        self._agenda.restore(sleeping, (actor for actor in self.actors.values() if actor.state is State.POLLING))
 
     def unburied(self) -> list[Frame]:
         """Hand over the frames of crashed actors, for the caller to close."""
@@ -373,26 +360,7 @@ class Kernel:
 
     def next_wake(self) -> Instant | None:
         """Tell when somebody next acts by himself: a sleeper wakes, or a poll's tick finds something due."""
-        if self._planned:
-            return self._wake
-        now = self.now
-        wake = self._sleeping[0][0] if self._sleeping else None
-        self._ticks = ticks = []
-        for actor in self._polling.values():
-            request: Any = actor.request
-            due = request.due()
-            if due is None:
-                continue
-            after = due if due > now else now
-            if after <= actor.last_tick:
-                after = actor.last_tick + 1
-            tick = after + (request.origin - after) % request.interval
-            ticks.append((tick, actor))
-            if wake is None or tick < wake:
-                wake = tick
-        self._wake = wake
-        self._planned = True
-        return wake
+        return self._agenda.next(self.now)
 
     def _advance(self, limit: Instant | None = None) -> bool:
         target = self.next_wake()
@@ -416,29 +384,13 @@ class Kernel:
 
     def move_to(self, target: Instant) -> None:
         """Move time; everybody whose time has come becomes ready, in the order of their times."""
-        due: list[tuple[Instant, int, Actor]] = []
-        self.next_wake()
-        self._planned = False
-        for tick, actor in self._ticks:
-            if tick <= target:
-                due.append((tick, actor.order, actor))
-                actor.last_tick = tick
-                del self._polling[actor.name]
-        while self._sleeping and self._sleeping[0][0] <= target:
-            wake, ticket, actor = heapq.heappop(self._sleeping)
-            due.append((wake, -1_000_000_000 + ticket, actor))
+        due = self._agenda.take_due(self.now, target)
         self.now = max(self.now, target)
-        if len(due) > 1:
-            due.sort(key=_by_time)
-        for _, _, actor in due:
+        for actor in due:
             actor.state = State.READY
             self.ready.append(actor)
         if self.on_advance is not None:
             self.on_advance(self.now)
-
-
-def _by_time(entry: tuple[Instant, int, Actor]) -> tuple[Instant, int]:
-    return entry[:2]
 
 
 def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:
