@@ -110,6 +110,11 @@ class ScenarioItem(pytest.Item):
         finally:
             if "+" in name:
                 shared.drop(name)
+        if self.config.getoption("--job-explain"):
+            from harness.failure_section import EXPLAINED, explanation
+
+            if told := explanation(run.history):
+                self.add_report_section("call", EXPLAINED, told)
         case = Case(self.scenario, self.engine, run=run, control=self.control)
         if case.verdict is Verdict.INCONCLUSIVE:
             pytest.skip(f"inconclusive: {case.headline}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--job-scenarios", metavar="FOLDER", help="YAML files below a folder of this name are scenarios")
     group.addoption("--job-dsn", metavar="DSN", help="use this PostgreSQL instead of starting one")
+    group.addoption(
+        "--job-explain",
+        action="store_true",
+        help="show what happened to the jobs of each test that fails; with -rP of every test",
+    )
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
 
 
@@ -92,7 +97,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Remember that a test failed: then its failed jobs are no news."""
+    """Remember that a test failed: then its failed jobs are no news. Show it without frames of the harness."""
+    if call.excinfo is not None and not item.config.getoption("fulltrace"):
+        from harness.failure_section import leave_out_own_frames
+
+        leave_out_own_frames(call.excinfo)
     report = yield
     if report.failed:
         item.stash[_FAILED] = True
@@ -121,14 +130,20 @@ def job_harness(
 ) -> Iterator[JobHarness]:
     """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
+    from harness.failure_section import EXPLAINED, errors_without_traceback, explanation
     from harness.processors import JobHarness
 
     seed = request.config.getoption("--job-seed")
-    with JobHarness(settings=_settings(request, GUIDE), seed=seed or 0, invariants=job_invariants) as harness:
+    with errors_without_traceback():
+        opened = JobHarness(settings=_settings(request, GUIDE), seed=seed or 0, invariants=job_invariants)
+    with opened as harness:
         job_clock.drive(harness)
         yield harness
         problems = harness.problems(title=request.node.name)
         notes = harness.notes()
+        if request.config.getoption("--job-explain"):
+            if told := explanation(harness.history):
+                request.node.add_report_section("teardown", EXPLAINED, told)
     if notes:
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
     if problems and not request.node.stash.get(_FAILED, False):
@@ -147,21 +162,22 @@ def async_job_harness(job_harness: JobHarness) -> AsyncJobHarness:
 def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[QueueUnderTest]:
     """An empty queue on each engine of `--job-engine`; its store's clock is `job_clock`."""
     from harness.errors import EnvironmentUnavailable
+    from harness.failure_section import errors_without_traceback
     from harness.fixtures import open_queue
     from harness.model.settings import Settings
 
     shared = _shared(request.config)
     try:
-        queue = open_queue(
-            shared.engine(request.param),
-            settings=_settings(request, Settings()),
-            clocks=job_clock.clocks,
-            seed=request.config.getoption("--job-seed") or 0,
-        )
+        engine = shared.engine(request.param)
+        with errors_without_traceback():
+            queue = open_queue(
+                engine,
+                settings=_settings(request, Settings()),
+                clocks=job_clock.clocks,
+                seed=request.config.getoption("--job-seed") or 0,
+            )
     except EnvironmentUnavailable as error:
-        if shared.dsn_given:
-            raise
-        pytest.skip(str(error))
+        _give_up(str(error), shared)
     yield queue
     queue.close()
 
@@ -183,9 +199,7 @@ def _job_postgres_of_session(
     try:
         cluster = shared.cluster()
     except EnvironmentUnavailable as error:
-        if shared.dsn_given:
-            raise
-        pytest.skip(str(error))
+        _give_up(str(error), shared)
     database = JobPostgres(cluster, job_postgres_schema)
     yield database
     database.close()
@@ -230,10 +244,22 @@ def _shared(config: pytest.Config) -> Shared:
     return shared
 
 
+def _give_up(reason: str, shared: Shared) -> NoReturn:
+    """Skip where a PostgreSQL was to be found; fail where the one that was named is not there."""
+    if shared.dsn_given:
+        raise pytest.fail.Exception(reason, pytrace=False) from None
+    raise pytest.skip.Exception(reason) from None
+
+
 def _settings(request: pytest.FixtureRequest, settings: Any) -> Any:
     marker = request.node.get_closest_marker("job_settings")
     if marker is None:
         return settings
+    from harness.errors import UsageError
     from harness.fixtures import changed_settings
 
+    if marker.args:
+        raise UsageError(
+            "job_settings: a setting needs its name", hint='Write @pytest.mark.job_settings(job_timeout="30s").'
+        )
     return changed_settings(settings, marker.kwargs)

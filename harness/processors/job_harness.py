@@ -32,7 +32,7 @@ from harness.processors.interrupt import Interrupts
 from harness.processors.judgement import anomaly_screen, left_running, not_happened, own_anomalies, unseen_failures
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
-from harness.processors.processor import find_processor, telling
+from harness.processors.processor import find_processor, how_to_name, telling
 from harness.processors.running import Running
 from harness.processors.typescript.attachments import Attachments
 from harness.processors.typescript.target import names_typescript
@@ -193,7 +193,10 @@ class JobHarness(Assertions):
             found = getattr(found, "told", found)
         elif isinstance(processor, str) and ":" not in processor and not names_typescript(processor):
             known = registry.get_registered_tools()
-            raise UsageError(f"no processor is registered for the tool {processor!r}{did_you_mean(processor, known)}")
+            raise UsageError(
+                f"no processor is registered for the tool {processor!r}{did_you_mean(processor, known)}",
+                hint=how_to_name(processor) or f"Call register({processor!r}, processor) first.",
+            )
         else:
             slug, found = "perform-job", self._node.attach(find_processor(processor))
         job = self._application.tool_job(slug, input)

@@ -10,7 +10,7 @@ from typing import Any
 from harness.adapters.reference.application import JobProcessor, JobResult, ToolJob
 from harness.errors import UsageError, did_you_mean
 from harness.processors.delivery import Delivery
-from harness.processors.typescript.target import TypeScriptProcessor, names_typescript
+from harness.processors.typescript.target import SUFFIXES, TypeScriptProcessor, names_typescript
 from harness.sim.lifetime import LIFETIME
 
 Begin = Callable[[ToolJob], Delivery]
@@ -31,7 +31,8 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
     module_name, colon, path = named.partition(":")
     if not colon or not module_name or not path:
         raise UsageError(
-            f"{named!r} names no processor", hint='Write "package.module:function", or "lib/processor.ts#name".'
+            f"{named!r} names no processor",
+            hint=how_to_name(named) or 'Write "package.module:function", or "lib/processor.ts#name".',
         )
     try:
         found: Any = importlib.import_module(module_name)
@@ -40,12 +41,22 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
             raise
         raise UsageError(
             f"the processor {named!r}: there is no module {error.name!r}", hint="Is its folder on sys.path?"
-        ) from error
+        ) from None
     for name in path.split("."):
         if not hasattr(found, name):
             raise UsageError(f"the processor {named!r}: {module_name} has no {name!r}{did_you_mean(name, dir(found))}")
         found = getattr(found, name)
     return find_processor(found) if not isinstance(found, str) else _refuse_text(named)
+
+
+def how_to_name(named: str) -> str:
+    """Say how what this text seems to mean is written; nothing where it is anybody's guess."""
+    if named.endswith(SUFFIXES):
+        return f'Name what the file exports as well: "{named}#name".'
+    module, dot, name = named.rpartition(".")
+    if dot and all(part.isidentifier() for part in named.split(".")):
+        return f'Write "{module}:{name}".'
+    return ""
 
 
 def _refuse_text(named: str) -> JobProcessor:

@@ -103,7 +103,8 @@ def _change(event: Observed) -> str:
         return _rows_change(event)
     if before is None or event.verb in ("enqueue", "complete", "heartbeat", "cancel"):
         return verb
-    return f"{verb} -> {after.status}"
+    error = f": {after.error}" if event.verb == "fail" and after.error else ""
+    return f"{verb} -> {after.status}{error}"
 
 
 def _rows_change(event: Observed) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from harness.history.event import History
 from harness.invariants import ANOMALIES
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId
@@ -17,6 +18,7 @@ from harness.scenario.step import Step
 WIDTH = 80
 HEIGHT = 24
 MOST_COLUMNS = 4
+LONGEST_JOB = 15
 FAULT_STEPS = frozenset({"crash", "pause", "stop", "lose", "twice", "jump", "clock"})
 
 
@@ -86,18 +88,25 @@ def subject(run: Run, lead: str = "") -> JobId | None:
     return next(iter([*named, *(jobs if len(jobs) == 1 else [])]), None)
 
 
-def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
-    anomaly = run.led_by(lead)
-    job = subject(run, lead)
-    rows = rows_of(run.history, job=job, until=None if anomaly is None else anomaly.event, most=max(1, room))
+def timeline(
+    history: History, *, job: JobId | None = None, until: int | None = None, most: int = MOST, width: int = WIDTH
+) -> list[Line]:
+    """Answer what happened as at most `most` rows, one column for each actor; without `job`, to all jobs."""
+    rows = rows_of(history, job=job, until=until, most=max(1, most))
     if not rows:
         return [Line("Nothing happened.")]
     columns = _columns(rows)
-    times = max(8, max(len(moment(row.at)) for row in rows) + 1)
-    cell = (width - times) // len(columns)
     about = "" if job is None else f"job {job}"
+    times = max(8, min(len(about), LONGEST_JOB) + 1, max(len(moment(row.at)) for row in rows) + 1)
+    cell = (width - times) // len(columns)
     header = pad(about, times) + "".join(pad(one_line(name), cell) for name in columns)
     return [Line(header.rstrip(), "bold"), *(_line(row, columns, times, cell) for row in rows)]
+
+
+def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
+    anomaly = run.led_by(lead)
+    until = None if anomaly is None else anomaly.event
+    return timeline(run.history, job=subject(run, lead), until=until, most=room, width=width)
 
 
 def _columns(rows: list[Row]) -> list[str]:

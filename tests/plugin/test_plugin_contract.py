@@ -79,4 +79,4 @@ class TestNothing(ProcessorContract):
     )
     result = suite.runpytest_inprocess("-k", "declared")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*TestNothing names no processor*"])
+    result.stdout.fnmatch_lines(["TestNothing: the contract names no processor", "*Set processor = my_processor."])

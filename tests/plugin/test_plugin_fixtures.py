@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg  # noqa: F401 - loaded once, as below
 import pytest
 
 import harness.adapters.memory

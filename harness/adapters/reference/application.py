@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -48,11 +48,16 @@ def config_of(settings: Settings) -> Config:
     try:
         return _config(settings)
     except ValidationError as error:
-        problems = [str(detail["msg"]).removeprefix("Value error, ") for detail in error.errors(include_url=False)]
+        problems = [_problem(detail) for detail in error.errors(include_url=False)]
         raise UsageError(
             "the reference worker refuses these settings: " + "; ".join(problems),
             hint="Change the settings that go with these names: job_timeout, lease, stuck_timeout and the like.",
         ) from None
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    where = "".join(f"{name} is {detail['input']!r}: " for name in detail["loc"])
+    return where + str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _config(settings: Settings) -> Config:

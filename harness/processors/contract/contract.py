@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from harness.errors import UsageError, did_you_mean
+from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.model.duration import SECOND
 from harness.processors.contract.answers import ANSWERS
 from harness.processors.contract.check import Check, Finding, Outcome
@@ -138,7 +138,7 @@ class ProcessorContract:
         if isinstance(processor, staticmethod | classmethod):
             processor = processor.__func__
         if processor is None:
-            raise UsageError(f"{cls.__name__} names no processor", hint="Set processor = my_processor.")
+            raise UsageError("the contract names no processor", hint="Set processor = my_processor.")
         contract = Contract(
             processor,
             input=inspect.getattr_static(cls, "input"),
@@ -158,7 +158,10 @@ def _add_test(check: Check) -> None:
     def test(self: ProcessorContract) -> None:
         import pytest
 
-        finding = self.contract().judge(check.id)
+        try:
+            finding = self.contract().judge(check.id)
+        except HarnessError as error:
+            raise pytest.fail.Exception(f"{type(self).__name__}: {error}", pytrace=False) from None
         text = finding.text
         match finding.outcome:
             case Outcome.FAILED:

@@ -73,7 +73,10 @@ class TypeScriptProcessor:
         root = Path.cwd() if self.root is None else Path(self.root)
         path = (root / self.target.rpartition("#")[0]).absolute()
         if not path.is_file():
-            raise UsageError(f"the processor {self.target!r}: there is no file {path}")
+            raise UsageError(
+                f"the processor {self.target!r}: there is no file {path}",
+                hint="A relative path starts at the working directory, or at TypeScriptProcessor(..., root=folder).",
+            )
         return path
 
     def wire(self) -> tuple[dict[str, Any], Functions]:

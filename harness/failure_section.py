@@ -1,0 +1,86 @@
+"""What pytest shows of a test: tracebacks without the harness's own frames, and what happened to the test's jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.history.event import History
+
+HERE = str(Path(__file__).parent) + os.sep
+ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
+MOST_ROWS = 200
+WIDTH = 100
+EXPLAINED = "job-harness: what happened"
+"""The section of a report that `--job-explain` adds."""
+
+
+def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Cut the harness's frames from a traceback, so that the test's line and the processor's stand alone.
+
+    An error that is neither the test's nor the processor's, nor one that the harness means to raise, keeps all of them.
+    """
+    frames = excinfo.traceback
+    meant = isinstance(excinfo.value, HarnessError | AssertionError)
+    if not frames or isinstance(excinfo.value, pytest.skip.Exception) or (not meant and _is_own(excinfo.tb)):
+        return
+    error: BaseException | None = excinfo.value
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        _splice(error.__traceback__)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    excinfo.traceback = type(frames)(excinfo.tb)
+
+
+@contextmanager
+def errors_without_traceback() -> Iterator[None]:
+    """Fail a test in the words of the harness's own error alone: what raised it is no line of the user's."""
+    try:
+        yield
+    except HarnessError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+def explanation(history: History) -> str:
+    """Write what happened, one column for each actor: at most 200 rows. Nothing, where no job was touched."""
+    from harness.report.screen import timeline
+
+    jobs = {job for event in history.events if (job := getattr(event, "job", None)) is not None}
+    if not jobs:
+        return ""
+    only = jobs.pop() if len(jobs) == 1 else None
+    return "\n".join(line.text for line in timeline(history, job=only, most=MOST_ROWS, width=WIDTH))
+
+
+def _is_own(trace: TracebackType) -> bool:
+    """Whether it was raised in the harness itself."""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return _file(trace).startswith(HERE)
+
+
+def _splice(trace: TracebackType | None) -> None:
+    """Take out the harness's frames, and those of asyncio below them; the first frame stays, whosever it is."""
+    inside = False
+    while trace is not None and (following := trace.tb_next) is not None:
+        file = _file(following)
+        inside = file.startswith(HERE) or (inside and file.startswith(ASYNCIO))
+        if inside:
+            trace.tb_next = following.tb_next
+        else:
+            trace = following
+
+
+def _file(trace: TracebackType) -> str:
+    return trace.tb_frame.f_code.co_filename

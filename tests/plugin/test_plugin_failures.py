@@ -1,0 +1,89 @@
+"""What a failing test shows: the user's own lines, and with --job-explain what happened."""
+
+from __future__ import annotations
+
+import pytest
+
+import harness.adapters.reference
+import harness.processors
+import harness.report.screen  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+
+INI = """[pytest]
+addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
+filterwarnings = error
+"""
+
+
+def failing(pytester: pytest.Pytester, source: str, *arguments: str) -> str:
+    pytester.makeini(INI)
+    pytester.makepyfile(f"import asyncio\nimport pytest\n{source}")
+    result = pytester.runpytest_inprocess(*arguments)
+    assert result.ret == 1
+    return str(result.stdout)
+
+
+def test_an_error_of_the_harness_points_at_the_line_of_the_test_alone(pytester: pytest.Pytester) -> None:
+    shown = failing(
+        pytester,
+        """
+def test_it(job_harness):
+    job_harness.perform_job("lib/processor.ts", {})
+""",
+    )
+    assert '>       job_harness.perform_job("lib/processor.ts", {})' in shown
+    assert 'Name what the file exports as well: "lib/processor.ts#name".' in shown
+    assert "job_harness.py:" not in shown
+
+
+def test_what_a_processor_raises_shows_the_lines_of_the_test_and_of_the_processor(pytester: pytest.Pytester) -> None:
+    source = """
+def test_it(job_harness):
+    async def charge(job):
+        await asyncio.sleep(60)
+        raise ValueError("no card")
+    job_harness.perform_job(charge, {})
+"""
+    shown = failing(pytester, source)
+    assert ">       job_harness.perform_job(charge, {})" in shown
+    assert '>       raise ValueError("no card")' in shown
+    assert "running.py" not in shown and "base_events" not in shown
+    assert "running.py" in failing(pytester, source, "--full-trace")
+
+
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        ('job_timout="3s"', "there is no setting 'job_timout' (did you mean 'job_timeout'?)"),
+        ('"3s"', 'Write @pytest.mark.job_settings(job_timeout="30s").'),
+        ('job_timeout="3 parsecs"', "'3 parsecs' is no duration"),
+        ('max_attempts="many"', "job_max_attempts is 'many': Input should be a valid integer"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_told_without_a_traceback(
+    pytester: pytest.Pytester, marker: str, told: str
+) -> None:
+    shown = failing(pytester, f"@pytest.mark.job_settings({marker})\ndef test_it(job_harness): pass")
+    assert told in shown
+    assert "Error" not in shown.replace("pytest_plugin", "")
+
+
+def test_explain_shows_each_attempt_with_its_time_and_error(pytester: pytest.Pytester) -> None:
+    source = """
+def test_it(job_harness):
+    def charge(job):
+        raise ValueError("no card")
+    job_harness.register("charge", charge)
+    job = job_harness.enqueue("charge", {})
+    job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+"""
+    shown = failing(pytester, source, "--job-explain")
+    assert "job-harness: what happened" in shown
+    assert "claims, attempt 3" in shown
+    assert "fails -> FAILED: ValueError: no card" in shown
+    assert "claims, attempt 3" not in failing(pytester, source)
+
+
+def test_explain_says_nothing_of_a_test_without_jobs(pytester: pytest.Pytester) -> None:
+    shown = failing(pytester, "def test_it(job_harness):\n    assert 0\n", "--job-explain")
+    assert "what happened" not in shown
