@@ -141,9 +141,8 @@ def job_harness(
         yield harness
         problems = harness.problems(title=request.node.name)
         notes = harness.notes()
-        if request.config.getoption("--job-explain"):
-            if told := explanation(harness.history):
-                request.node.add_report_section("teardown", EXPLAINED, told)
+        if request.config.getoption("--job-explain") and (told := explanation(harness.history)):
+            request.node.add_report_section("teardown", EXPLAINED, told)
     if notes:
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
     if problems and not request.node.stash.get(_FAILED, False):
