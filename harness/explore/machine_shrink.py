@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.explore.shrink import Open, Shrinker
+from harness.invariants import Anomaly
 from harness.model.settings import Settings
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
@@ -44,17 +45,19 @@ class StepShrinker(Shrinker):
             yield from _whole(candidate)
 
 
-def smallest(scenario: Scenario, anomaly: str, open_session: Open, *, base: Settings) -> tuple[Scenario, bool]:
-    """Answer the smallest scenario found that shows the anomaly, and whether playing it again showed it at all.
+def smallest(
+    scenario: Scenario, anomaly: str, open_session: Open, *, base: Settings
+) -> tuple[Scenario, Anomaly | None]:
+    """Answer the smallest scenario found that shows an anomaly of this name, and that anomaly.
 
-    `base` are the settings that count as plain.
+    None: playing it again did not show it. `base` are the settings that count as plain.
     """
     run: Run = open_session(scenario).run()
     if anomaly not in run.found:
-        return scenario, False
+        return scenario, None
     shrinker = StepShrinker(run, anomaly, open_session, base=base, limit=PLAYS)
     shrinker.shrink()
-    return shrinker.scenario, True
+    return shrinker.scenario, next(item for item in shrinker.best.anomalies if item.name == anomaly)
 
 
 def _fewer(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
