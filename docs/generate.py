@@ -19,6 +19,7 @@ import pytest
 
 from harness import pytest_plugin
 from harness.adapters.memory import MemoryQueue
+from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
@@ -208,7 +209,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "JOB_OUTPUT_LIMIT_BYTES": "larger outputs fail their job",
 }
 
-QUEUES: Final[Sequence[Any]] = (MemoryQueue, ReferenceQueue, PgBossQueue, ProcrastinateQueue)
+QUEUES: Final[Sequence[Any]] = (MemoryQueue, ReferenceQueue, PgBossQueue, Release("12.38.0"), ProcrastinateQueue)
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
 
@@ -344,7 +345,8 @@ def _capabilities() -> str:
         (_code(name), CAPABILITIES[name], *(mark(queue.capabilities, name) for queue in QUEUES))
         for name in Capabilities.names()
     ]
-    return table(("capability", "meaning", "`memory`", "`reference`, `postgres`", "`pgboss`", "`procrastinate`"), rows)
+    engines = ("`memory`", "`reference`, `postgres`", "`pgboss`", "`pgboss-node`", "`procrastinate`")
+    return table(("capability", "meaning", *engines), rows)
 
 
 def _command_line() -> str:

@@ -29,11 +29,12 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "reference": ("harness.adapters.reference:open_engine", {"name": "reference"}),
     "postgres": ("harness.adapters.reference:open_engine", {"name": "postgres"}),
     "pgboss": ("harness.adapters.pgboss:open_engine", {}),
+    "pgboss-node": ("harness.adapters.pgboss.node:open_engine", {}),
     "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
-RELEASED: Final = frozenset({"pgboss", "procrastinate"})
+RELEASED: Final = frozenset({"pgboss", "pgboss-node", "procrastinate"})
 """Shipped engines that are somebody else's queue, in versions."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"

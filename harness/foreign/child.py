@@ -101,7 +101,7 @@ class Child:
             assert self._process.stdin is not None
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # Its end of the pipe is closed, or ours is since it was killed.
             raise self._died(f"took no more questions at {question!r}") from None
         deadline = Deadline(seconds)
         while True:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.foreign.database import instant_of, timestamp_of
-from harness.model.duration import SECOND, Duration
+from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
@@ -41,16 +41,20 @@ def seconds_of(duration: Duration) -> int:
     return -(-duration // SECOND)
 
 
+def send_time(instant: Instant) -> str:
+    """Answer an instant as pg-boss takes it in text, to the microsecond."""
+    return timestamp_of(instant).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def send_values(request: JobRequest, settings: Settings) -> list[Any]:
     """Answer the parameters of `send`, as the library's manager would order them."""
-    start = None if request.start_after is None else timestamp_of(request.start_after)
     attempts = request.max_attempts or settings.max_attempts
     return [
         uuid_of(request.id),
         request.tool,
         json_text({"job": request.id, "input": request.input}),
         request.priority,
-        None if start is None else start.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        None if request.start_after is None else send_time(request.start_after),
         None,  # singleton key
         None,  # singleton seconds
         0,  # singleton offset
@@ -83,10 +87,11 @@ def result_text(value: Json) -> str | None:
     return json_text(value if isinstance(value, Mapping) else {"value": value})
 
 
-def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int) -> JobView:
+def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int, strictly: Duration = STRICTLY) -> JobView:
     """Answer a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
 
-    `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit.
+    `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit; `strictly`,
+    how long after its time a job can be fetched.
     """
     state = row["state"]
     attempts = 0 if row["started_on"] is None else row["retry_count"] + 1
@@ -107,8 +112,8 @@ def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int) -> JobV
         output=_unwrapped(output) if state == "completed" else None,
         error=_message(output) if failed else None,
         unique_key=row["singleton_key"],
-        created_at=(instant_of(row["created_on"]) or 0) + STRICTLY,
-        start_after=(instant_of(row["start_after"]) or 0) + STRICTLY,
+        created_at=(instant_of(row["created_on"]) or 0) + strictly,
+        start_after=(instant_of(row["start_after"]) or 0) + strictly,
         started_at=instant_of(started) if active or state in ("completed", "failed") else None,
         lease_until=(instant_of(started + row["expire_in"]) or 0) + STRICTLY if active else None,
         completed_at=instant_of(row["completed_on"]),

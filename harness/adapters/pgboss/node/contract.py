@@ -1,0 +1,33 @@
+"""Where pg-boss differs from this project's decisions, by version, each with the place where it says so."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.adapters.pgboss.contract import CONTRACT, NO_CAP
+from harness.adapters.pgboss.translation import seconds_of
+from harness.model.duration import SECOND
+from harness.model.settings import Settings
+from harness.port import Contract
+
+FIRST_WITH_CAP: Final = 11
+"""The first version that knows a longest retry delay."""
+
+
+def contract_of(major: int) -> Contract:
+    """Answer the contract of a version, from its own documentation."""
+
+    def effective(settings: Settings) -> Settings:
+        """Whole seconds; version 10 has no longest retry delay."""
+        cap = settings.retry_delay_max if major >= FIRST_WITH_CAP else NO_CAP
+        return settings.changed(
+            retry_delay=seconds_of(settings.retry_delay) * SECOND,
+            retry_delay_max=seconds_of(cap) * SECOND,
+            lease=seconds_of(settings.lease) * SECOND,
+        )
+
+    differences = dict(CONTRACT.differences)
+    if major >= FIRST_WITH_CAP:
+        del differences["retries/backoff_is_capped"]
+        differences["crashes/every_attempt_crashes"] = "an expired job's error says that it timed out (docs: queues)"
+    return Contract(documented=CONTRACT.documented, differences=differences, effective=effective)

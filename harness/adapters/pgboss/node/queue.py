@@ -1,0 +1,203 @@
+"""The verbs of the harness, asked of the library in a Node child. Decides nothing: every rule is pg-boss's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from harness.adapters.pgboss.node.rows import Tables
+from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of, view_of
+from harness.foreign import Child
+from harness.foreign.database import ForeignDatabase
+from harness.foreign.node_child import milliseconds_of
+from harness.history.outcome import Outcome, done
+from harness.model.duration import SECOND, Duration
+from harness.model.job import JobId, JobView, Json
+from harness.model.json_value import json_problem
+from harness.model.settings import Settings
+from harness.port import Capabilities, Claim, Clocks, JobRequest
+
+UNKNOWN_JOB: Final = Outcome.refused("unknown job")
+SHORTEST_HEARTBEAT: Final = 10 * SECOND
+"""pg-boss takes no shorter one; a shorter lease is an expiry, which nothing extends."""
+LONGEST_RUN: Final = 23 * 3600
+"""Seconds: an expiry must stay below a day."""
+
+
+class PgBossNodeQueue:
+    """A queue under test over the library itself.
+
+    A claim is told apart by the number of its attempt. Where the version fences calls by the attempt that was fetched,
+    it is told which one that was, as its own worker does.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        database: ForeignDatabase,
+        tables: Tables,
+        *,
+        capabilities: Capabilities,
+        strictly: Duration,
+        settings: Settings,
+        clocks: Clocks,
+        jitter: Callable[[], float],
+    ) -> None:
+        self.capabilities: Capabilities = capabilities
+        self._strictly = strictly
+        self._child = child
+        self._database = database
+        self._tables = tables
+        self._settings = settings
+        self._clocks = clocks
+        self._jitter = jitter
+        self._tools: dict[JobId, str] = {}
+        self._workers: dict[tuple[JobId, int], str] = {}
+        """Who claimed which attempt: pg-boss does not keep it."""
+        self._granted: dict[JobId, int] = {}
+        """The last attempt that a resume allowed a job, whatever its limit."""
+
+    def _ask(self, question: str, *, ago: int = 0, **arguments: Any) -> Outcome:
+        now = self._clocks.store() - ago
+        self._database.set_now(now)
+        reply = self._child.ask(question, {"now": milliseconds_of(now), **arguments})
+        if "raised" in reply:
+            return Outcome.unknown(str(reply["raised"]))
+        return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])
+
+    def _draw(self) -> None:
+        if self._settings.retry_backoff:
+            self._database.set_chance(self._jitter())
+
+    # observation ----------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first."""
+        views = {}
+        for row in self._tables.jobs():
+            job = row["data"]["job"]
+            worker = self._workers.get((job, row["retry_count"] + 1))
+            views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0), strictly=self._strictly)
+        return views
+
+    def changed(self) -> list[JobId] | None:
+        """Nobody keeps book of what was touched."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to give back: child and database belong to the engine."""
+
+    # producers and operators ----------------------------------------------------------------------------------------
+
+    def enqueue(self, request: JobRequest) -> Outcome:
+        """Send a job to the queue of its tool, created first where it is new."""
+        if problem := json_problem(request.input):
+            return Outcome.refused(f"invalid input: {problem}")
+        data = {"job": request.id, "input": request.input}
+        outcome = self._ask("enqueue", ago=self._strictly, tool=request.tool, data=data, options=self._options(request))
+        if not outcome.done:
+            return outcome
+        self._tools[request.id] = request.tool
+        return done(request.id)
+
+    def _options(self, request: JobRequest) -> dict[str, Any]:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "id": uuid_of(request.id),
+            "priority": request.priority,
+            "retryLimit": (request.max_attempts or settings.max_attempts) - 1,
+            "retryDelay": seconds_of(settings.retry_delay),
+            "retryBackoff": settings.retry_backoff,
+            "expireInSeconds": seconds_of(settings.lease),
+            "retentionSeconds": seconds_of(settings.retention),
+        }
+        if request.start_after is not None:
+            options["startAfter"] = send_time(request.start_after)
+        if not self._tables.keeps_queues:
+            options["deleteAfterSeconds"] = seconds_of(settings.retention)
+            if settings.retry_backoff:
+                options["retryDelayMax"] = seconds_of(settings.retry_delay_max)
+        if self._tables.heartbeats and settings.lease >= SHORTEST_HEARTBEAT:
+            options["heartbeatSeconds"] = seconds_of(settings.lease)
+            options["expireInSeconds"] = LONGEST_RUN
+        return options
+
+    def cancel(self, job: JobId) -> Outcome:
+        """Cancel what is not finished."""
+        return _without_value(self._named("cancel", job))
+
+    def retry(self, job: JobId) -> Outcome:
+        """Resume what was cancelled, retry what failed: one attempt more than it had."""
+        before = self.jobs().get(job)
+        outcome = self._named("retry", job)
+        if outcome.done and outcome.value == "resume" and before is not None:
+            self._granted[job] = before.attempts + 1
+        return _without_value(outcome)
+
+    def _named(self, question: str, job: JobId) -> Outcome:
+        tool = self._tools.get(job)
+        return UNKNOWN_JOB if tool is None else self._ask(question, tool=tool, id=uuid_of(job))
+
+    # workers --------------------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        """Fetch from one queue after the other until there are enough."""
+        outcome = self._ask("claim", tools=list(dict.fromkeys(self._tools.values())), limit=limit)
+        return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
+
+    def _claim(self, told: dict[str, Any], worker: str) -> Claim:
+        job, attempt = told["job"], told["retryCount"] + 1
+        self._workers[job, attempt] = worker
+        return Claim(job, attempt, attempt, worker, told["tool"], self._clocks.store() + self._settings.lease)
+
+    def complete(self, claim: Claim, output: Json) -> Outcome:
+        """Complete the attempt that was fetched."""
+        if problem := json_problem(output):
+            return Outcome.refused(f"JSON cannot hold it: {problem}")
+        return self._settle("complete", claim, output=output)
+
+    def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
+        """Fail the attempt that was fetched; pg-boss knows no final failure."""
+        self._draw()
+        return self._settle("fail", claim, message=error)
+
+    def heartbeat(self, claim: Claim) -> Outcome:
+        """Touch the attempt that was fetched; versions before 12 have no heartbeat."""
+        return self._settle("touch", claim)
+
+    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+        attempt = {"id": uuid_of(claim.job), "retryCount": claim.attempt - 1}
+        return _without_value(self._ask(question, tool=claim.tool, attempt=attempt, **arguments))
+
+    def release(self, claim: Claim) -> Outcome:
+        """pg-boss has none."""
+        raise NotImplementedError
+
+    # upkeep ---------------------------------------------------------------------------------------------------------
+
+    def expire(self) -> Outcome:
+        """Maintain, as its own timer would: fail what is overdue, delete what was kept for long enough."""
+        self._draw()
+        before = self.jobs()
+        self._tables.open_gates()
+        outcome = self._ask("expire")
+        if not outcome.done:
+            return outcome
+        after = self.jobs()
+        return done([job for job, view in before.items() if after.get(job) != view])
+
+    def reconcile(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def rescue(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def purge(self) -> Outcome:
+        """Part of `expire`."""
+        raise NotImplementedError
+
+
+def _without_value(outcome: Outcome) -> Outcome:
+    return done() if outcome.done else outcome
