@@ -34,7 +34,9 @@ class _Hand:
 def prove(open_queue: Callable[[Settings, Clocks, Callable[[], float]], Any], *, name: str) -> Duration:
     """Send a job for later, claim it when it is due, and let its lease run out, on a queue opened for it.
 
-    Answers how long after its time a job becomes due: 0, or the microsecond of a strict comparison. Raises VirtualClockError that names what did not follow.
+    Answers how long after its time a job becomes due: 0, or the microsecond of a strict comparison.
+
+    Raises VirtualClockError that names what did not follow.
     """
     clock = _Hand()
     settings = Settings()
