@@ -21,6 +21,7 @@ from harness import pytest_plugin
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
+from harness.adapters.pgqueuer.queue import PgQueuerQueue
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
 from harness.cli import COMMANDS
@@ -209,7 +210,14 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "JOB_OUTPUT_LIMIT_BYTES": "larger outputs fail their job",
 }
 
-QUEUES: Final[Sequence[Any]] = (MemoryQueue, ReferenceQueue, PgBossQueue, Release("12.38.0"), ProcrastinateQueue)
+QUEUES: Final[Sequence[Any]] = (
+    MemoryQueue,
+    ReferenceQueue,
+    PgBossQueue,
+    Release("12.38.0"),
+    ProcrastinateQueue,
+    PgQueuerQueue,
+)
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
 
@@ -345,7 +353,7 @@ def _capabilities() -> str:
         (_code(name), CAPABILITIES[name], *(mark(queue.capabilities, name) for queue in QUEUES))
         for name in Capabilities.names()
     ]
-    engines = ("`memory`", "`reference`, `postgres`", "`pgboss`", "`pgboss-node`", "`procrastinate`")
+    engines = ("`memory`", "`reference`, `postgres`", "`pgboss`", "`pgboss-node`", "`procrastinate`", "`pgqueuer`")
     return table(("capability", "meaning", *engines), rows)
 
 

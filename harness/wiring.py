@@ -32,9 +32,10 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "pgboss-node": ("harness.adapters.pgboss.node:open_engine", {}),
     "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
+    "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
-RELEASED: Final = frozenset({"pgboss", "pgboss-node", "procrastinate"})
+RELEASED: Final = frozenset({"pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
 """Shipped engines that are somebody else's queue, in versions."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"

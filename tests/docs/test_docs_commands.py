@@ -14,6 +14,7 @@ import pytest
 
 from harness.adapters.pgboss import package
 from harness.errors import EnvironmentUnavailable
+from harness.foreign import python_package
 from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
 
@@ -89,6 +90,11 @@ def test_what_is_to_be_typed_works_on_postgresql(block: Any, tmp_path: Path, job
     if "pgboss" in block.words:
         try:
             package.load(package.NEWEST_OF_10)
+        except EnvironmentUnavailable as error:
+            pytest.skip(str(error))
+    for engine, version in re.findall(r"(pgqueuer|procrastinate)@([\d.]+)", block.text):
+        try:
+            python_package(engine, version, "psycopg[binary,pool]")
         except EnvironmentUnavailable as error:
             pytest.skip(str(error))
     missing = [tool for tool in ("curl",) if tool in block.text and shutil.which(tool) is None]

@@ -1,0 +1,93 @@
+"""Real PgQueuer under test: its clock is ours, its contract is its own, and a bug that it fixed is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.adapters.pgqueuer import PgQueuerEngine, open_engine
+from harness.conformance import Level, conform
+from harness.conformance.judge import Mark
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.port import JobRequest
+from harness.sim.clock import Clocks
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+def opened(version: str) -> PgQueuerEngine:
+    try:
+        engine = open_engine(version)
+        engine.open(Settings(), Clocks(), lambda: 0.0).close()
+    except EnvironmentUnavailable as error:
+        pytest.skip(str(error))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def newest() -> Iterator[PgQueuerEngine]:
+    engine = opened("1.6.0")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def affected() -> Iterator[PgQueuerEngine]:
+    engine = opened("1.0.1")
+    yield engine
+    engine.close()
+
+
+def test_time_moves_the_engine(newest: PgQueuerEngine) -> None:
+    clocks, settings = Clocks(), Settings()
+    queue = newest.open(settings, clocks, lambda: 0.0)
+    assert queue.enqueue(JobRequest("a", start_after=settings.retry_delay)).done
+    assert queue.claim("w1", 1).value == []
+    clocks.now = settings.retry_delay
+    assert [claim.job for claim in queue.claim("w1", 1).value] == ["a"]
+    clocks.now += settings.lease
+    assert queue.expire().value == []
+    clocks.now += 1
+    assert queue.expire().value == ["a"]
+    assert [claim.token for claim in queue.claim("w2", 1).value] == [2]
+
+
+def test_a_heartbeat_keeps_a_job_from_being_picked_again(newest: PgQueuerEngine) -> None:
+    clocks, settings = Clocks(), Settings()
+    queue = newest.open(settings, clocks, lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    clocks.now += settings.lease
+    assert queue.heartbeat(claim).done
+    clocks.now += settings.lease
+    assert queue.claim("w2", 1).value == []
+
+
+def test_a_unique_key_is_refused_until_its_job_ends(newest: PgQueuerEngine) -> None:
+    queue = newest.open(Settings(), Clocks(), lambda: 0.0)
+    assert queue.enqueue(JobRequest("a", unique_key="k")).done
+    assert not queue.enqueue(JobRequest("b", unique_key="k")).done
+    (claim,) = queue.claim("w1", 1).value
+    queue.complete(claim, None)
+    assert queue.jobs()["a"].status is Status.COMPLETED
+    assert queue.enqueue(JobRequest("c", unique_key="k")).done
+
+
+def test_the_newest_conforms_but_for_an_error_that_it_cannot_write(newest: PgQueuerEngine) -> None:
+    found = conform(newest, levels=[Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE])
+    assert {item.case.name for item in found.results if item.mark is Mark.FAIL} == {"hostile/error_with_lone_surrogate"}
+    assert not found.lies
+
+
+def test_an_old_one_never_picks_a_stale_job_that_fills_its_limit(affected: PgQueuerEngine) -> None:
+    found = conform(affected, levels=[Level.UNIQUE])
+    failing = {item.case.name for item in found.results if item.mark is Mark.FAIL}
+    assert failing == {"concurrency/crashed_job_gives_its_permit_back"}
+
+
+def test_what_is_no_version_is_refused() -> None:
+    with pytest.raises(UsageError, match="is no version of pgqueuer"):
+        open_engine("newest")
