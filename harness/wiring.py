@@ -85,14 +85,15 @@ def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) 
 def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str = "") -> Run:
     """Answer a run that failed on the engine of this name together with what would have stopped its anomaly.
 
-    A run on PostgreSQL is left as it is: hundreds of replays there would keep everybody waiting.
+    On PostgreSQL fewer runs are drawn anew: hundreds for each change would keep everybody waiting.
     """
     engine = get(name)
-    if not run.anomalies or run.scenario.processors or getattr(engine, "provenance", None):
+    if not run.anomalies or run.scenario.processors:
         return run
     counterfactual = import_module(COUNTERFACTUAL)
     guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
-    told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly)
+    runs = counterfactual.RUNS_ON_A_SERVER if getattr(engine, "provenance", None) else counterfactual.RUNS
+    told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs)
     return told
 
 

@@ -28,7 +28,9 @@ class Told(NamedTuple):
     """What was said of a finding."""
 
     written: str
-    """Where its scenario is."""
+    """Where its scenario is; empty where it could not be written."""
+    problem: str
+    """Why it could not."""
     replays: dict[str, str]
     """By engine, what replaying it came to."""
     replay: str
@@ -168,11 +170,12 @@ def _finding(finding: Finding, told: Told) -> dict[str, Any]:
         "shrink_runs": finding.shrink_runs,
         "minimal": finding.minimal,
         "drawn": finding.drawn,
-        "written": told.written,
+        "written": told.written or None,
+        "not_written": told.problem or None,
         "jobs": [job.name for job in finding.scenario.jobs],
         "workers": list(finding.scenario.workers),
         "tape": [str(item) for item in finding.scenario.tape],
         "replays": told.replays,
-        "replay": told.replay,
+        "replay": told.replay or None,
         "run": run_data(told.run, lead=finding.anomaly),
     }

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from pathlib import Path
 
 from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
-from harness.cli.campaign_screen import Told, campaign_data, campaign_lines, level_line
+from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
+from harness.cli.found import FOLDER, Teller, opened_as
 from harness.cli.output import OutputFile
 from harness.cli.settings_source import configure_source, settings_of
 from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.crew import Crew, Orders
 from harness.explore.finding import Campaign, Finding
-from harness.explore.lockstep import compare
 from harness.explore.sampling import Sampler
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.screen import HEIGHT, Line, first_screen
-from harness.report.wording import changed_settings, clip, replay_command, wrap
-from harness.run.play import play
+from harness.report.wording import changed_settings
 from harness.run.verdict import Verdict
-from harness.scenario.scenario import Scenario
 from harness.scenario.variant import parse_changes
-from harness.scenario.writer import write_scenario
-from harness.wiring import Engines, NotApplicable, engine_name, explained, is_target, split_name
+from harness.wiring import Engines, split_name
 
-FOLDER = Path(".job-harness") / "found"
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
-LINES_BELOW = 4
-"""What is told below the first screen; together they fit a terminal."""
 SHARE = 50
 """The progress bar hears of every so many runs."""
 OPENER = "harness.wiring:open_engine"
@@ -84,7 +74,7 @@ def execute(arguments: argparse.Namespace) -> int:
     changes = parse_changes(arguments.changes)
     wanted = _anomalies(arguments.looking_for)
     split_name(arguments.target)
-    others = [name.strip() for name in arguments.replay.split(",") if name.strip()]
+    others = tuple(name.strip() for name in arguments.replay.split(",") if name.strip())
     for name in others:
         split_name(name)
     _refuse_nothing(arguments)
@@ -94,7 +84,9 @@ def execute(arguments: argparse.Namespace) -> int:
     with Engines() as engines:
         engine = engines.get(arguments.target)
         if arguments.exhaustive:
-            return _exhaustively(arguments, engine, wanted, output, engines, others)
+            return _exhaustively(
+                arguments, engine, wanted, Teller(opened_as(arguments.target, engine), engines, others, output)
+            )
         own = None if arguments.settings_from else getattr(engine, "settings", None)
         settings = (own or read).changed(**changes)
         orders = Orders(
@@ -103,12 +95,17 @@ def execute(arguments: argparse.Namespace) -> int:
         started = time.perf_counter()
         campaign = _searched(arguments, engine, orders)
         seconds = time.perf_counter() - started
+        hangs = campaign.trouble is not None and campaign.trouble.code is ExitCode.FAIL
+        halted = "the target does not come to an end" if hangs else ""
+        teller = Teller(opened_as(arguments.target, engine), engines, others, output, halted)
         told = {
-            finding.anomaly: _found(
-                campaign, finding, _place(output, finding, campaign), engines, others, _spent(campaign, seconds)
+            finding.anomaly: teller.tell(
+                finding, spent=_met(campaign, finding, seconds), first=finding is campaign.finding
             )
             for finding in campaign.findings
         }
+        if campaign.findings:
+            _trouble(campaign)
         if not campaign.findings:
             _nothing(campaign, settings, seconds)
         if not campaign.findings or orders.keep_going:
@@ -124,17 +121,9 @@ def execute(arguments: argparse.Namespace) -> int:
     return _code(campaign)
 
 
-def _exhaustively(
-    arguments: argparse.Namespace,
-    engine: Engine,
-    wanted: frozenset[str],
-    output: OutputFile | None,
-    engines: Engines,
-    others: list[str],
-) -> int:
+def _exhaustively(arguments: argparse.Namespace, engine: Engine, wanted: frozenset[str], teller: Teller) -> int:
     def show(finding: Finding, spent: str) -> None:
-        campaign = Campaign(arguments.target, 0, finding.runs, 0, (finding,))
-        _found(campaign, finding, _place(output, finding, campaign), engines, others, spent)
+        teller.tell(finding, spent=spent)
 
     return explore_exhaustive.execute(arguments, engine, wanted=wanted, interruptions=INTERRUPTIONS, show=show)
 
@@ -222,6 +211,12 @@ def _spent(campaign: Campaign, seconds: float) -> str:
     return f"{campaign.runs} runs, {campaign.steps} steps, {seconds:.1f} s, seed {campaign.seed}"
 
 
+def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
+    """Say what it took; a search that went on says in which run it was."""
+    spent = _spent(campaign, seconds)
+    return spent if campaign.runs == finding.runs else f"run {finding.runs} of {spent}"
+
+
 def _nothing(campaign: Campaign, settings: Settings, seconds: float) -> None:
     word = "interrupted" if campaign.interrupted else str(campaign.verdict)
     found = "a run that cannot be had again" if campaign.unsteady is not None else "no anomaly"
@@ -241,79 +236,3 @@ def _trouble(campaign: Campaign) -> None:
         print(f"Ended early: {campaign.trouble.message}")
         if campaign.trouble.hint:
             print(f"  {campaign.trouble.hint}")
-
-
-def _place(output: OutputFile | None, finding: Finding, campaign: Campaign) -> OutputFile:
-    """The first finding goes where it was asked for, each further one beside it, under its own name."""
-    if output is None:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{campaign.engine}").strip("-")
-        return OutputFile.checked(str(FOLDER / f"{name}.yaml"), "--save")
-    if finding is campaign.finding:
-        return output
-    path = output.path
-    return OutputFile.checked(str(path.with_name(f"{path.stem}-{finding.anomaly}{path.suffix}")), "--save")
-
-
-def _found(
-    campaign: Campaign, finding: Finding, output: OutputFile, engines: Engines, others: list[str], spent: str
-) -> Told:
-    scenario = _named(finding, campaign.engine)
-    output.write(write_scenario(scenario))
-    shown = _relative(output.path)
-    engine = split_name(campaign.engine)[0]
-    run = explained(finding.run, campaign.engine, engines.get, anomaly=finding.anomaly)
-    command = replay_command(shown, engine="" if scenario.application else engine)
-    lines = first_screen(
-        run,
-        title=f"{finding.anomaly} on {campaign.engine}",
-        replay=command,
-        written=shown,
-        lead=finding.anomaly,
-        height=HEIGHT - LINES_BELOW,
-    )
-    show_lines([*lines, Line("")], sys.stdout)
-    print(f"Found in {spent}; {finding.shrink_runs} more runs made it this small.")
-    if ":" in finding.drawn:
-        print("\n".join(wrap("Drawn by ", finding.drawn, width=80, lines=2)))
-    if not finding.minimal:
-        print("Interrupted while it was made smaller: a smaller run may exist.")
-    _trouble(campaign)
-    replays = {name: _replay(scenario, name, engines, finding) for name in dict.fromkeys([engine, *others])}
-    return Told(shown, replays, command, run)
-
-
-def _named(finding: Finding, engine: str) -> Scenario:
-    kind = ANOMALIES[finding.anomaly][1]
-    return replace(
-        finding.scenario,
-        title=f"{finding.anomaly} (found by exploration)",
-        why=kind.sentence,
-        queue=split_name(engine)[1],
-        application=engine if is_target(engine) else None,
-    )
-
-
-def _replay(scenario: Scenario, name: str, engines: Engines, finding: Finding) -> str:
-    """Replay on an engine; where the anomaly does not show there, tell the first step at which the engines part."""
-    anomaly, own = finding.anomaly, finding.run.engine
-    try:
-        opened = engines.get(engine_name(name, scenario))
-    except NotApplicable as error:
-        print(clip(f"Not replayed on {name}: {error.message}.", 80))
-        return f"not replayed: {error.message}"
-    run = play(scenario, engine=opened)
-    same = f"shows {anomaly} again" if anomaly in run.found else f"does not show {anomaly}"
-    lines = [Line(clip(f"Replayed on {name}: {run.verdict}, {same}.", 80))]
-    if opened.name != own and anomaly not in run.found:
-        divergence = compare(scenario, left=engines.get(own), right=opened).divergence
-        lines.extend(Line(clip(text, 80)) for text in str(divergence).splitlines()[:4] if divergence is not None)
-    show_lines(lines, sys.stdout)
-    return f"{run.verdict}, {same}"
-
-
-def _relative(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

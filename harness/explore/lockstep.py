@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from harness.errors import HarnessError
@@ -57,9 +58,23 @@ class Divergence:
         head = f"step {self.step} at {format_duration(self.at)}: {self.actor} {what}: {left} and {right} differ"
         width = max(len(item.where) for item in self.differences)
         lines = [
-            f"  {item.where:<{width}}  {left}: {item.left!r}  {right}: {item.right!r}" for item in self.differences
+            f"  {item.where:<{width}}  {left}: {_told(item.left)}  {right}: {_told(item.right)}"
+            for item in self.differences
         ]
         return "\n".join([head, *lines])
+
+
+def _told(value: Any) -> str:
+    """Write a value as short as it is clear: a claim by its job and attempt, a status by its name."""
+    match value:
+        case StrEnum():
+            return str(value)
+        case Claim():
+            return f"{value.job} (attempt {value.attempt})"
+        case list() | tuple():
+            return ", ".join(_told(item) for item in value) or "nothing"
+        case _:
+            return repr(value)
 
 
 @dataclass(frozen=True, slots=True)

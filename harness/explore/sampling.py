@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.errors import ExitCode
 from harness.explore import coverage, situations, steadiness
 from harness.explore.coverage import Coverage
 from harness.explore.finding import Campaign, Finding
 from harness.explore.priorities import Priorities
-from harness.explore.shrink_jointly import JointShrinker
+from harness.explore.shrink import Open
+from harness.explore.shrink_jointly import JointShrinker, Redraw
 from harness.explore.steadiness import Unsteady, first_difference, perturbed
 from harness.explore.strategy import Strategy, trial
 from harness.explore.tally import Hit, Tally, Trouble
@@ -186,7 +187,7 @@ class Sampler:
 
         `source` does the runs elsewhere. An interruption ends the search and keeps what it found.
         """
-        record = _Record(self, seed)
+        record = _Record(self, seed, interruptions)
         doing = self if source is None else source
         try:
             for tally in doing.tallies(seed=seed, runs=runs, watch=watch or (lambda done: True)):
@@ -200,26 +201,43 @@ class Sampler:
             record.trouble = Trouble(str(hung), HANG_HINT, ExitCode.FAIL)
         return record.campaign()
 
-    def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> Finding:
-        """Make a failing run as small as it gets; Ctrl-C ends that, and what is smallest by then is the answer."""
+    def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[Finding, BaseException | None]:
+        """Make a failing run as small as it gets; what is smallest when that is cut short is the answer.
 
-        def open_session(scenario: Scenario) -> Session:
-            return Session(scenario, engine=self.engine, limits=self.limits, until=anomaly)
+        Answers with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
+        """
+        open_session, redraw = self._sessions(anomaly)
+        shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
+        stop: BaseException | None = None
+        smallest = run
+        try:
+            self.watchdog.opening()
+            shrinker.shrink()
+        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller tells of it
+            stop = cut
+        else:
+            smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
+        finally:
+            self.watchdog.done()
+        if anomaly not in smallest.found:
+            smallest = shrinker.best
+        drawn = trial(self.strategy, seed).about
+        finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
+        return finding, stop
+
+    def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:
+        """Answer how a run is opened by its tape, and with other choices, both under the watchdog."""
+
+        def watched(scenario: Scenario, **more: Any) -> Session:
+            self.watchdog.opening()
+            session = Session(scenario, engine=self.engine, limits=self.limits, until=anomaly, **more)
+            self.watchdog.watch(session)
+            return session
 
         def redraw(scenario: Scenario, choices: Choices) -> Session:
-            return Session(
-                scenario, engine=self.engine, choices=choices, faults=ONE_OF_EACH, limits=self.limits, until=anomaly
-            )
+            return watched(scenario, choices=choices, faults=ONE_OF_EACH)
 
-        shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
-        minimal = True
-        try:
-            shrinker.shrink()
-        except KeyboardInterrupt:
-            minimal = False
-        smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
-        drawn = trial(self.strategy, seed).about
-        return Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal, drawn)
+        return watched, redraw
 
 
 HANG_HINT = "Let the step end, or allow it more time with --patience."
@@ -229,8 +247,9 @@ REST_HINT = "The target is at work without end, or goes on without anything to d
 class _Record:
     """What a campaign came to so far."""
 
-    def __init__(self, sampler: Sampler, seed: int) -> None:
+    def __init__(self, sampler: Sampler, seed: int, interruptions: tuple[type[BaseException], ...]) -> None:
         self.sampler = sampler
+        self.interruptions = interruptions
         self.seed = seed
         self.runs = 0
         self.steps = 0
@@ -263,11 +282,15 @@ class _Record:
             told = f"{hit.anomaly} showed", f"{', '.join(sorted(run.found)) or 'nothing'} shows"
             self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
             return False
-        finding = self.sampler.shrink(run, hit.anomaly, seed=drawn, runs=hit.number + 1)
+        finding, stop = self.sampler.shrink(run, hit.anomaly, seed=drawn, runs=hit.number + 1)
         self.findings.append(finding)
-        if not finding.minimal:
-            self.interruption = KeyboardInterrupt()
-        return finding.minimal
+        if isinstance(stop, self.interruptions):
+            self.interruption = stop
+        elif isinstance(stop, Hung):
+            self.trouble = Trouble(f"while a run was made smaller: {stop}", HANG_HINT, ExitCode.FAIL)
+        elif stop is not None:
+            self.trouble = Trouble.of(stop, engine=self.sampler.engine.name)
+        return stop is None
 
     def campaign(self) -> Campaign:
         """Answer the campaign."""

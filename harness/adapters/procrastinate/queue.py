@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -15,6 +16,7 @@ from harness.model.json_value import json_problem
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Clocks, JobRequest
 
+_NUMBER: Final = re.compile(r"job id: (\d+)")
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 
 
@@ -49,8 +51,13 @@ class ProcrastinateQueue:
         self._database.set_now(now)
         reply = self._child.ask(question, {"now": timestamp_of(now).isoformat(), **arguments})
         if "raised" in reply:
-            return Outcome.unknown(str(reply["raised"]))
-        return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])
+            return Outcome.unknown(self._told(reply["raised"]))
+        return Outcome.refused(self._told(reply["refused"])) if "refused" in reply else done(reply["value"])
+
+    def _told(self, reason: object) -> str:
+        """Name a job as the harness does: its number in the database is another one in every run."""
+        names = {str(number): job for job, number in self._numbers.items()}
+        return _NUMBER.sub(lambda found: f"job id: {names.get(found[1], found[1])}", str(reason))
 
     # observation ----------------------------------------------------------------------------------------------------
 

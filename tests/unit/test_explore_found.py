@@ -1,0 +1,162 @@
+"""A finding outlives whatever goes wrong after it: its shrinking, its file, its replay, its explanation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.cli import Terminated, main
+from harness.explore.lockstep import Difference, Divergence
+from harness.explore.sampling import Sampler
+from harness.explore.shrink import Shrinker
+from harness.model.duration import MINUTE
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.port import Claim
+
+SEARCH = ["--set", "stuck_timeout=5m", "--looking-for", "taken_back_early", "--runs", "50"]
+ENGINES = """
+from harness.adapters.memory import MemoryEngine
+
+
+class Own:
+    name = "one of its own"
+
+    def __init__(self, after=None):
+        self.engine, self.after, self.opened = MemoryEngine(), after, 0
+        self.capabilities = self.engine.capabilities
+
+    def open(self, settings, clocks, jitter):
+        self.opened += 1
+        queue = self.engine.open(settings, clocks, jitter)
+        if self.after and self.opened > 3:
+            self.after(queue)
+        return queue
+
+    def close(self):
+        pass
+
+
+def breaks(queue):
+    raise RuntimeError("opening broke")
+
+
+def hangs(queue):
+    def enqueue(request):
+        while True:
+            pass
+
+    queue.enqueue = enqueue
+
+
+def own():
+    return Own()
+
+
+def breaking():
+    return Own(breaks)
+
+
+def hanging():
+    return Own(hangs)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(ENGINES, encoding="utf-8")
+    return tmp_path
+
+
+def test_an_engine_of_its_own_name_is_told_and_replayed_under_the_name_that_opens_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explore", "own.py:own", *SEARCH, "--json", "found.json"]) == 1
+
+    shown = capsys.readouterr().out
+    (finding,) = json.loads((folder / "found.json").read_text())["findings"]
+    assert "Replayed on own.py:own: fail, shows taken_back_early again." in shown
+    assert main(["run", finding["written"]]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "told"), [("breaking", "opening broke"), ("hanging", "did not end after")])
+def test_a_target_that_breaks_or_hangs_while_a_run_is_made_smaller_costs_no_finding(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, told: str
+) -> None:
+    assert main(["explore", f"own.py:{name}", *SEARCH, "--patience", "0.4"]) == 1
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("FAIL  taken_back_early")
+    assert "Cut short while it was made smaller" in shown
+    assert f"Not replayed on own.py:{name}: " in shown
+    assert told in shown.split("Ended early: ")[1]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated])
+def test_whatever_ends_a_search_while_a_run_is_made_smaller_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    def interrupted(self: Shrinker) -> None:
+        raise stop
+
+    monkeypatch.setattr(Shrinker, "shrink", interrupted)
+    sampler = Sampler(MemoryEngine(), Settings(stuck_timeout=5 * MINUTE))
+    campaign = sampler.explore(seed=0, runs=500, interruptions=(KeyboardInterrupt, Terminated))
+
+    assert isinstance(campaign.interruption, stop)
+    assert campaign.finding is not None
+    assert not campaign.finding.minimal
+
+
+@pytest.mark.parametrize("blocked", ["a file where the folder is to be", "no file can hold it"])
+def test_a_finding_that_cannot_be_written_is_shown_and_the_reason_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, blocked: str
+) -> None:
+    if blocked == "no file can hold it":
+        monkeypatch.setattr("harness.cli.found.write_scenario", lambda scenario: "format: 1\njobs: {a: {tool: 3}}\n")
+    else:
+        (folder / ".job-harness").write_text("", encoding="utf-8")
+
+    assert main(["explore", "memory", *SEARCH, "--json", "found.json"]) == 1
+
+    shown = capsys.readouterr().out
+    (finding,) = json.loads((folder / "found.json").read_text())["findings"]
+    assert "Not written: " in shown
+    assert "Replayed on memory: fail, shows taken_back_early again." in shown
+    assert (finding["written"], finding["replay"]) == (None, None)
+    assert finding["anomaly"] == "taken_back_early"
+    assert finding["not_written"] in " ".join(shown.split())
+
+
+def test_a_replay_on_another_engine_tells_where_the_two_part(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = ["explore", "memory+priority-ignored", "--runs", "500", "--looking-for", "priority_inversion"]
+
+    assert main([*search, "--replay", "reference,memory"]) == 1
+
+    shown = capsys.readouterr().out
+    assert "Replayed on memory+priority-ignored: fail, shows priority_inversion again." in shown
+    assert "Replayed on reference: pass, does not show priority_inversion." in shown
+    assert "claim: memory+priority-ignored and reference differ\n" in shown
+    assert "Replayed on memory: pass, does not show priority_inversion." in shown
+
+
+def test_a_divergence_is_told_in_words() -> None:
+    left, right = Claim("b", 1, 1, "w1", "tool", 0), Claim("c", 1, 1, "w1", "tool", 0)
+    differences = (
+        Difference("value", [left], []),
+        Difference("b.status", Status.PROCESSING, Status.PENDING),
+        Difference("c.token", right.token, None),
+    )
+
+    told = str(Divergence(("one", "other"), 3, 0, "w1", "claim", None, (), differences))
+
+    assert told.splitlines()[1:] == [
+        "  value     one: b (attempt 1)  other: nothing",
+        "  b.status  one: PROCESSING  other: PENDING",
+        "  c.token   one: 1  other: None",
+    ]

@@ -1,0 +1,38 @@
+"""What procrastinate says of a job by its number is told by the job's own name: the number differs from run to run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.model.settings import Settings
+from harness.port import JobRequest
+from harness.sim.clock import Clocks
+
+
+class Database:
+    """Takes the time, and does nothing with it."""
+
+    def set_now(self, now: int) -> None:
+        pass
+
+
+class Child:
+    """Answers with these replies in turn."""
+
+    def __init__(self, *replies: dict[str, Any]) -> None:
+        self.replies = list(replies)
+
+    def ask(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return self.replies.pop(0)
+
+
+@pytest.mark.parametrize("kind", ["refused", "raised"])
+def test_a_reason_names_the_job_of_the_run(kind: str) -> None:
+    child = Child({"value": 41}, {kind: "Job was not found (job id: 41), nor was (job id: 7)"})
+    queue = ProcrastinateQueue(child, Database(), Settings(), Clocks(), lambda: 0.0)  # type: ignore[arg-type]
+    queue.enqueue(JobRequest("a", "tool", None))
+
+    assert queue.retry("a").reason == "Job was not found (job id: a), nor was (job id: 7)"
