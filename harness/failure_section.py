@@ -31,7 +31,7 @@ def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     An error that is neither the test's nor the processor's, nor one that the harness means to raise, keeps all of them.
     """
     frames = excinfo.traceback
-    meant = isinstance(excinfo.value, HarnessError | AssertionError)
+    meant = isinstance(excinfo.value, AssertionError) or excinfo.type.__module__.startswith("harness.")
     if not frames or isinstance(excinfo.value, pytest.skip.Exception) or (not meant and _is_own(excinfo.tb)):
         return
     error: BaseException | None = excinfo.value

@@ -93,6 +93,9 @@ def test_{module}_completes(job_harness):
     assert (job.status, job.output) == ("COMPLETED", {{"text": "hello"}})
 '''
 _LIST: Final = re.compile(r"\bTOOL_SLUGS\b[^=\n]*=\s*\[(?P<items>.*?)\]", re.S)
+_REGISTRATION: Final = re.compile(
+    r"""from\s+["'](?P<modules>[^"'\n]*)/[^"'/\n]+/lib/register[\w-]*(?P<end>\.[jt]s)?["']"""
+)
 
 
 def plan_typescript_tool(project: Project, name: ToolName) -> Plan:
@@ -146,13 +149,12 @@ def _add_to_workers(plan: Plan, project: Project, name: ToolName, register: Path
     found = _LIST.search(text)
     if found is None or re.search(rf"[\"']{re.escape(name.slug)}[\"']", text):
         return
-    items = found["items"].rstrip()
-    comma = "" if not items.strip() or items.endswith(",") or _ends_in_comment(items) else ","
-    after = f'{text[: found.start("items")]}{items}{comma}\n  "{name.slug}",\n{text[found.end("items") :]}'
+    after = f"{text[: found.start('items')]}{_with_item(found['items'], name.slug)}{text[found.end('items') :]}"
     called = _with_call(after, f"  {call}();\n")
     if called is None:
         plan.advice.append(f"call {call}() where processors are initialized in {path}")
-    after = _with_import(called or after, f'import {{ {call} }} from "{_import(path.parent, register)}";\n')
+    source = _as_others_import(text, register) or _import(path.parent, register)
+    after = _with_import(called or after, f'import {{ {call} }} from "{source}";\n')
     if path in plan.new:
         plan.new[path] = after
     else:
@@ -169,6 +171,24 @@ def _workers(project: Project) -> Path | None:
         except (OSError, UnicodeDecodeError):
             continue
     return None
+
+
+def _with_item(items: str, slug: str) -> str:
+    """Add a slug as the last item, on a line of its own unless the others share one."""
+    kept = items.rstrip()
+    comma = "" if not kept.strip() or kept.endswith(",") or _ends_in_comment(kept) else ","
+    if kept.strip() and "\n" not in items:
+        return f'{kept}{comma} "{slug}"'
+    return f'{kept}{comma}\n  "{slug}",\n'
+
+
+def _as_others_import(text: str, register: Path) -> str | None:
+    """Answer where the registration is, in the words in which the file imports those of other tools' modules."""
+    others = _REGISTRATION.search(text)
+    module = register.parents[1]
+    if others is None or others["modules"].rpartition("/")[2] != module.parent.name:
+        return None
+    return f"{others['modules']}/{module.name}/lib/register{others['end'] or ''}"
 
 
 def _ends_in_comment(items: str) -> bool:

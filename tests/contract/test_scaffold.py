@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,8 +96,7 @@ def test_the_worker_list_of_the_guide_gets_its_three_lines(repository: Path) -> 
     assert main(["new", "my-tool", "--lang", "typescript"]) == 0
     assert workers.read_text() == (
         'import { registerAllProcessors } from "@repo/api/modules/jobs/lib/register-all";\n'
-        "import { registerMyToolProcessor } from "
-        '"../../../../packages/api/modules/my-tool/lib/register";\n'
+        'import { registerMyToolProcessor } from "@repo/api/modules/my-tool/lib/register";\n'
         "\n"
         "const TOOL_SLUGS = [\n"
         "  // ... existing tools\n"
@@ -109,6 +110,39 @@ def test_the_worker_list_of_the_guide_gets_its_three_lines(repository: Path) -> 
         "}\n"
     )
     assert (repository / "packages" / "api" / "modules" / "my-tool" / "lib" / "processor.ts").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('const TOOL_SLUGS = ["foo"];\n', 'const TOOL_SLUGS = ["foo", "my-tool"];\n'),
+        ("const TOOL_SLUGS: string[] = [];\n", 'const TOOL_SLUGS: string[] = [\n  "my-tool",\n];\n'),
+        ('const TOOL_SLUGS = [\n  "foo"\n];\n', 'const TOOL_SLUGS = [\n  "foo",\n  "my-tool",\n];\n'),
+    ],
+)
+def test_a_slug_is_listed_as_the_others_are(repository: Path, before: str, after: str) -> None:
+    workers = repository / "worker.ts"
+    workers.write_text(before)
+    assert main(["new", "my-tool", "--lang", "typescript"]) == 0
+    assert workers.read_text().endswith(after)
+    assert 'from "./modules/my-tool/lib/register";' in workers.read_text()
+
+
+@pytest.mark.parametrize("language", ["python", "typescript"])
+def test_the_check_of_the_workflow_passes_in_a_repository_that_sets_no_queue_yet(
+    repository: Path, language: str
+) -> None:
+    assert main(["init", "--lang", language]) == 0
+    workflow = (repository / ".github" / "workflows" / "jobs.yml").read_text()
+    [command] = re.findall(r"- run: job-harness (check .*)", workflow)
+    ended = subprocess.run(
+        ["bash", "-ec", f"{shlex.quote(sys.executable)} -m harness.cli {command}"],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert (repository / "jobs.sarif").exists()
 
 
 def test_a_tool_that_is_listed_is_not_listed_twice(repository: Path) -> None:

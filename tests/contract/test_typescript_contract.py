@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.errors import UsageError
 from harness.processors import JavaScript, TypeScriptProcessor, check_processor, effect
-from harness.processors.contract import Outcome
+from harness.processors.contract import Contract, Outcome
 from tests.contract.node_at_hand import GUIDE, needs_node, processor
 
 pytestmark = [needs_node, pytest.mark.slow]
@@ -81,3 +83,16 @@ def test_a_fault_in_typescript_is_found_by_its_own_check(fault: str, tmp_path: P
     report = check_processor(target, examples=HELLO, real_seconds=8)
     assert check in report.failed, str(report)
     assert words in report.finding(check).text, str(report)
+
+
+def test_repairs_are_told_in_the_language_of_the_processor() -> None:
+    repairs = [check.repair for check in Contract("lib/processor.ts#run", examples=HELLO).checks]
+    python = [text for text in repairs if re.search(r"JobResult\(|asyncio|str\(|repr\(|deepcopy|\*\*", text)]
+    assert python == []
+    assert "JobResult(success=False" in " ".join(check.repair for check in Contract(print, examples=HELLO).checks)
+
+
+def test_what_cannot_be_loaded_is_an_error_and_no_finding(tmp_path: Path) -> None:
+    target = processor(tmp_path, "return { success: true };").partition("#")[0]
+    with pytest.raises(UsageError, match='there is no export "missing"'):
+        check_processor(f"{target}#missing", examples=HELLO)

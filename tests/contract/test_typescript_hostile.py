@@ -128,8 +128,8 @@ def test_what_writes_into_the_channel_is_named(tmp_path: Path, capsys: pytest.Ca
 
 
 FILES = {
-    "a syntax error": ("export const run = async (job: any) => {\n  const x: = 1;\n};", "SyntaxError"),
-    "a syntax error of JavaScript": ("export const run = async () => { return return };", "SyntaxError"),
+    "a syntax error": ("export const run = async (job: any) => {\n  const x: = 1;\n};", "processor.ts:2: "),
+    "a syntax error of JavaScript": ("export const run = async () => { return return };", "processor.ts:1: "),
     "a missing import": ('import { send } from "@repo/mail";\nexport const run = () => send();', "@repo/mail"),
     "a missing relative import": ('import { send } from "./mail";\nexport const run = () => send();', "./mail"),
     "a missing export": ("export const ran = 1;", "(did you mean 'ran'?)"),

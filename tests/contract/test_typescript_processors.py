@@ -406,6 +406,10 @@ def test_what_it_throws_comes_back_with_its_place(tmp_path: Path) -> None:
         jobs.perform_job(processor(tmp_path, "\n\nthrow new TypeError('bad thing')"), None)
     assert type(caught.value).__name__ == "TypeError"
     assert "processor.ts:4:9" in caught.value.stack
+    notes = "\n".join(caught.value.__notes__)
+    assert "processor.ts:4:9" in notes
+    assert "node:internal" not in notes
+    assert "main.mjs" not in notes
 
 
 def test_an_attempt_over_time_is_abandoned_and_what_it_still_does_is_told(

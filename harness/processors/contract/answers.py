@@ -155,8 +155,16 @@ def _answers(probe: Probe) -> list[tuple[Tried, Ending]]:
     return [(tried, ending) for tried, ending in _each(_all(probe)) if ending.how == "answered"]
 
 
-def _check(id: str, sentence: str, repair: str, judge: Callable[[Probe], Finding], *, needs: bool = False) -> Check:
-    return Check(id, sentence, repair, judge, needs)
+def _check(
+    id: str,
+    sentence: str,
+    repair: str,
+    judge: Callable[[Probe], Finding],
+    *,
+    needs: bool = False,
+    typescript: str = "",
+) -> Check:
+    return Check(id, sentence, repair, judge, needs, typescript)
 
 
 ANSWERS: Final = (
@@ -171,42 +179,49 @@ ANSWERS: Final = (
         "It never ends or kills the process that it runs in.",
         "Answer JobResult(success=False, error=...) instead of ending the process, and bound what is allocated.",
         process_survives,
+        typescript="Return { success: false, error } instead of process.exit(), await every promise, and bound memory.",
     ),
     _check(
         "never_blocks",
         "A coroutine never keeps the event loop from working: heartbeats stop, and the lease of every job runs out.",
         "Await asyncio.sleep and asynchronous clients, or hand the work to asyncio.to_thread.",
         never_blocks,
+        typescript="Await what takes long, or hand the work to a worker thread.",
     ),
     _check(
         "nothing_escapes",
         "On a declared input no exception gets out of it.",
         "Catch it and answer JobResult(success=False, error=str(error)).",
         nothing_escapes,
+        typescript="Catch it and return { success: false, error: String(error) }.",
     ),
     _check(
         "answers_job_result",
         "It always answers a JobResult, with success True or False.",
         "Return JobResult(success=True, output=...) or JobResult(success=False, error='...') on every path.",
         answers_job_result,
+        typescript='Return { success: true, output } or { success: false, error: "..." } on every path.',
     ),
     _check(
         "fits_jsonb",
         "Its output and its error are what PostgreSQL's JSONB and text can hold.",
         "Turn it into JSON before it is answered: no NUL, no lone surrogate, no NaN, no cycle, nothing endless.",
         fits_jsonb,
+        typescript="Turn it into JSON before it is returned: no NUL, NaN, BigInt, function or Map, nothing cyclic.",
     ),
     _check(
         "failure_says_why",
         "A failure has an error text that is not empty.",
         "Fill in JobResult.error; str(error) of many exceptions is empty, repr(error) never is.",
         failure_says_why,
+        typescript='Fill in error; the message of many errors is "", String(error) never is.',
     ),
     _check(
         "input_untouched",
         "The job's input is the same afterwards: a retry in this process would see what was changed.",
         "Copy what is changed: {**job.input, ...} or copy.deepcopy(job.input).",
         input_untouched,
+        typescript="Copy what is changed: { ...job.input } or structuredClone(job.input).",
     ),
     _check(
         "ends_in_time",
@@ -219,12 +234,14 @@ ANSWERS: Final = (
         "When it has answered, no task, thread or child process of it still runs, and nothing is replaced.",
         "Await, cancel or join what was started; asyncio.TaskGroup does so by itself.",
         leaves_nothing,
+        typescript="Await every promise; clearInterval, clearTimeout and kill what was started, in finally.",
     ),
     _check(
         "hostile_inputs_fail_cleanly",
         "An input that nobody should send gets an answer too: no exception, no endless run, nothing left.",
         "Validate the input first, inside the try, and answer JobResult(success=False, error=...).",
         hostile_inputs_fail_cleanly,
+        typescript='Validate the input first, inside the try, and return { success: false, error: "..." }.',
     ),
     _check(
         "stops_when_cancelled",

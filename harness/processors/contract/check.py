@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.processors.contract.probe import Probe
@@ -43,6 +43,12 @@ class Check:
     judge: Callable[[Probe], Finding]
     needs_success: bool = False
     """Whether nothing can be said unless a declared input succeeds."""
+    typescript: str = ""
+    """What to do in TypeScript, where that reads differently."""
+
+    def in_typescript(self) -> Check:
+        """Answer the same check with what to do in TypeScript."""
+        return replace(self, repair=self.typescript or self.repair)
 
 
 MOST_SHOWN = 4

@@ -15,14 +15,14 @@ import os
 import signal
 import sys
 import tempfile
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from harness.errors import HarnessError, UsageError
+from harness.postgres.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
 from harness.processors.contract.processes import end_descendants, end_marked, end_session
 from harness.processors.contract.trial import Abilities, Plan, World
@@ -56,7 +56,7 @@ class ForkedRunner:
         self._isolated = isolated and CAN_FORK
 
     def run(self, plan: Plan) -> World:
-        """Carry out one plan."""
+        """Carry out one plan. Raises UsageError where the processor cannot be loaded."""
         return self._run([plan])[0]
 
     def run_each(self, plans: list[Plan]) -> list[World]:
@@ -94,6 +94,9 @@ class ForkedRunner:
                 sys.stdout.flush()
                 (folder / "part").write_text(json.dumps(worlds), encoding="utf-8")
                 (folder / "part").rename(folder / "worlds")
+        except HarnessError as error:
+            with contextlib.suppress(BaseException):
+                (folder / "refused").write_text(json.dumps([error.message, error.hint]), encoding="utf-8")
         except BaseException:  # noqa: BLE001 - nothing may get out of here into the test run that was forked
             with contextlib.suppress(BaseException):
                 (folder / "broken").write_text(traceback.format_exc(), encoding="utf-8")
@@ -150,6 +153,9 @@ class ForkedRunner:
             where = _innermost((folder / "where").read_text(encoding="utf-8"))
             hung = f"no answer within {self._real_seconds:g} s of real time: it was killed at {where}"
             return [World(hung=hung, printed=_size(folder / "printed"))]
+        if (folder / "refused").exists():
+            message, hint = json.loads((folder / "refused").read_text(encoding="utf-8"))
+            raise UsageError(message, hint=hint)
         died = _said(status)
         if (folder / "broken").exists():
             lines = (folder / "broken").read_text(encoding="utf-8").strip().splitlines()
@@ -165,15 +171,14 @@ def _fork() -> int:
 
 def _wait(pid: int, seconds: float) -> int | None:
     """Answer how a child ended, or None where it did not within these real seconds."""
-    end = time.monotonic() + seconds  # noqa: TID251 - a limit of real time, for what does not follow virtual time
-    pause = threading.Event()
+    deadline = Deadline(seconds)
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
-        if time.monotonic() > end:  # noqa: TID251 - as above
+        if deadline.passed:
             return None
-        pause.wait(_POLL_SECONDS)
+        deadline.pause(_POLL_SECONDS)
 
 
 def _said(status: int) -> str:

@@ -42,8 +42,8 @@ def thrown(error: Mapping[str, Any]) -> Exception:
         name, message = "Error", f"{name}: {message}"
     raised: JavaScriptError = type(name, (JavaScriptError,), {})(message)
     raised.stack = str(error.get("stack") or "")
-    if raised.stack:
-        raised.add_note(raised.stack)
+    for line in _own_lines(raised.stack):
+        raised.add_note(f"    {line}")
     return raised
 
 
@@ -62,7 +62,13 @@ def not_loaded(target: str, error: Mapping[str, Any]) -> ProcessorNotLoaded:
 
 
 def _place(stack: str) -> str:
-    """Answer the first lines of a stack that lie in the user's own files."""
-    lines = [line.strip() for line in stack.splitlines()]
-    own = [line for line in lines if "file://" in line and "/typescript/runner/" not in line]
+    """Answer the first line of a stack that lies in the user's own files."""
+    own = [line for line in _own_lines(stack) if "file://" in line]
     return own[0] if own else ""
+
+
+def _own_lines(stack: str) -> list[str]:
+    """Answer the lines of a stack that say where, without those of Node and of the runner."""
+    lines = [line.strip() for line in stack.splitlines()]
+    places = [line for line in lines if line.startswith("at ") or "file://" in line]
+    return [line for line in places if "node:internal" not in line and "/typescript/runner/" not in line]

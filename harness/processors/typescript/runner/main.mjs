@@ -144,7 +144,9 @@ async function registeredFor(slug, name, modules) {
     send({ registered: `${name}() registered ${words}, and not ${JSON.stringify(slug)}` });
     return [...tools.values()][0];
   }
-  throw problem("NotRegistered", `${name}() registered ${words}, and not ${JSON.stringify(slug)}`);
+  throw problem("NotRegistered", `${name}() registered ${words}, and not ${JSON.stringify(slug)}`, {
+    hint: `Call registerProcessor(${JSON.stringify(slug)}, ...) in it, or name the processor itself: "file.ts#processName".`,
+  });
 }
 
 function problem(name, message, more = {}) {

@@ -174,7 +174,10 @@ function stripped(source, url) {
 }
 
 function broken(error, url) {
-  return new ModuleProblem(`${place(url)}: ${error.message}`, { name: "SyntaxError", hint: "Is it TypeScript?" });
+  const [, line, code] = /^[^\n]*:(\d+)\r?\n([^\n]*)\n/.exec(error.stack ?? "") ?? [];
+  const where = line === undefined ? place(url) : `${place(url)}:${line}`;
+  const hint = code?.trim() ? code.trim().slice(0, 100) : "Is it TypeScript?";
+  return new ModuleProblem(`${where}: ${error.message}`, { name: "SyntaxError", hint });
 }
 
 // The head of a module: blanks, comments, directives, imports. What looks like an import further down is left alone.
