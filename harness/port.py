@@ -248,7 +248,10 @@ class Clocks(Protocol):
 
 
 class Engine(Protocol):
-    """Opens queues. One engine serves many runs, one after the other."""
+    """Opens queues. One engine serves many runs, one after the other.
+
+    It may have an `application`: who is at work on its queues in the place of the stock actors.
+    """
 
     name: str
     capabilities: Capabilities

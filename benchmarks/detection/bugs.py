@@ -13,7 +13,7 @@ PLANTED: Final[Mapping[str, str]] = {
     "procrastinate-doing-forever": "expire-never",
     "pgboss-nul-byte-error-wedges": "error-not-escaped",
     "pgboss-maintenance-unique-violation": "one-bad-row-stops-expire",
-    "procrastinate-retry-queueing-lock": "unique-among-waiting-only",
+    "procrastinate-retry-queueing-lock": "waiting-again-collides",
     "pgboss-cron-no-dedupe-11": "cron-no-dedupe",
     "river-rescuer-steals-no-timeout-job": "rescue-too-early",
     "delayedjob-unlocks-others-lock": "stale-release",
@@ -43,11 +43,19 @@ PLANTED: Final[Mapping[str, str]] = {
     "unstract-nan-redispatch-loop": "input-not-checked",
     "oban-notify-payload-limit": "large-input-refused",
     "procrastinate-abort-then-retry": "cancel-then-retry",
+    "graphile-batch-complete-never-retried": "worker-gives-up-at-once",
+    "pgqueuer-batch-stranded-on-shutdown": "worker-strands-its-batch",
+    "dramatiq-async-timeouterror-hang": "worker-hangs-on-an-error",
+    "delayedjob-failure-hook-kills-worker": "failure-hook-comes-first",
+    "saq-sweeper-sweeps-other-queues": "sweep-takes-other-queues",
+    "river-rescuer-pagination-starvation": "expire-first-page-only",
 }
 """Public bug -> wrong queue."""
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     "pgboss-archive-deadlock": "needs row locks: `locks-in-opposite-order`, found on PostgreSQL with gated statements",
+    "monoscope-disabled-worker-consumes": "needs workers that are switched off, where nothing else would run: "
+    "`disabled-worker-consumes`, found by the scenario `configuration/workers_disabled`",
     "bullmq-pg-listen-not-reestablished": "needs notifications, which the model queue has not; polling finds the job",
 }
 """Public bug -> where it is found instead, or why it cannot be planted in a model queue."""

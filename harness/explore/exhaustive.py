@@ -16,7 +16,6 @@ from harness.explore.state import State
 from harness.explore.state_key import Key, Keys
 from harness.invariants import gravity
 from harness.port import Engine
-from harness.run.stock import StockApplication
 from harness.scenario.scenario import Scenario
 
 CHECKED = 997
@@ -59,7 +58,7 @@ class Explorer:
         looking_for: frozenset[str] = frozenset(),
         first_only: bool = True,
         state_limit: int = 5_000_000,
-        application: Callable[[], Any] = StockApplication,
+        application: Callable[[], Any] | None = None,
         merge: bool = True,
     ) -> None:
         """Search for these anomalies, by default all; go on after the first unless `first_only`.

@@ -51,7 +51,7 @@ class Play(Standing):
 
     def make_application(self) -> StockApplication:
         """Answer who works on the queue."""
-        return StockApplication()
+        return getattr(self.engine, "application", None) or StockApplication()
 
     def failures_directory(self) -> Path:
         """Answer where failing scenarios are written."""

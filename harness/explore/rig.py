@@ -22,7 +22,6 @@ from harness.model.job import JobView
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.run.session import Limits, Session, quiet_limit
-from harness.run.stock import StockApplication
 from harness.scenario.scenario import Scenario
 from harness.sim.actor import Actor as Process
 from harness.sim.actor import State as Standing
@@ -68,7 +67,7 @@ class Rig:
         scenario: Scenario,
         *,
         numbers: Numbers,
-        application: Callable[[], Any] = StockApplication,
+        application: Callable[[], Any] | None = None,
     ) -> None:
         self.scope = scope
         self.scenario = scenario
@@ -91,7 +90,7 @@ class Rig:
             choices=self.script,
             faults=self.scope.faults,
             limits=ENDLESS,
-            application=self._application(),
+            application=None if self._application is None else self._application(),
         )
         session.application = WatchedApplication(session.application, self.memory)
         session.world.memory = self.memory

@@ -11,6 +11,30 @@ from harness.model.job import JobId
 from harness.model.lifecycle import Status
 
 
+class WorkStarted(Monitor):
+    """Watches whether a worker that completes what it claimed has started it at all; what it did then is its own."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"claimed", "started"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._unstarted: set[JobId] = set()
+
+    def on_effect(self, event: Effect) -> None:
+        if event.name == "claimed":
+            self._unstarted.add(event.job)
+        else:
+            self._unstarted.discard(event.job)
+
+    def on_changed(self, event: Observed) -> None:
+        after = event.after
+        if event.job not in self._unstarted or after is None or after.status is Status.PROCESSING:
+            return
+        self._unstarted.discard(event.job)
+        if after.status is Status.COMPLETED and event.verb == "complete":
+            self.breach("silent_success", f"{event.actor} completed it, and never ran it", job=event.job)
+
+
 class WorkFinished(Monitor):
     """Compares what the user's row says with what the runs came to, whoever wrote the row."""
 
@@ -51,6 +75,6 @@ INVARIANT = Invariant(
             "silent_success", Guarantee.TRUTHFUL_RESULT, "A job is reported COMPLETED and its work never finished."
         ),
     ),
-    make=Monitor,
+    make=WorkStarted,
     stepwise=WorkFinished,
 )

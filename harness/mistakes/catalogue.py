@@ -26,6 +26,7 @@ from harness.mistakes import (
     transactions,
     uniqueness,
     values,
+    workers,
 )
 from harness.mistakes.mistake import Mistake
 
@@ -48,6 +49,7 @@ SAFEGUARDS: Final[Mapping[ModuleType, str]] = MappingProxyType(
         requests: "requests kept as they were sent",
         dead_letters: "dead letters written with the failure",
         shutdown: "a shutdown that gives back what it holds",
+        workers: "a worker that reports, gives back and keeps alive what it holds",
         read_check_write: "check and write in one statement",
     }
 )

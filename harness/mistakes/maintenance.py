@@ -31,6 +31,26 @@ class OneBadRowStopsExpire(MemoryQueue):
         return super().take_back(rows, why)
 
 
+class SweepsOthersToo(MemoryQueue):
+    """saq-sweeper-sweeps-other-queues: the sweep of one tool, whose timeouts are short, asks for no tool."""
+
+    def is_overdue(self, row: JobView, now: Instant) -> bool:
+        short = self.settings.lease // 2 if row.tool != "tool" else 0
+        return super().is_overdue(row, now + short)
+
+
+class FirstPageOnly(MemoryQueue):
+    """river-rescuer-pagination-starvation: one page in a fixed order, what need not be taken back skipped in code."""
+
+    PAGE = 1
+
+    def expire(self) -> Outcome:
+        active = [row for job in self.live if (row := self.rows[job]).status is Status.PROCESSING]
+        now = self.now("queue")
+        overdue = [row for row in active[: self.PAGE] if self.is_overdue(row, now)]
+        return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
+
+
 class ExpireAgesTwice(MemoryQueue):
     def expire(self) -> Outcome:
         for row in [self.rows[job] for job in self.live]:
@@ -83,6 +103,20 @@ MISTAKES: Final = (
         source="pg-boss#492",
         finds=("batch_poisoned", "job_stuck"),
         queue=OneBadRowStopsExpire,
+    ),
+    Mistake(
+        name="sweep-takes-other-queues",
+        sentence="The sweep of one tool, whose timeouts are half as long, takes back the jobs of the others as well.",
+        source="saq PR#157",
+        finds=("taken_back_early",),
+        queue=SweepsOthersToo,
+    ),
+    Mistake(
+        name="expire-first-page-only",
+        sentence="Expiry looks at one page of running jobs: behind those that need nothing the rest is never seen.",
+        source="river PR#1318",
+        finds=("overdue_claim_left",),
+        queue=FirstPageOnly,
     ),
     Mistake(
         name="expire-ages-twice",

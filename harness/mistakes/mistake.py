@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.port import Engine
+from harness.run.stock import StockApplication
+from harness.run.worker import Worker
 
 Kind: TypeAlias = Literal["memory", "reference", "postgres", "postgres-gated"]
 
@@ -29,7 +31,7 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One wrong queue: a model queue with one method overridden, and where it can be, the same on PostgreSQL."""
+    """One wrong queue: a model queue, or its worker, with one method overridden; perhaps the same on PostgreSQL."""
 
     name: str
     sentence: str
@@ -37,12 +39,14 @@ class Mistake:
     """Where the mistake was seen: `project#issue`, or what makes it."""
     finds: tuple[str, ...]
     """Anomalies that it must lead to, the one that names it first."""
-    queue: type[MemoryQueue] | None
+    queue: type[MemoryQueue] | None = MemoryQueue
     """None where only a database can make it: one that locks rows."""
     statements: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
     """Edits of the reference queue's SQL by the name of the statement; empty where SQL cannot make this mistake."""
     settlement: Mapping[str, bool] = field(default_factory=dict)
     """How verbs of several statements are written wrong, where statements are gated; see `Settlement`."""
+    worker: type[Worker] = Worker
+    """The wrong worker that the engine brings along, on a right queue."""
 
     @property
     def anomaly(self) -> str:
@@ -55,7 +59,8 @@ class Mistake:
         Raises `UsageError` where it cannot be planted on that engine, `EnvironmentUnavailable` without a PostgreSQL.
         """
         if kind == "memory" and self.queue is not None:
-            return MemoryEngine(self.queue, name=f"memory+{self.name}")
+            application = None if self.worker is Worker else StockApplication(self.worker)
+            return MemoryEngine(self.queue, name=f"memory+{self.name}", application=application)
         if kind not in self.kinds or kind == "memory":
             raise UsageError(
                 f"the wrong queue {self.name!r} cannot be planted on the engine {kind!r}",

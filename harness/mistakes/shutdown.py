@@ -11,7 +11,7 @@ from harness.port import Claim
 
 
 class ReleaseForgotten(MemoryQueue):
-    """pgqueuer-batch-stranded-on-shutdown: what was claimed and not started is neither run nor given back."""
+    """Giving back is confirmed, and does nothing."""
 
     def release(self, claim: Claim) -> Outcome:
         return DONE

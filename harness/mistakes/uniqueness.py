@@ -23,6 +23,19 @@ class UniqueAmongWaitingOnly(MemoryQueue):
         return holder if holder is not None and self.rows[holder].status is Status.PENDING else None
 
 
+class WaitingAgainCollides(MemoryQueue):
+    """procrastinate-retry-queueing-lock: the index among waiting jobs refuses the row, and nobody catches that."""
+
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        waiting = (row for job in self.live if (row := self.rows[job]).status is Status.PENDING)
+        return next((row.id for row in waiting if row.unique_key == key and row.tool == tool), None)
+
+    def waiting(self, row: JobView, error: str, nth: int) -> JobView:
+        if row.unique_key is not None and self.key_holder(row.tool, row.unique_key) is not None:
+            raise ValueError("duplicate key value violates unique constraint")
+        return super().waiting(row, error, nth)
+
+
 class UniqueForgottenOnRetry(MemoryQueue):
     def key_taken(self, row: JobView) -> bool:
         return False
@@ -64,6 +77,13 @@ MISTAKES: Final = (
         source="procrastinate#1446, pg-boss#492",
         finds=("unique_key_shared",),
         queue=UniqueAmongWaitingOnly,
+    ),
+    Mistake(
+        name="waiting-again-collides",
+        sentence="A key is unique among waiting jobs only, and a failed job that is to wait again collides and raises.",
+        source="procrastinate#1446, procrastinate#1543",
+        finds=("outcome_lost", "unique_key_shared"),
+        queue=WaitingAgainCollides,
     ),
     Mistake(
         name="unique-forgotten-on-retry",

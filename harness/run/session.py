@@ -117,7 +117,7 @@ class Session:
             stop=self.world.stop,
             restart_after=scenario.restart_after,
         )
-        self.application = self._staged or application or StockApplication()
+        self.application = self._staged or application or getattr(engine, "application", None) or StockApplication()
         self._until = until
 
     def _judged(self, invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:

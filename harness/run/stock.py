@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from harness.history.outcome import Outcome, OutcomeKind
-from harness.model.duration import SECOND, Duration
-from harness.model.json_value import json_problem
-from harness.port import Claim, JobRequest, Schedule
-from harness.run.processing import ProcessorAttempt
+from harness.model.duration import SECOND
+from harness.port import JobRequest, Schedule
+from harness.run.insisting import Steps, insist
+from harness.run.worker import Worker
 from harness.run.world import World
-from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
+from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import SCHEDULERS
-from harness.sim.request import Call, Frame, Point, Poll, Sleep
-
-TRIES = 3
-"""How often a call is made whose outcome stays unknown."""
-RETRY_PAUSE: Duration = SECOND
-
-Steps = Generator[Any, Any, Any]
+from harness.sim.request import Call, Frame, Poll, Sleep
 
 
+@dataclass(frozen=True, slots=True)
 class StockApplication:
     """Workers, the queue's own upkeep, the maintenance cron, schedulers, and a client for each planned job."""
+
+    worker: type[Worker] = Worker
+    """What the workers do; a wrong worker is another class."""
 
     def actors(self, world: World) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each process by name; clients come from `clients`."""
         factories: dict[str, Callable[[], Frame]] = {}
-        if world.settings.workers_enabled:
+        if self.worker.wanted(world.settings):
             for name in world.scenario.workers:
-                factories[name] = lambda name=name: worker(world, name)  # type: ignore[misc]
+                factories[name] = lambda name=name: self.worker(world, name).work()  # type: ignore[misc]
         factories["queue"] = lambda: upkeep(world)
         if world.capabilities.maintenance:
             factories["maintenance"] = lambda: maintenance(world)
@@ -46,17 +43,6 @@ class StockApplication:
             for plan in world.scenario.jobs
             if not plan.held_back
         }
-
-
-def insist(call: Call) -> Steps:
-    """Make a call again while its outcome stays unknown; a repeat that is refused was done before."""
-    outcome: Outcome = yield call
-    for _ in range(TRIES - 1):
-        if outcome.kind is not OutcomeKind.UNKNOWN:
-            break
-        yield Sleep(RETRY_PAUSE, f"retrying {call.point}")
-        outcome = yield call
-    return outcome
 
 
 def request_of(plan: JobPlan, name: str, world: World, actor: str) -> JobRequest:
@@ -148,162 +134,3 @@ def maintenance(world: World) -> Steps:
         yield Poll(world.settings.cron_period, world.board.next_maintenance, origin=0)
         for verb in ("reconcile", "rescue", "purge"):
             yield Call(verb, ())
-
-
-def worker(world: World, me: str) -> Steps:
-    """Claim a batch, run it one by one under the timeout, settle each."""
-    settings = world.settings
-    order = world.scenario.workers.index(me) if me in world.scenario.workers else 0
-    origin = order * settings.poll_interval // max(1, len(world.scenario.workers)) // SECOND * SECOND
-    vain = 0
-    while True:
-        if not vain:
-            world.anew(me)
-        if world.told_to_stop(me):
-            break
-        outcome: Outcome = yield Call("claim", (me, settings.batch_size))
-        vain = 0 if outcome.value or not world.capabilities.sessions else vain + 1
-        claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
-        for claim in claims:
-            world.effect(me, claim, "claimed")
-        while claims:
-            if world.told_to_stop(me) and world.capabilities.release:
-                yield from give_back(claims)
-                break
-            yield from run_one(world, me, claims)
-        if not outcome.value:
-            yield Poll(settings.poll_interval * patience(vain), world.board.next_claim, origin=origin)
-    world.stopped(me)
-
-
-def patience(vain: int) -> int:
-    """Answer how many polls to let pass after so many in vain: what is due may be locked for long by somebody dead."""
-    return 1 << min(max(0, vain - 3), 6)
-
-
-def give_back(claims: list[Claim]) -> Steps:
-    """Release what was claimed and not started."""
-    while claims:
-        claim = claims.pop(0)
-        yield from insist(Call("release", (claim,), claim.job, claim.token))
-
-
-def run_one(world: World, me: str, claims: list[Claim]) -> Steps:
-    """Run the first claim of the batch, keep the leases of all, settle it."""
-    claim = claims[0]
-    if world.settings.heartbeat_interval and world.settings.batch_size > 1:
-        yield from heartbeats(claims)
-        if claim not in claims:
-            return
-    yield Point(f"start {claim.job}")
-    attempt = world.begin(claim)
-    world.effect(me, claim, "started")
-    if attempt is not None:
-        yield from run_real(world, me, claims, attempt)
-        return
-    ending = world.plan(claim.job).ending(claim.attempt)
-    finished = yield from run_for(world, me, claim, claims)
-    if finished is None:
-        world.effect(me, claim, "ended", "lease lost")
-        return
-    claims.remove(claim)
-    if finished and ending is Ending.EXIT:
-        world.died(me, f"running {claim.job}")
-        yield Sleep(RETRY_PAUSE, "restarting")
-        claims.clear()
-        return
-    yield from settle(world, me, claim, ending if finished else None)
-
-
-def run_for(world: World, me: str, claim: Claim, claims: list[Claim]) -> Steps:
-    """Let the processor's time pass. True: it ended; False: it was timed out; None: the lease was lost."""
-    settings = world.settings
-    plan = world.plan(claim.job)
-    hangs = plan.ending(claim.attempt) is Ending.HANG
-    duration = settings.job_timeout + 1 if hangs else plan.duration(claim.attempt, settings)
-    left = min(duration, settings.job_timeout)
-    while left > 0:
-        slice_ = min(left, settings.heartbeat_interval or left)
-        started = world.now(me) if duration > settings.job_timeout else 0
-        yield Sleep(slice_, f"running {claim.job}")
-        left -= max(slice_, world.now(me) - started) if duration > settings.job_timeout else slice_
-        if left > 0:
-            yield from heartbeats(claims)
-            if claim not in claims:
-                return None
-    return duration <= settings.job_timeout
-
-
-def run_real(world: World, me: str, claims: list[Claim], attempt: ProcessorAttempt) -> Steps:
-    """Let a real processor work on the first claim under the timeout, keep the leases of all, settle it."""
-    settings = world.settings
-    claim = claims[0]
-    left = settings.job_timeout
-    wait = attempt.move(0)
-    if attempt.ended is not None:
-        yield Point(f"running {claim.job}")
-    while attempt.ended is None and left > 0:
-        slice_ = min(length for length in (left, wait, settings.heartbeat_interval) if length)
-        began = world.now(me)
-        yield Sleep(slice_, f"running {claim.job}")
-        passed = max(slice_, world.now(me) - began)
-        left -= passed
-        wait = attempt.move(passed)
-        if attempt.ended is None and left > 0:
-            yield from heartbeats(claims)
-            if claim not in claims:
-                attempt.abandon()
-                world.effect(me, claim, "ended", "lease lost")
-                return
-    claims.remove(claim)
-    yield from settle_real(world, me, claim, attempt)
-
-
-def settle_real(world: World, me: str, claim: Claim, attempt: ProcessorAttempt) -> Steps:
-    """Report how a real processor ended; one that did not is abandoned."""
-    ended = attempt.ended
-    if ended is None:
-        attempt.abandon()
-        world.effect(me, claim, "ended", "timeout")
-        yield from insist(_fail(claim, "timed out", final=False))
-        return
-    problem = json_problem(ended.output) if ended.success else None
-    if ended.success and not problem:
-        world.effect(me, claim, "ended", "success")
-        yield from insist(Call("complete", (claim, ended.output), claim.job, claim.token))
-        return
-    world.effect(me, claim, "ended", "bad output" if problem else "failure")
-    error = f"the output is no JSON: {problem}" if problem else ended.error
-    yield from insist(_fail(claim, error, final=ended.final))
-
-
-def heartbeats(claims: list[Claim]) -> Steps:
-    """Extend every lease that is held; drop what was taken back."""
-    for claim in list(claims):
-        outcome: Outcome = yield Call("heartbeat", (claim,), claim.job, claim.token)
-        if outcome.kind is OutcomeKind.REFUSED:
-            claims.remove(claim)
-
-
-def settle(world: World, me: str, claim: Claim, ending: Ending | None) -> Steps:
-    """Report how a run ended. None is a timeout; an output that JSON cannot hold is a failure."""
-    if ending is None:
-        world.effect(me, claim, "ended", "timeout")
-        yield from insist(_fail(claim, "timed out", final=False))
-    elif ending is Ending.SUCCEED:
-        world.effect(me, claim, "ended", "success")
-        output = {"attempt": claim.attempt, "by": me}
-        yield from insist(Call("complete", (claim, output), claim.job, claim.token))
-    elif ending in OUTPUTS:
-        output = OUTPUTS[ending]
-        world.effect(me, claim, "ended", "bad output")
-        outcome: Outcome = yield from insist(Call("complete", (claim, output), claim.job, claim.token))
-        if not outcome.done:
-            yield from insist(_fail(claim, f"the output is no JSON: {json_problem(output)}", final=False))
-    else:
-        world.effect(me, claim, "ended", "failure")
-        yield from insist(_fail(claim, ERRORS[ending], final=ending is Ending.FAIL_FINALLY))
-
-
-def _fail(claim: Claim, error: str, *, final: bool) -> Call:
-    return Call("fail", (claim, error, final), claim.job, claim.token)

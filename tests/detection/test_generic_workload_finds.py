@@ -29,10 +29,14 @@ RARE = frozenset(
         "failed-job-blocks-queue",
         "retries-never-due",
         "stale-heartbeat",
+        "sweep-takes-other-queues",
     }
 )
 """These need several things at once, or a long wait: an ordinary run looks for them with fewer seeds."""
-EVERYDAY = [mistake for name, mistake in MISTAKES.items() if name not in RARE and mistake.queue is not None]
+SWITCHED_OFF = frozenset({"disabled-worker-consumes"})
+"""These show where workers are switched off, and nothing is drawn there: a scenario has them as its control."""
+ELSEWHERE = RARE | SWITCHED_OFF
+EVERYDAY = [mistake for name, mistake in MISTAKES.items() if name not in ELSEWHERE and mistake.queue is not None]
 OF_APPLICATIONS = {"silent_success", "unhandled_error"}
 """These are of what stands on a queue: the controls in `scenarios/applications` lead to them."""
 ON_A_DATABASE = [mistake for mistake in MISTAKES.values() if mistake.queue is None]

@@ -10,6 +10,7 @@ import pytest
 from harness.history.event import Call, Effect, Event, Fault, Observed, Return
 from harness.history.outcome import DONE, Outcome, done
 from harness.invariants import ANOMALIES, CATALOGUE, JobFacts, Judge, Monitor, Rules, stepwise
+from harness.invariants.work_finished import WorkStarted
 from harness.model.duration import DAY, HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
@@ -310,6 +311,10 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
         [asked("purge"), answered("purge"), asked("purge"), saw("purge", COMPLETED, None, at=MINUTE)],
         [asked("purge"), answered("purge"), asked("purge", at=DAY), saw("purge", COMPLETED, None, at=DAY)],
     ),
+    "overdue_claim_left": (
+        [saw("claim", WAITING, RUNNING), asked("expire", at=DAY), answered("expire")],
+        [saw("claim", WAITING, RUNNING), asked("expire", at=DAY), saw("expire", RUNNING, FAILED), answered("expire")],
+    ),
     "unique_key_shared": (
         [saw("enqueue", None, HELD), saw("enqueue", None, OTHER)],
         [
@@ -430,7 +435,7 @@ FACTS = {"healthy": JobFacts(healthy=True), "later": JobFacts(start_after=DAY)}
 
 def found(anomaly: str, history: Sequence[Line]) -> set[str]:
     invariant = ANOMALIES[anomaly][0]
-    judged = stepwise((invariant,)) if invariant.make is Monitor else (invariant,)
+    judged = stepwise((invariant,)) if invariant.make in (Monitor, WorkStarted) else (invariant,)
     judge = Judge(judged, Rules(SETTINGS_OF.get(anomaly, SETTINGS), FACTS))
     for line in history:
         if isinstance(line, AtRest):
@@ -448,6 +453,29 @@ def test_a_history_with_the_breach_is_named(anomaly: str) -> None:
 @pytest.mark.parametrize("anomaly", HISTORIES)
 def test_the_nearest_history_without_it_passes(anomaly: str) -> None:
     assert found(anomaly, HISTORIES[anomaly][1]) == set()
+
+
+def test_an_end_of_a_run_that_nobody_reported_shows_when_its_claim_is_taken_back() -> None:
+    lost = saw("expire", RUNNING, RETRYING, at=DAY, actor="queue")
+    unanswered = answered("complete", Outcome.unknown("the request was lost"))._replace(answered=False)
+    assert found("outcome_lost", [did("ended", "success"), lost]) == {"outcome_lost"}
+    assert found("outcome_lost", [did("ended", "success"), unanswered, lost]) == {"outcome_lost"}
+    assert found("outcome_lost", [did("ended", "success"), unanswered, unanswered, lost]) == set()
+    assert found("outcome_lost", [did("ended", "success"), Fault(0, "w1", "crash", {}), lost]) == set()
+
+
+def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
+    def judged(*history: Line) -> set[str]:
+        invariant = ANOMALIES["silent_success"][0]
+        judge = Judge((invariant,), Rules(SETTINGS))
+        for line in history:
+            assert not isinstance(line, AtRest)
+            judge.see(line)
+        return {item.name for item in judge.anomalies}
+
+    done = saw("complete", RUNNING, COMPLETED)
+    assert judged(did("claimed"), done) == {"silent_success"}
+    assert judged(did("claimed"), did("started"), done) == set()
 
 
 def test_every_anomaly_has_its_history() -> None:

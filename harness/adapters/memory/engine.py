@@ -6,14 +6,22 @@ from collections.abc import Callable
 
 from harness.adapters.memory.queue import MemoryQueue
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks
+from harness.port import Application, Capabilities, Clocks
 
 
 class MemoryEngine:
-    """The engine `memory`; a wrong queue is another queue class."""
+    """The engine `memory`; a wrong queue is another queue class, a wrong worker comes as another application."""
 
-    def __init__(self, queue: type[MemoryQueue] = MemoryQueue, *, name: str = "memory") -> None:
+    def __init__(
+        self,
+        queue: type[MemoryQueue] = MemoryQueue,
+        *,
+        name: str = "memory",
+        application: Application | None = None,
+    ) -> None:
         self.name = name
+        self.application = application
+        """Who is at work on its queues; None: the stock actors."""
         self.capabilities: Capabilities = queue.capabilities
         self._queue = queue
 

@@ -1,0 +1,104 @@
+"""Mistakes of a worker: its queue is right, and one of its own steps is not."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.history.outcome import Outcome
+from harness.mistakes.mistake import Mistake
+from harness.model.settings import Settings
+from harness.port import Claim
+from harness.run.insisting import Steps
+from harness.run.worker import Worker
+from harness.scenario.job_plan import Ending
+from harness.sim.request import Call, Sleep
+
+
+class GivesUpAtOnce(Worker):
+    """graphile-batch-complete-never-retried: a loop of tries that leaves after the first."""
+
+    @staticmethod
+    def insist(call: Call) -> Steps:
+        outcome: Outcome = yield call
+        return outcome
+
+
+class StrandsItsBatch(Worker):
+    """pgqueuer-batch-stranded-on-shutdown: leaves the loop over the batch, and forgets the batch."""
+
+    def give_back(self, claims: list[Claim]) -> Steps:
+        claims.clear()
+        yield from ()
+
+
+class ConsumesWhileDisabled(Worker):
+    """monoscope-disabled-worker-consumes: the flag guards the body of the handler, not the claim."""
+
+    @classmethod
+    def wanted(cls, settings: Settings) -> bool:
+        return True
+
+    def run_one(self, claims: list[Claim]) -> Steps:
+        if self.world.settings.workers_enabled:
+            yield from super().run_one(claims)
+            return
+        claim = claims.pop(0)
+        yield from self.insist(Call("complete", (claim, None), claim.job, claim.token))
+
+
+class HangsOnAnError(Worker):
+    """dramatiq-async-timeouterror-hang: the processor's error is taken for the end of a wait, which starts again."""
+
+    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+        while ending is Ending.FAIL:
+            yield Sleep(self.world.settings.job_timeout, f"waiting for {claim.job}")
+        yield from super().settle(claim, ending)
+
+
+class FailureHookRaises(Worker):
+    """delayedjob-failure-hook-kills-worker: what a final failure calls comes before its record, and raises."""
+
+    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+        if ending is not Ending.FAIL_FINALLY:
+            yield from super().settle(claim, ending)
+            return
+        self.world.effect(self.name, claim, "ended", "failure")
+
+
+MISTAKES: Final = (
+    Mistake(
+        name="worker-gives-up-at-once",
+        sentence="A worker whose report of an outcome is lost does not report it again, though its loop looks as if.",
+        source="graphile/worker#636",
+        finds=("outcome_lost",),
+        worker=GivesUpAtOnce,
+    ),
+    Mistake(
+        name="worker-strands-its-batch",
+        sentence="A worker that is stopped neither runs nor gives back what it has claimed and not started.",
+        source="pgqueuer PR#693",
+        finds=("claim_left_behind",),
+        worker=StrandsItsBatch,
+    ),
+    Mistake(
+        name="disabled-worker-consumes",
+        sentence="A worker that is switched off claims jobs all the same, skips their work and completes them.",
+        source="monoscope PR#521",
+        finds=("silent_success",),
+        worker=ConsumesWhileDisabled,
+    ),
+    Mistake(
+        name="worker-hangs-on-an-error",
+        sentence="A worker takes the error of its processor for the end of a wait, and waits on for ever.",
+        source="dramatiq#791",
+        finds=("job_never_run",),
+        worker=HangsOnAnError,
+    ),
+    Mistake(
+        name="failure-hook-comes-first",
+        sentence="The hook of a final failure runs before the failure is recorded; where it raises, nothing is.",
+        source="delayed_job PR#276, rq#2184",
+        finds=("outcome_lost",),
+        worker=FailureHookRaises,
+    ),
+)

@@ -1,0 +1,27 @@
+"""How a careful caller deals with a call whose outcome stays unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from harness.history.outcome import Outcome, OutcomeKind
+from harness.model.duration import SECOND, Duration
+from harness.sim.request import Call, Sleep
+
+TRIES = 3
+"""How often a call is made whose outcome stays unknown."""
+RETRY_PAUSE: Duration = SECOND
+
+Steps = Generator[Any, Any, Any]
+
+
+def insist(call: Call) -> Steps:
+    """Make a call again while its outcome stays unknown; a repeat that is refused was done before."""
+    outcome: Outcome = yield call
+    for _ in range(TRIES - 1):
+        if outcome.kind is not OutcomeKind.UNKNOWN:
+            break
+        yield Sleep(RETRY_PAUSE, f"retrying {call.point}")
+        outcome = yield call
+    return outcome
