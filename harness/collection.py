@@ -68,13 +68,15 @@ class ScenarioFile(pytest.File):
         for engine in self.engines if scenario.application is None else ("application",):
             yield self._item(scenario, engine, None)
             for control in scenario.controls:
-                yield self._item(scenario, engine, control)
+                if control.engine is None or engine == self.engines[0]:
+                    yield self._item(scenario, control.engine or engine, control)
 
     def _item(self, scenario: Scenario, engine: str, control: Control | None) -> pytest.Item:
         about = engine if control is None else f"{engine}: {control.name} finds {control.finds}"
         item: ScenarioItem = ScenarioItem.from_parent(self, name=f"scenario[{about}]")
         item.scenario, item.engine, item.control = scenario, engine, control
-        if engine.partition("+")[0] == "postgres":
+        elsewhere = control is not None and control.engine is not None
+        if elsewhere or engine.partition("+")[0] == "postgres":
             item.add_marker(pytest.mark.postgres)
         return item
 
@@ -104,8 +106,10 @@ class ScenarioItem(pytest.Item):
                 run = explained(run, name, shared.engine)
         except NotApplicable as error:
             pytest.skip(f"not on {self.engine}: {error.message}")
-        except EnvironmentUnavailable:
+        except EnvironmentUnavailable as error:
             shared.drop(name)
+            if self.control is not None and self.control.engine is not None:
+                pytest.skip(f"{name} is not to be had: {error.message}")
             raise
         finally:
             if "+" in name:

@@ -24,18 +24,20 @@ class Task:
 
 
 def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bool) -> list[Task]:
-    """List what is to be run, engine by engine."""
+    """List what is to be run, engine by engine; a control that names its engine is run there, once."""
     return [
-        Task(scenario, _shown(engine, scenario), control)
+        Task(scenario, _shown(engine, scenario, control), control)
         for number, engine in enumerate(engines)
         for scenario in scenarios
         for control in (None, *(scenario.controls if controls else ()))
-        if scenario.application is None or number == 0
+        if number == 0 or (scenario.application is None and (control is None or control.engine is None))
     ]
 
 
-def _shown(engine: str, scenario: Scenario) -> str:
+def _shown(engine: str, scenario: Scenario, control: Control | None) -> str:
     """An application's scenario runs on its application, once, whatever the engines."""
+    if control is not None and control.engine is not None:
+        return control.engine
     return engine if scenario.application is None or is_target(engine) else "application"
 
 

@@ -12,6 +12,8 @@ from harness.scenario.scenario import Scenario
 
 DEFAULT = "scenarios"
 SUFFIXES = (".yaml", ".yml")
+APART = "findings"
+"""Scenarios about other people's queues, which install them: they are run where they, or their folder, are named."""
 
 
 def scenario_files(paths: Sequence[str]) -> list[Path]:
@@ -29,6 +31,7 @@ def scenario_files(paths: Sequence[str]) -> list[Path]:
 def _below(path: Path, *, named: bool) -> list[Path]:
     if path.is_dir():
         below = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        below = [file for file in below if APART not in file.relative_to(path).parts[:-1]] or below
         if not below:
             raise UsageError(f"{path}: no scenarios in this folder", hint="Scenarios are files that end in .yaml.")
         return below

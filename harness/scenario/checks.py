@@ -111,9 +111,12 @@ class Checks:
             path = ("controls", index)
             if control.finds not in ANOMALIES:
                 self._wrong((*path, "finds"), f"no such anomaly: {control.finds!r}{listing(control.finds, ANOMALIES)}")
-            wrong = control.queue or control.application
+            wrong = control.queue or control.engine or control.application
             if wrong is None and (control.settings is None or not control.settings.given()):
-                self._wrong(path, "a control needs a wrong queue or a wrong setting; give `queue` or `settings`")
+                self._wrong(
+                    path,
+                    "a control needs a wrong queue, a wrong setting or an engine; give `queue`, `settings` or `engine`",
+                )
             if control.application is not None and self._part.application is None:
                 self._wrong((*path, "application"), "a control names an application where the scenario does")
             self._queue((*path, "queue"), control.queue)

@@ -118,4 +118,11 @@ def _expectation(part: ExpectPart, line: int) -> Expectation:
 
 def _control(part: ControlPart, line: int) -> Control:
     settings = {} if part.settings is None else part.settings.given()
-    return Control(finds=part.finds, queue=part.queue, application=part.application, settings=settings, line=line)
+    return Control(
+        finds=part.finds,
+        queue=part.queue,
+        engine=part.engine,
+        application=part.application,
+        settings=settings,
+        line=line,
+    )

@@ -36,10 +36,11 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A wrong queue or a wrong setting on which the scenario must find a named anomaly."""
+    """A wrong queue, a wrong setting or another engine on which the scenario must find a named anomaly."""
 
     finds: str
     queue: str | None = None
+    engine: str | None = None
     application: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
@@ -51,7 +52,7 @@ class Control:
         changed = [
             f"{key}={format_duration(value) if key in lengths else value}" for key, value in self.settings.items()
         ]
-        return " ".join([*(name for name in (self.queue, self.application) if name), *changed])
+        return " ".join([*(name for name in (self.queue, self.engine, self.application) if name), *changed])
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,9 +173,11 @@ class ExpectPart(NoNulls):
 
 
 class ControlPart(NoNulls):
-    """A wrong queue or a wrong setting on which the scenario must find a named anomaly."""
+    """A wrong queue, a wrong setting or another engine on which the scenario must find a named anomaly."""
 
     queue: Name | None = None
+    engine: Text | None = None
+    """An engine, with its version where it has one: what the explorer found on somebody else's queue is kept by it."""
     application: Target | None = None
     """Another application, or the same without or with a safeguard."""
     settings: SettingsPart | None = None

@@ -122,6 +122,8 @@ def _expectation(expected: Expectation) -> dict[str, Any]:
 
 def _control(control: Control) -> dict[str, Any]:
     part: dict[str, Any] = {} if control.queue is None else {"queue": control.queue}
+    if control.engine is not None:
+        part["engine"] = control.engine
     if control.application is not None:
         part["application"] = control.application
     if control.settings:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PACKAGE: Final = "pgqueuer"
 DRIVER: Final = "psycopg[binary,pool]"
 TABLES: Final = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
+RESTART: Final = b"SELECT setval(pg_get_serial_sequence('pgqueuer', 'id'), 1, false)"
+"""Numbers begin anew with each run: errors name them, and equal runs must have equal histories."""
 
 
 class PgQueuerEngine:
@@ -45,6 +47,7 @@ class PgQueuerEngine:
         assert self._database is not None
         assert self._child is not None
         self._database.empty(*TABLES)
+        self._database.run(RESTART)
         self._child.ask("reset")
         return PgQueuerQueue(self._child, self._database, settings, clocks, jitter)
 

@@ -25,6 +25,11 @@ TABLES: Final = (
     "procrastinate_jobs",
     "procrastinate_workers",
 )
+RESTART: Final = (
+    b"SELECT setval(pg_get_serial_sequence(t, 'id'), 1, false) "
+    b"FROM (VALUES ('procrastinate_jobs'), ('procrastinate_workers')) AS named(t)"
+)
+"""Numbers begin anew with each run: errors name them, and equal runs must have equal histories."""
 
 
 class ProcrastinateEngine:
@@ -50,6 +55,7 @@ class ProcrastinateEngine:
         assert self._database is not None
         assert self._child is not None
         self._database.empty(*TABLES)
+        self._database.run(RESTART)
         self._child.ask("reset")
         return ProcrastinateQueue(self._child, self._database, settings, clocks, jitter)
 
