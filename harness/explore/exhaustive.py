@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -95,8 +95,8 @@ class Explorer:
         self._workloads: list[int] = []
         self.boring: list[int] = []
         """By node, the node that follows where nobody deviates."""
-        self.restless: set[int] = set()
-        """Nodes from which the boring step changes a job."""
+        self._basins: list[int] = []
+        """By node, one that it comes to where nobody deviates: where they all end is a rest, or a circle."""
 
     # the search -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +143,6 @@ class Explorer:
                     return
             layer = following
             self.progress.depth += bool(layer)
-        self._judge_idle()
         self.progress.frontier = 0
         self.complete = True
 
@@ -179,6 +178,7 @@ class Explorer:
         self._moves.append(move)
         self._workloads.append(workload)
         self.boring.append(CUT)
+        self._basins.append(node)
         self.progress.states += 1
         return node, True
 
@@ -189,6 +189,7 @@ class Explorer:
         if rig.at_rest():
             self._rest(node, state, rig)
             return
+        circles = False
         todo = deque(rig.moves())
         while todo:
             move = todo.popleft()
@@ -201,12 +202,13 @@ class Explorer:
             reached, new = self._new(made, keys, node, move, workload)
             if move == BORING:
                 self.boring[node] = reached
-                if made.last_change == made.now and made.views is not state.views:
-                    self.restless.add(node)
+                circles = self._flow(node, reached)
             if new:
                 following.append((reached, made))
                 if reached % CHECKED == 0 and not self.reexecuted:
                     self._check(reached, made)
+        if circles:
+            self._judge_from_the_start(min(self._circle(node)))
 
     def _rest(self, node: int, state: State, rig: Rig) -> None:
         self.boring[node] = REST
@@ -214,6 +216,23 @@ class Explorer:
         rig.judge_rest()
         for anomaly in rig.session.judge.anomalies:
             self._see(anomaly.name, node, at_rest=True)
+
+    def _flow(self, node: int, reached: int) -> bool:
+        """Note that one node leads to another where nobody deviates. True: that closes a circle."""
+        basins = self._basins
+        while basins[reached] != reached:
+            basins[reached] = basins[basins[reached]]
+            reached = basins[reached]
+        basins[node] = reached
+        return node == reached
+
+    def _circle(self, node: int) -> Iterator[int]:
+        """Answer the nodes of a circle."""
+        yield node
+        following = self.boring[node]
+        while following != node:
+            yield following
+            following = self.boring[following]
 
     def _sight(self, rig: Rig, node: int, move: Move, workload: int) -> bool:
         """Note what a transition breached. False: nothing that counts."""
@@ -225,6 +244,7 @@ class Explorer:
         self._moves.append(move)
         self._workloads.append(workload)
         self.boring.append(CUT)
+        self._basins.append(len(self._basins))
         for name in sorted(wanted, key=gravity):
             self._see(name, len(self._parents) - 1, at_rest=False)
         return True
@@ -255,23 +275,11 @@ class Explorer:
                 "or declare Capabilities(snapshot=False).",
             )
 
-    def _judge_idle(self) -> None:
-        """Judge the rest of runs in which pollers go on for ever and nothing changes: they never stop by themselves."""
-        seen: dict[int, int] = {}
-        for start in range(len(self.boring)):
-            node = start
-            while node >= 0 and node not in seen:
-                seen[node] = start
-                node = self.boring[node]
-            if node < 0 or seen[node] != start:
-                continue
-            circle = [node]
-            while (following := self.boring[circle[-1]]) != node:
-                circle.append(following)
-            if self.restless.isdisjoint(circle):
-                self._judge_from_the_start(node)
-
     def _judge_from_the_start(self, node: int) -> None:
+        """Judge a run that goes in a circle where nobody deviates: it stops only once faults do, or it never does.
+
+        Where pollers alone go on and nothing changes, that is its rest; where jobs do, a livelock.
+        """
         workload = self._workloads[node]
         rig = ReplayRig(
             self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application

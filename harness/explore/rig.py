@@ -182,6 +182,7 @@ class Rig:
             session.rest()
         finally:
             kernel.step_limit = ENDLESS.steps
+            session.judge.endless = False
             kernel.interferences = list(self.interferences)
             kernel.free_order = True
             kernel.choices = self.script

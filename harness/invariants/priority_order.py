@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from harness.history.event import Call, Fault, Observed, Return
+from harness.invariants.memory import Frozen
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.invariants.standing import Standing
 from harness.model.duration import Instant
@@ -28,6 +29,7 @@ class PriorityOrder(Monitor):
         "on_return": LOCKING,
         "on_fault": frozenset({"crash", "session ends"}),
     }
+    derived: ClassVar[frozenset[str]] = frozenset({"_line"})
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -41,6 +43,11 @@ class PriorityOrder(Monitor):
         """What waits, in its order; an entry counts only while the job waits so."""
         self._abandoned = 0
         """How many sessions of dead actors still hold their locks."""
+
+    def restore(self, memory: Frozen) -> None:
+        """Remember that again, and put what waits in line."""
+        super().restore(memory)
+        self._line = sorted((_order(row), job) for job, row in self._standing.waiting.items())
 
     def on_call(self, event: Call) -> None:
         if self._locking:

@@ -64,6 +64,8 @@ class AnomalyKind:
     name: str
     guarantee: Guarantee
     sentence: str
+    endless: bool = False
+    """Ends the run, which would not end by itself; told only of a job of which nothing else was."""
 
 
 class Anomaly(NamedTuple):
@@ -112,7 +114,7 @@ class Monitor:
     """An invariant at work on a history; override what you need to see.
 
     A monitor subscribes by defining `on_call`, `on_return`, `on_observed`, `on_effect`, `on_fault`, `on_phase` or
-    `at_rest`. Instead of `on_observed`, which sees every change of a job, it may define some of `on_created`,
+    `at_rest`; also `healed`, when faults stop, and `without_rest`, where a limit comes instead of a rest. Instead of `on_observed`, which sees every change of a job, it may define some of `on_created`,
     `on_changed` and `on_deleted`. It never touches the queue.
     """
 
@@ -122,6 +124,9 @@ class Monitor:
     momentary: ClassVar[frozenset[str]] = frozenset()
     """Instants, or dictionaries of them, that nobody asks for any more once the clock has moved on."""
 
+    derived: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that follow from the others: no memory of their own. Who has some overrides `restore` to make them."""
+
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         self.rules = rules
         self.settings = rules.settings
@@ -129,7 +134,7 @@ class Monitor:
 
     def snapshot(self) -> Frozen:
         """Answer what the monitor remembers as a hashable value."""
-        return freeze_attributes(vars(self), leave_out=GIVEN)
+        return freeze_attributes(vars(self), leave_out=GIVEN | self.derived)
 
     def restore(self, memory: Frozen) -> None:
         """Remember that again, and nothing else."""
@@ -204,7 +209,7 @@ def _route(monitors: tuple[type[Monitor], ...], method: str, name: str) -> tuple
 class Judge:
     """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
-    __slots__ = ("_accepted", "_book", "_index", "_now", "_routes", "anomalies", "monitors")
+    __slots__ = ("_accepted", "_book", "_index", "_now", "_routes", "anomalies", "endless", "monitors")
 
     def __init__(
         self, invariants: tuple[Invariant, ...], rules: Rules, *, accepted: frozenset[str] = frozenset()
@@ -212,6 +217,8 @@ class Judge:
         """Judge by these invariants; anomalies `accepted` by the engine's own documentation are passed over."""
         self._accepted = accepted
         self.anomalies: list[Anomaly] = []
+        self.endless = False
+        """Whether it was seen that the run will never rest."""
         self._index = -1
         self._now: Instant = 0
         self.monitors: list[Monitor] = [invariant.make(rules, self._reporter(invariant)) for invariant in invariants]
@@ -248,15 +255,30 @@ class Judge:
 
     def rest(self, views: Mapping[JobId, JobView]) -> None:
         """Judge what must hold at rest."""
+        self._tell("at_rest", views)
+
+    def healed(self, views: Mapping[JobId, JobView]) -> None:
+        """Tell that faults stop, and what jobs there are."""
+        self._tell("healed", views)
+
+    def without_rest(self) -> None:
+        """Tell that a limit came instead of a rest."""
+        self._tell("without_rest")
+
+    def _tell(self, method: str, *arguments: Mapping[JobId, JobView]) -> None:
         for monitor in self.monitors:
-            judge = getattr(monitor, "at_rest", None)
-            if judge is not None:
-                judge(views)
+            told = getattr(monitor, method, None)
+            if told is not None:
+                told(*arguments)
 
     def _reporter(self, invariant: Invariant) -> Reporter:
         def breach(name: str, message: str, *, job: JobId | None = None) -> None:
-            declared = any(kind.name == name for kind in invariant.anomalies)
+            declared = [kind for kind in invariant.anomalies if kind.name == name]
             assert declared, f"{invariant.id} declares no anomaly {name!r}"
+            if declared[0].endless:
+                self.endless = True
+                if any(anomaly.job == job for anomaly in self.anomalies):
+                    return
             if name in self._accepted:
                 return
             self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message))

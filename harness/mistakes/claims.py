@@ -23,6 +23,15 @@ class RetriesNeverDue(MemoryQueue):
         return super().is_due(row, now) and row.queue_state is not QueueState.RETRY
 
 
+class RetryPutOff(MemoryQueue):
+    def claim(self, worker: str, limit: int) -> Outcome:
+        now = self.now(worker)
+        for row in self.due(now):
+            if row.queue_state is QueueState.RETRY:
+                self.put(row._replace(start_after=now + self.delay(row, 0)))
+        return super().claim(worker, limit)
+
+
 class FailedJobBlocksQueue(MemoryQueue):
     def claim(self, worker: str, limit: int) -> Outcome:
         if any(row.status is Status.FAILED for row in self.rows.values()):
@@ -65,6 +74,13 @@ MISTAKES: Final = (
         finds=("job_never_run",),
         queue=RetriesNeverDue,
         statements={"claim": (Edit("""q."state" IN ('created', 'retry')""", """q."state" = 'created'"""),)},
+    ),
+    Mistake(
+        name="retry-put-off",
+        sentence="A retry's wait is counted from the poll that finds it due: it starts anew each time.",
+        source="a delay added to now() where the claim reads it",
+        finds=("livelock",),
+        queue=RetryPutOff,
     ),
     Mistake(
         name="failed-job-blocks-queue",

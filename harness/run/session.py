@@ -36,6 +36,8 @@ AS_ON_TAPE = FaultPlan(**{field.name: 99 for field in fields(FaultPlan)})
 CAPABILITIES = Capabilities.names()
 ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules"})
 """What a queue does only where settings or jobs ask for it: nothing can be breached elsewhere, so nobody watches."""
+WEARY = 500
+"""After so many steps in which no job came or ended, faults stop: what goes round then goes round by itself."""
 JITTERS = ("0", "1/4", "1/2", "3/4")
 
 
@@ -60,6 +62,10 @@ def _facts(plan: JobPlan, scenario: Scenario) -> JobFacts:
         priority=plan.priority,
         unique_key=plan.unique_key,
     )
+
+
+class Restless(LimitReached):
+    """Everybody is at work and no job comes or ends."""
 
 
 class Session:
@@ -151,7 +157,7 @@ class Session:
         gc.disable()
         try:
             director = self.begin()
-            failures.extend(director.run())
+            failures.extend(self._chaos(director))
             self.rest()
             failures.extend(director.judge())
             failures.extend(self._leftovers())
@@ -163,17 +169,33 @@ class Session:
                 gc.enable()
         return self.result(failures)
 
+    def _chaos(self, director: Director) -> list[str]:
+        """Let happen what happens; a script that waits for a rest in vain is not played to its end."""
+        try:
+            return director.run()
+        except Restless as stop:
+            return [str(stop)] if self.scenario.steps else []
+
     def begin(self) -> Director:
         """Start everybody; answer who plays steps. Whoever begins must end with `close`."""
         self._start()
         return Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
 
     def rest(self) -> None:
-        """Heal, settle and judge what must hold at rest. Raises LimitReached where no rest comes."""
+        """Heal, settle and judge what must hold at rest, or what keeps it away.
+
+        Raises LimitReached where no rest comes and no job goes round.
+        """
         self._heal()
-        self._settle()
+        try:
+            self._settle()
+        except LimitReached:
+            self.judge.without_rest()
+            if not self.judge.endless:
+                raise
         self.recorder.phase("judge")
-        self.judge.rest(self.board.views)
+        if not self.judge.endless:
+            self.judge.rest(self.board.views)
 
     def close(self) -> None:
         """Sever whoever still acts and close the queue."""
@@ -219,6 +241,7 @@ class Session:
 
     def _heal(self) -> None:
         self.recorder.phase("heal")
+        self.judge.healed(self.board.views)
         kernel = self.kernel
         kernel.interferences = []
         kernel.free_order = False
@@ -244,11 +267,26 @@ class Session:
         quiet = quiet_limit(self.settings)
         kernel = self.kernel
         start = kernel.now
+        stride = self.limits.steps // 10 if self.scenario.steps else WEARY
+        looked, stood = kernel.steps + stride, self._progress()
         while kernel.ready or not self.at_rest(start, quiet):
             if self._shown() or not kernel.step():
                 return
+            if kernel.steps >= looked and kernel.free_order:
+                if stood == (stood := self._progress()):
+                    raise Restless(f"no job came or ended in {stride} steps; next would be: {self._next()}")
+                looked = kernel.steps + stride
+
+    def _progress(self) -> tuple[int, int]:
+        """Answer what only grows where a run gets on, unless jobs are deleted."""
+        return len(self.board.views), len(self.board.live)
+
+    def _next(self) -> str:
+        return self.kernel.ready[0].label if self.kernel.ready else "time"
 
     def _shown(self) -> bool:
+        if self.judge.endless:
+            return True
         anomalies = self.judge.anomalies
         return bool(anomalies) and self._until is not None and any(item.name == self._until for item in anomalies)
 

@@ -44,6 +44,8 @@ def test_the_right_queue_is_searched_completely_and_nothing_is_found() -> None:
         ("cancel-overwritten", "cancel_undone", Scope(jobs=1, cancels=1)),
         ("retries-never-due", "due_job_left", Scope(workers=1, jobs=1, kinds=(JobKind("fails once"),))),
         ("claims-running-job", "double_claim", Scope(jobs=1)),
+        ("retry-put-off", "livelock", Scope(workers=1, jobs=1, kinds=(JobKind("fails once"),))),
+        ("retry-put-off", "livelock", Scope(jobs=1, crashes=1)),
     ],
 )
 def test_a_wrong_queue_is_found_and_its_shortest_run_replays_from_a_file(

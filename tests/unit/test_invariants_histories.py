@@ -27,7 +27,13 @@ class AtRest(NamedTuple):
     views: dict[str, JobView]
 
 
-Line: TypeAlias = Event | AtRest
+class Healed(NamedTuple):
+    """Stands where faults stop."""
+
+    views: dict[str, JobView]
+
+
+Line: TypeAlias = Event | AtRest | Healed
 
 WAITING = JobView(
     id="a",
@@ -106,6 +112,14 @@ def did(name: str, data: Any = None, *, token: int = 1, at: int = MINUTE, actor:
 
 def rest(*views: JobView) -> AtRest:
     return AtRest({view.id: view for view in views})
+
+
+def going_round(times: int) -> list[Line]:
+    put_off = [RETRYING._replace(start_after=number * MINUTE) for number in range(times + 1)]
+    return [
+        Healed({"a": put_off[0]}),
+        *(saw("claim", put_off[at - 1], put_off[at], at=(at - 1) * MINUTE) for at in range(1, times + 1)),
+    ]
 
 
 def claimed(view: JobView, *, at: int = 0) -> Observed:
@@ -272,6 +286,7 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     "job_vanished": ([answered("enqueue", done("a")), rest()], [answered("enqueue", done("a")), rest(COMPLETED)]),
     "job_stuck": ([saw("enqueue", None, WAITING), rest(RUNNING)], [saw("enqueue", None, WAITING), rest(FAILED)]),
     "job_never_run": ([saw("enqueue", None, WAITING), rest(WAITING)], [saw("enqueue", None, WAITING), rest(FAILED)]),
+    "livelock": (going_round(6), going_round(4)),
     "tables_disagree": ([rest(COMPLETED._replace(queue_state=QueueState.ACTIVE))], [rest(COMPLETED)]),
     "orphan_row": ([rest(COMPLETED._replace(queue_state=None))], [rest(COMPLETED)]),
     "claimed_early": (
@@ -440,6 +455,8 @@ def found(anomaly: str, history: Sequence[Line]) -> set[str]:
     for line in history:
         if isinstance(line, AtRest):
             judge.rest(line.views)
+        elif isinstance(line, Healed):
+            judge.healed(line.views)
         else:
             judge.see(line)
     return {item.name for item in judge.anomalies}
