@@ -114,8 +114,9 @@ class Monitor:
     """An invariant at work on a history; override what you need to see.
 
     A monitor subscribes by defining `on_call`, `on_return`, `on_observed`, `on_effect`, `on_fault`, `on_phase` or
-    `at_rest`; also `healed`, when faults stop, and `without_rest`, where a limit comes instead of a rest. Instead of `on_observed`, which sees every change of a job, it may define some of `on_created`,
-    `on_changed` and `on_deleted`. It never touches the queue.
+    `at_rest`; also `healed`, when faults stop, and `without_rest`, where a limit comes instead of a rest. Instead of
+    `on_observed`, which sees every change of a job, it may define some of `on_created`, `on_changed` and `on_deleted`.
+    It never touches the queue.
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {}
