@@ -56,6 +56,19 @@ def namings(groups: Iterable[tuple[str, ...]]) -> list[dict[str, str]]:
     return [{name: other for part in choice for name, other in part.items()} for choice in product(*ways)]
 
 
+def _current(items: tuple[Any, ...], now: Instant, momentary: frozenset[str]) -> tuple[Any, ...]:
+    """Answer attributes without the moments that are past."""
+    kept = []
+    for name, value in items:
+        if name not in momentary:
+            kept.append((name, value))
+        elif type(value) is Frozen:
+            kept.append((name, Frozen(dict, tuple([pair for pair in value.items if pair[1] >= now]))))
+        elif value >= now:
+            kept.append((name, value))
+    return tuple(kept)
+
+
 class Canonical:
     """Gives equal numbers to equal values, under one exchange of names."""
 
@@ -82,15 +95,7 @@ class Canonical:
         self._known.clear()
 
     def _of_monitor(self, memory: Frozen, now: Instant, momentary: frozenset[str]) -> Any:
-        kept = []
-        for name, value in memory.items:
-            if name not in momentary:
-                kept.append((name, value))
-            elif type(value) is Frozen:
-                kept.append((name, Frozen(dict, tuple([pair for pair in value.items if pair[1] >= now]))))
-            elif value >= now:
-                kept.append((name, value))
-        return self.form(Frozen(object, tuple(kept)), now)
+        return self.form(Frozen(object, _current(memory.items, now, momentary)), now)
 
     def form(self, value: Any, now: Instant) -> Any:
         """Answer the form of a value: hashable, and equal for equal states."""
@@ -176,6 +181,8 @@ class Canonical:
             return self._of_view(JobView(*items), now, seen)
         if kind is Alias:
             return seen[items[0]]
+        if momentary := getattr(kind, "momentary", None):
+            items = _current(items, now, momentary)
         place = len(seen)
         seen.append(None)
         form = tuple([self._form(item, now, seen) for item in items])

@@ -24,7 +24,8 @@ class CompletedHasResult(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._said: dict[str, Call] = {}
-        self._started: set[JobId] = set()
+        self._runs_seen = False
+        """Whether runs are told of at all."""
         self._succeeded: set[JobId] = set()
 
     def on_call(self, event: Call) -> None:
@@ -36,7 +37,7 @@ class CompletedHasResult(Monitor):
 
     def on_effect(self, event: Effect) -> None:
         if event.name == "started":
-            self._started.add(event.job)
+            self._runs_seen = True
         elif event.name == "ended" and event.data == "success":
             self._succeeded.add(event.job)
 
@@ -52,7 +53,7 @@ class CompletedHasResult(Monitor):
         call = self._said.get(event.actor) if event.verb == "complete" else None
         if event.verb != "reconcile" and (call is None or call.job != job):
             self.breach("success_without_run", f"{event.verb} made it COMPLETED; no worker said so", job=job)
-        elif self._started and job not in self._succeeded:
+        elif self._runs_seen and job not in self._succeeded:
             self.breach("success_without_run", "it is COMPLETED and no run of it ever succeeded", job=job)
         if call is not None and call.job == job and not _same(call.arguments[-1], after.output):
             self.breach("wrong_result", f"it holds {after.output!r}, the worker said {call.arguments[-1]!r}", job=job)

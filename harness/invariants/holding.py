@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from harness.history.event import Fault, Observed
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
@@ -22,7 +24,7 @@ class Holding:
         self.renewed = claimed
         """When the lease was last opened or extended, on the store's clock."""
         self.started = False
-        """Whether its holder has started: whoever starts has been looked up, and is not looked up again."""
+        """Whether its holder has started, or died and never will: he is not looked up again."""
         self.late: Duration = 0
         """How long faults have kept the holder from acting since the claim."""
 
@@ -35,6 +37,8 @@ class Holdings:
     """All claims that stand, by job."""
 
     __slots__ = ("_excuse", "_infinite", "_skew", "_unheard", "ended", "of")
+
+    momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
 
     def __init__(self, settings: Settings) -> None:
         self.of: dict[JobId, Holding] = {}
@@ -102,11 +106,20 @@ class Holdings:
                 late = self._infinite
                 if event.data["at"] == "claim":
                     self._unheard[event.actor] = event.at
+                if event.name == "crash":
+                    self._died(event.actor)
             case _:
                 return
         for holding in self.of.values():
             if event.actor in ("*", holding.worker):
                 self.delay(holding, late)
+
+    def _died(self, worker: str) -> None:
+        """Forget what was claimed and never will be started."""
+        self.ended = {key: holding for key, holding in self.ended.items() if holding.worker != worker}
+        for holding in self.of.values():
+            if holding.worker == worker:
+                holding.started = True
 
     def delay(self, holding: Holding, duration: Duration) -> None:
         """Take over how long a holder was kept from acting; what excuses him already is not counted on."""

@@ -21,8 +21,6 @@ class WorkConserving(Monitor):
         "on_phase": frozenset({"heal"}),
     }
 
-    momentary: ClassVar[frozenset[str]] = frozenset({"_locked_until"})
-
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._standing = Standing(rules.settings)
