@@ -10,6 +10,7 @@ from harness.explore.machine_play import WHICH, Play, can, some
 from harness.model.duration import format_duration
 from harness.model.moments import moments
 from harness.model.settings import Settings
+from harness.scenario.scenario import SCHEDULERS
 
 MOMENTS = tuple(moments(Settings()))
 SHORT = (MOMENTS[0], MOMENTS[1]) * 6
@@ -41,7 +42,7 @@ class Mishaps(Play):
     @precondition(some("_going"))
     @rule(which=WHICH)
     def pause(self, which: int) -> None:
-        """Stall a worker, the queue's upkeep or the cron."""
+        """Stall a worker, the queue's upkeep, the cron or a scheduler."""
         actor = self._going()[which % len(self._going())]
         self.play(f"{actor.name} pauses{when(actor)}")
 
@@ -67,11 +68,12 @@ class Mishaps(Play):
         self.play(f"{actor.name} {'loses the reply' if repeats_claim else how}{when(actor)}")
 
     @precondition(lambda machine: machine._clocks_set < MOST_CLOCKS)
-    @rule(whose=st.sampled_from(("store", "a worker")), way=st.sampled_from(("ahead", "behind")))
+    @rule(whose=st.sampled_from(("store", "somebody")), way=st.sampled_from(("ahead", "behind")))
     def set_clock(self, whose: str, way: str) -> None:
         """Set a clock wrong, within the declared skew."""
         self._clocks_set += 1
-        name = "store" if whose == "store" else self.workers[0]
+        somebody = SCHEDULERS[0] if self._schedules else self.workers[0]
+        name = "store" if whose == "store" else somebody
         self.play(f"{name} clock is {format_duration(self.session.settings.max_skew)} {way}")
 
     @rule(moment=st.sampled_from((*MOMENTS, *SHORT)))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.errors import LimitReached
 from harness.explore.machine_acts import Act
 from harness.explore.machine_failure import no_rest
+from harness.explore.machine_features import watched
 from harness.explore.machine_standing import Standing
 from harness.model.duration import format_duration
 from harness.model.moments import moments
@@ -46,6 +47,8 @@ class Play(Standing):
     limits: ClassVar[Limits] = Limits(steps=20_000)
     _session: Session | None
     _director: Director | None
+    _feature: str
+    _schedules: tuple[JobPlan, ...]
     _plans: list[JobPlan]
     _steps: list[Step]
 
@@ -74,16 +77,25 @@ class Play(Standing):
             title=f"{type(self).__name__} on {self.engine.name}",
             settings=self.session.settings,
             workers=self.workers,
-            jobs=tuple(self._plans),
+            jobs=(*self._schedules, *self._plans),
             steps=tuple(self._steps),
         )
 
     def _open(self, scenario: Scenario) -> Session:
-        application = self.make_application()
-        return Session(scenario, engine=self.engine, limits=self.limits, application=application)
+        return Session(
+            scenario,
+            engine=self.engine,
+            limits=self.limits,
+            application=self.make_application(),
+            announced=watched(self._feature),
+        )
 
     def _jobs(self) -> list[JobPlan]:
         return self._plans
+
+    def _outside(self) -> list[JobPlan]:
+        """Those that can be sent again as they were: a transaction has ended by then, or goes on."""
+        return [plan for plan in self._plans if plan.transaction is None]
 
     def _room(self) -> bool:
         return len(self._plans) < len(JOBS)

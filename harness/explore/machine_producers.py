@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from harness.explore.machine_features import featured
 from harness.explore.machine_play import JOBS, WHICH, Play, can, some
 from harness.explore.workload import DELAYS, ENDINGS, SPANS
 from harness.scenario.job_plan import JobPlan
@@ -21,9 +22,17 @@ class Producers(Play):
         start_after=st.sampled_from((*("none",) * 8, *DELAYS)),
         unique_key=st.sampled_from((None, None, None, "k")),
         claimed=st.booleans(),
+        which=st.integers(0, 11),
     )
     def enqueue(
-        self, ending: str, takes: str, priority: int, start_after: str, unique_key: str | None, claimed: bool
+        self,
+        ending: str,
+        takes: str,
+        priority: int,
+        start_after: str,
+        unique_key: str | None,
+        claimed: bool,
+        which: int,
     ) -> None:
         """Send a new job, and let an idle worker claim at once."""
         able = self.engine.capabilities
@@ -37,17 +46,18 @@ class Producers(Play):
             unique_key=unique_key if able.unique else None,
             held_back=True,
         )
+        plan = featured(self._feature, plan, which, self.session.settings)
         self._plans.append(plan)
         self.session.plan_job(plan)
         self.play(f"enqueue {plan.name}")
         if claimed and (claims := self._claims()):
             self._play_one(claims, len(self._plans))
 
-    @precondition(some("_jobs"))
+    @precondition(some("_outside"))
     @rule(which=WHICH)
     def enqueue_again(self, which: int) -> None:
         """Send a job that was sent before."""
-        self.play(f"enqueue {self._plans[which % len(self._plans)].name}")
+        self.play(f"enqueue {self._outside()[which % len(self._outside())].name}")
 
     @precondition(can("cancel"))
     @precondition(some("_jobs"))

@@ -40,7 +40,8 @@ class StepShrinker(Shrinker):
         scenario = self.scenario
         for steps in _fewer(scenario.steps):
             sent = {step.job for step in steps if step.kind == "enqueue"}
-            yield from _whole(replace(scenario, steps=steps, jobs=tuple(j for j in scenario.jobs if j.name in sent)))
+            jobs = tuple(job for job in scenario.jobs if job.name in sent or not job.held_back)
+            yield from _whole(replace(scenario, steps=steps, jobs=jobs))
         for candidate in super()._candidates():
             yield from _whole(candidate)
 
@@ -70,7 +71,7 @@ def _fewer(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
 
 def _whole(scenario: Scenario) -> Iterator[Scenario]:
     """Let a scenario through only if it names nothing that is not there."""
-    jobs = {job.name for job in scenario.jobs}
+    jobs = scenario.plan_of()
     actors = {*scenario.workers, *EVERYWHERE}
     if scenario.jobs and all(
         (step.job is None or step.job in jobs) and (step.actor is None or step.actor in actors)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from harness.explore.machine_acts import Act, is_stale, next_act, when
 from harness.model.lifecycle import Status
 from harness.run.session import Session
+from harness.scenario.scenario import SCHEDULERS
 from harness.sim.actor import Actor, State
 from harness.sim.request import Call, Sleep
 
@@ -25,8 +26,15 @@ class Standing:
         raise NotImplementedError
 
     def _actors(self) -> list[Actor]:
+        """Those whom a step can name where they stand: no scenario has a name for the job of a dead letter."""
         actors = self.session.kernel.actors
-        return [actors[name] for name in (*self.workers, "queue", "maintenance") if name in actors]
+        there = [actors[name] for name in (*self.workers, "queue", "maintenance", *SCHEDULERS) if name in actors]
+        return [actor for actor in there if self._nameable(actor)]
+
+    def _nameable(self, actor: Actor) -> bool:
+        point = "" if actor.request is None else actor.request.point
+        job = point.removeprefix("retrying ").partition(" ")[2]
+        return job not in self.session.board.views or job in self.session.world.plans
 
     def _workers(self) -> list[Actor]:
         return [actor for actor in self._actors() if actor.name in self.workers]

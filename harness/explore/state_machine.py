@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.control import current_build_context
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
-from harness.errors import LimitReached
+from harness.application import ApplicationEngine
+from harness.errors import LimitReached, UsageError
 from harness.explore.machine_events import tell
 from harness.explore.machine_failure import breach, failures_directory
+from harness.explore.machine_features import DRAWN, PLAIN, allowed, limited, scheduled
 from harness.explore.machine_mishaps import Mishaps
 from harness.explore.machine_producers import Producers
 from harness.explore.machine_shrink import smallest
@@ -51,8 +53,16 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
         super().__init__()
         self._outer = sys.exc_info()[1]
         self.engine = self.make_engine()
+        if isinstance(self.engine, ApplicationEngine):
+            raise UsageError(
+                f"{type(self).__name__}: {self.engine.name} is an application: its steps are its own, and the rules "
+                "of this machine play the verbs of a queue",
+                hint="Search it with `job-harness explore`, or give make_engine the queue that it stands on.",
+            )
         self._session = None
         self._director = None
+        self._feature = PLAIN
+        self._schedules = ()
         self._plans = []
         self._steps = []
         self._closed = False
@@ -67,15 +77,29 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
         """Answer where failing scenarios are written."""
         return failures_directory()
 
-    @initialize(max_attempts=st.sampled_from(("as set", "1", "2")), batch=st.sampled_from((1, 2)))
-    def begin(self, max_attempts: str, batch: int) -> None:
+    @initialize(
+        max_attempts=st.sampled_from(("as set", "1", "2")),
+        batch=st.sampled_from((1, 2)),
+        heartbeats=st.booleans(),
+        retry_delay=st.sampled_from(("as set", "as set", "near its cap")),
+        feature=st.sampled_from(DRAWN),
+        ending=st.sampled_from(("succeeds", "fails once", "fails finally", "kills its worker")),
+    )
+    def begin(
+        self, max_attempts: str, batch: int, heartbeats: bool, retry_delay: str, feature: str, ending: str
+    ) -> None:
         """Draw the configuration and start everybody."""
         settings = self.queue_settings
         if max_attempts != "as set":
             settings = settings.changed(max_attempts=int(max_attempts))
-        if batch > 1 and settings.batch_size == 1 and self.engine.capabilities.heartbeat:
+        if settings.batch_size == 1 and self.engine.capabilities.heartbeat and (heartbeats or batch > 1):
             settings = settings.changed(batch_size=batch, heartbeat_interval=settings.lease // 4)
-        self._session = self._open(Scenario(settings=settings, workers=self.workers))
+        if retry_delay != "as set":
+            settings = settings.changed(retry_delay=max(settings.retry_delay, settings.retry_delay_max * 3 // 4))
+        self._feature = allowed(feature, self.engine.capabilities)
+        settings = limited(self._feature, settings)
+        self._schedules = tuple(scheduled(self._feature, ending, settings))
+        self._session = self._open(Scenario(settings=settings, workers=self.workers, jobs=self._schedules))
         self._director = self._session.begin()
 
     # judging --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -83,8 +84,12 @@ class Session:
         application: StockApplication | None = None,
         until: str | None = None,
         processors: RealProcessors | None = None,
+        announced: Iterable[str] = (),
     ) -> None:
-        """Take what the run needs; it ends early once the anomaly `until` showed, else it goes to its rest."""
+        """Take what the run needs; it ends early once the anomaly `until` showed, else it goes to its rest.
+
+        `announced` are capabilities that only jobs planned later will ask for: see `plan_job`.
+        """
         contract = contract_of(engine)
         self._given = scenario
         if (effective := contract.effective(scenario.settings)) != scenario.settings:
@@ -104,7 +109,7 @@ class Session:
         """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
         rules = Rules(self.settings, self._known_jobs)
-        self._asked = frozenset(needed_capabilities(scenario))
+        self._asked = frozenset((*needed_capabilities(scenario), *announced))
         self.judge = Judge(self._judged(invariants), rules, accepted=frozenset(contract.documented))
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
         self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors)
