@@ -35,6 +35,8 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
+STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
+"""Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
 RELEASED: Final = frozenset({"pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
 """Shipped engines that are somebody else's queue, in versions."""
 MISTAKES = "harness.mistakes.catalogue"
@@ -140,12 +142,28 @@ def open_engine(name: str) -> Engine:
     """
     engine, mistake = split_name(name)
     if is_target(name):
-        target: Engine = import_module(TARGETS).open_target(name)
+        target: Engine = import_module(TARGETS).open_target(name, store=_store_of(name))
         return target
     if mistake is not None:
         return _mistaken(engine, mistake)
     opened: Engine = _factory(engine)()
     return opened
+
+
+def _store_of(target: str) -> Any:
+    """Open the store that a target names; None where it names none, or only memory."""
+    named = import_module(TARGETS).store_of(target)[1]
+    store, at, version = named.partition("@")
+    if not named or named == "memory":
+        return None
+    if store not in STORES or (at and not version):
+        raise UsageError(
+            f"{target}: no application's tables can be on {named!r}{did_you_mean(store, STORES)}",
+            hint=f"They are in memory, or on {', '.join(STORES)}, with a version as in pgboss@10.4.2.",
+        )
+    module, _, attribute = STORES[store].partition(":")
+    factory = load(store, lambda: getattr(import_module(module), attribute))
+    return factory(version) if version else factory()
 
 
 def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Engine:
@@ -205,7 +223,14 @@ class Engines:
         return engine
 
     def _opened(self, name: str) -> Engine:
-        """A wrong queue stands on the server of the right one: one server, however many mistakes."""
+        """A wrong queue stands on the server of the right one, and an application with a safeguard on that without it.
+
+        One server, however many mistakes and safeguards.
+        """
+        if is_target(name):
+            bare, plus, safeguard = name.rpartition("+")
+            guarded = getattr(self.get(bare), "guarded", None) if plus else None
+            return open_engine(name) if guarded is None else guarded(safeguard)
         right, mistake = split_name(name)
         return open_engine(name) if mistake is None else _mistaken(right, mistake, beside=self.get(right))
 

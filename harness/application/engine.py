@@ -9,7 +9,7 @@ from typing import Any, cast
 from harness.application.driver import Driver, where_of
 from harness.application.request import poll, step
 from harness.application.stage import Stage
-from harness.application.two_tables import TwoTables
+from harness.application.tables import InMemory, Tables, TableStore
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
@@ -42,9 +42,16 @@ def as_application(made: object, *, name: str) -> Any:
 class ApplicationEngine:
     """Makes the application anew for every run, so that no run sees what another left behind."""
 
-    def __init__(self, make: Callable[[], object], *, name: str) -> None:
-        """Make it once, to see that it can be made. Raises UsageError where not."""
+    def __init__(self, make: Callable[[], object], *, name: str, store: TableStore | None = None) -> None:
+        """Make it once, to see that it can be made; `store` opens its tables (in memory, unless given).
+
+        Raises UsageError where it cannot be made.
+        """
         self.name = name
+        self._store: TableStore = InMemory() if store is None else store
+        self.owns_store = True
+        """Whether the store is closed with it."""
+        self.contract = self._store.contract
         self.capabilities = CAPABILITIES
         self._make = make
         application = self._made()
@@ -54,7 +61,7 @@ class ApplicationEngine:
         """By name, the factory of the same application with one safeguard more."""
 
     def guarded(self, safeguard: str) -> ApplicationEngine:
-        """Answer the same application with one safeguard switched on.
+        """Answer the same application with one safeguard switched on, on the same store: it lives as long as this one.
 
         Raises UsageError for a safeguard that it does not declare.
         """
@@ -63,7 +70,14 @@ class ApplicationEngine:
                 f"{self.name} declares no safeguard {safeguard!r}{did_you_mean(safeguard, self.safeguards)}",
                 hint=f"It declares {', '.join(self.safeguards) or 'none'}.",
             )
-        return ApplicationEngine(self.safeguards[safeguard], name=f"{self.name}+{safeguard}")
+        guarded = ApplicationEngine(self.safeguards[safeguard], name=f"{self.name}+{safeguard}", store=self._store)
+        guarded.owns_store = False
+        return guarded
+
+    @property
+    def provenance(self) -> str:
+        """Where the database of its tables came from; empty where there is none."""
+        return self._store.provenance
 
     def _made(self) -> Any:
         try:
@@ -79,11 +93,13 @@ class ApplicationEngine:
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an application at its start, seen as a queue without verbs."""
-        tables = TwoTables(settings, clocks.store, jitter)
+        tables = self._store.open(settings, clocks.store, jitter)
         return cast(QueueUnderTest, ApplicationQueue(self._made(), self.name, tables, clocks.store))
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Give the store back, where it is its own."""
+        if self.owns_store:
+            self._store.close()
 
 
 class ApplicationQueue:
@@ -91,7 +107,7 @@ class ApplicationQueue:
 
     capabilities = CAPABILITIES
 
-    def __init__(self, application: Any, name: str, tables: TwoTables, clock: Callable[[], Instant]) -> None:
+    def __init__(self, application: Any, name: str, tables: Tables, clock: Callable[[], Instant]) -> None:
         own = getattr(application, "jobs", None)
         self.application = Staged(application, name, tables, clock, upkeep=own is None)
         self.jobs: Callable[[], Mapping[JobId, JobView]] = own or tables.jobs
@@ -105,7 +121,7 @@ class Staged:
     """An application on its stage, as the session starts it."""
 
     def __init__(
-        self, application: Any, name: str, tables: TwoTables, clock: Callable[[], Instant], *, upkeep: bool
+        self, application: Any, name: str, tables: Tables, clock: Callable[[], Instant], *, upkeep: bool
     ) -> None:
         self._application = application
         self._name = name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from harness.application.request import Exit, Look, Rest, Step, length
-from harness.application.two_tables import TwoTables
+from harness.application.tables import Tables
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, Json
 from harness.model.lifecycle import TERMINAL
@@ -58,7 +58,7 @@ class Work:
 class Stage:
     """Handed to every process. What it says is done, the monitors believe; what the rows say, they see themselves."""
 
-    def __init__(self, world: World, tables: TwoTables, clock: Callable[[], Instant]) -> None:
+    def __init__(self, world: World, tables: Tables, clock: Callable[[], Instant]) -> None:
         self._world = world
         self._runs: dict[JobId, int] = {}
         self.settings = world.settings

@@ -53,6 +53,8 @@ class QueueRow:
     """How often it was fetched: a safeguard may compare it."""
     worker: str | None = None
     lease_until: Instant | None = None
+    retry_limit: int | None = None
+    """How often it may be delivered again; None: so that there are as many deliveries as the job may have attempts."""
 
     @property
     def attempt(self) -> int:
@@ -125,16 +127,18 @@ class TwoTables:
 
     # the queue ------------------------------------------------------------------------------------------------------
 
-    def send(self, job: JobId, *, priority: int = 0) -> bool:
-        """Insert a queue row in state `created`; answer False where one is there that has not ended."""
+    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None) -> bool:
+        """Insert a queue row in state `created`; answer False where one is there that has not ended.
+
+        `retry_limit` counts retries: one more is delivered. Unless given it follows from the job's `max_attempts`.
+        """
         row = self.queue.get(job)
         if row is not None and row.state in (QueueState.CREATED, QueueState.RETRY, QueueState.ACTIVE):
             return False
         now = self.now()
         token = 0 if row is None else row.token
-        self._put_row(
-            QueueRow(job, QueueState.CREATED, created_at=now, start_after=now, priority=priority, token=token)
-        )
+        fresh = QueueRow(job, QueueState.CREATED, created_at=now, start_after=now, priority=priority, token=token)
+        self._put_row(replace(fresh, retry_limit=retry_limit))
         return True
 
     def fetch(self, worker: str, limit: int = 1) -> list[QueueRow]:
@@ -204,6 +208,8 @@ class TwoTables:
     def _failed(self, row: QueueRow, *, final: bool) -> QueueRow:
         tool_job = self.tool_jobs.get(row.job)
         most = self.settings.max_attempts if tool_job is None else tool_job.max_attempts
+        if row.retry_limit is not None:
+            most = row.retry_limit + 1
         ended = replace(row, worker=None, lease_until=None)
         if final or row.attempt >= most:
             return replace(ended, state=QueueState.FAILED)
@@ -264,18 +270,22 @@ def view_of(job: JobId, user: ToolJob | None, row: QueueRow | None, settings: Se
     )
 
 
-def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Take column values as a user wrote them.
-
-    Raises TypeError for a column that does not exist, ValueError for what PostgreSQL would refuse.
-    """
+def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Take column values as a user wrote them. Raises TypeError for a column that does not exist."""
     for name in values:
         if name not in TOOL_JOB_COLUMNS:
             near = did_you_mean(name, TOOL_JOB_COLUMNS)
             raise TypeError(f"tool_job has no column {name!r}{near}; it has {', '.join(sorted(TOOL_JOB_COLUMNS))}")
-        if name in ("input", "output", "error") and (problem := json_problem(values[name])):
-            raise ValueError(f"{name}: {problem}")
     columns = dict(values)
     if "status" in columns:
         columns["status"] = Status(columns["status"])
+    return columns
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Take column values. Raises ValueError for what PostgreSQL would refuse."""
+    columns = columns_of(values)
+    for name in ("input", "output", "error"):
+        if name in columns and (problem := json_problem(columns[name])):
+            raise ValueError(f"{name}: {problem}")
     return columns

@@ -1,6 +1,7 @@
 """What a search is pointed at: `module:factory` or `path.py:factory`, which makes an engine, a queue or an application.
 
-`TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares.
+`TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares; `TARGET@STORE` is one
+whose two tables are elsewhere than in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.application import ApplicationEngine
+from harness.application import ApplicationEngine, TableStore
 from harness.application.driver import where_of
 from harness.application.engine import NEEDED
 from harness.errors import UsageError, did_you_mean
@@ -53,28 +54,46 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def open_target(name: str) -> Engine:
-    """Make what a target names.
+def open_target(name: str, *, store: TableStore | None = None) -> Engine:
+    """Make what a target names; `store` is the one that it asks for, opened.
 
     Raises UsageError that says what is missing, or what it made instead.
     """
-    where, *safeguards = name.split("+")
+    whole, *safeguards = name.split("+")
+    where, asked = store_of(whole)
     factory = load_factory(where)
     if not callable(factory):
         raise UsageError(f"{where} is {factory!r:.80}, which cannot be called", hint=FORMS)
     if offered(factory, name=where):
-        return _queues(factory, where)
+        return _without_store(_queues(factory, where), asked)
     made = _made(factory, where)
     if callable(getattr(made, "open", None)):
-        return _engine(made, where)
+        return _without_store(_engine(made, where), asked)
     if looks_like_a_queue(made):
-        return _queues(factory, where)
+        return _without_store(_queues(factory, where), asked)
     if not any(hasattr(made, name) for name in NEEDED):
         raise UsageError(f"{where} answered {type(made).__name__}, which is no target", hint=ACCEPTED)
-    application = ApplicationEngine(factory, name=where)
+    application = ApplicationEngine(factory, name=whole, store=store)
     for safeguard in safeguards:
         application = application.guarded(safeguard)
+    application.owns_store = True
     return application
+
+
+def store_of(name: str) -> tuple[str, str]:
+    """Take `TARGET@STORE` apart; the store is empty where none is named."""
+    place, colon, attribute = name.partition("+")[0].partition(":")
+    attribute, _, store = attribute.partition("@")
+    return f"{place}{colon}{attribute}", store
+
+
+def _without_store(engine: Engine, asked: str) -> Engine:
+    if asked:
+        raise UsageError(
+            f"{engine.name} has no two tables that could be on {asked}",
+            hint="Only an application, which has actors(stage) and send(stage, job), is put on a store.",
+        )
+    return engine
 
 
 def _queues(factory: Callable[..., Any], where: str) -> Engine:

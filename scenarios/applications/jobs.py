@@ -3,12 +3,16 @@
 from harness.application import poll, step
 
 
-async def create_job(db, job, safe):
+async def create_job(db, job, safe, retry_limit=None):
     await step("insert tool_job", job.id)
-    db.insert_tool_job(job.id, input=job.input)
-    if "transactional-enqueue" not in safe:
+    if "transactional-enqueue" in safe:
+        with db.transaction():
+            db.insert_tool_job(job.id, input=job.input)
+            db.send(job.id, retry_limit=retry_limit)
+    else:
+        db.insert_tool_job(job.id, input=job.input)
         await step("insert queue row", job.id)
-    db.send(job.id)
+        db.send(job.id, retry_limit=retry_limit)
 
 
 async def worker(db, name, work, safe):
@@ -57,8 +61,9 @@ async def maintenance(db, safe):
                 await reconcile(db, job, safe)
             elif job.expires_at <= db.now():
                 await step("delete", job.id)
-                db.delete_tool_job(job.id)
-                db.delete_row(job.id)
+                with db.transaction():
+                    db.delete_tool_job(job.id)
+                    db.delete_row(job.id)
 
 
 async def reconcile(db, job, safe):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -34,12 +35,15 @@ console.log(JSON.stringify({
   cancel: plans.cancelJobs(s),
   resume: plans.resumeJobs(s),
   retry: plans.retryJobs ? plans.retryJobs(s) : null,
+  delete: plans.deleteJobs ? plans.deleteJobs(s) : null,
   expire: plans.locked(s, plans.failJobsByTimeout(s)),
   archive: plans.locked(s, plans.archive(s, '12 hours')),
   drop: plans.locked(s, plans.drop(s, '7 days'))
 }))
 """
 """Asks the library for its statements, with the intervals that its own defaults give."""
+_TOLD: Final = f"statements-{hashlib.sha256(_ASK.encode()).hexdigest()[:8]}.json"
+"""Where the answer is kept: another question has another answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def load(version: str) -> Package:
             hint=f"Name a version of pg-boss 10, such as pgboss@{NEWEST_OF_10}.",
         )
     folder = npm_package("pg-boss", version)
-    known = folder / "statements.json"
+    known = folder / _TOLD
     if not known.exists():
         told = _asked(folder)
         fresh = known.with_suffix(f".{os.getpid()}")

@@ -18,6 +18,8 @@ from harness.port import JobRequest
 STRICTLY: Final[Duration] = 1
 """pg-boss compares strictly: what starts at t is first fetched, and what expires at t first taken back, a microsecond
 later. On a real server no two statements share a microsecond, so that what is sent at t is sent one before it."""
+DATA, KEEP_UNTIL, RETRY_LIMIT = 2, 11, 13
+"""Where these stand among the parameters of `send`."""
 _STATUS: Final = {
     "created": Status.PENDING,
     "retry": Status.PENDING,

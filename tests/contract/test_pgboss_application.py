@@ -1,0 +1,304 @@
+"""The guide's application on real pg-boss: the code that runs in memory, the same failures, and its repairs hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from harness.adapters.pgboss.tables import PgBossStore, PgBossTables
+from harness.application import ApplicationEngine, Settings, Tables, TwoTables, minutes
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.explore.counterfactual import Safeguard, explained
+from harness.explore.sampling import Sampler, run_seed
+from harness.explore.target import open_target
+from harness.model.duration import SECOND
+from harness.run.play import play
+from harness.run.verdict import Verdict
+from harness.scenario.reader import read_scenario_text
+from harness.sim.clock import Clocks
+from harness.wiring import Engines, open_engine
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+FOLDER = Path(__file__).parents[2] / "scenarios/applications"
+FILE = FOLDER / "my_app.py"
+SETTINGS = Settings(batch_size=5, job_timeout=minutes(10), lease=minutes(10))
+
+
+class At:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[PgBossStore]:
+    opened = PgBossStore("10.4.2")
+    try:
+        opened.open(SETTINGS, At(), lambda: 0.0)
+    except EnvironmentUnavailable as error:
+        pytest.skip(str(error))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clock() -> At:
+    return At()
+
+
+@pytest.fixture
+def tables(store: PgBossStore, clock: At) -> PgBossTables:
+    return store.open(SETTINGS, clock, lambda: 0.0)
+
+
+def application(name: str, store: PgBossStore) -> ApplicationEngine:
+    engine = open_target(f"{FOLDER}/{name}@pgboss@10.4.2", store=store)
+    assert isinstance(engine, ApplicationEngine)
+    return engine
+
+
+# What the generic workload finds -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "anomaly", "stopped_by"),
+    [
+        ("my_app.py:MyApp", "silent_success", {"settle-by-result"}),
+        ("guide.py:Guide", "attempt_overrun", {"derived-retry-limit"}),
+    ],
+)
+def test_it_is_found_and_the_safeguard_that_stops_it_is_named(
+    store: PgBossStore, name: str, anomaly: str, stopped_by: set[str]
+) -> None:
+    engine = application(name, store)
+    finding = Sampler(engine, engine.settings, frozenset({anomaly})).explore(seed=0, runs=20).finding
+    assert finding is not None
+
+    guarded = [Safeguard(name, engine.guarded(name)) for name in engine.safeguards]
+    run = explained(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=5)
+
+    assert {trial.name for trial in run.trials if trial.stops} == stopped_by
+
+
+def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(store: PgBossStore) -> None:
+    engine = application("guide.py:Guide", store)
+    sampler = Sampler(engine, engine.settings)
+    wanted, found = {"orphan_row", "job_never_run", "concurrent_execution"}, set[str]()
+
+    for number in range(12):
+        found |= sampler.sample(run_seed(21, number)).found
+        if wanted <= found:
+            break
+
+    assert wanted <= found
+
+
+def test_a_careful_application_holds(store: PgBossStore) -> None:
+    engine = application("guide.py:repaired", store)
+
+    campaign = Sampler(engine, engine.settings).explore(seed=1, runs=12)
+
+    assert campaign.runs == 12
+    assert campaign.finding is None
+
+
+# What a statement does, in memory and on pg-boss ---------------------------------------------------------------------
+
+
+def delivered(tables: Tables, *, retry_limit: int | None) -> int:
+    """Send a job, let every lease of it run out, and count how often it was delivered."""
+    clock = tables.now
+    assert isinstance(clock, At)
+    tables.insert_tool_job("a")
+    tables.send("a", retry_limit=retry_limit)
+    count = 0
+    for _ in range(8):
+        count += len(tables.fetch("w1"))
+        clock.now += SETTINGS.lease + SECOND
+        tables.expire()
+        clock.now += 20 * SETTINGS.retry_delay
+    return count
+
+
+@pytest.mark.parametrize(("retry_limit", "deliveries"), [(None, 3), (3, 4), (0, 1)])
+def test_a_retry_limit_counts_what_follows_the_first(
+    tables: PgBossTables, retry_limit: int | None, deliveries: int
+) -> None:
+    in_memory = TwoTables(SETTINGS, At(), lambda: 0.0)
+
+    assert delivered(tables, retry_limit=retry_limit) == delivered(in_memory, retry_limit=retry_limit) == deliveries
+
+
+def test_a_fenced_settlement_takes_only_its_own_delivery(tables: PgBossTables, clock: At) -> None:
+    tables.insert_tool_job("a")
+    tables.send("a")
+    old = tables.fetch("w1")[0]
+    clock.now += SETTINGS.lease + SECOND
+    assert tables.expire() == ["a"]
+    clock.now += 20 * SETTINGS.retry_delay
+    new = tables.fetch("w2")[0]
+
+    assert (old.attempt, new.attempt, new.worker) == (1, 2, "w2")
+    assert not tables.touch(old, fenced=True)
+    assert not tables.complete(old, fenced=True)
+    assert tables.touch(new, fenced=True)
+    assert tables.complete(old)  # as the library does: whoever has it
+    assert not tables.fail(new, fenced=True)
+
+
+def test_a_touch_lets_the_lease_begin_anew(tables: PgBossTables, clock: At) -> None:
+    tables.insert_tool_job("a")
+    tables.send("a")
+    row = tables.fetch("w1")[0]
+    clock.now += SETTINGS.lease - SECOND
+
+    assert tables.touch(row)
+
+    clock.now += SETTINGS.lease - SECOND
+    assert tables.expire() == []
+    assert tables.queue["a"].attempt == 1
+
+
+def test_a_final_failure_has_no_retry(tables: PgBossTables) -> None:
+    tables.insert_tool_job("a")
+    tables.send("a")
+
+    assert tables.fail(tables.fetch("w1")[0], final=True)
+
+    assert tables.queue["a"].state == "failed"
+
+
+def test_a_transaction_that_raises_leaves_nothing_behind(tables: PgBossTables) -> None:
+    def enqueue() -> None:
+        with tables.transaction():
+            tables.insert_tool_job("a")
+            tables.send("a")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        enqueue()
+
+    assert not tables.jobs()
+    assert not tables.changed()
+
+
+def test_after_a_refusal_a_transaction_takes_no_more(tables: PgBossTables) -> None:
+    tables.insert_tool_job("a")
+
+    def twice() -> None:
+        with tables.transaction():
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                tables.insert_tool_job("a")
+            tables.send("a")
+
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        twice()
+
+    assert tables.jobs()["a"].queue_state is None
+
+
+@pytest.mark.parametrize("column", [{"error": "a\x00b"}, {"output": {"a": "\x00"}}, {"output": float("nan")}])
+def test_what_postgresql_refuses_raises_and_changes_nothing(tables: PgBossTables, column: dict[str, object]) -> None:
+    tables.insert_tool_job("a")
+
+    with pytest.raises((psycopg.DataError, ValueError)):
+        tables.update_tool_job("a", status="FAILED", **column)
+
+    assert tables.tool_jobs["a"].status == "PENDING"
+
+
+def test_an_update_tells_whether_its_where_was_met_and_stamps_its_times(tables: PgBossTables, clock: At) -> None:
+    tables.insert_tool_job("a", input={"n": 1})
+    clock.now = SECOND
+
+    assert not tables.update_tool_job("a", {"status": "PROCESSING"}, status="COMPLETED")
+    assert tables.update_tool_job("a", {"error": None}, status="COMPLETED", output=[1])
+
+    row = tables.tool_jobs["a"]
+    assert (row.output, row.completed_at, row.expires_at) == ([1], SECOND, SECOND + SETTINGS.retention)
+    with pytest.raises(TypeError, match="did you mean 'status'"):
+        tables.update_tool_job("a", statsu="FAILED")
+
+
+def test_what_is_deleted_is_seen_no_more(tables: PgBossTables) -> None:
+    tables.insert_tool_job("a")
+    tables.send("a")
+    assert not tables.send("a")
+    assert tables.jobs()["a"].agrees
+
+    assert tables.delete_row("a")
+    assert tables.jobs()["a"].queue_state is None
+    assert tables.delete_tool_job("a")
+
+    assert not tables.jobs()
+    assert tables.changed() == ["a"]
+
+
+# The name of such a target -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("MyApp@pgbos", "no application's tables can be on 'pgbos' (did you mean 'pgboss'?)"),
+        ("MyApp@pgboss@", "with a version as in pgboss@10.4.2"),
+        ("MyApp@pgboss@9.0.0", "cannot be driven by its SQL alone"),
+    ],
+)
+def test_a_store_that_there_is_not_is_named(name: str, told: str) -> None:
+    with Engines() as engines, pytest.raises(UsageError) as refused:
+        engines.get(f"{FILE}:{name}").open(SETTINGS, Clocks(), lambda: 0.0)
+
+    assert told in f"{refused.value.message}\n{refused.value.hint}"
+
+
+def test_the_safeguards_stand_on_the_store_of_the_bare_application() -> None:
+    with Engines() as engines:
+        bare = engines.get(f"{FILE}:MyApp@pgboss@10.4.2")
+        guarded = engines.get(f"{FILE}:MyApp@pgboss@10.4.2+fencing+heartbeats")
+
+        assert isinstance(bare, ApplicationEngine)
+        assert isinstance(guarded, ApplicationEngine)
+        assert guarded._store is bare._store
+        assert guarded.name.endswith("MyApp@pgboss@10.4.2+fencing+heartbeats")
+        assert "fencing" not in guarded.safeguards
+        assert (bare.owns_store, guarded.owns_store) == (True, False)
+
+
+def test_whoever_opens_a_target_with_its_safeguards_closes_its_store_with_it() -> None:
+    engine = open_engine(f"{FILE}:MyApp@pgboss@10.4.2+fencing")
+
+    assert isinstance(engine, ApplicationEngine)
+    assert engine.owns_store
+
+
+def test_what_was_found_is_replayed_from_its_scenario(store: PgBossStore) -> None:
+    scenario = read_scenario_text(
+        f"""
+format: 1
+title: the API dies between its two inserts
+settings: {{batch_size: 5, lease: 10m}}
+application: {FOLDER}/guide.py:Guide@pgboss@10.4.2+reconcile-both-ways
+jobs: {{a: {{takes: 30s}}}}
+steps:
+  - crash client-a before "insert queue row"
+  - run until idle
+expect:
+  a: {{status: COMPLETED, runs: 1}}
+""",
+        path="orphan.yaml",
+    )
+
+    run = play(scenario, engine=application("guide.py:Guide", store).guarded("reconcile-both-ways"))
+
+    assert scenario.application is not None
+    assert scenario.application.endswith("Guide@pgboss@10.4.2+reconcile-both-ways")
+    assert run.verdict is Verdict.PASS
