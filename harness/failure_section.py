@@ -17,7 +17,10 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.history.event import History
 
-HERE = str(Path(__file__).parent) + os.sep
+HERE = Path(__file__).parent
+OWN = tuple(f"{folder}{os.sep}" for folder in (HERE, HERE.with_name("reference_impl")))
+"""Where our frames are: the harness, and the reference queue that it runs."""
+ASSERTIONS = str(HERE / "processors" / "assertions.py")
 ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
 MOST_ROWS = 200
 WIDTH = 100
@@ -26,13 +29,15 @@ EXPLAINED = "job-harness: what happened"
 
 
 def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Cut the harness's frames from a traceback, so that the test's line and the processor's stand alone.
+    """Cut our own frames from a traceback, so that the test's line and the processor's stand alone.
 
     An error that is neither the test's nor the processor's, nor one that the harness means to raise, keeps all of them.
     """
     frames = excinfo.traceback
-    meant = isinstance(excinfo.value, AssertionError) or excinfo.type.__module__.startswith("harness.")
-    if not frames or isinstance(excinfo.value, pytest.skip.Exception) or (not meant and _is_own(excinfo.tb)):
+    if not frames or isinstance(excinfo.value, pytest.skip.Exception):
+        return
+    meant = excinfo.type.__module__.startswith(("harness.", "reference_impl."))
+    if not meant and _raised_in(excinfo.tb).startswith(OWN) and _raised_in(excinfo.tb) != ASSERTIONS:
         return
     error: BaseException | None = excinfo.value
     seen: set[int] = set()
@@ -63,11 +68,11 @@ def explanation(history: History) -> str:
     return "\n".join(line.text for line in timeline(history, job=only, most=MOST_ROWS, width=WIDTH))
 
 
-def _is_own(trace: TracebackType) -> bool:
-    """Whether it was raised in the harness itself."""
+def _raised_in(trace: TracebackType) -> str:
+    """Answer the file of the last frame."""
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return _file(trace).startswith(HERE)
+    return _file(trace)
 
 
 def _splice(trace: TracebackType | None) -> None:
@@ -75,7 +80,7 @@ def _splice(trace: TracebackType | None) -> None:
     inside = False
     while trace is not None and (following := trace.tb_next) is not None:
         file = _file(following)
-        inside = file.startswith(HERE) or (inside and file.startswith(ASYNCIO))
+        inside = file.startswith(OWN) or (inside and file.startswith(ASYNCIO))
         if inside:
             trace.tb_next = following.tb_next
         else:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 from harness.adapters.reference.application import ReferenceApplication
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.history.event import Effect, History
 from harness.model.duration import SECOND, format_duration
 from harness.model.job import JobId, JobView
@@ -76,7 +76,16 @@ class Assertions:
         return self._handle(found[0])
 
     def refute_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> None:
-        """Raise AssertionError where a job matches, as `all_enqueued` matches."""
+        """Raise AssertionError where a job matches, as `all_enqueued` matches.
+
+        Raises UsageError for a tool that is not registered: of that one nothing could be enqueued.
+        """
+        known = self._application.registry.get_registered_tools()
+        if slug is not None and slug not in known:
+            raise UsageError(
+                f"no processor is registered for the tool {slug!r}{did_you_mean(slug, known)}",
+                hint="Nothing can be enqueued for it, so this could never fail.",
+            )
         looked_for = self._wanted(slug, wanted)
         found = matching(looked_for, self._jobs())
         if found:
@@ -151,6 +160,16 @@ class Assertions:
         return "\n".join([*lines, f"  last error: {shown(view.error)}"] if view.error else lines)
 
     def _wanted(self, slug: str | None, looked: Looked) -> Wanted:
+        for key in looked:
+            if key not in Looked.__annotations__:
+                known = list(Looked.__annotations__)
+                raise UsageError(
+                    f"nothing of a job is called {key!r}{did_you_mean(key, known)}",
+                    hint=f"There are {', '.join(known)}.",
+                )
+        status = looked.get("status")
+        if status is not None and status not in set(Status):
+            raise UsageError(f"there is no status {status!r}", hint=f"There are {', '.join(Status)}.")
         start_after = looked.get("start_after")
         absolute = isinstance(start_after, datetime)
         return Wanted(
@@ -162,7 +181,7 @@ class Assertions:
             delay=None if start_after is None or isinstance(start_after, datetime) else read_length(start_after),
             due=moment_of(start_after, start=self._application.start) if absolute else None,
             within=read_length(looked.get("within", 1)),
-            status=looked.get("status"),
+            status=status,
         )
 
     def _jobs(self) -> dict[JobId, tuple[Accepted, JobView]]:

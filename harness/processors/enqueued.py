@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from harness.errors import did_you_mean
+from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.port import JobRequest
 
+LARGEST = 2**31 - 1
+"""What PostgreSQL's INTEGER holds."""
 ANYTHING: Any = ...
 """Matches whatever is there."""
 MOST_SHOWN = 3
@@ -88,6 +90,15 @@ class Wanted:
             told.append("that start_after")
         what = "job" if self.slug is None else f"job of {self.slug!r}"
         return f"{what} with {', '.join(told)}" if told else what
+
+
+def refuse_numbers(*, priority: Any, max_attempts: Any) -> None:
+    """Raise UsageError for a number that no queue takes."""
+    for name, value, least in (("priority", priority, -LARGEST), ("max_attempts", max_attempts, 1)):
+        if value is None and name == "max_attempts":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
+            raise UsageError(f"{name} is {value!r}; give a whole number from {least} to {LARGEST}")
 
 
 def differences(wanted: Any, is_so: Any, where: str) -> list[str]:

@@ -26,7 +26,7 @@ from harness.processors.assertions import Assertions
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.counts import Counts, count_outcomes
 from harness.processors.crash_plan import CrashPlan
-from harness.processors.enqueued import Accepted
+from harness.processors.enqueued import Accepted, refuse_numbers
 from harness.processors.handle import JobHandle
 from harness.processors.interrupt import Interrupts
 from harness.processors.judgement import anomaly_screen, left_running, not_happened, own_anomalies, unseen_failures
@@ -132,6 +132,7 @@ class JobHarness(Assertions):
                 f"no processor is registered for the tool {slug!r}{did_you_mean(slug, known)}",
                 hint=f"Call register({slug!r}, processor) first.",
             )
+        refuse_numbers(priority=priority, max_attempts=max_attempts)
         self._number += 1
         request = JobRequest(
             id=f"job-{self._number}",

@@ -101,6 +101,22 @@ def test_an_invariant_of_the_users_own_judges_side_effects() -> None:
         assert "charged(order=7)" in screen
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_attempts": 0}, "max_attempts is 0"),
+        ({"max_attempts": "3"}, "max_attempts is '3'"),
+        ({"max_attempts": True}, "max_attempts is True"),
+        ({"priority": "high"}, "priority is 'high'"),
+        ({"priority": 2**31}, "priority is 2147483648"),
+    ],
+)
+def test_a_number_that_no_queue_takes_is_refused(jobs: JobHarness, options: dict[str, Any], told: str) -> None:
+    jobs.register("ok", lambda job: DONE)
+    with pytest.raises(UsageError, match=f"{told}; give a whole number"):
+        jobs.enqueue("ok", None, **options)
+
+
 # what was enqueued --------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +161,16 @@ def test_what_was_not_enqueued_is_told_with_its_near_misses(jobs: JobHarness) ->
         jobs.refute_enqueued("other")
     with pytest.raises(AssertionError, match=r"input.user has no 'nam' \(did you mean 'name'\?\)"):
         jobs.assert_enqueued(input={"user": {"nam": "Ada"}})
+
+
+def test_what_can_never_match_is_an_error_and_no_answer(jobs: JobHarness) -> None:
+    send_three(jobs)
+    with pytest.raises(UsageError, match=r"nothing of a job is called 'inptu' \(did you mean 'input'\?\)"):
+        jobs.assert_enqueued("remind", inptu={"user": {"id": 7}})  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="there is no status 'DONE'"):
+        jobs.refute_enqueued("remind", status="DONE")
+    with pytest.raises(UsageError, match=r"no processor .* 'remnd' \(did you mean 'remind'\?\)"):
+        jobs.refute_enqueued("remnd")
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from harness.errors import HarnessError, UsageError, did_you_mean
@@ -58,17 +59,15 @@ class Contract:
         self.checks = tuple(check.in_typescript() for check in CHECKS) if node else CHECKS
         """The clauses, with repairs in the processor's language."""
         timeout = read_length(job_timeout) / SECOND
-
-        def make() -> LoopRunner:
-            return LoopRunner(
-                found,
-                slug="contract",
-                timeout_seconds=timeout,
-                grace_seconds=read_length(cancel_grace) / SECOND,
-                output_limit=output_limit,
-                blocked_after=real_seconds / 2,
-            )
-
+        make = partial(
+            LoopRunner,
+            found,
+            slug="contract",
+            timeout_seconds=timeout,
+            grace_seconds=read_length(cancel_grace) / SECOND,
+            output_limit=output_limit,
+            blocked_after=real_seconds / 2,
+        )
         runner = ForkedRunner(
             make,
             abilities=_abilities(found),
