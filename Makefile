@@ -41,7 +41,7 @@ detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and w
 	@$(BIN)/python benchmarks/detection/__main__.py $(ARGS)
 
 engines: $(STAMP)  ## install other people's queues, and say how far each engine conforms
-	@$(BIN)/python -m harness.cli conform --quiet memory,reference,postgres,pgboss,pgboss-node@10.4.2,pgboss-node,procrastinate,pgqueuer
+	@$(BIN)/python -m harness.cli conform --quiet memory,reference,postgres,pgboss,pgboss-node@10.4.2,pgboss-node,procrastinate,pgqueuer,graphile-worker
 
 fresh:  ## clone into an empty folder and run demo and test there, without any cache
 	@sh .ci/fresh

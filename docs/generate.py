@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 
 from harness import pytest_plugin
+from harness.adapters.graphile.queue import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
@@ -217,6 +218,7 @@ QUEUES: Final[Sequence[Any]] = (
     Release("12.38.0"),
     ProcrastinateQueue,
     PgQueuerQueue,
+    GraphileQueue,
 )
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
@@ -353,7 +355,15 @@ def _capabilities() -> str:
         (_code(name), CAPABILITIES[name], *(mark(queue.capabilities, name) for queue in QUEUES))
         for name in Capabilities.names()
     ]
-    engines = ("`memory`", "`reference`, `postgres`", "`pgboss`", "`pgboss-node`", "`procrastinate`", "`pgqueuer`")
+    engines = (
+        "`memory`",
+        "`reference`, `postgres`",
+        "`pgboss`",
+        "`pgboss-node`",
+        "`procrastinate`",
+        "`pgqueuer`",
+        "`graphile-worker`",
+    )
     return table(("capability", "meaning", *engines), rows)
 
 

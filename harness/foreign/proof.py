@@ -31,7 +31,9 @@ class _Hand:
         return self.now
 
 
-def prove(open_queue: Callable[[Settings, Clocks, Callable[[], float]], Any], *, name: str) -> Duration:
+def prove(
+    open_queue: Callable[[Settings, Clocks, Callable[[], float]], Any], *, name: str, settings: Settings | None = None
+) -> Duration:
     """Send a job for later, claim it when it is due, and let its lease run out, on a queue opened for it.
 
     Answers how long after its time a job becomes due: 0, or the microsecond of a strict comparison.
@@ -39,7 +41,7 @@ def prove(open_queue: Callable[[Settings, Clocks, Callable[[], float]], Any], *,
     Raises VirtualClockError that names what did not follow.
     """
     clock = _Hand()
-    settings = Settings()
+    settings = settings or Settings()
     queue = open_queue(settings, clock, lambda: 0.0)
 
     def expect(what: str, holds: bool, answered: Outcome) -> None:

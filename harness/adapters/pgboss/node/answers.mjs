@@ -51,10 +51,10 @@ export class Answers {
   }
 
   /** Send a job to the queue of its tool, created first where it is new. */
-  async enqueue({ tool, data, options }) {
+  async enqueue({ tool, data, options, queue }) {
     return answering(async () => {
       if (!this.queues.has(tool)) {
-        await this.boss.createQueue(tool, { policy: "standard" });
+        await this.boss.createQueue(tool, { policy: "standard", ...queue });
         this.queues.add(tool);
       }
       const id = await this.boss.send(tool, data, options);

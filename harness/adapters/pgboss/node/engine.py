@@ -53,7 +53,6 @@ class PgBossNodeEngine:
         """
         if self._database is None or self._child is None or not self._child.alive:
             self._start()
-            self._strictly = prove(self._opened, name=self.name)
         return self._opened(settings, clocks, jitter)
 
     def _opened(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgBossNodeQueue:
@@ -90,6 +89,7 @@ class PgBossNodeEngine:
                 raise EnvironmentUnavailable(f"{self.name} did not open: {reply['raised']}")
             self._database.check()
             self._tables = Tables(self._database)
+            self._strictly = prove(self._opened, name=self.name)
         except BaseException:
             self.close()
             raise

@@ -93,8 +93,10 @@ class PgBossNodeQueue:
         """Send a job to the queue of its tool, created first where it is new."""
         if problem := json_problem(request.input):
             return Outcome.refused(f"invalid input: {problem}")
-        data = {"job": request.id, "input": request.input}
-        outcome = self._ask("enqueue", ago=self._strictly, tool=request.tool, data=data, options=self._options(request))
+        options = self._options(request)
+        queue = {"heartbeatSeconds": options["heartbeatSeconds"]} if "heartbeatSeconds" in options else {}
+        sent = {"data": {"job": request.id, "input": request.input}, "options": options, "queue": queue}
+        outcome = self._ask("enqueue", ago=self._strictly, tool=request.tool, **sent)
         if not outcome.done:
             return outcome
         self._tools[request.id] = request.tool

@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.port import Capabilities
 
 OLDEST: Final = (10, 0)
-HEARTBEATS: Final = (12, 11)
+HEARTBEATS: Final = (12, 12)
 """The first release whose claims can be extended."""
 NEEDS_NEWER_NODE: Final = (12, 0)
 

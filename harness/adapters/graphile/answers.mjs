@@ -1,0 +1,111 @@
+// Runs in a Node child that has graphile-worker: the harness's questions, asked of the functions that its worker and
+// its WorkerUtils call. Knows no harness.
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+export class Refused extends Error {}
+
+const DATA_EXCEPTION = "22";
+
+export class Answers {
+  constructor(folder) {
+    this.root = dirname(createRequire(`${folder}/`).resolve("graphile-worker"));
+  }
+
+  async part(path) {
+    const loaded = await import(pathToFileURL(join(this.root, path)).href);
+    return { ...loaded.default, ...loaded };
+  }
+
+  /** Connect, and create the schema. */
+  async open({ url }) {
+    const { makeWorkerUtils, Logger } = await this.part("index.js");
+    const { getUtilsAndReleasersFromOptions } = await this.part("lib.js");
+    const { batchGetJobs } = await this.part("sql/getJobs.js");
+    const { batchCompleteJobs } = await this.part("sql/completeJobs.js");
+    const { batchFailJobs } = await this.part("sql/failJobs.js");
+    const { returnJobs } = await this.part("sql/returnJobs.js");
+    const { resetLockedAt } = await this.part("sql/resetLockedAt.js");
+    Object.assign(this, { batchGetJobs, batchCompleteJobs, batchFailJobs, returnJobs, resetLockedAt });
+    const options = { connectionString: url, maxPoolSize: 1, logger: new Logger(() => () => {}) };
+    this.utils = await makeWorkerUtils(options);
+    await this.utils.migrate();
+    [this.shared] = await getUtilsAndReleasersFromOptions(options);
+    await this.reset();
+  }
+
+  /** Forget what is known of the run before; the tables are emptied by the parent. */
+  async reset() {
+    this.holding = new Map();
+    this.lives = new Map();
+    this.claimed = new Map();
+  }
+
+  /** Add a job; answers its number, and which job of the caller's has it. */
+  async enqueue({ tool, payload, spec }) {
+    try {
+      const { runAt, ...rest } = spec;
+      const when = runAt === null ? {} : { runAt: new Date(runAt) };
+      const { id, payload: kept } = await this.utils.addJob(tool, payload, { ...rest, ...when });
+      return { id: String(id), job: kept.job };
+    } catch (error) {
+      if (error?.code?.startsWith?.(DATA_EXCEPTION)) throw new Refused(`invalid input: ${error.message}`);
+      throw error;
+    }
+  }
+
+  /** Claim up to `limit` jobs for a pool. One that asks for more while it holds a job has died meanwhile. */
+  async claim({ worker, tools, limit }) {
+    if (tools.length === 0) return [];
+    if (this.holding.get(worker)?.size) this.lives.set(worker, (this.lives.get(worker) ?? 0) + 1);
+    const pool = this.pool(worker);
+    const tasks = Object.fromEntries(tools.map((tool) => [tool, () => {}]));
+    const jobs = await this.batchGetJobs(this.shared, this.shared.withPgClient, tasks, pool, null, limit);
+    this.holding.set(worker, new Set(jobs.map((job) => String(job.id))));
+    for (const job of jobs) this.claimed.set(`${job.id}/${job.attempts}`, { job, pool, worker });
+    return jobs.map((job) => ({ job: job.payload.job, attempts: job.attempts, tool: job.task_identifier }));
+  }
+
+  pool(worker) {
+    return `${worker}/${this.lives.get(worker) ?? 0}`;
+  }
+
+  async complete({ claim }) {
+    const { job, pool } = this.ended(claim);
+    await this.batchCompleteJobs(this.shared, this.shared.withPgClient, pool, [job]);
+  }
+
+  async fail({ claim, message }) {
+    const { job, pool } = this.ended(claim);
+    await this.batchFailJobs(this.shared, this.shared.withPgClient, pool, [{ job, message }]);
+  }
+
+  async release({ claim }) {
+    const { job, pool } = this.ended(claim);
+    await this.returnJobs(this.shared, this.shared.withPgClient, pool, [job]);
+  }
+
+  ended(claim) {
+    const claimed = this.claimed.get(claim);
+    this.holding.get(claimed.worker)?.delete(String(claimed.job.id));
+    return claimed;
+  }
+
+  /** Delete a job that does not run: what an operator has in the place of a cancel. */
+  async cancel({ id }) {
+    const rows = await this.utils.completeJobs([id]);
+    if (rows.length === 0) throw new Refused("graphile-worker deleted no row");
+  }
+
+  /** Give a job that failed for good so many attempts in total. */
+  async retry({ id, most, runAt }) {
+    const rows = await this.utils.rescheduleJobs([id], { maxAttempts: most, runAt: new Date(runAt) });
+    if (rows.length === 0) throw new Refused("graphile-worker changed no row");
+  }
+
+  /** Do what a pool's own timer would have it do: unlock what has been locked for four hours. */
+  async expire() {
+    await this.resetLockedAt(this.shared, this.shared.withPgClient);
+  }
+}

@@ -1,0 +1,53 @@
+"""Where graphile-worker differs from this project's decisions, each with the place where it says so."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.model.duration import HOUR, Duration
+from harness.model.settings import Settings
+from harness.port import Contract
+
+LEASE: Final[Duration] = 4 * HOUR
+"""A job stays locked for so long after a crash; there is no setting for it (docs: crashes)."""
+
+_NO_RESULTS: Final = "a job that succeeded is deleted, results are not stored (docs: how it works)"
+_BACKOFF: Final = "a retry waits exp(least(10, attempt)) seconds, whatever the settings (docs: exponential backoff)"
+_CANCEL: Final = "a job that runs cannot be cancelled: completeJobs leaves locked jobs alone (docs: administration)"
+_EVERY_ERROR: Final = "every error is retried (docs: error handling)"
+_KEY: Final = "unsafe_dedupe keeps the job that holds the key, even if it failed for good (docs: job key)"
+
+
+def effective(settings: Settings) -> Settings:
+    """Four hours for every claim."""
+    return settings.changed(lease=LEASE, heartbeat_interval=0)
+
+
+CONTRACT: Final = Contract(
+    documented={
+        "wrong_result": _NO_RESULTS,
+        "success_without_run": _NO_RESULTS,
+        "error_lost": "a job that is unlocked after a crash keeps no error of it (docs: crashes)",
+        "unique_key_stuck": _KEY,
+        "backoff_out_of_range": _BACKOFF,
+        "final_error_retried": _EVERY_ERROR,
+    },
+    differences={
+        "lifecycle/operator_retries_failed_job": "rescheduling keeps the count of attempts (docs: administration)",
+        "retries/backoff_doubles": _BACKOFF,
+        "retries/backoff_is_capped": _BACKOFF,
+        "retries/fails_then_succeeds": _BACKOFF,
+        "retries/final_error_is_not_retried": _EVERY_ERROR,
+        "hostile/dead_job_does_not_block_the_queue": _EVERY_ERROR,
+        "concurrency/serial_key_is_free_after_failure": _EVERY_ERROR,
+        "clocks/store_clock_is_behind": _BACKOFF,
+        "scheduling/retry_does_not_hold_up_the_queue": _BACKOFF,
+        "crashes/while_running": "a job that is unlocked after a crash is due at once (docs: crashes)",
+        "cancel/then_its_worker_dies": _CANCEL,
+        "cancel/then_its_worker_fails": _CANCEL,
+        "cancel/then_its_worker_succeeds": _CANCEL,
+        "uniqueness/key_is_free_after_failure": _KEY,
+        "uniqueness/retry_is_refused_while_another_has_the_key": _KEY,
+    },
+    effective=effective,
+)
