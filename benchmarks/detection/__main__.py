@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]  # a script runs from a checkout
 
 from detection import page  # noqa: E402 - the path comes first
+from detection.bugs import UNDRAWN  # noqa: E402
 from detection.measure import by_hypothesis, density, detect, false_alarms  # noqa: E402
 from harness.adapters.memory import MemoryEngine, MemoryQueue  # noqa: E402
 from harness.adapters.reference import open_engine  # noqa: E402
@@ -26,7 +27,9 @@ PAGE = HERE.parents[1] / "docs" / "detection.md"
 OTHERS = (Strategy.UNIFORM, Strategy.POS, Strategy.SWARM)
 FEWER = 3
 """Ways that are only compared get one seed for so many of the default's."""
-HYPOTHESIS_SEEDS = 3
+
+
+MEASURED = [name for name, mistake in CATALOGUE.items() if mistake.queue is not None and name not in UNDRAWN]
 
 
 class Plain(MemoryQueue):
@@ -58,6 +61,12 @@ def alarms(name: str, steps: int) -> tuple[str, tuple[int, int, int]]:
 RIGHT = ("memory, every capability", "memory, one table", "memory, nothing optional", "reference")
 
 
+def _options(given: argparse.Namespace) -> str:
+    """Say with which numbers the command was given."""
+    names = ("seeds", "runs", "density", "steps", "hypothesis")
+    return f'ARGS="{" ".join(f"--{name} {getattr(given, name)}" for name in names)}"'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how planted bugs are found, and write docs/detection.md.")
     add = parser.add_argument
@@ -65,11 +74,12 @@ def main() -> None:
     add("--runs", type=int, default=10_000, help="runs of a campaign, at most (10000)")
     add("--density", type=int, default=100_000, help="uniform runs for the density, at most (100000)")
     add("--steps", type=int, default=1_000_000, help="steps of each right queue (1000000)")
+    add("--hypothesis", type=int, default=3, help="campaigns of Hypothesis alone for each bug (3)")
     add("--processes", type=int, default=2, help="processes (2)")
     add("--only", default="", help="only wrong queues whose name contains this")
     add("--stdout", action="store_true", help="print the page instead of writing it")
     given = parser.parse_args()
-    names = [name for name, mistake in CATALOGUE.items() if mistake.queue is not None and given.only in name]
+    names = [name for name in MEASURED if given.only in name]
     began = time.perf_counter()
     with ProcessPoolExecutor(given.processes) as pool:
         dense = [pool.submit(density, name, runs=given.density) for name in names]
@@ -85,11 +95,11 @@ def main() -> None:
             for number in range(max(1, given.seeds // FEWER))
         ]
         alone = [
-            pool.submit(by_hypothesis, name, number=number) for name in names for number in range(HYPOTHESIS_SEEDS)
+            pool.submit(by_hypothesis, name, number=number) for name in names for number in range(given.hypothesis)
         ]
         right = [pool.submit(alarms, name, given.steps) for name in RIGHT]
         text = page.written(
-            command=f"make detection: {given.seeds} seeds, at most {given.runs} runs a campaign",
+            command=f"make detection {_options(given)}".rstrip(),
             densities=[item.result() for item in dense],
             detections=[item.result() for item in (*default, *others, *alone)],
             alarms=[item.result() for item in right],

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from harness.model.duration import MINUTE
+from harness.model.settings import Settings
+
 PLANTED: Final[Mapping[str, str]] = {
     "pgboss-zombie-complete": "stale-complete",
     "celery-visibility-redelivery": "start-after-ignored",
@@ -47,10 +50,44 @@ PLANTED: Final[Mapping[str, str]] = {
     "pgqueuer-batch-stranded-on-shutdown": "worker-strands-its-batch",
     "dramatiq-async-timeouterror-hang": "worker-hangs-on-an-error",
     "delayedjob-failure-hook-kills-worker": "failure-hook-comes-first",
+    "pgqueuer-heartbeat-cadence": "worker-beats-too-rarely",
+    "solidqueue-heartbeat-stops-before-drain": "heartbeats-end-at-shutdown",
     "saq-sweeper-sweeps-other-queues": "sweep-takes-other-queues",
     "river-rescuer-pagination-starvation": "expire-first-page-only",
 }
 """Public bug -> wrong queue."""
+
+BEATING: Final = Settings(lease=4 * MINUTE, heartbeat_interval=MINUTE)
+"""A lease that is shorter than a job may take: heartbeats keep it."""
+UNDER: Final[Mapping[str, Settings]] = {"worker-beats-too-rarely": BEATING, "heartbeats-end-at-shutdown": BEATING}
+"""Wrong queue -> the settings that it is looked for under, where the defaults give it nothing to do."""
+
+UNDRAWN: Final[Mapping[str, str]] = {
+    "disabled-worker-consumes": "shows only where workers are switched off, and then no job of a drawn workload would "
+    "ever run: `scenarios/configuration/workers_disabled.yaml` has it as its control",
+}
+"""Wrong queue -> why the generic workload cannot come upon it."""
+
+RARE: Final[Mapping[str, str]] = {
+    "stale-release": "a worker must be stopped while it holds a second, unstarted job of its batch, stall until that "
+    "job's lease is over, and release it after another worker has claimed it",
+    "rescue-too-early": "the mistake is a rescue at a third of the stuck timeout, which an ordinary job never reaches: "
+    "a batch with heartbeats has to hold a claim for that long",
+    "expire-ignores-heartbeat": "only the second job of a batch outlives the lease that its claim was given",
+    "stale-heartbeat": "a worker must stall past its lease in the middle of a job, in a batch with heartbeats, and "
+    "beat after another has claimed it",
+    "stale-complete": "a worker must stall between its last look at the queue and its report, past the lease and until "
+    "another holds the job",
+    "result-overwritten": "as `stale-complete`, and the other worker must have completed meanwhile",
+    "late-failure-revives": "as `stale-complete`, with a failure to report",
+    "unique-forgotten-on-retry": "an operator must retry a finished job after another was accepted under its key",
+    "unique-not-released-on-failure": "two jobs must have one key, the first fail for good, and the second come later",
+    "cancel-overwritten": "an operator must cancel a job while it runs, and its worker report after that",
+    "sweep-takes-other-queues": "only one workload in five has a second tool, whose job must run for half its lease",
+    "failed-job-blocks-queue": "a job must fail for good under a limit of all, with others waiting",
+    "retries-never-due": "a retry must be all that is left to do",
+}
+"""Wrong queue -> what has to come together for it to show."""
 
 ELSEWHERE: Final[Mapping[str, str]] = {
     "pgboss-archive-deadlock": "needs row locks: `locks-in-opposite-order`, found on PostgreSQL with gated statements",

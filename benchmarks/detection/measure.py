@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from detection.bugs import UNDER
+from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
 from harness.explore.state_machine import LifecycleMachine
 from harness.explore.strategy import Strategy
 from harness.mistakes import CATALOGUE
+from harness.model.settings import Settings
 from harness.port import Engine
 from harness.run.session import Session
+from harness.run.stock import StockApplication
+from harness.run.worker import Worker
 
 HITS = 100
 """A density is counted until there are so many hits, or all runs are done."""
+DEFAULTS = Settings()
 REPLAYS = 100
 EXAMPLES = 300
 
@@ -56,7 +62,7 @@ def detect(mistake: str, strategy: Strategy, *, number: int, runs: int) -> Detec
     wrong = CATALOGUE[mistake]
     engine = wrong.engine("memory")
     began = time.process_time()
-    sampler = Sampler(engine, looking_for=frozenset({wrong.anomaly}), strategy=strategy)
+    sampler = Sampler(engine, _settings(mistake), frozenset({wrong.anomaly}), strategy=strategy)
     campaign = sampler.explore(seed=number, runs=runs)
     seconds = time.process_time() - began
     finding = campaign.finding
@@ -69,6 +75,10 @@ def detect(mistake: str, strategy: Strategy, *, number: int, runs: int) -> Detec
     scenario = finding.scenario
     rows = len(scenario.jobs) + len(scenario.workers) - 1 + len(scenario.tape)
     return Detection(mistake, strategy, number, campaign.runs, seconds, rows, again)
+
+
+def _settings(mistake: str) -> Settings:
+    return UNDER.get(mistake, DEFAULTS)
 
 
 def by_hypothesis(mistake: str, *, number: int) -> Detection:
@@ -104,24 +114,29 @@ def density(mistake: str, *, runs: int) -> Density:
     wrong = CATALOGUE[mistake]
     reached = 0
     calls = 0
-    assert wrong.queue is not None
 
-    class Counted(wrong.queue):  # type: ignore[name-defined,misc]
-        """The wrong queue, which tells when its own code is run."""
+    def counted(wrong: type, right: type) -> type:
+        """Answer the wrong class, which tells when its own code is run."""
+        own = {name: counting(method) for name, method in _own_methods(wrong, right)}
+        return type(f"Counted{wrong.__name__}", (wrong,), own)
 
-    def counting(method: Callable[..., object]) -> Callable[..., object]:
+    def counting(method: Callable[..., object]) -> object:
+        inner = method.__func__ if isinstance(method, staticmethod) else method
+
         def call(*given: object, **named: object) -> object:
             nonlocal calls
             calls += 1
-            return method(*given, **named)
+            return inner(*given, **named)
 
-        return call
+        return staticmethod(call) if isinstance(method, staticmethod) else call
 
-    for name, method in _own_methods(wrong.queue):
-        setattr(Counted, name, counting(method))
-    from harness.adapters.memory import MemoryEngine
-
-    sampler = Sampler(MemoryEngine(Counted, name=f"memory+{mistake}"), strategy=Strategy.UNIFORM)
+    assert wrong.queue is not None
+    engine = MemoryEngine(
+        counted(wrong.queue, MemoryQueue),
+        name=f"memory+{mistake}",
+        application=StockApplication(counted(wrong.worker, Worker)),
+    )
+    sampler = Sampler(engine, _settings(mistake), strategy=Strategy.UNIFORM)
     hits = done = 0
     while done < runs and hits < HITS:
         calls = 0
@@ -129,17 +144,16 @@ def density(mistake: str, *, runs: int) -> Density:
         done += 1
         reached += calls > 0
         hits += wrong.anomaly in run.found
-    witness = Sampler(wrong.engine("memory"), looking_for=frozenset({wrong.anomaly})).explore(seed=1, runs=20_000)
+    seeker = Sampler(wrong.engine("memory"), _settings(mistake), frozenset({wrong.anomaly}))
+    witness = seeker.explore(seed=1, runs=runs)
     tape = () if witness.finding is None else tuple(str(item) for item in witness.finding.scenario.tape)
     return Density(mistake, done, hits, reached, tape)
 
 
-def _own_methods(queue: type) -> Iterator[tuple[str, Callable[..., object]]]:
-    """Answer the functions that a wrong queue has and the right one has not, or otherwise."""
-    from harness.adapters.memory import MemoryQueue
-
-    for kind in queue.__mro__:
-        if issubclass(MemoryQueue, kind):
+def _own_methods(wrong: type, right: type) -> Iterator[tuple[str, Callable[..., object]]]:
+    """Answer the functions that a wrong class has and the right one has not, or otherwise."""
+    for kind in wrong.__mro__:
+        if issubclass(right, kind):
             return
         for name, value in vars(kind).items():
             if callable(value) and not name.startswith("__"):

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TypeAlias
 
 from detection import ours
-from detection.bugs import ELSEWHERE, PLANTED
+from detection.bugs import ELSEWHERE, PLANTED, RARE, UNDER, UNDRAWN
 from detection.measure import EXAMPLES, Density, Detection
 from detection.rivals import installed
 from detection.rivals.leased import MISTAKES as LEASED
@@ -37,9 +37,15 @@ the rate of the first row, where nothing ends a campaign early, is the one to co
 
 HEAD = """# How surely are bugs found?
 
-Written by `{command}`. Every wrong queue is looked for by the one generic workload, in campaigns with different
-seeds; a campaign ends with the first run that shows the anomaly which names the mistake. Seconds are CPU seconds until
-it was found *and* made small. {note}
+Written by
+
+```
+{command}
+```
+
+Every [wrong queue](wrong_queues.md) is looked for by the one generic workload, in campaigns with different seeds; a
+campaign ends with the first run that shows the anomaly which names the mistake. Seconds are CPU seconds until it was
+found *and* made small. {note}
 """
 
 
@@ -58,6 +64,7 @@ def written(
     parts = [
         HEAD.format(command=command, note=note),
         _aims(densities, found, alarms),
+        "\n## What is missed, and why\n\n" + _reasons(found),
         "\n## Every wrong queue\n\n" + _default_table(densities, found),
         "\n## Other ways to look\n\n" + _ways(densities, found),
         "\n## Right queues\n\n" + _alarms(alarms),
@@ -99,6 +106,25 @@ def _aims(
         ("no false alarm on a right queue", f"{false} alarms", ""),
     ]
     return "\n" + _table(("aim", "met", "missed by"), rows)
+
+
+def _reasons(found: Found) -> str:
+    """Say of each wrong queue that is missed, or is found late, what has to come together for it."""
+    lines = []
+    for (name, way), items in sorted(found.items()):
+        seen = [item.runs for item in items if item.runs is not None]
+        slow = _median_seconds(items) > SECONDS_AIM
+        if way == DEFAULT and (len(seen) < len(items) or slow):
+            why = RARE.get(name, "nothing is known beyond its density, below")
+            late = ", over the aim in its median" if slow and len(seen) == len(items) else ""
+            lines.append(f"- `{name}`: found in {len(seen)} of {len(items)} campaigns{late}. Why: {why}.\n")
+    lines += [f"- `{name}`: not looked for here. Why: {why}.\n" for name, why in UNDRAWN.items()]
+    under = ", ".join(f"`{name}`" for name in UNDER)
+    return (
+        "".join(lines)
+        + "\nA campaign that is over is no proof: it had so many runs, and a longer one goes on from there.\n"
+        + f"\n{under} are looked for under a lease of 4 minutes that heartbeats keep; all others under the defaults.\n"
+    )
 
 
 def _missed(names: Iterable[str]) -> str:

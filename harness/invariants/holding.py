@@ -11,6 +11,11 @@ from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 
 
+def beating(settings: Settings) -> bool:
+    """Say whether it is heartbeats that keep a claim: its lease alone is shorter than the processor may run."""
+    return 0 < settings.heartbeat_interval < settings.lease < settings.job_timeout
+
+
 class Holding:
     """One claim as it stands."""
 
@@ -45,7 +50,7 @@ class Holdings:
         self.ended: dict[tuple[JobId, int], Holding] = {}
         """Claims that stand no more and were not started yet, by job and token."""
         self._skew: Duration = 2 * settings.max_skew
-        margin = settings.lease - settings.job_timeout
+        margin = settings.lease - (settings.heartbeat_interval if beating(settings) else settings.job_timeout)
         self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
         self._infinite: Duration = settings.lease + settings.stuck_timeout
         self._unheard: dict[str, Instant] = {}

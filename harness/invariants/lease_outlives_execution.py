@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.history.event import Effect, Fault, Observed
 from harness.invariants.concurrent_runs import ConcurrentRuns
-from harness.invariants.holding import Holding, Holdings
+from harness.invariants.holding import Holding, Holdings, beating
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import format_duration
 from harness.model.job import JobId
@@ -40,11 +40,13 @@ class LeaseOutlivesExecution(Monitor):
 
     def _taken_back(self, event: Observed, ended: Holding) -> None:
         elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
-        if elapsed < self.settings.job_timeout:
+        silent = event.verb != "rescue" and beating(self.settings)
+        allowed = self.settings.lease if silent else self.settings.job_timeout
+        if elapsed < allowed:
             self.breach(
                 "taken_back_early",
                 f"{event.verb} took it from {ended.worker} after {format_duration(elapsed)}; "
-                f"it may run for {format_duration(self.settings.job_timeout)}",
+                f"it may {'be silent' if silent else 'run'} for {format_duration(allowed)}",
                 job=event.job,
             )
         elif not self._holdings.excused(ended):

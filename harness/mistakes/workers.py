@@ -6,6 +6,7 @@ from typing import Final
 
 from harness.history.outcome import Outcome
 from harness.mistakes.mistake import Mistake
+from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Claim
 from harness.run.insisting import Steps
@@ -21,6 +22,21 @@ class GivesUpAtOnce(Worker):
     def insist(call: Call) -> Steps:
         outcome: Outcome = yield call
         return outcome
+
+
+class BeatsTooRarely(Worker):
+    """pgqueuer-heartbeat-cadence: the interval and the delay of the buffer add up to more than the lease."""
+
+    def beat_interval(self) -> Duration:
+        return self.world.settings.lease + SECOND if super().beat_interval() else 0
+
+
+class BeatsEndAtShutdown(Worker):
+    """solidqueue-heartbeat-stops-before-drain: the heartbeat ends as the shutdown begins, and jobs run on."""
+
+    def heartbeats(self, claims: list[Claim]) -> Steps:
+        if not self.world.told_to_stop(self.name):
+            yield from super().heartbeats(claims)
 
 
 class StrandsItsBatch(Worker):
@@ -72,6 +88,20 @@ MISTAKES: Final = (
         source="graphile/worker#636",
         finds=("outcome_lost",),
         worker=GivesUpAtOnce,
+    ),
+    Mistake(
+        name="worker-beats-too-rarely",
+        sentence="A worker's heartbeats are further apart than the lease is long: two timers add up.",
+        source="pgqueuer#430, pgqueuer#323",
+        finds=("healthy_claim_taken_back",),
+        worker=BeatsTooRarely,
+    ),
+    Mistake(
+        name="heartbeats-end-at-shutdown",
+        sentence="A worker that is told to stop ends its heartbeats at once, and lets its job run on.",
+        source="solid_queue#568",
+        finds=("healthy_claim_taken_back",),
+        worker=BeatsEndAtShutdown,
     ),
     Mistake(
         name="worker-strands-its-batch",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.history.outcome import Outcome, OutcomeKind
-from harness.model.duration import SECOND
+from harness.model.duration import SECOND, Duration
 from harness.model.json_value import json_problem
 from harness.model.settings import Settings
 from harness.port import Claim
@@ -94,7 +94,7 @@ class Worker:
         duration = settings.job_timeout + 1 if hangs else plan.duration(claim.attempt, settings)
         left = min(duration, settings.job_timeout)
         while left > 0:
-            slice_ = min(left, settings.heartbeat_interval or left)
+            slice_ = min(left, self.beat_interval() or left)
             started = self.world.now(self.name) if duration > settings.job_timeout else 0
             yield Sleep(slice_, f"running {claim.job}")
             left -= max(slice_, self.world.now(self.name) - started) if duration > settings.job_timeout else slice_
@@ -113,7 +113,7 @@ class Worker:
         if attempt.ended is not None:
             yield Point(f"running {claim.job}")
         while attempt.ended is None and left > 0:
-            slice_ = min(length for length in (left, wait, settings.heartbeat_interval) if length)
+            slice_ = min(length for length in (left, wait, self.beat_interval()) if length)
             began = self.world.now(self.name)
             yield Sleep(slice_, f"running {claim.job}")
             passed = max(slice_, self.world.now(self.name) - began)
@@ -144,6 +144,10 @@ class Worker:
         self.world.effect(self.name, claim, "ended", "bad output" if problem else "failure")
         error = f"the output is no JSON: {problem}" if problem else ended.error
         yield from self.insist(failure(claim, error, final=ended.final))
+
+    def beat_interval(self) -> Duration:
+        """Answer how long it waits from one heartbeat to the next; 0: it sends none while a job runs."""
+        return self.world.settings.heartbeat_interval
 
     def heartbeats(self, claims: list[Claim]) -> Steps:
         """Extend every lease that is held; drop what was taken back."""

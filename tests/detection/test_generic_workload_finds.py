@@ -10,11 +10,14 @@ from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
 from harness.invariants import ANOMALIES, CATALOGUE
 from harness.mistakes import CATALOGUE as MISTAKES
 from harness.mistakes import Mistake
+from harness.model.duration import MINUTE
+from harness.model.settings import Settings
 from harness.run.session import Session
 
 RUNS = 600
 """Within so many runs a mistake is found."""
 RARE_RUNS = 12_000
+DEFAULTS = Settings()
 RARE = frozenset(
     {
         "stale-complete",
@@ -35,7 +38,10 @@ RARE = frozenset(
 """These need several things at once, or a long wait: an ordinary run looks for them with fewer seeds."""
 SWITCHED_OFF = frozenset({"disabled-worker-consumes"})
 """These show where workers are switched off, and nothing is drawn there: a scenario has them as its control."""
-ELSEWHERE = RARE | SWITCHED_OFF
+BEATING = Settings(lease=4 * MINUTE, heartbeat_interval=MINUTE)
+KEPT_BY_HEARTBEATS = frozenset({"worker-beats-too-rarely", "heartbeats-end-at-shutdown"})
+"""These show where heartbeats keep a lease that is shorter than a job may take."""
+ELSEWHERE = RARE | SWITCHED_OFF | KEPT_BY_HEARTBEATS
 EVERYDAY = [mistake for name, mistake in MISTAKES.items() if name not in ELSEWHERE and mistake.queue is not None]
 OF_APPLICATIONS = {"silent_success", "unhandled_error"}
 """These are of what stands on a queue: the controls in `scenarios/applications` lead to them."""
@@ -43,8 +49,8 @@ ON_A_DATABASE = [mistake for mistake in MISTAKES.values() if mistake.queue is No
 """These need row locks: `test_gated_statements_find` looks for them."""
 
 
-def explore(mistake: Mistake, *, seed: int, runs: int) -> Finding:
-    sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
+def explore(mistake: Mistake, *, seed: int, runs: int, settings: Settings = DEFAULTS) -> Finding:
+    sampler = Sampler(mistake.engine("memory"), settings, frozenset({mistake.anomaly}))
     finding = sampler.explore(seed=seed, runs=runs).finding
     assert finding is not None, f"{mistake.name}: no {mistake.anomaly} in {runs} runs of seed {seed}"
     return finding
@@ -62,6 +68,17 @@ def check(mistake: Mistake, finding: Finding) -> None:
 def test_a_mistake_is_found_shrunk_and_replayed_and_the_right_queue_passes(mistake: Mistake) -> None:
     for seed in (1, 2, 3):
         check(mistake, explore(mistake, seed=seed, runs=RUNS))
+
+
+@pytest.mark.parametrize("name", sorted(KEPT_BY_HEARTBEATS))
+def test_a_mistake_with_heartbeats_is_found_where_they_keep_the_lease(name: str) -> None:
+    for seed in (1, 2, 3):
+        check(MISTAKES[name], explore(MISTAKES[name], seed=seed, runs=RUNS, settings=BEATING))
+
+
+def test_a_lease_that_heartbeats_keep_raises_no_alarm_on_the_right_queue() -> None:
+    sampler = Sampler(MemoryEngine(), BEATING)
+    assert [run_seed(7, number) for number in range(150) if sampler.sample(run_seed(7, number)).anomalies] == []
 
 
 @pytest.mark.campaign
