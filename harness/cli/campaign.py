@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from harness.errors import EnvironmentUnavailable, HarnessError
 from harness.explore.tally import broken_engine
+from harness.port import contract_of
 from harness.report.case import Case
 from harness.run.play import play
 from harness.scenario.scenario import Control, Scenario
@@ -32,6 +34,11 @@ def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bo
         for control in (None, *(scenario.controls if controls else ()))
         if number == 0 or (scenario.application is None and (control is None or control.engine is None))
     ]
+
+
+def case_name(path: str) -> str:
+    """Name a scenario as contracts do: its folder and file."""
+    return "/".join(Path(path).with_suffix("").parts[-2:])
 
 
 def _shown(engine: str, scenario: Scenario, control: Control | None) -> str:
@@ -68,7 +75,10 @@ class Campaign:
             name = engine_name(task.engine, scenario)
             engine = self.engines.get(name)
             run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors)
-            return replace(base, run=run if task.control else explained(run, name, self.engines.get))
+            if task.control:
+                return replace(base, run=run)
+            different = contract_of(engine).differences.get(case_name(scenario.path), "")
+            return replace(base, run=explained(run, name, self.engines.get), different=different)
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}")
         except EnvironmentUnavailable as error:

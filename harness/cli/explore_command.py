@@ -17,13 +17,14 @@ from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.crew import Crew, Orders
 from harness.explore.finding import Campaign, Finding
-from harness.explore.sampling import Sampler
+from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.report.wording import changed_settings
+from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.scenario.variant import parse_changes
 from harness.wiring import Engines, split_name
@@ -55,6 +56,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     configure_source(parser)
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
     add("--keep-going", action="store_true", help="go on after an anomaly, and tell of each one once")
+    add(
+        "--steps",
+        type=int,
+        default=DRAWN_LIMITS.steps,
+        metavar="N",
+        help="a run ends after so many steps: less where jobs go on for ever (default: 20000)",
+    )
     add(
         "--patience",
         type=float,
@@ -90,7 +98,14 @@ def execute(arguments: argparse.Namespace) -> int:
         own = None if arguments.settings_from else getattr(engine, "settings", None)
         settings = (own or read).changed(**changes)
         orders = Orders(
-            OPENER, arguments.target, settings, wanted, strategy, arguments.keep_going, patience=arguments.patience
+            OPENER,
+            arguments.target,
+            settings,
+            wanted,
+            strategy,
+            arguments.keep_going,
+            patience=arguments.patience,
+            steps=arguments.steps,
         )
         started = time.perf_counter()
         campaign = _searched(arguments, engine, orders)
@@ -133,6 +148,8 @@ def _refuse_nothing(arguments: argparse.Namespace) -> None:
         raise UsageError("a search without runs or time finds nothing", hint="Give --runs and --time above 0.")
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UsageError(f"--jobs {arguments.jobs}: somebody has to do the runs", hint="Give 1 or more.")
+    if arguments.steps < 1:
+        raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
     if not arguments.patience > 0:
         raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
 
@@ -147,6 +164,7 @@ def _searched(arguments: argparse.Namespace, engine: Engine, orders: Orders) -> 
             strategy=orders.strategy,
             keep_going=orders.keep_going,
             watchdog=watchdog,
+            limits=Limits(steps=orders.steps),
         )
         crew = stack.enter_context(Crew(orders, size=jobs)) if jobs > 1 else None
         advance = stack.enter_context(_progress(arguments.runs, arguments.time))

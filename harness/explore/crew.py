@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
 
-from harness.explore.sampling import Watch
+from harness.explore.sampling import DRAWN_LIMITS, Watch
 from harness.explore.steadiness import Unsteady
 from harness.explore.strategy import Strategy
 from harness.explore.tally import Tally, Trouble
@@ -45,6 +45,8 @@ class Orders:
     strategy: Strategy = Strategy.PORTFOLIO
     keep_going: bool = False
     patience: float = PATIENCE
+    steps: int = DRAWN_LIMITS.steps
+    """After so many a run ends."""
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from harness.explore.crew import Orders
 from harness.explore.sampling import Sampler
 from harness.explore.tally import Tally, Trouble
 from harness.explore.watchdog import Hung, Watchdog
+from harness.run.session import Limits
 
 
 def serve(descriptor: int) -> None:
@@ -52,6 +53,7 @@ def _sampler(orders: Orders, engine: Any, watchdog: Watchdog) -> Sampler:
         strategy=orders.strategy,
         keep_going=orders.keep_going,
         watchdog=watchdog,
+        limits=Limits(steps=orders.steps),
     )
 
 

@@ -20,6 +20,8 @@ class Case:
     control: Control | None = None
     error: HarnessError | None = None
     skipped: str = ""
+    different: str = ""
+    """Where its engine documents that it does this otherwise: what comes out is then no failure."""
 
     @property
     def verdict(self) -> Verdict:
@@ -27,7 +29,7 @@ class Case:
         if self.run is None:
             return Verdict.INCONCLUSIVE
         if self.control is None:
-            return self.run.verdict
+            return Verdict.PASS if self.differs else self.run.verdict
         if self.control.finds in self.run.found:
             return Verdict.PASS
         return Verdict.INCONCLUSIVE if self.run.uncovered else Verdict.FAIL
@@ -36,6 +38,11 @@ class Case:
     def lacking(self) -> bool:
         """Whether nothing was run because the engine cannot do what it needs."""
         return bool(self.skipped) or (self.run is not None and bool(self.run.uncovered) and not self.run.history.events)
+
+    @property
+    def differs(self) -> bool:
+        """Whether it came out otherwise, and its engine documents that."""
+        return bool(self.different) and self.run is not None and self.run.verdict is Verdict.FAIL
 
     @property
     def exit_code(self) -> ExitCode:
@@ -60,6 +67,8 @@ class Case:
             return self.error.message
         if self.skipped:
             return self.skipped
+        if self.differs:
+            return f"documented: {self.different}"
         run = self.run
         if run is None or self.verdict is Verdict.PASS:
             return ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.errors import ExitCode
 from harness.report.case import Case, exit_code_of, without_excused
+from harness.report.differential import side_by_side
 from harness.report.screen import WIDTH, Line, first_screen
 from harness.report.wording import clip, one_line, replay_command, setting_text, wrap
 
@@ -50,8 +51,11 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     """Answer one line for each case (only those that are no pass when quiet), and the verdict of all."""
     counted = without_excused(cases)
     lines = [_line(case) for case in counted if not quiet or case.exit_code is not ExitCode.PASS]
-    counts = {code: sum(case.exit_code is code for case in counted) for code in ExitCode}
+    lines += side_by_side(counted)
+    counts = {code: sum(case.exit_code is code and not case.differs for case in counted) for code in ExitCode}
     told = [f"{counts[code]} {WORDS[code][0].lower()}" for code in ExitCode if counts[code]]
+    if differing := sum(case.differs for case in counted):
+        told.append(f"{differing} different as documented")
     scenarios = len({case.scenario.path for case in cases})
     engines = ", ".join(dict.fromkeys(case.engine for case in cases))
     controls = sum(case.control is not None for case in cases)
@@ -72,6 +76,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _line(case: Case) -> Line:
-    word, style = WORDS[case.exit_code]
+    word, style = ("different", "yellow") if case.differs else WORDS[case.exit_code]
     headline = f": {one_line(case.headline)}" if case.headline else ""
     return Line(clip(f"{word:<12}  {case.engine:<10}  {one_line(case.name)}{headline}", 160), style)

@@ -1,0 +1,63 @@
+"""Engines side by side: where they differ, and whether that is documented."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from harness.adapters.memory import MemoryEngine
+from harness.errors import ExitCode
+from harness.report.case import Case, exit_code_of
+from harness.report.differential import side_by_side
+from harness.report.summary import summary
+from harness.run.play import play
+from harness.scenario.reader import read_scenario
+from harness.wiring import open_engine
+
+LATE = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
+
+
+def case(engine: str, different: str = "") -> Case:
+    scenario = read_scenario(LATE, queues=None)
+    opened = open_engine(engine)
+    try:
+        run = play(scenario, engine=opened)
+    finally:
+        opened.close()
+    return Case(scenario, engine, run=run, different=different)
+
+
+def text(*cases: Case) -> str:
+    return " ".join(" ".join(line.text for line in side_by_side(cases)).split())
+
+
+def test_engines_that_agree_need_no_table() -> None:
+    assert side_by_side([case("memory"), case("reference")]) == []
+
+
+def test_an_anomaly_is_named_in_its_column_and_explained() -> None:
+    told = text(case("memory"), case("memory+stale-complete"))
+    assert "scenario memory memory+stale-complete zombies/late_complete pass stale_complete" in told
+    assert "memory+stale-complete first differs from memory in zombies/late_complete: anomaly stale_complete" in told
+
+
+def test_a_documented_difference_is_told_with_its_place_and_is_no_failure() -> None:
+    cases = [case("memory"), case("memory+stale-complete", different="no tokens (docs: ADR-0004)")]
+    assert "zombies/late_complete pass different" in text(*cases)
+    assert "documented: no tokens (docs: ADR-0004)" in text(*cases)
+    assert exit_code_of(cases) is ExitCode.PASS
+    assert "1 pass, 1 different as documented" in summary(cases, planned=2)[-1].text
+
+
+def test_what_an_engine_passes_is_no_difference_whatever_it_documents() -> None:
+    right = case("memory", different="it says so")
+    assert not right.differs
+    assert side_by_side([right, case("reference")]) == []
+
+
+def test_what_an_engine_cannot_do_is_no_difference() -> None:
+    right = case("memory")
+    assert right.run is not None
+    unable = replace(right, engine="other", run=None, skipped="it has no such thing")
+    assert side_by_side([right, unable]) == []
+    assert MemoryEngine().capabilities.fencing
