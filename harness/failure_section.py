@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ HERE = Path(__file__).parent
 OWN = tuple(f"{folder}{os.sep}" for folder in (HERE, HERE.with_name("reference_impl")))
 """Where our frames are: the harness, and the reference queue that it runs."""
 ASSERTIONS = str(HERE / "processors" / "assertions.py")
-ASYNCIO = str(Path(asyncio.__file__).parent) + os.sep
+CARRIERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (asyncio, concurrent.futures))
+"""What carries our calls to a processor: between our frames and the processor's its own are left out as well."""
 MOST_ROWS = 200
 WIDTH = 100
 EXPLAINED = "job-harness: what happened"
@@ -76,11 +78,11 @@ def _raised_in(trace: TracebackType) -> str:
 
 
 def _splice(trace: TracebackType | None) -> None:
-    """Take out the harness's frames, and those of asyncio below them; the first frame stays, whosever it is."""
+    """Take out the harness's frames, and those of what carries them; the first frame stays, whosever it is."""
     inside = False
     while trace is not None and (following := trace.tb_next) is not None:
         file = _file(following)
-        inside = file.startswith(OWN) or (inside and file.startswith(ASYNCIO))
+        inside = file.startswith(OWN) or (inside and file.startswith(CARRIERS))
         if inside:
             trace.tb_next = following.tb_next
         else:

@@ -28,10 +28,10 @@ def execute(arguments: argparse.Namespace) -> int:
             hint="Say which with --lang python or --lang typescript.",
         )
     plan = plan_first_files(project, language=project.language)
-    return carry_out(plan, dry_run=arguments.dry_run, then="Then: python -m pytest tests scenarios")
+    return carry_out(plan, dry_run=arguments.dry_run)
 
 
-def carry_out(plan: Plan, *, dry_run: bool, then: str) -> int:
+def carry_out(plan: Plan, *, dry_run: bool) -> int:
     """Show a plan and, unless it is only to be seen, write it."""
     if dry_run:
         print("\n".join(plan.diff()))
@@ -39,5 +39,5 @@ def carry_out(plan: Plan, *, dry_run: bool, then: str) -> int:
         return int(ExitCode.PASS)
     plan.write()
     print("\n".join(plan.lines()))
-    print(then)
+    print(f"Then: {plan.command(Path.cwd())}")
     return int(ExitCode.PASS)

@@ -32,5 +32,4 @@ def execute(arguments: argparse.Namespace) -> int:
             hint="Say which with --lang python or --lang typescript.",
         )
     plan = (plan_python_tool if project.language is Language.PYTHON else plan_typescript_tool)(project, name)
-    then = f"Then: python -m pytest tests/test_{name.module}.py scenarios/{name.module}.yaml"
-    return carry_out(plan, dry_run=arguments.dry_run, then=then)
+    return carry_out(plan, dry_run=arguments.dry_run)

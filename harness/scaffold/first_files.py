@@ -61,7 +61,7 @@ jobs:
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
       - run: pip install EXTRAS
-      - run: python -m pytest FOLDERS
+      - run: TESTS
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
 """
 _EXTRAS: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "'job-harness[node]'"}
@@ -69,13 +69,17 @@ ON_PATH: Final = '"""The folder of this file is on the path of the tests: they i
 
 
 def plan_first_files(project: Project, *, language: Language) -> Plan:
-    """Plan them at the root of the project."""
+    """Plan them where `new` puts a tool's tests: in a Python project's package, at the root of a TypeScript one.
+
+    The workflow is at the root of the workspace, and runs them there.
+    """
     plan = Plan(project.root)
-    root = project.root
-    plan.add(root / "tests" / "test_jobs.py", TEST)
-    plan.add(root / "scenarios" / "a_worker_dies.yaml", SCENARIO)
+    folder = project.package if language is Language.PYTHON else project.root
+    plan.tests = [folder / "tests", folder / "scenarios"]
+    plan.add(folder / "tests" / "test_jobs.py", TEST)
+    plan.add(folder / "scenarios" / "a_worker_dies.yaml", SCENARIO)
     if language is Language.PYTHON:
-        plan.add(root / "conftest.py", ON_PATH)
-    workflow = WORKFLOW.replace("EXTRAS", _EXTRAS[language]).replace("FOLDERS", "tests scenarios")
-    plan.add(root / ".github" / "workflows" / "jobs.yml", workflow)
+        plan.add(folder / "conftest.py", ON_PATH)
+    workflow = WORKFLOW.replace("EXTRAS", _EXTRAS[language]).replace("TESTS", plan.command(project.root))
+    plan.add(project.root / ".github" / "workflows" / "jobs.yml", workflow)
     return plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ class Plan:
     """What exists already and stays as it is."""
     advice: list[str] = field(default_factory=list)
     """What is left to be done by hand."""
+    tests: list[Path] = field(default_factory=list)
+    """What pytest is to be run on afterwards."""
 
     def add(self, path: Path, text: str) -> None:
         """Plan a new file; one that is there is kept."""
@@ -55,6 +58,10 @@ class Plan:
         yield from (f"  edited   {self._name(path)}" for path in self.edits)
         yield from (f"  kept     {self._name(path)} (it is there already)" for path in self.kept)
         yield from (f"  to do    {line}" for line in self.advice)
+
+    def command(self, folder: Path) -> str:
+        """Say how to run the tests from a folder."""
+        return " ".join(["python -m pytest", *(Path(os.path.relpath(path, folder)).as_posix() for path in self.tests)])
 
     def write(self) -> None:
         """Write everything. Raises UsageError where a file appeared or changed meanwhile, or cannot be written."""

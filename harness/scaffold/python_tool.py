@@ -76,8 +76,10 @@ def plan_python_tool(project: Project, name: ToolName) -> Plan:
     processor = folder / f"{name.module}.py"
     plan.add(processor, PROCESSOR.format(**words))
     _add_to_list(plan, init, name, package)
-    plan.add(project.package / "tests" / f"test_{name.module}.py", TEST.format(**words))
+    test = project.package / "tests" / f"test_{name.module}.py"
+    plan.add(test, TEST.format(**words))
     scenario = project.package / "scenarios" / f"{name.module}.yaml"
+    plan.tests = [test, scenario]
     plan.add(scenario, scenario_of(name, f"{package}.{name.module}:process_{name.module}"))
     plan.add(project.package / "conftest.py", ON_PATH)
     return plan

@@ -110,10 +110,11 @@ def plan_typescript_tool(project: Project, name: ToolName) -> Plan:
     plan.add(lib / "processor.ts", PROCESSOR.format(**words))
     plan.add(lib / "register.ts", REGISTER.format(**words))
     _add_to_workers(plan, project, name, lib / "register.ts")
-    tests = project.root / "tests"
     where = lib.relative_to(project.root).as_posix()
-    plan.add(tests / f"test_{name.module}.py", TEST.format(**words, lib=where))
+    test = project.root / "tests" / f"test_{name.module}.py"
+    plan.add(test, TEST.format(**words, lib=where))
     scenario = project.root / "scenarios" / f"{name.module}.yaml"
+    plan.tests = [test, scenario]
     target = f"{_relative(scenario.parent, lib / 'processor.ts')}#process{name.pascal}"
     plan.add(scenario, scenario_of(name, target))
     return plan

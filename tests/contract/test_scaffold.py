@@ -145,6 +145,25 @@ def test_the_check_of_the_workflow_passes_in_a_repository_that_sets_no_queue_yet
     assert (repository / "jobs.sarif").exists()
 
 
+@pytest.mark.parametrize("language", ["python", "typescript"])
+def test_the_command_that_is_told_runs_from_the_folder_of_a_package(
+    repository: Path, language: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = ("pyproject.toml", "[tool.uv.workspace]\n") if language == "python" else ("package.json", "{}")
+    (repository / manifest[0]).write_text(manifest[1] if language == "python" else '{"workspaces": []}')
+    package = repository / "packages" / "api"
+    package.mkdir(parents=True)
+    (package / manifest[0]).write_text("")
+    monkeypatch.chdir(package)
+    for arguments in (["init"], ["new", "my-tool"]):
+        assert main([*arguments, "--lang", language]) == 0
+        told = capsys.readouterr().out.rpartition("Then: python -m pytest ")[2].split()
+        assert len(told) == 2
+        assert all((package / path).exists() for path in told), told
+    workflow = (repository / ".github" / "workflows" / "jobs.yml").read_text()
+    assert all((repository / path).is_dir() for path in workflow.partition("python -m pytest ")[2].split()[:2])
+
+
 def test_a_tool_that_is_listed_is_not_listed_twice(repository: Path) -> None:
     assert main(["new", "my-tool", "--lang", "python"]) == 0
     first = (repository / "processors" / "__init__.py").read_text()

@@ -14,11 +14,11 @@ from harness.adapters.reference.application import START, JobProcessor, JobResul
 from harness.errors import LimitReached
 from harness.model.json_value import json_problem, printable
 from harness.processors.baton import Baton
-from harness.processors.contract.processes import children_of
 from harness.processors.contract.trial import Ending, Plan, World
 from harness.processors.delivery import Delivery
 from harness.processors.enqueued import differences, shown
 from harness.processors.noticed import Noticed
+from harness.processors.processes import children_of
 from harness.processors.processor import is_async
 from harness.processors.typescript.attachments import Attachments
 from harness.processors.typescript.errors import InvalidResult, ProcessDied, ProcessorBlocked

@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.foreign import Node
 from harness.postgres.patience import Deadline
+from harness.processors.processes import descendants_of
 
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 BLOCKED_AFTER_SECONDS = 2.0
@@ -98,7 +99,7 @@ class NodeChild:
 
     def started(self) -> list[int]:
         """List the processes that it started and that still run, where the system tells them."""
-        return _descendants(self.pid)
+        return descendants_of(self.pid)
 
     def exchange(self, message: Mapping[str, Any], *, patience: float | None = None) -> list[Message]:
         """Say something, and answer all that the child says until it has nothing left to do.
@@ -294,26 +295,12 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, signal.SIGSTOP)  # So that it starts nothing more, and the list stands still.
-        started = _descendants(process.pid)
+        started = descendants_of(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     for pid in started:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-
-
-def _descendants(pid: int) -> list[int]:
-    """List what a process started, and what that did, where the system tells it (Linux): sessions of their own too."""
-    found: list[int] = []
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
-        return found
-    for thread in threads:
-        with contextlib.suppress(OSError):  # A thread may end while it is looked at.
-            for child in (thread / "children").read_text().split():
-                found += [int(child), *_descendants(int(child))]
-    return found
 
 
 def _understood(line: bytes) -> Message:

@@ -14,9 +14,15 @@ def children_of(pid: int | None = None) -> list[int]:
     """List the children that are alive."""
     found: list[int] = []
     with contextlib.suppress(OSError):
-        for task in (_PROC / str(pid or os.getpid()) / "task").iterdir():
-            found += [int(child) for child in (task / "children").read_text().split()]
+        for task in list((_PROC / str(pid or os.getpid()) / "task").iterdir()):
+            with contextlib.suppress(OSError):  # A thread may end while it is looked at.
+                found += [int(child) for child in (task / "children").read_text().split()]
     return [child for child in found if _state(child) not in ("Z", "X", "")]
+
+
+def descendants_of(pid: int) -> list[int]:
+    """List what a process has started and what that has started, sessions of their own too."""
+    return [each for child in children_of(pid) for each in (child, *descendants_of(child))]
 
 
 def end_session(session: int) -> None:
@@ -31,9 +37,8 @@ def end_session(session: int) -> None:
 
 def end_descendants() -> None:
     """Kill every process that this one has started, and what those have started."""
-    for pid in children_of():
-        for below in _below(pid):
-            _kill(below)
+    for pid in descendants_of(os.getpid()):
+        _kill(pid)
 
 
 def end_marked(entry: str) -> None:
@@ -45,10 +50,6 @@ def end_marked(entry: str) -> None:
             with contextlib.suppress(OSError):
                 if entry.encode() in (folder / "environ").read_bytes().split(b"\0"):
                     _kill(int(folder.name))
-
-
-def _below(pid: int) -> list[int]:
-    return [pid, *(each for child in children_of(pid) for each in _below(child))]
 
 
 def _kill(pid: int) -> None:
