@@ -75,8 +75,8 @@ class ScenarioFile(pytest.File):
         about = engine if control is None else f"{engine}: {control.name} finds {control.finds}"
         item: ScenarioItem = ScenarioItem.from_parent(self, name=f"scenario[{about}]")
         item.scenario, item.engine, item.control = scenario, engine, control
-        elsewhere = control is not None and control.engine is not None
-        if elsewhere or engine.partition("+")[0] == "postgres":
+        item.elsewhere = control is not None and (control.engine is not None or "@" in (control.application or ""))
+        if item.elsewhere or "@" in (scenario.application or "") or engine.partition("+")[0] == "postgres":
             item.add_marker(pytest.mark.postgres)
         return item
 
@@ -87,6 +87,8 @@ class ScenarioItem(pytest.Item):
     scenario: Scenario
     engine: str
     control: Control | None
+    elsewhere: bool
+    """Whether it is a control on an engine or a store that need not be on every machine."""
     parent: ScenarioFile
 
     def runtest(self) -> None:
@@ -95,7 +97,7 @@ class ScenarioItem(pytest.Item):
         from harness.run.play import play
         from harness.run.verdict import Verdict
         from harness.scenario.variant import controlled
-        from harness.wiring import NotApplicable, engine_name, explained, scenario_processors
+        from harness.wiring import NotApplicable, bare_name, engine_name, explained, scenario_processors
 
         scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)
         name = engine_name(self.engine, scenario, folder=self.path.parent)
@@ -107,8 +109,8 @@ class ScenarioItem(pytest.Item):
         except NotApplicable as error:
             pytest.skip(f"not on {self.engine}: {error.message}")
         except EnvironmentUnavailable as error:
-            shared.drop(name)
-            if self.control is not None and self.control.engine is not None:
+            shared.drop(bare_name(name))
+            if self.elsewhere:
                 pytest.skip(f"{name} is not to be had: {error.message}")
             raise
         finally:

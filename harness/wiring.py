@@ -109,6 +109,11 @@ def safeguards(name: str, engine: Engine) -> dict[str, str]:
     return {} if mistake is None else {import_module(MISTAKES).safeguard_of(mistake): right}
 
 
+def bare_name(name: str) -> str:
+    """Answer the name of an engine or application without its mistake or safeguards, on whose server they stand."""
+    return name.partition("+")[0]
+
+
 def split_name(name: str) -> tuple[str, str | None]:
     """Take `engine+mistake` apart; a version stays with its engine, and a target is one name.
 

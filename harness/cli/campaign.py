@@ -13,7 +13,7 @@ from harness.report.case import Case
 from harness.run.play import play
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.variant import controlled
-from harness.wiring import Engines, NotApplicable, engine_name, explained, is_target, scenario_processors
+from harness.wiring import Engines, NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ class Campaign:
 
     def _case(self, task: Task) -> Case:
         base = Case(task.scenario, task.engine, control=task.control)
-        gone = self._gone.get(task.engine)
-        if gone is not None:
-            return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
         name = task.engine
         try:
             name = engine_name(task.engine, scenario)
+            gone = self._gone.get(bare_name(name))
+            if gone is not None:
+                return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
             engine = self.engines.get(name)
             run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors)
             if task.control:
@@ -82,8 +82,8 @@ class Campaign:
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}")
         except EnvironmentUnavailable as error:
-            self.engines.drop(name)
-            self._gone[task.engine] = error
+            self.engines.drop(bare_name(name))
+            self._gone[bare_name(name)] = error
             return replace(base, error=error)
         except HarnessError as error:
             return replace(base, error=error)

@@ -10,6 +10,7 @@ import pytest
 
 from harness.adapters.pgboss.tables import PgBossStore, PgBossTables
 from harness.application import ApplicationEngine, Settings, Tables, TwoTables, minutes
+from harness.cli.campaign import Campaign, tasks
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.explore.counterfactual import Safeguard, explained
 from harness.explore.sampling import Sampler, run_seed
@@ -302,3 +303,23 @@ expect:
     assert scenario.application is not None
     assert scenario.application.endswith("Guide@pgboss@10.4.2+reconcile-both-ways")
     assert run.verdict is Verdict.PASS
+
+
+def test_a_machine_without_the_store_still_runs_the_other_applications(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(version: str) -> None:
+        raise EnvironmentUnavailable("there is no npm", hint="Install it.")
+
+    monkeypatch.setattr("harness.adapters.pgboss.package.load", refuse)
+    text = "format: 1\ntitle: one job\napplication: {name}\njobs: {{a: {{takes: 30s}}}}\n"
+    scenarios = [
+        read_scenario_text(text.format(name=f"{FILE}:{name}"), path=str(tmp_path / "app.yaml"))
+        for name in ("safest@pgboss@10.4.2", "safest@pgboss@10.4.2+fencing", "safest")
+    ]
+
+    with Engines() as engines:
+        campaign = Campaign(engines)
+        campaign.run(tasks(scenarios, ["memory"], controls=True))
+
+    assert [case.error is not None for case in campaign.cases] == [True, True, False]
