@@ -23,8 +23,8 @@ FEATURES: Final = {
     "a limit of all": "concurrency_limits",
 }
 """By name, the capability that it takes."""
-DRAWN: Final = (*(PLAIN,) * (len(FEATURES) + 2), *FEATURES)
-"""Most examples have none."""
+DRAWN: Final = (*(PLAIN,) * len(FEATURES), *FEATURES)
+"""Half of the examples have none."""
 SCHEDULE: Final = "cron"
 OPEN: Final = (Span(), Span(fixed=SECOND), SPANS["1x timeout"], SPANS["1x lease"])
 """How long a transaction stays open."""
@@ -54,8 +54,8 @@ def featured(feature: str, plan: JobPlan, which: int, settings: Settings) -> Job
         return replace(plan, serial_key="s", tool="other" if which % 4 == 1 else plan.tool)
     if feature == "dead letters" and which % 3:
         return replace(plan, dead_letter="dead", input={"of": "a dead letter"})
-    if feature == "transactions" and which % 3:
-        ends = "commit" if which % 3 == 1 else "rollback"
+    if feature == "transactions" and which % 5:
+        ends = "commit" if which % 2 else "rollback"
         return replace(plan, transaction=ends, open_for=OPEN[which % len(OPEN)].resolve(settings))
     if feature == "a limit of a tool" and not which % 3:
         return replace(plan, tool="other")

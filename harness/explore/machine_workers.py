@@ -5,9 +5,15 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from harness.explore.machine_acts import when
+from harness.explore.machine_acts import next_act, when
 from harness.explore.machine_play import WHICH, Play, some
 from harness.explore.machine_standing import HOLDING
+from harness.model.duration import format_duration
+from harness.model.job import JobId
+from harness.sim.actor import Actor, State
+
+STEPS_TO_IDLE = 6
+"""Start, heartbeat and settle, for a batch of two."""
 
 
 class Workers(Play):
@@ -65,7 +71,7 @@ class Workers(Play):
         self._play_one(self._stale_acts(), which)
 
     @precondition(lambda machine: machine._acts(*HOLDING) or machine._claims())
-    @rule(which=WHICH, awakes=st.booleans())
+    @rule(which=WHICH, awakes=st.sampled_from((True, True, False)))
     def be_overtaken(self, which: int, awakes: bool) -> None:
         """Stall a worker past its lease, take its job back, let another worker claim; then the first may go on."""
         if not self._acts(*HOLDING):
@@ -79,12 +85,32 @@ class Workers(Play):
         self.play(f"{act.actor} pauses{when(self.session.kernel.actors[act.actor])}")
         self.play(f"jump {self._length('a lease + 1s')}")
         self.play("queue runs")
-        self.play(f"jump {self._length('a backoff')}")
+        self._come_due(act.job)
+        for other in self._workers():
+            if other.name != act.actor:
+                self._become_idle(other)
         if claims := [claim for claim in self._claims() if claim.actor != act.actor]:
             self._play_one(claims, which)
         if awakes:
             for ahead in [mine for mine in self._stale_acts() if mine.actor == act.actor]:
                 self.play(ahead.text)
+
+    def _come_due(self, job: JobId | None) -> None:
+        view = self.session.board.views.get(job or "")
+        if view is not None and (wait := view.start_after - self.session.clocks.store()) > 0:
+            self.play(f"jump {format_duration(wait)}")
+
+    def _become_idle(self, actor: Actor) -> None:
+        """Bring a worker back that is down or stalled, and let it settle what it holds, a batch at most."""
+        if not actor.alive:
+            self.play(f"restart {actor.name}")
+        elif actor.state is State.HELD:
+            self.play(f"{actor.name} continues")
+        for _ in range(STEPS_TO_IDLE):
+            act = next_act(self.session, actor)
+            if act is None or act.verb == "claim" or not self._nameable(actor):
+                return
+            self.play(act.text)
 
     @precondition(some("_acts", *HOLDING))
     @rule(which=WHICH)

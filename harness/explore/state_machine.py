@@ -78,9 +78,9 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
         return failures_directory()
 
     @initialize(
-        max_attempts=st.sampled_from(("as set", "1", "2")),
-        batch=st.sampled_from((1, 2)),
-        heartbeats=st.booleans(),
+        max_attempts=st.sampled_from(("as set", "as set", "1", "2")),
+        batch=st.sampled_from((1, 1, 2)),
+        heartbeats=st.sampled_from((False, False, True)),
         retry_delay=st.sampled_from(("as set", "as set", "near its cap")),
         feature=st.sampled_from(DRAWN),
         ending=st.sampled_from(("succeeds", "fails once", "fails finally", "kills its worker")),
@@ -101,6 +101,7 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
         self._schedules = tuple(scheduled(self._feature, ending, settings))
         self._session = self._open(Scenario(settings=settings, workers=self.workers, jobs=self._schedules))
         self._director = self._session.begin()
+        self._director.clients_first()  # as they are in the scenario that does it again
 
     # judging --------------------------------------------------------------------------------------------------------
 

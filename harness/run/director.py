@@ -56,7 +56,7 @@ class Director:
         if not self.scenario.steps:
             self._idle()
         else:
-            self._clients_first()
+            self.clients_first()
         try:
             for step in self.scenario.steps:
                 self.play(step)
@@ -69,7 +69,8 @@ class Director:
         self._here = step
         getattr(self, f"do_{step.kind}")(step)
 
-    def _clients_first(self) -> None:
+    def clients_first(self) -> None:
+        """Let those who send at the start send, before the first step."""
         ready = self.kernel.ready
         while ready:
             if ready[0].name.startswith("client-") and not ready[0].process:

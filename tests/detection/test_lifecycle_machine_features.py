@@ -58,12 +58,12 @@ def found_by(machine: type[LifecycleMachine], seeds: range) -> str:
 @pytest.mark.parametrize(
     ("mistake", "number", "needed"),
     [
-        ("rollback-publishes", 0, "transactions"),
-        ("cron-fires-early", 7, "schedules"),
-        ("dead-letter-sent-twice", 1, "dead_letters"),
-        ("batch-checked-as-one", 0, "concurrency_limits"),
-        ("limit-counted-before-claim", 2, "serial_keys"),
-        ("backoff-uncapped", 1, None),
+        ("rollback-publishes", 4, "transactions"),
+        ("cron-fires-early", 0, "schedules"),
+        ("dead-letter-sent-twice", 2, "dead_letters"),
+        ("batch-checked-as-one", 4, "concurrency_limits"),
+        ("limit-counted-before-claim", 8, "serial_keys"),
+        ("backoff-uncapped", 0, None),
         ("stale-heartbeat", 1, "heartbeat"),
     ],
 )
