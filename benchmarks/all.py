@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "explorer.py": ("3",),
     "exhaustive.py": ("1",),
     "gating.py": ("3",),
+    "engines.py": ("3",),
     "throughput.py": (),
     "processors.py": ("3",),
     "typescript.py": ("20",),

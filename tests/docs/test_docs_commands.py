@@ -14,7 +14,7 @@ import pytest
 
 from harness.adapters.pgboss import package
 from harness.errors import EnvironmentUnavailable
-from harness.foreign import python_package
+from harness.foreign import find_node, python_package
 from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
 
@@ -90,6 +90,7 @@ def test_what_is_to_be_typed_works_on_postgresql(block: Any, tmp_path: Path, job
     if "pgboss" in block.words:
         try:
             package.load(package.NEWEST_OF_10)
+            find_node((22, 18))
         except EnvironmentUnavailable as error:
             pytest.skip(str(error))
     for engine, version in re.findall(r"(pgqueuer|procrastinate)@([\d.]+)", block.text):

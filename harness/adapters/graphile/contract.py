@@ -36,6 +36,7 @@ CONTRACT: Final = Contract(
         "lifecycle/operator_retries_failed_job": "rescheduling keeps the count of attempts (docs: administration)",
         "retries/backoff_doubles": _BACKOFF,
         "retries/backoff_is_capped": _BACKOFF,
+        "retries/comes_to_its_turn": _BACKOFF,
         "retries/fails_then_succeeds": _BACKOFF,
         "retries/final_error_is_not_retried": _EVERY_ERROR,
         "hostile/dead_job_does_not_block_the_queue": _EVERY_ERROR,
