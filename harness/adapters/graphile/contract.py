@@ -13,6 +13,7 @@ LEASE: Final[Duration] = 4 * HOUR
 
 _NO_RESULTS: Final = "a job that succeeded is deleted, results are not stored (docs: how it works)"
 _BACKOFF: Final = "a retry waits exp(least(10, attempt)) seconds, whatever the settings (docs: exponential backoff)"
+_LEASE: Final = "a job is unlocked four hours after a crash, with no setting for it (docs: crashes)"
 _CANCEL: Final = "a job that runs cannot be cancelled: completeJobs leaves locked jobs alone (docs: administration)"
 _EVERY_ERROR: Final = "every error is retried (docs: error handling)"
 _KEY: Final = "unsafe_dedupe keeps the job that holds the key, even if it failed for good (docs: job key)"
@@ -44,6 +45,7 @@ CONTRACT: Final = Contract(
         "clocks/store_clock_is_behind": _BACKOFF,
         "scheduling/retry_does_not_hold_up_the_queue": _BACKOFF,
         "crashes/while_running": "a job that is unlocked after a crash is due at once (docs: crashes)",
+        "maintenance/overdue_behind_a_long_job": _LEASE,
         "cancel/then_its_worker_dies": _CANCEL,
         "cancel/then_its_worker_fails": _CANCEL,
         "cancel/then_its_worker_succeeds": _CANCEL,
