@@ -80,7 +80,7 @@ class Campaign:
             different = contract_of(engine).differences.get(case_name(scenario.path), "")
             return replace(base, run=explained(run, name, self.engines.get), different=different)
         except NotApplicable as error:
-            return replace(base, skipped=f"not on {task.engine}: {error.message}")
+            return replace(base, skipped=f"not on {task.engine}: {error.message}; {error.hint}")
         except EnvironmentUnavailable as error:
             self.engines.drop(bare_name(name))
             self._gone[bare_name(name)] = error

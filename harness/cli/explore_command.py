@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
-from harness.cli.found import FOLDER, Teller, opened_as
+from harness.cli.found import FOLDER, INTERRUPTIONS, Teller, opened_as
 from harness.cli.output import OutputFile
 from harness.cli.settings_source import configure_source, settings_of
 from harness.cli.terminal import show_lines
@@ -34,7 +34,6 @@ TARGET = "what to search: an engine, or module:factory or file.py:factory of you
 SHARE = 50
 """The progress bar hears of every so many runs."""
 OPENER = "harness.wiring:open_engine"
-INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.cli import Terminated
 from harness.cli.campaign_screen import Told
 from harness.cli.output import OutputFile
 from harness.cli.terminal import show_lines
@@ -28,6 +29,7 @@ from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
 from harness.wiring import Engines, explained, is_target, split_name
 
+INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 FOLDER = Path(".job-harness") / "found"
 WIDTH = 80
 LINES_BELOW = 4
@@ -47,9 +49,9 @@ def _base(name: str) -> str:
     return name.partition("+")[0].partition("@")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Teller:
-    """Tells of what was found on one target."""
+    """Tells of what was found on one target; an interruption ends what is still run for that, and loses nothing."""
 
     name: str
     """Opens the engine on which it was found."""
@@ -105,6 +107,9 @@ class Teller:
             return finding.run, self.halted
         try:
             return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
+        except INTERRUPTIONS:
+            self.halted = "interrupted"
+            return finding.run, self.halted
         except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
 
@@ -149,6 +154,9 @@ class Teller:
             lines = [Line(clip(f"Replayed on {name}: {run.verdict}, {same}.", WIDTH))]
             if name != self.name and finding.anomaly not in run.found:
                 lines += [Line(text) for text in self._parting(scenario, name)]
+        except INTERRUPTIONS:
+            self.halted = "interrupted"
+            return _not_replayed(name, self.halted)
         except HarnessError as error:
             return _not_replayed(name, error.message)
         except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same

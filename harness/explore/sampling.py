@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from harness.errors import ExitCode
@@ -277,10 +277,15 @@ class _Record:
 
     def _shrink(self, hit: Hit) -> bool:
         drawn = run_seed(self.seed, hit.number)
-        run = self.sampler.sample(drawn)
+        run = self._again(drawn)
         if hit.anomaly not in run.found:
             told = f"{hit.anomaly} showed", f"{', '.join(sorted(run.found)) or 'nothing'} shows"
             self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
+            return False
+        if self.interruption is not None:
+            about = trial(self.sampler.strategy, drawn).about
+            scenario = replace(run.scenario, tape=run.tape)
+            self.findings.append(Finding(hit.anomaly, scenario, run, drawn, hit.number + 1, 0, False, about))
             return False
         finding, stop = self.sampler.shrink(run, hit.anomaly, seed=drawn, runs=hit.number + 1)
         self.findings.append(finding)
@@ -291,6 +296,14 @@ class _Record:
         elif stop is not None:
             self.trouble = Trouble.of(stop, engine=self.sampler.engine.name)
         return stop is None
+
+    def _again(self, seed: int) -> Run:
+        """Do a run once more; somebody who interrupts just then still gets it."""
+        try:
+            return self.sampler.sample(seed)
+        except self.interruptions as stop:
+            self.interruption = stop
+            return self.sampler.sample(seed)
 
     def campaign(self) -> Campaign:
         """Answer the campaign."""

@@ -40,8 +40,11 @@ class AttemptsBounded(Monitor):
         count = self._deliveries[job] = self._deliveries.get(job, 0) + 1
         if change != 1:
             self.breach("attempt_not_counted", f"a claim changed attempts by {change:+d}", job=job)
-        if count > after.max_attempts or after.attempts > after.max_attempts:
+        if count > after.max_attempts:
             self.breach("attempt_overrun", f"delivery {count} of at most {after.max_attempts}", job=job)
+        elif after.attempts > after.max_attempts:
+            told = f"a claim made attempts {after.attempts} of at most {after.max_attempts}"
+            self.breach("attempt_overrun", told, job=job)
 
 
 class RunsBounded(Monitor):

@@ -44,7 +44,7 @@ def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] =
         lines += [Line(f"The control is at {case.scenario.path}:{case.line}.")]
     if case.error is not None and case.error.hint:
         lines += [Line(text) for text in wrap("", case.error.hint, width=WIDTH, lines=6)]
-    return [*lines, Line(f"Replay: {replay}"), Line("")]
+    return [*lines, *([] if case.skipped else [Line(f"Replay: {replay}")]), Line("")]
 
 
 def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list[Line]:

@@ -132,7 +132,10 @@ class Checks:
 
     def _no_such_expectation(self, job: str) -> str:
         if job == "cron":
-            return "expect.cron is not implemented: the cron here runs without HTTP; leave it out"
+            return (
+                "expect.cron: the cron of a run is no HTTP request, so it has no status code; leave it out, "
+                "and hold the endpoint to 401 with `job-harness check` or a test of the API"
+            )
         return f"no such job: {job!r}{listing(job, self._jobs)}"
 
     def _queue(self, path: Path, name: str | None) -> None:

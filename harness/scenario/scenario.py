@@ -76,7 +76,6 @@ class Scenario:
     application: str | None = None
     """An application of somebody's own to run on: `module:factory` or `path.py:factory`, `+SAFEGUARD` behind it."""
     expect: Mapping[str, Expectation] = field(default_factory=dict)
-    cron: Mapping[int, int] = field(default_factory=dict)
     controls: tuple[Control, ...] = ()
     path: str = ""
     """The file it came from."""

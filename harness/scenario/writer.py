@@ -27,10 +27,8 @@ _LENGTHS = frozenset({"at", "start_after", "cancel_after", "retry_after", "every
 def write_scenario(scenario: Scenario) -> str:
     """Write a scenario.
 
-    Raises UsageError for what no file can hold: a number that JSON does not have, an expectation of the cron.
+    Raises UsageError for what no file can hold: a number that JSON does not have.
     """
-    if scenario.cron:
-        raise UsageError("an expectation of the cron cannot be written: no scenario file has one")
     return "".join(f"{line}\n" for line in _lines(scenario))
 
 

@@ -203,3 +203,18 @@ def test_version_and_help_and_no_command(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["run", "--help"]) == 0
     assert main([]) == 2
     assert main(["schema"]) == 0
+
+
+def test_a_control_that_does_not_fit_an_engine_says_where_it_does_and_offers_no_replay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "s.yaml"
+    scenario.write_text(
+        "format: 1\njobs: {a: {}}\ncontrols:\n  - {queue: stale-complete, finds: stale_complete}\n", encoding="utf-8"
+    )
+
+    assert main(["run", str(scenario), "--engine", "reference"]) == 3
+
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "cannot be planted on the engine 'reference'; it can on: memory, " in shown
+    assert "Replay:" not in shown

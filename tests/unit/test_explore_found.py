@@ -16,6 +16,7 @@ from harness.model.duration import MINUTE
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Claim
+from harness.run.verdict import Run
 
 SEARCH = ["--set", "stuck_timeout=5m", "--looking-for", "taken_back_early", "--runs", "50"]
 ENGINES = """
@@ -111,6 +112,38 @@ def test_whatever_ends_a_search_while_a_run_is_made_smaller_keeps_it(
     assert isinstance(campaign.interruption, stop)
     assert campaign.finding is not None
     assert not campaign.finding.minimal
+
+
+def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Sampler.sample
+    interrupted: list[int] = []
+
+    def interrupts_the_look(self: Sampler, seed: int) -> Run:
+        run = sample(self, seed)
+        if run.found and interrupted.append(seed) is None and len(interrupted) == 3:  # run 0 is done twice
+            raise KeyboardInterrupt
+        return run
+
+    monkeypatch.setattr(Sampler, "sample", interrupts_the_look)
+    campaign = Sampler(MemoryEngine(), Settings(stuck_timeout=5 * MINUTE)).explore(seed=0, runs=99)
+
+    assert campaign.interrupted
+    assert [finding.minimal for finding in campaign.findings] == [False]
+
+
+@pytest.mark.parametrize("asked", ["explained", "play"])
+def test_who_interrupts_the_telling_is_told_all_findings(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"harness.cli.found.{asked}", interrupted)
+
+    assert main(["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "60", "--keep-going"]) == 1
+
+    shown = capsys.readouterr().out
+    assert shown.count("FAIL  ") == shown.count("Not replayed on memory: interrupted.") > 1
 
 
 @pytest.mark.parametrize("blocked", ["a file where the folder is to be", "no file can hold it"])

@@ -502,3 +502,11 @@ def test_every_anomaly_has_its_history() -> None:
 def test_the_catalogue_names_each_invariant_and_each_anomaly_once() -> None:
     assert len({invariant.id for invariant in CATALOGUE}) == len(CATALOGUE)
     assert len(ANOMALIES) == sum(len(invariant.anomalies) for invariant in CATALOGUE)
+
+
+def test_attempts_beyond_the_limit_are_told_as_such_where_deliveries_are_not() -> None:
+    judge = Judge((ANOMALIES["attempt_overrun"][0],), Rules(SETTINGS, FACTS))
+    judge.see(claimed(RUNNING._replace(attempts=4, token=4)))
+
+    told = [item.message for item in judge.anomalies if item.name == "attempt_overrun"]
+    assert told == ["a claim made attempts 4 of at most 3"]

@@ -1,0 +1,47 @@
+"""A chain of retries is cut short where a shorter one shows the same; else the setting stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.explore.finding import Finding
+from harness.explore.sampling import Sampler
+from harness.explore.shrink_jointly import _fewer_attempts
+from harness.mistakes import CATALOGUE
+from harness.model.settings import Settings
+from harness.report.rows import MOST, rows_of
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation
+
+
+def found(name: str, seed: int) -> Finding:
+    mistake = CATALOGUE[name]
+    sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
+    finding = sampler.explore(seed=seed, runs=400).finding
+    assert finding is not None
+    return finding
+
+
+@pytest.mark.parametrize(("name", "seed"), [("one-attempt-too-many", 0), ("attempts-not-counted", 1)])
+def test_a_delivery_too_many_is_shown_with_the_fewest_attempts(name: str, seed: int) -> None:
+    finding = found(name, seed)
+
+    shown = finding.run.led_by(finding.anomaly)
+    assert shown is not None
+    assert finding.scenario.settings.max_attempts == 1
+    assert len(rows_of(finding.run.history, job=shown.job, until=shown.event, most=99)) <= MOST
+
+
+def test_what_needs_its_retries_keeps_them_and_what_has_none_keeps_the_default() -> None:
+    assert found("backoff-uncapped", 0).scenario.settings.max_attempts == 3
+    assert found("final-error-retried", 0).scenario.settings.max_attempts == 3
+
+
+def test_what_struck_at_a_later_attempt_is_tried_at_an_earlier_one() -> None:
+    third = Deviation("w1 complete a", 3, "crash")
+    scenario = Scenario(settings=Settings(max_attempts=3), jobs=(JobPlan("a"),), tape=(third,))
+
+    tried = [(item.settings.max_attempts, item.tape[0].nth) for item in _fewer_attempts(scenario)]
+
+    assert tried == [(1, 3), (1, 2), (1, 1), (2, 3), (2, 2)]
