@@ -10,9 +10,11 @@ from harness.adapters.pgqueuer import PgQueuerEngine, open_engine
 from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.explore.sampling import Sampler
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
+from harness.run.session import Limits
 from harness.sim.clock import Clocks
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -86,6 +88,11 @@ def test_an_old_one_never_picks_a_stale_job_that_fills_its_limit(affected: PgQue
     found = conform(affected, levels=[Level.UNIQUE])
     failing = {item.case.name for item in found.results if item.mark is Mark.FAIL}
     assert failing == {"concurrency/crashed_job_gives_its_permit_back"}
+
+
+def test_the_generic_workload_finds_the_stale_job_that_waits_for_itself(affected: PgQueuerEngine) -> None:
+    sampler = Sampler(affected, looking_for=frozenset({"due_job_left"}), limits=Limits(steps=600))
+    assert sampler.explore(seed=0, runs=10).finding is not None
 
 
 def test_what_is_no_version_is_refused() -> None:

@@ -14,20 +14,30 @@ def effective(settings: Settings) -> Settings:
 
 
 _NO_RESULTS: Final = "results and errors are not stored (docs: a task's return value is only logged)"
+_AT_ONCE: Final = "a stalled job is retried at once (docs: howto/production/retry_stalled_jobs)"
+_ONE_WAITING: Final = (
+    "a queueing lock allows one job in todo, and several in doing (docs: howto/advanced/queueing_locks)"
+)
+_BY_CLASS: Final = "a strategy leaves exceptions by their class (docs: howto/advanced/retry)"
 
 CONTRACT: Final = Contract(
     documented={
         "wrong_result": _NO_RESULTS,
         "error_lost": _NO_RESULTS,
         "success_without_run": _NO_RESULTS,
-        "backoff_out_of_range": "a stalled job is retried at once (docs: retry stalled jobs)",
+        "backoff_out_of_range": _AT_ONCE,
+        "unique_key_shared": _ONE_WAITING,
         "final_error_retried": "a retry strategy retries every exception that it is not told to leave (docs: retry)",
     },
     differences={
         "lifecycle/operator_retries_failed_job": "a retry by hand keeps the count of attempts (docs: retry a job)",
         "retries/backoff_doubles": "its exponential wait has another shape (docs: retry)",
         "retries/backoff_is_capped": "there is no longest wait (docs: retry)",
-        "retries/final_error_is_not_retried": "a strategy leaves exceptions by their class (docs: retry)",
+        "retries/final_error_is_not_retried": _BY_CLASS,
+        "crashes/while_running": _AT_ONCE,
+        "uniqueness/failed_job_waits_beside_its_sibling": _ONE_WAITING,
+        "uniqueness/key_is_free_after_failure": _BY_CLASS,
+        "uniqueness/retry_is_refused_while_another_has_the_key": _BY_CLASS,
         "cancel/then_its_worker_dies": "a job that runs can only be asked to abort (docs: cancel a job)",
         "cancel/then_its_worker_fails": "a job that runs can only be asked to abort (docs: cancel a job)",
         "cancel/then_its_worker_succeeds": "a job that runs can only be asked to abort (docs: cancel a job)",

@@ -1,0 +1,70 @@
+"""Real procrastinate under test: its clock is ours, its contract is its own, and what it loses is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.adapters.procrastinate import ProcrastinateEngine, open_engine
+from harness.conformance import Level, conform
+from harness.conformance.judge import Mark
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.explore.sampling import Sampler
+from harness.model.settings import Settings
+from harness.port import JobRequest
+from harness.sim.clock import Clocks
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", params=["3.8.1", "3.10.0"])
+def procrastinate(request: pytest.FixtureRequest) -> Iterator[ProcrastinateEngine]:
+    try:
+        engine = open_engine(request.param)
+        engine.open(Settings(), Clocks(), lambda: 0.0).close()
+    except EnvironmentUnavailable as error:
+        pytest.skip(str(error))
+    yield engine
+    engine.close()
+
+
+def test_time_moves_the_engine(procrastinate: ProcrastinateEngine) -> None:
+    clocks, settings = Clocks(), Settings()
+    queue = procrastinate.open(settings, clocks, lambda: 0.0)
+    assert queue.enqueue(JobRequest("a", start_after=settings.retry_delay)).done
+    assert queue.claim("w1", 1).value == []
+    clocks.now = settings.retry_delay
+    assert [claim.job for claim in queue.claim("w1", 1).value] == ["a"]
+    clocks.now += settings.lease
+    assert queue.expire().value == []
+    clocks.now += 1
+    assert queue.expire().value == ["a"]
+
+
+def test_numbers_begin_anew_so_that_a_run_can_be_had_again(procrastinate: ProcrastinateEngine) -> None:
+    told = []
+    for _ in range(2):
+        queue = procrastinate.open(Settings(), Clocks(), lambda: 0.0)
+        queue.enqueue(JobRequest("a"))
+        (claim,) = queue.claim("w1", 1).value
+        assert queue.complete(claim, None).done
+        told.append(queue.complete(claim, None))
+    assert told[0] == told[1]
+    assert not told[0].done
+
+
+def test_it_conforms_but_for_what_it_is_known_for(procrastinate: ProcrastinateEngine) -> None:
+    found = conform(procrastinate, levels=[Level.CORE, Level.SCHEDULED, Level.UNIQUE, Level.BATCHES])
+    assert [item.case.name for item in found.results if item.mark is Mark.FAIL] == []
+    assert not found.lies
+
+
+def test_the_generic_workload_finds_deliveries_without_bound(procrastinate: ProcrastinateEngine) -> None:
+    campaign = Sampler(procrastinate, looking_for=frozenset({"attempt_overrun"})).explore(seed=0, runs=60)
+    assert campaign.finding is not None
+
+
+def test_what_is_no_version_is_refused() -> None:
+    with pytest.raises(UsageError, match="is no version of procrastinate"):
+        open_engine("newest")
