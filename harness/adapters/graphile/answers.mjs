@@ -25,9 +25,8 @@ export class Answers {
     const { batchGetJobs } = await this.part("sql/getJobs.js");
     const { batchCompleteJobs } = await this.part("sql/completeJobs.js");
     const { batchFailJobs } = await this.part("sql/failJobs.js");
-    const { returnJobs } = await this.part("sql/returnJobs.js");
     const { resetLockedAt } = await this.part("sql/resetLockedAt.js");
-    Object.assign(this, { batchGetJobs, batchCompleteJobs, batchFailJobs, returnJobs, resetLockedAt });
+    Object.assign(this, { batchGetJobs, batchCompleteJobs, batchFailJobs, resetLockedAt });
     const options = { connectionString: url, maxPoolSize: 1, logger: new Logger(() => () => {}) };
     this.utils = await makeWorkerUtils(options);
     await this.utils.migrate();
@@ -79,11 +78,6 @@ export class Answers {
   async fail({ claim, message }) {
     const { job, pool } = this.ended(claim);
     await this.batchFailJobs(this.shared, this.shared.withPgClient, pool, [{ job, message }]);
-  }
-
-  async release({ claim }) {
-    const { job, pool } = this.ended(claim);
-    await this.returnJobs(this.shared, this.shared.withPgClient, pool, [job]);
   }
 
   ended(claim) {

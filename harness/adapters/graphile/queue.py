@@ -28,7 +28,6 @@ class GraphileQueue:
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        release=True,
         cancel=True,
         retry=True,
         priorities=True,
@@ -162,8 +161,8 @@ class GraphileQueue:
         return self._settle("fail", claim, message=error)
 
     def release(self, claim: Claim) -> Outcome:
-        """Return the job with its attempt, as a pool that stops does."""
-        return self._settle("release", claim)
+        """A pool returns what its local queue holds, and by that hands out the same attempt again: it is not asked."""
+        raise NotImplementedError
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         before = self._rows().get(claim.job)
