@@ -139,7 +139,7 @@ def campaign_data(
         "settings": settings,
         "level": level(campaign.found),
         "guarantees_lost": [str(item) for item in lost(campaign.found)],
-        "findings": [_finding(finding, told[finding.anomaly]) for finding in campaign.findings],
+        "findings": [finding_data(finding, told[finding.anomaly]) for finding in campaign.findings],
         "coverage": {
             "observed_runs": coverage.observed,
             "situations": {
@@ -158,7 +158,8 @@ def campaign_data(
     return json.dumps(data, indent=2) + "\n"
 
 
-def _finding(finding: Finding, told: Told) -> dict[str, Any]:
+def finding_data(finding: Finding, told: Told) -> dict[str, Any]:
+    """Answer a finding as data."""
     kind = ANOMALIES[finding.anomaly][1]
     return {
         "anomaly": finding.anomaly,

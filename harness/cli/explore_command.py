@@ -18,6 +18,7 @@ from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.crew import Crew, Orders
 from harness.explore.finding import Campaign, Finding
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
+from harness.explore.scope import SCOPE_SETTINGS
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
@@ -73,10 +74,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--replay", default="", metavar="ENGINES", help="replay what was found on these engines too, with commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
     explore_exhaustive.configure(parser)
+    parser.set_defaults(refuse_ignored=lambda given: explore_exhaustive.refuse_ignored(parser, given))
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, and tell what came of it."""
+    arguments.refuse_ignored(arguments)
     read = settings_of(arguments.settings_from)
     changes = parse_changes(arguments.changes)
     wanted = _anomalies(arguments.looking_for)
@@ -91,8 +94,15 @@ def execute(arguments: argparse.Namespace) -> int:
     with Engines() as engines:
         engine = engines.get(arguments.target)
         if arguments.exhaustive:
-            return _exhaustively(
-                arguments, engine, wanted, Teller(opened_as(arguments.target, engine), engines, others, output)
+            teller = Teller(opened_as(arguments.target, engine), engines, others, output)
+            return explore_exhaustive.execute(
+                arguments,
+                engine,
+                settings=read if arguments.settings_from else SCOPE_SETTINGS,
+                wanted=wanted,
+                interruptions=INTERRUPTIONS,
+                show=lambda finding, spent: teller.tell(finding, spent=spent),
+                report=report,
             )
         own = None if arguments.settings_from else getattr(engine, "settings", None)
         settings = (own or read).changed(**changes)
@@ -133,13 +143,6 @@ def execute(arguments: argparse.Namespace) -> int:
             )
         )
     return _code(campaign)
-
-
-def _exhaustively(arguments: argparse.Namespace, engine: Engine, wanted: frozenset[str], teller: Teller) -> int:
-    def show(finding: Finding, spent: str) -> None:
-        teller.tell(finding, spent=spent)
-
-    return explore_exhaustive.execute(arguments, engine, wanted=wanted, interruptions=INTERRUPTIONS, show=show)
 
 
 def _refuse_nothing(arguments: argparse.Namespace) -> None:

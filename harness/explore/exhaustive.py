@@ -16,6 +16,7 @@ from harness.explore.state import State
 from harness.explore.state_key import Key, Keys
 from harness.invariants import gravity
 from harness.port import Engine
+from harness.run.session import Session
 from harness.scenario.scenario import Scenario
 
 CHECKED = 997
@@ -60,10 +61,12 @@ class Explorer:
         state_limit: int = 5_000_000,
         application: Callable[[], Any] | None = None,
         merge: bool = True,
+        at_work: Callable[[Session], None] = lambda session: None,
     ) -> None:
         """Search for these anomalies, by default all; go on after the first unless `first_only`.
 
-        Without `merge`, every path is a state of its own: only for tiny scopes, to compare with.
+        `at_work` is told of every session before it is stepped. Without `merge`, every path is a state of its own:
+        only for tiny scopes, to compare with.
         """
         self.engine = engine
         self.scope = scope
@@ -80,6 +83,7 @@ class Explorer:
         self.reexecuted = not engine.capabilities.snapshot
         self._application = application
         self._merge = merge
+        self._at_work = at_work
         self._numbers: Numbers = {}
         self._begin()
 
@@ -194,6 +198,7 @@ class Explorer:
         while todo:
             move = todo.popleft()
             rig.enter(state)
+            self._at_work(rig.session)
             made = rig.make(move, state)
             self.progress.transitions += 1
             todo.extend(_other_picks(move, rig.script.asked))

@@ -92,6 +92,13 @@ class Rig:
             limits=ENDLESS,
             application=None if self._application is None else self._application(),
         )
+        if getattr(session.queue, "application", None) is not None:
+            session.close()
+            raise UsageError(
+                f"{self._engine.name} brings processes of its own: they go by what they read, not by replies, "
+                "so nobody can tell from outside where they stand, and a search cannot bring them back there",
+                hint="Leave out --exhaustive: an application is searched by sampling.",
+            )
         session.application = WatchedApplication(session.application, self.memory)
         session.world.memory = self.memory
         self.kernel: Kernel = session.kernel

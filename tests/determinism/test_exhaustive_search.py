@@ -1,0 +1,132 @@
+"""An exhaustive search is the same search everywhere, and tells apart what must not be taken for equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.explore import exhaustive
+from harness.explore.canonical import Canonical
+from harness.explore.exhaustive import Explorer
+from harness.explore.positions import Unfaithful
+from harness.explore.scope import Scope
+from harness.explore.state import Part, State
+from harness.explore.state_key import Keys
+from harness.history.event import Fault
+from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
+from harness.invariants.property import Reporter
+from harness.model.job import JobView
+from harness.run.session import Session
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLD = """
+from harness.explore.counterexample import finding_of
+from harness.explore.exhaustive import Explorer
+from harness.explore.scope import Scope
+from harness.wiring import open_engine
+
+whole = Explorer(open_engine("memory"), Scope(jobs=1, crashes=1))
+whole.run()
+print(whole.progress)
+wrong = Explorer(open_engine("memory+stale-complete"), Scope(jobs=1), first_only=False)
+wrong.run()
+for sighting in wrong.sightings.values():
+    print(sighting, wrong.path(sighting.node))
+print(finding_of(wrong, wrong.sightings["stale_complete"]).scenario)
+"""
+
+
+def told(hash_seed: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_two_hash_seeds_see_the_same_states_and_the_same_counterexample() -> None:
+    first, second = told("1"), told("2")
+    assert "stale_complete" in first
+    assert first == second
+
+
+def blind(self: Keys, state: State, form: Canonical, *others: Any) -> Any:
+    nothing = tuple(Part((), -1) for _ in state.monitors)
+    return SEEING(self, dataclasses.replace(state, monitors=nothing), form, *others)
+
+
+SEEING = Keys._under
+
+
+class Ghost(Monitor):
+    """Remembers where a worker died: nothing else in a run does once he is back."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._died: set[str] = set()
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name == "crash":
+            self._died.add(event.data["at"].split()[0])
+
+    def at_rest(self, views: object) -> None:
+        for place in self._died:
+            self.breach(f"died at {place}", "and came back")
+
+
+PLACES = ("poll", "claim", "start", "running", "complete")
+GHOST = Invariant(
+    "ghost",
+    99,
+    "Nobody ever dies.",
+    Kind.EVENTUALLY,
+    tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
+    Ghost,
+)
+
+
+def haunted() -> tuple[int, set[str]]:
+    explorer = Explorer(MemoryEngine(), Scope(workers=1, jobs=1, crashes=1, stalls=0), first_only=False)
+    explorer.run()
+    assert explorer.complete
+    return explorer.progress.states, set(explorer.sightings)
+
+
+def test_without_what_monitors_remember_states_are_merged_that_differ_in_their_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Session, "_judged", lambda self, invariants: (GHOST,))
+    states, seen = haunted()
+    assert seen == {f"died at {place}" for place in PLACES}
+    monkeypatch.setattr(Keys, "_under", blind)
+    fewer, missed = haunted()
+    assert fewer < states
+    assert missed < seen
+
+
+class Numbering(MemoryQueue):
+    """Takes its tokens from a sequence; how far that has come is in no snapshot."""
+
+    taken = 0
+
+    def raised(self, row: JobView) -> int:
+        self.taken += 1
+        return self.taken
+
+
+def test_a_queue_that_changes_and_does_not_show_it_is_caught_by_doing_a_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exhaustive, "CHECKED", 5)
+    explorer = Explorer(MemoryEngine(Numbering, name="numbering"), Scope(jobs=1, crashes=1), first_only=False)
+    with pytest.raises(Unfaithful, match="the snapshot of numbering lies"):
+        explorer.run()

@@ -1,0 +1,103 @@
+"""`job-harness explore --exhaustive` on the command line: no option is ignored, and whatever ends it is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+
+ODD = """
+from harness.adapters.memory import MemoryQueue
+
+class Restores(MemoryQueue):
+    def restore(self, state):
+        raise RuntimeError("odd")
+
+class Snapshots(MemoryQueue):
+    def snapshot(self):
+        raise RuntimeError("odd")
+
+class Hangs(MemoryQueue):
+    def expire(self):
+        while True:
+            pass
+"""
+APPLICATION = Path(__file__).parents[2] / "scenarios" / "applications" / "my_app.py"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.py").write_text(ODD)
+    return tmp_path
+
+
+def explore(target: str, *options: str) -> int:
+    return main(["explore", target, "--exhaustive", *options])
+
+
+def test_json_holds_the_verdict_the_scope_and_what_was_found(folder: Path) -> None:
+    assert explore("memory", "--jobs", "1", "--json", "right.json") == 0
+    right = json.loads((folder / "right.json").read_text())
+    assert (right["verdict"], right["complete"], right["scope"]) == ("pass", True, "2 workers, 1 job")
+    assert sum(right["new_states_by_depth"]) == right["states"]
+    assert explore("memory+stale-complete", "--jobs", "1", "--save", "it.yaml", "--json", "wrong.json") == 1
+    wrong = json.loads((folder / "wrong.json").read_text())
+    assert wrong["verdict"] == "fail"
+    assert wrong["findings"][0]["written"] == "it.yaml"
+
+
+def test_settings_of_a_repository_are_the_settings_of_the_search(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / ".env").write_text("PGBOSS_POLLING_INTERVAL=7\n")
+    assert explore("memory", "--jobs", "1", "--workers", "1", "--states", "50", "--settings-from", ".") in (0, 3)
+    assert "poll_interval 7s" in capsys.readouterr().out.split("Scope:")[1]
+
+
+@pytest.mark.parametrize("option", [("--seed", "3"), ("--runs", "7"), ("--strategy", "pos")])
+def test_an_option_of_the_sampled_search_is_refused(
+    option: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explore("memory", *option) == 2
+    assert f"{option[0]} does not go with --exhaustive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--crashes", "1"), ("--kind", "fails"), ("--states", "5"), ("--unique",)])
+def test_a_bound_without_an_exhaustive_search_is_refused(
+    option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explore", "memory", *option]) == 2
+    assert f"{option[0]} is a bound of an exhaustive search" in capsys.readouterr().err
+
+
+def test_an_application_is_refused_with_the_reason(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explore(f"{APPLICATION}:MyApp", "--jobs", "1") == 2
+    assert "brings processes of its own" in capsys.readouterr().err
+
+
+def test_a_target_that_raises_in_odd_places_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explore("odd.py:Snapshots", "--jobs", "1") == 4
+    assert "broke: RuntimeError: odd in snapshot at" in capsys.readouterr().err
+    assert explore("odd.py:Restores", "--jobs", "1") == 4
+    told = capsys.readouterr().out
+    assert told.startswith("inconclusive: stopped by what is named below")
+    assert "broke: RuntimeError: odd in restore at" in told
+
+
+@pytest.mark.slow
+def test_a_step_that_hangs_is_named_after_patience(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explore("odd.py:Hangs", "--jobs", "1", "--crashes", "1", "--patience", "0.2") == 1
+    told = capsys.readouterr().out
+    assert "no anomaly on odd.py:Hangs so far" in told
+    assert "the verb expire, called by queue" in told
+
+
+def test_a_larger_scope_is_estimated_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explore("memory", "--workers", "1", "--jobs", "2", "--cancels", "1", "--stalls", "0") == 0
+    told = capsys.readouterr()
+    assert "estimated from 2 smaller scopes" in told.err
+    assert "estimated" not in told.out
