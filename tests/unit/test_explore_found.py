@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from harness.adapters.memory import MemoryEngine
-from harness.cli import Terminated, main
+from harness.cli import Terminated, _terminate, main
 from harness.explore.lockstep import Difference, Divergence
 from harness.explore.sampling import Sampler
 from harness.explore.shrink import Shrinker
@@ -193,3 +194,13 @@ def test_a_divergence_is_told_in_words() -> None:
         "  b.status  one: PROCESSING  other: PENDING",
         "  c.token   one: 1  other: None",
     ]
+
+
+def test_a_second_sigterm_does_not_cut_short_what_the_first_lets_print() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(Terminated):
+            _terminate(signal.SIGTERM, None)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
