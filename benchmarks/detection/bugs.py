@@ -71,8 +71,8 @@ UNDRAWN: Final[Mapping[str, str]] = {
 RARE: Final[Mapping[str, str]] = {
     "stale-release": "a worker must be stopped while it holds a second, unstarted job of its batch, stall until that "
     "job's lease is over, and release it after another worker has claimed it",
-    "rescue-too-early": "the mistake is a rescue at a third of the stuck timeout, which an ordinary job never reaches: "
-    "a batch with heartbeats has to hold a claim for that long",
+    "rescue-too-early": "the cron comes by only when something is due for it, and must do so while another job has run "
+    "for a quarter of its timeout",
     "expire-ignores-heartbeat": "only the second job of a batch outlives the lease that its claim was given",
     "stale-heartbeat": "a worker must stall past its lease in the middle of a job, in a batch with heartbeats, and "
     "beat after another has claimed it",
@@ -84,8 +84,9 @@ RARE: Final[Mapping[str, str]] = {
     "unique-not-released-on-failure": "two jobs must have one key, the first fail for good, and the second come later",
     "cancel-overwritten": "an operator must cancel a job while it runs, and its worker report after that",
     "sweep-takes-other-queues": "only one workload in five has a second tool, whose job must run for half its lease",
-    "failed-job-blocks-queue": "a job must fail for good under a limit of all, with others waiting",
-    "retries-never-due": "a retry must be all that is left to do",
+    "failed-job-blocks-queue": "a job must fail for good while another still waits, and workers go on polling for that "
+    "one: its runs are long",
+    "retries-never-due": "workers go on polling for a retry that they are never given: its runs are long",
 }
 """Wrong queue -> what has to come together for it to show."""
 
