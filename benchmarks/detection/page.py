@@ -154,7 +154,7 @@ def _default_table(densities: Sequence[Density], found: Found) -> str:
                 _quartiles([one.runs for one in campaigns], "{:.0f}"),
                 _quartiles([one.seconds if one.runs is not None else None for one in campaigns], "{:.2f}"),
                 f"{max((one.rows for one in detected), default=0)}",
-                f"{replayed}/100",
+                f"{replayed}/100" if replayed else "-",
             )
         )
     head = ("wrong queue", "reached", "density", "detected", "runs", "CPU s", "rows", "replays")
@@ -163,7 +163,7 @@ def _default_table(densities: Sequence[Density], found: Found) -> str:
         + "\n*reached*: uniform random runs that execute the wrong code at all; *density*: those that show the "
         "anomaly, counted until 100 are seen; *runs*, *CPU s*: median (lower, upper quartile) over the campaigns, "
         "those that found nothing counted as infinitely long; *rows*: jobs, workers beyond the first and deviations "
-        "that are left, at most.\n"
+        "that are left, at most; *replays*: of what the first campaign found, if it did.\n"
     )
 
 
