@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from harness.adapters.pgqueuer.contract import CONTRACT
 from harness.adapters.pgqueuer.queue import PgQueuerQueue
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import pip, python_child, python_package
+from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign.station import Station
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract
-
-if TYPE_CHECKING:
-    from harness.foreign import Child
-    from harness.foreign.database import ForeignDatabase
 
 PACKAGE: Final = "pgqueuer"
 DRIVER: Final = "psycopg[binary,pool]"
@@ -33,53 +29,32 @@ class PgQueuerEngine:
         self.name = f"{PACKAGE}@{self.version}"
         self.capabilities: Capabilities = PgQueuerQueue.capabilities
         self.contract: Contract = CONTRACT
-        self._dsn = dsn
-        self._database: ForeignDatabase | None = None
-        self._child: Child | None = None
+        self._station = Station(self.name, child=self._started, dsn=dsn)
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgQueuerQueue:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without PostgreSQL, or where the release does not install.
         """
-        if self._database is None or self._child is None or not self._child.alive:
-            self._start()
-        assert self._database is not None
-        assert self._child is not None
-        self._database.empty(*TABLES)
-        self._database.run(RESTART)
-        self._child.ask("reset")
-        return PgQueuerQueue(self._child, self._database, settings, clocks, jitter)
+        self._station.ready()
+        database, child = self._station.database, self._station.child
+        database.empty(*TABLES)
+        database.run(RESTART)
+        child.ask("reset")
+        return PgQueuerQueue(child, database, settings, clocks, jitter)
 
-    def _start(self) -> None:
-        from harness.foreign.database import ForeignDatabase
-
-        self.close()
+    def _started(self) -> Child:
         packages = python_package(PACKAGE, self.version, DRIVER)
-        self._database = ForeignDatabase(self._dsn)
-        try:
-            self._child = python_child(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
-            reply = self._child.ask("open", {"url": self._database.url})
-            if "raised" in reply:
-                raise EnvironmentUnavailable(f"{self.name} did not open: {reply['raised']}")
-            self._database.check()
-        except BaseException:
-            self.close()
-            raise
+        return python_child(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
 
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""
-        return "" if self._database is None else str(self._database.cluster.provenance)
+        return self._station.provenance
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._station.close()
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None) -> PgQueuerEngine:

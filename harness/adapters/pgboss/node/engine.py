@@ -10,17 +10,16 @@ from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.queue import PgBossNodeQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.package import SCHEMA
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import npm, npm_package
+from harness.foreign import Child, npm, npm_package
+from harness.foreign.node_child import milliseconds_of, node_child
 from harness.foreign.proof import prove
+from harness.foreign.station import Station
 from harness.model.duration import Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract
 
 if TYPE_CHECKING:
     from harness.adapters.pgboss.node.rows import Tables
-    from harness.foreign import Child
-    from harness.foreign.database import ForeignDatabase
 
 PACKAGE: Final = "pg-boss"
 
@@ -38,9 +37,8 @@ class PgBossNodeEngine:
         self._release = Release(self.version)
         self.capabilities: Capabilities = self._release.capabilities
         self.contract: Contract = contract_of(self._release.major)
-        self._dsn = dsn
-        self._database: ForeignDatabase | None = None
-        self._child: Child | None = None
+        asked = {"schema": SCHEMA, "now": milliseconds_of(0)}
+        self._station = Station(self.name, child=self._started, dsn=dsn, asked=asked, then=self._proven)
         self._tables: Tables | None = None
         self._strictly: Duration = 0
         """How long after its time a job can be fetched: releases differ, so it is measured."""
@@ -51,19 +49,17 @@ class PgBossNodeEngine:
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
         VirtualClockError where it does not follow our clock.
         """
-        if self._database is None or self._child is None or not self._child.alive:
-            self._start()
+        self._station.ready()
         return self._opened(settings, clocks, jitter)
 
     def _opened(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgBossNodeQueue:
-        assert self._database is not None
-        assert self._child is not None
+        database, child = self._station.database, self._station.child
         assert self._tables is not None
         self._tables.empty()
-        self._child.ask("reset", {"keep": self._tables.keeps_queues})
+        child.ask("reset", {"keep": self._tables.keeps_queues})
         return PgBossNodeQueue(
-            self._child,
-            self._database,
+            child,
+            database,
             self._tables,
             capabilities=self.capabilities,
             strictly=self._strictly,
@@ -72,41 +68,25 @@ class PgBossNodeEngine:
             jitter=jitter,
         )
 
-    def _start(self) -> None:
-        from harness.adapters.pgboss.node.rows import Tables
-        from harness.foreign.database import ForeignDatabase
-        from harness.foreign.node_child import milliseconds_of, node_child
-
-        self.close()
+    def _started(self) -> Child:
         packages = npm_package(PACKAGE, self.version)
         script = Path(__file__).with_name("answers.mjs")
-        self._child = node_child(script, name=self.name, packages=packages, oldest=self._release.oldest_node)
-        try:
-            self._database = ForeignDatabase(self._dsn)
-            about = {"url": self._database.url, "schema": SCHEMA, "now": milliseconds_of(0)}
-            reply = self._child.ask("open", about)
-            if "raised" in reply:
-                raise EnvironmentUnavailable(f"{self.name} did not open: {reply['raised']}")
-            self._database.check()
-            self._tables = Tables(self._database)
-            self._strictly = prove(self._opened, name=self.name)
-        except BaseException:
-            self.close()
-            raise
+        return node_child(script, name=self.name, packages=packages, oldest=self._release.oldest_node)
+
+    def _proven(self) -> None:
+        from harness.adapters.pgboss.node.rows import Tables
+
+        self._tables = Tables(self._station.database)
+        self._strictly = prove(self._opened, name=self.name)
 
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""
-        return "" if self._database is None else str(self._database.cluster.provenance)
+        return self._station.provenance
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._station.close()
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None) -> PgBossNodeEngine:
