@@ -8,37 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from harness.application.queue_target import QueueEngine
 from harness.conformance.judge import Mark, judged
 from harness.conformance.shelf import Case, cases
 from harness.errors import UsageError
-from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, Engine, QueueUnderTest
-
-
-class OwnEngine:
-    """An engine over a factory of queues: `make(settings, clocks, jitter)`."""
-
-    def __init__(self, make: Callable[[Settings, Clocks, Callable[[], float]], QueueUnderTest], name: str) -> None:
-        self.name = name
-        self._make = make
-        probe = make(Settings(), _Standing(), float)
-        self.capabilities: Capabilities = probe.capabilities
-        probe.close()
-
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
-        """Answer an empty queue."""
-        return self._make(settings, clocks, jitter)
-
-    def close(self) -> None:
-        """Nothing of its own to give back."""
-
-
-class _Standing:
-    def store(self) -> int:
-        return 0
-
-    def of(self, actor: str) -> int:
-        return 0
+from harness.port import Engine
 
 
 class QueueConformance:
@@ -86,6 +60,6 @@ def engine_of(make: Any, *, name: str) -> Engine:
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
     ]
     if wanted:
-        return OwnEngine(factory, name)
+        return QueueEngine(factory, name=f"{name}.make")
     engine: Engine = factory()
     return engine

@@ -18,8 +18,8 @@ from typing import Any
 from harness.application import ApplicationEngine, TableStore
 from harness.application.driver import where_of
 from harness.application.engine import NEEDED
+from harness.application.queue_target import ACCEPTED, QueueEngine, looks_like_a_queue, offered
 from harness.errors import UsageError, did_you_mean
-from harness.explore.queue_target import ACCEPTED, QueueEngine, looks_like_a_queue, offered
 from harness.port import Engine
 
 FORMS = "Write module:factory or path/to/file.py:factory."
