@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.extensions import ENGINES, offered
 from harness.port import Engine
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
 
-GROUP = "job_harness.engines"
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "memory": ("harness.adapters.memory:MemoryEngine", {}),
     "reference": ("harness.adapters.reference:open_engine", {"name": "reference"}),
@@ -51,11 +50,7 @@ class NotApplicable(UsageError):
 
 def engine_names() -> list[str]:
     """List the engines there are, shipped ones first."""
-    return [*SHIPPED, *(name for name in sorted(_entry_points()) if name not in SHIPPED)]
-
-
-def _entry_points() -> dict[str, Any]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return [*SHIPPED, *(name for name in offered(ENGINES) if name not in SHIPPED)]
 
 
 def wrong_queues() -> Mapping[str, Any]:
@@ -184,7 +179,7 @@ def _factory(engine: str) -> Callable[[], Engine]:
     base, _, version = engine.partition("@")
     wanted = {"version": version} if version else {}
     if base not in SHIPPED:
-        found = load(f"{GROUP}:{base}", _entry_points()[base].load)
+        found = load(f"{ENGINES}:{base}", offered(ENGINES)[base].load)
         return lambda: found(**wanted)
     where, arguments = SHIPPED[base]
     module, _, attribute = where.partition(":")

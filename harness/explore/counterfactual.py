@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.faults import FaultPlan
+from harness.faults import FaultPlan, brought_faults
 from harness.model.duration import MINUTE, Duration, format_duration
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.run.session import AS_ON_TAPE, Limits, Session
+from harness.run.session import Limits, Session, as_on_tape
 from harness.run.trial import Trial
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
@@ -79,7 +79,7 @@ class Counterfactual:
 
     def _trial(self, name: str, kind: str, engine: Engine, scenario: Scenario) -> Trial:
         choices = Replay(scenario.tape)
-        run = Session(scenario, engine=engine, choices=choices, faults=AS_ON_TAPE, limits=self.limits).run()
+        run = Session(scenario, engine=engine, choices=choices, faults=as_on_tape(), limits=self.limits).run()
         gone = self.anomaly not in run.found and not run.failures
         trial = Trial(
             name,
@@ -141,11 +141,12 @@ def faults_of(tape: Tape) -> FaultPlan:
     """Answer the faults that a tape holds, each as often as there."""
     counts: dict[str, Any] = {}
     for deviation in tape:
-        for prefix, fault in PREFIXES.items():
+        for prefix, fault in (PREFIXES | {name: name for name in brought_faults()}).items():
             if deviation.option.startswith(prefix):
                 counts[fault] = counts.get(fault, 0) + 1
                 break
-    return FaultPlan(**counts)
+    others = {name: counts.pop(name) for name in brought_faults() if name in counts}
+    return FaultPlan(**counts, others=tuple(others.items()))
 
 
 def repairs(settings: Settings, *, heartbeat: bool) -> Iterator[tuple[str, Settings]]:

@@ -31,8 +31,6 @@ from harness.sim.choices import Choices
 
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
-ONE_OF_EACH = FaultPlan(**dict.fromkeys(FaultPlan.__dataclass_fields__, 1))
-"""What may strike a run that is drawn anew to become smaller."""
 STRETCH = 64
 """Runs that are counted together."""
 
@@ -235,7 +233,7 @@ class Sampler:
             return session
 
         def redraw(scenario: Scenario, choices: Choices) -> Session:
-            return watched(scenario, choices=choices, faults=ONE_OF_EACH)
+            return watched(scenario, choices=choices, faults=FaultPlan.each(1))
 
         return watched, redraw
 

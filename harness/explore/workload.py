@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from harness.faults import FaultPlan
+from harness.faults import FaultPlan, brought_faults
 from harness.model.duration import SECOND
 from harness.model.settings import Settings
 from harness.port import Capabilities
@@ -187,4 +187,5 @@ def _draw_faults(choices: Choices, capabilities: Capabilities) -> FaultPlan:
         shutdown=count("shutdown"),
         abandoned_session=count("abandoned session") if capabilities.sessions else 0,
         clock_drift=int(choices.pick("faults: drift", ("0", "0", "0", "1"))),
+        others=tuple((name, count(name)) for name in brought_faults()),
     )

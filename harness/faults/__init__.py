@@ -8,11 +8,12 @@ from harness.faults.duplicate import Duplicate
 from harness.faults.lateness import Lateness
 from harness.faults.lost_message import LostMessage
 from harness.faults.pause import Pause
-from harness.faults.plan import FaultPlan, Note, interferences
+from harness.faults.plan import Circumstances, FaultPlan, Note, brought_faults, interferences
 from harness.faults.shutdown import Shutdown
 
 __all__ = [
     "AbandonedSession",
+    "Circumstances",
     "ClockDrift",
     "ClockOffset",
     "Crash",
@@ -23,5 +24,6 @@ __all__ = [
     "Note",
     "Pause",
     "Shutdown",
+    "brought_faults",
     "interferences",
 ]

@@ -1,10 +1,14 @@
-"""Which faults a run may meet, and how often each."""
+"""Which faults a run may meet, and how often each: those of this package, and what other packages bring."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Final, TypeAlias
 
+from harness.errors import UsageError
+from harness.extensions import FAULTS, brought
 from harness.faults.abandoned_session import AbandonedSession
 from harness.faults.budget import Note
 from harness.faults.clock_drift import ClockDrift
@@ -21,7 +25,7 @@ from harness.model.settings import Settings
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Interference
 
-__all__ = ["FaultPlan", "Note", "interferences"]
+__all__ = ["Circumstances", "FaultPlan", "Note", "brought_faults", "interferences"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,74 @@ class FaultPlan:
     shutdown: int = 0
     abandoned_session: int = 0
     clock_drift: int = 0
+    others: tuple[tuple[str, int], ...] = ()
+    """Faults of other packages, by the names of their entry points."""
+
+    @classmethod
+    def each(cls, count: int) -> FaultPlan:
+        """Allow every fault there is so often."""
+        shipped = {item.name: count for item in fields(cls) if item.name != "others"}
+        return cls(**shipped, others=tuple((name, count) for name in brought_faults()))
+
+    def counts(self) -> dict[str, int]:
+        """Answer how often each fault may happen, by name."""
+        shipped = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "others"}
+        return shipped | dict(self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a fault may know of the run that it strikes."""
+
+    settings: Settings
+    clocks: Clocks
+    note: Note
+    """Writes into the history what was done."""
+    stop: Callable[[str], bool]
+    """Asks a process to end in an orderly way; False: there is none of this name, or it cannot."""
+    restart_after: Duration | None
+    """When a crashed process comes back; None: not by itself."""
+    moments: Mapping[str, Duration]
+    """Durations that matter under these settings, by name: a second, a lease, just short of a timeout, ..."""
+
+
+Maker: TypeAlias = Callable[[int, Circumstances], Interference]
+"""Builds a fault that may happen so often. The options of another package's fault begin with its name."""
+
+SHIPPED: Final[Mapping[str, Maker]] = {
+    "pause": lambda count, met: Pause(count, met.note, moments=met.moments),
+    "crash": lambda count, met: Crash(count, met.note, restart_after=met.restart_after),
+    "lost_message": lambda count, met: LostMessage(count, met.note),
+    "duplicate": lambda count, met: Duplicate(count, met.note),
+    "lateness": lambda count, met: Lateness(count, met.note, moments=met.moments),
+    "clock_offset": lambda count, met: ClockOffset(count, met.note, clocks=met.clocks, skew=met.settings.max_skew),
+    "clock_drift": lambda count, met: ClockDrift(
+        count, met.note, clocks=met.clocks, skew=met.settings.max_skew, within=met.settings.job_timeout
+    ),
+    "shutdown": lambda count, met: Shutdown(count, met.note, stop=met.stop),
+    "abandoned_session": lambda count, met: AbandonedSession(
+        count, met.note, moments=met.moments, restart_after=met.restart_after
+    ),
+}
+"""In the order in which their options are offered at a gate."""
+
+
+@cache
+def brought_faults() -> Mapping[str, Maker]:
+    """Answer the faults of other packages.
+
+    Raises UsageError for one that cannot be called, or has the name of another.
+    """
+    makers = brought(FAULTS)
+    for name, maker in makers.items():
+        if not callable(maker):
+            raise UsageError(
+                f"the entry point {FAULTS}:{name} is no fault but {type(maker).__name__}",
+                hint="It must name a callable: how often the fault may happen, and the circumstances, to the fault.",
+            )
+        if name in SHIPPED:
+            raise UsageError(f"the entry point {FAULTS}:{name} has a fault's name", hint="Give it one of its own.")
+    return makers
 
 
 def interferences(
@@ -49,22 +121,7 @@ def interferences(
     restart_after: Duration | None,
 ) -> list[Interference]:
     """Build the faults of a plan."""
-    named = moments(settings)
-    builders: list[tuple[int, Callable[[int], Interference]]] = [
-        (plan.pause, lambda count: Pause(count, note, moments=named)),
-        (plan.crash, lambda count: Crash(count, note, restart_after=restart_after)),
-        (plan.lost_message, lambda count: LostMessage(count, note)),
-        (plan.duplicate, lambda count: Duplicate(count, note)),
-        (plan.lateness, lambda count: Lateness(count, note, moments=named)),
-        (plan.clock_offset, lambda count: ClockOffset(count, note, clocks=clocks, skew=settings.max_skew)),
-        (
-            plan.clock_drift,
-            lambda count: ClockDrift(count, note, clocks=clocks, skew=settings.max_skew, within=settings.job_timeout),
-        ),
-        (plan.shutdown, lambda count: Shutdown(count, note, stop=stop)),
-        (
-            plan.abandoned_session,
-            lambda count: AbandonedSession(count, note, moments=named, restart_after=restart_after),
-        ),
-    ]
-    return [build(count) for count, build in builders if count > 0]
+    met = Circumstances(settings, clocks, note, stop, restart_after, moments(settings))
+    counts = plan.counts()
+    makers = {**SHIPPED, **brought_faults()} if plan.others else SHIPPED
+    return [maker(counts[name], met) for name, maker in makers.items() if counts.get(name, 0) > 0]

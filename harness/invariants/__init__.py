@@ -1,6 +1,6 @@
 """Who judges: properties over histories, the anomalies that breach them, and the guarantees those cost."""
 
-from harness.invariants.catalogue import ANOMALIES, CATALOGUE, gravity
+from harness.invariants.catalogue import ANOMALIES, CATALOGUE, everything, gravity
 from harness.invariants.property import (
     Anomaly,
     AnomalyKind,
@@ -26,6 +26,7 @@ __all__ = [
     "Kind",
     "Monitor",
     "Rules",
+    "everything",
     "gravity",
     "stepwise",
 ]

@@ -1,9 +1,13 @@
-"""All invariants, in the order of the catalogue."""
+"""All invariants, in the order of the catalogue, and after them what other packages bring."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Final
 
+from harness.errors import UsageError
+from harness.extensions import INVARIANTS, brought
 from harness.invariants import (
     attempts_bounded,
     cancel_wins,
@@ -75,9 +79,54 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     processes_survive.INVARIANT,
 )
 
-ANOMALIES: Final[dict[str, tuple[Invariant, AnomalyKind]]] = {
-    anomaly.name: (invariant, anomaly) for invariant in CATALOGUE for anomaly in invariant.anomalies
-}
+"""Those of this package."""
+
+
+@cache
+def everything() -> tuple[Invariant, ...]:
+    """Answer all invariants, those of other packages last, by the names of their entry points.
+
+    Raises UsageError for one that is none, or takes the name of another invariant or anomaly.
+    """
+    ids = {invariant.id for invariant in CATALOGUE}
+    names = {anomaly.name for invariant in CATALOGUE for anomaly in invariant.anomalies}
+    others = brought(INVARIANTS)
+    for entry, invariant in others.items():
+        if not isinstance(invariant, Invariant):
+            raise UsageError(
+                f"the entry point {INVARIANTS}:{entry} is no invariant but {type(invariant).__name__}",
+                hint="It must name an object of harness.invariants.Invariant.",
+            )
+        taken = [name for name in (anomaly.name for anomaly in invariant.anomalies) if name in names]
+        if invariant.id in ids or taken:
+            raise UsageError(
+                f"the entry point {INVARIANTS}:{entry} takes a name that exists: {(taken or [invariant.id])[0]}",
+                hint="Give the invariant and its anomalies names of their own.",
+            )
+        ids.add(invariant.id)
+        names.update(anomaly.name for anomaly in invariant.anomalies)
+    return (*CATALOGUE, *others.values())
+
+
+class _Anomalies(Mapping[str, tuple[Invariant, AnomalyKind]]):
+    """Looked up when first needed: other packages' invariants may import this one."""
+
+    def __getitem__(self, name: str) -> tuple[Invariant, AnomalyKind]:
+        return _by_name()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_by_name())
+
+    def __len__(self) -> int:
+        return len(_by_name())
+
+
+@cache
+def _by_name() -> dict[str, tuple[Invariant, AnomalyKind]]:
+    return {anomaly.name: (invariant, anomaly) for invariant in everything() for anomaly in invariant.anomalies}
+
+
+ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 
 
 def gravity(name: str) -> int:

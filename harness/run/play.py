@@ -9,7 +9,7 @@ from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
 from harness.port import Engine
 from harness.run.processing import RealProcessors
-from harness.run.session import AS_ON_TAPE, NO_FAULTS, Limits, Session
+from harness.run.session import NO_FAULTS, Limits, Session, as_on_tape
 from harness.run.verdict import Run
 from harness.scenario.needs import needed_capabilities
 from harness.scenario.scenario import Scenario
@@ -37,7 +37,7 @@ def play(
     if missing:
         return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
     choices, used_seed = _choices(scenario, seed)
-    faults = AS_ON_TAPE if scenario.tape else NO_FAULTS
+    faults = as_on_tape() if scenario.tape else NO_FAULTS
     real: RealProcessors | None = None
     unanswered: list[str] = []
     if scenario.processors and processors is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import LimitReached
 from harness.faults import FaultPlan, interferences
-from harness.invariants import CATALOGUE, Invariant, JobFacts, Judge, Rules, stepwise
+from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
@@ -32,7 +32,6 @@ from harness.sim.kernel import Kernel
 from harness.sim.request import Frame, Sleep
 
 NO_FAULTS = FaultPlan()
-AS_ON_TAPE = FaultPlan(**{field.name: 99 for field in fields(FaultPlan)})
 """What a replay allows: whatever the tape says."""
 CAPABILITIES = Capabilities.names()
 ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules"})
@@ -65,6 +64,11 @@ def _facts(plan: JobPlan, scenario: Scenario) -> JobFacts:
     )
 
 
+def as_on_tape() -> FaultPlan:
+    """Allow every fault as often as a tape may say."""
+    return FaultPlan.each(99)
+
+
 class Restless(LimitReached):
     """Everybody is at work and no job comes or ends."""
 
@@ -79,7 +83,7 @@ class Session:
         engine: Engine,
         choices: Choices | None = None,
         faults: FaultPlan = NO_FAULTS,
-        invariants: tuple[Invariant, ...] = CATALOGUE,
+        invariants: tuple[Invariant, ...] | None = None,
         limits: Limits = Limits(),
         application: StockApplication | None = None,
         until: str | None = None,
@@ -98,7 +102,7 @@ class Session:
         self.settings = scenario.settings
         self.engine = engine
         if choices is None:
-            choices, faults = (Replay(scenario.tape), AS_ON_TAPE) if scenario.tape else (Boring(), faults)
+            choices, faults = (Replay(scenario.tape), as_on_tape()) if scenario.tape else (Boring(), faults)
         self.choices = choices
         self.limits = limits
         self.uncovered: list[str] = []
@@ -110,29 +114,38 @@ class Session:
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
         rules = Rules(self.settings, self._known_jobs)
         self._asked = frozenset((*needed_capabilities(scenario), *announced))
-        self.judge = Judge(self._judged(invariants), rules, accepted=frozenset(contract.documented))
+        self.judge = Judge(
+            self._judged(invariants),
+            rules,
+            accepted=frozenset(contract.documented),
+        )
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
         self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors)
-        self.kernel = Kernel(choices, self.recorder, step_limit=limits.steps)
-        self.kernel.on_advance = self._advanced
-        self.kernel.on_suspend = self.recorder.suspended
-        if engine.capabilities.sessions:
-            self.kernel.on_crash = self._severed
-        self.kernel.on_overtaken = self._overtaken
-        self.kernel.every_turn = type(choices) is Replay
-        self.kernel.interferences = interferences(
+        self.kernel = self._wired(faults)
+        self.application = self._staged or application or getattr(engine, "application", None) or StockApplication()
+        self._until = until
+
+    def _wired(self, faults: FaultPlan) -> Kernel:
+        kernel = Kernel(self.choices, self.recorder, step_limit=self.limits.steps)
+        kernel.on_advance = self._advanced
+        kernel.on_suspend = self.recorder.suspended
+        if self.engine.capabilities.sessions:
+            kernel.on_crash = self._severed
+        kernel.on_overtaken = self._overtaken
+        kernel.every_turn = type(self.choices) is Replay
+        kernel.interferences = interferences(
             faults,
             settings=self.settings,
             clocks=self.clocks,
             note=self.recorder.fault,
             stop=self.world.stop,
-            restart_after=scenario.restart_after,
+            restart_after=self.scenario.restart_after,
         )
-        self.application = self._staged or application or getattr(engine, "application", None) or StockApplication()
-        self._until = until
+        return kernel
 
-    def _judged(self, invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
+    def _judged(self, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
         """Leave out what the queue cannot do, and what a scenario has to ask for and this one does not."""
+        invariants = everything() if invariants is None else invariants
         if self._staged is not None:
             invariants = stepwise(invariants)
         left_out = {*self.engine.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}

@@ -37,6 +37,10 @@ Target = Annotated[Text, Field(pattern=r"^[^:\s]+:[A-Za-z_][\w.]*(@[\w.-]+)*(\+[
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
+def _anomalies(schema: dict[str, Any]) -> None:
+    schema["enum"] = sorted(ANOMALIES)
+
+
 class Part(BaseModel):
     """Unknown keys are errors: an ignored key is a check that cannot fail. So are values of another type."""
 
@@ -181,7 +185,7 @@ class ControlPart(NoNulls):
     application: Target | None = None
     """Another application, or the same without or with a safeguard."""
     settings: SettingsPart | None = None
-    finds: Annotated[Text, Field(json_schema_extra={"enum": sorted(ANOMALIES)})]
+    finds: Annotated[Text, Field(json_schema_extra=_anomalies)]
 
 
 class ProcessorPart(NoNulls):

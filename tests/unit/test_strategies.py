@@ -13,7 +13,7 @@ from harness.explore.swarm import FAMILIES, SwarmDrawing, family
 from harness.explore.workload import ENDINGS
 from harness.faults import FaultPlan, interferences
 from harness.model.settings import Settings
-from harness.run.session import AS_ON_TAPE, Session
+from harness.run.session import Session, as_on_tape
 from harness.sim.choices import Replay
 from harness.sim.clock import Clocks
 
@@ -32,7 +32,7 @@ def test_the_tape_of_a_drawn_run_replays_it(strategy: Strategy) -> None:
     for seed in SEEDS:
         run = Sampler(MemoryEngine(), strategy=strategy).sample(seed)
         again = Session(
-            replace(run.scenario, tape=run.tape), engine=MemoryEngine(), choices=Replay(run.tape), faults=AS_ON_TAPE
+            replace(run.scenario, tape=run.tape), engine=MemoryEngine(), choices=Replay(run.tape), faults=as_on_tape()
         ).run()
         assert again.history.events == run.history.events
 
@@ -58,7 +58,7 @@ def test_a_swarm_draws_one_part_of_the_options_for_all_jobs_of_a_run() -> None:
 
 
 def test_every_choice_that_a_fault_offers_belongs_to_a_family() -> None:
-    plan = FaultPlan(**dict.fromkeys(FaultPlan.__dataclass_fields__, 1))
+    plan = FaultPlan.each(1)
     built = interferences(
         plan, settings=Settings(), clocks=Clocks(), note=lambda *_: None, stop=lambda _: True, restart_after=None
     )

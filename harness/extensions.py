@@ -1,0 +1,39 @@
+"""What other packages bring, by entry point: engines, faults, invariants. Loaded when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from harness.errors import UsageError
+
+ENGINES: Final = "job_harness.engines"
+FAULTS: Final = "job_harness.faults"
+INVARIANTS: Final = "job_harness.invariants"
+
+
+def offered(group: str) -> dict[str, EntryPoint]:
+    """Answer the entry points of a group by name, nothing loaded yet."""
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+
+
+@cache
+def brought(group: str) -> Mapping[str, Any]:
+    """Load a group, once.
+
+    Raises UsageError that names the entry point and its package where one cannot be loaded.
+    """
+    return {name: _loaded(point) for name, point in offered(group).items()}
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # Whatever somebody else's module raises while it is imported.
+        package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+        raise UsageError(
+            f"the entry point {point.group}:{point.name}{package} cannot be loaded: {type(error).__name__}: {error}",
+            hint="Repair or remove that package.",
+        ) from error
