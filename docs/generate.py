@@ -291,7 +291,7 @@ def _payloads() -> str:
 
 
 def _faults() -> str:
-    rows = [(_code(field.name), *FAULTS[field.name]) for field in fields(FaultPlan)]
+    rows = [(_code(field.name), *FAULTS[field.name]) for field in fields(FaultPlan) if field.name != "others"]
     return table(("fault", "what happens", "on a tape", "as a step"), rows)
 
 
