@@ -145,14 +145,7 @@ def _start(
     passed_over: list[str],
 ) -> Server:
     port = _free_port() if tcp else None
-    settings = SETTINGS | {
-        "unix_socket_directories": str(place),
-        "listen_addresses": "" if port is None else "127.0.0.1",
-    }
-    if image.major_version >= 18:
-        settings["io_method"] = "sync"  # no worker processes to start
-    arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    arguments += ["-p", str(port or 5432), "-D", str(place / "d")]
+    arguments = _arguments(image, place, port)
     try:
         with image.path.open("rb") as channel:
             supervised = Supervised(
@@ -181,6 +174,17 @@ def _start(
     except BaseException:
         supervised.stop()
         raise
+
+
+def _arguments(image: Image, place: Path, port: int | None) -> list[str]:
+    settings = SETTINGS | {
+        "unix_socket_directories": str(place),
+        "listen_addresses": "" if port is None else "127.0.0.1",
+    }
+    if image.major_version >= 18:
+        settings["io_method"] = "sync"  # no worker processes to start
+    arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    return [*arguments, "-p", str(port or 5432), "-D", str(place / "d")]
 
 
 def _wait_until_it_answers(supervised: Supervised, path: Path) -> None:

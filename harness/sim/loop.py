@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, LimitReached, UsageError
+from harness.sim.counting_executor import CountingExecutor
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop_gate import Gate
 from harness.sim.loop_waiting import describe_tasks
@@ -194,7 +195,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if executor is None and not self._executor_shutdown_called:  # type: ignore[attr-defined]
                 executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self.set_default_executor(executor)
-        counting = _CountingExecutor(self, executor, getattr(func, "__qualname__", repr(func)))
+        counting = CountingExecutor(self, executor, getattr(func, "__qualname__", repr(func)))
         life = LIFETIME.get()
         work: Any = func
         if life is not None and isinstance(executor, concurrent.futures.ThreadPoolExecutor):
@@ -353,36 +354,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             f"no rest after {self.callback_limit} callbacks at {self._now:g} virtual seconds\n{describe_tasks(self)}",
             hint="A task spins or polls without end; raise callback_limit if the run is meant to be this long.",
         )
-
-
-class _CountingExecutor:
-    """Submits to another executor, and holds time until both the thread and the loop's future are done."""
-
-    def __init__(self, loop: VirtualLoop, executor: Any, name: str) -> None:
-        self._loop = loop
-        self._executor = executor
-        self._token = loop.hold(f"{name} on a thread")
-        self._work: concurrent.futures.Future[Any] | None = None
-        self.answer: asyncio.Future[Any] | None = None
-
-    def submit(self, func: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
-        try:
-            if self._executor is None:
-                raise RuntimeError("Executor shutdown has been called")
-            self._work = self._executor.submit(func, *args)
-        except BaseException:
-            self._loop.let_go(self._token)
-            raise
-        self._work.add_done_callback(self._work_ended)
-        return self._work
-
-    def _work_ended(self, _: concurrent.futures.Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # The loop was closed in between.
-            self._loop.call_soon_threadsafe(lambda: self.check(self.answer), context=contextvars.Context())
-
-    def check(self, answer: asyncio.Future[Any] | None) -> None:
-        if self._work is not None and self._work.done() and (answer is None or answer.done()):
-            self._loop.let_go(self._token)
 
 
 def _within(handle: asyncio.Handle, life: Lifetime) -> bool:

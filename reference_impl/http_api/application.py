@@ -113,6 +113,16 @@ def create_app(
     return app
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="The same key again answers 200 with the first job, while that is unfinished.",
+    ),
+]
+
+
 def _job_routes(queue: JobQueue) -> APIRouter:
     router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
@@ -121,14 +131,7 @@ def _job_routes(queue: JobQueue) -> APIRouter:
         body: CreateJob,
         response: Response,
         asking: Asking,
-        idempotency_key: Annotated[
-            str | None,
-            Header(
-                min_length=1,
-                max_length=255,
-                description="The same key again answers 200 with the first job, while that is unfinished.",
-            ),
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Job:
         """Create a job; it is PENDING until a worker takes it."""
         request = JobRequest(

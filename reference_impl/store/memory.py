@@ -366,11 +366,8 @@ class MemoryStore:
     def _take_back_all(self, pairs: list[tuple[ToolRow, QueueRow]], error: str) -> list[str]:
         jitter = self._jitter()
         for k, (row, queued) in enumerate(sorted(pairs, key=lambda pair: pair[0].id)):
-            reason = error.format(
-                worker="unknown" if queued.worker is None else queued.worker,
-                attempt=queued.retry_count + 1,
-                attempts=queued.retry_limit + 1,
-            )
+            attempt, attempts = queued.retry_count + 1, queued.retry_limit + 1
+            reason = error.format(worker=queued.worker or "unknown", attempt=attempt, attempts=attempts)
             self._take_back(row, queued, error=reason, jitter=spread(jitter, k))
         return sorted(row.id for row, _ in pairs)
 
