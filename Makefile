@@ -7,10 +7,10 @@ WORKERS ?= auto
 FLAGSHIP = .job-harness/flagship.yaml
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint bench detection engines campaign fresh clean
+.PHONY: help demo test lint bench detection public-bugs engines campaign fresh clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,9 @@ bench: $(STAMP)  ## measure, as ratios within one run, and write docs/performanc
 
 detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and write docs/detection.md
 	@$(BIN)/python benchmarks/detection/__main__.py $(ARGS)
+
+public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write docs/public_bugs.md
+	@$(BIN)/python benchmarks/public_bugs/__main__.py $(ARGS)
 
 engines: $(STAMP)  ## install other people's queues, and say how far each engine conforms
 	@$(BIN)/python -m harness.cli conform --quiet memory,reference,postgres,pgboss,pgboss-node@10.4.2,pgboss-node,procrastinate,pgqueuer,graphile-worker

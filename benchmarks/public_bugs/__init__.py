@@ -1,0 +1,1 @@
+"""Looks for bugs of public trackers in the releases that have them, by the generic workload alone."""

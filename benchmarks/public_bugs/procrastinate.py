@@ -1,0 +1,32 @@
+"""Bugs of procrastinate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from public_bugs import shapes
+from public_bugs.entry import Entry
+
+ISSUES: Final = "https://github.com/procrastinate-org/procrastinate/issues"
+COLLIDES: Final = "puts a failed job back to wait beside another with its queueing lock: it collides, and stays doing"
+
+ENTRIES: Final = tuple(
+    Entry(
+        bug="procrastinate-retry-queueing-lock",
+        known_as="procrastinate#1446",
+        url=f"{ISSUES}/1446",
+        about=COLLIDES,
+        affected=release,
+        anomalies=("outcome_lost",),
+        shape=shapes.SHARED_KEY,
+    )
+    for release in ("procrastinate@3.8.1", "procrastinate@3.10.0")
+)
+
+UNTRIED: Final[Mapping[str, str]] = {
+    "procrastinate-backoff-overflow": "no search for it was made",
+    "procrastinate-doing-forever": "its manual documents it (stalled jobs), and the engine's `expire` is the task that "
+    "the manual gives for it",
+    "procrastinate-abort-then-retry": "its releases (before 2.9.2) are older than any that the engine runs",
+}

@@ -1,0 +1,31 @@
+"""What the smallest scenarios of bugs have: shapes that entries name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from harness.scenario.job_plan import Ending
+from harness.scenario.scenario import Scenario
+from public_bugs.entry import Shape
+
+
+def _shares_a_key(scenario: Scenario) -> bool:
+    keys = Counter(job.unique_key for job in scenario.jobs for _ in range(job.count) if job.unique_key is not None)
+    return any(count > 1 for count in keys.values())
+
+
+def ends_with(ending: Ending, about: str) -> Shape:
+    """Answer the shape of a bug that needs an attempt that ends so."""
+    return Shape(about, lambda scenario: any(ending in job.outcomes for job in scenario.jobs))
+
+
+SHARED_KEY: Final = Shape("two jobs with one unique key", _shares_a_key)
+NUL: Final = ends_with(Ending.RAISE_NUL, "an error whose text holds a NUL")
+FAILURE: Final = Shape(
+    "an attempt that fails", lambda scenario: any(set(job.outcomes) - {Ending.SUCCEED} for job in scenario.jobs)
+)
+LIMIT: Final = Shape(
+    "a limit of jobs at once",
+    lambda scenario: bool(scenario.settings.concurrency or scenario.settings.tool_concurrency),
+)
