@@ -22,7 +22,7 @@ from harness.faults import FaultPlan
 from harness.history.event import Event
 from harness.invariants import gravity
 from harness.model.settings import Settings
-from harness.port import Engine
+from harness.port import Engine, contract_of
 from harness.run.session import Limits, Session
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
@@ -75,7 +75,8 @@ class Sampler:
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
         drawing = trial(self.strategy, seed)
-        drawn = draw(drawing.drawing, self.settings, self.engine.capabilities)
+        lease = contract_of(self.engine).effective(self.settings).lease
+        drawn = draw(drawing.drawing, self.settings, self.engine.capabilities, lease=lease)
         choices = drawing.choices
         session = Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults, limits=self.limits)
         if isinstance(choices, Priorities):

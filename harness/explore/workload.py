@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from harness.faults import FaultPlan, brought_faults
-from harness.model.duration import SECOND
+from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities
 from harness.scenario.job_plan import Ending, JobPlan, Payload
@@ -69,9 +69,13 @@ class Drawn:
     faults: FaultPlan
 
 
-def draw(choices: Choices, settings: Settings, capabilities: Capabilities) -> Drawn:
-    """Draw a workload under the caller's settings, as far as the queue can do it."""
-    settings = _draw_settings(choices, settings, capabilities)
+def draw(choices: Choices, settings: Settings, capabilities: Capabilities, *, lease: Duration | None = None) -> Drawn:
+    """Draw a workload under the caller's settings, as far as the queue can do it.
+
+    `lease` is what the queue makes of the lease, where that is something else than the settings say.
+    """
+    lease = settings.lease if lease is None else lease
+    settings = _draw_settings(choices, settings, capabilities, lease=lease)
     count = int(choices.pick("jobs", ("1", "2", "3")))
     features = _draw_features(choices, capabilities)
     scenario = Scenario(
@@ -88,12 +92,15 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities) -> Dr
     return Drawn(scenario, _draw_faults(choices, capabilities))
 
 
-def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities) -> Settings:
+def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities, *, lease: Duration) -> Settings:
     attempts = choices.pick("max attempts", ("as set", "1", "2"))
     if attempts != "as set":
         settings = settings.changed(max_attempts=int(attempts))
-    if capabilities.heartbeat and settings.batch_size == 1 and choices.pick("batch", ("1", "2")) == "2":
-        settings = settings.changed(batch_size=2, heartbeat_interval=settings.lease // 4)
+    held_for_a_batch = capabilities.heartbeat or lease > 3 * settings.job_timeout
+    if held_for_a_batch and settings.batch_size == 1 and choices.pick("batch", ("1", "2")) == "2":
+        settings = settings.changed(batch_size=2)
+        if capabilities.heartbeat:
+            settings = settings.changed(heartbeat_interval=settings.lease // 4)
     if capabilities.maintenance and choices.pick("retention", ("as set", "as set", "a lease")) == "a lease":
         settings = settings.changed(retention=settings.lease)
     if capabilities.concurrency_limits:

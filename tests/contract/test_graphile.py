@@ -11,6 +11,8 @@ from harness.adapters.graphile import GraphileEngine, open_engine
 from harness.conformance import conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.explore.finding import Finding
+from harness.explore.sampling import Sampler
 from harness.model.duration import HOUR
 from harness.model.settings import Settings
 from harness.port import JobRequest
@@ -19,6 +21,7 @@ from harness.sim.clock import Clocks
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 BROKEN, REPAIRED = "0.17.3", "0.18.0"
+SHARED = frozenset({"serial_key_shared"})
 Engines = Callable[[str], GraphileEngine]
 
 
@@ -54,6 +57,16 @@ def test_it_conforms_but_for_an_error_that_it_cannot_store(engines: Engines) -> 
 
 def test_a_batch_from_one_named_queue_runs_at_once_before_0_18(engines: Engines) -> None:
     assert "concurrency/serial_key_within_a_batch" in failing(engines(BROKEN))
+
+
+def test_the_generic_workload_finds_it_where_it_is_and_nowhere_else(engines: Engines) -> None:
+    def found(version: str) -> Finding | None:
+        return Sampler(engines(version), looking_for=SHARED).explore(seed=1, runs=60).finding
+
+    finding = found(BROKEN)
+    assert finding is not None
+    assert finding.scenario.settings.batch_size == 2
+    assert found(REPAIRED) is None
 
 
 def test_a_lock_lasts_four_hours(engines: Engines) -> None:
