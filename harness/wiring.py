@@ -240,6 +240,14 @@ class Engines:
         told = (str(getattr(engine, "provenance", "")) for engine in self._open.values())
         return list(dict.fromkeys(text for text in told if text))
 
+    def releases(self) -> list[str]:
+        """Say of every open engine that was asked for without its whole version which release it is."""
+        return [
+            f"{name} is {engine.name}"
+            for name, engine in self._open.items()
+            if bare_name(name).partition("@")[0] in RELEASED and "+" not in name and engine.name != name
+        ]
+
     def drop(self, name: str) -> None:
         """Close one engine; the next `get` opens it anew."""
         for wrong in [other for other in self._open if other.startswith(f"{name}+")]:

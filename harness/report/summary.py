@@ -50,7 +50,8 @@ def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] =
 def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list[Line]:
     """Answer one line for each case (only those that are no pass when quiet), and the verdict of all."""
     counted = without_excused(cases)
-    lines = [_line(case) for case in counted if not quiet or case.exit_code is not ExitCode.PASS]
+    width = max((len(case.engine) for case in counted), default=0)
+    lines = [_line(case, width) for case in counted if not quiet or case.exit_code is not ExitCode.PASS]
     lines += side_by_side(counted)
     counts = {code: sum(case.exit_code is code and not case.differs for case in counted) for code in ExitCode}
     told = [f"{counts[code]} {WORDS[code][0].lower()}" for code in ExitCode if counts[code]]
@@ -75,7 +76,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _line(case: Case) -> Line:
+def _line(case: Case, width: int) -> Line:
     word, style = ("different", "yellow") if case.differs else WORDS[case.exit_code]
     headline = f": {one_line(case.headline)}" if case.headline else ""
-    return Line(clip(f"{word:<12}  {case.engine:<10}  {one_line(case.name)}{headline}", 160), style)
+    return Line(clip(f"{word:<12}  {case.engine:<{width}}  {one_line(case.name)}{headline}", 160), style)

@@ -218,3 +218,20 @@ def test_a_control_that_does_not_fit_an_engine_says_where_it_does_and_offers_no_
     shown = " ".join(capsys.readouterr().out.split())
     assert "cannot be planted on the engine 'reference'; it can on: memory, " in shown
     assert "Replay:" not in shown
+
+
+class Released(MemoryEngine):
+    """Somebody else's queue, asked for without its whole version."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+def test_a_release_that_was_not_asked_for_by_its_whole_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"pgqueuer@1": "pgqueuer@1.6.0", "pgqueuer@1.5.0": "pgqueuer@1.5.0", "memory": "memory"}
+    monkeypatch.setattr("harness.wiring.open_engine", lambda name: Released(names[name]))
+    with Engines() as engines:
+        for name in names:
+            engines.get(name)
+        assert engines.releases() == ["pgqueuer@1 is pgqueuer@1.6.0"]

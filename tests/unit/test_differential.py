@@ -61,3 +61,9 @@ def test_what_an_engine_cannot_do_is_no_difference() -> None:
     unable = replace(right, engine="other", run=None, skipped="it has no such thing")
     assert side_by_side([right, unable]) == []
     assert MemoryEngine().capabilities.fencing
+
+
+def test_the_names_of_engines_are_one_column_however_long() -> None:
+    cases = [case("memory"), case("memory+stale-complete")]
+    first, second = (line.text for line in summary(cases, planned=2)[:2])
+    assert first.index(str(LATE)) == second.index(str(LATE))
