@@ -9,7 +9,7 @@ import fs from "node:fs";
 import net from "node:net";
 import { Worker } from "node:worker_threads";
 import { pathToFileURL } from "node:url";
-import { Clock, install } from "./clock.mjs";
+import { Clock, install } from "../../../foreign/clock.mjs";
 import { Modules, readable } from "./modules.mjs";
 import { Rest } from "./rest.mjs";
 import { keepIn } from "./stripping.mjs";

@@ -1,7 +1,7 @@
 // Says when the child has nothing left to do by itself: no microtask, no immediate, no real I/O in flight.
 // Must not know: processors, messages.
 import { createHook } from "node:async_hooks";
-import { realMilliseconds, realSetImmediate, realSetTimeout } from "./clock.mjs";
+import { realMilliseconds, realSetImmediate, realSetTimeout } from "../../../foreign/clock.mjs";
 
 const QUIET_ROUNDS = 3;
 const ALIVE_EVERY_MS = 250;

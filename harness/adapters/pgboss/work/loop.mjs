@@ -1,0 +1,258 @@
+// Runs in a Node child: pg-boss with its own work() loop, its own timers and its own supervision, on a clock of ours.
+//
+// `node loop.mjs FOLDER`: FOLDER's node_modules has pg-boss. Questions and answers are lines of JSON. A question may let
+// one timer fire; the answer comes when every statement is answered and nothing is left to do at that instant, and says
+// what pg-boss asks of its handlers and when its timers are due. What a job does is decided by whoever asks.
+import { AsyncLocalStorage } from "node:async_hooks";
+import { createWriteStream } from "node:fs";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+import { Clock, install, realSetImmediate } from "../../../foreign/clock.mjs";
+
+const QUIET_ROUNDS = 3;
+// Of pg-boss's own rounds none is shorter; a shorter timer belongs to something that is under way.
+const SHORTEST_ROUND_MS = 500;
+const SOON_MS = 1e-3;
+
+const clock = new Clock();
+/** Whose doing the present code is: a worker's loop, or the supervision. */
+const doing = new AsyncLocalStorage();
+
+// what is under way --------------------------------------------------------------------------------------------------
+
+const sql = {
+  outstanding: 0,
+  /** Whether a statement was answered that may have changed a job. */
+  stirred: false,
+  clients: new Set(),
+
+  /** Count a statement from here until it is answered. */
+  began() {
+    let open = true;
+    const round = doing.getStore();
+    sql.outstanding++;
+    return (answer) => {
+      if (!open) return;
+      open = false;
+      sql.outstanding--;
+      const foundNothing = round?.kind === "poll" && !round.settles && answer?.rowCount === 0;
+      if (!foundNothing) sql.stirred = true;
+    };
+  },
+
+  watch({ Client }) {
+    const { connect, query } = Client.prototype;
+    Client.prototype.connect = function (...args) {
+      sql.clients.add(this);
+      return counted(this, connect, args);
+    };
+    Client.prototype.query = function (...args) {
+      return counted(this, query, args);
+    };
+  },
+};
+
+function counted(client, method, args) {
+  const answered = sql.began();
+  const at = args.findLastIndex((argument) => typeof argument === "function");
+  if (at >= 0) {
+    const callback = args[at];
+    args[at] = function (...told) {
+      answered(told[1]);
+      return callback.apply(this, told);
+    };
+    return method.apply(client, args);
+  }
+  const promise = method.apply(client, args);
+  if (typeof promise?.then === "function") promise.then(answered, () => answered());
+  else answered();
+  return promise;
+}
+
+/** Resolve once every statement is answered and nothing moves any more. */
+async function rest() {
+  for (let quiet = 0; quiet < QUIET_ROUNDS; quiet++) {
+    await new Promise((resolve) => realSetImmediate(resolve));
+    if (sql.outstanding > 0) quiet = -1;
+  }
+}
+
+// timers -------------------------------------------------------------------------------------------------------------
+
+// A worker polls, and the supervision looks, in rounds; what else has a timer is told apart, for no round of it may be
+// left out. The first timer that a worker sets once its handler is called ends the wait for that handler.
+clock.owner = () => {
+  const round = doing.getStore();
+  if (round === undefined) return null;
+  if (round.limits) {
+    round.limits = false;
+    return null;
+  }
+  if (round.kind === "poll") round.settles = false;
+  return round;
+};
+
+function periodOf(timer) {
+  if (timer.owner === null || timer.wait < SHORTEST_ROUND_MS) return null;
+  return timer.owner.period ?? timer.wait;
+}
+
+/** When a timer is due, its period where it is a round, whose it is, and for which queue. */
+function timers() {
+  return [...clock.timers.values()].map((timer) => {
+    const period = periodOf(timer);
+    return [timer.when, period, period === null ? "limit" : timer.owner.kind, timer.owner?.queue ?? null];
+  });
+}
+
+// pg-boss ------------------------------------------------------------------------------------------------------------
+
+class Refused extends Error {}
+
+const calls = new Map();
+let boss = null;
+let workers = new Map();
+let told = [];
+let trouble = [];
+let number = 0;
+
+function handlerOf(round) {
+  return (jobs) => {
+    round.limits = true;
+    round.settles = true;
+    const call = ++number;
+    told.push({ call, queue: round.queue, jobs: jobs.map(({ data }) => data.job) });
+    return new Promise((resolve, reject) => calls.set(call, { resolve, reject }));
+  };
+}
+
+const questions = {
+  /** Start pg-boss as a process does, with nobody at work yet. */
+  async open({ url, schema, now, seed, options }) {
+    clock.begin(now);
+    install(clock, seed);
+    const found = createRequire(`${folder}/`).resolve("pg-boss");
+    sql.watch(createRequire(found)("pg"));
+    const loaded = await import(pathToFileURL(found).href);
+    const PgBoss = loaded.PgBoss ?? loaded.default;
+    questions.made = () => new PgBoss({ connectionString: url, schema, max: 1, idleTimeoutMillis: 0, ...options });
+    await questions.begin();
+  },
+
+  /** Forget the instance that was, as if its process had ended, and start another. */
+  async reset({ now, seed }) {
+    clock.timers.clear();
+    for (const client of sql.clients) client.end().catch(() => {});
+    sql.clients.clear();
+    clock.begin(now);
+    install(clock, seed);
+    await questions.begin();
+  },
+
+  async begin() {
+    calls.clear();
+    workers = new Map();
+    boss = questions.made();
+    const mine = boss;
+    boss.on("error", (error) => boss === mine && trouble.push(`${error?.message ?? error}`));
+    boss.on("warning", (warning) => boss === mine && trouble.push(`${warning?.message ?? warning}`));
+    await doing.run({ kind: "supervision" }, () => boss.start());
+  },
+
+  /** Make the queue where there is none. */
+  async create({ queue, options }) {
+    if ((await boss.getQueue(queue)) === null) await boss.createQueue(queue, options);
+  },
+
+  /** Let a worker of its own serve a queue. */
+  async work({ queue, options, period }) {
+    const round = { kind: "poll", queue, period, limits: false, settles: false };
+    const id = await doing.run(round, () => boss.work(queue, options, handlerOf(round)));
+    workers.set(queue, id);
+  },
+
+  async send({ queue, data, options }) {
+    const id = await boss.send(queue, data, options);
+    if (id === null) throw new Refused("send answered null");
+    return id;
+  },
+
+  async cancel({ queue, id }) {
+    await changed("cancel", queue, id);
+  },
+
+  /** Resume what was cancelled, retry what failed; answers which of the two it was. */
+  async retry({ queue, id }) {
+    for (const verb of ["resume", "retry"]) {
+      if (typeof boss[verb] === "function" && (await boss[verb](queue, id)).affected) return verb;
+    }
+    throw new Refused("pg-boss changed no row");
+  },
+
+  /** Let the worker of a queue look now instead of at its next poll. */
+  async wake({ queue }) {
+    boss.notifyWorker(workers.get(queue));
+  },
+
+  /** Let the first timer fire; rounds that were due before `skip`, and found nothing to do, are left out. */
+  async tick({ now, skip }) {
+    clock.now = Math.max(clock.now, now);
+    for (;;) {
+      const timer = clock.earliest();
+      if (timer === null || timer.when > now + SOON_MS) return null;
+      const period = periodOf(timer);
+      if (period !== null && timer.when < skip[timer.owner.kind]) {
+        const until = Math.min(skip[timer.owner.kind], now + SOON_MS);
+        timer.when += Math.max(Math.ceil((until - timer.when) / period), 1) * period;
+        continue;
+      }
+      timer.fire();
+      return period === null ? "limit" : timer.owner.kind;
+    }
+  },
+
+  /** Answer a handler's call. */
+  async reply({ call, value, error }) {
+    const waiting = calls.get(call);
+    calls.delete(call);
+    if (error === undefined) waiting?.resolve(value ?? undefined);
+    else waiting?.reject(Object.assign(new Error(error.message), { name: error.name, stack: `${error.name}: ${error.message}` }));
+  },
+};
+
+async function changed(verb, queue, id) {
+  const { affected } = await boss[verb](queue, id);
+  if (!affected) throw new Refused("pg-boss changed no row");
+}
+
+// the channel --------------------------------------------------------------------------------------------------------
+
+const channel = createWriteStream(null, { fd: 1 });
+process.stdout.write = process.stderr.write.bind(process.stderr);
+const log = (error) => trouble.push(`${error?.stack ?? error}`);
+process.on("uncaughtException", log);
+process.on("unhandledRejection", log);
+
+const [folder] = process.argv.slice(2);
+
+async function answered({ id, ask, with: given }) {
+  if (given.now !== undefined) clock.now = Math.max(clock.now, given.now);
+  sql.stirred = false;
+  let answer;
+  try {
+    answer = { value: (await questions[ask](given)) ?? null };
+  } catch (error) {
+    answer = error instanceof Refused ? { refused: error.message } : { raised: `${error?.name}: ${error?.message}` };
+  }
+  await rest();
+  answer = { id, ...answer, calls: told, trouble, stirred: sql.stirred, timers: timers() };
+  told = [];
+  trouble = [];
+  return answer;
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  channel.write(`\n@harness ${JSON.stringify(await answered(JSON.parse(line)))}\n`);
+}
+process.exit(0);
