@@ -47,6 +47,10 @@ class LimitReached(HarnessError):
     exit_code = ExitCode.FAIL
 
 
+class StepsSpent(LimitReached):
+    """A run took as many steps as it may, and was still at work."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Answer ` (did you mean 'x'?)` for a near miss, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

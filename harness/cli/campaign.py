@@ -10,7 +10,8 @@ from harness.errors import EnvironmentUnavailable, HarnessError
 from harness.explore.tally import broken_engine
 from harness.port import contract_of
 from harness.report.case import Case
-from harness.run.play import play
+from harness.run.play import NO_LIMITS, play
+from harness.run.session import Limits
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.variant import controlled
 from harness.wiring import Engines, NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
@@ -54,6 +55,7 @@ class Campaign:
 
     engines: Engines
     seed: int | None = None
+    limits: Limits = NO_LIMITS
     cases: list[Case] = field(default_factory=list)
     _gone: dict[str, HarnessError] = field(default_factory=dict)
 
@@ -74,7 +76,7 @@ class Campaign:
             if gone is not None:
                 return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
             engine = self.engines.get(name)
-            run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors)
+            run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits)
             if task.control:
                 return replace(base, run=run)
             different = contract_of(engine).differences.get(case_name(scenario.path), "")

@@ -135,6 +135,7 @@ def campaign_data(
         "seed": campaign.seed,
         "runs": campaign.runs,
         "steps": campaign.steps,
+        "cut": campaign.cut,
         "seconds": round(seconds, 3),
         "settings": settings,
         "level": level(campaign.found),

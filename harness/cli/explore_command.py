@@ -129,9 +129,9 @@ def execute(arguments: argparse.Namespace) -> int:
             for finding in campaign.findings
         }
         if campaign.findings:
-            _trouble(campaign)
-        if not campaign.findings:
-            _nothing(campaign, settings, seconds)
+            _trouble(campaign, orders.steps)
+        else:
+            _nothing(campaign, settings, seconds, orders.steps)
         if not campaign.findings or orders.keep_going:
             show_lines(campaign_lines(campaign, engine.capabilities), sys.stdout)
         print(level_line(campaign))
@@ -237,18 +237,21 @@ def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
     return spent if campaign.runs == finding.runs else f"run {finding.runs} of {spent}"
 
 
-def _nothing(campaign: Campaign, settings: Settings, seconds: float) -> None:
+def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int) -> None:
     word = "interrupted" if campaign.interrupted else str(campaign.verdict)
     found = "a run that cannot be had again" if campaign.unsteady is not None else "no anomaly"
     print(f"{word}: {found} on {campaign.engine} in {_spent(campaign, seconds)}.")
-    _trouble(campaign)
+    _trouble(campaign, steps)
     for name, (value, default) in changed_settings(settings).items():
         print(f"  {name} was {value} (default {default})")
     if campaign.verdict is Verdict.PASS:
         print("This is a sample, no proof: another seed looks at other runs.")
 
 
-def _trouble(campaign: Campaign) -> None:
+def _trouble(campaign: Campaign, steps: int) -> None:
+    if campaign.cut:
+        print(f"Cut: {campaign.cut} of {campaign.runs} runs were still at work after {steps} steps, and what comes")
+        print(f"  later in them was not judged. --steps {10 * steps} lets them go on.")
     if campaign.unsteady is not None:
         print(f"Not deterministic: {campaign.unsteady}.")
         print("No verdict on such a target can be relied on: find what it reads beside its arguments.")

@@ -20,6 +20,7 @@ from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.json_report import json_report
 from harness.report.junit import junit_xml
 from harness.report.summary import case_screen, summary
+from harness.run.session import Limits
 from harness.scenario.scenario import Scenario
 from harness.scenario.variant import parse_changes
 from harness.wiring import Engines, split_name, wrong_queues
@@ -44,6 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="also show that each scenario can fail (default: yes, unless --set or --seed changes what is run)",
     )
+    add(
+        "--steps",
+        type=int,
+        default=Limits().steps,
+        metavar="N",
+        help="a run that is still at work after so many steps fails (default: 200000)",
+    )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")
     add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
@@ -60,6 +68,8 @@ def execute(arguments: argparse.Namespace) -> int:
     }
     engines = _engines(arguments.engine)
     changes = parse_changes(arguments.changes)
+    if arguments.steps < 1:
+        raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
     scenarios = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
     controls = arguments.controls if arguments.controls is not None else not (changes or arguments.seed is not None)
     todo = tasks(scenarios, engines, controls=controls)
@@ -73,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
     with Engines() as engines:
-        campaign = Campaign(engines, seed=arguments.seed)
+        campaign = Campaign(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps))
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)

@@ -53,6 +53,8 @@ class Campaign:
     """What kept the search from going on."""
     stock: bool = True
     """Whether the actors were the stock ones, rather than an application's own."""
+    cut: int = 0
+    """How many runs reached their limit of steps: of these only the part before it was judged."""
 
     @property
     def finding(self) -> Finding | None:
@@ -71,9 +73,9 @@ class Campaign:
 
     @property
     def verdict(self) -> Verdict:
-        """Fail where something was found or missed; inconclusive where runs do not repeat, or nothing was run."""
+        """Fail where something was found or missed; inconclusive where runs do not repeat, or none came to its end."""
         if self.findings or self.missing or (self.trouble is not None and self.trouble.code is ExitCode.FAIL):
             return Verdict.FAIL
-        if self.unsteady is not None or self.trouble is not None or not self.runs:
+        if self.unsteady is not None or self.trouble is not None or self.cut == self.runs:
             return Verdict.INCONCLUSIVE
         return Verdict.PASS

@@ -133,7 +133,9 @@ class Sampler:
         return self._judged(tally, run, number)
 
     def _judged(self, tally: Tally, run: Run, number: int) -> bool:
-        if not run.found and run.failures:
+        if run.cut and self._stock:
+            tally.cut += 1
+        elif not run.found and run.failures:
             tally.trouble = Trouble(f"run {number}: {run.failures[0]}", REST_HINT, ExitCode.FAIL)
             return False
         known = {hit.anomaly for hit in tally.hits}
@@ -252,6 +254,7 @@ class _Record:
         self.seed = seed
         self.runs = 0
         self.steps = 0
+        self.cut = 0
         self.findings: list[Finding] = []
         self.coverage = Coverage()
         self.stock = True
@@ -263,6 +266,7 @@ class _Record:
         """Add what a stretch came to, and shrink what it found. False: the campaign ends with it."""
         self.runs += tally.runs
         self.steps += tally.steps
+        self.cut += tally.cut
         self.coverage.add(tally.coverage)
         self.stock = self.stock and tally.stock
         self.unsteady = tally.unsteady
@@ -323,4 +327,5 @@ class _Record:
             self.unsteady,
             self.trouble,
             self.stock,
+            self.cut,
         )

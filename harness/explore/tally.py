@@ -52,6 +52,8 @@ class Tally:
     first: int
     runs: int = 0
     steps: int = 0
+    cut: int = 0
+    """Runs that reached their limit of steps while stock actors were at work: how they end is not known."""
     hits: list[Hit] = field(default_factory=list)
     coverage: Coverage = field(default_factory=Coverage)
     unsteady: Unsteady | None = None

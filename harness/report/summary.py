@@ -9,6 +9,7 @@ from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.differential import side_by_side
 from harness.report.screen import WIDTH, Line, first_screen
 from harness.report.wording import clip, one_line, replay_command, setting_text, wrap
+from harness.run.play import NO_LIMITS
 
 WORDS = {
     ExitCode.PASS: ("pass", "green"),
@@ -23,11 +24,17 @@ def replay_of(case: Case, *, seed: int | None = None, changes: Iterable[str] = (
     """Write the command that plays a case again; of a control, with its wrong queue and its wrong settings."""
     engine, control = "" if case.scenario.application else case.engine, case.control
     if control is None:
-        return replay_command(case.scenario.path, engine=engine, seed=seed, changes=changes)
+        return replay_command(case.scenario.path, engine=engine, seed=seed, changes=changes) + _limit_of(case)
     if control.queue is not None:
         engine = f"{engine.partition('+')[0]}+{control.queue}"
     wrong = [f"{name}={setting_text(name, value)}" for name, value in control.settings.items()]
     return replay_command(case.scenario.path, engine=engine, seed=seed, changes=[*changes, *wrong])
+
+
+def _limit_of(case: Case) -> str:
+    """A run that was cut is cut again under the same limit; a step beyond it was asked for."""
+    limit = case.run.steps - 1 if case.run is not None and case.run.cut else NO_LIMITS.steps
+    return "" if limit == NO_LIMITS.steps else f" --steps {limit}"
 
 
 def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> list[Line]:
@@ -36,7 +43,8 @@ def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] =
     title = f"{case.name} on {case.engine}"
     run = case.run
     if run is not None and case.control is None and case.exit_code is ExitCode.FAIL:
-        return [*first_screen(run, title=title, replay=replay, written=case.scenario.path), Line("")]
+        longer = [Line(f"It was still at work: --steps {10 * (run.steps - 1)} lets it go on.")] if run.cut else []
+        return [*first_screen(run, title=title, replay=replay, written=case.scenario.path), *longer, Line("")]
     word, style = WORDS[case.exit_code]
     lines = [Line(clip(f"{word.upper()}  {one_line(title)}", WIDTH), style)]
     lines += [Line(text) for text in wrap("", case.headline, width=WIDTH, lines=6)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.errors import LimitReached
+from harness.errors import LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
 from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, stepwise
 from harness.model.duration import Duration, Instant
@@ -124,6 +124,7 @@ class Session:
         self.kernel = self._wired(faults)
         self.application = self._staged or application or getattr(engine, "application", None) or StockApplication()
         self._until = until
+        self._cut = False
 
     def _wired(self, faults: FaultPlan) -> Kernel:
         kernel = Kernel(self.choices, self.recorder, step_limit=self.limits.steps)
@@ -180,6 +181,7 @@ class Session:
             failures.extend(director.judge())
             failures.extend(self._leftovers())
         except LimitReached as limit:
+            self._cut = isinstance(limit, StepsSpent)
             failures.append(str(limit))
         finally:
             self.close()
@@ -334,4 +336,5 @@ class Session:
             uncovered=(*self.uncovered, *self.kernel.surprises),
             steps=self.kernel.steps,
             now=self.kernel.now,
+            cut=self._cut,
         )

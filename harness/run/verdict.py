@@ -42,6 +42,8 @@ class Run:
     """What could not be judged here, and how to cover it."""
     steps: int = 0
     now: int = 0
+    cut: bool = False
+    """It had taken as many steps as a run may, and jobs still came or ended."""
     seed: int | None = None
     trials: tuple[Trial, ...] = ()
     """What was changed, one thing at a time, to see what stops the anomaly."""

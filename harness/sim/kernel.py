@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from harness.errors import EnvironmentUnavailable, LimitReached
+from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, State
 from harness.sim.agenda import Agenda, Sleeper
@@ -167,7 +167,7 @@ class Kernel:
             return self._advance()
         self.steps += 1
         if self.steps > self.step_limit:
-            raise LimitReached(f"no rest after {self.step_limit} steps; next would be: {self.ready[0].label}")
+            raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {self.ready[0].label}")
         actor = self.ready[0]
         option = self.choices.gate(f"{actor.name} {actor.request.point}", self._options)  # type: ignore[union-attr]
         if option is None:

@@ -13,7 +13,7 @@ from harness.errors import ExitCode
 from harness.explore import situations
 from harness.explore.coverage import Cell, Coverage
 from harness.explore.finding import Campaign
-from harness.explore.sampling import Sampler
+from harness.explore.sampling import Sampler, run_seed
 from harness.explore.situations import SITUATIONS
 from harness.explore.steadiness import first_difference
 from harness.explore.watchdog import Hung, Watchdog
@@ -24,7 +24,9 @@ from harness.invariants.level import WHOLE, level
 from harness.mistakes import CATALOGUE
 from harness.model.job import JobView
 from harness.port import Capabilities, Claim
+from harness.run.session import Limits
 from harness.run.verdict import Verdict
+from harness.sim.request import Point
 
 
 def campaign(queue: type[MemoryQueue] = MemoryQueue, *, runs: int = 120, **how: Any) -> Campaign:
@@ -165,6 +167,33 @@ def test_a_target_that_breaks_ends_the_campaign_and_says_where(queue: type[Memor
     assert done.trouble is not None
     assert named in done.trouble.message
     assert "test_campaign.py" in done.trouble.message
+    assert done.verdict is Verdict.INCONCLUSIVE
+
+
+class Busy(MemoryQueue):
+    """Is at work for a good while in each claim."""
+
+    def claim(self, worker: str, limit: int) -> Any:
+        for _ in range(20):
+            yield Point("looking")
+        return super().claim(worker, limit)
+
+
+def test_a_run_that_reaches_its_limit_is_counted_and_the_next_ones_are_done() -> None:
+    sampler = Sampler(MemoryEngine(Busy), limits=Limits(steps=400))
+    ends = [sampler.sample(run_seed(1, number)).cut for number in range(20)]
+    assert set(ends) == {True, False}
+
+    done = Sampler(MemoryEngine(Busy), limits=Limits(steps=400)).explore(seed=1, runs=20)
+
+    assert (done.runs, done.cut) == (20, ends.count(True))
+    assert done.trouble is None
+    assert done.verdict is Verdict.PASS
+
+
+def test_a_campaign_none_of_whose_runs_came_to_its_end_is_inconclusive() -> None:
+    done = campaign(runs=6, limits=Limits(steps=20))
+    assert done.cut == 6
     assert done.verdict is Verdict.INCONCLUSIVE
 
 

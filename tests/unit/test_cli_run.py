@@ -48,6 +48,26 @@ def test_a_failure_is_exit_code_1_with_its_screen(folder: Path, capsys: pytest.C
     assert "1 pass, 1 fail" in out
 
 
+def test_a_run_that_takes_more_steps_than_it_may_fails_and_says_how_to_let_it_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--steps", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "no rest after 3 steps" in out
+    assert "It was still at work: --steps 30 lets it go on." in out
+    assert "Replay: job-harness run scenarios/good.yaml --engine memory --steps 3" in out
+    assert main(["run", "--steps", "300"]) == 0
+    assert main(["run", "--steps", "0"]) == 2
+
+
+def test_a_search_says_how_many_runs_were_cut(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explore", "memory", "--runs", "4", "--steps", "20", "--json", "told.json"]) == 3
+    out = capsys.readouterr().out
+    assert "Cut: 4 of 4 runs were still at work after 20 steps" in out
+    assert "--steps 200 lets them go on." in out
+    assert json.loads(Path("told.json").read_text())["cut"] == 4
+
+
 def test_a_control_that_finds_nothing_fails_the_scenario(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     control = "controls: [{settings: {lease: 9m}, finds: concurrent_execution}]\n"
     (folder / "scenarios" / "good.yaml").write_text(GOOD + control)
