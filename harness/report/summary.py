@@ -22,7 +22,8 @@ WORDS = {
 
 def replay_of(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> str:
     """Write the command that plays a case again; of a control, with its wrong queue and its wrong settings."""
-    engine, control = "" if case.scenario.application else case.engine, case.control
+    own = case.scenario.application is not None and ":" not in case.engine
+    engine, control = "" if own else case.engine, case.control
     if control is None:
         return replay_command(case.scenario.path, engine=engine, seed=seed, changes=changes) + _limit_of(case)
     if control.queue is not None:

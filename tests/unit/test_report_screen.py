@@ -19,6 +19,7 @@ from harness.report.summary import case_screen, replay_of, summary
 from harness.run.play import play
 from harness.run.verdict import Run
 from harness.scenario.reader import read_scenario_text
+from harness.scenario.scenario import Scenario
 from harness.scenario.variant import controlled
 
 STUCK = """\
@@ -84,6 +85,14 @@ def test_a_control_passes_where_it_finds_its_anomaly_and_else_the_scenario_canno
     assert case.exit_code is ExitCode.FAIL
     assert case.headline == "cannot fail: the control must find concurrent_execution, and found nothing"
     assert replay_of(case) == "job-harness run scenarios/x.yaml --engine memory --set lease=1m"
+
+
+def test_a_replay_names_an_application_that_is_not_the_one_of_its_scenario() -> None:
+    scenario = Scenario(application="my_app.py:Repaired", path="scenarios/x.yaml")
+
+    assert replay_of(Case(scenario, "application")) == "job-harness run scenarios/x.yaml"
+    other = replay_of(Case(scenario, "my_app.py:MyApp@pgboss"))
+    assert other == "job-harness run scenarios/x.yaml --engine my_app.py:MyApp@pgboss"
 
 
 def test_a_failure_outweighs_a_missing_environment_and_that_an_open_question() -> None:
