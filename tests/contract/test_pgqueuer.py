@@ -68,6 +68,17 @@ def test_a_heartbeat_keeps_a_job_from_being_picked_again(newest: PgQueuerEngine)
     assert queue.claim("w2", 1).value == []
 
 
+def test_a_stale_job_that_its_worker_fails_for_good_waits_no_more(newest: PgQueuerEngine) -> None:
+    clocks, settings = Clocks(), Settings(max_attempts=1)
+    queue = newest.open(settings, clocks, lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    clocks.now += settings.lease + 1
+    assert queue.expire().value == ["a"]
+    assert queue.fail(claim, "boom", False).done
+    assert queue.jobs()["a"].status is Status.FAILED
+
+
 def test_a_unique_key_is_refused_until_its_job_ends(newest: PgQueuerEngine) -> None:
     queue = newest.open(Settings(), Clocks(), lambda: 0.0)
     assert queue.enqueue(JobRequest("a", unique_key="k")).done

@@ -67,7 +67,7 @@ class PgQueuerQueue:
             known = self._known.get(row["job_id"])
             if known is not None:
                 worker = self._workers.get((known.id, row["picks"]))
-                stale = row["heartbeat"] is not None and self._open.get(row["job_id"]) == row["heartbeat"]
+                stale = row["status"] == "picked" and self._open.get(row["job_id"]) == row["heartbeat"]
                 views[known.id] = view_of(row, known, lease=self._settings.lease, worker=worker, stale=stale)
         return views
 
