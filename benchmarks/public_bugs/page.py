@@ -108,9 +108,11 @@ def _there(item: Measured) -> str:
         return f"**found again** in {len(again)}/{len(item.fixed)}"
     told = f"{_not_in(item.fixed)} runs"
     others = sum(one.others for one in item.fixed)
-    unended = sum(len(one.troubles) for one in item.fixed)
+    troubles = sum(len(one.troubles) for one in item.fixed)
+    cut = sum(one.cut for one in item.fixed)
     told += f"; {others} times another bug" if others else ""
-    told += f"; {unended} runs did not end" if unended else ""
+    told += f"; {cut} of them cut at their limit of steps" if cut else ""
+    told += f"; {troubles} times ended early" if troubles else ""
     return told + (f"; {_problem(item.problem)}" if item.problem else "")
 
 

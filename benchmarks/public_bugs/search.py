@@ -16,7 +16,7 @@ from harness.scenario.scenario import Scenario
 from public_bugs.entry import Entry
 
 PARTS: Final = 100
-"""So often a search goes on with another seed, once it met another bug or a run that does not end."""
+"""So often a search goes on with another seed, once it met another bug or a run that it cannot have again."""
 NEXT: Final = 1_000
 """How far that seed is away."""
 GRACE: Final = 300
@@ -37,6 +37,8 @@ class Answer:
     anomaly: str | None = None
     scenario: Scenario | None = None
     trouble: str | None = None
+    cut: int = 0
+    """Runs that were still at work at their limit of steps."""
 
 
 Ask: TypeAlias = Callable[[Sequence[str], float], Answer]
@@ -55,6 +57,7 @@ class Search:
     """None: it was not found."""
     others: int = 0
     """Findings with the same anomaly that are another bug."""
+    cut: int = 0
     troubles: list[str] = field(default_factory=list)
 
 
@@ -68,7 +71,7 @@ def search(entry: Entry, release: str, *, seed: int, runs: int, seconds: float, 
     """Look until the bug shows, so many runs are done or so many seconds are over.
 
     A finding that is another bug counts its runs and seconds, and the search goes on with another seed; so it does
-    after a run that did not end within its steps, which ends a command. Raises NotRun where the command has no result.
+    after a run that ended a command otherwise. Raises NotRun where the command has no result.
     """
     result = Search(release, seed)
     for part in range(PARTS):
@@ -79,6 +82,7 @@ def search(entry: Entry, release: str, *, seed: int, runs: int, seconds: float, 
         answer = ask([*words, "--runs", str(runs - result.runs), "--time", f"{left:.0f}" if left >= 1 else "1"], left)
         result.runs += answer.runs
         result.seconds += answer.seconds
+        result.cut += answer.cut
         if answer.anomaly is not None and _is(entry, answer.scenario):
             result.anomaly = answer.anomaly
             break
@@ -115,6 +119,6 @@ def answered(data: dict[str, Any], saved: Path) -> Answer:
     """Read what `--json` wrote, and the scenario beside it."""
     found = data["findings"]
     if not found:
-        return Answer(data["runs"], data["seconds"], trouble=data["trouble"] or data["unsteady"])
+        return Answer(data["runs"], data["seconds"], trouble=data["trouble"] or data["unsteady"], cut=data["cut"])
     scenario = read_scenario(saved) if saved.exists() else None
-    return Answer(found[0]["found_after_runs"], data["seconds"], found[0]["anomaly"], scenario)
+    return Answer(found[0]["found_after_runs"], data["seconds"], found[0]["anomaly"], scenario, cut=data["cut"])

@@ -131,11 +131,18 @@ def test_an_engine_that_cannot_be_opened_is_said_in_the_row() -> None:
 
 
 def test_what_the_command_wrote_is_read(tmp_path: Path) -> None:
-    data: dict[str, Any] = {"runs": 9, "seconds": 1.5, "trouble": None, "unsteady": "event 3 differs", "findings": []}
-    assert answered(data, tmp_path / "none.yaml") == Answer(9, 1.5, trouble="event 3 differs")
+    data: dict[str, Any] = {
+        "runs": 9,
+        "seconds": 1.5,
+        "trouble": None,
+        "unsteady": "it differs",
+        "findings": [],
+        "cut": 2,
+    }
+    assert answered(data, tmp_path / "none.yaml") == Answer(9, 1.5, trouble="it differs", cut=2)
 
     found = [{"anomaly": "outcome_lost", "found_after_runs": 3}]
-    assert answered({**data, "findings": found}, tmp_path / "none.yaml") == Answer(3, 1.5, "outcome_lost")
+    assert answered({**data, "findings": found}, tmp_path / "none.yaml") == Answer(3, 1.5, "outcome_lost", cut=2)
 
 
 def found_in(runs: int) -> Measured:
