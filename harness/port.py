@@ -275,6 +275,8 @@ class Contract:
     """Scenarios (`theme/name`) that expect something else than it documents, each with the place where it does."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
     """Answers the settings as it can keep them: what it has no way to set is what it does instead."""
+    oldest_first: bool = True
+    """Whether it says that of two due jobs of one priority the older one is taken first."""
 
 
 def contract_of(engine: Engine) -> Contract:

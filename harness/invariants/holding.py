@@ -119,6 +119,12 @@ class Holdings:
             if event.actor in ("*", holding.worker):
                 self.delay(holding, late)
 
+    def unanswered(self, job: JobId, token: int | None) -> None:
+        """Take over that a holder reported the end of his run and got no answer: that he holds it is not his doing."""
+        holding = self.of.get(job)
+        if holding is not None and holding.token == token:
+            holding.late = self._infinite
+
     def _died(self, worker: str) -> None:
         """Forget what was claimed and never will be started."""
         self.ended = {key: holding for key, holding in self.ended.items() if holding.worker != worker}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from harness.history.event import Effect, Fault, Observed
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.history.event import Effect, Fault, Observed, Return
+from harness.history.outcome import OutcomeKind
 from harness.invariants.concurrent_runs import ConcurrentRuns
 from harness.invariants.holding import Holding, Holdings, beating
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
@@ -14,6 +18,8 @@ TAKING_BACK = frozenset({"expire", "rescue", "reconcile"})
 
 class LeaseOutlivesExecution(Monitor):
     """Watches who holds, who runs, and who was kept from working by a fault."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"complete", "fail"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -29,6 +35,10 @@ class LeaseOutlivesExecution(Monitor):
             for holding in runs.values():
                 if holding is not None and event.actor in ("*", holding.worker) and event.name in ("pause", "late"):
                     self._holdings.delay(holding, event.data["for"])
+
+    def on_return(self, event: Return) -> None:
+        if event.job is not None and event.outcome.kind is OutcomeKind.UNKNOWN:
+            self._holdings.unanswered(event.job, event.token)
 
     def on_observed(self, event: Observed) -> None:
         ended = self._holdings.observe(event)

@@ -47,7 +47,7 @@ class PriorityOrder(Monitor):
     def restore(self, memory: Frozen) -> None:
         """Remember that again, and put what waits in line."""
         super().restore(memory)
-        self._line = sorted((_order(row), job) for job, row in self._standing.waiting.items())
+        self._line = sorted((self._order(row), job) for job, row in self._standing.waiting.items())
 
     def on_call(self, event: Call) -> None:
         if self._locking:
@@ -69,7 +69,7 @@ class PriorityOrder(Monitor):
             self._taken.setdefault(event.actor, []).append((event.before, event.clock))
         self._standing.observe(event.job, event.after)
         if event.after is not None and event.after.status is Status.PENDING:
-            heapq.heappush(self._line, (_order(event.after), event.job))
+            heapq.heappush(self._line, (self._order(event.after), event.job))
             for unseen in self._unseen.values():
                 unseen.add(event.job)
 
@@ -83,13 +83,13 @@ class PriorityOrder(Monitor):
         unseen = self._unseen.pop(event.actor, set())
         if overlapped or not taken or not self._standing.waiting or self._abandoned:
             return
-        last, clock = max(taken, key=lambda entry: _order(entry[0]))
-        if not self._anyone_before(_order(last)):
+        last, clock = max(taken, key=lambda entry: self._order(entry[0]))
+        if not self._anyone_before(self._order(last)):
             return
         for left in self._standing.waiting.values():
             if left.id in unseen:
                 continue
-            if left.start_after <= clock and _order(left) < _order(last) and not self._blocked(left, taken):
+            if left.start_after <= clock and self._order(left) < self._order(last) and not self._blocked(left, taken):
                 self.breach(
                     "priority_inversion",
                     f"{event.actor} took it (priority {last.priority}) and left {left.id} (priority {left.priority})",
@@ -102,19 +102,18 @@ class PriorityOrder(Monitor):
         while self._line:
             first, job = self._line[0]
             row = self._standing.waiting.get(job)
-            if row is not None and _order(row) == first:
+            if row is not None and self._order(row) == first:
                 return first < order
             heapq.heappop(self._line)
         return False
 
+    def _order(self, row: JobView) -> tuple[int, Instant]:
+        return (-row.priority, row.created_at if self.rules.oldest_first else 0)
+
     def _blocked(self, left: JobView, taken: list[tuple[JobView, int]]) -> bool:
         """Say whether limits or serial keys spoke against it when its turn had come."""
-        later = {row.id for row, _ in taken if _order(left) < _order(row)}
+        later = {row.id for row, _ in taken if self._order(left) < self._order(row)}
         return self._standing.blocked(left, [row for row in self._standing.active.values() if row.id not in later])
-
-
-def _order(row: JobView) -> tuple[int, Instant]:
-    return (-row.priority, row.created_at)
 
 
 INVARIANT = Invariant(

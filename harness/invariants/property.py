@@ -87,6 +87,8 @@ class Rules:
     settings: Settings
     jobs: Mapping[JobId, JobFacts] = field(default_factory=dict)
     """What the workload declares of a job."""
+    oldest_first: bool = True
+    """Whether age decides among jobs of one priority."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class Session:
         self._staged: Any = getattr(self.queue, "application", None)
         """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
-        rules = Rules(self.settings, self._known_jobs)
+        rules = Rules(self.settings, self._known_jobs, contract.oldest_first)
         self._asked = frozenset((*needed_capabilities(scenario), *announced))
         self.judge = Judge(
             self._judged(invariants),

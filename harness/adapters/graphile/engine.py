@@ -21,6 +21,11 @@ PACKAGE: Final = "graphile-worker"
 OLDEST: Final = (0, 17)
 NEEDS_NEWER_NODE: Final = (0, 18)
 TABLES: Final = ("graphile_worker._private_jobs", "graphile_worker._private_job_queues")
+RESTART: Final = (
+    b"SELECT setval(pg_get_serial_sequence(t, 'id'), 1, false) "
+    b"FROM (VALUES ('graphile_worker._private_jobs'), ('graphile_worker._private_job_queues')) AS named(t)"
+)
+"""Numbers begin anew with each run: a claim orders jobs by priority and time alone, and equal runs must be equal."""
 
 
 class GraphileEngine:
@@ -56,7 +61,8 @@ class GraphileEngine:
 
     def _opened(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> GraphileQueue:
         database, child = self._station.database, self._station.child
-        database.empty(*TABLES)
+        database.empty(*TABLES, as_new=True)
+        database.run(RESTART)
         child.ask("reset")
         return GraphileQueue(child, database, settings, clocks, jitter)
 

@@ -10,6 +10,7 @@ from harness.foreign import Child
 from harness.foreign.database import ForeignDatabase, Row
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
+from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
 from harness.model.lifecycle import Status
@@ -52,6 +53,8 @@ class GraphileQueue:
         self._seen: dict[JobId, JobView] = {}
         """Every job as it was seen last."""
         self._cancelled: set[JobId] = set()
+        self._started: dict[JobId, Instant] = {}
+        """When each job was claimed last: a row forgets it once it waits again."""
 
     def _ask(self, question: str, **arguments: Any) -> Outcome:
         now = self._clocks.store()
@@ -74,7 +77,9 @@ class GraphileQueue:
                 self._seen[job] = self._view(job, row)
             elif not self._seen[job].terminal:
                 ended = Status.CANCELLED if job in self._cancelled else Status.COMPLETED
-                self._seen[job] = deleted(self._seen[job], ended, self._clocks.store())
+                seen = self._seen[job]
+                started_at = self._started.get(job) if seen.started_at is None else seen.started_at
+                self._seen[job] = deleted(seen._replace(started_at=started_at), ended, self._clocks.store())
         return {job: self._seen[job] for job in self._numbers}
 
     def _view(self, job: JobId, row: Row) -> JobView:
@@ -150,6 +155,7 @@ class GraphileQueue:
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, attempt = told["job"], told["attempts"]
         self._workers[job, attempt] = worker
+        self._started[job] = self._clocks.store()
         return Claim(job, attempt, attempt, worker, told["tool"], self._clocks.store() + self._settings.lease)
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
