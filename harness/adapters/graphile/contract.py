@@ -9,7 +9,7 @@ from harness.model.settings import Settings
 from harness.port import Contract
 
 LEASE: Final[Duration] = 4 * HOUR
-"""A job stays locked for so long after a crash; there is no setting for it (docs: error-handling, Instantaneous exit)."""
+"""So long a job stays locked after a crash; no setting changes it (docs: error-handling, Instantaneous exit)."""
 
 _NO_RESULTS: Final = "a job that succeeded is deleted, results are not stored (docs: tasks, Task executor function)"
 _BACKOFF: Final = "a retry waits exp(least(10, attempt)) seconds, whatever the settings (docs: exponential-backoff)"
@@ -32,7 +32,7 @@ CONTRACT: Final = Contract(
     documented={
         "wrong_result": _NO_RESULTS,
         "success_without_run": _NO_RESULTS,
-        "error_lost": "a job that is unlocked after a crash had no error thrown, and keeps none (docs: jobs-view, last_error)",
+        "error_lost": "a crash throws no error, and an unlocked job keeps none of it (docs: jobs-view, last_error)",
         "unique_key_stuck": _KEY,
         "backoff_out_of_range": _BACKOFF,
         "final_error_retried": _EVERY_ERROR,
