@@ -79,6 +79,32 @@ def test_a_stale_job_that_its_worker_fails_for_good_waits_no_more(newest: PgQueu
     assert queue.jobs()["a"].status is Status.FAILED
 
 
+def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(newest: PgQueuerEngine) -> None:
+    clocks = Clocks()
+    queue = newest.open(Settings(), clocks, lambda: 0.0)
+    clocks.now = 10_000_000
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    clocks.now = 5_000_000
+    assert queue.complete(claim, None).done
+    assert queue.jobs()["a"].completed_at == clocks.now
+
+
+def test_what_is_held_as_failed_is_not_cancelled(newest: PgQueuerEngine) -> None:
+    queue = newest.open(Settings(max_attempts=1), Clocks(), lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    queue.fail(claim, "boom", False)
+    assert not queue.cancel("a").done
+    assert queue.jobs()["a"].status is Status.FAILED
+
+
+def test_two_tools_may_have_one_unique_key(newest: PgQueuerEngine) -> None:
+    queue = newest.open(Settings(), Clocks(), lambda: 0.0)
+    assert queue.enqueue(JobRequest("a", unique_key="k")).done
+    assert queue.enqueue(JobRequest("b", tool="other", unique_key="k")).done
+
+
 def test_a_unique_key_is_refused_until_its_job_ends(newest: PgQueuerEngine) -> None:
     queue = newest.open(Settings(), Clocks(), lambda: 0.0)
     assert queue.enqueue(JobRequest("a", unique_key="k")).done

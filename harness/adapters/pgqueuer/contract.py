@@ -35,6 +35,10 @@ CONTRACT: Final = Contract(
         "attempt_overrun": _NOT_COUNTED,
         "backoff_out_of_range": _AT_ONCE,
         "final_error_retried": _NO_FINAL,
+        "livelock": f"a job that kills its workers is picked for ever: {_NOT_COUNTED}",
+        "priority_inversion": (
+            "a stale job keeps its place under a limit, where a fresh one must wait (docs: design, dequeue composition)"
+        ),
     },
     differences={
         "cancel/then_its_worker_fails": _NOT_TOLD,

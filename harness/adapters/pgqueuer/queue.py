@@ -93,7 +93,7 @@ class PgQueuerQueue:
             payload=json.dumps({"job": request.id, "input": request.input}),
             priority=request.priority,
             wait=None if request.start_after is None else request.start_after - self._clocks.store(),
-            key=request.unique_key,
+            key=_key(request),
         )
         if not outcome.done:
             return outcome
@@ -104,9 +104,13 @@ class PgQueuerQueue:
         return done(request.id)
 
     def cancel(self, job: JobId) -> Outcome:
-        """Cancel what is in the table, running or not; its worker is told by a notification that nobody awaits."""
+        """Cancel what waits or runs, whose worker is told by a notification that nobody awaits.
+
+        What is held as failed has ended here; PgQueuer would delete it.
+        """
         number = self._numbers.get(job)
-        if number is None or not self._database.run(b"SELECT id FROM pgqueuer WHERE id = $1", [number]):
+        live = b"SELECT id FROM pgqueuer WHERE id = $1 AND status <> 'failed'"
+        if number is None or not self._database.run(live, [number]):
             return NO_SUCH_ROW
         return _without_value(self._ask("cancel", id=number))
 
@@ -184,6 +188,11 @@ class PgQueuerQueue:
     def purge(self) -> Outcome:
         """Jobs that ended leave the table at once."""
         raise NotImplementedError
+
+
+def _key(request: JobRequest) -> str | None:
+    """PgQueuer's key is one for all entrypoints: it is given the tool's with its name."""
+    return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
 
 
 def _without_value(outcome: Outcome) -> Outcome:

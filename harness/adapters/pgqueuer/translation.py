@@ -14,9 +14,10 @@ LOOK: Final = b"""
 SELECT l.job_id, l.entrypoint, l.priority, l.picks, l.created_at, l.picked_at, l.last_status, l.last_at,
        q.status::text AS status, q.execute_after, q.heartbeat, q.dedupe_key
 FROM (SELECT job_id, min(entrypoint) AS entrypoint, max(priority) AS priority,
-             count(*) FILTER (WHERE status = 'picked') AS picks, min(created) AS created_at,
-             max(created) FILTER (WHERE status = 'picked') AS picked_at,
-             (array_agg(status::text ORDER BY id DESC))[1] AS last_status, max(created) AS last_at
+             count(*) FILTER (WHERE status = 'picked') AS picks, (array_agg(created ORDER BY id))[1] AS created_at,
+             (array_agg(created ORDER BY id DESC) FILTER (WHERE status = 'picked'))[1] AS picked_at,
+             (array_agg(status::text ORDER BY id DESC))[1] AS last_status,
+             (array_agg(created ORDER BY id DESC))[1] AS last_at
       FROM pgqueuer_log GROUP BY job_id) l
 LEFT JOIN pgqueuer q ON q.id = l.job_id
 ORDER BY l.job_id
