@@ -50,6 +50,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "pgboss/a_late_result_is_taken": "pg-boss#555 is about its cause",
     "pgboss/a_nul_loses_the_outcome": UNKNOWN,
     "pgqueuer/a_late_failure_runs_a_job_twice_at_once": "its manual has no fencing tokens (ADR-0004)",
+    "pgqueuer/a_lone_surrogate_in_the_last_error_is_not_recorded": UNKNOWN,
     "pgqueuer/a_lone_surrogate_loses_the_outcome": f"{UNKNOWN}; what 1.6.0 does is in its manual (reliability)",
     "pgqueuer/a_stale_job_waits_for_itself": "pgqueuer#475, fixed in 1.0.2",
     "procrastinate/a_job_that_kills_its_worker_is_run_for_ever": UNKNOWN,
