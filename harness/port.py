@@ -239,6 +239,14 @@ class Sessions(Protocol):
         ...
 
 
+class OwnUpkeep(Protocol):
+    """What a queue answers beside its verbs where `expire` does more than take back leases."""
+
+    def next_upkeep(self) -> Instant | None:
+        """Tell when `expire` next has something to do beside leases: None, nothing."""
+        ...
+
+
 class Clocks(Protocol):
     """What an engine may know of time: the store's clock, and, for queues that wrongly use it, a caller's."""
 

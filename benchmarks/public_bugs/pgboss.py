@@ -10,7 +10,6 @@ from public_bugs.entry import Entry
 
 ISSUES: Final = "https://github.com/timgit/pg-boss/issues"
 ZOMBIE: Final = "completes a job by its id while another worker runs it: whoever lost it takes the second run away"
-POLICIES: Final = "its engines know neither policies nor groups of a queue"
 SCHEDULES: Final = "its engines know no schedules"
 NUL: Final = "cannot record a failure whose text holds a NUL: the job stays active until its lease runs out"
 
@@ -37,19 +36,52 @@ ENTRIES: Final = (
             anomalies=("outcome_lost",),
             shape=shapes.NUL,
         )
-        for release in ("pgboss@10.4.2", "pgboss-node@12.38.0")
+        for release in ("pgboss@10.4.2", "pgboss-node@10.4.2", "pgboss-node@11.1.2", "pgboss-node@12.38.0")
+    ),
+    Entry(
+        bug="pgboss-maintenance-unique-violation",
+        known_as="pg-boss#492",
+        url=f"{ISSUES}/492",
+        about="takes back no lease any more, once a job goes back to wait beside another one of its key",
+        affected="pgboss-node@10.1.1/stately",
+        fixed="pgboss-node@10.1.4/stately",
+        anomalies=("batch_poisoned",),
+    ),
+    Entry(
+        bug="pgboss-retry-counted-as-active",
+        known_as="pg-boss#610",
+        url=f"{ISSUES}/610",
+        about="never runs a job again that waits for its retry: it takes it for one that runs",
+        affected="pgboss-node@11.0.7/singleton",
+        fixed="pgboss-node@11.0.8/singleton",
+        anomalies=("job_never_run",),
+    ),
+    Entry(
+        bug="pgboss-group-head-of-line",
+        known_as="pg-boss PR 756",
+        url="https://github.com/timgit/pg-boss/pull/756",
+        about="gives a worker nothing while a job of a group that is full stands first",
+        affected="pgboss-node@12.15.0",
+        fixed="pgboss-node@12.16.0",
+        anomalies=("due_job_left",),
+        shape=shapes.ONE_TO_A_CLAIM,
+    ),
+    Entry(
+        bug="pgboss-backoff-additive",
+        known_as="pg-boss#672",
+        url=f"{ISSUES}/672",
+        about="adds seconds to the delay of a retry where it should double it",
+        affected="pgboss-node@12.5.4",
+        fixed="pgboss-node@12.25.1",
+        anomalies=("backoff_out_of_range",),
     ),
 )
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "pgboss-maintenance-unique-violation": POLICIES,
-    "pgboss-retry-counted-as-active": POLICIES,
-    "pgboss-group-head-of-line": POLICIES,
     "pgboss-cron-no-dedupe-11": SCHEDULES,
     "pgboss-cron-clock-skew": SCHEDULES,
     "pgboss-schedule-options-dropped": SCHEDULES,
-    "pgboss-backoff-additive": "no search for it was made",
-    "pgboss-missing-queue-null": "the harness makes every queue before a job is sent to it",
+    "pgboss-missing-queue-null": "null is a refusal, as an error is in its repair: no job is taken and lost",
     "pgboss-archive-deadlock": "its releases (6, 7) are older than any that the engines run",
     "pgboss-missed-cron-on-failover": "it is in the timers of the library, which do not fire here",
 }

@@ -78,7 +78,15 @@ class Sampler:
         lease = contract_of(self.engine).effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.capabilities, lease=lease)
         choices = drawing.choices
-        session = Session(drawn.scenario, engine=self.engine, choices=choices, faults=drawn.faults, limits=self.limits)
+        until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
+        session = Session(
+            drawn.scenario,
+            engine=self.engine,
+            choices=choices,
+            faults=drawn.faults,
+            limits=self.limits,
+            until=until,
+        )
         if isinstance(choices, Priorities):
             choices.attach(session.kernel)
         return session

@@ -46,6 +46,9 @@ COUNTS = ("0", "1", "2")
 SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}
 TOOLS = ("tool", "tool", "other")
 RARELY = ("no", "no", "no", "no", "yes")
+OFTEN = ("no", "yes")
+FEW = 3
+"""A queue with so few features has each of them often, but for other tools."""
 LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
 FEATURES = {
     "serial keys": "serial_keys",
@@ -112,8 +115,9 @@ def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilit
 
 
 def _draw_features(choices: Choices, capabilities: Capabilities) -> frozenset[str]:
-    able = (name for name, capability in FEATURES.items() if getattr(capabilities, capability))
-    return frozenset(name for name in able if choices.pick(f"{name}?", RARELY) == "yes")
+    able = [name for name, capability in FEATURES.items() if getattr(capabilities, capability)]
+    odds = dict.fromkeys(able, RARELY if len(able) > FEW else OFTEN) | {"tools": RARELY}
+    return frozenset(name for name in able if choices.pick(f"{name}?", odds[name]) == "yes")
 
 
 def _draw_job(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.history.event import Call as CallEvent
 from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return
 from harness.history.outcome import DONE, Outcome, OutcomeKind
 from harness.invariants.property import Judge
+from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.port import Claim, QueueUnderTest
 from harness.run.board import Board
@@ -43,6 +44,8 @@ class Recorder:
         self._verbs: dict[str, Any] = {}
         self._on_behalf = getattr(queue, "on_behalf", None)
         self._made_at = getattr(queue, "made_at", None)
+        self.next_upkeep: Callable[[], Instant | None] | None = getattr(queue, "next_upkeep", None)
+        """Tells when the queue's own upkeep has something to do beside leases, where it has."""
         self._unheard_at: dict[str, int] = {}
         """When the reply of an actor's call under way was last said to be lost."""
         self.last_change = 0

@@ -123,7 +123,7 @@ def upkeep(world: World) -> Steps:
     """The queue's own supervisor: takes back what is overdue."""
     while True:
         world.anew("queue")
-        yield Poll(world.settings.expire_interval, world.board.next_expiry, origin=SECOND)
+        yield Poll(world.settings.expire_interval, world.next_upkeep, origin=SECOND)
         yield Call("expire", ())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.duration import SECOND, Duration
 from harness.model.json_value import json_problem
@@ -41,7 +43,7 @@ class Worker:
             if world.told_to_stop(self.name):
                 break
             outcome: Outcome = yield Call("claim", (self.name, settings.batch_size))
-            vain = 0 if outcome.value or not world.capabilities.sessions else vain + 1
+            vain = 0 if outcome.value or world.capabilities.snapshot else vain + 1
             claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
             for claim in claims:
                 world.effect(self.name, claim, "claimed")
@@ -51,7 +53,8 @@ class Worker:
                     break
                 yield from self.run_one(claims)
             if not outcome.value:
-                yield Poll(settings.poll_interval * patience(vain), world.board.next_claim, origin=origin)
+                polls = patience(vain if world.capabilities.sessions else vain - HOPE)
+                yield Poll(settings.poll_interval * polls, world.board.next_claim, origin=origin)
         world.stopped(self.name)
 
     def give_back(self, claims: list[Claim]) -> Steps:
@@ -174,6 +177,10 @@ class Worker:
         else:
             self.world.effect(self.name, claim, "ended", "failure")
             yield from self.insist(failure(claim, ERRORS[ending], final=ending is Ending.FAIL_FINALLY))
+
+
+HOPE: Final = 30
+"""So many polls in vain a worker bears that meets nobody's locks; a queue that never gives what is due ends sooner."""
 
 
 def patience(vain: int) -> int:

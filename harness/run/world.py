@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from harness.model.duration import Instant
@@ -56,6 +57,14 @@ class World:
         self._clocks = clocks
         self._recorder = recorder
         self._processors = processors
+
+    @property
+    def next_upkeep(self) -> Callable[[], Instant | None]:
+        """Answer who tells when the queue's own upkeep next has something to do: a lease, or what the queue says."""
+        own, leases = self._recorder.next_upkeep, self.board.next_expiry
+        return (
+            leases if own is None else lambda: min((due for due in (own(), leases()) if due is not None), default=None)
+        )
 
     def now(self, actor: str) -> Instant:
         """Read an actor's own clock."""

@@ -31,6 +31,9 @@ CONTRACT: Final = Contract(
         "retries/backoff_is_capped": "there is no longest retry delay before version 11 (docs: send)",
         "retries/final_error_is_not_retried": "there is no final failure (docs: fail)",
         "hostile/dead_job_does_not_block_the_queue": "there is no final failure (docs: fail)",
+        "concurrency/serial_key_is_free_after_failure": "there is no final failure (docs: fail)",
+        "uniqueness/key_is_free_after_failure": "there is no final failure (docs: fail)",
+        "uniqueness/retry_is_refused_while_another_has_the_key": "there is no final failure (docs: fail)",
     },
     effective=effective,
 )

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
+from harness.adapters.pgboss.keys import Keys, tool_of
 from harness.foreign.database import instant_of, timestamp_of
 from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import JobId, JobView, Json
@@ -18,6 +19,7 @@ from harness.port import JobRequest
 STRICTLY: Final[Duration] = 1
 """pg-boss compares strictly: what starts at t is first fetched, and what expires at t first taken back, a microsecond
 later. On a real server no two statements share a microsecond, so that what is sent at t is sent one before it."""
+PLAIN: Final = Keys()
 DATA, KEEP_UNTIL, RETRY_LIMIT = 2, 11, 13
 """Where these stand among the parameters of `send`."""
 _STATUS: Final = {
@@ -48,16 +50,16 @@ def send_time(instant: Instant) -> str:
     return timestamp_of(instant).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def send_values(request: JobRequest, settings: Settings) -> list[Any]:
+def send_values(request: JobRequest, settings: Settings, keys: Keys = PLAIN) -> list[Any]:
     """Answer the parameters of `send`, as the library's manager would order them."""
     attempts = request.max_attempts or settings.max_attempts
     return [
         uuid_of(request.id),
-        request.tool,
-        json_text({"job": request.id, "input": request.input}),
+        keys.queue(request.tool),
+        json_text(keys.data(request)),
         request.priority,
         None if request.start_after is None else send_time(request.start_after),
-        None,  # singleton key
+        keys.singleton(request, own=uuid_of(request.id)),
         None,  # singleton seconds
         0,  # singleton offset
         None,  # dead letter
@@ -89,7 +91,14 @@ def result_text(value: Json) -> str | None:
     return json_text(value if isinstance(value, Mapping) else {"value": value})
 
 
-def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int, strictly: Duration = STRICTLY) -> JobView:
+def view_of(
+    row: Mapping[str, Any],
+    *,
+    worker: str | None,
+    granted: int,
+    strictly: Duration = STRICTLY,
+    keys: Keys = PLAIN,
+) -> JobView:
     """Answer a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
 
     `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit; `strictly`,
@@ -103,7 +112,7 @@ def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int, strictl
     started = row["started_on"]
     return JobView(
         id=row["data"]["job"],
-        tool=row["name"],
+        tool=tool_of(row),
         status=_STATUS[state],
         queue_state=QueueState(state),
         priority=row["priority"],
@@ -113,7 +122,8 @@ def view_of(row: Mapping[str, Any], *, worker: str | None, granted: int, strictl
         worker=worker if active else None,
         output=_unwrapped(output) if state == "completed" else None,
         error=_message(output) if failed else None,
-        unique_key=row["singleton_key"],
+        unique_key=keys.unique_key(row),
+        serial_key=keys.serial_key(row),
         created_at=(instant_of(row["created_on"]) or 0) + strictly,
         start_after=(instant_of(row["start_after"]) or 0) + strictly,
         started_at=instant_of(started) if active or state in ("completed", "failed") else None,

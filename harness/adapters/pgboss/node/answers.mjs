@@ -9,6 +9,9 @@ export class Refused extends Error {}
 
 // A class of SQLSTATE: what a column cannot hold. The statement did nothing.
 const DATA_EXCEPTION = "22";
+const UNIQUE_VIOLATION = "23505";
+// An interval that no other timer has: by it the timer that refreshes what is known of the queues is told.
+const QUEUE_CACHE_SECONDS = 61;
 
 async function library(folder) {
   const found = createRequire(`${folder}/`).resolve("pg-boss");
@@ -39,22 +42,36 @@ export class Answers {
       registerInstance: false,
       monitorVacuum: false,
       reindex: false,
+      queueCacheIntervalSeconds: QUEUE_CACHE_SECONDS,
     });
     this.boss.on("error", (error) => console.error(error));
-    await this.boss.start();
+    await this.started();
     this.queues = new Set();
+  }
+
+  /** Start, and keep what the timer would do that refreshes what is known of the queues: `expire` does it. */
+  async started() {
+    const park = globalThis.setInterval;
+    globalThis.setInterval = (act, milliseconds) => {
+      if (milliseconds === QUEUE_CACHE_SECONDS * 1000) this.refresh = act;
+      return park(act, milliseconds);
+    };
+    await this.boss.start();
+    globalThis.setInterval = park;
   }
 
   /** Forget the queues of the run before; the tables are emptied by the parent. */
   async reset({ keep }) {
-    if (!keep) this.queues.clear();
+    if (keep) return;
+    this.queues.clear();
+    await this.refresh?.();
   }
 
   /** Send a job to the queue of its tool, created first where it is new. */
   async enqueue({ tool, data, options, queue }) {
     return answering(async () => {
       if (!this.queues.has(tool)) {
-        await this.boss.createQueue(tool, { policy: "standard", ...queue });
+        await this.boss.createQueue(tool, queue);
         this.queues.add(tool);
       }
       const id = await this.boss.send(tool, data, options);
@@ -63,14 +80,14 @@ export class Answers {
     });
   }
 
-  /** Fetch from one queue after the other until there are enough. */
-  async claim({ tools, limit }) {
+  /** Fetch from queues in turn, from each up to so many, until there are enough. */
+  async claim({ turns, limit, options }) {
     const claimed = [];
-    for (const tool of tools) {
-      if (claimed.length >= limit) break;
-      const options = { batchSize: limit - claimed.length, includeMetadata: true };
-      for (const { id, data, retryCount } of await this.boss.fetch(tool, options)) {
-        claimed.push({ id, tool, job: data.job, retryCount });
+    for (const [tool, most] of turns) {
+      const batchSize = Math.min(most, limit - claimed.length);
+      if (batchSize < 1) break;
+      for (const { data, retryCount } of await this.boss.fetch(tool, { ...options, batchSize, includeMetadata: true })) {
+        claimed.push({ job: data.job, retryCount });
       }
     }
     return claimed;
@@ -100,16 +117,17 @@ export class Answers {
   async retry({ tool, id }) {
     for (const verb of ["resume", "retry"]) {
       if (typeof this.boss[verb] !== "function") continue;
-      const { affected } = await this.boss[verb](tool, id);
+      const { affected } = await answering(() => this.boss[verb](tool, id), UNIQUE_VIOLATION);
       if (affected) return verb;
     }
     throw new Refused("pg-boss changed no row");
   }
 
-  /** Do what its own timer would have it do: fail what is overdue, delete what was kept for long enough. */
+  /** Do what its own timers would: fail what is overdue, delete what was kept for long enough, refresh the queues. */
   async expire() {
     if (typeof this.boss.supervise === "function") await this.boss.supervise();
     else await this.boss.maintain();
+    await this.refresh?.();
   }
 
   async changed(verb, ...args) {
@@ -119,12 +137,13 @@ export class Answers {
 }
 
 /** Tell apart a value that was refused, so that nothing was done, from what broke. */
-async function answering(ask) {
+async function answering(ask, conflict) {
   try {
     return await ask();
   } catch (error) {
     if (error instanceof AssertionError) throw new Refused(`invalid input: ${error.message}`);
     if (error?.code?.startsWith?.(DATA_EXCEPTION)) throw new Refused(`invalid input: ${error.message}`);
+    if (conflict && error?.code === conflict) throw new Refused(`the key is held: ${error.message}`);
     throw error;
   }
 }

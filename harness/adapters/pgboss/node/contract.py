@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.adapters.pgboss.contract import CONTRACT, NO_CAP
+from harness.adapters.pgboss.policy import STANDARD, Policy
 from harness.adapters.pgboss.translation import seconds_of
 from harness.model.duration import SECOND
 from harness.model.settings import Settings
@@ -14,8 +15,8 @@ FIRST_WITH_CAP: Final = 11
 """The first version that knows a longest retry delay."""
 
 
-def contract_of(major: int) -> Contract:
-    """Answer the contract of a version, from its own documentation."""
+def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
+    """Answer the contract of a version whose queues have this policy, from its own documentation."""
 
     def effective(settings: Settings) -> Settings:
         """Whole seconds; version 10 has no longest retry delay."""
@@ -26,8 +27,9 @@ def contract_of(major: int) -> Contract:
             lease=seconds_of(settings.lease) * SECOND,
         )
 
-    differences = dict(CONTRACT.differences)
+    documented = {**CONTRACT.documented, **policy.documented}
+    differences = {**CONTRACT.differences, **policy.differences}
     if major >= FIRST_WITH_CAP:
         del differences["retries/backoff_is_capped"]
         differences["crashes/every_attempt_crashes"] = "an expired job's error says that it timed out (docs: queues)"
-    return Contract(documented=CONTRACT.documented, differences=differences, effective=effective)
+    return Contract(documented=documented, differences=differences, effective=effective)

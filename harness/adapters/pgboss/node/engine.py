@@ -10,6 +10,7 @@ from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.queue import PgBossNodeQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.package import SCHEMA
+from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.foreign import Child, npm, npm_package
 from harness.foreign.node_child import milliseconds_of, node_child
 from harness.foreign.proof import prove
@@ -30,13 +31,15 @@ class PgBossNodeEngine:
     def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
         """Choose a release (`latest`, `12`, `10.4.2`), and a server instead of one started here.
 
-        Raises UsageError for a release before 10, and for what is no version.
+        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a release before 10, and
+        for what is no version or no policy.
         """
-        self.version = npm.newest(PACKAGE, version)
-        self.name = f"pgboss-node@{self.version}"
-        self._release = Release(self.version)
+        wanted, policy = split_policy(version)
+        self.version = npm.newest(PACKAGE, wanted)
+        self._release = Release(f"{self.version}{policy_suffix(policy)}")
+        self.name = f"pgboss-node@{self._release.name}"
         self.capabilities: Capabilities = self._release.capabilities
-        self.contract: Contract = contract_of(self._release.major)
+        self.contract: Contract = contract_of(self._release.major, policy)
         asked = {"schema": SCHEMA, "now": milliseconds_of(0)}
         self._station = Station(self.name, child=self._started, dsn=dsn, asked=asked, then=self._proven)
         self._tables: Tables | None = None
@@ -61,7 +64,7 @@ class PgBossNodeEngine:
             child,
             database,
             self._tables,
-            capabilities=self.capabilities,
+            release=self._release,
             strictly=self._strictly,
             settings=settings,
             clocks=clocks,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
 from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of, view_of
+from harness.adapters.pgboss.turns import turns
 from harness.foreign import Child
 from harness.foreign.database import ForeignDatabase
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
-from harness.model.duration import SECOND, Duration
+from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
 from harness.model.settings import Settings
@@ -20,6 +22,8 @@ from harness.port import Capabilities, Claim, Clocks, JobRequest
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 SHORTEST_HEARTBEAT: Final = 10 * SECOND
 """pg-boss takes no shorter one; a shorter lease is an expiry, which nothing extends."""
+CHANGING: Final = frozenset({"complete", "fail", "cancel", "retry"})
+"""Questions after which another job of a key may be in the place of one."""
 LONGEST_RUN: Final = 23 * 3600
 """Seconds: an expiry must stay below a day."""
 
@@ -37,13 +41,15 @@ class PgBossNodeQueue:
         database: ForeignDatabase,
         tables: Tables,
         *,
-        capabilities: Capabilities,
+        release: Release,
         strictly: Duration,
         settings: Settings,
         clocks: Clocks,
         jitter: Callable[[], float],
     ) -> None:
-        self.capabilities: Capabilities = capabilities
+        self.capabilities: Capabilities = release.capabilities
+        self._release = release
+        self._keys = release.keys
         self._strictly = strictly
         self._child = child
         self._database = database
@@ -56,11 +62,15 @@ class PgBossNodeQueue:
         """Who claimed which attempt: pg-boss does not keep it."""
         self._granted: dict[JobId, int] = {}
         """The last attempt that a resume allowed a job, whatever its limit."""
+        self._changed: Instant | None = None
+        """Since when the statistics of the queues may be out of date."""
 
     def _ask(self, question: str, *, ago: int = 0, **arguments: Any) -> Outcome:
         now = self._clocks.store() - ago
         self._database.set_now(now)
         reply = self._child.ask(question, {"now": milliseconds_of(now), **arguments})
+        if question in CHANGING or (question == "claim" and reply.get("value")):
+            self._changed = self._clocks.store()
         if "raised" in reply:
             return Outcome.unknown(str(reply["raised"]))
         return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])
@@ -77,7 +87,8 @@ class PgBossNodeQueue:
         for row in self._tables.jobs():
             job = row["data"]["job"]
             worker = self._workers.get((job, row["retry_count"] + 1))
-            views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0), strictly=self._strictly)
+            granted = self._granted.get(job, 0)
+            views[job] = view_of(row, worker=worker, granted=granted, strictly=self._strictly, keys=self._keys)
         return views
 
     def changed(self) -> list[JobId] | None:
@@ -91,12 +102,16 @@ class PgBossNodeQueue:
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Send a job to the queue of its tool, created first where it is new."""
+        if request.id in self._tools:
+            return Outcome.refused("this id exists", request.id)
         if problem := json_problem(request.input):
             return Outcome.refused(f"invalid input: {problem}")
         options = self._options(request)
-        queue = {"heartbeatSeconds": options["heartbeatSeconds"]} if "heartbeatSeconds" in options else {}
-        sent = {"data": {"job": request.id, "input": request.input}, "options": options, "queue": queue}
-        outcome = self._ask("enqueue", ago=self._strictly, tool=request.tool, **sent)
+        queue = {"policy": self._release.policy.name}
+        if "heartbeatSeconds" in options:
+            queue["heartbeatSeconds"] = options["heartbeatSeconds"]
+        sent = {"data": self._keys.data(request), "options": options, "queue": queue}
+        outcome = self._ask("enqueue", ago=self._strictly, tool=self._keys.queue(request.tool), **sent)
         if not outcome.done:
             return outcome
         self._tools[request.id] = request.tool
@@ -113,6 +128,10 @@ class PgBossNodeQueue:
             "expireInSeconds": seconds_of(settings.lease),
             "retentionSeconds": seconds_of(settings.retention),
         }
+        if (key := self._keys.singleton(request, own=options["id"])) is not None:
+            options["singletonKey"] = key
+        if (group := self._keys.group(request)) is not None:
+            options["group"] = {"id": group}
         if request.start_after is not None:
             options["startAfter"] = send_time(request.start_after)
         if not self._tables.keeps_queues:
@@ -138,19 +157,23 @@ class PgBossNodeQueue:
 
     def _named(self, question: str, job: JobId) -> Outcome:
         tool = self._tools.get(job)
-        return UNKNOWN_JOB if tool is None else self._ask(question, tool=tool, id=uuid_of(job))
+        return UNKNOWN_JOB if tool is None else self._ask(question, tool=self._keys.queue(tool), id=uuid_of(job))
 
     # workers --------------------------------------------------------------------------------------------------------
 
     def claim(self, worker: str, limit: int) -> Outcome:
-        """Fetch from one queue after the other until there are enough."""
-        outcome = self._ask("claim", tools=list(dict.fromkeys(self._tools.values())), limit=limit)
+        """Fetch from the queues in such turns that the order of jobs is that of one queue."""
+        queues = list(dict.fromkeys(self._keys.queue(tool) for tool in self._tools.values()))
+        rows = self._tables.jobs() if len(queues) > 1 else []
+        order = turns(rows, queues, now=self._clocks.store(), strictly=self._strictly, limit=limit)
+        options = {"groupConcurrency": 1} if self._keys.groups else {}
+        outcome = self._ask("claim", turns=order, limit=limit, options=options)
         return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, attempt = told["job"], told["retryCount"] + 1
         self._workers[job, attempt] = worker
-        return Claim(job, attempt, attempt, worker, told["tool"], self._clocks.store() + self._settings.lease)
+        return Claim(job, attempt, attempt, worker, self._tools[job], self._clocks.store() + self._settings.lease)
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Complete the attempt that was fetched."""
@@ -169,7 +192,7 @@ class PgBossNodeQueue:
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         attempt = {"id": uuid_of(claim.job), "retryCount": claim.attempt - 1}
-        return _without_value(self._ask(question, tool=claim.tool, attempt=attempt, **arguments))
+        return _without_value(self._ask(question, tool=self._keys.queue(claim.tool), attempt=attempt, **arguments))
 
     def release(self, claim: Claim) -> Outcome:
         """pg-boss has none."""
@@ -186,7 +209,13 @@ class PgBossNodeQueue:
         if not outcome.done:
             return outcome
         after = self.jobs()
-        return done([job for job, view in before.items() if after.get(job) != view])
+        changed = [job for job, view in before.items() if after.get(job) != view]
+        self._changed = self._clocks.store() if changed else None
+        return done(changed)
+
+    def next_upkeep(self) -> Instant | None:
+        """Tell since when upkeep has something to do beside leases: to see anew which keys are to be passed over."""
+        return self._changed if self._release.refreshes else None
 
     def reconcile(self) -> Outcome:
         """There is one table."""

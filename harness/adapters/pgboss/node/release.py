@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from harness.adapters.pgboss.keys import Keys
+from harness.adapters.pgboss.policy import STANDARD, policy_suffix, split_policy
 from harness.errors import UsageError
 from harness.port import Capabilities
 
@@ -12,20 +14,44 @@ OLDEST: Final = (10, 0)
 HEARTBEATS: Final = (12, 12)
 """The first release whose claims can be extended."""
 NEEDS_NEWER_NODE: Final = (12, 0)
+GROUPS: Final = (12, 8)
+"""The first release that can limit how many jobs of a group run at once."""
+CACHED: Final = (11, 0)
+"""The first release that keeps statistics of a queue, and decides by them which keys it passes over."""
 
 
 class Release:
-    """One release, such as 12.38.0."""
+    """One release, such as 12.38.0, with a policy of its queues, such as 12.38.0/exclusive."""
 
     def __init__(self, version: str) -> None:
         """Raise UsageError for a release whose schema is not read here."""
-        self.version = version
-        self._number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        self.version, self.policy = split_policy(version)
+        self._number = tuple(int(part) for part in re.findall(r"\d+", self.version)[:2])
         if self._number < OLDEST:
             raise UsageError(
-                f"pg-boss {version} has another schema than this engine reads",
+                f"pg-boss {self.version} has another schema than this engine reads",
                 hint="Name a release from 10 on, such as pgboss-node@10.4.2 or pgboss-node@12.",
             )
+        if self._number < self.policy.since:
+            raise UsageError(
+                f"pg-boss {self.version} has no queue policy {self.policy.name!r}",
+                hint=f"Name a release from {'.'.join(map(str, self.policy.since))} on.",
+            )
+
+    @property
+    def name(self) -> str:
+        """The release and, where it is not the standard one, its policy."""
+        return f"{self.version}{policy_suffix(self.policy)}"
+
+    @property
+    def keys(self) -> Keys:
+        """How keys are said to this release under its policy."""
+        return Keys(self.policy, groups=self.policy is STANDARD and self._number >= GROUPS)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether its upkeep has something to do wherever a job changed: which keys are passed over is kept by it."""
+        return self._number >= CACHED and self.policy.name in ("singleton", "stately")
 
     @property
     def major(self) -> int:
@@ -48,4 +74,6 @@ class Release:
             start_after=True,
             virtual_time=True,
             fencing=True,
+            unique=self.policy.unique,
+            serial_keys=self.keys.serial,
         )

@@ -36,8 +36,9 @@ class Tables:
         self.keeps_queues = bool(self._columns("archive"))
         """Version 10: a queue is a partition, dear to make, and has no state of its own."""
         lease = next(text for column, text in _LEASES.items() if column in columns)
+        group = ", group_id" if "group_id" in columns else ""
         names = [f"{SCHEMA}.{name}" for name in ("job", "archive") if self._columns(name)]
-        look = " UNION ALL ".join(f"SELECT {_COMMON}, {lease} FROM {name}" for name in names)
+        look = " UNION ALL ".join(f"SELECT {_COMMON}, {lease}{group} FROM {name}" for name in names)
         self._look = f"{look} ORDER BY created_on, id".encode()
         self._emptied = [*names, *([] if self.keeps_queues else [f"{SCHEMA}.queue"])]
         stamps = [name for name in sorted(self._columns("queue")) if name.startswith(("monitor_", "maintain_"))]

@@ -1,0 +1,135 @@
+"""Real pg-boss's queue policies, groups and order: what is kept, and which public bugs the generic workload finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from harness.adapters.pgboss.node import PgBossNodeEngine, open_engine
+from harness.adapters.pgboss.node.queue import PgBossNodeQueue
+from harness.errors import EnvironmentUnavailable
+from harness.explore.sampling import Sampler, run_seed
+from harness.model.settings import Settings
+from harness.port import JobRequest
+from harness.sim.clock import Clocks
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+Open = Callable[[str], tuple[PgBossNodeQueue, Clocks]]
+
+
+@pytest.fixture(scope="module")
+def engines() -> Iterator[Callable[[str], PgBossNodeEngine]]:
+    """Answer an engine by version; one that cannot be had here skips the test."""
+    opened: dict[str, PgBossNodeEngine] = {}
+    with ExitStack() as stack:
+
+        def get(version: str) -> PgBossNodeEngine:
+            if version not in opened:
+                engine = open_engine(version)
+                stack.callback(engine.close)
+                try:
+                    engine.open(Settings(), Clocks(), lambda: 0.0)
+                except EnvironmentUnavailable as error:
+                    pytest.skip(str(error))
+                opened[version] = engine
+            return opened[version]
+
+        yield get
+
+
+@pytest.fixture
+def queue_of(engines: Callable[[str], PgBossNodeEngine]) -> Open:
+    def get(version: str) -> tuple[PgBossNodeQueue, Clocks]:
+        clocks = Clocks()
+        return engines(version).open(Settings(), clocks, lambda: 0.0), clocks
+
+    return get
+
+
+def claimed(queue: PgBossNodeQueue, limit: int = 1) -> list[str]:
+    return [claim.job for claim in queue.claim("w1", limit).value]
+
+
+def test_exclusive_keeps_a_key_until_its_job_ended(queue_of: Open) -> None:
+    queue, clocks = queue_of("12.38.0/exclusive")
+    assert queue.enqueue(JobRequest("a", unique_key="k")).done
+    assert queue.enqueue(JobRequest("free")).done
+    assert queue.enqueue(JobRequest("other tool", unique_key="k", tool="other")).done
+    assert not queue.enqueue(JobRequest("b", unique_key="k")).done
+    clocks.now += 1
+    claim = queue.claim("w1", 1).value[0]
+    assert claim.job == "a"
+    assert not queue.enqueue(JobRequest("b", unique_key="k")).done
+    assert queue.complete(claim, None).done
+    assert queue.enqueue(JobRequest("b", unique_key="k")).done
+    assert queue.jobs()["b"].unique_key == "k"
+    assert queue.jobs()["free"].unique_key is None
+
+
+def test_stately_takes_a_second_job_of_a_key_once_the_first_runs(queue_of: Open) -> None:
+    queue, clocks = queue_of("10.4.2/stately")
+    assert queue.enqueue(JobRequest("a", unique_key="k")).done
+    assert not queue.enqueue(JobRequest("b", unique_key="k")).done
+    clocks.now += 1
+    assert claimed(queue) == ["a"]
+    assert queue.enqueue(JobRequest("b", unique_key="k")).done
+    clocks.now += 1
+    assert claimed(queue) == []
+
+
+@pytest.mark.parametrize("release", ["11.0.8/singleton", "12.38.0/singleton", "12.38.0"])
+def test_one_job_of_a_serial_key_runs_whatever_the_tool(queue_of: Open, release: str) -> None:
+    queue, clocks = queue_of(release)
+    queue.enqueue(JobRequest("a", serial_key="s"))
+    clocks.now += 1
+    claim = queue.claim("w1", 1).value[0]
+    queue.enqueue(JobRequest("b", serial_key="s", tool="other"))
+    clocks.now += 1
+    assert claimed(queue) == []
+    assert queue.complete(claim, None).done
+    queue.expire()
+    assert claimed(queue) == ["b"]
+    assert (queue.jobs()["b"].tool, queue.jobs()["b"].serial_key) == ("other", "s")
+
+
+def test_the_highest_priority_is_claimed_first_whatever_its_queue(queue_of: Open) -> None:
+    queue, clocks = queue_of("10.4.2")
+    queue.enqueue(JobRequest("a", tool="x"))
+    queue.enqueue(JobRequest("b", tool="y", priority=5))
+    queue.enqueue(JobRequest("c", tool="x", priority=3))
+    clocks.now += 1
+    assert [claimed(queue), claimed(queue), claimed(queue), claimed(queue)] == [["b"], ["c"], ["a"], []]
+
+
+def test_upkeep_is_asked_for_where_a_key_may_have_become_free(queue_of: Open) -> None:
+    queue, clocks = queue_of("11.0.8/singleton")
+    queue.enqueue(JobRequest("a", serial_key="s"))
+    assert queue.next_upkeep() is None
+    clocks.now += 1
+    assert claimed(queue) == ["a"]
+    assert queue.next_upkeep() == 1
+    queue.expire()
+    assert queue.next_upkeep() is None
+
+
+@pytest.mark.parametrize(
+    ("affected", "fixed", "anomaly"),
+    [
+        ("10.1.1/stately", "10.1.4/stately", "batch_poisoned"),
+        ("11.0.7/singleton", "11.0.8/singleton", "job_never_run"),
+        ("12.15.0", "12.16.0", "due_job_left"),
+    ],
+)
+def test_the_generic_workload_finds_a_public_bug_until_its_repair(
+    engines: Callable[[str], PgBossNodeEngine], affected: str, fixed: str, anomaly: str
+) -> None:
+    def first(release: str, runs: int) -> int | None:
+        sampler = Sampler(engines(release), looking_for=frozenset({anomaly}))
+        return next((n for n in range(runs) if anomaly in sampler.sample(run_seed(0, n)).found), None)
+
+    number = first(affected, 60)
+    assert number is not None
+    assert first(fixed, number + 1) is None
