@@ -12,10 +12,14 @@ from harness.model.settings import Settings
 from harness.wiring import Engines, split_name
 
 if TYPE_CHECKING:
+    from harness.adapters.pgboss.work import WorkProcess
     from harness.port import Clocks, Engine, QueueUnderTest
     from harness.postgres import Cluster, Reset
+    from harness.processors.workplace import MakeWorkplace
 
 DSN_VARIABLE = "JOB_HARNESS_DSN"
+OWN_WORKERS = frozenset({"pgboss", "pgboss-node"})
+"""Engines whose own worker runs the processors of `job_harness`; on all others that is the reference's, in memory."""
 
 
 class Shared:
@@ -28,6 +32,7 @@ class Shared:
         self._dsn_before = os.environ.get(DSN_VARIABLE)
         self._cluster: Cluster | None = None
         self._missing: EnvironmentUnavailable | None = None
+        self._processes: dict[str, WorkProcess] = {}
 
     @property
     def dsn_given(self) -> bool:
@@ -60,6 +65,21 @@ class Shared:
             self.cluster()
         return self._engines.get(name)
 
+    def workplace(self, name: str) -> MakeWorkplace:
+        """Answer what a `JobHarness` stands on: pg-boss's own work() loop, or the reference queue in memory.
+
+        Raises UsageError for what is no version of pg-boss.
+        """
+        from harness.adapters.reference.application import ReferenceApplication
+
+        if not works_by_itself(name):
+            return ReferenceApplication
+        from harness.processors.pgboss import work_process, workplace_of
+
+        if name not in self._processes:
+            self._processes[name] = work_process(name, dsn=self._dsn)
+        return workplace_of(self._processes[name])
+
     def drop(self, name: str) -> None:
         """Close an engine that broke or is needed only once."""
         self._engines.drop(name)
@@ -67,6 +87,9 @@ class Shared:
     def close(self) -> None:
         """Give everything back. Never raises."""
         self._engines.close()
+        for process in self._processes.values():
+            process.close()
+        self._processes.clear()
         if self._cluster is not None:
             self._cluster.stop()
             self._cluster = None
@@ -74,6 +97,16 @@ class Shared:
                 os.environ.pop(DSN_VARIABLE, None)
             else:
                 os.environ[DSN_VARIABLE] = self._dsn_before
+
+
+def works_by_itself(name: str) -> bool:
+    """Whether an engine has a worker of its own that a `JobHarness` can stand on."""
+    return name.partition("@")[0] in OWN_WORKERS
+
+
+def workplaces(names: Iterable[str]) -> tuple[str, ...]:
+    """Answer what tests of `job_harness` run on: each engine that works by itself, and memory for all others."""
+    return tuple(dict.fromkeys(name if works_by_itself(name) else "memory" for name in names))
 
 
 class JobPostgres:

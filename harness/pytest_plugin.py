@@ -29,7 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--job-engine",
         default="memory",
         metavar="NAMES",
-        help="engines for scenarios and job_queue, with commas: memory, reference, postgres (default: memory)",
+        help="engines for scenarios and job_queue, with commas: memory, reference, postgres (default: memory); "
+        "pgboss@VERSION also runs the processors of job_harness, in its own worker",
     )
     group.addoption(
         "--job-seed",
@@ -86,13 +87,21 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for `job_queue` once on each engine."""
+    """Run what asks for `job_queue` once on each engine, and `job_harness` on each that has a worker of its own."""
     if "job_queue" in metafunc.fixturenames:
         engines = [
             pytest.param(name, marks=pytest.mark.postgres) if name.startswith("postgres") else name
             for name in _engines(metafunc.config)
         ]
         metafunc.parametrize("job_queue", engines, indirect=True)
+    if "job_harness" in metafunc.fixturenames and (named := _engines(metafunc.config)) != ("memory",):
+        from harness.fixtures import workplaces
+
+        if (places := workplaces(named)) != ("memory",):
+            marked = [
+                place if place == "memory" else pytest.param(place, marks=pytest.mark.postgres) for place in places
+            ]
+            metafunc.parametrize("job_harness", marked, indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -130,12 +139,22 @@ def job_harness(
 ) -> Iterator[JobHarness]:
     """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
+    from harness.errors import EnvironmentUnavailable
     from harness.failure_section import EXPLAINED, errors_without_traceback, explanation
     from harness.processors import JobHarness
 
     seed = request.config.getoption("--job-seed")
-    with errors_without_traceback():
-        opened = JobHarness(settings=_settings(request, GUIDE), seed=seed or 0, invariants=job_invariants)
+    shared = _shared(request.config)
+    try:
+        with errors_without_traceback():
+            opened = JobHarness(
+                settings=_settings(request, GUIDE),
+                seed=seed or 0,
+                invariants=job_invariants,
+                workplace=shared.workplace(getattr(request, "param", "memory")),
+            )
+    except EnvironmentUnavailable as error:
+        _give_up(str(error), shared)
     with opened as harness:
         job_clock.drive(harness)
         yield harness

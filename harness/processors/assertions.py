@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
-from harness.adapters.reference.application import ReferenceApplication
 from harness.errors import UsageError, did_you_mean
 from harness.history.event import Effect, History
 from harness.model.duration import SECOND, format_duration
@@ -25,6 +24,7 @@ from harness.processors.enqueued import (
 )
 from harness.processors.handle import JobHandle
 from harness.processors.length import Length, Moment, read_length
+from harness.processors.workplace import Workplace
 from harness.sim.loop import Deadlock, VirtualLoop
 
 
@@ -46,7 +46,7 @@ class Looked(TypedDict, total=False):
 class Assertions:
     """The part of `JobHarness` that only looks; every failure is an AssertionError that says what was there."""
 
-    _application: ReferenceApplication
+    _application: Workplace
     _accepted: dict[JobId, Accepted]
     _loop: VirtualLoop
 

@@ -79,7 +79,7 @@ class AsyncJobHarness:
 
     async def crash_worker(self, *, at: str | None = None, job: JobHandle | JobId | None = None) -> None:
         """See `JobHarness.crash_worker`."""
-        self._harness.crash_worker(at=at, job=job)
+        await self._let(lambda: self._harness.crash_worker(at=at, job=job))
 
     async def deliver_twice(self, job: JobHandle | JobId) -> None:
         """See `JobHarness.deliver_twice`."""

@@ -37,6 +37,7 @@ from harness.processors.running import Running
 from harness.processors.typescript.attachments import Attachments
 from harness.processors.typescript.target import names_typescript
 from harness.processors.undetermined import readings
+from harness.processors.workplace import MakeWorkplace
 from harness.sim.loop import VirtualLoop
 
 MOST_JOBS = 100_000
@@ -54,10 +55,11 @@ class JobHarness(Assertions):
         start: datetime = START,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
         invariants: Iterable[Invariant] = (),
+        workplace: MakeWorkplace = ReferenceApplication,
     ) -> None:
         """Open an empty queue. `seed` jitters retry delays; `blocked_after` real seconds a plain processor hangs.
 
-        `invariants` of the test's own are judged beside ours.
+        `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
         """
         self._invariants = tuple(invariants)
         self._loop = VirtualLoop()
@@ -65,7 +67,7 @@ class JobHarness(Assertions):
         self._baton = Baton(self._loop, blocked_after=blocked_after)
         self._baton.on_block = self._blocked
         try:
-            self._application = ReferenceApplication(
+            self._application = workplace(
                 self._loop,
                 run_blocking=self._baton,
                 settings=settings,
@@ -171,6 +173,7 @@ class JobHarness(Assertions):
         if at is None:
             self._application.crash("now")
             return
+        self._application.refuse_place(at)
         self._plan.add(at, None if job is None else self._id(job))
         self._application.watch_places(self._plan.take)
 
@@ -182,7 +185,7 @@ class JobHarness(Assertions):
         name = self._id(job)
         if self._look(name).terminal:
             raise UsageError(f"{name} has ended: it is delivered no more", hint="Call deliver_twice before drain().")
-        self._application.store.twice.add(name)
+        self._application.deliver_twice(name)
 
     # what a test lets happen ----------------------------------------------------------------------------------------
 
@@ -216,7 +219,7 @@ class JobHarness(Assertions):
         if not self._application.due():
             return None
         before = len(self.history)
-        self._work(1, lambda: self._application.store.allowance == 0 and not self._application.processing)
+        self._work(1, lambda: self._application.allowance == 0 and not self._application.processing)
         claimed = [e for e in self.history.events[before:] if type(e) is Observed and e.verb == "claim"]
         return self._handle(claimed[0].job) if claimed else None
 
@@ -235,7 +238,7 @@ class JobHarness(Assertions):
             if application.processing:
                 return False
             waiting = application.unfinished() if with_scheduled else application.due()
-            return not waiting or application.store.allowance == 0
+            return not waiting or application.allowance == 0
 
         if not with_recursion:
             application.only = frozenset(application.board.live)
@@ -245,7 +248,7 @@ class JobHarness(Assertions):
         finally:
             if not with_recursion:
                 application.only = None
-        if limit is None and application.store.allowance == 0 and application.due():
+        if limit is None and application.allowance == 0 and application.due():
             raise LimitReached(f"drain made {MOST_JOBS} attempts and jobs are still due: do they enqueue each other?")
         events = self.history.events[before:]
         failed = {e.job for e in events if type(e) is Observed and e.after and e.after.status is Status.FAILED}
@@ -265,6 +268,7 @@ class JobHarness(Assertions):
             self._drive(lambda: self._loop.advance(length / SECOND))
         finally:
             self._application.allow(0)
+        self._application.check()
 
     def jump(self, duration: Length) -> None:
         """Move the clock and let nobody act: what is overdue happens when time next passes."""
@@ -291,19 +295,12 @@ class JobHarness(Assertions):
         views = application.board.views
         if not application.board.live:
             application.judge.rest(views)
-        screen = anomaly_screen(
-            application.judge,
-            self.history,
-            settings=application.settings,
-            now=application.clocks.now,
-            title=title,
-        )
         found = (
-            screen,
+            anomaly_screen(application, self.history, title=title),
             own_anomalies(application.judge, self._invariants),
             unseen_failures(views, self._looked_at),
             left_running([*self._running.leaked_tasks(), *self._noticed.left_behind(), *self._node.leaks()]),
-            not_happened(self._plan.deaths, application.store.twice),
+            not_happened(self._plan.deaths, application.twice),
         )
         return [problem for problem in found if problem is not None]
 
@@ -313,7 +310,7 @@ class JobHarness(Assertions):
         told = [
             f"{each.kind}: {each.name} at {each.place}" for each in read if not (self.frozen and each.kind == "time")
         ]
-        return [*dict.fromkeys(told), *self._noticed.notes, *self._node.findings]
+        return [*dict.fromkeys(told), *self._noticed.notes, *self._node.findings, *self._application.notes]
 
     def close(self) -> None:
         """End worker, cron and processors. What still runs has no effect on anything."""
@@ -337,7 +334,7 @@ class JobHarness(Assertions):
         try:
             self._drive(lambda: self._loop.run_until(lambda: until() or application.ended))
         finally:
-            if jobs is None or application.store.allowance is None:
+            if jobs is None or application.allowance is None:
                 application.allow(0)
         application.check()
 

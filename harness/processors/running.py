@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from harness.adapters.reference.application import JobProcessor, ReferenceApplication, ToolJob
+from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
 from harness.processors.baton import Baton
 from harness.processors.crash_plan import WHILE_RUNNING, CrashPlan
 from harness.processors.delivery import Delivery
 from harness.processors.processor import is_async, telling
+from harness.processors.workplace import Workplace
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import VirtualLoop
 from harness.sim.loop_waiting import describe_task
@@ -24,7 +25,7 @@ TEST = "test"
 class Running:
     """Begins deliveries, and knows what they left running."""
 
-    def __init__(self, loop: VirtualLoop, baton: Baton, application: ReferenceApplication, plan: CrashPlan) -> None:
+    def __init__(self, loop: VirtualLoop, baton: Baton, application: Workplace, plan: CrashPlan) -> None:
         self._loop = loop
         self._baton = baton
         self._application = application

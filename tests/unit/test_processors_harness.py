@@ -393,3 +393,19 @@ def test_ctrl_c_inside_a_processor_ends_the_test_run_and_is_no_failure_of_the_jo
         jobs.advance("1d")
     assert job.attempts == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_worker_of_a_test_that_is_a_coroutine_dies_where_it_is_told_to(jobs: JobHarness) -> None:
+    async def scene() -> None:
+        harness = AsyncJobHarness(jobs)
+        await harness.register("slow", slow)
+        job = await harness.enqueue("slow")
+        await harness.crash_worker(at="while running")
+        await harness.run_until_idle()
+        assert (job.status, job.attempts) == ("COMPLETED", 2)
+
+    async def slow(job: ToolJob) -> JobResult:
+        await asyncio.sleep(10)
+        return JobResult(success=True)
+
+    asyncio.run(scene())

@@ -33,7 +33,10 @@ from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableE
 from reference_impl.registry import Registry
 from reference_impl.worker import RunBlocking, Worker
 
-__all__ = ["JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication", "ToolJob", "config_of"]
+__all__ = [
+    "JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication", "Registry", "RunBlocking", "ToolJob",
+    "config_of",
+]  # fmt: skip
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,6 +94,9 @@ class _Board(Board):
 
 class ReferenceApplication:
     """One worker and the maintenance cron on a virtual loop, recorded and judged."""
+
+    engine = "reference (memory)"
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -180,13 +186,18 @@ class ReferenceApplication:
 
     def tool_job(self, slug: str, value: Json) -> ToolJob:
         """Make the job that a processor would receive, its input through JSON and back."""
-        return sample_job(slug, decode(encode(value)), max_attempts=self.settings.max_attempts, moment=self._now())
+        return sample_job(slug, through_json(value), max_attempts=self.settings.max_attempts, moment=self._now())
 
     def moment(self, at: Instant) -> datetime:
         """Answer an instant of the run as a time of day."""
         return self.start + timedelta(microseconds=at)
 
     # what the worker does -------------------------------------------------------------------------------------------
+
+    @property
+    def allowance(self) -> int | None:
+        """How many jobs the worker may still claim; None is any number."""
+        return self.store.allowance
 
     def allow(self, jobs: int | None) -> None:
         """Let the worker claim this many jobs more, None for any number; it is started on the first call."""
@@ -217,6 +228,18 @@ class ReferenceApplication:
         """Ask at every place that a verb of the worker passes, whether it is to die there. None: ask no more."""
         self._dies = dies
         self.store.on_place = None if dies is None else self._reached
+
+    def refuse_place(self, at: str) -> None:
+        """Refuse none: the reference worker can die anywhere."""
+
+    def deliver_twice(self, job: JobId) -> None:
+        """Let the next delivery of a job arrive twice."""
+        self.store.twice.add(job)
+
+    @property
+    def twice(self) -> Collection[JobId]:
+        """The jobs whose next delivery is still to arrive twice."""
+        return self.store.twice
 
     @property
     def worker_name(self) -> str:
@@ -334,6 +357,11 @@ class ReferenceApplication:
         """Whether a job may still be claimed, now or later: it waits, or its worker died."""
         live = self.board.live
         return bool(live) if self.only is None else any(job in live for job in self.only)
+
+
+def through_json(value: Json) -> Any:
+    """Answer a value as it is after JSON and back. Raises `InvalidJsonError` where JSON cannot hold it."""
+    return decode(encode(value))
 
 
 def sample_job(

@@ -178,6 +178,12 @@ const questions = {
     return id;
   },
 
+  /** Fetch one job, as nobody does who leaves that to the loop; answers whether there was one. */
+  async fetch({ queue }) {
+    const jobs = await boss.fetch(queue);
+    return (jobs ?? []).length > 0;
+  },
+
   async cancel({ queue, id }) {
     await changed("cancel", queue, id);
   },

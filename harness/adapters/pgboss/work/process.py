@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,14 +14,16 @@ from harness.adapters.pgboss.work.turn import NEVER, POLL, SUPERVISION, Turn, ms
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Child, npm, npm_package
 from harness.foreign.node import find_node
-from harness.model.duration import Instant
+from harness.model.duration import Duration, Instant
 from harness.port import Contract
+from harness.postgres.virtual_clock import VirtualClockError
 
 if TYPE_CHECKING:
     from harness.adapters.pgboss.node.rows import Tables
     from harness.foreign.database import ForeignDatabase
 
 PACKAGE: Final = "pg-boss"
+PROOF: Final = "job-harness-proof"
 SCRIPT: Final = Path(__file__).with_name("loop.mjs")
 _BEHAVIOUR: Final[Mapping[str, Any]] = {
     "supervise": True,
@@ -53,6 +56,11 @@ class WorkProcess:
         self._database: ForeignDatabase | None = None
         self._tables: Tables | None = None
         self._seed = 0
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starts pg-boss")
+        """Starts and kills: a child dies with the thread that started it, and who asks may be a processor's thread,
+        which ends before it and whose sleep is virtual."""
+        self.strictly: Duration = 0
+        """How long after its time a job can be fetched, 0 or a microsecond: releases differ, so it is measured."""
 
     @property
     def database(self) -> ForeignDatabase:
@@ -86,10 +94,14 @@ class WorkProcess:
             return self._start(0)
         return self._checked(self.ask("reset", 0, seed=seed))
 
-    def restart(self, now: Instant) -> Turn:
-        """Kill the process with SIGKILL, and start another on the same database."""
+    def kill(self) -> None:
+        """End the process with SIGKILL, as a power cut would."""
         if self._child is not None:
-            self._child.kill()
+            self._starter.submit(self._child.kill).result()
+
+    def restart(self, now: Instant) -> Turn:
+        """Start another process on the same database, once the one before is dead."""
+        self.kill()
         return self._start(now)
 
     def ask(self, question: str, now: Instant, **arguments: Any) -> Turn:
@@ -118,6 +130,7 @@ class WorkProcess:
         if self._database is not None:
             self._database.close()
             self._database = None
+        self._starter.shutdown()
 
     def _begin_first(self) -> Turn:
         from harness.adapters.pgboss.node.rows import Tables
@@ -128,17 +141,30 @@ class WorkProcess:
         self._command = [node.path, str(SCRIPT), str(packages)]
         self._database = ForeignDatabase(self._dsn)
         try:
-            turn = self._start(0)
+            self._start(0)
             self._database.check()
             self._tables = Tables(self._database)
+            self.strictly = self._measured()
         except BaseException:
             self.close()
             raise
-        return turn
+        return self.begin(seed=self._seed)
+
+    def _measured(self) -> Duration:
+        """Look whether a job can be fetched at the very instant for which it was sent."""
+        self.ask("create", 0, queue=PROOF, options={})
+        self.send(0, queue=PROOF, data={"job": PROOF, "input": None}, options={})
+        for late in (0, 1):
+            if self.ask("fetch", late, queue=PROOF).outcome.value:
+                return late
+        raise VirtualClockError(
+            f"{self.name} does not follow the virtual clock: a job was not fetched when it was due",
+            hint="This release reads a clock that is not the harness's: name another release.",
+        )
 
     def _start(self, now: Instant) -> Turn:
         environment = {"NODE_OPTIONS": "", "NODE_NO_WARNINGS": "1", "TZ": "UTC"}
-        self._child = Child(self._command, name=self.name, environment=environment)
+        self._child = self._starter.submit(Child, self._command, name=self.name, environment=environment).result()
         asked = {"url": self.database.url, "schema": SCHEMA, "seed": self._seed, "options": _BEHAVIOUR}
         return self._checked(self.ask("open", now, **asked))
 

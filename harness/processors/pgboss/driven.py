@@ -1,0 +1,172 @@
+"""A pg-boss process driven by a virtual loop: its next timer is one of the loop's, its rows are what is observed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, next_due
+from harness.adapters.pgboss.work.turn import LIMIT, NEVER, POLL, SUPERVISION
+from harness.errors import HarnessError
+from harness.invariants import Judge
+from harness.model.duration import SECOND, Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.port import Claim
+from harness.processors.pgboss.records import RowRecorder, Rows, timed_out
+from harness.run.board import Board
+from harness.sim.clock import Clocks
+from harness.sim.loop import VirtualLoop
+
+
+class DrivenProcess:
+    """Asks the process in turns, writes down what its rows say after each, and wakes it when its timers are due."""
+
+    def __init__(
+        self,
+        process: WorkProcess,
+        loop: VirtualLoop,
+        *,
+        settings: Settings,
+        clocks: Clocks,
+        judge: Judge,
+        seed: int,
+    ) -> None:
+        """Begin on empty tables. Raises EnvironmentUnavailable, VirtualClockError."""
+        self.process = process
+        self.board = Board(settings)
+        self.rows = Rows(process)
+        self.recorder = RowRecorder(self.rows, clocks, self.board, judge)
+        self.claims: dict[JobId, Claim] = {}
+        """The last claim of every job."""
+        self.allowance: int | None = 0
+        """How many jobs may still be fetched; None is any number."""
+        self.on_call: Callable[[HandlerCall, tuple[Claim, ...]], None] = lambda call, claims: None
+        """Told of each handler that pg-boss calls."""
+        self.broken: Exception | None = None
+        """What ended it."""
+        self.said: dict[str, None] = {}
+        """The errors and warnings that pg-boss emitted, each once."""
+        self._loop = loop
+        self._settings = settings
+        self._clocks = clocks
+        self._jitter = random.Random(seed).random
+        self._turn = threading.RLock()
+        """A test that is a coroutine may enqueue while its harness works on another thread."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timers = process.begin(seed=seed).timers
+
+    def ask(self, question: str, *, told: Callable[[Turn], None] = lambda turn: None, **arguments: Any) -> Turn:
+        """Ask something now; `told` writes down what was asked for, the rest that happened is pg-boss's own doing."""
+        with self._turn:
+            return self._hear(self.process.ask(question, self._clocks.now, **arguments), told)
+
+    def send(self, *, told: Callable[[Turn], None], **arguments: Any) -> Turn:
+        """Send a job now."""
+        with self._turn:
+            return self._hear(self.process.send(self._clocks.now, **arguments), told)
+
+    def _hear(self, turn: Turn, told: Callable[[Turn], None] = lambda turn: None) -> Turn:
+        """Take over what happened in a turn."""
+        for line in turn.trouble:
+            self.said.setdefault(f"{self.process.name}: {line}")
+        self._timers = turn.timers
+        if turn.stirred or turn.calls:
+            self.rows.read()
+        told(turn)
+        for call in turn.calls:
+            self._called(call)
+        self._notice(turn.outcome.value)
+        if self._loop.is_running() and not self._loop.is_in_this_thread():
+            self._loop.call_soon_threadsafe(self.plan, context=contextvars.Context())
+        else:
+            self.plan()
+        return turn
+
+    def plan(self) -> None:
+        """Set the loop's timer to when the process is next to be woken."""
+        self.rest()
+        due = next_due(self._timers, self._skip())
+        if due is not None and self.broken is None:
+            self._timer = self._loop.call_at(due / SECOND, self._tick, context=contextvars.Context())
+
+    def rest(self) -> None:
+        """Let no timer of the process fire until `plan`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def draw(self) -> None:
+        """Let PostgreSQL's next random number be ours, where a failure may ask for one."""
+        if self._settings.retry_backoff and any(v.status is Status.PROCESSING for v in self.board.live.values()):
+            self.process.database.set_chance(self._jitter())
+
+    def kill(self) -> None:
+        """End the process with SIGKILL. It is asked nothing until `restart`."""
+        self.rest()
+        self.process.kill()
+
+    def restart(self) -> None:
+        """Start another process on the same database; where that fails, it is `broken`."""
+        try:
+            with self._turn:
+                self._hear(self.process.restart(self._clocks.now))
+        except HarnessError as error:
+            self.broken = error
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether an attempt is still the one that its row is about."""
+        view = self.board.views.get(claim.job)
+        return view is not None and view.status is Status.PROCESSING and view.attempts == claim.attempt
+
+    def due(self) -> list[JobView]:
+        """List what could be fetched now."""
+        now = self._clocks.now
+        return [v for v in self.board.live.values() if v.status is Status.PENDING and v.start_after <= now]
+
+    def _called(self, call: HandlerCall) -> None:
+        views = self.rows.jobs()
+        claims = tuple(self._claim(views[job]) for job in call.jobs)
+        self.claims |= {claim.job: claim for claim in claims}
+        self.recorder.claimed(list(claims))
+        if self.allowance is not None:
+            self.allowance -= len(claims)
+        self.on_call(call, claims)
+
+    def _claim(self, view: JobView) -> Claim:
+        until = view.lease_until if view.lease_until is not None else self._clocks.now
+        return Claim(view.id, view.attempts, view.token, self.rows.worker, view.tool, until)
+
+    def _notice(self, fired: Any) -> None:
+        """Write down what changed and nobody asked for: a worker gave up waiting, or the supervision took back."""
+        known = self.board.views
+        rest = []
+        for job in self.rows.differing(known):
+            before, after, claim = known.get(job), self.rows.jobs().get(job), self.claims.get(job)
+            if fired == LIMIT and claim is not None and before is not None and timed_out(before, after):
+                self.recorder.settled("fail", claim, (after.error if after else None) or "timed out", False)
+            else:
+                rest.append(job)
+        if rest:
+            self.recorder.supervised(rest)
+
+    def _tick(self) -> None:
+        try:
+            with self._turn:
+                self.draw()
+                self._hear(self.process.tick(self._clocks.now, skip=self._skip()))
+        except HarnessError as error:
+            self.broken = error
+
+    def _skip(self) -> dict[str, Instant]:
+        """Tell from when on a round would find something to do, by its kind."""
+        live = self.board.live.values()
+        claimable = NEVER if self.allowance == 0 else self.board.next_claim()
+        overdue = [view.lease_until for view in live if view.lease_until is not None]
+        overdue += [view.start_after + self._settings.retention for view in live if view.status is Status.PENDING]
+        return {POLL: NEVER if claimable is None else claimable, SUPERVISION: min(overdue, default=NEVER)}

@@ -1,0 +1,180 @@
+"""What a `JobHarness` stands on: a queue, its worker and its maintenance, recorded and judged, on a virtual loop.
+
+The reference queue in memory is one such place, pg-boss's own `work()` loop another. What a place cannot do it refuses
+with a UsageError that names it; it does nothing else instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from typing import Protocol
+
+from harness.adapters.reference.application import JobProcessor, Registry, RunBlocking, ToolJob
+from harness.invariants import Invariant, Judge
+from harness.model.duration import Instant
+from harness.model.job import JobId, Json
+from harness.model.settings import Settings
+from harness.port import Claim, JobRequest
+from harness.run.board import Board
+from harness.run.recorder import Recorder
+from harness.sim.clock import Clocks
+from harness.sim.loop import VirtualLoop
+
+
+class Workplace(Protocol):
+    """Where jobs are enqueued and worked on. Its time is the loop's."""
+
+    engine: str
+    """What a failure calls it."""
+    settings: Settings
+    start: datetime
+    """The time of day at the instant 0."""
+    clocks: Clocks
+    judge: Judge
+    on_crash: Callable[[], None]
+    """Called when the worker dies: what runs beside it in other processes dies too."""
+
+    @property
+    def board(self) -> Board:
+        """The last view of every job."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """The processors by tool."""
+        ...
+
+    @property
+    def recorder(self) -> Recorder:
+        """Writes the history."""
+        ...
+
+    def register(self, slug: str, processor: JobProcessor) -> None:
+        """Let a processor serve a tool."""
+        ...
+
+    def enqueue(self, request: JobRequest) -> JobId:
+        """Accept a job; answers the unfinished holder of its unique key instead, where there is one."""
+        ...
+
+    def cancel(self, job: JobId) -> bool:
+        """Cancel a job. False: it is terminal or unknown."""
+        ...
+
+    def retry(self, job: JobId) -> bool:
+        """Let a failed or cancelled job be worked on again."""
+        ...
+
+    def tool_job(self, slug: str, value: Json) -> ToolJob:
+        """Make the job that a processor would receive, its input through JSON and back."""
+        ...
+
+    def moment(self, at: Instant) -> datetime:
+        """Answer an instant of the run as a time of day."""
+        ...
+
+    # the worker -----------------------------------------------------------------------------------------------------
+
+    @property
+    def allowance(self) -> int | None:
+        """How many jobs may still be claimed; None is any number."""
+        ...
+
+    def allow(self, jobs: int | None) -> None:
+        """Let the worker claim this many jobs more, None for any number; it is started on the first call."""
+        ...
+
+    def wake(self) -> None:
+        """Let the worker look for jobs now instead of at its next poll."""
+        ...
+
+    @property
+    def only(self) -> Collection[JobId] | None:
+        """The only jobs that may be claimed; None is any."""
+        ...
+
+    @only.setter
+    def only(self, jobs: Collection[JobId] | None) -> None: ...
+
+    @property
+    def processing(self) -> bool:
+        """Whether the worker is at work on a job."""
+        ...
+
+    def due(self) -> bool:
+        """Whether a job could be claimed now."""
+        ...
+
+    def unfinished(self) -> bool:
+        """Whether a job may still be claimed, now or later."""
+        ...
+
+    def claim_of(self, job: JobId) -> Claim | None:
+        """Answer the last claim of a job."""
+        ...
+
+    @property
+    def abandoned(self) -> tuple[JobId, ...]:
+        """The jobs whose processor was given up and still runs."""
+        ...
+
+    # what goes wrong ------------------------------------------------------------------------------------------------
+
+    def refuse_place(self, at: str) -> None:
+        """Raise UsageError where the worker cannot be made to die at this place."""
+        ...
+
+    def watch_places(self, dies: Callable[[str, JobId], bool] | None) -> None:
+        """Ask at every place that the worker passes, whether it is to die there. None: ask no more."""
+        ...
+
+    def crash(self, place: str) -> None:
+        """Kill the worker where it stands; nothing of it goes on. A new one starts at once."""
+        ...
+
+    def deliver_twice(self, job: JobId) -> None:
+        """Let the next delivery of a job arrive twice."""
+        ...
+
+    @property
+    def twice(self) -> Collection[JobId]:
+        """The jobs whose next delivery is still to arrive twice."""
+        ...
+
+    # the end --------------------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker or the maintenance ended by itself."""
+        ...
+
+    def check(self) -> None:
+        """Raise what ended one of them."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it said beside its results."""
+        ...
+
+    def end(self) -> None:
+        """Let nothing of it go on."""
+        ...
+
+
+class MakeWorkplace(Protocol):
+    """Opens an empty place of work on a loop."""
+
+    def __call__(
+        self,
+        loop: VirtualLoop,
+        *,
+        run_blocking: RunBlocking,
+        settings: Settings,
+        seed: int,
+        start: datetime,
+        invariants: Iterable[Invariant],
+    ) -> Workplace:
+        """Raise UsageError for settings that it cannot keep, EnvironmentUnavailable where it cannot be had."""
+        ...
