@@ -32,12 +32,24 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
     "graphile-worker": ("harness.adapters.graphile:open_engine", {}),
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
+    "procrastinate-gated": ("harness.adapters.procrastinate:open_engine", {"gated": True}),
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
+    "pgqueuer-gated": ("harness.adapters.pgqueuer:open_engine", {"gated": True}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
-RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
+RELEASED: Final = frozenset(
+    {
+        "graphile-worker",
+        "pgboss",
+        "pgboss-node",
+        "pgqueuer",
+        "pgqueuer-gated",
+        "procrastinate",
+        "procrastinate-gated",
+    }
+)
 """Shipped engines that are somebody else's queue, in versions."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"

@@ -5,12 +5,13 @@ For two or three transactions against each other: which orders there are, what e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
 from harness.errors import HarnessError, LimitReached
+from harness.port import Reply
 from harness.postgres.gating import GatedConnection, Room, SessionPool
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring
@@ -60,18 +61,54 @@ def all_orders(
     `prepare` puts the tables in their first state, before each order; `inspect` looks at what is left. Orders that
     only differ in when a waiting statement was sent are different orders. Raises LimitReached beyond `limit` orders.
     """
+
+    def begin() -> tuple[Any, dict[str, Coroutine[Any, Any, Any]]]:
+        prepare()
+        room = Room(pool)
+        return room, {name: script(room.connection(name)) for name, script in actors.items()}
+
+    return _every(begin, lambda room: inspect(), limit, of=actors)
+
+
+def all_verb_orders(
+    prepare: Callable[[], Any],
+    actors: Mapping[str, Callable[[Any], Reply]],
+    *,
+    inspect: Callable[[Any], Any] = lambda queue: None,
+    limit: int = 10_000,
+) -> Iterator[Order]:
+    """Run one verb of each actor against each other, in every order of its statements and commits.
+
+    `prepare` answers a queue with `Sessions`, in its first state, before each order; each of `actors` is called with
+    that queue on its behalf, and answers what the verb does; `inspect` looks at the queue that is left. Raises
+    LimitReached beyond `limit` orders.
+    """
+
+    def begin() -> tuple[Any, dict[str, Any]]:
+        queue = prepare()
+        return queue, {name: verb(queue.on_behalf(name)) for name, verb in actors.items()}
+
+    return _every(begin, inspect, limit, of=actors)
+
+
+def _every(
+    begin: Callable[[], tuple[Any, Mapping[str, Any]]],
+    inspect: Callable[[Any], Any],
+    limit: int,
+    *,
+    of: Iterable[str],
+) -> Iterator[Order]:
     path: list[int] = []
     count = 0
     while True:
         count += 1
         if count > limit:
             raise LimitReached(
-                f"there are more than {limit} orders of {', '.join(actors)}",
+                f"there are more than {limit} orders of {', '.join(of)}",
                 hint="Take fewer statements or actors, give a higher limit, or sample: `job-harness explore`.",
             )
-        prepare()
-        run = _Run(pool, actors, path)
-        yield run.order(inspect)
+        run = _Run(path)
+        yield run.order(*begin(), inspect)
         while path and path[-1] + 1 >= run.widths[len(path) - 1]:
             path.pop()
         if not path:
@@ -83,21 +120,19 @@ def all_orders(
 class _Run:
     """One order: follows `path`, goes on with the first possibility beyond its end and extends it by that."""
 
-    pool: SessionPool
-    actors: Mapping[str, Script]
     path: list[int]
     widths: list[int] = field(default_factory=list)
     """How many could have acted, step by step."""
 
-    def order(self, inspect: Callable[[], Any]) -> Order:
-        room = Room(self.pool)
+    def order(self, stage: Any, frames: Mapping[str, Any], inspect: Callable[[Any], Any]) -> Order:
+        """Let the frames act on their stage, which is closed in the end."""
         outcomes: dict[str, Any] = {}
         steps: list[str] = []
         waits: list[str] = []
         kernel = Kernel(Boring(), _NoCalls())
         try:
-            for name, script in self.actors.items():
-                kernel.spawn(name, partial(_noting, name, script, room, outcomes))
+            for name, frame in frames.items():
+                kernel.spawn(name, partial(_noting, name, frame, outcomes))
             while kernel.ready:
                 answered = next((actor for actor in kernel.ready if type(actor.request) is Wait), None)
                 if answered is not None:
@@ -109,11 +144,12 @@ class _Run:
                 kernel.summon(actor)
                 if actor.state is State.BLOCKED:
                     waits.append(step)
-            leftovers = tuple(room.leftovers())
+            leftovers = tuple(stage.leftovers())
+            left = inspect(stage)
         finally:
-            room.close()
+            stage.close()
             kernel.bury()
-        return Order(tuple(steps), outcomes, tuple(waits), tuple(map(str, kernel.choices.tape)), inspect(), leftovers)
+        return Order(tuple(steps), outcomes, tuple(waits), tuple(map(str, kernel.choices.tape)), left, leftovers)
 
     def _next(self, kernel: Kernel) -> Actor:
         """Choose among those who can act, in the order of the actors."""
@@ -125,16 +161,13 @@ class _Run:
         return able[self.path[depth]]
 
 
-def _noting(name: str, script: Script, room: Room, outcomes: dict[str, Any]) -> Any:
-    async def run() -> None:
-        try:
-            outcomes[name] = await script(room.connection(name))
-        except HarnessError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what a script raises is what came of the order
-            outcomes[name] = error
-
-    return run()
+def _noting(name: str, frame: Any, outcomes: dict[str, Any]) -> Generator[Any, Any, None]:
+    try:
+        outcomes[name] = yield from frame.__await__() if isinstance(frame, Coroutine) else frame
+    except HarnessError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what a script raises is what came of the order
+        outcomes[name] = error
 
 
 class _NoCalls:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable
 from harness.postgres.patience import Deadline
@@ -35,6 +35,14 @@ ANSWERING: Final = Path(__file__).with_name("answering.py")
 _DEATH_SIGNAL: Final = 1
 
 Reply: TypeAlias = Mapping[str, Any]
+
+
+class Answering(Protocol):
+    """Who is asked: a child, or one of its sessions."""
+
+    def ask(self, question: str, arguments: Mapping[str, Any] | None = None) -> Reply:
+        """Answer what was answered: `value`, `refused` or `raised`."""
+        ...
 
 
 class ChildDied(EnvironmentUnavailable):
@@ -57,6 +65,9 @@ class Child:
         self._talk: deque[str] = deque(maxlen=TALK_LINES)
         self._unread = b""
         self._number = 0
+        self._posted: dict[int, str] = {}
+        """Questions under way beside the one that is waited for."""
+        self._answered: dict[int, Reply] = {}
         read, write = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -95,22 +106,85 @@ class Child:
 
         Raises ChildDied, with what the child last said, where no answer comes or what comes is none.
         """
+        number = self._send(question, arguments or {}, {})
+        deadline = Deadline(seconds)
+        while True:
+            answer = self._answer(question, deadline)
+            if answer.get("id") == number:
+                return answer
+            self._sort(question, answer)
+
+    def post(self, question: str, arguments: Mapping[str, Any] | None = None, *, session: str) -> int:
+        """Send a question to one of the child's sessions and wait for nothing; answers its number.
+
+        Raises ChildDied where the child takes no more questions.
+        """
+        number = self._send(question, arguments or {}, {"session": session})
+        self._posted[number] = question
+        return number
+
+    def reply(self, number: int) -> Reply | None:
+        """Take the answer to a posted question, if it came; waits for nothing."""
+        question = self._posted.get(number, "")
+        now = Deadline(0.0)
+        while number not in self._answered and self._came():
+            self._sort(question, self._answer(question, now))
+        answered = self._answered.pop(number, None)
+        if answered is not None:
+            self._posted.pop(number, None)
+        return answered
+
+    def forget(self, number: int) -> None:
+        """Do not care any more for the answer to a posted question."""
+        self._posted.pop(number, None)
+        self._answered.pop(number, None)
+
+    def overdue(self, number: int) -> ChildDied:
+        """End the child, which did not answer a posted question in time; answers the error that says so."""
+        return self._ended(f"did not answer {self._posted.get(number, '')!r} in time")
+
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when the child says something."""
+        return self._read
+
+    def _send(self, question: str, arguments: Mapping[str, Any], beside: Mapping[str, Any]) -> int:
         self._number += 1
-        line = json.dumps({"id": self._number, "ask": question, "with": arguments or {}}) + "\n"
+        line = json.dumps({"id": self._number, "ask": question, "with": arguments, **beside}) + "\n"
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
         except (OSError, ValueError):  # Its end of the pipe is closed, or ours is since it was killed.
             raise self._died(f"took no more questions at {question!r}") from None
-        deadline = Deadline(seconds)
+        return self._number
+
+    def _sort(self, question: str, answer: dict[str, Any]) -> None:
+        """Put an answer to another question where it belongs."""
+        number = answer.get("id")
+        if not isinstance(number, int) or number > self._number:
+            raise self._ended(f"answered {question!r} with an answer to nothing")
+        if number in self._posted and number not in self._answered:
+            self._answered[number] = answer
+        else:
+            self._talk.append(f"(a late or second answer to question {number})")
+
+    def _came(self) -> bool:
+        """Say whether a whole answer is there; talk is put aside."""
         while True:
-            answer = self._answer(question, deadline)
-            if answer.get("id") == self._number:
-                return answer
-            if not isinstance(answer.get("id"), int) or answer["id"] > self._number:
-                raise self._ended(f"answered {question!r} with an answer to nothing")
-            self._talk.append(f"(a late or second answer to question {answer['id']})")
+            while b"\n" in self._unread:
+                line, _, rest = self._unread.partition(b"\n")
+                if line.startswith(MARK):
+                    return True
+                self._unread = rest
+                if text := line.decode("utf-8", "replace").rstrip():
+                    self._talk.append(text[:400])
+            if not select.select([self._read], [], [], 0)[0]:
+                return False
+            read = os.read(self._read, 1 << 20)
+            if not read:
+                raise self._died("went away")
+            self._unread += read
 
     def _answer(self, question: str, deadline: Deadline) -> dict[str, Any]:
         while True:

@@ -69,6 +69,12 @@ class ForeignDatabase:
         now, self._now = self._now, None
         self.set_now(now or 0)
 
+    @property
+    def now(self) -> Instant:
+        """What the database's clock shows."""
+        assert self._now is not None
+        return self._now
+
     def set_now(self, instant: Instant) -> None:
         """Move the database's clock, for every session."""
         if instant != self._now:

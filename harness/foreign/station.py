@@ -10,6 +10,7 @@ from harness.errors import EnvironmentUnavailable
 if TYPE_CHECKING:
     from harness.foreign.child import Child
     from harness.foreign.database import ForeignDatabase
+    from harness.foreign.gating import Switchboard
 
 
 class Station:
@@ -35,6 +36,7 @@ class Station:
         self._then = then
         self._child: Child | None = None
         self._database: ForeignDatabase | None = None
+        self._switchboard: Switchboard | None = None
 
     @property
     def child(self) -> Child:
@@ -47,6 +49,15 @@ class Station:
         """The database; only between `ready` and `close`."""
         assert self._database is not None
         return self._database
+
+    @property
+    def switchboard(self) -> Switchboard:
+        """Where sessions of actors' own come from; only between `ready` and `close`."""
+        if self._switchboard is None:
+            from harness.foreign.gating import Switchboard
+
+            self._switchboard = Switchboard(self.child, self.database)
+        return self._switchboard
 
     def ready(self) -> None:
         """Start both where they do not stand.
@@ -79,6 +90,9 @@ class Station:
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
+        if self._switchboard is not None:
+            self._switchboard.close()
+            self._switchboard = None
         if self._child is not None:
             self._child.close()
             self._child = None

@@ -30,15 +30,24 @@ class Answers:
 
     async def open(self, url: str) -> None:
         """Connect, and create the schema."""
-        connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
-        self.queries = Queries.from_psycopg_connection(connection)
+        await self._connect(url)
         await self.queries.install()
-        await self.reset()
+        self.claimed: list[Job] = []
+
+    async def session(self, url: str) -> Answers:
+        """Answer another one over a connection of its own."""
+        other = Answers()
+        await other._connect(url)
+        other.claimed = self.claimed
+        return other
+
+    async def _connect(self, url: str) -> None:
+        self.connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
+        self.queries = Queries.from_psycopg_connection(self.connection)
 
     async def reset(self) -> None:
         """Forget what is known of the run before; the tables are emptied by the parent."""
-        self.claimed: dict[tuple[int, int], Job] = {}
-        self.picks: dict[int, int] = {}
+        self.claimed.clear()
 
     async def enqueue(self, tool: str, payload: str, priority: int, wait: int | None, key: str | None) -> int:
         """Enqueue a job that waits for so many microseconds; answers its id."""
@@ -61,21 +70,21 @@ class Answers:
         return [self._picked(job) for job in jobs]
 
     def _picked(self, job: Job) -> dict[str, Any]:
-        pick = self.picks[job.id] = self.picks.get(job.id, 0) + 1
-        self.claimed[job.id, pick] = job
-        return {"job": json.loads(job.payload or b"{}")["job"], "pick": pick, "tool": job.entrypoint}
+        self.claimed.append(job)
+        name = json.loads(job.payload or b"{}")["job"]
+        return {"job": name, "id": job.id, "handle": len(self.claimed) - 1, "tool": job.entrypoint}
 
     async def heartbeat(self, id: int) -> None:
         """Show that somebody works on a job."""
         await self.queries.update_heartbeat([id])
 
-    async def complete(self, id: int, pick: int) -> None:
+    async def complete(self, handle: int) -> None:
         """Log a job as successful, which removes it."""
-        await self.queries.log_jobs([(self.claimed[id, pick], "successful", None)])
+        await self.queries.log_jobs([(self.claimed[handle], "successful", None)])
 
-    async def fail(self, id: int, pick: int, error: str, retry: dict[str, Any]) -> None:
+    async def fail(self, handle: int, error: str, retry: dict[str, Any]) -> None:
         """Do what the worker does after an exception: ask the retrying executor, then retry the job or hold it."""
-        job = self.claimed[id, pick]
+        job = self.claimed[handle]
         reason = await self._decision(job, error, retry)
         record = TracebackRecord.from_exception(reason, job.id, {"entrypoint": job.entrypoint})
         if not isinstance(reason, RetryRequested):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from harness.adapters.pgqueuer.contract import CONTRACT
 from harness.adapters.pgqueuer.queue import PgQueuerQueue
 from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.station import Station
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, Contract
+from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
 PACKAGE: Final = "pgqueuer"
 DRIVER: Final = "psycopg[binary,pool]"
@@ -23,15 +25,19 @@ RESTART: Final = b"SELECT setval(pg_get_serial_sequence('pgqueuer', 'id'), 1, fa
 class PgQueuerEngine:
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
-    def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
-        """Choose a release (`latest`, `1`, `1.5.0`), and a server instead of one started here."""
+    def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
+        """Choose a release (`latest`, `1`, `1.5.0`), and a server instead of one started here.
+
+        `gated` gives every actor a session, each statement of which is a gate.
+        """
         self.version = pip.newest(PACKAGE, version)
-        self.name = f"{PACKAGE}@{self.version}"
-        self.capabilities: Capabilities = PgQueuerQueue.capabilities
+        self.gated = gated
+        self.name = f"{PACKAGE}{GATED * gated}@{self.version}"
+        self.capabilities: Capabilities = replace(PgQueuerQueue.capabilities, sessions=gated)
         self.contract: Contract = CONTRACT
         self._station = Station(self.name, child=self._started, dsn=dsn)
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgQueuerQueue:
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without PostgreSQL, or where the release does not install.
@@ -41,7 +47,10 @@ class PgQueuerEngine:
         database.empty(*TABLES)
         database.run(RESTART)
         child.ask("reset")
-        return PgQueuerQueue(child, database, settings, clocks, jitter)
+        if not self.gated:
+            return PgQueuerQueue(child, database, settings, clocks, jitter)
+        exchange = Exchange(self._station.switchboard, clocks.store)
+        return GatedForeignQueue(PgQueuerQueue(exchange, database, settings, clocks, jitter), exchange, clocks)
 
     def _started(self) -> Child:
         packages = python_package(PACKAGE, self.version, DRIVER)
@@ -57,6 +66,6 @@ class PgQueuerEngine:
         self._station.close()
 
 
-def open_engine(version: str = "latest", *, dsn: str | None = None) -> PgQueuerEngine:
+def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> PgQueuerEngine:
     """Answer the engine of this release."""
-    return PgQueuerEngine(version, dsn=dsn)
+    return PgQueuerEngine(version, dsn=dsn, gated=gated)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
-from harness.adapters.pgqueuer.translation import LOOK, STALE, STRICTLY, Known, view_of
-from harness.foreign import Child
+from harness.adapters.pgqueuer.translation import CANCELLED, LOOK, PICKS, STALE, STRICTLY, Known, view_of
+from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration
@@ -37,7 +37,12 @@ class PgQueuerQueue:
     )
 
     def __init__(
-        self, child: Child, database: ForeignDatabase, settings: Settings, clocks: Clocks, jitter: Callable[[], float]
+        self,
+        child: Answering,
+        database: ForeignDatabase,
+        settings: Settings,
+        clocks: Clocks,
+        jitter: Callable[[], float],
     ) -> None:
         self._child = child
         self._database = database
@@ -48,6 +53,8 @@ class PgQueuerQueue:
         self._tools: dict[str, int] = {}
         """Every tool that had a job, and how many of its jobs may run at once."""
         self._workers: dict[tuple[JobId, int], str] = {}
+        self._handles: dict[tuple[JobId, int], int] = {}
+        """By what the child knows a job that was picked."""
         self._open: dict[int, datetime] = {}
         """Picked jobs that `expire` found stale, with the heartbeat that was too old: anybody may have them."""
 
@@ -112,7 +119,10 @@ class PgQueuerQueue:
         live = b"SELECT id FROM pgqueuer WHERE id = $1 AND status <> 'failed'"
         if number is None or not self._database.run(live, [number]):
             return NO_SUCH_ROW
-        return _without_value(self._ask("cancel", id=number))
+        outcome = self._ask("cancel", id=number)
+        if outcome.done and not self._database.run(CANCELLED, [number], prepare=True):
+            return NO_SUCH_ROW  # It left the table meanwhile; PgQueuer does not tell.
+        return _without_value(outcome)
 
     def retry(self, job: JobId) -> Outcome:
         """Requeue what is held as failed: its attempts begin anew."""
@@ -133,10 +143,15 @@ class PgQueuerQueue:
         if not self._tools:
             return done([])
         outcome = self._ask("claim", worker=worker, tools=self._tools, limit=limit, stale=self._settings.lease)
-        return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
+        if not outcome.done or not outcome.value:
+            return outcome
+        picked = self._database.run(PICKS, [[job["id"] for job in outcome.value]], prepare=True)
+        picks = {row["job_id"]: row["picks"] for row in picked}
+        return done([self._claim(job, worker, picks[job["id"]]) for job in outcome.value])
 
-    def _claim(self, job: dict[str, Any], worker: str) -> Claim:
-        name, pick = job["job"], job["pick"]
+    def _claim(self, job: dict[str, Any], worker: str, pick: int) -> Claim:
+        name = job["job"]
+        self._handles[name, pick] = job["handle"]
         self._workers[name, pick] = worker
         number = self._numbers[name]
         attempt = pick - self._known[number].forgiven
@@ -162,7 +177,7 @@ class PgQueuerQueue:
         return self._settle("fail", claim, error=error, retry=retry)
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
-        return _without_value(self._ask(question, id=self._numbers[claim.job], pick=claim.token, **arguments))
+        return _without_value(self._ask(question, handle=self._handles[claim.job, claim.token], **arguments))
 
     def release(self, claim: Claim) -> Outcome:
         """PgQueuer has none."""

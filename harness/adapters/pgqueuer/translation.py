@@ -22,6 +22,10 @@ FROM (SELECT job_id, min(entrypoint) AS entrypoint, max(priority) AS priority,
 LEFT JOIN pgqueuer q ON q.id = l.job_id
 ORDER BY l.job_id
 """
+PICKS: Final = b"""
+SELECT job_id, count(*) AS picks FROM pgqueuer_log WHERE status = 'picked' AND job_id = ANY($1) GROUP BY job_id
+"""
+CANCELLED: Final = b"SELECT 1 FROM pgqueuer_log WHERE job_id = $1 AND status = 'canceled'"
 STALE: Final = b"SELECT id, heartbeat FROM pgqueuer WHERE status = 'picked' AND heartbeat < now() - $1::interval"
 STRICTLY: Final[Duration] = 1
 """PgQueuer compares strictly: what is due at t is first dequeued a microsecond later. On a real server no two

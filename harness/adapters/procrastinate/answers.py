@@ -19,14 +19,28 @@ class Answers:
 
     async def open(self, url: str) -> None:
         """Connect, and create the schema."""
-        connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=1)
-        self.app = procrastinate.App(connector=connector)
-        await self.app.open_async()
+        await self._connect(url)
         await self.app.schema_manager.apply_schema_async()
-        self.manager = self.app.job_manager
         self.workers: dict[str, int] = {}
         self.holding: dict[str, set[int]] = {}
         self.claimed: dict[tuple[int, int], jobs.Job] = {}
+
+    async def session(self, url: str) -> Answers:
+        """Answer another one over a connection of its own."""
+        other = Answers()
+        await other._connect(url)
+        other.workers, other.holding, other.claimed = self.workers, self.holding, self.claimed
+        return other
+
+    async def leave(self) -> None:
+        """Ask for no connection any more."""
+        await self.app.close_async()
+
+    async def _connect(self, url: str) -> None:
+        connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=1)
+        self.app = procrastinate.App(connector=connector)
+        await self.app.open_async()
+        self.manager = self.app.job_manager
 
     async def reset(self) -> None:
         """Forget what is known of the run before; the tables are emptied by the parent."""

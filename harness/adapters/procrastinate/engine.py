@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from harness.adapters.procrastinate.contract import CONTRACT
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.station import Station
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, Contract
+from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
 PACKAGE: Final = "procrastinate"
 DRIVER: Final = "psycopg[binary]"
@@ -31,15 +33,19 @@ RESTART: Final = (
 class ProcrastinateEngine:
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
-    def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
-        """Choose a release (`latest`, `3`, `3.8.1`), and a server instead of one started here."""
+    def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
+        """Choose a release (`latest`, `3`, `3.8.1`), and a server instead of one started here.
+
+        `gated` gives every actor a session, each statement of which is a gate.
+        """
         self.version = pip.newest(PACKAGE, version)
-        self.name = f"{PACKAGE}@{self.version}"
-        self.capabilities: Capabilities = ProcrastinateQueue.capabilities
+        self.gated = gated
+        self.name = f"{PACKAGE}{GATED * gated}@{self.version}"
+        self.capabilities: Capabilities = replace(ProcrastinateQueue.capabilities, sessions=gated)
         self.contract: Contract = CONTRACT
         self._station = Station(self.name, child=self._started, dsn=dsn)
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ProcrastinateQueue:
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without PostgreSQL, or where the release does not install.
@@ -49,11 +55,19 @@ class ProcrastinateEngine:
         database.empty(*TABLES)
         database.run(RESTART)
         child.ask("reset")
-        return ProcrastinateQueue(child, database, settings, clocks, jitter)
+        if not self.gated:
+            return ProcrastinateQueue(child, database, settings, clocks, jitter)
+        exchange = Exchange(self._station.switchboard, clocks.store)
+        return GatedForeignQueue(ProcrastinateQueue(exchange, database, settings, clocks, jitter), exchange, clocks)
 
     def _started(self) -> Child:
         packages = python_package(PACKAGE, self.version, DRIVER)
         return python_child(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
+
+    @property
+    def child(self) -> Child:
+        """The child that has procrastinate, once a queue was opened."""
+        return self._station.child
 
     @property
     def provenance(self) -> str:
@@ -65,6 +79,6 @@ class ProcrastinateEngine:
         self._station.close()
 
 
-def open_engine(version: str = "latest", *, dsn: str | None = None) -> ProcrastinateEngine:
+def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> ProcrastinateEngine:
     """Answer the engine of this release."""
-    return ProcrastinateEngine(version, dsn=dsn)
+    return ProcrastinateEngine(version, dsn=dsn, gated=gated)

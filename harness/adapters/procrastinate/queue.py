@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from harness.adapters.procrastinate.translation import LOOK, view_of
-from harness.foreign import Child
+from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, timestamp_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import SECOND
@@ -36,7 +36,12 @@ class ProcrastinateQueue:
     )
 
     def __init__(
-        self, child: Child, database: ForeignDatabase, settings: Settings, clocks: Clocks, jitter: Callable[[], float]
+        self,
+        child: Answering,
+        database: ForeignDatabase,
+        settings: Settings,
+        clocks: Clocks,
+        jitter: Callable[[], float],
     ) -> None:
         self._child = child
         self._database = database

@@ -28,6 +28,7 @@ _TABLE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NAME = r'((?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))*)'
+_WITH = re.compile(r"^with\s+(?:recursive\s+)?" + _NAME, re.IGNORECASE)
 _FROM = re.compile(r"\bfrom\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
 _LEADING = re.compile(r"^\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
 _OF_ITS_OWN = re.compile(
@@ -44,6 +45,8 @@ def point_of(sql: str) -> str:
     """Name a statement for tapes and scenarios: `update tool_job`, `select pgboss.job for update`."""
     text = " ".join(_COMMENTS.sub(" ", sql).split())
     found = _TABLE.match(text)
+    if found is None and (named := _WITH.match(text)):
+        return f"with {named[1]}".lower()
     if found is None:
         return text[:POINT_LENGTH].strip().lower() or "empty statement"
     verb = found["verb"].lower().split()[0]
@@ -54,7 +57,8 @@ def point_of(sql: str) -> str:
     return f"{verb} {named[1].replace(chr(34), '')}{locking}"
 
 
-def _may_stand_in_a_transaction(sql: str) -> bool:
+def may_stand_in_a_transaction(sql: str) -> bool:
+    """Say whether a statement neither opens nor ends a transaction itself, and may stand in one."""
     return _OF_ITS_OWN.match(_COMMENTS.sub(" ", sql).lstrip()) is None
 
 
@@ -116,9 +120,33 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         return self._prepared
 
     @property
+    def pid(self) -> int:
+        """PostgreSQL's process behind this session."""
+        return self.pgconn.backend_pid
+
+    @property
+    def socket(self) -> int:
+        """The descriptor on which PostgreSQL answers."""
+        return self.pgconn.socket
+
+    @property
     def idle(self) -> bool:
         """Whether no transaction is open."""
         return self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, and no statement under way."""
+        return self.pgconn.transaction_status in OPEN
+
+    def give_back(self) -> None:
+        """Keep the session for the next run, cleaned; one that is in the middle of something is ended."""
+        if not self.closed:
+            self._room.pool.give_back(self)
+
+    def drop(self) -> None:
+        """End the session, whatever it is doing."""
+        self._room.pool.drop(self.pgconn)
 
     def transaction_time(self) -> int:
         """Answer what the room's clock showed at the transaction's first statement: what `now()` is to PostgreSQL.
@@ -173,7 +201,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
             await Point(point)
         if sql:
             self.transaction_time()
-        alone = sql is not None and self._autocommit and self.idle and _may_stand_in_a_transaction(sql)
+        alone = sql is not None and self._autocommit and self.idle and may_stand_in_a_transaction(sql)
         if alone:
             self._exec(b"BEGIN")
         try:

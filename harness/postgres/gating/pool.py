@@ -56,7 +56,8 @@ class SessionPool:
         """How long this PostgreSQL lets a circle of waiting sessions be."""
         self.tells: bool = all(self.monitor.may_set(name, value) for name, value in _TELLING.items())
         """Whether a waiting session tells when it has looked for a circle: where the role may ask that of it."""
-        self._options = " ".join(f"-c {name}={value}" for name, value in _TELLING.items()) if self.tells else ""
+        self.options: str = " ".join(f"-c {name}={value}" for name, value in _TELLING.items()) if self.tells else ""
+        """What a session is opened with, so that it tells when it waits."""
         if not self.tells:
             self.deadlock_seconds = self.monitor.seconds("deadlock_timeout")
 
@@ -77,7 +78,7 @@ class SessionPool:
 
     def _opened(self) -> PGconn:
         given: dict[str, Any] = conninfo_to_dict(self.url)
-        options = " ".join(part for part in (given.pop("options", ""), self._options) if part)
+        options = " ".join(part for part in (given.pop("options", ""), self.options) if part)
         conninfo = make_conninfo("", **given, **({"options": options} if options else {}))
         session = pq.PGconn.connect(conninfo.encode())
         if session.status != pq.ConnStatus.OK:

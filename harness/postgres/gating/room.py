@@ -12,8 +12,9 @@ from typing import Any, Final
 import psycopg
 
 from harness.errors import LimitReached
-from harness.postgres.gating.connection import OPEN, GatedConnection
+from harness.postgres.gating.connection import GatedConnection
 from harness.postgres.gating.flight import Flight
+from harness.postgres.gating.gated_session import GatedSession
 from harness.postgres.gating.pool import SessionPool
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.sim.outside import Pick
@@ -48,7 +49,9 @@ class Room:
         self._connections: dict[str, GatedConnection] = {}
         self._actors: dict[int, str] = {}
         """Who is behind a session, by PostgreSQL's process."""
-        self._ghosts: list[GatedConnection] = []
+        self._sessions: dict[int, GatedSession] = {}
+        """The sessions of actors that live, by PostgreSQL's process."""
+        self._ghosts: dict[int, GatedSession] = {}
         """Sessions that outlive the actors that had them."""
         self._parked: list[Flight] = []
         self._last = ""
@@ -66,22 +69,26 @@ class Room:
         if connection is None or connection.closed:
             connection = GatedConnection(self.pool.take(), self, actor, autocommit=autocommit)
             self._connections[actor] = connection
-            self._actors[connection.pgconn.backend_pid] = actor
+            self.admit(connection)
         return connection
 
-    def release(self, connection: GatedConnection, steps: Generator[Any, Any, Any], point: str) -> Flight:
+    def admit(self, session: GatedSession) -> None:
+        """Take in a session that was opened elsewhere; an actor may have several."""
+        self._sessions[session.pid] = session
+        self._actors[session.pid] = session.actor
+
+    def release(self, session: GatedSession, steps: Generator[Any, Any, Any], point: str) -> Flight:
         """Send a statement and wait, in real time, until it is answered or waits for a lock of another actor.
 
         Raises LimitReached where neither comes.
         """
         if self._stuck is not None:
             raise self._stuck
-        session = connection.pgconn
-        flight = Flight(steps, actor=connection.actor, point=point, pid=session.backend_pid, descriptor=session.socket)
-        connection.flight = flight
+        flight = Flight(steps, actor=session.actor, point=point, pid=session.pid, descriptor=session.socket)
+        session.flight = flight
         self._await([flight])
         if flight.done:
-            self._landed(flight, connection)
+            self._landed(flight, session)
         else:
             self._parked.append(flight)
         return flight
@@ -98,7 +105,7 @@ class Room:
         answered = [flight for flight in waited if flight.done]
         picks = self._picks(waited, answered, chains)
         for flight in answered:
-            self._landed(flight, self._connections.get(flight.actor))
+            self._landed(flight, self._sessions.get(flight.pid))
         self._parked = [flight for flight in self._parked if not flight.done]
         return picks
 
@@ -177,12 +184,12 @@ class Room:
             return ()
         return tuple(sorted({self._actors[pid] for pid in pids}))
 
-    def _landed(self, flight: Flight, connection: GatedConnection | None) -> None:
+    def _landed(self, flight: Flight, session: GatedSession | None) -> None:
         self._last = flight.actor
-        if connection is not None and connection.idle:
+        if session is not None and session.idle:
             self.revision += 1
-            self.made_at = connection.transaction_time()
-            connection.forget_time()
+            self.made_at = session.transaction_time()
+            session.forget_time()
         if isinstance(flight.error, psycopg.errors.DeadlockDetected):
             flight.error.args = (f"deadlock detected: {self._circle(flight)}",)
         flight.blockers = ()
@@ -205,34 +212,33 @@ class Room:
     # crashes --------------------------------------------------------------------------------------------------------
 
     def sever(self, actor: str) -> Callable[[], None]:
-        """Take a dead actor's session from it; answer what drops it, and with it what it had open.
+        """Take a dead actor's sessions from it; answer what drops them, and with them what it had open.
 
         Until then its locks stay, and a statement under way goes on.
         """
-        connection = self._connections.pop(actor, None)
-        if connection is None:
-            return lambda: None
-        connection.severed = True
-        self._ghosts.append(connection)
+        self._connections.pop(actor, None)
+        dead = {pid: session for pid, session in self._sessions.items() if session.actor == actor}
         ghost = f"{actor}'s abandoned session"
-        self._actors[connection.pgconn.backend_pid] = ghost
-        for flight in self._parked:
-            if flight.actor == actor:
-                flight.actor = ghost
-        return lambda: self._drop(connection, ghost)
+        for pid, session in dead.items():
+            session.severed = True
+            self._ghosts[pid] = self._sessions.pop(pid)
+            self._actors[pid] = ghost
+            for flight in self._parked:
+                if flight.pid == pid:
+                    flight.actor = ghost
+        return lambda: self._drop(dead, ghost)
 
-    def _drop(self, connection: GatedConnection, name: str) -> None:
-        if connection not in self._ghosts:
-            return
-        self._ghosts.remove(connection)
-        gone = psycopg.OperationalError("the session was dropped")
-        for flight in [flight for flight in self._parked if flight.actor == name]:
-            flight.abandon(gone)
-            self._parked.remove(flight)
-        self._actors.pop(connection.pgconn.backend_pid, None)
-        self.pool.drop(connection.pgconn)
-        self._last = name
-        self.revision += 1
+    def _drop(self, dead: Mapping[int, GatedSession], name: str) -> None:
+        for pid in [pid for pid in dead if pid in self._ghosts]:
+            session = self._ghosts.pop(pid)
+            gone = psycopg.OperationalError("the session was dropped")
+            for flight in [flight for flight in self._parked if flight.pid == pid]:
+                flight.abandon(gone)
+                self._parked.remove(flight)
+            self._actors.pop(pid, None)
+            session.drop()
+            self._last = name
+            self.revision += 1
 
     # the end --------------------------------------------------------------------------------------------------------
 
@@ -240,30 +246,26 @@ class Room:
         """Say, one sentence each, what actors left open: waiting statements, transactions, advisory locks."""
         waiting = [f for f in self._parked if not f.done]
         found = [f"{f.actor} still waits at {f.point!r} for a lock of {' and '.join(f.blockers)}" for f in waiting]
-        busy = {flight.actor for flight in waiting}
-        live = {
-            connection.pgconn.backend_pid: actor
-            for actor, connection in self._connections.items()
-            if not connection.closed and actor not in busy
-        }
+        busy = {flight.pid for flight in waiting}
+        live = {pid: session for pid, session in self._sessions.items() if not session.closed and pid not in busy}
         found.extend(
-            f"{actor} left a transaction open; it was rolled back"
-            for actor in live.values()
-            if self._connections[actor].pgconn.transaction_status in OPEN
+            f"{session.actor} left a transaction open; it was rolled back"
+            for session in live.values()
+            if session.in_transaction
         )
         for pid, count in self.pool.monitor.advisory_locks(live).items():
-            found.append(f"{live[pid]} left {count} advisory lock{'s' * (count > 1)}; released")
+            found.append(f"{live[pid].actor} left {count} advisory lock{'s' * (count > 1)}; released")
         return found
 
     def close(self) -> None:
         """Give all sessions back; what was open is rolled back, what was under way is ended."""
         self._parked.clear()
-        for connection in self._ghosts:
-            self.pool.drop(connection.pgconn)
+        for session in self._ghosts.values():
+            session.drop()
         self._ghosts.clear()
-        for connection in self._connections.values():
-            connection.severed = True
-            if not connection.closed:
-                self.pool.give_back(connection)
+        for session in self._sessions.values():
+            session.severed = True
+            session.give_back()
+        self._sessions.clear()
         self._connections.clear()
         self._actors.clear()

@@ -1,0 +1,159 @@
+"""Other people's queues with a session for every actor: their statements come in the order that the kernel says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from harness.adapters.pgqueuer import PgQueuerEngine
+from harness.adapters.pgqueuer import open_engine as open_pgqueuer
+from harness.adapters.procrastinate import ProcrastinateEngine
+from harness.adapters.procrastinate import open_engine as open_procrastinate
+from harness.errors import EnvironmentUnavailable
+from harness.explore.orders import all_verb_orders
+from harness.explore.sampling import Sampler, run_seed
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.port import JobRequest
+from harness.run.session import Limits, Session
+from harness.run.verdict import Run
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.clock import Clocks
+from harness.sim.request import Wait
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+ONE_AT_A_TIME = Settings(tool_concurrency=1)
+
+
+def ready(engine: Any) -> Any:
+    try:
+        engine.open(Settings(), Clocks(), lambda: 0.0).close()
+    except EnvironmentUnavailable as error:
+        pytest.skip(str(error))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def affected() -> Iterator[PgQueuerEngine]:
+    engine = ready(open_pgqueuer("1.3.2", gated=True))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def repaired() -> Iterator[PgQueuerEngine]:
+    engine = ready(open_pgqueuer("1.5.0", gated=True))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def procrastinate() -> Iterator[ProcrastinateEngine]:
+    engine = ready(open_procrastinate("3.8.1", gated=True))
+    yield engine
+    engine.close()
+
+
+def two_claims(engine: PgQueuerEngine) -> list[tuple[str, int]]:
+    """Answer every order of two workers' claims under a limit of one job, and how many got one."""
+
+    def prepare() -> Any:
+        queue = engine.open(ONE_AT_A_TIME, clocks, lambda: 0.0)
+        for name in ("a", "b"):
+            assert queue.enqueue(JobRequest(name)).done
+        return queue
+
+    clocks = Clocks()
+    clocks.now = 1_000_000
+    workers = {name: lambda queue, name=name: queue.claim(name, 1) for name in ("w1", "w2")}
+    orders = list(all_verb_orders(prepare, workers))
+    assert not any(order.errors or order.leftovers for order in orders)
+    return [
+        ("".join(step[1] for step in order.steps), sum(len(outcome.value) for outcome in order.outcomes.values()))
+        for order in orders
+    ]
+
+
+def test_two_claims_exceed_a_limit_in_every_order_in_which_neither_sees_the_other(affected: PgQueuerEngine) -> None:
+    assert two_claims(affected) == [("112", 1), ("1212", 2), ("1221", 2), ("2112", 2), ("2121", 2), ("221", 1)]
+
+
+def test_no_order_of_two_claims_exceeds_a_limit_once_it_is_repaired(repaired: PgQueuerEngine) -> None:
+    orders = two_claims(repaired)
+    assert len(orders) > 2
+    assert {claimed for _, claimed in orders} == {1}
+
+
+def test_a_statement_that_waits_for_another_actors_lock_is_seen_to_wait(repaired: PgQueuerEngine) -> None:
+    claims = []
+
+    def prepare() -> Any:
+        queue = repaired.open(Settings(), clocks, lambda: 0.0)
+        assert queue.enqueue(JobRequest("a")).done
+        claims[:] = queue.claim("w1", 1).value
+        return queue
+
+    def inspect(queue: Any) -> Status:
+        status: Status = queue.jobs()["a"].status
+        return status
+
+    clocks = Clocks()
+    clocks.now = 1_000_000
+    verbs = {"w1": lambda queue: queue.complete(claims[0], None), "operator": lambda queue: queue.cancel("a")}
+    orders = list(all_verb_orders(prepare, verbs, inspect=inspect))
+    assert not any(order.errors or order.leftovers for order in orders)
+    waited = [order for order in orders if order.waits]
+    assert waited
+    for order in orders:
+        first = order.steps[0].partition(":")[0]
+        assert order.left is (Status.COMPLETED if first == "w1" else Status.CANCELLED), str(order)
+        assert order.outcomes["operator"].done is (first == "operator"), str(order)
+
+
+def left_by_death(engine: ProcrastinateEngine, gates: int, die: Any) -> dict[str, Status]:
+    """Let a worker die at one of the gates of a claim of two jobs; answer what is left of them."""
+    clocks = Clocks()
+    queue: Any = engine.open(Settings(), clocks, lambda: 0.0)
+    for name in ("a", "b"):
+        assert queue.enqueue(JobRequest(name)).done
+    claim = queue.on_behalf("w1").claim("w1", 2)
+    for _ in range(gates):
+        assert type(next(claim)) is not Wait
+    die(queue)
+    queue.close()
+    claim.close()
+    return {name: view.status for name, view in queue.jobs().items()}
+
+
+def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(procrastinate: ProcrastinateEngine) -> None:
+    waits, runs = Status.PENDING, Status.PROCESSING
+    at_commit_of_first, at_second, at_commit_of_second = 6, 7, 8
+    for gates, left in (
+        (at_commit_of_first, {"a": waits, "b": waits}),
+        (at_second, {"a": runs, "b": waits}),
+        (at_commit_of_second, {"a": runs, "b": waits}),
+    ):
+        assert left_by_death(procrastinate, gates, lambda queue: queue.sever("w1")()) == left
+    for gates in (at_second, at_commit_of_second):
+        left = left_by_death(procrastinate, gates, lambda queue: procrastinate.child.kill())
+        assert left == {"a": runs, "b": waits}
+
+
+def played(engine: Any, **options: Any) -> Run:
+    scenario = Scenario(title="two jobs", workers=("w1", "w2"), jobs=(JobPlan("a"), JobPlan("z")))
+    return Session(scenario, engine=engine, **options).run()
+
+
+def test_equal_choices_give_equal_histories(procrastinate: ProcrastinateEngine) -> None:
+    first, second = played(procrastinate), played(procrastinate)
+    assert first.verdict == "pass"
+    assert first.history.events == second.history.events
+
+
+def test_the_generic_workload_finds_the_limit_that_is_exceeded(affected: PgQueuerEngine) -> None:
+    sampler = Sampler(affected, limits=Limits(steps=4000))
+    assert any("concurrency_exceeded" in sampler.sample(run_seed(1, number)).found for number in range(10))
