@@ -149,7 +149,7 @@ FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "duplicate": ("A message is delivered twice.", "`deliver twice`", "`delivers twice`"),
     "lateness": ("Everybody oversleeps: time jumps past what was due.", "`late by MOMENT`", "`jump`"),
     "clock_offset": (
-        "The store's clock, or a process's own, steps by half of `max_skew` or all of it.",
+        "The store's clock, or a process's own, steps by half of `max_skew` or all; a scheduler's, by `cron_period`s.",
         "`store clock ahead 5s`, `own clock behind 5s`",
         "`clock is`",
     ),

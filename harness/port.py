@@ -285,6 +285,10 @@ class Contract:
     """Answers the settings as it can keep them: what it has no way to set is what it does instead."""
     oldest_first: bool = True
     """Whether it says that of two due jobs of one priority the older one is taken first."""
+    period: Callable[[Duration], Duration] = lambda period: period
+    """Answers the period of a schedule as it can keep it."""
+    slot_due: tuple[Duration, Duration] | None = None
+    """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
 
 
 def contract_of(engine: Engine) -> Contract:

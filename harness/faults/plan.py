@@ -70,6 +70,8 @@ class Circumstances:
     """When a crashed process comes back; None: not by itself."""
     moments: Mapping[str, Duration]
     """Durations that matter under these settings, by name: a second, a lease, just short of a timeout, ..."""
+    schedulers: frozenset[str] = frozenset()
+    """Who looks at schedules: slots are the store's, whatever a scheduler's own clock says."""
 
 
 Maker: TypeAlias = Callable[[int, Circumstances], Interference]
@@ -81,7 +83,13 @@ SHIPPED: Final[Mapping[str, Maker]] = {
     "lost_message": lambda count, met: LostMessage(count, met.note),
     "duplicate": lambda count, met: Duplicate(count, met.note),
     "lateness": lambda count, met: Lateness(count, met.note, moments=met.moments),
-    "clock_offset": lambda count, met: ClockOffset(count, met.note, clocks=met.clocks, skew=met.settings.max_skew),
+    "clock_offset": lambda count, met: ClockOffset(
+        count,
+        met.note,
+        clocks=met.clocks,
+        skew=met.settings.max_skew,
+        schedulers=dict.fromkeys(met.schedulers, met.settings.cron_period),
+    ),
     "clock_drift": lambda count, met: ClockDrift(
         count, met.note, clocks=met.clocks, skew=met.settings.max_skew, within=met.settings.job_timeout
     ),
@@ -119,9 +127,10 @@ def interferences(
     note: Note,
     stop: Callable[[str], bool],
     restart_after: Duration | None,
+    schedulers: frozenset[str] = frozenset(),
 ) -> list[Interference]:
     """Build the faults of a plan."""
-    met = Circumstances(settings, clocks, note, stop, restart_after, moments(settings))
+    met = Circumstances(settings, clocks, note, stop, restart_after, moments(settings), schedulers)
     counts = plan.counts()
     makers = {**SHIPPED, **brought_faults()} if plan.others else SHIPPED
     return [maker(counts[name], met) for name, maker in makers.items() if counts.get(name, 0) > 0]

@@ -8,7 +8,7 @@ from typing import ClassVar
 from harness.history.event import Call, Fault, Observed, Phase, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.invariants.store_clock import StoreClock
-from harness.model.duration import Instant, format_duration
+from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId
 
 VERBS = frozenset({"schedule", "unschedule", "tick"})
@@ -32,6 +32,8 @@ class CronExactlyOnce(Monitor):
         """Of each schedule that stands, its period and since when."""
         self._jobs: dict[tuple[str, Instant], JobId] = {}
         """The first job of each slot."""
+        self._missed: set[tuple[str, Instant]] = set()
+        """Slots of which it was told that they have none; what comes for one is late, and no second."""
 
     def on_fault(self, event: Fault) -> None:
         if event.name == "crash":
@@ -74,10 +76,14 @@ class CronExactlyOnce(Monitor):
     def _judge(self, instance: str, now: Instant) -> None:
         for name, (period, since) in self._periods.items():
             slot = now - now % period
-            if slot > since and (name, slot) not in self._jobs:
+            if slot > since and (name, slot) not in self._jobs.keys() | self._missed and self._is_due(now - slot):
                 late = format_duration(now - slot)
                 self.breach("slot_missed", f"{instance} looked {late} after a slot of {name}, and it has no job")
-                self._jobs[name, slot] = "nobody"
+                self._missed.add((name, slot))
+
+    def _is_due(self, age: Duration) -> bool:
+        due = self.rules.slot_due
+        return due is None or due[0] <= age < due[1]
 
 
 INVARIANT = Invariant(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from harness.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
 from harness.invariants.memory import Frozen, freeze_attributes, thaw_attributes
-from harness.model.duration import Instant
+from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
 
@@ -89,6 +89,8 @@ class Rules:
     """What the workload declares of a job."""
     oldest_first: bool = True
     """Whether age decides among jobs of one priority."""
+    slot_due: tuple[Duration, Duration] | None = None
+    """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 
 
 @dataclass(frozen=True, slots=True)

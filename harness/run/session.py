@@ -14,7 +14,7 @@ from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
 from harness.model.settings import Settings
-from harness.port import Capabilities, Engine, contract_of
+from harness.port import Capabilities, Contract, Engine, contract_of
 from harness.run.board import Board
 from harness.run.director import Director
 from harness.run.processing import RealProcessors
@@ -24,7 +24,7 @@ from harness.run.verdict import Run
 from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import SCHEDULERS, Scenario
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.clock import Clocks
@@ -64,6 +64,18 @@ def _facts(plan: JobPlan, scenario: Scenario) -> JobFacts:
     )
 
 
+def _effective(scenario: Scenario, contract: Contract) -> Scenario:
+    """Answer the scenario with the settings and the periods of schedules that an engine can keep."""
+    periods = {plan.name: contract.period(plan.every) for plan in scenario.jobs if plan.scheduled and plan.every}
+    settings = contract.effective(scenario.settings)
+    if settings == scenario.settings and all(
+        plan.every == periods.get(plan.name, plan.every) for plan in scenario.jobs
+    ):
+        return scenario
+    jobs = tuple([replace(plan, every=periods.get(plan.name, plan.every)) for plan in scenario.jobs])
+    return replace(scenario, settings=settings, jobs=jobs)
+
+
 def as_on_tape() -> FaultPlan:
     """Allow every fault as often as a tape may say."""
     return FaultPlan.each(99)
@@ -96,9 +108,7 @@ class Session:
         """
         contract = contract_of(engine)
         self._given = scenario
-        if (effective := contract.effective(scenario.settings)) != scenario.settings:
-            scenario = replace(scenario, settings=effective)
-        self.scenario = scenario
+        self.scenario = scenario = _effective(scenario, contract)
         self.settings = scenario.settings
         self.engine = engine
         if choices is None:
@@ -112,7 +122,7 @@ class Session:
         self._staged: Any = getattr(self.queue, "application", None)
         """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
-        rules = Rules(self.settings, self._known_jobs, contract.oldest_first)
+        rules = Rules(self.settings, self._known_jobs, oldest_first=contract.oldest_first, slot_due=contract.slot_due)
         self._asked = frozenset((*needed_capabilities(scenario), *announced))
         self.judge = Judge(
             self._judged(invariants),
@@ -141,6 +151,7 @@ class Session:
             note=self.recorder.fault,
             stop=self.world.stop,
             restart_after=self.scenario.restart_after,
+            schedulers=frozenset(SCHEDULERS),
         )
         return kernel
 

@@ -495,6 +495,29 @@ def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
     assert judged(did("claimed"), did("started"), done) == set()
 
 
+def slots(history: Sequence[Line], due: tuple[int, int] | None = None) -> list[str]:
+    judge = Judge((ANOMALIES["slot_missed"][0],), Rules(SETTINGS, slot_due=due))
+    for line in history:
+        assert not isinstance(line, AtRest | Healed)
+        judge.see(line)
+    return [item.name for item in judge.anomalies]
+
+
+@pytest.mark.parametrize(
+    ("age", "missed"), [(0, False), (SECOND - 1, False), (SECOND, True), (MINUTE - 1, True), (MINUTE, False)]
+)
+def test_a_look_owes_a_slot_its_job_while_the_engine_says_that_it_is_due(age: int, missed: bool) -> None:
+    assert slots(scheduling(*ticking(at=HOUR + age)), due=(SECOND, MINUTE)) == ["slot_missed"] * missed
+
+
+def test_a_job_that_comes_late_for_a_missed_slot_is_no_second_one() -> None:
+    late = saw("tick", None, FIRST, at=HOUR + MINUTE, actor="s1")
+    again = saw("tick", None, AGAIN_FIRST, at=HOUR + MINUTE, actor="s1")
+    missed = scheduling(*ticking())
+    assert slots([*missed, late]) == ["slot_missed"]
+    assert slots([*missed, late, again]) == ["slot_missed", "slot_doubled"]
+
+
 def test_every_anomaly_has_its_history() -> None:
     assert set(HISTORIES) == set(ANOMALIES)
 

@@ -71,6 +71,30 @@ def test_every_choice_that_a_fault_offers_belongs_to_a_family() -> None:
     assert {family(name) for name in options if "clock" not in name} == set(FAMILIES) - {"order", "clock"}
 
 
+def test_a_schedulers_clock_steps_by_whole_periods_and_no_other_clock_does() -> None:
+    settings = Settings()
+    session = Sampler(MemoryEngine(), strategy=Strategy.UNIFORM).session(1)
+    session.begin()
+    (fault,) = interferences(
+        FaultPlan(clock_offset=1),
+        settings=settings,
+        clocks=(clocks := Clocks()),
+        note=lambda *_: None,
+        stop=lambda _: True,
+        restart_after=None,
+        schedulers=frozenset({"w1"}),
+    )
+    w1, queue = session.kernel.actors["w1"], session.kernel.actors["queue"]
+    within = {f"own clock {way} {size}" for way in ("ahead", "behind") for size in ("2.5s", "5s")}
+    beyond = {f"own clock {way} {size}" for way in ("ahead", "behind") for size in ("1m", "2m")}
+    assert set(fault.options(session.kernel, queue)) == within
+    assert set(fault.options(session.kernel, w1)) == within | beyond
+    assert not fault.apply(session.kernel, queue, "own clock behind 1m")
+    assert fault.apply(session.kernel, w1, "own clock behind 1m")
+    session.close()
+    assert clocks.of("w1") == -settings.cron_period
+
+
 def test_a_swarm_says_what_it_drew() -> None:
     told = [trial(Strategy.SWARM, seed).about for seed in range(30)]
     assert all(text.startswith("swarm: deviates at ") for text in told)

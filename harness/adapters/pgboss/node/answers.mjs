@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { Schedules } from "./schedules.mjs";
 
 export class Refused extends Error {}
 
@@ -31,22 +32,26 @@ export class Answers {
     const { PgBoss, fenced } = await library(this.folder);
     /** Whether a job, given in place of its id, limits a call to the attempt that was fetched. */
     this.fenced = fenced;
-    this.boss = new PgBoss({
-      connectionString: url,
-      schema,
-      max: 1,
-      supervise: false,
-      schedule: false,
-      monitorIntervalSeconds: 1,
-      maintenanceIntervalSeconds: 1,
-      registerInstance: false,
-      monitorVacuum: false,
-      reindex: false,
-      queueCacheIntervalSeconds: QUEUE_CACHE_SECONDS,
-    });
-    this.boss.on("error", (error) => console.error(error));
+    const make = (options) => {
+      const boss = new PgBoss({
+        schema,
+        supervise: false,
+        schedule: false,
+        monitorIntervalSeconds: 1,
+        maintenanceIntervalSeconds: 1,
+        registerInstance: false,
+        monitorVacuum: false,
+        reindex: false,
+        queueCacheIntervalSeconds: QUEUE_CACHE_SECONDS,
+        ...options,
+      });
+      boss.on("error", (error) => console.error(error));
+      return boss;
+    };
+    this.boss = make({ connectionString: url, max: 1 });
     await this.started();
     this.queues = new Set();
+    this.schedules = new Schedules(this.folder, url, make);
   }
 
   /** Start, and keep what the timer would do that refreshes what is known of the queues: `expire` does it. */
@@ -62,6 +67,7 @@ export class Answers {
 
   /** Forget the queues of the run before; the tables are emptied by the parent. */
   async reset({ keep }) {
+    this.schedules.reset();
     if (keep) return;
     this.queues.clear();
     await this.refresh?.();
@@ -70,14 +76,39 @@ export class Answers {
   /** Send a job to the queue of its tool, created first where it is new. */
   async enqueue({ tool, data, options, queue }) {
     return answering(async () => {
-      if (!this.queues.has(tool)) {
-        await this.boss.createQueue(tool, queue);
-        this.queues.add(tool);
-      }
+      await this.created(tool, queue);
       const id = await this.boss.send(tool, data, options);
       if (id === null) throw new Refused("send answered null");
       return id;
     });
+  }
+
+  async created(tool, queue) {
+    if (this.queues.has(tool)) return;
+    await this.boss.createQueue(tool, queue);
+    this.queues.add(tool);
+  }
+
+  /** Set the schedule of a queue. */
+  async schedule({ tool, cron, data, options, queue }) {
+    return answering(async () => {
+      await this.created(tool, queue);
+      await this.boss.schedule(tool, cron, data, options);
+    });
+  }
+
+  async unschedule({ tool, key }) {
+    await this.boss.unschedule(tool, key);
+  }
+
+  /** Let an instance compare clocks and look at the schedules, as its timers would have it do. */
+  async look({ instance }) {
+    await this.schedules.look(instance);
+  }
+
+  /** Let an instance forward what was sent to the queue between schedules and their queues. */
+  async forward({ instance }) {
+    await this.schedules.forward(instance);
   }
 
   /** Fetch from queues in turn, from each up to so many, until there are enough. */
@@ -86,8 +117,9 @@ export class Answers {
     for (const [tool, most] of turns) {
       const batchSize = Math.min(most, limit - claimed.length);
       if (batchSize < 1) break;
-      for (const { data, retryCount } of await this.boss.fetch(tool, { ...options, batchSize, includeMetadata: true })) {
-        claimed.push({ job: data.job, retryCount });
+      const jobs = await this.boss.fetch(tool, { ...options, batchSize, includeMetadata: true });
+      for (const { id, data, retryCount } of jobs) {
+        claimed.push({ id, job: data.job ?? null, retryCount });
       }
     }
     return claimed;

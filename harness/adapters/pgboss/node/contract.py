@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from harness.adapters.pgboss.contract import CONTRACT, NO_CAP
+from harness.adapters.pgboss.node.recurrence import WINDOW, period_of
 from harness.adapters.pgboss.policy import STANDARD, Policy
 from harness.adapters.pgboss.translation import seconds_of
-from harness.model.duration import SECOND
+from harness.model.duration import MILLISECOND, SECOND
 from harness.model.settings import Settings
 from harness.port import Contract
 
+NO_FINAL_FAILURE: Final = "there is no final failure (docs: fail)"
 FIRST_WITH_CAP: Final = 11
 """The first version that knows a longest retry delay."""
 
@@ -28,8 +30,15 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
         )
 
     documented = {**CONTRACT.documented, **policy.documented}
-    differences = {**CONTRACT.differences, **policy.differences}
+    differences = {**CONTRACT.differences, "schedules/a_failed_job_does_not_end_it": NO_FINAL_FAILURE}
+    differences |= policy.differences
     if major >= FIRST_WITH_CAP:
         del differences["retries/backoff_is_capped"]
         differences["crashes/every_attempt_crashes"] = "an expired job's error says that it timed out (docs: queues)"
-    return Contract(documented=documented, differences=differences, effective=effective)
+    return Contract(
+        documented=documented,
+        differences=differences,
+        effective=effective,
+        period=period_of,
+        slot_due=(MILLISECOND, WINDOW),
+    )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.adapters.pgboss.node.contract import contract_of
-from harness.adapters.pgboss.node.queue import PgBossNodeQueue
 from harness.adapters.pgboss.node.release import Release
+from harness.adapters.pgboss.node.scheduling import SchedulingQueue
 from harness.adapters.pgboss.package import SCHEMA
 from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.foreign import Child, npm, npm_package
@@ -46,7 +46,7 @@ class PgBossNodeEngine:
         self._strictly: Duration = 0
         """How long after its time a job can be fetched: releases differ, so it is measured."""
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgBossNodeQueue:
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> SchedulingQueue:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
@@ -55,12 +55,12 @@ class PgBossNodeEngine:
         self._station.ready()
         return self._opened(settings, clocks, jitter)
 
-    def _opened(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgBossNodeQueue:
+    def _opened(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> SchedulingQueue:
         database, child = self._station.database, self._station.child
         assert self._tables is not None
         self._tables.empty()
         child.ask("reset", {"keep": self._tables.keeps_queues})
-        return PgBossNodeQueue(
+        return SchedulingQueue(
             child,
             database,
             self._tables,

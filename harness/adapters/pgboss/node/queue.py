@@ -10,7 +10,7 @@ from harness.adapters.pgboss.node.rows import Tables
 from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of, view_of
 from harness.adapters.pgboss.turns import turns
 from harness.foreign import Child
-from harness.foreign.database import ForeignDatabase
+from harness.foreign.database import ForeignDatabase, Row
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import SECOND, Duration, Instant
@@ -85,11 +85,21 @@ class PgBossNodeQueue:
         """Read all jobs, oldest first."""
         views = {}
         for row in self._tables.jobs():
-            job = row["data"]["job"]
-            worker = self._workers.get((job, row["retry_count"] + 1))
-            granted = self._granted.get(job, 0)
-            views[job] = view_of(row, worker=worker, granted=granted, strictly=self._strictly, keys=self._keys)
+            job = self._identify(row)
+            views[job] = self._view(row, job)
         return views
+
+    def _identify(self, row: Row) -> JobId:
+        job: JobId = row["data"]["job"]
+        return job
+
+    def _view(self, row: Row, job: JobId) -> JobView:
+        worker = self._workers.get((job, row["retry_count"] + 1))
+        granted = self._granted.get(job, 0)
+        return view_of(row, worker=worker, granted=granted, strictly=self._strictly, keys=self._keys)
+
+    def _uuid(self, job: JobId) -> str:
+        return uuid_of(job)
 
     def changed(self) -> list[JobId] | None:
         """Nobody keeps book of what was touched."""
@@ -107,20 +117,21 @@ class PgBossNodeQueue:
         if problem := json_problem(request.input):
             return Outcome.refused(f"invalid input: {problem}")
         options = self._options(request)
-        queue = {"policy": self._release.policy.name}
-        if "heartbeatSeconds" in options:
-            queue["heartbeatSeconds"] = options["heartbeatSeconds"]
-        sent = {"data": self._keys.data(request), "options": options, "queue": queue}
+        sent = {"data": self._keys.data(request), "options": options, "queue": self._queue_options(options)}
         outcome = self._ask("enqueue", ago=self._strictly, tool=self._keys.queue(request.tool), **sent)
         if not outcome.done:
             return outcome
         self._tools[request.id] = request.tool
         return done(request.id)
 
+    def _queue_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        heartbeat = {"heartbeatSeconds": options["heartbeatSeconds"]} if "heartbeatSeconds" in options else {}
+        return {"policy": self._release.policy.name, **heartbeat}
+
     def _options(self, request: JobRequest) -> dict[str, Any]:
         settings = self._settings
         options: dict[str, Any] = {
-            "id": uuid_of(request.id),
+            "id": self._uuid(request.id),
             "priority": request.priority,
             "retryLimit": (request.max_attempts or settings.max_attempts) - 1,
             "retryDelay": seconds_of(settings.retry_delay),
@@ -157,7 +168,7 @@ class PgBossNodeQueue:
 
     def _named(self, question: str, job: JobId) -> Outcome:
         tool = self._tools.get(job)
-        return UNKNOWN_JOB if tool is None else self._ask(question, tool=self._keys.queue(tool), id=uuid_of(job))
+        return UNKNOWN_JOB if tool is None else self._ask(question, tool=self._keys.queue(tool), id=self._uuid(job))
 
     # workers --------------------------------------------------------------------------------------------------------
 
@@ -171,9 +182,13 @@ class PgBossNodeQueue:
         return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
-        job, attempt = told["job"], told["retryCount"] + 1
+        job, attempt = self._claimed(told), told["retryCount"] + 1
         self._workers[job, attempt] = worker
         return Claim(job, attempt, attempt, worker, self._tools[job], self._clocks.store() + self._settings.lease)
+
+    def _claimed(self, told: dict[str, Any]) -> JobId:
+        job: JobId = told["job"]
+        return job
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Complete the attempt that was fetched."""
@@ -191,7 +206,7 @@ class PgBossNodeQueue:
         return self._settle("touch", claim)
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
-        attempt = {"id": uuid_of(claim.job), "retryCount": claim.attempt - 1}
+        attempt = {"id": self._uuid(claim.job), "retryCount": claim.attempt - 1}
         return _without_value(self._ask(question, tool=self._keys.queue(claim.tool), attempt=attempt, **arguments))
 
     def release(self, claim: Claim) -> Outcome:

@@ -76,4 +76,5 @@ class Release:
             fencing=True,
             unique=self.policy.unique,
             serial_keys=self.keys.serial,
+            schedules=self.policy is STANDARD,
         )

@@ -7,6 +7,8 @@ from typing import Final
 from harness.adapters.pgboss.package import SCHEMA
 from harness.foreign.database import ForeignDatabase, Row
 
+FORWARDING: Final = "__pgboss__send-it"
+"""A queue of pg-boss's own: jobs of schedules go through it."""
 _COMMON: Final = (
     "id, name, data, state, priority, retry_limit, retry_count, start_after, started_on, singleton_key, created_on, "
     "completed_on, output, dead_letter"
@@ -38,9 +40,12 @@ class Tables:
         lease = next(text for column, text in _LEASES.items() if column in columns)
         group = ", group_id" if "group_id" in columns else ""
         names = [f"{SCHEMA}.{name}" for name in ("job", "archive") if self._columns(name)]
-        look = " UNION ALL ".join(f"SELECT {_COMMON}, {lease}{group} FROM {name}" for name in names)
+        own = f"name <> '{FORWARDING}'"
+        look = " UNION ALL ".join(f"SELECT {_COMMON}, {lease}{group} FROM {name} WHERE {own}" for name in names)
         self._look = f"{look} ORDER BY created_on, id".encode()
-        self._emptied = [*names, *([] if self.keeps_queues else [f"{SCHEMA}.queue"])]
+        self.keyed_schedules = "key" in self._columns("schedule")
+        """From 11 on a queue may have several schedules."""
+        self._emptied = [*names, f"{SCHEMA}.schedule", *([] if self.keeps_queues else [f"{SCHEMA}.queue"])]
         stamps = [name for name in sorted(self._columns("queue")) if name.startswith(("monitor_", "maintain_"))]
         stamps = [name for name in stamps if name.endswith("_on")]
         opened = ", ".join(f"{name} = NULL" for name in stamps)
@@ -59,6 +64,10 @@ class Tables:
         if self._open_gates:
             self._database.run(self._open_gates, prepare=True)
 
+    def open_cron_gate(self) -> None:
+        """Let the next look at schedules be made, however short ago the last one was, and whoever made it."""
+        self._database.run(f"UPDATE {SCHEMA}.version SET cron_on = NULL".encode(), prepare=True)
+
     def empty(self) -> None:
-        """Delete every job."""
+        """Delete every job and every schedule."""
         self._database.empty(*self._emptied)
