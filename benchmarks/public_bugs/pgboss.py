@@ -38,14 +38,17 @@ ENTRIES: Final = (
         )
         for release in ("pgboss@10.4.2", "pgboss-node@10.4.2", "pgboss-node@11.1.2", "pgboss-node@12.38.0")
     ),
-    Entry(
-        bug="pgboss-maintenance-unique-violation",
-        known_as="pg-boss#492",
-        url=f"{ISSUES}/492",
-        about="takes back no lease any more, once a job goes back to wait beside another one of its key",
-        affected="pgboss-node@10.1.1/stately",
-        fixed="pgboss-node@10.1.4/stately",
-        anomalies=("batch_poisoned",),
+    *(
+        Entry(
+            bug="pgboss-maintenance-unique-violation",
+            known_as="pg-boss#492",
+            url=f"{ISSUES}/492",
+            about="takes back no lease any more, once a job goes back to wait beside another one of its key",
+            affected=f"{engine}@10.1.1/stately",
+            fixed=f"{engine}@10.1.4/stately",
+            anomalies=("batch_poisoned",),
+        )
+        for engine in ("pgboss", "pgboss-node")
     ),
     Entry(
         bug="pgboss-retry-counted-as-active",

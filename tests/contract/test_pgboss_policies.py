@@ -7,6 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from harness.adapters.pgboss import PgBossEngine
+from harness.adapters.pgboss import open_engine as open_sql
 from harness.adapters.pgboss.node import PgBossNodeEngine, open_engine
 from harness.adapters.pgboss.node.queue import PgBossNodeQueue
 from harness.errors import EnvironmentUnavailable
@@ -133,3 +135,36 @@ def test_the_generic_workload_finds_a_public_bug_until_its_repair(
     number = first(affected, 60)
     assert number is not None
     assert first(fixed, number + 1) is None
+
+
+@pytest.fixture(scope="module")
+def sql() -> Iterator[PgBossEngine]:
+    engine = open_sql("10.1.4/stately")
+    try:
+        engine.session()
+    except EnvironmentUnavailable as error:
+        pytest.skip(str(error))
+    yield engine
+    engine.close()
+
+
+def test_its_own_sql_keeps_a_policy(sql: PgBossEngine) -> None:
+    clocks = Clocks()
+    queue = sql.open(Settings(), clocks, lambda: 0.0)
+    assert queue.enqueue(JobRequest("a", unique_key="k")).done
+    assert not queue.enqueue(JobRequest("b", unique_key="k")).done
+    clocks.now += 1
+    assert [claim.job for claim in queue.claim("w1", 1).value] == ["a"]
+    assert queue.enqueue(JobRequest("b", unique_key="k")).done
+    clocks.now += 1
+    assert queue.claim("w2", 1).value == []
+    assert {view.unique_key for view in queue.jobs().values()} == {"k"}
+
+
+def test_its_own_sql_is_claimed_from_in_the_order_of_one_queue(sql: PgBossEngine) -> None:
+    clocks = Clocks()
+    queue = sql.open(Settings(), clocks, lambda: 0.0)
+    for name, tool, priority in (("a", "x", 0), ("b", "y", 5), ("c", "x", 3)):
+        queue.enqueue(JobRequest(name, tool=tool, priority=priority))
+    clocks.now += 1
+    assert [claim.job for _ in range(3) for claim in queue.claim("w1", 1).value] == ["b", "c", "a"]

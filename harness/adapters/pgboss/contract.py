@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from harness.adapters.pgboss.policy import STANDARD, Policy
 from harness.model.duration import DAY
 from harness.model.settings import Settings
 from harness.port import Contract
@@ -16,7 +18,7 @@ def effective(settings: Settings) -> Settings:
     return settings.changed(retry_delay_max=NO_CAP)
 
 
-CONTRACT: Final = Contract(
+_STANDARD: Final = Contract(
     documented={
         "final_error_retried": "every failure is retried up to retryLimit; there is no final failure (docs: fail)",
     },
@@ -37,3 +39,12 @@ CONTRACT: Final = Contract(
     },
     effective=effective,
 )
+
+
+def contract_of(policy: Policy = STANDARD) -> Contract:
+    """Answer the contract where queues have this policy."""
+    return replace(
+        _STANDARD,
+        documented={**_STANDARD.documented, **policy.documented},
+        differences={**_STANDARD.differences, **policy.differences},
+    )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.adapters.pgboss.contract import CONTRACT
+from harness.adapters.pgboss.contract import contract_of
+from harness.adapters.pgboss.keys import Keys
 from harness.adapters.pgboss.package import NEWEST_OF_10
+from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.adapters.pgboss.queue import PgBossQueue
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract
@@ -19,11 +22,18 @@ class PgBossEngine:
     """One version of pg-boss. The server is provided when the first queue is opened and lives until `close`."""
 
     def __init__(self, version: str = NEWEST_OF_10, *, dsn: str | None = None) -> None:
-        """Choose a version of pg-boss 10, and a server instead of one started here."""
-        self.version = version
-        self.name = f"pgboss@{version}"
-        self.capabilities: Capabilities = PgBossQueue.capabilities
-        self.contract: Contract = CONTRACT
+        """Choose a version of pg-boss 10, and a server instead of one started here.
+
+        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for one that is not known.
+        """
+        self.version, policy = split_policy(version)
+        self.name = f"pgboss@{self.version}{policy_suffix(policy)}"
+        self.keys = Keys(policy)
+        """How keys are said to it."""
+        self.capabilities: Capabilities = replace(
+            PgBossQueue.capabilities, unique=policy.unique, serial_keys=policy.serial
+        )
+        self.contract: Contract = contract_of(policy)
         self._dsn = dsn
         self._session: Session | None = None
 
@@ -31,7 +41,7 @@ class PgBossEngine:
         """Answer an empty queue. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
         session = self.session()
         session.reset()
-        return PgBossQueue(session, settings, clocks, jitter)
+        return PgBossQueue(session, settings, clocks, jitter, keys=self.keys)
 
     def session(self) -> Session:
         """Answer the session with PostgreSQL, provided now where there is none yet."""
@@ -39,7 +49,7 @@ class PgBossEngine:
             from harness.adapters.pgboss.package import load
             from harness.adapters.pgboss.server import Session
 
-            self._session = Session(load(self.version), self._dsn)
+            self._session = Session(load(self.version), self._dsn, policy=self.keys.policy.name)
         return self._session
 
     @property

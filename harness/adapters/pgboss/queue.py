@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Final
 
 import psycopg
 
+from harness.adapters.pgboss.keys import Keys
 from harness.adapters.pgboss.server import Session
-from harness.adapters.pgboss.translation import STRICTLY, json_text, result_text, send_values, uuid_of, view_of
+from harness.adapters.pgboss.translation import PLAIN, STRICTLY, json_text, result_text, send_values, uuid_of, view_of
+from harness.adapters.pgboss.turns import turns
 from harness.history.outcome import DONE, Outcome, done
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
@@ -30,7 +32,16 @@ class PgBossQueue:
         cancel=True, retry=True, priorities=True, start_after=True, virtual_time=True, fencing=True
     )
 
-    def __init__(self, session: Session, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        settings: Settings,
+        clocks: Clocks,
+        jitter: Callable[[], float],
+        *,
+        keys: Keys = PLAIN,
+    ) -> None:
+        self._keys = keys
         self._session = session
         self._settings = settings
         self._clocks = clocks
@@ -59,7 +70,7 @@ class PgBossQueue:
         for row in self._session.rows():
             job = row["data"]["job"]
             worker = self._workers.get((job, row["retry_count"] + 1))
-            views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0))
+            views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0), keys=self._keys)
         return views
 
     def changed(self) -> list[JobId] | None:
@@ -73,9 +84,11 @@ class PgBossQueue:
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Send a job to the queue of its tool, created first where it is new."""
-        self._session.create_queue(request.tool, now=self._clocks.store())
+        if request.id in self._tools:
+            return Outcome.refused("this id exists", request.id)
         try:
-            values = send_values(request, self._settings)
+            self._session.create_queue(self._keys.queue(request.tool), now=self._clocks.store())
+            values = send_values(request, self._settings, self._keys)
             rows = self._run("send", values, ago=STRICTLY)
         except REFUSED as error:
             return Outcome.refused(f"invalid input: {error}")
@@ -100,24 +113,37 @@ class PgBossQueue:
 
     def _named(self, statement: str, job: JobId) -> Outcome:
         tool = self._tools.get(job)
-        return NOTHING if tool is None else self._count(statement, [tool, [uuid_of(job)]])
+        if tool is None:
+            return NOTHING
+        try:
+            return self._count(statement, [self._keys.queue(tool), [uuid_of(job)]])
+        except psycopg.errors.UniqueViolation as error:
+            return Outcome.refused(f"the key is held: {error}")
 
     # workers --------------------------------------------------------------------------------------------------------
 
     def claim(self, worker: str, limit: int) -> Outcome:
-        """Fetch from one queue after the other until there are enough."""
+        """Fetch from the queues in such turns that the order of jobs is that of one queue."""
+        queues = list(dict.fromkeys(self._keys.queue(tool) for tool in self._tools.values()))
+        seen = self._session.rows() if len(queues) > 1 else []
         claims: list[Claim] = []
-        for tool in dict.fromkeys(self._tools.values()):
-            if len(claims) < limit:
-                rows = self._run("fetch", [tool, limit - len(claims)])
-                claims.extend(self._claim(row, tool, worker) for row in rows)
+        for queue, most in turns(seen, queues, now=self._clocks.store(), strictly=STRICTLY, limit=limit):
+            wanted = min(most, limit - len(claims))
+            if wanted:
+                claims.extend(self._claim(row, worker) for row in self._fetched(queue, wanted))
         return done(claims)
 
-    def _claim(self, row: dict[str, Any], tool: str, worker: str) -> Claim:
+    def _fetched(self, queue: str, most: int) -> list[dict[str, Any]]:
+        try:
+            return self._run("fetch", [queue, most])
+        except psycopg.errors.UniqueViolation:  # as the library does: a policy keeps what it chose from being active
+            return []
+
+    def _claim(self, row: dict[str, Any], worker: str) -> Claim:
         job = row["data"]["job"]
         attempt = row["retryCount"] + 1
         self._workers[job, attempt] = worker
-        return Claim(job, attempt, attempt, worker, tool, self._clocks.store() + self._settings.lease)
+        return Claim(job, attempt, attempt, worker, self._tools[job], self._clocks.store() + self._settings.lease)
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Complete by id, as the library does."""
@@ -133,7 +159,7 @@ class PgBossQueue:
 
     def _settle(self, statement: str, claim: Claim, text: Callable[[], str | None]) -> Outcome:
         try:
-            return self._count(statement, [claim.tool, [uuid_of(claim.job)], text()])
+            return self._count(statement, [self._keys.queue(claim.tool), [uuid_of(claim.job)], text()])
         except (TypeError, ValueError) as error:
             return Outcome.refused(f"JSON cannot hold it: {error}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,12 +21,13 @@ _LOOK: Final = " UNION ALL ".join(f"SELECT {_COLUMNS} FROM {table}" for table in
 class Session:
     """pg-boss's statements on a database of its own."""
 
-    def __init__(self, package: Package, dsn: str | None = None) -> None:
-        """Let pg-boss's own statements create its schema.
+    def __init__(self, package: Package, dsn: str | None = None, *, policy: str = "standard") -> None:
+        """Let pg-boss's own statements create its schema; every queue will have this policy.
 
         Raises EnvironmentUnavailable where there is no PostgreSQL, or where its clock cannot be made virtual.
         """
         self.database = ForeignDatabase(dsn)
+        self._options = json.dumps({"policy": policy})
         self._queues: set[str] = set()
         """Queues that exist: their partitions outlive a reset."""
         self._statements = {name: text.encode() for name, text in package.statements.items() if text}
@@ -55,7 +57,7 @@ class Session:
     def create_queue(self, name: str, *, now: Instant) -> None:
         """Create a queue and its partition, once."""
         if name not in self._queues:
-            self.run("create_queue", [name, '{"policy": "standard"}'], now=now)
+            self.run("create_queue", [name, self._options], now=now)
             self._queues.add(name)
 
     def reset(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness.adapters.pgboss.contract import CONTRACT, NO_CAP
+from harness.adapters.pgboss.contract import NO_CAP
+from harness.adapters.pgboss.contract import contract_of as contract_of_10
 from harness.adapters.pgboss.node.recurrence import WINDOW, period_of
 from harness.adapters.pgboss.policy import STANDARD, Policy
 from harness.adapters.pgboss.translation import seconds_of
@@ -29,14 +30,13 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
             lease=seconds_of(settings.lease) * SECOND,
         )
 
-    documented = {**CONTRACT.documented, **policy.documented}
-    differences = {**CONTRACT.differences, "schedules/a_failed_job_does_not_end_it": NO_FINAL_FAILURE}
-    differences |= policy.differences
+    contract = contract_of_10(policy)
+    differences = {**contract.differences, "schedules/a_failed_job_does_not_end_it": NO_FINAL_FAILURE}
     if major >= FIRST_WITH_CAP:
         del differences["retries/backoff_is_capped"]
         differences["crashes/every_attempt_crashes"] = "an expired job's error says that it timed out (docs: queues)"
     return Contract(
-        documented=documented,
+        documented=contract.documented,
         differences=differences,
         effective=effective,
         period=period_of,
