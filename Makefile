@@ -6,6 +6,9 @@ STAMP = $(VENV)/.installed
 WORKERS ?= auto
 FLAGSHIP = .job-harness/flagship.yaml
 
+ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),procrastinate,pgqueuer,graphile-worker
+POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
+
 .DEFAULT_GOAL = help
 .PHONY: help demo test lint bench detection public-bugs engines campaign fresh clean
 
@@ -43,8 +46,9 @@ detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and w
 public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write docs/public_bugs.md
 	@$(BIN)/python benchmarks/public_bugs/__main__.py $(ARGS)
 
-engines: $(STAMP)  ## install other people's queues, and say how far each engine conforms
-	@$(BIN)/python -m harness.cli conform --quiet memory,reference,postgres,pgboss,pgboss-node@10.4.2,pgboss-node,procrastinate,pgqueuer,graphile-worker
+engines: $(STAMP)  ## install other people's queues; every scenario on every engine, and what explains what is no pass
+	@$(BIN)/python -m harness.cli conform --quiet --cases $(ENGINES)
+	@$(BIN)/python -m harness.cli run --quiet scenarios/applications scenarios/findings
 
 fresh:  ## clone into an empty folder and run demo and test there, without any cache
 	@sh .ci/fresh

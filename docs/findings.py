@@ -48,6 +48,7 @@ UNKNOWN: Final = "no issue that we found"
 KNOWN: Final[Mapping[str, str]] = {
     "pgboss/a_late_failure_is_taken": "pg-boss#555 is about its cause",
     "pgboss/a_late_result_is_taken": "pg-boss#555 is about its cause",
+    "pgboss/a_backoff_that_adds": "pg-boss#672, repaired in 12.8.0",
     "pgboss/a_nul_loses_the_outcome": UNKNOWN,
     "pgqueuer/a_late_failure_runs_a_job_twice_at_once": "its manual has no fencing tokens (ADR-0004)",
     "pgqueuer/a_lone_surrogate_in_the_last_error_is_not_recorded": UNKNOWN,

@@ -273,6 +273,14 @@ class Engine(Protocol):
         ...
 
 
+class Known(NamedTuple):
+    """What a scenario shows on an engine, and where that is told: found, recorded, and not excused."""
+
+    anomalies: frozenset[str]
+    """It shows these and no others."""
+    place: str
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """Where an engine says that it differs from this project: what is documented is no anomaly."""
@@ -280,7 +288,12 @@ class Contract:
     documented: Mapping[str, str] = field(default_factory=dict)
     """Anomalies that it documents as its behaviour, each with the place where it does; they are not reported."""
     differences: Mapping[str, str] = field(default_factory=dict)
-    """Scenarios (`theme/name`) that expect something else than it documents, each with the place where it does."""
+    """Scenarios (`theme/name`) that expect something else than it documents, each with the place where it does.
+
+    It excuses what a scenario expects, and no anomaly.
+    """
+    known: Mapping[str, Known] = field(default_factory=dict)
+    """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
     """Answers the settings as it can keep them: what it has no way to set is what it does instead."""
     oldest_first: bool = True

@@ -24,6 +24,9 @@ BY_CAPABILITY = {
     "cancel": ("cancel",),
     "retry": ("retry",),
     "maintenance": ("reconcile", "rescue", "purge"),
+    "transactions": ("begin", "commit", "rollback"),
+    "schedules": ("schedule", "unschedule", "tick"),
+    "sessions": ("on_behalf", "sever", "made_at", "leftovers"),
 }
 ACCEPTED = "An engine (name, capabilities, open, close), a queue (see harness.port.QueueUnderTest) or an application."
 

@@ -10,6 +10,7 @@ from harness.errors import EnvironmentUnavailable, HarnessError
 from harness.explore.tally import broken_engine
 from harness.port import contract_of
 from harness.report.case import Case
+from harness.run.explanation import explanation
 from harness.run.play import NO_LIMITS, play
 from harness.run.session import Limits
 from harness.scenario.scenario import Control, Scenario
@@ -79,8 +80,8 @@ class Campaign:
             run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits)
             if task.control:
                 return replace(base, run=run)
-            different = contract_of(engine).differences.get(case_name(scenario.path), "")
-            return replace(base, run=explained(run, name, self.engines.get), different=different)
+            told = explanation(case_name(scenario.path), run, contract_of(engine))
+            return replace(base, run=explained(run, name, self.engines.get), explanation=told)
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}; {error.hint}")
         except EnvironmentUnavailable as error:

@@ -11,6 +11,7 @@ from harness.conformance.level import Level
 from harness.conformance.shelf import Case, cases
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.port import Engine, contract_of
+from harness.run.explanation import explanation
 from harness.run.play import play, uncovered_capabilities
 from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
@@ -29,8 +30,13 @@ class Mark(StrEnum):
     """The engine declares that it cannot do what the case needs."""
     DIFFERENT = "different"
     """The engine documents that it does this otherwise."""
+    KNOWN = "known"
+    """It breaks a promise, and the engine's contract tells where that is recorded."""
     OPEN = "open"
     """It could not be judged."""
+
+
+JUDGED = (Mark.PASS, Mark.FAIL, Mark.KNOWN, Mark.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Conformance:
         parts = []
         for level in Level:
             counts = self.of(level)
-            judged = counts[Mark.PASS] + counts[Mark.FAIL] + counts[Mark.OPEN]
+            judged = sum(counts[mark] for mark in JUDGED)
             if judged:
                 parts.append(f"{level} {counts[Mark.PASS]}/{judged}")
         return ", ".join(parts) or "nothing was judged"
@@ -106,9 +112,6 @@ def judged(case: Case, engine: Engine) -> Result:
     missing = uncovered_capabilities(case.scenario, engine)
     if missing:
         return Result(case, Mark.SKIPPED, missing[0])
-    differences = contract_of(engine).differences
-    if case.name in differences:
-        return Result(case, Mark.DIFFERENT, differences[case.name])
     try:
         run = play(case.scenario, engine=engine, limits=LIMITS)
     except EnvironmentUnavailable:
@@ -119,6 +122,8 @@ def judged(case: Case, engine: Engine) -> Result:
         return Result(case, Mark.PASS, run=run)
     if run.verdict is Verdict.INCONCLUSIVE:
         return Result(case, Mark.OPEN, "; ".join(run.uncovered), run)
+    if (told := explanation(case.name, run, contract_of(engine))) is not None:
+        return Result(case, Mark(told.kind), told.place, run)
     anomaly = run.gravest
     why = f"{anomaly.name}: {anomaly.message}" if anomaly is not None else run.failures[0]
     return Result(case, Mark.FAIL, " ".join(why.split()), run)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.conformance.judge import Conformance, Mark
+from harness.conformance.judge import JUDGED, Conformance, Mark
 from harness.conformance.level import Level
 
 WIDTH = 100
-SHOWN = (Mark.FAIL, Mark.OPEN, Mark.DIFFERENT, Mark.SKIPPED)
+ASIDE = (Mark.KNOWN, Mark.DIFFERENT, Mark.SKIPPED)
+SHOWN = (Mark.FAIL, Mark.OPEN, Mark.KNOWN, Mark.DIFFERENT, Mark.SKIPPED)
 
 
 def detail(conformance: Conformance, *, quiet: bool = False) -> Iterator[str]:
     """Name every case that does not pass, with the reason; `quiet` leaves out what was never asked."""
     for mark in SHOWN:
-        if quiet and mark in (Mark.SKIPPED, Mark.DIFFERENT):
+        if quiet and mark in ASIDE:
             continue
         for result in conformance.results:
             if result.mark is mark:
@@ -25,8 +26,8 @@ def detail(conformance: Conformance, *, quiet: bool = False) -> Iterator[str]:
 
 
 def table(conformances: Sequence[Conformance]) -> Iterator[str]:
-    """Put engines side by side: of each level, how many of the judged cases pass, and what was not judged."""
-    head = ["engine", *(str(level) for level in Level), "different", "skipped"]
+    """Put engines side by side: of each level, how many of the judged cases pass; then what is explained."""
+    head = ["engine", *(str(level) for level in Level), *(str(mark) for mark in ASIDE)]
     rows = [head, *(_row(conformance) for conformance in conformances)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
@@ -37,10 +38,10 @@ def _row(conformance: Conformance) -> list[str]:
     cells = [conformance.engine]
     for level in Level:
         counts = conformance.of(level)
-        judged = counts[Mark.PASS] + counts[Mark.FAIL] + counts[Mark.OPEN]
+        judged = sum(counts[mark] for mark in JUDGED)
         cells.append(f"{counts[Mark.PASS]}/{judged}" if judged else "-")
     marks = [result.mark for result in conformance.results]
-    return [*cells, str(marks.count(Mark.DIFFERENT)), str(marks.count(Mark.SKIPPED))]
+    return [*cells, *(str(marks.count(mark)) for mark in ASIDE)]
 
 
 def _clipped(line: str) -> str:

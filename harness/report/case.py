@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import ExitCode, HarnessError
+from harness.run.explanation import Explanation, Kind
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Control, Scenario
 
@@ -20,8 +21,8 @@ class Case:
     control: Control | None = None
     error: HarnessError | None = None
     skipped: str = ""
-    different: str = ""
-    """Where its engine documents that it does this otherwise: what comes out is then no failure."""
+    explanation: Explanation | None = None
+    """What its engine's contract says of its failure: a documented difference is none, what is known stays one."""
 
     @property
     def verdict(self) -> Verdict:
@@ -42,7 +43,7 @@ class Case:
     @property
     def differs(self) -> bool:
         """Whether it came out otherwise, and its engine documents that."""
-        return bool(self.different) and self.run is not None and self.run.verdict is Verdict.FAIL
+        return self.explanation is not None and self.explanation.kind is Kind.DIFFERENT
 
     @property
     def exit_code(self) -> ExitCode:
@@ -67,8 +68,8 @@ class Case:
             return self.error.message
         if self.skipped:
             return self.skipped
-        if self.differs:
-            return f"documented: {self.different}"
+        if self.explanation is not None and self.differs:
+            return f"documented: {self.explanation.place}"
         run = self.run
         if run is None or self.verdict is Verdict.PASS:
             return ""
@@ -79,7 +80,8 @@ class Case:
             return f"cannot fail: the control must find {self.control.finds}, and found {found}"
         anomaly = run.gravest
         if anomaly is not None:
-            return f"{anomaly.name}: {anomaly.message}"
+            told = f" (known: {self.explanation.place})" if self.explanation is not None else ""
+            return f"{anomaly.name}: {anomaly.message}{told}"
         return run.failures[0]
 
 

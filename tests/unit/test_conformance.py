@@ -8,15 +8,16 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.adapters.reference import open_engine
-from harness.conformance import Level, conform
+from harness.conformance import Conformance, Level, conform
 from harness.conformance.judge import Mark
+from harness.conformance.matrix import matrix
 from harness.conformance.pytest_suite import engine_of
 from harness.conformance.shelf import cases
 from harness.conformance.summary import detail, table
 from harness.errors import ExitCode, UsageError
 from harness.history.outcome import DONE, Outcome
 from harness.mistakes import CATALOGUE
-from harness.port import Capabilities, Claim, Contract
+from harness.port import Capabilities, Claim, Contract, Known
 
 
 def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
@@ -92,17 +93,53 @@ def test_what_is_not_declared_is_skipped_by_name() -> None:
     assert conformance.badge == "nothing was judged"
 
 
+def under(mistake: str, contract: Contract, *, level: Level) -> Conformance:
+    engine = CATALOGUE[mistake].engine("memory")
+    engine.contract = contract  # type: ignore[attr-defined]
+    return conform(engine, levels=[level])
+
+
 def test_a_documented_difference_is_neither_a_pass_nor_a_failure() -> None:
-    engine = CATALOGUE["newest-first"].engine("memory")
-    engine.contract = Contract(differences={"scheduling/oldest_first": "the manual says so"})  # type: ignore[attr-defined]
-    marks = {result.case.name: result for result in conform(engine, levels=[Level.SCHEDULED]).results}
+    contract = Contract(
+        documented={"priority_inversion": "the manual says so"},
+        differences={"scheduling/oldest_first": "the manual says so", "scheduling/options_are_kept": "it need not"},
+    )
+    conformance = under("newest-first", contract, level=Level.SCHEDULED)
+    marks = {result.case.name: result for result in conformance.results}
     assert marks["scheduling/oldest_first"].mark is Mark.DIFFERENT
     assert marks["scheduling/oldest_first"].why == "the manual says so"
+    assert marks["scheduling/options_are_kept"].mark is Mark.PASS, "what passes needs no excuse"
+
+
+def test_a_documented_difference_excuses_no_anomaly() -> None:
+    contract = Contract(differences={"zombies/late_complete": "the manual says so"})
+    conformance = under("stale-complete", contract, level=Level.RELIABLE)
+    marks = {result.case.name: result.mark for result in conformance.results}
+    assert marks["zombies/late_complete"] is Mark.FAIL
+
+
+def test_what_is_known_is_told_with_its_place_is_no_pass_and_fails_nothing() -> None:
+    known = Known(frozenset({"stale_complete"}), "it is bug 1")
+    contract = Contract(known=dict.fromkeys(("zombies/late_complete", "configuration/batch_outlives_lease"), known))
+    conformance = under("stale-complete", contract, level=Level.RELIABLE)
+    result = next(result for result in conformance.results if result.case.name == "zombies/late_complete")
+    assert (result.mark, result.why) == (Mark.KNOWN, "it is bug 1")
+    assert conformance.of(Level.RELIABLE)[Mark.PASS] < len(conformance.results)
+    assert "known     reliable  zombies/late_complete: it is bug 1" in list(detail(conformance))
+    assert any("zombies/late_complete: it is bug 1" in line for line in matrix([conformance]))
+
+
+def test_an_anomaly_beside_the_known_one_is_a_failure() -> None:
+    contract = Contract(known={"zombies/late_complete": Known(frozenset({"stale_fail"}), "it is bug 1")})
+    conformance = under("stale-complete", contract, level=Level.RELIABLE)
+    marks = {result.case.name: result.mark for result in conformance.results}
+    assert marks["zombies/late_complete"] is Mark.FAIL
+    assert conformance.exit_code is ExitCode.FAIL
 
 
 def test_engines_stand_side_by_side() -> None:
     lines = list(table([conform(MemoryEngine()), conform(MemoryEngine(Modest, name="modest"))]))
-    assert lines[0].split() == ["engine", *(str(level) for level in Level), "different", "skipped"]
+    assert lines[0].split() == ["engine", *(str(level) for level in Level), "known", "different", "skipped"]
     assert [line.split()[0] for line in lines[1:]] == ["memory", "modest"]
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
+from harness.port import Contract, Known
 from harness.report.case import Case, exit_code_of
 from harness.report.differential import side_by_side
 from harness.report.summary import summary
+from harness.run.explanation import explanation
 from harness.run.play import play
 from harness.scenario.reader import read_scenario
 from harness.wiring import open_engine
@@ -17,14 +19,25 @@ from harness.wiring import open_engine
 LATE = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
 
 
-def case(engine: str, different: str = "") -> Case:
+PROMISES_ALL = Contract()
+NO_TOKENS = Contract(differences={"zombies/late_complete": "no tokens (docs: ADR-0004)"})
+
+
+def case(engine: str, contract: Contract = PROMISES_ALL) -> Case:
     scenario = read_scenario(LATE, queues=None)
     opened = open_engine(engine)
     try:
         run = play(scenario, engine=opened)
     finally:
         opened.close()
-    return Case(scenario, engine, run=run, different=different)
+    return Case(scenario, engine, run=run, explanation=explanation("zombies/late_complete", run, contract))
+
+
+def test_an_anomaly_that_is_known_stays_a_failure_and_is_told_with_its_place() -> None:
+    known = Known(frozenset({"stale_complete"}), "bug 1")
+    cases = [case("memory"), case("memory+stale-complete", Contract(known={"zombies/late_complete": known}))]
+    assert exit_code_of(cases) is ExitCode.FAIL
+    assert cases[1].headline.endswith("(known: bug 1)")
 
 
 def text(*cases: Case) -> str:
@@ -42,7 +55,11 @@ def test_an_anomaly_is_named_in_its_column_and_explained() -> None:
 
 
 def test_a_documented_difference_is_told_with_its_place_and_is_no_failure() -> None:
-    cases = [case("memory"), case("memory+stale-complete", different="no tokens (docs: ADR-0004)")]
+    wrong = case("memory+stale-complete")
+    assert wrong.run is not None
+    unmet = replace(wrong.run, anomalies=())
+    told = explanation("zombies/late_complete", unmet, NO_TOKENS)
+    cases = [case("memory"), replace(wrong, run=unmet, explanation=told)]
     assert "zombies/late_complete pass different" in text(*cases)
     assert "documented: no tokens (docs: ADR-0004)" in text(*cases)
     assert exit_code_of(cases) is ExitCode.PASS
@@ -50,7 +67,7 @@ def test_a_documented_difference_is_told_with_its_place_and_is_no_failure() -> N
 
 
 def test_what_an_engine_passes_is_no_difference_whatever_it_documents() -> None:
-    right = case("memory", different="it says so")
+    right = case("memory", NO_TOKENS)
     assert not right.differs
     assert side_by_side([right, case("reference")]) == []
 

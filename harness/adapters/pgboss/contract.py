@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from harness.adapters.pgboss.known import known_of
 from harness.adapters.pgboss.policy import STANDARD, Policy
 from harness.model.duration import DAY
 from harness.model.settings import Settings
@@ -24,19 +25,21 @@ _STANDARD: Final = Contract(
     },
     differences={
         "crashes/before_completing": (
-            "a lease ends strictly after its length, a microsecond later, so that another worker polls first"
+            "a lease ends after its length, a microsecond later: another worker polls first (src: failJobsByTimeout)"
         ),
-        "crashes/every_attempt_crashes": "an expired job's error is 'job failed by timeout in active state'",
+        "crashes/every_attempt_crashes": (
+            "an expired job's error is 'job failed by timeout in active state' (src: failJobsByTimeout)"
+        ),
         "lifecycle/operator_retries_failed_job": (
             "retry() raises the limit by one and keeps the count (docs: retry); it opens no new budget"
         ),
         "retries/backoff_is_capped": "there is no longest retry delay before version 11 (docs: send)",
         "retries/final_error_is_not_retried": "there is no final failure (docs: fail)",
-        "hostile/dead_job_does_not_block_the_queue": "there is no final failure (docs: fail)",
         "concurrency/serial_key_is_free_after_failure": "there is no final failure (docs: fail)",
         "uniqueness/key_is_free_after_failure": "there is no final failure (docs: fail)",
         "uniqueness/retry_is_refused_while_another_has_the_key": "there is no final failure (docs: fail)",
     },
+    known=known_of("10"),
     effective=effective,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.model.settings import Settings
-from harness.port import Contract
+from harness.port import Contract, Known
 
 
 def effective(settings: Settings) -> Settings:
@@ -19,6 +19,10 @@ _ONE_WAITING: Final = (
     "a queueing lock allows one job in todo, and several in doing (docs: howto/advanced/queueing_locks)"
 )
 _BY_CLASS: Final = "a strategy leaves exceptions by their class (docs: howto/advanced/retry)"
+_FINDINGS: Final = "scenarios/findings/procrastinate"
+_FOR_EVER: Final = Known(
+    frozenset({"attempt_overrun"}), f"{_FINDINGS}/a_job_that_kills_its_worker_is_run_for_ever.yaml"
+)
 
 CONTRACT: Final = Contract(
     documented={
@@ -35,12 +39,23 @@ CONTRACT: Final = Contract(
         "retries/backoff_is_capped": "there is no longest wait (docs: retry)",
         "retries/final_error_is_not_retried": _BY_CLASS,
         "crashes/while_running": _AT_ONCE,
-        "uniqueness/failed_job_waits_beside_its_sibling": _ONE_WAITING,
         "uniqueness/key_is_free_after_failure": _BY_CLASS,
         "uniqueness/retry_is_refused_while_another_has_the_key": _BY_CLASS,
         "cancel/then_its_worker_dies": "a job that runs can only be asked to abort (docs: cancel a job)",
         "cancel/then_its_worker_fails": "a job that runs can only be asked to abort (docs: cancel a job)",
         "cancel/then_its_worker_succeeds": "a job that runs can only be asked to abort (docs: cancel a job)",
+    },
+    known={
+        "uniqueness/failed_job_waits_beside_its_sibling": Known(
+            frozenset({"outcome_lost", "batch_poisoned", "double_claim"}),
+            f"procrastinate#1446, procrastinate#1543; {_FINDINGS}/a_retry_that_finds_its_lock_taken.yaml",
+        ),
+        "zombies/late_fail": Known(
+            frozenset({"illegal_transition", "stale_complete", "stale_fail"}),
+            f"{_FINDINGS}/a_late_result_is_taken.yaml",
+        ),
+        "hostile/job_kills_its_worker": _FOR_EVER,
+        "maintenance/one_bad_job_does_not_stop_the_rest": _FOR_EVER,
     },
     effective=effective,
 )

@@ -34,7 +34,8 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
     differences = {**contract.differences, "schedules/a_failed_job_does_not_end_it": NO_FINAL_FAILURE}
     if major >= FIRST_WITH_CAP:
         del differences["retries/backoff_is_capped"]
-        differences["crashes/every_attempt_crashes"] = "an expired job's error says that it timed out (docs: queues)"
+        del differences["crashes/before_completing"]
+        differences["crashes/every_attempt_crashes"] = "its error is 'job timed out' (src: failJobsByTimeout)"
     return Contract(
         documented=contract.documented,
         differences=differences,

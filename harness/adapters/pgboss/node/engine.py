@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.adapters.pgboss.known import known_of
 from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.scheduling import SchedulingQueue
@@ -39,7 +41,7 @@ class PgBossNodeEngine:
         self._release = Release(f"{self.version}{policy_suffix(policy)}")
         self.name = f"pgboss-node@{self._release.name}"
         self.capabilities: Capabilities = self._release.capabilities
-        self.contract: Contract = contract_of(self._release.major, policy)
+        self.contract: Contract = replace(contract_of(self._release.major, policy), known=known_of(self.version))
         asked = {"schema": SCHEMA, "now": milliseconds_of(0)}
         self._station = Station(self.name, child=self._started, dsn=dsn, asked=asked, then=self._proven)
         self._tables: Tables | None = None

@@ -1,0 +1,118 @@
+"""`job-harness conform`: engines and a user's own queue, the table of all cases, and adapters that lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from tests.docs import pages
+
+PAGE = pages.ROOT / "docs/write_an_adapter.md"
+QUEUE = next(block.text for block in pages.blocks(PAGE) if block.file == "my_queue.py")
+DECLARED = "Capabilities(release=True, start_after=True, fencing=True, virtual_time=True)"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_queue.py").write_text(QUEUE, encoding="utf-8")
+    return tmp_path
+
+
+def lying(folder: Path, capability: str) -> str:
+    """Write the adapter of the page, saying that it can do one thing more."""
+    assert DECLARED in QUEUE
+    text = QUEUE.replace(DECLARED, f"{DECLARED[:-1]}, {capability}=True)")
+    (folder / f"liar_{capability}.py").write_text(text, encoding="utf-8")
+    return f"liar_{capability}.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["my_queue.py:MyQueue", "my_queue:MyQueue", "my_queue:MyEngine"])
+def test_the_adapter_on_the_page_conforms_however_it_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    assert main(["conform", "--quiet", target]) == 0
+    assert ": core 9/9, reliable " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("capability", "level"),
+    [
+        ("priorities", "scheduled"),
+        ("unique", "unique"),
+        ("serial_keys", "unique"),
+        ("concurrency_limits", "unique"),
+        ("dead_letters", "reliable"),
+        ("inputs", "reliable"),
+        ("maintenance", "cron"),
+    ],
+)
+def test_an_adapter_that_declares_what_it_cannot_do_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str], capability: str, level: str
+) -> None:
+    assert main(["conform", "--quiet", f"{lying(folder, capability)}:MyQueue", "--level", level]) == 1
+    assert "fail      " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("capability", ["priorities", "unique", "serial_keys"])
+def test_a_capability_that_no_case_shows_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], capability: str
+) -> None:
+    assert main(["conform", "--quiet", f"{lying(folder, capability)}:MyQueue"]) == 1
+    assert f"lie       declares {capability}, and none of the cases that need it passes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("capability", "verb"),
+    [
+        ("heartbeat", "heartbeat"),
+        ("cancel", "cancel"),
+        ("retry", "retry"),
+        ("transactions", "begin"),
+        ("schedules", "schedule"),
+        ("sessions", "on_behalf"),
+    ],
+)
+def test_a_capability_whose_verb_is_missing_is_refused_by_name(
+    folder: Path, capsys: pytest.CaptureFixture[str], capability: str, verb: str
+) -> None:
+    assert main(["conform", f"{lying(folder, capability)}:MyQueue"]) == 2
+    assert f"lacks {verb}, which its capability {capability} needs" in capsys.readouterr().err
+
+
+def test_an_engine_that_breaks_is_told_with_its_place_and_the_others_are_judged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = f"{lying(folder, 'sessions')}:MyEngine"
+    assert main(["conform", "--level", "scheduled", f"{broken},memory"]) == 4
+    out = capsys.readouterr().out
+    assert f"{broken}: not judged: the engine {broken} broke: AttributeError" in out
+    assert "memory: scheduled 5/5" in out
+
+
+def test_an_application_is_no_queue(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    application = pages.ROOT / "scenarios/applications/my_app.py"
+    assert main(["conform", f"{application}:MyApp"]) == 2
+    assert "is an application: the suite asks the verbs of a queue" in capsys.readouterr().err
+
+
+def test_cases_has_a_row_for_each_case_and_a_column_for_each_engine(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["conform", "--cases", "--quiet", "--level", "scheduled", "memory,my_queue.py:MyQueue"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("scheduling/")}
+    assert rows["scheduling/oldest_first"] == ["pass", "pass"]
+    assert rows["scheduling/highest_priority_first"] == ["pass", "-"]
+    assert lines[-1] == "8 pass, 2 -: nothing unexplained"
+
+
+def test_what_fails_without_an_explanation_is_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "--cases", "--quiet", "--level", "scheduled", "memory+newest-first"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "scheduling/oldest_first                      FAIL" in lines
+    assert lines[-1].endswith("FAIL: 1 unexplained")
