@@ -12,7 +12,10 @@ from harness.model.lifecycle import Status
 
 
 class SingleOwner(Monitor):
-    """Compares what claims answer with what stands in the rows."""
+    """Compares what claims answer with what stands in the rows.
+
+    A claim may extend what its worker already holds, where the queue takes it for a sign of life.
+    """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"claim"})}
 
@@ -32,6 +35,7 @@ class SingleOwner(Monitor):
             and before.status is Status.PROCESSING
             and before.lease_until is not None
             and before.lease_until > event.clock
+            and (before.token, before.worker) != (after.token, after.worker)
         ):
             self.breach("double_claim", f"{after.worker} claimed what {before.worker} holds", job=event.job)
         self._owned[event.job] = after

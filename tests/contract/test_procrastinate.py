@@ -11,6 +11,7 @@ from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from harness.explore.sampling import Sampler
+from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.sim.clock import Clocks
@@ -52,6 +53,29 @@ def test_numbers_begin_anew_so_that_a_run_can_be_had_again(procrastinate: Procra
         told.append(queue.complete(claim, None))
     assert told[0] == told[1]
     assert not told[0].done
+
+
+def test_a_retry_by_hand_allows_one_more_attempt_and_is_none_itself(procrastinate: ProcrastinateEngine) -> None:
+    queue = procrastinate.open(Settings(max_attempts=1), Clocks(), lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    assert not queue.retry("a").done
+    assert queue.fail(claim, "no", False).done
+    assert queue.retry("a").done
+    (again,) = queue.claim("w1", 1).value
+    view = queue.jobs()["a"]
+    assert (again.attempt, view.attempts, view.max_attempts) == (2, 2, 2)
+    assert again.token > claim.token
+    assert queue.fail(again, "no", False).done
+    assert queue.jobs()["a"].status is Status.FAILED
+
+
+def test_two_tools_may_have_one_unique_key(procrastinate: ProcrastinateEngine) -> None:
+    queue = procrastinate.open(Settings(), Clocks(), lambda: 0.0)
+    assert queue.enqueue(JobRequest("a", unique_key="k")).done
+    assert queue.enqueue(JobRequest("b", tool="other", unique_key="k")).done
+    assert not queue.enqueue(JobRequest("c", unique_key="k")).done
+    assert queue.jobs()["b"].unique_key == "k"
 
 
 def test_it_conforms_but_for_what_it_is_known_for(procrastinate: ProcrastinateEngine) -> None:

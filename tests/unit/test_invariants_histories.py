@@ -237,7 +237,12 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     ),
     "double_claim": (
         [saw("claim", RUNNING, AGAIN)],
-        [claimed(RUNNING), saw("expire", RUNNING, RETRYING), saw("claim", RETRYING, AGAIN)],
+        [
+            claimed(RUNNING),
+            saw("claim", RUNNING, RUNNING._replace(lease_until=DUE_LATER)),
+            saw("expire", RUNNING, RETRYING),
+            saw("claim", RETRYING, AGAIN),
+        ],
     ),
     "token_reused": (
         [answered("claim", done([Claim("a", 1, 1, "w1", "tool", 0), Claim("a", 2, 1, "w2", "tool", 0)]))],

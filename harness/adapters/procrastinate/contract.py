@@ -15,6 +15,7 @@ def effective(settings: Settings) -> Settings:
 
 _NO_RESULTS: Final = "results and errors are not stored (docs: a task's return value is only logged)"
 _AT_ONCE: Final = "a stalled job is retried at once (docs: howto/production/retry_stalled_jobs)"
+_ONE_HEARTBEAT: Final = "a worker's heartbeat is one for all that it runs (docs: howto/production/retry_stalled_jobs)"
 _ONE_WAITING: Final = (
     "a queueing lock allows one job in todo, and several in doing (docs: howto/advanced/queueing_locks)"
 )
@@ -31,6 +32,7 @@ CONTRACT: Final = Contract(
         "success_without_run": _NO_RESULTS,
         "backoff_out_of_range": _AT_ONCE,
         "unique_key_shared": _ONE_WAITING,
+        "stale_heartbeat": _ONE_HEARTBEAT,
         "final_error_retried": "a retry strategy retries every exception that it is not told to leave (docs: retry)",
     },
     differences={

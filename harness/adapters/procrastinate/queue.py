@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from harness.adapters.procrastinate.translation import LOOK, view_of
+from harness.adapters.procrastinate.translation import LOOK, lock_of, view_of
 from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, timestamp_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import SECOND
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
+from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Clocks, JobRequest
 
@@ -21,7 +22,7 @@ UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 
 
 class ProcrastinateQueue:
-    """A queue under test over procrastinate 3. A claim is told apart by the number of its attempt."""
+    """A queue under test over procrastinate 3. A claim is told apart by the attempts of its row."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         heartbeat=True,
@@ -49,6 +50,10 @@ class ProcrastinateQueue:
         self._clocks = clocks
         self._numbers: dict[JobId, int] = {}
         self._most: dict[JobId, int] = {}
+        self._by_hand: dict[JobId, int] = {}
+        """How often an operator retried a job: its row counts that as an attempt, and nothing was delivered."""
+        self._granted: dict[JobId, int] = {}
+        """The attempt that the last retry by hand allowed, whatever the limit."""
         self._workers: dict[tuple[JobId, int], str] = {}
 
     def _ask(self, question: str, **arguments: Any) -> Outcome:
@@ -72,8 +77,9 @@ class ProcrastinateQueue:
         for row in self._database.run(LOOK, prepare=True):
             job = row["args"]["job"]
             worker = self._workers.get((job, row["attempts"] + 1))
-            most = self._most.get(job, self._settings.max_attempts)
-            views[job] = view_of(row, most=most, lease=self._settings.lease, worker=worker)
+            most = max(self._most.get(job, self._settings.max_attempts), self._granted.get(job, 0))
+            by_hand = self._by_hand.get(job, 0)
+            views[job] = view_of(row, most=most, lease=self._settings.lease, worker=worker, by_hand=by_hand)
         return views
 
     def changed(self) -> list[JobId] | None:
@@ -97,7 +103,7 @@ class ProcrastinateQueue:
             tool=request.tool,
             args={"job": request.id, "input": request.input},
             priority=request.priority,
-            queueing_lock=request.unique_key,
+            queueing_lock=lock_of(request),
             start_after=start,
         )
         if not outcome.done:
@@ -111,10 +117,14 @@ class ProcrastinateQueue:
         return self._named("cancel", job)
 
     def retry(self, job: JobId) -> Outcome:
-        """Retry what failed."""
+        """Retry what failed, once: its strategy has used up its attempts. What runs is left to the sweep."""
+        before = self.jobs().get(job)
+        if before is not None and before.status is not Status.FAILED:
+            return Outcome.refused(f"the job is {before.status}")
         outcome = self._named("retry", job)
-        if outcome.done:
-            self._most[job] = self._most[job] + self._settings.max_attempts
+        if outcome.done and before is not None:
+            self._by_hand[job] = self._by_hand.get(job, 0) + 1
+            self._granted[job] = before.attempts + 1
         return outcome
 
     def _named(self, question: str, job: JobId) -> Outcome:
@@ -129,9 +139,10 @@ class ProcrastinateQueue:
         return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
 
     def _claim(self, job: dict[str, Any], worker: str) -> Claim:
-        name, attempt = job["args"]["job"], job["attempts"] + 1
-        self._workers[name, attempt] = worker
-        return Claim(name, attempt, attempt, worker, job["tool"], self._clocks.store() + self._settings.lease)
+        name, number = job["args"]["job"], job["attempts"] + 1
+        self._workers[name, number] = worker
+        attempt = number - self._by_hand.get(name, 0)
+        return Claim(name, attempt, number, worker, job["tool"], self._clocks.store() + self._settings.lease)
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """Show that the worker lives: it holds all its jobs by that, and is not told of any that it lost."""
@@ -147,7 +158,7 @@ class ProcrastinateQueue:
         return self._settle("fail", claim, most=most, wait=-(-self._settings.retry_delay // SECOND))
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
-        about = {"worker": claim.worker, "id": self._numbers[claim.job], "attempts": claim.attempt - 1}
+        about = {"worker": claim.worker, "id": self._numbers[claim.job], "attempts": claim.token - 1}
         return _without_value(self._ask(question, **about, **arguments))
 
     def release(self, claim: Claim) -> Outcome:

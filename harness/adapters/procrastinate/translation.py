@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.foreign.database import instant_of
-from harness.model.duration import Duration
+from harness.model.duration import DAY, Duration, Instant
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
+from harness.port import JobRequest
 
 LOOK: Final = b"""
 SELECT j.id, j.task_name, j.status::text AS status, j.priority, j.lock, j.queueing_lock, j.args, j.scheduled_at,
@@ -28,20 +29,29 @@ _STATES: Final = {
     "cancelled": (Status.CANCELLED, QueueState.CANCELLED),
     "aborted": (Status.CANCELLED, QueueState.CANCELLED),
 }
+WHENEVER: Final[Instant] = -365 * DAY
+"""A job without a time is due whatever the clock says, and a clock may go wrong before the start of a run."""
 STRICTLY: Final[Duration] = 1
 """A worker is silent for too long strictly after the time, a microsecond later."""
 
 
-def view_of(row: Mapping[str, Any], *, most: int, lease: Duration, worker: str | None) -> JobView:
+def lock_of(request: JobRequest) -> str | None:
+    """Answer the queueing lock of a request: one for all tasks, so that a tool's key is given with its name."""
+    return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
+
+
+def view_of(row: Mapping[str, Any], *, most: int, lease: Duration, worker: str | None, by_hand: int) -> JobView:
     """Answer a row as an observer sees it.
 
-    procrastinate counts an attempt when it ends, the view when it begins: a job that runs is one ahead of its row.
+    procrastinate counts an attempt when it ends, and a retry `by_hand` as well; the view counts deliveries, when they
+    begin.
     """
     status, state = _STATES[row["status"]]
     running = status is Status.PROCESSING
-    attempts = row["attempts"] + running
+    number = row["attempts"] + running
+    attempts = number - by_hand
     heartbeat = instant_of(row["last_heartbeat"])
-    created = instant_of(row["created_at"]) or 0
+    lock = row["queueing_lock"]
     return JobView(
         id=row["args"]["job"],
         tool=row["task_name"],
@@ -50,13 +60,13 @@ def view_of(row: Mapping[str, Any], *, most: int, lease: Duration, worker: str |
         priority=row["priority"],
         attempts=attempts,
         max_attempts=most,
-        token=attempts,
+        token=number,
         worker=worker if running else None,
         output=None,
         error=None,
-        unique_key=row["queueing_lock"],
-        created_at=created,
-        start_after=created if row["scheduled_at"] is None else instant_of(row["scheduled_at"]) or 0,
+        unique_key=None if lock is None else lock.removeprefix(f"{row['task_name']} "),
+        created_at=instant_of(row["created_at"]) or 0,
+        start_after=WHENEVER if row["scheduled_at"] is None else instant_of(row["scheduled_at"]) or 0,
         started_at=instant_of(row["started_at"]) if status is not Status.PENDING else None,
         lease_until=heartbeat + lease + STRICTLY if running and heartbeat is not None else None,
         completed_at=instant_of(row["completed_at"]) if status not in (Status.PENDING, Status.PROCESSING) else None,
