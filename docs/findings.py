@@ -55,6 +55,8 @@ KNOWN: Final[Mapping[str, str]] = {
     "pgqueuer/a_lone_surrogate_loses_the_outcome": f"{UNKNOWN}; what 1.6.0 does is in its manual (reliability)",
     "pgqueuer/a_stale_job_waits_for_itself": "pgqueuer#475, fixed in 1.0.2",
     "procrastinate/a_job_that_kills_its_worker_is_run_for_ever": UNKNOWN,
+    "procrastinate/a_late_failure_is_taken": UNKNOWN,
+    "procrastinate/a_late_failure_revives_a_job_that_failed_for_good": UNKNOWN,
     "procrastinate/a_late_result_is_taken": UNKNOWN,
     "procrastinate/a_retry_that_finds_its_lock_taken": "procrastinate#1446, procrastinate#1543",
     "graphile-worker/a_batch_takes_two_jobs_of_one_named_queue": "graphile/worker#621, fixed in 0.18.0",
