@@ -10,7 +10,6 @@ from public_bugs.entry import Entry
 
 ISSUES: Final = "https://github.com/timgit/pg-boss/issues"
 ZOMBIE: Final = "completes a job by its id while another worker runs it: whoever lost it takes the second run away"
-SCHEDULES: Final = "its engines know no schedules"
 NUL: Final = "cannot record a failure whose text holds a NUL: the job stays active until its lease runs out"
 
 ENTRIES: Final = (
@@ -78,13 +77,40 @@ ENTRIES: Final = (
         fixed="pgboss-node@12.25.1",
         anomalies=("backoff_out_of_range",),
     ),
+    Entry(
+        bug="pgboss-cron-no-dedupe-11",
+        known_as="pg-boss#592",
+        url=f"{ISSUES}/592",
+        about="sends the job of a slot anew at every look",
+        affected="pgboss-node@11.0.0",
+        fixed="pgboss-node@11.0.4",
+        anomalies=("slot_doubled",),
+        shape=shapes.RIGHT_CLOCKS,
+    ),
+    Entry(
+        bug="pgboss-cron-clock-skew",
+        known_as="pg-boss PR 843",
+        url="https://github.com/timgit/pg-boss/pull/843",
+        about="reads a slot off the instance's clock and its age off the database's: where they differ it never fires",
+        affected="pgboss-node@12.25.1",
+        fixed="pgboss-node@12.26.0",
+        anomalies=("slot_missed",),
+        shape=shapes.CLOCK,
+    ),
+    Entry(
+        bug="pgboss-schedule-options-dropped",
+        known_as="pg-boss#529",
+        url=f"{ISSUES}/529",
+        about="gives the jobs of a schedule the defaults, whatever it was set with",
+        affected="pgboss-node@10.1.5",
+        fixed="pgboss-node@10.1.6",
+        anomalies=("option_dropped",),
+        shape=shapes.SCHEDULED,
+    ),
 )
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "pgboss-cron-no-dedupe-11": SCHEDULES,
-    "pgboss-cron-clock-skew": SCHEDULES,
-    "pgboss-schedule-options-dropped": SCHEDULES,
     "pgboss-missing-queue-null": "null is a refusal, as an error is in its repair: no job is taken and lost",
     "pgboss-archive-deadlock": "its releases (6, 7) are older than any that the engines run",
-    "pgboss-missed-cron-on-failover": "it is in the timers of the library, which do not fire here",
+    "pgboss-missed-cron-on-failover": "it is in the timers of its timekeeper (12.33.3), which are asked for here",
 }

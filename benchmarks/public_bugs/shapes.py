@@ -15,6 +15,10 @@ def _shares_a_key(scenario: Scenario) -> bool:
     return any(count > 1 for count in keys.values())
 
 
+def _meddles_with_clocks(scenario: Scenario) -> bool:
+    return any(" clock " in deviation.option for deviation in scenario.tape)
+
+
 def ends_with(ending: Ending, about: str) -> Shape:
     """Answer the shape of a bug that needs an attempt that ends so."""
     return Shape(about, lambda scenario: any(ending in job.outcomes for job in scenario.jobs))
@@ -30,3 +34,6 @@ LIMIT: Final = Shape(
     "a limit of jobs at once",
     lambda scenario: bool(scenario.settings.concurrency or scenario.settings.tool_concurrency),
 )
+SCHEDULED: Final = Shape("a schedule", lambda scenario: any(job.scheduled for job in scenario.jobs))
+CLOCK: Final = Shape("a clock that is off", _meddles_with_clocks)
+RIGHT_CLOCKS: Final = Shape("clocks that are right", lambda scenario: not _meddles_with_clocks(scenario))
