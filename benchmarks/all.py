@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "exhaustive.py": ("1",),
     "gating.py": ("3",),
     "engines.py": ("3",),
+    "pgboss_work.py": ("5",),
     "throughput.py": (),
     "processors.py": ("3",),
     "typescript.py": ("20",),

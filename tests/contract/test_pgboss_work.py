@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -10,8 +12,11 @@ import pytest
 
 from harness.adapters.pgboss.translation import uuid_of
 from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, next_due
-from harness.errors import EnvironmentUnavailable
+from harness.errors import EnvironmentUnavailable, UsageError
 from harness.model.duration import DAY, MINUTE, SECOND
+from harness.model.settings import Settings
+from harness.processors import JobHarness, JobResult, ToolJob
+from harness.processors.pgboss import workplace_of
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -160,3 +165,45 @@ def test_a_process_that_is_killed_leaves_its_job_active_until_the_supervision_of
     driver.advance(10 * MINUTE)
     assert driver.calls[1].jobs == lost.jobs
     assert driver.row("a")["retry_count"] == 1
+
+
+def sent(job: ToolJob) -> JobResult:
+    return JobResult(success=True, output=job.input)
+
+
+def test_a_process_that_dies_by_itself_is_named_and_the_next_harness_has_another(
+    processes: Callable[[str], WorkProcess],
+) -> None:
+    process = processes(OLD)
+    place = workplace_of(process)
+    with JobHarness(workplace=place) as jobs:
+        jobs.register(QUEUE, sent)
+        jobs.enqueue(QUEUE, 1)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(EnvironmentUnavailable, match=r"pg-boss 10\.4\.2 (took no more questions|went away)"):
+            jobs.drain()
+    with JobHarness(workplace=place) as jobs:
+        jobs.register(QUEUE, sent)
+        job = jobs.enqueue(QUEUE, 1)
+        assert jobs.drain() == {"completed": 1}
+        assert job.output == 1
+
+
+def test_a_unique_key_is_kept_where_the_policy_of_the_queues_looks_at_it(
+    processes: Callable[[str], WorkProcess],
+) -> None:
+    with JobHarness(workplace=workplace_of(processes(f"{OLD}/short"))) as jobs:
+        jobs.register(QUEUE, sent)
+        first = jobs.enqueue(QUEUE, 1, unique_key="k")
+        assert jobs.enqueue(QUEUE, 2, unique_key="k").id == first.id
+        assert jobs.enqueue(QUEUE, 3).id != first.id
+        assert jobs.drain() == {"completed": 2}
+        assert jobs.enqueue(QUEUE, 4, unique_key="k").id != first.id
+        jobs.drain()
+        assert jobs.problems() == []
+
+
+def test_a_limit_that_its_worker_does_not_keep_is_refused(processes: Callable[[str], WorkProcess]) -> None:
+    with pytest.raises(UsageError, match="no limit on how many jobs run at once"):
+        JobHarness(workplace=workplace_of(processes(OLD)), settings=Settings(concurrency=1))

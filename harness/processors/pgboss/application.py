@@ -21,6 +21,7 @@ from harness.adapters.reference.application import (
     through_json,
 )
 from harness.errors import UsageError
+from harness.history.outcome import Outcome, OutcomeKind
 from harness.invariants import CATALOGUE, Invariant, Judge, Rules
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, Json
@@ -89,27 +90,42 @@ class PgBossApplication:
     def register(self, slug: str, processor: JobProcessor) -> None:
         """Let a processor be the handler of a queue of the tool's name. Raises `ConfigurationError`, UsageError."""
         self.registry.register_processor(slug, processor)
-        self._done(self._driven.ask("create", queue=slug, options={}), f"the queue {slug!r} cannot be made")
+        self._done(
+            self._driven.ask("create", queue=slug, options={"policy": self._process.keys.policy.name}),
+            f"the queue {slug!r} cannot be made",
+        )
 
     def enqueue(self, request: JobRequest) -> JobId:
         """Send a job. Raises `InvalidJsonError`, and UsageError for what pg-boss refuses."""
-        if request.unique_key is not None:
+        keyed = request.unique_key is not None
+        if keyed and not self._process.keys.policy.unique:
             raise self._cannot(
                 "enqueue(unique_key=...)",
-                "what a singleton key forbids is the queue's policy, and pg-boss does not name the job that holds it",
-                f"Leave unique_key out, or {ON_MEMORY}.",
+                f"queues with the policy {self._process.keys.policy.name!r} look at no key",
+                f"Name a policy that does, as in --job-engine=pgboss-node@12/exclusive, or {ON_MEMORY}.",
             )
         data = {"job": request.id, "input": through_json(request.input)}
-        options = send_options(request, self.settings, keeps_queues=self._process.tables.keeps_queues)
-        turn = self._driven.send(
-            told=lambda turn: self._driven.recorder.enqueued(request, turn.outcome),
-            ago=self._process.strictly,
-            queue=request.tool,
-            data=data,
-            options=options,
-        )
+        process = self._process
+        options = send_options(request, self.settings, keys=process.keys, keeps_queues=process.tables.keeps_queues)
+        holder: list[JobId] = []
+
+        def told(turn: Turn) -> None:
+            outcome = turn.outcome
+            if keyed and outcome.kind is OutcomeKind.REFUSED:
+                holder.extend(self._holders(request))
+                outcome = Outcome.refused("the unique key is held", holder[0] if holder else None)
+            self._driven.recorder.enqueued(request, outcome)
+
+        ago = process.strictly
+        turn = self._driven.send(told=told, ago=ago, queue=request.tool, data=data, options=options)
+        if holder:
+            return holder[0]
         self._done(turn, f"{request.id} cannot be sent")
         return request.id
+
+    def _holders(self, request: JobRequest) -> list[JobId]:
+        views = self.board.live.values()
+        return [view.id for view in views if (view.tool, view.unique_key) == (request.tool, request.unique_key)]
 
     def cancel(self, job: JobId) -> bool:
         """Cancel a job. False: it is terminal or unknown."""

@@ -44,7 +44,8 @@ class Rows:
             worker = None
             if row["state"] == "active":
                 worker = self._workers.setdefault((job, row["retry_count"]), self.worker)
-            view = view_of(row, worker=worker, granted=self._granted.get(job, 0), strictly=self._process.strictly)
+            granted, process = self._granted.get(job, 0), self._process
+            view = view_of(row, worker=worker, granted=granted, strictly=process.strictly, keys=process.keys)
             self._views[job] = view
 
     def grant(self, job: JobId, attempt: int) -> None:

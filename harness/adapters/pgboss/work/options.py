@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.adapters.pgboss.keys import Keys
 from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of
 from harness.errors import UsageError
 from harness.model.duration import MILLISECOND, SECOND
@@ -11,7 +12,7 @@ from harness.model.settings import Settings
 from harness.port import JobRequest
 
 
-def send_options(request: JobRequest, settings: Settings, *, keeps_queues: bool) -> dict[str, Any]:
+def send_options(request: JobRequest, settings: Settings, *, keys: Keys, keeps_queues: bool) -> dict[str, Any]:
     """Answer the options of `send`: a handler has the lease to end in. `keeps_queues` is version 10."""
     options: dict[str, Any] = {
         "id": uuid_of(request.id),
@@ -24,6 +25,8 @@ def send_options(request: JobRequest, settings: Settings, *, keeps_queues: bool)
     }
     if request.start_after is not None:
         options["startAfter"] = send_time(request.start_after)
+    if (key := keys.singleton(request, own=options["id"])) is not None:
+        options["singletonKey"] = key
     if not keeps_queues:
         options["deleteAfterSeconds"] = seconds_of(settings.retention)
         if settings.retry_backoff:

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.adapters.pgboss.keys import Keys
 from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.package import SCHEMA
+from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.adapters.pgboss.work.turn import NEVER, POLL, SUPERVISION, Turn, ms_of, turn_of
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Child, npm, npm_package
@@ -45,12 +47,16 @@ class WorkProcess:
     def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
         """Choose a release (`latest`, `12`, `10.4.2`), and a server instead of one started here.
 
-        Raises UsageError for a release before 10, and for what is no version.
+        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a release before 10, and
+        for what is no version or no policy.
         """
-        self.version = npm.newest(PACKAGE, version)
-        self.name = f"pg-boss {self.version}"
-        self._release = Release(self.version)
-        self.contract: Contract = contract_of(self._release.major)
+        wanted, policy = split_policy(version)
+        self.keys = Keys(policy)
+        """How unique keys are said under the policy of its queues; serial keys are not."""
+        self.version = npm.newest(PACKAGE, wanted)
+        self._release = Release(f"{self.version}{policy_suffix(policy)}")
+        self.name = f"pg-boss {self._release.name}"
+        self.contract: Contract = contract_of(self._release.major, policy)
         self._dsn = dsn
         self._child: Child | None = None
         self._database: ForeignDatabase | None = None
@@ -73,6 +79,11 @@ class WorkProcess:
         """The tables of this release; only between `begin` and `close`."""
         assert self._tables is not None
         return self._tables
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the present process, once there is one."""
+        return None if self._child is None else self._child.pid
 
     @property
     def provenance(self) -> str:
