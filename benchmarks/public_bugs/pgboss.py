@@ -9,7 +9,10 @@ from public_bugs import shapes
 from public_bugs.entry import Entry
 
 ISSUES: Final = "https://github.com/timgit/pg-boss/issues"
-ZOMBIE: Final = "completes a job by its id while another worker runs it: whoever lost it takes the second run away"
+ZOMBIE: Final = (
+    "completes a job by its id while another worker runs it; 12.38.0 limits a call to the attempt that was fetched, "
+    "where it is given the job, as its own worker does, and not the id alone"
+)
 NUL: Final = "cannot record a failure whose text holds a NUL: the job stays active until its lease runs out"
 
 ENTRIES: Final = (
@@ -20,10 +23,11 @@ ENTRIES: Final = (
             url=f"{ISSUES}/555",
             about=ZOMBIE,
             affected=release,
+            fixed="pgboss-node@12.38.0",
             anomalies=("stale_complete",),
             runs=20_000,
         )
-        for release in ("pgboss@10.4.2", "pgboss-node@12.25.1")
+        for release in ("pgboss@10.4.2", "pgboss-node@12.35.0")
     ),
     *(
         Entry(
