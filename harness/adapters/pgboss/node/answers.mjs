@@ -118,7 +118,7 @@ export class Answers {
       const batchSize = Math.min(most, limit - claimed.length);
       if (batchSize < 1) break;
       const jobs = await this.boss.fetch(tool, { ...options, batchSize, includeMetadata: true });
-      for (const { id, data, retryCount } of jobs) {
+      for (const { id, data, retryCount } of jobs.sort(byAge)) {
         claimed.push({ id, job: data.job ?? null, retryCount });
       }
     }
@@ -166,6 +166,12 @@ export class Answers {
     const { affected } = await this.boss[verb](...args);
     if (!affected) throw new Refused("pg-boss changed no row");
   }
+}
+
+/** A statement returns its rows in whatever order it met them: within one fetch they are put in that of its queue. */
+function byAge(one, other) {
+  const age = other.priority - one.priority || one.createdOn - other.createdOn;
+  return age || (one.id < other.id ? -1 : 1);
 }
 
 /** Tell apart a value that was refused, so that nothing was done, from what broke. */
