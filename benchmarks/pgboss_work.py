@@ -18,7 +18,7 @@ from paired import interleave, seconds_of, show
 
 from harness.adapters.pgboss.package import NEWEST_OF_10, load
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import Turn, WorkProcess, next_due
+from harness.adapters.pgboss.work import SUPERVISION, Turn, WorkProcess, next_due, poll_of
 from harness.model.duration import MINUTE, SECOND
 
 NEWEST_OF_12: Final = "12.38.0"
@@ -29,7 +29,7 @@ QUEUE: Final = "mail"
 DUE: Final = 10 * MINUTE
 WANTED_SECONDS: Final = 1.0
 EVERY: Final[Mapping[str, int]] = {}
-EMPTY_LEFT_OUT: Final[Mapping[str, int]] = {"poll": DUE, "supervision": LENGTH}
+EMPTY_LEFT_OUT: Final[Mapping[str, int]] = {poll_of(QUEUE): DUE, SUPERVISION: LENGTH}
 
 
 def loop(process: WorkProcess, skip: Mapping[str, int]) -> Callable[[], float]:

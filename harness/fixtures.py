@@ -101,11 +101,17 @@ class Shared:
 
 def works_by_itself(name: str) -> bool:
     """Whether an engine has a worker of its own that a `JobHarness` can stand on."""
-    return name.partition("@")[0] in OWN_WORKERS
+    return name.partition("@")[0] in OWN_WORKERS and "+" not in name
 
 
 def workplaces(names: Iterable[str]) -> tuple[str, ...]:
-    """Answer what tests of `job_harness` run on: each engine that works by itself, and memory for all others."""
+    """Answer what tests of `job_harness` run on: each engine that works by itself, and memory for all others.
+
+    Raises UsageError for an engine that does not exist.
+    """
+    names = tuple(names)
+    for name in names:
+        split_name(name)
     return tuple(dict.fromkeys(name if works_by_itself(name) else "memory" for name in names))
 
 

@@ -94,14 +94,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for name in _engines(metafunc.config)
         ]
         metafunc.parametrize("job_queue", engines, indirect=True)
-    if "job_harness" in metafunc.fixturenames and (named := _engines(metafunc.config)) != ("memory",):
-        from harness.fixtures import workplaces
-
-        if (places := workplaces(named)) != ("memory",):
-            marked = [
-                place if place == "memory" else pytest.param(place, marks=pytest.mark.postgres) for place in places
-            ]
-            metafunc.parametrize("job_harness", marked, indirect=True)
+    if "job_harness" in metafunc.fixturenames and (places := _workplaces(metafunc.config)) != ("memory",):
+        marked = [p if p == "memory" else pytest.param(p, marks=pytest.mark.postgres) for p in places]
+        metafunc.parametrize("job_harness", marked, indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -251,6 +246,18 @@ def _engines(config: pytest.Config) -> tuple[str, ...]:
     if not names:
         raise pytest.UsageError("--job-engine names no engine; try --job-engine=memory,postgres")
     return names
+
+
+def _workplaces(config: pytest.Config) -> tuple[str, ...]:
+    if (named := _engines(config)) == ("memory",):
+        return named
+    from harness.errors import UsageError
+    from harness.fixtures import workplaces
+
+    try:
+        return workplaces(named)
+    except UsageError as error:
+        raise pytest.UsageError(f"--job-engine: {error}") from None
 
 
 def _shared(config: pytest.Config) -> Shared:

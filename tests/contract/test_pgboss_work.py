@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, next_due
+from harness.adapters.pgboss.work import SUPERVISION, HandlerCall, Turn, WorkProcess, next_due, poll_of
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.model.duration import DAY, MINUTE, SECOND
 from harness.model.settings import Settings
@@ -120,7 +120,7 @@ def test_rounds_that_would_find_nothing_are_left_out_on_their_grid(process: Work
     driver = Driver(process)
     driver.send("a", startAfter="2030-01-03T00:00:01Z")
     due = 2 * DAY + SECOND
-    driver.advance(due + MINUTE, skip={"poll": due, "supervision": due})
+    driver.advance(due + MINUTE, skip={poll_of(QUEUE): due, SUPERVISION: due})
     (call,) = driver.calls
     started = driver.row("a")["started_on"]
     assert started.isoformat() == "2030-01-03T00:00:02+00:00"

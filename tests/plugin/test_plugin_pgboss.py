@@ -229,3 +229,11 @@ def test_the_same_tests_are_green_and_red_as_each_engine_is(pytester: pytest.Pyt
             "E     Let the processor outlast its lease, *, or run this test on --job-engine=memory.",
         ]
     )
+
+
+def test_an_engine_that_does_not_exist_is_an_error_and_not_memory(pytester: pytest.Pytester) -> None:
+    pytester.makeini(INI)
+    pytester.makepyfile(test_jobs="def test_it(job_harness): ...")
+    ran = pytester.runpytest_subprocess("--job-engine=pgbos")
+    assert ran.ret != 0
+    ran.stdout.fnmatch_lines(["*--job-engine: no such engine: 'pgbos'*"])

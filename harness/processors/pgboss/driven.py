@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, next_due
-from harness.adapters.pgboss.work.turn import LIMIT, NEVER, POLL, SUPERVISION
+from harness.adapters.pgboss.work.turn import LIMIT, NEVER, SUPERVISION, poll_of
 from harness.errors import HarnessError
 from harness.invariants import Judge
 from harness.model.duration import SECOND, Instant
@@ -164,9 +164,16 @@ class DrivenProcess:
             self.broken = error
 
     def _skip(self) -> dict[str, Instant]:
-        """Tell from when on a round would find something to do, by its kind."""
+        """Tell from when on each round would find something to do."""
         live = self.board.live.values()
-        claimable = NEVER if self.allowance == 0 else self.board.next_claim()
         overdue = [view.lease_until for view in live if view.lease_until is not None]
         overdue += [view.start_after + self._settings.retention for view in live if view.status is Status.PENDING]
-        return {POLL: NEVER if claimable is None else claimable, SUPERVISION: min(overdue, default=NEVER)}
+        skip = {timer.round: NEVER for timer in self._timers if timer.period is not None}
+        skip[SUPERVISION] = min(overdue, default=NEVER)
+        if self.allowance == 0:
+            return skip
+        for view in live:
+            if view.status is Status.PENDING:
+                poll = poll_of(view.tool)
+                skip[poll] = min(skip.get(poll, NEVER), view.start_after)
+        return skip

@@ -98,12 +98,16 @@ function periodOf(timer) {
   return timer.owner.period ?? timer.wait;
 }
 
-/** When a timer is due, its period where it is a round, whose it is, and for which queue. */
+/** Which round a timer is; "limit" is none. */
+function roundOf(timer) {
+  if (periodOf(timer) === null) return "limit";
+  const { kind, queue } = timer.owner;
+  return queue === undefined ? kind : `${kind} ${queue}`;
+}
+
+/** When each timer is due, its period where it is a round, and which one. */
 function timers() {
-  return [...clock.timers.values()].map((timer) => {
-    const period = periodOf(timer);
-    return [timer.when, period, period === null ? "limit" : timer.owner.kind, timer.owner?.queue ?? null];
-  });
+  return [...clock.timers.values()].map((timer) => [timer.when, periodOf(timer), roundOf(timer)]);
 }
 
 // pg-boss ------------------------------------------------------------------------------------------------------------
@@ -207,14 +211,14 @@ const questions = {
     for (;;) {
       const timer = clock.earliest();
       if (timer === null || timer.when > now + SOON_MS) return null;
-      const period = periodOf(timer);
-      if (period !== null && timer.when < skip[timer.owner.kind]) {
-        const until = Math.min(skip[timer.owner.kind], now + SOON_MS);
-        timer.when += Math.max(Math.ceil((until - timer.when) / period), 1) * period;
-        continue;
+      const round = roundOf(timer);
+      if (!(timer.when < skip[round])) {
+        timer.fire();
+        return round;
       }
-      timer.fire();
-      return period === null ? "limit" : timer.owner.kind;
+      const period = periodOf(timer);
+      const until = Math.min(skip[round], now + SOON_MS);
+      timer.when += Math.max(Math.ceil((until - timer.when) / period), 1) * period;
     }
   },
 

@@ -12,7 +12,7 @@ from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.package import SCHEMA
 from harness.adapters.pgboss.policy import policy_suffix, split_policy
-from harness.adapters.pgboss.work.turn import NEVER, POLL, SUPERVISION, Turn, ms_of, turn_of
+from harness.adapters.pgboss.work.turn import Turn, ms_of, turn_of
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Child, npm, npm_package
 from harness.foreign.node import find_node
@@ -129,9 +129,8 @@ class WorkProcess:
         return turn_of(self._child.ask("send", {"now": ms_of(now), **arguments}))
 
     def tick(self, now: Instant, *, skip: Mapping[str, Instant]) -> Turn:
-        """Let the first timer fire that is due by now. Rounds before `skip` are left out, by their kind."""
-        left_out = {kind: ms_of(min(skip.get(kind, 0), NEVER)) for kind in (POLL, SUPERVISION)}
-        return self.ask("tick", now, skip=left_out)
+        """Let the first timer fire that is due by now; rounds are left out before their instants in `skip`."""
+        return self.ask("tick", now, skip={name: ms_of(until) for name, until in skip.items()})
 
     def close(self) -> None:
         """Stop what was started. Never raises."""

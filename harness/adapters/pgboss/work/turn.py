@@ -10,7 +10,6 @@ from harness.history.outcome import Outcome, done
 from harness.model.duration import MILLISECOND, SECOND, Instant
 from harness.model.job import JobId
 
-POLL: Final = "poll"
 SUPERVISION: Final = "supervision"
 LIMIT: Final = "limit"
 """A timer that is no round: the end of the wait for a handler, for one."""
@@ -23,8 +22,8 @@ class Timer(NamedTuple):
 
     when: Instant
     period: Instant | None
-    kind: str
-    queue: str | None
+    round: str
+    """`supervision`, `limit`, or the poll of a queue: see `poll_of`."""
 
 
 class HandlerCall(NamedTuple):
@@ -59,8 +58,8 @@ def turn_of(reply: Mapping[str, Any]) -> Turn:
         trouble=tuple(reply["trouble"]),
         stirred=reply["stirred"],
         timers=tuple(
-            Timer(instant_of_ms(when), None if period is None else round(period * MILLISECOND), kind, queue)
-            for when, period, kind, queue in reply["timers"]
+            Timer(instant_of_ms(when), None if period is None else round(period * MILLISECOND), name)
+            for when, period, name in reply["timers"]
         ),
     )
 
@@ -75,13 +74,18 @@ def instant_of_ms(milliseconds: float) -> Instant:
     return round((milliseconds - _ORIGIN_MS) * MILLISECOND)
 
 
+def poll_of(queue: str) -> str:
+    """Name the round in which the worker of a queue looks for jobs."""
+    return f"poll {queue}"
+
+
 def next_due(timers: Iterable[Timer], skip: Mapping[str, Instant]) -> Instant | None:
-    """Tell when the first timer is due that is not left out: rounds before `skip` are, by their kind, on their grid."""
-    return min((_due(timer, skip.get(timer.kind, 0)) for timer in timers if _counts(timer, skip)), default=None)
+    """Tell when the first timer is due that is not left out: a round is, on its grid, before the instant in `skip`."""
+    return min((_due(timer, skip.get(timer.round, 0)) for timer in timers if _counts(timer, skip)), default=None)
 
 
 def _counts(timer: Timer, skip: Mapping[str, Instant]) -> bool:
-    return timer.period is None or skip.get(timer.kind, 0) < NEVER
+    return timer.period is None or skip.get(timer.round, 0) < NEVER
 
 
 def _due(timer: Timer, skip: Instant) -> Instant:
