@@ -1,0 +1,49 @@
+"""A run goes by the periods and the due times of slots that its engine documents."""
+
+from __future__ import annotations
+
+from harness.adapters.memory import MemoryEngine
+from harness.adapters.pgboss.node.recurrence import period_of
+from harness.model.duration import MINUTE, SECOND, Duration
+from harness.model.settings import Settings
+from harness.port import Contract
+from harness.run.session import Session
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+
+SCENARIO = Scenario(
+    settings=Settings(),
+    jobs=(JobPlan("n", every=11 * MINUTE, count=2, scheduled=True), JobPlan("sent", every=11 * MINUTE, count=2)),
+)
+
+
+class Documented(MemoryEngine):
+    """The model queue, said to keep other periods."""
+
+    def __init__(self, slot_due: tuple[Duration, Duration] | None = None) -> None:
+        super().__init__()
+        self.contract = Contract(period=period_of, slot_due=slot_due)
+
+
+def slots_of(engine: MemoryEngine) -> list[Duration | None]:
+    run = Session(SCENARIO, engine=engine).run()
+    assert not run.anomalies
+    made = {event.job: event.after.slot for event in run.history if hasattr(event, "after") and event.after is not None}
+    return [made["n1"], made["n2"]]
+
+
+def test_a_schedule_has_the_period_that_the_engine_can_keep() -> None:
+    assert slots_of(MemoryEngine()) == [11 * MINUTE, 22 * MINUTE]
+    assert slots_of(Documented()) == [12 * MINUTE, 24 * MINUTE]
+
+
+def test_what_a_producer_sends_keeps_its_own_period() -> None:
+    session = Session(SCENARIO, engine=Documented())
+    assert [plan.every for plan in session.scenario.jobs] == [12 * MINUTE, 11 * MINUTE]
+    session.close()
+
+
+def test_a_look_is_judged_by_how_long_the_engine_says_that_a_slot_is_due() -> None:
+    session = Session(SCENARIO, engine=Documented((SECOND, MINUTE)))
+    assert {monitor.rules.slot_due for monitor in session.judge.monitors} == {(SECOND, MINUTE)}
+    session.close()
