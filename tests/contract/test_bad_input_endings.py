@@ -24,6 +24,8 @@ def test_first(job_postgres):
     print("at work", flush=True)
     time.sleep(20)
 """
+ALONE = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+"""Hypothesis's plugin imports all of Hypothesis for its summary, stopped or not: seconds of work on a busy machine."""
 RUN = (*COMMAND, "run", "scenarios", "--engine", "memory,postgres")
 
 
@@ -116,7 +118,7 @@ def test_a_pytest_run_that_is_stopped_leaves_nothing(
     place: Place, number: signal.Signals, workers: tuple[str, ...]
 ) -> None:
     place.write("test_it.py", SUITE)
-    child = place.start([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "test_it.py"])
+    child = place.start([sys.executable, "-m", "pytest", "-q", *ALONE, *workers, "test_it.py"])
     assert place.server_of(child) is not None
     if number is signal.SIGINT:  # a terminal sends it to everybody in the foreground
         os.killpg(child.pid, number)
