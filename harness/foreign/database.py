@@ -70,6 +70,11 @@ class ForeignDatabase:
         self.set_now(now or 0)
 
     @property
+    def alive(self) -> bool:
+        """Whether neither session was seen to break."""
+        return not (self._session.closed or self._session.broken or self._own.closed or self._own.broken)
+
+    @property
     def now(self) -> Instant:
         """What the database's clock shows."""
         assert self._now is not None
@@ -128,7 +133,7 @@ class ForeignDatabase:
         try:
             return work()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if not (self._session.closed or self._session.broken or self._own.closed or self._own.broken):
+            if self.alive:
                 raise
             words = " ".join(str(error).split())
             tail = self.cluster.log_tail()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Station:
-    """Keeps both for as many runs as there are; a child that died is followed by another, on a database of its own."""
+    """Keeps both for as many runs as there are; where one of them went away, both are started anew."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Station:
 
         Raises EnvironmentUnavailable where one cannot be had, VirtualClockError where time is not ours.
         """
-        if self._database is None or self._child is None or not self._child.alive:
+        if self._database is None or self._child is None or not (self._child.alive and self._database.alive):
             self._start()
 
     def _start(self) -> None:

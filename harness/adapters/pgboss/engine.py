@@ -44,7 +44,9 @@ class PgBossEngine:
         return PgBossQueue(session, settings, clocks, jitter, keys=self.keys)
 
     def session(self) -> Session:
-        """Answer the session with PostgreSQL, provided now where there is none yet."""
+        """Answer the session with PostgreSQL, provided now where there is none yet, or where it went away."""
+        if self._session is not None and not self._session.database.alive:
+            self.close()
         if self._session is None:
             from harness.adapters.pgboss.package import load
             from harness.adapters.pgboss.server import Session
