@@ -35,4 +35,4 @@ def test_a_reason_names_the_job_of_the_run(kind: str) -> None:
     queue = ProcrastinateQueue(child, Database(), Settings(), Clocks(), lambda: 0.0)  # type: ignore[arg-type]
     queue.enqueue(JobRequest("a", "tool", None))
 
-    assert queue.retry("a").reason == "Job was not found (job id: a), nor was (job id: 7)"
+    assert queue.cancel("a").reason == "Job was not found (job id: a), nor was (job id: 7)"
