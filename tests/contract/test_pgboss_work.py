@@ -111,9 +111,19 @@ def test_one_throw_fails_the_whole_batch(process: WorkProcess) -> None:
         driver.send(job, retryLimit=0)
     driver.advance(2 * SECOND)
     (call,) = driver.calls
-    assert call.jobs == ("a", "b", "c")
+    assert sorted(call.jobs) == ["a", "b", "c"]
     driver.ask("reply", call=call.number, error={"name": "Error", "message": "boom"})
     assert {driver.row(job)["state"] for job in "abc"} == {"failed"}
+
+
+def test_a_batch_of_more_than_one_keeps_no_answer(process: WorkProcess) -> None:
+    driver = Driver(process, batch=3)
+    for job in "ab":
+        driver.send(job)
+    driver.advance(2 * SECOND)
+    (call,) = driver.calls
+    driver.ask("reply", call=call.number, value={"sent": True})
+    assert {(driver.row(job)["state"], driver.row(job)["output"]) for job in "ab"} == {("completed", None)}
 
 
 def test_rounds_that_would_find_nothing_are_left_out_on_their_grid(process: WorkProcess) -> None:
