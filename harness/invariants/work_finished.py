@@ -18,20 +18,21 @@ class WorkStarted(Monitor):
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
-        self._unstarted: set[JobId] = set()
+        self._unstarted: dict[JobId, str] = {}
+        """Who claimed a job last, until he starts it."""
 
     def on_effect(self, event: Effect) -> None:
         if event.name == "claimed":
-            self._unstarted.add(event.job)
-        else:
-            self._unstarted.discard(event.job)
+            self._unstarted[event.job] = event.actor
+        elif self._unstarted.get(event.job) == event.actor:
+            del self._unstarted[event.job]
 
     def on_changed(self, event: Observed) -> None:
         after = event.after
         if event.job not in self._unstarted or after is None or after.status is Status.PROCESSING:
             return
-        self._unstarted.discard(event.job)
-        if after.status is Status.COMPLETED and event.verb == "complete":
+        holder = self._unstarted.pop(event.job)
+        if after.status is Status.COMPLETED and event.verb == "complete" and event.actor == holder:
             self.breach("silent_success", f"{event.actor} completed it, and never ran it", job=event.job)
 
 

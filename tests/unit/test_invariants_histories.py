@@ -498,6 +498,8 @@ def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
     done = saw("complete", RUNNING, COMPLETED)
     assert judged(did("claimed"), done) == {"silent_success"}
     assert judged(did("claimed"), did("started"), done) == set()
+    late = [did("claimed"), did("started"), did("ended", "success"), did("claimed", actor="w2", token=2), done]
+    assert judged(*late) == set(), "whoever completes it ran it, and is late: that is another breach"
 
 
 def slots(history: Sequence[Line], due: tuple[int, int] | None = None) -> list[str]:

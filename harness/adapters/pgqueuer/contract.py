@@ -15,6 +15,7 @@ def effective(settings: Settings) -> Settings:
 
 
 _NO_TOKENS: Final = "there are no fencing tokens (docs: ADR-0004, delivery is at least once)"
+_BY_ID: Final = f"whoever comes late settles a job by its id alone, waiting or held: {_NO_TOKENS}"
 _NOT_COUNTED: Final = "picking a stale job again does not count as an attempt (docs: ADR-0004)"
 _AT_ONCE: Final = "a stale job is picked again at once, and no crash lengthens a delay (docs: heartbeat; ADR-0004)"
 _NO_FINAL: Final = "its retrying executor converts every exception (docs: retry)"
@@ -31,7 +32,8 @@ CONTRACT: Final = Contract(
         "stale_complete": _NO_TOKENS,
         "stale_heartbeat": _NO_TOKENS,
         "stale_fail": _NO_TOKENS,
-        "illegal_transition": f"whoever comes late settles a job by its id alone: {_NO_TOKENS}",
+        "illegal_transition": _BY_ID,
+        "terminal_job_revived": _BY_ID,
         "attempt_overrun": _NOT_COUNTED,
         "backoff_out_of_range": _AT_ONCE,
         "final_error_retried": _NO_FINAL,
