@@ -59,6 +59,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "procrastinate/a_job_that_kills_its_worker_is_run_for_ever": UNKNOWN,
     "procrastinate/a_late_failure_is_taken": UNKNOWN,
     "procrastinate/a_late_failure_revives_a_job_that_failed_for_good": UNKNOWN,
+    "procrastinate/a_long_backoff_ends_a_job_early": "procrastinate#1462, procrastinate#1375, fixed in 3.5.3",
     "procrastinate/a_late_result_is_taken": UNKNOWN,
     "procrastinate/a_retry_that_finds_its_lock_taken": "procrastinate#1446, procrastinate#1543",
     "graphile-worker/a_batch_takes_two_jobs_of_one_named_queue": "graphile/worker#621, fixed in 0.18.0",

@@ -74,7 +74,7 @@ class Rig:
         self._engine = engine
         self._application = application
         self._numbers = numbers
-        self.quiet = quiet_limit(scenario.settings)
+        self.quiet = quiet_limit(scenario)
         self.overtaking = overtaking(scenario.settings)
         self.start = start_of(scenario.settings)
         self._open()

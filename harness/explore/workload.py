@@ -49,6 +49,8 @@ RARELY = ("no", "no", "no", "no", "yes")
 OFTEN = ("no", "yes")
 FEW = 3
 """A queue with so few features has each of them often, but for other tools."""
+FEW_OR_MANY = ("as set", "as set", "as set", "40")
+"""Attempts of a job that always fails: a wait that doubles each time passes every bound before the fortieth."""
 LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
 FEATURES = {
     "serial keys": "serial_keys",
@@ -130,11 +132,14 @@ def _draw_job(
         span = DELAYS[pick(what, tuple(DELAYS))] if wanted and pick(f"{what}?", ("no", "no", "yes")) == "yes" else None
         return None if span is None else span.resolve(settings)
 
+    ending = pick("ending", tuple(ENDINGS))
+    attempts = pick("attempts", FEW_OR_MANY) if ending == "fails" else "as set"
     operated = pick("operator", ("none", "none", "cancels", "cancels and retries", "retries"))
     return JobPlan(
         name,
-        outcomes=ENDINGS[pick("ending", tuple(ENDINGS))],
+        outcomes=ENDINGS[ending],
         takes=(SPANS[pick("duration", tuple(SPANS))],),
+        max_attempts=None if attempts == "as set" else int(attempts),
         at=delay("send time", True) or 0,
         start_after=delay("start time", capabilities.start_after),
         priority=int(pick("priority", ("0", "5", "-5"))) if capabilities.priorities else 0,

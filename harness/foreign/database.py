@@ -22,13 +22,14 @@ Row: TypeAlias = dict[str, Any]
 ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """The instant 0 of every run, as PostgreSQL sees it."""
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LAST: Final[Instant] = (datetime(9999, 12, 31, 12, tzinfo=UTC) - ORIGIN) // _MICROSECOND
 _VACUUM_EVERY: Final = 200
 """Resets: dead rows of runs before slow every scan of small tables."""
 
 
 def timestamp_of(instant: Instant) -> datetime:
-    """Answer PostgreSQL's timestamp of an instant."""
-    return ORIGIN + timedelta(microseconds=instant)
+    """Answer PostgreSQL's timestamp of an instant; from noon of the last day that Python knows it stands still."""
+    return ORIGIN + timedelta(microseconds=min(instant, _LAST))
 
 
 def instant_of(timestamp: datetime | None) -> Instant | None:

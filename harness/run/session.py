@@ -13,7 +13,6 @@ from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, st
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
-from harness.model.settings import Settings
 from harness.port import Capabilities, Contract, Engine, contract_of
 from harness.run.board import Board
 from harness.run.director import Director
@@ -48,9 +47,11 @@ class Limits:
     steps: int = 200_000
 
 
-def quiet_limit(settings: Settings) -> Duration:
+def quiet_limit(scenario: Scenario) -> Duration:
     """Answer how long nothing may change before the system is at rest, come what may."""
-    longest_wait = retry_bounds(settings, attempts=max(2, settings.max_attempts))[1]
+    settings = scenario.settings
+    attempts = max(2, settings.max_attempts, *(plan.max_attempts or 0 for plan in scenario.jobs))
+    longest_wait = retry_bounds(settings, attempts=attempts)[1]
     timeouts = settings.lease + settings.stuck_timeout + settings.job_timeout
     return longest_wait + timeouts + 3 * (settings.cron_period + settings.expire_interval) + settings.poll_interval
 
@@ -295,7 +296,7 @@ class Session:
             self._idle()
 
     def _idle(self) -> None:
-        quiet = quiet_limit(self.settings)
+        quiet = quiet_limit(self.scenario)
         kernel = self.kernel
         start = kernel.now
         stride = self.limits.steps // 10 if self.scenario.steps else WEARY

@@ -9,6 +9,9 @@ import procrastinate
 from procrastinate import exceptions, jobs, utils
 from procrastinate.retry import RetryStrategy
 
+LAST = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
+"""A retry that would be later than its calendar goes is due then; half a day is left for it to run."""
+
 
 class Refused(Exception):
     """Nothing happened."""
@@ -41,6 +44,8 @@ class Answers:
         self.app = procrastinate.App(connector=connector)
         await self.app.open_async()
         self.manager = self.app.job_manager
+        if hasattr(utils, "utcmax"):
+            utils.utcmax = lambda: LAST
 
     async def reset(self) -> None:
         """Forget what is known of the run before; the tables are emptied by the parent."""
@@ -91,12 +96,18 @@ class Answers:
         job = self._ended(worker, id, attempts)
         await self._settled(self.manager.finish_job(job=job, status=jobs.Status.SUCCEEDED, delete_job=False))
 
-    async def fail(self, now: str, worker: str, id: int, attempts: int, most: int, wait: int) -> None:
-        """Do what the worker does after an exception: ask the retry strategy, then retry or finish as failed."""
+    async def fail(self, now: str, worker: str, id: int, attempts: int, most: int, **waits: int) -> None:
+        """Do what the worker does after an exception: ask the retry strategy, then retry or finish as failed.
+
+        Where the strategy raises, the worker goes on to finish the job, as failed.
+        """
         self._set(now)
         job = self._ended(worker, id, attempts)
-        strategy = RetryStrategy(max_attempts=most - 1, wait=wait)
-        decision = strategy.get_retry_decision(exception=RuntimeError("failed"), job=job) if most > 1 else None
+        strategy = RetryStrategy(max_attempts=most - 1, **waits)
+        try:
+            decision = strategy.get_retry_decision(exception=RuntimeError("failed"), job=job) if most > 1 else None
+        except Exception:  # noqa: BLE001 - whatever a strategy raises, the worker's `finally` follows
+            decision = None
         if decision is None:
             await self._settled(self.manager.finish_job(job=job, status=jobs.Status.FAILED, delete_job=False))
         else:

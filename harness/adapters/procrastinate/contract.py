@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from harness.model.duration import DAY, Duration
 from harness.model.settings import Settings
 from harness.port import Contract, Known
 
+NO_CAP: Final[Duration] = 8_000 * 365 * DAY
+"""No wait is longer: that is how far its calendar goes."""
+
 
 def effective(settings: Settings) -> Settings:
-    """A constant wait: its exponential wait is a power of the base, and has another shape than a doubling delay."""
-    return settings.changed(retry_backoff=False)
+    """There is no longest wait; an exponential one is added to the constant one, and grows no faster than a delay."""
+    return settings.changed(retry_delay_max=NO_CAP)
 
 
-_NO_RESULTS: Final = "results and errors are not stored (docs: a task's return value is only logged)"
+_NO_RESULTS: Final = "results and errors are not stored: a job's row has no place for them (source: sql/schema.sql)"
 _AT_ONCE: Final = "a stalled job is retried at once (docs: howto/production/retry_stalled_jobs)"
 _ONE_HEARTBEAT: Final = "a worker's heartbeat is one for all that it runs (docs: howto/production/retry_stalled_jobs)"
 _ONE_WAITING: Final = (
     "a queueing lock allows one job in todo, and several in doing (docs: howto/advanced/queueing_locks)"
 )
 _BY_CLASS: Final = "a strategy leaves exceptions by their class (docs: howto/advanced/retry)"
+_ABORT: Final = "a job that runs can only be asked to abort (docs: howto/advanced/cancellation)"
 _FINDINGS: Final = "scenarios/findings/procrastinate"
 _FOR_EVER: Final = Known(
     frozenset({"attempt_overrun"}), f"{_FINDINGS}/a_job_that_kills_its_worker_is_run_for_ever.yaml"
@@ -33,19 +38,21 @@ CONTRACT: Final = Contract(
         "backoff_out_of_range": _AT_ONCE,
         "unique_key_shared": _ONE_WAITING,
         "stale_heartbeat": _ONE_HEARTBEAT,
-        "final_error_retried": "a retry strategy retries every exception that it is not told to leave (docs: retry)",
+        "final_error_retried": _BY_CLASS,
     },
     differences={
-        "lifecycle/operator_retries_failed_job": "a retry by hand keeps the count of attempts (docs: retry a job)",
-        "retries/backoff_doubles": "its exponential wait has another shape (docs: retry)",
-        "retries/backoff_is_capped": "there is no longest wait (docs: retry)",
+        "lifecycle/operator_retries_failed_job": (
+            "a retry by hand only sets a failed job back to todo (docs: howto/advanced/retry, Retry a Job Manually)"
+        ),
+        "retries/backoff_doubles": "its exponential wait has another shape (docs: howto/advanced/retry)",
+        "retries/backoff_is_capped": "there is no longest wait (docs: howto/advanced/retry)",
         "retries/final_error_is_not_retried": _BY_CLASS,
         "crashes/while_running": _AT_ONCE,
         "uniqueness/key_is_free_after_failure": _BY_CLASS,
         "uniqueness/retry_is_refused_while_another_has_the_key": _BY_CLASS,
-        "cancel/then_its_worker_dies": "a job that runs can only be asked to abort (docs: cancel a job)",
-        "cancel/then_its_worker_fails": "a job that runs can only be asked to abort (docs: cancel a job)",
-        "cancel/then_its_worker_succeeds": "a job that runs can only be asked to abort (docs: cancel a job)",
+        "cancel/then_its_worker_dies": _ABORT,
+        "cancel/then_its_worker_fails": _ABORT,
+        "cancel/then_its_worker_succeeds": _ABORT,
     },
     known={
         "uniqueness/failed_job_waits_beside_its_sibling": Known(

@@ -18,6 +18,8 @@ from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Clocks, JobRequest
 
 _NUMBER: Final = re.compile(r"job id: (\d+)")
+BASE: Final = 2
+"""Of the exponential wait."""
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 
 
@@ -155,7 +157,14 @@ class ProcrastinateQueue:
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Retry or finish as failed, as the retry strategy decides; the error is not kept."""
         most = self._most.get(claim.job, self._settings.max_attempts)
-        return self._settle("fail", claim, most=most, wait=-(-self._settings.retry_delay // SECOND))
+        return self._settle("fail", claim, most=most, **self._waits())
+
+    def _waits(self) -> dict[str, int]:
+        """Say how long a retry waits, in whole seconds: first the delay, and with backoff ever longer."""
+        wait = -(-self._settings.retry_delay // SECOND)
+        if not self._settings.retry_backoff:
+            return {"wait": wait, "exponential_wait": 0}
+        return {"wait": max(0, wait - BASE), "exponential_wait": BASE}
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         about = {"worker": claim.worker, "id": self._numbers[claim.job], "attempts": claim.token - 1}
