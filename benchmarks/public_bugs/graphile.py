@@ -7,10 +7,19 @@ from typing import Final
 
 from public_bugs.entry import Entry
 
-ENTRIES: Final[tuple[Entry, ...]] = ()
+ENTRIES: Final = (
+    Entry(
+        bug="graphile-localqueue-named-queue",
+        known_as="graphile/worker#621",
+        url="https://github.com/graphile/worker/issues/621",
+        about="a claim of several jobs takes more than one of a queue that is to run one at a time",
+        affected="graphile-worker@0.17.2",
+        anomalies=("serial_key_shared",),
+        fixed="graphile-worker@0.18.0",
+    ),
+)
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "graphile-localqueue-named-queue": "the engine claims without its local queue",
     "graphile-named-queue-locked-at-max": "its releases (0.13) are older than any that the engine runs",
     "graphile-batch-complete-never-retried": "it is in its worker's own loop, which is not part of the engine",
 }

@@ -11,7 +11,7 @@ from public_bugs.entry import Entry
 ISSUES: Final = "https://github.com/procrastinate-org/procrastinate/issues"
 COLLIDES: Final = "puts a failed job back to wait beside another with its queueing lock: it collides, and stays doing"
 
-ENTRIES: Final = tuple(
+QUEUEING_LOCK: Final = tuple(
     Entry(
         bug="procrastinate-retry-queueing-lock",
         known_as="procrastinate#1446",
@@ -23,9 +23,18 @@ ENTRIES: Final = tuple(
     )
     for release in ("procrastinate@3.8.1", "procrastinate@3.10.0")
 )
+BACKOFF: Final = Entry(
+    bug="procrastinate-backoff-overflow",
+    known_as="procrastinate#1462",
+    url=f"{ISSUES}/1462",
+    about="an exponential wait past the year 9999 raises in the retry strategy, and the job has failed",
+    affected="procrastinate@3.5.1",
+    anomalies=("failed_early",),
+    fixed="procrastinate@3.8.1",
+)
+ENTRIES: Final = (*QUEUEING_LOCK, BACKOFF)
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "procrastinate-backoff-overflow": "no search for it was made",
     "procrastinate-doing-forever": "its manual documents it (stalled jobs), and the engine's `expire` is the task that "
     "the manual gives for it",
     "procrastinate-abort-then-retry": "its releases (before 2.9.2) are older than any that the engine runs",
