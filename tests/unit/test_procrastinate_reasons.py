@@ -13,10 +13,13 @@ from harness.sim.clock import Clocks
 
 
 class Database:
-    """Takes the time, and does nothing with it."""
+    """Takes the time, does nothing with it, and holds no rows."""
 
     def set_now(self, now: int) -> None:
         pass
+
+    def run(self, text: bytes, parameters: Any = None, *, prepare: bool | None = None) -> list[dict[str, Any]]:
+        return []
 
 
 class Child:
