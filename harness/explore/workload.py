@@ -17,7 +17,6 @@ from harness.sim.choices import Choices
 
 WORKERS = ("w1", "w2", "w3")
 JOBS = ("a", "b", "c")
-BYSTANDER = JobPlan("z")
 
 ENDINGS: dict[str, tuple[Ending, ...]] = {
     "succeeds": (Ending.SUCCEED,),
@@ -41,6 +40,8 @@ SPANS = {
     "1x lease": Span(factor=1.0, setting="lease"),
     "2x lease": Span(factor=2.0, setting="lease"),
 }
+BYSTANDER = JobPlan("z", takes=(SPANS["1s"], SPANS["0.95x timeout"]))
+"""A second attempt is long: whoever lost it to a lease that ran out finds it in other hands."""
 DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
 COUNTS = ("0", "1", "2")
 SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}

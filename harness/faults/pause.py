@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from harness.faults.budget import Budget, Note
 from harness.model.duration import Duration
@@ -10,6 +11,11 @@ from harness.sim.actor import Actor
 from harness.sim.kernel import Kernel
 
 PREFIX = "pause "
+PAST: Final = "a lease + a retry"
+"""After a pause of this length another worker has what this one held."""
+HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
+"""Points at which an actor holds a job: there that pause is offered so much more often."""
+WEIGHT: Final = 5
 
 
 class Pause:
@@ -20,12 +26,15 @@ class Pause:
         self._note = note
         self._moments = moments
         self._names = tuple(PREFIX + name for name in moments)
+        past = PREFIX + PAST
+        self._holding = (*self._names, *(past,) * (WEIGHT - 1)) if past in self._names else self._names
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
-        """Offer every duration at every gate of a process."""
+        """Offer every duration at every gate of a process, one of them more often where it holds a job."""
         if actor is None or self.budget.left <= 0 or not actor.process:
             return ()
-        return self._names
+        point = actor.request.point if actor.request is not None else ""
+        return self._holding if point.partition(" ")[0] in HOLDING else self._names
 
     def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
         """Stall."""

@@ -20,6 +20,7 @@ def moments(settings: Settings) -> dict[str, Duration]:
         "a lease": settings.lease,
         "a lease + 1s": settings.lease + SECOND,
         "a lease + a cron": settings.lease + settings.cron_period + SECOND,
+        "a lease + a retry": settings.lease + settings.expire_interval + backoff + settings.poll_interval,
         "stuck": settings.stuck_timeout,
         "stuck + a cron": settings.stuck_timeout + settings.cron_period + SECOND,
         "a backoff": backoff,
