@@ -22,10 +22,19 @@ ENTRIES: Final = (
         options=("--steps", "600"),
         shape=shapes.LIMIT,
     ),
+    Entry(
+        bug="pgqueuer-global-limit-toctou",
+        known_as="pgqueuer#761",
+        url=f"{ISSUES}/761",
+        about="counts what is picked before it picks: two workers that claim at once exceed a limit",
+        affected="pgqueuer-gated@1.3.2",
+        fixed="pgqueuer-gated@1.5.0",
+        anomalies=("concurrency_exceeded",),
+        shape=shapes.LIMIT,
+    ),
 )
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "pgqueuer-global-limit-toctou": "two claims at once need a session for every worker, and the engine has one",
     "pgqueuer-heartbeat-cadence": "it is in the timers of its `QueueManager`, which is not part of the engine",
     "pgqueuer-batch-stranded-on-shutdown": "it is in the loop of its `QueueManager`, which is not part of the engine",
 }

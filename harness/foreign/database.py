@@ -61,6 +61,10 @@ class ForeignDatabase:
             self.cluster.stop()
             raise
 
+    def let_transactions_stand(self) -> None:
+        """Let now() stand still in a transaction that says when it began."""
+        virtual_clock.let_transactions_stand(self._own)
+
     def check(self, *, allow: Sequence[str] = ()) -> None:
         """Prove that time moves everywhere in the schema as it stands now.
 

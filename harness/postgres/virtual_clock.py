@@ -67,6 +67,22 @@ $$;
     for name in FUNCTIONS
 )
 
+TRANSACTION_SETTING = "job_harness.began"
+"""Microseconds since 1970 at which a session's transaction began, where somebody says so."""
+
+_STANDING = "".join(
+    f"""
+CREATE OR REPLACE FUNCTION pg_catalog.{name}() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN pg_catalog.current_setting('{TRANSACTION_SETTING}', true) <> ''
+        THEN 'epoch'::pg_catalog.timestamptz OPERATOR(pg_catalog.+)
+             (pg_catalog.current_setting('{TRANSACTION_SETTING}')::bigint OPERATOR(pg_catalog.*)
+              '1 microsecond'::pg_catalog.interval)
+        ELSE pg_catalog.clock_timestamp() END
+$$;
+"""
+    for name in ("now", "transaction_timestamp")
+)
+
 _OBJECTS = f"""
 SELECT 'default of ' || a.attrelid::regclass || '.' || quote_ident(a.attname), pg_get_expr(d.adbin, d.adrelid)
 FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
@@ -143,6 +159,21 @@ def install(connection: psycopg.Connection[Any]) -> None:
             f"now() of this database cannot be made virtual: {error}",
             hint="PostgreSQL 13 or newer with superuser rights is needed; managed databases withhold them.",
         ) from error
+
+
+def let_transactions_stand(connection: psycopg.Connection[Any]) -> None:
+    """Let now() tell, in a transaction that has `SET LOCAL` the setting `job_harness.began`, that instant to its end.
+
+    As PostgreSQL's own now() does; elsewhere it follows the clock. The clock must be installed.
+    """
+    with connection.transaction():
+        connection.execute("SET LOCAL allow_system_table_mods = on")
+        connection.execute(_STANDING.encode())
+
+
+def standing_since(moment: datetime) -> str:
+    """Answer the statement that says when the transaction began."""
+    return f"SET LOCAL {TRANSACTION_SETTING} = '{(moment - EPOCH) // _MICROSECOND}'"
 
 
 def is_installed(connection: psycopg.Connection[Any]) -> bool:

@@ -34,6 +34,7 @@ CONTRACT: Final = Contract(
         "stale_fail": _NO_TOKENS,
         "illegal_transition": _BY_ID,
         "terminal_job_revived": _BY_ID,
+        "lost_update": _BY_ID,
         "attempt_overrun": _NOT_COUNTED,
         "backoff_out_of_range": _AT_ONCE,
         "final_error_retried": _NO_FINAL,

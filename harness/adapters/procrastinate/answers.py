@@ -24,19 +24,20 @@ class Answers:
         """Connect, and create the schema."""
         await self._connect(url)
         await self.app.schema_manager.apply_schema_async()
-        self.workers: dict[str, int] = {}
-        self.holding: dict[str, set[int]] = {}
         self.claimed: dict[tuple[int, int], jobs.Job] = {}
+        self.processes: list[Answers] = [self]
 
     async def session(self, url: str) -> Answers:
-        """Answer another one over a connection of its own."""
+        """Answer another one over a connection of its own, which no worker is registered over yet."""
         other = Answers()
         await other._connect(url)
-        other.workers, other.holding, other.claimed = self.workers, self.holding, self.claimed
+        other.claimed, other.processes = self.claimed, self.processes
+        self.processes.append(other)
         return other
 
     async def leave(self) -> None:
         """Ask for no connection any more."""
+        self.processes.remove(self)
         await self.app.close_async()
 
     async def _connect(self, url: str) -> None:
@@ -46,11 +47,14 @@ class Answers:
         self.manager = self.app.job_manager
         if hasattr(utils, "utcmax"):
             utils.utcmax = lambda: LAST
+        self.workers: dict[str, int] = {}
+        self.holding: dict[str, set[int]] = {}
 
     async def reset(self) -> None:
         """Forget what is known of the run before; the tables are emptied by the parent."""
-        self.workers.clear()
-        self.holding.clear()
+        for process in self.processes:
+            process.workers.clear()
+            process.holding.clear()
         self.claimed.clear()
 
     async def enqueue(self, now: str, tool: str, args: dict[str, Any], **options: Any) -> int:
@@ -133,7 +137,7 @@ class Answers:
         return [job.id for job in stalled]
 
     def _ended(self, worker: str, id: int, attempts: int) -> jobs.Job:
-        self.holding[worker].discard(id)
+        self.holding.get(worker, set()).discard(id)
         return self.claimed[id, attempts]
 
     async def _settled(self, work: Any) -> None:

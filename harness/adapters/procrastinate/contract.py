@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from harness.model.duration import DAY, Duration
@@ -68,3 +69,12 @@ CONTRACT: Final = Contract(
     },
     effective=effective,
 )
+
+GATED_CONTRACT: Final = replace(
+    CONTRACT,
+    documented={
+        **CONTRACT.documented,
+        "foreign_clock": "a lease is its worker's heartbeat, which was sent before (docs: retry_stalled_jobs)",
+    },
+)
+"""Where a claim's statements come one by one: the lease of a job that is fetched is older than the fetch."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from harness.adapters.procrastinate.contract import CONTRACT
+from harness.adapters.procrastinate.contract import CONTRACT, GATED_CONTRACT
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.foreign import Child, pip, python_child, python_package
 from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
@@ -42,7 +42,7 @@ class ProcrastinateEngine:
         self.gated = gated
         self.name = f"{PACKAGE}{GATED * gated}@{self.version}"
         self.capabilities: Capabilities = replace(ProcrastinateQueue.capabilities, sessions=gated)
-        self.contract: Contract = CONTRACT
+        self.contract: Contract = GATED_CONTRACT if gated else CONTRACT
         self._station = Station(self.name, child=self._started, dsn=dsn)
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:

@@ -11,11 +11,13 @@ import socket
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from harness.errors import EnvironmentUnavailable
+from harness.foreign.database import timestamp_of
 from harness.foreign.gating.wire import (
     ERROR,
     NOTICE,
@@ -32,6 +34,7 @@ from harness.foreign.gating.wire import (
 from harness.postgres.gating.connection import may_stand_in_a_transaction, point_of
 from harness.postgres.gating.flight import READ, WRITE, Flight
 from harness.postgres.patience import PATIENCE
+from harness.postgres.virtual_clock import standing_since
 from harness.sim.request import Point, Wait
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ class ProxiedSession:
         """What the driver has sent and waits for."""
         self.room: Room | None = None
         """Where statements are released; None: they pass freely."""
-        self.before: Callable[[int], None] = lambda began_at: None
+        self.clock: Callable[[int], datetime] = timestamp_of
         """Called before a statement is sent, with what the store's clock showed when its transaction began."""
         self._client = client
         self._server = server
@@ -174,13 +177,18 @@ class ProxiedSession:
         if gated:
             await Point(point)
         alone = gated and self.idle and may_stand_in_a_transaction(sql)
-        if sql:
-            self.before(self.transaction_time())
+        opens = self.idle
+        standing = standing_since(self.clock(self.transaction_time())) if sql else ""
         if alone:
-            self._at_once("BEGIN")
-        await self._fly(batch.raw, point)
+            self._at_once(f"BEGIN; {standing}")
+        if gated:
+            await self._fly(batch.raw, point)
+        else:
+            self._complete(self._asking(batch.raw))
         if alone:
             await self._end_of_its_own(point)
+        elif opens and self._status == b"T":
+            self._aside(standing)
         self._deliver()
 
     async def _end_of_its_own(self, point: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from harness.foreign.gating.switchboard import Exchange
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
 from harness.port import Capabilities, Clocks
 
 
@@ -36,6 +37,11 @@ class GatedForeignQueue:
         self._clocks = clocks
         self._of: dict[str, OfActor] = {}
         self._seen: dict[JobId, JobView] = {}
+        self._claimer: str | None = None
+        """For whom the verb that acted last claims."""
+        self._by_looking = False
+        """Whether the verb that acted last sent nothing: what it changed is what the queue says of its jobs."""
+        self._owners: dict[tuple[JobId, int], str | None] = {}
         self._looked_at = (-1, -1)
         self._ended = 0
         self._news = False
@@ -51,9 +57,20 @@ class GatedForeignQueue:
 
     def run(self, actor: str, verb: str, *arguments: Any) -> Generator[Any, Any, Any]:
         """Run a verb on behalf of an actor."""
-        outcome = yield from self._exchange.fibers.run(actor, partial(getattr(self._queue, verb), *arguments))
-        self._ended += 1
-        return outcome
+        steps = self._exchange.fibers.run(actor, partial(getattr(self._queue, verb), *arguments))
+        claimer: str | None = arguments[0] if verb == "claim" else None
+        asked = self._exchange.asked
+        try:
+            while True:
+                request = next(steps)
+                self._claimer, self._by_looking = claimer, False
+                yield request
+        except StopIteration as end:
+            self._claimer, self._by_looking = claimer, asked == self._exchange.asked
+            self._ended += 1
+            return end.value
+        finally:
+            steps.close()
 
     def sever(self, actor: str) -> Callable[[], None]:
         """Take a dead actor's session from it; answer what drops it."""
@@ -72,11 +89,17 @@ class GatedForeignQueue:
         revision, ended = self._exchange.room.revision, self._ended
         self._news = self._looked_at != (revision, ended)
         if self._news:
-            transaction = revision != self._looked_at[0]
-            self._made_at = self._exchange.room.made_at if transaction else self._clocks.store()
+            self._made_at = self._clocks.store() if self._by_looking else self._exchange.room.made_at
             self._looked_at = (revision, ended)
-            self._seen = self._queue.jobs()
+            self._seen = {name: self._owned(view) for name, view in self._queue.jobs().items()}
         return self._seen
+
+    def _owned(self, view: JobView) -> JobView:
+        """Say who holds a job of which a claim under way, or one that was cut off, has not told yet."""
+        if view.status is not Status.PROCESSING or view.worker is not None:
+            return view
+        owner = self._owners.setdefault((view.id, view.token), self._claimer)
+        return view if owner is None else view._replace(worker=owner)
 
     def changed(self) -> list[JobId] | None:
         """Nothing, as long as nothing ended; then nobody knows what was touched."""

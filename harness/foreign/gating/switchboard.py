@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.child import ANSWER_SECONDS
+from harness.foreign.database import timestamp_of
 from harness.foreign.gating.fiber import Fibers
 from harness.foreign.gating.line import Line
 from harness.foreign.gating.proxied_session import ProxiedSession
@@ -19,7 +22,7 @@ from harness.postgres.patience import Deadline
 if TYPE_CHECKING:
     from harness.foreign.child import Child, Reply
     from harness.foreign.database import ForeignDatabase
-    from harness.model.duration import Instant
+    from harness.model.duration import Duration, Instant
 
 
 class Switchboard:
@@ -30,6 +33,7 @@ class Switchboard:
         self.child = child
         self.database = database
         self.pool = SessionPool(database.url)
+        database.let_transactions_stand()
         self._folder = Path(tempfile.mkdtemp(prefix="job-harness-lines-"))
         self._idle: list[Line] = []
         self._count = 0
@@ -99,6 +103,8 @@ class Exchange:
         """Give actors lines from `switchboard`; `clock` is the store's."""
         self.room = Room(switchboard.pool, clock=clock)
         self.fibers = Fibers()
+        self.asked = 0
+        """How many questions verbs have asked."""
         self._switchboard = switchboard
         self._clock = clock
         self._lines: dict[str, Line] = {}
@@ -111,21 +117,30 @@ class Exchange:
         fiber = self.fibers.current
         if fiber is None:
             return self._switchboard.child.ask(question, arguments)
+        self.asked += 1
         lag = self._clock() - self._switchboard.database.now
         return self.fibers.wait(self._answered(fiber.actor, question, arguments or {}, lag))
 
-    async def _answered(self, actor: str, question: str, arguments: Mapping[str, Any], lag: Instant) -> Reply:
+    async def _answered(self, actor: str, question: str, arguments: Mapping[str, Any], lag: Duration) -> Reply:
         line = self._line(actor)
         line.question = self._switchboard.child.post(question, arguments, session=line.name)
         while True:
             told = self._switchboard.hear(line)
             if not isinstance(told, ProxiedSession):
                 return told
-            told.before = lambda began_at: self._switchboard.database.set_now(began_at - lag)
+            told.clock = partial(self._told, lag)
             await told.exchange()
+
+    def _told(self, lag: Duration, began_at: Instant) -> datetime:
+        """Set the database's clock before a statement is sent; answer when its transaction began, by that clock."""
+        self._switchboard.database.set_now(self._clock() - lag)
+        return timestamp_of(began_at - lag)
 
     def _line(self, actor: str) -> Line:
         line = self._lines.get(actor)
+        if line is not None and line.question:  # A verb was given up in the middle: nobody waits for its answer.
+            self.sever(actor)()
+            line = None
         if line is None:
             line = self._lines[actor] = self._switchboard.take()
             line.join(self.room, actor)
