@@ -31,6 +31,7 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "pgboss-node": ("harness.adapters.pgboss.node:open_engine", {}),
     "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
     "graphile-worker": ("harness.adapters.graphile:open_engine", {}),
+    "graphile-worker-gated": ("harness.adapters.graphile:open_engine", {"gated": True}),
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
     "procrastinate-gated": ("harness.adapters.procrastinate:open_engine", {"gated": True}),
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
@@ -42,6 +43,7 @@ STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:op
 RELEASED: Final = frozenset(
     {
         "graphile-worker",
+        "graphile-worker-gated",
         "pgboss",
         "pgboss-node",
         "pgqueuer",

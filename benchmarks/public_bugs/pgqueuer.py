@@ -30,6 +30,7 @@ ENTRIES: Final = (
         affected="pgqueuer-gated@1.3.2",
         fixed="pgqueuer-gated@1.5.0",
         anomalies=("concurrency_exceeded",),
+        seconds=45,
         shape=shapes.LIMIT,
     ),
 )

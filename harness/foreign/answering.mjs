@@ -2,7 +2,8 @@
 //
 // `node answering.mjs SCRIPT FOLDER`: the script exports a class `Answers`, made with the folder that the package is
 // installed in, and an error class `Refused`, which says that nothing happened; any other error, that nobody knows what
-// did. Date tells the time that the question carries as `now`. Timers do not fire: what a library would do by itself is
+// did. Where actors have sessions of their own, `session({ url })` answers another one, over a connection to that URL, as
+// another process would have it. Date tells the time that the question carries as `now`. Timers do not fire: what a library would do by itself is
 // asked for instead.
 import { createWriteStream } from "node:fs";
 import { createInterface } from "node:readline";
@@ -63,17 +64,37 @@ parkTimers();
 
 const [script, folder] = process.argv.slice(2);
 const { Answers, Refused } = await import(pathToFileURL(script).href);
-const answers = new Answers(folder);
+// By name; the one without a name is asked one question after the other, all others beside each other.
+const sessions = new Map([["", new Answers(folder)]]);
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const question = JSON.parse(line);
-  if (question.with.now !== undefined) milliseconds = question.with.now;
+// `tell time`, `begin session` and `end session` are the protocol's own.
+async function asked({ ask, session = "", with: given }) {
+  if (ask === "tell time") return null;
+  if (ask === "begin session") {
+    sessions.set(session, await sessions.get("").session(given));
+    return null;
+  }
+  if (ask === "end session") {
+    sessions.delete(session);
+    return null;
+  }
+  return (await sessions.get(session)[ask](given)) ?? null;
+}
+
+async function answer(question) {
   let told;
   try {
-    told = { value: (await answers[question.ask](question.with)) ?? null };
+    told = { value: await asked(question) };
   } catch (error) {
     told = error instanceof Refused ? { refused: error.message } : { raised: `${error?.name}: ${error?.message}` };
   }
   channel.write(`\n@harness ${JSON.stringify({ id: question.id, ...told })}\n`);
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const question = JSON.parse(line);
+  if (question.with.now !== undefined) milliseconds = question.with.now;
+  const answering = answer(question);
+  if (question.session === undefined) await answering;
 }
 process.exit(0);

@@ -24,16 +24,19 @@ class Station:
         dsn: str | None,
         asked: Mapping[str, Any] | None = None,
         then: Callable[[], None] = lambda: None,
+        keeps_sessions: bool = True,
     ) -> None:
         """Say how the child is started, and what `open` is asked beside the database's URL.
 
         `then` is called once both stand and `now()` is proven to be ours everywhere; it may raise what it misses.
+        `keeps_sessions`: whether sessions of actors' own remember nothing from one run to the next.
         """
         self._name = name
         self._start_child = child
         self._dsn = dsn
         self._asked = dict(asked or {})
         self._then = then
+        self._keeps_sessions = keeps_sessions
         self._child: Child | None = None
         self._database: ForeignDatabase | None = None
         self._switchboard: Switchboard | None = None
@@ -56,7 +59,7 @@ class Station:
         if self._switchboard is None:
             from harness.foreign.gating import Switchboard
 
-            self._switchboard = Switchboard(self.child, self.database)
+            self._switchboard = Switchboard(self.child, self.database, keeps=self._keeps_sessions)
         return self._switchboard
 
     def ready(self) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.adapters.graphile import GraphileEngine
+from harness.adapters.graphile import open_engine as open_graphile
 from harness.adapters.pgqueuer import PgQueuerEngine
 from harness.adapters.pgqueuer import open_engine as open_pgqueuer
 from harness.adapters.procrastinate import ProcrastinateEngine
@@ -143,6 +145,17 @@ def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(proc
         assert left == {"a": runs, "b": waits}
 
 
+@pytest.fixture(scope="module")
+def in_node() -> Iterator[GraphileEngine]:
+    try:
+        engine = open_graphile("0.17.2", gated=True)
+    except EnvironmentUnavailable as error:
+        pytest.skip(str(error))
+    ready(engine)
+    yield engine
+    engine.close()
+
+
 def played(engine: Any, **options: Any) -> Run:
     scenario = Scenario(title="two jobs", workers=("w1", "w2"), jobs=(JobPlan("a"), JobPlan("z")))
     return Session(scenario, engine=engine, **options).run()
@@ -152,6 +165,17 @@ def test_equal_choices_give_equal_histories(procrastinate: ProcrastinateEngine) 
     first, second = played(procrastinate), played(procrastinate)
     assert first.verdict == "pass"
     assert first.history.events == second.history.events
+
+
+def test_a_driver_in_node_stands_at_the_same_gates(in_node: GraphileEngine) -> None:
+    first, second = played(in_node), played(in_node)
+    assert first.verdict == "pass"
+    assert first.history.events == second.history.events
+    queue: Any = in_node.open(Settings(), Clocks(), lambda: 0.0)
+    enqueue = queue.on_behalf("client").enqueue(JobRequest("a"))
+    gates = [request.point for request in enqueue]
+    assert gates == ["select graphile_worker.add_job", "commit select graphile_worker.add_job"]
+    queue.close()
 
 
 def test_the_generic_workload_finds_the_limit_that_is_exceeded(affected: PgQueuerEngine) -> None:

@@ -27,18 +27,32 @@ export class Answers {
     const { batchFailJobs } = await this.part("sql/failJobs.js");
     const { resetLockedAt } = await this.part("sql/resetLockedAt.js");
     Object.assign(this, { batchGetJobs, batchCompleteJobs, batchFailJobs, resetLockedAt });
-    const options = { connectionString: url, maxPoolSize: 1, logger: new Logger(() => () => {}) };
-    this.utils = await makeWorkerUtils(options);
+    Object.assign(this, { makeWorkerUtils, getUtilsAndReleasersFromOptions });
+    this.logger = new Logger(() => () => {});
+    await this.connect(url);
     await this.utils.migrate();
-    [this.shared] = await getUtilsAndReleasersFromOptions(options);
     await this.reset();
+  }
+
+  /** Answer another one over a connection of its own, which shares what claims were issued. */
+  async session({ url }) {
+    const other = Object.assign(Object.create(Answers.prototype), this);
+    await other.connect(url);
+    return other;
+  }
+
+  async connect(url) {
+    const options = { connectionString: url, maxPoolSize: 1, logger: this.logger };
+    this.utils = await this.makeWorkerUtils(options);
+    [this.shared] = await this.getUtilsAndReleasersFromOptions(options);
   }
 
   /** Forget what is known of the run before; the tables are emptied by the parent. */
   async reset() {
-    this.holding = new Map();
-    this.lives = new Map();
-    this.claimed = new Map();
+    for (const name of ["holding", "lives", "claimed"]) {
+      this[name] ??= new Map();
+      this[name].clear();
+    }
   }
 
   /** Add a job; answers its number, and which job of the caller's has it. */

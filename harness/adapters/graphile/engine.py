@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +12,12 @@ from harness.adapters.graphile.contract import CONTRACT, LEASE
 from harness.adapters.graphile.queue import GraphileQueue
 from harness.errors import UsageError
 from harness.foreign import Child, npm, npm_package
+from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.node_child import milliseconds_of, node_child
 from harness.foreign.proof import prove
 from harness.foreign.station import Station
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, Contract
+from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
 PACKAGE: Final = "graphile-worker"
 OLDEST: Final = (0, 17)
@@ -31,8 +33,10 @@ RESTART: Final = (
 class GraphileEngine:
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
-    def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
+    def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
         """Choose a release (`latest`, `0.17`, `0.18.0`), and a server instead of one started here.
+
+        `gated` gives every actor a session, each statement of which is a gate.
 
         Raises UsageError for a release before 0.17, and for what is no version.
         """
@@ -43,28 +47,41 @@ class GraphileEngine:
                 f"{PACKAGE} {self.version} has other functions than this engine calls",
                 hint="Name a release from 0.17 on, such as graphile-worker@0.18.0.",
             )
-        self.name = f"{PACKAGE}@{self.version}"
-        self.capabilities: Capabilities = GraphileQueue.capabilities
+        self.gated = gated
+        self.name = f"{PACKAGE}{GATED * gated}@{self.version}"
+        self.capabilities: Capabilities = replace(GraphileQueue.capabilities, sessions=gated)
         self.contract: Contract = CONTRACT
         self._station = Station(
-            self.name, child=self._started, dsn=dsn, asked={"now": milliseconds_of(0)}, then=self._proven
+            self.name,
+            child=self._started,
+            dsn=dsn,
+            asked={"now": milliseconds_of(0)},
+            then=self._proven,
+            keeps_sessions=False,  # It remembers which tasks the database knows.
         )
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> GraphileQueue:
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
         VirtualClockError where it does not follow our clock.
         """
         self._station.ready()
-        return self._opened(settings, clocks, jitter)
+        if not self.gated:
+            return self._opened(settings, clocks, jitter)
+        exchange = Exchange(self._station.switchboard, clocks.store)
+        queue = self._opened(settings, clocks, jitter, asking=exchange)
+        queue.ended_at = lambda: exchange.room.made_at
+        return GatedForeignQueue(queue, exchange, clocks)
 
-    def _opened(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> GraphileQueue:
+    def _opened(
+        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, asking: Exchange | None = None
+    ) -> GraphileQueue:
         database, child = self._station.database, self._station.child
         database.empty(*TABLES, as_new=True)
         database.run(RESTART)
         child.ask("reset")
-        return GraphileQueue(child, database, settings, clocks, jitter)
+        return GraphileQueue(asking or child, database, settings, clocks, jitter)
 
     def _started(self) -> Child:
         packages = npm_package(PACKAGE, self.version)
@@ -85,6 +102,6 @@ class GraphileEngine:
         self._station.close()
 
 
-def open_engine(version: str = "latest", *, dsn: str | None = None) -> GraphileEngine:
+def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> GraphileEngine:
     """Answer the engine of this release."""
-    return GraphileEngine(version, dsn=dsn)
+    return GraphileEngine(version, dsn=dsn, gated=gated)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from harness.adapters.graphile.translation import LOOK, deleted, view_of
-from harness.foreign import Child
+from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, Row
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
@@ -41,12 +41,19 @@ class GraphileQueue:
     )
 
     def __init__(
-        self, child: Child, database: ForeignDatabase, settings: Settings, clocks: Clocks, jitter: Callable[[], float]
+        self,
+        child: Answering,
+        database: ForeignDatabase,
+        settings: Settings,
+        clocks: Clocks,
+        jitter: Callable[[], float],
     ) -> None:
         self._child = child
         self._database = database
         self._settings = settings
         self._clocks = clocks
+        self.ended_at: Callable[[], Instant] = clocks.store
+        """Answers when a job ended that is seen to have ended: no row keeps it."""
         self._numbers: dict[JobId, str] = {}
         self._tools: dict[str, None] = {}
         self._workers: dict[tuple[JobId, int], str] = {}
@@ -79,13 +86,13 @@ class GraphileQueue:
                 ended = Status.CANCELLED if job in self._cancelled else Status.COMPLETED
                 seen = self._seen[job]
                 started_at = self._started.get(job) if seen.started_at is None else seen.started_at
-                self._seen[job] = deleted(seen._replace(started_at=started_at), ended, self._clocks.store())
+                self._seen[job] = deleted(seen._replace(started_at=started_at), ended, self.ended_at())
         return {job: self._seen[job] for job in self._numbers}
 
     def _view(self, job: JobId, row: Row) -> JobView:
         last = self._seen.get(job)
         known = None if last is None or last.status is not Status.FAILED else last.completed_at
-        failed_at = self._clocks.store() if known is None else known
+        failed_at = self.ended_at() if known is None else known
         return view_of(row, worker=self._workers.get((job, row["attempts"])), failed_at=failed_at)
 
     def changed(self) -> list[JobId] | None:

@@ -68,6 +68,8 @@ class ProxiedSession:
         """Where statements are released; None: they pass freely."""
         self.clock: Callable[[int], datetime] = timestamp_of
         """Called before a statement is sent, with what the store's clock showed when its transaction began."""
+        self.resumes: Callable[[], None] = lambda: None
+        """Called before the driver has its answer."""
         self._client = client
         self._server = server
         self._from_client = Frames()
@@ -189,6 +191,7 @@ class ProxiedSession:
             await self._end_of_its_own(point)
         elif opens and self._status == b"T":
             self._aside(standing)
+        self.resumes()
         self._deliver()
 
     async def _end_of_its_own(self, point: str) -> None:

@@ -16,6 +16,7 @@ from harness.foreign.database import timestamp_of
 from harness.foreign.gating.fiber import Fibers
 from harness.foreign.gating.line import Line
 from harness.foreign.gating.proxied_session import ProxiedSession
+from harness.foreign.node_child import milliseconds_of
 from harness.postgres.gating import Room, SessionPool
 from harness.postgres.patience import Deadline
 
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
 class Switchboard:
     """Keeps the lines of one child for as many runs as there are; those that were cut are replaced."""
 
-    def __init__(self, child: Child, database: ForeignDatabase) -> None:
-        """Stand between a child that is open and its database."""
+    def __init__(self, child: Child, database: ForeignDatabase, *, keeps: bool = True) -> None:
+        """Stand between a child that is open and its database.
+
+        `keeps` says whether a session of the child remembers nothing from one run to the next, and may be kept.
+        """
+        self._keeps = keeps
         self.child = child
         self.database = database
         self.pool = SessionPool(database.url)
@@ -73,9 +78,10 @@ class Switchboard:
     def take_back(self, line: Line) -> None:
         """Keep a line for the next run, or cut it where something was left open."""
         line.leave()
-        if line.clean:
+        if line.clean and self._keeps:
             self._idle.append(line)
         else:
+            line.end()
             self.cut(line)
 
     def cut(self, line: Line) -> None:
@@ -103,6 +109,8 @@ class Exchange:
         """Give actors lines from `switchboard`; `clock` is the store's."""
         self.room = Room(switchboard.pool, clock=clock)
         self.fibers = Fibers()
+        self._told_time: Any = None
+        """What a child of Node was told last."""
         self.asked = 0
         """How many questions verbs have asked."""
         self._switchboard = switchboard
@@ -124,17 +132,27 @@ class Exchange:
     async def _answered(self, actor: str, question: str, arguments: Mapping[str, Any], lag: Duration) -> Reply:
         line = self._line(actor)
         line.question = self._switchboard.child.post(question, arguments, session=line.name)
+        self._told_time = arguments.get("now")
         while True:
             told = self._switchboard.hear(line)
             if not isinstance(told, ProxiedSession):
                 return told
             told.clock = partial(self._told, lag)
+            if isinstance(arguments.get("now"), int):
+                told.resumes = self._tell_time
             await told.exchange()
 
     def _told(self, lag: Duration, began_at: Instant) -> datetime:
         """Set the database's clock before a statement is sent; answer when its transaction began, by that clock."""
         self._switchboard.database.set_now(self._clock() - lag)
         return timestamp_of(began_at - lag)
+
+    def _tell_time(self) -> None:
+        """Let Date show what time it is, where a child of Node goes on that was asked before."""
+        now = milliseconds_of(self._clock())
+        if now != self._told_time:
+            self._switchboard.child.ask("tell time", {"now": now})
+            self._told_time = now
 
     def _line(self, actor: str) -> Line:
         line = self._lines.get(actor)
