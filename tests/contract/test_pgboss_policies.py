@@ -132,7 +132,7 @@ def test_the_generic_workload_finds_a_public_bug_until_its_repair(
         sampler = Sampler(engines(release), looking_for=frozenset({anomaly}))
         return next((n for n in range(runs) if anomaly in sampler.sample(run_seed(0, n)).found), None)
 
-    number = first(affected, 60)
+    number = first(affected, 600)
     assert number is not None
     assert first(fixed, number + 1) is None
 
