@@ -12,6 +12,7 @@ from harness.adapters.graphile.contract import CONTRACT, LEASE
 from harness.adapters.graphile.queue import GraphileQueue
 from harness.errors import UsageError
 from harness.foreign import Child, npm, npm_package
+from harness.foreign.engine import ForeignEngine
 from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.node_child import milliseconds_of, node_child
 from harness.foreign.proof import prove
@@ -30,7 +31,7 @@ RESTART: Final = (
 """Numbers begin anew with each run: a claim orders jobs by priority and time alone, and equal runs must be equal."""
 
 
-class GraphileEngine:
+class GraphileEngine(ForeignEngine):
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
     def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
@@ -91,15 +92,6 @@ class GraphileEngine:
 
     def _proven(self) -> None:
         prove(self._opened, name=self.name, settings=Settings(lease=LEASE))
-
-    @property
-    def provenance(self) -> str:
-        """Where the PostgreSQL came from and why, once there is one."""
-        return self._station.provenance
-
-    def close(self) -> None:
-        """Stop what was started. Never raises."""
-        self._station.close()
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> GraphileEngine:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from harness.adapters.graphile.translation import LOOK, deleted, view_of
+from harness.foreign.asking_queue import AskingQueue, without_value
 from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, Row
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
-from harness.model.json_value import json_problem
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Clocks, JobRequest
@@ -21,7 +21,7 @@ UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 NOTHING: Final = Outcome.refused("graphile-worker changed no row")
 
 
-class GraphileQueue:
+class GraphileQueue(AskingQueue):
     """A queue under test over graphile-worker. A claim is told apart by the number of its attempt.
 
     A job that succeeds is deleted; what it was is remembered here, so that an observer sees how it ended. Its functions
@@ -48,10 +48,7 @@ class GraphileQueue:
         clocks: Clocks,
         jitter: Callable[[], float],
     ) -> None:
-        self._child = child
-        self._database = database
-        self._settings = settings
-        self._clocks = clocks
+        super().__init__(child, database, settings, clocks)
         self.ended_at: Callable[[], Instant] = clocks.store
         """Answers when a job ended that is seen to have ended: no row keeps it."""
         self._numbers: dict[JobId, str] = {}
@@ -63,13 +60,8 @@ class GraphileQueue:
         self._started: dict[JobId, Instant] = {}
         """When each job was claimed last: a row forgets it once it waits again."""
 
-    def _ask(self, question: str, **arguments: Any) -> Outcome:
-        now = self._clocks.store()
-        self._database.set_now(now)
-        reply = self._child.ask(question, {"now": milliseconds_of(now), **arguments})
-        if "raised" in reply:
-            return Outcome.unknown(str(reply["raised"]))
-        return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])
+    def _stamped(self, now: Instant) -> dict[str, Any]:
+        return {"now": milliseconds_of(now)}
 
     # observation ----------------------------------------------------------------------------------------------------
 
@@ -95,21 +87,12 @@ class GraphileQueue:
         failed_at = self.ended_at() if known is None else known
         return view_of(row, worker=self._workers.get((job, row["attempts"])), failed_at=failed_at)
 
-    def changed(self) -> list[JobId] | None:
-        """Nobody keeps book of what was touched."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: child and database belong to the engine."""
-
     # producers and operators ----------------------------------------------------------------------------------------
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Add a job; a key that is held keeps the job that holds it."""
-        if request.id in self._numbers:
-            return Outcome.refused("this id exists", request.id)
-        if problem := json_problem(request.input):
-            return Outcome.refused(f"invalid input: {problem}")
+        if refusal := self._unacceptable(request, self._numbers):
+            return refusal
         spec = {
             "queueName": request.serial_key or None,
             "runAt": None if request.start_after is None else milliseconds_of(request.start_after),
@@ -139,7 +122,7 @@ class GraphileQueue:
         outcome = self._ask("cancel", id=self._numbers[job])
         if outcome.done:
             self._cancelled.add(job)
-        return _without_value(outcome)
+        return without_value(outcome)
 
     def retry(self, job: JobId) -> Outcome:
         """Give what failed for good as many attempts again as the settings allow."""
@@ -150,7 +133,7 @@ class GraphileQueue:
             return NOTHING
         most = view.attempts + self._settings.max_attempts
         now = milliseconds_of(self._clocks.store())
-        return _without_value(self._ask("retry", id=self._numbers[job], most=most, runAt=now))
+        return without_value(self._ask("retry", id=self._numbers[job], most=most, runAt=now))
 
     # workers --------------------------------------------------------------------------------------------------------
 
@@ -182,11 +165,7 @@ class GraphileQueue:
         outcome = self._ask(question, claim=f"{self._numbers[claim.job]}/{claim.attempt}", **arguments)
         if outcome.done and before == self._rows().get(claim.job):
             return NOTHING
-        return _without_value(outcome)
-
-    def heartbeat(self, claim: Claim) -> Outcome:
-        """graphile-worker has none."""
-        raise NotImplementedError
+        return without_value(outcome)
 
     # upkeep ---------------------------------------------------------------------------------------------------------
 
@@ -198,19 +177,3 @@ class GraphileQueue:
             return outcome
         after = self.jobs()
         return done([job for job, view in before.items() if after.get(job) != view])
-
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def purge(self) -> Outcome:
-        """A finished job is deleted at once."""
-        raise NotImplementedError
-
-
-def _without_value(outcome: Outcome) -> Outcome:
-    return done() if outcome.done else outcome

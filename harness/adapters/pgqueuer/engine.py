@@ -10,6 +10,7 @@ from typing import Final
 from harness.adapters.pgqueuer.contract import CONTRACT
 from harness.adapters.pgqueuer.queue import PgQueuerQueue
 from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign.engine import ForeignEngine
 from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.station import Station
 from harness.model.settings import Settings
@@ -22,7 +23,7 @@ RESTART: Final = b"SELECT setval(pg_get_serial_sequence('pgqueuer', 'id'), 1, fa
 """Numbers begin anew with each run: errors name them, and equal runs must have equal histories."""
 
 
-class PgQueuerEngine:
+class PgQueuerEngine(ForeignEngine):
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
     def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
@@ -55,15 +56,6 @@ class PgQueuerEngine:
     def _started(self) -> Child:
         packages = python_package(PACKAGE, self.version, DRIVER)
         return python_child(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
-
-    @property
-    def provenance(self) -> str:
-        """Where the PostgreSQL came from and why, once there is one."""
-        return self._station.provenance
-
-    def close(self) -> None:
-        """Stop what was started. Never raises."""
-        self._station.close()
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> PgQueuerEngine:

@@ -8,19 +8,18 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from harness.adapters.pgqueuer.translation import CANCELLED, LOOK, PICKS, STALE, STRICTLY, Known, view_of
+from harness.foreign.asking_queue import AskingQueue, without_value
 from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase
 from harness.history.outcome import Outcome, done
-from harness.model.duration import Duration
 from harness.model.job import JobId, JobView, Json
-from harness.model.json_value import json_problem
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Clocks, JobRequest
 
 NO_SUCH_ROW: Final = Outcome.refused("PgQueuer has no such job")
 
 
-class PgQueuerQueue:
+class PgQueuerQueue(AskingQueue):
     """A queue under test over PgQueuer 1. A claim is told apart by how often its job was picked."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -44,10 +43,7 @@ class PgQueuerQueue:
         clocks: Clocks,
         jitter: Callable[[], float],
     ) -> None:
-        self._child = child
-        self._database = database
-        self._settings = settings
-        self._clocks = clocks
+        super().__init__(child, database, settings, clocks)
         self._numbers: dict[JobId, int] = {}
         self._known: dict[int, Known] = {}
         self._tools: dict[str, int] = {}
@@ -57,13 +53,6 @@ class PgQueuerQueue:
         """By what the child knows a job that was picked."""
         self._open: dict[int, datetime] = {}
         """Picked jobs that `expire` found stale, with the heartbeat that was too old: anybody may have them."""
-
-    def _ask(self, question: str, *, ago: Duration = 0, **arguments: Any) -> Outcome:
-        self._database.set_now(self._clocks.store() - ago)
-        reply = self._child.ask(question, arguments)
-        if "raised" in reply:
-            return Outcome.unknown(str(reply["raised"]))
-        return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])
 
     # observation ----------------------------------------------------------------------------------------------------
 
@@ -78,21 +67,12 @@ class PgQueuerQueue:
                 views[known.id] = view_of(row, known, lease=self._settings.lease, worker=worker, stale=stale)
         return views
 
-    def changed(self) -> list[JobId] | None:
-        """Nobody keeps book of what was touched."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: child and database belong to the engine."""
-
     # producers and operators ----------------------------------------------------------------------------------------
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Enqueue a job for the entrypoint of its tool."""
-        if request.id in self._numbers:
-            return Outcome.refused("this id exists", request.id)
-        if problem := json_problem(request.input):
-            return Outcome.refused(f"invalid input: {problem}")
+        if refusal := self._unacceptable(request, self._numbers):
+            return refusal
         outcome = self._ask(
             "enqueue",
             ago=STRICTLY,
@@ -122,7 +102,7 @@ class PgQueuerQueue:
         outcome = self._ask("cancel", id=number)
         if outcome.done and not self._database.run(CANCELLED, [number], prepare=True):
             return NO_SUCH_ROW  # It left the table meanwhile; PgQueuer does not tell.
-        return _without_value(outcome)
+        return without_value(outcome)
 
     def retry(self, job: JobId) -> Outcome:
         """Requeue what is held as failed: its attempts begin anew."""
@@ -134,7 +114,7 @@ class PgQueuerQueue:
         outcome = self._ask("retry", id=number)
         if outcome.done:
             self._known[number] = self._known[number]._replace(forgiven=picks)
-        return _without_value(outcome)
+        return without_value(outcome)
 
     # workers --------------------------------------------------------------------------------------------------------
 
@@ -159,7 +139,7 @@ class PgQueuerQueue:
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """Set the heartbeat of the job, whoever holds it."""
-        return _without_value(self._ask("heartbeat", id=self._numbers[claim.job]))
+        return without_value(self._ask("heartbeat", id=self._numbers[claim.job]))
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Log as successful; the output is not kept."""
@@ -177,11 +157,7 @@ class PgQueuerQueue:
         return self._settle("fail", claim, error=error, retry=retry)
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
-        return _without_value(self._ask(question, handle=self._handles[claim.job, claim.token], **arguments))
-
-    def release(self, claim: Claim) -> Outcome:
-        """PgQueuer has none."""
-        raise NotImplementedError
+        return without_value(self._ask(question, handle=self._handles[claim.job, claim.token], **arguments))
 
     # upkeep ---------------------------------------------------------------------------------------------------------
 
@@ -192,23 +168,7 @@ class PgQueuerQueue:
         self._open |= {row["id"]: row["heartbeat"] for row in stale if row["id"] in self._known}
         return done([self._known[row["id"]].id for row in stale if row["id"] in self._known])
 
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def purge(self) -> Outcome:
-        """Jobs that ended leave the table at once."""
-        raise NotImplementedError
-
 
 def _key(request: JobRequest) -> str | None:
     """PgQueuer's key is one for all entrypoints: it is given the tool's with its name."""
     return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
-
-
-def _without_value(outcome: Outcome) -> Outcome:
-    return done() if outcome.done else outcome

@@ -10,6 +10,7 @@ from typing import Final
 from harness.adapters.procrastinate.contract import CONTRACT, GATED_CONTRACT
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign.engine import ForeignEngine
 from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.station import Station
 from harness.model.settings import Settings
@@ -30,7 +31,7 @@ RESTART: Final = (
 """Numbers begin anew with each run: errors name them, and equal runs must have equal histories."""
 
 
-class ProcrastinateEngine:
+class ProcrastinateEngine(ForeignEngine):
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
     def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
@@ -68,15 +69,6 @@ class ProcrastinateEngine:
     def child(self) -> Child:
         """The child that has procrastinate, once a queue was opened."""
         return self._station.child
-
-    @property
-    def provenance(self) -> str:
-        """Where the PostgreSQL came from and why, once there is one."""
-        return self._station.provenance
-
-    def close(self) -> None:
-        """Stop what was started. Never raises."""
-        self._station.close()
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> ProcrastinateEngine:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from harness.adapters.procrastinate.translation import LOOK, lock_of, view_of
+from harness.foreign.asking_queue import AskingQueue, without_value
 from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, timestamp_of
 from harness.history.outcome import Outcome, done
-from harness.model.duration import SECOND
+from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, JobView, Json
-from harness.model.json_value import json_problem
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Clocks, JobRequest
@@ -23,7 +23,7 @@ BASE: Final = 2
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 
 
-class ProcrastinateQueue:
+class ProcrastinateQueue(AskingQueue):
     """A queue under test over procrastinate 3. A claim is told apart by the attempts of its row."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -46,10 +46,7 @@ class ProcrastinateQueue:
         clocks: Clocks,
         jitter: Callable[[], float],
     ) -> None:
-        self._child = child
-        self._database = database
-        self._settings = settings
-        self._clocks = clocks
+        super().__init__(child, database, settings, clocks)
         self._numbers: dict[JobId, int] = {}
         self._most: dict[JobId, int] = {}
         self._by_hand: dict[JobId, int] = {}
@@ -58,13 +55,8 @@ class ProcrastinateQueue:
         """The attempt that the last retry by hand allowed, whatever the limit."""
         self._workers: dict[tuple[JobId, int], str] = {}
 
-    def _ask(self, question: str, **arguments: Any) -> Outcome:
-        now = self._clocks.store()
-        self._database.set_now(now)
-        reply = self._child.ask(question, {"now": timestamp_of(now).isoformat(), **arguments})
-        if "raised" in reply:
-            return Outcome.unknown(self._told(reply["raised"]))
-        return Outcome.refused(self._told(reply["refused"])) if "refused" in reply else done(reply["value"])
+    def _stamped(self, now: Instant) -> dict[str, Any]:
+        return {"now": timestamp_of(now).isoformat()}
 
     def _told(self, reason: object) -> str:
         """Name a job as the harness does: its number in the database is another one in every run."""
@@ -84,21 +76,12 @@ class ProcrastinateQueue:
             views[job] = view_of(row, most=most, lease=self._settings.lease, worker=worker, by_hand=by_hand)
         return views
 
-    def changed(self) -> list[JobId] | None:
-        """Nobody keeps book of what was touched."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: child and database belong to the engine."""
-
     # producers and operators ----------------------------------------------------------------------------------------
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Defer a job to the queue of its tool."""
-        if request.id in self._numbers:
-            return Outcome.refused("this id exists", request.id)
-        if problem := json_problem(request.input):
-            return Outcome.refused(f"invalid input: {problem}")
+        if refusal := self._unacceptable(request, self._numbers):
+            return refusal
         start = None if request.start_after is None else timestamp_of(request.start_after).isoformat()
         outcome = self._ask(
             "enqueue",
@@ -131,7 +114,7 @@ class ProcrastinateQueue:
 
     def _named(self, question: str, job: JobId) -> Outcome:
         number = self._numbers.get(job)
-        return UNKNOWN_JOB if number is None else _without_value(self._ask(question, id=number))
+        return UNKNOWN_JOB if number is None else without_value(self._ask(question, id=number))
 
     # workers --------------------------------------------------------------------------------------------------------
 
@@ -148,7 +131,7 @@ class ProcrastinateQueue:
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """Show that the worker lives: it holds all its jobs by that, and is not told of any that it lost."""
-        return _without_value(self._ask("heartbeat", worker=claim.worker))
+        return without_value(self._ask("heartbeat", worker=claim.worker))
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Finish as succeeded; the output is not kept."""
@@ -167,12 +150,8 @@ class ProcrastinateQueue:
         return {"wait": max(0, wait - BASE), "exponential_wait": BASE}
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
-        about = {"worker": claim.worker, "id": self._numbers[claim.job], "attempts": claim.token - 1}
-        return _without_value(self._ask(question, **about, **arguments))
-
-    def release(self, claim: Claim) -> Outcome:
-        """procrastinate has none."""
-        raise NotImplementedError
+        about: dict[str, Any] = {"worker": claim.worker, "id": self._numbers[claim.job], "attempts": claim.token - 1}
+        return without_value(self._ask(question, **about, **arguments))
 
     # upkeep ---------------------------------------------------------------------------------------------------------
 
@@ -181,19 +160,3 @@ class ProcrastinateQueue:
         outcome = self._ask("expire", seconds=self._settings.lease / SECOND)
         names = {number: job for job, number in self._numbers.items()}
         return done([names[number] for number in outcome.value]) if outcome.done else outcome
-
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def purge(self) -> Outcome:
-        """Its users call `delete_old_jobs` themselves."""
-        raise NotImplementedError
-
-
-def _without_value(outcome: Outcome) -> Outcome:
-    return done() if outcome.done else outcome
