@@ -29,9 +29,11 @@ class OfActor:
 class GatedForeignQueue:
     """Sees all jobs from the harness's own session; `on_behalf` answers the queue of one actor."""
 
-    def __init__(self, queue: Any, exchange: Exchange, clocks: Clocks) -> None:
+    def __init__(
+        self, queue: Any, exchange: Exchange, clocks: Clocks, *, capabilities: Capabilities | None = None
+    ) -> None:
         """Stand before `queue`, which asks `exchange` where it would ask its child."""
-        self.capabilities: Capabilities = replace(queue.capabilities, sessions=True)
+        self.capabilities: Capabilities = capabilities or replace(queue.capabilities, sessions=True)
         self._queue = queue
         self._exchange = exchange
         self._clocks = clocks

@@ -32,7 +32,7 @@ export class Answers {
     const { PgBoss, fenced } = await library(this.folder);
     /** Whether a job, given in place of its id, limits a call to the attempt that was fetched. */
     this.fenced = fenced;
-    const make = (options) => {
+    this.make = (options) => {
       const boss = new PgBoss({
         schema,
         supervise: false,
@@ -48,10 +48,22 @@ export class Answers {
       boss.on("error", (error) => console.error(error));
       return boss;
     };
-    this.boss = make({ connectionString: url, max: 1 });
-    await this.started();
+    await this.connect(url);
     this.queues = new Set();
-    this.schedules = new Schedules(this.folder, url, make);
+  }
+
+  /** Answer another one over a connection of its own. */
+  async session({ url }) {
+    const other = Object.assign(new Answers(this.folder), { fenced: this.fenced, make: this.make });
+    await other.connect(url);
+    other.queues = this.queues;
+    return other;
+  }
+
+  async connect(url) {
+    this.boss = this.make({ connectionString: url, max: 1 });
+    await this.started();
+    this.schedules = new Schedules(this.folder, url, this.make);
   }
 
   /** Start, and keep what the timer would do that refreshes what is known of the queues: `expire` does it. */

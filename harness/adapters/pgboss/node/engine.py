@@ -14,12 +14,13 @@ from harness.adapters.pgboss.node.scheduling import SchedulingQueue
 from harness.adapters.pgboss.package import SCHEMA
 from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.foreign import Child, npm, npm_package
+from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.node_child import milliseconds_of, node_child
 from harness.foreign.proof import prove
 from harness.foreign.station import Station
 from harness.model.duration import Duration
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, Contract
+from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
 if TYPE_CHECKING:
     from harness.adapters.pgboss.node.rows import Tables
@@ -30,40 +31,56 @@ PACKAGE: Final = "pg-boss"
 class PgBossNodeEngine:
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
-    def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
+    def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
         """Choose a release (`latest`, `12`, `10.4.2`), and a server instead of one started here.
 
         After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a release before 10, and
-        for what is no version or no policy.
+        for what is no version or no policy. `gated` gives every actor a session, each statement of which is a gate;
+        schedules are not at work there.
         """
         wanted, policy = split_policy(version)
         self.version = npm.newest(PACKAGE, wanted)
         self._release = Release(f"{self.version}{policy_suffix(policy)}")
-        self.name = f"pgboss-node@{self._release.name}"
-        self.capabilities: Capabilities = self._release.capabilities
+        self.gated = gated
+        self.name = f"pgboss-node{GATED * gated}@{self._release.name}"
+        able = self._release.capabilities
+        self.capabilities: Capabilities = replace(able, sessions=True, schedules=False) if gated else able
         self.contract: Contract = replace(contract_of(self._release.major, policy), known=known_of(self.version))
         asked = {"schema": SCHEMA, "now": milliseconds_of(0)}
-        self._station = Station(self.name, child=self._started, dsn=dsn, asked=asked, then=self._proven)
+        self._station = Station(
+            self.name,
+            child=self._started,
+            dsn=dsn,
+            asked=asked,
+            then=self._proven,
+            keeps_sessions=False,  # It remembers which queues the database knows.
+        )
         self._tables: Tables | None = None
         self._strictly: Duration = 0
         """How long after its time a job can be fetched: releases differ, so it is measured."""
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> SchedulingQueue:
+    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
         VirtualClockError where it does not follow our clock.
         """
         self._station.ready()
-        return self._opened(settings, clocks, jitter)
+        if not self.gated:
+            return self._opened(settings, clocks, jitter)
+        exchange = Exchange(self._station.switchboard, clocks.store)
+        queue = self._opened(settings, clocks, jitter, asking=exchange)
+        return GatedForeignQueue(queue, exchange, clocks, capabilities=self.capabilities)
 
-    def _opened(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> SchedulingQueue:
+    def _opened(
+        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, asking: Exchange | None = None
+    ) -> SchedulingQueue:
         database, child = self._station.database, self._station.child
         assert self._tables is not None
         self._tables.empty()
         child.ask("reset", {"keep": self._tables.keeps_queues})
         return SchedulingQueue(
-            child,
+            asking or child,
             database,
             self._tables,
             release=self._release,
@@ -94,6 +111,6 @@ class PgBossNodeEngine:
         self._station.close()
 
 
-def open_engine(version: str = "latest", *, dsn: str | None = None) -> PgBossNodeEngine:
+def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> PgBossNodeEngine:
     """Answer the engine of this release."""
-    return PgBossNodeEngine(version, dsn=dsn)
+    return PgBossNodeEngine(version, dsn=dsn, gated=gated)

@@ -9,7 +9,7 @@ from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
 from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of, view_of
 from harness.adapters.pgboss.turns import turns
-from harness.foreign import Child
+from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, Row
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
@@ -37,7 +37,7 @@ class PgBossNodeQueue:
 
     def __init__(
         self,
-        child: Child,
+        child: Answering,
         database: ForeignDatabase,
         tables: Tables,
         *,
