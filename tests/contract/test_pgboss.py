@@ -12,6 +12,7 @@ from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.explore.sampling import Sampler
 from harness.model.settings import Settings
+from harness.port import JobRequest
 from harness.sim.clock import Clocks
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -42,6 +43,22 @@ def test_time_moves_the_engine(pgboss: PgBossEngine) -> None:
     assert queue.expire().value == []
     clocks.now += 1
     assert queue.expire().value == ["a"]
+
+
+def test_a_retry_by_hand_after_a_resume_allows_one_more_attempt(pgboss: PgBossEngine) -> None:
+    clocks, settings = Clocks(), Settings(max_attempts=1)
+    queue = pgboss.open(settings, clocks, lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    attempts = []
+    for _ in range(2):
+        clocks.now += settings.retry_delay_max
+        (claim,) = queue.claim("w1", 1).value
+        attempts.append((claim.attempt, queue.jobs()["a"].max_attempts))
+        assert (queue.fail(claim, "no", False) if attempts[1:] else queue.cancel("a")).done
+        assert queue.retry("a").done
+    clocks.now += settings.retry_delay_max
+    (claim,) = queue.claim("w1", 1).value
+    assert [*attempts, (claim.attempt, queue.jobs()["a"].max_attempts)] == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_it_conforms_but_for_what_it_is_known_for(pgboss: PgBossEngine) -> None:

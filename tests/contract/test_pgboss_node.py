@@ -52,6 +52,31 @@ def failing(engine: PgBossNodeEngine) -> set[str]:
 UNWRITABLE = {"hostile/error_with_nul", "hostile/error_with_lone_surrogate"}
 
 
+def test_a_retry_by_hand_after_a_resume_allows_one_more_attempt(engines: Engines) -> None:
+    clocks, settings = Clocks(), Settings(max_attempts=1)
+    queue = engines(NEW).open(settings, clocks, lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    attempts = []
+    for _ in range(2):
+        clocks.now += settings.retry_delay_max
+        (claim,) = queue.claim("w1", 1).value
+        attempts.append((claim.attempt, queue.jobs()["a"].max_attempts))
+        assert (queue.fail(claim, "no", False) if attempts[1:] else queue.cancel("a")).done
+        assert queue.retry("a").done
+    clocks.now += settings.retry_delay_max
+    (claim,) = queue.claim("w1", 1).value
+    assert [*attempts, (claim.attempt, queue.jobs()["a"].max_attempts)] == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_what_is_fetched_together_comes_as_it_was_sent(engines: Engines) -> None:
+    clocks = Clocks()
+    queue = engines(NEW).open(Settings(batch_size=3), clocks, lambda: 0.0)
+    for name, priority in {"c": 0, "a": 5, "b": 1}.items():
+        queue.enqueue(JobRequest(name, priority=priority))
+    clocks.now += 1
+    assert [claim.job for claim in queue.claim("w1", 3).value] == ["c", "a", "b"]
+
+
 def test_version_10_conforms_but_for_what_it_is_known_for(engines: Engines) -> None:
     assert failing(engines(OLD)) == {"zombies/late_complete", "zombies/late_fail", *UNWRITABLE}
 

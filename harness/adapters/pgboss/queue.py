@@ -105,11 +105,11 @@ class PgBossQueue:
         """Resume what was cancelled, retry what failed: one attempt more than it had."""
         before = self.jobs().get(job)
         outcome = self._named("resume", job)
+        if not outcome.done and self._session.has("retry"):
+            outcome = self._named("retry", job)
         if outcome.done and before is not None:
             self._granted[job] = before.attempts + 1
-        if outcome.done or not self._session.has("retry"):
-            return outcome
-        return self._named("retry", job)
+        return outcome
 
     def _named(self, statement: str, job: JobId) -> Outcome:
         tool = self._tools.get(job)

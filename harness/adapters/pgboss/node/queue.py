@@ -162,7 +162,7 @@ class PgBossNodeQueue:
         """Resume what was cancelled, retry what failed: one attempt more than it had."""
         before = self.jobs().get(job)
         outcome = self._named("retry", job)
-        if outcome.done and outcome.value == "resume" and before is not None:
+        if outcome.done and before is not None:
             self._granted[job] = before.attempts + 1
         return _without_value(outcome)
 
@@ -173,13 +173,21 @@ class PgBossNodeQueue:
     # workers --------------------------------------------------------------------------------------------------------
 
     def claim(self, worker: str, limit: int) -> Outcome:
-        """Fetch from the queues in such turns that the order of jobs is that of one queue."""
+        """Fetch from the queues in such turns that the order of jobs is that of one queue.
+
+        What is fetched together comes in the order in which it was sent: a fetch promises none, and may have another
+        one on other pages of the disk.
+        """
         queues = list(dict.fromkeys(self._keys.queue(tool) for tool in self._tools.values()))
         rows = self._tables.jobs() if len(queues) > 1 else []
         order = turns(rows, queues, now=self._clocks.store(), strictly=self._strictly, limit=limit)
         options = {"groupConcurrency": 1} if self._keys.groups else {}
         outcome = self._ask("claim", turns=order, limit=limit, options=options)
-        return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
+        if not outcome.done:
+            return outcome
+        claims = [self._claim(job, worker) for job in outcome.value]
+        sent = {job: number for number, job in enumerate(self._tools)}
+        return done(sorted(claims, key=lambda claim: sent[claim.job]))
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, attempt = self._claimed(told), told["retryCount"] + 1
