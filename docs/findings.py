@@ -46,6 +46,7 @@ TITLES: Final[Mapping[str, str]] = {
 }
 UNKNOWN: Final = "no issue that we found"
 KNOWN: Final[Mapping[str, str]] = {
+    "pgboss/a_group_takes_the_lowest_id": UNKNOWN,
     "pgboss/a_group_takes_two_places_of_a_batch": UNKNOWN,
     "pgboss/a_late_failure_ends_a_job_that_waits": UNKNOWN,
     "pgboss/a_late_failure_is_taken": "pg-boss#555 is about its cause",
