@@ -45,26 +45,31 @@ TITLES: Final[Mapping[str, str]] = {
     "guide": "the application of the guide",
 }
 UNKNOWN: Final = "no issue that we found"
+LATE: Final = "pg-boss#925 (by its source), with a fence from 12.35.0 on; pg-boss#555 is about its cause"
+NO_TOKENS: Final = (
+    "its manual has no fencing tokens (adr/ADR-0004, Positive consequences); pgqueuer#430 is about its cause"
+)
+LEFT_TO_USERS: Final = f"{UNKNOWN}; its manual leaves such rules to its users (howto/production/retry_stalled_jobs)"
 KNOWN: Final[Mapping[str, str]] = {
     "pgboss/a_group_takes_the_lowest_id": UNKNOWN,
-    "pgboss/a_group_takes_two_places_of_a_batch": UNKNOWN,
-    "pgboss/a_late_failure_ends_a_job_that_waits": UNKNOWN,
-    "pgboss/a_late_failure_is_taken": "pg-boss#555 is about its cause",
-    "pgboss/a_late_result_is_taken": "pg-boss#555 is about its cause",
+    "pgboss/a_group_takes_two_places_of_a_batch": f"{UNKNOWN}; pg-boss#756 repaired full groups that hold up others",
+    "pgboss/a_late_failure_ends_a_job_that_waits": "pg-boss#925 (by its source), with a fence from 12.35.0 on",
+    "pgboss/a_late_failure_is_taken": LATE,
+    "pgboss/a_late_result_is_taken": LATE,
     "pgboss/a_backoff_that_adds": "pg-boss#672, repaired in 12.8.0",
-    "pgboss/a_nul_loses_the_outcome": UNKNOWN,
-    "pgqueuer/a_late_failure_runs_a_job_twice_at_once": "its manual has no fencing tokens (ADR-0004)",
+    "pgboss/a_nul_loses_the_outcome": f"{UNKNOWN}; users met it (akash-network/console#3898)",
+    "pgqueuer/a_late_failure_runs_a_job_twice_at_once": NO_TOKENS,
     "pgqueuer/a_lone_surrogate_in_the_last_error_is_not_recorded": UNKNOWN,
-    "pgqueuer/a_lone_surrogate_loses_the_outcome": f"{UNKNOWN}; what 1.6.0 does is in its manual (reliability)",
+    "pgqueuer/a_lone_surrogate_loses_the_outcome": f"{UNKNOWN}; 1.6.0 means what it does (core/qm.py, log_failure)",
     "pgqueuer/a_stale_job_waits_for_itself": "pgqueuer#475, fixed in 1.0.2",
-    "procrastinate/a_job_that_kills_its_worker_is_run_for_ever": UNKNOWN,
+    "procrastinate/a_job_that_kills_its_worker_is_run_for_ever": LEFT_TO_USERS,
     "procrastinate/a_late_failure_is_taken": UNKNOWN,
     "procrastinate/a_late_failure_revives_a_job_that_failed_for_good": UNKNOWN,
     "procrastinate/a_long_backoff_ends_a_job_early": "procrastinate#1462, procrastinate#1375, fixed in 3.5.3",
     "procrastinate/a_late_result_is_taken": UNKNOWN,
     "procrastinate/a_retry_that_finds_its_lock_taken": "procrastinate#1446, procrastinate#1543",
     "graphile-worker/a_batch_takes_two_jobs_of_one_named_queue": "graphile/worker#621, fixed in 0.18.0",
-    "graphile-worker/a_batch_leaves_a_due_job": UNKNOWN,
+    "graphile-worker/a_batch_leaves_a_due_job": "graphile/worker#622 says that it discards them",
     "graphile-worker/a_late_result_is_taken": f"{UNKNOWN}; graphile/worker#169 is about its cause",
     "graphile-worker/a_nul_loses_the_outcome": UNKNOWN,
     "guide/a_batch_outlives_its_lease": "it is the guide's own",
