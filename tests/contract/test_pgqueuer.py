@@ -90,6 +90,21 @@ def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(newest: PgQu
     assert queue.jobs()["a"].completed_at == clocks.now
 
 
+def test_the_error_of_an_attempt_is_that_of_its_traceback(newest: PgQueuerEngine) -> None:
+    settings = Settings(max_attempts=2)
+    clocks = Clocks()
+    queue = newest.open(settings, clocks, lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    seen = []
+    for text in ("first", "second"):
+        clocks.now += settings.retry_delay + 1
+        (claim,) = queue.claim("w1", 1).value
+        seen.append(queue.jobs()["a"].error)
+        queue.fail(claim, text, False)
+        seen.append(queue.jobs()["a"].error)
+    assert seen == [None, "first", None, "second"]
+
+
 def test_what_is_held_as_failed_is_not_cancelled(newest: PgQueuerEngine) -> None:
     queue = newest.open(Settings(max_attempts=1), Clocks(), lambda: 0.0)
     queue.enqueue(JobRequest("a"))

@@ -111,3 +111,11 @@ def test_queues_take_turns_in_the_order_of_what_is_due(limit: int, first: list[t
 
 def test_a_single_queue_is_not_looked_into() -> None:
     assert turns((), ["x"], now=0, strictly=1, limit=3) == [("x", 3)]
+
+
+@pytest.mark.parametrize(
+    ("release", "node"),
+    [("10.4.2", (20, 0)), ("11.0.0", (22, 0)), ("11.1.2", (22, 0)), ("12.0.0", (22, 12)), ("12.38.0", (22, 12))],
+)
+def test_a_release_asks_for_the_node_that_its_package_names(release: str, node: tuple[int, int]) -> None:
+    assert Release(release).oldest_node == node

@@ -1,4 +1,8 @@
-"""Where pg-boss 10 differs from this project's decisions, each with the place where it says so."""
+"""Where pg-boss 10 differs from this project's decisions, each with the place where it says so.
+
+`docs` is a page of its manual with the heading, where the pages below docs/api/ of its repository were one in 10.1,
+docs/readme.md; `src` is a module of the package with the function.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ from harness.model.settings import Settings
 from harness.port import Contract
 
 NO_CAP: Final = 365 * DAY
+NO_FINAL_FAILURE: Final = (
+    "every failure is retried up to retryLimit, and fail() has no other (docs: api/workers, Handler function;"
+    " api/jobs, send, Retry options; api/jobs, fail)"
+)
 
 
 def effective(settings: Settings) -> Settings:
@@ -21,23 +29,24 @@ def effective(settings: Settings) -> Settings:
 
 _STANDARD: Final = Contract(
     documented={
-        "final_error_retried": "every failure is retried up to retryLimit; there is no final failure (docs: fail)",
+        "final_error_retried": NO_FINAL_FAILURE,
     },
     differences={
         "crashes/before_completing": (
-            "a lease ends after its length, a microsecond later: another worker polls first (src: failJobsByTimeout)"
+            "a lease ends a microsecond after its length: another worker polls first (src: plans, failJobsByTimeout)"
         ),
         "crashes/every_attempt_crashes": (
-            "an expired job's error is 'job failed by timeout in active state' (src: failJobsByTimeout)"
+            "an expired job's error is 'job failed by timeout in active state' (src: plans, failJobsByTimeout)"
         ),
         "lifecycle/operator_retries_failed_job": (
-            "retry() raises the limit by one and keeps the count (docs: retry); it opens no new budget"
+            "retry() raises the limit by one and keeps the count, which is no new budget (src: plans, retryJobs);"
+            " 10.1 has none"
         ),
-        "retries/backoff_is_capped": "there is no longest retry delay before version 11 (docs: send)",
-        "retries/final_error_is_not_retried": "there is no final failure (docs: fail)",
-        "concurrency/serial_key_is_free_after_failure": "there is no final failure (docs: fail)",
-        "uniqueness/key_is_free_after_failure": "there is no final failure (docs: fail)",
-        "uniqueness/retry_is_refused_while_another_has_the_key": "there is no final failure (docs: fail)",
+        "retries/backoff_is_capped": "version 10 has no longest retry delay (docs: api/jobs, send, Retry options)",
+        "retries/final_error_is_not_retried": NO_FINAL_FAILURE,
+        "concurrency/serial_key_is_free_after_failure": NO_FINAL_FAILURE,
+        "uniqueness/key_is_free_after_failure": NO_FINAL_FAILURE,
+        "uniqueness/retry_is_refused_while_another_has_the_key": NO_FINAL_FAILURE,
     },
     known=known_of("10"),
     effective=effective,

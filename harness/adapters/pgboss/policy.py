@@ -8,9 +8,13 @@ from typing import Final
 
 from harness.errors import UsageError, did_you_mean
 
-_SHARED: Final = "one job of a key may wait while others run (docs: queues, policies)"
-_STATELY: Final = "one job of a key in each state: a second one waits beside the first (docs: queues, policies)"
-_NO_RETRY: Final = "beside a job in retry, another one that fails is failed for good (docs: queues, stately)"
+_SHARED: Final = "one job of a key may wait while others run (docs: api/queues, createQueue, short)"
+_STATELY: Final = (
+    "one job of a key in each state, so that one waits beside one that runs (docs: api/queues, createQueue, stately)"
+)
+_NO_RETRY: Final = (
+    "beside a job in retry, another one that fails is failed for good (docs: api/queues, createQueue, stately)"
+)
 
 
 @dataclass(frozen=True, slots=True)

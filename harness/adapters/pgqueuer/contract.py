@@ -1,4 +1,7 @@
-"""Where PgQueuer differs from this project's decisions, each with the place where it says so."""
+"""Where PgQueuer differs from this project's decisions, each with the place where it says so.
+
+`docs` is a page below docs/ of its repository, with the section; `src` a module of the package, with the function.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,39 @@ def effective(settings: Settings) -> Settings:
     return settings.changed(concurrency=0, tool_concurrency=min(limits, default=0))
 
 
-_NO_TOKENS: Final = "there are no fencing tokens (docs: ADR-0004, delivery is at least once)"
-_BY_ID: Final = f"whoever comes late settles a job by its id alone, waiting or held: {_NO_TOKENS}"
-_NOT_COUNTED: Final = "picking a stale job again does not count as an attempt (docs: ADR-0004)"
-_AT_ONCE: Final = "a stale job is picked again at once, and no crash lengthens a delay (docs: heartbeat; ADR-0004)"
-_NO_FINAL: Final = "its retrying executor converts every exception (docs: retry)"
-_NOT_TOLD: Final = "jobs that are gone are unaffected, and nobody is told (docs: job cancellation)"
+_NO_TOKENS: Final = "there are no fencing tokens (docs: adr/ADR-0004, Positive consequences)"
+_BY_ID: Final = (
+    "whoever comes late settles a job by its id alone, waiting or held"
+    f" (src: adapters/persistence/qb, build_log_job_query and build_retry_job_query): {_NO_TOKENS}"
+)
+_NOT_COUNTED: Final = (
+    "attempts count retries that were requested (docs: guides/retry, How it works), and a job that is delivered again"
+    " is not told so (docs: adr/ADR-0004, Negative consequences)"
+)
+_AT_ONCE: Final = (
+    "a job whose heartbeat is too old is claimable as any other, with no delay after a crash"
+    " (docs: adr/ADR-0005, Decision; guides/concurrency-control, Configuring timeouts)"
+)
+_NO_FINAL: Final = (
+    "its retrying executor retries after any exception"
+    " (docs: guides/retry, Automatic retry with DatabaseRetryEntrypointExecutor)"
+)
+_NOT_TOLD: Final = (
+    "an outcome of a job that left the table changes nothing, and nobody is told"
+    " (src: adapters/persistence/qb, build_log_job_query)"
+)
 _NO_RESULTS: Final = (
-    "results are not stored, and a job that succeeded leaves the table (docs: reliability, audit trail)"
+    "what a run returns is not looked at: its job is deleted, and logged by its status alone"
+    " (docs: guides/retry, Behavior summary; guides/reliability, Audit Trail)"
 )
 
 CONTRACT: Final = Contract(
     documented={
         "wrong_result": _NO_RESULTS,
         "success_without_run": _NO_RESULTS,
-        "error_lost": _NO_RESULTS,
+        "error_lost": (
+            "a job whose worker died keeps its row as it was picked (docs: guides/reliability, Worker-crash recovery)"
+        ),
         "stale_complete": _NO_TOKENS,
         "stale_heartbeat": _NO_TOKENS,
         "stale_fail": _NO_TOKENS,
@@ -38,9 +59,13 @@ CONTRACT: Final = Contract(
         "attempt_overrun": _NOT_COUNTED,
         "backoff_out_of_range": _AT_ONCE,
         "final_error_retried": _NO_FINAL,
-        "livelock": f"a job that kills its workers is picked for ever: {_NOT_COUNTED}",
+        "livelock": (
+            "a job that kills its workers is picked for ever, with no dead letter queue for it"
+            " (docs: guides/reliability, Poison Jobs)"
+        ),
         "priority_inversion": (
-            "a stale job keeps its place under a limit, where a fresh one must wait (docs: design, dequeue composition)"
+            "a stale job is picked past a limit, where a fresh one must wait"
+            " (docs: design/dequeue-composition, Invariants)"
         ),
     },
     differences={

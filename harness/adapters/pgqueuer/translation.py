@@ -11,13 +11,15 @@ from harness.model.job import JobId, JobView
 from harness.model.lifecycle import QueueState, Status
 
 LOOK: Final = b"""
-SELECT l.job_id, l.entrypoint, l.priority, l.picks, l.created_at, l.picked_at, l.last_status, l.last_at,
+SELECT l.job_id, l.entrypoint, l.priority, l.picks, l.created_at, l.picked_at, l.last_status, l.last_at, l.error,
        q.status::text AS status, q.execute_after, q.heartbeat, q.dedupe_key
 FROM (SELECT job_id, min(entrypoint) AS entrypoint, max(priority) AS priority,
              count(*) FILTER (WHERE status = 'picked') AS picks, (array_agg(created ORDER BY id))[1] AS created_at,
              (array_agg(created ORDER BY id DESC) FILTER (WHERE status = 'picked'))[1] AS picked_at,
              (array_agg(status::text ORDER BY id DESC))[1] AS last_status,
-             (array_agg(created ORDER BY id DESC))[1] AS last_at
+             (array_agg(created ORDER BY id DESC))[1] AS last_at,
+             (array_agg(traceback->>'exception_message' ORDER BY id DESC)
+              FILTER (WHERE traceback IS NOT NULL))[1] AS error
       FROM pgqueuer_log GROUP BY job_id) l
 LEFT JOIN pgqueuer q ON q.id = l.job_id
 ORDER BY l.job_id
@@ -73,7 +75,7 @@ def view_of(row: Mapping[str, Any], known: Known, *, lease: Duration, worker: st
         token=row["picks"],
         worker=worker if runs else None,
         output=None,
-        error=None,
+        error=row["error"] if waits or status is Status.FAILED else None,
         unique_key=known.unique_key,
         created_at=created,
         start_after=created if due is None else due + STRICTLY,

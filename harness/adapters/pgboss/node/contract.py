@@ -1,10 +1,14 @@
-"""Where pg-boss differs from this project's decisions, by version, each with the place where it says so."""
+"""Where pg-boss differs from this project's decisions, by version, each with the place where it says so.
+
+From 12.23 at the latest a worker may say `deadletter` of one job of a batch (src: types.d.ts, JobResult), which is a
+final failure; fail(), by which jobs are failed here, cannot.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from harness.adapters.pgboss.contract import NO_CAP
+from harness.adapters.pgboss.contract import NO_CAP, NO_FINAL_FAILURE
 from harness.adapters.pgboss.contract import contract_of as contract_of_10
 from harness.adapters.pgboss.node.recurrence import WINDOW, period_of
 from harness.adapters.pgboss.policy import STANDARD, Policy
@@ -13,9 +17,8 @@ from harness.model.duration import MILLISECOND, SECOND
 from harness.model.settings import Settings
 from harness.port import Contract
 
-NO_FINAL_FAILURE: Final = "there is no final failure (docs: fail)"
 FIRST_WITH_CAP: Final = 11
-"""The first version that knows a longest retry delay."""
+"""The first version that knows a longest retry delay (docs: api/jobs, send, retryDelayMax)."""
 
 
 def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
@@ -35,7 +38,7 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
     if major >= FIRST_WITH_CAP:
         del differences["retries/backoff_is_capped"]
         del differences["crashes/before_completing"]
-        differences["crashes/every_attempt_crashes"] = "its error is 'job timed out' (src: failJobsByTimeout)"
+        differences["crashes/every_attempt_crashes"] = "its error is 'job timed out' (src: plans, failJobsByTimeout)"
     return Contract(
         documented=contract.documented,
         differences=differences,

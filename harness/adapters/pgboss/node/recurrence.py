@@ -10,7 +10,8 @@ from harness.model.job import JobId
 from harness.port import Schedule
 
 WINDOW: Final = MINUTE
-"""So long after it began a slot is due; nobody looks back further (docs: scheduling, "missed occurrences")."""
+"""So long after it began a slot is due (src: timekeeper, shouldSendIt, lately dueOccurrences). Nobody looks further
+back, unless a schedule asks for what was `missed` (src: types.d.ts, ScheduleOptions), which none here does."""
 _MINUTES: Final = tuple(count * MINUTE for count in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30))
 _HOURS: Final = tuple(count * HOUR for count in (1, 2, 3, 4, 6, 8, 12))
 PERIODS: Final[tuple[Duration, ...]] = (*_MINUTES, *_HOURS, DAY)

@@ -12,12 +12,14 @@ from harness.port import Capabilities
 
 OLDEST: Final = (10, 0)
 HEARTBEATS: Final = (12, 12)
-"""The first release whose claims can be extended."""
-NEEDS_NEWER_NODE: Final = (12, 0)
+"""The first release whose claims can be extended (docs: api/jobs, touch)."""
+NODES: Final = {(12, 0): (22, 12), (11, 0): (22, 0), OLDEST: (20, 0)}
+"""From which release on which Node is asked for (src: package.json, engines), the newest first."""
 GROUPS: Final = (12, 8)
-"""The first release that can limit how many jobs of a group run at once."""
+"""The first release that can limit how many jobs of a group run at once (docs: api/workers, groupConcurrency)."""
 CACHED: Final = (11, 0)
-"""The first release that keeps statistics of a queue, and decides by them which keys it passes over."""
+"""The first release that keeps statistics of a queue, and decides by them which keys it passes over (src: plans,
+cacheQueueStats and fetchNextJob)."""
 
 
 class Release:
@@ -61,7 +63,7 @@ class Release:
     @property
     def oldest_node(self) -> tuple[int, int]:
         """The Node that it asks for."""
-        return (22, 12) if self._number >= NEEDS_NEWER_NODE else (20, 0)
+        return next(node for since, node in NODES.items() if self._number >= since)
 
     @property
     def capabilities(self) -> Capabilities:
