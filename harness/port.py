@@ -258,7 +258,8 @@ class Clocks(Protocol):
 class Engine(Protocol):
     """Opens queues. One engine serves many runs, one after the other.
 
-    It may have an `application`: who is at work on its queues in the place of the stock actors.
+    It may have an `application`: who is at work on its queues in the place of the stock actors; and a `prepare`, which
+    installs and starts what its first run would.
     """
 
     name: str

@@ -223,6 +223,15 @@ def scenario_processors(scenario: Scenario) -> RealProcessors:
     return opened
 
 
+def prepare(engine: Engine) -> None:
+    """Let an engine that installs and starts something do so now, rather than within the first run.
+
+    Raises EnvironmentUnavailable where what it needs cannot be had.
+    """
+    if ready := getattr(engine, "prepare", None):
+        ready()
+
+
 class Engines:
     """Opens each engine once and closes all. A context manager; closing never raises."""
 

@@ -28,7 +28,7 @@ from harness.report.wording import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, split_name
+from harness.wiring import Engines, prepare, split_name
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
@@ -93,6 +93,7 @@ def execute(arguments: argparse.Namespace) -> int:
     strategy = Strategy(arguments.strategy)
     with Engines() as engines:
         engine = engines.get(arguments.target)
+        prepare(engine)
         if arguments.exhaustive:
             teller = Teller(opened_as(arguments.target, engine), engines, others, output)
             return explore_exhaustive.execute(

@@ -10,6 +10,13 @@ class ForeignEngine:
 
     _station: Station
 
+    def prepare(self) -> None:
+        """Install the release and start child and server, where they are not there yet.
+
+        Raises EnvironmentUnavailable where one cannot be had.
+        """
+        self._station.ready()
+
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""

@@ -8,7 +8,8 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.application import ApplicationEngine
-from harness.errors import UsageError
+from harness.cli import main
+from harness.errors import ExitCode, UsageError
 from harness.explore.target import located, open_target
 
 TEXT = """
@@ -83,3 +84,22 @@ def test_a_path_in_a_scenario_is_found_beside_it_or_above_it(file: Path) -> None
     assert located("package.module:make", folder) == "package.module:make"
     with pytest.raises(UsageError, match=r"there is no file gone.py in .*scenarios, nor in any folder above it"):
         located("gone.py:make", folder)
+
+
+SLOW_TO_INSTALL = """
+from harness.adapters.memory import MemoryEngine
+
+class Mine(MemoryEngine):
+    installed = False
+    def prepare(self):
+        self.installed = True
+    def open(self, settings, clocks, jitter):
+        assert self.installed, "installed within the patience for a step"
+        return super().open(settings, clocks, jitter)
+"""
+
+
+@pytest.mark.parametrize("options", [["--runs", "2"], ["--exhaustive", "--jobs", "1", "--workers", "1"]])
+def test_an_engine_installs_what_it_needs_before_anybody_waits_for_a_step(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "mine.py").write_text(SLOW_TO_INSTALL, encoding="utf-8")
+    assert main(["explore", f"{tmp_path / 'mine.py'}:Mine", *options]) == ExitCode.PASS

@@ -54,6 +54,10 @@ class PgBossEngine:
             self._session = Session(load(self.version), self._dsn, policy=self.keys.policy.name)
         return self._session
 
+    def prepare(self) -> None:
+        """Install the release and provide the server, where they are not there yet."""
+        self.session()
+
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""

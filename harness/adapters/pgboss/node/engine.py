@@ -14,6 +14,7 @@ from harness.adapters.pgboss.node.scheduling import SchedulingQueue
 from harness.adapters.pgboss.package import SCHEMA
 from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.foreign import Child, npm, npm_package
+from harness.foreign.engine import ForeignEngine
 from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
 from harness.foreign.node_child import milliseconds_of, node_child
 from harness.foreign.proof import prove
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 PACKAGE: Final = "pg-boss"
 
 
-class PgBossNodeEngine:
+class PgBossNodeEngine(ForeignEngine):
     """One release. Child and server are started when the first queue is opened, and live until `close`."""
 
     def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
@@ -100,15 +101,6 @@ class PgBossNodeEngine:
 
         self._tables = Tables(self._station.database)
         self._strictly = prove(self._opened, name=self.name)
-
-    @property
-    def provenance(self) -> str:
-        """Where the PostgreSQL came from and why, once there is one."""
-        return self._station.provenance
-
-    def close(self) -> None:
-        """Stop what was started. Never raises."""
-        self._station.close()
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> PgBossNodeEngine:

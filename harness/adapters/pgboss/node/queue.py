@@ -9,6 +9,7 @@ from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
 from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of, view_of
 from harness.adapters.pgboss.turns import turns
+from harness.foreign.asking_queue import AskingQueue, without_value
 from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, Row
 from harness.foreign.node_child import milliseconds_of
@@ -28,7 +29,7 @@ LONGEST_RUN: Final = 23 * 3600
 """Seconds: an expiry must stay below a day."""
 
 
-class PgBossNodeQueue:
+class PgBossNodeQueue(AskingQueue):
     """A queue under test over the library itself.
 
     A claim is told apart by the number of its attempt. Where the version fences calls by the attempt that was fetched,
@@ -47,15 +48,12 @@ class PgBossNodeQueue:
         clocks: Clocks,
         jitter: Callable[[], float],
     ) -> None:
+        super().__init__(child, database, settings, clocks)
         self.capabilities: Capabilities = release.capabilities
         self._release = release
         self._keys = release.keys
         self._strictly = strictly
-        self._child = child
-        self._database = database
         self._tables = tables
-        self._settings = settings
-        self._clocks = clocks
         self._jitter = jitter
         self._tools: dict[JobId, str] = {}
         self._workers: dict[tuple[JobId, int], str] = {}
@@ -66,14 +64,13 @@ class PgBossNodeQueue:
         """Since when the statistics of the queues may be out of date."""
 
     def _ask(self, question: str, *, ago: int = 0, **arguments: Any) -> Outcome:
-        now = self._clocks.store() - ago
-        self._database.set_now(now)
-        reply = self._child.ask(question, {"now": milliseconds_of(now), **arguments})
-        if question in CHANGING or (question == "claim" and reply.get("value")):
+        outcome = super()._ask(question, ago=ago, **arguments)
+        if question in CHANGING or (question == "claim" and outcome.done and outcome.value):
             self._changed = self._clocks.store()
-        if "raised" in reply:
-            return Outcome.unknown(str(reply["raised"]))
-        return Outcome.refused(str(reply["refused"])) if "refused" in reply else done(reply["value"])
+        return outcome
+
+    def _stamped(self, now: Instant) -> dict[str, Any]:
+        return {"now": milliseconds_of(now)}
 
     def _draw(self) -> None:
         if self._settings.retry_backoff:
@@ -101,21 +98,12 @@ class PgBossNodeQueue:
     def _uuid(self, job: JobId) -> str:
         return uuid_of(job)
 
-    def changed(self) -> list[JobId] | None:
-        """Nobody keeps book of what was touched."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: child and database belong to the engine."""
-
     # producers and operators ----------------------------------------------------------------------------------------
 
     def enqueue(self, request: JobRequest) -> Outcome:
         """Send a job to the queue of its tool, created first where it is new."""
-        if request.id in self._tools:
-            return Outcome.refused("this id exists", request.id)
-        if problem := json_problem(request.input):
-            return Outcome.refused(f"invalid input: {problem}")
+        if refusal := self._unacceptable(request, self._tools):
+            return refusal
         options = self._options(request)
         sent = {"data": self._keys.data(request), "options": options, "queue": self._queue_options(options)}
         outcome = self._ask("enqueue", ago=self._strictly, tool=self._keys.queue(request.tool), **sent)
@@ -156,7 +144,7 @@ class PgBossNodeQueue:
 
     def cancel(self, job: JobId) -> Outcome:
         """Cancel what is not finished."""
-        return _without_value(self._named("cancel", job))
+        return without_value(self._named("cancel", job))
 
     def retry(self, job: JobId) -> Outcome:
         """Resume what was cancelled, retry what failed: one attempt more than it had."""
@@ -164,7 +152,7 @@ class PgBossNodeQueue:
         outcome = self._named("retry", job)
         if outcome.done and before is not None:
             self._granted[job] = before.attempts + 1
-        return _without_value(outcome)
+        return without_value(outcome)
 
     def _named(self, question: str, job: JobId) -> Outcome:
         tool = self._tools.get(job)
@@ -215,11 +203,7 @@ class PgBossNodeQueue:
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         attempt = {"id": self._uuid(claim.job), "retryCount": claim.attempt - 1}
-        return _without_value(self._ask(question, tool=self._keys.queue(claim.tool), attempt=attempt, **arguments))
-
-    def release(self, claim: Claim) -> Outcome:
-        """pg-boss has none."""
-        raise NotImplementedError
+        return without_value(self._ask(question, tool=self._keys.queue(claim.tool), attempt=attempt, **arguments))
 
     # upkeep ---------------------------------------------------------------------------------------------------------
 
@@ -239,19 +223,3 @@ class PgBossNodeQueue:
     def next_upkeep(self) -> Instant | None:
         """Tell since when upkeep has something to do beside leases: to see anew which keys are to be passed over."""
         return self._changed if self._release.refreshes else None
-
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def purge(self) -> Outcome:
-        """Part of `expire`."""
-        raise NotImplementedError
-
-
-def _without_value(outcome: Outcome) -> Outcome:
-    return done() if outcome.done else outcome
