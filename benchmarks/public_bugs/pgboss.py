@@ -10,7 +10,7 @@ from public_bugs.entry import Entry
 
 ISSUES: Final = "https://github.com/timgit/pg-boss/issues"
 ZOMBIE: Final = (
-    "completes a job by its id while another worker runs it; 12.38.0 limits a call to the attempt that was fetched, "
+    "completes a job by its id while another worker runs it; 12.35.0 limits a call to the attempt that was fetched, "
     "where it is given the job, as its own worker does, and not the id alone"
 )
 NUL: Final = "cannot record a failure whose text holds a NUL: the job stays active until its lease runs out"
@@ -19,15 +19,15 @@ ENTRIES: Final = (
     *(
         Entry(
             bug="pgboss-zombie-complete",
-            known_as="pg-boss#555 (its cause)",
-            url=f"{ISSUES}/555",
+            known_as="pg-boss#925",
+            url=f"{ISSUES}/925",
             about=ZOMBIE,
             affected=release,
-            fixed="pgboss-node@12.38.0",
+            fixed="pgboss-node@12.35.0",
             anomalies=("stale_complete",),
             runs=20_000,
         )
-        for release in ("pgboss@10.4.2", "pgboss-node@12.35.0")
+        for release in ("pgboss@10.4.2", "pgboss-node@12.34.0")
     ),
     *(
         Entry(
