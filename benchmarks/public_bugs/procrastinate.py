@@ -32,10 +32,20 @@ BACKOFF: Final = Entry(
     anomalies=("failed_early",),
     fixed="procrastinate@3.8.1",
 )
-ENTRIES: Final = (*QUEUEING_LOCK, BACKOFF)
+DOING: Final = Entry(
+    bug="procrastinate-doing-forever",
+    known_as="procrastinate#307",
+    url=f"{ISSUES}/307",
+    about=(
+        "leaves the job of a killed worker in doing for ever, unless somebody runs the task that its manual gives for "
+        "stalled jobs, which is not there by itself"
+    ),
+    affected="procrastinate@3.10.0/unattended",
+    anomalies=("job_stuck",),
+    shape=shapes.CRASH,
+)
+ENTRIES: Final = (*QUEUEING_LOCK, BACKOFF, DOING)
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "procrastinate-doing-forever": "its manual documents it (stalled jobs), and the engine's `expire` is the task that "
-    "the manual gives for it",
     "procrastinate-abort-then-retry": "its releases (before 2.9.2) are older than any that the engine runs",
 }

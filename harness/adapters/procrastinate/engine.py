@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from harness.adapters.procrastinate.contract import CONTRACT, GATED_CONTRACT
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.errors import UsageError, did_you_mean
 from harness.foreign import Child, pip, python_child, python_package
 from harness.foreign.engine import ForeignEngine
 from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
@@ -17,6 +19,8 @@ from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
 PACKAGE: Final = "procrastinate"
+UNATTENDED: Final = "unattended"
+"""After a slash behind the release: nobody runs the manual's task for stalled jobs, as nobody does once installed."""
 DRIVER: Final = "psycopg[binary]"
 TABLES: Final = (
     "procrastinate_events",
@@ -37,11 +41,21 @@ class ProcrastinateEngine(ForeignEngine):
     def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
         """Choose a release (`latest`, `3`, `3.8.1`), and a server instead of one started here.
 
-        `gated` gives every actor a session, each statement of which is a gate.
+        After a slash may stand `unattended`. `gated` gives every actor a session, each statement of which is a gate.
+
+        Raises UsageError for what is no version, and for another word behind it.
         """
-        self.version = pip.newest(PACKAGE, version)
+        release, slash, word = version.partition("/")
+        if slash and word != UNATTENDED:
+            near = did_you_mean(word, [UNATTENDED])
+            raise UsageError(
+                f"{PACKAGE}@{version}: behind the release there can only be {UNATTENDED!r}{near}",
+                hint=f"Name {PACKAGE}@{release} or {PACKAGE}@{release}/{UNATTENDED}.",
+            )
+        self.version = pip.newest(PACKAGE, release)
         self.gated = gated
-        self.name = f"{PACKAGE}{GATED * gated}@{self.version}"
+        self.attended = not slash
+        self.name = f"{PACKAGE}{GATED * gated}@{self.version}{slash}{word}"
         self.capabilities: Capabilities = replace(ProcrastinateQueue.capabilities, sessions=gated)
         self.contract: Contract = GATED_CONTRACT if gated else CONTRACT
         self._station = Station(self.name, child=self._started, dsn=dsn)
@@ -56,10 +70,18 @@ class ProcrastinateEngine(ForeignEngine):
         database.empty(*TABLES)
         database.run(RESTART)
         child.ask("reset")
+        opened = partial(
+            ProcrastinateQueue,
+            database=database,
+            settings=settings,
+            clocks=clocks,
+            jitter=jitter,
+            attended=self.attended,
+        )
         if not self.gated:
-            return ProcrastinateQueue(child, database, settings, clocks, jitter)
+            return opened(child)
         exchange = Exchange(self._station.switchboard, clocks.store)
-        return GatedForeignQueue(ProcrastinateQueue(exchange, database, settings, clocks, jitter), exchange, clocks)
+        return GatedForeignQueue(opened(exchange), exchange, clocks)
 
     def _started(self) -> Child:
         packages = python_package(PACKAGE, self.version, DRIVER)

@@ -45,8 +45,12 @@ class ProcrastinateQueue(AskingQueue):
         settings: Settings,
         clocks: Clocks,
         jitter: Callable[[], float],
+        *,
+        attended: bool = True,
     ) -> None:
+        """Attended: whether somebody runs the manual's task for stalled jobs."""
         super().__init__(child, database, settings, clocks)
+        self._attended = attended
         self._numbers: dict[JobId, int] = {}
         self._most: dict[JobId, int] = {}
         self._by_hand: dict[JobId, int] = {}
@@ -157,6 +161,8 @@ class ProcrastinateQueue(AskingQueue):
 
     def expire(self) -> Outcome:
         """Retry the jobs of workers that went silent, as its manual tells its users to do."""
+        if not self._attended:
+            return done([])
         outcome = self._ask("expire", seconds=self._settings.lease / SECOND)
         names = {number: job for job, number in self._numbers.items()}
         return done([names[number] for number in outcome.value]) if outcome.done else outcome

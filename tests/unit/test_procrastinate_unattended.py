@@ -1,0 +1,56 @@
+"""What stands behind a release of procrastinate, and whether anybody sees to stalled jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.adapters.procrastinate import open_engine
+from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.errors import UsageError
+from harness.model.settings import Settings
+from harness.sim.clock import Clocks
+
+
+class Database:
+    """Takes the time."""
+
+    def set_now(self, now: int) -> None:
+        pass
+
+
+class Child:
+    """Has no stalled job, and counts how often it was asked for them."""
+
+    asked = 0
+
+    def ask(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.asked += 1
+        return {"value": []}
+
+
+@pytest.mark.parametrize(("attended", "asked"), [(True, 1), (False, 0)])
+def test_the_task_for_stalled_jobs_runs_where_somebody_runs_it(attended: bool, asked: int) -> None:
+    child = Child()
+    queue = ProcrastinateQueue(
+        child,
+        Database(),  # type: ignore[arg-type]
+        Settings(),
+        Clocks(),
+        lambda: 0.0,
+        attended=attended,
+    )
+    assert queue.expire().value == []
+    assert child.asked == asked
+
+
+def test_another_word_behind_the_release_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"can only be 'unattended' \(did you mean 'unattended'\?\)"):
+        open_engine("3.10.0/unatended")
+
+
+def test_the_name_tells_it() -> None:
+    engine = open_engine("3.10.0/unattended")
+    assert engine.name == "procrastinate@3.10.0/unattended"
+    assert not engine.attended
