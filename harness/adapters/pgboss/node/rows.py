@@ -70,4 +70,4 @@ class Tables:
 
     def empty(self) -> None:
         """Delete every job and every schedule."""
-        self._database.empty(*self._emptied)
+        self._database.empty(*self._emptied, as_new=True)
