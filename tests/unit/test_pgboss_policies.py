@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.adapters.pgboss.keys import ONE_QUEUE, Keys
+from harness.adapters.pgboss.known import known_of
 from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.policy import POLICIES, STANDARD, split_policy
@@ -119,3 +120,8 @@ def test_a_single_queue_is_not_looked_into() -> None:
 )
 def test_a_release_asks_for_the_node_that_its_package_names(release: str, node: tuple[int, int]) -> None:
     assert Release(release).oldest_node == node
+
+
+@pytest.mark.parametrize(("release", "fenced"), [("10.4.2", False), ("12.34.0", False), ("12.35.0", True)])
+def test_a_late_outcome_is_known_of_releases_without_a_fence(release: str, fenced: bool) -> None:
+    assert ("zombies/late_complete" not in known_of(release)) is fenced

@@ -24,8 +24,11 @@ _ONE_HEARTBEAT: Final = "a worker's heartbeat is one for all that it runs (docs:
 _ONE_WAITING: Final = (
     "a queueing lock allows one job in todo, and several in doing (docs: howto/advanced/queueing_locks)"
 )
-_BY_CLASS: Final = "a strategy leaves exceptions by their class (docs: howto/advanced/retry)"
-_ABORT: Final = "a job that runs can only be asked to abort (docs: howto/advanced/cancellation)"
+_BY_CLASS: Final = "a strategy leaves exceptions by their class (docs: howto/advanced/retry, Advanced strategies)"
+_WAITS: Final = "a wait is constant, linear or a power, without a cap (docs: howto/advanced/retry, Advanced strategies)"
+_ABORT: Final = (
+    "a job that runs can only be asked to abort (docs: howto/advanced/cancellation, Mark a running job for abortion)"
+)
 _FINDINGS: Final = "scenarios/findings/procrastinate"
 _FOR_EVER: Final = Known(
     frozenset({"attempt_overrun"}), f"{_FINDINGS}/a_job_that_kills_its_worker_is_run_for_ever.yaml"
@@ -45,8 +48,8 @@ CONTRACT: Final = Contract(
         "lifecycle/operator_retries_failed_job": (
             "a retry by hand only sets a failed job back to todo (docs: howto/advanced/retry, Retry a Job Manually)"
         ),
-        "retries/backoff_doubles": "its exponential wait has another shape (docs: howto/advanced/retry)",
-        "retries/backoff_is_capped": "there is no longest wait (docs: howto/advanced/retry)",
+        "retries/backoff_doubles": _WAITS,
+        "retries/backoff_is_capped": _WAITS,
         "retries/final_error_is_not_retried": _BY_CLASS,
         "crashes/while_running": _AT_ONCE,
         "uniqueness/key_is_free_after_failure": _BY_CLASS,
@@ -74,7 +77,7 @@ GATED_CONTRACT: Final = replace(
     CONTRACT,
     documented={
         **CONTRACT.documented,
-        "foreign_clock": "a lease is its worker's heartbeat, which was sent before (docs: retry_stalled_jobs)",
+        "foreign_clock": "a lease is its worker's earlier heartbeat (docs: howto/production/retry_stalled_jobs)",
     },
 )
 """Where a claim's statements come one by one: the lease of a job that is fetched is older than the fetch."""
