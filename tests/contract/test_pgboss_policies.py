@@ -120,9 +120,9 @@ def test_upkeep_is_asked_for_where_a_key_may_have_become_free(queue_of: Open) ->
 @pytest.mark.parametrize(
     ("affected", "fixed", "anomaly"),
     [
-        ("10.1.1/stately", "10.1.4/stately", "batch_poisoned"),
+        pytest.param("10.1.1/stately", "10.1.4/stately", "batch_poisoned", marks=pytest.mark.campaign),
         ("11.0.7/singleton", "11.0.8/singleton", "job_never_run"),
-        ("12.15.0", "12.16.0", "due_job_left"),
+        pytest.param("12.15.0", "12.16.0", "due_job_left", marks=pytest.mark.campaign),
     ],
 )
 def test_the_generic_workload_finds_a_public_bug_until_its_repair(
