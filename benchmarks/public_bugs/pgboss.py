@@ -25,7 +25,7 @@ ENTRIES: Final = (
             affected=release,
             fixed="pgboss-node@12.35.0",
             anomalies=("stale_complete",),
-            runs=20_000,
+            runs=4_000,
         )
         for release in ("pgboss@10.4.2", "pgboss-node@12.34.0")
     ),
