@@ -36,9 +36,9 @@ class Worker:
         names = world.scenario.workers
         order = names.index(self.name) if self.name in names else 0
         origin = order * settings.poll_interval // max(1, len(names)) // SECOND * SECOND
-        vain = 0
+        vain, hope = 0, 0 if world.capabilities.sessions else HOPE
         while True:
-            if not vain:
+            if vain <= hope:
                 world.anew(self.name)
             if world.told_to_stop(self.name):
                 break
@@ -53,8 +53,7 @@ class Worker:
                     break
                 yield from self.run_one(claims)
             if not outcome.value:
-                polls = patience(vain if world.capabilities.sessions else vain - HOPE)
-                yield Poll(settings.poll_interval * polls, world.board.next_claim, origin=origin)
+                yield Poll(settings.poll_interval * patience(vain - hope), world.board.next_claim, origin=origin)
         world.stopped(self.name)
 
     def give_back(self, claims: list[Claim]) -> Steps:

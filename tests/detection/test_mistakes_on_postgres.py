@@ -10,7 +10,9 @@ from harness.adapters.reference import ReferenceEngine, open_engine
 from harness.errors import EnvironmentUnavailable
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.mistakes import CATALOGUE
+from harness.port import Capabilities
 from harness.run.session import Session
+from harness.scenario.needs import needed_capabilities
 from harness.scenario.scenario import Scenario
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -29,17 +31,21 @@ def right() -> Iterator[ReferenceEngine]:
     engine.close()
 
 
-def shrunk(name: str) -> Scenario:
+def shrunk(name: str, able: Capabilities) -> Scenario:
+    """Answer the first small scenario of the model's that asks for nothing which the other queue cannot do."""
     mistake = CATALOGUE[name]
     sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
-    finding = sampler.explore(seed=1, runs=2_000).finding
-    assert finding is not None
-    return finding.scenario
+    for seed in range(1, 9):
+        finding = sampler.explore(seed=seed, runs=2_000).finding
+        assert finding is not None
+        if not able.missing(needed_capabilities(finding.scenario)):
+            return finding.scenario
+    pytest.fail("every scenario asks for what the reference queue cannot do")
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_mistake_in_sql_shows_the_anomaly_that_it_shows_in_the_model(name: str, right: ReferenceEngine) -> None:
-    scenario = shrunk(name)
+    scenario = shrunk(name, right.capabilities)
     wrong = CATALOGUE[name].engine("postgres")
     try:
         assert CATALOGUE[name].anomaly in Session(scenario, engine=wrong, limits=DRAWN_LIMITS).run().found
