@@ -35,24 +35,24 @@ def switched(folder: Path, safe: list[str]) -> None:
     (folder / "my_app.py").write_text(f"{text}\n\n{SWITCH.format(safe=safe)}", encoding="utf-8")
 
 
-def found(anomaly: str, path: str) -> None:
+def found(anomaly: str, path: str, *, seed: int = 0) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    assert main(["explore", "my_app.py:make", "--looking-for", anomaly, "--save", path]) == 1
+    assert main(["explore", "my_app.py:make", "--looking-for", anomaly, "--seed", str(seed), "--save", path]) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("anomaly", "repair"),
+    ("anomaly", "repair", "seed"),
     [
-        ("silent_success", "settle-by-result"),
-        ("orphan_row", "reconcile-both-ways"),
-        ("concurrent_execution", "heartbeats"),
+        ("silent_success", "settle-by-result", 0),
+        ("orphan_row", "reconcile-both-ways", 0),
+        ("concurrent_execution", "heartbeats", 2),
     ],
 )
 def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
-    suite: pytest.Pytester, anomaly: str, repair: str
+    suite: pytest.Pytester, anomaly: str, repair: str, seed: int
 ) -> None:
-    found(anomaly, "tests/scenarios/found.yaml")
+    found(anomaly, "tests/scenarios/found.yaml", seed=seed)
     failed = suite.runpytest_inprocess()
     failed.assert_outcomes(failed=1)
     failed.stdout.fnmatch_lines([f"FAIL  {anomaly} (found by exploration)", "Stopped by: *", "Replay: pytest *"])
