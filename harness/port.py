@@ -297,6 +297,8 @@ class Contract:
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
     """Answers the settings as it can keep them: what it has no way to set is what it does instead."""
+    doublings: int | None = None
+    """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True
     """Whether it says that of two due jobs of one priority the older one is taken first."""
     period: Callable[[Duration], Duration] = lambda period: period

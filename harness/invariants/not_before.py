@@ -42,7 +42,9 @@ class NotBefore(Monitor):
 
     def _retried(self, event: Observed) -> None:
         assert event.after is not None
-        shortest, longest = retry_bounds(self.settings, attempts=event.after.attempts)
+        most = self.rules.doublings
+        doubled = event.after.attempts if most is None else min(event.after.attempts, most + 1)
+        shortest, longest = retry_bounds(self.settings, attempts=doubled)
         wait = event.after.start_after - event.clock
         if not shortest - ROUNDING <= wait <= longest + ROUNDING:
             self.breach(

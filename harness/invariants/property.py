@@ -87,6 +87,8 @@ class Rules:
     settings: Settings
     jobs: Mapping[JobId, JobFacts] = field(default_factory=dict)
     """What the workload declares of a job."""
+    doublings: int | None = None
+    """How often a retry delay is doubled at most; None: as often as there are retries."""
     oldest_first: bool = True
     """Whether age decides among jobs of one priority."""
     slot_due: tuple[Duration, Duration] | None = None

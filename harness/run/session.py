@@ -123,7 +123,13 @@ class Session:
         self._staged: Any = getattr(self.queue, "application", None)
         """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
-        rules = Rules(self.settings, self._known_jobs, oldest_first=contract.oldest_first, slot_due=contract.slot_due)
+        rules = Rules(
+            self.settings,
+            self._known_jobs,
+            oldest_first=contract.oldest_first,
+            doublings=contract.doublings,
+            slot_due=contract.slot_due,
+        )
         self._asked = frozenset((*needed_capabilities(scenario), *announced))
         self.judge = Judge(
             self._judged(invariants),

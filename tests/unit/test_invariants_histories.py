@@ -540,3 +540,13 @@ def test_attempts_beyond_the_limit_are_told_as_such_where_deliveries_are_not() -
 
     told = [item.message for item in judge.anomalies if item.name == "attempt_overrun"]
     assert told == ["a claim made attempts 4 of at most 3"]
+
+
+@pytest.mark.parametrize(("doublings", "wrong"), [(None, True), (3, True), (2, False)])
+def test_a_delay_that_an_engine_doubles_no_more_is_judged_by_the_last_doubling(
+    doublings: int | None, wrong: bool
+) -> None:
+    judge = Judge((ANOMALIES["backoff_out_of_range"][0],), Rules(SETTINGS, doublings=doublings))
+    waits = 4 * SETTINGS.retry_delay
+    judge.see(saw("fail", RUNNING, RETRYING._replace(attempts=9, start_after=MINUTE + waits)))
+    assert bool(judge.anomalies) == wrong

@@ -15,7 +15,9 @@ from harness.model.duration import DAY
 from harness.model.settings import Settings
 from harness.port import Contract
 
-NO_CAP: Final = 365 * DAY
+NO_CAP: Final = 100_000 * DAY
+DOUBLINGS: Final = 15
+"""Its exponent stops at 16, and is halved once (src: plans, failJobs: LEAST(16, retry_count + 1))."""
 NO_FINAL_FAILURE: Final = (
     "every failure is retried up to retryLimit, and fail() has no other (docs: api/workers, Handler function;"
     " api/jobs, send, Retry options; api/jobs, fail)"
@@ -23,7 +25,7 @@ NO_FINAL_FAILURE: Final = (
 
 
 def effective(settings: Settings) -> Settings:
-    """pg-boss 10 knows no longest retry delay; its exponent stops at 16."""
+    """pg-boss 10 knows no longest retry delay."""
     return settings.changed(retry_delay_max=NO_CAP)
 
 
@@ -50,6 +52,7 @@ _STANDARD: Final = Contract(
     },
     known=known_of("10"),
     effective=effective,
+    doublings=DOUBLINGS,
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from psycopg.errors import InFailedSqlTransaction
 
 from harness.adapters.pgboss import tool_job
-from harness.adapters.pgboss.contract import effective
+from harness.adapters.pgboss.contract import DOUBLINGS, effective
 from harness.adapters.pgboss.engine import PgBossEngine
 from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA
 from harness.adapters.pgboss.server import Session
@@ -56,7 +56,7 @@ _LAST: Final = f"UPDATE {SCHEMA}.job SET retry_limit = retry_count {_WHERE}".enc
 class PgBossStore:
     """Opens both tables in one database, which is provided when they are first opened and lives until `close`."""
 
-    contract = Contract(effective=effective)
+    contract = Contract(effective=effective, doublings=DOUBLINGS)
 
     def __init__(self, version: str = NEWEST_OF_10, *, dsn: str | None = None) -> None:
         """Choose a version of pg-boss 10, and a server instead of one started here."""

@@ -20,6 +20,9 @@ STRICTLY: Final[Duration] = 1
 """pg-boss compares strictly: what starts at t is first fetched, and what expires at t first taken back, a microsecond
 later. On a real server no two statements share a microsecond, so that what is sent at t is sent one before it."""
 PLAIN: Final = Keys()
+KEPT_WAITING: Final = 60 * 365 * 24 * 3600
+"""Seconds: pg-boss drops what waits for longer (docs: api/jobs, send, Retention options), and `retention` is about jobs
+that ended. Its column is an integer."""
 DATA, KEEP_UNTIL, RETRY_LIMIT = 2, 11, 13
 """Where these stand among the parameters of `send`."""
 _STATUS: Final = {
@@ -65,7 +68,7 @@ def send_values(request: JobRequest, settings: Settings, keys: Keys = PLAIN) -> 
         None,  # dead letter
         str(settings.lease / SECOND),
         None,
-        f"{settings.retention // SECOND} seconds",
+        f"{KEPT_WAITING} seconds",
         None,
         attempts - 1,
         None,

@@ -22,7 +22,7 @@ from harness.adapters.reference.application import (
 )
 from harness.errors import UsageError
 from harness.history.outcome import Outcome, OutcomeKind
-from harness.invariants import CATALOGUE, Invariant, Judge, Rules
+from harness.invariants import Invariant, Judge, Rules, everything
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, Json
 from harness.model.settings import Settings
@@ -63,8 +63,8 @@ class PgBossApplication:
         self.clocks = Clocks()
         self.clocks.now = round(loop.time() * SECOND)
         contract = process.contract
-        rules = Rules(contract.effective(settings))
-        self.judge = Judge((*CATALOGUE, *invariants), rules, accepted=frozenset(contract.documented))
+        rules = Rules(contract.effective(settings), doublings=contract.doublings)
+        self.judge = Judge((*everything(), *invariants), rules, accepted=frozenset(contract.documented))
         self.registry = Registry()
         self.on_crash: Callable[[], None] = lambda: None
         self._loop = loop

@@ -6,6 +6,7 @@ final failure; fail(), by which jobs are failed here, cannot.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from harness.adapters.pgboss.contract import NO_CAP, NO_FINAL_FAILURE
@@ -39,8 +40,9 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
         del differences["retries/backoff_is_capped"]
         del differences["crashes/before_completing"]
         differences["crashes/every_attempt_crashes"] = "its error is 'job timed out' (src: plans, failJobsByTimeout)"
-    return Contract(
-        documented=contract.documented,
+    return replace(
+        contract,
+        known={},
         differences=differences,
         effective=effective,
         period=period_of,

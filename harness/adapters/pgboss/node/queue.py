@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
-from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of, view_of
+from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of, view_of
 from harness.adapters.pgboss.turns import turns
 from harness.foreign.asking_queue import AskingQueue, without_value
 from harness.foreign.child import Answering
@@ -125,7 +125,7 @@ class PgBossNodeQueue(AskingQueue):
             "retryDelay": seconds_of(settings.retry_delay),
             "retryBackoff": settings.retry_backoff,
             "expireInSeconds": seconds_of(settings.lease),
-            "retentionSeconds": seconds_of(settings.retention),
+            "retentionSeconds": KEPT_WAITING,
         }
         if (key := self._keys.singleton(request, own=options["id"])) is not None:
             options["singletonKey"] = key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.adapters.pgboss.keys import Keys
-from harness.adapters.pgboss.translation import seconds_of, send_time, uuid_of
+from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of
 from harness.errors import UsageError
 from harness.model.duration import MILLISECOND, SECOND
 from harness.model.settings import Settings
@@ -21,7 +21,7 @@ def send_options(request: JobRequest, settings: Settings, *, keys: Keys, keeps_q
         "retryDelay": seconds_of(settings.retry_delay),
         "retryBackoff": settings.retry_backoff,
         "expireInSeconds": seconds_of(settings.lease),
-        "retentionSeconds": seconds_of(settings.retention),
+        "retentionSeconds": KEPT_WAITING,
     }
     if request.start_after is not None:
         options["startAfter"] = send_time(request.start_after)
