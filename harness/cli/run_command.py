@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, Out
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)
         finally:
-            for told in (*engines.provenances(), *engines.releases()):
+            for told in (*(() if arguments.quiet else engines.provenances()), *engines.releases()):
                 print(told, file=sys.stderr)
             _report(campaign.cases, arguments, outputs, planned=len(todo))
     return int(exit_code_of(campaign.cases))
