@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from public_bugs import shapes
 from public_bugs.entry import Entry
 
 ENTRIES: Final = (
@@ -17,9 +18,22 @@ ENTRIES: Final = (
         anomalies=("serial_key_shared",),
         fixed="graphile-worker@0.18.0",
     ),
+    Entry(
+        bug="graphile-batch-complete-never-retried",
+        known_as="graphile/worker#636",
+        url="https://github.com/graphile/worker/issues/636",
+        about="gives up a batch of results where the database aborts their statement: its jobs stay locked",
+        affected="graphile-worker-gated@0.18.0",
+        anomalies=("outcome_lost",),
+        seconds=60,
+        shape=shapes.PLAIN,
+        missed=(
+            "it takes a statement that the database aborts, which is no fault of the workload, and it is in its "
+            "worker's own loop, which is not part of the engine"
+        ),
+    ),
 )
 
 UNTRIED: Final[Mapping[str, str]] = {
     "graphile-named-queue-locked-at-max": "its releases (0.13) are older than any that the engine runs",
-    "graphile-batch-complete-never-retried": "it is in its worker's own loop, which is not part of the engine",
 }

@@ -27,6 +27,9 @@ def ends_with(ending: Ending, about: str) -> Shape:
 SHARED_KEY: Final = Shape("two jobs with one unique key", _shares_a_key)
 NUL: Final = ends_with(Ending.RAISE_NUL, "an error whose text holds a NUL")
 ONE_TO_A_CLAIM: Final = Shape("claims of one job", lambda scenario: scenario.settings.batch_size == 1)
+PLAIN: Final = Shape(
+    "no hostile job", lambda scenario: all(set(job.outcomes) <= {Ending.SUCCEED, Ending.FAIL} for job in scenario.jobs)
+)
 FAILURE: Final = Shape(
     "an attempt that fails", lambda scenario: any(set(job.outcomes) - {Ending.SUCCEED} for job in scenario.jobs)
 )
