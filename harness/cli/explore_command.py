@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
@@ -77,11 +78,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(refuse_ignored=lambda given: explore_exhaustive.refuse_ignored(parser, given))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked for, checked before anything is started."""
+
+    arguments: argparse.Namespace
+    read: Settings
+    wanted: frozenset[str]
+    others: tuple[str, ...]
+    """Engines on which what is found is replayed."""
+    output: OutputFile | None
+    report: OutputFile | None
+
+    def teller(self, engine: Engine, engines: Engines, halted: str = "") -> Teller:
+        """Answer who tells what was found on this engine."""
+        return Teller(opened_as(self.arguments.target, engine), engines, self.others, self.output, halted)
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Search, and tell what came of it."""
     arguments.refuse_ignored(arguments)
     read = settings_of(arguments.settings_from)
-    changes = parse_changes(arguments.changes)
+    parse_changes(arguments.changes)
     wanted = _anomalies(arguments.looking_for)
     split_name(arguments.target)
     others = tuple(name.strip() for name in arguments.replay.split(",") if name.strip())
@@ -90,60 +108,66 @@ def execute(arguments: argparse.Namespace) -> int:
     _refuse_nothing(arguments)
     output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
     report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
-    strategy = Strategy(arguments.strategy)
+    asked = _Asked(arguments, read, wanted, others, output, report)
     with Engines() as engines:
         engine = engines.get(arguments.target)
         prepare(engine)
-        if arguments.exhaustive:
-            teller = Teller(opened_as(arguments.target, engine), engines, others, output)
-            return explore_exhaustive.execute(
-                arguments,
-                engine,
-                settings=read if arguments.settings_from else SCOPE_SETTINGS,
-                wanted=wanted,
-                interruptions=INTERRUPTIONS,
-                show=lambda finding, spent: teller.tell(finding, spent=spent),
-                report=report,
-            )
-        own = None if arguments.settings_from else getattr(engine, "settings", None)
-        settings = (own or read).changed(**changes)
-        orders = Orders(
-            OPENER,
-            arguments.target,
-            settings,
-            wanted,
-            strategy,
-            arguments.keep_going,
-            patience=arguments.patience,
-            steps=arguments.steps,
+        return (_exhausted if arguments.exhaustive else _sampled)(asked, engine, engines)
+
+
+def _exhausted(asked: _Asked, engine: Engine, engines: Engines) -> int:
+    teller = asked.teller(engine, engines)
+    return explore_exhaustive.execute(
+        asked.arguments,
+        engine,
+        settings=asked.read if asked.arguments.settings_from else SCOPE_SETTINGS,
+        wanted=asked.wanted,
+        interruptions=INTERRUPTIONS,
+        show=lambda finding, spent: teller.tell(finding, spent=spent),
+        report=asked.report,
+    )
+
+
+def _sampled(asked: _Asked, engine: Engine, engines: Engines) -> int:
+    orders = _orders(asked, engine)
+    started = time.perf_counter()
+    campaign = _searched(asked.arguments, engine, orders)
+    seconds = time.perf_counter() - started
+    hangs = campaign.trouble is not None and campaign.trouble.code is ExitCode.FAIL
+    teller = asked.teller(engine, engines, "the target does not come to an end" if hangs else "")
+    told = {
+        finding.anomaly: teller.tell(finding, spent=_met(campaign, finding, seconds), first=finding is campaign.finding)
+        for finding in campaign.findings
+    }
+    if campaign.findings:
+        _trouble(campaign, orders.steps)
+    else:
+        _nothing(campaign, orders.settings, seconds, orders.steps)
+    if not campaign.findings or orders.keep_going:
+        show_lines(campaign_lines(campaign, engine.capabilities), sys.stdout)
+    print(level_line(campaign))
+    if asked.report is not None:
+        changed = {name: value for name, (value, _) in changed_settings(orders.settings).items()}
+        data = campaign_data(
+            campaign, engine.capabilities, told=told, settings=changed, strategy=orders.strategy, seconds=seconds
         )
-        started = time.perf_counter()
-        campaign = _searched(arguments, engine, orders)
-        seconds = time.perf_counter() - started
-        hangs = campaign.trouble is not None and campaign.trouble.code is ExitCode.FAIL
-        halted = "the target does not come to an end" if hangs else ""
-        teller = Teller(opened_as(arguments.target, engine), engines, others, output, halted)
-        told = {
-            finding.anomaly: teller.tell(
-                finding, spent=_met(campaign, finding, seconds), first=finding is campaign.finding
-            )
-            for finding in campaign.findings
-        }
-        if campaign.findings:
-            _trouble(campaign, orders.steps)
-        else:
-            _nothing(campaign, settings, seconds, orders.steps)
-        if not campaign.findings or orders.keep_going:
-            show_lines(campaign_lines(campaign, engine.capabilities), sys.stdout)
-        print(level_line(campaign))
-    if report is not None:
-        changed = {name: value for name, (value, _) in changed_settings(settings).items()}
-        report.write(
-            campaign_data(
-                campaign, engine.capabilities, told=told, settings=changed, strategy=strategy, seconds=seconds
-            )
-        )
+        asked.report.write(data)
     return _code(campaign)
+
+
+def _orders(asked: _Asked, engine: Engine) -> Orders:
+    arguments = asked.arguments
+    own = None if arguments.settings_from else getattr(engine, "settings", None)
+    return Orders(
+        OPENER,
+        arguments.target,
+        (own or asked.read).changed(**parse_changes(arguments.changes)),
+        asked.wanted,
+        Strategy(arguments.strategy),
+        arguments.keep_going,
+        patience=arguments.patience,
+        steps=arguments.steps,
+    )
 
 
 def _refuse_nothing(arguments: argparse.Namespace) -> None:
