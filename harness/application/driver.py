@@ -12,7 +12,7 @@ import harness
 from harness.application.request import Exit, Look, Rest
 from harness.application.stage import Looked, Stage
 from harness.model.duration import SECOND, Duration
-from harness.run.world import World
+from harness.run.context import RunContext
 from harness.sim.request import Frame, Point, Request, Sleep
 
 RESTART: Duration = 5 * SECOND
@@ -28,7 +28,7 @@ OURS = str(Path(harness.__file__).parent) + os.sep
 class Driver:
     """One process by name. Its code is called anew after each death."""
 
-    def __init__(self, world: World, stage: Stage, name: str, order: int) -> None:
+    def __init__(self, world: RunContext, stage: Stage, name: str, order: int) -> None:
         self._world = world
         self._stage = stage
         self._name = name

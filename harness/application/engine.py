@@ -15,8 +15,8 @@ from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, QueueUnderTest
+from harness.run.context import RunContext
 from harness.run.stock import request_of
-from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
 from harness.sim.request import Frame, Sleep
 
@@ -129,11 +129,11 @@ class Staged:
         self._clock = clock
         self._upkeep = upkeep
 
-    def clients(self, world: World) -> Mapping[str, Callable[[], Frame]]:
+    def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer nobody: the API is a process of the application, which may crash."""
         return {}
 
-    def actors(self, world: World) -> Mapping[str, Callable[[], Frame]]:
+    def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each request to the API, for each process, and for the queue's own upkeep."""
         stage = Stage(world, self._tables, self._clock)
         factories = {
@@ -167,7 +167,7 @@ class Staged:
     def _process(driver: Driver, process: Callable[[], Any]) -> Callable[[], Frame]:
         return lambda: driver.forever(process)
 
-    def _client(self, world: World, stage: Stage, plan: JobPlan) -> Callable[[], Frame]:
+    def _client(self, world: RunContext, stage: Stage, plan: JobPlan) -> Callable[[], Frame]:
         """One client's requests. A request that died with its process is not made again."""
         driver = Driver(world, stage, f"client-{plan.name}", 0)
         sent: list[bool] = []

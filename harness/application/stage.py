@@ -11,7 +11,7 @@ from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, Json
 from harness.model.lifecycle import TERMINAL
 from harness.port import Claim
-from harness.run.world import World
+from harness.run.context import RunContext
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
 from harness.sim.request import Poll
 
@@ -58,7 +58,7 @@ class Work:
 class Stage:
     """Handed to every process. What it says is done, the monitors believe; what the rows say, they see themselves."""
 
-    def __init__(self, world: World, tables: Tables, clock: Callable[[], Instant]) -> None:
+    def __init__(self, world: RunContext, tables: Tables, clock: Callable[[], Instant]) -> None:
         self._world = world
         self._runs: dict[JobId, int] = {}
         self.settings = world.settings

@@ -8,7 +8,7 @@ from harness.history.event import History
 from harness.invariants import ANOMALIES, Invariant, Judge
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
-from harness.processors.crash_plan import Death
+from harness.processors.demands import Death
 from harness.processors.workplace import Workplace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
@@ -18,13 +18,20 @@ LONGEST_ERROR = 300
 
 def anomaly_screen(at: Workplace, history: History, *, title: str) -> str | None:
     """Answer the first screen where the history breaches an invariant of ours."""
-    anomalies = tuple(anomaly for anomaly in at.judge.anomalies if anomaly.name in ANOMALIES)
+    anomalies = tuple(anomaly for anomaly in at.session.judge.anomalies if anomaly.name in ANOMALIES)
     if not anomalies:
         return None
     from harness.report.screen import first_screen, screen_text  # Only a failure pays for what draws it.
 
     scenario = Scenario(title=title, settings=at.settings)
-    run = Run(scenario=scenario, engine=at.engine, history=history, tape=(), anomalies=anomalies, now=at.clocks.now)
+    run = Run(
+        scenario=scenario,
+        engine=at.engine,
+        history=history,
+        tape=tuple(at.session.choices.tape),
+        anomalies=anomalies,
+        now=at.session.kernel.now,
+    )
     return screen_text(first_screen(run, title=title)).rstrip()
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
 from harness.processors.baton import Baton
-from harness.processors.crash_plan import WHILE_RUNNING, CrashPlan
 from harness.processors.delivery import Delivery
+from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.processor import is_async, telling
 from harness.processors.workplace import Workplace
+from harness.run.live import Place
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import VirtualLoop
 from harness.sim.loop_waiting import describe_task
@@ -25,11 +26,11 @@ TEST = "test"
 class Running:
     """Begins deliveries, and knows what they left running."""
 
-    def __init__(self, loop: VirtualLoop, baton: Baton, application: Workplace, plan: CrashPlan) -> None:
+    def __init__(self, loop: VirtualLoop, baton: Baton, application: Workplace, demands: Demands) -> None:
         self._loop = loop
         self._baton = baton
         self._application = application
-        self._plan = plan
+        self._demands = demands
         self._ended: list[Lifetime] = []
         self._performed = 0
         self.closed = False
@@ -46,10 +47,10 @@ class Running:
             if name == "ended":
                 self._end(job.id, life)
 
-        delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._die_at(name, job.id))
-        if self._plan.deaths and self._plan.waits(WHILE_RUNNING, job.id):
+        delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
+        if self._demands.waits(WHILE_RUNNING, job.id):
             self._loop.watch_lifetimes()
-            life.count(lambda number: self._die_at(WHILE_RUNNING, job.id))
+            life.count(lambda number: self._pass(WHILE_RUNNING, job.id, life))
         return delivery
 
     async def perform_once(self, processor: JobProcessor, job: ToolJob) -> Any:
@@ -96,16 +97,20 @@ class Running:
     def _end(self, job: JobId, life: Lifetime) -> None:
         if life.tasks:
             self._ended.append(life)
-        self._die_at(WHILE_RUNNING, job)
+        if self._demands.waits(WHILE_RUNNING, job):
+            self._pass(WHILE_RUNNING, job, life)
 
-    def _die_at(self, place: str, job: JobId) -> None:
-        if self._plan.deaths and self._plan.take(place, job):
-            self._application.crash(place)
+    def _pass(self, place: str, job: JobId, life: Lifetime) -> None:
+        """Come to a gate in the middle of a processor, unless its worker is dead or the thread is not in turn."""
+        process = self._application.session.worker
+        in_turn = self._baton.holds() or self._loop.is_in_this_thread()
+        if in_turn and process is not None and life.within(process.life):
+            process.pass_by(Place(place, job))
 
     def _write(self, *about: Any) -> None:
         if self.closed:
             return
-        effect: Callable[..., None] = self._application.recorder.effect
+        effect: Callable[..., None] = self._application.session.recorder.effect
         if self._baton.holds() or self._loop.is_in_this_thread():
             effect(*about)
         else:

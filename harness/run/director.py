@@ -10,9 +10,9 @@ from harness.history.event import Effect, History, Observed, Return
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId
-from harness.run.recorder import Recorder
+from harness.run.context import RunContext
+from harness.run.observation import Recorder
 from harness.run.stock import client, request_of
-from harness.run.world import World
 from harness.scenario.scenario import Expectation, Scenario
 from harness.scenario.step import Step
 from harness.sim.actor import Actor, State
@@ -36,7 +36,7 @@ class Director:
         self,
         scenario: Scenario,
         kernel: Kernel,
-        world: World,
+        world: RunContext,
         recorder: Recorder,
         clocks: Clocks,
         idle: Callable[[], None],

@@ -14,7 +14,7 @@ import functools
 import heapq
 import selectors
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, LimitReached, UsageError
 from harness.sim.counting_executor import CountingExecutor
@@ -31,6 +31,18 @@ RESOLUTION_SECONDS = 5e-7
 """Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
 REAL_PATIENCE_SECONDS = 60.0
 """Real seconds that outstanding work may take without a sign of life."""
+
+
+class Attendant(Protocol):
+    """Somebody who acts beside the loop, on the same time."""
+
+    def act(self) -> bool:
+        """Do one thing that can be done now. False: there is none."""
+        ...
+
+    def next_due(self) -> float | None:
+        """Tell, in the loop's seconds, when there is next something to do."""
+        ...
 
 
 class Deadlock(HarnessError):
@@ -61,6 +73,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.real_patience = real_patience
         self.on_jump: Callable[[float], None] | None = None
         """Told the new time whenever it moves."""
+        self.attendant: Attendant | None = None
+        """Asked whenever nobody here can act, before time moves."""
         self._held: dict[object, str] = {}
         self._horizon: float | None = None
         self._until: Callable[[], bool] | None = None
@@ -312,11 +326,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         events = self._gate.poll()
         if events:
             return events
+        attendant = self.attendant
+        if attendant is not None and attendant.act():
+            return []
         if self._until is not None and self._until():
             self.stop()
             return []
-        scheduled = self._scheduled  # type: ignore[attr-defined]
-        when: float | None = scheduled[0]._when if scheduled else None
+        when = self.next_timer()
+        if attendant is not None and (due := attendant.next_due()) is not None:
+            when = due if when is None else min(when, due)
         if self._horizon is not None and (when is None or when > self._horizon):
             self._move_to(self._horizon)
             self.stop()

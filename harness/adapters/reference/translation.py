@@ -30,12 +30,12 @@ def store_time(instant: Instant) -> datetime:
 
 
 @overload
-def instant_of(timestamp: datetime) -> Instant: ...
+def instant_of(timestamp: datetime, origin: datetime = ORIGIN) -> Instant: ...
 @overload
-def instant_of(timestamp: datetime | None) -> Instant | None: ...
-def instant_of(timestamp: datetime | None) -> Instant | None:
+def instant_of(timestamp: datetime | None, origin: datetime = ORIGIN) -> Instant | None: ...
+def instant_of(timestamp: datetime | None, origin: datetime = ORIGIN) -> Instant | None:
     """Answer the instant of a store's timestamp."""
-    return None if timestamp is None else (timestamp - ORIGIN) // _MICROSECOND
+    return None if timestamp is None else (timestamp - origin) // _MICROSECOND
 
 
 def length_of(duration: Duration) -> timedelta:
@@ -98,12 +98,12 @@ def store_claim_of(claim: Claim) -> StoreClaim:
     return StoreClaim(job, claim.token, store_time(claim.lease_until), claim.worker)
 
 
-def view_of(row: JobRow) -> JobView:
-    """Answer both rows of a job as an observer sees them.
+def view_of(row: JobRow, *, origin: datetime = ORIGIN) -> JobView:
+    """Return both rows of a job as an observer sees them, in a run that began at `origin`.
 
     A row that lost its instant of creation counts as of the run's start, one without a start as due when created.
     """
-    created_at = 0 if row.created_at is None else instant_of(row.created_at)
+    created_at = 0 if row.created_at is None else instant_of(row.created_at, origin)
     return JobView(
         id=row.id,
         tool=row.tool_slug,
@@ -118,9 +118,9 @@ def view_of(row: JobRow) -> JobView:
         error=row.error,
         unique_key=row.unique_key,
         created_at=created_at,
-        start_after=created_at if row.start_after is None else instant_of(row.start_after),
-        started_at=instant_of(row.started_at),
-        lease_until=instant_of(row.lease_until),
-        completed_at=instant_of(row.completed_at),
-        expires_at=instant_of(row.expires_at),
+        start_after=created_at if row.start_after is None else instant_of(row.start_after, origin),
+        started_at=instant_of(row.started_at, origin),
+        lease_until=instant_of(row.lease_until, origin),
+        completed_at=instant_of(row.completed_at, origin),
+        expires_at=instant_of(row.expires_at, origin),
     )

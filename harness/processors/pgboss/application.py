@@ -21,18 +21,20 @@ from harness.adapters.reference.application import (
     through_json,
 )
 from harness.errors import UsageError
+from harness.faults import FaultPlan
 from harness.history.outcome import Outcome, OutcomeKind
-from harness.invariants import Invariant, Judge, Rules, everything
+from harness.invariants import Invariant, everything
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, Json
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
 from harness.processors.pgboss.driven import DrivenProcess
 from harness.processors.pgboss.handler import Handlers
+from harness.processors.pgboss.records import Rows
 from harness.processors.workplace import MakeWorkplace
-from harness.run.board import Board
-from harness.run.recorder import Recorder
-from harness.sim.clock import Clocks
+from harness.run.live import LiveTest
+from harness.run.observation import Observation
+from harness.sim.choices import Choices
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 
@@ -54,36 +56,40 @@ class PgBossApplication:
         seed: int,
         start: datetime,
         invariants: Iterable[Invariant],
+        choices: Choices,
+        faults: FaultPlan,
     ) -> None:
         """Begin on empty tables. Raises UsageError for settings that pg-boss cannot keep, EnvironmentUnavailable."""
         self._work_options = work_options(settings)
         self.settings = settings
         self.start = start
         self.engine = process.name
-        self.clocks = Clocks()
-        self.clocks.now = round(loop.time() * SECOND)
-        contract = process.contract
-        rules = Rules(contract.effective(settings), doublings=contract.doublings)
-        self.judge = Judge((*everything(), *invariants), rules, accepted=frozenset(contract.documented))
+        observation = Observation(
+            lambda clocks: Rows(process),
+            settings=process.contract.effective(settings),
+            contract=process.contract,
+            invariants=lambda rows: (*everything(), *invariants),
+        )
+        observation.clocks.now = round(loop.time() * SECOND)
+        self.session = LiveTest(observation, loop, choices=choices, faults=faults)
+        self._board = observation.board
         self.registry = Registry()
         self.on_crash: Callable[[], None] = lambda: None
         self._loop = loop
         self._process = process
-        self._driven = DrivenProcess(process, loop, settings=settings, clocks=self.clocks, judge=self.judge, seed=seed)
+        self._driven = DrivenProcess(process, loop, observation=observation, seed=seed)
         self._handlers = Handlers(
             self._driven,
             loop,
             run_blocking=run_blocking,
             registry=self.registry,
-            moment=lambda: self.moment(self.clocks.now),
-            crash=self.crash,
+            moment=lambda: self.moment(self.session.clocks.now),
+            session=self.session,
         )
         self._driven.on_call = self._called
         self._at_work: set[str] = set()
         """The tools whose worker was started in the present process."""
-        self._workers = 0
-        self._next_worker()
-        self.recorder.phase("chaos")
+        self._start_worker()
 
     # what the test does ---------------------------------------------------------------------------------------------
 
@@ -114,7 +120,7 @@ class PgBossApplication:
             if keyed and outcome.kind is OutcomeKind.REFUSED:
                 holder.extend(self._holders(request))
                 outcome = Outcome.refused("the unique key is held", holder[0] if holder else None)
-            self._driven.recorder.enqueued(request, outcome)
+            self._driven.told.enqueued(request, outcome)
 
         ago = process.strictly
         turn = self._driven.send(told=told, ago=ago, queue=request.tool, data=data, options=options)
@@ -124,7 +130,7 @@ class PgBossApplication:
         return request.id
 
     def _holders(self, request: JobRequest) -> list[JobId]:
-        views = self.board.live.values()
+        views = self._board.live.values()
         return [view.id for view in views if (view.tool, view.unique_key) == (request.tool, request.unique_key)]
 
     def cancel(self, job: JobId) -> bool:
@@ -136,7 +142,7 @@ class PgBossApplication:
         return self._operate("retry", job)
 
     def _operate(self, verb: str, job: JobId) -> bool:
-        view = self.board.views.get(job)
+        view = self._board.views.get(job)
         if view is None:
             return False
         attempts = view.attempts
@@ -144,7 +150,7 @@ class PgBossApplication:
         def told(turn: Turn) -> None:
             if turn.outcome.value == "resume":
                 self._driven.rows.grant(job, attempts + 1)
-            self._driven.recorder.operated(verb, job, turn.outcome)
+            self._driven.told.operated(verb, job, turn.outcome)
 
         return self._driven.ask(verb, told=told, queue=view.tool, id=uuid_of(job)).outcome.done
 
@@ -154,22 +160,12 @@ class PgBossApplication:
             slug,
             through_json(value),
             max_attempts=self.settings.max_attempts,
-            moment=self.moment(self.clocks.now),
+            moment=self.moment(self.session.clocks.now),
         )
 
     def moment(self, at: Instant) -> datetime:
         """Answer an instant of the run as a time of day."""
         return self.start + timedelta(microseconds=at)
-
-    @property
-    def board(self) -> Board:
-        """The last view of every job."""
-        return self._driven.board
-
-    @property
-    def recorder(self) -> Recorder:
-        """Writes the history."""
-        return self._driven.recorder
 
     # what the worker does -------------------------------------------------------------------------------------------
 
@@ -216,12 +212,12 @@ class PgBossApplication:
 
     def due(self) -> bool:
         """Whether a job could be fetched now."""
-        due = self.board.next_claim()
-        return due is not None and due <= self.clocks.now
+        due = self._board.next_claim()
+        return due is not None and due <= self.session.clocks.now
 
     def unfinished(self) -> bool:
         """Whether a job may still be fetched, now or later."""
-        return bool(self.board.live)
+        return bool(self._board.live)
 
     def claim_of(self, job: JobId) -> Claim | None:
         """Answer the last claim of a job."""
@@ -237,10 +233,12 @@ class PgBossApplication:
             self._driven.broken = self._too_many(len(claims))
         self._handlers.call(call, claims)
 
-    def _next_worker(self) -> None:
-        self._workers += 1
-        self._driven.rows.worker = f"worker-{self._workers}"
-        self._handlers.life = Lifetime(self._driven.rows.worker)
+    def _start_worker(self) -> None:
+        self.session.start_worker(self._worker_started, on_severed=self._worker_died)
+
+    def _worker_started(self, life: Lifetime) -> None:
+        self._driven.rows.worker = life.name
+        self._handlers.life = life
 
     def _start_workers(self) -> None:
         """Start those that are missing, whoever has the first job due first, while the test allows them to fetch."""
@@ -275,18 +273,15 @@ class PgBossApplication:
                 f"Use {', '.join(PLACES)}, a step or an effect of a processor, or {ON_MEMORY}.",
             )
 
-    def watch_places(self, dies: Callable[[str, JobId], bool] | None) -> None:
-        """Ask before a processor starts, and before pg-boss hears its answer, whether the process is to die there."""
-        self._handlers.dies = dies
-
     def crash(self, place: str) -> None:
         """Kill the process with SIGKILL; the database stays, and another process starts at once."""
-        self.recorder.fault(self._driven.rows.worker, "crash", {"at": place})
-        self._loop.sever(self._handlers.life)
+        self.session.crash(place)
+
+    def _worker_died(self) -> None:
         self.on_crash()
         self._handlers.forget()
         self._at_work.clear()
-        self._next_worker()
+        self._start_worker()
         self._driven.kill()
         if self._loop.is_running() and not self._loop.is_in_this_thread():
             # A plain processor holds up the loop for so long only as it may: what takes longer is the loop's own.
@@ -299,18 +294,13 @@ class PgBossApplication:
         if not self.ended:
             self._start_workers()
 
-    def deliver_twice(self, job: JobId) -> None:
+    def refuse_redelivery(self) -> None:
         """Raise UsageError: pg-boss hands a job to one worker."""
         raise self._cannot(
             "deliver_twice",
             "a job is handed to one worker only while its attempt lasts",
             f"Let the processor outlast its lease, so that a retry runs beside it, or {ON_MEMORY}.",
         )
-
-    @property
-    def twice(self) -> Collection[JobId]:
-        """None."""
-        return ()
 
     def _cannot(self, method: str, why: str, instead: str) -> UsageError:
         return UsageError(f"{self.engine} cannot do {method}: {why}", hint=instead)

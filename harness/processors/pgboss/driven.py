@@ -12,15 +12,12 @@ from typing import Any
 from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, next_due
 from harness.adapters.pgboss.work.turn import LIMIT, NEVER, SUPERVISION, poll_of
 from harness.errors import HarnessError
-from harness.invariants import Judge
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
-from harness.model.settings import Settings
 from harness.port import Claim
-from harness.processors.pgboss.records import RowRecorder, Rows, timed_out
-from harness.run.board import Board
-from harness.sim.clock import Clocks
+from harness.processors.pgboss.records import RowReader, Rows, timed_out
+from harness.run.observation import Observation
 from harness.sim.loop import VirtualLoop
 
 
@@ -32,16 +29,15 @@ class DrivenProcess:
         process: WorkProcess,
         loop: VirtualLoop,
         *,
-        settings: Settings,
-        clocks: Clocks,
-        judge: Judge,
+        observation: Observation[Rows],
         seed: int,
     ) -> None:
         """Begin on empty tables. Raises EnvironmentUnavailable, VirtualClockError."""
         self.process = process
-        self.board = Board(settings)
-        self.rows = Rows(process)
-        self.recorder = RowRecorder(self.rows, clocks, self.board, judge)
+        self.rows = observation.queue
+        self.told = RowReader(self.rows, observation.recorder)
+        """Writes down what is asked for and what changed."""
+        self._board = observation.board
         self.claims: dict[JobId, Claim] = {}
         """The last claim of every job."""
         self.allowance: int | None = 0
@@ -53,8 +49,8 @@ class DrivenProcess:
         self.said: dict[str, None] = {}
         """The errors and warnings that pg-boss emitted, each once."""
         self._loop = loop
-        self._settings = settings
-        self._clocks = clocks
+        self._settings = observation.settings
+        self._clocks = observation.clocks
         self._jitter = random.Random(seed).random
         self._turn = threading.RLock()
         """A test that is a coroutine may enqueue while its harness works on another thread."""
@@ -103,7 +99,7 @@ class DrivenProcess:
 
     def draw(self) -> None:
         """Let PostgreSQL's next random number be ours, where a failure may ask for one."""
-        if self._settings.retry_backoff and any(v.status is Status.PROCESSING for v in self.board.live.values()):
+        if self._settings.retry_backoff and any(v.status is Status.PROCESSING for v in self._board.live.values()):
             self.process.database.set_chance(self._jitter())
 
     def kill(self) -> None:
@@ -121,19 +117,19 @@ class DrivenProcess:
 
     def holds(self, claim: Claim) -> bool:
         """Whether an attempt is still the one that its row is about."""
-        view = self.board.views.get(claim.job)
+        view = self._board.views.get(claim.job)
         return view is not None and view.status is Status.PROCESSING and view.attempts == claim.attempt
 
     def due(self) -> list[JobView]:
         """List what could be fetched now."""
         now = self._clocks.now
-        return [v for v in self.board.live.values() if v.status is Status.PENDING and v.start_after <= now]
+        return [v for v in self._board.live.values() if v.status is Status.PENDING and v.start_after <= now]
 
     def _called(self, call: HandlerCall) -> None:
         views = self.rows.jobs()
         claims = tuple(self._claim(views[job]) for job in call.jobs)
         self.claims |= {claim.job: claim for claim in claims}
-        self.recorder.claimed(list(claims))
+        self.told.claimed(list(claims))
         if self.allowance is not None:
             self.allowance -= len(claims)
         self.on_call(call, claims)
@@ -144,16 +140,16 @@ class DrivenProcess:
 
     def _notice(self, fired: Any) -> None:
         """Write down what changed and nobody asked for: a worker gave up waiting, or the supervision took back."""
-        known = self.board.views
+        known = self._board.views
         rest = []
         for job in self.rows.differing(known):
             before, after, claim = known.get(job), self.rows.jobs().get(job), self.claims.get(job)
             if fired == LIMIT and claim is not None and before is not None and timed_out(before, after):
-                self.recorder.settled("fail", claim, (after.error if after else None) or "timed out", False)
+                self.told.settled("fail", claim, (after.error if after else None) or "timed out", False)
             else:
                 rest.append(job)
         if rest:
-            self.recorder.supervised(rest)
+            self.told.supervised(rest)
 
     def _tick(self) -> None:
         try:
@@ -165,7 +161,7 @@ class DrivenProcess:
 
     def _skip(self) -> dict[str, Instant]:
         """Tell from when on each round would find something to do."""
-        live = self.board.live.values()
+        live = self._board.live.values()
         overdue = [view.lease_until for view in live if view.lease_until is not None]
         overdue += [view.start_after + self._settings.retention for view in live if view.status is Status.PENDING]
         skip = {timer.round: NEVER for timer in self._timers if timer.period is not None}

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from harness.adapters.pgboss.work import HandlerCall, Turn
 from harness.adapters.reference.application import (
+    BEFORE_STARTING,
     JobProcessor,
     JobResult,
     NonRetryableError,
@@ -23,6 +24,7 @@ from harness.model.json_value import json_problem
 from harness.port import Claim
 from harness.processors.pgboss.driven import DrivenProcess
 from harness.processors.processor import is_async
+from harness.run.live import LiveTest, Place
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 
@@ -42,8 +44,6 @@ class Success(NamedTuple):
     output: Json
 
 
-BEFORE_STARTING: Final = "after claim"
-"""Where a crash plan puts "before starting"."""
 BEFORE_ANSWER: Final = {Success: "before complete", Failure: "before fail"}
 
 
@@ -58,18 +58,16 @@ class Handlers:
         run_blocking: Callable[..., Awaitable[Any]],
         registry: Registry,
         moment: Callable[[], datetime],
-        crash: Callable[[str], None],
+        session: LiveTest,
     ) -> None:
         self.life = Lifetime("no worker yet")
         """The present process's; whoever severs it sets another."""
-        self.dies: Callable[[str, JobId], bool] | None = None
-        """Asked before a processor starts and before pg-boss hears its answer, whether the process is to die there."""
         self._driven = driven
         self._loop = loop
         self._run_blocking = run_blocking
         self._registry = registry
         self._moment = moment
-        self._crash = crash
+        self._session = session
         self._running: dict[int, tuple[Claim, ...]] = {}
         """The claims of the calls that are not answered yet."""
 
@@ -96,14 +94,15 @@ class Handlers:
     async def _handle(self, call: HandlerCall, claims: tuple[Claim, ...], life: Lifetime) -> None:
         ending: Success | Failure = Success(None)
         for claim in claims:
-            if self._dies_at(BEFORE_STARTING, claim):
-                return
+            await self._pass(BEFORE_STARTING, claim)
             processor = self._registry.get_processor(claim.tool)
             ending = _read(*await self._run(processor, self._tool_job(claim), life))
             if isinstance(ending, Failure):
                 break
-        if life.over or any(self._dies_at(BEFORE_ANSWER[type(ending)], claim) for claim in claims):
+        if life.over:
             return
+        for claim in claims:
+            await self._pass(BEFORE_ANSWER[type(ending)], claim)
         try:
             self._answer(call, claims, ending)
         except HarnessError as error:
@@ -134,11 +133,11 @@ class Handlers:
         self._driven.draw()
         if isinstance(ending, Failure):
             said: dict[str, Any] = {"error": {"name": ending.name, "message": ending.message}}
-            settle = partial(self._driven.recorder.settled, "fail")
+            settle = partial(self._driven.told.settled, "fail")
             rest: tuple[Any, ...] = (ending.message, ending.final)
         else:
             said = {"value": ending.output}
-            settle = partial(self._driven.recorder.settled, "complete")
+            settle = partial(self._driven.told.settled, "complete")
             rest = (ending.output if len(claims) == 1 else None,)  # pg-boss keeps no answer of a larger batch.
 
         def told(_: Turn) -> None:
@@ -153,15 +152,13 @@ class Handlers:
             self._driven.rows.inputs[claim.job],
             id=claim.job,
             attempt=claim.attempt,
-            max_attempts=self._driven.board.views[claim.job].max_attempts,
+            max_attempts=self._session.board.views[claim.job].max_attempts,
             moment=self._moment(),
         )
 
-    def _dies_at(self, place: str, claim: Claim) -> bool:
-        if self.dies is None or not self.dies(place, claim.job):
-            return False
-        self._crash(place)
-        return True
+    async def _pass(self, place: str, claim: Claim) -> None:
+        """Come to a gate in the work on a job; where the process dies there, this never ends."""
+        await self._session.worker_at_work().gate(Place(place, claim.job))
 
 
 async def _caught(make: Callable[[], Any]) -> tuple[Any, BaseException | None]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from harness.adapters.pgboss.translation import view_of
 from harness.adapters.pgboss.work import WorkProcess
-from harness.history.event import Call, Return
 from harness.history.outcome import DONE, Outcome, done
-from harness.invariants import Judge
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
-from harness.port import Claim, JobRequest, QueueUnderTest
-from harness.run.board import Board
-from harness.run.recorder import Recorder
-from harness.sim.clock import Clocks
+from harness.port import Claim, JobRequest
+from harness.run.observation import Recorder
 
 TEST: Final = "test"
 """The actor that enqueues, cancels and retries."""
@@ -71,58 +67,44 @@ class Rows:
         return self._shown
 
 
-class RowRecorder(Recorder):
+class RowReader:
     """Turns rows that changed into calls, what was seen, and outcomes."""
 
-    def __init__(self, rows: Rows, clocks: Clocks, board: Board, judge: Judge) -> None:
-        super().__init__(cast(QueueUnderTest, rows), clocks, board, judge)
+    def __init__(self, rows: Rows, recorder: Recorder) -> None:
         self._rows = rows
+        self._recorder = recorder
 
     def enqueued(self, request: JobRequest, outcome: Outcome) -> None:
         """A job was sent."""
-        self._told(TEST, "enqueue", (request,), outcome, job=request.id, shown=(request.id,))
+        self._told(TEST, "enqueue", outcome, shown=(request.id,), arguments=(request,), job=request.id)
 
     def operated(self, verb: str, job: JobId, outcome: Outcome) -> None:
         """An operator cancelled or retried a job."""
-        self._told(TEST, verb, (job,), outcome, job=job, shown=(job,))
+        self._told(TEST, verb, outcome, shown=(job,), arguments=(job,), job=job)
 
     def claimed(self, claims: list[Claim]) -> None:
         """A worker fetched a batch."""
         worker = claims[0].worker
         jobs = [claim.job for claim in claims]
-        self._told(worker, "claim", (worker, len(claims)), done(claims), shown=tuple(jobs))
+        self._told(worker, "claim", done(claims), shown=tuple(jobs), arguments=(worker, len(claims)))
         for claim in claims:
-            self.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
+            self._recorder.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
 
     def settled(self, verb: str, claim: Claim, *rest: Any, outcome: Outcome = DONE) -> None:
         """A worker completed or failed a job of its batch."""
-        about: dict[str, Any] = {"job": claim.job, "token": claim.token, "shown": (claim.job,)}
-        self._told(claim.worker, verb, (claim, *rest), outcome, **about)
+        about: dict[str, Any] = {"job": claim.job, "token": claim.token, "arguments": (claim, *rest)}
+        self._told(claim.worker, verb, outcome, shown=(claim.job,), **about)
 
     def supervised(self, jobs: list[JobId]) -> None:
         """The supervision, or whoever else is not a worker, changed these."""
         for verb, gone in (("expire", False), ("purge", True)):
             shown = tuple(job for job in jobs if (job not in self._rows.jobs()) is gone)
             if shown:
-                self._told(SUPERVISION, verb, (), done(list(shown)), shown=shown)
+                self._told(SUPERVISION, verb, done(list(shown)), shown=shown)
 
-    def _told(
-        self,
-        actor: str,
-        verb: str,
-        arguments: tuple[Any, ...],
-        outcome: Outcome,
-        *,
-        shown: tuple[JobId, ...],
-        job: JobId | None = None,
-        token: int | None = None,
-    ) -> None:
-        self.number += 1
-        now = self._clocks.now
-        self._write(Call(now, actor, verb, job, token, arguments, self.number))
+    def _told(self, actor: str, verb: str, outcome: Outcome, *, shown: tuple[JobId, ...], **about: Any) -> None:
         self._rows.show(*shown)
-        self.observe(actor, verb)
-        self._write(Return(now, actor, verb, job, token, outcome, self.number, True))
+        self._recorder.told(actor, verb, outcome, **about)
 
 
 def timed_out(before: JobView, after: JobView | None) -> bool:

@@ -9,9 +9,9 @@ from harness.model.duration import Instant
 from harness.model.job import JobId
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim
-from harness.run.board import Board
+from harness.run.job_index import JobIndex
+from harness.run.observation import Recorder
 from harness.run.processing import ProcessorAttempt, RealProcessors
-from harness.run.recorder import Recorder
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.clock import Clocks
@@ -32,7 +32,7 @@ class Memory(Protocol):
         ...
 
 
-class World:
+class RunContext:
     """Handed to every actor. After the verdict it is closed: what still runs has no effect."""
 
     def __init__(
@@ -40,7 +40,7 @@ class World:
         scenario: Scenario,
         clocks: Clocks,
         recorder: Recorder,
-        board: Board,
+        board: JobIndex,
         capabilities: Capabilities,
         processors: RealProcessors | None = None,
     ) -> None:

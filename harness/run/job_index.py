@@ -1,4 +1,7 @@
-"""What is known of all jobs right now, and when the next thing is due. Filled by observation only."""
+"""The jobs as they were last observed, and when the next thing is due: claims, leases, maintenance, slots of schedules.
+
+Filled by observation only: it must not ask the queue, so that a queue with a wrong idea of "due" cannot hide behind it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,52 @@ import heapq
 from collections.abc import Callable, Mapping
 
 from harness.invariants.standing import kept_waiting
-from harness.model.duration import Instant
+from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import TERMINAL, Status
 from harness.model.settings import Settings
-from harness.run.timetable import Timetable
+from harness.port import Schedule
 
 
-class Board:
+class Timetable:
+    """Tells schedulers when they next have something to look for, so that idle ticks are skipped."""
+
+    __slots__ = ("_filled", "_schedules")
+
+    def __init__(self) -> None:
+        self._schedules: dict[str, Schedule] = {}
+        self._filled: dict[str, Instant] = {}
+        """By schedule, the last slot that has its job."""
+
+    def set(self, schedule: Schedule, now: Instant) -> None:
+        """Take over a schedule from now on."""
+        self._schedules[schedule.name] = schedule
+        self._filled.setdefault(schedule.name, schedule.latest(now))
+
+    def end(self, name: str) -> None:
+        """Forget a schedule."""
+        self._schedules.pop(name, None)
+
+    def fill(self, view: JobView) -> None:
+        """Take over that a slot has its job."""
+        if view.schedule is not None and view.slot is not None:
+            self._filled[view.schedule] = max(view.slot, self._filled.get(view.schedule, view.slot))
+
+    def next_look(self, seen: Instant, early: Duration) -> Instant | None:
+        """Tell when to look next: `early` before the first slot that has no job, or began after the look at `seen`."""
+        slots = [
+            min(self._filled[name], schedule.latest(seen)) + schedule.period - early
+            for name, schedule in self._schedules.items()
+        ]
+        return min(slots) if slots else None
+
+
+class JobIndex:
     """The last view of every job, and heaps of when each is next due: an entry counts only while the view says so."""
 
     __slots__ = (
         "_expiring", "_keyed", "_known", "_leases", "_limited", "_settings", "_started", "_waiting", "apart", "live",
-        "timetable", "views",
+        "on_pending", "timetable", "views",
     )  # fmt: skip
 
     def __init__(self, settings: Settings) -> None:
@@ -26,6 +62,8 @@ class Board:
         self._limited = bool(settings.concurrency or settings.tool_concurrency)
         self.views: dict[JobId, JobView] = {}
         self.live: dict[JobId, JobView] = {}
+        self.on_pending: Callable[[JobId], None] | None = None
+        """Told of each job that waits from now on."""
         self.apart: set[JobId] = set()
         self.timetable = Timetable()
         self._expiring: list[tuple[Instant, JobId]] = []
@@ -112,6 +150,8 @@ class Board:
             heapq.heappush(self._leases, (view.lease_until, job))
         if view.status is Status.PENDING:
             heapq.heappush(self._waiting, (view.start_after, job))
+            if self.on_pending is not None:
+                self.on_pending(job)
             if view.serial_key is not None:
                 self._keyed.add(job)
         elif view.status is Status.PROCESSING and view.started_at is not None:

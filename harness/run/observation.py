@@ -1,22 +1,31 @@
-"""Executes calls on a queue and writes down what was said, answered and seen. The only writer of a history."""
+"""What is observed of one queue, and who judges it: clocks, index of jobs, judge and recorder, made in this one place.
+
+An `Observation` alone is an audit: whatever feeds its recorder is judged. A `Session` adds a kernel and a script. The
+`Recorder` is the only writer of a history; monitors see what it writes and never the queue.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 from harness.history.event import Call as CallEvent
 from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return
 from harness.history.outcome import DONE, Outcome, OutcomeKind
-from harness.invariants.property import Judge
+from harness.invariants import Invariant, JobFacts, Judge, Rules, everything
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.port import Claim, QueueUnderTest
-from harness.run.board import Board
+from harness.model.settings import Settings
+from harness.port import Claim, Contract, QueueUnderTest
+from harness.run.job_index import JobIndex
 from harness.sim.actor import Actor
 from harness.sim.clock import Clocks
 from harness.sim.request import Call
 
+Q = TypeVar("Q", bound=Any)
+
+PROMISES_ALL = Contract()
+"""What an engine without a contract promises."""
 LOST_REQUEST = Outcome.unknown("the request was lost")
 LOST_REPLY = Outcome.unknown("the reply was lost")
 
@@ -24,10 +33,48 @@ _new = tuple.__new__
 """Builds an event without the detour through its constructor: a third of the cost of recording."""
 
 
+class Observation(Generic[Q]):
+    """One queue under observation, from its first job on."""
+
+    def __init__(
+        self,
+        open_queue: Callable[[Clocks], Q],
+        *,
+        settings: Settings,
+        contract: Contract = PROMISES_ALL,
+        jobs: Mapping[JobId, JobFacts] | None = None,
+        invariants: Callable[[Q], Iterable[Invariant]] = lambda queue: everything(),
+    ) -> None:
+        """Open a queue, or whatever shows `jobs()` and `changed()` as one does, on clocks of its own.
+
+        `jobs` is what the workload declares of each job; it may grow. `invariants` are those that can be judged there.
+        """
+        self.settings = settings
+        self.contract = contract
+        self.clocks = Clocks()
+        self.board = JobIndex(settings)
+        self.queue = open_queue(self.clocks)
+        rules = Rules(
+            settings,
+            {} if jobs is None else jobs,
+            oldest_first=contract.oldest_first,
+            doublings=contract.doublings,
+            slot_due=contract.slot_due,
+        )
+        judged = tuple(invariants(self.queue))
+        self.judge = Judge(judged, rules, accepted=frozenset(contract.documented))
+        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
+
+    @property
+    def history(self) -> History:
+        """Everything that was observed."""
+        return self.recorder.history
+
+
 class Recorder:
     """Stands between the kernel and a queue."""
 
-    def __init__(self, queue: QueueUnderTest, clocks: Clocks, board: Board, judge: Judge) -> None:
+    def __init__(self, queue: QueueUnderTest, clocks: Clocks, board: JobIndex, judge: Judge) -> None:
         self.history = History()
         self.queue = queue
         self.board = board
@@ -69,6 +116,8 @@ class Recorder:
         self._write(_new(CallEvent, fields))
         if self._on_behalf is not None:
             return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
+        if call.run is not None:
+            return call.run()
         verb = self._verbs.get(call.verb)
         if verb is None:
             verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
@@ -109,6 +158,23 @@ class Recorder:
         )
         self._returned(actor, call, LOST_REQUEST, answered=False)
         return LOST_REQUEST
+
+    def told(
+        self,
+        actor: str,
+        verb: str,
+        outcome: Outcome,
+        *,
+        arguments: tuple[Any, ...] = (),
+        job: JobId | None = None,
+        token: int | None = None,
+    ) -> None:
+        """Write down a whole verb that somebody else called: the call, what is seen to have changed, the outcome."""
+        self.number += 1
+        now = self._clocks.now
+        self._write(CallEvent(now, actor, verb, job, token, arguments, self.number))
+        self.observe(actor, verb)
+        self._write(Return(now, actor, verb, job, token, outcome, self.number, True))
 
     def _returned(self, actor: Actor, call: Call, outcome: Outcome, *, answered: bool) -> None:
         number = self._open.get(actor.name, 0)
