@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
 from harness.processors.baton import Baton
-from harness.processors.delivery import Delivery
+from harness.processors.delivery import Delivery, delivery_of
+from harness.processors.noticed import user_function
 from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.processor import is_async, telling
 from harness.processors.workplace import Workplace
 from harness.run.live import Place
 from harness.sim.lifetime import LIFETIME, Lifetime
-from harness.sim.loop import VirtualLoop
+from harness.sim.loop import Callback, VirtualLoop
 from harness.sim.loop_waiting import describe_task
 
 TEST = "test"
@@ -32,6 +34,8 @@ class Running:
         self._application = application
         self._demands = demands
         self._ended: list[Lifetime] = []
+        if application.session.explored:
+            loop.guard = self._guard
         self._performed = 0
         self.closed = False
 
@@ -99,6 +103,15 @@ class Running:
             self._ended.append(life)
         if self._demands.waits(WHILE_RUNNING, job):
             self._pass(WHILE_RUNNING, job, life)
+
+    def _guard(self, life: Lifetime, callback: Callback) -> Callback:
+        """Put a gate, named by the nearest line of the user's, before what a processor waits for outside itself."""
+        delivery = delivery_of(life)
+        process = self._application.session.worker
+        if delivery is None or process is None or not life.within(process.life):
+            return callback
+        where = user_function(sys._getframe(2))
+        return callback if where is None else process.guard(Place(where, delivery.job), callback)
 
     def _pass(self, place: str, job: JobId, life: Lifetime) -> None:
         """Come to a gate in the middle of a processor, unless its worker is dead or the thread is not in turn."""

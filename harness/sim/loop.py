@@ -14,7 +14,7 @@ import functools
 import heapq
 import selectors
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, LimitReached, UsageError
 from harness.sim.counting_executor import CountingExecutor
@@ -24,6 +24,9 @@ from harness.sim.loop_waiting import describe_tasks
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+Callback: TypeAlias = Callable[..., object]
+Guard: TypeAlias = Callable[[Lifetime, Callback], Callback]
+"""Takes the lifetime that waits for an answer and the callback that brings it; returns what is to be called instead."""
 
 CALLBACK_LIMIT = 10_000_000
 """Callbacks of one run; a loop that spins without end takes about half a minute to get there."""
@@ -65,6 +68,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Begin at `start` seconds: small, because large floats lose microseconds."""
         self._now = start
         self._gate = Gate(selectors.DefaultSelector(), self._idle)
+        self.guard: Guard | None = None
+        """Puts a gate before each answer from outside: a timer that fires, a thread that is done, bytes that came."""
         super().__init__(self._gate)  # type: ignore[arg-type]  # it has what the base calls of a selector
         self._clock_resolution = RESOLUTION_SECONDS
         self._gate.begin()
@@ -220,7 +225,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         answer: asyncio.Future[T] = contextvars.Context().run(asyncio.wrap_future, submitted, loop=self)
         answer.add_done_callback(lambda _: counting.check(answer), context=contextvars.Context())
         counting.answer = answer
-        return answer
+        if self.guard is None or life is None:
+            return answer
+        guarded: asyncio.Future[T] = self.create_future()
+        bring = self.guard(life, lambda: _copy(answer, guarded))
+        answer.add_done_callback(lambda _: bring(), context=life.context())
+        return guarded
+
+    def _add_reader(self, fd: Any, callback: Any, *args: Any) -> asyncio.Handle:
+        """Watch a descriptor, at a gate where a lifetime waits for its bytes. asyncio's own way, 3.11 to 3.14."""
+        if self.guard is not None and (waiting := LIFETIME.get()) is not None:
+            callback = self.guard(waiting, callback)
+        handle: asyncio.Handle = super()._add_reader(fd, callback, *args)  # type: ignore[misc]
+        return handle
 
     async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
         """Wait, in real time, for the threads of the default executor."""
@@ -308,6 +325,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """Schedule a callback; one of a lifetime that stands still waits until that goes on."""
+        if self.guard is not None and (waiting := _life_of(context)) is not None:
+            callback = self.guard(waiting, callback)
         timer: asyncio.TimerHandle = super().call_at(when, callback, *args, context=context)
         if "_call_soon" in self.__dict__:
             life: Lifetime | None = timer._context.get(LIFETIME)  # type: ignore[attr-defined]
@@ -378,6 +397,22 @@ def _within(handle: asyncio.Handle, life: Lifetime) -> bool:
     context = handle._context  # type: ignore[attr-defined]
     found: Lifetime | None = context.get(LIFETIME) if context is not None else None
     return found is not None and found.within(life)
+
+
+def _life_of(context: contextvars.Context | None) -> Lifetime | None:
+    return LIFETIME.get() if context is None else context.get(LIFETIME)
+
+
+def _copy(answer: asyncio.Future[Any], to: asyncio.Future[Any]) -> None:
+    """Let one future end as another did."""
+    if to.done():
+        return
+    if answer.cancelled():
+        to.cancel()
+    elif (error := answer.exception()) is not None:
+        to.set_exception(error)
+    else:
+        to.set_result(answer.result())
 
 
 class _Nothing(asyncio.Handle):
