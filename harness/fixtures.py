@@ -59,7 +59,7 @@ class Shared:
             os.environ[DSN_VARIABLE] = self._cluster.url()
         return self._cluster
 
-    def engine(self, name: str) -> Engine:
+    def get(self, name: str) -> Engine:
         """Answer an engine by name. Raises UsageError, NotApplicable, EnvironmentUnavailable."""
         if split_name(name)[0] == "postgres":
             self.cluster()

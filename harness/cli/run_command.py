@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.cli.campaign import Campaign, Task, tasks
+from harness.cases import CaseRunner, Task, tasks
 from harness.cli.collect import read_all, scenario_files
 from harness.cli.output import OutputFile
 from harness.cli.progress import progress
@@ -83,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
     with Engines() as engines:
-        campaign = Campaign(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps))
+        campaign = CaseRunner(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps))
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)

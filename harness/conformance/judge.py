@@ -10,9 +10,8 @@ from typing import Any
 from harness.conformance.level import Level
 from harness.conformance.shelf import Case, cases
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
-from harness.port import Engine, contract_of
-from harness.run.explanation import explanation
-from harness.run.play import play, uncovered_capabilities
+from harness.port import Engine
+from harness.run.play import examine, uncovered_capabilities
 from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
 from harness.scenario.needs import needed_capabilities
@@ -113,7 +112,7 @@ def judged(case: Case, engine: Engine) -> Result:
     if missing:
         return Result(case, Mark.SKIPPED, missing[0])
     try:
-        run = play(case.scenario, engine=engine, limits=LIMITS)
+        run, told = examine(case.scenario, engine=engine, limits=LIMITS)
     except EnvironmentUnavailable:
         raise
     except HarnessError as error:
@@ -122,7 +121,7 @@ def judged(case: Case, engine: Engine) -> Result:
         return Result(case, Mark.PASS, run=run)
     if run.verdict is Verdict.INCONCLUSIVE:
         return Result(case, Mark.OPEN, "; ".join(run.uncovered), run)
-    if (told := explanation(case.name, run, contract_of(engine))) is not None:
+    if told is not None:
         return Result(case, Mark(told.kind), told.place, run)
     anomaly = run.gravest
     why = f"{anomaly.name}: {anomaly.message}" if anomaly is not None else run.failures[0]

@@ -12,8 +12,8 @@ from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
 from harness.processors.baton import Baton
 from harness.processors.delivery import Delivery, delivery_of
-from harness.processors.noticed import user_function
 from harness.processors.demands import WHILE_RUNNING, Demands
+from harness.processors.noticed import user_function
 from harness.processors.processor import is_async, telling
 from harness.processors.workplace import Workplace
 from harness.run.live import Place

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import ExitCode, HarnessError
-from harness.run.explanation import Explanation, Kind
+from harness.run.play import Explanation, ExplanationKind
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Control, Scenario
 
@@ -43,7 +43,7 @@ class Case:
     @property
     def differs(self) -> bool:
         """Whether it came out otherwise, and its engine documents that."""
-        return self.explanation is not None and self.explanation.kind is Kind.DIFFERENT
+        return self.explanation is not None and self.explanation.kind is ExplanationKind.DIFFERENT
 
     @property
     def exit_code(self) -> ExitCode:

@@ -1,22 +1,77 @@
-"""Plays one scenario on one engine the way its file says, and tells what could not be judged there."""
+"""Plays one scenario on one engine the way its file says: what came of it, what could not be judged, what explains it.
+
+Whoever judges a scenario does it here: the command line, pytest, the conformance suite. Knows no names of engines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
-from harness.port import Engine
+from harness.port import Contract, Engine, contract_of
 from harness.run.processing import RealProcessors
 from harness.run.session import NO_FAULTS, Limits, Session, as_on_tape
-from harness.run.verdict import Run
+from harness.run.verdict import Run, Verdict
 from harness.scenario.needs import needed_capabilities
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Boring, Choices, Replay, Uniform
 
 NO_LIMITS = Limits()
 """Those of every run."""
+
+
+class Played(NamedTuple):
+    """A scenario that was played, and what the engine's contract says of its failure."""
+
+    run: Run
+    explanation: Explanation | None
+
+
+def examine(scenario: Scenario, *, engine: Engine, **options: Any) -> Played:
+    """Play a scenario as `play` does, and look in the engine's contract for what explains its failure."""
+    run = play(scenario, engine=engine, **options)
+    return Played(run, explanation(case_name(scenario.path), run, contract_of(engine)))
+
+
+def case_name(path: str) -> str:
+    """Name a scenario as contracts do: its folder and file."""
+    return "/".join(Path(path).with_suffix("").parts[-2:])
+
+
+class ExplanationKind(StrEnum):
+    """Two explanations of a failure."""
+
+    DIFFERENT = "different"
+    """The engine documents that it does this otherwise, and no promise is broken."""
+    KNOWN = "known"
+    """A promise is broken, and that is recorded."""
+
+
+class Explanation(NamedTuple):
+    """One of them, with its place."""
+
+    kind: ExplanationKind
+    place: str
+
+
+def explanation(name: str, run: Run, contract: Contract) -> Explanation | None:
+    """Answer what a contract says of a scenario (`theme/name`) that failed; None where it did not, or nothing is said.
+
+    A documented difference excuses what a scenario expects; an anomaly has to be among those that are known of it.
+    """
+    if run.verdict is not Verdict.FAIL:
+        return None
+    known = contract.known.get(name)
+    if run.anomalies:
+        told = known is not None and run.found <= known.anomalies
+        return Explanation(ExplanationKind.KNOWN, known.place) if told and known is not None else None
+    place = contract.differences.get(name)
+    return None if place is None else Explanation(ExplanationKind.DIFFERENT, place)
 
 
 def play(

@@ -10,7 +10,7 @@ import pytest
 
 from harness.adapters.pgboss.tables import PgBossStore, PgBossTables
 from harness.application import ApplicationEngine, Settings, Tables, TwoTables, minutes
-from harness.cli.campaign import Campaign, tasks
+from harness.cases import CaseRunner, tasks
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.explore.counterfactual import Safeguard, explained
 from harness.explore.sampling import Sampler, run_seed
@@ -319,7 +319,7 @@ def test_a_machine_without_the_store_still_runs_the_other_applications(
     ]
 
     with Engines() as engines:
-        campaign = Campaign(engines)
+        campaign = CaseRunner(engines)
         campaign.run(tasks(scenarios, ["memory"], controls=True))
 
     assert [case.error is not None for case in campaign.cases] == [True, True, False]

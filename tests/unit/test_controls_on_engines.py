@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.campaign import Campaign, tasks
+from harness.cases import CaseRunner, tasks
 from harness.cli.collect import scenario_files
 from harness.errors import ExitCode
 from harness.report.case import exit_code_of
@@ -39,7 +39,7 @@ def written(folder: Path, engine: str, finds: str) -> Scenario:
 
 def exit_code(scenario: Scenario) -> ExitCode:
     with Engines() as engines:
-        campaign = Campaign(engines)
+        campaign = CaseRunner(engines)
         campaign.run(tasks([scenario], ["memory"], controls=True))
     return exit_code_of(campaign.cases)
 

@@ -11,8 +11,7 @@ from harness.port import Contract, Known
 from harness.report.case import Case, exit_code_of
 from harness.report.differential import side_by_side
 from harness.report.summary import summary
-from harness.run.explanation import explanation
-from harness.run.play import play
+from harness.run.play import explanation, play
 from harness.scenario.reader import read_scenario
 from harness.wiring import open_engine
 

@@ -1,21 +1,24 @@
-"""Runs scenarios and their controls on engines, one case at a time; an engine that breaks costs only its own cases."""
+"""(scenario, engine, control) -> case: for the command line and for pytest alike.
+
+An engine that breaks costs only its own cases. Knows no terminal, no file and no test framework.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from harness.errors import EnvironmentUnavailable, HarnessError
 from harness.explore.tally import broken_engine
-from harness.port import contract_of
+from harness.port import Engine
 from harness.report.case import Case
-from harness.run.explanation import explanation
-from harness.run.play import NO_LIMITS, play
+from harness.run.play import NO_LIMITS, examine
 from harness.run.session import Limits
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.variant import controlled
-from harness.wiring import Engines, NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
+from harness.wiring import NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,6 @@ def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bo
     ]
 
 
-def case_name(path: str) -> str:
-    """Name a scenario as contracts do: its folder and file."""
-    return "/".join(Path(path).with_suffix("").parts[-2:])
-
-
 def _shown(engine: str, scenario: Scenario, control: Control | None) -> str:
     """An application's scenario runs on its application, once, whatever the engines."""
     if control is not None and control.engine is not None:
@@ -50,37 +48,53 @@ def _shown(engine: str, scenario: Scenario, control: Control | None) -> str:
     return engine if scenario.application is None or is_target(engine) else "application"
 
 
+class EngineShelf(Protocol):
+    """Opens engines by name, each once."""
+
+    def get(self, name: str) -> Engine:
+        """Return the engine with this name."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Close one; the next `get` opens it anew."""
+        ...
+
+
 @dataclass(slots=True)
-class Campaign:
+class CaseRunner:
     """Runs tasks; `cases` grows as it goes, so that an interrupted one has something to tell."""
 
-    engines: Engines
+    engines: EngineShelf
     seed: int | None = None
     limits: Limits = NO_LIMITS
+    frugal: bool = False
+    """Close each wrong queue after its case."""
     cases: list[Case] = field(default_factory=list)
     _gone: dict[str, HarnessError] = field(default_factory=dict)
 
     def run(self, todo: Iterable[Task], *, done: Callable[[Case], None] = lambda case: None) -> None:
         """Run all; `done` hears of each case."""
         for task in todo:
-            case = self._case(task)
+            case = self.case(task)
             self.cases.append(case)
             done(case)
 
-    def _case(self, task: Task) -> Case:
+    def case(self, task: Task, *, folder: Path | None = None) -> Case:
+        """Run one task. Paths in its scenario are relative to `folder`, the scenario's own unless given."""
         base = Case(task.scenario, task.engine, control=task.control)
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
         name = task.engine
         try:
-            name = engine_name(task.engine, scenario)
+            name = engine_name(task.engine, scenario, folder=folder)
             gone = self._gone.get(bare_name(name))
             if gone is not None:
                 return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
             engine = self.engines.get(name)
-            run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits)
+            run, told = examine(
+                scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits
+            )
             if task.control:
                 return replace(base, run=run)
-            told = explanation(case_name(scenario.path), run, contract_of(engine))
             return replace(base, run=explained(run, name, self.engines.get), explanation=told)
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}; {error.hint}")
@@ -92,4 +106,9 @@ class Campaign:
             return replace(base, error=error)
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
             self.engines.drop(name)
-            return replace(base, error=broken_engine(name, error))
+            broken = broken_engine(name, error)
+            broken.__cause__ = error
+            return replace(base, error=broken)
+        finally:
+            if self.frugal and "+" in name:
+                self.engines.drop(name)
