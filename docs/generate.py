@@ -18,12 +18,12 @@ from typing import Any, Final
 import pytest
 
 from harness import pytest_plugin
-from harness.adapters.graphile.queue import GraphileQueue
+from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
-from harness.adapters.pgqueuer.queue import PgQueuerQueue
-from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.adapters.pgqueuer import PgQueuerQueue
+from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
 from harness.cli import COMMANDS
 from harness.faults import FaultPlan

@@ -1,4 +1,4 @@
-"""The two protocols that everything meets at: a queue under test, and an application on it.
+"""The two protocols that everything meets at, a queue under test and an application on it, and what an engine is.
 
 A verb may be a plain method (one step), a generator (preempted, crashed or delayed at every `yield point(...)`) or an
 `async def` (at every await that suspends). Each ends in an `Outcome`.
@@ -7,9 +7,11 @@ A verb may be a plain method (one step), a generator (preempted, crashed or dela
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from harness.errors import UsageError
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
@@ -256,17 +258,15 @@ class Clocks(Protocol):
 
 
 class Engine(Protocol):
-    """Opens queues. One engine serves many runs, one after the other.
+    """Opens queues. One engine serves many runs, one after the other."""
 
-    It may have an `application`: who is at work on its queues in the place of the stock actors; and a `prepare`, which
-    installs and starts what its first run would.
-    """
-
-    name: str
-    capabilities: Capabilities
+    @property
+    def info(self) -> EngineInfo:
+        """All that is to be known of it beyond its verbs."""
+        ...
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
-        """Answer an empty queue under these settings."""
+        """Return an empty queue under these settings."""
         ...
 
     def close(self) -> None:
@@ -307,18 +307,127 @@ class Contract:
     """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
 
 
-def contract_of(engine: Engine) -> Contract:
-    """Answer the engine's `contract`; one that has none promises everything."""
-    contract: Contract = getattr(engine, "contract", _PROMISES_ALL)
-    return contract
-
-
-_PROMISES_ALL = Contract()
-
-
 class Application(Protocol):
     """The processes at work on a queue."""
 
-    def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
-        """Answer a factory for each actor by name; the harness calls it again after a crash."""
+    def clients(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
+        """Return a factory for each client by name: who asks from outside, and is no process that may crash."""
         ...
+
+    def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
+        """Return a factory for each actor by name; the harness calls it again after a crash."""
+        ...
+
+
+def _nothing_to_prepare() -> None:
+    return None
+
+
+def _from_nowhere() -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """All that an engine may have beyond its verbs, declared in one value: see docs/contracts/engine_info.md.
+
+    Nothing else about an engine or its queues is ever looked for. What is not declared is not there.
+    """
+
+    name: str
+    """What reports call it, with its version: `pgboss@10.4.2`."""
+    capabilities: Capabilities
+    """What its queues can do."""
+    contract: Contract = Contract()
+    """Where it says that it differs from this project; one that says nothing promises everything."""
+    settings: Settings | None = None
+    """What it runs under unless the user says otherwise."""
+    application: Application | None = None
+    """Who is at work on its queues in the place of the stock actors, unless a session names somebody else."""
+    processes: Callable[[Any], Application] | None = None
+    """Returns the `Application` that an opened queue brings along: its own processes, which no verb of ours drives."""
+    next_upkeep: Callable[[Any], Instant | None] | None = None
+    """Tells when `expire` next has something to do on this queue beside leases; None: nothing. See `OwnUpkeep`."""
+    prepare: Callable[[], None] = _nothing_to_prepare
+    """Installs and starts now what the first run would; raises EnvironmentUnavailable where that cannot be had."""
+    provenance: Callable[[], str] = _from_nowhere
+    """Says where the server came from and why; empty while there is none, or where it needs none."""
+    safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
+    """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
+    sessions: Callable[[], Engine] | None = None
+    """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no such value. Raises UsageError."""
+        for field_name, kind in (("name", str), ("capabilities", Capabilities), ("contract", Contract)):
+            value = getattr(self, field_name)
+            if not isinstance(value, kind):
+                raise UsageError(
+                    f"EngineInfo.{field_name} is {value!r:.80}, which is no {kind.__name__}",
+                    hint=f"Give it a {kind.__name__}; see docs/contracts/engine_info.md.",
+                )
+
+
+class AdaptedEngine:
+    """An engine that says of itself by plain attributes, as every engine did before there was `EngineInfo`."""
+
+    def __init__(self, engine: Any, info: EngineInfo) -> None:
+        """Open what `engine` opens, under this info."""
+        self.info = info
+        self.open: Callable[..., QueueUnderTest] = engine.open
+        self.close: Callable[[], None] = engine.close
+
+
+_PLAIN: Mapping[str, tuple[type, ...]] = {
+    "name": (str,),
+    "capabilities": (Capabilities,),
+    "contract": (Contract,),
+    "settings": (Settings,),
+    "application": (object,),
+    "prepare": (Callable,),  # type: ignore[dict-item]
+    "provenance": (str,),
+    "safeguards": (Mapping,),
+}
+"""What an engine could say by an attribute of its own, and what kind of value it was."""
+
+
+def as_engine(found: Any) -> Engine:
+    """Return what somebody else's code made as an engine: as it is, or adapted where it speaks by plain attributes.
+
+    The only place that reads those. An attribute of a subclass (`class Mine(MemoryEngine): name = "mine"`) counts more
+    than the info that it inherits. Raises UsageError for what is no engine, and whatever reading an attribute raises.
+    """
+    info = getattr(found, "info", None)
+    if info is not None and not isinstance(info, EngineInfo):
+        raise UsageError(
+            f"{type(found).__name__}.info is {info!r:.80}, which is no EngineInfo",
+            hint="Write info = EngineInfo(name, capabilities), from harness.port.",
+        )
+    plain = {name: getattr(found, name) for name in _PLAIN if hasattr(found, name)}
+    if info is not None:
+        plain = {name: value for name, value in plain.items() if isinstance(value, _PLAIN[name])}
+    needed = ("open", "close") if info is not None else ("name", "capabilities", "open", "close")
+    if missing := [name for name in needed if not hasattr(found, name)]:
+        raise UsageError(
+            f"{type(found).__name__} has no {' and no '.join(missing)}",
+            hint="An engine has info, open and close; see docs/write_an_adapter.md.",
+        )
+    if info is not None and not plain:
+        engine: Engine = found
+        return engine
+    if "provenance" in plain:
+        plain["provenance"] = lambda: str(found.provenance)
+    if "safeguards" in plain:
+        plain["safeguards"] = {name: partial(_guarded, found, name) for name in plain["safeguards"]}
+    if info is None:
+        plain["next_upkeep"] = _asked_for_upkeep
+    return AdaptedEngine(found, EngineInfo(**plain) if info is None else replace(info, **plain))
+
+
+def _guarded(engine: Any, safeguard: str) -> Engine:
+    return as_engine(engine.guarded(safeguard))
+
+
+def _asked_for_upkeep(queue: Any) -> Instant | None:
+    asked: Callable[[], Instant | None] | None = getattr(queue, "next_upkeep", None)
+    return None if asked is None else asked()

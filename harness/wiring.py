@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.extensions import ENGINES, offered
-from harness.port import Engine
+from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
+from harness.extensions import ENGINES, loaded, offered, package_of
+from harness.port import Engine, as_engine
 
 if TYPE_CHECKING:
     from harness.run.processing import RealProcessors
@@ -106,16 +106,15 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
         return run
     counterfactual = import_module(COUNTERFACTUAL)
     guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
-    runs = counterfactual.RUNS_ON_A_SERVER if getattr(engine, "provenance", None) else counterfactual.RUNS
+    runs = counterfactual.RUNS_ON_A_SERVER if engine.info.provenance() else counterfactual.RUNS
     told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs)
     return told
 
 
 def safeguards(name: str, engine: Engine) -> dict[str, str]:
     """Answer, by the name of each safeguard that an engine lacks, the name of the engine that has it."""
-    declared: Mapping[str, Any] = getattr(engine, "safeguards", {})
-    if declared or is_target(name):
-        return {safeguard: f"{name}+{safeguard}" for safeguard in declared}
+    if engine.info.safeguards or is_target(name):
+        return {safeguard: f"{name}+{safeguard}" for safeguard in engine.info.safeguards}
     right, mistake = split_name(name)
     return {} if mistake is None else {import_module(MISTAKES).safeguard_of(mistake): right}
 
@@ -163,8 +162,7 @@ def open_engine(name: str) -> Engine:
         return target
     if mistake is not None:
         return _mistaken(engine, mistake)
-    opened: Engine = _factory(engine)()
-    return opened
+    return _as_engine(engine, _factory(engine))
 
 
 def _store_of(target: str) -> Any:
@@ -191,11 +189,26 @@ def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Eng
     return wrong
 
 
+def _as_engine(name: str, factory: Callable[[], Any]) -> Engine:
+    """Make an engine of this name. Raises UsageError that names the package where one of another package breaks."""
+    try:
+        return as_engine(factory())
+    except Exception as error:
+        point = None if name.partition("@")[0] in SHIPPED else offered(ENGINES)[name.partition("@")[0]]
+        if point is None or isinstance(error, EnvironmentUnavailable):
+            raise
+        told = error.message if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        raise UsageError(
+            f"the engine {name}{package_of(point)} cannot be used: {told}",
+            hint="Repair or remove that package; other engines are not concerned.",
+        ) from error
+
+
 def _factory(engine: str) -> Callable[[], Engine]:
     base, _, version = engine.partition("@")
     wanted = {"version": version} if version else {}
     if base not in SHIPPED:
-        found = load(f"{ENGINES}:{base}", offered(ENGINES)[base].load)
+        found = loaded(offered(ENGINES)[base])
         return lambda: found(**wanted)
     where, arguments = SHIPPED[base]
     module, _, attribute = where.partition(":")
@@ -228,8 +241,7 @@ def prepare(engine: Engine) -> None:
 
     Raises EnvironmentUnavailable where what it needs cannot be had.
     """
-    if ready := getattr(engine, "prepare", None):
-        ready()
+    engine.info.prepare()
 
 
 class Engines:
@@ -255,22 +267,22 @@ class Engines:
         """
         if is_target(name):
             bare, plus, safeguard = name.rpartition("+")
-            guarded = getattr(self.get(bare), "guarded", None) if plus else None
-            return open_engine(name) if guarded is None else guarded(safeguard)
+            declared = self.get(bare).info.safeguards if plus else {}
+            return declared[safeguard]() if safeguard in declared else open_engine(name)
         right, mistake = split_name(name)
         return open_engine(name) if mistake is None else _mistaken(right, mistake, beside=self.get(right))
 
     def provenances(self) -> list[str]:
         """Say of every open engine that had to be provisioned where it came from, each once."""
-        told = (str(getattr(engine, "provenance", "")) for engine in self._open.values())
+        told = (engine.info.provenance() for engine in self._open.values())
         return list(dict.fromkeys(text for text in told if text))
 
     def releases(self) -> list[str]:
         """Say of every open engine that was asked for without its whole version which release it is."""
         return [
-            f"{name} is {engine.name}"
+            f"{name} is {engine.info.name}"
             for name, engine in self._open.items()
-            if bare_name(name).partition("@")[0] in RELEASED and "+" not in name and engine.name != name
+            if bare_name(name).partition("@")[0] in RELEASED and "+" not in name and engine.info.name != name
         ]
 
     def drop(self, name: str) -> None:

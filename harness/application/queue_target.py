@@ -12,8 +12,9 @@ from typing import Any
 
 from harness.application.driver import where_of
 from harness.errors import UsageError, did_you_mean
+from harness.model.duration import Instant
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks
+from harness.port import Capabilities, Clocks, EngineInfo
 from harness.sim.clock import Clocks as StoppedClocks
 
 OFFERED = ("settings", "clocks", "jitter")
@@ -60,12 +61,14 @@ class QueueEngine:
 
     def __init__(self, factory: Callable[..., Any], *, name: str) -> None:
         """Make one, to see what it can do. Raises UsageError that names the verbs it lacks."""
-        self.name = name
+        self._name = name
         self._factory = factory
         self._wanted = offered(factory, name=name)
         probe = self._made(Settings(), StoppedClocks(), lambda: 0.0)
-        self.capabilities = _capabilities_of(probe, name)
-        _refuse_without_verbs(probe, self.capabilities, name)
+        capabilities = _capabilities_of(probe, name)
+        _refuse_without_verbs(probe, capabilities, name)
+        upkeep = callable(getattr(probe, "next_upkeep", None))
+        self.info = EngineInfo(name, capabilities, next_upkeep=_next_upkeep if upkeep else None)
         getattr(probe, "close", _nothing)()
 
     def _made(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
@@ -76,7 +79,7 @@ class QueueEngine:
             raise
         except Exception as error:
             raise UsageError(
-                f"{self.name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+                f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called once for every run.",
             ) from error
 
@@ -105,6 +108,11 @@ class _Completed:
 
 def _nothing() -> None:
     return None
+
+
+def _next_upkeep(queue: Any) -> Instant | None:
+    due: Instant | None = queue.next_upkeep()
+    return due
 
 
 def _capabilities_of(probe: object, name: str) -> Capabilities:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from harness.errors import EnvironmentUnavailable, HarnessError
 from harness.explore.tally import broken_engine
-from harness.port import contract_of
 from harness.report.case import Case
 from harness.run.explanation import explanation
 from harness.run.play import NO_LIMITS, play
@@ -80,7 +79,7 @@ class Campaign:
             run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits)
             if task.control:
                 return replace(base, run=run)
-            told = explanation(case_name(scenario.path), run, contract_of(engine))
+            told = explanation(case_name(scenario.path), run, engine.info.contract)
             return replace(base, run=explained(run, name, self.engines.get), explanation=told)
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}; {error.hint}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from harness.application import ApplicationEngine
 from harness.cli.output import OutputFile
 from harness.conformance.judge import Conformance, conform
 from harness.conformance.level import Level
@@ -51,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _conformance(engine: Engine, name: str, levels: list[Level]) -> Conformance:
-    if isinstance(engine, ApplicationEngine):
+    if engine.info.processes is not None:
         raise UsageError(
             f"{name} is an application: the suite asks the verbs of a queue, and it has none",
             hint=f"Search it instead: job-harness explore {name}.",

@@ -144,12 +144,12 @@ def _sampled(asked: _Asked, engine: Engine, engines: Engines) -> int:
     else:
         _nothing(campaign, orders.settings, seconds, orders.steps)
     if not campaign.findings or orders.keep_going:
-        show_lines(campaign_lines(campaign, engine.capabilities), sys.stdout)
+        show_lines(campaign_lines(campaign, engine.info.capabilities), sys.stdout)
     print(level_line(campaign))
     if asked.report is not None:
         changed = {name: value for name, (value, _) in changed_settings(orders.settings).items()}
         data = campaign_data(
-            campaign, engine.capabilities, told=told, settings=changed, strategy=orders.strategy, seconds=seconds
+            campaign, engine.info.capabilities, told=told, settings=changed, strategy=orders.strategy, seconds=seconds
         )
         asked.report.write(data)
     return _code(campaign)
@@ -157,7 +157,7 @@ def _sampled(asked: _Asked, engine: Engine, engines: Engines) -> int:
 
 def _orders(asked: _Asked, engine: Engine) -> Orders:
     arguments = asked.arguments
-    own = None if arguments.settings_from else getattr(engine, "settings", None)
+    own = None if arguments.settings_from else engine.info.settings
     return Orders(
         OPENER,
         arguments.target,

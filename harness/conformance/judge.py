@@ -10,7 +10,7 @@ from typing import Any
 from harness.conformance.level import Level
 from harness.conformance.shelf import Case, cases
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
-from harness.port import Engine, contract_of
+from harness.port import Engine
 from harness.run.explanation import explanation
 from harness.run.play import play, uncovered_capabilities
 from harness.run.session import Limits
@@ -104,7 +104,7 @@ def conform(
     for case in cases(levels):
         results.append(judged(case, engine))
         watch(results[-1])
-    return Conformance(engine.name, results, _lies(engine, results))
+    return Conformance(engine.info.name, results, _lies(engine, results))
 
 
 def judged(case: Case, engine: Engine) -> Result:
@@ -122,7 +122,7 @@ def judged(case: Case, engine: Engine) -> Result:
         return Result(case, Mark.PASS, run=run)
     if run.verdict is Verdict.INCONCLUSIVE:
         return Result(case, Mark.OPEN, "; ".join(run.uncovered), run)
-    if (told := explanation(case.name, run, contract_of(engine))) is not None:
+    if (told := explanation(case.name, run, engine.info.contract)) is not None:
         return Result(case, Mark(told.kind), told.place, run)
     anomaly = run.gravest
     why = f"{anomaly.name}: {anomaly.message}" if anomaly is not None else run.failures[0]
@@ -136,4 +136,4 @@ def _lies(engine: Engine, results: Sequence[Result]) -> list[str]:
         if result.mark not in (Mark.SKIPPED, Mark.OPEN):
             for name in needed_capabilities(result.case.scenario):
                 shown[name] = shown.get(name, False) or result.mark in (Mark.PASS, Mark.DIFFERENT)
-    return [name for name, seen in shown.items() if not seen and getattr(engine.capabilities, name)]
+    return [name for name, seen in shown.items() if not seen and getattr(engine.info.capabilities, name)]

@@ -12,7 +12,7 @@ from harness.application.queue_target import QueueEngine
 from harness.conformance.judge import Mark, judged
 from harness.conformance.shelf import Case, cases
 from harness.errors import UsageError
-from harness.port import Engine
+from harness.port import Engine, as_engine
 
 
 class QueueConformance:
@@ -63,5 +63,4 @@ def engine_of(make: Any, *, name: str) -> Engine:
     ]
     if wanted:
         return QueueEngine(factory, name=f"{name}.make")
-    engine: Engine = factory()
-    return engine
+    return as_engine(factory())

@@ -35,7 +35,7 @@ def play(
     """
     missing = uncovered_capabilities(scenario, engine)
     if missing:
-        return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+        return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
     choices, used_seed = _choices(scenario, seed)
     faults = as_on_tape() if scenario.tape else NO_FAULTS
     real: RealProcessors | None = None
@@ -45,7 +45,7 @@ def play(
             real = processors(scenario)
         except EnvironmentUnavailable as error:
             missing = (f"{error.message}; {error.hint}" if error.hint else error.message,)
-            return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+            return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
     else:
         unanswered = _scripted(scenario)
     try:
@@ -61,8 +61,8 @@ def uncovered_capabilities(scenario: Scenario, engine: Engine) -> tuple[str, ...
     """Say, one sentence each, what a scenario needs and an engine does not have."""
     needed = needed_capabilities(scenario)
     return tuple(
-        f"{engine.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
-        for name in engine.capabilities.missing(needed)
+        f"{engine.info.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
+        for name in engine.info.capabilities.missing(needed)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from harness.history.event import Call as CallEvent
@@ -11,7 +12,7 @@ from harness.history.outcome import DONE, Outcome, OutcomeKind
 from harness.invariants.property import Judge
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.port import Claim, QueueUnderTest
+from harness.port import Claim, EngineInfo, QueueUnderTest
 from harness.run.board import Board
 from harness.sim.actor import Actor
 from harness.sim.clock import Clocks
@@ -27,9 +28,12 @@ _new = tuple.__new__
 class Recorder:
     """Stands between the kernel and a queue."""
 
-    def __init__(self, queue: QueueUnderTest, clocks: Clocks, board: Board, judge: Judge) -> None:
+    def __init__(
+        self, queue: Any, clocks: Clocks, board: Board, judge: Judge, *, engine: EngineInfo | None = None
+    ) -> None:
+        """Ask the queue for no more than its `engine` declares."""
         self.history = History()
-        self.queue = queue
+        self.queue: QueueUnderTest = queue
         self.board = board
         self._clocks = clocks
         self._events = self.history.events
@@ -42,9 +46,11 @@ class Recorder:
         self._met: set[str] = set()
         """Who of them was not alone at it."""
         self._verbs: dict[str, Any] = {}
-        self._on_behalf = getattr(queue, "on_behalf", None)
-        self._made_at = getattr(queue, "made_at", None)
-        self.next_upkeep: Callable[[], Instant | None] | None = getattr(queue, "next_upkeep", None)
+        sessions = engine is not None and engine.capabilities.sessions
+        self._on_behalf: Callable[[str], QueueUnderTest] | None = queue.on_behalf if sessions else None
+        self._made_at: Callable[[], Instant] | None = queue.made_at if sessions else None
+        upkeep = None if engine is None else engine.next_upkeep
+        self.next_upkeep: Callable[[], Instant | None] | None = None if upkeep is None else partial(upkeep, queue)
         """Tells when the queue's own upkeep has something to do beside leases, where it has."""
         self._unheard_at: dict[str, int] = {}
         """When the reply of an actor's call under way was last said to be lost."""

@@ -13,7 +13,7 @@ from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, st
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
-from harness.port import Capabilities, Contract, Engine, contract_of
+from harness.port import Application, Capabilities, Contract, Engine
 from harness.run.board import Board
 from harness.run.director import Director
 from harness.run.processing import RealProcessors
@@ -98,7 +98,7 @@ class Session:
         faults: FaultPlan = NO_FAULTS,
         invariants: tuple[Invariant, ...] | None = None,
         limits: Limits = Limits(),
-        application: StockApplication | None = None,
+        application: Application | None = None,
         until: str | None = None,
         processors: RealProcessors | None = None,
         announced: Iterable[str] = (),
@@ -107,7 +107,7 @@ class Session:
 
         `announced` are capabilities that only jobs planned later will ask for: see `plan_job`.
         """
-        contract = contract_of(engine)
+        contract = engine.info.contract
         self._given = scenario
         self.scenario = scenario = _effective(scenario, contract)
         self.settings = scenario.settings
@@ -120,7 +120,7 @@ class Session:
         self.clocks = Clocks()
         self.board = Board(self.settings)
         self.queue = engine.open(self.settings, self.clocks, self._jitter)
-        self._staged: Any = getattr(self.queue, "application", None)
+        self._staged = None if engine.info.processes is None else engine.info.processes(self.queue)
         """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
         rules = Rules(
@@ -136,10 +136,10 @@ class Session:
             rules,
             accepted=frozenset(contract.documented),
         )
-        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
-        self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors)
+        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge, engine=engine.info)
+        self.world = World(scenario, self.clocks, self.recorder, self.board, engine.info.capabilities, processors)
         self.kernel = self._wired(faults)
-        self.application = self._staged or application or getattr(engine, "application", None) or StockApplication()
+        self.application = self._staged or application or engine.info.application or StockApplication()
         self._until = until
         self._cut = False
 
@@ -147,7 +147,7 @@ class Session:
         kernel = Kernel(self.choices, self.recorder, step_limit=self.limits.steps)
         kernel.on_advance = self._advanced
         kernel.on_suspend = self.recorder.suspended
-        if self.engine.capabilities.sessions:
+        if self.engine.info.capabilities.sessions:
             kernel.on_crash = self._severed
         kernel.on_overtaken = self._overtaken
         kernel.every_turn = type(self.choices) is Replay
@@ -167,7 +167,7 @@ class Session:
         invariants = everything() if invariants is None else invariants
         if self._staged is not None:
             invariants = stepwise(invariants)
-        left_out = {*self.engine.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
+        left_out = {*self.engine.info.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
         return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
 
     def _advanced(self, now: int) -> None:
@@ -238,7 +238,7 @@ class Session:
     def close(self) -> None:
         """Sever whoever still acts and close the queue."""
         self.world.closed = True
-        if self.engine.capabilities.sessions:
+        if self.engine.info.capabilities.sessions:
             self.queue.close()  # before the frames: a `finally` that wants to roll back must reach nobody
         self.kernel.bury()
         self.queue.close()
@@ -260,7 +260,7 @@ class Session:
 
     def _leftovers(self) -> list[str]:
         queue: Any = self.queue
-        return list(queue.leftovers()) if self.engine.capabilities.sessions else []
+        return list(queue.leftovers()) if self.engine.info.capabilities.sessions else []
 
     def plan_job(self, plan: JobPlan) -> None:
         """Take a job into the workload that is sent later, by a step."""
@@ -346,7 +346,7 @@ class Session:
         """Answer what the run came to so far."""
         return Run(
             scenario=self._given,
-            engine=self.engine.name,
+            engine=self.engine.info.name,
             history=self.recorder.history,
             tape=tuple(self.choices.tape),
             anomalies=tuple(self.judge.anomalies),

@@ -140,7 +140,7 @@ def test_ctrl_c_prints_what_was_found_and_closes_the_engines(
             return super().open(*given)
 
         def close(self) -> None:
-            closed.append(self.name)
+            closed.append(self.info.name)
 
     engine_that(monkeypatch, Interrupted)
     (folder / "scenarios" / "a_bad.yaml").write_text(BAD)
@@ -214,7 +214,7 @@ def test_every_engine_is_opened_once_and_closed() -> None:
     with Engines() as engines:
         assert engines.get("memory") is engines.get("memory")
     assert {"memory", "reference", "postgres"} <= set(engine_names())
-    assert open_engine("memory+stale-complete").name == "memory+stale-complete"
+    assert open_engine("memory+stale-complete").info.name == "memory+stale-complete"
 
 
 def test_version_and_help_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,8 +244,7 @@ class Released(MemoryEngine):
     """Somebody else's queue, asked for without its whole version."""
 
     def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name=name)
 
 
 def test_a_release_that_was_not_asked_for_by_its_whole_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

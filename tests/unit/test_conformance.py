@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -17,7 +18,7 @@ from harness.conformance.summary import detail, table
 from harness.errors import ExitCode, UsageError
 from harness.history.outcome import DONE, Outcome
 from harness.mistakes import CATALOGUE
-from harness.port import Capabilities, Claim, Contract, Known
+from harness.port import AdaptedEngine, Capabilities, Claim, Contract, Known
 
 
 def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
@@ -40,7 +41,7 @@ def test_the_right_queues_conform_on_every_level(name: str) -> None:
     asked_for = [
         capability for capability in Capabilities.names() if capability != "sessions"
     ]  # no scenario needs them
-    skipped = {Mark.SKIPPED} if engine.capabilities.missing(asked_for) else set()
+    skipped = {Mark.SKIPPED} if engine.info.capabilities.missing(asked_for) else set()
     assert {result.mark for result in conformance.results} == {Mark.PASS, *skipped}
     assert all(counts[Mark.PASS] for level in Level if (counts := conformance.of(level)))
 
@@ -95,8 +96,8 @@ def test_what_is_not_declared_is_skipped_by_name() -> None:
 
 def under(mistake: str, contract: Contract, *, level: Level) -> Conformance:
     engine = CATALOGUE[mistake].engine("memory")
-    engine.contract = contract  # type: ignore[attr-defined]
-    return conform(engine, levels=[level])
+    changed = AdaptedEngine(engine, replace(engine.info, contract=contract))
+    return conform(changed, levels=[level])
 
 
 def test_a_documented_difference_is_neither_a_pass_nor_a_failure() -> None:
@@ -146,5 +147,5 @@ def test_engines_stand_side_by_side() -> None:
 def test_what_makes_no_queue_is_refused() -> None:
     with pytest.raises(UsageError, match=r"TestMine\.make is None, and makes no queue"):
         engine_of(None, name="TestMine")
-    assert engine_of(MemoryQueue, name="TestMine").capabilities == MemoryQueue.capabilities
-    assert engine_of(staticmethod(MemoryEngine), name="TestMine").name == "memory"
+    assert engine_of(MemoryQueue, name="TestMine").info.capabilities == MemoryQueue.capabilities
+    assert engine_of(staticmethod(MemoryEngine), name="TestMine").info.name == "memory"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harness.adapters.memory.queue import MemoryQueue
 from harness.model.settings import Settings
-from harness.port import Application, Capabilities, Clocks
+from harness.port import Application, Clocks, EngineInfo
 
 
 class MemoryEngine:
@@ -19,10 +19,8 @@ class MemoryEngine:
         name: str = "memory",
         application: Application | None = None,
     ) -> None:
-        self.name = name
-        self.application = application
-        """Who is at work on its queues; None: the stock actors."""
-        self.capabilities: Capabilities = queue.capabilities
+        """Open queues of a class; `application` is at work on them, or else the stock actors."""
+        self.info = EngineInfo(name, queue.capabilities, application=application)
         self._queue = queue
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> MemoryQueue:

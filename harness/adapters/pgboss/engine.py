@@ -12,7 +12,7 @@ from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.adapters.pgboss.queue import PgBossQueue
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, Contract
+from harness.port import Clocks, EngineInfo
 
 if TYPE_CHECKING:
     from harness.adapters.pgboss.server import Session
@@ -27,13 +27,15 @@ class PgBossEngine:
         After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for one that is not known.
         """
         self.version, policy = split_policy(version)
-        self.name = f"pgboss@{self.version}{policy_suffix(policy)}"
         self.keys = Keys(policy)
         """How keys are said to it."""
-        self.capabilities: Capabilities = replace(
-            PgBossQueue.capabilities, unique=policy.unique, serial_keys=policy.serial
+        self.info = EngineInfo(
+            f"pgboss@{self.version}{policy_suffix(policy)}",
+            replace(PgBossQueue.capabilities, unique=policy.unique, serial_keys=policy.serial),
+            contract=contract_of(policy),
+            prepare=self._prepare,
+            provenance=self._provenance,
         )
-        self.contract: Contract = contract_of(policy)
         self._dsn = dsn
         self._session: Session | None = None
 
@@ -54,13 +56,10 @@ class PgBossEngine:
             self._session = Session(load(self.version), self._dsn, policy=self.keys.policy.name)
         return self._session
 
-    def prepare(self) -> None:
-        """Install the release and provide the server, where they are not there yet."""
+    def _prepare(self) -> None:
         self.session()
 
-    @property
-    def provenance(self) -> str:
-        """Where the PostgreSQL came from and why, once there is one."""
+    def _provenance(self) -> str:
         return "" if self._session is None else str(self._session.database.cluster.provenance)
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ class PgBossStore:
     def __init__(self, version: str = NEWEST_OF_10, *, dsn: str | None = None) -> None:
         """Choose a version of pg-boss 10, and a server instead of one started here."""
         self._engine = PgBossEngine(version, dsn=dsn)
-        self.name = self._engine.name
+        self.name = self._engine.info.name
         self._made = False
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> PgBossTables:
@@ -79,7 +79,7 @@ class PgBossStore:
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""
-        return self._engine.provenance
+        return self._engine.info.provenance()
 
     def close(self) -> None:
         """Stop what was provided. Never raises."""
