@@ -6,10 +6,11 @@ A verb may be a plain method (one step), a generator (preempted, crashed or dela
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from harness.errors import UsageError
 from harness.history.outcome import Outcome
@@ -366,6 +367,23 @@ class EngineInfo:
                     f"EngineInfo.{field_name} is {value!r:.80}, which is no {kind.__name__}",
                     hint=f"Give it a {kind.__name__}; see docs/contracts/engine_info.md.",
                 )
+
+
+SESSIONS_SUFFIX: Final = "-gated"
+_NAME: Final = re.compile(r"((?:.*:)?[^@+]*)(.*)", re.DOTALL)
+"""The name of an engine or target, and what follows: a version or store, a mistake, safeguards."""
+
+
+def with_sessions(name: str) -> str:
+    """Return what reports call an engine whose actors have sessions: `pgqueuer-gated@1.5.0` for `pgqueuer@1.5.0`."""
+    plain, rest = _NAME.fullmatch(without_sessions(name)).groups()  # type: ignore[union-attr]
+    return f"{plain}{SESSIONS_SUFFIX}{rest}"
+
+
+def without_sessions(name: str) -> str:
+    """Return the name of the engine as it is without sessions: `pgqueuer@1.5.0` for `pgqueuer-gated@1.5.0`."""
+    plain, rest = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+    return f"{plain.removesuffix(SESSIONS_SUFFIX)}{rest}"
 
 
 class AdaptedEngine:

@@ -1,9 +1,9 @@
 """Names to things: engines, wrong queues, settings of a run. The only module that knows them all, and lazily.
 
-An engine is named `memory`, `reference`, `postgres`, `postgres-gated`, `pgboss`, or what another package registers
-under the entry point group `job_harness.engines` (a callable without arguments that answers an `Engine`).
-`NAME@VERSION` is a release of somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that
-engine with one planted mistake.
+An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
+group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
+somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
+`NAME --sessions` gives every actor a database session; reports call it `NAME-gated`, which names it, too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
 from harness.extensions import ENGINES, loaded, offered, package_of
-from harness.port import Engine, as_engine
+from harness.port import Engine, as_engine, with_sessions, without_sessions
 
 if TYPE_CHECKING:
     from harness.run.processing import RealProcessors
@@ -29,32 +29,17 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "postgres": ("harness.adapters.reference:open_engine", {"name": "postgres"}),
     "pgboss": ("harness.adapters.pgboss:open_engine", {}),
     "pgboss-node": ("harness.adapters.pgboss.node:open_engine", {}),
-    "pgboss-node-gated": ("harness.adapters.pgboss.node:open_engine", {"gated": True}),
-    "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
     "graphile-worker": ("harness.adapters.graphile:open_engine", {}),
-    "graphile-worker-gated": ("harness.adapters.graphile:open_engine", {"gated": True}),
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
-    "procrastinate-gated": ("harness.adapters.procrastinate:open_engine", {"gated": True}),
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
-    "pgqueuer-gated": ("harness.adapters.pgqueuer:open_engine", {"gated": True}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
-RELEASED: Final = frozenset(
-    {
-        "graphile-worker",
-        "graphile-worker-gated",
-        "pgboss",
-        "pgboss-node",
-        "pgboss-node-gated",
-        "pgqueuer",
-        "pgqueuer-gated",
-        "procrastinate",
-        "procrastinate-gated",
-    }
-)
+RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
 """Shipped engines that are somebody else's queue, in versions."""
+SESSIONS: Final = "give every actor a database session of its own; each statement then waits for its turn"
+"""What the option says of itself, wherever a command has it."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 TARGETS = "harness.explore.target"
@@ -78,6 +63,38 @@ def wrong_queues() -> Mapping[str, Any]:
             raise
         return {}
     return catalogue
+
+
+def named(name: str, *, sessions: bool = False) -> str:
+    """Return the one name of what was asked for: `postgres --sessions`, or `postgres` with `sessions`.
+
+    Raises UsageError for an option that is none.
+    """
+    name, _, written = name.strip().partition(" --")
+    options = [f"--{option}" for option in written.split(" --")] if written else []
+    if wrong := [option for option in options if option != "--sessions"]:
+        raise UsageError(
+            f"{name} has no option {wrong[0]!r}{did_you_mean(wrong[0], ['--sessions'])}",
+            hint="An engine has one option, --sessions, and it is written after its name.",
+        )
+    return with_sessions(name) if options or (sessions and not _parsed(name).sessions) else name
+
+
+class _Parsed(NamedTuple):
+    base: str
+    version: str
+    sessions: bool
+
+
+def _parsed(engine: str) -> _Parsed:
+    """Take the name of an engine without its mistake apart; a target is its own base."""
+    if is_target(engine):
+        plain = without_sessions(engine)
+        return _Parsed(plain, "", plain != engine)
+    name, _, version = engine.partition("@")
+    plain = without_sessions(name)
+    known = engine_names()
+    return _Parsed(plain, version, True) if name not in known and plain in known else _Parsed(name, version, False)
 
 
 def is_target(name: str) -> bool:
@@ -130,11 +147,11 @@ def split_name(name: str) -> tuple[str, str | None]:
     Raises UsageError for names that do not exist, with the nearest that does.
     """
     if is_target(name):
-        return name, None
-    engine, plus, mistake = name.partition("+")
-    base, at, version = engine.partition("@")
-    if base not in engine_names():
-        known = engine_names()
+        return named(name), None
+    engine, plus, mistake = named(name).partition("+")
+    base, version, _ = _parsed(engine)
+    at = "@" in engine
+    if base not in (known := engine_names()):
         raise UsageError(f"no such engine: {base!r}{did_you_mean(base, known)}", hint=f"There are {', '.join(known)}.")
     if at and (not version or (base in SHIPPED and base not in RELEASED)):
         raise UsageError(
@@ -157,12 +174,26 @@ def open_engine(name: str) -> Engine:
     EnvironmentUnavailable where the machine lacks what the engine needs.
     """
     engine, mistake = split_name(name)
-    if is_target(name):
-        target: Engine = import_module(TARGETS).open_target(name, store=_store_of(name))
-        return target
     if mistake is not None:
         return _mistaken(engine, mistake)
-    return _as_engine(engine, _factory(engine))
+    base, _, sessions = _parsed(engine)
+    if is_target(name):
+        opened: Engine = import_module(TARGETS).open_target(base, store=_store_of(base))
+    else:
+        opened = _as_engine(engine, _factory(engine))
+    return _with_sessions(opened) if sessions else opened
+
+
+def _with_sessions(engine: Engine) -> Engine:
+    if engine.info.capabilities.sessions:
+        return engine
+    if engine.info.sessions is None:
+        engine.close()
+        raise UsageError(
+            f"{engine.info.name} gives its actors no sessions of their own",
+            hint="Leave out --sessions, or name an engine on a server, such as postgres or pgqueuer@1.6.0.",
+        )
+    return engine.info.sessions()
 
 
 def _store_of(target: str) -> Any:
@@ -194,8 +225,8 @@ def _as_engine(name: str, factory: Callable[[], Any]) -> Engine:
     try:
         return as_engine(factory())
     except Exception as error:
-        point = None if name.partition("@")[0] in SHIPPED else offered(ENGINES)[name.partition("@")[0]]
-        if point is None or isinstance(error, EnvironmentUnavailable):
+        point = offered(ENGINES).get(_parsed(name).base)
+        if point is None or _parsed(name).base in SHIPPED or isinstance(error, EnvironmentUnavailable):
             raise
         told = error.message if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
         raise UsageError(
@@ -205,7 +236,7 @@ def _as_engine(name: str, factory: Callable[[], Any]) -> Engine:
 
 
 def _factory(engine: str) -> Callable[[], Engine]:
-    base, _, version = engine.partition("@")
+    base, version, _ = _parsed(engine)
     wanted = {"version": version} if version else {}
     if base not in SHIPPED:
         found = loaded(offered(ENGINES)[base])
@@ -255,6 +286,7 @@ class Engines:
 
         Raises what `open_engine` raises.
         """
+        name = named(name)
         engine = self._open.get(name)
         if engine is None:
             engine = self._open[name] = self._opened(name)
@@ -282,7 +314,7 @@ class Engines:
         return [
             f"{name} is {engine.info.name}"
             for name, engine in self._open.items()
-            if bare_name(name).partition("@")[0] in RELEASED and "+" not in name and engine.info.name != name
+            if _parsed(bare_name(name)).base in RELEASED and "+" not in name and engine.info.name != name
         ]
 
     def drop(self, name: str) -> None:

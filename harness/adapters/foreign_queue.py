@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.foreign.child import Answering, Child, Reply
-from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
+from harness.foreign.gating import Exchange, GatedForeignQueue
 from harness.foreign.proof import prove
 from harness.foreign.station import Station
 from harness.history.outcome import Outcome, done
@@ -21,7 +21,7 @@ from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
 from harness.model.json_value import json_problem
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, Contract, EngineInfo, JobRequest, QueueUnderTest
+from harness.port import Capabilities, Claim, Clocks, Contract, EngineInfo, JobRequest, QueueUnderTest, with_sessions
 
 if TYPE_CHECKING:
     from harness.foreign.database import ForeignDatabase
@@ -98,7 +98,8 @@ class ForeignEngine:
         `sessions` gives every actor a session, each statement of which is a gate.
         """
         self.release = release
-        name = f"{release.package}{GATED * sessions}@{release.version}"
+        name = f"{release.package}@{release.version}"
+        name = with_sessions(name) if sessions else name
         capabilities: Capabilities = release.with_sessions.get("capabilities", release.capabilities)
         contract: Contract = release.with_sessions.get("contract", release.contract)
         self.info = EngineInfo(

@@ -29,7 +29,7 @@ BY_CAPABILITY = {
     "schedules": ("schedule", "unschedule", "tick"),
     "sessions": ("on_behalf", "sever", "made_at", "leftovers"),
 }
-ACCEPTED = "An engine (name, capabilities, open, close), a queue (see harness.port.QueueUnderTest) or an application."
+ACCEPTED = "An engine (info, open, close), a queue (see harness.port.QueueUnderTest) or an application."
 
 
 def offered(factory: Callable[..., Any], *, name: str) -> tuple[str, ...]:

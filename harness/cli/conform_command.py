@@ -13,7 +13,7 @@ from harness.conformance.summary import detail, table
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.tally import broken_engine
 from harness.port import Engine
-from harness.wiring import Engines, split_name
+from harness.wiring import SESSIONS, Engines, named, split_name
 
 TARGETS = "engines, or module:factory or file.py:factory of your own, with commas (default: memory)"
 ORDER = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("targets", nargs="?", default="memory", metavar="ENGINES", help=TARGETS)
+    add("--sessions", action="store_true", help=SESSIONS)
     add("--level", action="append", default=[], choices=[str(level) for level in Level], help="only this level")
     add("--cases", action="store_true", help="a row for each case, a column for each engine, and what explains each")
     add("--json", metavar="FILE", help="write the results as JSON")
@@ -31,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the cases on each engine, and tell."""
-    names = [name.strip() for name in arguments.targets.split(",") if name.strip()]
+    names = [named(name, sessions=arguments.sessions) for name in arguments.targets.split(",") if name.strip()]
     if not names:
         raise UsageError("no engine is named", hint="Write job-harness conform memory,postgres.")
     for name in names:

@@ -11,7 +11,7 @@ from harness.adapters.reference.queue import ReferenceQueue
 from harness.adapters.reference.settlement import Settlement
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
-from harness.port import Clocks, EngineInfo
+from harness.port import Clocks, EngineInfo, with_sessions, without_sessions
 from harness.postgres.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from harness.postgres.gating import SessionPool
 
 NAMES: Final = ("reference", "postgres")
-SESSIONS: Final = "postgres-gated"
-"""What reports call `postgres` where every actor has a session; it names that engine, too."""
 
 
 class ReferenceEngine:
@@ -50,8 +48,7 @@ class ReferenceEngine:
         take `patience_seconds` of real time unless it waits for a lock. Raises UsageError for an unknown name, and
         for a DSN, statements or a settlement where there is no use for them.
         """
-        if name == SESSIONS:
-            name, sessions = "postgres", True
+        name, sessions = without_sessions(name), sessions or name != without_sessions(name)
         if name not in NAMES:
             raise UsageError(
                 f"the reference queue has no engine {name!r}{did_you_mean(name, NAMES)}",
@@ -70,7 +67,7 @@ class ReferenceEngine:
         self.settlement = settlement
         queue = MemoryReferenceQueue if name == "reference" else ReferenceQueue
         self.info = EngineInfo(
-            called or (SESSIONS if sessions else name),
+            called or (with_sessions(name) if sessions else name),
             replace(queue.capabilities, sessions=sessions),
             provenance=self._provenance,
             sessions=None if name == "reference" else self._with_sessions,
