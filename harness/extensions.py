@@ -15,7 +15,7 @@ INVARIANTS: Final = "job_harness.invariants"
 
 
 def offered(group: str) -> dict[str, EntryPoint]:
-    """Answer the entry points of a group by name, nothing loaded yet."""
+    """Return the entry points of a group by name, nothing loaded yet."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 

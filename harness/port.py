@@ -70,7 +70,7 @@ class Schedule:
     """What each of its jobs asks for; their ids are the schedule's name and the number of the slot, from 1."""
 
     def latest(self, now: Instant) -> Instant:
-        """Answer the slot that began last."""
+        """Return the slot that began last."""
         return now - now % self.period
 
 
@@ -178,11 +178,11 @@ class QueueUnderTest(Protocol):
         ...
 
     def jobs(self) -> Mapping[JobId, JobView]:
-        """Answer all current jobs, oldest first."""
+        """Return all current jobs, oldest first."""
         ...
 
     def changed(self) -> Iterable[JobId] | None:
-        """Answer the jobs touched since the last call, or None where the engine does not know."""
+        """Return the jobs touched since the last call, or None where the engine does not know."""
         ...
 
     def close(self) -> None:
@@ -226,7 +226,7 @@ class Sessions(Protocol):
     """What a queue answers beside its verbs where every actor has a database session of its own."""
 
     def on_behalf(self, actor: str) -> QueueUnderTest:
-        """Answer the queue as this actor's session reaches it."""
+        """Return the queue as this actor's session reaches it."""
         ...
 
     def sever(self, actor: str) -> Callable[[], None]:
@@ -234,7 +234,7 @@ class Sessions(Protocol):
         ...
 
     def made_at(self) -> Instant:
-        """Answer the store's clock at the first statement of the transaction that ended last."""
+        """Return the store's clock at the first statement of the transaction that ended last."""
         ...
 
     def leftovers(self) -> Iterable[str]:
@@ -297,13 +297,13 @@ class Contract:
     known: Mapping[str, Known] = field(default_factory=dict)
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
-    """Answers the settings as it can keep them: what it has no way to set is what it does instead."""
+    """Returns the settings as it can keep them: what it has no way to set is what it does instead."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True
     """Whether it says that of two due jobs of one priority the older one is taken first."""
     period: Callable[[Duration], Duration] = lambda period: period
-    """Answers the period of a schedule as it can keep it."""
+    """Returns the period of a schedule as it can keep it."""
     slot_due: tuple[Duration, Duration] | None = None
     """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
 

@@ -55,7 +55,7 @@ def engine_names() -> list[str]:
 
 
 def wrong_queues() -> Mapping[str, Any]:
-    """Answer the catalogue of wrong queues by name."""
+    """Return the catalogue of wrong queues by name."""
     try:
         catalogue: Mapping[str, Any] = import_module(MISTAKES).CATALOGUE
     except ModuleNotFoundError as error:
@@ -103,7 +103,7 @@ def is_target(name: str) -> bool:
 
 
 def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
-    """Answer what a scenario runs on: its own application, or the engine asked for with the wrong queue it names.
+    """Return what a scenario runs on: its own application, or the engine asked for with the wrong queue it names.
 
     A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file.
     """
@@ -114,7 +114,7 @@ def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) 
 
 
 def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str = "") -> Run:
-    """Answer a run that failed on the engine of this name together with what would have stopped its anomaly.
+    """Return a run that failed on the engine of this name together with what would have stopped its anomaly.
 
     On PostgreSQL fewer runs are drawn anew: hundreds for each change would keep everybody waiting.
     """
@@ -129,7 +129,7 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
 
 
 def safeguards(name: str, engine: Engine) -> dict[str, str]:
-    """Answer, by the name of each safeguard that an engine lacks, the name of the engine that has it."""
+    """Return, by the name of each safeguard that an engine lacks, the name of the engine that has it."""
     if engine.info.safeguards or is_target(name):
         return {safeguard: f"{name}+{safeguard}" for safeguard in engine.info.safeguards}
     right, mistake = split_name(name)
@@ -137,7 +137,7 @@ def safeguards(name: str, engine: Engine) -> dict[str, str]:
 
 
 def bare_name(name: str) -> str:
-    """Answer the name of an engine or application without its mistake or safeguards, on whose server they stand."""
+    """Return the name of an engine or application without its mistake or safeguards, on whose server they stand."""
     return name.partition("+")[0]
 
 
@@ -282,7 +282,7 @@ class Engines:
         self._open: dict[str, Engine] = {}
 
     def get(self, name: str) -> Engine:
-        """Answer the engine with this name.
+        """Return the engine with this name.
 
         Raises what `open_engine` raises.
         """

@@ -6,10 +6,8 @@ import argparse
 import json
 
 from harness.cli.output import OutputFile
-from harness.conformance.judge import Conformance, conform
-from harness.conformance.level import Level
-from harness.conformance.matrix import matrix
-from harness.conformance.summary import detail, table
+from harness.conformance.judge import Conformance, Level, conform
+from harness.conformance.tables import detail, matrix, table
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.tally import broken_engine
 from harness.port import Engine

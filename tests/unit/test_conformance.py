@@ -9,12 +9,9 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.adapters.reference import open_engine
-from harness.conformance import Conformance, Level, conform
-from harness.conformance.judge import Mark
-from harness.conformance.matrix import matrix
-from harness.conformance.pytest_suite import engine_of
-from harness.conformance.shelf import cases
-from harness.conformance.summary import detail, table
+from harness.conformance import Conformance, Level, conform, engine_of
+from harness.conformance.judge import Mark, cases
+from harness.conformance.tables import detail, matrix, table
 from harness.errors import ExitCode, UsageError
 from harness.history.outcome import DONE, Outcome
 from harness.mistakes import CATALOGUE
@@ -25,9 +22,9 @@ def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
     themes = [theme for level in Level for theme in level.themes]
     assert len(themes) == len(set(themes))
     there = {case.name for case in cases()}
-    from harness.conformance import shelf
+    from harness.conformance import judge
 
-    root = next(place for place in shelf.PLACES if place.is_dir())
+    root = next(place for place in judge.PLACES if place.is_dir())
     about_no_queue = ("found", "applications")
     asked = [path for path in root.glob("*/*.yaml") if path.parent.name not in about_no_queue]
     assert there == {f"{path.parent.name}/{path.stem}" for path in asked}

@@ -57,7 +57,7 @@ _STANDARD: Final = Contract(
 
 
 def contract_of(policy: Policy = STANDARD) -> Contract:
-    """Answer the contract where queues have this policy."""
+    """Return the contract where queues have this policy."""
     return replace(
         _STANDARD,
         documented={**_STANDARD.documented, **policy.documented},

@@ -40,13 +40,13 @@ class PgBossEngine:
         self._session: Session | None = None
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgBossQueue:
-        """Answer an empty queue. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
+        """Return an empty queue. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
         session = self.session()
         session.reset()
         return PgBossQueue(session, settings, clocks, jitter, keys=self.keys)
 
     def session(self) -> Session:
-        """Answer the session with PostgreSQL, provided now where there is none yet, or where it went away."""
+        """Return the session with PostgreSQL, provided now where there is none yet, or where it went away."""
         if self._session is not None and not self._session.database.alive:
             self.close()
         if self._session is None:
@@ -70,5 +70,5 @@ class PgBossEngine:
 
 
 def open_engine(version: str = NEWEST_OF_10, *, dsn: str | None = None) -> PgBossEngine:
-    """Answer the engine of this version."""
+    """Return the engine of this version."""
     return PgBossEngine(version, dsn=dsn)

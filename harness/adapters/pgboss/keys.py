@@ -32,36 +32,36 @@ class Keys:
         return self.policy.serial or self.groups
 
     def queue(self, tool: str) -> str:
-        """Answer the queue of a tool's jobs."""
+        """Return the queue of a tool's jobs."""
         return ONE_QUEUE if self.serial else tool
 
     def data(self, request: JobRequest) -> dict[str, Json]:
-        """Answer the payload that carries a request's input."""
+        """Return the payload that carries a request's input."""
         told = {"job": request.id, "input": request.input}
         return {**told, "tool": request.tool} if self.serial else told
 
     def singleton(self, request: JobRequest, *, own: str) -> str | None:
-        """Answer the `singletonKey` of a request; `own` is the id of its row."""
+        """Return the `singletonKey` of a request; `own` is the id of its row."""
         if self.policy is STANDARD:
             return None
         key = request.unique_key if self.policy.unique else request.serial_key
         return own if key is None else key
 
     def group(self, request: JobRequest) -> str | None:
-        """Answer the group of a request."""
+        """Return the group of a request."""
         return request.serial_key if self.groups else None
 
     def unique_key(self, row: Mapping[str, Any]) -> str | None:
-        """Answer the unique key of a row."""
+        """Return the unique key of a row."""
         return _named(row) if self.policy.unique else None
 
     def serial_key(self, row: Mapping[str, Any]) -> str | None:
-        """Answer the serial key of a row."""
+        """Return the serial key of a row."""
         return _named(row) if self.policy.serial else row.get("group_id")
 
 
 def tool_of(row: Mapping[str, Any]) -> str:
-    """Answer the tool of a row: what its payload says, else its queue."""
+    """Return the tool of a row: what its payload says, else its queue."""
     tool: str = row["data"].get("tool", row["name"])
     return tool
 

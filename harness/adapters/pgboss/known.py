@@ -33,7 +33,7 @@ _FENCED: Final = (12, 35)
 
 
 def known_of(version: str) -> Mapping[str, Known]:
-    """Answer what is known of a release, such as 10.4.2."""
+    """Return what is known of a release, such as 10.4.2."""
     number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     known = {"hostile/error_with_nul": _UNWRITABLE, "hostile/error_with_lone_surrogate": _UNWRITABLE}
     if number < _FENCED:

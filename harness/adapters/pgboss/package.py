@@ -55,7 +55,7 @@ class Package:
 
 
 def load(version: str) -> Package:
-    """Answer a version's statements, installing it where it is missing.
+    """Return a version's statements, installing it where it is missing.
 
     Raises UsageError for a version that is not one of pg-boss 10, EnvironmentUnavailable without Node or npm, and
     where the package does not install.

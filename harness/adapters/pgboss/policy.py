@@ -78,5 +78,5 @@ def split_policy(version: str) -> tuple[str, Policy]:
 
 
 def policy_suffix(policy: Policy) -> str:
-    """Answer what the name of an engine says of its policy: nothing where it is the standard one."""
+    """Return what the name of an engine says of its policy: nothing where it is the standard one."""
     return "" if policy is STANDARD else f"/{policy.name}"

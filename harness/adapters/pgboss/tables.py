@@ -65,7 +65,7 @@ class PgBossStore:
         self._made = False
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> PgBossTables:
-        """Answer empty tables. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
+        """Return empty tables. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
         session = self._engine.session()
         if not self._made:
             session.database.run(tool_job.CREATE)
@@ -251,7 +251,7 @@ class PgBossTables:
     # what the harness sees ------------------------------------------------------------------------------------------
 
     def jobs(self) -> Mapping[JobId, JobView]:
-        """Answer both rows of every job as one view; a row that pg-boss archived is still its job's."""
+        """Return both rows of every job as one view; a row that pg-boss archived is still its job's."""
         if not self._seen:
             users, rows = self._rows()
             archive = self._queue_rows(_ARCHIVE) if self.now() > _ARCHIVED_AFTER else {}
@@ -268,7 +268,7 @@ class PgBossTables:
         return self._views
 
     def changed(self) -> list[JobId]:
-        """Answer and forget which jobs were touched, as of the last look."""
+        """Return and forget which jobs were touched, as of the last look."""
         touched = list(self._touched)
         self._touched.clear()
         return touched
@@ -302,5 +302,5 @@ class PgBossTables:
 
 
 def open_store(version: str = NEWEST_OF_10) -> PgBossStore:
-    """Answer the store of this version."""
+    """Return the store of this version."""
     return PgBossStore(version)

@@ -36,7 +36,7 @@ _STATUS: Final = {
 
 
 def uuid_of(job: JobId) -> str:
-    """Answer the UUID of a job; equal names sort as their jobs do, up to 16 bytes."""
+    """Return the UUID of a job; equal names sort as their jobs do, up to 16 bytes."""
     raw = job.encode("utf-8", "surrogatepass")
     if len(raw) > 16:
         raw = raw[:11] + hashlib.sha256(raw).digest()[:5]
@@ -44,17 +44,17 @@ def uuid_of(job: JobId) -> str:
 
 
 def seconds_of(duration: Duration) -> int:
-    """Answer whole seconds, rounded up: pg-boss knows no shorter unit for a delay."""
+    """Return whole seconds, rounded up: pg-boss knows no shorter unit for a delay."""
     return -(-duration // SECOND)
 
 
 def send_time(instant: Instant) -> str:
-    """Answer an instant as pg-boss takes it in text, to the microsecond."""
+    """Return an instant as pg-boss takes it in text, to the microsecond."""
     return timestamp_of(instant).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def send_values(request: JobRequest, settings: Settings, keys: Keys = PLAIN) -> list[Any]:
-    """Answer the parameters of `send`, as the library's manager would order them."""
+    """Return the parameters of `send`, as the library's manager would order them."""
     attempts = request.max_attempts or settings.max_attempts
     return [
         uuid_of(request.id),
@@ -80,7 +80,7 @@ def send_values(request: JobRequest, settings: Settings, keys: Keys = PLAIN) -> 
 
 
 def json_text(value: Json) -> str:
-    """Answer JSON. Raises TypeError, ValueError for what JSON cannot hold.
+    """Return JSON. Raises TypeError, ValueError for what JSON cannot hold.
 
     JavaScript would write null for NaN; what another client's serialiser makes of a value is not for us to guess.
     """
@@ -88,7 +88,7 @@ def json_text(value: Json) -> str:
 
 
 def result_text(value: Json) -> str | None:
-    """Answer what the library stores as a result: an object as it is, anything else under `value`."""
+    """Return what the library stores as a result: an object as it is, anything else under `value`."""
     if value is None:
         return None
     return json_text(value if isinstance(value, Mapping) else {"value": value})
@@ -102,7 +102,7 @@ def view_of(
     strictly: Duration = STRICTLY,
     keys: Keys = PLAIN,
 ) -> JobView:
-    """Answer a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
+    """Return a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
 
     `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit; `strictly`,
     how long after its time a job can be fetched.

@@ -15,7 +15,7 @@ WAITING: Final = frozenset({"created", "retry"})
 def turns(
     rows: Iterable[Mapping[str, Any]], queues: Sequence[str], *, now: Instant, strictly: Duration, limit: int
 ) -> list[tuple[str, int]]:
-    """Answer queues in turn, each with the most to fetch, so that together they give what one queue would.
+    """Return queues in turn, each with the most to fetch, so that together they give what one queue would.
 
     `strictly`: how long after its time a job can be fetched. Where a fetch gives less than was expected, what is
     missing may come from any queue: each has a last turn for that.

@@ -151,7 +151,7 @@ class SentJob(NamedTuple):
 
 
 def view_of(row: Mapping[str, Any], known: SentJob, *, lease: Duration, worker: str | None, stale: bool) -> JobView:
-    """Answer a row, and where it is gone the log of it, as an observer sees it.
+    """Return a row, and where it is gone the log of it, as an observer sees it.
 
     PgQueuer's `attempts` counts retries that were asked for; the view counts how often the job was picked. What is
     `stale` stays picked in the row, and waits in the view: the next one that dequeues may have it.

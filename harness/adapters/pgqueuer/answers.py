@@ -35,7 +35,7 @@ class Answers:
         self.claimed: list[Job] = []
 
     async def session(self, url: str) -> Answers:
-        """Answer another one over a connection of its own."""
+        """Return another one over a connection of its own."""
         other = Answers()
         await other._connect(url)
         other.claimed = self.claimed

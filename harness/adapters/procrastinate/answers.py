@@ -28,7 +28,7 @@ class Answers:
         self.processes: list[Answers] = [self]
 
     async def session(self, url: str) -> Answers:
-        """Answer another one over a connection of its own, which no worker is registered over yet."""
+        """Return another one over a connection of its own, which no worker is registered over yet."""
         other = Answers()
         await other._connect(url)
         other.claimed, other.processes = self.claimed, self.processes

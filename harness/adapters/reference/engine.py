@@ -111,7 +111,7 @@ class ReferenceEngine:
         return engine
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
-        """Answer an empty queue. Raises EnvironmentUnavailable where there is no PostgreSQL."""
+        """Return an empty queue. Raises EnvironmentUnavailable where there is no PostgreSQL."""
         if self._store == "reference":
             return MemoryReferenceQueue(settings, clocks, jitter, stepped=self.stepped)
         opened = self._with_gates if self._sessions else self._on_postgres
@@ -135,7 +135,7 @@ class ReferenceEngine:
         )
 
     def pool(self) -> SessionPool:
-        """Answer where actors' sessions come from, opened now where there is nothing yet."""
+        """Return where actors' sessions come from, opened now where there is nothing yet."""
         if self._lender is not None:
             return self._lender.pool()
         if self._pool is None:
@@ -158,7 +158,7 @@ class ReferenceEngine:
         return queue
 
     def session(self) -> Session:
-        """Answer the session with PostgreSQL, provided now where there is none yet."""
+        """Return the session with PostgreSQL, provided now where there is none yet."""
         if self._lender is not None:
             return self._lender.session()
         if self._session is None:

@@ -68,7 +68,7 @@ class GatedReferenceQueue(ReferenceQueue):
         self._news = False
 
     def on_behalf(self, actor: str) -> ReferenceQueue:
-        """Answer the queue as this actor's session reaches it; all of them share what claims were issued."""
+        """Return the queue as this actor's session reaches it; all of them share what claims were issued."""
         queue = self._of.get(actor)
         if queue is None:
             queue = self._of[actor] = self._opened(lambda: self._room.connection(actor))
@@ -91,7 +91,7 @@ class GatedReferenceQueue(ReferenceQueue):
         return self._room.sever(actor)
 
     def made_at(self) -> Instant:
-        """Answer the store's clock at the first statement of the transaction that ended last."""
+        """Return the store's clock at the first statement of the transaction that ended last."""
         return self._room.made_at
 
     def leftovers(self) -> list[str]:

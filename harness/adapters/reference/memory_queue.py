@@ -43,7 +43,7 @@ class MemoryReferenceQueue(ReferenceQueue):
         self.store = self.observed = self._memory
 
     def snapshot(self) -> QueueSnapshot:
-        """Answer the state as a value."""
+        """Return the state as a value."""
         return QueueSnapshot(self._memory.snapshot(), tuple(self._in_use), dict(self._issued))
 
     def restore(self, state: QueueSnapshot) -> None:

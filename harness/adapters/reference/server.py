@@ -107,7 +107,7 @@ class Session:
             return  # It is gone already, and its supervisor sees to the rest.
 
     def _judged(self, error: Exception, when: str) -> Any:
-        """Answer the error itself where the session lives on, else that the environment is gone."""
+        """Return the error itself where the session lives on, else that the environment is gone."""
         if not (self._connection.closed or self._connection.broken):
             return error
         words = " ".join(str(error).split())

@@ -25,7 +25,7 @@ _QUEUE_STATE: Final = {str(state): state for state in QueueState}
 
 
 def store_time(instant: Instant) -> datetime:
-    """Answer the store's timestamp of an instant."""
+    """Return the store's timestamp of an instant."""
     return ORIGIN + timedelta(microseconds=instant)
 
 
@@ -34,17 +34,17 @@ def instant_of(timestamp: datetime) -> Instant: ...
 @overload
 def instant_of(timestamp: datetime | None) -> Instant | None: ...
 def instant_of(timestamp: datetime | None) -> Instant | None:
-    """Answer the instant of a store's timestamp."""
+    """Return the instant of a store's timestamp."""
     return None if timestamp is None else (timestamp - ORIGIN) // _MICROSECOND
 
 
 def length_of(duration: Duration) -> timedelta:
-    """Answer a duration as the store takes it."""
+    """Return a duration as the store takes it."""
     return timedelta(microseconds=duration)
 
 
 def queue_id_of(job: JobId) -> str:
-    """Answer the UUID of a job's queue row: its id's bytes, so that queue rows sort as their jobs do.
+    """Return the UUID of a job's queue row: its id's bytes, so that queue rows sort as their jobs do.
 
     Of an id longer than 16 bytes the first 11 count for the order; a digest keeps any two apart.
     """
@@ -55,7 +55,7 @@ def queue_id_of(job: JobId) -> str:
 
 
 def new_job_of(request: JobRequest, settings: Settings) -> NewJob:
-    """Answer what the store is asked to create; what the request leaves open comes from the settings."""
+    """Return what the store is asked to create; what the request leaves open comes from the settings."""
     return NewJob(
         tool_slug=request.tool,
         input=request.input,
@@ -74,7 +74,7 @@ def new_job_of(request: JobRequest, settings: Settings) -> NewJob:
 
 
 def claim_of(claim: StoreClaim) -> Claim:
-    """Answer a claim as workers of the harness carry it."""
+    """Return a claim as workers of the harness carry it."""
     return Claim(
         job=claim.job.id,
         attempt=claim.job.attempts,
@@ -86,7 +86,7 @@ def claim_of(claim: StoreClaim) -> Claim:
 
 
 def store_claim_of(claim: Claim) -> StoreClaim:
-    """Answer the store's claim for one that the store never gave, such as a forged one."""
+    """Return the store's claim for one that the store never gave, such as a forged one."""
     job = ToolJob(
         id=claim.job,
         tool_slug=claim.tool,
@@ -99,7 +99,7 @@ def store_claim_of(claim: Claim) -> StoreClaim:
 
 
 def view_of(row: JobRow) -> JobView:
-    """Answer both rows of a job as an observer sees them.
+    """Return both rows of a job as an observer sees them.
 
     A row that lost its instant of creation counts as of the run's start, one without a start as due when created.
     """
