@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.adapters.reference import ReferenceEngine, ReferenceQueue, open_engine
-from harness.adapters.reference.memory_queue import MemoryReferenceQueue
-from harness.adapters.reference.translation import queue_id_of
+from harness.adapters.reference.queue import MemoryReferenceQueue, queue_id_of
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from harness.explore.sampling import Sampler, run_seed
 from harness.history.outcome import Outcome, OutcomeKind

@@ -15,9 +15,8 @@ from psycopg.errors import InFailedSqlTransaction
 
 from harness.adapters.pgboss import tool_job
 from harness.adapters.pgboss.contract import DOUBLINGS, effective
-from harness.adapters.pgboss.engine import PgBossEngine
 from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA
-from harness.adapters.pgboss.server import Session
+from harness.adapters.pgboss.queue import PgBossDatabase, PgBossEngine
 from harness.adapters.pgboss.translation import (
     DATA,
     KEEP_UNTIL,
@@ -91,7 +90,7 @@ class PgBossTables:
     """Every method is one statement, or one transaction. What was read is kept until the next statement that writes."""
 
     def __init__(
-        self, session: Session, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]
+        self, session: PgBossDatabase, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]
     ) -> None:
         self.settings = settings
         self.now = now

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.reference.memory_queue import MemoryReferenceQueue
-from harness.adapters.reference.queue import ReferenceQueue
-from harness.adapters.reference.settlement import Settlement
+from harness.adapters.reference.queue import MemoryReferenceQueue, ReferenceQueue
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
 from harness.port import Clocks, EngineInfo, with_sessions, without_sessions
 from harness.postgres.patience import PATIENCE
 
 if TYPE_CHECKING:
-    from harness.adapters.reference.server import Session
+    from harness.adapters.reference.postgres import ReferenceDatabase
     from harness.postgres.gating import SessionPool
 
 NAMES: Final = ("reference", "postgres")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How complete, expire and rescue are written where they take several statements: rightly, or wrongly."""
+
+    compares: bool = True
+    """Whether each write asks once more for what was read: compare and set on status, token and time."""
+    locks: bool = False
+    """Whether what is read is locked, `FOR UPDATE`."""
+    same_order: bool = True
+    """Whether all take the queue's row first, as every other verb does; if not, complete takes `tool_job` first."""
 
 
 class ReferenceEngine:
@@ -76,7 +86,7 @@ class ReferenceEngine:
         self._sessions = sessions
         self._pool: SessionPool | None = None
         self._dsn = dsn
-        self._session: Session | None = None
+        self._session: ReferenceDatabase | None = None
         self._lender: ReferenceEngine | None = None
 
     def _with_sessions(self) -> ReferenceEngine:
@@ -118,7 +128,7 @@ class ReferenceEngine:
         return opened(settings, clocks, jitter)
 
     def _with_gates(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
-        from harness.adapters.reference.gated_queue import GatedReferenceQueue
+        from harness.adapters.reference.postgres import GatedReferenceQueue
         from harness.postgres.gating import Room
 
         session = self.session()
@@ -146,7 +156,7 @@ class ReferenceEngine:
         return self._pool
 
     def _on_postgres(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
-        from harness.adapters.reference.server import SyncDatabase
+        from harness.adapters.reference.postgres import SyncDatabase
         from reference_impl.store.postgres import PostgresStore
 
         session = self.session()
@@ -157,14 +167,14 @@ class ReferenceEngine:
         queue.observed = PostgresStore(SyncDatabase(session), now=queue.now, jitter=queue.jitter)
         return queue
 
-    def session(self) -> Session:
+    def session(self) -> ReferenceDatabase:
         """Return the session with PostgreSQL, provided now where there is none yet."""
         if self._lender is not None:
             return self._lender.session()
         if self._session is None:
-            from harness.adapters.reference.server import Session
+            from harness.adapters.reference.postgres import ReferenceDatabase
 
-            self._session = Session(self._dsn)
+            self._session = ReferenceDatabase(self._dsn)
         return self._session
 
     def _provenance(self) -> str:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from harness.adapters.foreign_queue import ForeignEngine, ForeignRelease, Opened
-from harness.adapters.pgboss.known import known_of
+from harness.adapters.pgboss.contract import known_of, policy_suffix, split_policy
 from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
 from harness.adapters.pgboss.node.scheduling import SchedulingQueue
 from harness.adapters.pgboss.package import SCHEMA
-from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.foreign import Child, npm, npm_package
 from harness.foreign.node_child import milliseconds_of, node_child
 from harness.model.settings import Settings

@@ -7,8 +7,7 @@ from typing import Any, Final
 from harness.adapters.foreign_queue import AskingQueue, Opened, without_value
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
-from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of, view_of
-from harness.adapters.pgboss.turns import turns
+from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, turns, uuid_of, view_of
 from harness.foreign.database import Row
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done

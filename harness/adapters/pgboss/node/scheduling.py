@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from harness.adapters.foreign_queue import Opened
-from harness.adapters.pgboss.keys import tool_of
 from harness.adapters.pgboss.node.queue import PgBossNodeQueue
 from harness.adapters.pgboss.node.recurrence import Plans, cron_text
 from harness.adapters.pgboss.node.release import Release
+from harness.adapters.pgboss.translation import tool_of
 from harness.foreign.database import Row, instant_of
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
