@@ -115,12 +115,6 @@ class Capabilities:
 Reply: TypeAlias = Outcome | Awaitable[Outcome] | Generator[Any, Any, Outcome]
 
 
-class StoreClock(Protocol):
-    """The clock of the store that the queue lives in."""
-
-    def __call__(self) -> Instant: ...
-
-
 class QueueUnderTest(Protocol):
     """The verbs of a job queue. `now` is always the store's clock, never the caller's."""
 
@@ -250,12 +244,16 @@ class OwnUpkeep(Protocol):
         ...
 
 
-class Clocks(Protocol):
+class EngineClocks(Protocol):
     """What an engine may know of time: the store's clock, and, for queues that wrongly use it, a caller's."""
 
     def store(self) -> Instant: ...
 
     def of(self, actor: str) -> Instant: ...
+
+
+Clocks = EngineClocks
+"""What it was called in the first release; packages written for that still import it."""
 
 
 class Engine(Protocol):
@@ -266,7 +264,7 @@ class Engine(Protocol):
         """All that is to be known of it beyond its verbs."""
         ...
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return an empty queue under these settings."""
         ...
 

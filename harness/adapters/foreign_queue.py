@@ -21,7 +21,16 @@ from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
 from harness.model.json_value import json_problem
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, Contract, EngineInfo, JobRequest, QueueUnderTest, with_sessions
+from harness.port import (
+    Capabilities,
+    Claim,
+    Contract,
+    EngineClocks,
+    EngineInfo,
+    JobRequest,
+    QueueUnderTest,
+    with_sessions,
+)
 
 if TYPE_CHECKING:
     from harness.foreign.database import ForeignDatabase
@@ -34,7 +43,7 @@ class Opened(NamedTuple):
     """The child, or what asks it on behalf of each actor's own session."""
     database: ForeignDatabase
     settings: Settings
-    clocks: Clocks
+    clocks: EngineClocks
     jitter: Callable[[], float]
     ended_at: Callable[[], Instant]
     """The store's clock when the transaction that ended last began."""
@@ -133,7 +142,7 @@ class ForeignEngine:
         """The child that has the package; only between the first `open` and `close`."""
         return self._station.child
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return an empty queue.
 
         Raises EnvironmentUnavailable without PostgreSQL, without Node for a package that runs there, or where the
@@ -151,7 +160,7 @@ class ForeignEngine:
         queue: QueueUnderTest = self.release.queue(opened)
         return queue
 
-    def _emptied(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Opened:
+    def _emptied(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Opened:
         station = self._station
         opened = Opened(
             station.child, station.database, settings, clocks, jitter, clocks.store, self._schema, self._strictly

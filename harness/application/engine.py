@@ -14,7 +14,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, EngineInfo, QueueUnderTest
+from harness.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest
 from harness.run.stock import request_of
 from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
@@ -91,7 +91,7 @@ class ApplicationEngine:
             ) from error
         return as_application(made, name=self._name)
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an application at its start, seen as a queue without verbs."""
         tables = self._store.open(settings, clocks.store, jitter)
         return cast(QueueUnderTest, ApplicationQueue(self._made(), self._name, tables, clocks.store))

@@ -14,7 +14,7 @@ from harness.application.driver import where_of
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Instant
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, EngineInfo
+from harness.port import Capabilities, EngineClocks, EngineInfo
 from harness.sim.clock import Clocks as StoppedClocks
 
 OFFERED = ("settings", "clocks", "jitter")
@@ -71,7 +71,7 @@ class QueueEngine:
         self.info = EngineInfo(name, capabilities, next_upkeep=_next_upkeep if upkeep else None)
         getattr(probe, "close", _nothing)()
 
-    def _made(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
+    def _made(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
         values = {"settings": settings, "clocks": clocks, "jitter": jitter}
         try:
             return self._factory(**{name: values[name] for name in self._wanted})
@@ -83,7 +83,7 @@ class QueueEngine:
                 hint="It is called once for every run.",
             ) from error
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
         """Answer a queue, with what it may leave out filled in."""
         queue = self._made(settings, clocks, jitter)
         if callable(getattr(queue, "changed", None)) and callable(getattr(queue, "close", None)):

@@ -17,7 +17,7 @@ from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, Engine, EngineInfo, JobRequest, QueueUnderTest
+from harness.port import Capabilities, Claim, Engine, EngineClocks, EngineInfo, JobRequest, QueueUnderTest
 from harness.run.session import NO_FAULTS, Session
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
@@ -215,7 +215,7 @@ class LockstepEngine:
         capabilities = Capabilities(**{**both, "snapshot": False})
         self.info = EngineInfo(f"{left.info.name} | {right.info.name}", capabilities)
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> LockstepQueue:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> LockstepQueue:
         """Open a queue on each; both draw the same numbers."""
         shared = SharedJitter(jitter)
         left = self.left.open(settings, clocks, shared.left)

@@ -18,7 +18,7 @@ from harness.model.json_value import json_problem, printable
 from harness.model.lifecycle import PARTNERS, TERMINAL, QueueState, Status
 from harness.model.retry import retry_delay, spread
 from harness.model.settings import Settings
-from harness.port import Application, Capabilities, Claim, Clocks, EngineInfo, JobRequest, Schedule
+from harness.port import Application, Capabilities, Claim, EngineClocks, EngineInfo, JobRequest, Schedule
 
 
 class StandingSchedule(NamedTuple):
@@ -41,7 +41,7 @@ class ModelSnapshot(NamedTuple):
 class JobRows:
     """Jobs are immutable views in a dictionary, oldest first; a transition puts a new view in place."""
 
-    def __init__(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> None:
         self.settings = settings
         self.clocks = clocks
         self.jitter = jitter
@@ -670,7 +670,7 @@ class MemoryEngine:
         self.info = EngineInfo(name, queue.capabilities, application=application)
         self._queue = queue
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> MemoryQueue:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> MemoryQueue:
         """Return an empty queue."""
         return self._queue(settings, clocks, jitter)
 

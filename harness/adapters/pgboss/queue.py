@@ -30,7 +30,7 @@ from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, EngineInfo, JobRequest
+from harness.port import Capabilities, Claim, EngineClocks, EngineInfo, JobRequest
 
 _TABLES: Final = (f"{SCHEMA}.job", f"{SCHEMA}.archive")
 _COLUMNS: Final = (
@@ -107,7 +107,7 @@ class PgBossQueue:
         self,
         session: PgBossDatabase,
         settings: Settings,
-        clocks: Clocks,
+        clocks: EngineClocks,
         jitter: Callable[[], float],
         *,
         keys: PgBossKeys = PLAIN,
@@ -287,7 +287,7 @@ class PgBossEngine:
         self._dsn = dsn
         self._session: PgBossDatabase | None = None
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> PgBossQueue:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> PgBossQueue:
         """Return an empty queue. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
         session = self.session()
         session.reset()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.adapters.reference.queue import MemoryReferenceQueue, ReferenceQueue
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
-from harness.port import Clocks, EngineInfo, with_sessions, without_sessions
+from harness.port import EngineClocks, EngineInfo, with_sessions, without_sessions
 from harness.postgres.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -120,14 +120,14 @@ class ReferenceEngine:
         engine._lender = self
         return engine
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
         """Return an empty queue. Raises EnvironmentUnavailable where there is no PostgreSQL."""
         if self._store == "reference":
             return MemoryReferenceQueue(settings, clocks, jitter, stepped=self.stepped)
         opened = self._with_gates if self._sessions else self._on_postgres
         return opened(settings, clocks, jitter)
 
-    def _with_gates(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
+    def _with_gates(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
         from harness.adapters.reference.postgres import GatedReferenceQueue
         from harness.postgres.gating import Room
 
@@ -155,7 +155,7 @@ class ReferenceEngine:
             self._pool = SessionPool(self.session().url, settings=SESSION_SETTINGS)
         return self._pool
 
-    def _on_postgres(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
+    def _on_postgres(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
         from harness.adapters.reference.postgres import SyncDatabase
         from reference_impl.store.postgres import PostgresStore
 

@@ -21,7 +21,7 @@ from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, Reply
+from harness.port import Capabilities, Claim, EngineClocks, Reply
 from harness.postgres import provision
 from harness.postgres.gating import GatedConnection, Room
 from harness.sim.request import Point
@@ -182,7 +182,7 @@ class OwnVerbs(ReferenceQueue):
     def __init__(
         self,
         settings: Settings,
-        clocks: Clocks,
+        clocks: EngineClocks,
         jitter: Callable[[], float],
         *,
         tools: set[str],
@@ -301,7 +301,7 @@ class GatedReferenceQueue(ReferenceQueue):
     def __init__(
         self,
         settings: Settings,
-        clocks: Clocks,
+        clocks: EngineClocks,
         jitter: Callable[[], float],
         *,
         session: ReferenceDatabase,

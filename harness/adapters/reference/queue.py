@@ -17,7 +17,7 @@ from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, JobRequest, Reply
+from harness.port import Capabilities, Claim, EngineClocks, JobRequest, Reply
 from harness.sim.request import Point
 from reference_impl.errors import InvalidJsonError, QueueError
 from reference_impl.models import Claim as StoreClaim
@@ -183,7 +183,7 @@ class ReferenceQueue:
     def __init__(
         self,
         settings: Settings,
-        clocks: Clocks,
+        clocks: EngineClocks,
         jitter: Callable[[], float],
         *,
         tools: set[str],
@@ -388,7 +388,7 @@ class MemoryReferenceQueue(ReferenceQueue):
     capabilities: ClassVar[Capabilities] = replace(ReferenceQueue.capabilities, snapshot=True)
 
     def __init__(
-        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, stepped: bool = False
+        self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float], *, stepped: bool = False
     ) -> None:
         gate: BeforeStatement = at_point if stepped else at_once
         super().__init__(settings, clocks, jitter, tools=set(), stepped=stepped, gate=gate)
