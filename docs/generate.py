@@ -18,12 +18,12 @@ from typing import Any, Final
 import pytest
 
 from harness import pytest_plugin
-from harness.adapters.graphile.queue import GraphileQueue
+from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
-from harness.adapters.pgqueuer.queue import PgQueuerQueue
-from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.adapters.pgqueuer import PgQueuerQueue
+from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
 from harness.cli import COMMANDS
 from harness.faults import FaultPlan
@@ -160,7 +160,7 @@ FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "shutdown": ("A worker is told to stop, as by a deploy.", "`stop`", "`stop`"),
     "abandoned_session": (
-        "A process dies within a verb, and its database session outlives it, locks and all; on engines named `-gated`.",
+        "A process dies within a verb, and its database session outlives it, locks and all; with `--sessions`.",
         "`crash leaving its session for MOMENT`",
         "none",
     ),
@@ -186,7 +186,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "transactions": "a job can be sent inside a transaction",
     "schedules": "the queue makes a job for each slot of a schedule",
     "inputs": "a job's input can be read back",
-    "sessions": "every actor has a database session of its own: only the engines named `-gated`",
+    "sessions": "every actor has a database session of its own: only with `--sessions`",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -339,7 +339,7 @@ def _wrong_queues() -> str:
             _code(name),
             mistake.sentence,
             ", ".join(map(_code, mistake.finds)),
-            ", ".join(mistake.kinds),
+            ", ".join(kind.replace("-gated", " --sessions") for kind in mistake.kinds),
             mistake.source,
         )
         for name, mistake in MISTAKES.items()

@@ -14,7 +14,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, QueueUnderTest
+from harness.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest
 from harness.run.context import RunContext
 from harness.run.stock import request_of
 from harness.scenario.job_plan import JobPlan
@@ -47,37 +47,37 @@ class ApplicationEngine:
 
         Raises UsageError where it cannot be made.
         """
-        self.name = name
+        self._name = name
         self._store: TableStore = InMemory() if store is None else store
         self.owns_store = True
         """Whether the store is closed with it."""
-        self.contract = self._store.contract
-        self.capabilities = CAPABILITIES
         self._make = make
         application = self._made()
-        self.settings: Settings = getattr(application, "settings", None) or Settings()
-        """What the application runs under unless a scenario says otherwise."""
-        self.safeguards: Mapping[str, Callable[[], object]] = dict(getattr(application, "safeguards", None) or {})
+        self._safeguards: Mapping[str, Callable[[], object]] = dict(getattr(application, "safeguards", None) or {})
         """By name, the factory of the same application with one safeguard more."""
+        self.info = EngineInfo(
+            name,
+            CAPABILITIES,
+            contract=self._store.contract,
+            settings=getattr(application, "settings", None) or Settings(),
+            processes=lambda queue: queue.application,
+            provenance=lambda: self._store.provenance,
+            safeguards={safeguard: partial(self.guarded, safeguard) for safeguard in self._safeguards},
+        )
 
     def guarded(self, safeguard: str) -> ApplicationEngine:
         """Answer the same application with one safeguard switched on, on the same store: it lives as long as this one.
 
         Raises UsageError for a safeguard that it does not declare.
         """
-        if safeguard not in self.safeguards:
+        if safeguard not in self._safeguards:
             raise UsageError(
-                f"{self.name} declares no safeguard {safeguard!r}{did_you_mean(safeguard, self.safeguards)}",
-                hint=f"It declares {', '.join(self.safeguards) or 'none'}.",
+                f"{self._name} declares no safeguard {safeguard!r}{did_you_mean(safeguard, self._safeguards)}",
+                hint=f"It declares {', '.join(self._safeguards) or 'none'}.",
             )
-        guarded = ApplicationEngine(self.safeguards[safeguard], name=f"{self.name}+{safeguard}", store=self._store)
+        guarded = ApplicationEngine(self._safeguards[safeguard], name=f"{self._name}+{safeguard}", store=self._store)
         guarded.owns_store = False
         return guarded
-
-    @property
-    def provenance(self) -> str:
-        """Where the database of its tables came from; empty where there is none."""
-        return self._store.provenance
 
     def _made(self) -> Any:
         try:
@@ -86,15 +86,15 @@ class ApplicationEngine:
             raise
         except Exception as error:
             raise UsageError(
-                f"{self.name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+                f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called without arguments, once for every run.",
             ) from error
-        return as_application(made, name=self.name)
+        return as_application(made, name=self._name)
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an application at its start, seen as a queue without verbs."""
         tables = self._store.open(settings, clocks.store, jitter)
-        return cast(QueueUnderTest, ApplicationQueue(self._made(), self.name, tables, clocks.store))
+        return cast(QueueUnderTest, ApplicationQueue(self._made(), self._name, tables, clocks.store))
 
     def close(self) -> None:
         """Give the store back, where it is its own."""

@@ -12,8 +12,9 @@ from typing import Any
 
 from harness.application.driver import where_of
 from harness.errors import UsageError, did_you_mean
+from harness.model.duration import Instant
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks
+from harness.port import Capabilities, EngineClocks, EngineInfo
 from harness.sim.clock import Clocks as StoppedClocks
 
 OFFERED = ("settings", "clocks", "jitter")
@@ -28,7 +29,7 @@ BY_CAPABILITY = {
     "schedules": ("schedule", "unschedule", "tick"),
     "sessions": ("on_behalf", "sever", "made_at", "leftovers"),
 }
-ACCEPTED = "An engine (name, capabilities, open, close), a queue (see harness.port.QueueUnderTest) or an application."
+ACCEPTED = "An engine (info, open, close), a queue (see harness.port.QueueUnderTest) or an application."
 
 
 def offered(factory: Callable[..., Any], *, name: str) -> tuple[str, ...]:
@@ -60,15 +61,17 @@ class QueueEngine:
 
     def __init__(self, factory: Callable[..., Any], *, name: str) -> None:
         """Make one, to see what it can do. Raises UsageError that names the verbs it lacks."""
-        self.name = name
+        self._name = name
         self._factory = factory
         self._wanted = offered(factory, name=name)
         probe = self._made(Settings(), StoppedClocks(), lambda: 0.0)
-        self.capabilities = _capabilities_of(probe, name)
-        _refuse_without_verbs(probe, self.capabilities, name)
+        capabilities = _capabilities_of(probe, name)
+        _refuse_without_verbs(probe, capabilities, name)
+        upkeep = callable(getattr(probe, "next_upkeep", None))
+        self.info = EngineInfo(name, capabilities, next_upkeep=_next_upkeep if upkeep else None)
         getattr(probe, "close", _nothing)()
 
-    def _made(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
+    def _made(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
         values = {"settings": settings, "clocks": clocks, "jitter": jitter}
         try:
             return self._factory(**{name: values[name] for name in self._wanted})
@@ -76,11 +79,11 @@ class QueueEngine:
             raise
         except Exception as error:
             raise UsageError(
-                f"{self.name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+                f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called once for every run.",
             ) from error
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
         """Answer a queue, with what it may leave out filled in."""
         queue = self._made(settings, clocks, jitter)
         if callable(getattr(queue, "changed", None)) and callable(getattr(queue, "close", None)):
@@ -105,6 +108,11 @@ class _Completed:
 
 def _nothing() -> None:
     return None
+
+
+def _next_upkeep(queue: Any) -> Instant | None:
+    due: Instant | None = queue.next_upkeep()
+    return due
 
 
 def _capabilities_of(probe: object, name: str) -> Capabilities:

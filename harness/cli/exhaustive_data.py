@@ -32,7 +32,7 @@ def exhaustive_data(explorer: Explorer, ending: Ending, *, told: list[Shown]) ->
     """Write the verdict, the scope and the findings."""
     progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
     data = {
-        "engine": explorer.engine.name,
+        "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
         "interrupted": ending.interrupted,

@@ -40,9 +40,9 @@ LONGEST = 120
 
 def opened_as(target: str, engine: Engine) -> str:
     """Answer the name that opens an engine again: with its version, but never one that it merely gives itself."""
-    if is_target(target) or _base(engine.name) != _base(target):
+    if is_target(target) or _base(engine.info.name) != _base(target):
         return target
-    return engine.name
+    return engine.info.name
 
 
 def _base(name: str) -> str:

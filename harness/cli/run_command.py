@@ -23,7 +23,7 @@ from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
 from harness.scenario.scenario import Scenario
 from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, split_name, wrong_queues
+from harness.wiring import SESSIONS, Engines, named, split_name, wrong_queues
 
 MOST_SCREENS = 10
 
@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="engines, with commas; NAME+MISTAKE is a wrong queue",
     )
+    add("--sessions", action="store_true", help=SESSIONS)
     add("--seed", type=int, metavar="N", help="draw what a scenario leaves open from this seed (a tape outranks it)")
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="change a setting in all")
     add(
@@ -66,7 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
         for option in ("junit", "json", "history")
         if (name := getattr(arguments, option)) is not None
     }
-    engines = _engines(arguments.engine)
+    engines = _engines(arguments.engine, sessions=arguments.sessions)
     changes = parse_changes(arguments.changes)
     if arguments.steps < 1:
         raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
@@ -94,8 +95,8 @@ def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, Out
     return int(exit_code_of(campaign.cases))
 
 
-def _engines(names: str) -> list[str]:
-    engines = [name.strip() for name in names.split(",") if name.strip()]
+def _engines(names: str, *, sessions: bool) -> list[str]:
+    engines = [named(name, sessions=sessions) for name in names.split(",") if name.strip()]
     if not engines:
         raise UsageError("--engine names no engine", hint="Write --engine memory,postgres.")
     for name in engines:

@@ -72,7 +72,7 @@ class Counterfactual:
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""
         tried = [self._trial(one.name, "safeguard", one.engine, self.scenario) for one in safeguards]
-        for name, settings in repairs(self.scenario.settings, heartbeat=self.engine.capabilities.heartbeat):
+        for name, settings in repairs(self.scenario.settings, heartbeat=self.engine.info.capabilities.heartbeat):
             tried.append(self._trial(name, "setting", self.engine, under(self.scenario, settings)))
         clean = any(trial.stops and not trial.stays for trial in tried)
         return tuple(replace(trial, stops=trial.stops and not (clean and trial.stays)) for trial in tried)

@@ -20,7 +20,7 @@ from harness.application.driver import where_of
 from harness.application.engine import NEEDED
 from harness.application.queue_target import ACCEPTED, QueueEngine, looks_like_a_queue, offered
 from harness.errors import UsageError, did_you_mean
-from harness.port import Engine
+from harness.port import Engine, as_engine
 
 FORMS = "Write module:factory or path/to/file.py:factory."
 
@@ -90,7 +90,7 @@ def store_of(name: str) -> tuple[str, str]:
 def _without_store(engine: Engine, asked: str) -> Engine:
     if asked:
         raise UsageError(
-            f"{engine.name} has no two tables that could be on {asked}",
+            f"{engine.info.name} has no two tables that could be on {asked}",
             hint="Only an application, which has actors(stage) and send(stage, job), is put on a store.",
         )
     return engine
@@ -102,14 +102,16 @@ def _queues(factory: Callable[..., Any], where: str) -> Engine:
 
 
 def _engine(made: Any, where: str) -> Engine:
-    missing = [name for name in ("name", "capabilities", "close") if not hasattr(made, name)]
-    if missing:
+    try:
+        return as_engine(made)
+    except UsageError as error:
+        raise UsageError(f"{where} made no engine: {error.message}", hint=ACCEPTED) from error
+    except Exception as error:
         raise UsageError(
-            f"{where} answered {type(made).__name__}, which opens queues but has no {' and no '.join(missing)}",
-            hint=ACCEPTED,
-        )
-    engine: Engine = made
-    return engine
+            f"{where}: the info of its {type(made).__name__} raised {type(error).__name__}: {error} "
+            f"(at {where_of(error)})",
+            hint="Everything that an engine says of itself has to be there before it opens a queue.",
+        ) from error
 
 
 def _made(factory: Callable[[], Any], where: str) -> Any:

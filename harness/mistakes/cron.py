@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.adapters.memory import MemoryQueue
-from harness.adapters.memory.rows import Planned
+from harness.adapters.memory.queue import StandingSchedule
 from harness.mistakes.mistake import Mistake
 from harness.model.duration import Instant
 from harness.model.job import JobId
@@ -15,14 +15,14 @@ from harness.port import JobRequest, Schedule
 class NoDedupe(MemoryQueue):
     """pgboss-cron-no-dedupe-11: the slot's key is NULL, and NULLs are distinct."""
 
-    def fill(self, planned: Planned, slot: Instant) -> None:
+    def fill(self, planned: StandingSchedule, slot: Instant) -> None:
         return
 
 
 class TwoLeaders(MemoryQueue):
     """river-two-leaders: who once was elected goes on."""
 
-    def slots(self, planned: Planned, instance: str, now: Instant) -> list[Instant]:
+    def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         slot = planned.schedule.latest(now)
         if instance.endswith("2") and slot > planned.since:
             return [slot]
@@ -32,7 +32,7 @@ class TwoLeaders(MemoryQueue):
 class LocalClock(MemoryQueue):
     """pgboss-cron-clock-skew: the slot from the local clock, its age from the store's."""
 
-    def slots(self, planned: Planned, instance: str, now: Instant) -> list[Instant]:
+    def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         slot = planned.schedule.latest(self.clocks.of(instance))
         return [slot] if slot > planned.last and now - slot < planned.schedule.period else []
 
@@ -40,14 +40,14 @@ class LocalClock(MemoryQueue):
 class WindowTooShort(MemoryQueue):
     """pgboss-missed-cron-on-failover: nobody looks back further than to his own last look."""
 
-    def slots(self, planned: Planned, instance: str, now: Instant) -> list[Instant]:
+    def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         return [slot for slot in super().slots(planned, instance, now) if now - slot < self.settings.tick_interval]
 
 
 class ChainBroken(MemoryQueue):
     """bullmq-scheduler-chain-broken: each job makes the next one."""
 
-    def slots(self, planned: Planned, instance: str, now: Instant) -> list[Instant]:
+    def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         name = planned.schedule.name
         broken = any(row.error and row.schedule == name for row in self.rows.values())
         return [] if broken else super().slots(planned, instance, now)
@@ -56,7 +56,7 @@ class ChainBroken(MemoryQueue):
 class FiresEarly(MemoryQueue):
     """goodjob-cron-fires-early."""
 
-    def slots(self, planned: Planned, instance: str, now: Instant) -> list[Instant]:
+    def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         return super().slots(planned, instance, now + self.settings.tick_interval // 2)
 
 

@@ -70,11 +70,8 @@ class Mistake:
 
         settlement = Settlement(**self.settlement) if self.settlement else None
         if isinstance(beside, ReferenceEngine):
-            engine = beside.planted(self.edited(), settlement=settlement)
-        else:
-            engine = open_engine(kind, statements=self.edited(), settlement=settlement)
-        engine.name = f"{kind}+{self.name}"
-        return engine
+            return beside.planted(self.edited(), settlement=settlement, called=f"{kind}+{self.name}")
+        return open_engine(kind, statements=self.edited(), settlement=settlement, called=f"{kind}+{self.name}")
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from harness.model.duration import format_duration
 from harness.model.settings import Settings
+from harness.port import without_sessions
 
 ELLIPSIS = "…"
 
@@ -67,7 +68,9 @@ def changed_settings(settings: Settings) -> dict[str, tuple[str, str]]:
 
 def replay_command(path: str, *, engine: str, seed: int | None = None, changes: Iterable[str] = ()) -> str:
     """Write the command that plays a scenario file again; without an engine, on the one that the file names."""
-    parts = ["job-harness", "run", path, *(("--engine", engine) if engine else ())]
+    parts = ["job-harness", "run", path, *(("--engine", without_sessions(engine)) if engine else ())]
+    if engine != without_sessions(engine):
+        parts.append("--sessions")
     if seed is not None:
         parts += ["--seed", str(seed)]
     for change in changes:

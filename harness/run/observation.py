@@ -7,6 +7,7 @@ An `Observation` alone is an audit: whatever feeds its recorder is judged. A `Se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from harness.history.event import Call as CallEvent
@@ -16,7 +17,7 @@ from harness.invariants import Invariant, JobFacts, Judge, Rules, everything
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Claim, Contract, QueueUnderTest
+from harness.port import Claim, Contract, EngineInfo, QueueUnderTest
 from harness.run.job_index import JobIndex
 from harness.sim.actor import Actor
 from harness.sim.clock import Clocks
@@ -42,12 +43,14 @@ class Observation(Generic[Q]):
         *,
         settings: Settings,
         contract: Contract = PROMISES_ALL,
+        engine: EngineInfo | None = None,
         jobs: Mapping[JobId, JobFacts] | None = None,
         invariants: Callable[[Q], Iterable[Invariant]] = lambda queue: everything(),
     ) -> None:
         """Open a queue, or whatever shows `jobs()` and `changed()` as one does, on clocks of its own.
 
         `jobs` is what the workload declares of each job; it may grow. `invariants` are those that can be judged there.
+        The queue is asked for no more than its `engine` declares.
         """
         self.settings = settings
         self.contract = contract
@@ -63,7 +66,7 @@ class Observation(Generic[Q]):
         )
         judged = tuple(invariants(self.queue))
         self.judge = Judge(judged, rules, accepted=frozenset(contract.documented))
-        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
+        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge, engine=engine)
 
     @property
     def history(self) -> History:
@@ -74,9 +77,12 @@ class Observation(Generic[Q]):
 class Recorder:
     """Stands between the kernel and a queue."""
 
-    def __init__(self, queue: QueueUnderTest, clocks: Clocks, board: JobIndex, judge: Judge) -> None:
+    def __init__(
+        self, queue: Any, clocks: Clocks, board: JobIndex, judge: Judge, *, engine: EngineInfo | None = None
+    ) -> None:
+        """Ask the queue for no more than its `engine` declares."""
         self.history = History()
-        self.queue = queue
+        self.queue: QueueUnderTest = queue
         self.board = board
         self._clocks = clocks
         self._events = self.history.events
@@ -89,9 +95,11 @@ class Recorder:
         self._met: set[str] = set()
         """Who of them was not alone at it."""
         self._verbs: dict[str, Any] = {}
-        self._on_behalf = getattr(queue, "on_behalf", None)
-        self._made_at = getattr(queue, "made_at", None)
-        self.next_upkeep: Callable[[], Instant | None] | None = getattr(queue, "next_upkeep", None)
+        sessions = engine is not None and engine.capabilities.sessions
+        self._on_behalf: Callable[[str], QueueUnderTest] | None = queue.on_behalf if sessions else None
+        self._made_at: Callable[[], Instant] | None = queue.made_at if sessions else None
+        upkeep = None if engine is None else engine.next_upkeep
+        self.next_upkeep: Callable[[], Instant | None] | None = None if upkeep is None else partial(upkeep, queue)
         """Tells when the queue's own upkeep has something to do beside leases, where it has."""
         self._unheard_at: dict[str, int] = {}
         """When the reply of an actor's call under way was last said to be lost."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
-from harness.port import Contract, Engine, contract_of
+from harness.port import Contract, Engine
 from harness.run.processing import RealProcessors
 from harness.run.session import NO_FAULTS, Limits, Session, as_on_tape
 from harness.run.verdict import Run, Verdict
@@ -35,7 +35,7 @@ class Played(NamedTuple):
 def examine(scenario: Scenario, *, engine: Engine, **options: Any) -> Played:
     """Play a scenario as `play` does, and look in the engine's contract for what explains its failure."""
     run = play(scenario, engine=engine, **options)
-    return Played(run, explanation(case_name(scenario.path), run, contract_of(engine)))
+    return Played(run, explanation(case_name(scenario.path), run, engine.info.contract))
 
 
 def case_name(path: str) -> str:
@@ -90,7 +90,7 @@ def play(
     """
     missing = uncovered_capabilities(scenario, engine)
     if missing:
-        return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+        return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
     choices, used_seed = _choices(scenario, seed)
     faults = as_on_tape() if scenario.tape else NO_FAULTS
     real: RealProcessors | None = None
@@ -100,7 +100,7 @@ def play(
             real = processors(scenario)
         except EnvironmentUnavailable as error:
             missing = (f"{error.message}; {error.hint}" if error.hint else error.message,)
-            return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+            return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
     else:
         unanswered = _scripted(scenario)
     try:
@@ -116,8 +116,8 @@ def uncovered_capabilities(scenario: Scenario, engine: Engine) -> tuple[str, ...
     """Say, one sentence each, what a scenario needs and an engine does not have."""
     needed = needed_capabilities(scenario)
     return tuple(
-        f"{engine.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
-        for name in engine.capabilities.missing(needed)
+        f"{engine.info.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
+        for name in engine.info.capabilities.missing(needed)
     )
 
 

@@ -13,7 +13,7 @@ from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
-from harness.port import Capabilities, Contract, Engine, contract_of
+from harness.port import Application, Capabilities, Contract, Engine
 from harness.run.context import RunContext
 from harness.run.director import Director
 from harness.run.observation import Observation
@@ -135,7 +135,7 @@ class Session(LiveSession):
         faults: FaultPlan = NO_FAULTS,
         invariants: tuple[Invariant, ...] | None = None,
         limits: Limits = Limits(),
-        application: StockApplication | None = None,
+        application: Application | None = None,
         until: str | None = None,
         processors: RealProcessors | None = None,
         announced: Iterable[str] = (),
@@ -144,7 +144,7 @@ class Session(LiveSession):
 
         `announced` are capabilities that only jobs planned later will ask for: see `plan_job`.
         """
-        contract = contract_of(engine)
+        contract = engine.info.contract
         self._given = scenario
         self.scenario = scenario = _effective(scenario, contract)
         self.engine = engine
@@ -157,15 +157,16 @@ class Session(LiveSession):
             lambda clocks: engine.open(scenario.settings, clocks, self._jitter),
             settings=scenario.settings,
             contract=contract,
+            engine=engine.info,
             jobs=self._known_jobs,
             invariants=lambda queue: self._judged(queue, invariants),
         )
         super().__init__(observation, choices=choices, limits=limits)
         self.uncovered: list[str] = []
         self.world = RunContext(
-            scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors=processors
+            scenario, self.clocks, self.recorder, self.board, engine.info.capabilities, processors=processors
         )
-        if engine.capabilities.sessions:
+        if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed
         self.kernel.on_overtaken = self._overtaken
         self.expose(
@@ -174,17 +175,17 @@ class Session(LiveSession):
             restart_after=scenario.restart_after,
             schedulers=frozenset(SCHEDULERS),
         )
-        staged: Any = getattr(self.queue, "application", None)
-        self.application = staged or application or getattr(engine, "application", None) or StockApplication()
+        staged = None if engine.info.processes is None else engine.info.processes(self.queue)
+        self.application: Application = staged or application or engine.info.application or StockApplication()
         self._until = until
         self._cut = False
 
     def _judged(self, queue: Any, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
         """Leave out what the queue cannot do, and what a scenario has to ask for and this one does not."""
         invariants = everything() if invariants is None else invariants
-        if getattr(queue, "application", None) is not None:
+        if self.engine.info.processes is not None:
             invariants = stepwise(invariants)
-        left_out = {*self.engine.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
+        left_out = {*self.engine.info.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
         return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
 
     def _overtaken(self, actor: Actor, passed: Duration) -> None:
@@ -252,7 +253,7 @@ class Session(LiveSession):
     def close(self) -> None:
         """Sever whoever still acts and close the queue."""
         self.world.closed = True
-        if self.engine.capabilities.sessions:
+        if self.engine.info.capabilities.sessions:
             self.queue.close()  # before the frames: a `finally` that wants to roll back must reach nobody
         self.kernel.bury()
         self.queue.close()
@@ -274,7 +275,7 @@ class Session(LiveSession):
 
     def _leftovers(self) -> list[str]:
         queue: Any = self.queue
-        return list(queue.leftovers()) if self.engine.capabilities.sessions else []
+        return list(queue.leftovers()) if self.engine.info.capabilities.sessions else []
 
     def plan_job(self, plan: JobPlan) -> None:
         """Take a job into the workload that is sent later, by a step."""
@@ -360,7 +361,7 @@ class Session(LiveSession):
         """Answer what the run came to so far."""
         return Run(
             scenario=self._given,
-            engine=self.engine.name,
+            engine=self.engine.info.name,
             history=self.recorder.history,
             tape=tuple(self.choices.tape),
             anomalies=tuple(self.judge.anomalies),

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness.adapters.graphile import GraphileEngine, open_engine
+from harness.adapters.foreign_queue import ForeignEngine
+from harness.adapters.graphile import open_engine
 from harness.conformance import conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, UsageError
@@ -22,16 +23,16 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 BROKEN, REPAIRED = "0.17.3", "0.18.0"
 SHARED = frozenset({"serial_key_shared"})
-Engines = Callable[[str], GraphileEngine]
+Engines = Callable[[str], ForeignEngine]
 
 
 @pytest.fixture(scope="module")
 def engines() -> Iterator[Engines]:
     """Answer an engine by version; one that cannot be had here skips the test."""
-    opened: dict[str, GraphileEngine] = {}
+    opened: dict[str, ForeignEngine] = {}
     with ExitStack() as stack:
 
-        def get(version: str) -> GraphileEngine:
+        def get(version: str) -> ForeignEngine:
             if version not in opened:
                 engine = open_engine(version)
                 stack.callback(engine.close)
@@ -45,7 +46,7 @@ def engines() -> Iterator[Engines]:
         yield get
 
 
-def failing(engine: GraphileEngine) -> set[str]:
+def failing(engine: ForeignEngine) -> set[str]:
     told = conform(engine)
     assert not told.lies
     return {result.case.name for result in told.results if result.mark in (Mark.FAIL, Mark.KNOWN)}

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness.adapters.pgboss.node import PgBossNodeEngine, open_engine
+from harness.adapters.foreign_queue import ForeignEngine
+from harness.adapters.pgboss.node import open_engine
 from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, UsageError
@@ -20,16 +21,16 @@ from harness.sim.clock import Clocks
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 OLD, NEW = "10.4.2", "12.38.0"
-Engines = Callable[[str], PgBossNodeEngine]
+Engines = Callable[[str], ForeignEngine]
 
 
 @pytest.fixture(scope="module")
 def engines() -> Iterator[Engines]:
     """Answer an engine by version; one that cannot be had here skips the test."""
-    opened: dict[str, PgBossNodeEngine] = {}
+    opened: dict[str, ForeignEngine] = {}
     with ExitStack() as stack:
 
-        def get(version: str) -> PgBossNodeEngine:
+        def get(version: str) -> ForeignEngine:
             if version not in opened:
                 engine = open_engine(version)
                 stack.callback(engine.close)
@@ -43,7 +44,7 @@ def engines() -> Iterator[Engines]:
         yield get
 
 
-def failing(engine: PgBossNodeEngine) -> set[str]:
+def failing(engine: ForeignEngine) -> set[str]:
     told = conform(engine)
     assert not told.lies
     return {result.case.name for result in told.results if result.mark in (Mark.FAIL, Mark.KNOWN)}
@@ -86,8 +87,8 @@ def test_the_newest_version_fences_what_was_fetched_and_still_cannot_store_some_
 
 
 def test_heartbeats_are_there_from_12_on(engines: Engines) -> None:
-    assert not engines(OLD).capabilities.heartbeat
-    assert engines(NEW).capabilities.heartbeat
+    assert not engines(OLD).info.capabilities.heartbeat
+    assert engines(NEW).info.capabilities.heartbeat
 
 
 def test_the_generic_workload_finds_a_failure_that_cannot_be_stored(engines: Engines) -> None:

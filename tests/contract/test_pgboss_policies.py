@@ -7,9 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from harness.adapters.foreign_queue import ForeignEngine
 from harness.adapters.pgboss import PgBossEngine
 from harness.adapters.pgboss import open_engine as open_sql
-from harness.adapters.pgboss.node import PgBossNodeEngine, open_engine
+from harness.adapters.pgboss.node import open_engine
 from harness.adapters.pgboss.node.queue import PgBossNodeQueue
 from harness.errors import EnvironmentUnavailable
 from harness.explore.sampling import Sampler, run_seed
@@ -23,12 +24,12 @@ Open = Callable[[str], tuple[PgBossNodeQueue, Clocks]]
 
 
 @pytest.fixture(scope="module")
-def engines() -> Iterator[Callable[[str], PgBossNodeEngine]]:
+def engines() -> Iterator[Callable[[str], ForeignEngine]]:
     """Answer an engine by version; one that cannot be had here skips the test."""
-    opened: dict[str, PgBossNodeEngine] = {}
+    opened: dict[str, ForeignEngine] = {}
     with ExitStack() as stack:
 
-        def get(version: str) -> PgBossNodeEngine:
+        def get(version: str) -> ForeignEngine:
             if version not in opened:
                 engine = open_engine(version)
                 stack.callback(engine.close)
@@ -43,7 +44,7 @@ def engines() -> Iterator[Callable[[str], PgBossNodeEngine]]:
 
 
 @pytest.fixture
-def queue_of(engines: Callable[[str], PgBossNodeEngine]) -> Open:
+def queue_of(engines: Callable[[str], ForeignEngine]) -> Open:
     def get(version: str) -> tuple[PgBossNodeQueue, Clocks]:
         clocks = Clocks()
         return engines(version).open(Settings(), clocks, lambda: 0.0), clocks
@@ -126,7 +127,7 @@ def test_upkeep_is_asked_for_where_a_key_may_have_become_free(queue_of: Open) ->
     ],
 )
 def test_the_generic_workload_finds_a_public_bug_until_its_repair(
-    engines: Callable[[str], PgBossNodeEngine], affected: str, fixed: str, anomaly: str
+    engines: Callable[[str], ForeignEngine], affected: str, fixed: str, anomaly: str
 ) -> None:
     def first(release: str, runs: int) -> int | None:
         sampler = Sampler(engines(release), looking_for=frozenset({anomaly}))

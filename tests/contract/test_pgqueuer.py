@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.adapters.pgqueuer import PgQueuerEngine, open_engine
+from harness.adapters.foreign_queue import ForeignEngine
+from harness.adapters.pgqueuer import open_engine
 from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
@@ -20,7 +21,7 @@ from harness.sim.clock import Clocks
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
-def opened(version: str) -> PgQueuerEngine:
+def opened(version: str) -> ForeignEngine:
     try:
         engine = open_engine(version)
         engine.open(Settings(), Clocks(), lambda: 0.0).close()
@@ -30,20 +31,20 @@ def opened(version: str) -> PgQueuerEngine:
 
 
 @pytest.fixture(scope="module")
-def newest() -> Iterator[PgQueuerEngine]:
+def newest() -> Iterator[ForeignEngine]:
     engine = opened("1.6.0")
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="module")
-def affected() -> Iterator[PgQueuerEngine]:
+def affected() -> Iterator[ForeignEngine]:
     engine = opened("1.0.1")
     yield engine
     engine.close()
 
 
-def test_time_moves_the_engine(newest: PgQueuerEngine) -> None:
+def test_time_moves_the_engine(newest: ForeignEngine) -> None:
     clocks, settings = Clocks(), Settings()
     queue = newest.open(settings, clocks, lambda: 0.0)
     assert queue.enqueue(JobRequest("a", start_after=settings.retry_delay)).done
@@ -57,7 +58,7 @@ def test_time_moves_the_engine(newest: PgQueuerEngine) -> None:
     assert [claim.token for claim in queue.claim("w2", 1).value] == [2]
 
 
-def test_a_heartbeat_keeps_a_job_from_being_picked_again(newest: PgQueuerEngine) -> None:
+def test_a_heartbeat_keeps_a_job_from_being_picked_again(newest: ForeignEngine) -> None:
     clocks, settings = Clocks(), Settings()
     queue = newest.open(settings, clocks, lambda: 0.0)
     queue.enqueue(JobRequest("a"))
@@ -68,7 +69,7 @@ def test_a_heartbeat_keeps_a_job_from_being_picked_again(newest: PgQueuerEngine)
     assert queue.claim("w2", 1).value == []
 
 
-def test_a_stale_job_that_its_worker_fails_for_good_waits_no_more(newest: PgQueuerEngine) -> None:
+def test_a_stale_job_that_its_worker_fails_for_good_waits_no_more(newest: ForeignEngine) -> None:
     clocks, settings = Clocks(), Settings(max_attempts=1)
     queue = newest.open(settings, clocks, lambda: 0.0)
     queue.enqueue(JobRequest("a"))
@@ -79,7 +80,7 @@ def test_a_stale_job_that_its_worker_fails_for_good_waits_no_more(newest: PgQueu
     assert queue.jobs()["a"].status is Status.FAILED
 
 
-def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(newest: PgQueuerEngine) -> None:
+def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(newest: ForeignEngine) -> None:
     clocks = Clocks()
     queue = newest.open(Settings(), clocks, lambda: 0.0)
     clocks.now = 10_000_000
@@ -90,7 +91,7 @@ def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(newest: PgQu
     assert queue.jobs()["a"].completed_at == clocks.now
 
 
-def test_the_error_of_an_attempt_is_that_of_its_traceback(newest: PgQueuerEngine) -> None:
+def test_the_error_of_an_attempt_is_that_of_its_traceback(newest: ForeignEngine) -> None:
     settings = Settings(max_attempts=2)
     clocks = Clocks()
     queue = newest.open(settings, clocks, lambda: 0.0)
@@ -105,7 +106,7 @@ def test_the_error_of_an_attempt_is_that_of_its_traceback(newest: PgQueuerEngine
     assert seen == [None, "first", None, "second"]
 
 
-def test_what_is_held_as_failed_is_not_cancelled(newest: PgQueuerEngine) -> None:
+def test_what_is_held_as_failed_is_not_cancelled(newest: ForeignEngine) -> None:
     queue = newest.open(Settings(max_attempts=1), Clocks(), lambda: 0.0)
     queue.enqueue(JobRequest("a"))
     (claim,) = queue.claim("w1", 1).value
@@ -114,13 +115,13 @@ def test_what_is_held_as_failed_is_not_cancelled(newest: PgQueuerEngine) -> None
     assert queue.jobs()["a"].status is Status.FAILED
 
 
-def test_two_tools_may_have_one_unique_key(newest: PgQueuerEngine) -> None:
+def test_two_tools_may_have_one_unique_key(newest: ForeignEngine) -> None:
     queue = newest.open(Settings(), Clocks(), lambda: 0.0)
     assert queue.enqueue(JobRequest("a", unique_key="k")).done
     assert queue.enqueue(JobRequest("b", tool="other", unique_key="k")).done
 
 
-def test_a_unique_key_is_refused_until_its_job_ends(newest: PgQueuerEngine) -> None:
+def test_a_unique_key_is_refused_until_its_job_ends(newest: ForeignEngine) -> None:
     queue = newest.open(Settings(), Clocks(), lambda: 0.0)
     assert queue.enqueue(JobRequest("a", unique_key="k")).done
     assert not queue.enqueue(JobRequest("b", unique_key="k")).done
@@ -130,7 +131,7 @@ def test_a_unique_key_is_refused_until_its_job_ends(newest: PgQueuerEngine) -> N
     assert queue.enqueue(JobRequest("c", unique_key="k")).done
 
 
-def test_the_newest_conforms_but_for_an_error_that_it_cannot_write(newest: PgQueuerEngine) -> None:
+def test_the_newest_conforms_but_for_an_error_that_it_cannot_write(newest: ForeignEngine) -> None:
     found = conform(newest, levels=[Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE])
     assert found.exit_code is ExitCode.PASS
     assert [item.case.name for item in found.results if item.mark is Mark.KNOWN] == [
@@ -139,13 +140,13 @@ def test_the_newest_conforms_but_for_an_error_that_it_cannot_write(newest: PgQue
     assert not found.lies
 
 
-def test_an_old_one_never_picks_a_stale_job_that_fills_its_limit(affected: PgQueuerEngine) -> None:
+def test_an_old_one_never_picks_a_stale_job_that_fills_its_limit(affected: ForeignEngine) -> None:
     found = conform(affected, levels=[Level.UNIQUE])
     failing = {item.case.name for item in found.results if item.mark in (Mark.FAIL, Mark.KNOWN)}
     assert failing == {"concurrency/crashed_job_gives_its_permit_back"}
 
 
-def test_the_generic_workload_finds_the_stale_job_that_waits_for_itself(affected: PgQueuerEngine) -> None:
+def test_the_generic_workload_finds_the_stale_job_that_waits_for_itself(affected: ForeignEngine) -> None:
     sampler = Sampler(affected, looking_for=frozenset({"due_job_left"}), limits=Limits(steps=600))
     assert sampler.explore(seed=0, runs=10).finding is not None
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.adapters.procrastinate import ProcrastinateEngine, open_engine
+from harness.adapters.foreign_queue import ForeignEngine
+from harness.adapters.procrastinate import open_engine
 from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["3.8.1", "3.10.0"])
-def procrastinate(request: pytest.FixtureRequest) -> Iterator[ProcrastinateEngine]:
+def procrastinate(request: pytest.FixtureRequest) -> Iterator[ForeignEngine]:
     try:
         engine = open_engine(request.param)
         engine.open(Settings(), Clocks(), lambda: 0.0).close()
@@ -30,7 +31,7 @@ def procrastinate(request: pytest.FixtureRequest) -> Iterator[ProcrastinateEngin
     engine.close()
 
 
-def test_time_moves_the_engine(procrastinate: ProcrastinateEngine) -> None:
+def test_time_moves_the_engine(procrastinate: ForeignEngine) -> None:
     clocks, settings = Clocks(), Settings()
     queue = procrastinate.open(settings, clocks, lambda: 0.0)
     assert queue.enqueue(JobRequest("a", start_after=settings.retry_delay)).done
@@ -43,7 +44,7 @@ def test_time_moves_the_engine(procrastinate: ProcrastinateEngine) -> None:
     assert queue.expire().value == ["a"]
 
 
-def test_numbers_begin_anew_so_that_a_run_can_be_had_again(procrastinate: ProcrastinateEngine) -> None:
+def test_numbers_begin_anew_so_that_a_run_can_be_had_again(procrastinate: ForeignEngine) -> None:
     told = []
     for _ in range(2):
         queue = procrastinate.open(Settings(), Clocks(), lambda: 0.0)
@@ -55,7 +56,7 @@ def test_numbers_begin_anew_so_that_a_run_can_be_had_again(procrastinate: Procra
     assert not told[0].done
 
 
-def test_a_retry_by_hand_allows_one_more_attempt_and_is_none_itself(procrastinate: ProcrastinateEngine) -> None:
+def test_a_retry_by_hand_allows_one_more_attempt_and_is_none_itself(procrastinate: ForeignEngine) -> None:
     queue = procrastinate.open(Settings(max_attempts=1), Clocks(), lambda: 0.0)
     queue.enqueue(JobRequest("a"))
     (claim,) = queue.claim("w1", 1).value
@@ -70,7 +71,7 @@ def test_a_retry_by_hand_allows_one_more_attempt_and_is_none_itself(procrastinat
     assert queue.jobs()["a"].status is Status.FAILED
 
 
-def test_two_tools_may_have_one_unique_key(procrastinate: ProcrastinateEngine) -> None:
+def test_two_tools_may_have_one_unique_key(procrastinate: ForeignEngine) -> None:
     queue = procrastinate.open(Settings(), Clocks(), lambda: 0.0)
     assert queue.enqueue(JobRequest("a", unique_key="k")).done
     assert queue.enqueue(JobRequest("b", tool="other", unique_key="k")).done
@@ -78,7 +79,7 @@ def test_two_tools_may_have_one_unique_key(procrastinate: ProcrastinateEngine) -
     assert queue.jobs()["b"].unique_key == "k"
 
 
-def test_it_conforms_but_for_what_it_is_known_for(procrastinate: ProcrastinateEngine) -> None:
+def test_it_conforms_but_for_what_it_is_known_for(procrastinate: ForeignEngine) -> None:
     found = conform(procrastinate, levels=[Level.CORE, Level.SCHEDULED, Level.UNIQUE, Level.BATCHES])
     assert found.exit_code is ExitCode.PASS
     assert [item.case.name for item in found.results if item.mark is Mark.KNOWN] == [
@@ -87,7 +88,7 @@ def test_it_conforms_but_for_what_it_is_known_for(procrastinate: ProcrastinateEn
     assert not found.lies
 
 
-def test_the_generic_workload_finds_deliveries_without_bound(procrastinate: ProcrastinateEngine) -> None:
+def test_the_generic_workload_finds_deliveries_without_bound(procrastinate: ForeignEngine) -> None:
     campaign = Sampler(procrastinate, looking_for=frozenset({"attempt_overrun"})).explore(seed=0, runs=60)
     assert campaign.finding is not None
 

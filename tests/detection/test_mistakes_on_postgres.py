@@ -45,7 +45,7 @@ def shrunk(name: str, able: Capabilities) -> Scenario:
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_mistake_in_sql_shows_the_anomaly_that_it_shows_in_the_model(name: str, right: ReferenceEngine) -> None:
-    scenario = shrunk(name, right.capabilities)
+    scenario = shrunk(name, right.info.capabilities)
     wrong = CATALOGUE[name].engine("postgres")
     try:
         assert CATALOGUE[name].anomaly in Session(scenario, engine=wrong, limits=DRAWN_LIMITS).run().found

@@ -267,7 +267,7 @@ def test_breaches_below_the_ladder_are_listed() -> None:
 
 
 def test_an_application_is_asked_for_no_situation_of_verbs() -> None:
-    names = {item.name for item in situations.declared(MemoryEngine().capabilities, stepwise=True)}
+    names = {item.name for item in situations.declared(MemoryEngine().info.capabilities, stepwise=True)}
 
     assert "a lease runs out" in names
     assert not any("claim" in name or "heartbeat" in name or "stale" in name for name in names)

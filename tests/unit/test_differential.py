@@ -76,7 +76,7 @@ def test_what_an_engine_cannot_do_is_no_difference() -> None:
     assert right.run is not None
     unable = replace(right, engine="other", run=None, skipped="it has no such thing")
     assert side_by_side([right, unable]) == []
-    assert MemoryEngine().capabilities.fencing
+    assert MemoryEngine().info.capabilities.fencing
 
 
 def test_the_names_of_engines_are_one_column_however_long() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from harness.adapters.reference.translation import view_of
+from harness.adapters.reference.queue import view_of
 from harness.history.outcome import DONE, Outcome, OutcomeKind, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView

@@ -21,7 +21,7 @@ def start_execution(
 
 
 def ending_of(execution: Execution) -> Ended | None:
-    """Answer how it ended; None while it runs."""
+    """Return how it ended; None while it runs."""
     if execution.answer is None:
         return None
     verdict = judge(execution.answer)
