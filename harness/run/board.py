@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping
 
-from harness.invariants.standing import kept_waiting
+from harness.invariants.limits import kept_waiting
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import TERMINAL, Status

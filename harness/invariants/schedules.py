@@ -1,4 +1,10 @@
-"""15: each slot of a schedule has its job once a scheduler looked, not before, and only one."""
+"""Schedules: each slot has its job once a scheduler looked, not before it began, and only one.
+
+A slot is missed only where a look began and ended after the slot did, was answered and done, no other look was under
+way, and the contract of the engine says that a look at that age of the slot has to make the job (`slot_due`). So a
+scheduler that is down, paused or cut off is excused for as long as it does not look. The time of a look is what the
+store's clock showed, for a schedule is the store's and not the scheduler's. Too early and twice are never excused.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +12,27 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from harness.history.event import Call, Fault, Observed, Phase, Return
+from harness.invariants.clocks import RecordedStoreClock
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from harness.invariants.store_clock import StoreClock
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId
 
-VERBS = frozenset({"schedule", "unschedule", "tick"})
+SCHEDULING = frozenset({"schedule", "unschedule", "tick"})
 
 
 class CronExactlyOnce(Monitor):
     """Keeps the schedules that stand and the slots that have their jobs."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_call": VERBS,
-        "on_return": VERBS,
+        "on_call": SCHEDULING,
+        "on_return": SCHEDULING,
         "on_fault": frozenset({"clock", "drift", "crash"}),
         "on_phase": frozenset({"heal"}),
     }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
-        self._clock = StoreClock()
+        self._clock = RecordedStoreClock()
         self._open: dict[str, Call] = {}
         self._periods: dict[str, tuple[int, Instant]] = {}
         """Of each schedule that stands, its period and since when."""
@@ -86,9 +92,8 @@ class CronExactlyOnce(Monitor):
         return due is None or due[0] <= age < due[1]
 
 
-INVARIANT = Invariant(
+CRON_EXACTLY_ONCE = Invariant(
     id="cron_exactly_once",
-    number=15,
     sentence="Each slot of a schedule has its job once a scheduler looked, not before it began, and only one.",
     kind=Kind.ALWAYS,
     anomalies=(

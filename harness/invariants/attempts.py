@@ -1,13 +1,22 @@
-"""2: attempts rise by one with each claim, fall only by a release, and never exceed maxAttempts; a crash counts."""
+"""Attempts: how often a job is delivered, and when that is enough to fail it for good.
+
+Deliveries are counted here, whatever the row says: a claim counts, also one whose worker crashed before it started,
+since nobody can tell how far a dead worker came. A release gives the attempt back, an operator's retry starts anew.
+Nothing is excused by a fault: a delivery that a fault cut short is a delivery. An application's claims are not seen, so
+there the runs that it declares are counted instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.history.event import Effect, Observed
+from harness.history.event import Call, Effect, Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+
+# attempts_bounded -----------------------------------------------------------------------------------------------------
 
 
 class AttemptsBounded(Monitor):
@@ -68,9 +77,8 @@ class RunsBounded(Monitor):
             self.breach("attempt_overrun", f"{event.actor} starts run {count} of at most {most}", job=event.job)
 
 
-INVARIANT = Invariant(
+ATTEMPTS_BOUNDED = Invariant(
     id="attempts_bounded",
-    number=2,
     sentence="Attempts rise by one with each claim, fall only by a release, and never exceed maxAttempts.",
     kind=Kind.ALWAYS,
     anomalies=(
@@ -80,4 +88,49 @@ INVARIANT = Invariant(
     ),
     make=AttemptsBounded,
     stepwise=RunsBounded,
+)
+
+
+# failed_only_when_exhausted -------------------------------------------------------------------------------------------
+
+
+class FailedOnlyWhenExhausted(Monitor):
+    """Remembers which claims declared their error final."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": frozenset({"fail"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._final: set[tuple[JobId, int]] = set()
+
+    def on_call(self, event: Call) -> None:
+        if event.verb == "fail" and event.arguments[-1] and event.job is not None and event.token is not None:
+            self._final.add((event.job, event.token))
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or before.status is after.status:
+            return
+        declared = (event.job, before.token) in self._final
+        if after.status is Status.FAILED and after.attempts < after.max_attempts and not declared:
+            self.breach(
+                "failed_early",
+                f"{event.verb} failed it at attempt {after.attempts} of {after.max_attempts}",
+                job=event.job,
+            )
+        elif event.verb == "fail" and declared and after.status is Status.PENDING:
+            self.breach(
+                "final_error_retried", "the error was declared final and the job waits for a retry", job=event.job
+            )
+
+
+FAILED_ONLY_WHEN_EXHAUSTED = Invariant(
+    id="failed_only_when_exhausted",
+    sentence="FAILED means that the attempts are used up, or that the error was declared final.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("failed_early", Guarantee.AT_LEAST_ONCE, "A job failed for good with attempts left."),
+        AnomalyKind("final_error_retried", Guarantee.BOUNDED_ATTEMPTS, "A job went on after an error declared final."),
+    ),
+    make=FailedOnlyWhenExhausted,
 )

@@ -1,4 +1,10 @@
-"""12: one poisoned job, row or message never stops a healthy bystander."""
+"""Isolation: one bad job harms no other, and verbs that meet wait for one another.
+
+A verb for many jobs that raises harms all of them, whichever caused it: that is judged at once, unless the answer was
+lost on the way. A bystander is a job that the workload declares healthy; at rest it must have COMPLETED. A single fault
+anywhere excuses all bystanders, because a fault can cost any job an attempt: the runs without faults show the breach
+just as well. A deadlock that the queue resolves by itself, by making its transaction again, is not seen and is right.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,9 @@ from harness.history.outcome import OutcomeKind
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
+
+# isolation_between_jobs -----------------------------------------------------------------------------------------------
+
 
 SHARED = frozenset({"claim", "expire", "reconcile", "rescue", "purge"})
 """Verbs that work for many jobs at once: where one raises, all suffer."""
@@ -55,9 +64,8 @@ class BystandersComplete(IsolationBetweenJobs):
         super().at_rest(views)
 
 
-INVARIANT = Invariant(
+ISOLATION_BETWEEN_JOBS = Invariant(
     id="isolation_between_jobs",
-    number=12,
     sentence="One poisoned job, row or message never stops a healthy bystander.",
     kind=Kind.ALWAYS,
     anomalies=(
@@ -66,4 +74,28 @@ INVARIANT = Invariant(
     ),
     make=IsolationBetweenJobs,
     stepwise=BystandersComplete,
+)
+
+
+# no_deadlock ----------------------------------------------------------------------------------------------------------
+
+
+class NoDeadlock(Monitor):
+    """Looks at what verbs raise to their callers: a queue that makes its transaction again by itself is right."""
+
+    def on_return(self, event: Return) -> None:
+        if event.outcome.reason and event.outcome.deadlocked:
+            self.breach("deadlock", f"{event.verb} was thrown out: {event.outcome.reason}", job=event.job)
+
+
+NO_DEADLOCK = Invariant(
+    id="no_deadlock",
+    sentence="Verbs that meet wait for one another; none is aborted because they lock in different orders.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind(
+            "deadlock", Guarantee.WAITING, "Two verbs locked the same rows in different orders; one was aborted."
+        ),
+    ),
+    make=NoDeadlock,
 )

@@ -1,4 +1,10 @@
-"""11: among due jobs the claim takes the highest priority first, then the oldest."""
+"""Order and progress: what a claim takes comes first, and what it leaves is not due or not allowed.
+
+A claim is compared with the jobs that wait when it returns. It is not blamed for a job that it could not see (which
+began to wait after the claim began), that another verb under way had in hand (a lock that it rightly skips), that
+limits or serial keys keep back, or that a dead actor's session still locks. Hence overlapping claims are passed over
+rather than guessed at: the generic workload has enough claims that stand alone.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +12,17 @@ import heapq
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.history.event import Call, Fault, Observed, Return
+from harness.history.event import Call, Fault, Observed, Phase, Return
+from harness.invariants.clocks import RecordedStoreClock
+from harness.invariants.limits import Standing
 from harness.invariants.memory import Frozen
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from harness.invariants.standing import Standing
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
+
+# priority_order -------------------------------------------------------------------------------------------------------
+
 
 LOCKING = frozenset({"claim", "cancel", "reconcile"})
 """What may have a waiting job in hand, so that a claim at the same time rightly passes over it."""
@@ -116,12 +126,85 @@ class PriorityOrder(Monitor):
         return self._standing.blocked(left, [row for row in self._standing.active.values() if row.id not in later])
 
 
-INVARIANT = Invariant(
+PRIORITY_ORDER = Invariant(
     id="priority_order",
-    number=11,
     sentence="Among due jobs of a queue the claim takes the highest priority, then the oldest.",
     kind=Kind.ALWAYS,
     anomalies=(AnomalyKind("priority_inversion", Guarantee.SCHEDULE, "A job overtook one that was before it."),),
     make=PriorityOrder,
     capabilities=("priorities",),
+)
+
+
+# work_conserving ------------------------------------------------------------------------------------------------------
+
+
+class WorkConserving(Monitor):
+    """Looks at what a claim left that nobody else was at the same time at work on."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"claim"}),
+        "on_return": frozenset({"claim"}),
+        "on_fault": frozenset({"clock", "drift", "crash", "session ends"}),
+        "on_phase": frozenset({"heal"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._standing = Standing(rules.settings)
+        self._clock = RecordedStoreClock()
+        self._abandoned = 0
+        """How many sessions of dead actors still hold their locks."""
+        self._claim: Call | None = None
+        """The claim under way."""
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name in ("clock", "drift"):
+            self._clock.fault(event)
+        elif event.name == "session ends":
+            self._abandoned -= 1
+            self._claim = None
+        elif "session_stays" in event.data:
+            self._abandoned += 1
+
+    def on_phase(self, event: Phase) -> None:
+        self._clock.phase(event)
+
+    def on_call(self, event: Call) -> None:
+        self._claim = event
+
+    def on_observed(self, event: Observed) -> None:
+        self._standing.observe(event.job, event.after)
+
+    def on_return(self, event: Return) -> None:
+        call = self._claim
+        if call is None or call.number != event.number:
+            return
+        self._claim = None
+        if not event.answered or not event.outcome.done:
+            return
+        if (
+            event.alone
+            and not self._abandoned
+            and self._standing.waiting
+            and len(event.outcome.value or ()) < call.arguments[1]
+        ):
+            self._judge(call)
+
+    def _judge(self, call: Call) -> None:
+        now = self._clock.read(call.at)
+        for left in self._standing.waiting.values():
+            if left.start_after <= now and left.agrees and not self._standing.blocked(left):
+                self.breach("due_job_left", f"{call.actor} asked for work and was not given it; it is due", job=left.id)
+                return
+
+
+WORK_CONSERVING = Invariant(
+    id="work_conserving",
+    sentence="A claim leaves nothing that is due and allowed: permits and serial keys are given back on every path.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("due_job_left", Guarantee.PROGRESS, "A worker asked for work and a due job was kept from it."),
+    ),
+    make=WorkConserving,
 )
