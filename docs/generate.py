@@ -40,6 +40,7 @@ from harness.port import Capabilities
 from harness.processors.contract import CHECKS as CLAUSES
 from harness.scenario.job_plan import PAYLOADS as SENT
 from harness.scenario.job_plan import Ending, Payload
+from harness.scenario.scenario import _POINTS, GRAMMAR, VERBS
 from harness.scenario.schema import (
     ControlPart,
     DeviationPart,
@@ -49,7 +50,6 @@ from harness.scenario.schema import (
     ScenarioPart,
     SettingsPart,
 )
-from harness.scenario.step import _POINTS, GRAMMAR, VERBS
 from reference_impl.config import Config
 
 FOLDER: Final = Path(__file__).parent

@@ -96,7 +96,7 @@ class ScenarioItem(pytest.Item):
         from harness.report.case import Case
         from harness.run.play import play
         from harness.run.verdict import Verdict
-        from harness.scenario.variant import controlled
+        from harness.scenario.reader import controlled
         from harness.wiring import NotApplicable, bare_name, engine_name, explained, scenario_processors
 
         scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)

@@ -13,8 +13,8 @@ from harness.report.case import Case
 from harness.run.explanation import explanation
 from harness.run.play import NO_LIMITS, play
 from harness.run.session import Limits
+from harness.scenario.reader import controlled
 from harness.scenario.scenario import Control, Scenario
-from harness.scenario.variant import controlled
 from harness.wiring import Engines, NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
 
 

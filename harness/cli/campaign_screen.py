@@ -13,8 +13,7 @@ from harness.invariants import ANOMALIES
 from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.json_report import run_data
-from harness.report.screen import Line
-from harness.report.wording import clip, pad, wrap
+from harness.report.screen import Line, clip, pad, wrap
 from harness.run.verdict import Run
 
 WIDTH = 80

@@ -18,11 +18,8 @@ from harness.lint.examination import Examination, examine
 from harness.lint.facts import Facts
 from harness.lint.finding import Finding, Severity
 from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
-from harness.report.annotations import finding_annotations
-from harness.report.findings_json import findings_json
-from harness.report.findings_junit import findings_junit
-from harness.report.findings_screen import findings_screen
-from harness.report.sarif import sarif
+from harness.report.ci import finding_annotations
+from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from harness.report.screen import Line
 
 NEVER = "never"

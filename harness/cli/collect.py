@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError, did_you_mean
-from harness.scenario.problem import ScenarioError
+from harness.scenario.document import ScenarioError
 from harness.scenario.reader import read_scenario
 from harness.scenario.scenario import Scenario
 

@@ -25,10 +25,10 @@ from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.wording import changed_settings
+from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.scenario.variant import parse_changes
+from harness.scenario.reader import parse_changes
 from harness.wiring import Engines, prepare, split_name
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"

@@ -19,11 +19,10 @@ from harness.explore.finding import Finding
 from harness.explore.lockstep import compare
 from harness.invariants import ANOMALIES
 from harness.port import Engine
-from harness.report.screen import HEIGHT, Line, first_screen
-from harness.report.wording import clip, replay_command, wrap
+from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, wrap
 from harness.run.play import play
 from harness.run.verdict import Run
-from harness.scenario.problem import ScenarioError
+from harness.scenario.document import ScenarioError
 from harness.scenario.reader import read_scenario_text
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario

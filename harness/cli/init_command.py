@@ -7,8 +7,7 @@ from pathlib import Path
 
 from harness.errors import ExitCode, UsageError
 from harness.scaffold.first_files import plan_first_files
-from harness.scaffold.plan import Plan
-from harness.scaffold.project import Language, find_project
+from harness.scaffold.plan import ChangePlan, Language, find_project
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Plan, show, write."""
+    """ChangePlan, show, write."""
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(
@@ -31,7 +30,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return carry_out(plan, dry_run=arguments.dry_run)
 
 
-def carry_out(plan: Plan, *, dry_run: bool) -> int:
+def carry_out(plan: ChangePlan, *, dry_run: bool) -> int:
     """Show a plan and, unless it is only to be seen, write it."""
     if dry_run:
         print("\n".join(plan.diff()))

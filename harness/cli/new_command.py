@@ -7,10 +7,8 @@ from pathlib import Path
 
 from harness.cli.init_command import carry_out
 from harness.errors import UsageError
-from harness.scaffold.project import Language, find_project
-from harness.scaffold.python_tool import plan_python_tool
-from harness.scaffold.tool_name import ToolName
-from harness.scaffold.typescript_tool import plan_typescript_tool
+from harness.scaffold.plan import Language, ToolName, find_project
+from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -15,14 +15,13 @@ from harness.cli.progress import progress
 from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError
 from harness.history.jsonl import dump_history
-from harness.report.annotations import github_annotations
 from harness.report.case import Case, exit_code_of, without_excused
+from harness.report.ci import github_annotations, junit_xml
 from harness.report.json_report import json_report
-from harness.report.junit import junit_xml
 from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
+from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
-from harness.scenario.variant import parse_changes
 from harness.wiring import Engines, split_name, wrong_queues
 
 MOST_SCREENS = 10

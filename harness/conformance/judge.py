@@ -15,7 +15,7 @@ from harness.run.explanation import explanation
 from harness.run.play import play, uncovered_capabilities
 from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
-from harness.scenario.needs import needed_capabilities
+from harness.scenario.scenario import needed_capabilities
 
 LIMITS = Limits(steps=3_000)
 """A case is small; one that goes on for longer never rests."""

@@ -8,10 +8,8 @@ from typing import Any
 
 from harness.invariants import ANOMALIES, Anomaly
 from harness.report.case import Case, exit_code_of, verdict_of
-from harness.report.rows import Row, rows_of
-from harness.report.screen import moment, subject
+from harness.report.screen import Row, changed_settings, moment, rows_of, subject
 from harness.report.summary import replay_of
-from harness.report.wording import changed_settings
 from harness.run.trial import Trial
 from harness.run.verdict import Run
 
@@ -55,7 +53,7 @@ def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
 
 
 def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
-    """Answer what the first screen tells of a run, and what it leaves out; `lead` is the anomaly that it is about."""
+    """Return what the first screen tells of a run, and what it leaves out; `lead` is the anomaly that it is about."""
     about = run.led_by(lead)
     until = None if about is None else about.event
     return {

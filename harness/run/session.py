@@ -22,8 +22,7 @@ from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import SCHEDULERS, Scenario
+from harness.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.clock import Clocks
