@@ -1,23 +1,175 @@
 """Where the sessions of all actors meet: one statement is released at a time, and who waits for whom is known.
 
-A released statement is waited for in real time until PostgreSQL has answered it, or says that it waits for a lock
-that another actor's session holds. Virtual time stands still meanwhile.
+A released statement is waited for in real time until PostgreSQL has answered it, or says that it waits for a lock that
+another actor's session holds. Virtual time stands still meanwhile. A session may be psycopg's or come through a proxy:
+all that is asked of it is a `GatedSession`.
 """
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 
 from harness.errors import LimitReached
 from harness.postgres.gating.connection import GatedConnection
-from harness.postgres.gating.flight import Flight
-from harness.postgres.gating.gated_session import GatedSession
 from harness.postgres.gating.pool import SessionPool
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.sim.outside import Pick
+
+# gated session --------------------------------------------------------------------------------------------------------
+
+
+class GatedSession(Protocol):
+    """One session of one actor: psycopg's own, or one that somebody else's driver speaks through us."""
+
+    flight: InFlightStatement | None
+    """The statement that is under way."""
+    severed: bool
+    """Whether the actor died: it can do nothing any more."""
+
+    @property
+    def actor(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """PostgreSQL's process behind it."""
+        ...
+
+    @property
+    def socket(self) -> int:
+        """The descriptor on which PostgreSQL answers."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it ended."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is open."""
+        ...
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, and no statement under way."""
+        ...
+
+    def transaction_time(self) -> int:
+        """Return what the coordinator's clock showed when the transaction began."""
+        ...
+
+    def forget_time(self) -> None:
+        """Take note that the transaction ended."""
+        ...
+
+    def give_back(self) -> None:
+        """Keep it for the next run, cleaned; one that is in the middle of something is ended."""
+        ...
+
+    def drop(self) -> None:
+        """End it, whatever it is doing; its locks are free afterwards."""
+        ...
+
+
+# a statement in flight ------------------------------------------------------------------------------------------------
+
+
+READ: Final = 1
+WRITE: Final = 2
+
+
+class InFlightStatement:
+    """Drives a generator of psycopg as far as the socket lets it, and keeps what came of it."""
+
+    __slots__ = (
+        "_descriptor",
+        "_steps",
+        "_wants",
+        "actor",
+        "blockers",
+        "done",
+        "error",
+        "looked",
+        "pid",
+        "point",
+        "value",
+    )
+
+    def __init__(self, steps: Generator[Any, Any, Any], *, actor: str, point: str, pid: int, descriptor: int) -> None:
+        """Send what `steps` sends first."""
+        self.actor = actor
+        self.point = point
+        self.pid = pid
+        self.blockers: tuple[str, ...] = ()
+        """Whom it waits for, where it waits for a lock."""
+        self.looked = False
+        """Whether its session, since it waits, has looked for a circle of waiting sessions and found none."""
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._steps = steps
+        self._descriptor = descriptor
+        self._wants = 0
+        self._go(None)
+
+    def pump(self, seconds: float = 0.0) -> bool:
+        """Take what has come, waiting for at most `seconds`. False: nothing came."""
+        if self.done:
+            return True
+        ready = _readiness(self._descriptor, self._wants, seconds)
+        if not ready:
+            return False
+        self._go(ready)
+        return True
+
+    def _go(self, ready: int | None) -> None:
+        try:
+            self._wants = int(self._steps.send(ready))
+        except StopIteration as end:
+            self.done = True
+            self.value = end.value
+        except psycopg.Error as error:
+            self.done = True
+            self.error = error
+        except OSError as error:
+            self.done = True
+            self.error = psycopg.OperationalError(f"the connection broke: {error}")
+
+    def abandon(self, error: BaseException) -> None:
+        """End it without an answer: its session is gone."""
+        self.done = True
+        self.error = error
+
+    def result(self) -> Any:
+        """Return what the statement answered, or raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def _readiness(descriptor: int, wants: int, seconds: float) -> int:
+    if hasattr(select, "poll"):  # `select` refuses descriptors from 1024 on
+        poll = select.poll()
+        poll.register(descriptor, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
+        events = poll.poll(seconds * 1000)
+        if not events:
+            return 0
+        bits = events[0][1]
+        broken = bits & (select.POLLERR | select.POLLHUP | select.POLLNVAL)
+        return (READ if bits & select.POLLIN or broken else 0) | (WRITE if bits & select.POLLOUT else 0)
+    reading, writing = [descriptor] if wants & READ else [], [descriptor] if wants & WRITE else []
+    readable, writable, _ = select.select(reading, writing, [], seconds)
+    return (READ if readable else 0) | (WRITE if writable else 0)
+
+
+# the coordinator -----------------------------------------------------------------------------------------------------
+
 
 QUICK: Final = 0.0003
 """Seconds of real time before PostgreSQL is asked what keeps a statement; most are answered sooner."""
@@ -29,7 +181,7 @@ LONGEST_WAIT: Final = 0.05
 """Where deadlocks are looked for more rarely than this (seconds), nobody waits for the look; the victim is recorded."""
 
 
-class Room:
+class SessionCoordinator:
     """Gives each actor its session, for one run. `settle` makes it an `Outside` of the kernel."""
 
     def __init__(
@@ -53,7 +205,7 @@ class Room:
         """The sessions of actors that live, by PostgreSQL's process."""
         self._ghosts: dict[int, GatedSession] = {}
         """Sessions that outlive the actors that had them."""
-        self._parked: list[Flight] = []
+        self._parked: list[InFlightStatement] = []
         self._last = ""
         """Whose statement was answered last: who let go of a lock."""
         self._stuck: LimitReached | None = None
@@ -61,7 +213,7 @@ class Room:
     # for actors -----------------------------------------------------------------------------------------------------
 
     def connection(self, actor: str, *, autocommit: bool = True) -> GatedConnection:
-        """Answer the session of an actor, a new one where it has none or lost it.
+        """Return the session of an actor, a new one where it has none or lost it.
 
         With `autocommit` each statement is a transaction of its own until the actor opens one.
         """
@@ -77,14 +229,14 @@ class Room:
         self._sessions[session.pid] = session
         self._actors[session.pid] = session.actor
 
-    def release(self, session: GatedSession, steps: Generator[Any, Any, Any], point: str) -> Flight:
+    def release(self, session: GatedSession, steps: Generator[Any, Any, Any], point: str) -> InFlightStatement:
         """Send a statement and wait, in real time, until it is answered or waits for a lock of another actor.
 
         Raises LimitReached where neither comes.
         """
         if self._stuck is not None:
             raise self._stuck
-        flight = Flight(steps, actor=session.actor, point=point, pid=session.pid, descriptor=session.socket)
+        flight = InFlightStatement(steps, actor=session.actor, point=point, pid=session.pid, descriptor=session.socket)
         session.flight = flight
         self._await([flight])
         if flight.done:
@@ -109,8 +261,8 @@ class Room:
         self._parked = [flight for flight in self._parked if not flight.done]
         return picks
 
-    def _chain(self, flight: Flight) -> frozenset[str]:
-        """Answer everybody whom a statement waits for, directly or behind others."""
+    def _chain(self, flight: InFlightStatement) -> frozenset[str]:
+        """Return everybody whom a statement waits for, directly or behind others."""
         known = {parked.actor: parked.blockers for parked in self._parked}
         chain: set[str] = set()
         todo = list(flight.blockers)
@@ -121,7 +273,9 @@ class Room:
                 todo.extend(known.get(actor, ()))
         return frozenset(chain)
 
-    def _picks(self, waited: list[Flight], answered: list[Flight], chains: dict[str, frozenset[str]]) -> list[Pick]:
+    def _picks(
+        self, waited: list[InFlightStatement], answered: list[InFlightStatement], chains: dict[str, frozenset[str]]
+    ) -> list[Pick]:
         victims = [flight for flight in answered if isinstance(flight.error, psycopg.errors.DeadlockDetected)]
         picks = [Pick("deadlock", (self._last, victim.actor), victim.actor) for victim in victims]
         freed = [flight.actor for flight in answered if flight not in victims]
@@ -131,7 +285,7 @@ class Room:
             picks.append(Pick(f"lock of {self._last}", tuple(contested), " and ".join(freed)))
         return picks
 
-    def _await(self, flights: list[Flight]) -> None:
+    def _await(self, flights: list[InFlightStatement]) -> None:
         """Wait until each is answered, or waits for a lock that one of us holds and has looked for a circle.
 
         Whoever closes a circle later is then the only one who still looks: a deadlock has one victim, always the same.
@@ -152,7 +306,7 @@ class Room:
 
     def _parks(
         self,
-        flight: Flight,
+        flight: InFlightStatement,
         waits: Mapping[int, tuple[int, ...]],
         looking: dict[int, tuple[tuple[str, ...], Deadline]],
     ) -> bool:
@@ -184,7 +338,7 @@ class Room:
             return ()
         return tuple(sorted({self._actors[pid] for pid in pids}))
 
-    def _landed(self, flight: Flight, session: GatedSession | None) -> None:
+    def _landed(self, flight: InFlightStatement, session: GatedSession | None) -> None:
         self._last = flight.actor
         if session is not None and session.idle:
             self.revision += 1
@@ -194,13 +348,13 @@ class Room:
             flight.error.args = (f"deadlock detected: {self._circle(flight)}",)
         flight.blockers = ()
 
-    def _circle(self, victim: Flight) -> str:
+    def _circle(self, victim: InFlightStatement) -> str:
         """Say in words who waited for whom: PostgreSQL's own words name processes and transactions, new each time."""
         others = [flight for flight in self._parked if victim.actor in self._chain(flight)]
         circle = ", ".join(f"{flight.actor} at {flight.point!r}" for flight in (victim, *others))
         return f"{circle} waited for each other" if others else f"{circle} waited in a circle"
 
-    def _out_of_patience(self, flight: Flight) -> LimitReached:
+    def _out_of_patience(self, flight: InFlightStatement) -> LimitReached:
         doing = self.pool.monitor.doing(flight.pid)
         self._stuck = LimitReached(
             f"{flight.actor}'s statement {flight.point!r} was not answered within {self.patience_seconds:g} real "
