@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from harness.adapters.pgboss.queue import PgBossQueue
 from harness.adapters.pgqueuer.queue import PgQueuerQueue
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
-from harness.cli import COMMANDS
+from harness.cli import COMMANDS, command
 from harness.faults import FaultPlan
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
@@ -371,7 +370,7 @@ def _command_line() -> str:
     parts = []
     for name, (module, summary) in COMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
-        import_module(module).configure(parser)
+        command(module).configure(parser)
         rows = [(_code(_spelled(action)), action.help or "") for action in parser._actions]
         options = table(("argument", "meaning"), rows) if rows else "It takes no arguments.\n"
         parts.append(f"### job-harness {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n{options}")

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
 from harness.cli.found import FOLDER, INTERRUPTIONS, Teller, opened_as
-from harness.cli.output import OutputFile
+from harness.cli.output import OutputFile, show_lines
 from harness.cli.settings_source import configure_source, settings_of
-from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.crew import Crew, Orders
 from harness.explore.finding import Campaign, Finding

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from harness.cli import Terminated
 from harness.cli.campaign_screen import Told
-from harness.cli.output import OutputFile
-from harness.cli.terminal import show_lines
+from harness.cli.output import OutputFile, show_lines
 from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
 from harness.explore.lockstep import compare

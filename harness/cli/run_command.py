@@ -1,28 +1,82 @@
-"""`job-harness run`: scenarios on engines, with their controls, to a verdict."""
+"""`job-harness run`: scenarios on engines, with their controls, to a verdict; and which files a command means."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from harness.cli.campaign import Campaign, Task, tasks
-from harness.cli.collect import read_all, scenario_files
-from harness.cli.output import OutputFile
-from harness.cli.progress import progress
-from harness.cli.terminal import show_lines
-from harness.errors import ExitCode, UsageError
+from harness.cli.output import OutputFile, progress, show_lines
+from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.ci import github_annotations, junit_xml
 from harness.report.json_report import json_report
 from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
-from harness.scenario.reader import parse_changes
+from harness.scenario.document import ScenarioError
+from harness.scenario.reader import parse_changes, read_scenario
 from harness.scenario.scenario import Scenario
 from harness.wiring import Engines, split_name, wrong_queues
+
+# collect --------------------------------------------------------------------------------------------------------------
+
+
+DEFAULT = "scenarios"
+SUFFIXES = (".yaml", ".yml")
+APART = "findings"
+"""Scenarios about other people's queues, which install them: they are run where they, or their folder, are named."""
+
+
+def scenario_files(paths: Sequence[str]) -> list[Path]:
+    """Return the files that the paths name: a file as it is, a folder with everything below it, in order, each once.
+
+    Raises UsageError for what does not exist and for a folder without scenarios.
+    """
+    found: dict[Path, None] = {}
+    for name in paths or [DEFAULT]:
+        for path in _below(Path(name), named=bool(paths)):
+            found.setdefault(path)
+    return list(found)
+
+
+def _below(path: Path, *, named: bool) -> list[Path]:
+    if path.is_dir():
+        below = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        below = [file for file in below if APART not in file.relative_to(path).parts[:-1]] or below
+        if not below:
+            raise UsageError(f"{path}: no scenarios in this folder", hint="Scenarios are files that end in .yaml.")
+        return below
+    if path.exists():
+        return [path]
+    if not named:
+        raise UsageError("there is no folder scenarios/ here", hint="Name the scenario files or folders to run.")
+    if path.is_symlink():
+        raise UsageError(
+            f"{path}: this link leads nowhere, or to itself", hint="Name scenario files, or folders of them."
+        )
+    near = did_you_mean(path.name, [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else [])
+    raise UsageError(f"{path}: no such file or folder{near}", hint="Name scenario files, or folders of them.")
+
+
+def read_all(files: Iterable[Path], *, queues: Collection[str] | None) -> tuple[list[Scenario], list[ScenarioError]]:
+    """Read every file; answer the scenarios, and what is wrong with the others."""
+    scenarios: list[Scenario] = []
+    errors: list[ScenarioError] = []
+    for file in files:
+        try:
+            scenarios.append(read_scenario(file, queues=queues))
+        except ScenarioError as error:
+            errors.append(error)
+    return scenarios, errors
+
+
+# run command ----------------------------------------------------------------------------------------------------------
+
 
 MOST_SCREENS = 10
 
@@ -59,7 +113,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run, print, write; answers the exit code."""
+    """Run, print, write; return the exit code."""
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
         for option in ("junit", "json", "history")

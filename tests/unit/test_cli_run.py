@@ -11,8 +11,8 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.cli import INTERRUPTED, main
-from harness.cli.collect import scenario_files
 from harness.cli.output import OutputFile
+from harness.cli.run_command import scenario_files
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.jsonl import load_history
 from harness.port import Capabilities

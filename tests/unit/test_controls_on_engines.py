@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.campaign import Campaign, tasks
-from harness.cli.collect import scenario_files
+from harness.cli.run_command import scenario_files
 from harness.errors import ExitCode
 from harness.report.case import exit_code_of
 from harness.scenario.document import ScenarioError
