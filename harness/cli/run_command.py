@@ -20,10 +20,11 @@ from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
 from harness.scenario.document import ScenarioError
 from harness.scenario.reader import parse_changes, read_scenario
+from harness.scenario.replay_token import decode, target_of
 from harness.scenario.scenario import Scenario
 from harness.wiring import Engines, split_name, wrong_queues
 
-# collect --------------------------------------------------------------------------------------------------------------
+# which files ----------------------------------------------------------------------------------------------------------
 
 
 DEFAULT = "scenarios"
@@ -64,7 +65,7 @@ def _below(path: Path, *, named: bool) -> list[Path]:
 
 
 def read_all(files: Iterable[Path], *, queues: Collection[str] | None) -> tuple[list[Scenario], list[ScenarioError]]:
-    """Read every file; answer the scenarios, and what is wrong with the others."""
+    """Read every file; return the scenarios, and what is wrong with the others."""
     scenarios: list[Scenario] = []
     errors: list[ScenarioError] = []
     for file in files:
@@ -75,7 +76,7 @@ def read_all(files: Iterable[Path], *, queues: Collection[str] | None) -> tuple[
     return scenarios, errors
 
 
-# run command ----------------------------------------------------------------------------------------------------------
+# the command ----------------------------------------------------------------------------------------------------------
 
 
 MOST_SCREENS = 10
@@ -92,11 +93,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="engines, with commas; NAME+MISTAKE is a wrong queue",
     )
     add("--seed", type=int, metavar="N", help="draw what a scenario leaves open from this seed (a tape outranks it)")
+    add("--replay", metavar="TOKEN", help="play the one scenario with the deviations of a replay token")
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="change a setting in all")
     add(
         "--controls",
         action=argparse.BooleanOptionalAction,
-        help="also show that each scenario can fail (default: yes, unless --set or --seed changes what is run)",
+        help="also show that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
     )
     add(
         "--steps",
@@ -124,7 +126,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.steps < 1:
         raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
     scenarios = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
-    controls = arguments.controls if arguments.controls is not None else not (changes or arguments.seed is not None)
+    if arguments.replay is not None:
+        scenarios = [_replayed(arguments, scenarios)]
+    drawn = arguments.seed is not None or arguments.replay is not None
+    controls = arguments.controls if arguments.controls is not None else not (changes or drawn)
     todo = tasks(scenarios, engines, controls=controls)
     if "history" in outputs and len(scenarios) * len(engines) != 1:
         raise UsageError(
@@ -132,6 +137,19 @@ def execute(arguments: argparse.Namespace) -> int:
             hint="Name one scenario file and one engine.",
         )
     return _run(arguments, todo, outputs)
+
+
+def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scenario:
+    """Return the one scenario with the deviations of the token, and nothing drawn beside them."""
+    token = decode(arguments.replay)
+    if arguments.seed is not None:
+        raise UsageError("--replay and --seed are both given", hint="A token has its own deviations: leave --seed out.")
+    if len(scenarios) != 1:
+        raise UsageError(
+            f"--replay plays one scenario, and {len(scenarios)} are named", hint="Name the file that the token is of."
+        )
+    token.expect(target_of(scenarios[0]), called=scenarios[0].path)
+    return replace(scenarios[0], tape=token.tape)
 
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
