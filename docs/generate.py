@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from harness.adapters.pgboss.queue import PgBossQueue
 from harness.adapters.pgqueuer import PgQueuerQueue
 from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
-from harness.cli import COMMANDS
+from harness.cli import COMMANDS, command
 from harness.faults import FaultPlan
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
@@ -40,6 +39,7 @@ from harness.port import Capabilities
 from harness.processors.contract import CHECKS as CLAUSES
 from harness.scenario.job_plan import PAYLOADS as SENT
 from harness.scenario.job_plan import Ending, Payload
+from harness.scenario.scenario import _POINTS, GRAMMAR, VERBS
 from harness.scenario.schema import (
     ControlPart,
     DeviationPart,
@@ -49,7 +49,6 @@ from harness.scenario.schema import (
     ScenarioPart,
     SettingsPart,
 )
-from harness.scenario.step import _POINTS, GRAMMAR, VERBS
 from reference_impl.config import Config
 
 FOLDER: Final = Path(__file__).parent
@@ -371,7 +370,7 @@ def _command_line() -> str:
     parts = []
     for name, (module, summary) in COMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
-        import_module(module).configure(parser)
+        command(module).configure(parser)
         rows = [(_code(_spelled(action)), action.help or "") for action in parser._actions]
         options = table(("argument", "meaning"), rows) if rows else "It takes no arguments.\n"
         parts.append(f"### job-harness {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n{options}")

@@ -16,8 +16,8 @@ from harness.port import Engine
 from harness.report.case import Case
 from harness.run.play import NO_LIMITS, examine
 from harness.run.session import Limits
+from harness.scenario.reader import controlled
 from harness.scenario.scenario import Control, Scenario
-from harness.scenario.variant import controlled
 from harness.wiring import NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
 
 

@@ -10,11 +10,10 @@ from harness.explore.coverage import EVERY, Cell
 from harness.explore.finding import Campaign, Finding
 from harness.explore.situations import EXPECTED, declared
 from harness.invariants import ANOMALIES
-from harness.invariants.level import level, lost
+from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.json_report import run_data
-from harness.report.screen import Line
-from harness.report.wording import clip, pad, wrap
+from harness.report.screen import Line, clip, pad, wrap
 from harness.run.verdict import Run
 
 WIDTH = 80

@@ -10,7 +10,7 @@ from harness.errors import ExitCode, HarnessError
 from harness.explore.exhaustive import Explorer
 from harness.explore.finding import Finding
 from harness.explore.statement import statement
-from harness.report.wording import changed_settings
+from harness.report.screen import changed_settings
 
 
 class Ending(NamedTuple):

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
 from harness.cli.found import FOLDER, INTERRUPTIONS, Teller, opened_as
-from harness.cli.output import OutputFile
+from harness.cli.output import OutputFile, show_lines
 from harness.cli.settings_source import configure_source, settings_of
-from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.crew import Crew, Orders
 from harness.explore.finding import Campaign, Finding
@@ -25,10 +24,10 @@ from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.wording import changed_settings
+from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.scenario.variant import parse_changes
+from harness.scenario.reader import parse_changes
 from harness.wiring import SESSIONS, Engines, named, prepare, split_name
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"

@@ -26,7 +26,7 @@ from harness.explore.workload import ENDINGS, SPANS
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.scenario.variant import parse_changes
+from harness.scenario.reader import parse_changes
 
 COUNTS = {
     "workers": ("so many workers", 2),

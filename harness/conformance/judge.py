@@ -16,9 +16,8 @@ from harness.port import Engine
 from harness.run.play import examine, uncovered_capabilities
 from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
-from harness.scenario.needs import needed_capabilities
 from harness.scenario.reader import read_scenario
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import Scenario, needed_capabilities
 
 
 class Level(StrEnum):

@@ -18,8 +18,8 @@ from harness.port import Engine
 from harness.run.session import Limits, Session, as_on_tape
 from harness.run.trial import Trial
 from harness.run.verdict import Run
+from harness.scenario.job_plan import Span
 from harness.scenario.scenario import Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Replay, Tape, Uniform
 
 RUNS = 300

@@ -21,8 +21,7 @@ from harness.run.director import Director, Stopped
 from harness.run.session import Limits, Session
 from harness.run.stock import StockApplication
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import Step, parse_step
+from harness.scenario.scenario import Scenario, Step, parse_step
 
 JOBS = tuple("abcdefghijkl")
 WHICH = st.integers(0, 5)

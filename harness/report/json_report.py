@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.errors import UsageError
 from harness.invariants import ANOMALIES, Anomaly
 from harness.report.case import Case, exit_code_of, verdict_of
-from harness.report.rows import Row, rows_of
-from harness.report.screen import moment, subject
+from harness.report.screen import Row, changed_settings, moment, rows_of, subject
 from harness.report.summary import replay_of
-from harness.report.wording import changed_settings
 from harness.run.trial import Trial
 from harness.run.verdict import Run
+from harness.scenario.replay_token import ReplayToken, encode, target_of
 
 FORMAT = "job-harness-report"
 VERSION = 1
@@ -55,7 +55,7 @@ def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
 
 
 def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
-    """Answer what the first screen tells of a run, and what it leaves out; `lead` is the anomaly that it is about."""
+    """Return what the first screen tells of a run, and what it leaves out; `lead` is the anomaly that it is about."""
     about = run.led_by(lead)
     until = None if about is None else about.event
     return {
@@ -65,12 +65,21 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
         "anomalies": [_anomaly(anomaly) for anomaly in run.anomalies],
         "failures": list(run.failures),
         "uncovered": list(run.uncovered),
+        "token": _token(run),
         "tape": [{"at": item.label, "nth": item.nth, "do": item.option} for item in run.tape],
         "stopped_by": [_trial(trial) for trial in run.trials if trial.stops],
         "not_stopped_by": [_trial(trial) for trial in run.trials if not trial.stops],
         "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
         "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), until=until)],
     }
+
+
+def _token(run: Run) -> str | None:
+    """Return the run as a replay token; None where no scenario file could hold what was run."""
+    try:
+        return encode(ReplayToken(target_of(run.scenario), run.seed, run.tape))
+    except UsageError:
+        return None
 
 
 def _trial(trial: Trial) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from harness.model.job import JobId
 from harness.run.context import RunContext
 from harness.run.observation import Recorder
 from harness.run.stock import client, request_of
-from harness.scenario.scenario import Expectation, Scenario
-from harness.scenario.step import Step
+from harness.scenario.scenario import Expectation, Scenario, Step
 from harness.sim.actor import Actor, State
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel

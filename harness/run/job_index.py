@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping
 
-from harness.invariants.standing import kept_waiting
+from harness.invariants.limits import kept_waiting
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import TERMINAL, Status

@@ -219,7 +219,7 @@ class Recorder:
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
         """Write down something that a processor did."""
-        self._write(_new(Effect, (self._clocks.now, actor, job, attempt, token, name, data)))
+        self._write(_new(Effect, (self._clocks.now, actor, job, attempt, token, name, data, None, False, None)))
 
     def fault(self, actor: str, name: str, data: Any) -> None:
         """Write down something that was made to go wrong."""

@@ -17,8 +17,7 @@ from harness.port import Contract, Engine
 from harness.run.processing import RealProcessors
 from harness.run.session import NO_FAULTS, Limits, Session, as_on_tape
 from harness.run.verdict import Run, Verdict
-from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import Scenario, needed_capabilities
 from harness.sim.choices import Boring, Choices, Replay, Uniform
 
 NO_LIMITS = Limits()

@@ -21,8 +21,7 @@ from harness.run.processing import RealProcessors
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import SCHEDULERS, Scenario
+from harness.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.kernel import Kernel

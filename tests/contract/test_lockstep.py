@@ -16,8 +16,7 @@ from harness.model.job import JobView
 from harness.model.settings import Settings
 from harness.port import Claim
 from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import parse_step
+from harness.scenario.scenario import Scenario, parse_step
 
 FAILS_ONCE = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL, Ending.SUCCEED)), JobPlan("b")))
 

@@ -18,8 +18,7 @@ from harness.port import Claim, JobRequest, Reply
 from harness.run.session import Session
 from harness.run.verdict import Verdict
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import parse_step
+from harness.scenario.scenario import Scenario, parse_step
 from harness.sim.clock import Clocks
 from harness.sim.request import Point
 

@@ -12,8 +12,7 @@ from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.mistakes import CATALOGUE
 from harness.port import Capabilities
 from harness.run.session import Session
-from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import Scenario, needed_capabilities
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

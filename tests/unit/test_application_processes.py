@@ -17,9 +17,8 @@ from harness.model.duration import MINUTE, SECOND
 from harness.model.settings import Settings
 from harness.run.session import Limits, Session
 from harness.run.verdict import Run
-from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.job_plan import Ending, JobPlan, Span
 from harness.scenario.scenario import RESTART_AFTER, Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Deviation
 
 Process = Callable[[Stage], Any]

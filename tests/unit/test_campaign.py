@@ -20,7 +20,7 @@ from harness.explore.watchdog import Hung, Watchdog
 from harness.history.event import Fault
 from harness.history.outcome import Outcome
 from harness.invariants import ANOMALIES, Guarantee
-from harness.invariants.level import WHOLE, level
+from harness.invariants.catalogue import WHOLE, level
 from harness.mistakes import CATALOGUE
 from harness.model.job import JobView
 from harness.port import Capabilities, Claim

@@ -12,12 +12,12 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.cli import INTERRUPTED, main
-from harness.cli.collect import scenario_files
 from harness.cli.output import OutputFile
+from harness.cli.run_command import scenario_files
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.jsonl import load_history
 from harness.port import Capabilities
-from harness.report.wording import replay_command
+from harness.report.screen import replay_command
 from harness.wiring import Engines, engine_names, named, open_engine
 
 GOOD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: COMPLETED}}\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.cases import CaseRunner, tasks
-from harness.cli.collect import scenario_files
+from harness.cli.run_command import scenario_files
 from harness.errors import ExitCode
 from harness.report.case import exit_code_of
-from harness.scenario.problem import ScenarioError
+from harness.scenario.document import ScenarioError
 from harness.scenario.reader import read_scenario
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.writer import write_scenario

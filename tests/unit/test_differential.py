@@ -9,8 +9,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
 from harness.port import Contract, Known
 from harness.report.case import Case, exit_code_of
-from harness.report.differential import side_by_side
-from harness.report.summary import summary
+from harness.report.summary import side_by_side, summary
 from harness.run.play import explanation, play
 from harness.scenario.reader import read_scenario
 from harness.wiring import open_engine

@@ -32,7 +32,7 @@ from harness.postgres.patience import PATIENCE, Deadline
 
 if TYPE_CHECKING:
     from harness.postgres.gating import SessionPool
-    from harness.postgres.gating.room import Room
+    from harness.postgres.gating.coordinator import SessionCoordinator as Room
 
 PORT: Final = 5432
 _CHUNK: Final = 1 << 16
