@@ -86,7 +86,6 @@ class Ghost(Monitor):
 PLACES = ("poll", "claim", "start", "running", "complete")
 GHOST = Invariant(
     "ghost",
-    99,
     "Nobody ever dies.",
     Kind.EVENTUALLY,
     tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
