@@ -8,10 +8,13 @@ somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is t
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
@@ -19,6 +22,7 @@ from harness.extensions import ENGINES, loaded, offered, package_of
 from harness.port import Engine, as_engine, with_sessions, without_sessions
 
 if TYPE_CHECKING:
+    from harness.application import TableStore
     from harness.run.processing import RealProcessors
     from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
@@ -42,7 +46,7 @@ SESSIONS: Final = "give every actor a database session of its own; each statemen
 """What the option says of itself, wherever a command has it."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
-TARGETS = "harness.explore.target"
+FORMS = "Write module:factory or path/to/file.py:factory."
 
 
 class NotApplicable(UsageError):
@@ -108,8 +112,7 @@ def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) 
     A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file.
     """
     if scenario.application is not None and not is_target(engine):
-        located = import_module(TARGETS).located
-        return str(located(scenario.application, folder or Path(scenario.path).parent))
+        return located(scenario.application, folder or Path(scenario.path).parent)
     return engine if scenario.queue is None else f"{split_name(engine)[0]}+{scenario.queue}"
 
 
@@ -167,6 +170,16 @@ def split_name(name: str) -> tuple[str, str | None]:
     return engine, mistake or None
 
 
+def opened_as(name: str, engine: Engine) -> str:
+    """Return the name that opens an engine again: with its version, but never one that it merely gives itself."""
+    called = engine.info.name
+    return called if not is_target(name) and _base(called) == _base(named(name)) else name
+
+
+def _base(name: str) -> str:
+    return bare_name(name).partition("@")[0]
+
+
 def open_engine(name: str) -> Engine:
     """Open an engine by name; the caller closes it.
 
@@ -177,10 +190,7 @@ def open_engine(name: str) -> Engine:
     if mistake is not None:
         return _mistaken(engine, mistake)
     base, _, sessions = _parsed(engine)
-    if is_target(name):
-        opened: Engine = import_module(TARGETS).open_target(base, store=_store_of(base))
-    else:
-        opened = _as_engine(engine, _factory(engine))
+    opened = open_target(base, store=_store_of(base)) if is_target(name) else _as_engine(engine, _factory(engine))
     return _with_sessions(opened) if sessions else opened
 
 
@@ -196,9 +206,113 @@ def _with_sessions(engine: Engine) -> Engine:
     return engine.info.sessions()
 
 
+def open_target(name: str, *, store: TableStore | None = None) -> Engine:
+    """Make what a target names: an engine, a queue or an application; `store` is the one that it asks for, opened.
+
+    `TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares; `TARGET@STORE` is one
+    whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or what was
+    made instead.
+    """
+    from harness.application.queue_target import engine_from
+
+    where, asked = store_of(name)
+    factory = load_factory(where)
+    if not callable(factory):
+        raise UsageError(f"{where} is {factory!r:.80}, which cannot be called", hint=FORMS)
+    return engine_from(factory, name=where, safeguards=name.split("+")[1:], store=store, asked=asked)
+
+
+def located(name: str, folder: Path) -> str:
+    """Answer a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
+
+    Raises UsageError where no folder has it.
+    """
+    where, colon, attribute = name.partition(":")
+    if not where.endswith(".py") or Path(where).is_absolute():
+        return name
+    start = folder.resolve()
+    for above in (start, *start.parents):
+        found = above / where
+        if found.is_file():
+            return f"{_shown(found)}{colon}{attribute}"
+    raise UsageError(
+        f"application: there is no file {where} in {start}, nor in any folder above it",
+        hint="The path is relative to the folder of the scenario, or to one above it.",
+    )
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def store_of(name: str) -> tuple[str, str]:
+    """Take `TARGET@STORE` apart; the store is empty where none is named."""
+    place, colon, attribute = name.partition("+")[0].partition(":")
+    attribute, _, store = attribute.partition("@")
+    return f"{place}{colon}{attribute}", store
+
+
+def load_factory(where: str) -> Any:
+    """Import what `module:name` or `path.py:name` names. Raises UsageError that says what is missing."""
+    place, _, attribute = where.partition(":")
+    if not place or not attribute:
+        raise UsageError(f"{where!r} is no target", hint=FORMS)
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_path(place)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            names = [name for name in vars(found) if not name.startswith("_")]
+            near = did_you_mean(part, names)
+            raise UsageError(f"{place} has no {part!r}{near}", hint=f"It has {', '.join(sorted(names)[:12])}.")
+        found = getattr(found, part)
+    return found
+
+
+def _from_path(name: str) -> ModuleType:
+    _on_path(Path.cwd())
+    try:
+        return import_module(name)
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Execute a file anew, so that what was repaired meanwhile is what runs; its neighbours can be imported."""
+    if not path.is_file():
+        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.py")])
+        raise UsageError(f"{path}: there is no such file{near}", hint=FORMS)
+    absolute = path.resolve()
+    _on_path(absolute.parent)
+    name = f"_job_harness_{absolute.stem}_{hashlib.sha256(str(absolute).encode()).hexdigest()[:8]}"
+    spec = spec_from_file_location(name, absolute)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _broken(str(path), error) from error
+    return module
+
+
+def _on_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _broken(what: str, error: Exception) -> UsageError:
+    from harness.application.driver import where_of
+
+    at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else where_of(error)
+    return UsageError(f"{what} cannot be loaded: {type(error).__name__}: {error} (at {at})", hint=FORMS)
+
+
 def _store_of(target: str) -> Any:
     """Open the store that a target names; None where it names none, or only memory."""
-    named = import_module(TARGETS).store_of(target)[1]
+    named = store_of(target)[1]
     store, at, version = named.partition("@")
     if not named or named == "memory":
         return None

@@ -7,14 +7,16 @@ The factory is called once for every run, with those of `settings`, `clocks` and
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.application.driver import where_of
+from harness.application.engine import NEEDED, ApplicationEngine
+from harness.application.tables import TableStore
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Instant
 from harness.model.settings import Settings
-from harness.port import Capabilities, EngineClocks, EngineInfo
+from harness.port import Capabilities, Engine, EngineClocks, EngineInfo, as_engine
 from harness.sim.clock import Clocks as StoppedClocks
 
 OFFERED = ("settings", "clocks", "jitter")
@@ -138,3 +140,64 @@ def _refuse_without_verbs(probe: object, capabilities: Capabilities, name: str) 
             f"{name} answered {type(probe).__name__}, which lacks {told}",
             hint="Each verb answers an Outcome; jobs() answers a mapping of JobView. See docs/write_an_adapter.md.",
         )
+
+
+def engine_from(
+    factory: Callable[..., Any],
+    *,
+    name: str,
+    safeguards: Sequence[str] = (),
+    store: TableStore | None = None,
+    asked: str = "",
+) -> Engine:
+    """Make an engine of what a factory makes: an engine, a queue or an application, this with its safeguards.
+
+    `store` is where an application's tables are, and `asked` what the user called that. Raises UsageError for what is
+    none of the three.
+    """
+    if offered(factory, name=name):
+        return _without_store(QueueEngine(factory, name=name), asked)
+    made = _made(factory, name)
+    if callable(getattr(made, "open", None)):
+        return _without_store(_engine(made, name), asked)
+    if looks_like_a_queue(made):
+        return _without_store(QueueEngine(factory, name=name), asked)
+    if not any(hasattr(made, method) for method in NEEDED):
+        raise UsageError(f"{name} answered {type(made).__name__}, which is no target", hint=ACCEPTED)
+    application = ApplicationEngine(factory, name=f"{name}@{asked}" if asked else name, store=store)
+    for safeguard in safeguards:
+        application = application.guarded(safeguard)
+    application.owns_store = True
+    return application
+
+
+def _without_store(engine: Engine, asked: str) -> Engine:
+    if asked:
+        raise UsageError(
+            f"{engine.info.name} has no two tables that could be on {asked}",
+            hint="Only an application, which has actors(stage) and send(stage, job), is put on a store.",
+        )
+    return engine
+
+
+def _engine(made: Any, where: str) -> Engine:
+    try:
+        return as_engine(made)
+    except UsageError as error:
+        raise UsageError(f"{where} made no engine: {error.message}", hint=ACCEPTED) from error
+    except Exception as error:
+        raise UsageError(
+            f"{where}: the info of its {type(made).__name__} raised {type(error).__name__}: {error} "
+            f"(at {where_of(error)})",
+            hint="Everything that an engine says of itself has to be there before it opens a queue.",
+        ) from error
+
+
+def _made(factory: Callable[[], Any], where: str) -> Any:
+    try:
+        return factory()
+    except Exception as error:
+        raise UsageError(
+            f"{where} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+            hint="It is called without arguments, once for every run.",
+        ) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
-from harness.cli.found import FOLDER, INTERRUPTIONS, Teller, opened_as
+from harness.cli.found import FOLDER, INTERRUPTIONS, Teller
 from harness.cli.output import OutputFile, show_lines
 from harness.cli.settings_source import configure_source, settings_of
 from harness.errors import ExitCode, UsageError, did_you_mean
@@ -28,7 +28,7 @@ from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.scenario.reader import parse_changes
-from harness.wiring import SESSIONS, Engines, named, prepare, split_name
+from harness.wiring import SESSIONS, Engines, named, opened_as, prepare, split_name
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"

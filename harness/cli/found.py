@@ -17,7 +17,6 @@ from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
 from harness.explore.lockstep import compare
 from harness.invariants import ANOMALIES
-from harness.port import Engine
 from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, wrap
 from harness.run.play import play
 from harness.run.verdict import Run
@@ -34,17 +33,6 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Signs of a file's name: a target may be a long path."""
-
-
-def opened_as(target: str, engine: Engine) -> str:
-    """Answer the name that opens an engine again: with its version, but never one that it merely gives itself."""
-    if is_target(target) or _base(engine.info.name) != _base(target):
-        return target
-    return engine.info.name
-
-
-def _base(name: str) -> str:
-    return name.partition("+")[0].partition("@")[0]
 
 
 @dataclass(slots=True)

@@ -14,13 +14,12 @@ from harness.cases import CaseRunner, tasks
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.explore.counterfactual import Safeguard, explained
 from harness.explore.sampling import Sampler, run_seed
-from harness.explore.target import open_target
 from harness.model.duration import SECOND
 from harness.run.play import play
 from harness.run.verdict import Verdict
 from harness.scenario.reader import read_scenario_text
 from harness.sim.clock import Clocks
-from harness.wiring import Engines, open_engine
+from harness.wiring import Engines, open_engine, open_target
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

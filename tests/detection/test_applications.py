@@ -9,7 +9,7 @@ import pytest
 from harness.application import ApplicationEngine
 from harness.explore.counterfactual import Safeguard, explained
 from harness.explore.sampling import Sampler
-from harness.explore.target import open_target
+from harness.wiring import open_target
 
 FILE = Path(__file__).parents[2] / "scenarios/applications/my_app.py"
 SEEDS = {"silent_success": 0, "orphan_row": 0, "concurrent_execution": 2}

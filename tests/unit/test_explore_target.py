@@ -10,7 +10,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.application import ApplicationEngine
 from harness.cli import main
 from harness.errors import ExitCode, UsageError
-from harness.explore.target import located, open_target
+from harness.wiring import located, open_target
 
 TEXT = """
 from harness.adapters.memory import MemoryEngine as memory

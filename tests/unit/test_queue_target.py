@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.explore.sampling import Sampler
-from harness.explore.target import open_target
+from harness.wiring import open_target
 
 QUEUE = """
 from harness.adapters.memory import MemoryQueue
