@@ -23,7 +23,7 @@ from harness.port import Engine, as_engine, with_sessions, without_sessions
 
 if TYPE_CHECKING:
     from harness.application import TableStore
-    from harness.run.processing import RealProcessors
+    from harness.run.context import RealProcessors
     from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
 
@@ -304,7 +304,7 @@ def _on_path(folder: Path) -> None:
 
 
 def _broken(what: str, error: Exception) -> UsageError:
-    from harness.application.driver import where_of
+    from harness.application.engine import where_of
 
     at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else where_of(error)
     return UsageError(f"{what} cannot be loaded: {type(error).__name__}: {error} (at {at})", hint=FORMS)

@@ -10,8 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.application.driver import where_of
-from harness.application.engine import NEEDED, ApplicationEngine
+from harness.application.engine import NEEDED, ApplicationEngine, where_of
 from harness.application.tables import TableStore
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Instant

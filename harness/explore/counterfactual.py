@@ -16,8 +16,7 @@ from harness.model.duration import MINUTE, Duration, format_duration
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.run.session import Limits, Session, as_on_tape
-from harness.run.trial import Trial
-from harness.run.verdict import Run
+from harness.run.verdict import Run, Trial
 from harness.scenario.job_plan import Span
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Replay, Tape, Uniform

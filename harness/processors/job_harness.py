@@ -23,21 +23,24 @@ from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
-from harness.processors.assertions import Assertions
+from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
-from harness.processors.counts import Counts, count_outcomes
 from harness.processors.demands import Demands
-from harness.processors.enqueued import Accepted, refuse_numbers
-from harness.processors.handle import JobHandle
 from harness.processors.interrupt import Interrupts
-from harness.processors.judgement import anomaly_screen, left_running, not_happened, own_anomalies, unseen_failures
+from harness.processors.judgement import (
+    anomaly_screen,
+    left_running,
+    not_happened,
+    own_anomalies,
+    readings,
+    unseen_failures,
+)
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
 from harness.processors.processor import find_processor, how_to_name, telling
 from harness.processors.running import Running
 from harness.processors.typescript.attachments import Attachments
 from harness.processors.typescript.target import names_typescript
-from harness.processors.undetermined import readings
 from harness.processors.workplace import MakeWorkplace
 from harness.run.session import NO_FAULTS
 from harness.sim.choices import Choices, Tape

@@ -11,8 +11,7 @@ from harness.lint.finding import Finding, Severity
 from harness.report.case import Case
 from harness.report.screen import one_line, screen_text
 from harness.report.summary import case_screen
-from harness.run.trial import stopped_by
-from harness.run.verdict import Verdict
+from harness.run.verdict import Verdict, stopped_by
 from harness.scenario.document import ScenarioError
 
 # junit ----------------------------------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ from harness.invariants import ANOMALIES, Anomaly
 from harness.report.case import Case, exit_code_of, verdict_of
 from harness.report.screen import Row, changed_settings, moment, rows_of, subject
 from harness.report.summary import replay_of
-from harness.run.trial import Trial
-from harness.run.verdict import Run
+from harness.run.verdict import Run, Trial
 from harness.scenario.replay_token import ReplayToken, encode, target_of
 
 FORMAT = "job-harness-report"

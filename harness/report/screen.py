@@ -21,8 +21,7 @@ from harness.model.job import JobId
 from harness.model.lifecycle import QueueState
 from harness.model.settings import Settings
 from harness.port import without_sessions
-from harness.run.trial import stopped_by
-from harness.run.verdict import Run, Verdict
+from harness.run.verdict import Run, Verdict, stopped_by
 from harness.scenario.scenario import Step
 
 # wording --------------------------------------------------------------------------------------------------------------

@@ -1,17 +1,20 @@
-"""What an actor sees: settings, time on its own clock, the workload's plans, and a place to declare effects."""
+"""What an actor sees: settings, time on its own clock, the plans of the jobs, real processors, a place for effects.
+
+Must not know the queue or the kernel: an actor reaches those by what it yields.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from harness.model.duration import Instant
-from harness.model.job import JobId
+from harness.model.duration import Duration, Instant
+from harness.model.job import JobId, Json
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim
 from harness.run.job_index import JobIndex
 from harness.run.observation import Recorder
-from harness.run.processing import ProcessorAttempt, RealProcessors
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.clock import Clocks
@@ -138,3 +141,42 @@ class RunContext:
         """Declare that a processor took its whole worker with it."""
         if self.memory is None or not self.memory.muted:
             self._recorder.fault(actor, "crash", {"at": why, "after": False})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a processor ended: with an output, or with an error that may be final."""
+
+    success: bool
+    output: Any = None
+    error: str = ""
+    final: bool = False
+
+
+class ProcessorAttempt(Protocol):
+    """One attempt of a real processor. It stands still unless it is moved: a crashed worker's is never moved again."""
+
+    @property
+    def ended(self) -> Ended | None:
+        """How it ended; None while it is at work."""
+        ...
+
+    def move(self, passed: Duration) -> Duration | None:
+        """Let this much time pass for it; answer how long until it next does something, None for never."""
+        ...
+
+    def abandon(self) -> None:
+        """Ask it to stop: its time is up, and its lease may be another's."""
+        ...
+
+
+class RealProcessors(Protocol):
+    """The real processors of one scenario."""
+
+    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant) -> ProcessorAttempt:
+        """Start the processor of the claim's tool."""
+        ...
+
+    def close(self) -> None:
+        """End whatever still runs. Never raises."""
+        ...

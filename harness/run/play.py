@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
 from harness.port import Contract, Engine
-from harness.run.processing import RealProcessors
+from harness.run.context import RealProcessors
 from harness.run.session import NO_FAULTS, Limits, Session, as_on_tape
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario, needed_capabilities

@@ -14,10 +14,9 @@ from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
 from harness.port import Application, Capabilities, Contract, Engine
-from harness.run.context import RunContext
+from harness.run.context import RealProcessors, RunContext
 from harness.run.director import Director
 from harness.run.observation import Observation
-from harness.run.processing import RealProcessors
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan

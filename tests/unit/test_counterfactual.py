@@ -12,8 +12,7 @@ from harness.explore.sampling import Sampler
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.report.screen import first_screen, screen_text
-from harness.run.trial import Trial, stopped_by
-from harness.run.verdict import Run
+from harness.run.verdict import Run, Trial, stopped_by
 from harness.scenario.job_plan import JobPlan, Span
 from harness.scenario.scenario import Scenario
 from harness.wiring import Engines

@@ -27,7 +27,7 @@ from harness.adapters.pgboss.translation import (
     uuid_of,
 )
 from harness.application import QueueRow, ToolJob
-from harness.application.two_tables import view_of
+from harness.application.tables import view_of
 from harness.foreign.database import Row, instant_of
 from harness.model.duration import HOUR, Instant
 from harness.model.job import JobId, JobView

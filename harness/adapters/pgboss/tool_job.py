@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from harness.application import ToolJob
-from harness.application.two_tables import columns_of
+from harness.application.tables import columns_of
 from harness.foreign.database import Row, instant_of, timestamp_of
 from harness.model.job import JobId
 from harness.model.lifecycle import TERMINAL, Status

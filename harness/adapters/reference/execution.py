@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from harness.model.job import Json
-from harness.run.processing import Ended
+from harness.run.context import Ended
 from reference_impl.json_values import decode, encode
 from reference_impl.models import JobProcessor, ToolJob, ToolJobStatus
 from reference_impl.worker.execution import Execution, RunBlocking

@@ -1,41 +1,47 @@
-"""Checks of one delivery: what a processor answers, and what it leaves behind."""
+"""The checks of the contract: what a processor returns and leaves behind, and what more than one delivery comes to.
+
+Each judges values that a probe knows. None runs a processor.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from harness.model.json_value import json_problem
-from harness.processors.contract.check import (
+from harness.model.json_value import canonical, json_problem
+from harness.processors.contract.trial import (
     Check,
-    Finding,
-    Outcome,
+    CheckFinding,
+    CheckOutcome,
+    DeliveryEnding,
+    Probe,
+    TrialRecord,
+    Tried,
     failed_unless_empty,
     not_applicable,
     passed,
 )
-from harness.processors.contract.probe import Probe, Tried
-from harness.processors.contract.trial import Ending
 
 TOO_SLOW = frozenset({"over time", "never", "spins"})
 
 
-def succeeds(probe: Probe) -> Finding:
+def succeeds(probe: Probe) -> CheckFinding:
     """Judge whether there is anything to judge."""
     if probe.good is not None:
         return passed()
     told = [f"{tried.about}: {tried.world.broken or tried.world.first.words}" for tried in probe.plain]
-    return Finding(Outcome.INCONCLUSIVE, ("no declared input succeeded, so little can be said:", *told[:4]))
+    return CheckFinding(CheckOutcome.INCONCLUSIVE, ("no declared input succeeded, so little can be said:", *told[:4]))
 
 
-def process_survives(probe: Probe) -> Finding:
+def process_survives(probe: Probe) -> CheckFinding:
     """Judge that the process lives on."""
     found = [f"{tried.about}: {tried.world.died}" for tried in _all(probe) if tried.world.died]
     found += [f"{tried.about}: {ending.told}" for tried, ending in _each(_all(probe)) if ending.how == "died"]
     return failed_unless_empty(found)
 
 
-def never_blocks(probe: Probe) -> Finding:
+def never_blocks(probe: Probe) -> CheckFinding:
     """Judge that the event loop stays free."""
     found = [f"{tried.about}: {where}" for tried in _all(probe) for where in tried.world.blocked]
     found += [f"{tried.about}: {tried.world.hung}" for tried in _all(probe) if tried.world.hung]
@@ -43,17 +49,17 @@ def never_blocks(probe: Probe) -> Finding:
     return failed_unless_empty(found)
 
 
-def nothing_escapes(probe: Probe) -> Finding:
+def nothing_escapes(probe: Probe) -> CheckFinding:
     """Judge that no exception gets out on a declared input."""
     return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "raised"])
 
 
-def answers_job_result(probe: Probe) -> Finding:
+def answers_job_result(probe: Probe) -> CheckFinding:
     """Judge that what comes back is a JobResult."""
     return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "no result"])
 
 
-def fits_jsonb(probe: Probe) -> Finding:
+def fits_jsonb(probe: Probe) -> CheckFinding:
     """Judge that output and error can be stored. An input that no queue could hold excuses its echo."""
     return failed_unless_empty(
         [
@@ -64,7 +70,7 @@ def fits_jsonb(probe: Probe) -> Finding:
     )
 
 
-def failure_says_why(probe: Probe) -> Finding:
+def failure_says_why(probe: Probe) -> CheckFinding:
     """Judge that a failure has a text."""
     failures = [(tried, ending) for tried, ending in _answers(probe) if ending.success is False]
     mute = [f"{tried.about}: success: false, error {ending.error!r}" for tried, ending in failures if _is_mute(ending)]
@@ -73,14 +79,14 @@ def failure_says_why(probe: Probe) -> Finding:
     return failed_unless_empty(mute, f"{len(failures)} failures looked at")
 
 
-def input_untouched(probe: Probe) -> Finding:
+def input_untouched(probe: Probe) -> CheckFinding:
     """Judge that the input is as it was."""
     return failed_unless_empty(
         [f"{tried.about}: {ending.mutated}" for tried, ending in _each(probe.plain) if ending.mutated]
     )
 
 
-def ends_in_time(probe: Probe) -> Finding:
+def ends_in_time(probe: Probe) -> CheckFinding:
     """Judge that a declared input takes less than the job timeout."""
     limit = probe.timeout_seconds
     late = [
@@ -94,15 +100,15 @@ def ends_in_time(probe: Probe) -> Finding:
     return failed_unless_empty(late, f"the longest took {longest:g} s of virtual time, of {limit:g} s")
 
 
-def leaves_nothing(probe: Probe) -> Finding:
+def leaves_nothing(probe: Probe) -> CheckFinding:
     """Judge that nothing is left running, after its end."""
     return failed_unless_empty([f"{tried.about}: {leak}" for tried in probe.plain for leak in tried.world.leaks])
 
 
-def hostile_inputs_fail_cleanly(probe: Probe) -> Finding:
+def hostile_inputs_fail_cleanly(probe: Probe) -> CheckFinding:
     """Judge what it does on inputs that nobody should send, and does not on others: that has its own check."""
     if not probe.hostile:
-        return Finding(Outcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
+        return CheckFinding(CheckOutcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
     usual = {ending.how for _, ending in _plain(probe)} | {"answered", "died", "blocked"}
     found = [
         f"{tried.about}: {ending.words}"
@@ -114,7 +120,7 @@ def hostile_inputs_fail_cleanly(probe: Probe) -> Finding:
     return failed_unless_empty(found, f"{len(probe.hostile)} hostile inputs")
 
 
-def stops_when_cancelled(probe: Probe) -> Finding:
+def stops_when_cancelled(probe: Probe) -> CheckFinding:
     """Judge that a cancelled processor ends soon and leaves nothing running."""
     if probe.runner.abilities.cancel is not None:
         return not_applicable(probe.runner.abilities.cancel)
@@ -135,11 +141,11 @@ def stops_when_cancelled(probe: Probe) -> Finding:
     return failed_unless_empty(found, f"cancelled at {probe.coverage(len(probe.cancelled), first=1)}")
 
 
-def _is_mute(ending: Ending) -> bool:
+def _is_mute(ending: DeliveryEnding) -> bool:
     return not (ending.error or "").strip()
 
 
-def _each(tried: list[Tried]) -> list[tuple[Tried, Ending]]:
+def _each(tried: list[Tried]) -> list[tuple[Tried, DeliveryEnding]]:
     return [(each, ending) for each in tried for ending in each.world.endings]
 
 
@@ -147,11 +153,11 @@ def _all(probe: Probe) -> list[Tried]:
     return [*probe.plain, *probe.hostile]
 
 
-def _plain(probe: Probe) -> list[tuple[Tried, Ending]]:
+def _plain(probe: Probe) -> list[tuple[Tried, DeliveryEnding]]:
     return _each(probe.plain)
 
 
-def _answers(probe: Probe) -> list[tuple[Tried, Ending]]:
+def _answers(probe: Probe) -> list[tuple[Tried, DeliveryEnding]]:
     return [(tried, ending) for tried, ending in _each(_all(probe)) if ending.how == "answered"]
 
 
@@ -159,7 +165,7 @@ def _check(
     id: str,
     sentence: str,
     repair: str,
-    judge: Callable[[Probe], Finding],
+    judge: Callable[[Probe], CheckFinding],
     *,
     needs: bool = False,
     typescript: str = "",
@@ -249,5 +255,126 @@ ANSWERS: Final = (
         "Do not catch CancelledError or BaseException without raising it again; clean up in finally, briefly.",
         stops_when_cancelled,
         needs=True,
+    ),
+)
+
+
+NO_EFFECTS = "no side effect was declared with effect(...): only answers were compared"
+Effects = list[tuple[str, Any]]
+
+
+def same_input_twice(probe: Probe) -> CheckFinding:
+    """Judge a job that is delivered again after it was done, as after a lost reply."""
+    world = probe.twice
+    found = _last_fails(world, "delivered again after it had succeeded")
+    found += [f"delivered twice, {told}" for told in _repeated(probe, world)]
+    return failed_unless_empty(found, *_notes(probe))
+
+
+def survives_crash(probe: Probe) -> CheckFinding:
+    """Judge a job whose process dies at each moment, and which is delivered again."""
+    unsafe = bool(_repeated(probe, probe.twice))
+    found = []
+    for at, world in probe.crashed:
+        where = f"killed at moment {at}{_after(world)}{_at(world)} and delivered again"
+        found += _last_fails(world, where)
+        found += [f"{where}, {told}" for told in _lost(probe, world)]
+        if not unsafe:
+            found += [f"{where}, {told}" for told in _repeated(probe, world)]
+    return failed_unless_empty(found, f"killed at {probe.coverage(len(probe.crashed), first=2)}", *_notes(probe))
+
+
+def survives_zombie(probe: Probe) -> CheckFinding:
+    """Judge a delivery that stalls, loses its lease to a twin, and goes on when the twin is done."""
+    if _repeated(probe, probe.twice):
+        return CheckFinding(
+            CheckOutcome.INCONCLUSIVE, ("two deliveries one after the other are not safe yet: repair that first",)
+        )
+    found = []
+    for at, world in probe.stalled:
+        where = f"stalled at moment {at}{_after(world)}{_at(world)} while a second delivery ran to its end"
+        if world.broken:
+            found.append(f"{where}: {world.broken}")
+            continue
+        twin = world.last
+        if not twin.succeeded:
+            found.append(f"{where}: the second delivery did not succeed, {twin.words}")
+        found += [f"{where}, {told}" for told in (*_lost(probe, world), *_repeated(probe, world))]
+    return failed_unless_empty(found, f"stalled at {probe.coverage(len(probe.stalled), first=2)}", *_notes(probe))
+
+
+def _last_fails(world: TrialRecord, where: str) -> list[str]:
+    if world.broken:
+        return [f"{where}: {world.broken}"]
+    return [] if world.last.succeeded else [f"{where}, {world.last.words}"]
+
+
+def _repeated(probe: Probe, world: TrialRecord) -> list[str]:
+    """Name the side effects that happened more often than without a disturbance."""
+    usual = _counted(_usual(probe))
+    return [
+        f"{_shown(key)} happened {count} times"
+        for key, count in _counted(world.effects).items()
+        if count > max(1, usual[key]) and key[0] not in probe.repeatable
+    ]
+
+
+def _lost(probe: Probe, world: TrialRecord) -> list[str]:
+    """Name the side effects that never happened although the job was answered as a success."""
+    if not world.last.succeeded:
+        return []
+    there = _counted(world.effects)
+    return [
+        f"it answered success and {_shown(key)} never happened" for key in _counted(_usual(probe)) if not there[key]
+    ]
+
+
+def _usual(probe: Probe) -> Effects:
+    assert probe.good is not None
+    return list(probe.good.world.first.effects)
+
+
+def _counted(effects: Effects) -> Counter[tuple[str, str]]:
+    return Counter((name, canonical(data)) for name, data in effects)
+
+
+def _shown(key: tuple[str, str]) -> str:
+    return f"{key[0]} {key[1]}" if key[1] != "{}" else key[0]
+
+
+def _after(world: TrialRecord) -> str:
+    names = [name for name, _ in world.first.effects]
+    return f", after {', '.join(names)}," if names else ""
+
+
+def _at(world: TrialRecord) -> str:
+    return f" ({world.first.place})" if world.first.place else ""
+
+
+def _notes(probe: Probe) -> list[str]:
+    return [] if _usual(probe) else [NO_EFFECTS]
+
+
+DELIVERIES: Final = (
+    Check(
+        "same_input_twice",
+        "Delivered again after it has succeeded, it succeeds again and does nothing outside a second time.",
+        "Hand job.id to the outside world as an idempotency key, or record what was done in the same transaction.",
+        same_input_twice,
+        needs_success=True,
+    ),
+    Check(
+        "survives_crash",
+        "Killed at any moment and delivered again, it completes, with every side effect and none twice.",
+        "Record a step as done only after it is done, in one transaction with it or keyed by job.id.",
+        survives_crash,
+        needs_success=True,
+    ),
+    Check(
+        "survives_zombie",
+        "A delivery that stalls and goes on after its twin has ended does nothing a second time.",
+        "Look whether the job is still yours right before a side effect, or let the receiver refuse a repeated key.",
+        survives_zombie,
+        needs_success=True,
     ),
 )
