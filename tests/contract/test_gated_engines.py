@@ -8,11 +8,6 @@ from typing import Any
 import pytest
 
 from harness.adapters.foreign_queue import ForeignEngine
-from harness.adapters.graphile import open_engine as open_graphile
-from harness.adapters.pgboss.node import open_engine as open_pgboss_node
-from harness.adapters.pgqueuer import open_engine as open_pgqueuer
-from harness.adapters.procrastinate import open_engine as open_procrastinate
-from harness.errors import EnvironmentUnavailable
 from harness.explore.orders import all_verb_orders
 from harness.explore.sampling import Sampler, run_seed
 from harness.model.lifecycle import Status
@@ -24,39 +19,32 @@ from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.clock import Clocks
 from harness.sim.request import Wait
+from tests.contract.opened_engines import Get, opened_engines
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 ONE_AT_A_TIME = Settings(tool_concurrency=1)
 
 
-def ready(engine: Any) -> Any:
-    try:
-        engine.open(Settings(), Clocks(), lambda: 0.0).close()
-    except EnvironmentUnavailable as error:
-        pytest.skip(str(error))
-    return engine
+@pytest.fixture(scope="module")
+def engines() -> Iterator[Get]:
+    with opened_engines() as get:
+        yield get
 
 
 @pytest.fixture(scope="module")
-def affected() -> Iterator[ForeignEngine]:
-    engine = ready(open_pgqueuer("1.3.2", sessions=True))
-    yield engine
-    engine.close()
+def affected(engines: Get) -> ForeignEngine:
+    return engines("pgqueuer@1.3.2 --sessions")
 
 
 @pytest.fixture(scope="module")
-def repaired() -> Iterator[ForeignEngine]:
-    engine = ready(open_pgqueuer("1.5.0", sessions=True))
-    yield engine
-    engine.close()
+def repaired(engines: Get) -> ForeignEngine:
+    return engines("pgqueuer@1.5.0 --sessions")
 
 
 @pytest.fixture(scope="module")
-def procrastinate() -> Iterator[ForeignEngine]:
-    engine = ready(open_procrastinate("3.8.1", sessions=True))
-    yield engine
-    engine.close()
+def procrastinate(engines: Get) -> ForeignEngine:
+    return engines("procrastinate@3.8.1 --sessions")
 
 
 def two_claims(engine: ForeignEngine) -> list[tuple[str, int]]:
@@ -144,18 +132,9 @@ def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(proc
         assert left == {"a": runs, "b": waits}
 
 
-@pytest.fixture(
-    scope="module", params=[(open_graphile, "0.17.2"), (open_pgboss_node, "10.4.2")], ids=["graphile", "pgboss"]
-)
-def in_node(request: pytest.FixtureRequest) -> Iterator[Any]:
-    open_engine, version = request.param
-    try:
-        engine = open_engine(version, sessions=True)
-    except EnvironmentUnavailable as error:
-        pytest.skip(str(error))
-    ready(engine)
-    yield engine
-    engine.close()
+@pytest.fixture(scope="module", params=["graphile-worker@0.17.2", "pgboss-node@10.4.2"])
+def in_node(request: pytest.FixtureRequest, engines: Get) -> Any:
+    return engines(f"{request.param} --sessions")
 
 
 def played(engine: Any, **options: Any) -> Run:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from harness.adapters.foreign_queue import ForeignEngine
-from harness.adapters.pgboss.node import open_engine
 from harness.adapters.pgboss.node.scheduling import SchedulingQueue
-from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MINUTE, SECOND, Instant
 from harness.model.settings import Settings
 from harness.port import JobRequest, Schedule
 from harness.sim.clock import STORE, Clocks
+from tests.contract.opened_engines import opened_engines
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -25,13 +23,8 @@ FIRST, SECOND_ONE = "scheduler-1", "scheduler-2"
 
 @pytest.fixture(scope="module", params=["10.4.2", "12.38.0"])
 def engine(request: pytest.FixtureRequest) -> Iterator[ForeignEngine]:
-    """Answer an engine; one that cannot be had here skips the test."""
-    with closing(open_engine(request.param)) as engine:
-        try:
-            engine.open(SETTINGS, Clocks(), lambda: 0.0)
-        except EnvironmentUnavailable as error:
-            pytest.skip(str(error))
-        yield engine
+    with opened_engines() as get:
+        yield get(f"pgboss-node@{request.param}")
 
 
 class Stage:
