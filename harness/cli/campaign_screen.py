@@ -127,6 +127,8 @@ def campaign_data(
     coverage = campaign.coverage
     novelty = coverage.novelty()
     data: dict[str, Any] = {
+        "format": "job-harness-exploration",
+        "version": 1,
         "engine": campaign.engine,
         "verdict": str(campaign.verdict),
         "interrupted": campaign.interrupted,

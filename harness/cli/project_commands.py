@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from harness.errors import ExitCode, UsageError
@@ -75,10 +76,22 @@ def execute_new(arguments: argparse.Namespace) -> int:
 
 
 def configure_schema(parser: argparse.ArgumentParser) -> None:
-    """Take no options."""
+    """Declare the options."""
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="scenario",
+        choices=("scenario", "report"),
+        help="scenario files, or what run --json and explore --json write (default: scenario)",
+    )
 
 
 def execute_schema(arguments: argparse.Namespace) -> int:
     """Print the schema."""
-    print(schema_text(), end="")
+    if arguments.what == "report":
+        from harness.report.json_report import schema
+
+        print(json.dumps(schema(), indent=2))
+    else:
+        print(schema_text(), end="")
     return 0
