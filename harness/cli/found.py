@@ -19,6 +19,7 @@ from harness.explore.finding import Finding
 from harness.explore.lockstep import compare
 from harness.invariants import ANOMALIES
 from harness.port import Engine
+from harness.private import private_folder
 from harness.report.screen import HEIGHT, Line, first_screen
 from harness.report.wording import clip, replay_command, wrap
 from harness.run.play import play
@@ -134,7 +135,7 @@ class Teller:
     def _place(self, finding: Finding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
         if self.output is None:
-            FOLDER.mkdir(parents=True, exist_ok=True)
+            private_folder(FOLDER)
             name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}").strip("-")[:LONGEST]
             return OutputFile.checked(str(FOLDER / f"{name}.yaml"), "--save")
         if first:

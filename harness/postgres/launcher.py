@@ -11,12 +11,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.errors import EnvironmentUnavailable
-from harness.postgres.image import Image, cache_folder, obtain_image
+from harness.postgres.image import Image, obtain_image
 from harness.postgres.installation import Installation
 from harness.postgres.patience import Deadline
 from harness.postgres.placement import SOCKET_NAME, default_roots, places
 from harness.postgres.privilege import Privilege, PrivilegeChoice, select_privilege
 from harness.postgres.supervisor import Supervised
+from harness.private import cache_folder, private_folder
 
 START_SECONDS = 30
 
@@ -97,8 +98,7 @@ def launch(
     the server's log; by then nothing of it is left.
     """
     runs_as = select_privilege(privilege, installation.postgres)
-    folder = cache_folder() if cache is None else cache
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = cache_folder() if cache is None else private_folder(cache)
     where = default_roots() if roots is None else roots
     image = obtain_image(installation, folder=folder, privilege=runs_as, roots=where)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.errors import EnvironmentUnavailable
 from harness.postgres.privilege import Privilege
+from harness.private import weakness
 
 PREFIX = "job-harness-"
 SOCKET_NAME = ".s.PGSQL.5432"
@@ -58,6 +59,8 @@ def places(roots: Sequence[Path], *, needed_bytes: int, privilege: Privilege, pa
 def _unfit(root: Path, needed_bytes: int, privilege: Privilege) -> str:
     if not root.is_dir():
         return "does not exist"
+    if why := weakness(root):
+        return f"is not safe ({why})"
     longest = os.fsencode(root / (PREFIX + "x" * 8) / SOCKET_NAME)
     if len(longest) > SOCKET_PATH_LIMIT:
         return f"is too long a path for a socket ({len(longest)} of {SOCKET_PATH_LIMIT} bytes)"
