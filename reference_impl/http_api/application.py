@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from reference_impl.config import Config
 from reference_impl.errors import (
@@ -67,6 +68,7 @@ _RETRY_AFTER_SECONDS = 1
 """When to ask again while the database restarts."""
 
 _MEANINGS = {
+    400: "The body is no JSON in UTF-8.",
     401: "The bearer secret is missing or wrong.",
     403: "The job belongs to another user or session, or nobody said who is asking.",
     404: "No such job or tool.",
@@ -144,7 +146,7 @@ def _job_routes(queue: JobQueue) -> APIRouter:
     router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
     @router.post(
-        "", status_code=201, response_model=Job, responses=_REPEATED | _problems(403, 404, 409, 413, 422, 500, 503)
+        "", status_code=201, response_model=Job, responses=_REPEATED | _problems(400, 403, 404, 409, 413, 422, 500, 503)
     )
     async def create_job(
         body: CreateJob,
@@ -262,11 +264,20 @@ async def _answer_failure(_request: Request, error: Exception) -> JSONResponse:
     return _problem(500, "Failed", f"The request failed here ({type(error).__name__}); the log says why.")
 
 
-async def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     """Put the framework's own refusals, such as an unknown path, into the same form."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
+    if error.status_code == 405:
+        headers = {"Allow": _methods_at(request)}
     return _problem(error.status_code, "RequestRefused", f"{error.detail}.", headers=headers)
+
+
+def _methods_at(request: Request) -> str:
+    """Name all methods of a path: the framework names those of one route, and a path may have several."""
+    paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
+    there = [methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)]
+    return ", ".join(sorted({method.upper() for methods in there for method in methods}))
 
 
 async def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:

@@ -373,9 +373,15 @@ def test_openapi_describes_every_route_with_an_example(service: Service) -> None
     assert all(schemas[name]["examples"] for name in ("CreateJob", "Job", "JobList", "Maintenance", "Problem"))
     assert "toolSlug" in schemas["Job"]["properties"]
     create = document["paths"]["/api/jobs"]["post"]["responses"]
-    assert {"200", "201", "403", "404", "409", "413", "422", "500", "503"} == set(create)
+    assert {"200", "201", "400", "403", "404", "409", "413", "422", "500", "503"} == set(create)
     assert create["200"]["content"] == create["201"]["content"]
 
 
 def test_an_unknown_path_is_refused_in_the_same_form(service: Service) -> None:
     assert set(service.ask("GET", "/nope").json()) == {"error", "detail"}
+
+
+def test_a_method_that_a_path_lacks_is_told_all_that_it_has(service: Service) -> None:
+    answer = service.ask("DELETE", "/api/jobs")
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
