@@ -31,7 +31,7 @@ def brought(group: str) -> Mapping[str, Any]:
 def _loaded(point: EntryPoint) -> Any:
     try:
         return point.load()
-    except Exception as error:  # Whatever somebody else's module raises while it is imported.
+    except (Exception, SystemExit) as error:  # Whatever somebody else's module raises while it is imported.
         package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
         raise UsageError(
             f"the entry point {point.group}:{point.name}{package} cannot be loaded: {type(error).__name__}: {error}",

@@ -64,7 +64,7 @@ class Driver:
                 yield self._request(asked)
                 if type(asked) is Look:
                     self._looked = Looked(self._world.events, self._stage.now())
-        except Exception as error:  # noqa: BLE001 - whatever a user's code raises is an observation
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an observation
             self._world.observe(self._name, self._at)
             self._world.raised(self._name, self._at, f"{type(error).__name__}: {error}", where_of(error))
             return "raised"

@@ -84,7 +84,7 @@ class ApplicationEngine:
             made = self._make()
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self.name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called without arguments, once for every run.",
@@ -151,7 +151,7 @@ class Staged:
     def _processes(self, stage: Stage) -> Mapping[str, Callable[[], Any]]:
         try:
             processes = self._application.actors(stage)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self._name}: actors(stage) raised {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It answers a function for each process by name, and starts none itself.",

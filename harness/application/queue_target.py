@@ -74,7 +74,7 @@ class QueueEngine:
             return self._factory(**{name: values[name] for name in self._wanted})
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self.name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called once for every run.",

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError
+from harness.errors import ExitCode, HarnessError, clipped
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""
 
+READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
+"""Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
 INTERRUPTED = 130
 TERMINATED = 143
 EPILOG = """\
@@ -46,11 +48,30 @@ class Terminated(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; answers its exit code."""
-    _printable_streams()
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    before = signal.signal(signal.SIGTERM, _terminate) if argv is None else None
+    if argv is not None:
+        return _answered(list(argv))
+    arguments = sys.argv[1:]
+    if _command_of(arguments) in READ_ONLY:
+        return _terminable(arguments)
+    from harness.cli.supervised import supervised
+
+    return supervised(lambda: _terminable(arguments))
+
+
+def _terminable(arguments: list[str]) -> int:
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _dispatch(arguments)
+        return _answered(arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _answered(arguments: list[str]) -> int:
+    _printable_streams()
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except HarnessError as error:
         print(f"job-harness: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -63,9 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated:
         print("job-harness: terminated", file=sys.stderr)
         return TERMINATED
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -91,7 +109,7 @@ def _dispatch(arguments: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"job-harness {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    chosen = _command_of(arguments)
     for name, (module, summary) in COMMANDS.items():
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
@@ -102,5 +120,14 @@ def _dispatch(arguments: list[str]) -> int:
         parsed = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
-    code: int = import_module(COMMANDS[parsed.command][0]).execute(parsed)
+    try:
+        code: int = import_module(COMMANDS[parsed.command][0]).execute(parsed)
+    except SystemExit as stop:
+        told = f"something that was run called sys.exit({clipped(stop.code)}); the rest was not judged"
+        print(f"job-harness: {told}", file=sys.stderr)
+        return int(ExitCode.INCONCLUSIVE)
     return code
+
+
+def _command_of(arguments: Sequence[str]) -> str | None:
+    return next((argument for argument in arguments if not argument.startswith("-")), None)

@@ -90,6 +90,6 @@ class Campaign:
             return replace(base, error=error)
         except HarnessError as error:
             return replace(base, error=error)
-        except Exception as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
             self.engines.drop(name)
             return replace(base, error=broken_engine(name, error))

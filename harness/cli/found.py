@@ -111,7 +111,7 @@ class Teller:
         except INTERRUPTIONS:
             self.halted = "interrupted"
             return finding.run, self.halted
-        except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
 
     # on the disk ----------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Teller:
             return _not_replayed(name, self.halted)
         except HarnessError as error:
             return _not_replayed(name, error.message)
-        except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return _not_replayed(name, f"{type(error).__name__}: {error}")
         show_lines(lines, sys.stdout)
         return f"{run.verdict}, {same}"

@@ -115,7 +115,7 @@ def _engine(made: Any, where: str) -> Engine:
 def _made(factory: Callable[[], Any], where: str) -> Any:
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{where} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
             hint="It is called without arguments, once for every run.",
@@ -142,7 +142,7 @@ def _from_path(name: str) -> ModuleType:
     _on_path(Path.cwd())
     try:
         return import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, error) from error
 
 
@@ -161,7 +161,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _broken(str(path), error) from error
     return module
@@ -172,6 +172,6 @@ def _on_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _broken(what: str, error: Exception) -> UsageError:
+def _broken(what: str, error: BaseException) -> UsageError:
     at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else where_of(error)
     return UsageError(f"{what} cannot be loaded: {type(error).__name__}: {error} (at {at})", hint=FORMS)

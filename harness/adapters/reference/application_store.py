@@ -116,7 +116,7 @@ class VerbRecorder(Recorder):
         except InvalidJsonError as error:
             returned(Outcome.refused(f"no JSON: {error}"))
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             returned(Outcome.unknown(f"{type(error).__name__}: {error}"))
             raise
         returned(outcome(answer))
