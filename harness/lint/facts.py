@@ -1,11 +1,68 @@
-"""What the files of a repository say, as values; readers add to `Facts`, rules only read it."""
+"""What the files of a repository say, as values with their places; readers add to `Facts`, rules only read it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, TypeAlias
 
-from harness.lint.place import UNKNOWN, Place, Value
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A line of a file; lines count from 1, files are relative to the root of the repository."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Unknown(Enum):
+    """What files cannot tell: a value that a secret store or a platform's dashboard holds."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+Scalar: TypeAlias = str | int | float | bool | Unknown | None
+
+
+class SettingSource(Enum):
+    """What sets a value; a later one is outranked by an earlier one."""
+
+    SEND = "send()"
+    WORK = "work()"
+    DATABASE = "the queue's row in the database"
+    QUEUE = "the queue's options"
+    CONSTRUCTOR = "the constructor's options"
+    CONSTANT = "a constant"
+    ENVIRONMENT = "the environment"
+    COLUMN = "a column default"
+    LIBRARY = "the library's default"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One setting as one place has it.
+
+    `service` is whose environment it is; `queue` the queue it holds for, empty for all; `variable` the environment
+    variable that outranks `value` where it is set.
+    """
+
+    name: str
+    value: Scalar
+    place: Place
+    source: SettingSource
+    service: str = ""
+    queue: str = ""
+    variable: str = ""
+    factor: float = 1.0
+    """What the variable's number is multiplied with."""
+    call: Place | None = None
+    """The one call that it holds for; none where it holds for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +108,7 @@ class Slug:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class QueueCall:
     """A call of a queue's method; `queue` is None where its name cannot be told."""
 
     method: str
@@ -80,7 +137,7 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class Dependency:
     """A dependency on pg-boss: the range asked for, or the version that a lock file settles."""
 
     version: str
@@ -129,10 +186,10 @@ class Facts:
     """Lists of slugs, or registrations, of which files do not tell everything."""
     called: set[str] = field(default_factory=set)
     """Functions that register something and are called, or handed on, somewhere; by name."""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[QueueCall] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
     seeds: list[Seed] = field(default_factory=list)
-    packages: list[Package] = field(default_factory=list)
+    packages: list[Dependency] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
     listens: list[Place] = field(default_factory=list)
     open_doors: list[Door] = field(default_factory=list)

@@ -1,31 +1,134 @@
-"""Reads a repository: walks its files, hands each to its reader, and answers the facts."""
+"""Reads a repository: which of its files are read, by name; each goes to its reader, which adds to the facts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.errors import UsageError
-from harness.lint.constants import Constants
-from harness.lint.facts import Facts, Route, Service, Unreadable
-from harness.lint.files import LARGEST_BYTES, Entry, Unopened, read_bytes, walk
-from harness.lint.module import Module
-from harness.lint.place import Place, Value
-from harness.lint.readers.environment import (
+from harness.lint.facts import Facts, Place, Route, Service, Unreadable, Value
+from harness.lint.readers.deployment import (
     is_documentation,
     process_environment,
+    read_render,
     read_variables,
+    read_vercel,
     services_of,
 )
-from harness.lint.readers.packages import read_lock, read_package
-from harness.lint.readers.platforms import read_render, read_vercel
-from harness.lint.readers.prisma import read_prisma
+from harness.lint.readers.manifests import read_lock, read_package
 from harness.lint.readers.python import read_python
+from harness.lint.readers.schema import read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
-from harness.lint.readers.sql import read_sql
-from harness.lint.syntax import first_error, parse
+from harness.lint.typescript import Constants, Module, first_error, parse
+
+PASSED_BY: Final = frozenset({
+    "node_modules", "bower_components", "vendor", "site-packages", "dist", "build", "out", "coverage", "target",
+    "venv", "__pycache__", "tests", "test", "__tests__", "__mocks__", "__fixtures__", "fixtures", "e2e",
+})  # fmt: skip
+"""Folders that hold what others wrote, what a build made, or what tests set wrong on purpose."""
+
+LARGEST_BYTES: Final = 2_000_000
+MOST_FILES: Final = 400_000
+DEEPEST: Final = 60
+
+_TEST: Final = re.compile(r"(\.(test|spec|stories|d)\.[cm]?[jt]sx?|(^|_)test_?\w*\.py|_test\.py|conftest\.py)$")
+_ENV: Final = re.compile(r"^\.env(\.[\w-]+)*$")
+_NAMES: Final = {
+    "vercel.json": "vercel",
+    "render.yaml": "render",
+    "render.yml": "render",
+    "package.json": "package",
+    "package-lock.json": "lock",
+    "pnpm-lock.yaml": "lock",
+    "yarn.lock": "lock",
+}
+_SUFFIXES: Final = {
+    **dict.fromkeys(("ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"), "script"),
+    "sql": "sql",
+    "prisma": "prisma",
+    "py": "python",
+}
+
+
+class Entry(NamedTuple):
+    """A file that may say something: its path relative to the root with `/`, its kind, its absolute path."""
+
+    path: str
+    kind: str
+    absolute: str
+
+
+class Unopened(NamedTuple):
+    """A path that could not be looked into."""
+
+    path: str
+    why: str
+
+
+def walk(root: Path) -> Iterator[Entry | Unopened]:
+    """List the files that are read, in the order of their paths.
+
+    Links to folders are not followed, so that no loop is one; what may not be looked into is said.
+    """
+    waiting: list[tuple[str, str, int]] = [(str(root), "", 0)]
+    seen = 0
+    while waiting:
+        folder, prefix, depth = waiting.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Unopened(prefix.rstrip("/") or ".", error.strerror or str(error))
+            continue
+        below: list[tuple[str, str, int]] = []
+        for entry in entries:
+            name = entry.name
+            seen += 1
+            if entry.is_dir(follow_symlinks=False):
+                if depth < DEEPEST and name not in PASSED_BY and not name.startswith("."):
+                    below.append((entry.path, f"{prefix}{name}/", depth + 1))
+                continue
+            kind = kind_of(name)
+            if kind is not None:
+                yield Entry(prefix + name, kind, entry.path)
+        if seen > MOST_FILES:
+            yield Unopened(prefix.rstrip("/") or ".", f"more than {MOST_FILES} files: the rest was not looked at")
+            return
+        waiting.extend(reversed(below))
+
+
+def kind_of(name: str) -> str | None:
+    """Answer what a file of this name may say; None where it is not read."""
+    kind = _NAMES.get(name) or _SUFFIXES.get(name.rpartition(".")[2])
+    if kind is None:
+        return "env" if name.startswith(".env") and _ENV.match(name) else None
+    return None if kind in ("script", "python") and _TEST.search(name) else kind
+
+
+FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES) -> bytes:
+    """Read a whole regular file.
+
+    Raises ValueError saying why it is not read, OSError where the system refuses.
+    """
+    descriptor = os.open(absolute, FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is no regular file")
+        if status.st_size > largest:
+            raise ValueError(f"is larger than {largest // 1000} kB")
+        return os.read(descriptor, status.st_size) if status.st_size else b""
+    finally:
+        os.close(descriptor)
+
 
 PROCESS = "-"
 """The name of the environment of this process, where a file is expected."""
@@ -66,7 +169,7 @@ def read_repository(
     """
     if not root.is_dir():
         raise UsageError(f"{root}: there is no such folder", hint="Name the root of a repository.")
-    reading = _Reading(named=bool(environments))
+    reading = _RepositoryReading(named=bool(environments))
     for entry in walk(root):
         if isinstance(entry, Unopened):
             reading.facts.unreadable.append(Unreadable(Place(entry.path, 1), entry.why))
@@ -114,7 +217,7 @@ def parsed_again(path: str, absolute: str) -> Module:
     return Module.of(path, parse(data, jsx=path.endswith("x")))
 
 
-class _Reading:
+class _RepositoryReading:
     """One pass over the files; scripts are parsed first and evaluated once all constants are known."""
 
     def __init__(self, *, named: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.errors import ExitCode
-from harness.lint.finding import Finding, Severity
+from harness.lint.finding import CheckFinding, Severity
 from harness.report.case import Case
 from harness.report.wording import one_line
 from harness.run.trial import stopped_by
@@ -30,7 +30,7 @@ def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -
     return "".join(f"{line}\n" for line in lines)
 
 
-def finding_annotations(findings: Sequence[Finding]) -> str:
+def finding_annotations(findings: Sequence[CheckFinding]) -> str:
     """Write a command for every finding of `check`, with its repair."""
     levels = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
     return "".join(

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import ExitCode
 from harness.lint.examination import Examination
-from harness.lint.finding import Finding
+from harness.lint.finding import CheckFinding
 
 FORMAT = "job-harness-check"
 VERSION = 1
@@ -31,7 +31,7 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
     return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: CheckFinding) -> dict[str, Any]:
     return {
         "rule": finding.rule,
         "severity": str(finding.severity),

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 from harness.lint.catalogue import CATALOGUE
 from harness.lint.examination import Examination
-from harness.lint.finding import Finding, Severity
+from harness.lint.finding import CheckFinding, Severity
 from harness.report.junit import xml_text
 
 SUITE = "job-harness check"
@@ -30,7 +30,7 @@ def findings_junit(examination: Examination, *, fail_on: Severity) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _add(suite: ElementTree.Element, name: str, found: list[Finding], fail_on: Severity) -> None:
+def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_on: Severity) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name=xml_text(name))
     if not found:
         return

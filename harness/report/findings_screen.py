@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.lint.examination import Examination
-from harness.lint.finding import Finding, Severity
+from harness.lint.finding import CheckFinding, Severity
 from harness.report.screen import WIDTH, Line
 from harness.report.wording import one_line, wrap
 
@@ -26,7 +26,7 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
     return [*lines, *_summary(examination, fail_on)]
 
 
-def _finding(finding: Finding) -> list[Line]:
+def _finding(finding: CheckFinding) -> list[Line]:
     head = f"{finding.severity} {finding.rule} {finding.place}"
     lines = [Line(one_line(head), STYLES[finding.severity])]
     lines += [Line(text) for text in wrap("  ", finding.message, width=WIDTH, lines=8)]

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from harness import __version__
 from harness.lint.catalogue import CATALOGUE
 from harness.lint.examination import Examination
-from harness.lint.finding import Finding, Severity
-from harness.lint.place import Place
+from harness.lint.facts import Place
+from harness.lint.finding import CheckFinding, Severity
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
@@ -50,7 +50,7 @@ def _rule(number: int) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, known: dict[str, int], *, accepted: bool) -> dict[str, Any]:
+def _result(finding: CheckFinding, known: dict[str, int], *, accepted: bool) -> dict[str, Any]:
     fingerprint = hashlib.sha256("\x00".join(finding.key).encode("utf-8", "backslashreplace")).hexdigest()
     result: dict[str, Any] = {
         "ruleId": finding.rule,

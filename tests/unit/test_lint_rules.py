@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from harness.lint.catalogue import RULES
+from harness.lint.diagnosis import LIVE
 from harness.lint.examination import examine
-from harness.lint.live.rules import LIVE
 from harness.lint.repository import read_repository
 from tests.unit.guide_repository import write
 

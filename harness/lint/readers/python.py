@@ -8,9 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import Final
 
-from harness.lint.facts import Door, Facts, Slug, Unreadable
-from harness.lint.place import UNKNOWN, Place, Scalar, Source, Unknown, Value
-from harness.lint.settings_names import meaning_of
+from harness.lint.facts import UNKNOWN, Door, Facts, Place, Scalar, SettingSource, Slug, Unknown, Unreadable, Value
+from harness.lint.settings import meaning_of
 
 _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Add: operator.add,
@@ -58,7 +57,7 @@ class _Reader:
                 self._bearer(node, module)
             elif isinstance(node, ast.FunctionDef) and node.name in HEARTBEATS:
                 place = Place(self._path, node.lineno)
-                self._facts.values.append(Value(node.name, UNKNOWN, place, Source.WORK))
+                self._facts.values.append(Value(node.name, UNKNOWN, place, SettingSource.WORK))
 
     def _body(self, body: list[ast.stmt], *, prefix: str | None = None) -> None:
         """Read assignments; with a prefix they are fields that a variable of that name outranks."""
@@ -87,7 +86,7 @@ class _Reader:
             variable = field
         if meaning_of(name) is not None and (scalar is not UNKNOWN or variable):
             place = Place(self._path, line)
-            self._facts.values.append(Value(name, scalar, place, Source.CONSTANT, variable=variable))
+            self._facts.values.append(Value(name, scalar, place, SettingSource.CONSTANT, variable=variable))
 
     def _field(self, value: ast.expr) -> tuple[str | None, ast.expr]:
         """Unwrap `Field(default=..., validation_alias="NAME")`."""

@@ -1,4 +1,4 @@
-"""TypeScript and JavaScript: constants, slugs and registrations, bearer comparisons, routes, seeds, LISTEN."""
+"""TypeScript and JavaScript: constants, calls of queues, slugs and registrations, routes, bearer comparisons."""
 
 from __future__ import annotations
 
@@ -7,13 +7,34 @@ from typing import Final
 
 from tree_sitter import Node
 
-from harness.lint.constants import Constants, Reading
-from harness.lint.facts import Door, Facts, Limit, Route, Seed, Slug
-from harness.lint.module import Module
-from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
-from harness.lint.readers.pgboss import as_value, read_queue_calls
-from harness.lint.settings_names import meaning_of
-from harness.lint.syntax import arguments_of, descend, enclosing_function, line_of, text_of, unquoted
+from harness.lint.facts import (
+    UNKNOWN,
+    Door,
+    Facts,
+    Limit,
+    Place,
+    QueueCall,
+    Route,
+    Scalar,
+    Seed,
+    SettingSource,
+    Slug,
+    Value,
+)
+from harness.lint.settings import meaning_of
+from harness.lint.typescript import (
+    Constant,
+    Constants,
+    EnvironmentRead,
+    Module,
+    arguments_of,
+    descend,
+    enclosing_function,
+    line_of,
+    pairs_of,
+    text_of,
+    unquoted,
+)
 
 WORTH_PARSING: Final = (
     b"pg-boss", b"PgBoss", b"pgboss", b"boss.", b"TOOL_SLUGS", b"Processor", b"JOB_", b"STUCK_",
@@ -87,7 +108,7 @@ def _declaration(node: Node, module: Module, constants: Constants, facts: Facts)
             facts.limits.append(Limit("function", float(seconds), place, pattern=module.path))
     elif meaning_of(text_of(name)) is not None and text_of(name).isupper() and module.constants.get(text_of(name)):
         constant = constants.value(value, module)
-        facts.values.append(as_value(text_of(name), constant, place, Source.CONSTANT))
+        facts.values.append(as_value(text_of(name), constant, place, SettingSource.CONSTANT))
 
 
 def _pair(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
@@ -100,12 +121,12 @@ def _pair(node: Node, module: Module, constants: Constants, facts: Facts) -> Non
     default = _schema_default(value)
     if default is not None:
         inner = constants.value(default, module)
-        scalar: Scalar = inner.default if isinstance(inner, Reading) else inner
-        facts.values.append(Value(name, scalar, place, Source.CONSTANT, variable=name))
+        scalar: Scalar = inner.default if isinstance(inner, EnvironmentRead) else inner
+        facts.values.append(Value(name, scalar, place, SettingSource.CONSTANT, variable=name))
         return
     constant = constants.value(value, module)
     if constant is not UNKNOWN:
-        facts.values.append(as_value(name, constant, place, Source.CONSTANT))
+        facts.values.append(as_value(name, constant, place, SettingSource.CONSTANT))
 
 
 def _schema_default(value: Node) -> Node | None:
@@ -252,3 +273,118 @@ def _route(path: str, module: Module) -> Route:
     if PAGES_FILE.search(module.path):
         methods = set()
     return Route(path, tuple(sorted(methods)), Place(module.path, 1))
+
+
+OPTIONS_AT: Final = {
+    "createQueue": (1, SettingSource.QUEUE),
+    "updateQueue": (1, SettingSource.QUEUE),
+    "send": (2, SettingSource.SEND),
+    "sendAfter": (2, SettingSource.SEND),
+    "sendThrottled": (2, SettingSource.SEND),
+    "sendDebounced": (2, SettingSource.SEND),
+    "work": (1, SettingSource.WORK),
+    "schedule": (3, SettingSource.SEND),
+    "fetch": (1, SettingSource.WORK),
+    "stop": (0, SettingSource.WORK),
+}
+"""Method -> which argument holds its options, and how far they reach."""
+
+
+SENDS: Final = frozenset({"send", "sendAfter", "sendThrottled", "sendDebounced", "schedule"})
+EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
+"""Methods that lengthen the lease of a running job; how often they are called is unknown."""
+
+
+def read_queue_calls(module: Module, constants: Constants, facts: Facts) -> None:
+    """Read every constructor and every call of a `boss`."""
+    for node in descend(module.root, wanted=lambda node: node.type in ("new_expression", "call_expression")):
+        if node.type == "new_expression":
+            maker = node.child_by_field_name("constructor")
+            if maker is not None and text_of(maker).rpartition(".")[2] == "PgBoss":
+                _constructor(node, module, constants, facts)
+        else:
+            _method(node, module, constants, facts)
+
+
+def _constructor(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
+    arguments = arguments_of(node)
+    names = _options(arguments[0], module, constants, SettingSource.CONSTRUCTOR, "", facts) if arguments else ()
+    facts.calls.append(QueueCall("new PgBoss", None, names, Place(module.path, line_of(node))))
+
+
+def _method(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
+    function = node.child_by_field_name("function")
+    if function is None or function.type != "member_expression":
+        return
+    owner, method = function.child_by_field_name("object"), function.child_by_field_name("property")
+    if owner is None or method is None or "boss" not in text_of(owner).lower():
+        return
+    name = text_of(method)
+    if name in EXTENDS:
+        place = Place(module.path, line_of(node))
+        facts.values.append(Value("heartbeatSeconds", UNKNOWN, place, SettingSource.WORK))
+    if name not in OPTIONS_AT:
+        return
+    arguments = arguments_of(node)
+    queue = constants.value(arguments[0], module) if arguments and name != "stop" else UNKNOWN
+    at, source = OPTIONS_AT[name]
+    options: tuple[str, ...] = ()
+    place = Place(module.path, line_of(node))
+    if at < len(arguments):
+        told = queue if isinstance(queue, str) else ""
+        call = place if name in SENDS else None
+        options = _options(arguments[at], module, constants, source, told, facts, method=name, call=call)
+    facts.calls.append(QueueCall(name, queue if isinstance(queue, str) else None, options, place))
+
+
+def _options(
+    node: Node,
+    module: Module,
+    constants: Constants,
+    source: SettingSource,
+    queue: str,
+    facts: Facts,
+    *,
+    method: str = "",
+    call: Place | None = None,
+) -> tuple[str, ...]:
+    """Add what an object of options sets; answers the names of all options in it."""
+    whole, where = constants.node(node, module)
+    if whole.type != "object":
+        return ()
+    names: list[str] = []
+    for child in whole.named_children:
+        if child.type == "spread_element" and child.named_children:
+            inner = child.named_children[0]
+            names += _options(inner, where, constants, source, queue, facts, method=method, call=call)
+    for name, key, expression in pairs_of(whole):
+        names.append(name)
+        constant = constants.value(expression, where)
+        place = Place(where.path, line_of(key))
+        if method == "stop":
+            if name == "timeout" and isinstance(constant, (int, float)):
+                facts.limits.append(Limit("stop", constant / 1000, place))
+        elif name == "useListenNotify":
+            if constant is True:
+                facts.listens.append(place)
+        elif meaning_of(name, option=True) is not None:
+            facts.values.append(as_value(name, constant, place, source, queue=queue, call=call))
+    return tuple(names)
+
+
+def as_value(
+    name: str, constant: Constant, place: Place, source: SettingSource, *, queue: str = "", call: Place | None = None
+) -> Value:
+    """Make a value of what an expression comes to."""
+    if isinstance(constant, EnvironmentRead):
+        return Value(
+            name,
+            constant.default,
+            place,
+            source,
+            queue=queue,
+            variable=constant.variable,
+            factor=constant.factor,
+            call=call,
+        )
+    return Value(name, constant, place, source, queue=queue, call=call)

@@ -1,13 +1,12 @@
-"""`package.json` and lock files: which pg-boss."""
+"""Manifests and lock files: which release of which queue holds in which folder."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from harness.lint.facts import Facts, Package, Unreadable
-from harness.lint.place import Place
-from harness.lint.syntax import line_of, pairs_of, parse_json, unquoted
+from harness.lint.facts import Dependency, Facts, Place, Unreadable
+from harness.lint.typescript import line_of, pairs_of, parse_json, unquoted
 
 SECTIONS: Final = ("dependencies", "devDependencies", "peerDependencies", "optionalDependencies")
 _LOCKED: Final = (
@@ -27,7 +26,7 @@ def read_package(path: str, data: bytes, facts: Facts) -> None:
         if section in SECTIONS and table.type == "object":
             for name, _, version in pairs_of(table):
                 if name == "pg-boss":
-                    facts.packages.append(Package(unquoted(version), Place(path, line_of(version))))
+                    facts.packages.append(Dependency(unquoted(version), Place(path, line_of(version))))
 
 
 def read_lock(path: str, data: bytes, facts: Facts) -> None:
@@ -36,5 +35,7 @@ def read_lock(path: str, data: bytes, facts: Facts) -> None:
         found = pattern.search(data)
         if found is not None:
             line = data.count(b"\n", 0, found.start("version")) + 1
-            facts.packages.append(Package(found["version"].decode("ascii", "replace"), Place(path, line), locked=True))
+            facts.packages.append(
+                Dependency(found["version"].decode("ascii", "replace"), Place(path, line), locked=True)
+            )
             return

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from harness.lint.facts import Facts
-from harness.lint.place import Source
+from harness.lint.facts import Facts, SettingSource
 
 DEFAULTS: Final[Mapping[int, Mapping[str, float | bool]]] = {
     9: {"retry_limit": 0, "expiry": 900, "retry_delay": 0, "retry_backoff": False, "maintenance_interval": 120},
@@ -44,12 +43,12 @@ class Ignored(NamedTuple):
     names: re.Pattern[str]
     since: int
     instead: str
-    sources: frozenset[Source] = frozenset(Source)
+    sources: frozenset[SettingSource] = frozenset(SettingSource)
     until: int = 10_000
 
 
-_QUEUE: Final = frozenset({Source.QUEUE})
-_CONSTRUCTOR: Final = frozenset({Source.CONSTRUCTOR})
+_QUEUE: Final = frozenset({SettingSource.QUEUE})
+_CONSTRUCTOR: Final = frozenset({SettingSource.CONSTRUCTOR})
 IGNORED: Final = (
     Ignored(re.compile(r"^expireIn(Minutes|Hours)$"), 10, "expireInSeconds", _QUEUE),
     Ignored(re.compile(r"^retention(Seconds|Hours|Days)$"), 10, "retentionMinutes", _QUEUE, until=11),
@@ -70,7 +69,7 @@ LONGEST_EXPIRY_SECONDS: Final = 86_400.0
 """pg-boss refuses a longer expiry; 10 and 11 refuse this one too."""
 
 
-def ignored_by(major: int | None, name: str, source: Source) -> Ignored | None:
+def ignored_by(major: int | None, name: str, source: SettingSource) -> Ignored | None:
     """Answer why an option has no effect there; None where it has one, or the release is not known."""
     if major is None:
         return None

@@ -1,18 +1,207 @@
-"""What a constant of TypeScript comes to, by arithmetic alone: no code is run, and what needs a run is unknown."""
+"""TypeScript, JavaScript and JSON read without running them: trees with lines, and what a constant comes to.
+
+A file that is broken in the middle keeps its rest. What needs a run to be known is unknown.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from posixpath import dirname, join, normpath
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from tree_sitter import Node
+import tree_sitter_typescript
+from tree_sitter import Language, Node, Parser
 
-from harness.lint.module import Module
-from harness.lint.place import UNKNOWN, Scalar
-from harness.lint.syntax import DEEPEST, arguments_of, line_of, pairs_of, text_of, unquoted
+from harness.lint.facts import UNKNOWN, Scalar
+
+DEEPEST = 120
+"""Deeper than any sane expression; what is nested deeper is left alone."""
+
+
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\n": ""}
+
+
+@cache
+def _parser(jsx: bool) -> Parser:
+    language = tree_sitter_typescript.language_tsx() if jsx else tree_sitter_typescript.language_typescript()
+    return Parser(Language(language))
+
+
+def parse(text: bytes, *, jsx: bool = False) -> Node:
+    """Answer the root of a source file."""
+    return _parser(jsx).parse(text).root_node
+
+
+class JsonDocument(NamedTuple):
+    """A JSON document: its outermost object, empty where there is none, and the line and reason where it breaks."""
+
+    root: Node | None
+    broken: tuple[int, str] | None
+
+    @property
+    def pairs(self) -> list[tuple[str, Node, Node]]:
+        """List what the outermost object holds."""
+        return [] if self.root is None else list(pairs_of(self.root))
+
+
+def parse_json(text: bytes) -> JsonDocument:
+    """Read a JSON document, comments allowed; what stands before and after a mistake is read too."""
+    plain = text.removeprefix(b"\xef\xbb\xbf").rstrip()
+    whole = parse(b"(" + plain + b"\n)")
+    root = next((node for node in descend(whole) if node.type == "object"), None)
+    if not whole.has_error and root is not None:
+        return JsonDocument(root, None)
+    try:
+        json.loads(plain)
+    except json.JSONDecodeError as error:
+        return JsonDocument(root, (error.lineno, f"is no JSON from here on: {error.msg}"))
+    except (ValueError, RecursionError) as error:
+        return JsonDocument(root, (1, f"is no JSON: {type(error).__name__}"))
+    return JsonDocument(root, None if root is not None else (1, "is no JSON object"))
+
+
+def line_of(node: Node) -> int:
+    """Answer the line of a node, counted from 1."""
+    return int(node.start_point[0]) + 1
+
+
+def text_of(node: Node) -> str:
+    """Answer the source of a node."""
+    return (node.text or b"").decode("utf-8", "replace")
+
+
+def descend(node: Node, *, wanted: Callable[[Node], bool] | None = None) -> Iterator[Node]:
+    """List a node and all below it, in the order of the source."""
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        if wanted is None or wanted(here):
+            yield here
+        waiting.extend(reversed(here.named_children))
+
+
+def first_error(root: Node) -> int | None:
+    """Answer the line of the first thing that is no syntax; None where there is none."""
+    if not root.has_error:
+        return None
+    waiting = [root]
+    while waiting:
+        here = waiting.pop()
+        if here.type == "ERROR" or here.is_missing:
+            return line_of(here)
+        waiting.extend(child for child in reversed(here.children) if child.has_error or child.is_missing)
+    return line_of(root)
+
+
+def pairs_of(node: Node) -> Iterator[tuple[str, Node, Node]]:
+    """List the keys of an object literal with the nodes of key and value; shorthand stands for itself."""
+    for child in node.named_children:
+        if child.type == "pair":
+            key, value = child.child_by_field_name("key"), child.child_by_field_name("value")
+            if key is not None and value is not None:
+                yield unquoted(key), key, value
+        elif child.type == "shorthand_property_identifier":
+            yield text_of(child), child, child
+
+
+def unquoted(node: Node) -> str:
+    """Answer the text of a key or a string without its quotes."""
+    text = text_of(node)
+    if len(text) >= 2 and text[0] in "\"'`" and text[-1] == text[0]:
+        inner = text[1:-1]
+        return _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), inner) if "\\" in inner else inner
+    return text
+
+
+def arguments_of(call: Node) -> list[Node]:
+    """List the arguments of a call or a `new`."""
+    arguments = call.child_by_field_name("arguments")
+    if arguments is None or arguments.type != "arguments":
+        return []
+    return [child for child in arguments.named_children if child.type != "comment"]
+
+
+def enclosing_function(node: Node) -> str:
+    """Answer the name of the function that a node stands in; empty where it stands in none, or in one without name."""
+    here = node.parent
+    while here is not None:
+        if here.type in ("function_declaration", "method_definition"):
+            name = here.child_by_field_name("name")
+            return "" if name is None else text_of(name)
+        if here.type == "variable_declarator":
+            name, value = here.child_by_field_name("name"), here.child_by_field_name("value")
+            if name is not None and value is not None and value.type in ("arrow_function", "function_expression"):
+                return text_of(name)
+        here = here.parent
+    return ""
+
+
+@dataclass(slots=True)
+class Module:
+    """A parsed file: its constants and what it imports, by local name."""
+
+    path: str
+    root: Node
+    constants: dict[str, Node] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Local name -> the specifier, the name there."""
+
+    @classmethod
+    def of(cls, path: str, root: Node) -> Module:
+        """Index a file."""
+        module = cls(path, root)
+        for node in descend(root):
+            if node.type == "variable_declarator":
+                module._declare(node)
+            elif node.type == "import_specifier":
+                module._import(node)
+            elif node.type == "enum_assignment":
+                name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+                if name is not None and value is not None:
+                    module.constants.setdefault(text_of(name), value)
+        return module
+
+    def _declare(self, node: Node) -> None:
+        name, value, parent = node.child_by_field_name("name"), node.child_by_field_name("value"), node.parent
+        if name is None or value is None or parent is None:
+            return
+        if name.type == "object_pattern":
+            self._require(name, value)
+            return
+        if name.type != "identifier":
+            return
+        kind = parent.child_by_field_name("kind")
+        if parent.type == "lexical_declaration" and kind is not None and text_of(kind) == "const":
+            self.constants.setdefault(text_of(name), value)
+
+    def _require(self, pattern: Node, value: Node) -> None:
+        """Read `const { A, B: C } = require("./there")`."""
+        function, arguments = value.child_by_field_name("function"), arguments_of(value)
+        if function is None or text_of(function) != "require" or not arguments:
+            return
+        for part in pattern.named_children:
+            if part.type == "shorthand_property_identifier_pattern":
+                self.imports[text_of(part)] = (unquoted(arguments[0]), text_of(part))
+            elif part.type == "pair_pattern":
+                key, alias = part.child_by_field_name("key"), part.child_by_field_name("value")
+                if key is not None and alias is not None:
+                    self.imports[text_of(alias)] = (unquoted(arguments[0]), text_of(key))
+
+    def _import(self, node: Node) -> None:
+        name, alias = node.child_by_field_name("name"), node.child_by_field_name("alias")
+        statement: Node | None = node
+        while statement is not None and statement.type != "import_statement":
+            statement = statement.parent
+        source = None if statement is None else statement.child_by_field_name("source")
+        if name is not None and source is not None:
+            self.imports[text_of(alias or name)] = (unquoted(source), text_of(name))
+
 
 SUFFIXES: Final = (".ts", ".tsx", ".mts", ".js", ".mjs", ".cjs", "/index.ts", "/index.js")
 TRANSPARENT: Final = frozenset({
@@ -24,7 +213,7 @@ LONGEST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class EnvironmentRead:
     """`process.env.NAME`, times a factor, or `default` where it is unset."""
 
     variable: str
@@ -32,7 +221,7 @@ class Reading:
     factor: float = 1.0
 
 
-Constant: TypeAlias = Scalar | Reading
+Constant: TypeAlias = Scalar | EnvironmentRead
 
 
 @dataclass(slots=True)
@@ -185,7 +374,7 @@ def _template(constants: Constants, node: Node, module: Module, depth: int) -> C
             parts.append(text_of(child))
             continue
         value = constants.value(child.named_children[0], module, depth=depth) if child.named_children else UNKNOWN
-        if value is UNKNOWN or isinstance(value, Reading):
+        if value is UNKNOWN or isinstance(value, EnvironmentRead):
             return UNKNOWN
         parts.append(str(value))
     return "".join(parts) if sum(map(len, parts)) < LONGEST else UNKNOWN
@@ -205,7 +394,7 @@ def _member(constants: Constants, node: Node, module: Module, depth: int) -> Con
     if owner is None or key is None:
         return UNKNOWN
     if text_of(owner).replace("?", "") in ("process.env", "import.meta.env", "Bun.env"):
-        return Reading(unquoted(key))
+        return EnvironmentRead(unquoted(key))
     led_to, where = constants.node(node, module, depth=depth)
     return UNKNOWN if led_to == node else constants.remembered(led_to, where, depth=depth)
 
@@ -216,7 +405,7 @@ def _unary(constants: Constants, node: Node, module: Module, depth: int) -> Cons
     sign = text_of(node)[:1]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and sign in "+-":
         return -value if sign == "-" else value
-    return value if sign == "+" and isinstance(value, Reading) else UNKNOWN
+    return value if sign == "+" and isinstance(value, EnvironmentRead) else UNKNOWN
 
 
 def _binary(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
@@ -228,7 +417,7 @@ def _binary(constants: Constants, node: Node, module: Module, depth: int) -> Con
     right = constants.value(right_node, module, depth=depth)
     operator = text_of(sign)
     if operator in ("??", "||"):
-        if isinstance(left, Reading) and not isinstance(right, Reading):
+        if isinstance(left, EnvironmentRead) and not isinstance(right, EnvironmentRead):
             return replace(left, default=right)
         return right if left is None else left
     return arithmetic(operator, left, right)
@@ -236,11 +425,13 @@ def _binary(constants: Constants, node: Node, module: Module, depth: int) -> Con
 
 def arithmetic(operator: str, left: Constant, right: Constant) -> Constant:
     """Compute with numbers; a variable of the environment keeps its factor."""
-    if isinstance(left, Reading) and is_number(right) and operator in ("*", "/"):
+    if isinstance(left, EnvironmentRead) and is_number(right) and operator in ("*", "/"):
         factor = float(right) if operator == "*" else (1 / float(right) if right else math.nan)  # type: ignore[arg-type]
         inner = arithmetic(operator, left.default, right) if left.default is not None else None
-        return Reading(left.variable, inner if not isinstance(inner, Reading) else UNKNOWN, left.factor * factor)
-    if isinstance(right, Reading) and is_number(left) and operator == "*":
+        return EnvironmentRead(
+            left.variable, inner if not isinstance(inner, EnvironmentRead) else UNKNOWN, left.factor * factor
+        )
+    if isinstance(right, EnvironmentRead) and is_number(left) and operator == "*":
         return arithmetic(operator, right, left)
     if isinstance(left, str) and operator in ("*", "/"):
         left = _parsed(left)
@@ -285,7 +476,7 @@ def _parsed(text: str) -> Scalar:
 
 
 def _as_number(value: Constant) -> Constant:
-    if isinstance(value, Reading):
+    if isinstance(value, EnvironmentRead):
         default = _parsed(value.default) if isinstance(value.default, str) else value.default
         return replace(value, default=default)
     return _parsed(value) if isinstance(value, str) else value

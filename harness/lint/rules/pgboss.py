@@ -1,4 +1,4 @@
-"""pg-boss itself: bugs of its version, queues that nobody creates, options that never arrive, archiving."""
+"""Rules about pg-boss."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeAlias
 
-from harness.lint.effective import spoken, standing, standings
-from harness.lint.facts import Facts, Package
-from harness.lint.finding import Related, Severity
-from harness.lint.pgboss_releases import LONGEST_EXPIRY_SECONDS, SENDS, ignored_by, pgboss_major
-from harness.lint.place import Source
-from harness.lint.rule import Hit, Rule
+from harness.lint.facts import Dependency, Facts, SettingSource
+from harness.lint.finding import Breach, Related, Rule, Severity
+from harness.lint.releases import LONGEST_EXPIRY_SECONDS, SENDS, ignored_by, pgboss_major
+from harness.lint.settings import spoken, standing, standings
 
 Version: TypeAlias = tuple[int, int, int]
 _VERSION: Final = re.compile(r"(\d+)(?:\.(\d+|x|\*))?(?:\.(\d+|x|\*))?")
@@ -60,12 +58,12 @@ def span_of(written: str) -> tuple[Version, Version] | None:
     return low, (low[0], low[1], low[2] + 1)
 
 
-def _packages(facts: Facts) -> list[Package]:
+def _packages(facts: Facts) -> list[Dependency]:
     locked = [package for package in facts.packages if package.locked]
     return locked or facts.packages
 
 
-def _bugs(facts: Facts) -> Iterator[Hit]:
+def _bugs(facts: Facts) -> Iterator[Breach]:
     for package in _packages(facts):
         span = span_of(package.version)
         if span is None:
@@ -78,7 +76,7 @@ def _bugs(facts: Facts) -> Iterator[Hit]:
             if (bug.method or bug.option) and not met:
                 continue
             fixed = ".".join(map(str, bug.fixed))
-            yield Hit(
+            yield Breach(
                 package.place,
                 f"pg-boss {package.version}: {bug.what} ({bug.source})",
                 f"Upgrade to pg-boss {fixed} or later.",
@@ -90,7 +88,7 @@ def _meets(bug: Bug, method: str, options: tuple[str, ...]) -> bool:
     return (bool(bug.method) and method == bug.method) or (bool(bug.option) and bug.option in options)
 
 
-def _created(facts: Facts) -> Iterator[Hit]:
+def _created(facts: Facts) -> Iterator[Breach]:
     major = pgboss_major(facts)
     creations = [call for call in facts.calls if call.method == "createQueue"]
     if major != 10 or any(call.queue is None for call in creations):
@@ -98,7 +96,7 @@ def _created(facts: Facts) -> Iterator[Hit]:
     created = {call.queue for call in creations}
     for call in facts.calls:
         if call.method in SENDS and call.method != "schedule" and call.queue is not None and call.queue not in created:
-            yield Hit(
+            yield Breach(
                 call.place,
                 f"nothing creates the queue {call.queue!r}: pg-boss 10 then answers null, and the job is lost",
                 f"Call createQueue({call.queue!r}) before the first send, or upgrade to pg-boss 11, which raises.",
@@ -108,7 +106,7 @@ def _created(facts: Facts) -> Iterator[Hit]:
 _THAT_MATTER: Final = re.compile(r"^(retry|expire|retention|deadLetter|deleteAfter|heartbeat)")
 
 
-def _arriving(facts: Facts) -> Iterator[Hit]:
+def _arriving(facts: Facts) -> Iterator[Breach]:
     updates = [call for call in facts.calls if call.method == "updateQueue"]
     if any(call.queue is None for call in updates):
         return
@@ -117,7 +115,7 @@ def _arriving(facts: Facts) -> Iterator[Hit]:
         options = [name for name in call.options if _THAT_MATTER.match(name)]
         if call.method == "createQueue" and options and (call.queue is None or call.queue not in updated):
             name = "the queue" if call.queue is None else repr(call.queue)
-            yield Hit(
+            yield Breach(
                 call.place,
                 f"createQueue changes nothing where {name} exists already: an edit of {', '.join(options)} never "
                 "reaches a database that was deployed before",
@@ -126,15 +124,15 @@ def _arriving(facts: Facts) -> Iterator[Hit]:
 
 
 _SOURCES: Final = {
-    "new PgBoss": Source.CONSTRUCTOR,
-    "createQueue": Source.QUEUE,
-    "updateQueue": Source.QUEUE,
-    "work": Source.WORK,
-    **dict.fromkeys(SENDS, Source.SEND),
+    "new PgBoss": SettingSource.CONSTRUCTOR,
+    "createQueue": SettingSource.QUEUE,
+    "updateQueue": SettingSource.QUEUE,
+    "work": SettingSource.WORK,
+    **dict.fromkeys(SENDS, SettingSource.SEND),
 }
 
 
-def _heeded(facts: Facts) -> Iterator[Hit]:
+def _heeded(facts: Facts) -> Iterator[Breach]:
     major = pgboss_major(facts)
     for call in facts.calls:
         source = _SOURCES.get(call.method)
@@ -143,31 +141,31 @@ def _heeded(facts: Facts) -> Iterator[Hit]:
             if ignored is not None:
                 same = [value.place for value in facts.values if value.name == name and value.source is source]
                 near = [place for place in same if place.file == call.place.file and place.line >= call.place.line]
-                yield Hit(
+                yield Breach(
                     near[0] if near else call.place,
                     f"pg-boss {major} ignores {name} in {call.method}, without a word",
                     f"Write {ignored.instead}.",
                 )
 
 
-def _accepted(facts: Facts) -> Iterator[Hit]:
+def _accepted(facts: Facts) -> Iterator[Breach]:
     major = pgboss_major(facts)
     for here in standings(facts) if major is not None and major >= 10 else ():
         expiry = here.get("expiry")
-        if expiry is None or expiry.place is None or expiry.source is Source.COLUMN:
+        if expiry is None or expiry.place is None or expiry.source is SettingSource.COLUMN:
             continue
         refused = expiry.value > LONGEST_EXPIRY_SECONDS or (
             expiry.value == LONGEST_EXPIRY_SECONDS and major in (10, 11)
         )
         if refused:
-            yield Hit(
+            yield Breach(
                 expiry.place,
                 f"{expiry} is {expiry.length}, and pg-boss {major} raises at an expiry of a day or more",
                 "Set an expiry below 24 hours, and extend leases of jobs that take longer.",
             )
 
 
-def _archived(facts: Facts) -> Iterator[Hit]:
+def _archived(facts: Facts) -> Iterator[Breach]:
     if pgboss_major(facts) != 10:
         return
     makers = [call for call in facts.calls if call.method == "new PgBoss"]
@@ -176,7 +174,7 @@ def _archived(facts: Facts) -> Iterator[Hit]:
         archive, kept = here.get("archive_completed"), here.get("retention")
         if archive is not None and archive.place is None:
             rows = kept.length if kept is not None else "7d"
-            yield Hit(
+            yield Breach(
                 call.place,
                 f"pg-boss 10 archives a completed job after {archive.length}, and its tool_job stays for {rows}: "
                 "in between a row has no partner, and reconciling must not take that for a lost job",
@@ -186,7 +184,7 @@ def _archived(facts: Facts) -> Iterator[Hit]:
             )
         waiting = here.get("queue_retention")
         if waiting is not None and waiting.place is None:
-            yield Hit(
+            yield Breach(
                 call.place,
                 f"pg-boss 10 archives a job that nobody claimed for {spoken(waiting.value)}, and its tool_job stays "
                 "PENDING for ever",
