@@ -6,7 +6,7 @@ from typing import Final
 
 from harness.lint import diagnosis
 from harness.lint.finding import Rule
-from harness.lint.rules import application, pgboss, services
+from harness.lint.rules import application, pgboss, queues, services
 
 CATALOGUE: Final[tuple[Rule, ...]] = (
     *application.TIMEOUTS,
@@ -15,6 +15,7 @@ CATALOGUE: Final[tuple[Rule, ...]] = (
     *services.CRON,
     *application.TOOLS,
     *pgboss.RULES,
+    *queues.RULES,
     *services.PLATFORM,
     *application.FILES,
     *diagnosis.RULES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -40,42 +40,71 @@ def examine(
     found.sort(key=lambda finding: (-finding.severity, finding.place, finding.rule, finding.message))
     unknown = tuple(dict.fromkeys(facts.unknown_values()))
     shown = [finding for finding in now if finding.rule not in without]
-    return Examination(
-        (*shown, *found), unknown, facts.files, covered=_anything(facts) or bool(now), uncovered=tuple(uncovered)
-    )
+    covered = _anything(facts) or bool(now)
+    open_ = (*uncovered, *(_unread(facts) if covered else ()))
+    return Examination((*shown, *found), unknown, facts.files, covered=covered, uncovered=open_)
 
 
 def _anything(facts: Facts) -> bool:
     settings = facts.values or facts.services or facts.crons or facts.listed or facts.calls
-    return bool(settings or facts.columns or facts.seeds or facts.packages or facts.unreadable or facts.open_doors)
+    return bool(
+        facts.imported
+        or settings
+        or facts.columns
+        or facts.seeds
+        or facts.packages
+        or facts.unreadable
+        or facts.open_doors
+    )
+
+
+READ: Final = frozenset({"pg-boss", "graphile-worker", "bullmq", "celery", "procrastinate", "pgqueuer"})
+"""Libraries whose calls and settings are understood."""
+_SAME: Final = {"@nestjs/bullmq": "bullmq", "@nestjs/bull": "bull"}
+
+
+def _unread(facts: Facts) -> Iterator[str]:
+    """Say which queues are used, and nothing of them was understood."""
+    understood = {call.library for call in facts.calls}
+    used = {**{one.library: one.place for one in facts.packages if one.library in READ}, **facts.imported}
+    for library, place in sorted(used.items(), key=lambda one: one[0]):
+        library = _SAME.get(library, library)
+        if library not in READ:
+            yield f"{library} is used ({place}), and check does not read it"
+        elif library not in understood:
+            yield f"{library} is used ({place}), and none of its calls or settings was understood"
 
 
 FORMAT: Final = "job-harness-check-baseline"
-VERSION: Final = 1
+VERSION: Final = 2
 
 Key = tuple[str, str, str]
+ANY: Final = "*"
+"""A subject that stands for all: of an entry that a baseline of version 1 holds."""
 
 
 def dump_baseline(findings: Iterable[CheckFinding]) -> str:
-    """Write the findings to be accepted. Lines are left out: what stands above a finding may change."""
-    accepted = [{"rule": rule, "file": file, "message": message} for rule, file, message in sorted(_keys(findings))]
+    """Write the findings to be accepted. Lines and sentences are left out: both may change while a finding stays."""
+    accepted = [
+        {"rule": rule, "file": file, "subject": subject}
+        for rule, file, subject in sorted(finding.key for finding in findings)
+    ]
     return json.dumps({"format": FORMAT, "version": VERSION, "accepted": accepted}, indent=2) + "\n"
 
 
-def _keys(findings: Iterable[CheckFinding]) -> list[Key]:
-    return [finding.key for finding in findings]
-
-
 def load_baseline(text: str, *, path: str) -> Counter[Key]:
-    """Read a baseline.
+    """Read a baseline; one of version 1 remembers sentences, of which only rule and file count.
 
     Raises UsageError where it is none.
     """
     try:
         document = json.loads(text)
-        if document["format"] != FORMAT or document["version"] != VERSION:
-            raise ValueError(f"its format is no {FORMAT} of version {VERSION}")
-        return Counter((str(one["rule"]), str(one["file"]), str(one["message"])) for one in document["accepted"])
+        if document["format"] != FORMAT or document["version"] not in (1, VERSION):
+            raise ValueError(f"its format is no {FORMAT} of version 1 or {VERSION}")
+        old = document["version"] == 1
+        return Counter(
+            (str(one["rule"]), str(one["file"]), ANY if old else str(one["subject"])) for one in document["accepted"]
+        )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         told = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
         raise UsageError(
@@ -89,8 +118,10 @@ def settled(examination: Examination, baseline: Counter[Key]) -> tuple[Examinati
     findings: list[CheckFinding] = []
     accepted: list[CheckFinding] = []
     for finding in examination.findings:
-        if left[finding.key] > 0:
-            left[finding.key] -= 1
+        rule, file, _ = finding.key
+        key = next((key for key in (finding.key, (rule, file, ANY)) if left[key] > 0), None)
+        if key is not None:
+            left[key] -= 1
             accepted.append(finding)
         else:
             findings.append(finding)

@@ -109,12 +109,21 @@ class Slug:
 
 @dataclass(frozen=True, slots=True)
 class QueueCall:
-    """A call of a queue's method; `queue` is None where its name cannot be told."""
+    """A call of a queue's library: a method, a decorator, a constructor, or a setting that it reads by itself.
 
+    `queue` is None where its name cannot be told, and `possible` holds the names that it may have then.
+    """
+
+    library: str
     method: str
     queue: str | None
-    options: tuple[str, ...]
+    options: Mapping[str, Value]
     place: Place
+    possible: frozenset[str] = frozenset()
+    whole: bool = True
+    """Whether all of its options could be read."""
+    aside: bool = False
+    """Whether it stands in a test, an example or a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +147,35 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A dependency on pg-boss: the range asked for, or the version that a lock file settles."""
+    """A dependency on a queue's library: the range that a manifest asks for, or the version that a lock file settles.
 
+    `folder` is whose it is: the folder of the manifest; for a lock, the folder of what it is locked for.
+    """
+
+    library: str
     version: str
     place: Place
+    folder: str
     locked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long code may wait at most, as a constant says; `file` is where it is used."""
+
+    name: str
+    seconds: float
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """A handler of a queue, with the waits in the code that it reaches: by calls, or only by imports."""
+
+    queue: str
+    place: Place
+    called: tuple[Wait, ...]
+    imported: tuple[Wait, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +223,15 @@ class Facts:
     columns: list[Column] = field(default_factory=list)
     seeds: list[Seed] = field(default_factory=list)
     packages: list[Dependency] = field(default_factory=list)
+    workspaces: dict[str, list[str]] = field(default_factory=dict)
+    """Packages of this repository: name -> the folders whose `package.json` has it."""
+    users_tables: dict[str, Place] = field(default_factory=dict)
+    """Tables of the user's own that hold a row for each job, by name."""
+    named: dict[str, Place] = field(default_factory=dict)
+    """Variables of the environment that sources name, and rules ask about."""
+    handlings: list[Handling] = field(default_factory=list)
+    imported: dict[str, Place] = field(default_factory=dict)
+    """Libraries of queues that some source imports, each with one of the places."""
     limits: list[Limit] = field(default_factory=list)
     listens: list[Place] = field(default_factory=list)
     open_doors: list[Door] = field(default_factory=list)
@@ -198,6 +240,8 @@ class Facts:
     """Paths that appear as text in sources: a route of a server that is no file of its own."""
     unreadable: list[Unreadable] = field(default_factory=list)
     files: int = 0
+    worked_out: dict[object, object] = field(default_factory=dict, repr=False)
+    """Answers that rules ask for again and again."""
 
     def unknown_values(self) -> Iterator[Value]:
         """List what files cannot tell."""

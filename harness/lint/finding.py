@@ -40,11 +40,13 @@ class CheckFinding:
     repair: str
     related: tuple[Related, ...] = ()
 
+    subject: str = ""
+    """What it is about within its file: a queue, a call, an option. Never prose."""
+
     @property
     def key(self) -> tuple[str, str, str]:
-        """Answer what stays the same when lines move: a baseline remembers this. What a database shows ages."""
-        message = "" if self.place.file.startswith("database/") else self.message
-        return (self.rule, self.place.file, message)
+        """Answer what stays the same when lines move and sentences change: a baseline remembers this."""
+        return (self.rule, self.place.file, self.subject)
 
 
 class Breach(NamedTuple):
@@ -55,6 +57,7 @@ class Breach(NamedTuple):
     repair: str
     related: tuple[Related, ...] = ()
     severity: Severity | None = None
+    subject: str = ""
 
 
 Check: TypeAlias = Callable[[Facts], Iterable[Breach]]
@@ -75,6 +78,8 @@ class Rule:
     repair: str
     scenario: str
     check: Check
+    ran: str = ""
+    """The releases on which its claim was tried by running them."""
 
     def findings(self, facts: Facts) -> Iterator[CheckFinding]:
         """List the breaches, each once."""
@@ -83,4 +88,5 @@ class Rule:
             if (hit.place, hit.message) not in seen:
                 seen.add((hit.place, hit.message))
                 related = tuple(other for other in hit.related if other.place != hit.place)
-                yield CheckFinding(self.id, hit.severity or self.severity, hit.place, hit.message, hit.repair, related)
+                weight = hit.severity or self.severity
+                yield CheckFinding(self.id, weight, hit.place, hit.message, hit.repair, related, hit.subject)

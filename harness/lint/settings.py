@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from harness.lint.cron import DEFAULT_PERIOD_SECONDS, is_maintenance, maintenance_period
 from harness.lint.facts import UNKNOWN, Facts, Place, Scalar, Service, SettingSource, Value
 from harness.lint.finding import Related
-from harness.lint.releases import SENDS, ignored_by, library_defaults, pgboss_major
+from harness.lint.releases import PGBOSS, SENDS, ReleaseSpan, ignored_by, library_defaults, pgboss_major, release_of
 from harness.model.duration import LONGEST, format_duration
 from harness.model.settings import Settings
 
@@ -87,9 +88,26 @@ _BARE_SECONDS: Final = frozenset({
 _OF_OPTIONS_ONLY: Final = frozenset({
     "EXPIRE_IN", "RETRY_DELAY", "RETRY_DELAY_MAX", "POLLING_INTERVAL", "RETENTION", "ARCHIVE_COMPLETED_AFTER",
     "MAINTENANCE_INTERVAL", "SUPERVISE_INTERVAL", "HEARTBEAT", "HEARTBEAT_INTERVAL",
-    "RETRY_LIMIT", "RETRY_BACKOFF", "BATCH_SIZE",
+    "RETRY_LIMIT", "RETRY_BACKOFF", "BATCH_SIZE", "MAX_ATTEMPTS",
 })  # fmt: skip
 """Names too common to mean a queue's setting anywhere but among the options of a queue, or the columns of its table."""
+
+GROUPS: Final = {
+    "RETRY_CONFIG": {
+        "limit": "retryLimit",
+        "delay": "retryDelay",
+        "delaySeconds": "retryDelay",
+        "backoff": "retryBackoff",
+        "delayMax": "retryDelayMax",
+    },
+    "WORKER_CONFIG": {
+        "batchSize": "batchSize",
+        "pollingIntervalSeconds": "pollingIntervalSeconds",
+        "maxAttempts": "JOB_MAX_ATTEMPTS",
+        "jobTimeoutMs": "JOB_TIMEOUT_MS",
+    },
+}
+"""Constants that group settings, as `RETRY_CONFIG.limit`: the option, or the constant, that each stands for."""
 
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -101,7 +119,13 @@ def shouted(name: str) -> str:
 
 def meaning_of(name: str, *, option: bool = False) -> Meaning | None:
     """Answer what a name stands for; `option` says that it stands among a queue's options or columns."""
+    group, dot, member = name.partition(".")
+    if dot:
+        inner = GROUPS.get(group, {}).get(member)
+        return None if inner is None else meaning_of(inner, option=True)
     loud = shouted(name)
+    if loud == "JOB_EXPIRE_IN_INTERVAL":
+        return Meaning("expiry", 1.0)
     stem, _, unit = loud.rpartition("_")
     found: Meaning | None = None
     if unit in _UNITS and stem in _DURATIONS:
@@ -143,6 +167,13 @@ class Setting:
     others: tuple[Value, ...] = ()
     queue: str = ""
     """The queue that it is set for; empty where it is set for all."""
+    unit: float = 1.0
+    """The seconds that one of its unit is."""
+
+    def advised(self, seconds: float) -> str:
+        """Write a length of time as its place would: a number in the unit of its name, or else with a unit."""
+        word = _UNIT_WORDS.get(self.unit) if shouted(self.name).rpartition("_")[2] in _UNITS else None
+        return spoken(seconds) if word is None else f"{math.ceil(seconds / self.unit - 1e-9)} {word}"
 
     def __str__(self) -> str:
         return f"{self.name} = {self.written}"
@@ -151,6 +182,18 @@ class Setting:
     def length(self) -> str:
         """The value with its unit."""
         return spoken(self.value) if self.setting in DURATIONS else f"{self.value:g}"
+
+
+_UNIT_WORDS: Final = {0.001: "milliseconds", 1.0: "seconds", 60.0: "minutes", 3600.0: "hours", 86_400.0: "days"}
+
+
+def keeps_own_rows(facts: Facts) -> bool:
+    """Tell an application that keeps a row of its own for each job, which maintenance then has to reconcile."""
+    stuck = any(
+        meaning.setting == "stuck_timeout" for value in facts.values if (meaning := meaning_of(value.name)) is not None
+    )
+    flagged = any(FLAG in service.values for service in facts.services)
+    return bool(facts.users_tables) or stuck or flagged or FLAG in facts.named
 
 
 def spoken(seconds: float) -> str:
@@ -217,11 +260,12 @@ def _sends(facts: Facts, queue: str) -> list[Place | None]:
 
 def standing(facts: Facts, service: Service | None, queue: str, *, call: Place | None = None) -> EffectiveSettings:
     """Answer what holds in a service for a queue, and for the jobs that one call sends to it."""
-    major = pgboss_major(facts)
+    release = _worked_with(facts, queue)
+    major = release.major if release is not None else pgboss_major(facts)
     candidates: dict[str, list[Value]] = {}
     for value in [*facts.values, *(service.values.values() if service is not None else ())]:
         meaning = meaning_of(value.name, option=value.source not in (SettingSource.CONSTANT, SettingSource.ENVIRONMENT))
-        if (value.call is not None and value.call != call) or _without_effect(value, major):
+        if (value.call is not None and value.call != call) or _without_effect(value, facts):
             continue
         if meaning is not None and value.queue in ("", queue):
             candidates.setdefault(meaning.setting, []).append(value)
@@ -239,13 +283,24 @@ def standing(facts: Facts, service: Service | None, queue: str, *, call: Place |
     return EffectiveSettings(service, queue, settings, frozenset(unknown))
 
 
-def _without_effect(value: Value, major: int | None) -> bool:
-    """Tell options that this release ignores; from 11 on, maintenance no longer takes jobs back, supervision does."""
-    if (
-        value.source not in (SettingSource.SEND, SettingSource.WORK, SettingSource.QUEUE, SettingSource.CONSTRUCTOR)
-        or major is None
-    ):
+def _worked_with(facts: Facts, queue: str) -> ReleaseSpan | None:
+    """Answer the release that works a queue, or that sends to it where nothing works it."""
+    calls = [call for call in facts.calls if call.library == PGBOSS and queue and call.queue == queue]
+    calls.sort(key=lambda call: (call.method != "work", call.method in SENDS))
+    return release_of(facts, calls[0].place.file) if calls else None
+
+
+_OPTIONS: Final = frozenset({
+    SettingSource.SEND, SettingSource.WORK, SettingSource.QUEUE, SettingSource.CONSTRUCTOR,
+})  # fmt: skip
+
+
+def _without_effect(value: Value, facts: Facts) -> bool:
+    """Tell options that their release ignores; from 11 on, maintenance no longer takes jobs back, supervision does."""
+    release = release_of(facts, value.place.file) if value.source in _OPTIONS else None
+    if release is None:
         return False
+    major = release.major
     supervised = value.name == "superviseIntervalSeconds" and major < 11
     maintained = value.name == "maintenanceIntervalSeconds" and major >= 11
     return supervised or maintained or ignored_by(major, value.name, value.source) is not None
@@ -265,9 +320,9 @@ def _winner(name: str, values: list[Value], service: Service | None) -> Setting 
     if told is not first:
         unit *= first.factor
     others = tuple(value for value in values if value is not first and value is not told)
-    interval = first.source is SettingSource.COLUMN and name in DURATIONS
+    interval = (first.source is SettingSource.COLUMN or first.name.endswith("_INTERVAL")) and name in DURATIONS
     written = spoken(number * unit) if interval else shown(told.value)
-    return Setting(name, number * unit, told.place, told.name, written, first.source, others, first.queue)
+    return Setting(name, number * unit, told.place, told.name, written, first.source, others, first.queue, unit)
 
 
 def _rank(value: Value) -> tuple[int, bool, bool]:

@@ -33,9 +33,26 @@ def _parser(jsx: bool) -> Parser:
     return Parser(Language(language))
 
 
+_VALID: Final = re.compile(
+    rb"(?<=[\w$])<(?:\s*[\[{A-Z]|\s*[a-z]+\s*[>|\[])[^`=]{0,600}?>(?=\s*`)|\bimport\(\s*[\"'][^\"'\n]+[\"']\s*\)(?=[.\[])"
+)
+"""Valid TypeScript that the grammar does not know: type arguments of a tagged template, members of imported types."""
+LONGEST_REPAIRED: Final = 300_000
+
+
 def parse(text: bytes, *, jsx: bool = False) -> Node:
-    """Answer the root of a source file."""
-    return _parser(jsx).parse(text).root_node
+    """Answer the root of a source file; valid forms that the grammar stumbles over are blanked out and read past."""
+    root = _parser(jsx).parse(text).root_node
+    if not root.has_error or len(text) > LONGEST_REPAIRED or _VALID.search(text) is None:
+        return root
+    return _parser(jsx).parse(_VALID.sub(_blank, text)).root_node
+
+
+def _blank(found: re.Match[bytes]) -> bytes:
+    """Write as many bytes on the same lines: blanks for type arguments, a name for an import."""
+    if found[0].startswith(b"<"):
+        return re.sub(rb"[^\n]", b" ", found[0])
+    return b"T" + re.sub(rb"[^\n]", b"_", found[0][1:])
 
 
 class JsonDocument(NamedTuple):
@@ -119,6 +136,19 @@ def unquoted(node: Node) -> str:
     return text
 
 
+def callee_of(call: Node) -> tuple[Node | None, str]:
+    """Answer the owner and the name of what a call calls; `await a.b<T>(...)` is read as a call of `await a.b`."""
+    function = call.child_by_field_name("function")
+    while function is not None and function.type in TRANSPARENT and function.named_children:
+        function = function.named_children[0]
+    if function is None:
+        return None, ""
+    if function.type == "member_expression":
+        name = function.child_by_field_name("property")
+        return function.child_by_field_name("object"), "" if name is None else text_of(name)
+    return None, text_of(function)
+
+
 def arguments_of(call: Node) -> list[Node]:
     """List the arguments of a call or a `new`."""
     arguments = call.child_by_field_name("arguments")
@@ -142,6 +172,14 @@ def enclosing_function(node: Node) -> str:
     return ""
 
 
+INDEXED: Final = frozenset({
+    "new_expression", "call_expression", "decorator", "pair", "object", "variable_declarator", "required_parameter",
+    "optional_parameter", "public_field_definition", "template_string", "string", "binary_expression",
+    "function_declaration", "function_expression", "arrow_function", "method_definition",
+    "generator_function_declaration",
+})  # fmt: skip
+
+
 @dataclass(slots=True)
 class Module:
     """A parsed file: its constants and what it imports, by local name."""
@@ -149,23 +187,79 @@ class Module:
     path: str
     root: Node
     constants: dict[str, Node] = field(default_factory=dict)
+    """What stands outside of any function, by name: `const`, enums, classes; members of enums too where no other is."""
+    scoped: dict[str, list[tuple[int, int, Node]]] = field(default_factory=dict)
+    """Constants inside of functions, with the bytes from and to which they hold."""
     imports: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Local name -> the specifier, the name there."""
+    """Local name -> the specifier, the name there; `*` for all of it."""
+    passes_on: list[str] = field(default_factory=list)
+    """Specifiers of what it exports from elsewhere."""
+    functions: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, list[Node]] = field(default_factory=dict)
+    """Nodes that readers look at, by type, in the order of the source: walking a tree anew is most of the time."""
+    _calls: dict[str, list[Node]] | None = None
 
     @classmethod
     def of(cls, path: str, root: Node) -> Module:
         """Index a file."""
         module = cls(path, root)
+        source = root.text or b""
         for node in descend(root):
-            if node.type == "variable_declarator":
-                module._declare(node)
-            elif node.type == "import_specifier":
-                module._import(node)
-            elif node.type == "enum_assignment":
-                name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
-                if name is not None and value is not None:
-                    module.constants.setdefault(text_of(name), value)
+            kind = node.type
+            if kind in INDEXED or (kind == "identifier" and source.startswith(b"register", node.start_byte)):
+                module.nodes.setdefault(kind, []).append(node)
+            match kind:
+                case "variable_declarator":
+                    module._declare(node)
+                case "import_specifier" | "import_clause" | "namespace_import":
+                    module._import(node)
+                case "function_declaration" | "generator_function_declaration":
+                    name = node.child_by_field_name("name")
+                    if name is not None:
+                        module.functions.setdefault(text_of(name), node)
+                case "export_statement":
+                    origin = node.child_by_field_name("source")
+                    if origin is not None:
+                        module.passes_on.append(unquoted(origin))
+                case "enum_assignment":
+                    name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+                    if name is not None and value is not None:
+                        module.constants.setdefault(text_of(name), value)
+                case "enum_declaration" | "class_declaration" | "abstract_class_declaration":
+                    name = node.child_by_field_name("name")
+                    if name is not None:
+                        module.constants.setdefault(text_of(name), node)
         return module
+
+    def constant(self, name: str, at: Node | None = None) -> Node | None:
+        """Find what a name stands for where it is used; the innermost of several."""
+        if at is not None:
+            around = [one for one in self.scoped.get(name, ()) if one[0] <= at.start_byte < one[1]]
+            if around:
+                return max(around, key=lambda one: one[0])[2]
+        return self.constants.get(name)
+
+    def each(self, *kinds: str) -> list[Node]:
+        """List the nodes of these types, in the order of the source."""
+        if len(kinds) == 1:
+            return self.nodes.get(kinds[0], [])
+        return sorted((node for kind in kinds for node in self.nodes.get(kind, ())), key=lambda node: node.start_byte)
+
+    def function(self, name: str) -> Node | None:
+        """Find a function by the name that it is declared with, or the constant that holds it."""
+        declared = self.functions.get(name)
+        if declared is not None:
+            return declared
+        value = self.constants.get(name)
+        return value if value is not None and value.type in FUNCTIONS else None
+
+    def calls_of(self, name: str) -> list[Node]:
+        """List the calls of a function or method of this name."""
+        if self._calls is None:
+            self._calls = {}
+            for node in self.each("call_expression"):
+                self._calls.setdefault(callee_of(node)[1], []).append(node)
+        return self._calls.get(name, [])
 
     def _declare(self, node: Node) -> None:
         name, value, parent = node.child_by_field_name("name"), node.child_by_field_name("value"), node.parent
@@ -176,14 +270,23 @@ class Module:
             return
         if name.type != "identifier":
             return
+        if value.type == "call_expression" and callee_of(value)[1] == "require" and arguments_of(value):
+            self.imports.setdefault(text_of(name), (unquoted(arguments_of(value)[0]), "*"))
         kind = parent.child_by_field_name("kind")
-        if parent.type == "lexical_declaration" and kind is not None and text_of(kind) == "const":
-            self.constants.setdefault(text_of(name), value)
+        if parent.type != "lexical_declaration" or kind is None or text_of(kind) != "const":
+            return
+        block = scope_of(parent)
+        if block is None:
+            self.constants[text_of(name)] = value
+        else:
+            self.scoped.setdefault(text_of(name), []).append((block.start_byte, block.end_byte, value))
 
     def _require(self, pattern: Node, value: Node) -> None:
-        """Read `const { A, B: C } = require("./there")`."""
+        """Read `const { A, B: C } = require("./there")`, and the same of an `await import`."""
+        while value.type in TRANSPARENT and value.named_children:
+            value = value.named_children[0]
         function, arguments = value.child_by_field_name("function"), arguments_of(value)
-        if function is None or text_of(function) != "require" or not arguments:
+        if function is None or text_of(function) not in ("require", "import") or not arguments:
             return
         for part in pattern.named_children:
             if part.type == "shorthand_property_identifier_pattern":
@@ -194,13 +297,40 @@ class Module:
                     self.imports[text_of(alias)] = (unquoted(arguments[0]), text_of(key))
 
     def _import(self, node: Node) -> None:
-        name, alias = node.child_by_field_name("name"), node.child_by_field_name("alias")
         statement: Node | None = node
         while statement is not None and statement.type != "import_statement":
             statement = statement.parent
         source = None if statement is None else statement.child_by_field_name("source")
-        if name is not None and source is not None:
-            self.imports[text_of(alias or name)] = (unquoted(source), text_of(name))
+        if source is None:
+            return
+        if node.type == "import_specifier":
+            name, alias = node.child_by_field_name("name"), node.child_by_field_name("alias")
+            if name is not None:
+                self.imports[text_of(alias or name)] = (unquoted(source), text_of(name))
+            return
+        what = "*" if node.type == "namespace_import" else "default"
+        for child in node.named_children[:1]:
+            if child.type == "identifier":
+                self.imports[text_of(child)] = (unquoted(source), what)
+
+
+FUNCTIONS: Final = frozenset({
+    "function_declaration", "function_expression", "arrow_function", "method_definition",
+    "generator_function_declaration",
+})  # fmt: skip
+
+
+def scope_of(node: Node) -> Node | None:
+    """Answer the block within a function that a declaration holds in; None outside of functions."""
+    block: Node | None = None
+    here = node.parent
+    while here is not None:
+        if here.type == "statement_block" and block is None:
+            block = here
+        if here.type in FUNCTIONS:
+            return block or here
+        here = here.parent
+    return None
 
 
 SUFFIXES: Final = (".ts", ".tsx", ".mts", ".js", ".mjs", ".cjs", "/index.ts", "/index.js")
@@ -231,12 +361,28 @@ class Constants:
     modules: dict[str, Module] = field(default_factory=dict)
     unread: dict[str, Callable[[], Module]] = field(default_factory=dict)
     """Files that seemed to say nothing, by path; one is parsed where another imports from it."""
+    sources: Callable[[str], bytes] = lambda path: b""
+    """Reads a file again."""
+    packages: dict[str, list[str]] = field(default_factory=dict)
+    """Packages of this repository, by name: the folders that hold them."""
     _by_name: dict[str, list[str]] | None = None
     _known: dict[tuple[str, int, int], Constant] = field(default_factory=dict)
 
     def add(self, module: Module) -> None:
         """Take in a module; all are taken in before anything is evaluated."""
         self.modules[module.path] = module
+
+    def module(self, path: str) -> Module | None:
+        """Answer a module; one that seemed to say nothing is parsed now."""
+        if path not in self.modules and path in self.unread:
+            self.modules[path] = self.unread[path]()
+        return self.modules.get(path)
+
+    def text(self, path: str) -> bytes:
+        """Answer the source of a module without parsing it where that was not done."""
+        if path in self.modules:
+            return self.modules[path].root.text or b""
+        return self.sources(path)
 
     def value(self, node: Node, module: Module, *, depth: int = 0) -> Constant:
         """Answer what an expression comes to."""
@@ -271,49 +417,110 @@ class Constants:
 
     def _led_to(self, node: Node, module: Module, depth: int) -> tuple[Node, Module] | None:
         if node.type in ("identifier", "shorthand_property_identifier"):
-            return self.named(text_of(node), module)
+            return self.named(text_of(node), module, at=node)
         if node.type == "call_expression":
             function = node.child_by_field_name("function")
             frozen = function is not None and text_of(function) == "Object.freeze"
             arguments = arguments_of(node)
             return (arguments[0], module) if frozen and arguments else None
-        if node.type == "member_expression":
-            owner, key = node.child_by_field_name("object"), node.child_by_field_name("property")
-            if owner is None or key is None or text_of(owner) == "process.env":
-                return None
-            whole, where = self.node(owner, module, depth=depth + 1)
-            if whole.type == "object":
-                return next(((value, where) for name, _, value in pairs_of(whole) if name == text_of(key)), None)
-            if owner.type == "identifier" and text_of(key) in module.constants:
-                return self.named(text_of(key), module) if text_of(owner)[:1].isupper() else None
+        if node.type in ("member_expression", "subscript_expression"):
+            return self._member(node, module, depth)
         return None
 
-    def named(self, name: str, module: Module) -> tuple[Node, Module] | None:
+    def _member(self, node: Node, module: Module, depth: int) -> tuple[Node, Module] | None:
+        owner = node.child_by_field_name("object")
+        key = node.child_by_field_name("property") or node.child_by_field_name("index")
+        if owner is None or key is None or text_of(owner) == "process.env":
+            return None
+        if node.type == "subscript_expression" and key.type != "string":
+            return None
+        name = unquoted(key)
+        if owner.type == "identifier" and module.imports.get(text_of(owner), ("", ""))[1] == "*":
+            target = self.target(module.imports[text_of(owner)][0], module)
+            return None if target is None or name not in target.constants else (target.constants[name], target)
+        whole, where = self.node(owner, module, depth=depth + 1)
+        match whole.type:
+            case "object":
+                return next(((value, where) for key, _, value in pairs_of(whole) if key == name), None)
+            case "enum_declaration" | "class_declaration" | "abstract_class_declaration":
+                value = _static(whole, name)
+                return None if value is None else (value, where)
+        return None
+
+    def dotted(self, text: str, module: Module) -> str | None:
+        """Answer the text that `"name"`, `NAME` or `Names.ONE` stands for; None where it cannot be told."""
+        if text[:1] in "\"'`":
+            return text[1:-1]
+        head, _, member = text.partition(".")
+        found = self.named(head, module)
+        if found is None:
+            return None
+        node, where = self.node(*found)
+        if member:
+            value = dict(_members(node)).get(member) or _static(node, member)
+            return None if value is None else _as_text(self.value(value, where))
+        return _as_text(self.value(node, where))
+
+    def named(self, name: str, module: Module, *, at: Node | None = None) -> tuple[Node, Module] | None:
         """Find a constant by its name: here, where it is imported from, or the only one of that name anywhere."""
-        if name in module.constants:
-            return module.constants[name], module
+        here = module.constant(name, at)
+        if here is not None:
+            return here, module
         if name not in module.imports:
             return None
         specifier, there = module.imports[name]
-        target = self._target(specifier, module)
-        if target is not None:
-            return (target.constants[there], target) if there in target.constants else self._only(there)
-        return self._only(there)
+        target = self.target(specifier, module)
+        return (None if target is None else self._exported(there, target, 0)) or self._only(there)
 
-    def _target(self, specifier: str, module: Module) -> Module | None:
-        if not specifier.startswith("."):
-            return None
-        stem = normpath(join(dirname(module.path), specifier))
-        bare = stem.removesuffix(".js").removesuffix(".mjs")
-        candidates = [stem, *(bare + suffix for suffix in SUFFIXES)]
-        path = next((path for path in candidates if path in self.modules or path in self.unread), None)
+    def _exported(self, name: str, module: Module, depth: int) -> tuple[Node, Module] | None:
+        """Find a constant in a module, or in one that it passes on."""
+        if name in module.constants:
+            return module.constants[name], module
+        for specifier in module.passes_on if depth < MOST_CALLERS else ():
+            target = self.target(specifier, module)
+            found = None if target is None else self._exported(name, target, depth + 1)
+            if found is not None:
+                return found
+        return None
+
+    def target(self, specifier: str, module: Module) -> Module | None:
+        """Find the module that an import leads to; None for what is not of this repository."""
+        path = self.target_path(specifier, module.path)
         if path is None:
             return None
         if path not in self.modules:
             self.modules[path] = self.unread[path]()
         return self.modules[path]
 
+    def target_path(self, specifier: str, path: str) -> str | None:
+        """Find the file that an import leads to: a relative path, an alias for the sources, another package here."""
+        for stem in self._stems(specifier, path):
+            bare = stem.removesuffix(".js").removesuffix(".mjs")
+            for candidate in (stem, *(bare + suffix for suffix in SUFFIXES)):
+                if candidate in self.modules or candidate in self.unread:
+                    return candidate
+        return None
+
+    def _stems(self, specifier: str, path: str) -> Iterator[str]:
+        if specifier.startswith("."):
+            yield normpath(join(dirname(path), specifier))
+            return
+        head, _, rest = specifier.partition("/")
+        if head in ("@", "~", "#", "src"):
+            for folder in _above(path):
+                yield normpath(join(folder, "src", rest))
+                yield normpath(join(folder, rest))
+            return
+        if specifier.startswith("@"):
+            scope, _, rest = rest.partition("/")
+            head = f"{head}/{scope}"
+        for folder in self.packages.get(head, ()):
+            for inner in ("src", "", "lib"):
+                yield normpath(join(folder, inner, rest or "index"))
+
     def _only(self, name: str) -> tuple[Node, Module] | None:
+        if name in ("default", "*"):
+            return None
         if self._by_name is None:
             self._by_name = {}
             for path, module in self.modules.items():
@@ -324,6 +531,96 @@ class Constants:
             return None
         module = self.modules[paths[0]]
         return module.constants[name], module
+
+    def possible(self, node: Node, module: Module, *, depth: int = 0) -> Possible:
+        """List the texts that an expression may stand for: a constant, what a loop goes over, what callers pass."""
+        value = self.value(node, module)
+        if isinstance(value, str):
+            return Possible(frozenset({value}), whole=True)
+        inner = node
+        while inner.type in TRANSPARENT and inner.named_children:
+            inner = inner.named_children[0]
+        if inner.type == "ternary_expression":
+            parts = [inner.child_by_field_name(name) for name in ("consequence", "alternative")]
+            return _joined([self.possible(part, module, depth=depth + 1) for part in parts if part is not None])
+        if depth > MOST_CALLERS:
+            return NOTHING
+        if inner.type == "identifier":
+            return self._bound(text_of(inner), inner, module, depth)
+        owner, key = inner.child_by_field_name("object"), inner.child_by_field_name("property")
+        if inner.type == "member_expression" and owner is not None and key is not None and owner.type == "identifier":
+            return self._bound(text_of(owner), owner, module, depth, member=text_of(key))
+        return NOTHING
+
+    def _bound(self, name: str, node: Node, module: Module, depth: int, *, member: str = "") -> Possible:
+        """Find the loop or the function that introduces a name around its use."""
+        here = node.parent
+        while here is not None:
+            if here.type == "for_in_statement":
+                left, right = here.child_by_field_name("left"), here.child_by_field_name("right")
+                if left is not None and right is not None and text_of(left) == name:
+                    return self._elements(right, module, depth, member=member)
+            if here.type in FUNCTIONS:
+                at = _position(here, name)
+                if at is not None:
+                    return self._handed(here, at, module, depth, member=member)
+            here = here.parent
+        return NOTHING
+
+    def _elements(self, node: Node, module: Module, depth: int, *, member: str = "") -> Possible:
+        """List what a loop goes over: an array, or `Object.values` of an object or an enum; or a member of each."""
+        function, arguments = node.child_by_field_name("function"), arguments_of(node)
+        if function is not None and text_of(function) in ("Object.values", "Object.keys") and arguments and not member:
+            whole, where = self.node(arguments[0], module)
+            values = _members(whole)
+            if text_of(function) == "Object.keys":
+                return Possible(frozenset(key for key, _ in values), whole=bool(values))
+            told = [self.value(value, where) for _, value in values]
+            texts = frozenset(value for value in told if isinstance(value, str))
+            return Possible(texts, whole=bool(values) and all(isinstance(value, str) for value in told))
+        whole, where = self.node(node, module)
+        if whole.type != "array":
+            return NOTHING
+        parts: list[Possible] = []
+        for child in whole.named_children:
+            if child.type == "spread_element" and child.named_children:
+                inner = child.named_children[0]
+                parts.append(self._elements(inner, where, depth + 1, member=member) if depth < 10 else NOTHING)
+            elif child.type != "comment":
+                parts.append(self._member_of(child, where, member, depth + 1))
+        return _joined(parts)
+
+    def _member_of(self, node: Node, module: Module, member: str, depth: int) -> Possible:
+        if not member:
+            return self.possible(node, module, depth=depth)
+        whole, where = self.node(node, module)
+        value = (
+            next((value for key, _, value in pairs_of(whole) if key == member), None)
+            if whole.type == "object"
+            else None
+        )
+        return NOTHING if value is None else self.possible(value, where, depth=depth)
+
+    def _handed(self, function: Node, at: int, module: Module, depth: int, *, member: str = "") -> Possible:
+        """List what the callers of a function hand over as its parameter."""
+        call = function.parent.parent if function.parent is not None else None
+        if call is not None and call.type == "call_expression" and function.parent in call.children:
+            owner = call.child_by_field_name("function")
+            method = None if owner is None else owner.child_by_field_name("property")
+            whole = None if owner is None else owner.child_by_field_name("object")
+            if method is not None and whole is not None and text_of(method) in _EACH and at == 0:
+                return self._elements(whole, module, depth, member=member)
+            return NOTHING
+        name = _called_as(function)
+        if not name:
+            return NOTHING
+        parts = []
+        for caller in list(self.modules.values()):
+            for node in caller.calls_of(name):
+                arguments = arguments_of(node)
+                given = arguments[at] if at < len(arguments) else None
+                parts.append(NOTHING if given is None else self._member_of(given, caller, member, depth + 1))
+        return _joined(parts) if parts else NOTHING
 
     def texts(self, node: Node, module: Module, *, depth: int = 0) -> list[tuple[str, str, int]] | None:
         """List the strings of an array literal, spreads included, each with file and line; None if any is unknown."""
@@ -346,6 +643,88 @@ class Constants:
             else:
                 complete = False
         return found if complete else None
+
+
+@dataclass(frozen=True, slots=True)
+class Possible:
+    """Texts that an expression may stand for, and whether these are all."""
+
+    texts: frozenset[str] = frozenset()
+    whole: bool = False
+
+
+NOTHING: Final = Possible()
+MOST_CALLERS: Final = 4
+_EACH: Final = frozenset({"forEach", "map", "flatMap", "reduce", "filter"})
+
+
+def _joined(parts: list[Possible]) -> Possible:
+    texts = frozenset(text for part in parts for text in part.texts)
+    return Possible(texts, whole=bool(parts) and all(part.whole for part in parts))
+
+
+def _as_text(value: Constant) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _above(path: str) -> Iterator[str]:
+    """List the folder of a file and all above it, the nearest first."""
+    folder = dirname(path)
+    while folder:
+        yield folder
+        folder = dirname(folder)
+    yield ""
+
+
+def _members(node: Node) -> list[tuple[str, Node]]:
+    """List the members of an object literal or an enum."""
+    if node.type == "object":
+        return [(name, value) for name, _, value in pairs_of(node)]
+    if node.type != "enum_declaration":
+        return []
+    found = []
+    for child in descend(node):
+        name, value = child.child_by_field_name("name"), child.child_by_field_name("value")
+        if child.type == "enum_assignment" and name is not None and value is not None:
+            found.append((unquoted(name), value))
+    return found
+
+
+def _static(node: Node, name: str) -> Node | None:
+    """Find the value of a member of an enum, or of a static field of a class."""
+    if node.type == "enum_declaration":
+        return next((value for key, value in _members(node) if key == name), None)
+    body = node.child_by_field_name("body")
+    for child in body.named_children if body is not None else ():
+        key, value = child.child_by_field_name("name"), child.child_by_field_name("value")
+        static = any(part.type == "static" for part in child.children)
+        if static and key is not None and text_of(key) == name:
+            return value
+    return None
+
+
+def _position(function: Node, name: str) -> int | None:
+    """Answer which parameter of a function has this name."""
+    single = function.child_by_field_name("parameter")
+    if single is not None:
+        return 0 if text_of(single) == name else None
+    parameters = function.child_by_field_name("parameters")
+    listed = [] if parameters is None else [child for child in parameters.named_children if child.type != "comment"]
+    for number, parameter in enumerate(listed):
+        pattern = parameter.child_by_field_name("pattern") or parameter
+        if text_of(pattern) == name:
+            return number
+    return None
+
+
+def _called_as(function: Node) -> str:
+    """Answer the name by which a function is called; empty where it has none."""
+    name = function.child_by_field_name("name")
+    if name is not None:
+        return text_of(name)
+    declared = function.parent
+    name = declared.child_by_field_name("name") if declared is not None else None
+    return text_of(name) if declared is not None and declared.type == "variable_declarator" and name is not None else ""
 
 
 Evaluator: TypeAlias = Callable[[Constants, Node, Module, int], Constant]
@@ -383,7 +762,7 @@ def _template(constants: Constants, node: Node, module: Module, depth: int) -> C
 def _name(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
     if text_of(node) == "undefined":
         return None
-    found = constants.named(text_of(node), module)
+    found = constants.named(text_of(node), module, at=node)
     return UNKNOWN if found is None else constants.remembered(*found, depth=depth)
 
 

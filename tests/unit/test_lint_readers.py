@@ -268,7 +268,8 @@ def test_intervals_are_read_as_seconds(text: str, seconds: float | None) -> None
         ("*/5 * * * *", 300),
         ("0,30 * * * *", 1800),
         ("0 3 * * *", 86_400),
-        ("0 8-17 * * mon-fri", 54_000),
+        ("0 8-17 * * *", 54_000),
+        ("0 8-17 * * mon-fri", 86_400),
         ("5/10 * * * *", 600),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Final
@@ -25,20 +26,23 @@ HEARTBEATS: Final = frozenset({"heartbeat_seconds", "heartbeat_interval"})
 _READS: Final = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv"})
 
 
-def read_python(path: str, text: str, facts: Facts) -> None:
-    """Read one module."""
+def read_python(path: str, text: str, facts: Facts) -> ast.Module | None:
+    """Read one module; answers its tree, None where it is no Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
-        facts.unreadable.append(Unreadable(Place(path, line), f"is no Python: {type(error).__name__}"))
-        return
+        release = ".".join(map(str, sys.version_info[:2]))
+        facts.unreadable.append(Unreadable(Place(path, line), f"is no Python of {release}: {type(error).__name__}"))
+        return None
     try:
         _Reader(path, facts).read(module)
     except RecursionError:
         facts.unreadable.append(Unreadable(Place(path, 1), "is nested too deeply"))
+        return None
+    return module
 
 
 class _Reader:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from harness.lint.facts import Column, Facts, Place, Seed, SettingSource, Value
+from harness.lint.facts import Column, Facts, Place, QueueCall, Seed, SettingSource, Value
 from harness.lint.settings import meaning_of
 
 _TOKEN: Final = re.compile(
@@ -67,9 +67,15 @@ def statements_of(text: str) -> list[list[Token]]:
     return [statement for statement in statements if statement]
 
 
+_CREATES_QUEUE: Final = re.compile(r"\bcreate_queue\(\s*'([^']+)'", re.IGNORECASE)
+
+
 def read_sql(path: str, text: str, facts: Facts) -> None:
     """Read a schema, a migration or a seed."""
     statements = statements_of(text)
+    for found in _CREATES_QUEUE.finditer(text):
+        place = Place(path, text.count("\n", 0, found.start()) + 1)
+        facts.calls.append(QueueCall("pg-boss", "createQueue", found[1], {}, place, frozenset({found[1]})))
     partner = any(_inserts(statement, QUEUE_TABLES) for statement in statements)
     for statement in statements:
         if statement[0].says("CREATE") and any(token.says("TABLE") for token in statement[:5]):
@@ -103,9 +109,23 @@ def _create(path: str, tokens: list[Token], facts: Facts) -> None:
     table, index = _name_at(tokens, start)
     if not _is_job_table(table) or index >= len(tokens) or tokens[index].text != "(":
         return
+    if table.lower() in USERS_TABLES:
+        facts.users_tables.setdefault(table, Place(path, tokens[0].line))
+    elif not _is_queue(tokens, start):
+        return
     for part in _parts(tokens, index):
         if len(part) > 1 and not part[0].says(*_NO_COLUMN):
             _column(path, table, part[0].name, part[1:], facts)
+
+
+_OF_A_QUEUE: Final = frozenset({"retry_limit", "retrylimit", "retry_count", "retrycount", "expire_in", "expirein"})
+
+
+def _is_queue(tokens: Sequence[Token], start: int) -> bool:
+    """Tell pg-boss's `job` from any other table of that name: by its schema, or by a column that only it has."""
+    return any(token.name.startswith("pgboss") for token in tokens[start : start + 3]) or any(
+        token.name.lower() in _OF_A_QUEUE for token in tokens if token.kind in ("word", "quoted")
+    )
 
 
 def _parts(tokens: Sequence[Token], opening: int) -> list[list[Token]]:
@@ -264,6 +284,8 @@ def _model(path: str, model: str, block: list[tuple[int, str]], facts: Facts) ->
     table = mapped.lower()
     if table not in USERS_TABLES and table not in QUEUE_TABLES:
         return
+    if table in USERS_TABLES and block:
+        facts.users_tables.setdefault(mapped, Place(path, block[0][0] - 1))
     for line, text in block:
         if len(text) > LONGEST_LINE:
             continue

@@ -13,7 +13,6 @@ from harness.lint.facts import (
     Facts,
     Limit,
     Place,
-    QueueCall,
     Route,
     Scalar,
     Seed,
@@ -21,9 +20,10 @@ from harness.lint.facts import (
     Slug,
     Value,
 )
-from harness.lint.settings import meaning_of
+from harness.lint.readers.node_queues import as_value
+from harness.lint.readers.schema import interval_seconds
+from harness.lint.settings import GROUPS, meaning_of
 from harness.lint.typescript import (
-    Constant,
     Constants,
     EnvironmentRead,
     Module,
@@ -38,13 +38,17 @@ from harness.lint.typescript import (
 
 WORTH_PARSING: Final = (
     b"pg-boss", b"PgBoss", b"pgboss", b"boss.", b"TOOL_SLUGS", b"Processor", b"JOB_", b"STUCK_",
-    b"_BATCH_SIZE", b"_POLLING_INTERVAL", b"EXPIRE_IN", b"MAX_ATTEMPTS", b"RETRY_LIMIT", b"Bearer ", b"CRON_SECRET",
+    b"_BATCH_SIZE", b"_POLLING_INTERVAL", b"EXPIRE_IN", b"MAX_ATTEMPTS", b"RETRY_LIMIT", b"Bearer ",
+    b"CRON_SECRET", b"USE_PGBOSS_WORKERS",
+    b"bullmq", b"graphile", b"BullModule", b"singletonKey", b"addJob", b"RETRY_CONFIG", b"WORKER_CONFIG",
     b"LISTEN ", b"useListenNotify", b"maxDuration", b"toolJob", b"/api/cron",
 )  # fmt: skip
 """Whatever else a repository holds has nothing to say here, and is not parsed."""
 
 ROUTE_FILE: Final = re.compile(r"(?:^|/)app/(?P<path>(?:.*/)?)route\.[cm]?[jt]sx?$")
 PAGES_FILE: Final = re.compile(r"(?:^|/)pages/(?P<path>api/.*?)(?:/index)?\.[cm]?[jt]sx?$")
+NAMED: Final = ("USE_PGBOSS_WORKERS", "CRON_SECRET")
+"""Variables whose absence matters only where some source reads them."""
 COMPARISONS: Final = ("===", "==", "!==", "!=")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LISTEN: Final = re.compile(r"^\s*LISTEN\s+[\"\w$]", re.IGNORECASE)
@@ -63,12 +67,21 @@ def route_path(path: str) -> str | None:
     return None if found is None else "/" + found["path"]
 
 
+_LOOKED_AT: Final = (
+    "variable_declarator", "pair", "call_expression", "template_string", "identifier", "binary_expression", "string",
+)  # fmt: skip
+
+
 def read_script(module: Module, constants: Constants, facts: Facts) -> None:
     """Read one file; all modules are in `constants` already."""
     route = route_path(module.path)
     if route is not None:
         facts.routes.append(_route(route, module))
-    for node in descend(module.root):
+    source = text_of(module.root)
+    for word in NAMED:
+        if word in source:
+            facts.named.setdefault(word, Place(module.path, 1))
+    for node in module.each(*_LOOKED_AT):
         match node.type:
             case "variable_declarator":
                 _declaration(node, module, constants, facts)
@@ -88,7 +101,6 @@ def read_script(module: Module, constants: Constants, facts: Facts) -> None:
                 text = unquoted(node)
                 if _CRON_PATH.match(text):
                     facts.mentions.setdefault(text, Place(module.path, line_of(node)))
-    read_queue_calls(module, constants, facts)
 
 
 def _declaration(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
@@ -106,9 +118,23 @@ def _declaration(node: Node, module: Module, constants: Constants, facts: Facts)
         seconds = constants.value(value, module)
         if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
             facts.limits.append(Limit("function", float(seconds), place, pattern=module.path))
+    elif text_of(name) in GROUPS and module.constants.get(text_of(name)):
+        _group(text_of(name), value, module, constants, facts)
     elif meaning_of(text_of(name)) is not None and text_of(name).isupper() and module.constants.get(text_of(name)):
         constant = constants.value(value, module)
+        if text_of(name).endswith("_INTERVAL") and isinstance(constant, str):
+            constant = interval_seconds(constant)
         facts.values.append(as_value(text_of(name), constant, place, SettingSource.CONSTANT))
+
+
+def _group(name: str, value: Node, module: Module, constants: Constants, facts: Facts) -> None:
+    """Read `RETRY_CONFIG = { limit: 2 }`."""
+    whole, where = constants.node(value, module)
+    for key, node, inner in pairs_of(whole) if whole.type == "object" else ():
+        if key in GROUPS[name]:
+            place = Place(where.path, line_of(node))
+            constant = constants.value(inner, where)
+            facts.values.append(as_value(f"{name}.{key}", constant, place, SettingSource.CONSTANT))
 
 
 def _pair(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
@@ -273,118 +299,3 @@ def _route(path: str, module: Module) -> Route:
     if PAGES_FILE.search(module.path):
         methods = set()
     return Route(path, tuple(sorted(methods)), Place(module.path, 1))
-
-
-OPTIONS_AT: Final = {
-    "createQueue": (1, SettingSource.QUEUE),
-    "updateQueue": (1, SettingSource.QUEUE),
-    "send": (2, SettingSource.SEND),
-    "sendAfter": (2, SettingSource.SEND),
-    "sendThrottled": (2, SettingSource.SEND),
-    "sendDebounced": (2, SettingSource.SEND),
-    "work": (1, SettingSource.WORK),
-    "schedule": (3, SettingSource.SEND),
-    "fetch": (1, SettingSource.WORK),
-    "stop": (0, SettingSource.WORK),
-}
-"""Method -> which argument holds its options, and how far they reach."""
-
-
-SENDS: Final = frozenset({"send", "sendAfter", "sendThrottled", "sendDebounced", "schedule"})
-EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
-"""Methods that lengthen the lease of a running job; how often they are called is unknown."""
-
-
-def read_queue_calls(module: Module, constants: Constants, facts: Facts) -> None:
-    """Read every constructor and every call of a `boss`."""
-    for node in descend(module.root, wanted=lambda node: node.type in ("new_expression", "call_expression")):
-        if node.type == "new_expression":
-            maker = node.child_by_field_name("constructor")
-            if maker is not None and text_of(maker).rpartition(".")[2] == "PgBoss":
-                _constructor(node, module, constants, facts)
-        else:
-            _method(node, module, constants, facts)
-
-
-def _constructor(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
-    arguments = arguments_of(node)
-    names = _options(arguments[0], module, constants, SettingSource.CONSTRUCTOR, "", facts) if arguments else ()
-    facts.calls.append(QueueCall("new PgBoss", None, names, Place(module.path, line_of(node))))
-
-
-def _method(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
-    function = node.child_by_field_name("function")
-    if function is None or function.type != "member_expression":
-        return
-    owner, method = function.child_by_field_name("object"), function.child_by_field_name("property")
-    if owner is None or method is None or "boss" not in text_of(owner).lower():
-        return
-    name = text_of(method)
-    if name in EXTENDS:
-        place = Place(module.path, line_of(node))
-        facts.values.append(Value("heartbeatSeconds", UNKNOWN, place, SettingSource.WORK))
-    if name not in OPTIONS_AT:
-        return
-    arguments = arguments_of(node)
-    queue = constants.value(arguments[0], module) if arguments and name != "stop" else UNKNOWN
-    at, source = OPTIONS_AT[name]
-    options: tuple[str, ...] = ()
-    place = Place(module.path, line_of(node))
-    if at < len(arguments):
-        told = queue if isinstance(queue, str) else ""
-        call = place if name in SENDS else None
-        options = _options(arguments[at], module, constants, source, told, facts, method=name, call=call)
-    facts.calls.append(QueueCall(name, queue if isinstance(queue, str) else None, options, place))
-
-
-def _options(
-    node: Node,
-    module: Module,
-    constants: Constants,
-    source: SettingSource,
-    queue: str,
-    facts: Facts,
-    *,
-    method: str = "",
-    call: Place | None = None,
-) -> tuple[str, ...]:
-    """Add what an object of options sets; answers the names of all options in it."""
-    whole, where = constants.node(node, module)
-    if whole.type != "object":
-        return ()
-    names: list[str] = []
-    for child in whole.named_children:
-        if child.type == "spread_element" and child.named_children:
-            inner = child.named_children[0]
-            names += _options(inner, where, constants, source, queue, facts, method=method, call=call)
-    for name, key, expression in pairs_of(whole):
-        names.append(name)
-        constant = constants.value(expression, where)
-        place = Place(where.path, line_of(key))
-        if method == "stop":
-            if name == "timeout" and isinstance(constant, (int, float)):
-                facts.limits.append(Limit("stop", constant / 1000, place))
-        elif name == "useListenNotify":
-            if constant is True:
-                facts.listens.append(place)
-        elif meaning_of(name, option=True) is not None:
-            facts.values.append(as_value(name, constant, place, source, queue=queue, call=call))
-    return tuple(names)
-
-
-def as_value(
-    name: str, constant: Constant, place: Place, source: SettingSource, *, queue: str = "", call: Place | None = None
-) -> Value:
-    """Make a value of what an expression comes to."""
-    if isinstance(constant, EnvironmentRead):
-        return Value(
-            name,
-            constant.default,
-            place,
-            source,
-            queue=queue,
-            variable=constant.variable,
-            factor=constant.factor,
-            call=call,
-        )
-    return Value(name, constant, place, source, queue=queue, call=call)

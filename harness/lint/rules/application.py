@@ -120,7 +120,7 @@ def _stuck_timeout(facts: Facts) -> Iterator[Breach]:
             _place(stuck, timeout),
             f"maintenance frees a job after {stuck.length}, and it may still run: its timeout is {timeout.length}, "
             f"stopping and settling take up to {spoken(_settle(standing))}, and the cron comes every {spoken(period)}",
-            f"Set {stuck.name} to more than {spoken(least)}.",
+            f"Set {stuck.name} to more than {stuck.advised(least)}.",
             standing.related(stuck, timeout),
         )
 
@@ -141,7 +141,7 @@ def _stuck_expiry(facts: Facts) -> Iterator[Breach]:
             _place(stuck, expiry),
             f"maintenance frees a job after {stuck.length}, before the queue takes it back itself at "
             f"{expiry.length}{_of(expiry)}{also} and a cron period of {spoken(period)}",
-            f"Set {stuck.name} to at least {spoken(least)}, or shorten the queue's expiry.",
+            f"Set {stuck.name} to at least {stuck.advised(least)}, or shorten the queue's expiry.",
             standing.related(stuck, expiry, interval),
         )
 
@@ -170,8 +170,9 @@ def _polling(facts: Facts) -> Iterator[Breach]:
                 polling.place,
                 f"{polling} means that a job may wait {polling.length} for a worker{milliseconds}; "
                 f"it should start within {told}",
-                f"Set {polling.name} to 2, as the guide does, or to at most {limit:g}.",
+                f"Set {polling.name} to 2, or to at most {limit:g}.",
                 standing.related(polling, promise),
+                None if promise is not None or polling.value >= 500 else Severity.NOTE,
             )
 
 
@@ -407,12 +408,12 @@ def _clocks(facts: Facts) -> Iterator[Breach]:
 
 def _unreadable(facts: Facts) -> Iterator[Breach]:
     for item in facts.unreadable:
-        script = re.search(r"\.([cm]?[jt]sx?|py)$", item.place.file) is not None
+        script = re.search(r"\.([cm]?[jt]sx?|py|sql)$", item.place.file) is not None
         yield Breach(
             item.place,
             f"{item.place.file} {item.why}" if not item.why.startswith("this") else item.why,
             "Repair the file, or its permissions; what it sets was not checked from there on.",
-            severity=Severity.WARNING if script else None,
+            severity=Severity.NOTE if script else None,
         )
 
 

@@ -9,10 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from harness.errors import did_you_mean
 from harness.lint.cron import is_maintenance, period_seconds, problem_of
-from harness.lint.facts import UNKNOWN, Facts, Limit, Route, Service, Value
+from harness.lint.facts import UNKNOWN, Cron, Facts, Limit, Route, Service, Value
 from harness.lint.finding import Breach, Related, Rule, Severity
 from harness.lint.readers.deployment import is_placeholder
-from harness.lint.settings import FLAG, meaning_of, spoken, standing, standings
+from harness.lint.releases import PGBOSS
+from harness.lint.settings import FLAG, keeps_own_rows, meaning_of, spoken, standing, standings
 
 URL: Final = "DATABASE_URL"
 SECRET: Final = "CRON_SECRET"
@@ -65,7 +66,8 @@ def _worker_services(facts: Facts) -> list[Service]:
     return [
         service
         for service in complete
-        if _WORKER.search(service.name) or any(name.startswith("PGBOSS_") for name in service.values)
+        if (FLAG in facts.named and _WORKER.search(service.name))
+        or any(name.startswith("PGBOSS_") for name in service.values)
     ]
 
 
@@ -109,11 +111,21 @@ def _database(facts: Facts) -> Iterator[Breach]:
             yield Breach(value.place, f"{URL} of {service.name} is {told}", repair)
 
 
+def _queueing(service: Service, facts: Facts) -> bool:
+    """Tell a service that sends or works jobs: by its variables, by its manifest, or because the user names it."""
+    if service.named or any(name == FLAG or name.startswith("PGBOSS_") for name in service.values):
+        return True
+    folders = {package.folder for package in facts.packages if package.library == PGBOSS}
+    return ("" if service.name == "repository" else service.name) in folders
+
+
 def _one_database(facts: Facts) -> Iterator[Breach]:
     known: dict[str, list[tuple[Service, Value, Database]]] = {}
     for service in facts.services:
         value = service.values.get(URL)
         if value is None or not isinstance(value.value, str) or is_placeholder(value.value):
+            continue
+        if not _queueing(service, facts):
             continue
         database = database_of(value.value)
         if database is not None:
@@ -188,14 +200,15 @@ def _secret_set(facts: Facts) -> Iterator[Breach]:
     for cron in facts.crons:
         beside = [one for one in facts.services if one.complete and one.name == (cron.folder or "repository")]
         asked = [one for one in facts.services if one.named]
-        if cron.path.startswith("/") and (beside or asked):
-            names = ", ".join(one.name for one in asked or beside)
+        read = asked or (beside if SECRET in facts.named else [])
+        if cron.path.startswith("/") and read:
+            names = ", ".join(one.name for one in read)
             yield Breach(
                 cron.place,
                 f"the platform requests {cron.path}, and {SECRET} is not set in {names}: the request is refused, and "
-                "maintenance never runs",
+                "what it is for is never done",
                 repair,
-                tuple(Related(one.place, f"{SECRET} is not set") for one in asked or beside),
+                tuple(Related(one.place, f"{SECRET} is not set") for one in read),
             )
 
 
@@ -405,7 +418,7 @@ def _schedule(facts: Facts) -> Iterator[Breach]:
                 f"the schedule {cron.schedule!r} of {cron.path or 'a cron'} {problem}",
                 "Write five fields, minute first: `* * * * *` is every minute.",
             )
-        elif is_maintenance(cron) and (period_seconds(cron.schedule) or 0) > LONGEST_PERIOD:
+        elif _frees(cron, facts) and (period_seconds(cron.schedule) or 0) > LONGEST_PERIOD:
             yield Breach(
                 cron.place,
                 f"maintenance runs every {spoken(period_seconds(cron.schedule) or 0)} ({cron.schedule}): a stuck job "
@@ -413,6 +426,11 @@ def _schedule(facts: Facts) -> Iterator[Breach]:
                 "Let it run every minute: `* * * * *`.",
                 severity=Severity.WARNING,
             )
+
+
+def _frees(cron: Cron, facts: Facts) -> bool:
+    """Tell a cron that frees stuck jobs: one of that name, where the application keeps rows of its own."""
+    return is_maintenance(cron) and ("job" in cron.path.lower() or keeps_own_rows(facts))
 
 
 def _answers(route: Route, path: str) -> bool:
@@ -438,12 +456,13 @@ def _route(facts: Facts) -> Iterator[Breach]:
                     "Export GET from the route.",
                     (Related(route.place, f"answers {', '.join(route.methods)}"),),
                 )
-        if routes or not facts.routes or cron.path in facts.mentions:
+        beside = [route for route in facts.routes if route.place.file.startswith(cron.folder)]
+        if routes or not beside or cron.path in facts.mentions:
             continue
-        near = did_you_mean(cron.path, [route.path for route in facts.routes])
+        near = did_you_mean(cron.path, [route.path for route in beside])
         yield Breach(
             cron.place,
-            f"no route answers {cron.path}{near}: the cron gets 404, and maintenance never runs",
+            f"no route answers {cron.path}{near}: the cron gets 404, and what it is for is never done",
             "Correct the path, or add the route.",
         )
 
@@ -457,6 +476,7 @@ def _scheduled(facts: Facts) -> Iterator[Breach]:
                 route.place,
                 f"nothing requests {route.path} on a schedule: stuck jobs are never freed",
                 f'Add {{"path": "{route.path}", "schedule": "* * * * *"}} to the crons of vercel.json.',
+                severity=None if "job" in route.path or keeps_own_rows(facts) else Severity.NOTE,
             )
 
 
