@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -190,8 +191,8 @@ def open_engine(name: str) -> Engine:
     if mistake is not None:
         return _mistaken(engine, mistake)
     base, _, sessions = _parsed(engine)
-    opened = open_target(base, store=_store_of(base)) if is_target(name) else _as_engine(engine, _factory(engine))
-    return _with_sessions(opened) if sessions else opened
+    made = partial(open_target, base, store=_store_of(base)) if is_target(name) else _factory(engine)
+    return _named_where_it_breaks(engine, lambda: _with_sessions(as_engine(made())) if sessions else as_engine(made()))
 
 
 def _with_sessions(engine: Engine) -> Engine:
@@ -334,19 +335,23 @@ def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Eng
     return wrong
 
 
-def _as_engine(name: str, factory: Callable[[], Any]) -> Engine:
+def _named_where_it_breaks(name: str, make: Callable[[], Engine]) -> Engine:
     """Make an engine of this name. Raises UsageError that names the package where one of another package breaks."""
     try:
-        return as_engine(factory())
+        return make()
     except Exception as error:
         point = offered(ENGINES).get(_parsed(name).base)
         if point is None or _parsed(name).base in SHIPPED or isinstance(error, EnvironmentUnavailable):
             raise
-        told = error.message if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        told, hint = (error.message, error.hint) if isinstance(error, HarnessError) else (_said(error), None)
         raise UsageError(
             f"the engine {name}{package_of(point)} cannot be used: {told}",
-            hint="Repair or remove that package; other engines are not concerned.",
+            hint=hint or "Repair or remove that package; other engines are not concerned.",
         ) from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _factory(engine: str) -> Callable[[], Engine]:
@@ -381,14 +386,6 @@ def scenario_processors(scenario: Scenario) -> RealProcessors:
     return opened
 
 
-def prepare(engine: Engine) -> None:
-    """Let an engine that installs and starts something do so now, rather than within the first run.
-
-    Raises EnvironmentUnavailable where what it needs cannot be had.
-    """
-    engine.info.prepare()
-
-
 class Engines:
     """Opens each engine once and closes all. A context manager; closing never raises."""
 
@@ -420,7 +417,7 @@ class Engines:
 
     def provenances(self) -> list[str]:
         """Say of every open engine that had to be provisioned where it came from, each once."""
-        told = (engine.info.provenance() for engine in self._open.values())
+        told = (_provenance(name, engine) for name, engine in self._open.items())
         return list(dict.fromkeys(text for text in told if text))
 
     def releases(self) -> list[str]:
@@ -449,6 +446,14 @@ class Engines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _provenance(name: str, engine: Engine) -> str:
+    """Ask for it at the end of a command, whose report no engine of another package may cost by raising here."""
+    try:
+        return str(engine.info.provenance())
+    except Exception as error:  # noqa: BLE001 - whatever somebody else's engine raises
+        return f"{name} does not say where its server came from: {_said(error)}"
 
 
 def _close(engine: Engine) -> None:

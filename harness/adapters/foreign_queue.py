@@ -183,8 +183,39 @@ class ForeignEngine:
         self._station.close()
 
 
-class AskingQueue:
-    """The base of a queue under test whose verbs are questions to a child. One table: nothing to reconcile."""
+class OneTableQueue:
+    """The base of somebody else's queue: one table, nothing to reconcile, and no verb that its room did not write."""
+
+    def changed(self) -> list[JobId] | None:
+        """Changes are not tracked, so every job is read again."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to give back: child and database belong to the engine."""
+
+    def heartbeat(self, claim: Claim) -> Outcome:
+        """There is none, unless a queue has one."""
+        raise NotImplementedError
+
+    def release(self, claim: Claim) -> Outcome:
+        """There is none, unless a queue has one."""
+        raise NotImplementedError
+
+    def reconcile(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def rescue(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def purge(self) -> Outcome:
+        """What is to go goes by `expire`, or at once."""
+        raise NotImplementedError
+
+
+class AskingQueue(OneTableQueue):
+    """The base of a queue whose verbs are questions to a child."""
 
     def __init__(self, opened: Opened) -> None:
         self._child = opened.child
@@ -218,33 +249,6 @@ class AskingQueue:
         if problem := json_problem(request.input):
             return Outcome.refused(f"invalid input: {problem}")
         return None
-
-    def changed(self) -> list[JobId] | None:
-        """Changes are not tracked, so every job is read again."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: child and database belong to the engine."""
-
-    def heartbeat(self, claim: Claim) -> Outcome:
-        """There is none, unless a queue has one."""
-        raise NotImplementedError
-
-    def release(self, claim: Claim) -> Outcome:
-        """There is none, unless a queue has one."""
-        raise NotImplementedError
-
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def purge(self) -> Outcome:
-        """What is to go goes by `expire`, or at once."""
-        raise NotImplementedError
 
 
 def without_value(outcome: Outcome) -> Outcome:

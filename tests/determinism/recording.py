@@ -32,7 +32,7 @@ def histories(count: int) -> list[str]:
     sampler = Sampler(MemoryEngine())
     texts = [dump_history(sampler.sample(seed).history) for seed in range(count)]
     application = open_target(f"{APPLICATION}:MyApp")
-    stepwise = Sampler(application, application.settings)
+    stepwise = Sampler(application, application.info.settings)
     texts += [dump_history(stepwise.sample(seed).history) for seed in range(count // 5)]
     long = Session(LONG, engine=MemoryEngine(), choices=Uniform(7, rate=0.1)).run()
     return [*texts, dump_history(long.history)]

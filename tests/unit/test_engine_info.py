@@ -15,6 +15,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.errors import UsageError
 from harness.model.settings import Settings
 from harness.port import Capabilities, Contract, EngineInfo, OwnUpkeep, Sessions, as_engine
+from harness.wiring import Engines
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/contracts/engine_info.md"
@@ -118,6 +119,21 @@ def test_what_a_subclass_says_by_an_attribute_counts_more_than_what_it_inherits(
     assert info == replace(MemoryEngine().info, name="mine", prepare=info.prepare)
     with pytest.raises(UsageError, match="prepared"):
         info.prepare()
+
+
+def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lost(MemoryEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.info = replace(self.info, provenance=lambda: str(1 // 0))
+
+    monkeypatch.setattr("harness.wiring._factory", lambda name: Lost)
+    with Engines() as engines:
+        engines.get("memory")
+        (told,) = engines.provenances()
+    assert told.startswith("memory does not say where its server came from: ZeroDivisionError")
 
 
 @pytest.mark.parametrize(
