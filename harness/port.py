@@ -358,13 +358,27 @@ class EngineInfo:
 
     def __post_init__(self) -> None:
         """Refuse what is no such value. Raises UsageError."""
-        for field_name, kind in (("name", str), ("capabilities", Capabilities), ("contract", Contract)):
+        for field_name, (kinds, words) in _KINDS.items():
             value = getattr(self, field_name)
-            if not isinstance(value, kind):
+            if not isinstance(value, kinds):
                 raise UsageError(
-                    f"EngineInfo.{field_name} is {value!r:.80}, which is no {kind.__name__}",
-                    hint=f"Give it a {kind.__name__}; see docs/contracts/engine_info.md.",
+                    f"EngineInfo.{field_name} is {value!r:.80}, and has to be {words}",
+                    hint="See docs/contracts/engine_info.md for what each field says.",
                 )
+
+
+_KINDS: Final[Mapping[str, tuple[Any, str]]] = {
+    "name": (str, "text"),
+    "capabilities": (Capabilities, "a Capabilities"),
+    "contract": (Contract, "a Contract"),
+    "settings": (Settings | None, "a Settings or None"),
+    "processes": (Callable | None, "a function of the queue, or None"),
+    "next_upkeep": (Callable | None, "a function of the queue, or None"),
+    "prepare": (Callable, "a function without arguments"),
+    "provenance": (Callable, "a function without arguments"),
+    "safeguards": (Mapping, "a mapping from names to functions without arguments"),
+    "sessions": (Callable | None, "a function without arguments, or None"),
+}
 
 
 SESSIONS_SUFFIX: Final = "-gated"

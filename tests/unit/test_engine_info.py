@@ -152,9 +152,11 @@ def test_what_is_no_engine_is_told_what_it_lacks(found: object, told: str) -> No
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: EngineInfo(3, ABLE), "EngineInfo.name is 3, which is no str"),  # type: ignore[arg-type]
-        (lambda: EngineInfo("x", {}), "EngineInfo.capabilities is {}, which is no Capabilities"),  # type: ignore[arg-type]
+        (lambda: EngineInfo(3, ABLE), "EngineInfo.name is 3, and has to be text"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", {}), "EngineInfo.capabilities is {}, and has to be a Capabilities"),  # type: ignore[arg-type]
         (lambda: EngineInfo("x", ABLE, contract=None), "EngineInfo.contract is None"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", ABLE, provenance="here"), "has to be a function without"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", ABLE, sessions=True), "a function without arguments, or None"),  # type: ignore[arg-type]
     ],
 )
 def test_a_value_of_another_kind_is_refused(make: Callable[[], EngineInfo], told: str) -> None:
