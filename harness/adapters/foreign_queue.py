@@ -114,7 +114,7 @@ def in_python(room: str, package: str, version: str, *, driver: str) -> Callable
 
 
 def in_node(room: str, package: str, version: str, *, oldest: tuple[int, int]) -> Callable[[str], Child]:
-    """Return what starts a Node child with a release from npm, which answers by `answers.mjs` beside the file `room`."""
+    """Return what starts a Node child with a release from npm, answering by `answers.mjs` beside the file `room`."""
 
     def start(name: str) -> Child:
         packages = npm_package(package, version)
