@@ -121,6 +121,16 @@ def test_what_a_subclass_says_by_an_attribute_counts_more_than_what_it_inherits(
         info.prepare()
 
 
+@pytest.mark.parametrize("name", ["info", "contract"])
+def test_an_attribute_that_is_there_and_raises_is_not_taken_for_one_that_is_not(name: str) -> None:
+    def broken(self: object) -> object:
+        raise AttributeError("no _disk")
+
+    engine = type("Mine", (OfBefore,), {name: property(broken)})()
+    with pytest.raises(AttributeError, match="no _disk"):
+        as_engine(engine)
+
+
 def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
