@@ -127,7 +127,7 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
         return run
     counterfactual = import_module(COUNTERFACTUAL)
     guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
-    runs = counterfactual.RUNS_ON_A_SERVER if engine.info.provenance() else counterfactual.RUNS
+    runs = counterfactual.RUNS_ON_A_SERVER if _provenance(name, engine) else counterfactual.RUNS
     told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs)
     return told
 
@@ -142,7 +142,7 @@ def safeguards(name: str, engine: Engine) -> dict[str, str]:
 
 def bare_name(name: str) -> str:
     """Return the name of an engine or application without its mistake or safeguards, on whose server they stand."""
-    return name.partition("+")[0]
+    return named(name).partition("+")[0]
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -174,7 +174,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 def opened_as(name: str, engine: Engine) -> str:
     """Return the name that opens an engine again: with its version, but never one that it merely gives itself."""
     called = engine.info.name
-    return called if not is_target(name) and _base(called) == _base(named(name)) else name
+    return called if not is_target(name) and _base(called) == _base(name) else name
 
 
 def _base(name: str) -> str:
@@ -211,8 +211,8 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     """Make what a target names: an engine, a queue or an application; `store` is the one that it asks for, opened.
 
     `TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares; `TARGET@STORE` is one
-    whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or what was
-    made instead.
+    whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or
+    what was made instead.
     """
     from harness.application.queue_target import engine_from
 
@@ -224,7 +224,7 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
 
 
 def located(name: str, folder: Path) -> str:
-    """Answer a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
+    """Return a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
 
     Raises UsageError where no folder has it.
     """
@@ -430,6 +430,7 @@ class Engines:
 
     def drop(self, name: str) -> None:
         """Close one engine; the next `get` opens it anew."""
+        name = named(name)
         for wrong in [other for other in self._open if other.startswith(f"{name}+")]:
             self.drop(wrong)
         engine = self._open.pop(name, None)
