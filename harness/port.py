@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from harness.errors import UsageError
@@ -358,13 +359,27 @@ class EngineInfo:
 
     def __post_init__(self) -> None:
         """Refuse what is no such value. Raises UsageError."""
-        for field_name, kind in (("name", str), ("capabilities", Capabilities), ("contract", Contract)):
+        for field_name, (kinds, words) in _KINDS.items():
             value = getattr(self, field_name)
-            if not isinstance(value, kind):
+            if not isinstance(value, kinds):
                 raise UsageError(
-                    f"EngineInfo.{field_name} is {value!r:.80}, which is no {kind.__name__}",
-                    hint=f"Give it a {kind.__name__}; see docs/contracts/engine_info.md.",
+                    f"EngineInfo.{field_name} is {value!r:.80}, and has to be {words}",
+                    hint="See docs/contracts/engine_info.md for what each field says.",
                 )
+
+
+_KINDS: Final[Mapping[str, tuple[Any, str]]] = {
+    "name": (str, "text"),
+    "capabilities": (Capabilities, "a Capabilities"),
+    "contract": (Contract, "a Contract"),
+    "settings": (Settings | None, "a Settings or None"),
+    "processes": (Callable | None, "a function of the queue, or None"),
+    "next_upkeep": (Callable | None, "a function of the queue, or None"),
+    "prepare": (Callable, "a function without arguments"),
+    "provenance": (Callable, "a function without arguments"),
+    "safeguards": (Mapping, "a mapping from names to functions without arguments"),
+    "sessions": (Callable | None, "a function without arguments, or None"),
+}
 
 
 SESSIONS_SUFFIX: Final = "-gated"
@@ -413,17 +428,17 @@ def as_engine(found: Any) -> Engine:
     The only place that reads those. An attribute of a subclass (`class Mine(MemoryEngine): name = "mine"`) counts more
     than the info that it inherits. Raises UsageError for what is no engine, and whatever reading an attribute raises.
     """
-    info = getattr(found, "info", None)
+    info = found.info if _has(found, "info") else None
     if info is not None and not isinstance(info, EngineInfo):
         raise UsageError(
             f"{type(found).__name__}.info is {info!r:.80}, which is no EngineInfo",
             hint="Write info = EngineInfo(name, capabilities), from harness.port.",
         )
-    plain = {name: getattr(found, name) for name in _PLAIN if hasattr(found, name)}
+    plain = {name: getattr(found, name) for name in _PLAIN if _has(found, name)}
     if info is not None:
         plain = {name: value for name, value in plain.items() if isinstance(value, _PLAIN[name])}
     needed = ("open", "close") if info is not None else ("name", "capabilities", "open", "close")
-    if missing := [name for name in needed if not hasattr(found, name)]:
+    if missing := [name for name in needed if not _has(found, name)]:
         raise UsageError(
             f"{type(found).__name__} has no {' and no '.join(missing)}",
             hint="An engine has info, open and close; see docs/write_an_adapter.md.",
@@ -438,6 +453,11 @@ def as_engine(found: Any) -> Engine:
     if info is None:
         plain["next_upkeep"] = _asked_for_upkeep
     return AdaptedEngine(found, EngineInfo(**plain) if info is None else replace(info, **plain))
+
+
+def _has(found: Any, name: str) -> bool:
+    """Whether an attribute is there, even one that is a property and raises: `hasattr` would take that for absence."""
+    return getattr_static(found, name, None) is not None or hasattr(found, name)
 
 
 def _guarded(engine: Any, safeguard: str) -> Engine:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -126,7 +127,7 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
         return run
     counterfactual = import_module(COUNTERFACTUAL)
     guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
-    runs = counterfactual.RUNS_ON_A_SERVER if engine.info.provenance() else counterfactual.RUNS
+    runs = counterfactual.RUNS_ON_A_SERVER if _provenance(name, engine) else counterfactual.RUNS
     told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs)
     return told
 
@@ -141,7 +142,7 @@ def safeguards(name: str, engine: Engine) -> dict[str, str]:
 
 def bare_name(name: str) -> str:
     """Return the name of an engine or application without its mistake or safeguards, on whose server they stand."""
-    return name.partition("+")[0]
+    return named(name).partition("+")[0]
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -173,7 +174,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 def opened_as(name: str, engine: Engine) -> str:
     """Return the name that opens an engine again: with its version, but never one that it merely gives itself."""
     called = engine.info.name
-    return called if not is_target(name) and _base(called) == _base(named(name)) else name
+    return called if not is_target(name) and _base(called) == _base(name) else name
 
 
 def _base(name: str) -> str:
@@ -190,8 +191,8 @@ def open_engine(name: str) -> Engine:
     if mistake is not None:
         return _mistaken(engine, mistake)
     base, _, sessions = _parsed(engine)
-    opened = open_target(base, store=_store_of(base)) if is_target(name) else _as_engine(engine, _factory(engine))
-    return _with_sessions(opened) if sessions else opened
+    made = partial(open_target, base, store=_store_of(base)) if is_target(name) else _factory(engine)
+    return _named_where_it_breaks(engine, lambda: _with_sessions(as_engine(made())) if sessions else as_engine(made()))
 
 
 def _with_sessions(engine: Engine) -> Engine:
@@ -210,8 +211,8 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     """Make what a target names: an engine, a queue or an application; `store` is the one that it asks for, opened.
 
     `TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares; `TARGET@STORE` is one
-    whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or what was
-    made instead.
+    whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or
+    what was made instead.
     """
     from harness.application.queue_target import engine_from
 
@@ -223,7 +224,7 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
 
 
 def located(name: str, folder: Path) -> str:
-    """Answer a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
+    """Return a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
 
     Raises UsageError where no folder has it.
     """
@@ -334,19 +335,23 @@ def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Eng
     return wrong
 
 
-def _as_engine(name: str, factory: Callable[[], Any]) -> Engine:
+def _named_where_it_breaks(name: str, make: Callable[[], Engine]) -> Engine:
     """Make an engine of this name. Raises UsageError that names the package where one of another package breaks."""
     try:
-        return as_engine(factory())
+        return make()
     except (Exception, SystemExit) as error:
         point = offered(ENGINES).get(_parsed(name).base)
         if point is None or _parsed(name).base in SHIPPED or isinstance(error, EnvironmentUnavailable):
             raise
-        told = error.message if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        told, hint = (error.message, error.hint) if isinstance(error, HarnessError) else (_said(error), None)
         raise UsageError(
             f"the engine {name}{package_of(point)} cannot be used: {told}",
-            hint="Repair or remove that package; other engines are not concerned.",
+            hint=hint or "Repair or remove that package; other engines are not concerned.",
         ) from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _factory(engine: str) -> Callable[[], Engine]:
@@ -381,14 +386,6 @@ def scenario_processors(scenario: Scenario) -> RealProcessors:
     return opened
 
 
-def prepare(engine: Engine) -> None:
-    """Let an engine that installs and starts something do so now, rather than within the first run.
-
-    Raises EnvironmentUnavailable where what it needs cannot be had.
-    """
-    engine.info.prepare()
-
-
 class Engines:
     """Opens each engine once and closes all. A context manager; closing never raises."""
 
@@ -420,7 +417,7 @@ class Engines:
 
     def provenances(self) -> list[str]:
         """Say of every open engine that had to be provisioned where it came from, each once."""
-        told = (engine.info.provenance() for engine in self._open.values())
+        told = (_provenance(name, engine) for name, engine in self._open.items())
         return list(dict.fromkeys(text for text in told if text))
 
     def releases(self) -> list[str]:
@@ -433,6 +430,7 @@ class Engines:
 
     def drop(self, name: str) -> None:
         """Close one engine; the next `get` opens it anew."""
+        name = named(name)
         for wrong in [other for other in self._open if other.startswith(f"{name}+")]:
             self.drop(wrong)
         engine = self._open.pop(name, None)
@@ -449,6 +447,14 @@ class Engines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _provenance(name: str, engine: Engine) -> str:
+    """Ask for it at the end of a command, whose report no engine of another package may cost by raising here."""
+    try:
+        return str(engine.info.provenance())
+    except Exception as error:  # noqa: BLE001 - whatever somebody else's engine raises
+        return f"{name} does not say where its server came from: {_said(error)}"
 
 
 def _close(engine: Engine) -> None:

@@ -7,13 +7,16 @@ no queue by name and decides nothing about jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.foreign.child import Answering, Child, Reply
+from harness.foreign import Child, npm_package, python_child, python_package
+from harness.foreign.child import Answering, Reply
 from harness.foreign.gating import Exchange, GatedForeignQueue
+from harness.foreign.node_child import node_child
 from harness.foreign.proof import prove
 from harness.foreign.station import Station
 from harness.history.outcome import Outcome, done
@@ -88,14 +91,36 @@ class ForeignRelease:
     """Which `capabilities` or `contract` are others where every actor has a session."""
 
 
-def emptied(*tables: str, restart: bytes, as_new: bool = False) -> Callable[[Opened], None]:
-    """Return what empties these tables and lets their numbers begin anew by the statement `restart`."""
+def emptied(*tables: str, numbered: Sequence[str], as_new: bool = False) -> Callable[[Opened], None]:
+    """Return what empties these tables and lets the column `id` of the `numbered` ones begin anew."""
+    named = ", ".join(f"('{table}')" for table in numbered)
+    restart = f"SELECT setval(pg_get_serial_sequence(t, 'id'), 1, false) FROM (VALUES {named}) AS named(t)".encode()
 
     def empty(opened: Opened) -> None:
         opened.database.empty(*tables, as_new=as_new)
         opened.database.run(restart)
 
     return empty
+
+
+def in_python(room: str, package: str, version: str, *, driver: str) -> Callable[[str], Child]:
+    """Return what starts a child with a release from PyPI, which answers by `answers.py` beside the file `room`."""
+
+    def start(name: str) -> Child:
+        packages = python_package(package, version, driver)
+        return python_child(Path(room).with_name("answers.py"), name=name, packages=packages)
+
+    return start
+
+
+def in_node(room: str, package: str, version: str, *, oldest: tuple[int, int]) -> Callable[[str], Child]:
+    """Return what starts a Node child with a release from npm, answering by `answers.mjs` beside the file `room`."""
+
+    def start(name: str) -> Child:
+        packages = npm_package(package, version)
+        return node_child(Path(room).with_name("answers.mjs"), name=name, packages=packages, oldest=oldest)
+
+    return start
 
 
 class ForeignEngine:
@@ -183,8 +208,39 @@ class ForeignEngine:
         self._station.close()
 
 
-class AskingQueue:
-    """The base of a queue under test whose verbs are questions to a child. One table: nothing to reconcile."""
+class OneTableQueue:
+    """The base of somebody else's queue: one table, nothing to reconcile, and no verb that its room did not write."""
+
+    def changed(self) -> list[JobId] | None:
+        """Changes are not tracked, so every job is read again."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to give back: child and database belong to the engine."""
+
+    def heartbeat(self, claim: Claim) -> Outcome:
+        """There is none, unless a queue has one."""
+        raise NotImplementedError
+
+    def release(self, claim: Claim) -> Outcome:
+        """There is none, unless a queue has one."""
+        raise NotImplementedError
+
+    def reconcile(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def rescue(self) -> Outcome:
+        """There is one table."""
+        raise NotImplementedError
+
+    def purge(self) -> Outcome:
+        """What is to go goes by `expire`, or at once."""
+        raise NotImplementedError
+
+
+class AskingQueue(OneTableQueue):
+    """The base of a queue whose verbs are questions to a child."""
 
     def __init__(self, opened: Opened) -> None:
         self._child = opened.child
@@ -218,33 +274,6 @@ class AskingQueue:
         if problem := json_problem(request.input):
             return Outcome.refused(f"invalid input: {problem}")
         return None
-
-    def changed(self) -> list[JobId] | None:
-        """Changes are not tracked, so every job is read again."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: child and database belong to the engine."""
-
-    def heartbeat(self, claim: Claim) -> Outcome:
-        """There is none, unless a queue has one."""
-        raise NotImplementedError
-
-    def release(self, claim: Claim) -> Outcome:
-        """There is none, unless a queue has one."""
-        raise NotImplementedError
-
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def purge(self) -> Outcome:
-        """What is to go goes by `expire`, or at once."""
-        raise NotImplementedError
 
 
 def without_value(outcome: Outcome) -> Outcome:

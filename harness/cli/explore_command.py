@@ -28,7 +28,7 @@ from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.scenario.reader import parse_changes
-from harness.wiring import SESSIONS, Engines, named, opened_as, prepare, split_name
+from harness.wiring import SESSIONS, Engines, named, opened_as, split_name
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
@@ -112,7 +112,7 @@ def execute(arguments: argparse.Namespace) -> int:
     asked = _Asked(arguments, read, wanted, others, output, report)
     with Engines() as engines:
         engine = engines.get(arguments.target)
-        prepare(engine)
+        engine.info.prepare()
         return (_exhausted if arguments.exhaustive else _sampled)(asked, engine, engines)
 
 

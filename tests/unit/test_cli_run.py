@@ -244,6 +244,11 @@ def test_an_engine_with_sessions_is_opened_by_either_name_and_one_without_any_re
     with pytest.raises(UsageError, match=r"postgres has no option '--session' \(did you mean '--sessions'\?\)"):
         open_engine("postgres --session")
     assert main(["run", "--engine", "memory", "--sessions"]) == 2
+    with Engines() as engines:
+        engine = engines.get("postgres-gated")
+        assert engines.get("postgres --sessions") is engine
+        engines.drop("postgres --sessions")
+        assert engines.get("postgres-gated") is not engine
 
 
 def test_version_and_help_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.errors import UsageError
 from harness.model.settings import Settings
 from harness.port import Capabilities, Contract, EngineInfo, OwnUpkeep, Sessions, as_engine
+from harness.wiring import Engines
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/contracts/engine_info.md"
@@ -120,6 +121,31 @@ def test_what_a_subclass_says_by_an_attribute_counts_more_than_what_it_inherits(
         info.prepare()
 
 
+@pytest.mark.parametrize("name", ["info", "contract"])
+def test_an_attribute_that_is_there_and_raises_is_not_taken_for_one_that_is_not(name: str) -> None:
+    def broken(self: object) -> object:
+        raise AttributeError("no _disk")
+
+    engine = type("Mine", (OfBefore,), {name: property(broken)})()
+    with pytest.raises(AttributeError, match="no _disk"):
+        as_engine(engine)
+
+
+def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lost(MemoryEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.info = replace(self.info, provenance=lambda: str(1 // 0))
+
+    monkeypatch.setattr("harness.wiring._factory", lambda name: Lost)
+    with Engines() as engines:
+        engines.get("memory")
+        (told,) = engines.provenances()
+    assert told.startswith("memory does not say where its server came from: ZeroDivisionError")
+
+
 @pytest.mark.parametrize(
     ("found", "told"),
     [
@@ -136,9 +162,11 @@ def test_what_is_no_engine_is_told_what_it_lacks(found: object, told: str) -> No
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: EngineInfo(3, ABLE), "EngineInfo.name is 3, which is no str"),  # type: ignore[arg-type]
-        (lambda: EngineInfo("x", {}), "EngineInfo.capabilities is {}, which is no Capabilities"),  # type: ignore[arg-type]
+        (lambda: EngineInfo(3, ABLE), "EngineInfo.name is 3, and has to be text"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", {}), "EngineInfo.capabilities is {}, and has to be a Capabilities"),  # type: ignore[arg-type]
         (lambda: EngineInfo("x", ABLE, contract=None), "EngineInfo.contract is None"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", ABLE, provenance="here"), "has to be a function without"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", ABLE, sessions=True), "a function without arguments, or None"),  # type: ignore[arg-type]
     ],
 )
 def test_a_value_of_another_kind_is_refused(make: Callable[[], EngineInfo], told: str) -> None:

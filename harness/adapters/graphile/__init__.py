@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, emptied, without_value
+from harness.adapters.foreign_queue import (
+    AskingQueue,
+    ForeignEngine,
+    ForeignRelease,
+    Opened,
+    emptied,
+    in_node,
+    without_value,
+)
 from harness.errors import UsageError
-from harness.foreign import Child, npm, npm_package
+from harness.foreign import npm
 from harness.foreign.database import Row, instant_of
-from harness.foreign.node_child import milliseconds_of, node_child
+from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView, Json
@@ -27,11 +34,6 @@ PACKAGE: Final = "graphile-worker"
 OLDEST: Final = (0, 17)
 NEEDS_NEWER_NODE: Final = (0, 18)
 TABLES: Final = ("graphile_worker._private_jobs", "graphile_worker._private_job_queues")
-RESTART: Final = (
-    b"SELECT setval(pg_get_serial_sequence(t, 'id'), 1, false) "
-    b"FROM (VALUES ('graphile_worker._private_jobs'), ('graphile_worker._private_job_queues')) AS named(t)"
-)
-"""A claim orders jobs by priority and time alone, then by number."""
 
 
 LEASE: Final[Duration] = 4 * HOUR
@@ -317,19 +319,14 @@ def release(version: str = "latest") -> ForeignRelease:
             hint="Name a release from 0.17 on, such as graphile-worker@0.18.0.",
         )
 
-    def start(name: str) -> Child:
-        packages = npm_package(PACKAGE, whole)
-        oldest = (22, 18) if number >= NEEDS_NEWER_NODE else (20, 0)
-        return node_child(Path(__file__).with_name("answers.mjs"), name=name, packages=packages, oldest=oldest)
-
     return ForeignRelease(
         package=PACKAGE,
         version=whole,
         queue=GraphileQueue,
         capabilities=GraphileQueue.capabilities,
         contract=CONTRACT,
-        start=start,
-        empty=emptied(*TABLES, restart=RESTART, as_new=True),
+        start=in_node(__file__, PACKAGE, whole, oldest=(22, 18) if number >= NEEDS_NEWER_NODE else (20, 0)),
+        empty=emptied(*TABLES, numbered=TABLES, as_new=True),
         asked={"now": milliseconds_of(0)},
         proven_under=Settings(lease=LEASE),
         keeps_sessions=False,  # A session remembers which tasks the database knows.

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 import psycopg
 
+from harness.adapters.foreign_queue import OneTableQueue
 from harness.adapters.pgboss.contract import contract_of, policy_suffix, split_policy
 from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA, PgBossStatements
 from harness.adapters.pgboss.translation import (
@@ -92,7 +93,7 @@ REFUSED: Final = (psycopg.DataError, TypeError, ValueError)
 """What a value that JSON or a column cannot hold raises: nothing was written."""
 
 
-class PgBossQueue:
+class PgBossQueue(OneTableQueue):
     """A queue under test over pg-boss 10.
 
     A claim is told apart by the number of its attempt; pg-boss itself keeps no token, and whether it needs one is for
@@ -143,13 +144,6 @@ class PgBossQueue:
             worker = self._workers.get((job, row["retry_count"] + 1))
             views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0), keys=self._keys)
         return views
-
-    def changed(self) -> list[JobId] | None:
-        """Nobody keeps book of what was touched."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: the session belongs to the engine."""
 
     # producers and operators ----------------------------------------------------------------------------------------
 
@@ -234,14 +228,6 @@ class PgBossQueue:
         except (TypeError, ValueError) as error:
             return Outcome.refused(f"JSON cannot hold it: {error}")
 
-    def heartbeat(self, claim: Claim) -> Outcome:
-        """pg-boss 10 has none."""
-        raise NotImplementedError
-
-    def release(self, claim: Claim) -> Outcome:
-        """pg-boss 10 has none."""
-        raise NotImplementedError
-
     # upkeep ---------------------------------------------------------------------------------------------------------
 
     def expire(self) -> Outcome:
@@ -252,18 +238,6 @@ class PgBossQueue:
             self._run(statement)
         after = self.jobs()
         return done([job for job, view in before.items() if after.get(job) != view])
-
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
-
-    def purge(self) -> Outcome:
-        """Part of `expire`."""
-        raise NotImplementedError
 
 
 class PgBossEngine:

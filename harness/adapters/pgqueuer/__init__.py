@@ -9,11 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, emptied, without_value
-from harness.foreign import Child, pip, python_child, python_package
+from harness.adapters.foreign_queue import (
+    AskingQueue,
+    ForeignEngine,
+    ForeignRelease,
+    Opened,
+    emptied,
+    in_python,
+    without_value,
+)
+from harness.foreign import pip
 from harness.foreign.database import instant_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration
@@ -25,7 +32,6 @@ from harness.port import Capabilities, Claim, Contract, JobRequest, Known
 PACKAGE: Final = "pgqueuer"
 DRIVER: Final = "psycopg[binary,pool]"
 TABLES: Final = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
-RESTART: Final = b"SELECT setval(pg_get_serial_sequence('pgqueuer', 'id'), 1, false)"
 
 
 def effective(settings: Settings) -> Settings:
@@ -338,18 +344,14 @@ def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `1`, `1.5.0`. Raises UsageError for what is no version."""
     number = pip.newest(PACKAGE, version)
 
-    def start(name: str) -> Child:
-        packages = python_package(PACKAGE, number, DRIVER)
-        return python_child(Path(__file__).with_name("answers.py"), name=name, packages=packages)
-
     return ForeignRelease(
         package=PACKAGE,
         version=number,
         queue=PgQueuerQueue,
         capabilities=PgQueuerQueue.capabilities,
         contract=CONTRACT,
-        start=start,
-        empty=emptied(*TABLES, restart=RESTART),
+        start=in_python(__file__, PACKAGE, number, driver=DRIVER),
+        empty=emptied(*TABLES, numbered=("pgqueuer",)),
     )
 
 

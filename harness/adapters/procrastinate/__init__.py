@@ -10,12 +10,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, emptied, without_value
+from harness.adapters.foreign_queue import (
+    AskingQueue,
+    ForeignEngine,
+    ForeignRelease,
+    Opened,
+    emptied,
+    in_python,
+    without_value,
+)
 from harness.errors import UsageError, did_you_mean
-from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign import pip
 from harness.foreign.database import instant_of, timestamp_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import DAY, SECOND, Duration, Instant
@@ -33,10 +40,6 @@ TABLES: Final = (
     "procrastinate_periodic_defers",
     "procrastinate_jobs",
     "procrastinate_workers",
-)
-RESTART: Final = (
-    b"SELECT setval(pg_get_serial_sequence(t, 'id'), 1, false) "
-    b"FROM (VALUES ('procrastinate_jobs'), ('procrastinate_workers')) AS named(t)"
 )
 
 
@@ -333,18 +336,14 @@ def release(version: str = "latest") -> ForeignRelease:
         )
     number = pip.newest(PACKAGE, asked)
 
-    def start(name: str) -> Child:
-        packages = python_package(PACKAGE, number, DRIVER)
-        return python_child(Path(__file__).with_name("answers.py"), name=name, packages=packages)
-
     return ForeignRelease(
         package=PACKAGE,
         version=f"{number}{slash}{word}",
         queue=partial(ProcrastinateQueue, attended=not slash),
         capabilities=ProcrastinateQueue.capabilities,
         contract=CONTRACT,
-        start=start,
-        empty=emptied(*TABLES, restart=RESTART),
+        start=in_python(__file__, PACKAGE, number, driver=DRIVER),
+        empty=emptied(*TABLES, numbered=("procrastinate_jobs", "procrastinate_workers")),
         with_sessions={"contract": SESSIONS_CONTRACT},
     )
 

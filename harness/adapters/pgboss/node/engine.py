@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from harness.adapters.foreign_queue import ForeignEngine, ForeignRelease, Opened
+from harness.adapters.foreign_queue import ForeignEngine, ForeignRelease, in_node
 from harness.adapters.pgboss.contract import known_of, policy_suffix, split_policy
 from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
 from harness.adapters.pgboss.node.scheduling import SchedulingQueue
 from harness.adapters.pgboss.package import SCHEMA
-from harness.foreign import Child, npm, npm_package
-from harness.foreign.node_child import milliseconds_of, node_child
+from harness.foreign import npm
+from harness.foreign.node_child import milliseconds_of
 from harness.model.settings import Settings
 
 PACKAGE: Final = "pg-boss"
@@ -31,19 +30,14 @@ def release(version: str = "latest") -> ForeignRelease:
     number = npm.newest(PACKAGE, wanted)
     able = Release(f"{number}{policy_suffix(policy)}")
 
-    def start(name: str) -> Child:
-        packages = npm_package(PACKAGE, number)
-        script = Path(__file__).with_name("answers.mjs")
-        return node_child(script, name=name, packages=packages, oldest=able.oldest_node)
-
     return ForeignRelease(
         package="pgboss-node",
         version=able.name,
         queue=partial(SchedulingQueue, release=able),
         capabilities=able.capabilities,
         contract=replace(contract_of(able.major, policy), known=known_of(number)),
-        start=start,
-        empty=_empty,
+        start=in_node(__file__, PACKAGE, number, oldest=able.oldest_node),
+        empty=lambda opened: opened.schema.empty(),
         reset=lambda tables: {"keep": tables.keeps_queues},
         asked={"schema": SCHEMA, "now": milliseconds_of(0)},
         read=Tables,
@@ -52,10 +46,6 @@ def release(version: str = "latest") -> ForeignRelease:
         next_upkeep=lambda queue: queue.next_upkeep(),
         with_sessions={"capabilities": replace(able.capabilities, schedules=False)},
     )
-
-
-def _empty(opened: Opened) -> None:
-    opened.schema.empty()
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None, sessions: bool = False) -> ForeignEngine:
