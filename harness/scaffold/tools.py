@@ -74,7 +74,7 @@ PYTHON_TEST: Final = '''"""The tool `{slug}`: what every processor must keep, an
 
 from {package}.{module} import process_{module}
 
-from harness.processors import ProcessorContract
+from harness import ProcessorContract
 
 
 class Test{pascal}Contract(ProcessorContract):
@@ -229,7 +229,7 @@ NODE_TEST: Final = '''"""The tool `{slug}`, in TypeScript: what every processor 
 
 from pathlib import Path
 
-from harness.processors import ProcessorContract
+from harness import ProcessorContract
 
 LIB = Path(__file__).parents[1] / "{lib}"
 
