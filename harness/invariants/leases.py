@@ -23,7 +23,7 @@ from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 
-# holding --------------------------------------------------------------------------------------------------------------
+# who holds what, and what excuses its loss ----------------------------------------------------------------------------
 
 
 def beating(settings: Settings) -> bool:
@@ -154,7 +154,7 @@ class Holdings:
             holding.late = self._infinite
 
 
-# concurrent runs ------------------------------------------------------------------------------------------------------
+# an application: runs at once -----------------------------------------------------------------------------------------
 
 
 class ConcurrentRuns(Monitor):

@@ -35,7 +35,7 @@ from harness.postgres.host import (
 from harness.postgres.patience import Deadline
 from harness.postgres.provider import Installation
 
-# image ----------------------------------------------------------------------------------------------------------------
+# the image of a cluster -----------------------------------------------------------------------------------------------
 
 
 FORMAT = 1
@@ -214,7 +214,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-# launcher -------------------------------------------------------------------------------------------------------------
+# starting a server ----------------------------------------------------------------------------------------------------
 
 
 START_SECONDS = 30

@@ -22,7 +22,7 @@ from harness.lint.live.session import read_only
 from harness.lint.live.tables import Table, find_tables
 from harness.postgres.patience import Deadline
 
-# request --------------------------------------------------------------------------------------------------------------
+# the request ----------------------------------------------------------------------------------------------------------
 
 
 SECTION: Final = "tool.job-harness.verify"
@@ -140,7 +140,7 @@ def _gist(answer: bytes) -> str:
     return text[:SHOWN] or "nothing"
 
 
-# watch ----------------------------------------------------------------------------------------------------------------
+# the looks ------------------------------------------------------------------------------------------------------------
 
 
 LOOK_EVERY_SECONDS: Final = 0.05
@@ -223,7 +223,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-# verdict --------------------------------------------------------------------------------------------------------------
+# the judgement --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
