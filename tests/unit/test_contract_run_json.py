@@ -126,6 +126,8 @@ def test_what_explore_writes_keeps_to_the_schema(
     data = json.loads((tmp_path / "out.json").read_text())
     assert problems(data, "exploration") == []
     assert data["verdict"] == verdict
+    for finding in data["findings"]:
+        assert main(["run", finding["written"], "--replay", finding["run"]["token"]]) == 1
 
 
 # how a run is read ----------------------------------------------------------------------------------------------------
