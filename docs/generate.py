@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import pytest
 
+import harness
 from harness import pytest_plugin
 from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
@@ -442,7 +443,15 @@ def _environment() -> str:
     return table(("variable", "default", "meaning"), rows)
 
 
+def _public_names() -> str:
+    source = Path(harness.__file__).read_text(encoding="utf-8")
+    told = dict(re.findall(r'^    "(\w+)",  # (.+)$', source, re.MULTILINE))
+    assert list(told) == harness.__all__, "every public name has its comment"
+    return table(("name", "what it is"), [(_code(name), told[name]) for name in sorted(told, key=str.lower)])
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "public-names": _public_names,
     "settings": _settings,
     "scenario-keys": _keys(ScenarioPart),
     "job-keys": _keys(JobPart),

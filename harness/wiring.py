@@ -350,7 +350,7 @@ def _named_where_it_breaks(name: str, make: Callable[[], Engine]) -> Engine:
         ) from error
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

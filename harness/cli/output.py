@@ -20,7 +20,7 @@ from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from harness.report.case import Case
 from harness.report.screen import Line
 
-# terminal -------------------------------------------------------------------------------------------------------------
+# lines ----------------------------------------------------------------------------------------------------------------
 
 
 def show_lines(lines: Sequence[Line], stream: TextIO) -> None:
@@ -37,7 +37,7 @@ def show_lines(lines: Sequence[Line], stream: TextIO) -> None:
         stream.write(f"{line.text}\n")
 
 
-# progress -------------------------------------------------------------------------------------------------------------
+# the progress bar -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
         yield done
 
 
-# output ---------------------------------------------------------------------------------------------------------------
+# files ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
 
-# init command ---------------------------------------------------------------------------------------------------------
+# init -----------------------------------------------------------------------------------------------------------------
 
 
 def configure_init(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def carry_out(plan: ChangePlan, *, dry_run: bool) -> int:
     return int(ExitCode.PASS)
 
 
-# new command ----------------------------------------------------------------------------------------------------------
+# new ------------------------------------------------------------------------------------------------------------------
 
 
 def configure_new(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def execute_new(arguments: argparse.Namespace) -> int:
     return carry_out(plan, dry_run=arguments.dry_run)
 
 
-# schema command -------------------------------------------------------------------------------------------------------
+# schema ---------------------------------------------------------------------------------------------------------------
 
 
 def configure_schema(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
 from harness.sim.clock import STORE, Drift
 
-# store clock ----------------------------------------------------------------------------------------------------------
+# the store's clock, reconstructed -------------------------------------------------------------------------------------
 
 
 class RecordedStoreClock:

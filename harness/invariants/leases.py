@@ -1,9 +1,9 @@
 """Leases: a claim lasts as long as its worker may work, and a worker that ends gives back what it holds.
 
-Whoever does nothing wrong must keep his claim. So each claim carries for how long faults have kept its holder from
-acting (`Holding.late`): a pause, a late timer, a clock that is off, a wait within the claiming transaction. Once that
-is more than the lease has to spare beyond the longest legal run, the loss of the claim is excused. A crash, a lost
-request or reply and a duplicate excuse it at once, for the holder may not know what he holds; so does a cancel, and a
+A worker that does nothing wrong must keep its claim. So each claim carries for how long faults have kept its holder
+from acting (`Holding.late`): a pause, a late timer, a clock that is off, a wait within the claiming transaction. Once
+that is more than the lease has to spare beyond the longest legal run, the loss of the claim is excused. A crash, a lost
+request or reply and a duplicate excuse it at once, for the holder may not know what it holds; so does a cancel, and a
 report of the run's end that got no answer. A session that outlives its actor keeps locks for which anybody may wait: it
 excuses all. Nothing else does, least of all load: a queue that takes back a healthy claim has its timeouts wrong.
 
@@ -23,7 +23,7 @@ from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 
-# holding --------------------------------------------------------------------------------------------------------------
+# who holds what, and what excuses its loss ----------------------------------------------------------------------------
 
 
 def beating(settings: Settings) -> bool:
@@ -154,7 +154,7 @@ class Holdings:
             holding.late = self._infinite
 
 
-# concurrent runs ------------------------------------------------------------------------------------------------------
+# an application: runs at once -----------------------------------------------------------------------------------------
 
 
 class ConcurrentRuns(Monitor):

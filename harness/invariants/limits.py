@@ -20,7 +20,7 @@ from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 
-# standing -------------------------------------------------------------------------------------------------------------
+# which jobs wait, and which are active --------------------------------------------------------------------------------
 
 
 class Standing:

@@ -1,4 +1,4 @@
-"""Ownership: one live claim on a job, and nobody writes who does not hold it, or on what he no longer sees.
+"""Ownership: one live claim on a job; nobody writes without holding it, or over what another wrote meanwhile.
 
 A claim is judged by its fencing token: a verb is stale when its token was not the row's at the time of the call, or not
 at the time of the change. A claim whose lease ran out may be taken by another, so `double_claim` needs a lease that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
@@ -168,9 +168,10 @@ KINDS: tuple[type[Any] | str, ...] = (*METHOD_OF, *CHANGES)
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """A property, known by its id."""
+    """A property, known by its id. All but the id is given by keyword."""
 
     id: str
+    _: KW_ONLY
     sentence: str
     kind: Kind
     anomalies: tuple[AnomalyKind, ...]

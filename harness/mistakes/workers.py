@@ -15,7 +15,7 @@ from harness.run.worker import Worker
 from harness.scenario.job_plan import Ending
 from harness.sim.request import Call, Sleep
 
-# shutdown -------------------------------------------------------------------------------------------------------------
+# a release that does nothing ------------------------------------------------------------------------------------------
 
 
 class ReleaseForgotten(MemoryQueue):
@@ -37,7 +37,7 @@ SHUTDOWN: Final = Theme.of(
 )
 
 
-# workers --------------------------------------------------------------------------------------------------------------
+# a worker's own loop --------------------------------------------------------------------------------------------------
 
 
 class GivesUpAtOnce(Worker):

@@ -29,7 +29,7 @@ from typing import IO, Literal
 from harness.errors import EnvironmentUnavailable
 from harness.private import weakness
 
-# privilege ------------------------------------------------------------------------------------------------------------
+# as whom --------------------------------------------------------------------------------------------------------------
 
 
 PrivilegeChoice = Literal["auto", "same-user", "user-namespace", "unprivileged-uid"]
@@ -165,7 +165,7 @@ def _nobody() -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-# placement ------------------------------------------------------------------------------------------------------------
+# in which folder ------------------------------------------------------------------------------------------------------
 
 
 PREFIX = "job-harness-"
@@ -234,7 +234,7 @@ def _reachable(root: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (resolved, *resolved.parents))
 
 
-# supervisor -----------------------------------------------------------------------------------------------------------
+# until when -----------------------------------------------------------------------------------------------------------
 
 
 # $1 is the folder, $2 the signal that ends the command gently, the rest the command. The command finds at

@@ -33,7 +33,7 @@ from harness.postgres.patience import Deadline
 from harness.postgres.provider import Installation
 from harness.private import cache_folder, is_ours, locked, private_folder
 
-# image ----------------------------------------------------------------------------------------------------------------
+# the image of a cluster -----------------------------------------------------------------------------------------------
 
 
 FORMAT = 1
@@ -170,7 +170,7 @@ def _prune(folder: Path, *, keep: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-# launcher -------------------------------------------------------------------------------------------------------------
+# starting a server ----------------------------------------------------------------------------------------------------
 
 
 START_SECONDS = 30

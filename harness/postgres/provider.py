@@ -25,7 +25,7 @@ from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.postgres.cluster import Cluster, PassedOver, Provenance
 from harness.postgres.host import PrivilegeChoice
 
-# installation ---------------------------------------------------------------------------------------------------------
+# server programs on this machine --------------------------------------------------------------------------------------
 
 
 SYSTEM_DIRECTORIES = (
@@ -112,7 +112,7 @@ def _version_of(folder: Path) -> tuple[int, str]:
     return (int(numbers[-1]) if numbers else 0, str(folder))
 
 
-# container ------------------------------------------------------------------------------------------------------------
+# a container ----------------------------------------------------------------------------------------------------------
 
 
 DEFAULT_IMAGE = "postgres:17-alpine"
@@ -229,7 +229,7 @@ def _first_line_of(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-# chain ----------------------------------------------------------------------------------------------------------------
+# the first that works -------------------------------------------------------------------------------------------------
 
 
 ProviderName = Literal["dsn", "embedded", "system", "testcontainers"]

@@ -20,7 +20,7 @@ from harness.postgres.virtual_clock import CLOCK_SCHEMA, FIRST_USER_OID
 if TYPE_CHECKING:
     from psycopg import sql
 
-# schema ---------------------------------------------------------------------------------------------------------------
+# what a database consists of ------------------------------------------------------------------------------------------
 
 
 # TRUNCATE and VACUUM rewrite rows of pg_class and pg_index, so there only what DDL changes is looked at; in
@@ -221,7 +221,7 @@ def _number(value: object) -> int:
     return value
 
 
-# resetter -------------------------------------------------------------------------------------------------------------
+# emptying it ----------------------------------------------------------------------------------------------------------
 
 
 LOCK_SECONDS = 5

@@ -14,7 +14,7 @@ from harness.report.summary import case_screen
 from harness.run.verdict import Verdict, stopped_by
 from harness.scenario.document import ScenarioError
 
-# junit ----------------------------------------------------------------------------------------------------------------
+# JUnit ----------------------------------------------------------------------------------------------------------------
 
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -73,7 +73,7 @@ def _add(suite: ElementTree.Element, case: Case) -> None:
         result.text = xml_text(screen_text(case_screen(case)))
 
 
-# annotations ----------------------------------------------------------------------------------------------------------
+# annotations for GitHub -----------------------------------------------------------------------------------------------
 
 
 def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -> str:

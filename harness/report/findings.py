@@ -22,7 +22,7 @@ from harness.lint.finding import CheckFinding, Severity
 from harness.report.ci import xml_text
 from harness.report.screen import WIDTH, Line, one_line, wrap
 
-# findings screen ------------------------------------------------------------------------------------------------------
+# for people -----------------------------------------------------------------------------------------------------------
 
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -69,7 +69,7 @@ def _summary(examination: Examination, fail_on: Severity) -> list[Line]:
     return [Line(f"{word}: {', '.join(told) or 'no contradiction'}; {files}", style)]
 
 
-# findings json --------------------------------------------------------------------------------------------------------
+# JSON -----------------------------------------------------------------------------------------------------------------
 
 
 FORMAT = "job-harness-check"
@@ -108,7 +108,7 @@ def _finding_data(finding: CheckFinding) -> dict[str, Any]:
     }
 
 
-# findings junit -------------------------------------------------------------------------------------------------------
+# JUnit ----------------------------------------------------------------------------------------------------------------
 
 
 SUITE = "job-harness check"
@@ -147,7 +147,7 @@ def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_
         ElementTree.SubElement(case, "system-out").text = xml_text(text)
 
 
-# sarif ----------------------------------------------------------------------------------------------------------------
+# SARIF ----------------------------------------------------------------------------------------------------------------
 
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -24,7 +24,7 @@ from harness.port import without_sessions
 from harness.run.verdict import Run, Verdict, stopped_by
 from harness.scenario.scenario import Step
 
-# wording --------------------------------------------------------------------------------------------------------------
+# text that fits -------------------------------------------------------------------------------------------------------
 
 
 ELLIPSIS = "…"
@@ -93,7 +93,7 @@ def replay_command(path: str, *, engine: str, seed: int | None = None, changes: 
     return shlex.join(parts)
 
 
-# rows -----------------------------------------------------------------------------------------------------------------
+# which events are worth a row -----------------------------------------------------------------------------------------
 
 
 MOST = 10
@@ -243,7 +243,7 @@ def fault_text(event: Fault) -> str:
             return f"{event.name.upper()}{at}"
 
 
-# screen ---------------------------------------------------------------------------------------------------------------
+# the screen -----------------------------------------------------------------------------------------------------------
 
 
 WIDTH = 80

@@ -11,7 +11,7 @@ from harness.report.screen import WIDTH, Line, clip, first_screen, one_line, rep
 from harness.run.play import NO_LIMITS
 from harness.run.verdict import Verdict
 
-# differential ---------------------------------------------------------------------------------------------------------
+# engines side by side -------------------------------------------------------------------------------------------------
 
 
 NAME_WIDTH: Final = 44
@@ -82,7 +82,7 @@ def _short(name: str) -> str:
     return "/".join(name.removesuffix(".yaml").split("/")[-2:])
 
 
-# summary --------------------------------------------------------------------------------------------------------------
+# cases ----------------------------------------------------------------------------------------------------------------
 
 
 WORDS = {

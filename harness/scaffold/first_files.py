@@ -8,7 +8,7 @@ from harness.scaffold.plan import ChangePlan, Language, Project
 
 TEST: Final = '''"""A first test of jobs: days of retries pass in milliseconds. Put your own processors in its place."""
 
-from harness.processors import JobResult
+from harness import JobResult
 
 
 async def shout(job):

@@ -10,7 +10,7 @@ from typing import Final
 from harness.scaffold.first_files import ON_PATH
 from harness.scaffold.plan import ChangePlan, Project, ToolName
 
-# scenario file --------------------------------------------------------------------------------------------------------
+# its scenario ---------------------------------------------------------------------------------------------------------
 
 
 SCENARIO: Final = """format: 1
@@ -36,7 +36,7 @@ def scenario_of(name: ToolName, target: str) -> str:
     return SCENARIO.format(slug=name.slug, target=target)
 
 
-# python tool ----------------------------------------------------------------------------------------------------------
+# in Python ------------------------------------------------------------------------------------------------------------
 
 
 PYTHON_PROCESSOR: Final = '''"""The tool `{slug}`."""
@@ -74,7 +74,7 @@ PYTHON_TEST: Final = '''"""The tool `{slug}`: what every processor must keep, an
 
 from {package}.{module} import process_{module}
 
-from harness.processors import ProcessorContract
+from harness import ProcessorContract
 
 
 class Test{pascal}Contract(ProcessorContract):
@@ -162,7 +162,7 @@ def _appended(text: str, name: str, item: str) -> str | None:
     return f"{text[: match.start(2)]}{added}{text[match.end(2) :]}"
 
 
-# typescript tool ------------------------------------------------------------------------------------------------------
+# in TypeScript --------------------------------------------------------------------------------------------------------
 
 
 REGISTRY: Final = """export interface ToolJob {
@@ -229,7 +229,7 @@ NODE_TEST: Final = '''"""The tool `{slug}`, in TypeScript: what every processor 
 
 from pathlib import Path
 
-from harness.processors import ProcessorContract
+from harness import ProcessorContract
 
 LIB = Path(__file__).parents[1] / "{lib}"
 

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator
 
 from harness.errors import did_you_mean
 from harness.invariants import ANOMALIES
-from harness.scenario.document import Document, Path, Problem
+from harness.scenario.document import Path, Problem, YamlDocument
 from harness.scenario.scenario import SCHEDULERS, Step
 from harness.scenario.schema import MOST_SENT, NAME, JobPart, ScenarioPart
 
-# step checks ----------------------------------------------------------------------------------------------------------
+# the steps, followed without running them -----------------------------------------------------------------------------
 
 
 UPKEEP = ("queue", "maintenance")
@@ -39,7 +39,7 @@ def listing(name: str, known: Collection[str]) -> str:
 class StepChecks:
     """Who is there, who is down and who is paused at each step."""
 
-    def __init__(self, part: ScenarioPart, document: Document, jobs: dict[str, JobPart]) -> None:
+    def __init__(self, part: ScenarioPart, document: YamlDocument, jobs: dict[str, JobPart]) -> None:
         self._part = part
         self._document = document
         self._jobs = jobs
@@ -119,7 +119,7 @@ class StepChecks:
             self._enqueued.add(step.job)
 
 
-# checks ---------------------------------------------------------------------------------------------------------------
+# everything else ------------------------------------------------------------------------------------------------------
 
 
 RESERVED = frozenset({*UPKEEP, *SCHEDULERS, "operator", "store"})
@@ -136,7 +136,7 @@ _PROCESSOR = re.compile(r"[\w.]+:[\w.]+|[^#\s]+\.[cm]?[jt]s#\w+")
 class Checks:
     """Goes over one scenario and collects what is wrong."""
 
-    def __init__(self, part: ScenarioPart, document: Document, queues: Collection[str] | None) -> None:
+    def __init__(self, part: ScenarioPart, document: YamlDocument, queues: Collection[str] | None) -> None:
         self._part = part
         self._document = document
         self._queues = queues

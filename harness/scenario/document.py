@@ -26,7 +26,7 @@ from ruamel.yaml.events import (
 
 from harness.errors import UsageError
 
-# problem --------------------------------------------------------------------------------------------------------------
+# what is wrong, and where ---------------------------------------------------------------------------------------------
 
 
 MOST_SHOWN = 20
@@ -59,7 +59,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-# document -------------------------------------------------------------------------------------------------------------
+# YAML -----------------------------------------------------------------------------------------------------------------
 
 
 LARGEST = 1_000_000
@@ -84,7 +84,7 @@ _CONSTANTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """Plain data, and the line (from 1) of every path in it; a mapping's entry is where its key is."""
 
     data: Any
@@ -136,7 +136,7 @@ def plain_scalar(text: str) -> Any:
     return text
 
 
-def read_document(raw: bytes, path: str) -> Document:
+def read_document(raw: bytes, path: str) -> YamlDocument:
     """Read one YAML document.
 
     Raises ScenarioError naming the line where the text is no single, bounded YAML 1.2 document.
@@ -181,7 +181,7 @@ class _YamlReading:
         self._lines: dict[Path, int] = {}
         self._values = 0
 
-    def document(self) -> Document:
+    def document(self) -> YamlDocument:
         """Read the only document there is."""
         root: _Node | None = None
         for event in self._events:
@@ -193,7 +193,7 @@ class _YamlReading:
                 root = self._node(next(self._events), 0)
         if root is None:
             raise Wrong(1, "the file is empty; a scenario starts with `format: 1`")
-        return Document(self._unfold(root, ()), self._lines)
+        return YamlDocument(self._unfold(root, ()), self._lines)
 
     def _node(self, event: Any, depth: int) -> _Node:
         line: int = event.start_mark.line + 1

@@ -14,7 +14,7 @@ from typing import Any
 from harness.model.duration import Duration, format_duration, parse_duration
 from harness.model.settings import Settings
 
-# span -----------------------------------------------------------------------------------------------------------------
+# how long -------------------------------------------------------------------------------------------------------------
 
 
 _RELATIVE = re.compile(r"^(\d+(?:\.\d+)?)\s*x?\s*([a-z_]+)$")
@@ -53,7 +53,7 @@ def parse_span(text: str) -> Span:
         return Span(factor=float(relative[1]), setting=relative[2])
 
 
-# processor plan -------------------------------------------------------------------------------------------------------
+# which processor ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ProcessorPlan:
     """Where relative paths and modules are looked for: the folder of the scenario file."""
 
 
-# job plan -------------------------------------------------------------------------------------------------------------
+# the job --------------------------------------------------------------------------------------------------------------
 
 
 class Ending(StrEnum):

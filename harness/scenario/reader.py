@@ -20,10 +20,10 @@ from harness.model.settings import Settings
 from harness.scenario.checks import Checks, workers_start
 from harness.scenario.document import (
     LARGEST,
-    Document,
     Path,
     Problem,
     ScenarioError,
+    YamlDocument,
     plain_scalar,
     read_document,
     shown,
@@ -41,7 +41,7 @@ from harness.scenario.schema import (
 )
 from harness.sim.choices import Deviation
 
-# complaint ------------------------------------------------------------------------------------------------------------
+# what pydantic found wrong, in words ----------------------------------------------------------------------------------
 
 
 _WANTED = {
@@ -55,7 +55,7 @@ _WANTED = {
 }
 
 
-def problems_of(error: ValidationError, document: Document) -> list[Problem]:
+def problems_of(error: ValidationError, document: YamlDocument) -> list[Problem]:
     """Return one problem for each error, each with its line."""
     problems = []
     forms_told = False
@@ -124,7 +124,7 @@ def _model_in(annotation: Any) -> Any:
     return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
 
 
-# variant --------------------------------------------------------------------------------------------------------------
+# under other settings -------------------------------------------------------------------------------------------------
 
 
 def controlled(scenario: Scenario, control: Control) -> Scenario:
@@ -166,7 +166,7 @@ def _why(error: ValueError) -> str:
     return str(error)
 
 
-# reader ---------------------------------------------------------------------------------------------------------------
+# reading --------------------------------------------------------------------------------------------------------------
 
 
 def read_scenario(path: FilePath | str, *, queues: Collection[str] | None = None) -> Scenario:
@@ -207,7 +207,7 @@ def read_scenario_text(text: bytes | str, *, path: str = "", queues: Collection[
     return _scenario(part, document, path)
 
 
-def _refuse_unreadable_format(document: Document, path: str) -> None:
+def _refuse_unreadable_format(document: YamlDocument, path: str) -> None:
     """Another format has other keys: complaining about those would mislead."""
     given = document.data.get("format", 1)
     if type(given) is not int or given != 1:
@@ -215,7 +215,7 @@ def _refuse_unreadable_format(document: Document, path: str) -> None:
         raise ScenarioError(path, [Problem(document.line(("format",)), message)])
 
 
-def _scenario(part: ScenarioPart, document: Document, path: str) -> Scenario:
+def _scenario(part: ScenarioPart, document: YamlDocument, path: str) -> Scenario:
     defaults = Scenario()
     settings = defaults.settings.changed(**part.settings.given())
     return Scenario(

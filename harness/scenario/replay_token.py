@@ -59,7 +59,7 @@ class ReplayToken:
 
 def target_of(scenario: Scenario) -> str:
     """Return the digest of what influences a run of this scenario on any engine."""
-    bare = replace(scenario, title="", why="", tape=(), queue=None, expect={}, controls=(), path="")
+    bare = replace(scenario, title="", why="", tape=(), queue=None, application=None, expect={}, controls=(), path="")
     return hashlib.sha256(write_scenario(bare).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 

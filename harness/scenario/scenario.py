@@ -17,7 +17,7 @@ from harness.model.settings import Settings
 from harness.scenario.job_plan import JobPlan, ProcessorPlan
 from harness.sim.choices import Tape
 
-# step -----------------------------------------------------------------------------------------------------------------
+# steps ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _matched_step(kind: str, text: str, line: int, found: dict[str, str | None])
     )
 
 
-# scenario -------------------------------------------------------------------------------------------------------------
+# the scenario ---------------------------------------------------------------------------------------------------------
 
 
 DEFAULTS = Settings()
@@ -198,7 +198,7 @@ RESTART_AFTER: Duration = 5 * SECOND
 """What a platform needs to bring a process back; the explorer's scenarios use it."""
 
 
-# needs ----------------------------------------------------------------------------------------------------------------
+# what it needs of a queue ---------------------------------------------------------------------------------------------
 
 
 def needed_capabilities(scenario: Scenario) -> dict[str, str]:

@@ -17,7 +17,7 @@ from harness.model.duration import Duration, format_duration, parse_duration
 from harness.scenario.job_plan import Ending, Payload, Span, parse_span
 from harness.scenario.scenario import Step, parse_step
 
-# notation -------------------------------------------------------------------------------------------------------------
+# single values --------------------------------------------------------------------------------------------------------
 
 
 DURATION = r"^((\d+(\.\d+)?)(us|ms|s|m|h|d))+$"
@@ -173,7 +173,7 @@ Text: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type":
 Name: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "pattern": NAME})]
 
 
-# schema ---------------------------------------------------------------------------------------------------------------
+# the keys -------------------------------------------------------------------------------------------------------------
 
 
 FORMAT = 1
@@ -193,13 +193,13 @@ def _anomalies(schema: dict[str, Any]) -> None:
     schema["enum"] = sorted(ANOMALIES)
 
 
-class Part(BaseModel):
+class FilePart(BaseModel):
     """Unknown keys are errors: an ignored key is a check that cannot fail. So are values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
-class NoNulls(Part):
+class NoNulls(FilePart):
     """A part in which a key without a value would ask for nothing."""
 
     nullable: ClassVar[frozenset[str]] = frozenset()
@@ -301,7 +301,7 @@ class JobPart(NoNulls):
     """Sent only by a step `enqueue NAME`."""
 
 
-class DeviationPart(Part):
+class DeviationPart(FilePart):
     """What deviates from the boring run, as the explorer wrote it."""
 
     at: Annotated[Text, Field(min_length=1, max_length=500)]

@@ -21,7 +21,7 @@ from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, did_you
 from harness.lint.database import JobTable, find_tables, read_only
 from harness.postgres.patience import Deadline
 
-# request --------------------------------------------------------------------------------------------------------------
+# the request ----------------------------------------------------------------------------------------------------------
 
 
 SECTION: Final = "tool.job-harness.verify"
@@ -139,7 +139,7 @@ def _gist(answer: bytes) -> str:
     return text[:SHOWN] or "nothing"
 
 
-# watch ----------------------------------------------------------------------------------------------------------------
+# the looks ------------------------------------------------------------------------------------------------------------
 
 
 LOOK_EVERY_SECONDS: Final = 0.05
@@ -222,7 +222,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-# verdict --------------------------------------------------------------------------------------------------------------
+# the judgement --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,11 +85,11 @@ class Ghost(Monitor):
 
 PLACES = ("poll", "claim", "start", "running", "complete")
 GHOST = Invariant(
-    "ghost",
-    "Nobody ever dies.",
-    Kind.EVENTUALLY,
-    tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
-    Ghost,
+    id="ghost",
+    sentence="Nobody ever dies.",
+    kind=Kind.EVENTUALLY,
+    anomalies=tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
+    make=Ghost,
 )
 
 

@@ -32,6 +32,20 @@ PLAYED = (
 OBJECTS = {name: part for name, part in SCHEMA["$defs"].items() if "properties" in part and not name.endswith("_event")}
 
 
+FIRST = {
+    "report": "format version verdict exit_code planned seed changes cases",
+    "case": "scenario line title engine control verdict exit_code message hint replay run",
+    "run": "engine steps ended_at anomalies failures uncovered tape stopped_by not_stopped_by settings rows",
+    "anomaly": "name invariant sentence guarantee job at event message",
+    "trial": "name kind gone shows stays unused runs seen seen_without",
+    "exploration": "engine verdict interrupted strategy seed runs steps cut seconds settings level guarantees_lost "
+    "findings coverage unsteady trouble",
+    "finding": "anomaly sentence guarantee_lost also seed found_after_runs shrink_runs minimal drawn written "
+    "not_written jobs workers tape replays replay run",
+}
+"""The keys that were there first: no later version 1 is without them."""
+
+
 def problems(data: Any, name: str) -> list[str]:
     validator = Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": SCHEMA["$defs"]})
     return [f"{list(error.absolute_path)}: {error.message:.200}" for error in validator.iter_errors(data)]
@@ -60,6 +74,16 @@ def test_every_object_of_the_schema_is_closed_so_that_a_key_which_nobody_describ
     Draft202012Validator.check_schema(SCHEMA)
     for name, part in {**OBJECTS, **EVENTS}.items():
         assert part["additionalProperties"] is False, name
+
+
+def test_no_key_that_was_there_first_is_gone() -> None:
+    for name, keys in FIRST.items():
+        assert set(keys.split()) <= set(OBJECTS[name]["required"]), name
+
+
+def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "report"]) == 0
+    assert json.loads(capsys.readouterr().out) == SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +126,8 @@ def test_what_explore_writes_keeps_to_the_schema(
     data = json.loads((tmp_path / "out.json").read_text())
     assert problems(data, "exploration") == []
     assert data["verdict"] == verdict
+    for finding in data["findings"]:
+        assert main(["run", finding["written"], "--replay", finding["run"]["token"]]) == 1
 
 
 # how a run is read ----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.postgres.gating.coordinator import InFlightStatement, SessionCoordinator
     from harness.postgres.gating.pool import PooledSession
 
-# actor pool -----------------------------------------------------------------------------------------------------------
+# a pool for one actor -------------------------------------------------------------------------------------------------
 
 
 class ActorPool:
@@ -68,7 +68,7 @@ class ActorPool:
         """Do nothing: sessions end with the run."""
 
 
-# connection -----------------------------------------------------------------------------------------------------------
+# the session ----------------------------------------------------------------------------------------------------------
 
 
 T = TypeVar("T")

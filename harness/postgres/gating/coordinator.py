@@ -19,7 +19,7 @@ from harness.postgres.gating.pool import SessionPool
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.sim.outside import Pick
 
-# gated session --------------------------------------------------------------------------------------------------------
+# what is asked of a session -------------------------------------------------------------------------------------------
 
 
 class GatedSession(Protocol):
