@@ -21,7 +21,9 @@ from harness.lint.typescript import line_of, pairs_of, parse_json, text_of, unqu
 DOCUMENTATION: Final = frozenset({"example", "sample", "template", "dist", "defaults", "schema", "test", "ci", "vault"})
 """Suffixes of files that show what to set, or that tests use; nothing runs under them."""
 
-_PLACEHOLDER: Final = re.compile(r"\.\.\.|\$\{|<[\w -]+>|^your[-_ ]", re.IGNORECASE)
+_PLACEHOLDER: Final = re.compile(
+    r"\.\.\.|\$\{|<[\w -]+>|^your[-_ ]|^(encrypted|vault|op|secret|enc\[)[:/]|^ENC\[", re.IGNORECASE
+)
 PRODUCTION: Final = frozenset({"", "production", "prod"})
 
 

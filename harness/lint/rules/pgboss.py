@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
-from harness.lint.facts import Facts, Place, QueueCall, SettingSource, Value, Wait
+from harness.lint.facts import Facts, LongestWait, Place, QueueCall, SettingSource, Value
 from harness.lint.finding import Breach, Related, Rule, Severity
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
@@ -375,7 +375,9 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
                 break
 
 
-def _outliving(place: Place, queue: str, here: EffectiveSettings, wait: Wait, weight: Severity, how: str) -> Breach:
+def _outliving(
+    place: Place, queue: str, here: EffectiveSettings, wait: LongestWait, weight: Severity, how: str
+) -> Breach:
     expiry = here.get("expiry")
     assert expiry is not None
     return Breach(
