@@ -57,7 +57,7 @@ def _result(finding: CheckFinding, known: dict[str, int], *, accepted: bool) -> 
         "level": LEVELS[finding.severity],
         "message": {"text": f"{finding.message}. {finding.repair}"},
         "locations": [{"physicalLocation": _location(finding.place)}],
-        "partialFingerprints": {"jobHarness/v1": fingerprint},
+        "partialFingerprints": {"jobHarness/v2": fingerprint},
     }
     if finding.rule in known:
         result["ruleIndex"] = known[finding.rule]

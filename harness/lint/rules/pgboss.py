@@ -430,7 +430,7 @@ RULES: Final = (
         "Give the queue a policy, or add singletonSeconds.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _inert,
-        ran="10.4.2, 11.1.1, 12.18.2, 12.38.0",
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "queue_never_created",
@@ -440,7 +440,7 @@ RULES: Final = (
         "Call createQueue before the first send.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _created,
-        ran="10.4.2, 11.1.1, 12.18.2, 12.38.0",
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "queue_options_never_arrive",
@@ -450,7 +450,6 @@ RULES: Final = (
         "Call updateQueue too.",
         "scheduling/options_are_kept.yaml",
         _arriving,
-        ran="10.4.2, 12.38.0",
     ),
     Rule(
         "option_ignored",
@@ -460,7 +459,6 @@ RULES: Final = (
         "Write the option that this release knows, where it knows it.",
         "scheduling/options_are_kept.yaml",
         _heeded,
-        ran="10.4.2, 11.1.1, 12.38.0",
     ),
     Rule(
         "expiry_refused",
@@ -470,7 +468,7 @@ RULES: Final = (
         "Set an expiry below 24 hours.",
         "configuration/workers_disabled.yaml",
         _accepted,
-        ran="10.4.2, 11.1.1, 12.27.0, 12.28.0, 12.38.0",
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "handler_outlives_expiry",
