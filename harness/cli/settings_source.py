@@ -15,7 +15,7 @@ def configure_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings-from",
         metavar="DIR[#QUEUE]",
-        help="search under what the repository in DIR sets (for QUEUE, else its first), as `job-harness check` reads it",
+        help="search under what the repository in DIR sets (for QUEUE, else its first), as `check` reads it",
     )
 
 

@@ -23,6 +23,7 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
         "findings": [_finding(finding) for finding in examination.findings],
         "accepted": [_finding(finding) for finding in examination.accepted],
         "uncovered": list(examination.uncovered),
+        "not_looked_at": list(examination.skipped),
         "unknown": [
             {"name": value.name, "service": value.service, "file": value.place.file, "line": value.place.line}
             for value in examination.unknown

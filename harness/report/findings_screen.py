@@ -20,6 +20,10 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
         more = len(examination.unknown) - len(named)
         text = "; ".join([*named, *([f"{more} more"] if more > 0 else [])])
         lines += [Line(line) for line in wrap("Not to be told from files: ", text, width=WIDTH, lines=6)]
+    if not quiet:
+        lines += [
+            Line(line) for text in examination.skipped for line in wrap("Not looked at: ", text, width=WIDTH, lines=3)
+        ]
     lines += [
         Line(line, "yellow") for text in examination.uncovered for line in wrap("Open: ", text, width=WIDTH, lines=3)
     ]
