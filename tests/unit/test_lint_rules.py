@@ -454,6 +454,26 @@ def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None
     assert all("(in a test or an example)" in one.message for one in found)
 
 
+def test_a_cron_path_that_is_one_letter_off_names_the_route(tmp_path: Path) -> None:
+    files = {"vercel.json": CRON.replace("job-maintenance", "job-maintenence"), ROUTE: GUARDED}
+    found = [one.message for one in examine(read_repository(write(tmp_path, files))).findings]
+
+    assert "did you mean '/api/cron/job-maintenance'?" in found[0]
+
+
+def test_copies_of_the_queue_itself_and_bundles_are_passed_by(tmp_path: Path) -> None:
+    inert = 'boss.send("a", {}, { singletonKey: id });\n'
+    files = {
+        **boss(""),
+        "packages/pg-boss/package.json": '{"name": "pg-boss", "dependencies": {"pg-boss": "12.38.0"}}',
+        "packages/pg-boss/src/manager.ts": inert,
+        "public/app.js": inert + "x" * 30_000,
+        "public/app.min.js": inert,
+    }
+
+    assert findings(tmp_path, files) == []
+
+
 def test_each_package_is_judged_by_its_own_release(tmp_path: Path) -> None:
     files = {
         "apps/new/package.json": '{"dependencies": {"pg-boss": "12.38.0"}}',
