@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from harness.foreign.child import Answering, Reply
-from harness.foreign.database import ForeignDatabase
+from harness.foreign.database import ForeignDatabase, milliseconds_of
+from harness.foreign.peer import Report, Responder
+from harness.foreign.runtime import outcome_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
@@ -18,26 +19,26 @@ from harness.port import Claim, Clocks, JobRequest
 class AskingQueue:
     """The base of a queue under test whose verbs are questions to a child. One table: nothing to reconcile."""
 
-    def __init__(self, child: Answering, database: ForeignDatabase, settings: Settings, clocks: Clocks) -> None:
+    def __init__(self, child: Responder, database: ForeignDatabase, settings: Settings, clocks: Clocks) -> None:
         self._child = child
         self._database = database
         self._settings = settings
         self._clocks = clocks
 
-    def _ask(self, question: str, *, ago: Duration = 0, **arguments: Any) -> Outcome:
-        """Ask at the store's time, or so long before it."""
+    def _ask(self, question: str, *, ago: Duration = 0, at: Instant | None = None, **arguments: Any) -> Outcome:
+        """Ask at the store's time, or so long before it; `at` is what the peer's own clock shows, where it is off."""
         now = self._clocks.store() - ago
         self._database.set_now(now)
-        return self._answered(self._child.ask(question, {**self._stamped(now), **arguments}))
+        shows = milliseconds_of(now if at is None else at)
+        return self._answered(self._child.ask(question, {**self._stamped(now), **arguments}, now=shows))
 
     def _stamped(self, now: Instant) -> Mapping[str, Any]:
-        """Answer what tells the child the time."""
+        """Return the arguments that say what time it is, where the peer keeps no clock."""
         return {}
 
-    def _answered(self, reply: Reply) -> Outcome:
-        if "raised" in reply:
-            return Outcome.unknown(self._told(reply["raised"]))
-        return Outcome.refused(self._told(reply["refused"])) if "refused" in reply else done(reply["value"])
+    def _answered(self, idle: Report) -> Outcome:
+        outcome = outcome_of(idle)
+        return outcome if outcome.done else outcome._replace(reason=self._told(outcome.reason))
 
     def _told(self, reason: object) -> str:
         """Answer a reason of the child's in words that are the same in every run."""

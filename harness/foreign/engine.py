@@ -1,27 +1,27 @@
-"""What every engine with a station has in common: it is closed, and says where its PostgreSQL came from."""
+"""What every engine of somebody else has in common: it is closed, and says where its PostgreSQL came from."""
 
 from __future__ import annotations
 
-from harness.foreign.station import Station
+from harness.foreign.runtime import ForeignRuntime
 
 
 class ForeignEngine:
-    """The base of an engine that is one release of somebody else's queue. Child and server live until `close`."""
+    """The base of an engine that is one release of somebody else's queue. Peer and server live until `close`."""
 
-    _station: Station
+    _runtime: ForeignRuntime
 
     def prepare(self) -> None:
-        """Install the release and start child and server, where they are not there yet.
+        """Install the release and start peer and server, where they are not there yet.
 
         Raises EnvironmentUnavailable where one cannot be had.
         """
-        self._station.ready()
+        self._runtime.ready()
 
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""
-        return self._station.provenance
+        return self._runtime.provenance
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
-        self._station.close()
+        self._runtime.close()

@@ -12,7 +12,7 @@ from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.explore.sampling import Sampler
-from harness.foreign import ChildDied
+from harness.foreign import PeerLost
 from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.sim.clock import Clocks
@@ -100,7 +100,7 @@ def test_a_killed_child_is_named_and_the_next_run_has_a_new_one(engines: Engines
     engine = engines(OLD)
     queue = engine.open(Settings(), Clocks(), lambda: 0.0)
     queue._child.kill()
-    with pytest.raises(ChildDied, match=r"pgboss-node@10\.4\.2 took no more questions at 'enqueue'"):
+    with pytest.raises(PeerLost, match=r"pgboss-node@10\.4\.2: its process was ended"):
         queue.enqueue(JobRequest("a"))
     assert engine.open(Settings(), Clocks(), lambda: 0.0).enqueue(JobRequest("a")).done
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from harness.adapters.pgboss.node import PgBossNodeEngine, open_engine
-from harness.adapters.pgboss.node.scheduling import SchedulingQueue
+from harness.adapters.pgboss.node.queue import SchedulingQueue
 from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MINUTE, SECOND, Instant
 from harness.model.settings import Settings

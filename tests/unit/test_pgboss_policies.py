@@ -9,8 +9,7 @@ import pytest
 
 from harness.adapters.pgboss.keys import ONE_QUEUE, Keys
 from harness.adapters.pgboss.known import known_of
-from harness.adapters.pgboss.node.contract import contract_of
-from harness.adapters.pgboss.node.release import Release
+from harness.adapters.pgboss.node.release import Release, contract_of
 from harness.adapters.pgboss.policy import POLICIES, STANDARD, split_policy
 from harness.adapters.pgboss.turns import turns
 from harness.errors import UsageError

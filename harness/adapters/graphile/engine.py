@@ -11,12 +11,11 @@ from typing import Final
 from harness.adapters.graphile.contract import CONTRACT, LEASE
 from harness.adapters.graphile.queue import GraphileQueue
 from harness.errors import UsageError
-from harness.foreign import Child, npm, npm_package
+from harness.foreign import Peer, newest_npm, npm_package
+from harness.foreign.clocks import prove
 from harness.foreign.engine import ForeignEngine
-from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
-from harness.foreign.node_child import milliseconds_of, node_child
-from harness.foreign.proof import prove
-from harness.foreign.station import Station
+from harness.foreign.gated_queue import GATED, GatedForeignQueue, RoutedPeer
+from harness.foreign.runtime import ForeignRuntime, node_peer
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
@@ -41,7 +40,7 @@ class GraphileEngine(ForeignEngine):
 
         Raises UsageError for a release before 0.17, and for what is no version.
         """
-        self.version = npm.newest(PACKAGE, version)
+        self.version = newest_npm(PACKAGE, version)
         self._number = tuple(int(part) for part in re.findall(r"\d+", self.version)[:2])
         if self._number < OLDEST:
             raise UsageError(
@@ -52,11 +51,10 @@ class GraphileEngine(ForeignEngine):
         self.name = f"{PACKAGE}{GATED * gated}@{self.version}"
         self.capabilities: Capabilities = replace(GraphileQueue.capabilities, sessions=gated)
         self.contract: Contract = CONTRACT
-        self._station = Station(
+        self._runtime = ForeignRuntime(
             self.name,
-            child=self._started,
+            start=self._started,
             dsn=dsn,
-            asked={"now": milliseconds_of(0)},
             then=self._proven,
             keeps_sessions=False,  # It remembers which tasks the database knows.
         )
@@ -67,28 +65,28 @@ class GraphileEngine(ForeignEngine):
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
         VirtualClockError where it does not follow our clock.
         """
-        self._station.ready()
+        self._runtime.ready()
         if not self.gated:
             return self._opened(settings, clocks, jitter)
-        exchange = Exchange(self._station.switchboard, clocks.store)
+        exchange = RoutedPeer(self._runtime.router, clocks.store)
         queue = self._opened(settings, clocks, jitter, asking=exchange)
         queue.ended_at = lambda: exchange.room.made_at
         return GatedForeignQueue(queue, exchange, clocks)
 
     def _opened(
-        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, asking: Exchange | None = None
+        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, asking: RoutedPeer | None = None
     ) -> GraphileQueue:
-        database, child = self._station.database, self._station.child
+        database, child = self._runtime.database, self._runtime.peer
         database.empty(*TABLES, as_new=True)
         database.run(RESTART)
         child.ask("reset")
         return GraphileQueue(asking or child, database, settings, clocks, jitter)
 
-    def _started(self) -> Child:
+    def _started(self) -> Peer:
         packages = npm_package(PACKAGE, self.version)
         oldest = (22, 18) if self._number >= NEEDS_NEWER_NODE else (20, 0)
         script = Path(__file__).with_name("answers.mjs")
-        return node_child(script, name=self.name, packages=packages, oldest=oldest)
+        return node_peer(script, name=self.name, packages=packages, oldest=oldest)
 
     def _proven(self) -> None:
         prove(self._opened, name=self.name, settings=Settings(lease=LEASE))

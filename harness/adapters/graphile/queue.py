@@ -7,9 +7,8 @@ from typing import Any, ClassVar, Final
 
 from harness.adapters.graphile.translation import LOOK, deleted, view_of
 from harness.foreign.asking_queue import AskingQueue, without_value
-from harness.foreign.child import Answering
-from harness.foreign.database import ForeignDatabase, Row
-from harness.foreign.node_child import milliseconds_of
+from harness.foreign.database import ForeignDatabase, Row, milliseconds_of
+from harness.foreign.peer import Responder
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
@@ -42,7 +41,7 @@ class GraphileQueue(AskingQueue):
 
     def __init__(
         self,
-        child: Answering,
+        child: Responder,
         database: ForeignDatabase,
         settings: Settings,
         clocks: Clocks,
@@ -59,9 +58,6 @@ class GraphileQueue(AskingQueue):
         self._cancelled: set[JobId] = set()
         self._started: dict[JobId, Instant] = {}
         """When each job was claimed last: a row forgets it once it waits again."""
-
-    def _stamped(self, now: Instant) -> dict[str, Any]:
-        return {"now": milliseconds_of(now)}
 
     # observation ----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from harness.errors import UsageError
 from harness.foreign import find_node, npm_package
-from harness.foreign.cache import run
+from harness.foreign.packages import run
 
 NEWEST_OF_10: Final = "10.4.2"
 OLDEST_NODE: Final = (20, 0)

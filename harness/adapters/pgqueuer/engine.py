@@ -9,10 +9,10 @@ from typing import Final
 
 from harness.adapters.pgqueuer.contract import CONTRACT
 from harness.adapters.pgqueuer.queue import PgQueuerQueue
-from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign import Peer, newest_python, python_package
 from harness.foreign.engine import ForeignEngine
-from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
-from harness.foreign.station import Station
+from harness.foreign.gated_queue import GATED, GatedForeignQueue, RoutedPeer
+from harness.foreign.runtime import ForeignRuntime, python_peer
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
@@ -31,31 +31,31 @@ class PgQueuerEngine(ForeignEngine):
 
         `gated` gives every actor a session, each statement of which is a gate.
         """
-        self.version = pip.newest(PACKAGE, version)
+        self.version = newest_python(PACKAGE, version)
         self.gated = gated
         self.name = f"{PACKAGE}{GATED * gated}@{self.version}"
         self.capabilities: Capabilities = replace(PgQueuerQueue.capabilities, sessions=gated)
         self.contract: Contract = CONTRACT
-        self._station = Station(self.name, child=self._started, dsn=dsn)
+        self._runtime = ForeignRuntime(self.name, start=self._started, dsn=dsn)
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without PostgreSQL, or where the release does not install.
         """
-        self._station.ready()
-        database, child = self._station.database, self._station.child
+        self._runtime.ready()
+        database, child = self._runtime.database, self._runtime.peer
         database.empty(*TABLES)
         database.run(RESTART)
         child.ask("reset")
         if not self.gated:
             return PgQueuerQueue(child, database, settings, clocks, jitter)
-        exchange = Exchange(self._station.switchboard, clocks.store)
+        exchange = RoutedPeer(self._runtime.router, clocks.store)
         return GatedForeignQueue(PgQueuerQueue(exchange, database, settings, clocks, jitter), exchange, clocks)
 
-    def _started(self) -> Child:
+    def _started(self) -> Peer:
         packages = python_package(PACKAGE, self.version, DRIVER)
-        return python_child(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
+        return python_peer(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> PgQueuerEngine:

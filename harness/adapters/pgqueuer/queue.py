@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 
 from harness.adapters.pgqueuer.translation import CANCELLED, LOOK, PICKS, STALE, STRICTLY, Known, view_of
 from harness.foreign.asking_queue import AskingQueue, without_value
-from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase
+from harness.foreign.peer import Responder
 from harness.history.outcome import Outcome, done
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
@@ -37,7 +37,7 @@ class PgQueuerQueue(AskingQueue):
 
     def __init__(
         self,
-        child: Answering,
+        child: Responder,
         database: ForeignDatabase,
         settings: Settings,
         clocks: Clocks,

@@ -11,10 +11,10 @@ from typing import Final
 from harness.adapters.procrastinate.contract import CONTRACT, GATED_CONTRACT
 from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.errors import UsageError, did_you_mean
-from harness.foreign import Child, pip, python_child, python_package
+from harness.foreign import Peer, newest_python, python_package
 from harness.foreign.engine import ForeignEngine
-from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
-from harness.foreign.station import Station
+from harness.foreign.gated_queue import GATED, GatedForeignQueue, RoutedPeer
+from harness.foreign.runtime import ForeignRuntime, python_peer
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
 
@@ -52,21 +52,21 @@ class ProcrastinateEngine(ForeignEngine):
                 f"{PACKAGE}@{version}: behind the release there can only be {UNATTENDED!r}{near}",
                 hint=f"Name {PACKAGE}@{release} or {PACKAGE}@{release}/{UNATTENDED}.",
             )
-        self.version = pip.newest(PACKAGE, release)
+        self.version = newest_python(PACKAGE, release)
         self.gated = gated
         self.attended = not slash
         self.name = f"{PACKAGE}{GATED * gated}@{self.version}{slash}{word}"
         self.capabilities: Capabilities = replace(ProcrastinateQueue.capabilities, sessions=gated)
         self.contract: Contract = GATED_CONTRACT if gated else CONTRACT
-        self._station = Station(self.name, child=self._started, dsn=dsn)
+        self._runtime = ForeignRuntime(self.name, start=self._started, dsn=dsn)
 
     def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an empty queue.
 
         Raises EnvironmentUnavailable without PostgreSQL, or where the release does not install.
         """
-        self._station.ready()
-        database, child = self._station.database, self._station.child
+        self._runtime.ready()
+        database, child = self._runtime.database, self._runtime.peer
         database.empty(*TABLES)
         database.run(RESTART)
         child.ask("reset")
@@ -80,17 +80,17 @@ class ProcrastinateEngine(ForeignEngine):
         )
         if not self.gated:
             return opened(child)
-        exchange = Exchange(self._station.switchboard, clocks.store)
+        exchange = RoutedPeer(self._runtime.router, clocks.store)
         return GatedForeignQueue(opened(exchange), exchange, clocks)
 
-    def _started(self) -> Child:
+    def _started(self) -> Peer:
         packages = python_package(PACKAGE, self.version, DRIVER)
-        return python_child(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
+        return python_peer(Path(__file__).with_name("answers.py"), name=self.name, packages=packages)
 
     @property
-    def child(self) -> Child:
+    def child(self) -> Peer:
         """The child that has procrastinate, once a queue was opened."""
-        return self._station.child
+        return self._runtime.peer
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> ProcrastinateEngine:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Final
 
 from harness.adapters.procrastinate.translation import LOOK, lock_of, view_of
 from harness.foreign.asking_queue import AskingQueue, without_value
-from harness.foreign.child import Answering
 from harness.foreign.database import ForeignDatabase, timestamp_of
+from harness.foreign.peer import Responder
 from harness.history.outcome import Outcome, done
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, JobView, Json
@@ -40,7 +40,7 @@ class ProcrastinateQueue(AskingQueue):
 
     def __init__(
         self,
-        child: Answering,
+        child: Responder,
         database: ForeignDatabase,
         settings: Settings,
         clocks: Clocks,

@@ -10,8 +10,7 @@ from typing import Final
 
 from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess
-from harness.adapters.pgboss.work.options import send_options, work_options
+from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, send_options, work_options
 from harness.adapters.reference.application import (
     JobProcessor,
     Registry,

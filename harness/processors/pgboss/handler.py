@@ -145,7 +145,7 @@ class Handlers:
             for claim in held:
                 settle(claim, *rest)
 
-        self._driven.ask("reply", told=told, call=call.number, **said)
+        self._driven.reply(call, told=told, **said)
 
     def _tool_job(self, claim: Claim) -> ToolJob:
         return sample_job(

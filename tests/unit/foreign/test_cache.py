@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.foreign import cache, node, npm, pip
+from harness.foreign import packages
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,8 @@ def test_it_is_installed_once() -> None:
         calls.append(folder)
         (folder / "thing").touch()
 
-    first = cache.installed("npm", "thing@1.0.0", install)
-    assert cache.installed("npm", "thing@1.0.0", install) == first
+    first = packages.installed("npm", "thing@1.0.0", install)
+    assert packages.installed("npm", "thing@1.0.0", install) == first
     assert calls == [first]
     assert (first / "thing").exists()
 
@@ -35,15 +35,15 @@ def test_what_fails_leaves_nothing_and_is_tried_again() -> None:
         raise EnvironmentUnavailable("no such version")
 
     with pytest.raises(EnvironmentUnavailable, match="no such version"):
-        cache.installed("npm", "thing@9.9.9", fails)
-    assert not (cache.cache_folder("npm") / "thing@9.9.9").exists()
-    assert cache.installed("npm", "thing@9.9.9", lambda folder: None).exists()
+        packages.installed("npm", "thing@9.9.9", fails)
+    assert not (packages.cache_folder("npm") / "thing@9.9.9").exists()
+    assert packages.installed("npm", "thing@9.9.9", lambda folder: None).exists()
 
 
 def test_what_an_interrupted_installation_left_is_not_taken_for_the_package() -> None:
-    half = cache.cache_folder("npm") / "thing@1.0.0"
+    half = packages.cache_folder("npm") / "thing@1.0.0"
     (half / "node_modules").mkdir(parents=True)
-    folder = cache.installed("npm", "thing@1.0.0", lambda folder: (folder / "whole").touch())
+    folder = packages.installed("npm", "thing@1.0.0", lambda folder: (folder / "whole").touch())
     assert sorted(path.name for path in folder.iterdir()) == [".installed", "whole"]
 
 
@@ -52,7 +52,7 @@ def test_a_cache_that_cannot_be_written_says_so(own_cache: Path, monkeypatch: py
     blocker.touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocker))
     with pytest.raises(EnvironmentUnavailable, match="cannot be installed into"):
-        cache.installed("npm", "thing@1.0.0", lambda folder: None)
+        packages.installed("npm", "thing@1.0.0", lambda folder: None)
 
 
 def test_a_node_that_is_too_old_is_named_with_the_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,23 +60,23 @@ def test_a_node_that_is_too_old_is_named_with_the_repair(tmp_path: Path, monkeyp
     old.write_text("#!/bin/sh\necho v12.0.1\n")
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(node, "WHEEL", "there_is_no_such_wheel")
-    monkeypatch.delenv(node.VARIABLE, raising=False)
+    monkeypatch.setattr(packages, "WHEEL", "there_is_no_such_wheel")
+    monkeypatch.delenv(packages.VARIABLE, raising=False)
     with pytest.raises(EnvironmentUnavailable, match=r"Node 20\.0 or newer is needed, and .*node is 12\.0\.1") as told:
-        node.find_node()
+        packages.find_node()
     assert "pip install 'job-harness[node]'" in str(told.value)
 
 
 def test_a_machine_without_npm_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentUnavailable, match="npm is not on the PATH"):
-        npm.npm_package("pg-boss", "10.4.2")
+        packages.npm_package("pg-boss", "10.4.2")
 
 
 def test_a_full_version_is_asked_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert npm.newest("pg-boss", "10.4.2") == "10.4.2"
-    assert pip.newest("procrastinate", "3.8.1") == "3.8.1"
+    assert packages.newest_npm("pg-boss", "10.4.2") == "10.4.2"
+    assert packages.newest_python("procrastinate", "3.8.1") == "3.8.1"
 
 
 def test_the_newest_one_in_the_cache_will_do_without_a_registry(
@@ -84,12 +84,12 @@ def test_the_newest_one_in_the_cache_will_do_without_a_registry(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for version in ("12.9.0", "12.10.0", "10.4.2"):
-        cache.installed("npm", f"pg-boss@{version}", lambda folder: None)
-    assert npm.newest("pg-boss", "12") == "12.10.0"
-    assert npm.newest("pg-boss", "latest") == "12.10.0"
+        packages.installed("npm", f"pg-boss@{version}", lambda folder: None)
+    assert packages.newest_npm("pg-boss", "12") == "12.10.0"
+    assert packages.newest_npm("pg-boss", "latest") == "12.10.0"
 
 
-@pytest.mark.parametrize("newest", [npm.newest, pip.newest])
+@pytest.mark.parametrize("newest", [packages.newest_npm, packages.newest_python])
 def test_what_is_no_version_is_refused(newest: object) -> None:
     assert callable(newest)
     with pytest.raises(UsageError, match="'newest-ish' is no version of thing"):

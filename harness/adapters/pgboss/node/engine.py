@@ -1,36 +1,31 @@
-"""Opens pg-boss queues: `pgboss-node@12.38.0` is that release in a Node child, on a PostgreSQL provided for it."""
+"""Opens pg-boss queues: `pgboss-node@12.38.0` is that release in a Node peer, on a PostgreSQL provided for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from harness.adapters.pgboss.known import known_of
-from harness.adapters.pgboss.node.contract import contract_of
-from harness.adapters.pgboss.node.release import Release
-from harness.adapters.pgboss.node.scheduling import SchedulingQueue
+from harness.adapters.pgboss.node.queue import SchedulingQueue
+from harness.adapters.pgboss.node.release import JobTables, Release, contract_of
 from harness.adapters.pgboss.package import SCHEMA
 from harness.adapters.pgboss.policy import policy_suffix, split_policy
-from harness.foreign import Child, npm, npm_package
+from harness.foreign import Peer, newest_npm, npm_package
+from harness.foreign.clocks import prove
 from harness.foreign.engine import ForeignEngine
-from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
-from harness.foreign.node_child import milliseconds_of, node_child
-from harness.foreign.proof import prove
-from harness.foreign.station import Station
+from harness.foreign.gated_queue import GATED, GatedForeignQueue, RoutedPeer
+from harness.foreign.runtime import ForeignRuntime, node_peer
 from harness.model.duration import Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
-
-if TYPE_CHECKING:
-    from harness.adapters.pgboss.node.rows import Tables
 
 PACKAGE: Final = "pg-boss"
 
 
 class PgBossNodeEngine(ForeignEngine):
-    """One release. Child and server are started when the first queue is opened, and live until `close`."""
+    """One release. Peer and server are started when the first queue is opened, and live until `close`."""
 
     def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
         """Choose a release (`latest`, `12`, `10.4.2`), and a server instead of one started here.
@@ -40,23 +35,23 @@ class PgBossNodeEngine(ForeignEngine):
         schedules are not at work there.
         """
         wanted, policy = split_policy(version)
-        self.version = npm.newest(PACKAGE, wanted)
+        self.version = newest_npm(PACKAGE, wanted)
         self._release = Release(f"{self.version}{policy_suffix(policy)}")
         self.gated = gated
         self.name = f"pgboss-node{GATED * gated}@{self._release.name}"
         able = self._release.capabilities
         self.capabilities: Capabilities = replace(able, sessions=True, schedules=False) if gated else able
         self.contract: Contract = replace(contract_of(self._release.major, policy), known=known_of(self.version))
-        asked = {"schema": SCHEMA, "now": milliseconds_of(0)}
-        self._station = Station(
+        asked = {"schema": SCHEMA}
+        self._runtime = ForeignRuntime(
             self.name,
-            child=self._started,
+            start=self._started,
             dsn=dsn,
             asked=asked,
             then=self._proven,
             keeps_sessions=False,  # It remembers which queues the database knows.
         )
-        self._tables: Tables | None = None
+        self._tables: JobTables | None = None
         self._strictly: Duration = 0
         """How long after its time a job can be fetched: releases differ, so it is measured."""
 
@@ -66,17 +61,17 @@ class PgBossNodeEngine(ForeignEngine):
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
         VirtualClockError where it does not follow our clock.
         """
-        self._station.ready()
+        self._runtime.ready()
         if not self.gated:
             return self._opened(settings, clocks, jitter)
-        exchange = Exchange(self._station.switchboard, clocks.store)
+        exchange = RoutedPeer(self._runtime.router, clocks.store)
         queue = self._opened(settings, clocks, jitter, asking=exchange)
         return GatedForeignQueue(queue, exchange, clocks, capabilities=self.capabilities)
 
     def _opened(
-        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, asking: Exchange | None = None
+        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, asking: RoutedPeer | None = None
     ) -> SchedulingQueue:
-        database, child = self._station.database, self._station.child
+        database, child = self._runtime.database, self._runtime.peer
         assert self._tables is not None
         self._tables.empty()
         child.ask("reset", {"keep": self._tables.keeps_queues})
@@ -91,15 +86,13 @@ class PgBossNodeEngine(ForeignEngine):
             jitter=jitter,
         )
 
-    def _started(self) -> Child:
+    def _started(self) -> Peer:
         packages = npm_package(PACKAGE, self.version)
         script = Path(__file__).with_name("answers.mjs")
-        return node_child(script, name=self.name, packages=packages, oldest=self._release.oldest_node)
+        return node_peer(script, name=self.name, packages=packages, oldest=self._release.oldest_node)
 
     def _proven(self) -> None:
-        from harness.adapters.pgboss.node.rows import Tables
-
-        self._tables = Tables(self._station.database)
+        self._tables = JobTables(self._runtime.database)
         self._strictly = prove(self._opened, name=self.name)
 
 
