@@ -1,8 +1,13 @@
-"""Proves that an engine follows our clock: a due job becomes due, and a lease really expires, both not before."""
+"""Who owns the clock of each actor and each store, how it is told the time, and how that is proved.
+
+`CLOCKS` is the table of docs/contracts/clocks.md. `prove` is what an engine of somebody else has to pass before it is
+searched: a due job becomes due, and a lease really expires, both not before. Must not know: any particular queue.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.errors import UsageError
@@ -12,13 +17,108 @@ from harness.model.settings import Settings
 from harness.port import Clocks, JobRequest
 from harness.postgres.virtual_clock import VirtualClockError
 
+VERSION: Final = 1
+"""Of the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOwner:
+    """One kind of clock. What is named is `module:attribute`, or a path from the root of the project."""
+
+    whose: str
+    owner: str
+    """Who alone moves it."""
+    told: str
+    """How its reader hears what time it is."""
+    proof: tuple[str, ...]
+    """What fails where it does not follow: something that runs at each start, a test, a scenario with its control."""
+    engines: tuple[str, ...] = ()
+    """The shipped engines whose store it is."""
+
+
+_TESTS: Final = "tests/contract"
+CLOCKS: Final = (
+    ClockOwner(
+        "stock workers, cron, producers, operators",
+        "harness.sim.clock:Clocks",
+        "an actor reads `Clocks.of(its name)`: true time, and what faults have set it wrong by",
+        ("tests/unit/test_clock_drift.py", "scenarios/clocks/worker_clocks_are_off.yaml"),
+    ),
+    ClockOwner(
+        "a store in memory",
+        "harness.sim.clock:Clocks",
+        "a verb reads `Clocks.store`",
+        ("scenarios/clocks/store_clock_is_ahead.yaml",),
+        engines=("memory", "reference"),
+    ),
+    ClockOwner(
+        "the reference store on PostgreSQL",
+        "harness.sim.clock:Clocks",
+        "every statement takes `:now`",
+        ("scenarios/clocks/store_clock_is_behind.yaml",),
+        engines=("postgres",),
+    ),
+    ClockOwner(
+        "PostgreSQL under somebody else's SQL",
+        "harness.foreign.database:ForeignDatabase",
+        "`now()` and its kin are functions over a sequence, which is set before each request",
+        ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_postgres_clock.py"),
+        engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker"),
+    ),
+    ClockOwner(
+        "somebody else's queue in Node",
+        "harness/foreign/clock.mjs",
+        "`now` of each message of the peer protocol; timers never fire",
+        ("harness.foreign.clocks:prove", f"{_TESTS}/test_contract_peer_protocol.py"),
+    ),
+    ClockOwner(
+        "somebody else's queue in Python",
+        "harness.foreign.database:ForeignDatabase",
+        "it keeps no clock, and says so in `hello`; where its library asks for the time, a request carries it",
+        (f"{_TESTS}/test_procrastinate.py", f"{_TESTS}/test_pgqueuer.py"),
+    ),
+    ClockOwner(
+        "pg-boss's own `work()`",
+        "harness/foreign/clock.mjs",
+        "one `time` of the peer protocol for each timer; the database's clock is set before it",
+        ("harness.adapters.pgboss.work:WorkProcess.begin", f"{_TESTS}/test_pgboss_work.py"),
+    ),
+    ClockOwner(
+        "a TypeScript processor",
+        "harness/foreign/clock.mjs",
+        "`now` of each message is the time of the loop that it belongs to",
+        (f"{_TESTS}/test_typescript_processors.py",),
+    ),
+    ClockOwner(
+        "a Python processor, the reference worker",
+        "harness.sim.loop:VirtualLoop",
+        "asyncio's own timers; on a thread of its own, `time.sleep` too",
+        ("tests/unit/test_loop_virtual_time.py",),
+    ),
+    ClockOwner(
+        "the time of day in a user's test",
+        "harness.processors.job_clock:JobClock",
+        "freezegun follows the loop, where a test asks for it (`job_clock.freeze()`)",
+        ("tests/plugin/test_plugin_fixtures.py",),
+    ),
+    ClockOwner(
+        "patience with processes and servers",
+        "harness.postgres.patience:Deadline",
+        "the machine's monotonic clock; no actor and no store ever reads it",
+        (f"{_TESTS}/test_contract_clocks.py",),
+    ),
+)
+
+
+# the proof -----------------------------------------------------------------------------------------------------------
+
 JOB: Final = "proof"
 WORKER: Final = "w1"
 MOMENT: Final = 1
 """Comparisons may be strict: what is due at t may be due a microsecond later."""
 
 
-class _Hand:
+class _ProofClock:
     """A clock that the proof moves."""
 
     def __init__(self) -> None:
@@ -40,7 +140,7 @@ def prove(
 
     Raises VirtualClockError that names what did not follow.
     """
-    clock = _Hand()
+    clock = _ProofClock()
     settings = settings or Settings()
     queue = open_queue(settings, clock, lambda: 0.0)
 
