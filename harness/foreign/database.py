@@ -29,12 +29,12 @@ _VACUUM_EVERY: Final = 200
 
 
 def timestamp_of(instant: Instant) -> datetime:
-    """Answer PostgreSQL's timestamp of an instant; from noon of the last day that Python knows it stands still."""
+    """Return PostgreSQL's timestamp of an instant; from noon of the last day that Python knows it stands still."""
     return ORIGIN + timedelta(microseconds=min(instant, _LAST))
 
 
 def instant_of(timestamp: datetime | None) -> Instant | None:
-    """Answer the instant of a timestamp."""
+    """Return the instant of a timestamp."""
     return None if timestamp is None else (timestamp - ORIGIN) // _MICROSECOND
 
 

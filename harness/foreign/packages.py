@@ -170,7 +170,7 @@ def _npm() -> str:
 
 
 def python_package(name: str, version: str, *extras: str) -> Path:
-    """Return a folder for a child's `PYTHONPATH` that has the package in exactly this version, and what it needs.
+    """Return a folder for a peer's `PYTHONPATH` that has the package in exactly this version, and what it needs.
 
     Raises EnvironmentUnavailable without pip, or where that version does not install.
     """

@@ -113,6 +113,9 @@ class Peer:
         self._outgoing = b""
         self._incoming = bytearray()
         self._reports: deque[Report] = deque()
+        self._start(command, environment=environment, folder=folder)
+
+    def _start(self, command: Sequence[str], *, environment: Mapping[str, str] | None, folder: Path | None) -> None:
         theirs_in, self._inward = os.pipe()
         self._outward, theirs_out = os.pipe()
         theirs_life, life = os.pipe()
@@ -122,16 +125,17 @@ class Peer:
         except OSError as error:
             _close(ours)
             hint = f"Does {command[0]} exist, and may it be run?"
-            raise EnvironmentUnavailable(f"{name} cannot be started: {error}", hint=hint) from error
+            raise EnvironmentUnavailable(f"{self.name} cannot be started: {error}", hint=hint) from error
         finally:
             _close(theirs)
+        out, err = self._process.stdout, self._process.stderr
+        assert out is not None
+        assert err is not None
         self._selector = selectors.DefaultSelector()
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
         for descriptor, hears in (
             (self._outward, self._hear),
-            (self._process.stdout.fileno(), self._log.take),
-            (self._process.stderr.fileno(), self._log.take),
+            (out.fileno(), self._log.take),
+            (err.fileno(), self._log.take),
         ):
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ, hears)

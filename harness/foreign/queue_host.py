@@ -23,7 +23,7 @@ LONGEST = 64 * 1024 * 1024
 """Bytes of one message."""
 
 
-class Peer:
+class QueueHost:
     """This process as a peer: one script, and the sessions of actors over it."""
 
     def __init__(self, script: str) -> None:
@@ -96,4 +96,4 @@ def _loaded(script: str) -> Any:
 
 
 if __name__ == "__main__":
-    asyncio.run(Peer(sys.argv[1]).serve())
+    asyncio.run(QueueHost(sys.argv[1]).serve())

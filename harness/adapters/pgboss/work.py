@@ -284,7 +284,7 @@ def _due(timer: Timer, skip: Instant) -> Instant:
 
 
 def send_options(request: JobRequest, settings: Settings, *, keys: Keys, keeps_queues: bool) -> dict[str, Any]:
-    """Answer the options of `send`: a handler has the lease to end in. `keeps_queues` is version 10."""
+    """Return the options of `send`: a handler has the lease to end in. `keeps_queues` is version 10."""
     options: dict[str, Any] = {
         "id": uuid_of(request.id),
         "priority": request.priority,
@@ -306,7 +306,7 @@ def send_options(request: JobRequest, settings: Settings, *, keys: Keys, keeps_q
 
 
 def work_options(settings: Settings) -> dict[str, Any]:
-    """Answer the options of `work`, and the period of its polls in milliseconds.
+    """Return the options of `work`, and the period of its polls in milliseconds.
 
     Raises UsageError for limits that a worker of pg-boss does not keep.
     """

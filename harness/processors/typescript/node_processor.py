@@ -47,7 +47,7 @@ def find_typescript_node() -> Node:
 
 
 class NodeProcessor:
-    """Calls a processor in a Node child: a coroutine function like any other. One job costs no new child."""
+    """Calls a processor in a Node peer: a coroutine function like any other. One job costs no new process."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class NodeProcessor:
         seed: int = 0,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
     ) -> None:
-        """Start the child and load the processor. `start` is the time of day at the loop's 0.
+        """Start the peer and load the processor. `start` is the time of day at the loop's 0.
 
         Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
         """
@@ -91,7 +91,7 @@ class NodeProcessor:
         self._begin()
 
     async def __call__(self, job: ToolJob) -> JobResult:
-        """Run it on a job. Cancelled, it is abandoned: it lives on in its child, and what it still does is told."""
+        """Run it on a job. Cancelled, it is abandoned: it lives on in its peer, and what it still does is told."""
         run = self._run(job)
         try:
             while run.ending is None:
@@ -111,7 +111,7 @@ class NodeProcessor:
         return self._peer.pid if self._peer is not None and self._peer.alive else None
 
     def leaks(self) -> list[str]:
-        """Name what attempts that are over left running in the child: intervals, processes."""
+        """Name what attempts that are over left running in the peer: intervals, processes."""
         peer = self._peer
         if peer is None or not peer.alive:
             return []
@@ -123,18 +123,18 @@ class NodeProcessor:
         return [*(f"a {timer} of {self.about.target} still runs" for timer in timers), *processes]
 
     def crash(self) -> None:
-        """Kill the child with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one."""
+        """Kill the peer with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one."""
         self._drop()
         self._runs.clear()
 
     def close(self) -> None:
-        """End the child. Harmless when repeated."""
+        """End the peer. Harmless when repeated."""
         self._closed = True
         self.crash()
         for task in self._tasks:
             task.cancel()
 
-    # the child ------------------------------------------------------------------------------------------------------
+    # the peer ------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         peer = self._peer = Peer(
@@ -326,7 +326,7 @@ def _tell(line: str) -> None:
 
 
 class _ProcessorRun:
-    """One attempt in the child."""
+    """One attempt in the peer."""
 
     __slots__ = ("abandoned", "attempt", "began", "context", "ending", "input", "job", "moved")
 
@@ -442,11 +442,11 @@ class NodeProcessors:
 
     @property
     def findings(self) -> list[str]:
-        """What was noticed in the children, in the order of their processors."""
+        """What was noticed in the peers, in the order of their processors."""
         return [finding for _, _, attached in self._attached for finding in attached.findings]
 
     def leaks(self) -> list[str]:
-        """Name what attempts that are over left running in the children."""
+        """Name what attempts that are over left running in the peers."""
         return [leak for _, _, attached in self._attached for leak in attached.leaks()]
 
     @property
@@ -455,12 +455,12 @@ class NodeProcessors:
         return [attached.pid for _, _, attached in self._attached if attached.pid is not None]
 
     def crash(self) -> None:
-        """Kill all children with SIGKILL, as the worker's process dies."""
+        """Kill all peers with SIGKILL, as the worker's process dies."""
         for _, _, attached in self._attached:
             attached.crash()
 
     def close(self) -> None:
-        """End all children. Harmless when repeated."""
+        """End all peers. Harmless when repeated."""
         for _, _, attached in self._attached:
             attached.close()
         self._attached.clear()
