@@ -11,21 +11,20 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from harness import pytest_plugin
-from harness.adapters.graphile.queue import GraphileQueue
+from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
-from harness.adapters.pgqueuer.queue import PgQueuerQueue
-from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.adapters.pgqueuer import PgQueuerQueue
+from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
-from harness.cli import COMMANDS
+from harness.cli import COMMANDS, command
 from harness.faults import FaultPlan
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
@@ -40,6 +39,7 @@ from harness.port import Capabilities
 from harness.processors.contract import CHECKS as CLAUSES
 from harness.scenario.job_plan import PAYLOADS as SENT
 from harness.scenario.job_plan import Ending, Payload
+from harness.scenario.scenario import _POINTS, GRAMMAR, VERBS
 from harness.scenario.schema import (
     ControlPart,
     DeviationPart,
@@ -49,7 +49,6 @@ from harness.scenario.schema import (
     ScenarioPart,
     SettingsPart,
 )
-from harness.scenario.step import _POINTS, GRAMMAR, VERBS
 from reference_impl.config import Config
 
 FOLDER: Final = Path(__file__).parent
@@ -160,7 +159,7 @@ FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "shutdown": ("A worker is told to stop, as by a deploy.", "`stop`", "`stop`"),
     "abandoned_session": (
-        "A process dies within a verb, and its database session outlives it, locks and all; on engines named `-gated`.",
+        "A process dies within a verb, and its database session outlives it, locks and all; with `--sessions`.",
         "`crash leaving its session for MOMENT`",
         "none",
     ),
@@ -186,7 +185,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "transactions": "a job can be sent inside a transaction",
     "schedules": "the queue makes a job for each slot of a schedule",
     "inputs": "a job's input can be read back",
-    "sessions": "every actor has a database session of its own: only the engines named `-gated`",
+    "sessions": "every actor has a database session of its own: only with `--sessions`",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -339,7 +338,7 @@ def _wrong_queues() -> str:
             _code(name),
             mistake.sentence,
             ", ".join(map(_code, mistake.finds)),
-            ", ".join(mistake.kinds),
+            ", ".join(kind.replace("-gated", " --sessions") for kind in mistake.kinds),
             mistake.source,
         )
         for name, mistake in MISTAKES.items()
@@ -371,7 +370,7 @@ def _command_line() -> str:
     parts = []
     for name, (module, summary) in COMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
-        import_module(module).configure(parser)
+        command(module).configure(parser)
         rows = [(_code(_spelled(action)), action.help or "") for action in parser._actions]
         options = table(("argument", "meaning"), rows) if rows else "It takes no arguments.\n"
         parts.append(f"### job-harness {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n{options}")

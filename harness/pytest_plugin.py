@@ -181,7 +181,7 @@ def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[Q
 
     shared = _shared(request.config)
     try:
-        engine = shared.engine(request.param)
+        engine = shared.get(request.param)
         with errors_without_traceback():
             queue = open_queue(
                 engine,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from harness import __version__
 from harness.errors import ExitCode, HarnessError
@@ -21,11 +21,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
-    "init": ("harness.cli.init_command", "write a first test, a first scenario and a CI workflow"),
-    "new": ("harness.cli.new_command", "write a new tool: processor, registration, worker list, test, scenario"),
-    "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
+    "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
+    "new": (
+        "harness.cli.project_commands:new",
+        "write a new tool: processor, registration, worker list, test, scenario",
+    ),
+    "schema": ("harness.cli.project_commands:schema", "print the JSON schema of scenario files, or of reports"),
 }
-"""Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""
+"""Subcommand -> where it is, and what it does. See `command`."""
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -40,12 +43,19 @@ exit codes:
 """
 
 
+class Command(NamedTuple):
+    """What a subcommand does."""
+
+    configure: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+
+
 class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; answers its exit code."""
+    """Run one command; return its exit code."""
     _printable_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     before = signal.signal(signal.SIGTERM, _terminate) if argv is None else None
@@ -97,10 +107,19 @@ def _dispatch(arguments: list[str]) -> int:
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
         if name == chosen:
-            import_module(module).configure(sub)
+            command(module).configure(sub)
     try:
         parsed = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
-    code: int = import_module(COMMANDS[parsed.command][0]).execute(parsed)
-    return code
+    return command(COMMANDS[parsed.command][0]).execute(parsed)
+
+
+def command(where: str) -> Command:
+    """Import a command: `module` has `configure(parser)` and `execute(arguments) -> int`.
+
+    In `module:name`, where several share a module, they are called `configure_name` and `execute_name`.
+    """
+    path, _, name = where.partition(":")
+    module, suffix = import_module(path), f"_{name}" if name else ""
+    return Command(getattr(module, f"configure{suffix}"), getattr(module, f"execute{suffix}"))

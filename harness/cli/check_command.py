@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.cli.output import OutputFile
-from harness.cli.terminal import show_lines
+from harness.cli.output import OutputFile, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.lint.baseline import Key, dump_baseline, load_baseline, settled
 from harness.lint.catalogue import RULES
@@ -18,11 +17,8 @@ from harness.lint.examination import Examination, examine
 from harness.lint.facts import Facts
 from harness.lint.finding import Finding, Severity
 from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
-from harness.report.annotations import finding_annotations
-from harness.report.findings_json import findings_json
-from harness.report.findings_junit import findings_junit
-from harness.report.findings_screen import findings_screen
-from harness.report.sarif import sarif
+from harness.report.ci import finding_annotations
+from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from harness.report.screen import Line
 
 NEVER = "never"

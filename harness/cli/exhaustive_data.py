@@ -10,7 +10,7 @@ from harness.errors import ExitCode, HarnessError
 from harness.explore.exhaustive import Explorer
 from harness.explore.finding import Finding
 from harness.explore.statement import statement
-from harness.report.wording import changed_settings
+from harness.report.screen import changed_settings
 
 
 class Ending(NamedTuple):
@@ -32,7 +32,7 @@ def exhaustive_data(explorer: Explorer, ending: Ending, *, told: list[Shown]) ->
     """Write the verdict, the scope and the findings."""
     progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
     data = {
-        "engine": explorer.engine.name,
+        "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
         "interrupted": ending.interrupted,

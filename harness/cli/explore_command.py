@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
-from harness.cli.found import FOLDER, INTERRUPTIONS, Teller, opened_as
-from harness.cli.output import OutputFile
+from harness.cli.found import FOLDER, INTERRUPTIONS, Teller
+from harness.cli.output import OutputFile, show_lines
 from harness.cli.settings_source import configure_source, settings_of
-from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.crew import Crew, Orders
 from harness.explore.finding import Campaign, Finding
@@ -25,11 +24,11 @@ from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.wording import changed_settings
+from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, prepare, split_name
+from harness.scenario.reader import parse_changes
+from harness.wiring import SESSIONS, Engines, named, opened_as, prepare, split_name
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
@@ -42,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
+    add("--sessions", action="store_true", help=SESSIONS)
     add("--seed", type=int, default=0, metavar="N", help="where the search begins (default: 0)")
     add("--runs", type=int, default=5_000, metavar="N", help="at most so many runs (default: 5000)")
     add("--time", type=float, metavar="SECONDS", help="and at most so long")
@@ -101,8 +101,9 @@ def execute(arguments: argparse.Namespace) -> int:
     read = settings_of(arguments.settings_from)
     parse_changes(arguments.changes)
     wanted = _anomalies(arguments.looking_for)
+    arguments.target = named(arguments.target, sessions=arguments.sessions)
     split_name(arguments.target)
-    others = tuple(name.strip() for name in arguments.replay.split(",") if name.strip())
+    others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
     for name in others:
         split_name(name)
     _refuse_nothing(arguments)
@@ -144,12 +145,12 @@ def _sampled(asked: _Asked, engine: Engine, engines: Engines) -> int:
     else:
         _nothing(campaign, orders.settings, seconds, orders.steps)
     if not campaign.findings or orders.keep_going:
-        show_lines(campaign_lines(campaign, engine.capabilities), sys.stdout)
+        show_lines(campaign_lines(campaign, engine.info.capabilities), sys.stdout)
     print(level_line(campaign))
     if asked.report is not None:
         changed = {name: value for name, (value, _) in changed_settings(orders.settings).items()}
         data = campaign_data(
-            campaign, engine.capabilities, told=told, settings=changed, strategy=orders.strategy, seconds=seconds
+            campaign, engine.info.capabilities, told=told, settings=changed, strategy=orders.strategy, seconds=seconds
         )
         asked.report.write(data)
     return _code(campaign)
@@ -157,7 +158,7 @@ def _sampled(asked: _Asked, engine: Engine, engines: Engines) -> int:
 
 def _orders(asked: _Asked, engine: Engine) -> Orders:
     arguments = asked.arguments
-    own = None if arguments.settings_from else getattr(engine, "settings", None)
+    own = None if arguments.settings_from else engine.info.settings
     return Orders(
         OPENER,
         arguments.target,

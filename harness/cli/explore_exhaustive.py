@@ -26,7 +26,7 @@ from harness.explore.workload import ENDINGS, SPANS
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.scenario.variant import parse_changes
+from harness.scenario.reader import parse_changes
 
 COUNTS = {
     "workers": ("so many workers", 2),
@@ -130,8 +130,8 @@ def execute(
     scope = scope_of(arguments, settings)
     if arguments.states < 1 or (arguments.time is not None and arguments.time <= 0):
         raise UsageError("a search without states or time finds nothing", hint="Give --states and --time above 0.")
-    if missing := scope.missing(engine.capabilities):
-        print(f"inconclusive: {engine.name} has no {', '.join(missing)}, which the scope needs.")
+    if missing := scope.missing(engine.info.capabilities):
+        print(f"inconclusive: {engine.info.name} has no {', '.join(missing)}, which the scope needs.")
         return int(ExitCode.INCONCLUSIVE)
     watchdog = Watchdog(arguments.patience)
     explorer = Explorer(
@@ -175,7 +175,7 @@ def _search(
         except HarnessError as error:
             trouble = error
         except Exception as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
-            trouble = broken_engine(explorer.engine.name, error)
+            trouble = broken_engine(explorer.engine.info.name, error)
         watchdog.done()
     if trouble is not None:
         explorer.stopped_by = "what is named below"

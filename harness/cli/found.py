@@ -12,18 +12,15 @@ from pathlib import Path
 
 from harness.cli import Terminated
 from harness.cli.campaign_screen import Told
-from harness.cli.output import OutputFile
-from harness.cli.terminal import show_lines
+from harness.cli.output import OutputFile, show_lines
 from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
 from harness.explore.lockstep import compare
 from harness.invariants import ANOMALIES
-from harness.port import Engine
-from harness.report.screen import HEIGHT, Line, first_screen
-from harness.report.wording import clip, replay_command, wrap
+from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, wrap
 from harness.run.play import play
 from harness.run.verdict import Run
-from harness.scenario.problem import ScenarioError
+from harness.scenario.document import ScenarioError
 from harness.scenario.reader import read_scenario_text
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
@@ -36,17 +33,6 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Signs of a file's name: a target may be a long path."""
-
-
-def opened_as(target: str, engine: Engine) -> str:
-    """Answer the name that opens an engine again: with its version, but never one that it merely gives itself."""
-    if is_target(target) or _base(engine.name) != _base(target):
-        return target
-    return engine.name
-
-
-def _base(name: str) -> str:
-    return name.partition("+")[0].partition("@")[0]
 
 
 @dataclass(slots=True)

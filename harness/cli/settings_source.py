@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.model.settings import Settings
-from harness.report.wording import setting_text, wrap
+from harness.report.screen import setting_text, wrap
 
 
 def configure_source(parser: argparse.ArgumentParser) -> None:

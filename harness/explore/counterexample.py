@@ -39,7 +39,8 @@ def finding_of(explorer: Explorer, sighting: Sighting) -> Finding:
         run = Session(scenario, engine=engine, limits=REPLAYED).run()
     if anomaly not in run.found:
         raise Unfaithful(
-            f"{anomaly} showed in the search of {engine.name} and does not show when its run is done from the start",
+            f"{anomaly} showed in the search of {engine.info.name} and does not show when its run is done "
+            "from the start",
             hint="Something decides what the queue does that its snapshot does not hold, or an actor remembers more "
             "than it was told; or declare Capabilities(snapshot=False).",
         )

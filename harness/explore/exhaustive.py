@@ -80,7 +80,7 @@ class Explorer:
         self.complete = False
         self.stopped_by = ""
         """What ended the search before it was complete."""
-        self.reexecuted = not engine.capabilities.snapshot
+        self.reexecuted = not engine.info.capabilities.snapshot
         self._application = application
         self._merge = merge
         self._at_work = at_work
@@ -274,7 +274,8 @@ class Explorer:
             rig.close()
         if again.views != state.views or again.now != state.now:
             raise Unfaithful(
-                f"the snapshot of {self.engine.name} lies: restored step by step it shows {dict(state.views)!r:.300}, "
+                f"the snapshot of {self.engine.info.name} lies: restored step by step it shows "
+                f"{dict(state.views)!r:.300}, "
                 f"run from the start it shows {dict(again.views)!r:.300}",
                 hint="snapshot and restore must hold everything that decides what the queue does next; "
                 "or declare Capabilities(snapshot=False).",

@@ -9,7 +9,7 @@ from harness.model.job import JobId
 from harness.model.lifecycle import Status
 from harness.run.session import Session
 from harness.scenario.job_plan import OUTPUTS, Ending
-from harness.scenario.step import VERBS
+from harness.scenario.scenario import VERBS
 from harness.sim.actor import Actor
 
 _WORDS = {verb: word for word, verb in VERBS.items()}

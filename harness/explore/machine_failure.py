@@ -39,7 +39,7 @@ def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, di
     headline = [
         f"{anomaly.name}: {about}{anomaly.message}",
         f"guarantee lost: {kind.guarantee}",
-        f"invariant {invariant.number}, {invariant.id}: {invariant.sentence}",
+        f"invariant {invariant.id}: {invariant.sentence}",
     ]
     if not replays:
         headline.append("playing the scenario again did not show it: this queue is not determined by its calls alone")

@@ -10,8 +10,7 @@ from harness.explore.workload import ENDINGS, SPANS
 from harness.model.duration import SECOND
 from harness.model.settings import Settings
 from harness.port import Capabilities
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.span import Span
+from harness.scenario.job_plan import JobPlan, Span
 
 PLAIN: Final = "plain"
 FEATURES: Final = {

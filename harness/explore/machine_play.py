@@ -16,13 +16,12 @@ from harness.explore.machine_features import watched
 from harness.explore.machine_standing import Standing
 from harness.model.duration import format_duration
 from harness.model.moments import moments
-from harness.port import Engine
+from harness.port import Application, Engine
 from harness.run.director import Director, Stopped
 from harness.run.session import Limits, Session
 from harness.run.stock import StockApplication
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import Step, parse_step
+from harness.scenario.scenario import Scenario, Step, parse_step
 
 JOBS = tuple("abcdefghijkl")
 WHICH = st.integers(0, 5)
@@ -31,7 +30,7 @@ WHICH = st.integers(0, 5)
 
 def can(capability: str) -> Callable[[Any], bool]:
     """Answer the precondition that the queue can do something."""
-    return lambda machine: getattr(machine.engine.capabilities, capability)
+    return lambda machine: getattr(machine.engine.info.capabilities, capability)
 
 
 def some(listed: str, *arguments: Any) -> Callable[[Any], bool]:
@@ -52,9 +51,9 @@ class Play(Standing):
     _plans: list[JobPlan]
     _steps: list[Step]
 
-    def make_application(self) -> StockApplication:
+    def make_application(self) -> Application:
         """Answer who works on the queue."""
-        return getattr(self.engine, "application", None) or StockApplication()
+        return self.engine.info.application or StockApplication()
 
     def failures_directory(self) -> Path:
         """Answer where failing scenarios are written."""
@@ -74,7 +73,7 @@ class Play(Standing):
     def scenario(self) -> Scenario:
         """Everything done so far, as a scenario that does it again."""
         return Scenario(
-            title=f"{type(self).__name__} on {self.engine.name}",
+            title=f"{type(self).__name__} on {self.engine.info.name}",
             settings=self.session.settings,
             workers=self.workers,
             jobs=(*self._schedules, *self._plans),

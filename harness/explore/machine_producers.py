@@ -35,7 +35,7 @@ class Producers(Play):
         which: int,
     ) -> None:
         """Send a new job, and let an idle worker claim at once."""
-        able = self.engine.capabilities
+        able = self.engine.info.capabilities
         delay = DELAYS[start_after] if able.start_after else None
         plan = JobPlan(
             JOBS[len(self._plans)],

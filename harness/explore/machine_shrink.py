@@ -9,8 +9,7 @@ from harness.explore.shrink import Open, Shrinker
 from harness.invariants import Anomaly
 from harness.model.settings import Settings
 from harness.run.verdict import Run
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import Step
+from harness.scenario.scenario import Scenario, Step
 
 PLAYS = 400
 """How often a scenario is played at most to make it smaller."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.port import Application
-from harness.run.world import World
+from harness.run.context import RunContext
 from harness.sim.request import Frame
 
 Factory = Callable[[], Frame]
@@ -125,11 +125,11 @@ class WatchedApplication:
         self._inner: Any = inner
         self._memory = memory
 
-    def actors(self, world: World) -> Mapping[str, Factory]:
+    def actors(self, world: RunContext) -> Mapping[str, Factory]:
         """Answer the processes."""
         return self._watched(self._inner.actors(world))
 
-    def clients(self, world: World) -> Mapping[str, Factory]:
+    def clients(self, world: RunContext) -> Mapping[str, Factory]:
         """Answer the clients."""
         return self._watched(self._inner.clients(world))
 

@@ -92,10 +92,10 @@ class Rig:
             limits=ENDLESS,
             application=None if self._application is None else self._application(),
         )
-        if getattr(session.queue, "application", None) is not None:
+        if self._engine.info.processes is not None:
             session.close()
             raise UsageError(
-                f"{self._engine.name} brings processes of its own: they go by what they read, not by replies, "
+                f"{self._engine.info.name} brings processes of its own: they go by what they read, not by replies, "
                 "so nobody can tell from outside where they stand, and a search cannot bring them back there",
                 hint="Leave out --exhaustive: an application is searched by sampling.",
             )
@@ -373,7 +373,7 @@ class SnapshotRig(Rig):
         shown = queue.jobs()
         if shown != state.views:
             raise Unfaithful(
-                f"the snapshot of {self._engine.name} lies: set back, it shows {shown!r:.300}, "
+                f"the snapshot of {self._engine.info.name} lies: set back, it shows {shown!r:.300}, "
                 f"and when it was taken it showed {dict(state.views)!r:.300}",
                 hint="restore must bring back everything that snapshot saw; or declare Capabilities(snapshot=False).",
             )

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.control import current_build_context
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
-from harness.application import ApplicationEngine
 from harness.errors import LimitReached, UsageError
 from harness.explore.machine_events import tell
 from harness.explore.machine_failure import breach, failures_directory
@@ -26,7 +25,7 @@ from harness.explore.machine_shrink import smallest
 from harness.explore.machine_workers import Workers
 from harness.invariants import Anomaly, gravity
 from harness.model.settings import Settings
-from harness.port import Engine
+from harness.port import Engine, as_engine
 from harness.scenario.scenario import Scenario
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -52,11 +51,11 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._outer = sys.exc_info()[1]
-        self.engine = self.make_engine()
-        if isinstance(self.engine, ApplicationEngine):
+        self.engine = as_engine(self.make_engine())
+        if self.engine.info.processes is not None:
             raise UsageError(
-                f"{type(self).__name__}: {self.engine.name} is an application: its steps are its own, and the rules "
-                "of this machine play the verbs of a queue",
+                f"{type(self).__name__}: {self.engine.info.name} is an application: its steps are its own, and the "
+                "rules of this machine play the verbs of a queue",
                 hint="Search it with `job-harness explore`, or give make_engine the queue that it stands on.",
             )
         self._session = None
@@ -92,11 +91,11 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
         settings = self.queue_settings
         if max_attempts != "as set":
             settings = settings.changed(max_attempts=int(max_attempts))
-        if settings.batch_size == 1 and self.engine.capabilities.heartbeat and (heartbeats or batch > 1):
+        if settings.batch_size == 1 and self.engine.info.capabilities.heartbeat and (heartbeats or batch > 1):
             settings = settings.changed(batch_size=batch, heartbeat_interval=settings.lease // 4)
         if retry_delay != "as set":
             settings = settings.changed(retry_delay=max(settings.retry_delay, settings.retry_delay_max * 3 // 4))
-        self._feature = allowed(feature, self.engine.capabilities)
+        self._feature = allowed(feature, self.engine.info.capabilities)
         settings = limited(self._feature, settings)
         self._schedules = tuple(scheduled(self._feature, ending, settings))
         self._session = self._open(Scenario(settings=settings, workers=self.workers, jobs=self._schedules))

@@ -17,7 +17,7 @@ def statement(explorer: Explorer, seconds: float, *, interrupted: bool = False) 
 
 
 def _verdict(explorer: Explorer, spent: str, *, interrupted: bool) -> str:
-    engine, found = explorer.engine.name, explorer.sightings
+    engine, found = explorer.engine.info.name, explorer.sightings
     if explorer.complete and not found:
         return f"complete: no anomaly on {engine} within the scope: {spent}."
     if explorer.complete:

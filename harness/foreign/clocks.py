@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.history.outcome import Outcome
 from harness.model.duration import HOUR, Duration, Instant
 from harness.model.settings import Settings
-from harness.port import Clocks, JobRequest
+from harness.port import EngineClocks, JobRequest
 from harness.postgres.virtual_clock import VirtualClockError
 
 VERSION: Final = 1
@@ -75,7 +75,7 @@ CLOCKS: Final = (
         "somebody else's queue in Python",
         "harness.foreign.database:ForeignDatabase",
         "it keeps no clock, and says so in `hello`; where its library asks for the time, a request carries it",
-        (f"{_TESTS}/test_procrastinate.py", f"{_TESTS}/test_pgqueuer.py"),
+        (f"{_TESTS}/test_foreign_engines.py",),
     ),
     ClockOwner(
         "pg-boss's own `work()`",
@@ -132,7 +132,10 @@ class _ProofClock:
 
 
 def prove(
-    open_queue: Callable[[Settings, Clocks, Callable[[], float]], Any], *, name: str, settings: Settings | None = None
+    open_queue: Callable[[Settings, EngineClocks, Callable[[], float]], Any],
+    *,
+    name: str,
+    settings: Settings | None = None,
 ) -> Duration:
     """Send a job for later, claim it when it is due, and let its lease run out, on a queue opened for it.
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import milliseconds_of, timestamp_of
@@ -27,8 +27,8 @@ from harness.foreign.postgres_proxy import PostgresEndpoint, ProxiedSession
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
-from harness.port import Capabilities, Clocks
-from harness.postgres.gating import Room, SessionPool
+from harness.port import Capabilities, EngineClocks
+from harness.postgres.gating import SessionCoordinator, SessionPool
 from harness.postgres.patience import Deadline
 from harness.sim.request import Request
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from harness.model.duration import Duration
 
 T = TypeVar("T")
-GATED: Final = "-gated"
-"""What the name of an engine has where every actor has a session."""
 
 
 # the queue ------------------------------------------------------------------------------------------------------------
@@ -61,7 +59,7 @@ class GatedForeignQueue:
     """Sees all jobs from the harness's own session; `on_behalf` gives the queue of one actor."""
 
     def __init__(
-        self, queue: Any, peer: RoutedPeer, clocks: Clocks, *, capabilities: Capabilities | None = None
+        self, queue: Any, peer: RoutedPeer, clocks: EngineClocks, *, capabilities: Capabilities | None = None
     ) -> None:
         """Stand before `queue`, which asks `peer` where it would ask the peer itself."""
         self.capabilities: Capabilities = capabilities or replace(queue.capabilities, sessions=True)
@@ -115,14 +113,14 @@ class GatedForeignQueue:
 
     def leftovers(self) -> list[str]:
         """Say what actors left open."""
-        return self._peer.room.leftovers()
+        return self._peer.coordinator.leftovers()
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs where a transaction or a verb may have ended since."""
-        revision, ended = self._peer.room.revision, self._ended
+        revision, ended = self._peer.coordinator.revision, self._ended
         self._news = self._looked_at != (revision, ended)
         if self._news:
-            self._made_at = self._clocks.store() if self._by_looking else self._peer.room.made_at
+            self._made_at = self._clocks.store() if self._by_looking else self._peer.coordinator.made_at
             self._looked_at = (revision, ended)
             self._seen = {name: self._owned(view) for name, view in self._queue.jobs().items()}
         return self._seen
@@ -226,7 +224,7 @@ class RoutedPeer:
 
     def __init__(self, router: SessionRouter, clock: Callable[[], Instant]) -> None:
         """Give actors sessions from `router`; `clock` is the store's."""
-        self.room = Room(router.pool, clock=clock)
+        self.coordinator = SessionCoordinator(router.pool, clock=clock)
         self.fibers = Fibers()
         self.asked = 0
         """How many requests verbs have made."""
@@ -282,12 +280,12 @@ class RoutedPeer:
             endpoint = None
         if endpoint is None:
             endpoint = self._endpoints[actor] = self._router.take()
-            endpoint.join(self.room, actor)
+            endpoint.join(self.coordinator, actor)
         return endpoint
 
     def sever(self, actor: str) -> Callable[[], None]:
         """Take a dead actor's endpoint from it; return what drops its sessions, and with them what they had open."""
-        drop = self.room.sever(actor)
+        drop = self.coordinator.sever(actor)
         endpoint = self._endpoints.pop(actor, None)
         if endpoint is not None:
             self._router.cut(endpoint)
@@ -295,7 +293,7 @@ class RoutedPeer:
 
     def close(self) -> None:
         """Give all endpoints back; what was open is rolled back, what was under way is ended."""
-        self.room.close()
+        self.coordinator.close()
         for endpoint in self._endpoints.values():
             self._router.take_back(endpoint)
         self._endpoints.clear()

@@ -28,14 +28,14 @@ from psycopg.conninfo import conninfo_to_dict
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.foreign.database import timestamp_of
 from harness.postgres.gating.connection import may_stand_in_a_transaction, point_of
-from harness.postgres.gating.flight import READ, WRITE, Flight
+from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.postgres.virtual_clock import standing_since
 from harness.sim.request import Point, Wait
 
 if TYPE_CHECKING:
     from harness.postgres.gating import SessionPool
-    from harness.postgres.gating.room import Room
+    from harness.postgres.gating.coordinator import SessionCoordinator
 
 PORT: Final = 5432
 PROTOCOL: Final = 196608
@@ -75,11 +75,11 @@ class ProxiedSession:
         self.pid = pid
         self.actor = ""
         self.severed = False
-        self.flight: Flight | None = None
+        self.flight: InFlightStatement | None = None
         self.closed = False
         self.pending: deque[Batch] = deque()
         """What the driver has sent and waits for."""
-        self.room: Room | None = None
+        self.coordinator: SessionCoordinator | None = None
         """Where statements are released; None: they pass freely."""
         self.clock: Callable[[int], datetime] = timestamp_of
         """Called before a statement is sent, with what the store's clock showed when its transaction began."""
@@ -96,7 +96,7 @@ class ProxiedSession:
         self._began_at: int | None = None
         self._reply: list[Frame] = []
 
-    # what a room asks -----------------------------------------------------------------------------------------------
+    # what the coordinator asks ----------------------------------------------------------------------------------------
 
     @property
     def socket(self) -> int:
@@ -119,9 +119,9 @@ class ProxiedSession:
         return self._status in _OPEN
 
     def transaction_time(self) -> int:
-        """Return what the room's clock showed when the transaction began; where none is open, one begins now."""
+        """Return what the coordinator's clock showed when the transaction began; where none is open, one begins now."""
         if self._began_at is None:
-            self._began_at = 0 if self.room is None else self.room.clock()
+            self._began_at = 0 if self.coordinator is None else self.coordinator.clock()
         return self._began_at
 
     def forget_time(self) -> None:
@@ -142,8 +142,8 @@ class ProxiedSession:
         if self.closed:
             return
         try:
-            if self.room is not None:
-                self.room.pool.monitor.end(self.pid)
+            if self.coordinator is not None:
+                self.coordinator.pool.monitor.end(self.pid)
         finally:
             self.close()
 
@@ -245,15 +245,15 @@ class ProxiedSession:
 
     async def release(self, raw: bytes, point: str) -> None:
         """Send a batch, and wait until it is answered; a lock that it waits for is waited for in virtual time."""
-        assert self.room is not None
-        flight = self.room.release(self, self._sending(raw), point)
+        assert self.coordinator is not None
+        flight = self.coordinator.release(self, self._sending(raw), point)
 
         def answered() -> bool:
             self.meanwhile()
             return flight.done
 
         while not flight.done:
-            await Wait(point, outside=self.room, answered=answered)
+            await Wait(point, outside=self.coordinator, answered=answered)
         if isinstance(flight.error, psycopg.errors.DeadlockDetected):
             self._reply = [_without_numbers(frame, str(flight.error)) for frame in self._reply]
         elif flight.error is not None and flight.error.args[:1] == (_BROKEN,):
@@ -309,7 +309,7 @@ class ProxiedSession:
 
     def _complete(self, steps: Generator[int, Any, None]) -> None:
         """Carry out what waits for nobody, and wait for it."""
-        flight = Flight(steps, actor=self.actor, point="", pid=self.pid, descriptor=self.socket)
+        flight = InFlightStatement(steps, actor=self.actor, point="", pid=self.pid, descriptor=self.socket)
         while not flight.done:
             if not flight.pump(PATIENCE):
                 raise EnvironmentUnavailable(
@@ -379,7 +379,7 @@ class PostgresEndpoint:
         """The number of the peer's turn that is under way; 0: none."""
         self.actor = ""
         self._pool = pool
-        self._room: Room | None = None
+        self._coordinator: SessionCoordinator | None = None
         self._given = conninfo_to_dict(pool.url)
         self._path = folder / f".s.PGSQL.{PORT}"
         folder.mkdir()
@@ -398,23 +398,23 @@ class PostgresEndpoint:
         """Whether another run may have it: nothing is under way, and no session was lost."""
         return not self.turn and not any(session.closed or session.pending for session in self.sessions)
 
-    def join(self, room: Room, actor: str) -> None:
+    def join(self, coordinator: SessionCoordinator, actor: str) -> None:
         """Let its sessions be this actor's, and their statements gates, from here on."""
-        self._room, self.actor = room, actor
+        self._coordinator, self.actor = coordinator, actor
         for session in self.sessions:
             self._admit(session)
 
     def leave(self) -> None:
         """Let statements pass freely from here on."""
-        self._room = None
+        self._coordinator = None
         for session in self.sessions:
-            session.room = None
+            session.coordinator = None
 
     def _admit(self, session: ProxiedSession) -> None:
-        session.actor, session.severed, session.room = self.actor, False, self._room
+        session.actor, session.severed, session.coordinator = self.actor, False, self._coordinator
         session.meanwhile = self._accept_what_waits
-        if self._room is not None:
-            self._room.admit(session)
+        if self._coordinator is not None:
+            self._coordinator.admit(session)
 
     def at_gate(self) -> ProxiedSession | None:
         """Return a session whose driver waits to be let through."""
@@ -429,11 +429,11 @@ class PostgresEndpoint:
                 self._accept()
             elif descriptor != beside:
                 live[descriptor].arrive()
-                if self._room is None:
+                if self._coordinator is None:
                     live[descriptor].pass_on()
 
     def cut(self) -> None:
-        """Let nobody connect any more, and let the process hear nothing; its sessions end as the room says."""
+        """Let nobody connect any more, and let the process hear nothing; its sessions end as the coordinator says."""
         for session in self.sessions:
             session.cut()
         self._listener.close()

@@ -140,7 +140,7 @@ class Monitor:
         self.breach = breach
 
     def snapshot(self) -> Frozen:
-        """Answer what the monitor remembers as a hashable value."""
+        """Return what the monitor remembers as a hashable value."""
         return freeze_attributes(vars(self), leave_out=GIVEN | self.derived)
 
     def restore(self, memory: Frozen) -> None:
@@ -167,10 +167,9 @@ KINDS: tuple[type[Any] | str, ...] = (*METHOD_OF, *CHANGES)
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """A property with its id, as in the catalogue."""
+    """A property, known by its id."""
 
     id: str
-    number: int
     sentence: str
     kind: Kind
     anomalies: tuple[AnomalyKind, ...]
@@ -179,6 +178,8 @@ class Invariant:
     """What a queue must be able to do for this to be judged."""
     stepwise: Callable[[Rules, Reporter], Monitor] | None = None
     """The monitor for an application, whose steps are its own and no verbs; None: this says nothing about one."""
+    number: int | None = None
+    """Accepted from packages that were written when invariants had numbers, and not used."""
 
     @property
     def needs(self) -> frozenset[type[Any]]:
@@ -188,7 +189,7 @@ class Invariant:
 
 
 def stepwise(invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
-    """Answer those that judge an application, with the monitors that do."""
+    """Return those that judge an application, with the monitors that do."""
     return tuple(replace(item, make=item.stepwise) for item in invariants if item.stepwise is not None)
 
 
@@ -199,7 +200,7 @@ Key: TypeAlias = tuple["type[Any] | str", str]
 
 @cache
 def _known_routes(monitors: tuple[type[Monitor], ...]) -> dict[Key, tuple[tuple[int, str], ...]]:
-    """Answer the book of who sees what among these monitors: it is the same for every run, and filled as runs go."""
+    """Return who sees what among these monitors: the same table for every run, filled as runs go."""
     return {}
 
 
@@ -241,7 +242,7 @@ class Judge:
             handle(event)
 
     def handles(self, event: Event) -> tuple[Handle, ...]:
-        """Answer the methods of monitors that want to see an event."""
+        """Return the methods of monitors that want to see an event."""
         seen: Any = event
         kind = type(event)
         key: type[Any] | str = kind

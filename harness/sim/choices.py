@@ -31,7 +31,10 @@ Options: TypeAlias = Callable[[], Sequence[str]]
 class Choices(Protocol):
     """Answers what is undetermined."""
 
-    tape: list[Deviation]
+    @property
+    def tape(self) -> list[Deviation]:
+        """What was not boring so far."""
+        ...
 
     def gate(self, label: str, options: Options) -> str | None:
         """Answer one of the options, or None to go on as usual. The options are computed only when wanted."""

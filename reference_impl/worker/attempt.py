@@ -72,6 +72,10 @@ class Attempt:
         self._release_asked = True
         self._attention.set()
 
+    def too_late_to_start(self) -> bool:
+        """Whether the store's answer took so long that the lease may be over: the job is better given back unrun."""
+        return asyncio.get_running_loop().time() >= self.lease.until
+
     async def run(self, processor: JobProcessor) -> Ending:
         """Run the processor to its end, or until it has to stop."""
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from harness.foreign import wire_proxy
 from harness.foreign.postgres_proxy import PostgresEndpoint, ProxiedSession
 from harness.foreign.wire_proxy import Moment, WireProxy
 from harness.postgres import provision
-from harness.postgres.gating import Room, SessionPool
+from harness.postgres.gating import SessionCoordinator, SessionPool
 from harness.postgres.patience import Deadline
 from harness.sim.request import Wait
 
@@ -89,18 +89,18 @@ def pool() -> Iterator[SessionPool]:
 def drivers(pool: SessionPool, tmp_path: Path) -> Iterator[Callable[[str], Driver]]:
     with psycopg.connect(pool.url, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS things; CREATE TABLE things (id int); INSERT INTO things VALUES (0)")
-    room = Room(pool)
+    coordinator = SessionCoordinator(pool)
     beside = os.pipe()
     made: list[Driver] = []
 
     def make(actor: str) -> Driver:
         endpoint = PostgresEndpoint(actor, tmp_path / actor, pool)
-        endpoint.join(room, actor)
+        endpoint.join(coordinator, actor)
         made.append(Driver(endpoint, beside[0]))
         return made[-1]
 
     yield make
-    room.close()
+    coordinator.close()
     for driver in made:
         driver.close()
     for descriptor in beside:
@@ -147,8 +147,8 @@ def test_a_cancel_ends_a_statement_that_waits_for_a_lock(drivers: Callable[[str]
     deadline = Deadline(10)
     while not waits[0].answered():
         assert not deadline.passed, "the cancel did not reach PostgreSQL"
-        assert session.room is not None
-        session.room.settle()
+        assert session.coordinator is not None
+        session.coordinator.settle()
     assert list(steps) == []
     with pytest.raises(psycopg.errors.QueryCanceled):
         update.result()

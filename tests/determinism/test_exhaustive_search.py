@@ -86,7 +86,6 @@ class Ghost(Monitor):
 PLACES = ("poll", "claim", "start", "running", "complete")
 GHOST = Invariant(
     "ghost",
-    99,
     "Nobody ever dies.",
     Kind.EVENTUALLY,
     tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
@@ -104,7 +103,7 @@ def haunted() -> tuple[int, set[str]]:
 def test_without_what_monitors_remember_states_are_merged_that_differ_in_their_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Session, "_judged", lambda self, invariants: (GHOST,))
+    monkeypatch.setattr(Session, "_judged", lambda self, queue, invariants: (GHOST,))
     states, seen = haunted()
     assert seen == {f"died at {place}" for place in PLACES}
     monkeypatch.setattr(Keys, "_under", blind)

@@ -47,15 +47,15 @@ _TOLD: Final = f"statements-{hashlib.sha256(_ASK.encode()).hexdigest()[:8]}.json
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class PgBossStatements:
     """One installed version and its statements by verb; a verb that this version lacks is None."""
 
     version: str
     statements: Mapping[str, str | None]
 
 
-def load(version: str) -> Package:
-    """Answer a version's statements, installing it where it is missing.
+def load(version: str) -> PgBossStatements:
+    """Return a version's statements, installing it where it is missing.
 
     Raises UsageError for a version that is not one of pg-boss 10, EnvironmentUnavailable without Node or npm, and
     where the package does not install.
@@ -73,7 +73,7 @@ def load(version: str) -> Package:
         fresh.write_text(told, encoding="utf-8")
         fresh.replace(known)
     statements: dict[str, str | None] = json.loads(known.read_text(encoding="utf-8"))
-    return Package(version, statements)
+    return PgBossStatements(version, statements)
 
 
 def _asked(folder: Path) -> str:

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from harness.adapters.pgboss.keys import Keys
+from harness.adapters.pgboss.contract import policy_suffix, split_policy
 from harness.adapters.pgboss.node.release import Release, contract_of
 from harness.adapters.pgboss.package import SCHEMA
-from harness.adapters.pgboss.policy import policy_suffix, split_policy
-from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of
+from harness.adapters.pgboss.translation import KEPT_WAITING, PgBossKeys, seconds_of, send_time, uuid_of
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.foreign.database import exact_milliseconds_of, instant_at
 from harness.foreign.packages import NODE_ENVIRONMENT, find_node, newest_npm, npm_package
@@ -64,7 +63,7 @@ class WorkProcess:
         for what is no version or no policy.
         """
         wanted, policy = split_policy(version)
-        self.keys = Keys(policy)
+        self.keys = PgBossKeys(policy)
         """How unique keys are said under the policy of its queues; serial keys are not."""
         self.version = newest_npm(PACKAGE, wanted)
         self._release = Release(f"{self.version}{policy_suffix(policy)}")
@@ -283,7 +282,7 @@ def _due(timer: Timer, skip: Instant) -> Instant:
 # options --------------------------------------------------------------------------------------------------------------
 
 
-def send_options(request: JobRequest, settings: Settings, *, keys: Keys, keeps_queues: bool) -> dict[str, Any]:
+def send_options(request: JobRequest, settings: Settings, *, keys: PgBossKeys, keeps_queues: bool) -> dict[str, Any]:
     """Return the options of `send`: a handler has the lease to end in. `keeps_queues` is version 10."""
     options: dict[str, Any] = {
         "id": uuid_of(request.id),

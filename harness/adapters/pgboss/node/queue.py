@@ -5,23 +5,18 @@ Schedules are set by pg-boss's own functions, and looked at by two instances of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.adapters.pgboss.keys import tool_of
+from harness.adapters.foreign_queue import AskingQueue, Opened, without_value
 from harness.adapters.pgboss.node.release import CRON_HOURS, CRON_MINUTES, PERIODS, JobTables, Release
-from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of, view_of
-from harness.adapters.pgboss.turns import turns
-from harness.foreign.asking_queue import AskingQueue, without_value
-from harness.foreign.database import ForeignDatabase, Row, instant_of
-from harness.foreign.peer import Responder
+from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, tool_of, turns, uuid_of, view_of
+from harness.foreign.database import Row, instant_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import DAY, HOUR, MINUTE, SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
-from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, JobRequest, Schedule
+from harness.port import Capabilities, Claim, JobRequest, Schedule
 
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 SHORTEST_HEARTBEAT: Final = 10 * SECOND
@@ -39,25 +34,14 @@ class PgBossNodeQueue(AskingQueue):
     it is told which one that was, as its own worker does.
     """
 
-    def __init__(
-        self,
-        child: Responder,
-        database: ForeignDatabase,
-        tables: JobTables,
-        *,
-        release: Release,
-        strictly: Duration,
-        settings: Settings,
-        clocks: Clocks,
-        jitter: Callable[[], float],
-    ) -> None:
-        super().__init__(child, database, settings, clocks)
+    def __init__(self, opened: Opened, *, release: Release) -> None:
+        super().__init__(opened)
         self.capabilities: Capabilities = release.capabilities
         self._release = release
         self._keys = release.keys
-        self._strictly = strictly
-        self._tables = tables
-        self._jitter = jitter
+        self._strictly = opened.strictly
+        self._tables: JobTables = opened.schema
+        self._jitter = opened.jitter
         self._tools: dict[JobId, str] = {}
         self._workers: dict[tuple[JobId, int], str] = {}
         """Who claimed which attempt: pg-boss does not keep it."""
@@ -303,9 +287,8 @@ class SchedulePlans:
 class SchedulingQueue(PgBossNodeQueue):
     """A queue with schedules: each is the cron text of a pg-boss queue, which from 11 on may have several, by keys."""
 
-    def __init__(self, *positional: Any, **named: Any) -> None:
-        """Take what the queue takes."""
-        super().__init__(*positional, **named)
+    def __init__(self, opened: Opened, *, release: Release) -> None:
+        super().__init__(opened, release=release)
         self._plans = SchedulePlans()
 
     def schedule(self, schedule: Schedule) -> Outcome:

@@ -11,12 +11,17 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from harness.adapters.pgboss.contract import NO_CAP, NO_FINAL_FAILURE
+from harness.adapters.pgboss.contract import (
+    NO_CAP,
+    NO_FINAL_FAILURE,
+    STANDARD,
+    Policy,
+    policy_suffix,
+    split_policy,
+)
 from harness.adapters.pgboss.contract import contract_of as contract_of_10
-from harness.adapters.pgboss.keys import Keys
 from harness.adapters.pgboss.package import SCHEMA
-from harness.adapters.pgboss.policy import STANDARD, Policy, policy_suffix, split_policy
-from harness.adapters.pgboss.translation import seconds_of
+from harness.adapters.pgboss.translation import PgBossKeys, seconds_of
 from harness.errors import UsageError
 from harness.model.duration import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Duration
 from harness.model.settings import Settings
@@ -88,9 +93,9 @@ class Release:
         return f"{self.version}{policy_suffix(self.policy)}"
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> PgBossKeys:
         """How keys are said to this release under its policy."""
-        return Keys(self.policy, groups=self.policy is STANDARD and self._number >= GROUPS)
+        return PgBossKeys(self.policy, groups=self.policy is STANDARD and self._number >= GROUPS)
 
     @property
     def refreshes(self) -> bool:
