@@ -104,7 +104,7 @@ class CaseRunner:
             return replace(base, error=error)
         except HarnessError as error:
             return replace(base, error=error)
-        except Exception as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
             self.engines.drop(name)
             broken = broken_engine(name, error)
             broken.__cause__ = error

@@ -37,7 +37,7 @@ def loaded(point: EntryPoint) -> Any:
     """Load an entry point. Raises UsageError that names it and its package where it cannot be loaded."""
     try:
         return point.load()
-    except Exception as error:  # Whatever somebody else's module raises while it is imported.
+    except (Exception, SystemExit) as error:  # Whatever somebody else's module raises while it is imported.
         raise UsageError(
             f"the entry point {point.group}:{point.name}{package_of(point)} cannot be loaded: "
             f"{type(error).__name__}: {error}",

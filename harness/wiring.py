@@ -273,7 +273,7 @@ def _from_path(name: str) -> ModuleType:
     _on_path(Path.cwd())
     try:
         return import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, error) from error
 
 
@@ -292,7 +292,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _broken(str(path), error) from error
     return module
@@ -303,7 +303,7 @@ def _on_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _broken(what: str, error: Exception) -> UsageError:
+def _broken(what: str, error: BaseException) -> UsageError:
     from harness.application.engine import where_of
 
     at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else where_of(error)
@@ -338,7 +338,7 @@ def _as_engine(name: str, factory: Callable[[], Any]) -> Engine:
     """Make an engine of this name. Raises UsageError that names the package where one of another package breaks."""
     try:
         return as_engine(factory())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         point = offered(ENGINES).get(_parsed(name).base)
         if point is None or _parsed(name).base in SHIPPED or isinstance(error, EnvironmentUnavailable):
             raise

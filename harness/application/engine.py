@@ -90,7 +90,7 @@ class ApplicationEngine:
             made = self._make()
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called without arguments, once for every run.",
@@ -157,7 +157,7 @@ class Staged:
     def _processes(self, stage: Stage) -> Mapping[str, Callable[[], Any]]:
         try:
             processes = self._application.actors(stage)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self._name}: actors(stage) raised {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It answers a function for each process by name, and starts none itself.",
@@ -250,7 +250,7 @@ class Driver:
                 yield self._request(asked)
                 if type(asked) is Look:
                     self._looked = LastLook(self._world.events, self._stage.now())
-        except Exception as error:  # noqa: BLE001 - whatever a user's code raises is an observation
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an observation
             self._world.observe(self._name, self._at)
             self._world.raised(self._name, self._at, f"{type(error).__name__}: {error}", where_of(error))
             return "raised"

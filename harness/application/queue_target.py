@@ -78,7 +78,7 @@ class QueueEngine:
             return self._factory(**{name: values[name] for name in self._wanted})
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called once for every run.",
@@ -184,7 +184,7 @@ def _engine(made: Any, where: str) -> Engine:
         return as_engine(made)
     except UsageError as error:
         raise UsageError(f"{where} made no engine: {error.message}", hint=ACCEPTED) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{where}: the info of its {type(made).__name__} raised {type(error).__name__}: {error} "
             f"(at {where_of(error)})",
@@ -195,7 +195,7 @@ def _engine(made: Any, where: str) -> Engine:
 def _made(factory: Callable[[], Any], where: str) -> Any:
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{where} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
             hint="It is called without arguments, once for every run.",

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from harness.cli.output import OutputFile, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
-from harness.lint.baseline import Key, dump_baseline, load_baseline, settled
 from harness.lint.catalogue import RULES
-from harness.lint.examination import Examination, examine
+from harness.lint.examination import Examination, Key, dump_baseline, examine, load_baseline, settled
 from harness.lint.facts import Facts
-from harness.lint.finding import Finding, Severity
+from harness.lint.finding import CheckFinding, Severity
 from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
 from harness.report.ci import finding_annotations
 from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
@@ -78,12 +77,12 @@ def execute(arguments: argparse.Namespace) -> int:
     return int(code)
 
 
-def _now(dsn: str | None, facts: Facts) -> tuple[Sequence[Finding], Sequence[str]]:
+def _now(dsn: str | None, facts: Facts) -> tuple[Sequence[CheckFinding], Sequence[str]]:
     """Answer what a database shows now, and what could not be judged there; without one, nothing is imported."""
     if dsn is None:
         return (), ()
-    from harness.lint.live.diagnosis import diagnose
-    from harness.lint.live.session import read_only
+    from harness.lint.database import read_only
+    from harness.lint.diagnosis import diagnose
 
     with read_only(dsn) as session:
         diagnosis = diagnose(session, facts)

@@ -58,7 +58,7 @@ def _conformance(engine: Engine, name: str, levels: list[Level]) -> Conformance:
         return conform(engine, levels=levels)
     except HarnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise broken_engine(name, error) from error
 
 

@@ -174,7 +174,7 @@ def _search(
             trouble = Hanging(str(hung), hint=HANG_HINT)
         except HarnessError as error:
             trouble = error
-        except Exception as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
             trouble = broken_engine(explorer.engine.info.name, error)
         watchdog.done()
     if trouble is not None:

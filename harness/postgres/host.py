@@ -27,6 +27,7 @@ from tempfile import TemporaryFile
 from typing import IO, Literal
 
 from harness.errors import EnvironmentUnavailable
+from harness.private import weakness
 
 # privilege ------------------------------------------------------------------------------------------------------------
 
@@ -213,6 +214,8 @@ def places(roots: Sequence[Path], *, needed_bytes: int, privilege: Privilege, pa
 def _unfit(root: Path, needed_bytes: int, privilege: Privilege) -> str:
     if not root.is_dir():
         return "does not exist"
+    if why := weakness(root):
+        return f"is not safe ({why})"
     longest = os.fsencode(root / (PREFIX + "x" * 8) / SOCKET_NAME)
     if len(longest) > SOCKET_PATH_LIMIT:
         return f"is too long a path for a socket ({len(longest)} of {SOCKET_PATH_LIMIT} bytes)"

@@ -8,16 +8,13 @@ the folder. Parallel starts build it once: the builder holds a lock. Knows no SQ
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -34,6 +31,7 @@ from harness.postgres.host import (
 )
 from harness.postgres.patience import Deadline
 from harness.postgres.provider import Installation
+from harness.private import cache_folder, is_ours, locked, private_folder
 
 # image ----------------------------------------------------------------------------------------------------------------
 
@@ -70,30 +68,6 @@ class Image:
         self.path.unlink(missing_ok=True)
 
 
-def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Choose the user's own cache folder and make it; JOB_HARNESS_CACHE overrides.
-
-    A folder that is not ours or cannot be written is passed over: a shared one would run a stranger's files.
-    """
-    env = os.environ if environ is None else environ
-    candidates = [Path(env["JOB_HARNESS_CACHE"])] if env.get("JOB_HARNESS_CACHE") else []
-    home = Path(env["HOME"]) if env.get("HOME") else None
-    if env.get("XDG_CACHE_HOME"):
-        candidates.append(Path(env["XDG_CACHE_HOME"]) / "job-harness")
-    if home is not None:
-        candidates.append(home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "job-harness")
-    candidates.append(Path(tempfile.gettempdir()) / f"job-harness-cache-{os.geteuid()}")
-    for folder in candidates:
-        with suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder.stat().st_uid == os.geteuid() and os.access(folder, os.W_OK | os.X_OK):
-                return folder
-    raise EnvironmentUnavailable(
-        f"no folder for the PostgreSQL cache can be written: {', '.join(map(str, candidates))}",
-        hint="Set JOB_HARNESS_CACHE to a folder that you own.",
-    )
-
-
 def obtain_image(installation: Installation, *, folder: Path, privilege: Privilege, roots: tuple[Path, ...]) -> Image:
     """Return the cached image of this server build, after making it if there is none.
 
@@ -103,7 +77,8 @@ def obtain_image(installation: Installation, *, folder: Path, privilege: Privile
     cached = _find(folder, key)
     if cached is not None:
         return cached
-    with _locked(folder / f"{key}.lock"):
+    waiting = Deadline(BUILD_SECONDS)
+    with locked(folder / f"{key}.lock", within=waiting, doing="building a PostgreSQL cluster"):
         cached = _find(folder, key)
         if cached is not None:
             return cached
@@ -113,11 +88,11 @@ def obtain_image(installation: Installation, *, folder: Path, privilege: Privile
 
 
 def _find(folder: Path, key: str) -> Image | None:
-    """Find an image whose size is the one in its name; remove those that were cut short."""
+    """Find an image of ours whose size is the one in its name; remove what is cut short, or open to others."""
     for path in folder.glob(f"{key}-*.tar"):
         major, _, size = path.stem.removeprefix(f"{key}-").partition("-")
         with suppress(OSError, ValueError):
-            if path.stat().st_size == int(size):
+            if is_ours(path) and path.stat().st_size == int(size):
                 os.utime(path)
                 return Image(path, int(major), was_cached=True)
         path.unlink(missing_ok=True)
@@ -193,25 +168,6 @@ def _prune(folder: Path, *, keep: Path) -> None:
         images.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in images[KEPT_IMAGES - 1 :]:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the file lock; the kernel releases it when its holder dies."""
-    deadline = Deadline(BUILD_SECONDS)
-    with open(path, "ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if deadline.passed:
-                    raise EnvironmentUnavailable(
-                        f"another process has held {path} for {deadline.seconds:g} s",
-                        hint="It is building a PostgreSQL cluster; end it, or set JOB_HARNESS_CACHE.",
-                    ) from None
-                deadline.pause(0.01)
-        yield
 
 
 # launcher -------------------------------------------------------------------------------------------------------------
@@ -296,8 +252,7 @@ def launch(
     the server's log; by then nothing of it is left.
     """
     runs_as = select_privilege(privilege, installation.postgres)
-    folder = cache_folder() if cache is None else cache
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = cache_folder() if cache is None else private_folder(cache)
     where = default_roots() if roots is None else roots
     image = obtain_image(installation, folder=folder, privilege=runs_as, roots=where)
     try:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
 from harness.errors import ExitCode
-from harness.lint.finding import Finding, Severity
+from harness.lint.finding import CheckFinding, Severity
 from harness.report.case import Case
 from harness.report.screen import one_line, screen_text
 from harness.report.summary import case_screen
@@ -94,7 +94,7 @@ def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -
     return "".join(f"{line}\n" for line in lines)
 
 
-def finding_annotations(findings: Sequence[Finding]) -> str:
+def finding_annotations(findings: Sequence[CheckFinding]) -> str:
     """Write a command for every finding of `check`, with its repair."""
     levels = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
     return "".join(

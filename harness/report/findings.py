@@ -17,8 +17,8 @@ from harness import __version__
 from harness.errors import ExitCode
 from harness.lint.catalogue import CATALOGUE
 from harness.lint.examination import Examination
-from harness.lint.finding import Finding, Severity
-from harness.lint.place import Place
+from harness.lint.facts import Place
+from harness.lint.finding import CheckFinding, Severity
 from harness.report.ci import xml_text
 from harness.report.screen import WIDTH, Line, one_line, wrap
 
@@ -44,7 +44,7 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
     return [*lines, *_summary(examination, fail_on)]
 
 
-def _finding_lines(finding: Finding) -> list[Line]:
+def _finding_lines(finding: CheckFinding) -> list[Line]:
     head = f"{finding.severity} {finding.rule} {finding.place}"
     lines = [Line(one_line(head), STYLES[finding.severity])]
     lines += [Line(text) for text in wrap("  ", finding.message, width=WIDTH, lines=8)]
@@ -94,7 +94,7 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
     return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def _finding_data(finding: Finding) -> dict[str, Any]:
+def _finding_data(finding: CheckFinding) -> dict[str, Any]:
     return {
         "rule": finding.rule,
         "severity": str(finding.severity),
@@ -132,7 +132,7 @@ def findings_junit(examination: Examination, *, fail_on: Severity) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _add(suite: ElementTree.Element, name: str, found: list[Finding], fail_on: Severity) -> None:
+def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_on: Severity) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name=xml_text(name))
     if not found:
         return
@@ -187,7 +187,7 @@ def _rule(number: int) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, known: dict[str, int], *, accepted: bool) -> dict[str, Any]:
+def _result(finding: CheckFinding, known: dict[str, int], *, accepted: bool) -> dict[str, Any]:
     fingerprint = hashlib.sha256("\x00".join(finding.key).encode("utf-8", "backslashreplace")).hexdigest()
     result: dict[str, Any] = {
         "ruleId": finding.rule,

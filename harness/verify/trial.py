@@ -18,8 +18,7 @@ from typing import Any, Final, NamedTuple
 from psycopg.sql import SQL
 
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, did_you_mean
-from harness.lint.live.session import read_only
-from harness.lint.live.tables import Table, find_tables
+from harness.lint.database import JobTable, find_tables, read_only
 from harness.postgres.patience import Deadline
 
 # request --------------------------------------------------------------------------------------------------------------
@@ -204,7 +203,7 @@ def watch(
         deadline.pause(LOOK_EVERY_SECONDS)
 
 
-def _row(dsn: str, users: Table, job: str) -> dict[str, Any] | None:
+def _row(dsn: str, users: JobTable, job: str) -> dict[str, Any] | None:
     error = SQL("t.error::text") if "error" in users.defaults else SQL("null::text")
     query = SQL(
         "SELECT t.status::text AS status, {started} AS started, {error} AS error FROM {table} t WHERE {id}"

@@ -47,7 +47,7 @@ def cluster() -> Iterator[Cluster]:
 def open_folder() -> Iterator[Path]:
     """A folder that everybody may use, with a short path."""
     with tempfile.TemporaryDirectory(prefix="jh-", dir="/tmp") as name:
-        Path(name).chmod(0o777)
+        Path(name).chmod(0o1777)
         yield Path(name)
 
 

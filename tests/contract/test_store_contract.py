@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
-from reference_impl.maintenance import MaintenanceError, run_maintenance
+from reference_impl.errors import InvalidJsonError, MaintenanceError, QueueError, UnknownToolError
+from reference_impl.maintenance import run_maintenance
 from reference_impl.models import Claim, JobRow, NewJob, QueueState, ToolJobStatus
 from reference_impl.store.batch import BatchStore, Settlement
 from reference_impl.store.database import ConnectionDatabase, connect
@@ -612,7 +612,7 @@ def test_owners_see_their_own_jobs_newest_first(run: Run) -> None:
             return [job.id for job in await bench.store.list_owned(**owner)]
 
         assert await owned(user_id="u") == ["b", "a"]
-        assert await owned(session_id="s") == ["c", "b"]
+        assert await owned(session_id="s") == ["c"], "a session opens no signed-in user's jobs"
         assert await owned(user_id="u", session_id="s") == ["b"]
         assert await owned(user_id="u", limit=1) == ["b"]
         assert await owned() == []

@@ -173,13 +173,21 @@ def test_a_root_without_room_or_with_a_long_path_is_passed_over(
     assert reasons[2] == "/tmp has 64 MB free of 256 MB needed"
 
 
-def test_the_cache_must_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tmp_path / "chosen"
-    assert launcher.cache_folder({"JOB_HARNESS_CACHE": str(chosen)}) == chosen
-    real = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: real + 1)
-    with pytest.raises(EnvironmentUnavailable, match="no folder for the PostgreSQL cache"):
-        launcher.cache_folder({"JOB_HARNESS_CACHE": str(chosen), "HOME": str(tmp_path)})
+def test_an_image_that_others_could_have_written_is_thrown_away(tmp_path: Path) -> None:
+    path = tmp_path / "pg-1-abc-18-3.tar"
+    path.write_bytes(b"tar")
+    path.chmod(0o600)
+    assert launcher._find(tmp_path, "pg-1-abc") is not None
+    path.chmod(0o666)
+    assert launcher._find(tmp_path, "pg-1-abc") is None
+    assert not path.exists()
+
+
+def test_a_root_that_others_may_rearrange_is_passed_over(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    reasons: list[str] = []
+    with pytest.raises(EnvironmentUnavailable, match="others may write to"):
+        next(host.places((tmp_path,), needed_bytes=0, privilege=Privilege("same-user"), passed_over=reasons))
 
 
 @pytest.mark.parametrize(
@@ -207,5 +215,5 @@ def short_folder() -> Iterator[Path]:
     """A folder with a path short enough for sockets, which everybody may enter."""
 
     with tempfile.TemporaryDirectory(prefix="jh-", dir="/tmp") as name:
-        Path(name).chmod(0o777)
+        Path(name).chmod(0o1777)
         yield Path(name)

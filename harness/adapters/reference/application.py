@@ -31,8 +31,9 @@ from harness.sim.clock import Clocks
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from reference_impl.config import Config
+from reference_impl.errors import MaintenanceError
 from reference_impl.json_values import decode, encode
-from reference_impl.maintenance import MaintenanceError, run_maintenance
+from reference_impl.maintenance import run_maintenance
 from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
 from reference_impl.registry import Registry
 from reference_impl.worker import RunBlocking, Worker
@@ -301,7 +302,7 @@ class ReferenceApplication:
             try:
                 await run_maintenance(self.store, stuck_after=self._config.stuck_after)
             except MaintenanceError as error:
-                if not all(isinstance(each, ConnectionError) for each in error.errors):
+                if not all(isinstance(each, ConnectionError) for each in error.failures.values()):
                     raise
                 # A message was lost: a cron job that failed is called again a period later.
 

@@ -285,7 +285,7 @@ class RecordedStore:
     ) -> T:
         """Let a process call a verb at its gate. Raises what the store raises; ConnectionError for a lost message."""
         answers: list[T] = []
-        errors: list[Exception] = []
+        errors: list[BaseException] = []
 
         async def run() -> Outcome:
             try:
@@ -293,9 +293,9 @@ class RecordedStore:
             except InvalidJsonError as error:
                 errors.append(error)
                 return Outcome.refused(f"no JSON: {error}")
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a hostile value may leave by any door
                 errors.append(error)
-                raise
+                return Outcome.unknown(f"{type(error).__name__}: {error}")
             return outcome(answers[-1])
 
         try:
@@ -320,7 +320,7 @@ class RecordedStore:
         except InvalidJsonError as error:
             said = Outcome.refused(f"no JSON: {error}")
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             said = Outcome.unknown(f"{type(error).__name__}: {error}")
             raise
         finally:

@@ -12,8 +12,8 @@ from typing import Any, Final
 from harness.model.json_value import canonical, json_problem
 from harness.processors.contract.trial import (
     Check,
-    CheckFinding,
     CheckOutcome,
+    ContractFinding,
     DeliveryEnding,
     Probe,
     TrialRecord,
@@ -26,22 +26,24 @@ from harness.processors.contract.trial import (
 TOO_SLOW = frozenset({"over time", "never", "spins"})
 
 
-def succeeds(probe: Probe) -> CheckFinding:
+def succeeds(probe: Probe) -> ContractFinding:
     """Judge whether there is anything to judge."""
     if probe.good is not None:
         return passed()
     told = [f"{tried.about}: {tried.world.broken or tried.world.first.words}" for tried in probe.plain]
-    return CheckFinding(CheckOutcome.INCONCLUSIVE, ("no declared input succeeded, so little can be said:", *told[:4]))
+    return ContractFinding(
+        CheckOutcome.INCONCLUSIVE, ("no declared input succeeded, so little can be said:", *told[:4])
+    )
 
 
-def process_survives(probe: Probe) -> CheckFinding:
+def process_survives(probe: Probe) -> ContractFinding:
     """Judge that the process lives on."""
     found = [f"{tried.about}: {tried.world.died}" for tried in _all(probe) if tried.world.died]
     found += [f"{tried.about}: {ending.told}" for tried, ending in _each(_all(probe)) if ending.how == "died"]
     return failed_unless_empty(found)
 
 
-def never_blocks(probe: Probe) -> CheckFinding:
+def never_blocks(probe: Probe) -> ContractFinding:
     """Judge that the event loop stays free."""
     found = [f"{tried.about}: {where}" for tried in _all(probe) for where in tried.world.blocked]
     found += [f"{tried.about}: {tried.world.hung}" for tried in _all(probe) if tried.world.hung]
@@ -49,17 +51,17 @@ def never_blocks(probe: Probe) -> CheckFinding:
     return failed_unless_empty(found)
 
 
-def nothing_escapes(probe: Probe) -> CheckFinding:
+def nothing_escapes(probe: Probe) -> ContractFinding:
     """Judge that no exception gets out on a declared input."""
     return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "raised"])
 
 
-def answers_job_result(probe: Probe) -> CheckFinding:
+def answers_job_result(probe: Probe) -> ContractFinding:
     """Judge that what comes back is a JobResult."""
     return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "no result"])
 
 
-def fits_jsonb(probe: Probe) -> CheckFinding:
+def fits_jsonb(probe: Probe) -> ContractFinding:
     """Judge that output and error can be stored. An input that no queue could hold excuses its echo."""
     return failed_unless_empty(
         [
@@ -70,7 +72,7 @@ def fits_jsonb(probe: Probe) -> CheckFinding:
     )
 
 
-def failure_says_why(probe: Probe) -> CheckFinding:
+def failure_says_why(probe: Probe) -> ContractFinding:
     """Judge that a failure has a text."""
     failures = [(tried, ending) for tried, ending in _answers(probe) if ending.success is False]
     mute = [f"{tried.about}: success: false, error {ending.error!r}" for tried, ending in failures if _is_mute(ending)]
@@ -79,14 +81,14 @@ def failure_says_why(probe: Probe) -> CheckFinding:
     return failed_unless_empty(mute, f"{len(failures)} failures looked at")
 
 
-def input_untouched(probe: Probe) -> CheckFinding:
+def input_untouched(probe: Probe) -> ContractFinding:
     """Judge that the input is as it was."""
     return failed_unless_empty(
         [f"{tried.about}: {ending.mutated}" for tried, ending in _each(probe.plain) if ending.mutated]
     )
 
 
-def ends_in_time(probe: Probe) -> CheckFinding:
+def ends_in_time(probe: Probe) -> ContractFinding:
     """Judge that a declared input takes less than the job timeout."""
     limit = probe.timeout_seconds
     late = [
@@ -100,15 +102,15 @@ def ends_in_time(probe: Probe) -> CheckFinding:
     return failed_unless_empty(late, f"the longest took {longest:g} s of virtual time, of {limit:g} s")
 
 
-def leaves_nothing(probe: Probe) -> CheckFinding:
+def leaves_nothing(probe: Probe) -> ContractFinding:
     """Judge that nothing is left running, after its end."""
     return failed_unless_empty([f"{tried.about}: {leak}" for tried in probe.plain for leak in tried.world.leaks])
 
 
-def hostile_inputs_fail_cleanly(probe: Probe) -> CheckFinding:
+def hostile_inputs_fail_cleanly(probe: Probe) -> ContractFinding:
     """Judge what it does on inputs that nobody should send, and does not on others: that has its own check."""
     if not probe.hostile:
-        return CheckFinding(CheckOutcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
+        return ContractFinding(CheckOutcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
     usual = {ending.how for _, ending in _plain(probe)} | {"answered", "died", "blocked"}
     found = [
         f"{tried.about}: {ending.words}"
@@ -120,7 +122,7 @@ def hostile_inputs_fail_cleanly(probe: Probe) -> CheckFinding:
     return failed_unless_empty(found, f"{len(probe.hostile)} hostile inputs")
 
 
-def stops_when_cancelled(probe: Probe) -> CheckFinding:
+def stops_when_cancelled(probe: Probe) -> ContractFinding:
     """Judge that a cancelled processor ends soon and leaves nothing running."""
     if probe.runner.abilities.cancel is not None:
         return not_applicable(probe.runner.abilities.cancel)
@@ -165,7 +167,7 @@ def _check(
     id: str,
     sentence: str,
     repair: str,
-    judge: Callable[[Probe], CheckFinding],
+    judge: Callable[[Probe], ContractFinding],
     *,
     needs: bool = False,
     typescript: str = "",
@@ -263,7 +265,7 @@ NO_EFFECTS = "no side effect was declared with effect(...): only answers were co
 Effects = list[tuple[str, Any]]
 
 
-def same_input_twice(probe: Probe) -> CheckFinding:
+def same_input_twice(probe: Probe) -> ContractFinding:
     """Judge a job that is delivered again after it was done, as after a lost reply."""
     world = probe.twice
     found = _last_fails(world, "delivered again after it had succeeded")
@@ -271,7 +273,7 @@ def same_input_twice(probe: Probe) -> CheckFinding:
     return failed_unless_empty(found, *_notes(probe))
 
 
-def survives_crash(probe: Probe) -> CheckFinding:
+def survives_crash(probe: Probe) -> ContractFinding:
     """Judge a job whose process dies at each moment, and which is delivered again."""
     unsafe = bool(_repeated(probe, probe.twice))
     found = []
@@ -284,10 +286,10 @@ def survives_crash(probe: Probe) -> CheckFinding:
     return failed_unless_empty(found, f"killed at {probe.coverage(len(probe.crashed), first=2)}", *_notes(probe))
 
 
-def survives_zombie(probe: Probe) -> CheckFinding:
+def survives_zombie(probe: Probe) -> ContractFinding:
     """Judge a delivery that stalls, loses its lease to a twin, and goes on when the twin is done."""
     if _repeated(probe, probe.twice):
-        return CheckFinding(
+        return ContractFinding(
             CheckOutcome.INCONCLUSIVE, ("two deliveries one after the other are not safe yet: repair that first",)
         )
     found = []

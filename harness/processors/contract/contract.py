@@ -18,7 +18,7 @@ from harness.processors.contract.checks import ANSWERS, DELIVERIES
 from harness.processors.contract.forked_runner import MEMORY_BYTES, ForkedRunner
 from harness.processors.contract.inputs import examples_of
 from harness.processors.contract.loop_runner import LoopRunner
-from harness.processors.contract.trial import Abilities, Check, CheckFinding, CheckOutcome, Probe
+from harness.processors.contract.trial import Abilities, Check, CheckOutcome, ContractFinding, Probe
 from harness.processors.length import Length, read_length
 from harness.processors.processor import find_processor, is_async
 from harness.processors.typescript.target import TypeScriptProcessor
@@ -83,9 +83,9 @@ class ContractRun:
             timeout_seconds=timeout,
             repeatable=frozenset(repeatable_effects),
         )
-        self._findings: dict[str, CheckFinding] = {}
+        self._findings: dict[str, ContractFinding] = {}
 
-    def judge(self, id: str) -> CheckFinding:
+    def judge(self, id: str) -> ContractFinding:
         """Answer what one check comes to. Raises UsageError for one that does not exist."""
         check = _find(id)
         if id not in self._findings:
@@ -98,11 +98,13 @@ class ContractRun:
         notes = dict.fromkeys(note for tried in self._probe.plain for note in tried.world.notes)
         return ContractReport(self.name, findings, tuple(notes))
 
-    def _judge(self, check: Check) -> CheckFinding:
+    def _judge(self, check: Check) -> ContractFinding:
         if check.id in self._waived:
-            return CheckFinding(CheckOutcome.WAIVED, (self._waived[check.id],))
+            return ContractFinding(CheckOutcome.WAIVED, (self._waived[check.id],))
         if check.needs_success and self._probe.good is None:
-            return CheckFinding(CheckOutcome.INCONCLUSIVE, ("no declared input succeeds: see declared_input_succeeds",))
+            return ContractFinding(
+                CheckOutcome.INCONCLUSIVE, ("no declared input succeeds: see declared_input_succeeds",)
+            )
         return check.judge(self._probe)
 
 
@@ -237,7 +239,7 @@ class ContractReport:
     """The findings of all checks, in the order of the contract."""
 
     processor: str
-    findings: tuple[tuple[Check, CheckFinding], ...]
+    findings: tuple[tuple[Check, ContractFinding], ...]
     notes: tuple[str, ...] = ()
     """What was not under control."""
 
@@ -254,7 +256,7 @@ class ContractReport:
         """The ids of the checks that failed."""
         return [check.id for check, finding in self.findings if finding.outcome is CheckOutcome.FAILED]
 
-    def finding(self, id: str) -> CheckFinding:
+    def finding(self, id: str) -> ContractFinding:
         """Answer what one check came to. Raises KeyError."""
         return {check.id: finding for check, finding in self.findings}[id]
 

@@ -269,7 +269,7 @@ class CheckOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckFinding:
+class ContractFinding:
     """A check's outcome with what there is to say."""
 
     outcome: CheckOutcome
@@ -289,7 +289,7 @@ class Check:
     sentence: str
     repair: str
     """What to do where it fails."""
-    judge: Callable[[Probe], CheckFinding]
+    judge: Callable[[Probe], ContractFinding]
     needs_success: bool = False
     """Whether nothing can be said unless a declared input succeeds."""
     typescript: str = ""
@@ -303,21 +303,21 @@ class Check:
 MOST_SHOWN = 4
 
 
-def passed(*notes: str) -> CheckFinding:
+def passed(*notes: str) -> ContractFinding:
     """Pass, with what there is to add."""
-    return CheckFinding(CheckOutcome.PASSED, notes)
+    return ContractFinding(CheckOutcome.PASSED, notes)
 
 
-def not_applicable(why: str) -> CheckFinding:
+def not_applicable(why: str) -> ContractFinding:
     """The check makes no sense here."""
-    return CheckFinding(CheckOutcome.NOT_APPLICABLE, (why,))
+    return ContractFinding(CheckOutcome.NOT_APPLICABLE, (why,))
 
 
-def failed_unless_empty(problems: list[str], *notes: str) -> CheckFinding:
+def failed_unless_empty(problems: list[str], *notes: str) -> ContractFinding:
     """Fail with the problems, each once and only the first few, or pass."""
     if not problems:
         return passed(*notes)
     different = list(dict.fromkeys(problems))
     more = len(different) - MOST_SHOWN
     lines = different[:MOST_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-    return CheckFinding(CheckOutcome.FAILED, tuple(lines))
+    return ContractFinding(CheckOutcome.FAILED, tuple(lines))

@@ -23,8 +23,9 @@ from typing import Any
 
 from harness.adapters.reference.application import JobProcessor, JobResult, NonRetryableError, ToolJob
 from harness.errors import UsageError, did_you_mean
-from harness.foreign.packages import Node, cache_folder, find_node
+from harness.foreign.packages import Node, find_node
 from harness.foreign.peer import Peer, PeerLost, Report
+from harness.private import cache_folder
 from harness.processors.typescript.target import TypeScriptProcessor
 from harness.sim.loop import VirtualLoop
 

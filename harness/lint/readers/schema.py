@@ -1,5 +1,4 @@
-"""SQL: column defaults, rows that migrations insert, LISTEN. A tokenizer of our own, since one statement that is no
-SQL (the guide's own schema holds `...`) must not hide the rest of the file, which grammars of whole files do."""
+"""Schemas: column defaults of job tables, rows that migrations insert, LISTEN; in SQL and in Prisma."""
 
 from __future__ import annotations
 
@@ -7,9 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from harness.lint.facts import Column, Facts, Seed
-from harness.lint.place import Place, Source, Value
-from harness.lint.settings_names import meaning_of
+from harness.lint.facts import Column, Facts, Place, QueueCall, Seed, SettingSource, Value
+from harness.lint.settings import meaning_of
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
@@ -69,9 +67,15 @@ def statements_of(text: str) -> list[list[Token]]:
     return [statement for statement in statements if statement]
 
 
+_CREATES_QUEUE: Final = re.compile(r"\bcreate_queue\(\s*'([^']+)'", re.IGNORECASE)
+
+
 def read_sql(path: str, text: str, facts: Facts) -> None:
     """Read a schema, a migration or a seed."""
     statements = statements_of(text)
+    for found in _CREATES_QUEUE.finditer(text):
+        place = Place(path, text.count("\n", 0, found.start()) + 1)
+        facts.calls.append(QueueCall("pg-boss", "createQueue", found[1], {}, place, frozenset({found[1]})))
     partner = any(_inserts(statement, QUEUE_TABLES) for statement in statements)
     for statement in statements:
         if statement[0].says("CREATE") and any(token.says("TABLE") for token in statement[:5]):
@@ -105,9 +109,23 @@ def _create(path: str, tokens: list[Token], facts: Facts) -> None:
     table, index = _name_at(tokens, start)
     if not _is_job_table(table) or index >= len(tokens) or tokens[index].text != "(":
         return
+    if table.lower() in USERS_TABLES:
+        facts.users_tables.setdefault(table, Place(path, tokens[0].line))
+    elif not _is_queue(tokens, start):
+        return
     for part in _parts(tokens, index):
         if len(part) > 1 and not part[0].says(*_NO_COLUMN):
             _column(path, table, part[0].name, part[1:], facts)
+
+
+_OF_A_QUEUE: Final = frozenset({"retry_limit", "retrylimit", "retry_count", "retrycount", "expire_in", "expirein"})
+
+
+def _is_queue(tokens: Sequence[Token], start: int) -> bool:
+    """Tell pg-boss's `job` from any other table of that name: by its schema, or by a column that only it has."""
+    return any(token.name.startswith("pgboss") for token in tokens[start : start + 3]) or any(
+        token.name.lower() in _OF_A_QUEUE for token in tokens if token.kind in ("word", "quoted")
+    )
 
 
 def _parts(tokens: Sequence[Token], opening: int) -> list[list[Token]]:
@@ -161,7 +179,7 @@ def _default(path: str, table: str, name: str, tokens: Sequence[Token], facts: F
     value = scalar_of(taken)
     meaning = meaning_of(name, option=True)
     if value is not None and meaning is not None:
-        facts.values.append(Value(name, value, place, Source.COLUMN))
+        facts.values.append(Value(name, value, place, SettingSource.COLUMN))
 
 
 _CLOCK: Final = re.compile(r"^(?P<hours>\d+):(?P<minutes>\d\d)(?::(?P<seconds>\d\d(?:\.\d+)?))?$")
@@ -235,3 +253,61 @@ def _insert(path: str, tokens: list[Token], facts: Facts, partner: bool) -> None
         if at is None or (at < len(row) and row[at][0].kind == "text"):
             facts.seeds.append(Seed(status, Place(path, line), partner))
         index = _closing(tokens, index) + 2  # past the comma between two rows
+
+
+_MODEL: Final = re.compile(r"^\s*model\s+(\w+)\s*\{")
+_FIELD: Final = re.compile(r"^\s*(\w+)\s+[\w?\[\]]+")
+_MAP: Final = re.compile(r'@@map\(\s*(?:name:\s*)?"([^"]+)"')
+_DEFAULT: Final = re.compile(r"@default\(((?:[^()]|\([^()]*(?:\([^()]*\))?[^()]*\))*)\)")
+
+
+LONGEST_LINE: Final = 2000
+
+
+def read_prisma(path: str, text: str, facts: Facts) -> None:
+    """Read the models of jobs."""
+    block: list[tuple[int, str]] = []
+    model = ""
+    for line, written in enumerate(text.splitlines(), start=1):
+        opened = _MODEL.match(written)
+        if opened is not None:
+            model, block = opened[1], []
+        elif model and written.strip().startswith("}"):
+            _model(path, model, block, facts)
+            model = ""
+        elif model:
+            block.append((line, written.partition("//")[0] if '"' not in written else written))
+
+
+def _model(path: str, model: str, block: list[tuple[int, str]], facts: Facts) -> None:
+    mapped = next((found[1] for _, text in block if (found := _MAP.search(text)) is not None), model)
+    table = mapped.lower()
+    if table not in USERS_TABLES and table not in QUEUE_TABLES:
+        return
+    if table in USERS_TABLES and block:
+        facts.users_tables.setdefault(mapped, Place(path, block[0][0] - 1))
+    for line, text in block:
+        if len(text) > LONGEST_LINE:
+            continue
+        name, default = _FIELD.match(text), _DEFAULT.search(text)
+        if name is None or default is None:
+            continue
+        place = Place(path, line)
+        facts.columns.append(Column(mapped, name[1], default[1], place))
+        value, meaning = _scalar(default[1].strip()), meaning_of(name[1], option=True)
+        if value is not None and meaning is not None:
+            facts.values.append(Value(name[1], value, place, SettingSource.COLUMN))
+
+
+def _scalar(text: str) -> str | float | bool | None:
+    if text in ("true", "false"):
+        return text == "true"
+    within = re.search(r"'([^']*)'", text) if text.startswith("dbgenerated") else None
+    quoted = within[1] if within is not None else text.strip('"')
+    seconds = interval_seconds(quoted)
+    if seconds is not None:
+        return seconds
+    try:
+        return float(quoted)
+    except ValueError:
+        return None

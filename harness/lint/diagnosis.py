@@ -2,23 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 from psycopg.sql import SQL, Composed
 
 from harness.lint.cron import maintenance_period
-from harness.lint.effective import Standing, shown, spoken, standings
-from harness.lint.facts import Facts
-from harness.lint.finding import Finding, Related
-from harness.lint.live.rules import LIVE
-from harness.lint.live.session import LIMIT_SECONDS, Session, TooSlow
-from harness.lint.live.settings import read_settings
-from harness.lint.live.tables import Table, Tables, find_tables
-from harness.lint.place import Place, Source, Value
-from harness.lint.rules.services import FLAG
-from harness.lint.settings_names import meaning_of
+from harness.lint.database import (
+    LIMIT_SECONDS,
+    JobTable,
+    JobTables,
+    ReadOnlySession,
+    TooSlow,
+    find_tables,
+    read_settings,
+)
+from harness.lint.facts import Facts, Place, SettingSource, Value
+from harness.lint.finding import Breach, CheckFinding, Related, Rule, Severity
+from harness.lint.settings import FLAG, EffectiveSettings, meaning_of, shown, spoken, standings
+
+
+def _by_database(facts: Facts) -> Iterable[Breach]:
+    """Say nothing: only a database can tell."""
+    return ()
+
+
+RULES: Final = (
+    Rule(
+        "workers_not_running",
+        Severity.ERROR,
+        "With `--database`: where jobs are due, one is started.",
+        "Jobs are queued and never processed, the first cause of stuck jobs.",
+        "Set USE_PGBOSS_WORKERS=true in the environment of the worker, and start it.",
+        "configuration/workers_disabled.yaml",
+        _by_database,
+    ),
+    Rule(
+        "overdue_now",
+        Severity.WARNING,
+        "With `--database`: a due job is taken within a minute, or five polls.",
+        "Workers are too few, too slow, or blocked by jobs that hang.",
+        "Add workers, or look at what the running jobs do.",
+        "expiry/hung_job_is_timed_out.yaml",
+        _by_database,
+    ),
+    Rule(
+        "lease_overdue_now",
+        Severity.ERROR,
+        "With `--database`: no job is active past its expiry for longer than the queue's maintenance interval.",
+        "A worker died and nobody takes its jobs back.",
+        "Look whether an instance of the queue runs with maintenance (supervision) on.",
+        "expiry/hung_job_is_timed_out.yaml",
+        _by_database,
+    ),
+    Rule(
+        "stuck_now",
+        Severity.ERROR,
+        "With `--database`: no row is PROCESSING for longer than the stuck timeout and two periods of the cron.",
+        "The cron gets no answer or a refusal, and nobody looks at it.",
+        "Request the maintenance route by hand with the secret, and look at the answer.",
+        "maintenance/rescues_stuck_job.yaml",
+        _by_database,
+    ),
+    Rule(
+        "attempts_over_limit_now",
+        Severity.ERROR,
+        "With `--database`: no row has more attempts than maxAttempts.",
+        "A job that fails, or kills its worker, runs again and again.",
+        "Set retry_limit to maxAttempts - 1, and let rescue respect it.",
+        "maintenance/rescue_respects_max_attempts.yaml",
+        _by_database,
+    ),
+    Rule(
+        "orphaned_now",
+        Severity.ERROR,
+        "With `--database`: every unfinished row has a partner in the other table.",
+        "A row without a job is never run; a job without a row runs for nobody.",
+        "Let maintenance reconcile the two tables, and send a job in the transaction that inserts its row.",
+        "tables/purge_deletes_both_rows.yaml",
+        _by_database,
+    ),
+    Rule(
+        "diverged_now",
+        Severity.ERROR,
+        "With `--database`: the two rows of a job agree once two periods of the cron have passed.",
+        "The user sees one thing, and the queue does another.",
+        "Let maintenance reconcile the two tables.",
+        "tables/agree_on_every_ending.yaml",
+        _by_database,
+    ),
+    Rule(
+        "queue_options_differ_now",
+        Severity.ERROR,
+        "With `--database`: a queue that exists has the options that the code gives it.",
+        "createQueue changes nothing where a queue exists: the edited expiry or retry limit never arrived.",
+        "Call updateQueue with the options of the code.",
+        "scheduling/options_are_kept.yaml",
+        _by_database,
+    ),
+    Rule(
+        "never_started_now",
+        Severity.ERROR,
+        "With `--database`: of every tool that has waiting jobs, one was started at some time.",
+        "The tool is missing from TOOL_SLUGS, or its queue has no worker.",
+        "Register its processor, and list it in TOOL_SLUGS.",
+        "configuration/workers_disabled.yaml",
+        _by_database,
+    ),
+    Rule(
+        "kept_too_long_now",
+        Severity.WARNING,
+        "With `--database`: rows that ended are deleted within a day after expiresAt.",
+        "The table grows without end, and every query becomes slower.",
+        "Look whether maintenance runs, and deletes.",
+        "maintenance/retention.yaml",
+        _by_database,
+    ),
+)
+
+LIVE: Final = {rule.id: rule for rule in RULES}
+
 
 DUE_SECONDS: Final = 60.0
 """A due job that nobody took for so long is waiting; polls come every few seconds."""
@@ -35,11 +139,11 @@ WAITING: Final = "('created', 'retry')"
 class Diagnosis:
     """The findings, the first cause first, and what could not be judged."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFinding, ...]
     uncovered: tuple[str, ...]
 
 
-def diagnose(session: Session, facts: Facts) -> Diagnosis:
+def diagnose(session: ReadOnlySession, facts: Facts) -> Diagnosis:
     """Look at both tables. What the database sets itself is added to the facts."""
     try:
         tables = find_tables(session)
@@ -52,17 +156,17 @@ def diagnose(session: Session, facts: Facts) -> Diagnosis:
 
 
 class _Doctor:
-    def __init__(self, session: Session, facts: Facts, tables: Tables) -> None:
+    def __init__(self, session: ReadOnlySession, facts: Facts, tables: JobTables) -> None:
         self._session = session
         self._facts = facts
         self._tables = tables
-        self._standing: Standing = next(standings(facts))
+        self._standing: EffectiveSettings = next(standings(facts))
         self._grace = 2 * maintenance_period(facts) + DUE_SECONDS
         self._uncovered: list[str] = []
 
     def examine(self) -> Diagnosis:
         users, queue = self._tables.users, self._tables.queue
-        findings: list[Finding] = []
+        findings: list[CheckFinding] = []
         waiting = self._try("waiting jobs", self._waiting)
         findings += waiting
         stopped = any(finding.rule == "workers_not_running" for finding in waiting)
@@ -80,7 +184,7 @@ class _Doctor:
             findings += self._try("deletion", self._kept)
         return Diagnosis(tuple(findings), tuple(self._uncovered))
 
-    def _try(self, what: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    def _try(self, what: str, look: Callable[[], Iterator[CheckFinding]]) -> list[CheckFinding]:
         try:
             return list(look())
         except TooSlow:
@@ -93,15 +197,15 @@ class _Doctor:
 
     def _finding(
         self, rule: str, place: Place, message: str, *, repair: str = "", related: Sequence[Related] = ()
-    ) -> Finding:
+    ) -> CheckFinding:
         known = LIVE[rule]
-        return Finding(rule, known.severity, place, message, repair or known.repair, tuple(related))
+        return CheckFinding(rule, known.severity, place, message, repair or known.repair, tuple(related))
 
-    def _due(self, table: Table, alias: str) -> Composed:
+    def _due(self, table: JobTable, alias: str) -> Composed:
         """Write when a job became due: its start, or else its creation."""
         return SQL("coalesce({}, {})").format(table.column(alias, "start_after"), table.column(alias, "created"))
 
-    def _waiting(self) -> Iterator[Finding]:
+    def _waiting(self) -> Iterator[CheckFinding]:
         """Nothing due was taken for longer than a poll: with something started since, workers are behind; else off."""
         source = self._source()
         if source is None:
@@ -134,7 +238,7 @@ class _Doctor:
                 f"{many} due and not taken, the oldest for {oldest}; the last start was {_ago(row['last'])}",
             )
 
-    def _source(self) -> tuple[Table, Composed, LiteralString, Composed] | None:
+    def _source(self) -> tuple[JobTable, Composed, LiteralString, Composed] | None:
         """Choose the table that tells when jobs are due and when one was started last."""
         users, queue = self._tables.users, self._tables.queue
         if queue is not None and queue.has("start_after", "started"):
@@ -154,7 +258,7 @@ class _Doctor:
         complete = [one for one in self._facts.services if one.complete]
         return Related(complete[0].place, f"{FLAG} is not set") if complete else None
 
-    def _leases(self) -> Iterator[Finding]:
+    def _leases(self) -> Iterator[CheckFinding]:
         queue = self._tables.queue
         assert queue is not None
         if not queue.has("started") and not queue.has("lease_until"):
@@ -184,7 +288,7 @@ class _Doctor:
                 f"({_some(row['examples'])}): the queue's own maintenance does not take them back",
             )
 
-    def _stuck(self) -> Iterator[Finding]:
+    def _stuck(self) -> Iterator[CheckFinding]:
         users = self._tables.users
         assert users is not None
         limit = self._seconds("stuck_timeout", STUCK_SECONDS)
@@ -206,7 +310,7 @@ class _Doctor:
                 "nothing",
             )
 
-    def _attempts(self) -> Iterator[Finding]:
+    def _attempts(self) -> Iterator[CheckFinding]:
         users = self._tables.users
         assert users is not None
         if not users.has("attempts", "max_attempts"):
@@ -226,7 +330,7 @@ class _Doctor:
                 f"{_jobs(row['many'])} delivered more often than maxAttempts ({_some(row['examples'])})",
             )
 
-    def _partners(self) -> Iterator[Finding]:
+    def _partners(self) -> Iterator[CheckFinding]:
         users, queue = self._tables.users, self._tables.queue
         assert users is not None
         assert queue is not None
@@ -260,7 +364,7 @@ class _Doctor:
         if queue.has("data"):
             yield from self._ownerless(users, queue)
 
-    def _ownerless(self, users: Table, queue: Table) -> Iterator[Finding]:
+    def _ownerless(self, users: JobTable, queue: JobTable) -> Iterator[CheckFinding]:
         query = SQL(
             "SELECT count(*) AS many, (array_agg(q.id::text))[1:3] AS examples FROM {queue} q "
             "WHERE q.state::text IN ('created', 'retry', 'active') AND q.data ->> 'toolJobId' IS NOT NULL "
@@ -275,16 +379,16 @@ class _Doctor:
                 "a worker will run them for nobody",
             )
 
-    def _differences(self) -> Iterator[Finding]:
+    def _differences(self) -> Iterator[CheckFinding]:
         """Compare what the code gives to a queue with what its row holds."""
         held = {
             (value.queue, meaning.setting): (value, _scaled(value, meaning.unit))
             for value in self._facts.values
-            if value.source is Source.DATABASE and (meaning := meaning_of(value.name, option=True)) is not None
+            if value.source is SettingSource.DATABASE and (meaning := meaning_of(value.name, option=True)) is not None
         }
         for value in self._facts.values:
             meaning = meaning_of(value.name, option=True)
-            if value.source is not Source.QUEUE or meaning is None:
+            if value.source is not SettingSource.QUEUE or meaning is None:
                 continue
             wanted = _scaled(value, meaning.unit)
             for (queue, setting), (other, has) in held.items():
@@ -299,7 +403,7 @@ class _Doctor:
                         related=(Related(other.place, f"{other.name} = {shown(other.value)}"),),
                     )
 
-    def _unserved(self) -> Iterator[Finding]:
+    def _unserved(self) -> Iterator[CheckFinding]:
         users, queue = self._tables.users, self._tables.queue
         if users is not None and users.has("slug", "created", "started"):
             table, name, where = users, users.column("q", "slug", "text"), "q.status::text = 'PENDING'"
@@ -326,7 +430,7 @@ class _Doctor:
                 f"{spoken(int(row['oldest']))}",
             )
 
-    def _kept(self) -> Iterator[Finding]:
+    def _kept(self) -> Iterator[CheckFinding]:
         users = self._tables.users
         assert users is not None
         if not users.has("expires"):

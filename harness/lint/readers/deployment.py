@@ -1,20 +1,95 @@
-"""Platform files: `vercel.json` (crons, function durations) and `render.yaml` (services, crons, variables)."""
+"""What a deployment sets: `.env` files and named environments, `vercel.json`, `render.yaml`."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from posixpath import dirname
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from posixpath import basename, dirname
 from typing import Any, Final
 
+from dotenv.parser import parse_stream
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from tree_sitter import Node
 
-from harness.lint.facts import Cron, Facts, Limit, Service, Unreadable
-from harness.lint.place import UNKNOWN, Place, Source, Value
-from harness.lint.syntax import line_of, pairs_of, parse_json, text_of, unquoted
+from harness.lint.facts import UNKNOWN, Cron, Facts, Limit, Place, Scalar, Service, SettingSource, Unreadable, Value
+from harness.lint.typescript import line_of, pairs_of, parse_json, text_of, unquoted
+
+DOCUMENTATION: Final = frozenset({"example", "sample", "template", "dist", "defaults", "schema", "test", "ci", "vault"})
+"""Suffixes of files that show what to set, or that tests use; nothing runs under them."""
+
+_PLACEHOLDER: Final = re.compile(r"\.\.\.|\$\{|<[\w -]+>|^your[-_ ]", re.IGNORECASE)
+PRODUCTION: Final = frozenset({"", "production", "prod"})
+
+
+def is_documentation(path: str) -> bool:
+    """Tell files that no deployment reads."""
+    return not DOCUMENTATION.isdisjoint(basename(path).split(".")[2:])
+
+
+def is_placeholder(text: str) -> bool:
+    """Tell what documentation writes where a value belongs, and what another variable fills in."""
+    return _PLACEHOLDER.search(text) is not None
+
+
+def read_variables(path: str, text: str, facts: Facts, *, service: str = "") -> dict[str, Value]:
+    """Read one file of `NAME=value` lines; the last line of a name counts, as everywhere."""
+    values: dict[str, Value] = {}
+    broken = False
+    for binding in parse_stream(io.StringIO(text)):
+        skipped = binding.original.string[: len(binding.original.string) - len(binding.original.string.lstrip())]
+        line = binding.original.line + skipped.count("\n")
+        if binding.error and not broken:
+            broken = True
+            facts.unreadable.append(Unreadable(Place(path, line), "this line is no NAME=value"))
+        elif not binding.error and binding.key is not None:
+            place = Place(path, line)
+            values[binding.key] = Value(binding.key, binding.value or "", place, SettingSource.ENVIRONMENT, service)
+    return values
+
+
+def services_of(files: Mapping[str, Mapping[str, Value]]) -> Iterable[Service]:
+    """Put `.env` files together, one service for each folder and profile: `.env` lies below `.env.production`.
+
+    `.env` and `.env.production` are one service; what `.env.local` or `.env.staging` change is another.
+    """
+    folders: dict[str, dict[str, str]] = {}
+    for path in files:
+        folders.setdefault(dirname(path), {})[basename(path).removeprefix(".env").removeprefix(".")] = path
+    for folder, profiles in folders.items():
+        base = dict(files[profiles[""]]) if "" in profiles else {}
+        production = sorted(PRODUCTION & profiles.keys())
+        merged = dict(base)
+        for profile in production:
+            merged.update(files[profiles[profile]])
+        if production:
+            place = Place(profiles[production[0]], 1)
+            yield Service(folder or "repository", "production", _owned(merged, folder), place)
+        for profile, path in profiles.items():
+            if profile not in PRODUCTION:
+                changed = {**merged, **files[path]}
+                yield Service(folder or "repository", profile, _owned(changed, folder), Place(path, 1), complete=False)
+
+
+def _owned(values: Mapping[str, Value], folder: str) -> dict[str, Value]:
+    """Make them the folder's; what stands for a value to be filled in is unknown."""
+    service = folder or "repository"
+    return {name: replace(value, service=service, value=_known(value.value)) for name, value in values.items()}
+
+
+def _known(value: Scalar) -> Scalar:
+    return UNKNOWN if isinstance(value, str) and is_placeholder(value) else value
+
+
+def process_environment(environ: Mapping[str, str], *, service: str) -> Service:
+    """Make a service of the environment of this process."""
+    place = Place("(environment)", 1)
+    values = {name: Value(name, text, place, SettingSource.ENVIRONMENT, service) for name, text in environ.items()}
+    return Service(service, "production", values, place, named=True)
+
 
 RENDER_SHUTDOWN_SECONDS: Final = 30
 """What Render grants a stopping service that does not say `maxShutdownDelaySeconds`."""
@@ -121,4 +196,4 @@ def _variable(path: str, service: str, item: CommentedMap, values: dict[str, Val
     known = isinstance(written, (str, int, float))
     text = str(written).lower() if isinstance(written, bool) else _text(written)
     place = Place(path, _line(item, "value" if known else "key"))
-    values[key] = Value(key, text if known else UNKNOWN, place, Source.ENVIRONMENT, service)
+    values[key] = Value(key, text if known else UNKNOWN, place, SettingSource.ENVIRONMENT, service)
