@@ -260,6 +260,7 @@ class Peer:
     def post(self, do: str, arguments: Mapping[str, Any] | None = None, *, actor: str, now: float | None = None) -> int:
         """Let one of several actors do something and wait for nothing; return the number of the turn."""
         number = self._tell(_going(do, arguments, actor=actor, now=now))
+        self._flush(do)
         self._posted[number] = do
         return number
 
@@ -279,6 +280,7 @@ class Peer:
     def sever(self, actor: str) -> None:
         """Tell the peer that one of its actors is dead; nobody waits until it has seen to it."""
         self._forgotten.add(self._tell({"sever": 0, "actor": actor}))
+        self._flush("sever")
 
     def forget(self, number: int) -> None:
         """Wait no more for a posted turn."""
@@ -302,6 +304,14 @@ class Peer:
         self._outgoing += line.encode() + b"\n"
         self._write()
         return number
+
+    def _flush(self, do: str) -> None:
+        """Send all of it: whoever waits for the peer to speak next writes nothing meanwhile."""
+        self._silence = Deadline(self._patience)
+        while self._outgoing:
+            self._pump(self._silence.left, self._patience)
+            if self._silence.passed:
+                raise self._lost("blocked", f"it took no message for {self._patience:g} s of real time", do=do)
 
     def _pump(self, seconds: float, patience: float) -> None:
         """Send what is left, wait at most so long until something is there, and take it."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Peer, find_node, peer
 from harness.foreign.runtime import NODE_HOST, PYTHON_HOST, node_peer, python_peer
+from harness.postgres.patience import Deadline
 from harness.processors import JobHarness
 from harness.processors.typescript import TypeScriptProcessor
 from tests.contract.node_at_hand import needs_node, processor
@@ -123,6 +127,30 @@ def test_a_host_of_queues_speaks_it(language: str, tmp_path: Path) -> None:
         finally:
             host.kill()
     assert {"hello", "go", "idle", "sever"} <= kinds_heard
+
+
+def test_a_busy_host_in_python_ends_with_the_harness(tmp_path: Path) -> None:
+    (tmp_path / "answers.py").write_text("class Answers:\n    async def spin(self):\n        while True: pass\n")
+    script = f"""
+import pathlib
+from harness.foreign.runtime import python_peer
+folder = pathlib.Path({str(tmp_path)!r})
+host = python_peer(folder / "answers.py", name="the host", packages=folder)
+host.post("spin", actor=None)
+print(host.pid, flush=True)
+while True: host.ended(1)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    harness = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+    assert harness.stdout is not None
+    pid = int(harness.stdout.readline())
+    harness.kill()
+    harness.wait()
+    harness.stdout.close()
+    deadline = Deadline(10)
+    while peer._field(pid, 0) not in ("", "Z", "X"):
+        assert not deadline.passed, "the host outlives the harness"
+        deadline.pause()
 
 
 @needs_node

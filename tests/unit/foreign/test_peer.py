@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from select import select
 from typing import Any
 
 import pytest
@@ -119,6 +120,22 @@ def test_a_flood_of_prints_is_passed_over(start: Start) -> None:
 def test_a_large_message_reaches_a_peer_that_speaks_meanwhile(start: Start) -> None:
     echoes = start("say(effect='echo', actor=None, data={'x': 'y' * 300_000}); idle(message, value=len(line))")
     assert echoes.ask("take", {"text": "z" * 3_000_000})["value"] > 3_000_000
+
+
+def test_a_large_message_that_is_posted_is_sent_whole(start: Start) -> None:
+    hosts = start("idle(message, value=len(line))")
+    turn = hosts.post("take", {"text": "z" * 1_000_000}, actor="a")
+    while (ended := hosts.ended(turn)) is None:
+        assert select([hosts.descriptor], [], [], 5)[0], "it waits for the rest of the line"
+    assert ended["value"] > 1_000_000
+
+
+def test_a_peer_that_takes_no_message_is_named(start: Start) -> None:
+    deaf = start("", first="say(hello=1, clock=False)\ntime.sleep(60)", patience=0.2)
+    with pytest.raises(PeerLost, match=r"asked for 'take': it took no message for 0\.2 s") as lost:
+        deaf.post("take", {"text": "z" * 1_000_000}, actor="a")
+    assert lost.value.kind == "blocked"
+    assert gone(deaf.pid)
 
 
 LOST = {
