@@ -108,9 +108,16 @@ def _by_name() -> dict[str, tuple[Invariant, AnomalyKind]]:
 ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 
 
+def kind_of(name: str) -> AnomalyKind:
+    """Return what an anomaly breaches; one of a test's own invariants is named by the test alone."""
+    return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A rule of the test's own.")
+
+
 def gravity(name: str) -> int:
     """Rank an anomaly by the guarantee it costs; the gravest is lowest, ties in the order of the catalogue."""
     names = list(ANOMALIES)
+    if name not in ANOMALIES:
+        return -1  # A test that has a rule of its own wants to hear of that first.
     return ANOMALIES[name][1].guarantee.rank * len(names) + names.index(name)
 
 

@@ -50,6 +50,7 @@ class Guarantee(StrEnum):
     REPEATABLE_MAINTENANCE = "maintenance may run late, twice, or twice at once"
     STORE_CLOCK = "the store's clock alone decides"
     RETENTION = "what is alive, or not yet past its time, is not deleted"
+    OWN = "what the test itself demands"
 
     @property
     def rank(self) -> int:
@@ -278,6 +279,10 @@ class Judge:
             told = getattr(monitor, method, None)
             if told is not None:
                 told(*arguments)
+
+    def report(self, name: str, invariant: str, message: str, *, job: JobId | None = None) -> None:
+        """Take a breach of a rule that is no monitor's, such as a function of a test."""
+        self.anomalies.append(Anomaly(name, invariant, self._now, max(self._index, 0), job, message))
 
     def _reporter(self, invariant: Invariant) -> Reporter:
         def breach(name: str, message: str, *, job: JobId | None = None) -> None:

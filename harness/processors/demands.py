@@ -54,6 +54,10 @@ class Demands:
         """At whose gates the test waits."""
         self._seen: dict[str, int] = {}
 
+    def answer_by(self, choices: Choices) -> None:
+        """Let other choices answer beside what the test asks for."""
+        self._beside = choices
+
     @property
     def tape(self) -> list[Deviation]:
         """What was not as usual."""

@@ -14,10 +14,10 @@ from harness.adapters.reference.application import (
     JobResult,
     ReferenceApplication,
 )
-from harness.errors import LimitReached, UsageError, did_you_mean
+from harness.errors import HarnessError, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
 from harness.history.event import History, Observed
-from harness.invariants import Invariant
+from harness.invariants import Anomaly, Invariant
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
@@ -46,6 +46,8 @@ from harness.run.session import NO_FAULTS
 from harness.sim.choices import Choices, Tape
 from harness.sim.loop import VirtualLoop
 
+REST_SECONDS = 90 * 24 * 3600.0
+"""Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
 
@@ -98,6 +100,8 @@ class JobHarness(Assertions):
         self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
+        self._always: list[Callable[[JobHarness], object]] = []
+        self._checking = False
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
         self._number = 0
@@ -342,6 +346,75 @@ class JobHarness(Assertions):
         self._baton.close()
         self._loop.end_tasks()
         self._loop.close()
+
+    # explored -------------------------------------------------------------------------------------------------------
+
+    def always(self, check: Callable[[JobHarness], object]) -> None:
+        """Judge by a function of your own after every event and at rest: False or an AssertionError is an anomaly.
+
+        It looks at handles and effects, and lets nothing happen.
+        """
+        self._always.append(check)
+        self._session.recorder.on_event = self._checked
+
+    def _checked(self) -> None:
+        if self._checking:
+            return
+        self._checking = True
+        try:
+            for check in self._always:
+                try:
+                    broken = "" if check(self) is not False else "it returned False"
+                except AssertionError as error:
+                    broken = str(error) or "an assertion without words"
+                if broken:
+                    name = getattr(check, "__name__", "a check")
+                    self._session.judge.report("always_broken", "always", f"{name}: {broken}")
+        finally:
+            self._checking = False
+
+    def reopen(self, choices: Choices, faults: FaultPlan, *, forked: bool = True) -> None:
+        """Answer at every gate by these choices. In a forked child, what a parent shares with it is made anew."""
+        if forked:
+            self._loop.after_fork()
+        self._demands.answer_by(choices)
+        self._session.disturb(self._demands, faults)
+        self._running.watch_waits()
+
+    def come_to_rest(self) -> None:
+        """Let nothing go wrong any more, work until every job has ended, and judge what must hold then."""
+        self._session.heal()
+        end = self._loop.time() + REST_SECONDS
+        board = self._session.board
+        try:
+            if board.live:
+                self._work(None, lambda: not board.live or self._loop.time() >= end, at_once=False)
+        except (HarnessError, UsageError) as error:
+            self._noticed.note(f"rest: {type(error).__name__}: {error}")
+        self._session.recorder.phase("judge")
+        self._session.judge.rest(board.views)
+        if self._always:
+            self._checked()
+
+    @property
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """What was judged wrong so far."""
+        return tuple(self._session.judge.anomalies)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its queue and worker."""
+        return self._application.settings
+
+    @property
+    def engine(self) -> str:
+        """What a failure calls the place of work."""
+        return self._application.engine
+
+    @property
+    def now_instant(self) -> Instant:
+        """The virtual time in microseconds from the start."""
+        return self._session.kernel.now
 
     # inside ---------------------------------------------------------------------------------------------------------
 

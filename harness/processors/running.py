@@ -35,9 +35,13 @@ class Running:
         self._demands = demands
         self._ended: list[Lifetime] = []
         if application.session.explored:
-            loop.guard = self._guard
+            self.watch_waits()
         self._performed = 0
         self.closed = False
+
+    def watch_waits(self) -> None:
+        """Put a gate before whatever a processor waits for outside itself."""
+        self._loop.guard = self._guard
 
     def begin(self, job: ToolJob) -> Delivery:
         """Begin the delivery that the worker was just given. Called in the processor's own context."""

@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 
 from harness.history.event import Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
-from harness.invariants import ANOMALIES
+from harness.invariants import kind_of
 from harness.model.duration import DAY, Instant, format_duration
 from harness.model.job import JobId
 from harness.model.lifecycle import QueueState
@@ -292,7 +292,7 @@ def screen_text(lines: Sequence[Line]) -> str:
 def _breach(run: Run, width: int, lead: str) -> list[Line]:
     anomaly = run.led_by(lead)
     if anomaly is not None:
-        kind = ANOMALIES[anomaly.name][1]
+        kind = kind_of(anomaly.name)
         here = f"{f'job {anomaly.job}, ' if anomaly.job else ''}{moment(anomaly.at)}: {anomaly.message}"
         return [
             *(Line(text, "bold") for text in wrap("", f"{anomaly.name}: {kind.sentence}", width=width, lines=2)),

@@ -11,7 +11,7 @@ from harness.model.job import JobId
 from harness.run.observation import Observation
 from harness.run.session import NO_FAULTS, Limits, LiveSession, as_on_tape
 from harness.sim.carrier import CarriedProcess, LoopCarrier
-from harness.sim.choices import Choices
+from harness.sim.choices import Boring, Choices
 from harness.sim.kernel import Interference
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
@@ -49,7 +49,7 @@ class LiveTest(LiveSession):
         """The worker that is at work now."""
         self._own: list[Interference] = []
         if self.explored:
-            self.expose(faults)
+            self.disturb(choices, faults)
         self.kernel.now = observation.clocks.now = round(loop.time() * SECOND)
         self.recorder.phase("chaos")
 
@@ -67,6 +67,21 @@ class LiveTest(LiveSession):
         """Start the next worker; `on_severed` is told when it dies."""
         self._workers += 1
         self.worker = self.carrier.process(self.worker_name, begin, on_severed=on_severed)
+
+    def disturb(self, choices: Choices, faults: FaultPlan) -> None:
+        """Let these choices answer at the gates from here on, and these faults strike there."""
+        self.choices = self.kernel.choices = choices
+        self.explored = True
+        self.expose(faults)
+        self.kernel.interferences.extend(self._own)
+
+    def heal(self) -> None:
+        """Let nothing go wrong any more, set every clock right, and wake who was stalled."""
+        self.recorder.phase("heal")
+        self.kernel.interferences = []
+        self.kernel.choices = Boring()
+        self.clocks.correct()
+        self.judge.healed(self.board.views)
 
     def offer(self, interference: Interference) -> None:
         """Let something of the place's own go wrong at gates too."""

@@ -87,6 +87,8 @@ class Recorder:
         self._clocks = clocks
         self._events = self.history.events
         self._see = judge.see
+        self.on_event: Callable[[], None] | None = None
+        """Told after each event."""
         self.number = 0
         """How many calls were made."""
         self._open: dict[str, int] = {}
@@ -109,6 +111,8 @@ class Recorder:
     def _write(self, event: Event) -> None:
         self._events.append(event)
         self._see(event)
+        if self.on_event is not None:
+            self.on_event()
 
     # what the kernel asks for ---------------------------------------------------------------------------------------
 

@@ -283,6 +283,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             else:
                 self._ready.append(handle)  # type: ignore[attr-defined]
 
+    def after_fork(self) -> None:
+        """Take a selector and a wake-up pipe of its own in a forked child: those of the parent are shared with it.
+
+        Nothing may have been registered yet. asyncio's own way to its pipe, 3.11 to 3.14.
+        """
+        self._gate.renew(selectors.DefaultSelector())
+        for end in (self._ssock, self._csock):  # type: ignore[attr-defined]
+            end.close()
+        self._internal_fds -= 1  # type: ignore[attr-defined]
+        guard, self.guard = self.guard, None
+        self._make_self_pipe()  # type: ignore[attr-defined]
+        self._gate.begin()
+        self.guard = guard
+
     def close(self) -> None:
         """Close the loop, and the frames of what was severed."""
         for life in self._ended_lives:

@@ -126,3 +126,11 @@ def test_one_place_makes_a_judge_and_a_recorder() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Judge", "Recorder")
     }
     assert makers == {("harness/run/observation.py", "Judge"), ("harness/run/observation.py", "Recorder")}
+
+
+@pytest.mark.parametrize("length", ["a lease - 1s", "a lease", "a lease + a retry"])
+def test_a_claim_whose_answer_took_a_lease_is_saved_or_given_back(length: str) -> None:
+    tape = Replay([Deviation("worker-1 claim", 1, f"pause {length}")])
+    history, _, anomalies = played(two_payments, tape, faults=FAULTS)
+    assert anomalies == set()
+    assert '"expire"' not in history
