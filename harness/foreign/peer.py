@@ -45,6 +45,7 @@ MOST_REPORTS: Final = 100_000
 LARGEST_LOG: Final = 1024 * 1024
 """Bytes of a peer's standard output and error that are kept."""
 DYING_SECONDS: Final = 2.0
+"""Real seconds within which a process that was killed is gone."""
 _ACTOR: Final = (str, type(None))
 REPORTS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
     "hello": {"hello": (int,), "clock": (bool,)},
@@ -521,8 +522,7 @@ def _kill_all(process: subprocess.Popen[bytes]) -> None:
         started = descendants_of(process.pid)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    for pid in started:
-        _signal(pid, signal.SIGKILL)
+    _end_all(started)
 
 
 def _read_now(descriptor: int) -> bytes:
@@ -551,7 +551,7 @@ def children_of(pid: int | None = None) -> list[int]:
         for task in list((_PROC / str(pid or os.getpid()) / "task").iterdir()):
             with suppress(OSError):  # A thread may end while it is looked at.
                 found += [int(child) for child in (task / "children").read_text().split()]
-    return [child for child in found if _field(child, 0) not in ("Z", "X", "")]
+    return [child for child in found if _runs(child)]
 
 
 def descendants_of(pid: int) -> list[int]:
@@ -561,29 +561,43 @@ def descendants_of(pid: int) -> list[int]:
 
 def end_session(session: int) -> None:
     """Kill every process of a session with SIGKILL."""
-    with suppress(OSError):
-        for folder in _PROC.iterdir():
-            if folder.name.isdigit() and _field(int(folder.name), 3) == str(session):
-                _signal(int(folder.name), signal.SIGKILL)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
+    _end_all([pid for pid in _pids() if _field(pid, 3) == str(session)])
 
 
 def end_descendants() -> None:
     """Kill every process that this one has started, and what those have started."""
-    for pid in descendants_of(os.getpid()):
-        _signal(pid, signal.SIGKILL)
+    _end_all(descendants_of(os.getpid()))
 
 
 def end_marked(entry: str) -> None:
     """Kill every process whose environment has an entry, wherever it has gone."""
+    marked = []
+    for pid in _pids():
+        with suppress(OSError):
+            if pid != os.getpid() and entry.encode() in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                marked.append(pid)
+    _end_all(marked)
+
+
+def _pids() -> list[int]:
     with suppress(OSError):
-        for folder in _PROC.iterdir():
-            if not folder.name.isdigit() or int(folder.name) == os.getpid():
-                continue
-            with suppress(OSError):
-                if entry.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    _signal(int(folder.name), signal.SIGKILL)
+        return [int(folder.name) for folder in _PROC.iterdir() if folder.name.isdigit()]
+    return []
+
+
+def _end_all(pids: Sequence[int]) -> None:
+    """Kill processes, and wait until they are gone: a signal takes its time, and whoever looks next finds none left."""
+    for pid in pids:
+        _signal(pid, signal.SIGKILL)
+    deadline = Deadline(DYING_SECONDS)
+    while any(_runs(pid) for pid in pids) and not deadline.passed:
+        deadline.pause()
+
+
+def _runs(pid: int) -> bool:
+    return _field(pid, 0) not in ("Z", "X", "")
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
