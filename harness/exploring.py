@@ -50,6 +50,8 @@ class ExploredTest:
                 read = decode(token)
                 read.expect(_target(item), called=item.nodeid)
                 explored.tape = read.tape
+            elif why := harness.unforkable:
+                explored.campaign.unsure = why
             elif not can_fork():
                 raise UsageError("--job-explore forks each run, and this system cannot", hint="Explore on Linux.")
         except HarnessError as error:
@@ -60,8 +62,8 @@ class ExploredTest:
         """Play the test many times, or set it up to play the tape. Raises InChild in every child."""
         if self.tape is not None:
             self.campaign.replay(self.tape)
-            return
-        self.campaign.explore()
+        elif not self.campaign.unsure:
+            self.campaign.explore()
 
     def tell(self) -> None:
         """Fail the test with what was found; skip it, with the reason, where nothing could be judged."""

@@ -402,6 +402,15 @@ class JobHarness(Assertions):
         return tuple(self._session.judge.anomalies)
 
     @property
+    def unforkable(self) -> str:
+        """Why a forked child cannot play this test; empty where it can."""
+        if self._node.pids:
+            return "a forked run would share the Node child of its TypeScript processors"
+        if not isinstance(self._application, ReferenceApplication):
+            return f"a forked run would share the process and the database of {self.engine}"
+        return ""
+
+    @property
     def settings(self) -> Settings:
         """The settings of its queue and worker."""
         return self._application.settings
