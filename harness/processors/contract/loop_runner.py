@@ -13,6 +13,7 @@ from typing import Any
 from harness.adapters.reference.application import START, JobProcessor, JobResult, ToolJob, sample_job
 from harness.errors import LimitReached
 from harness.foreign.peer import children_of
+from harness.history.event import SideEffect
 from harness.model.json_value import json_problem, printable
 from harness.processors.assertions import differences, shown
 from harness.processors.baton import Baton
@@ -249,7 +250,7 @@ class _Run:
         return answer
 
     def _record(self, name: str, data: Any) -> None:
-        self._effects.append((name, data))
+        self._effects.append((name, data.data if isinstance(data, SideEffect) else data))
 
     def _moment(self, number: int) -> None:
         plan = self._plan
