@@ -28,6 +28,12 @@ def brought(group: str) -> Mapping[str, Any]:
     return {name: _loaded(point) for name, point in offered(group).items()}
 
 
+def package_of(group: str, name: str) -> str:
+    """Return which package brings a name, with its version: `power 1.0`."""
+    point = offered(group).get(name)
+    return "another package" if point is None or point.dist is None else f"{point.dist.name} {point.dist.version}"
+
+
 def _loaded(point: EntryPoint) -> Any:
     try:
         return point.load()

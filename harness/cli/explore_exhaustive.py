@@ -23,6 +23,7 @@ from harness.explore.statement import statement
 from harness.explore.tally import broken_engine
 from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import ENDINGS, SPANS
+from harness.faults import FaultPlan, kinds
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -30,15 +31,8 @@ from harness.scenario.variant import parse_changes
 
 COUNTS = {
     "workers": ("so many workers", 2),
-    "crashes": ("so many crashes", 0),
     "cancels": ("so many jobs are cancelled", 0),
     "retries": ("so many jobs are retried by an operator", 0),
-    "lost-messages": ("so many requests or replies are lost", 0),
-    "duplicates": ("so many calls are delivered twice", 0),
-    "pauses": ("so many pauses of named lengths", 0),
-    "lateness": ("so often time jumps past what was due", 0),
-    "clock-offsets": ("so many steps of a clock", 0),
-    "shutdowns": ("so many graceful shutdowns", 0),
 }
 SHARE = 64
 ANY = "any"
@@ -56,6 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--exhaustive", action="store_true", help="search everything within the scope that these options state")
     for name, (meaning, default) in COUNTS.items():
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
+    for kind in kinds().values():
+        add(f"--{kind.scope_option}", type=int, default=0, metavar="N", dest=f"fault {kind.id}", help=kind.scope_help)
     add(
         "--stalls",
         default="1",
@@ -80,11 +76,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def refuse_ignored(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Raise UsageError where an option of one kind of search was given to the other: it would not count."""
-    own = (*(name.replace("-", "_") for name in COUNTS), "stalls", "kinds", "priorities", "unique", "jitters")
+    own = (*COUNTS, *(f"fault {name}" for name in kinds()), "stalls", "kinds", "priorities", "unique", "jitters")
     for name in SEEN_ALL if arguments.exhaustive else (*own, "no_symmetry", "states"):
         if getattr(arguments, name) == parser.get_default(name):
             continue
         option = "--kind" if name == "kinds" else "--" + name.replace("_", "-")
+        if name.startswith("fault "):
+            option = f"--{kinds()[name.removeprefix('fault ')].scope_option}"
         if arguments.exhaustive:
             raise UsageError(f"{option} does not go with --exhaustive", hint="It looks at every run of its scope.")
         raise UsageError(f"{option} is a bound of an exhaustive search", hint="Add --exhaustive, or leave it out.")
@@ -95,7 +93,7 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
 
     Raises UsageError for bounds that make no sense.
     """
-    counts: dict[str, int] = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in COUNTS}
+    faults = FaultPlan(**{name: getattr(arguments, f"fault {name}") for name in kinds()})
     stalls = arguments.stalls
     if stalls != ANY and not stalls.isdigit():
         raise UsageError(f"--stalls is {stalls!r}", hint=f"Give a number, or {ANY}.")
@@ -104,7 +102,10 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
     except ValueError:
         raise UsageError(f"--priorities is {arguments.priorities!r}", hint="Give whole numbers with commas.") from None
     return Scope(
-        **counts,
+        workers=arguments.workers,
+        cancels=arguments.cancels,
+        retries=arguments.retries,
+        faults=faults,
         jobs=2 if arguments.jobs is None else arguments.jobs,
         stalls=None if stalls == ANY else int(stalls),
         kinds=tuple(parse_kind(text) for text in arguments.kinds) or Scope().kinds,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from harness.explore.situations import Spotter, position_of
+from harness.faults import strike_of
 from harness.history.event import Fault, History, Observed
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
@@ -102,5 +103,4 @@ def _cell(fault: Fault, views: dict[JobId, JobView]) -> Cell:
     data = fault.data or {}
     point = data.get("at") if isinstance(data, dict) else None
     view = views.get((point or "").rpartition(" ")[2])
-    name = "crash after" if fault.name == "crash" and data.get("after") else fault.name
-    return Cell("-" if view is None else str(view.status), position_of(point), name)
+    return Cell("-" if view is None else str(view.status), position_of(point), strike_of(fault))

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from harness.explore.exhaustive import Explorer
 from harness.explore.scope import Scope
+from harness.faults import FaultPlan
 from harness.port import Engine
 from harness.run.session import Session
 
 PILOT_STATES = 4_000
 """A smaller search that has not ended by then counts with what it has seen."""
-FAULTS = ("crashes", "lost_messages", "duplicates", "pauses", "lateness", "clock_offsets", "shutdowns")
 OF_JOBS = ("cancels", "retries")
 
 
@@ -40,8 +40,7 @@ class Forecast(NamedTuple):
 
 def worth_it(scope: Scope) -> bool:
     """Say whether a search is large enough to be estimated first."""
-    extras: int = sum(getattr(scope, name) for name in (*FAULTS, *OF_JOBS))
-    return scope.jobs + extras > 2
+    return scope.jobs + sum(scope.faults.counts().values()) + scope.cancels + scope.retries > 2
 
 
 class Forecaster:
@@ -54,8 +53,7 @@ class Forecaster:
         self._engine = engine
         self._clock = clock
         self._at_work = at_work
-        none: dict[str, Any] = dict.fromkeys((*FAULTS, *OF_JOBS), 0)
-        self._plain = replace(scope, **none)
+        self._plain = replace(scope, faults=FaultPlan(), cancels=0, retries=0)
         self._scope = scope
         self._known: dict[Scope, int] = {}
         self._seconds = 0.0
@@ -65,10 +63,9 @@ class Forecaster:
         """Take what each fault makes of one job to be what it makes of all; k alike count k! times less."""
         scope = self._scope
         states = self._of_jobs(scope.jobs)
-        for name in FAULTS:
-            if count := getattr(scope, name):
-                growth = self._states(1, **{name: 1}) / self._states(1)
-                states *= growth**count / factorial(count)
+        for name, count in scope.faults.counts().items():
+            growth = self._states(1, faults=FaultPlan(**{name: 1})) / self._states(1)
+            states *= growth**count / factorial(count)
         for name in OF_JOBS:
             if count := getattr(scope, name):
                 jobs = min(2, scope.jobs)
@@ -81,8 +78,8 @@ class Forecaster:
             return float(self._states(jobs))
         return self._states(2) * (self._states(2) / self._states(1)) ** (jobs - 2)
 
-    def _states(self, jobs: int, **faults: Any) -> int:
-        scope = replace(self._plain, jobs=jobs, **faults)
+    def _states(self, jobs: int, **more: Any) -> int:
+        scope = replace(self._plain, jobs=jobs, **more)
         if scope not in self._known:
             explorer = Explorer(self._engine, scope, first_only=False, state_limit=PILOT_STATES, at_work=self._at_work)
             started = self._clock()

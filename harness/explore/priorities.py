@@ -10,12 +10,9 @@ import random
 from collections.abc import Sequence
 
 from harness.sim.actor import Actor
-from harness.sim.choices import Deviation, Options
+from harness.sim.choices import FIRST, Deviation, Option, Options
 from harness.sim.kernel import Kernel
 from harness.sim.request import Call
-
-FIRST = " first"
-"""How the kernel calls the choice of another actor."""
 
 
 class Priorities:
@@ -33,7 +30,7 @@ class Priorities:
         """Take the kernel whose ready actors are to be ordered."""
         self._kernel = kernel
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         """Strike with a fault, or answer the actor of the highest priority."""
         nth = self._seen.get(label, 0) + 1
         self._seen[label] = nth
@@ -41,7 +38,7 @@ class Priorities:
         if option is None:
             option = self._order()
         if option is not None:
-            self.tape.append(Deviation(label, nth, option))
+            self.tape.append(Deviation(label, nth, option.words))
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
@@ -53,11 +50,11 @@ class Priorities:
             self.tape.append(Deviation(label, nth, option))
         return option
 
-    def _fault(self, options: Options) -> str | None:
-        names = [name for name in options() if not name.endswith(FIRST)]
-        return names[int(self._draw() * len(names))] if names else None
+    def _fault(self, options: Options) -> Option | None:
+        faults = [option for option in options() if option.kind != FIRST]
+        return faults[int(self._draw() * len(faults))] if faults else None
 
-    def _order(self) -> str | None:
+    def _order(self) -> Option | None:
         kernel = self._kernel
         if kernel is None or not kernel.free_order or len(kernel.ready) < 2:
             return None
@@ -69,7 +66,7 @@ class Priorities:
         for actor in kernel.ready:
             if actor is chosen or _meet(actor, chosen):
                 del priority[actor.name]
-        return None if chosen is kernel.ready[0] else f"{chosen.name}{FIRST}"
+        return None if chosen is kernel.ready[0] else chosen.first
 
 
 def _meet(one: Actor, other: Actor) -> bool:

@@ -15,6 +15,7 @@ from harness.explore.positions import FAITHFUL, ActorMemory, Unfaithful, Watched
 from harness.explore.scope import Scope
 from harness.explore.script import Move, Path, Script
 from harness.explore.state import Actor, Part, Position, State, reborn_after
+from harness.faults import ArmedFault
 from harness.history.event import Call, Observed
 from harness.invariants.memory import freeze
 from harness.model.duration import Duration, Instant
@@ -25,7 +26,8 @@ from harness.run.session import Limits, Session, quiet_limit
 from harness.scenario.scenario import Scenario
 from harness.sim.actor import Actor as Process
 from harness.sim.actor import State as Standing
-from harness.sim.kernel import TIME_FIRST, Kernel
+from harness.sim.choices import TIME_FIRST
+from harness.sim.kernel import Kernel
 
 ENDLESS = Limits(steps=1 << 60)
 Numbers = dict[Any, int]
@@ -104,7 +106,7 @@ class Rig:
         self.kernel: Kernel = session.kernel
         self.kernel.every_turn = True
         self.kernel.now = session.clocks.now = self.start
-        self.interferences = list(self.kernel.interferences)
+        self.interferences = [one for one in self.kernel.interferences if isinstance(one, ArmedFault)]
         self._judged = {id(monitor): place for place, monitor in enumerate(session.judge.monitors)}
         session.begin()
 
@@ -133,9 +135,9 @@ class Rig:
             return
         head = kernel.ready[0]
         for actor in kernel.ready:
-            yield Move((None,)) if actor is head else Move((f"{actor.name} first",))
+            yield Move((None,)) if actor is head else Move((actor.first,))
         for actor in kernel.ready:
-            before = () if actor is head else (f"{actor.name} next",)
+            before = () if actor is head else (actor.next,)
             for interference in kernel.interferences:
                 yield from (Move((*before, option)) for option in interference.options(kernel, actor))
         wake = kernel.next_wake()
@@ -229,7 +231,7 @@ class Rig:
             actors=tuple([self._actor(place, process, before) for place, process in enumerate(kernel.actors.values())]),
             ready=tuple([process.name for process in kernel.ready]),
             sleeping=tuple(kernel.sleeping),
-            budgets=(self.stalls, *[interference.budget.left for interference in self.interferences]),  # type: ignore[attr-defined]
+            budgets=(self.stalls, *[interference.left for interference in self.interferences]),
             stopping=frozenset(session.world.stopping),
             stalled=frozenset(self.stalled),
             call_number=recorder.number,
@@ -357,7 +359,7 @@ class SnapshotRig(Rig):
         session.world.stopping.update(state.stopping)
         self.stalls, *budgets = state.budgets
         for interference, left in zip(self.interferences, budgets, strict=True):
-            interference.budget.left = left  # type: ignore[attr-defined]
+            interference.left = left
         for place, (process, actor) in enumerate(zip(kernel.actors.values(), state.actors, strict=True)):
             if at is None or at.actors[place].position is not actor.position:
                 self._restore_actor(process, actor)

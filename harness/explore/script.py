@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from harness.sim.choices import Deviation, Options
+from harness.sim.choices import Deviation, Option, Options
 
 
 class Move(NamedTuple):
     """One transition: what is answered at its gates (None: go on as usual), and what is picked on the way."""
 
-    gates: tuple[str | None, ...]
+    gates: tuple[Option | None, ...]
     picks: tuple[str, ...] = ()
 
 
@@ -42,7 +42,7 @@ class Script:
         nth = self._seen[label] = self._seen.get(label, 0) + 1
         return nth
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         """Answer what stands next in the script."""
         nth = self._nth(label)
         if self._gate >= len(self._gates):
@@ -50,7 +50,7 @@ class Script:
         option = self._gates[self._gate]
         self._gate += 1
         if option is not None:
-            self.tape.append(Deviation(label, nth, option))
+            self.tape.append(Deviation(label, nth, option.words))
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from harness.faults import phrase_of, read_option
 from harness.model.settings import Settings
 from harness.run.session import Session
 from harness.run.verdict import Run
@@ -125,14 +126,9 @@ def _without(tape: Tape, start: int, end: int) -> Iterator[Tape]:
     yield (*tape[:start], *rest)
 
 
-def _plainer_options(option: str) -> tuple[str, ...]:
-    ranked = {
-        "crash after": ("crash",),
-        "lose reply": ("crash after",),
-        "lose request": ("crash",),
-        "deliver twice": (),
-    }
-    return ("crash",) if option.startswith("crash leaving ") else ranked.get(option, ())
+def _plainer_options(words: str) -> tuple[str, ...]:
+    phrase = phrase_of(read_option(words))
+    return (phrase.plainer,) if phrase is not None and phrase.plainer else ()
 
 
 def _plainer(job: JobPlan) -> Iterator[JobPlan]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from harness.explore.shrink import Open, Shrinker
+from harness.faults import phrase_of, read_option
 from harness.model.duration import Duration
 from harness.model.moments import moments
 from harness.model.settings import Settings
@@ -25,7 +26,6 @@ REDRAWN = 24
 REDRAWN_RATES = (0.0, 0.05, 0.15)
 PAIRS = 8
 """Of at most so many deviations, every two are dropped together."""
-TIMED = ("pause ", "late by ")
 
 Redraw = Callable[[Scenario, Choices], Session]
 
@@ -141,20 +141,22 @@ def _fitting(scenario: Scenario, candidate: Scenario) -> Iterator[Tape]:
 
 
 def _words(item: Deviation) -> set[str]:
-    return set(item.label.replace("client-", "client- ").split()) | set(item.option.replace("client-", "").split())
+    return {*item.label.replace("client-", "client- ").split(), read_option(item.option).actor.removeprefix("client-")}
 
 
 def _renamed(item: Deviation, old: str, new: str) -> Deviation:
     label = " ".join(new if word == old else word for word in item.label.split(" "))
-    option = " ".join(new if word == old else word for word in item.option.split(" "))
-    return Deviation(label, item.nth, option)
+    option = read_option(item.option)
+    if option.actor == old:
+        option = option._replace(actor=new, words=option.words.replace(old, new, 1))
+    return Deviation(label, item.nth, option.words)
 
 
-def _shorter(option: str, named: dict[str, Duration]) -> list[str]:
-    """Answer the same disturbance for the shorter times, the shortest first."""
-    for prefix in TIMED:
-        length = named.get(option.removeprefix(prefix)) if option.startswith(prefix) else None
-        if length is not None:
-            shorter = sorted((duration, name) for name, duration in named.items() if duration < length)
-            return [prefix + name for _, name in shorter]
-    return []
+def _shorter(words: str, named: dict[str, Duration]) -> list[str]:
+    """Return the same disturbance for the shorter times, the shortest first."""
+    option = read_option(words)
+    phrase, length = phrase_of(option), named.get(option.argument)
+    if phrase is None or not phrase.timed or length is None:
+        return []
+    shorter = sorted((duration, name) for name, duration in named.items() if duration < length)
+    return [phrase.words + name for _, name in shorter]

@@ -27,7 +27,11 @@ class Keys:
         self._momentary = [monitor.momentary for monitor in rig.session.judge.monitors]
         names = list(rig.kernel.actors)
         scope, settings = rig.scope, rig.scenario.settings
-        reach = rig.quiet * (settings.max_attempts + 1) * (1 + scope.jobs + scope.retries + scope.shutdowns)
+        reach = (
+            rig.quiet
+            * (settings.max_attempts + 1)
+            * (1 + scope.jobs + scope.retries + sum(scope.faults.counts().values()))
+        )
         ages = Ages.of(settings, reach=reach)
         self._grid = lcm(settings.poll_interval, settings.cron_period, settings.expire_interval)
         self._forms = [

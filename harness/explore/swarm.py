@@ -9,25 +9,17 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from harness.sim.choices import Deviation, Options
+from harness.faults import families, family_of
+from harness.sim.choices import Deviation, Option, Options
 
 RATES = (0.02, 0.1, 0.25, 0.5)
 LATE_RATES = (0.02, 0.1, 0.4)
-FAMILIES = ("order", "crash", "pause", "lose", "deliver", "late", "clock", "stop")
 WEIGHTS = (0, 0, 1, 4)
 SLOW = (None, None, "w1", "w2", "maintenance", "queue")
 SLOW_RATE = 0.6
 """How often the slow actor is passed over at its own gate."""
 KEPT_WHOLE = frozenset({"jobs", "workers", "faults"})
 """What is always drawn from all its options."""
-
-
-def family(option: str) -> str:
-    """Answer to which family a choice at a gate belongs."""
-    if option.endswith(" first"):
-        return "order"
-    word = option.partition(" ")[0]
-    return word if word in FAMILIES else "clock"
 
 
 class SwarmDrawing:
@@ -39,7 +31,7 @@ class SwarmDrawing:
         """What this run draws from, by subject, where that is less than all."""
         self._draw = random.Random(seed).random
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         """A workload has no gates."""
         return None
 
@@ -69,10 +61,10 @@ class SwarmChoices:
         self._seen: dict[str, int] = {}
         self.rate = RATES[int(draw() * len(RATES))]
         self.late_rate = LATE_RATES[int(draw() * len(LATE_RATES))]
-        self.weights = {name: WEIGHTS[int(draw() * len(WEIGHTS))] for name in FAMILIES}
+        self.weights = {name: WEIGHTS[int(draw() * len(WEIGHTS))] for name in families()}
         self.slow = SLOW[int(draw() * len(SLOW))]
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         """Deviate: more often before time moves, or at the gate of the slow actor, where the run says so."""
         nth = self._seen.get(label, 0) + 1
         self._seen[label] = nth
@@ -81,7 +73,7 @@ class SwarmChoices:
             return None
         option = self._weighted(options())
         if option is not None:
-            self.tape.append(Deviation(label, nth, option))
+            self.tape.append(Deviation(label, nth, option.words))
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
@@ -93,10 +85,10 @@ class SwarmChoices:
             self.tape.append(Deviation(label, nth, option))
         return option
 
-    def _weighted(self, names: Sequence[str]) -> str | None:
-        by_family: dict[str, list[str]] = {}
-        for name in names:
-            by_family.setdefault(family(name), []).append(name)
+    def _weighted(self, offered: Sequence[Option]) -> Option | None:
+        by_family: dict[str, list[Option]] = {}
+        for option in offered:
+            by_family.setdefault(family_of(option), []).append(option)
         total = sum(self.weights[name] for name in by_family)
         left = self._draw() * total
         for name, members in by_family.items():

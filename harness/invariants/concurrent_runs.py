@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.history.event import Effect, Fault
+from harness.history.event import Effect, Excuse, Fault
 from harness.invariants.property import Monitor, Reporter, Rules
 from harness.model.duration import Duration
 from harness.model.job import JobId
@@ -25,14 +25,14 @@ class ConcurrentRuns(Monitor):
         self._bearable: Duration = max(1, margin - 2 * self.settings.max_skew)
 
     def on_fault(self, event: Fault) -> None:
-        match event.name:
-            case "crash" | "raised":
-                for runs in self._running.values():
-                    runs.pop(event.actor, None)
-            case "pause" | "late":
-                self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
-            case "clock" | "drift":
-                self._late["*"] = self._late.get("*", 0) + abs(event.data["offset"])
+        excuse = self.rules.excuses.get(event.name)
+        if excuse is Excuse.DEATH or event.name == "raised":
+            for runs in self._running.values():
+                runs.pop(event.actor, None)
+        elif excuse is Excuse.LATE:
+            self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
+        elif excuse is Excuse.CLOCK:
+            self._late["*"] = self._late.get("*", 0) + abs(event.data["offset"])
 
     def on_effect(self, event: Effect) -> None:
         runs = self._running.setdefault(event.job, {})

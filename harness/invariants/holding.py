@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, assert_never
 
-from harness.history.event import Fault, Observed
+from harness.history.event import Excuse, Fault, Observed
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
 from harness.model.lifecycle import Status
@@ -96,25 +96,27 @@ class Holdings:
         holding.started = True
         return holding
 
-    def fault(self, event: Fault) -> None:
+    def fault(self, event: Fault, excuse: Excuse | None) -> None:
         """Take over a fault: whom it hits, and for how long."""
-        match event.name:
-            case "pause" | "late":
+        match excuse:
+            case Excuse.LATE:
                 late = event.data["for"]
-            case "clock" | "drift":
+            case Excuse.CLOCK:
                 late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
-            case "crash" if event.data.get("session_stays"):
+            case Excuse.DEATH if event.data.get("session_stays"):
                 for holding in self.of.values():  # anybody may have to wait for a lock that stays
                     holding.late = self._infinite
                 return
-            case "crash" | "lose request" | "lose reply" | "duplicate":
+            case Excuse.DEATH | Excuse.UNHEARD:
                 late = self._infinite
                 if event.data["at"] == "claim":
                     self._unheard[event.actor] = event.at
-                if event.name == "crash":
+                if excuse is Excuse.DEATH:
                     self._died(event.actor)
-            case _:
+            case None:
                 return
+            case _:
+                assert_never(excuse)
         for holding in self.of.values():
             if event.actor in ("*", holding.worker):
                 self.delay(holding, late)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.history.event import Effect, Fault, Observed, Return
+from harness.history.event import Effect, Excuse, Fault, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants.concurrent_runs import ConcurrentRuns
 from harness.invariants.holding import Holding, Holdings, beating
@@ -27,13 +27,13 @@ class LeaseOutlivesExecution(Monitor):
         self._running: dict[JobId, dict[tuple[str, int], Holding | None]] = {}
 
     def on_fault(self, event: Fault) -> None:
-        self._holdings.fault(event)
-        excused = event.name in ("crash",)
+        excuse = self.rules.excuses.get(event.name)
+        self._holdings.fault(event, excuse)
         for runs in self._running.values():
-            for key in [key for key in runs if excused and key[0] == event.actor]:
+            for key in [key for key in runs if excuse is Excuse.DEATH and key[0] == event.actor]:
                 del runs[key]
             for holding in runs.values():
-                if holding is not None and event.actor in ("*", holding.worker) and event.name in ("pause", "late"):
+                if holding is not None and event.actor in ("*", holding.worker) and excuse is Excuse.LATE:
                     self._holdings.delay(holding, event.data["for"])
 
     def on_return(self, event: Return) -> None:

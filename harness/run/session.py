@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import LimitReached, StepsSpent
-from harness.faults import FaultPlan, interferences
+from harness.faults import FaultPlan, excuses, interferences
 from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
@@ -128,6 +128,7 @@ class Session:
             self._known_jobs,
             oldest_first=contract.oldest_first,
             doublings=contract.doublings,
+            excuses=excuses(),
             slot_due=contract.slot_due,
         )
         self._asked = frozenset((*needed_capabilities(scenario), *announced))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from harness.model.duration import Instant
+from harness.sim.choices import acts_first, acts_next
 from harness.sim.request import Call, Frame, Request
 
 
@@ -29,10 +30,12 @@ class Actor:
     __slots__ = (
         "call",
         "factory",
+        "first",
         "frames",
         "heard",
         "last_tick",
         "name",
+        "next",
         "order",
         "process",
         "repeats",
@@ -43,6 +46,8 @@ class Actor:
 
     def __init__(self, name: str, factory: Callable[[], Frame], order: int, *, process: bool) -> None:
         self.name = name
+        self.first = acts_first(name)
+        self.next = acts_next(name)
         self.factory = factory
         self.order = order
         self.process = process
@@ -65,6 +70,11 @@ class Actor:
         """Name the gate at which the actor stands."""
         assert self.request is not None
         return f"{self.name} {self.request.point}"
+
+    @property
+    def point(self) -> str:
+        """Return what the actor stands before; empty where it stands nowhere any more."""
+        return "" if self.request is None else self.request.point
 
     @property
     def alive(self) -> bool:

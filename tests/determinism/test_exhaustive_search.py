@@ -19,6 +19,7 @@ from harness.explore.positions import Unfaithful
 from harness.explore.scope import Scope
 from harness.explore.state import Part, State
 from harness.explore.state_key import Keys
+from harness.faults import FaultPlan
 from harness.history.event import Fault
 from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
 from harness.invariants.property import Reporter
@@ -30,9 +31,10 @@ TOLD = """
 from harness.explore.counterexample import finding_of
 from harness.explore.exhaustive import Explorer
 from harness.explore.scope import Scope
+from harness.faults import FaultPlan
 from harness.wiring import open_engine
 
-whole = Explorer(open_engine("memory"), Scope(jobs=1, crashes=1))
+whole = Explorer(open_engine("memory"), Scope(jobs=1, faults=FaultPlan(crash=1)))
 whole.run()
 print(whole.progress)
 wrong = Explorer(open_engine("memory+stale-complete"), Scope(jobs=1), first_only=False)
@@ -95,7 +97,7 @@ GHOST = Invariant(
 
 
 def haunted() -> tuple[int, set[str]]:
-    explorer = Explorer(MemoryEngine(), Scope(workers=1, jobs=1, crashes=1, stalls=0), first_only=False)
+    explorer = Explorer(MemoryEngine(), Scope(workers=1, jobs=1, faults=FaultPlan(crash=1), stalls=0), first_only=False)
     explorer.run()
     assert explorer.complete
     return explorer.progress.states, set(explorer.sightings)
@@ -127,6 +129,8 @@ def test_a_queue_that_changes_and_does_not_show_it_is_caught_by_doing_a_run_agai
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exhaustive, "CHECKED", 5)
-    explorer = Explorer(MemoryEngine(Numbering, name="numbering"), Scope(jobs=1, crashes=1), first_only=False)
+    explorer = Explorer(
+        MemoryEngine(Numbering, name="numbering"), Scope(jobs=1, faults=FaultPlan(crash=1)), first_only=False
+    )
     with pytest.raises(Unfaithful, match="the snapshot of numbering lies"):
         explorer.run()

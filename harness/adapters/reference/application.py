@@ -16,6 +16,7 @@ from harness.adapters.reference.application_line import LineStore
 from harness.adapters.reference.application_pace import Pacer, now_of
 from harness.adapters.reference.application_store import RecordedStore, Rows, VerbRecorder
 from harness.errors import UsageError
+from harness.faults import excuses
 from harness.invariants import Invariant, Judge, Rules, everything
 from harness.model.duration import MINUTE, SECOND, Duration, Instant
 from harness.model.job import JobId, JobView, Json
@@ -117,7 +118,7 @@ class ReferenceApplication:
         self.clocks = Clocks()
         self.clocks.now = now_of(loop)
         self.board = _Board(settings)
-        self.judge = Judge((*everything(), *invariants), Rules(settings))
+        self.judge = Judge((*everything(), *invariants), Rules(settings, excuses=excuses()))
         self.registry = Registry()
         self._loop = loop
         self._config = config_of(settings)

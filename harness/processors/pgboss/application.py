@@ -21,6 +21,7 @@ from harness.adapters.reference.application import (
     through_json,
 )
 from harness.errors import UsageError
+from harness.faults import excuses
 from harness.history.outcome import Outcome, OutcomeKind
 from harness.invariants import Invariant, Judge, Rules, everything
 from harness.model.duration import SECOND, Instant
@@ -63,7 +64,7 @@ class PgBossApplication:
         self.clocks = Clocks()
         self.clocks.now = round(loop.time() * SECOND)
         contract = process.contract
-        rules = Rules(contract.effective(settings), doublings=contract.doublings)
+        rules = Rules(contract.effective(settings), doublings=contract.doublings, excuses=excuses())
         self.judge = Judge((*everything(), *invariants), rules, accepted=frozenset(contract.documented))
         self.registry = Registry()
         self.on_crash: Callable[[], None] = lambda: None
