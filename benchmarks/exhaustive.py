@@ -6,8 +6,8 @@ import statistics
 import sys
 import time
 
-from harness.explore.exhaustive import Explorer
-from harness.explore.scope import Scope
+from harness.exhaust.scope import Scope
+from harness.exhaust.search import Explorer
 from harness.faults import FaultPlan
 from harness.wiring import open_engine
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import EnvironmentUnavailable, HarnessError
-from harness.explore.tally import broken_engine
+from harness.explore.finding import broken_engine
 from harness.port import contract_of
 from harness.report.case import Case
 from harness.run.explanation import explanation

@@ -6,9 +6,8 @@ import json
 from collections import Counter
 from typing import Any, NamedTuple
 
-from harness.explore.coverage import EVERY, Cell
+from harness.explore.coverage import EXPECTED, OBSERVED_EVERY, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
-from harness.explore.situations import EXPECTED, declared
 from harness.faults import CONSEQUENCES, kinds
 from harness.invariants import ANOMALIES
 from harness.invariants.level import level, lost
@@ -55,9 +54,9 @@ def campaign_lines(campaign: Campaign, capabilities: Capabilities) -> list[Line]
 def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
     coverage = campaign.coverage
     observed = coverage.observed
-    lines = [Line(f"Situations, in % of {observed} runs looked at (every {EVERY}th):", "bold")]
+    lines = [Line(f"Situations, in % of {observed} runs looked at (every {OBSERVED_EVERY}th):", "bold")]
     cells = []
-    for item in declared(capabilities, stepwise=not campaign.stock):
+    for item in declared_situations(capabilities, stepwise=not campaign.stock):
         count = coverage.situations[item.name]
         share = f"{100 * count / observed:.1f}" if count else "-"
         cells.append(pad(item.name, 33) + f"{share:>5}")
@@ -177,7 +176,7 @@ def campaign_data(
             "observed_runs": coverage.observed,
             "situations": {
                 item.name: coverage.situations[item.name]
-                for item in declared(capabilities, stepwise=not campaign.stock)
+                for item in declared_situations(capabilities, stepwise=not campaign.stock)
             },
             "never_occurred": [item.name for item in campaign.missing],
             "faults": [{**cell._asdict(), "count": count} for cell, count in sorted(coverage.faults.items())],

@@ -12,7 +12,7 @@ from harness.conformance.level import Level
 from harness.conformance.matrix import matrix
 from harness.conformance.summary import detail, table
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
-from harness.explore.tally import broken_engine
+from harness.explore.finding import broken_engine
 from harness.port import Engine
 from harness.wiring import Engines, split_name
 

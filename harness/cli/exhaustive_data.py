@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from harness.cli.campaign_screen import Told, finding_data
 from harness.errors import ExitCode, HarnessError
-from harness.explore.exhaustive import Explorer
+from harness.exhaust.search import Explorer, statement
 from harness.explore.finding import Finding
-from harness.explore.statement import statement
 from harness.report.wording import changed_settings
 
 

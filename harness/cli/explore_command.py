@@ -16,10 +16,10 @@ from harness.cli.output import OutputFile
 from harness.cli.settings_source import configure_source, settings_of
 from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
-from harness.explore.crew import Crew, Orders
+from harness.exhaust.scope import SCOPE_SETTINGS
 from harness.explore.finding import Campaign, Finding
+from harness.explore.process_pool import CampaignPlan, ProcessPool
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.scope import SCOPE_SETTINGS
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
@@ -155,10 +155,10 @@ def _sampled(asked: _Asked, engine: Engine, engines: Engines) -> int:
     return _code(campaign)
 
 
-def _orders(asked: _Asked, engine: Engine) -> Orders:
+def _orders(asked: _Asked, engine: Engine) -> CampaignPlan:
     arguments = asked.arguments
     own = None if arguments.settings_from else getattr(engine, "settings", None)
-    return Orders(
+    return CampaignPlan(
         OPENER,
         arguments.target,
         (own or asked.read).changed(**parse_changes(arguments.changes)),
@@ -181,7 +181,7 @@ def _refuse_nothing(arguments: argparse.Namespace) -> None:
         raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
 
 
-def _searched(arguments: argparse.Namespace, engine: Engine, orders: Orders) -> Campaign:
+def _searched(arguments: argparse.Namespace, engine: Engine, orders: CampaignPlan) -> Campaign:
     jobs = arguments.jobs or 1
     with Watchdog(orders.patience) as watchdog, ExitStack() as stack:
         sampler = Sampler(
@@ -193,11 +193,11 @@ def _searched(arguments: argparse.Namespace, engine: Engine, orders: Orders) -> 
             watchdog=watchdog,
             limits=Limits(steps=orders.steps),
         )
-        crew = stack.enter_context(Crew(orders, size=jobs)) if jobs > 1 else None
+        pool = stack.enter_context(ProcessPool(orders, size=jobs)) if jobs > 1 else None
         advance = stack.enter_context(_progress(arguments.runs, arguments.time))
         watch = _watch(arguments.time, time.perf_counter(), advance)
         return sampler.explore(
-            seed=arguments.seed, runs=arguments.runs, watch=watch, source=crew, interruptions=INTERRUPTIONS
+            seed=arguments.seed, runs=arguments.runs, watch=watch, source=pool, interruptions=INTERRUPTIONS
         )
 
 

@@ -13,14 +13,10 @@ from harness.cli.campaign_screen import Told
 from harness.cli.exhaustive_data import Ending, Shown, exhaustive_data
 from harness.cli.output import OutputFile
 from harness.errors import ExitCode, HarnessError, UsageError
-from harness.explore.counterexample import finding_of
-from harness.explore.exhaustive import Explorer, Progress, Sighting
-from harness.explore.finding import Finding
-from harness.explore.forecast import Forecaster, worth_it
+from harness.exhaust.scope import SCOPE_SETTINGS, Scope, parse_kind
+from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
+from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
-from harness.explore.scope import SCOPE_SETTINGS, Scope, parse_kind
-from harness.explore.statement import statement
-from harness.explore.tally import broken_engine
 from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import ENDINGS, SPANS
 from harness.faults import FaultPlan, kinds

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore.counterexample import finding_of
-from harness.explore.exhaustive import Explorer
-from harness.explore.positions import Unfaithful
-from harness.explore.scope import SCOPE_SETTINGS, JobKind, Scope
-from harness.explore.statement import statement
+from harness.exhaust.rig import Unfaithful
+from harness.exhaust.scope import SCOPE_SETTINGS, JobKind, Scope
+from harness.exhaust.search import Explorer, finding_of, statement
 from harness.faults import FaultPlan, excuses
 from harness.history.event import Effect
 from harness.invariants.property import Monitor, Reporter, Rules

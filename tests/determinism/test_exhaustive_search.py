@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore import exhaustive
-from harness.explore.canonical import Canonical
-from harness.explore.exhaustive import Explorer
-from harness.explore.positions import Unfaithful
-from harness.explore.scope import Scope
-from harness.explore.state import Part, State
-from harness.explore.state_key import Keys
+from harness.exhaust import search
+from harness.exhaust.canonical import Canonical, StateKeys
+from harness.exhaust.rig import Unfaithful
+from harness.exhaust.scope import Scope
+from harness.exhaust.search import Explorer
+from harness.exhaust.state import Component, GlobalState
 from harness.faults import FaultPlan
 from harness.history.event import Fault
 from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
@@ -28,9 +27,9 @@ from harness.run.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLD = """
-from harness.explore.counterexample import finding_of
-from harness.explore.exhaustive import Explorer
-from harness.explore.scope import Scope
+from harness.exhaust.search import finding_of
+from harness.exhaust.search import Explorer
+from harness.exhaust.scope import Scope
 from harness.faults import FaultPlan
 from harness.wiring import open_engine
 
@@ -61,12 +60,12 @@ def test_two_hash_seeds_see_the_same_states_and_the_same_counterexample() -> Non
     assert first == second
 
 
-def blind(self: Keys, state: State, form: Canonical, *others: Any) -> Any:
-    nothing = tuple(Part((), -1) for _ in state.monitors)
+def blind(self: StateKeys, state: GlobalState, form: Canonical, *others: Any) -> Any:
+    nothing = tuple(Component((), -1) for _ in state.monitors)
     return SEEING(self, dataclasses.replace(state, monitors=nothing), form, *others)
 
 
-SEEING = Keys._under
+SEEING = StateKeys._under
 
 
 class Ghost(Monitor):
@@ -109,7 +108,7 @@ def test_without_what_monitors_remember_states_are_merged_that_differ_in_their_v
     monkeypatch.setattr(Session, "_judged", lambda self, invariants: (GHOST,))
     states, seen = haunted()
     assert seen == {f"died at {place}" for place in PLACES}
-    monkeypatch.setattr(Keys, "_under", blind)
+    monkeypatch.setattr(StateKeys, "_under", blind)
     fewer, missed = haunted()
     assert fewer < states
     assert missed < seen
@@ -128,7 +127,7 @@ class Numbering(MemoryQueue):
 def test_a_queue_that_changes_and_does_not_show_it_is_caught_by_doing_a_run_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exhaustive, "CHECKED", 5)
+    monkeypatch.setattr(search, "CHECKED", 5)
     explorer = Explorer(
         MemoryEngine(Numbering, name="numbering"), Scope(jobs=1, faults=FaultPlan(crash=1)), first_only=False
     )

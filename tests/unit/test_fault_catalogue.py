@@ -12,13 +12,12 @@ from docs import generate
 from harness.adapters.memory import MemoryEngine
 from harness.cli.campaign_screen import campaign_lines
 from harness.errors import UsageError
+from harness.exhaust.scope import Scope
 from harness.explore.coverage import Cell, Coverage
 from harness.explore.finding import Campaign
 from harness.explore.sampling import Sampler
-from harness.explore.scope import Scope
 from harness.explore.shrink import Shrinker
-from harness.explore.strategy import Strategy
-from harness.explore.swarm import SwarmChoices
+from harness.explore.strategy import Strategy, SwarmChoices
 from harness.faults import FaultKind, FaultPlan, Phrase, catalogue, excuses, kinds, read_option, told
 from harness.history.event import Excuse, Fault
 from harness.model.settings import Settings
@@ -93,7 +92,7 @@ def test_a_shrinker_drops_a_fault_of_another_package_shortens_it_and_makes_it_pl
 
 
 def _shorter_words(words: str) -> list[str]:
-    from harness.explore.shrink_jointly import _shorter
+    from harness.explore.shrink import _shorter
     from harness.model.moments import moments
 
     return _shorter(words, moments(Settings()))

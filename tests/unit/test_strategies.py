@@ -8,8 +8,7 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.explore.sampling import Sampler, run_seed
-from harness.explore.strategy import TURNS, Strategy, trial
-from harness.explore.swarm import SwarmDrawing
+from harness.explore.strategy import TURNS, Strategy, SwarmDrawing, policy_of
 from harness.explore.workload import ENDINGS
 from harness.faults import FaultPlan, families, family_of, interferences, read_option
 from harness.model.settings import Settings
@@ -38,7 +37,7 @@ def test_the_tape_of_a_drawn_run_replays_it(strategy: Strategy) -> None:
 
 
 def test_the_portfolio_takes_turns() -> None:
-    assert [trial(Strategy.PORTFOLIO, number).strategy for number in range(len(TURNS))] == list(TURNS)
+    assert [policy_of(Strategy.PORTFOLIO, number).strategy for number in range(len(TURNS))] == list(TURNS)
 
 
 def test_partial_order_sampling_orders_actors_at_most_gates_where_two_are_ready() -> None:
@@ -95,7 +94,7 @@ def test_a_schedulers_clock_steps_by_whole_periods_and_no_other_clock_does() -> 
 
 
 def test_a_swarm_says_what_it_drew() -> None:
-    told = [trial(Strategy.SWARM, seed).about for seed in range(30)]
+    told = [policy_of(Strategy.SWARM, seed).about for seed in range(30)]
     assert all(text.startswith("swarm: deviates at ") for text in told)
     assert any("slow w1" in text for text in told)
     assert any("never " in text for text in told)
