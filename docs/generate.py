@@ -345,7 +345,11 @@ def _command_line() -> str:
     for name, (module, summary) in COMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
         import_module(module).configure(parser)
-        rows = [(_code(_spelled(action)), action.help or "") for action in parser._actions]
+        rows = [
+            (_code(_spelled(action)), action.help or "")
+            for action in parser._actions
+            if action.help != argparse.SUPPRESS
+        ]
         options = table(("argument", "meaning"), rows) if rows else "It takes no arguments.\n"
         parts.append(f"### job-harness {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n{options}")
     return "\n".join(parts)

@@ -270,7 +270,7 @@ class Rig:
             raise UsageError(
                 f"{self._engine.name} brings processes of its own: they go by what they read, not by replies, "
                 "so nobody can tell from outside where they stand, and a search cannot bring them back there",
-                hint="Leave out --exhaustive: an application is searched by sampling.",
+                hint="Use job-harness explore: an application is searched by sampling.",
             )
         session.application = WatchedApplication(session.application, self.memory)
         session.world.memory = self.memory

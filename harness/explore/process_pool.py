@@ -72,7 +72,7 @@ class _PoolProcess:
         had = f" while it did runs {self.first} to {self.first + self.count - 1}" if self.first >= 0 else ""
         return Trouble(
             f"process {self.number} (pid {self.process.pid}) {how}{had}",
-            hint="What the runs before found is kept. Do them again with --jobs 1 to see where it happens.",
+            hint="What the runs before found is kept. Do them again with --processes 1 to see where it happens.",
         )
 
 
