@@ -237,13 +237,13 @@ class StateKeys:
         now = state.now
         number = form.number
         key: list[Any] = [self._workload, now % self._grid]
-        for place in places:
-            actor = state.actors[place]
+        later = state.actors[len(places) :]
+        for actor in (*[state.actors[place] for place in places], *later):
             position, standing = actor.position, actor.standing
             key.append(
                 -1
                 if position is None
-                else number((position.told, position.point, position.reborn), position.number, now)
+                else number((position.told, position.point, position.reborn, position.progress), position.number, now)
             )
             if standing is State.SLEEPING:
                 key.append(100 + actor.wake - now)

@@ -447,6 +447,7 @@ class Rig:
         if (
             position is None
             or process.name in self.memory.changed
+            or process.call is not None
             or process.state >= State.CRASHED
             or position.reborn is not None
             or reborn_after(process.frames, process.request) is not None
@@ -469,8 +470,10 @@ class Rig:
         reborn = reborn_after(process.frames, process.request)
         if reborn is not None:
             return Position((), self._number(("reborn", process.name, reborn)), point, reborn)
-        told = tuple(self.memory.told[process.name])
-        return Position(told, self._number((process.name, freeze(told, {}), self._progress(process))), point)
+        told = tuple(self.memory.told.get(process.name, ()))  # nothing, for the ghost of a session: it only sleeps
+        progress = self._progress(process)
+        number = self._number((process.name, freeze(told, {}), point, progress))
+        return Position(told, number, point, progress=progress)
 
     def _progress(self, process: Actor) -> Any:
         """Answer how far an actor is in a verb that it is in the middle of."""

@@ -294,6 +294,8 @@ class Explorer:
         Where pollers alone go on and nothing changes, that is its rest; where jobs do, a livelock.
         """
         workload = self._workloads[node]
+        if self.reexecuted:  # its queue may hold locks that the other run would wait for; it is opened anew later
+            self._rig(workload)[0].close()
         rig = ReplayRig(
             self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
         )

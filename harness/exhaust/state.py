@@ -48,6 +48,8 @@ class Position:
     point: str
     reborn: Duration | None = None
     """How long it sleeps until it begins, where it only just came back."""
+    progress: Any = None
+    """How far it is in a verb that it is in the middle of: nothing was told to it on the way."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,6 +24,7 @@ from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor,
 from harness.invariants.property import Reporter
 from harness.model.job import JobView
 from harness.run.session import Session
+from harness.sim.request import Point
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLD = """
@@ -133,3 +134,23 @@ def test_a_queue_that_changes_and_does_not_show_it_is_caught_by_doing_a_run_agai
     )
     with pytest.raises(Unfaithful, match="the snapshot of numbering lies"):
         explorer.run()
+
+
+class Stepping(MemoryQueue):
+    """Suspends within its claims."""
+
+    def claim(self, worker: str, limit: int) -> Any:
+        yield Point("chosen")
+        yield Point("written")
+        return super().claim(worker, limit)
+
+
+def test_a_queue_whose_verbs_suspend_is_searched_between_their_steps() -> None:
+    whole, stepped = (
+        Explorer(MemoryEngine(queue, name="steps"), Scope(workers=1, jobs=1)) for queue in (MemoryQueue, Stepping)
+    )
+    whole.run()
+    stepped.run()
+    assert stepped.complete
+    assert stepped.outcomes == whole.outcomes == {("COMPLETED",)}
+    assert stepped.progress.depth > whole.progress.depth
