@@ -190,7 +190,7 @@ class FindingPresenter:
         engine, mistake = split_name(self.name)
         scenario = scenario_of(finding, queue=mistake, application=self.name if is_target(self.name) else None)
         place = self._place(finding, first=first)
-        problem = keep(scenario, lambda: OutputFile.checked(str(_made(place)), "--save"))
+        problem = keep(scenario, lambda text: OutputFile.checked(str(_made(place)), "--save").write(text))
         written = "" if problem else _relative(place)
         command = replay_command(written, engine="" if scenario.application else engine) if written else ""
         run, unasked = self._explained(finding)

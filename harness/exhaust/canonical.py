@@ -48,7 +48,7 @@ class Ages:
 
     @classmethod
     def of(cls, settings: Settings, *, reach: Duration) -> Ages:
-        """Answer what these settings can ask for."""
+        """Return what these settings can ask for."""
         longest = max(settings.job_timeout, settings.lease, settings.stuck_timeout) + 2 * settings.max_skew
         return cls(longest, settings.retention if settings.retention < reach else 0, longest, reach)
 
@@ -60,7 +60,7 @@ def namings(groups: Iterable[tuple[str, ...]]) -> list[dict[str, str]]:
 
 
 def _current(items: tuple[Any, ...], now: Instant, momentary: frozenset[str]) -> tuple[Any, ...]:
-    """Answer attributes without the moments that are past."""
+    """Return attributes without the moments that are past."""
     kept = []
     for name, value in items:
         if name not in momentary:
@@ -86,7 +86,7 @@ class Canonical:
         self._known: dict[tuple[int, Instant], int] = {}
 
     def number(self, value: Any, key: int, now: Instant, momentary: frozenset[str] = frozenset()) -> int:
-        """Answer the number of a value as it looks at this instant; `key` tells values apart, for the cache."""
+        """Return the number of a value as it looks at this instant; `key` tells values apart, for the cache."""
         known = self._known.get((key, now))
         if known is None:
             form = self.form(value, now) if not momentary else self._of_monitor(value, now, momentary)
@@ -101,11 +101,11 @@ class Canonical:
         return self.form(Frozen(object, _current(memory.items, now, momentary)), now)
 
     def form(self, value: Any, now: Instant) -> Any:
-        """Answer the form of a value: hashable, and equal for equal states."""
+        """Return the form of a value: hashable, and equal for equal states."""
         return self._form(value, now, [])
 
     def text(self, value: str) -> str:
-        """Answer a text with names exchanged."""
+        """Return a text with names exchanged."""
         if self._pattern is None:
             return value
         known = self._texts.get(value)
@@ -143,7 +143,7 @@ class Canonical:
         return value
 
     def _age(self, at: Instant, now: Instant, longest: Duration) -> Any:
-        """Answer the distance of an instant, as far as anybody may ask for it."""
+        """Return the distance of an instant, as far as anybody may ask for it."""
         distance = at - now
         if distance < -longest:
             distance = -longest
@@ -152,7 +152,7 @@ class Canonical:
         return ("@", distance)
 
     def _of_view(self, view: JobView, now: Instant, seen: list[Any]) -> Any:
-        """Answer a job; when it was created is said by the order of all jobs."""
+        """Return a job; when it was created is said by the order of all jobs."""
         ages = self._ages
         running = view.status is Status.PROCESSING
         return (
@@ -224,7 +224,7 @@ class StateKeys:
         self._asked = 0
 
     def of(self, state: GlobalState) -> Key:
-        """Answer the key: the least of those under all exchanges of twins."""
+        """Return the key: the least of those under all exchanges of twins."""
         self._asked += 1
         if self._asked % _CACHED == 0:
             for form, _, _ in self._forms:
@@ -267,7 +267,7 @@ class StateKeys:
         return tuple(key)
 
     def _order(self, state: GlobalState, naming: Naming) -> tuple[tuple[int, ...], ...]:
-        """Answer in which order jobs were created, and which the queue may have to tell apart by their ids alone."""
+        """Return in which order jobs were created, and which the queue may have to tell apart by their ids alone."""
         now, views = state.now, state.views
         born = {job: views[job].created_at if job in views else now for job in self._jobs}
         instants = sorted(set(born.values()))
@@ -281,7 +281,7 @@ class StateKeys:
 
 
 def _places(names: list[str], naming: Naming) -> list[int]:
-    """Answer whose state stands at each place once names are exchanged."""
+    """Return whose state stands at each place once names are exchanged."""
     text = Canonical(naming, {}, Ages(0, 0, 0, 0)).text
     place_of = {text(name): place for place, name in enumerate(names)}
     return [place_of[name] for name in names]

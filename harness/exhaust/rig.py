@@ -74,7 +74,7 @@ class ActorMemory:
     # telling --------------------------------------------------------------------------------------------------------
 
     def watched(self, name: str, make: Factory) -> Factory:
-        """Answer a factory of frames that remember what they are told."""
+        """Return a factory of frames that remember what they are told."""
 
         def frame() -> Generator[Any, Any, None]:
             inner = make()
@@ -97,7 +97,7 @@ class ActorMemory:
         return frame
 
     def retell(self, name: str, make: Factory, told: tuple[Any, ...]) -> tuple[Frame, Any]:
-        """Bring a frame of a watched factory to where it stood; answer it, and what it stands before.
+        """Bring a frame of a watched factory to where it stood; return it, and what it stands before.
 
         Raises Unfaithful where it ends on the way.
         """
@@ -142,11 +142,11 @@ class WatchedApplication:
         self._memory = memory
 
     def actors(self, world: World) -> Mapping[str, Factory]:
-        """Answer the processes."""
+        """Return the processes."""
         return self._watched(self._inner.actors(world))
 
     def clients(self, world: World) -> Mapping[str, Factory]:
-        """Answer the clients."""
+        """Return the clients."""
         return self._watched(self._inner.clients(world))
 
     def _watched(self, factories: Mapping[str, Factory]) -> dict[str, Factory]:
@@ -165,7 +165,7 @@ class Script:
         self.load(moves)
 
     def load(self, moves: Iterable[Move]) -> None:
-        """Answer from these moves next."""
+        """Take the answers from these moves next."""
         moves = list(moves)
         self._gates = [gate for move in moves for gate in move.gates]
         self._picks = [pick for move in moves for pick in move.picks]
@@ -177,7 +177,7 @@ class Script:
         return nth
 
     def gate(self, label: str, options: Options) -> Option | None:
-        """Answer what stands next in the script."""
+        """Return what stands next in the script."""
         nth = self._nth(label)
         if self._gate >= len(self._gates):
             return None
@@ -188,7 +188,7 @@ class Script:
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
-        """Answer what stands next in the script, or the first; the search goes through the others later."""
+        """Return what stands next in the script, or the first; the search goes through the others later."""
         nth = self._nth(label)
         self.asked.append(options[: self._jitters])
         option = options[0]
@@ -209,18 +209,18 @@ class Stepped(UsageError):
 
 
 def start_of(settings: Settings) -> int:
-    """Answer the instant at which a search begins: late, and at the beginning of every grid."""
+    """Return the instant at which a search begins: late, and at the beginning of every grid."""
     grid = lcm(settings.poll_interval, settings.cron_period, settings.expire_interval)
     return EPOCH // grid * grid
 
 
 def overtaking(settings: Settings) -> Duration:
-    """Answer by how much time overtakes whoever is ready, at most and at once: until a lease has surely run out."""
+    """Return by how much time overtakes whoever is ready, at most and at once: until a lease has surely run out."""
     return settings.lease + settings.expire_interval + settings.cron_period
 
 
 def _beside_rows(value: Any) -> list[Any]:
-    """Answer what a snapshot holds beside the jobs that everybody sees."""
+    """Return what a snapshot holds beside the jobs that everybody sees."""
     if isinstance(value, Mapping):
         return [] if all(type(row) is JobView for row in value.values()) else [value]
     names = getattr(value, "_fields", None) or getattr(value, "__dataclass_fields__", None)
@@ -288,7 +288,7 @@ class Rig:
     # moving ---------------------------------------------------------------------------------------------------------
 
     def root(self) -> GlobalState:
-        """Answer the state in which everybody has started."""
+        """Return the state in which everybody has started."""
         return self.capture(None)
 
     def enter(self, state: GlobalState) -> None:
@@ -380,7 +380,7 @@ class Rig:
         return self._numbers.setdefault(value, len(self._numbers))
 
     def capture(self, before: GlobalState | None, move: Move | None = None) -> GlobalState:
-        """Answer the state that the run is in, sharing with the one before what did not change."""
+        """Return the state that the run is in, sharing with the one before what did not change."""
         kernel, session = self.kernel, self.session
         clocks, recorder = session.clocks, session.recorder
         events = recorder.history.events
@@ -476,7 +476,7 @@ class Rig:
         return Position(told, number, point, progress=progress)
 
     def _progress(self, process: Actor) -> Any:
-        """Answer how far an actor is in a verb that it is in the middle of."""
+        """Return how far an actor is in a verb that it is in the middle of."""
         return None
 
 

@@ -97,7 +97,7 @@ class Scope:
         return [kind for kind in kinds().values() if self.faults[kind.id]]
 
     def scenarios(self) -> Iterator[Scenario]:
-        """Answer every workload of the scope, up to the names of its jobs."""
+        """Return every workload of the scope, up to the names of its jobs."""
         flags = [(cancelled, retried) for cancelled in (False, True) for retried in (False, True)]
         shapes = [(kind, priority, *flag) for kind in self.kinds for priority in self.priorities for flag in flags]
         for chosen in combinations_with_replacement(shapes, self.jobs):
@@ -125,7 +125,7 @@ class Scope:
         )
 
     def twins(self, scenario: Scenario) -> list[tuple[str, ...]]:
-        """Answer the groups of names that may be exchanged: the workers, and jobs that are planned alike."""
+        """Return the groups of names that may be exchanged: the workers, and jobs that are planned alike."""
         if not self.symmetry:
             return []
         alike: dict[JobPlan, list[str]] = {}

@@ -177,7 +177,7 @@ class Explorer:
         return self._rigs[workload]
 
     def _new(self, state: GlobalState, keys: StateKeys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
-        """Take in a state; answer its node, and whether it is new."""
+        """Take in a state; return its node, and whether it is new."""
         node = len(self._parents)
         if self._merge:
             raw = (workload, state.raw)
@@ -240,7 +240,7 @@ class Explorer:
         return node == reached
 
     def _circle(self, node: int) -> Iterator[int]:
-        """Answer the nodes of a circle."""
+        """Return the nodes of a circle."""
         yield node
         following = self.boring[node]
         while following != node:
@@ -311,7 +311,7 @@ class Explorer:
     # paths ----------------------------------------------------------------------------------------------------------
 
     def path(self, node: int) -> Path:
-        """Answer the moves that lead to a node."""
+        """Return the moves that lead to a node."""
         moves: list[Move] = []
         while self._parents[node] >= 0:
             moves.append(self._moves[node])
@@ -319,7 +319,7 @@ class Explorer:
         return tuple(reversed(moves))
 
     def scenario_of(self, node: int) -> Scenario:
-        """Answer the workload that a node belongs to."""
+        """Return the workload that a node belongs to."""
         return self.scenarios[self._workloads[node]]
 
 
@@ -345,7 +345,7 @@ def walk(path: Path, scenario: Scenario, engine: Engine, explorer: Explorer) -> 
 
 
 def finding_of(explorer: Explorer, sighting: Sighting) -> Finding:
-    """Answer the finding: the shortest run, replayed from its tape alone, and shrunk.
+    """Return the finding: the shortest run, replayed from its tape alone, and shrunk.
 
     Raises Unfaithful where the anomaly does not show when the run is done from the start.
     """
@@ -454,7 +454,7 @@ class Forecaster:
 
 
 def statement(explorer: Explorer, seconds: float, *, interrupted: bool = False) -> list[str]:
-    """Answer the lines of the verdict. Only a search that left nothing to look at is called complete."""
+    """Return the lines of the verdict. Only a search that left nothing to look at is called complete."""
     progress = explorer.progress
     spent = f"{progress.states} states, {progress.transitions} transitions, depth {progress.depth}, {seconds:.1f} s"
     return [_verdict(explorer, spent, interrupted=interrupted), *_scope(explorer), *_standing(explorer)]

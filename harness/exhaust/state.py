@@ -90,7 +90,7 @@ class GlobalState:
 
     @property
     def raw(self) -> tuple[Any, ...]:
-        """Answer what tells this state from every other, twins and moments told apart."""
+        """Return what tells this state from every other, twins and moments told apart."""
         return (
             self.now,
             self.store_offset,

@@ -105,7 +105,7 @@ class Counterfactual:
 def explained(
     run: Run, *, engine: Engine, safeguards: Iterable[Safeguard] = (), anomaly: str = "", runs: int = RUNS
 ) -> Run:
-    """Answer a failing run together with what would have stopped its anomaly (the gravest, unless named)."""
+    """Return a failing run together with what would have stopped its anomaly (the gravest, unless named)."""
     gravest = run.gravest
     if gravest is None:
         return run
@@ -115,7 +115,7 @@ def explained(
 
 
 def under(scenario: Scenario, settings: Settings) -> Scenario:
-    """Answer a scenario under other settings, in which every job still takes as long as it did."""
+    """Return a scenario under other settings, in which every job still takes as long as it did."""
     jobs = tuple(
         replace(job, takes=tuple(Span(fixed=span.resolve(scenario.settings)) for span in job.takes))
         for job in scenario.jobs
@@ -124,7 +124,7 @@ def under(scenario: Scenario, settings: Settings) -> Scenario:
 
 
 def repairs(settings: Settings, *, heartbeat: bool) -> Iterator[tuple[str, Settings]]:
-    """Answer the settings with one rule kept that they may break, each with what was changed."""
+    """Return the settings with one rule kept that they may break, each with what was changed."""
     stuck = _shortest_stuck(settings)
     lease = settings.batch_size * settings.job_timeout + MARGIN
     if settings.lease < lease and not settings.heartbeat_interval:

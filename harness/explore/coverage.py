@@ -71,7 +71,7 @@ class Coverage:
         self.states.extend(later.states)
 
     def novelty(self) -> Novelty:
-        """Answer how many states there were, and how many of the last runs still showed a new one."""
+        """Return how many states there were, and how many of the last runs still showed a new one."""
         known: set[int] = set()
         new: list[bool] = []
         for states in self.states:
@@ -174,13 +174,13 @@ STEPWISE: Final = frozenset(
 
 
 def declared_situations(capabilities: Capabilities, *, stepwise: bool = False) -> tuple[Situation, ...]:
-    """Answer the situations that a queue with these capabilities, or an application, can come to."""
+    """Return the situations that a queue with these capabilities, or an application, can come to."""
     possible = (item for item in SITUATIONS if item.name in STEPWISE or not stepwise)
     return tuple(item for item in possible if not capabilities.missing(item.capabilities))
 
 
 def missing_situations(seen: Iterable[str], *, capabilities: Capabilities, observed: int) -> tuple[Situation, ...]:
-    """Answer what never occurred although `observed` runs should have shown it many times over."""
+    """Return what never occurred although `observed` runs should have shown it many times over."""
     known = set(seen)
     return tuple(
         item
@@ -307,7 +307,7 @@ def _exhausted(view: JobView) -> bool:
 
 
 def position_of(point: str | None) -> str:
-    """Answer the kind of point that an actor stands at: its name without the job."""
+    """Return the kind of point that an actor stands at: its name without the job."""
     return (point or "time").partition(" ")[0]
 
 

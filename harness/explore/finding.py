@@ -63,7 +63,7 @@ class Campaign:
 
     @property
     def finding(self) -> Finding | None:
-        """Answer the first anomaly met."""
+        """Return the first anomaly met."""
         return self.findings[0] if self.findings else None
 
     @property
@@ -73,7 +73,7 @@ class Campaign:
 
     @property
     def found(self) -> frozenset[str]:
-        """Answer the names of all anomalies that the findings show."""
+        """Return the names of all anomalies that the findings show."""
         return frozenset(name for finding in self.findings for name in (finding.anomaly, *finding.run.found))
 
     @property
@@ -166,7 +166,7 @@ class Unsteady:
 
 
 def first_difference(one: list[Event], other: list[Event]) -> tuple[int, str, str] | None:
-    """Answer the index of the first event that differs, and both in words; None where all are the same."""
+    """Return the index of the first event that differs, and both in words; None where all are the same."""
     for index, (left, right) in enumerate(zip_longest(one, other)):
         if left == right:
             continue
@@ -177,7 +177,7 @@ def first_difference(one: list[Event], other: list[Event]) -> tuple[int, str, st
 
 
 def perturbed(number: int) -> list[object]:
-    """Answer what lies on the heap while a run is repeated, so that addresses are other ones."""
+    """Return what lies on the heap while a run is repeated, so that addresses are other ones."""
     return [object() for _ in range(1_000 + number % 977)]
 
 

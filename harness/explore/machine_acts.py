@@ -42,7 +42,7 @@ class Act(NamedTuple):
 
 
 def next_act(session: Session, actor: Actor) -> Act | None:
-    """Answer the next call of a worker; None where that is open, or where it can act no more."""
+    """Return the next call of a worker; None where that is open, or where it can act no more."""
     request = actor.request
     if not actor.alive or request is None:
         return None

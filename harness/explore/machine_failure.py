@@ -36,12 +36,12 @@ class LifecycleFailure(AssertionError):
 
 @functools.cache
 def failure_type(anomaly: str) -> type[LifecycleFailure]:
-    """Answer the exception for an anomaly, always the same class."""
+    """Return the exception for an anomaly, always the same class."""
     return type(anomaly, (LifecycleFailure,), {"__module__": __name__, "__doc__": f"The anomaly {anomaly}."})
 
 
 def failures_directory() -> Path:
-    """Answer where failing scenarios are written: `JOB_HARNESS_FAILURES`, or `.job-harness/failures`."""
+    """Return where failing scenarios are written: `JOB_HARNESS_FAILURES`, or `.job-harness/failures`."""
     named = os.environ.get(DIRECTORY_VARIABLE)
     return Path(named) if named else DEFAULT_DIRECTORY
 
@@ -119,7 +119,7 @@ class StepShrinker(Shrinker):
 def smallest(
     scenario: Scenario, anomaly: str, open_session: Open, *, base: Settings
 ) -> tuple[Scenario, Anomaly | None]:
-    """Answer the smallest scenario found that shows an anomaly of this name, and that anomaly.
+    """Return the smallest scenario found that shows an anomaly of this name, and that anomaly.
 
     None: playing it again did not show it. `base` are the settings that count as plain.
     """
@@ -157,7 +157,7 @@ def tell(history: History) -> None:
 
 
 def met(history: History) -> Iterator[str]:
-    """Answer each once, in words: the situations of `docs/exploring.md`, then faults by position and status."""
+    """Return each once, in words: the situations of `docs/exploring.md`, then faults by position and status."""
     coverage = Coverage()
     coverage.observe(history)
     yield from sorted(coverage.situations)

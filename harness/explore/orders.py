@@ -41,7 +41,7 @@ class Order:
 
     @property
     def errors(self) -> dict[str, BaseException]:
-        """Answer what was raised, by actor."""
+        """Return what was raised, by actor."""
         return {actor: value for actor, value in self.outcomes.items() if isinstance(value, BaseException)}
 
     def __str__(self) -> str:

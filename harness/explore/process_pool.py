@@ -151,7 +151,7 @@ class ProcessPool:
                 yield done.pop(order.popleft())
 
     def again(self) -> Unsteady | None:
-        """Let each process do its first run once more; answer the earliest run that differs."""
+        """Let each process do its first run once more; return the earliest run that differs."""
         answers: list[Unsteady] = []
         for member in self._members:
             try:
@@ -192,7 +192,7 @@ class ProcessPool:
 
 
 def serve(descriptor: int) -> None:
-    """Answer requests until the parent goes. Ctrl-C is the parent's to answer; what a target prints goes to stderr."""
+    """Serve until the parent goes. Ctrl-C is for the parent; what a target prints goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     pipe: Connection[Any, Any] = Connection(descriptor)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
@@ -22,14 +21,6 @@ from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
 
 
-class Place(Protocol):
-    """Where a file goes."""
-
-    def write(self, text: str) -> None:
-        """Write the whole text, or raise."""
-        ...
-
-
 def scenario_of(finding: Finding, *, queue: str | None, application: str | None) -> Scenario:
     """Return the scenario that replays a finding, titled; `queue` and `application` say on what it stands."""
     return replace(
@@ -41,13 +32,13 @@ def scenario_of(finding: Finding, *, queue: str | None, application: str | None)
     )
 
 
-def keep(scenario: Scenario, place: Callable[[], Place]) -> str:
-    """Write a scenario; return why that cannot be done, or nothing."""
+def keep(scenario: Scenario, write: Callable[[str], None]) -> str:
+    """Write a scenario by `write`, which takes its text; return why that cannot be done, or nothing."""
     try:
         text = write_scenario(scenario)
         if read_scenario_text(text) != scenario:
             raise UsageError("a scenario file cannot hold this run: read back, it is another one")
-        place().write(text)
+        write(text)
     except ScenarioError as error:
         return f"a scenario file cannot hold this run: {error.problems[0].message}"
     except HarnessError as error:

@@ -43,7 +43,7 @@ Watch = Callable[[int], bool]
 
 
 def run_seed(seed: int, number: int) -> int:
-    """Answer the seed of the run with this number."""
+    """Return the seed of the run with this number."""
     return seed * 1_000_003 + number
 
 
@@ -109,7 +109,7 @@ class Sampler:
             watchdog.done()
 
     def wanted(self, run: Run) -> list[str]:
-        """Answer the anomalies of a run that count, the gravest first."""
+        """Return the anomalies of a run that count, the gravest first."""
         names = run.found & self.looking_for if self.looking_for else run.found
         return sorted(names, key=gravity)
 
@@ -181,7 +181,7 @@ class Sampler:
                 return
 
     def again(self) -> Unsteady | None:
-        """Do the first run once more; answer where it differs from what it was."""
+        """Do the first run once more; return where it differs from what it was."""
         if self._first is None:
             return None
         number, seed, events = self._first
@@ -218,7 +218,7 @@ class Sampler:
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[Finding, BaseException | None]:
         """Make a failing run as small as it gets; what is smallest when that is cut short is the answer.
 
-        Answers with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
+        Returns with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
         """
         open_session, redraw = self._sessions(anomaly)
         shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
@@ -240,7 +240,7 @@ class Sampler:
         return finding, stop
 
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:
-        """Answer how a run is opened by its tape, and with other choices, both under the watchdog."""
+        """Return how a run is opened by its tape, and with other choices, both under the watchdog."""
 
         def watched(scenario: Scenario, **more: Any) -> Session:
             self.watchdog.opening()
@@ -322,7 +322,7 @@ class _Record:
             return self.sampler.sample(seed)
 
     def campaign(self) -> Campaign:
-        """Answer the campaign."""
+        """Return the campaign."""
         engine = self.sampler.engine
         demanded = self.stock and not self.findings and self.interruption is None and self.trouble is None
         missing = missing_situations(

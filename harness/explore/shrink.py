@@ -236,7 +236,7 @@ class JointShrinker(Shrinker):
 
 
 def _events(run: Run, anomaly: str) -> int:
-    """Answer how many events it takes until the anomaly shows."""
+    """Return how many events it takes until the anomaly shows."""
     shown = run.led_by(anomaly)
     return len(run.history) if shown is None else shown.event
 
@@ -254,7 +254,7 @@ def _fewer_attempts(scenario: Scenario) -> Iterator[Scenario]:
 
 
 def _fitting(scenario: Scenario, candidate: Scenario) -> Iterator[Tape]:
-    """Answer tapes that may fit once jobs or workers are gone."""
+    """Return tapes that may fit once jobs or workers are gone."""
     gone = {job.name for job in scenario.jobs} - {job.name for job in candidate.jobs}
     kept = tuple(item for item in scenario.tape if gone.isdisjoint(_words(item)))
     yield kept

@@ -44,12 +44,12 @@ WHICH = st.integers(0, 5)
 
 
 def can(capability: str) -> Callable[[Any], bool]:
-    """Answer the precondition that the queue can do something."""
+    """Return the precondition that the queue can do something."""
     return lambda machine: getattr(machine.engine.capabilities, capability)
 
 
 def some(listed: str, *arguments: Any) -> Callable[[Any], bool]:
-    """Answer the precondition that a list of what can be done is not empty."""
+    """Return the precondition that a list of what can be done is not empty."""
     return lambda machine: bool(getattr(machine, listed)(*arguments))
 
 
@@ -67,11 +67,11 @@ class Play(EnabledActs):
     _steps: list[Step]
 
     def make_application(self) -> StockApplication:
-        """Answer who works on the queue."""
+        """Return who works on the queue."""
         return getattr(self.engine, "application", None) or StockApplication()
 
     def failures_directory(self) -> Path:
-        """Answer where failing scenarios are written."""
+        """Return where failing scenarios are written."""
         raise NotImplementedError
 
     def nothing_is_breached(self) -> None:
@@ -159,25 +159,25 @@ OPEN: Final = (Span(), Span(fixed=SECOND), SPANS["1x timeout"], SPANS["1x lease"
 
 
 def allowed(feature: str, capabilities: Capabilities) -> str:
-    """Answer the feature, or none where the queue lacks it."""
+    """Return the feature, or none where the queue lacks it."""
     return feature if feature != PLAIN and getattr(capabilities, FEATURES[feature]) else PLAIN
 
 
 def limited(feature: str, settings: Settings) -> Settings:
-    """Answer the settings with the limit that the feature is, if it is one."""
+    """Return the settings with the limit that the feature is, if it is one."""
     limits = {"a limit of a tool": {"tool_concurrency": 1}, "a limit of all": {"concurrency": 1}}
     return settings.changed(**limits.get(feature, {}))
 
 
 def scheduled(feature: str, ending: str, settings: Settings) -> Iterator[JobPlan]:
-    """Answer the schedule that runs beside the steps, if the feature is one."""
+    """Return the schedule that runs beside the steps, if the feature is one."""
     if feature == "schedules":
         period = 2 * settings.tick_interval
         yield JobPlan(SCHEDULE, outcomes=ENDINGS[ending], every=period, count=2, scheduled=True, max_attempts=2)
 
 
 def featured(feature: str, plan: JobPlan, which: int, settings: Settings) -> JobPlan:
-    """Answer the plan of a job with what the feature adds; `which` picks how, and now and then nothing."""
+    """Return the plan of a job with what the feature adds; `which` picks how, and now and then nothing."""
     if feature == "serial keys" and which % 4:
         return replace(plan, serial_key="s", tool="other" if which % 4 == 1 else plan.tool)
     if feature == "dead letters" and which % 3:
@@ -191,7 +191,7 @@ def featured(feature: str, plan: JobPlan, which: int, settings: Settings) -> Job
 
 
 def watched(feature: str) -> tuple[str, ...]:
-    """Answer the capability that jobs of this feature will ask for."""
+    """Return the capability that jobs of this feature will ask for."""
     return () if feature == PLAIN else (FEATURES[feature],)
 
 
@@ -487,13 +487,13 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
         self._closed = False
 
     def make_engine(self) -> Engine:
-        """Answer the engine under test; called once an example."""
+        """Return the engine under test; called once an example."""
         raise NotImplementedError(
             f"{type(self).__name__} names no engine: override make_engine and answer one, such as MemoryEngine()"
         )
 
     def failures_directory(self) -> Path:
-        """Answer where failing scenarios are written."""
+        """Return where failing scenarios are written."""
         return failures_directory()
 
     @initialize(

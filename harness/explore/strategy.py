@@ -55,7 +55,7 @@ class RunPolicy:
 
 
 def policy_of(strategy: Strategy, seed: int) -> RunPolicy:
-    """Answer who draws the run of a seed; the same seed gives the same run."""
+    """Return who draws the run of a seed; the same seed gives the same run."""
     if strategy is Strategy.PORTFOLIO:
         strategy = TURNS[seed % len(TURNS)]
     rate = RATES[(seed // len(TURNS)) % len(RATES)]
@@ -91,7 +91,7 @@ class SwarmDrawing:
         return None
 
     def pick(self, label: str, options: Sequence[str]) -> str:
-        """Answer uniformly among what this run kept of the options."""
+        """Return uniformly among what this run kept of the options."""
         subject = label.rpartition(" of ")[0] or label
         kept = self.kept.get(subject)
         if kept is None or not set(kept) <= set(options):
@@ -132,7 +132,7 @@ class SwarmChoices:
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
-        """Answer uniformly."""
+        """Return uniformly."""
         nth = self._seen.get(label, 0) + 1
         self._seen[label] = nth
         option = options[int(self._draw() * len(options))]
@@ -190,7 +190,7 @@ class Priorities:
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
-        """Answer uniformly."""
+        """Return uniformly."""
         nth = self._seen.get(label, 0) + 1
         self._seen[label] = nth
         option = options[int(self._draw() * len(options))]

@@ -31,7 +31,7 @@ def is_target(name: str) -> bool:
 
 
 def located(name: str, folder: Path) -> str:
-    """Answer a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
+    """Return a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
 
     Raises UsageError where no folder has it.
     """

@@ -121,6 +121,33 @@ def test_every_kind_of_option_reads_back_from_its_words_and_says_what_it_is() ->
     assert read_option("sings").kind == catalogue.UNKNOWN
 
 
+FORMAT_1 = {
+    "crash": "crash",
+    "crash after": "crash",
+    "pause a lease + a retry": "pause",
+    "lose request": "lost_message",
+    "lose reply": "lost_message",
+    "deliver twice": "duplicate",
+    "late by 1s": "lateness",
+    "store clock ahead 5s": "clock_offset",
+    "own clock behind 2m": "clock_offset",
+    "stop": "shutdown",
+    "crash leaving its session for a lease": "abandoned_session",
+    "store clock drifts ahead": "clock_drift",
+    "own clock drifts behind": "clock_drift",
+    "client-a first": "first",
+    "w2 next": "next",
+    "time first": "time",
+}
+"""What tapes hold that were written before options were values."""
+
+
+@pytest.mark.parametrize(("words", "kind"), FORMAT_1.items())
+def test_what_a_tape_of_format_1_says_is_what_it_said(words: str, kind: str) -> None:
+    option = read_option(words)
+    assert (option.kind, str(option)) == (kind, words)
+
+
 def test_a_tape_with_an_abandoned_session_is_no_plain_crash() -> None:
     tape = ["crash leaving its session for a lease", "own clock drifts ahead", "crash after", "w1 first", "1/2"]
     assert FaultPlan.of_tape(tape) == FaultPlan(abandoned_session=1, clock_drift=1, crash=1)
