@@ -139,8 +139,8 @@ class FaultKind:
     @property
     def scope_help(self) -> str:
         """Say what that option counts."""
-        several = self.nouns[1] or f"{self.id}s of {self.package}"
-        return f"at most so many {several} (default: 0)"
+        several = self.nouns[1] or f"{self.id}s"
+        return f"at most so many {several}{f' of {self.package}' if self.package else ''} (default: 0)"
 
     @property
     def scope_option(self) -> str:
