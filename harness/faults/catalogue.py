@@ -21,6 +21,7 @@ from harness.history.event import Excuse, Fault
 from harness.model.duration import Duration
 from harness.model.moments import moments
 from harness.model.settings import Settings
+from harness.port import Capabilities
 from harness.sim.actor import Actor
 from harness.sim.choices import ORDER, Option, read_order
 from harness.sim.clock import Clocks
@@ -216,6 +217,10 @@ def _foreign(name: str, value: Any) -> FaultKind:
             raise UsageError(
                 f"the entry point {FAULTS}:{name} is the fault {value.id!r}", hint="Let both have the same name."
             )
+        if problem := _problem_of(value):
+            raise UsageError(
+                f"the entry point {FAULTS}:{name} of {package}: {problem}", hint="Repair or remove that package."
+            )
         kind = value
     elif callable(value):
         kind = _called(name, value)
@@ -229,12 +234,31 @@ def _foreign(name: str, value: Any) -> FaultKind:
     return replace(kind, options=_guarded(kind, kind.options), apply=_guarded(kind, kind.apply))
 
 
+def _problem_of(kind: FaultKind) -> str:
+    """Say what is wrong with another package's value, before a search stumbles over it."""
+    ours = {phrase.words for known in CATALOGUE for phrase in known.words}
+    if not kind.words or not all(isinstance(phrase, Phrase) for phrase in kind.words):
+        return f"words is {kind.words!r:.80}; it must be a tuple of Phrase"
+    if taken := [phrase.words for phrase in kind.words if phrase.words in ours or read_order(phrase.words)]:
+        return f"a tape already means something else by {taken[0]!r}"
+    if not kind.events or not all(isinstance(name, str) for name in kind.events):
+        return f"events is {kind.events!r:.80}; it must be a tuple of names"
+    if not kind.weight or not all(count.isdigit() for count in kind.weight):
+        return f"weight is {kind.weight!r:.80}; it must be counts, as texts"
+    if unknown := [name for name in kind.needs if name not in Capabilities.names()]:
+        return f"it needs {unknown[0]!r}{did_you_mean(unknown[0], Capabilities.names())}, which is no capability"
+    return "" if callable(kind.options) and callable(kind.apply) else "options and apply must be functions"
+
+
 def _guarded(kind: FaultKind, function: Callable[..., Any]) -> Callable[..., Any]:
     """Name the fault and its package where it raises: nobody else is to blame, least of all the queue."""
 
     def guarded(met: Circumstances, kernel: Kernel, actor: Actor | None, *option: Option) -> Any:
         try:
-            return function(met, kernel, actor, *option)
+            result = function(met, kernel, actor, *option)
+            if not option and kind.maker is None and any(one.kind != kind.id for one in result):
+                raise ValueError(f"it offers {result!r:.80}, which is not all its own")
+            return result
         except HarnessError:
             raise
         except Exception as error:

@@ -27,7 +27,7 @@ from harness.run.session import Session
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
+from harness.sim.choices import Deviation, Uniform
 
 FORM = Phrase("blackout for ", "MOMENT", timed=True, plainer="crash")
 
@@ -168,6 +168,44 @@ def test_a_history_tells_an_abandoned_session_from_a_crash() -> None:
     assert catalogue.strike_of(left) == "abandoned_session"
     assert catalogue.strike_of(left._replace(data={"at": "claim", "after": True})) == "crash after"
     assert fault_text(left) == "CRASHES at claim, its session stays 1s"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"words": ("blackout",)}, "it must be a tuple of Phrase"),
+        ({"words": (Phrase("crash"),)}, "a tape already means something else by 'crash'"),
+        ({"events": ()}, "events is (); it must be a tuple of names"),
+        ({"weight": ("often",)}, "it must be counts, as texts"),
+        ({"needs": ("session",)}, "it needs 'session' (did you mean 'sessions'?), which is no capability"),
+        ({"apply": None}, "options and apply must be functions"),
+    ],
+)
+def test_a_fault_of_another_package_that_is_made_wrong_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(catalogue, "brought", lambda group: {"blackout": replace(BLACKOUT, **change)})
+    kinds.cache_clear()
+    with pytest.raises(UsageError) as told:
+        FaultPlan(blackout=1)
+    kinds.cache_clear()
+    assert said in told.value.message
+    assert "job_harness.faults:blackout of another package: " in told.value.message
+
+
+def test_a_fault_that_offers_what_is_not_its_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = replace(BLACKOUT, options=lambda *_: (Phrase("crash").option("crash"),))
+    monkeypatch.setattr(catalogue, "brought", lambda group: {"blackout": strange})
+    kinds.cache_clear()
+    session = Session(
+        Scenario(settings=Settings(), workers=("w1",), jobs=(JobPlan("a"),)),
+        engine=MemoryEngine(),
+        choices=Uniform(1, rate=1.0),
+        faults=FaultPlan(blackout=1),
+    )
+    with pytest.raises(UsageError, match="the fault blackout of another package raised ValueError: it offers"):
+        session.run()
+    kinds.cache_clear()
 
 
 def test_a_plan_refuses_a_fault_that_does_not_exist() -> None:

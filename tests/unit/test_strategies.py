@@ -13,7 +13,7 @@ from harness.explore.workload import ENDINGS
 from harness.faults import FaultPlan, families, family_of, interferences, read_option
 from harness.model.settings import Settings
 from harness.run.session import Session, as_on_tape
-from harness.sim.choices import Replay
+from harness.sim.choices import FIRST, Replay
 from harness.sim.clock import Clocks
 
 SEEDS = [run_seed(3, number) for number in range(12)]
@@ -43,7 +43,7 @@ def test_the_portfolio_takes_turns() -> None:
 def test_partial_order_sampling_orders_actors_at_most_gates_where_two_are_ready() -> None:
     def orders(strategy: Strategy) -> int:
         runs = [Sampler(MemoryEngine(), strategy=strategy).sample(seed) for seed in SEEDS]
-        return sum(item.option.endswith(" first") for run in runs for item in run.tape)
+        return sum(read_option(item.option).kind == FIRST for run in runs for item in run.tape)
 
     assert orders(Strategy.POS) > 3 * orders(Strategy.UNIFORM)
 
