@@ -155,7 +155,7 @@ def speeds(rounds: int) -> None:
 
     engines = {name: open_engine(name) for name in ENGINES}
     try:
-        measures = {engine.name: speed(engine) for engine in engines.values()}
+        measures = {engine.info.name: speed(engine) for engine in engines.values()}
         rows = interleave(measures, rounds=rounds, seconds=SECONDS)
     finally:
         for engine in engines.values():

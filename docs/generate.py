@@ -10,21 +10,21 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+import harness
 from harness import pytest_plugin
-from harness.adapters.graphile.queue import GraphileQueue
+from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
-from harness.adapters.pgqueuer.queue import PgQueuerQueue
-from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.adapters.pgqueuer import PgQueuerQueue
+from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
-from harness.cli import COMMANDS
+from harness.cli import COMMANDS, command
 from harness.faults import kinds
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
@@ -39,6 +39,7 @@ from harness.port import Capabilities
 from harness.processors.contract import CHECKS as CLAUSES
 from harness.scenario.job_plan import PAYLOADS as SENT
 from harness.scenario.job_plan import Ending, Payload
+from harness.scenario.scenario import _POINTS, GRAMMAR, VERBS
 from harness.scenario.schema import (
     ControlPart,
     DeviationPart,
@@ -48,7 +49,6 @@ from harness.scenario.schema import (
     ScenarioPart,
     SettingsPart,
 )
-from harness.scenario.step import _POINTS, GRAMMAR, VERBS
 from reference_impl.config import Config
 
 FOLDER: Final = Path(__file__).parent
@@ -152,7 +152,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "transactions": "a job can be sent inside a transaction",
     "schedules": "the queue makes a job for each slot of a schedule",
     "inputs": "a job's input can be read back",
-    "sessions": "every actor has a database session of its own: only the engines named `-gated`",
+    "sessions": "every actor has a database session of its own: only with `--sessions`",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -312,7 +312,7 @@ def _wrong_queues() -> str:
             _code(name),
             mistake.sentence,
             ", ".join(map(_code, mistake.finds)),
-            ", ".join(mistake.kinds),
+            ", ".join(kind.replace("-gated", " --sessions") for kind in mistake.kinds),
             mistake.source,
         )
         for name, mistake in MISTAKES.items()
@@ -344,7 +344,7 @@ def _command_line() -> str:
     parts = []
     for name, (module, summary) in COMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
-        import_module(module).configure(parser)
+        command(module).configure(parser)
         rows = [
             (_code(_spelled(action)), action.help or "")
             for action in parser._actions
@@ -420,7 +420,15 @@ def _environment() -> str:
     return table(("variable", "default", "meaning"), rows)
 
 
+def _public_names() -> str:
+    source = Path(harness.__file__).read_text(encoding="utf-8")
+    told = dict(re.findall(r'^    "(\w+)",  # (.+)$', source, re.MULTILINE))
+    assert list(told) == harness.__all__, "every public name has its comment"
+    return table(("name", "what it is"), [(_code(name), told[name]) for name in sorted(told, key=str.lower)])
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "public-names": _public_names,
     "settings": _settings,
     "scenario-keys": _keys(ScenarioPart),
     "job-keys": _keys(JobPart),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Final
 
 
 class ExitCode(IntEnum):
@@ -51,7 +52,20 @@ class StepsSpent(LimitReached):
     """A run took as many steps as it may, and was still at work."""
 
 
+LONGEST_NAME: Final = 200
+"""Beyond this, a name is near nothing, and comparing takes long."""
+
+
+def clipped(value: object, *, longest: int = 80) -> str:
+    """Return the value as Python writes it, a long one with its middle left out and its length given."""
+    whole = repr(value)
+    if len(whole) <= longest:
+        return whole
+    half = longest // 2
+    return f"{whole[:half]} ... {whole[-half // 2 :]} ({len(whole)} characters)"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Answer ` (did you mean 'x'?)` for a near miss, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) if len(name) <= LONGEST_NAME else []
     return f" (did you mean {close[0]!r}?)" if close else ""

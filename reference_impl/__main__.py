@@ -26,7 +26,13 @@ from fastapi import FastAPI
 
 from reference_impl.clock import new_uuid, system_jitter
 from reference_impl.config import Config, load_config
-from reference_impl.errors import ConfigurationError, QueueError, WorkersDisabledError
+from reference_impl.errors import (
+    ConfigurationError,
+    MaintenanceError,
+    QueueError,
+    StoreUnavailableError,
+    WorkersDisabledError,
+)
 from reference_impl.http_api import create_app
 from reference_impl.maintenance import run_maintenance
 from reference_impl.queue import JobQueue
@@ -141,9 +147,11 @@ async def _maintain(config: Config, _options: argparse.Namespace) -> int:
     async with _open_store(config) as store:
         try:
             report = await run_maintenance(store, stuck_after=config.stuck_after)
-        except ExceptionGroup as errors:
-            reasons = "; ".join(f"{type(error).__name__}: {_first_line(error)}" for error in errors.exceptions)
-            raise QueueError(f"Maintenance could not do all of its steps: {reasons}") from errors
+        except MaintenanceError as failed:
+            away = next((error for error in failed.failures.values() if isinstance(error, StoreUnavailableError)), None)
+            if away is not None:
+                raise away from failed
+            raise
     print(json.dumps(asdict(report)), flush=True)
     return EXIT_DONE
 
@@ -307,9 +315,9 @@ async def _database_errors() -> AsyncIterator[None]:
             f"The database lacks this version's schema ({_first_line(error)}). "
             "Run python -m reference_impl migrate first."
         ) from error
-    except (psycopg.OperationalError, TimeoutError) as error:
+    except (psycopg.OperationalError, StoreUnavailableError, TimeoutError) as error:
         raise _EnvironmentError(
-            f"The database does not answer ({_first_line(error)}). "
+            f"The database does not answer ({_first_line(error.__cause__ or error)}). "
             "Check that the server runs and that DATABASE_URL names it."
         ) from error
 

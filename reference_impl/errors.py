@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from reference_impl.models import MaintenanceReport
+
 
 class QueueError(Exception):
     """Anything that the queue refuses."""
+
+
+class StoreUnavailableError(QueueError):
+    """The store did not answer; whether what was asked took effect is unknown. The driver's own words are the cause."""
 
 
 class UnknownToolError(QueueError):
@@ -21,3 +29,19 @@ class ConfigurationError(QueueError):
 
 class WorkersDisabledError(ConfigurationError):
     """`USE_PGBOSS_WORKERS` is not exactly `true`."""
+
+
+class MaintenanceError(QueueError):
+    """Parts of a maintenance run failed, each for itself; the others had their turn."""
+
+    def __init__(self, failures: Mapping[str, Exception], *, report: MaintenanceReport) -> None:
+        """Keep what failed, by part, and what the other parts changed in `report`."""
+        reasons = "; ".join(f"{part}: {error}" for part, error in failures.items())
+        super().__init__(f"maintenance failed in {len(failures)} of 4 parts ({reasons})")
+        self.failures = dict(failures)
+        self.report = report
+
+    @property
+    def parts(self) -> str:
+        """What failed, each with the kind of its error only: a driver's words may hold addresses and passwords."""
+        return "; ".join(f"{part}: {type(error).__name__}" for part, error in self.failures.items())

@@ -5,39 +5,27 @@ Safe to run twice, late, or twice at once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from datetime import timedelta
 
-from reference_impl.errors import QueueError
+from reference_impl.errors import MaintenanceError
 from reference_impl.models import MaintenanceReport
 from reference_impl.store.protocol import Store
 
 _EXPIRE_BATCH = 1000
 
 
-class MaintenanceError(QueueError):
-    """Parts of a maintenance run failed, each for itself; the others had their turn."""
-
-    def __init__(self, errors: Sequence[Exception], *, report: MaintenanceReport) -> None:
-        """Keep what failed in `errors` and what the other parts changed in `report`."""
-        reasons = "; ".join(f"{' '.join(error.__notes__)}: {error}" for error in errors)
-        super().__init__(f"maintenance failed in {len(errors)} of 4 parts ({reasons})")
-        self.errors = tuple(errors)
-        self.report = report
-
-
 class _Parts:
     """Runs each part whatever became of the one before, and remembers what failed."""
 
     def __init__(self) -> None:
-        self.errors: list[Exception] = []
+        self.failures: dict[str, Exception] = {}
 
     async def run(self, name: str, part: Awaitable[list[str]]) -> tuple[str, ...]:
         try:
             return tuple(await part)
         except Exception as error:  # noqa: BLE001 - one failing part must not stop the others; it is raised at the end
-            error.add_note(name)
-            self.errors.append(error)
+            self.failures[name] = error
             return ()
 
 
@@ -62,6 +50,6 @@ async def run_maintenance(store: Store, *, stuck_after: timedelta) -> Maintenanc
         rescued=await parts.run("rescue_stuck", store.rescue_stuck(stuck_after=stuck_after)),
         deleted=await parts.run("delete_expired", store.delete_expired()),
     )
-    if parts.errors:
-        raise MaintenanceError(parts.errors, report=report) from parts.errors[0]
+    if parts.failures:
+        raise MaintenanceError(parts.failures, report=report) from next(iter(parts.failures.values()))
     return report

@@ -56,10 +56,13 @@ class Owner:
         return bool(self.user_id or self.session_id)
 
     def owns(self, job: ToolJob) -> bool:
-        """Whether the job's user or the job's session is asking."""
-        by_user = bool(self.user_id) and self.user_id == job.user_id
-        by_session = bool(self.session_id) and self.session_id == job.session_id
-        return by_user or by_session
+        """Whether the job's user is asking, or its session where it has no user.
+
+        A session id outlives a sign-out and is shared by whoever uses the browser: it opens no user's jobs.
+        """
+        if job.user_id:
+            return self.user_id == job.user_id
+        return bool(self.session_id) and self.session_id == job.session_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError
+from harness.errors import ExitCode, HarnessError, clipped
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
@@ -22,12 +22,17 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
-    "init": ("harness.cli.init_command", "write a first test, a first scenario and a CI workflow"),
-    "new": ("harness.cli.new_command", "write a new tool: processor, registration, worker list, test, scenario"),
-    "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
+    "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
+    "new": (
+        "harness.cli.project_commands:new",
+        "write a new tool: processor, registration, worker list, test, scenario",
+    ),
+    "schema": ("harness.cli.project_commands:schema", "print the JSON schema of scenario files, or of reports"),
 }
-"""Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""
+"""Subcommand -> where it is, and what it does. See `command`."""
 
+READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
+"""Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
 INTERRUPTED = 130
 TERMINATED = 143
 EPILOG = """\
@@ -41,17 +46,43 @@ exit codes:
 """
 
 
+class Command(NamedTuple):
+    """What a subcommand does."""
+
+    configure: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+
+
 class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; answers its exit code."""
-    _printable_streams()
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    before = signal.signal(signal.SIGTERM, _terminate) if argv is None else None
+    """Run one command; return its exit code."""
+    if argv is not None:
+        return _answered(list(argv))
+    arguments = sys.argv[1:]
+    if _command_of(arguments) in READ_ONLY:
+        return _terminable(arguments)
+    from harness.cli.supervised import supervised
+
+    return supervised(lambda: _terminable(arguments))
+
+
+def _terminable(arguments: list[str]) -> int:
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _dispatch(arguments)
+        return _answered(arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _answered(arguments: list[str]) -> int:
+    _printable_streams()
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except HarnessError as error:
         print(f"job-harness: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -64,9 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated:
         print("job-harness: terminated", file=sys.stderr)
         return TERMINATED
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -101,16 +129,34 @@ def _dispatch(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"job-harness {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     arguments = _respelled(arguments)
-    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    chosen = _command_of(arguments)
     for name, (module, summary) in COMMANDS.items():
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
         if name == chosen:
-            import_module(module).configure(sub)
+            command(module).configure(sub)
     try:
         parsed = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
-    code: int = import_module(COMMANDS[parsed.command][0]).execute(parsed)
-    return code
+    try:
+        return command(COMMANDS[parsed.command][0]).execute(parsed)
+    except SystemExit as stop:
+        told = f"something that was run called sys.exit({clipped(stop.code)}); the rest was not judged"
+        print(f"job-harness: {told}", file=sys.stderr)
+        return int(ExitCode.INCONCLUSIVE)
+
+
+def command(where: str) -> Command:
+    """Import a command: `module` has `configure(parser)` and `execute(arguments) -> int`.
+
+    In `module:name`, where several share a module, they are called `configure_name` and `execute_name`.
+    """
+    path, _, name = where.partition(":")
+    module, suffix = import_module(path), f"_{name}" if name else ""
+    return Command(getattr(module, f"configure{suffix}"), getattr(module, f"execute{suffix}"))
+
+
+def _command_of(arguments: Sequence[str]) -> str | None:
+    return next((argument for argument in arguments if not argument.startswith("-")), None)

@@ -10,11 +10,10 @@ from harness.explore.coverage import EXPECTED, OBSERVED_EVERY, Cell, declared_si
 from harness.explore.finding import Campaign, Finding
 from harness.faults import CONSEQUENCES, kinds
 from harness.invariants import ANOMALIES
-from harness.invariants.level import level, lost
+from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.json_report import run_data
-from harness.report.screen import Line
-from harness.report.wording import clip, pad, wrap
+from harness.report.screen import Line, clip, pad, wrap
 from harness.run.verdict import Run
 
 WIDTH = 80
@@ -159,6 +158,8 @@ def campaign_data(
     coverage = campaign.coverage
     novelty = coverage.novelty()
     data: dict[str, Any] = {
+        "format": "job-harness-exploration",
+        "version": 1,
         "engine": campaign.engine,
         "verdict": str(campaign.verdict),
         "interrupted": campaign.interrupted,

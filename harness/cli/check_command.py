@@ -9,20 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.cli.output import OutputFile
-from harness.cli.terminal import show_lines
+from harness.cli.output import OutputFile, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
-from harness.lint.baseline import Key, dump_baseline, load_baseline, settled
 from harness.lint.catalogue import RULES
-from harness.lint.examination import Examination, examine
+from harness.lint.examination import Examination, Key, dump_baseline, examine, load_baseline, settled
 from harness.lint.facts import Facts
-from harness.lint.finding import Finding, Severity
+from harness.lint.finding import CheckFinding, Severity
 from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
-from harness.report.annotations import finding_annotations
-from harness.report.findings_json import findings_json
-from harness.report.findings_junit import findings_junit
-from harness.report.findings_screen import findings_screen
-from harness.report.sarif import sarif
+from harness.report.ci import finding_annotations
+from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from harness.report.screen import Line
 
 NEVER = "never"
@@ -82,12 +77,12 @@ def execute(arguments: argparse.Namespace) -> int:
     return int(code)
 
 
-def _now(dsn: str | None, facts: Facts) -> tuple[Sequence[Finding], Sequence[str]]:
+def _now(dsn: str | None, facts: Facts) -> tuple[Sequence[CheckFinding], Sequence[str]]:
     """Answer what a database shows now, and what could not be judged there; without one, nothing is imported."""
     if dsn is None:
         return (), ()
-    from harness.lint.live.diagnosis import diagnose
-    from harness.lint.live.session import read_only
+    from harness.lint.database import read_only
+    from harness.lint.diagnosis import diagnose
 
     with read_only(dsn) as session:
         diagnosis = diagnose(session, facts)

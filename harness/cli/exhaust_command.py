@@ -23,9 +23,9 @@ from harness.faults import FaultPlan, kinds
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.wording import changed_settings
-from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, prepare
+from harness.report.screen import changed_settings
+from harness.scenario.reader import parse_changes
+from harness.wiring import Engines
 
 COUNTS = {
     "workers": ("so many workers", 2),
@@ -125,16 +125,16 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--states must be at least 1, not {arguments.states}")
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines() as engines:
-        engine = engines.get(arguments.target)
-        prepare(engine)
+        engine = engines.get(request.target)
+        engine.info.prepare()
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
 
 
 def _exhausted(
     arguments: argparse.Namespace, request: SearchRequest, scope: Scope, engine: Engine, presenter: FindingPresenter
 ) -> int:
-    if missing := scope.missing(engine.capabilities):
-        print(f"inconclusive: {engine.name} has no {', '.join(missing)}, which the scope needs.")
+    if missing := scope.missing(engine.info.capabilities):
+        print(f"inconclusive: {engine.info.name} has no {', '.join(missing)}, which the scope needs.")
         return int(ExitCode.INCONCLUSIVE)
     watchdog = Watchdog(arguments.patience)
     explorer = Explorer(
@@ -175,8 +175,8 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
             trouble = Hanging(str(hung), hint=HANG_HINT)
         except HarnessError as error:
             trouble = error
-        except Exception as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
-            trouble = broken_engine(explorer.engine.name, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
+            trouble = broken_engine(explorer.engine.info.name, error)
         watchdog.done()
     if trouble is not None:
         explorer.stopped_by = "what is named below"
@@ -238,7 +238,7 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
     """Write the verdict, the scope, the new states by depth and the findings."""
     progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
     data: dict[str, Any] = {
-        "engine": explorer.engine.name,
+        "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
         "interrupted": ending.interrupted,

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from harness.cli import INTERRUPTED, TERMINATED, Terminated
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
 from harness.cli.exhaust_command import bounds
+from harness.cli.output import show_lines
 from harness.cli.search import INTERRUPTIONS, SearchRequest, configure_search, progress_bar
-from harness.cli.terminal import show_lines
 from harness.errors import ExitCode, UsageError
 from harness.explore.finding import Campaign, Finding
 from harness.explore.process_pool import CampaignPlan, ProcessPool
@@ -22,11 +22,11 @@ from harness.explore.strategy import Strategy
 from harness.explore.watchdog import Watchdog
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.wording import changed_settings
+from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, prepare
+from harness.scenario.reader import parse_changes
+from harness.wiring import Engines
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 SHARE = 50
@@ -88,8 +88,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
     request = SearchRequest.checked(arguments)
     with Engines() as engines:
-        engine = engines.get(arguments.target)
-        prepare(engine)
+        engine = engines.get(request.target)
+        engine.info.prepare()
         return _sampled(arguments, request, engine, engines)
 
 
@@ -111,22 +111,22 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
     else:
         _nothing(campaign, plan.settings, seconds, plan.steps)
     if not campaign.findings or plan.keep_going:
-        show_lines(campaign_lines(campaign, engine.capabilities), sys.stdout)
+        show_lines(campaign_lines(campaign, engine.info.capabilities), sys.stdout)
     print(level_line(campaign))
     if request.report is not None:
         changed = {name: value for name, (value, _) in changed_settings(plan.settings).items()}
         data = campaign_data(
-            campaign, engine.capabilities, told=told, settings=changed, strategy=plan.strategy, seconds=seconds
+            campaign, engine.info.capabilities, told=told, settings=changed, strategy=plan.strategy, seconds=seconds
         )
         request.report.write(data)
     return _code(campaign)
 
 
 def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:
-    own = None if arguments.settings_from else getattr(engine, "settings", None)
+    own = None if arguments.settings_from else engine.info.settings
     return CampaignPlan(
         OPENER,
-        arguments.target,
+        request.target,
         (own or request.settings).changed(**parse_changes(arguments.changes)),
         request.wanted,
         Strategy(arguments.strategy),

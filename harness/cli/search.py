@@ -15,8 +15,7 @@ from pathlib import Path
 
 from harness.cli import Terminated
 from harness.cli.campaign_screen import Told
-from harness.cli.output import OutputFile
-from harness.cli.terminal import show_lines
+from harness.cli.output import OutputFile, show_lines
 from harness.errors import UsageError, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
@@ -24,12 +23,12 @@ from harness.explore.watchdog import PATIENCE
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.screen import HEIGHT, Line, first_screen
-from harness.report.wording import clip, replay_command, setting_text, wrap
+from harness.private import private_folder
+from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, setting_text, wrap
 from harness.run.verdict import Run
+from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
-from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, explained, is_target, split_name
+from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
 
 INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 FOLDER = Path(".job-harness") / "found"
@@ -48,6 +47,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     """Declare the options of every search."""
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
+    add("--sessions", action="store_true", help=SESSIONS)
     add("--time", type=float, metavar="SECONDS", help="search at most so long")
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
     add(
@@ -74,6 +74,7 @@ class SearchRequest:
     """What was asked of a search, checked before anything is started."""
 
     target: str
+    """With `--sessions`, where that was asked for."""
     settings: Settings
     """Of the repository that was named, else the defaults."""
     wanted: frozenset[str]
@@ -95,13 +96,14 @@ class SearchRequest:
         settings = settings_of(arguments.settings_from)
         parse_changes(arguments.changes)
         wanted = _anomalies(arguments.looking_for)
-        split_name(arguments.target)
-        others = tuple(name.strip() for name in arguments.replay.split(",") if name.strip())
+        target = named(arguments.target, sessions=arguments.sessions)
+        split_name(target)
+        others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
         for name in others:
             split_name(name)
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
-        return cls(arguments.target, settings, wanted, others, output, report)
+        return cls(target, settings, wanted, others, output, report)
 
     def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
         """Return who shows what is found on this engine."""
@@ -118,7 +120,7 @@ def settings_of(folder: str | None) -> Settings:
     from harness.lint.examination import examine
     from harness.lint.finding import Severity
     from harness.lint.repository import read_repository
-    from harness.lint.simulation import simulation_of
+    from harness.lint.settings import simulation_of
 
     facts = read_repository(Path(folder))
     simulation = simulation_of(facts)
@@ -158,17 +160,6 @@ def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float], None]]:
 
 
 # found ----------------------------------------------------------------------------------------------------------------
-
-
-def opened_as(target: str, engine: Engine) -> str:
-    """Return the name that opens an engine again: with its version, but never one that it merely gives itself."""
-    if is_target(target) or _base(engine.name) != _base(target):
-        return target
-    return engine.name
-
-
-def _base(name: str) -> str:
-    return name.partition("+")[0].partition("@")[0]
 
 
 @dataclass(slots=True)
@@ -226,7 +217,7 @@ class FindingPresenter:
         except INTERRUPTIONS:
             self.halted = "interrupted"
             return finding.run, self.halted
-        except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
 
     def _place(self, finding: Finding, *, first: bool) -> Path:
@@ -276,7 +267,7 @@ def _not_replayed(name: str, why: str) -> str:
 
 def _made(path: Path) -> Path:
     if path.parent == FOLDER:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
     return path
 
 

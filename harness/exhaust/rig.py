@@ -21,8 +21,8 @@ from harness.model.duration import Duration, Instant
 from harness.model.job import JobView
 from harness.model.settings import Settings
 from harness.port import Engine
+from harness.run.context import RunContext
 from harness.run.session import Limits, Session, quiet_limit
-from harness.run.world import World
 from harness.scenario.scenario import Scenario
 from harness.sim.actor import Actor, State
 from harness.sim.choices import TIME_FIRST, Deviation, Option, Options
@@ -141,11 +141,11 @@ class WatchedApplication:
         self._inner: Any = inner
         self._memory = memory
 
-    def actors(self, world: World) -> Mapping[str, Factory]:
+    def actors(self, world: RunContext) -> Mapping[str, Factory]:
         """Return the processes."""
         return self._watched(self._inner.actors(world))
 
-    def clients(self, world: World) -> Mapping[str, Factory]:
+    def clients(self, world: RunContext) -> Mapping[str, Factory]:
         """Return the clients."""
         return self._watched(self._inner.clients(world))
 
@@ -265,10 +265,10 @@ class Rig:
             limits=ENDLESS,
             application=None if self._application is None else self._application(),
         )
-        if getattr(session.queue, "application", None) is not None:
+        if self._engine.info.processes is not None:
             session.close()
             raise UsageError(
-                f"{self._engine.name} brings processes of its own: they go by what they read, not by replies, "
+                f"{self._engine.info.name} brings processes of its own: they go by what they read, not by replies, "
                 "so nobody can tell from outside where they stand, and a search cannot bring them back there",
                 hint="Use job-harness explore: an application is searched by sampling.",
             )
@@ -549,7 +549,7 @@ class SnapshotRig(Rig):
         shown = queue.jobs()
         if shown != state.views:
             raise Unfaithful(
-                f"the snapshot of {self._engine.name} lies: set back, it shows {shown!r:.300}, "
+                f"the snapshot of {self._engine.info.name} lies: set back, it shows {shown!r:.300}, "
                 f"and when it was taken it showed {dict(state.views)!r:.300}",
                 hint="restore must bring back everything that snapshot saw; or declare Capabilities(snapshot=False).",
             )

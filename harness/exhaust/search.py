@@ -88,7 +88,7 @@ class Explorer:
         self.complete = False
         self.stopped_by = ""
         """What ended the search before it was complete."""
-        self.reexecuted = not engine.capabilities.snapshot
+        self.reexecuted = not engine.info.capabilities.snapshot
         self._application = application
         self._merge = merge
         self._at_work = at_work
@@ -282,7 +282,8 @@ class Explorer:
             rig.close()
         if again.views != state.views or again.now != state.now:
             raise Unfaithful(
-                f"the snapshot of {self.engine.name} lies: restored step by step it shows {dict(state.views)!r:.300}, "
+                f"the snapshot of {self.engine.info.name} lies: restored step by step it shows "
+                f"{dict(state.views)!r:.300}, "
                 f"run from the start it shows {dict(again.views)!r:.300}",
                 hint="snapshot and restore must hold everything that decides what the queue does next; "
                 "or declare Capabilities(snapshot=False).",
@@ -357,7 +358,8 @@ def finding_of(explorer: Explorer, sighting: Sighting) -> Finding:
         run = Session(scenario, engine=engine, limits=REPLAYED).run()
     if anomaly not in run.found:
         raise Unfaithful(
-            f"{anomaly} showed in the search of {engine.name} and does not show when its run is done from the start",
+            f"{anomaly} showed in the search of {engine.info.name} and does not show when its run is done "
+            "from the start",
             hint="Something decides what the queue does that its snapshot does not hold, or an actor remembers more "
             "than it was told; or declare Capabilities(snapshot=False).",
         )
@@ -461,7 +463,7 @@ def statement(explorer: Explorer, seconds: float, *, interrupted: bool = False) 
 
 
 def _verdict(explorer: Explorer, spent: str, *, interrupted: bool) -> str:
-    engine, found = explorer.engine.name, explorer.sightings
+    engine, found = explorer.engine.info.name, explorer.sightings
     if explorer.complete and not found:
         return f"complete: no anomaly on {engine} within the scope: {spent}."
     if explorer.complete:

@@ -15,10 +15,9 @@ from harness.model.duration import MINUTE, Duration, format_duration
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.run.session import Limits, Session, as_on_tape
-from harness.run.trial import Trial
-from harness.run.verdict import Run
+from harness.run.verdict import Run, Trial
+from harness.scenario.job_plan import Span
 from harness.scenario.scenario import Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Replay, Uniform
 
 RUNS = 300
@@ -58,7 +57,7 @@ class Counterfactual:
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""
         tried = [self._trial(one.name, "safeguard", one.engine, self.scenario) for one in safeguards]
-        for name, settings in repairs(self.scenario.settings, heartbeat=self.engine.capabilities.heartbeat):
+        for name, settings in repairs(self.scenario.settings, heartbeat=self.engine.info.capabilities.heartbeat):
             tried.append(self._trial(name, "setting", self.engine, under(self.scenario, settings)))
         clean = any(trial.stops and not trial.stays for trial in tried)
         return tuple(replace(trial, stops=trial.stops and not (clean and trial.stays)) for trial in tried)

@@ -13,8 +13,7 @@ from harness.model.job import JobId
 from harness.model.lifecycle import Status
 from harness.run.session import Session
 from harness.scenario.job_plan import OUTPUTS, Ending
-from harness.scenario.scenario import SCHEDULERS
-from harness.scenario.step import VERBS
+from harness.scenario.scenario import SCHEDULERS, VERBS
 from harness.sim.actor import Actor, State
 from harness.sim.request import Call, Sleep
 

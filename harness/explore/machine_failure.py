@@ -19,9 +19,9 @@ from harness.explore.shrink import Open, Shrinker
 from harness.history.event import History
 from harness.invariants import ANOMALIES, Anomaly
 from harness.model.settings import Settings
+from harness.private import private_folder
 from harness.run.verdict import Run
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import Step
+from harness.scenario.scenario import Scenario, Step
 from harness.scenario.writer import write_scenario
 
 DIRECTORY_VARIABLE = "JOB_HARNESS_FAILURES"
@@ -53,7 +53,7 @@ def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, di
     headline = [
         f"{anomaly.name}: {about}{anomaly.message}",
         f"guarantee lost: {kind.guarantee}",
-        f"invariant {invariant.number}, {invariant.id}: {invariant.sentence}",
+        f"invariant {invariant.id}: {invariant.sentence}",
     ]
     if not replays:
         headline.append("playing the scenario again did not show it: this queue is not determined by its calls alone")
@@ -75,6 +75,8 @@ def _failure(kind: type[LifecycleFailure], headline: list[str], scenario: Scenar
 def _kept(path: Path, text: str) -> list[str]:
     """A folder that cannot be written must not hide the breach."""
     try:
+        if path.parent == DEFAULT_DIRECTORY:
+            private_folder(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:

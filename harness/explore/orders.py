@@ -166,7 +166,7 @@ def _noting(name: str, frame: Any, outcomes: dict[str, Any]) -> Generator[Any, A
         outcomes[name] = yield from frame.__await__() if isinstance(frame, Coroutine) else frame
     except HarnessError:
         raise
-    except Exception as error:  # noqa: BLE001 - what a script raises is what came of the order
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - what a script raises is what came of the order
         outcomes[name] = error
 
 

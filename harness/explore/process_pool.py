@@ -204,7 +204,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
     plan: CampaignPlan = pipe.recv()
     try:
         engine = _open(plan)
-    except Exception as error:  # noqa: BLE001 - whatever keeps it from opening is told to the parent
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever keeps it from opening is told to the parent
         _, first, _ = pipe.recv()
         pipe.send(Tally(first, trouble=Trouble.of(error, engine=plan.target)))
         return

@@ -15,7 +15,7 @@ from harness.invariants import ANOMALIES
 from harness.port import Engine
 from harness.run.play import play
 from harness.run.verdict import Run
-from harness.scenario.problem import ScenarioError
+from harness.scenario.document import ScenarioError
 from harness.scenario.reader import read_scenario_text
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
@@ -73,6 +73,6 @@ def reproduce(
         compared = compare(scenario, left=get(found_on), right=get(engine))
     except HarnessError as error:
         return Reproduction(engine, problem=error.message)
-    except Exception as error:  # noqa: BLE001 - a target may raise anything; the finding stands all the same
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding stands all the same
         return Reproduction(engine, problem=f"{type(error).__name__}: {error}")
     return Reproduction(engine, run, compared=True, divergence=compared.divergence)

@@ -27,7 +27,7 @@ from harness.faults import FaultPlan
 from harness.history.event import Event
 from harness.invariants import gravity
 from harness.model.settings import Settings
-from harness.port import Engine, contract_of
+from harness.port import Engine
 from harness.run.session import Limits, Session
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
@@ -80,8 +80,8 @@ class Sampler:
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
         drawing = policy_of(self.strategy, seed)
-        lease = contract_of(self.engine).effective(self.settings).lease
-        drawn = draw(drawing.drawing, self.settings, self.engine.capabilities, lease=lease)
+        lease = self.engine.info.contract.effective(self.settings).lease
+        drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
         session = Session(
@@ -131,7 +131,7 @@ class Sampler:
             tally.trouble = Trouble(f"run {number} (seed {drawn}): {hung}", HANG_HINT, ExitCode.FAIL)
             return False
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
-            tally.trouble = Trouble.of(error, engine=self.engine.name)
+            tally.trouble = Trouble.of(error, engine=self.engine.info.name)
             return False
         tally.runs += 1
         tally.steps += run.steps
@@ -310,7 +310,7 @@ class _Record:
         elif isinstance(stop, Hung):
             self.trouble = Trouble(f"while a run was made smaller: {stop}", HANG_HINT, ExitCode.FAIL)
         elif stop is not None:
-            self.trouble = Trouble.of(stop, engine=self.sampler.engine.name)
+            self.trouble = Trouble.of(stop, engine=self.sampler.engine.info.name)
         return stop is None
 
     def _again(self, seed: int) -> Run:
@@ -326,10 +326,10 @@ class _Record:
         engine = self.sampler.engine
         demanded = self.stock and not self.findings and self.interruption is None and self.trouble is None
         missing = missing_situations(
-            self.coverage.situations, capabilities=engine.capabilities, observed=self.coverage.observed
+            self.coverage.situations, capabilities=engine.info.capabilities, observed=self.coverage.observed
         )
         return Campaign(
-            engine.name,
+            engine.info.name,
             self.seed,
             self.runs,
             self.steps,

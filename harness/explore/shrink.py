@@ -18,9 +18,8 @@ from harness.model.moments import moments
 from harness.model.settings import Settings
 from harness.run.session import Session
 from harness.run.verdict import Run
-from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.job_plan import Ending, JobPlan, Span
 from harness.scenario.scenario import Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Choices, Deviation, Tape, Uniform
 
 PAIRED = ("batch_size", "heartbeat_interval")

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from hypothesis.control import current_build_context
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from harness.application import ApplicationEngine
 from harness.errors import LimitReached, UsageError
 from harness.explore.machine_acts import HOLDING, Act, EnabledActs, next_act, when
 from harness.explore.machine_failure import breach, failures_directory, no_rest, smallest, tell
@@ -28,14 +27,12 @@ from harness.model.duration import SECOND, format_duration
 from harness.model.job import JobId
 from harness.model.moments import moments
 from harness.model.settings import Settings
-from harness.port import Capabilities, Engine
+from harness.port import Application, Capabilities, Engine, as_engine
 from harness.run.director import Director, Stopped
 from harness.run.session import Limits, Session
 from harness.run.stock import StockApplication
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import SCHEDULERS, Scenario
-from harness.scenario.span import Span
-from harness.scenario.step import Step, parse_step
+from harness.scenario.job_plan import JobPlan, Span
+from harness.scenario.scenario import SCHEDULERS, Scenario, Step, parse_step
 from harness.sim.actor import Actor, State
 
 JOBS = tuple("abcdefghijkl")
@@ -45,7 +42,7 @@ WHICH = st.integers(0, 5)
 
 def can(capability: str) -> Callable[[Any], bool]:
     """Return the precondition that the queue can do something."""
-    return lambda machine: getattr(machine.engine.capabilities, capability)
+    return lambda machine: getattr(machine.engine.info.capabilities, capability)
 
 
 def some(listed: str, *arguments: Any) -> Callable[[Any], bool]:
@@ -66,9 +63,9 @@ class Play(EnabledActs):
     _plans: list[JobPlan]
     _steps: list[Step]
 
-    def make_application(self) -> StockApplication:
+    def make_application(self) -> Application:
         """Return who works on the queue."""
-        return getattr(self.engine, "application", None) or StockApplication()
+        return self.engine.info.application or StockApplication()
 
     def failures_directory(self) -> Path:
         """Return where failing scenarios are written."""
@@ -88,7 +85,7 @@ class Play(EnabledActs):
     def scenario(self) -> Scenario:
         """Everything done so far, as a scenario that does it again."""
         return Scenario(
-            title=f"{type(self).__name__} on {self.engine.name}",
+            title=f"{type(self).__name__} on {self.engine.info.name}",
             settings=self.session.settings,
             workers=self.workers,
             jobs=(*self._schedules, *self._plans),
@@ -219,7 +216,7 @@ class Producers(Play):
         which: int,
     ) -> None:
         """Send a new job, and let an idle worker claim at once."""
-        able = self.engine.capabilities
+        able = self.engine.info.capabilities
         delay = DELAYS[start_after] if able.start_after else None
         plan = JobPlan(
             JOBS[len(self._plans)],
@@ -471,11 +468,11 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._outer = sys.exc_info()[1]
-        self.engine = self.make_engine()
-        if isinstance(self.engine, ApplicationEngine):
+        self.engine = as_engine(self.make_engine())
+        if self.engine.info.processes is not None:
             raise UsageError(
-                f"{type(self).__name__}: {self.engine.name} is an application: its steps are its own, and the rules "
-                "of this machine play the verbs of a queue",
+                f"{type(self).__name__}: {self.engine.info.name} is an application: its steps are its own, and the "
+                "rules of this machine play the verbs of a queue",
                 hint="Search it with `job-harness explore`, or give make_engine the queue that it stands on.",
             )
         self._session = None
@@ -511,11 +508,11 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
         settings = self.queue_settings
         if max_attempts != "as set":
             settings = settings.changed(max_attempts=int(max_attempts))
-        if settings.batch_size == 1 and self.engine.capabilities.heartbeat and (heartbeats or batch > 1):
+        if settings.batch_size == 1 and self.engine.info.capabilities.heartbeat and (heartbeats or batch > 1):
             settings = settings.changed(batch_size=batch, heartbeat_interval=settings.lease // 4)
         if retry_delay != "as set":
             settings = settings.changed(retry_delay=max(settings.retry_delay, settings.retry_delay_max * 3 // 4))
-        self._feature = allowed(feature, self.engine.capabilities)
+        self._feature = allowed(feature, self.engine.info.capabilities)
         settings = limited(self._feature, settings)
         self._schedules = tuple(scheduled(self._feature, ending, settings))
         self._session = self._open(Scenario(settings=settings, workers=self.workers, jobs=self._schedules))

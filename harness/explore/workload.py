@@ -10,9 +10,8 @@ from harness.faults import FaultPlan, kinds
 from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities
-from harness.scenario.job_plan import Ending, JobPlan, Payload
+from harness.scenario.job_plan import Ending, JobPlan, Payload, Span
 from harness.scenario.scenario import RESTART_AFTER, Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Choices
 
 WORKERS = ("w1", "w2", "w3")

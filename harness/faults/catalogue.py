@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final
 
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.extensions import FAULTS, brought, package_of
+from harness.extensions import FAULTS, brought, provider_of
 from harness.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE
@@ -211,7 +211,7 @@ def interferences(
 
 
 def _foreign(name: str, value: Any) -> FaultKind:
-    package = package_of(FAULTS, name)
+    package = provider_of(FAULTS, name)
     if isinstance(value, FaultKind):
         if value.id != name:
             raise UsageError(
@@ -261,7 +261,7 @@ def _guarded(kind: FaultKind, function: Callable[..., Any]) -> Callable[..., Any
             return result
         except HarnessError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"the fault {kind.id} of {kind.package} raised {type(error).__name__}: {error}",
                 hint="Repair or remove that package.",

@@ -176,8 +176,7 @@ def _abandon(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Op
 
 ABANDONED_SESSION: Final = FaultKind(
     id="abandoned_session",
-    sentence="A process dies within a verb, and its database session outlives it, locks and all; "
-    "on engines named `-gated`.",
+    sentence="A process dies within a verb, and its database session outlives it, locks and all; with `--sessions`.",
     words=(LEAVES,),
     options=_abandons,
     apply=_abandon,

@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.history.outcome import Outcome
 from harness.model.duration import HOUR, Duration, Instant
 from harness.model.settings import Settings
-from harness.port import Clocks, JobRequest
+from harness.port import EngineClocks, JobRequest
 from harness.postgres.virtual_clock import VirtualClockError
 
 JOB: Final = "proof"
@@ -32,7 +32,10 @@ class _Hand:
 
 
 def prove(
-    open_queue: Callable[[Settings, Clocks, Callable[[], float]], Any], *, name: str, settings: Settings | None = None
+    open_queue: Callable[[Settings, EngineClocks, Callable[[], float]], Any],
+    *,
+    name: str,
+    settings: Settings | None = None,
 ) -> Duration:
     """Send a job for later, claim it when it is due, and let its lease run out, on a queue opened for it.
 

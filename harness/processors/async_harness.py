@@ -11,9 +11,7 @@ from harness.adapters.reference.application import JobProcessor, JobResult
 from harness.history.event import Effect, History
 from harness.model.job import JobId, Json
 from harness.model.lifecycle import Status
-from harness.processors.assertions import Looked
-from harness.processors.counts import Counts
-from harness.processors.handle import JobHandle
+from harness.processors.assertions import Counts, JobHandle, Looked
 from harness.processors.job_harness import JobHarness
 from harness.processors.length import Length
 

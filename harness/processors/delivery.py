@@ -78,7 +78,11 @@ async def step(name: str) -> None:
 
 def current() -> Delivery | None:
     """Answer the delivery to which the calling code belongs."""
-    life = LIFETIME.get()
+    return delivery_of(LIFETIME.get())
+
+
+def delivery_of(life: Lifetime | None) -> Delivery | None:
+    """Return the delivery within which a lifetime is."""
     while life is not None:
         if isinstance(life.about, Delivery):
             return life.about

@@ -36,7 +36,6 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
 
     return Invariant(
         id=f"{name}_at_most_once",
-        number=0,
         sentence=f"The side effect {name!r} happens at most once.",
         kind=Kind.ALWAYS,
         anomalies=(

@@ -42,6 +42,11 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
         raise UsageError(
             f"the processor {named!r}: there is no module {error.name!r}", hint="Is its folder on sys.path?"
         ) from None
+    except SystemExit as stop:
+        raise UsageError(
+            f"the processor {named!r}: {module_name} calls sys.exit({stop.code!r}) while it is imported",
+            hint='Put what ends the program below: if __name__ == "__main__".',
+        ) from stop
     for name in path.split("."):
         if not hasattr(found, name):
             raise UsageError(f"the processor {named!r}: {module_name} has no {name!r}{did_you_mean(name, dir(found))}")

@@ -23,8 +23,8 @@ from harness.processors.baton import Baton
 from harness.processors.processor import find_processor
 from harness.processors.typescript.attachments import Attachments
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
-from harness.run.processing import Ended
-from harness.scenario.processor_plan import ProcessorPlan
+from harness.run.context import Ended
+from harness.scenario.job_plan import ProcessorPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.loop import VirtualLoop
 

@@ -19,7 +19,7 @@ class Option(NamedTuple):
     """Something that may be done at a gate instead of going on as usual. It prints as the words on a tape."""
 
     kind: str
-    """`first`, `next`, `time`, or the id of a fault."""
+    """`first`, `next`, `time`, `others`, or the id of a fault."""
     words: str
     """How a tape says it: tapes outlive releases, so an option keeps its words for ever."""
     actor: str = ""
@@ -39,8 +39,11 @@ NEXT: Final = "next"
 """The kind of bringing another actor to the front; what he does is asked at his own gate."""
 TIME: Final = "time"
 """The kind of moving time although somebody is ready."""
-ORDER: Final = frozenset({FIRST, NEXT, TIME})
+OTHERS: Final = "others"
+"""The kind of letting a carried task wait until everybody else on its loop waits."""
+ORDER: Final = frozenset({FIRST, NEXT, TIME, OTHERS})
 TIME_FIRST: Final = Option(TIME, "time first")
+OTHERS_FIRST: Final = Option(OTHERS, "others first")
 
 
 def acts_first(actor: str) -> Option:
@@ -55,8 +58,9 @@ def acts_next(actor: str) -> Option:
 
 def read_order(words: str) -> Option | None:
     """Read what a tape says of an order; None where these words say something else."""
-    if words == TIME_FIRST.words:
-        return TIME_FIRST
+    for option in (TIME_FIRST, OTHERS_FIRST):
+        if words == option.words:
+            return option
     actor, _, kind = words.rpartition(" ")
     return Option(kind, words, actor) if actor and kind in (FIRST, NEXT) else None
 
@@ -79,7 +83,10 @@ Options: TypeAlias = Callable[[], Sequence[Option]]
 class Choices(Protocol):
     """Answers what is undetermined."""
 
-    tape: list[Deviation]
+    @property
+    def tape(self) -> list[Deviation]:
+        """What was not boring so far."""
+        ...
 
     def gate(self, label: str, options: Options) -> Option | None:
         """Return one of the options, or None to go on as usual. The options are computed only when wanted."""

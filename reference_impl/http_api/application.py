@@ -11,9 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from reference_impl.config import Config
-from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
+from reference_impl.errors import (
+    InvalidJsonError,
+    MaintenanceError,
+    QueueError,
+    StoreUnavailableError,
+    UnknownToolError,
+)
 from reference_impl.http_api.identity import Authenticator, cron_refusal, trusted_header
 from reference_impl.http_api.limits import BodyLimit
 from reference_impl.http_api.schema import (
@@ -54,17 +61,22 @@ _STATUS_CODES: dict[type[QueueError], int] = {
     JobFinishedError: 409,
     InputTooLargeError: 413,
     InvalidJsonError: 422,
+    StoreUnavailableError: 503,
 }
 
+_RETRY_AFTER_SECONDS = 1
+"""When to ask again while the database restarts."""
+
 _MEANINGS = {
+    400: "The body is no JSON in UTF-8.",
     401: "The bearer secret is missing or wrong.",
     403: "The job belongs to another user or session, or nobody said who is asking.",
     404: "No such job or tool.",
     409: "The job's state does not allow it.",
     413: "The input is too large.",
     422: "The request cannot be read.",
-    500: "Some of the steps failed; the others were carried out.",
-    503: "Something that the request needs is not there; `detail` says what.",
+    500: "Something failed here; `detail` says what is known, the log says why.",
+    503: "Something that the request needs is not there; `detail` says what. `Retry-After` says when to ask again.",
 }
 
 
@@ -75,7 +87,8 @@ _CRON_BEARER = HTTPBearer(auto_error=False, scheme_name="cronSecret", descriptio
 async def _owner(
     request: Request,
     x_session_id: Annotated[
-        str | None, Header(description="The anonymous session that creates the job and may see it.")
+        str | None,
+        Header(description="The anonymous session: it sees what it created while nobody was signed in."),
     ] = None,
 ) -> Owner:
     user_id = await request.app.state.authenticate(request)
@@ -98,8 +111,8 @@ def create_app(
         version="1",
         summary="Create jobs, follow them, cancel them.",
         description=(
-            "A job belongs to the user who created it (header `x-user-id`, set by the gateway) or to the "
-            "anonymous session (header `x-session-id`). Nobody else can see it."
+            "A job belongs to the user who created it (header `x-user-id`, set by the gateway), or, where nobody was "
+            "signed in, to the anonymous session (header `x-session-id`). Nobody else can see it."
         ),
     )
     app.state.authenticate = authenticate
@@ -109,6 +122,7 @@ def create_app(
     app.add_exception_handler(QueueError, _answer_queue_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_failure)
     app.add_middleware(BodyLimit, limit_bytes=config.job_input_limit_bytes + _ENVELOPE_BYTES)
     return app
 
@@ -123,10 +137,17 @@ IdempotencyKey = Annotated[
 ]
 
 
+_REPEATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": Job, "description": "The idempotency key stands for this unfinished job: nothing was created."}
+}
+
+
 def _job_routes(queue: JobQueue) -> APIRouter:
     router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
-    @router.post("", status_code=201, response_model=Job, responses=_problems(403, 404, 409, 413, 422))
+    @router.post(
+        "", status_code=201, response_model=Job, responses=_REPEATED | _problems(400, 403, 404, 409, 413, 422, 500, 503)
+    )
     async def create_job(
         body: CreateJob,
         response: Response,
@@ -146,7 +167,7 @@ def _job_routes(queue: JobQueue) -> APIRouter:
         response.headers["Location"] = f"/api/jobs/{enqueued.job.id}"
         return Job.of(enqueued.job)
 
-    @router.get("", response_model=JobList, responses=_problems(403, 422))
+    @router.get("", response_model=JobList, responses=_problems(403, 422, 500, 503))
     async def list_jobs(
         asking: Asking,
         limit: Annotated[int, Query(ge=1, le=500, description="At most so many.")] = 100,
@@ -154,12 +175,12 @@ def _job_routes(queue: JobQueue) -> APIRouter:
         """List the jobs of whoever is asking, newest first."""
         return JobList(jobs=[Job.of(job) for job in await queue.list_own(owner=asking, limit=limit)])
 
-    @router.get("/{job_id}", response_model=Job, responses=_problems(403, 404))
+    @router.get("/{job_id}", response_model=Job, responses=_problems(403, 404, 500, 503))
     async def get_job(job_id: str, asking: Asking) -> Job:
         """Read a job's status, and its output or error once there is one."""
         return Job.of(await queue.get(job_id, owner=asking))
 
-    @router.post("/{job_id}/cancel", response_model=Job, responses=_problems(403, 404, 409))
+    @router.post("/{job_id}/cancel", response_model=Job, responses=_problems(403, 404, 409, 500, 503))
     async def cancel_job(job_id: str, asking: Asking) -> Job:
         """Cancel a PENDING or PROCESSING job; a running processor is stopped at its next heartbeat."""
         return Job.of(await queue.cancel(job_id, owner=asking))
@@ -188,10 +209,9 @@ def _cron_routes(maintenance: RunMaintenance, config: Config) -> APIRouter:
             return _problem(status, "CronRefused", detail, headers=headers)
         try:
             return Maintenance.of(await maintenance())
-        except ExceptionGroup as errors:
+        except MaintenanceError as failed:
             _log.exception("maintenance failed")
-            kinds = ", ".join(sorted({type(error).__name__ for error in errors.exceptions}))
-            return _problem(500, "MaintenanceFailed", f"Some of the steps failed ({kinds}); the log says why.")
+            return _problem(500, "MaintenanceFailed", f"Some of the parts failed ({failed.parts}); the log says why.")
 
     return router
 
@@ -232,14 +252,32 @@ def _problem(status: int, error: str, detail: str, *, headers: dict[str, str] | 
 
 async def _answer_queue_error(_request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS_CODES.items() if isinstance(error, kind)), 400)
+    if isinstance(error, StoreUnavailableError):
+        _log.warning("%s %s", error, error.__cause__)
+        detail = f"{error} Whether the request took effect is unknown: ask again, with the same Idempotency-Key."
+        return _problem(status, "Unavailable", detail, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})
     return _problem(status, type(error).__name__.removesuffix("Error"), str(error))
 
 
-async def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_failure(_request: Request, error: Exception) -> JSONResponse:
+    """Name the kind of failure only: its text may hold anything. The server logs the error itself."""
+    return _problem(500, "Failed", f"The request failed here ({type(error).__name__}); the log says why.")
+
+
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     """Put the framework's own refusals, such as an unknown path, into the same form."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
+    if error.status_code == 405:
+        headers = {"Allow": _methods_at(request)}
     return _problem(error.status_code, "RequestRefused", f"{error.detail}.", headers=headers)
+
+
+def _methods_at(request: Request) -> str:
+    """Name all methods of a path: the framework names those of one route, and a path may have several."""
+    paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
+    there = [methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)]
+    return ", ".join(sorted({method.upper() for methods in there for method in methods}))
 
 
 async def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:

@@ -1,11 +1,11 @@
--- Read the jobs of one owner, newest first: by user, by session, or by both where both are given. Two branches, since
--- one condition with OR could use neither owner's index.
+-- Read the jobs of one owner, newest first: a user's, a user's of one session where both are given, or those that a
+-- session made while nobody was signed in. Two branches, since one condition with OR could use neither owner's index.
 WITH owned AS (
   SELECT t.* FROM "public"."tool_job" t
   WHERE t."userId" = :user_id::text AND (:session_id::text IS NULL OR t."sessionId" = :session_id::text)
   UNION ALL
   SELECT t.* FROM "public"."tool_job" t
-  WHERE :user_id::text IS NULL AND t."sessionId" = :session_id::text
+  WHERE :user_id::text IS NULL AND t."sessionId" = :session_id::text AND t."userId" IS NULL
 )
 SELECT
   "id", "toolSlug" AS tool_slug, "status"::text AS status, "priority", "input"::text AS input, "output"::text AS output,

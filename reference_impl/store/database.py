@@ -10,6 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from reference_impl.errors import StoreUnavailableError
 from reference_impl.store.statements import Statement
 
 Row = dict[str, Any]
@@ -67,9 +68,15 @@ class PoolDatabase:
         self._pool = pool
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one statement on a free connection; waits where there is none."""
-        async with self._pool.connection() as connection:
-            return await _fetch(connection, statement, parameters)
+        """Run one statement on a free connection; waits where there is none.
+
+        Raises `StoreUnavailableError` where the server goes away, or no connection comes free.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                return await _fetch(connection, statement, parameters)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise StoreUnavailableError(f"The database did not answer ({type(error).__name__}).") from error
 
 
 async def configure(connection: Connection) -> None:

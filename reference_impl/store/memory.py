@@ -281,7 +281,7 @@ class MemoryStore:
         owned = [
             row
             for row in self.tool_jobs.values()
-            if user_id in (None, row.user_id) and session_id in (None, row.session_id)
+            if user_id == row.user_id and session_id in ((None, row.session_id) if user_id else (row.session_id,))
         ]
         owned.sort(key=lambda row: (row.created_at or datetime.max.replace(tzinfo=UTC), row.id), reverse=True)
         return [tool_job_of(row) for row in owned[: max(limit, 0)]]

@@ -83,7 +83,7 @@ class Store(Protocol):
     async def list_owned(
         self, *, user_id: str | None = None, session_id: str | None = None, limit: int = 100
     ) -> list[ToolJob]:
-        """Read the jobs of one owner, newest first."""
+        """Read the jobs of one owner, newest first: a user's (of one session), or a session's that have no user."""
         ...
 
     async def next_due(self, *, tools: Sequence[str]) -> datetime | None:

@@ -12,9 +12,9 @@ import pytest
 
 from harness.cli import main
 from harness.errors import EnvironmentUnavailable
+from harness.lint.database import read_only
+from harness.lint.diagnosis import Diagnosis, diagnose
 from harness.lint.facts import Facts
-from harness.lint.live.diagnosis import Diagnosis, diagnose
-from harness.lint.live.session import read_only
 from harness.lint.repository import read_repository
 from harness.postgres import Cluster, provision
 from reference_impl.store.migrations import migrate

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from reference_impl.errors import QueueError
+from reference_impl.errors import QueueError, StoreUnavailableError
 from reference_impl.maintenance import run_maintenance
 from reference_impl.models import NewJob, ToolJobStatus
 from reference_impl.store.batch import Settlement
@@ -236,3 +236,23 @@ def test_a_replaced_statement_is_used_and_an_unknown_one_refused(reference_dsn: 
             await connection.close()
 
     with_stores(reference_dsn, 1, story)
+
+
+def test_a_server_that_ends_the_sessions_costs_one_answer(reference_dsn: str) -> None:
+    async def story() -> None:
+        await migrate(reference_dsn)
+        async with open_database(reference_dsn, max_size=1) as database:
+            store = PostgresStore(database)
+            assert await store.get("nobody") is None
+            async with await psycopg.AsyncConnection.connect(reference_dsn, autocommit=True) as operator:
+                await operator.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            with pytest.raises(StoreUnavailableError, match="did not answer") as told:
+                await store.get("nobody")
+            assert "terminat" not in str(told.value), "the driver's words are the cause, not the message"
+            assert isinstance(told.value.__cause__, psycopg.OperationalError)
+            assert await store.get("nobody") is None
+
+    asyncio.run(story())

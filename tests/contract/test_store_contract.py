@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
-from reference_impl.maintenance import MaintenanceError, run_maintenance
+from reference_impl.errors import InvalidJsonError, MaintenanceError, QueueError, UnknownToolError
+from reference_impl.maintenance import run_maintenance
 from reference_impl.models import Claim, JobRow, NewJob, QueueState, ToolJobStatus
 from reference_impl.store.batch import BatchStore, Settlement
 from reference_impl.store.database import ConnectionDatabase, connect
@@ -363,6 +363,27 @@ def test_stuck_jobs_are_rescued_whatever_their_lease(run: Run) -> None:
     run(story)
 
 
+@pytest.mark.parametrize("attempts", [1, 2], ids=["fails", "is retried"])
+def test_a_job_ends_alike_whichever_verb_takes_it_back(run: Run, attempts: int) -> None:
+    async def story(bench: Bench) -> None:
+        bench.jitter = 0.75
+        ended = []
+        for name in ("expired", "rescued"):
+            await bench.enqueue(name, max_attempts=attempts, lease=MINUTE)
+            await bench.claim()
+            bench.pass_time(MINUTE)
+            taken = bench.store.expire() if name == "expired" else bench.store.rescue_stuck(stuck_after=MINUTE)
+            assert await taken == [name]
+            row = await bench.row(name)
+            assert row.error is not None
+            ended.append((row.status, row.queue_state, row.attempts, row.worker, row.lease_until, row.token))
+            times = (row.completed_at, row.expires_at, row.start_after if attempts > 1 else bench.now)
+            ended[-1] += tuple(None if at is None else at - bench.now for at in times)
+        assert ended[0] == ended[1]
+
+    run(story)
+
+
 def test_cancel_ends_waiting_and_running_jobs_only(run: Run) -> None:
     async def story(bench: Bench) -> None:
         await bench.enqueue("running")
@@ -591,7 +612,7 @@ def test_owners_see_their_own_jobs_newest_first(run: Run) -> None:
             return [job.id for job in await bench.store.list_owned(**owner)]
 
         assert await owned(user_id="u") == ["b", "a"]
-        assert await owned(session_id="s") == ["c", "b"]
+        assert await owned(session_id="s") == ["c"], "a session opens no signed-in user's jobs"
         assert await owned(user_id="u", session_id="s") == ["b"]
         assert await owned(user_id="u", limit=1) == ["b"]
         assert await owned() == []

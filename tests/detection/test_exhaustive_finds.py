@@ -130,7 +130,7 @@ def test_a_snapshot_that_lies_is_named_and_never_a_pass() -> None:
 def test_an_engine_that_cannot_be_set_back_is_run_again_with_the_same_result() -> None:
     scope = Scope(workers=1, jobs=1, cancels=1)
     engine = MemoryEngine()
-    engine.capabilities = replace(engine.capabilities, snapshot=False)
+    engine.info = replace(engine.info, capabilities=replace(engine.info.capabilities, snapshot=False))
     again = Explorer(engine, scope)
     again.run()
     back = explored("memory", scope)

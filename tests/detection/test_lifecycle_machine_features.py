@@ -17,8 +17,8 @@ from harness.explore.state_machine import FEATURES, PHASES, PLAIN, LifecycleMach
 from harness.mistakes.catalogue import CATALOGUE
 from harness.port import Capabilities, Engine
 from harness.run.session import Session
-from harness.scenario.needs import needed_capabilities
 from harness.scenario.reader import read_scenario
+from harness.scenario.scenario import needed_capabilities
 
 QUICK = settings(max_examples=60, deadline=None, database=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 

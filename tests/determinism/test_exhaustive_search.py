@@ -87,12 +87,11 @@ class Ghost(Monitor):
 
 PLACES = ("poll", "claim", "start", "running", "complete")
 GHOST = Invariant(
-    "ghost",
-    99,
-    "Nobody ever dies.",
-    Kind.EVENTUALLY,
-    tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
-    Ghost,
+    id="ghost",
+    sentence="Nobody ever dies.",
+    kind=Kind.EVENTUALLY,
+    anomalies=tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
+    make=Ghost,
 )
 
 
@@ -106,7 +105,7 @@ def haunted() -> tuple[int, set[str]]:
 def test_without_what_monitors_remember_states_are_merged_that_differ_in_their_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Session, "_judged", lambda self, invariants: (GHOST,))
+    monkeypatch.setattr(Session, "_judged", lambda self, queue, invariants: (GHOST,))
     states, seen = haunted()
     assert seen == {f"died at {place}" for place in PLACES}
     monkeypatch.setattr(StateKeys, "_under", blind)

@@ -17,7 +17,7 @@ from harness.explore.watchdog import Hung, Watchdog
 from harness.history.event import Fault
 from harness.history.outcome import Outcome
 from harness.invariants import ANOMALIES, Guarantee
-from harness.invariants.level import WHOLE, level
+from harness.invariants.catalogue import WHOLE, level
 from harness.mistakes import CATALOGUE
 from harness.model.job import JobView
 from harness.port import Capabilities, Claim
@@ -264,7 +264,7 @@ def test_breaches_below_the_ladder_are_listed() -> None:
 
 
 def test_an_application_is_asked_for_no_situation_of_verbs() -> None:
-    names = {item.name for item in declared_situations(MemoryEngine().capabilities, stepwise=True)}
+    names = {item.name for item in declared_situations(MemoryEngine().info.capabilities, stepwise=True)}
 
     assert "a lease runs out" in names
     assert not any("claim" in name or "heartbeat" in name or "stale" in name for name in names)

@@ -29,7 +29,7 @@ class Own:
 
     def __init__(self, after=None):
         self.engine, self.after, self.opened = MemoryEngine(), after, 0
-        self.capabilities = self.engine.capabilities
+        self.capabilities = self.engine.info.capabilities
 
     def open(self, settings, clocks, jitter):
         self.opened += 1

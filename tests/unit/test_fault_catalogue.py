@@ -22,7 +22,7 @@ from harness.faults import FaultKind, FaultPlan, Phrase, catalogue, excuses, kin
 from harness.history.event import Excuse, Fault
 from harness.model.settings import Settings
 from harness.port import Capabilities
-from harness.report.rows import fault_text
+from harness.report.screen import fault_text
 from harness.run.session import Session
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan

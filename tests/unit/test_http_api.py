@@ -13,7 +13,9 @@ import pytest
 from starlette.requests import Request
 
 from reference_impl.config import Config
+from reference_impl.errors import StoreUnavailableError
 from reference_impl.http_api import create_app
+from reference_impl.maintenance import run_maintenance
 from reference_impl.models import MaintenanceReport
 from reference_impl.queue import JobQueue
 from reference_impl.store.memory import MemoryStore
@@ -49,7 +51,7 @@ class Service:
         async def send() -> httpx.Response:
             extra = {} if self.authenticate is None else {"authenticate": self.authenticate}
             app = create_app(queue=self.queue, maintenance=self.maintenance, config=self.config, **extra)
-            transport = httpx.ASGITransport(app=app)
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 return await client.request(method, path, **request)
 
@@ -93,6 +95,18 @@ def test_nobody_else_reads_or_cancels_the_job(service: Service, headers: dict[st
     assert service.ask("GET", f"/api/jobs/{job_id}", headers=headers).status_code == 403
     assert service.ask("POST", f"/api/jobs/{job_id}/cancel", headers=headers).status_code == 403
     assert service.ask("GET", f"/api/jobs/{job_id}", headers=ANNA).json()["status"] == "PENDING"
+
+
+def test_a_session_opens_no_job_of_a_user_who_was_signed_in(service: Service) -> None:
+    """A session id outlives a sign-out: whoever comes after at the same browser has it too."""
+    signed_in = service.create({**ANNA, **SESSION}).json()["id"]
+    before = service.create(SESSION).json()["id"]
+
+    assert service.ask("GET", f"/api/jobs/{signed_in}", headers=SESSION).status_code == 403
+    assert service.ask("POST", f"/api/jobs/{signed_in}/cancel", headers={**BERT, **SESSION}).status_code == 403
+    assert service.ask("GET", f"/api/jobs/{signed_in}", headers=ANNA).status_code == 200
+    listed = service.ask("GET", "/api/jobs", headers=SESSION).json()["jobs"]
+    assert [job["id"] for job in listed] == [before]
 
 
 def test_a_request_from_nobody_creates_and_lists_nothing(service: Service) -> None:
@@ -262,17 +276,60 @@ def test_the_cron_is_closed_without_a_secret_and_says_so(secret: str | None) -> 
     assert "Set CRON_SECRET" in answer.json()["detail"]
 
 
-def test_steps_of_maintenance_that_fail_are_named() -> None:
-    async def broken() -> MaintenanceReport:
-        raise ExceptionGroup("maintenance", [ConnectionError("hush")])
+SECRET = "postgresql://u:hush@h/d refused"
 
-    service = Service(cron_secret="hush")
-    service.maintenance = broken
-    answer = service.ask("GET", "/api/cron/job-maintenance", headers={"authorization": "Bearer hush"})
 
-    assert answer.status_code == 500
-    assert "ConnectionError" in answer.json()["detail"]
-    assert "hush" not in answer.json()["detail"]
+def breaking(service: Service, error: Exception) -> None:
+    """Let every verb of the store that a request may need raise `error`."""
+
+    async def broken(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    for verb in ("enqueue", "get", "list_owned", "expire", "reconcile", "rescue_stuck", "delete_expired"):
+        setattr(service.store, verb, broken)
+
+
+def test_parts_of_maintenance_that_fail_are_named_without_the_drivers_words() -> None:
+    service = Service(cron_secret="hush!")
+    service.maintenance = lambda: run_maintenance(service.store, stuck_after=timedelta(minutes=30))
+    breaking(service, ConnectionError(SECRET))
+    answer = service.ask("GET", "/api/cron/job-maintenance", headers={"authorization": "Bearer hush!"})
+
+    assert (answer.status_code, answer.json()["error"]) == (500, "MaintenanceFailed")
+    assert "rescue_stuck: ConnectionError" in answer.json()["detail"]
+    assert "hush" not in answer.text
+
+
+REQUESTS = [
+    ("POST", "/api/jobs", {"json": BODY}),
+    ("GET", "/api/jobs", {}),
+    ("GET", "/api/jobs/a", {}),
+    ("POST", "/api/jobs/a/cancel", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "request_"), REQUESTS)
+def test_a_database_that_restarts_is_said_to_and_when_to_ask_again(
+    service: Service, method: str, path: str, request_: dict[str, Any]
+) -> None:
+    breaking(service, StoreUnavailableError("The database did not answer (AdminShutdown)."))
+    answer = service.ask(method, path, headers=ANNA, **request_)
+
+    assert (answer.status_code, answer.json()["error"]) == (503, "Unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "Idempotency-Key" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path", "request_"), REQUESTS)
+def test_what_nobody_foresaw_is_a_problem_without_its_words(
+    service: Service, method: str, path: str, request_: dict[str, Any]
+) -> None:
+    breaking(service, RuntimeError(SECRET))
+    answer = service.ask(method, path, headers=ANNA, **request_)
+
+    assert (answer.status_code, answer.json()["error"]) == (500, "Failed")
+    assert "RuntimeError" in answer.json()["detail"]
+    assert "hush" not in answer.text
 
 
 def test_health_says_why_no_worker_starts(service: Service) -> None:
@@ -315,7 +372,16 @@ def test_openapi_describes_every_route_with_an_example(service: Service) -> None
     schemas = document["components"]["schemas"]
     assert all(schemas[name]["examples"] for name in ("CreateJob", "Job", "JobList", "Maintenance", "Problem"))
     assert "toolSlug" in schemas["Job"]["properties"]
+    create = document["paths"]["/api/jobs"]["post"]["responses"]
+    assert {"200", "201", "400", "403", "404", "409", "413", "422", "500", "503"} == set(create)
+    assert create["200"]["content"] == create["201"]["content"]
 
 
 def test_an_unknown_path_is_refused_in_the_same_form(service: Service) -> None:
     assert set(service.ask("GET", "/nope").json()) == {"error", "detail"}
+
+
+def test_a_method_that_a_path_lacks_is_told_all_that_it_has(service: Service) -> None:
+    answer = service.ask("DELETE", "/api/jobs")
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
+from harness.explore.machine_failure import breach
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, Observed, Return
 from harness.history.outcome import DONE, Outcome, done
-from harness.invariants import ANOMALIES, CATALOGUE, JobFacts, Judge, Monitor, Rules, stepwise
-from harness.invariants.work_finished import WorkStarted
+from harness.invariants import ANOMALIES, CATALOGUE, Anomaly, Invariant, JobFacts, Judge, Kind, Monitor, Rules, stepwise
+from harness.invariants.endings import WorkStarted
 from harness.model.duration import DAY, HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest, Schedule
+from harness.scenario.scenario import Scenario
 
 SETTINGS = Settings()
 RETRY_AT = MINUTE + SECOND * 60
@@ -551,3 +554,19 @@ def test_a_delay_that_an_engine_doubles_no_more_is_judged_by_the_last_doubling(
     waits = 4 * SETTINGS.retry_delay
     judge.see(saw("fail", RUNNING, RETRYING._replace(attempts=9, start_after=MINUTE + waits)))
     assert bool(judge.anomalies) == wrong
+
+
+def test_an_invariant_is_known_by_its_id_alone(tmp_path: Path) -> None:
+    anomaly = Anomaly("stale_fail", "fenced", at=0, event=0, job="a", message="w1 changed the job")
+    told = str(breach(anomaly, Scenario(), replays=True, name="case", directory=tmp_path))
+    assert "\ninvariant fenced: Complete, fail, release and heartbeat" in told
+
+
+def test_an_invariant_of_a_package_that_still_numbers_its_own_is_taken() -> None:
+    numbered = Invariant(id="x", number=101, sentence="X.", kind=Kind.ALWAYS, anomalies=(), make=Monitor)
+    assert Judge((numbered,), Rules(SETTINGS, excuses=excuses())).anomalies == []
+
+
+def test_an_invariant_whose_parts_come_in_the_order_of_numbered_ones_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        Invariant("x", 101, "X.", Kind.ALWAYS, (), Monitor)  # type: ignore[misc]

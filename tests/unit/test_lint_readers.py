@@ -9,12 +9,11 @@ import pytest
 
 from harness.errors import UsageError
 from harness.lint.cron import period_seconds, problem_of
-from harness.lint.effective import standing, standings
 from harness.lint.examination import examine
-from harness.lint.facts import Facts
-from harness.lint.place import UNKNOWN
-from harness.lint.readers.sql import interval_seconds
+from harness.lint.facts import UNKNOWN, Facts
+from harness.lint.readers.schema import interval_seconds
 from harness.lint.repository import NamedEnvironment, read_repository
+from harness.lint.settings import standing, standings
 from tests.unit.guide_repository import write
 
 DOUBLED = "".join(f"const a{n} = a{n + 1} + a{n + 1};\n" for n in range(60))
@@ -269,7 +268,8 @@ def test_intervals_are_read_as_seconds(text: str, seconds: float | None) -> None
         ("*/5 * * * *", 300),
         ("0,30 * * * *", 1800),
         ("0 3 * * *", 86_400),
-        ("0 8-17 * * mon-fri", 54_000),
+        ("0 8-17 * * *", 54_000),
+        ("0 8-17 * * mon-fri", 86_400),
         ("5/10 * * * *", 600),
     ],
 )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from harness.lint.catalogue import RULES
+from harness.lint.diagnosis import LIVE
 from harness.lint.examination import examine
-from harness.lint.live.rules import LIVE
 from harness.lint.repository import read_repository
 from tests.unit.guide_repository import write
+from tests.unit.queue_repositories import QUEUES, Example
 
+BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2
 CONFIG = "export const JOB_TIMEOUT_MS = 10 * 60 * 1000;\n"
 CRON = '{"crons": [{"path": "/api/cron/job-maintenance",\n"schedule": "* * * * *"}]}'
@@ -31,10 +32,24 @@ services:
 """
 EVERY_FIVE = CRON.replace("* * * * *", "*/5 * * * *")
 BATCH = 'boss.work("a", {\n batchSize: 2 }, run);\n'
+NAMES = 'const QUEUES = { MAIL: "mail" } as const;\nenum Other { SMS = "sms" }\n'
+NPM_LOCK = '{"packages": {\n"node_modules/pg-boss": {\n"version": "10.4.2"\n}}}'
+BUN_LOCK = '{\n  "packages": {\n    "pg-boss": ["pg-boss@12.14.0", "", {}, "sha512-x"],\n  }\n}'
+WORKED = (
+    'import { scrape } from "./slow";\n'
+    'await boss.createQueue("a", { expireInSeconds: 15 * 60 });\n'
+    'await boss.work<Scrape>("a", { batchSize: 1 }, withTracing(async ([job]) => { await scrape(job.data); }));'
+)
+SLOW = (
+    "const TOTAL_TIMEOUT_MS = {minutes} * 60 * 1000;\n"
+    "export async function scrape(input) {{ const deadline = start + TOTAL_TIMEOUT_MS; await until(deadline); }}\n"
+)
 PRISMA = 'model ToolJob {\n  maxAttempts Int @default(3)\n  @@map("tool_job")\n}\n'
 PYTHON = 'registry.register_processor("a", run)\nregistry.register_processor("b", run)\n'
 SLUGS = 'const TOOL_SLUGS = ["a",\n"b"] as const;\nregisterProcessor("a", run);\n'
 REGISTER = 'export function registerMyProcessor() {\n  registerProcessor("a", run);\n}'
+BOTH = {"api/package.json": '{"dependencies": {"pg-boss": "12.38.0"}}', "web/package.json": BOSS}
+SCHEDULED = 'boss.schedule("a", "0 3 * * *", {}, { retryLimit: 3 });'
 LOCK = "packages:\n\n  pg-boss@{}:\n    resolution: {{}}\n"
 GUARDED = """\
 export async function GET(request: Request) {
@@ -50,15 +65,6 @@ export async function GET(request: Request) {
   }
 }
 """
-
-
-class Example(NamedTuple):
-    """A repository that breaches a rule at one place, and one like it that does not."""
-
-    rule: str
-    bad: dict[str, str]
-    at: str
-    good: dict[str, str]
 
 
 def boss(text: str, *, version: str = "10.4.2") -> dict[str, str]:
@@ -180,9 +186,19 @@ EXAMPLES = [
     Example("database_url", {".env": "USE_PGBOSS_WORKERS=true\n"}, ".env:1", {".env": WORKER_ENV}),
     Example(
         "databases_differ",
-        {"api/.env": "DATABASE_URL=postgres://a/jobs\n", "web/.env": "DATABASE_URL=postgres://b/jobs\n"},
+        {**BOTH, "api/.env": "DATABASE_URL=postgres://a/jobs\n", "web/.env": "DATABASE_URL=postgres://b/jobs\n"},
         "web/.env:1",
-        {"api/.env": "DATABASE_URL=postgres://u:x@a/jobs\n", "web/.env": "DATABASE_URL=postgres://v:y@a/jobs\n"},
+        {
+            **BOTH,
+            "api/.env": "DATABASE_URL=postgres://u:x@a/jobs\n",
+            "web/.env": "DATABASE_URL=postgres://v:y@a/jobs\n",
+        },
+    ),
+    Example(
+        "databases_differ",
+        {**BOTH, "api/.env": "DATABASE_URL=postgres://a/jobs\n", "web/.env": "DATABASE_URL=postgres://b/jobs\n"},
+        "web/.env:1",
+        {"api/.env": "DATABASE_URL=postgres://a/jobs\n", "shop/.env": "DATABASE_URL=postgres://b/shop\n"},
     ),
     Example(
         "pooled_database_with_listen",
@@ -190,7 +206,12 @@ EXAMPLES = [
         ".env:1",
         {".env": "DATABASE_URL=postgres://x.eu.example.org/jobs\n", **boss('client.query("LISTEN jobs");')},
     ),
-    Example("cron_secret_missing", {"vercel.json": CRON, ".env": "A=1\n"}, "vercel.json:1", {"vercel.json": CRON}),
+    Example(
+        "cron_secret_missing",
+        {"vercel.json": CRON, ".env": "A=1\n", ROUTE: GUARDED},
+        "vercel.json:1",
+        {"vercel.json": CRON, ".env": "A=1\n", ROUTE: "export async function GET() { await purge(toolJob); }"},
+    ),
     Example(
         "cron_secret_missing",
         {"vercel.json": CRON, ".env": "A=1\nCRON_SECRET=undefined\n"},
@@ -247,21 +268,66 @@ EXAMPLES = [
     ),
     Example(
         "pgboss_version",
-        boss("new PgBoss({});", version="10.1.1"),
+        boss('boss.createQueue("a", { policy: "stately" });', version="10.1.1"),
         "package.json:1",
-        boss("new PgBoss({});", version="10.4.2"),
+        boss('boss.createQueue("a");', version="10.1.1"),
     ),
     Example(
         "pgboss_version",
-        {**boss("new PgBoss({});", version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.1.1")},
+        {**boss(SCHEDULED, version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.1.1")},
         "pnpm-lock.yaml:3",
-        {**boss("new PgBoss({});", version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.4.2")},
+        {**boss(SCHEDULED, version="^12.1.0"), "pnpm-lock.yaml": LOCK.format("12.38.0")},
     ),
     Example(
         "queue_never_created",
         boss('boss.createQueue("a");\nboss.send("b", {});'),
         "boss.ts:3",
         boss('boss.createQueue("a");\nboss.send("a", {});'),
+    ),
+    Example(
+        "queue_never_created",
+        boss(NAMES + "boss.work(QUEUES.MAIL, run);\nawait boss.createQueue(Other.SMS);", version="12.18.2"),
+        "boss.ts:4",
+        boss(NAMES + "boss.work(QUEUES.MAIL, run);\nfor (const q of Object.values(QUEUES)) await boss.createQueue(q);"),
+    ),
+    Example(
+        "queue_never_created",
+        boss('boss.work("a", run);\nfor (const one of other()) await boss.createQueue(one.name);', version="12.18.2"),
+        "boss.ts:2",
+        boss(
+            'boss.work("a", run);\nconst HANDLERS = [{ name: "a" }];\n'
+            "for (const one of HANDLERS) await boss.createQueue(one.name);"
+        ),
+    ),
+    Example(
+        "singleton_key_inert",
+        boss('await boss.createQueue("a");\nboss.send("a", {}, {\n singletonKey: id });'),
+        "boss.ts:4",
+        boss('await boss.createQueue("a", { policy: "short" });\nboss.send("a", {}, {\n singletonKey: id });'),
+    ),
+    Example(
+        "singleton_key_inert",
+        boss('await boss.createQueue("a");\nsendMail({ to }, {\n singletonKey: `mail-${id}` });', version="12.38.0"),
+        "boss.ts:4",
+        boss('await boss.createQueue("a");\nsendMail({ to }, { singletonKey: `mail-${id}`, singletonSeconds: 60 });'),
+    ),
+    Example(
+        "singleton_key_inert",
+        boss('boss.send("a", {}, { singletonKey: id });'),
+        "boss.ts:2",
+        boss('boss.send("a", {}, { singletonKey: id });', version="9.0.3"),
+    ),
+    Example(
+        "package_versions_disagree",
+        {**boss("", version="^12.14.0"), "package-lock.json": NPM_LOCK, "bun.lock": BUN_LOCK},
+        "package-lock.json:3",
+        {**boss("", version="^12.14.0"), "bun.lock": BUN_LOCK},
+    ),
+    Example(
+        "handler_outlives_expiry",
+        {**boss(WORKED, version="12.38.0"), "slow.ts": SLOW.format(minutes=60)},
+        "boss.ts:4",
+        {**boss(WORKED, version="12.38.0"), "slow.ts": SLOW.format(minutes=14)},
     ),
     Example(
         "queue_options_never_arrive",
@@ -294,10 +360,25 @@ EXAMPLES = [
         boss('boss.createQueue("a", { expireInSeconds: 86400 });', version="12.38.0"),
     ),
     Example(
-        "archived_before_its_row",
-        boss("new PgBoss({});"),
+        "expiry_refused",
+        boss('boss.send("a", {}, { expireInSeconds: 60 * 60 * 24 });', version="12.27.0"),
         "boss.ts:2",
-        boss("new PgBoss({ archiveCompletedAfterSeconds: 604800, retentionDays: 30 });"),
+        boss('boss.send("a", {}, { expireInSeconds: 60 * 60 * 24 });', version="12.28.0"),
+    ),
+    Example(
+        "archived_before_its_row",
+        {**boss("new PgBoss({});"), "schema.prisma": PRISMA},
+        "boss.ts:2",
+        boss("new PgBoss({});"),
+    ),
+    Example(
+        "archived_before_its_row",
+        {**boss("new PgBoss({});"), "schema.prisma": PRISMA},
+        "boss.ts:2",
+        {
+            **boss("new PgBoss({ archiveCompletedAfterSeconds: 604800, retentionDays: 30 });"),
+            "schema.prisma": PRISMA,
+        },
     ),
     Example(
         "shutdown_shorter_than_job",
@@ -332,15 +413,15 @@ def places(root: Path, rule: str) -> list[str]:
     return list(dict.fromkeys(str(finding.place) for finding in found if finding.rule == rule))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.rule}-{example.at}")
+@pytest.mark.parametrize("example", [*EXAMPLES, *QUEUES], ids=lambda example: f"{example.rule}-{example.at}")
 def test_a_breach_is_found_at_its_line(example: Example, tmp_path: Path) -> None:
     assert places(write(tmp_path, example.bad), example.rule) == [example.at]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.rule}-{example.at}")
+@pytest.mark.parametrize("example", [*EXAMPLES, *QUEUES], ids=lambda example: f"{example.rule}-{example.at}")
 def test_the_repaired_copy_is_silent(example: Example, tmp_path: Path) -> None:
     assert places(write(tmp_path, example.good), example.rule) == []
 
 
 def test_every_rule_has_an_example() -> None:
-    assert {example.rule for example in EXAMPLES} == set(RULES) - set(LIVE)
+    assert {example.rule for example in (*EXAMPLES, *QUEUES)} == set(RULES) - set(LIVE)

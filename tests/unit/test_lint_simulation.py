@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli import main
 from harness.lint.repository import read_repository
-from harness.lint.simulation import simulation_of
+from harness.lint.settings import simulation_of
 from harness.model.duration import MINUTE, SECOND
 from harness.model.settings import Settings
 from tests.unit.guide_repository import GUIDE, REPAIRED, write

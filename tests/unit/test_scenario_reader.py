@@ -8,10 +8,9 @@ import pytest
 
 from harness.errors import ExitCode, UsageError
 from harness.model.duration import MINUTE, SECOND
-from harness.scenario.job_plan import Ending
-from harness.scenario.problem import ScenarioError
+from harness.scenario.document import ScenarioError
+from harness.scenario.job_plan import Ending, Span
 from harness.scenario.reader import read_scenario, read_scenario_text
-from harness.scenario.span import Span
 
 GOOD = """\
 format: 1

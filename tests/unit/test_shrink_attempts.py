@@ -9,7 +9,7 @@ from harness.explore.sampling import Sampler
 from harness.explore.shrink import _fewer_attempts
 from harness.mistakes import CATALOGUE
 from harness.model.settings import Settings
-from harness.report.rows import MOST, rows_of
+from harness.report.screen import MOST, rows_of
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation

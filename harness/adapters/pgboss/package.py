@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from typing import Final
 from harness.errors import UsageError
 from harness.foreign import find_node, npm_package
 from harness.foreign.cache import run
+from harness.private import write_private
 
 NEWEST_OF_10: Final = "10.4.2"
 OLDEST_NODE: Final = (20, 0)
 ASK_SECONDS: Final = 30
 SCHEMA: Final = "pgboss"
-_VERSION: Final = re.compile(r"10\.\d+\.\d+")
+_VERSION: Final = re.compile(r"10\.[0-9]+\.[0-9]+")
 
 _ASK: Final = """
 const plans = require(process.argv[1] + '/src/plans.js')
@@ -47,15 +47,15 @@ _TOLD: Final = f"statements-{hashlib.sha256(_ASK.encode()).hexdigest()[:8]}.json
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class PgBossStatements:
     """One installed version and its statements by verb; a verb that this version lacks is None."""
 
     version: str
     statements: Mapping[str, str | None]
 
 
-def load(version: str) -> Package:
-    """Answer a version's statements, installing it where it is missing.
+def load(version: str) -> PgBossStatements:
+    """Return a version's statements, installing it where it is missing.
 
     Raises UsageError for a version that is not one of pg-boss 10, EnvironmentUnavailable without Node or npm, and
     where the package does not install.
@@ -68,12 +68,9 @@ def load(version: str) -> Package:
     folder = npm_package("pg-boss", version)
     known = folder / _TOLD
     if not known.exists():
-        told = _asked(folder)
-        fresh = known.with_suffix(f".{os.getpid()}")
-        fresh.write_text(told, encoding="utf-8")
-        fresh.replace(known)
+        write_private(known, _asked(folder))
     statements: dict[str, str | None] = json.loads(known.read_text(encoding="utf-8"))
-    return Package(version, statements)
+    return PgBossStatements(version, statements)
 
 
 def _asked(folder: Path) -> str:

@@ -5,12 +5,7 @@ waits there until the kernel lets it go. Whatever the driver and its language ar
 protocol, so that nothing of the library is replaced.
 """
 
-from typing import Final
-
 from harness.foreign.gating.queue import GatedForeignQueue
 from harness.foreign.gating.switchboard import Exchange, Switchboard
 
-GATED: Final = "-gated"
-"""What the name of an engine has where every actor has a session."""
-
-__all__ = ["GATED", "Exchange", "GatedForeignQueue", "Switchboard"]
+__all__ = ["Exchange", "GatedForeignQueue", "Switchboard"]

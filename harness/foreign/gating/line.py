@@ -29,10 +29,11 @@ from harness.foreign.gating.wire import (
     startup_parameters,
 )
 from harness.postgres.patience import PATIENCE, Deadline
+from harness.private import private_folder
 
 if TYPE_CHECKING:
     from harness.postgres.gating import SessionPool
-    from harness.postgres.gating.room import Room
+    from harness.postgres.gating.coordinator import SessionCoordinator as Room
 
 PORT: Final = 5432
 _CHUNK: Final = 1 << 16
@@ -52,7 +53,7 @@ class Line:
         self._room: Room | None = None
         self._given = conninfo_to_dict(pool.url)
         self._path = folder / f".s.PGSQL.{PORT}"
-        folder.mkdir()
+        private_folder(folder)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
         self._listener.listen()

@@ -32,13 +32,14 @@ from harness.foreign.gating.wire import (
     with_fields,
 )
 from harness.postgres.gating.connection import may_stand_in_a_transaction, point_of
-from harness.postgres.gating.flight import READ, WRITE, Flight
+from harness.postgres.gating.coordinator import READ, WRITE
+from harness.postgres.gating.coordinator import InFlightStatement as Flight
 from harness.postgres.patience import PATIENCE
 from harness.postgres.virtual_clock import standing_since
 from harness.sim.request import Point, Wait
 
 if TYPE_CHECKING:
-    from harness.postgres.gating.room import Room
+    from harness.postgres.gating.coordinator import SessionCoordinator as Room
 
 _CHUNK: Final = 1 << 16
 _NO_GATE: Final = re.compile(

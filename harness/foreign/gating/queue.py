@@ -11,7 +11,7 @@ from harness.foreign.gating.switchboard import Exchange
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
-from harness.port import Capabilities, Clocks
+from harness.port import Capabilities, EngineClocks
 
 
 class OfActor:
@@ -30,7 +30,7 @@ class GatedForeignQueue:
     """Sees all jobs from the harness's own session; `on_behalf` answers the queue of one actor."""
 
     def __init__(
-        self, queue: Any, exchange: Exchange, clocks: Clocks, *, capabilities: Capabilities | None = None
+        self, queue: Any, exchange: Exchange, clocks: EngineClocks, *, capabilities: Capabilities | None = None
     ) -> None:
         """Stand before `queue`, which asks `exchange` where it would ask its child."""
         self.capabilities: Capabilities = capabilities or replace(queue.capabilities, sessions=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError
-from harness.foreign.cache import cache_folder
+from harness.private import cache_folder
 from harness.processors.typescript.channel import BLOCKED_AFTER_SECONDS, ChildLost, Message, NodeChild
 from harness.processors.typescript.errors import (
     InvalidResult,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.foreign import cache, node, npm, pip
+from harness.private import cache_folder
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JOB_HARNESS_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 
@@ -36,12 +38,12 @@ def test_what_fails_leaves_nothing_and_is_tried_again() -> None:
 
     with pytest.raises(EnvironmentUnavailable, match="no such version"):
         cache.installed("npm", "thing@9.9.9", fails)
-    assert not (cache.cache_folder("npm") / "thing@9.9.9").exists()
+    assert not (cache_folder("npm") / "thing@9.9.9").exists()
     assert cache.installed("npm", "thing@9.9.9", lambda folder: None).exists()
 
 
 def test_what_an_interrupted_installation_left_is_not_taken_for_the_package() -> None:
-    half = cache.cache_folder("npm") / "thing@1.0.0"
+    half = cache_folder("npm") / "thing@1.0.0"
     (half / "node_modules").mkdir(parents=True)
     folder = cache.installed("npm", "thing@1.0.0", lambda folder: (folder / "whole").touch())
     assert sorted(path.name for path in folder.iterdir()) == [".installed", "whole"]
@@ -50,8 +52,8 @@ def test_what_an_interrupted_installation_left_is_not_taken_for_the_package() ->
 def test_a_cache_that_cannot_be_written_says_so(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocker = own_cache / "file"
     blocker.touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocker))
-    with pytest.raises(EnvironmentUnavailable, match="cannot be installed into"):
+    monkeypatch.setenv("JOB_HARNESS_CACHE", str(blocker))
+    with pytest.raises(EnvironmentUnavailable, match=r"cannot be the cache: .*file is no folder"):
         cache.installed("npm", "thing@1.0.0", lambda folder: None)
 
 
@@ -94,3 +96,53 @@ def test_what_is_no_version_is_refused(newest: object) -> None:
     assert callable(newest)
     with pytest.raises(UsageError, match="'newest-ish' is no version of thing"):
         newest("thing", "newest-ish")
+
+
+@pytest.mark.parametrize("newest", [npm.newest, pip.newest])
+def test_digits_of_other_scripts_are_no_version(newest: object) -> None:
+    assert callable(newest)
+    with pytest.raises(UsageError, match="is no version of thing"):
+        newest("thing", "1.٢.3")
+
+
+def fake(program: Path, says: str) -> None:
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "answer", ['"../../../tmp/evil"', '"12.1.0; rm -rf"', '["13.0.0"]', "12", "{", '{"12": 1}', '"12.1.٢"']
+)
+def test_what_the_registry_answers_is_checked_before_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    fake(tmp_path / "npm", f"echo '{answer}'")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(EnvironmentUnavailable, match=r"npm view pg-boss@12 answered .* no version of that kind"):
+        npm.newest("pg-boss", "12")
+
+
+def test_the_newest_of_what_the_registry_answers_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path / "npm", """echo '["12.9.0", "12.10.0", "12.11.0-beta.1"]'""")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert npm.newest("pg-boss", "12") == "12.10.0"
+
+
+def test_npm_is_asked_in_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An `.npmrc` of the current folder, a stranger's repository perhaps, may name another registry."""
+    fake(tmp_path / "npm", "test -f package.json && test ! -e .npmrc && echo '\"12.3.4\"'")
+    (tmp_path / ".npmrc").write_text("registry=http://127.0.0.1:9/\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    assert npm.newest("pg-boss", "12") == "12.3.4"
+
+
+def test_a_module_of_the_current_folder_is_not_taken_for_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip.py").write_text("print('a stranger')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert cache.run([*pip._pip(), "--version"], seconds=60, what="pip", hint="").startswith("pip ")
+
+
+def test_pip_takes_wheels_only() -> None:
+    assert "--only-binary=:all:" in pip.OPTIONS

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from harness.adapters.pgboss.contract import NO_CAP, NO_FINAL_FAILURE
+from harness.adapters.pgboss.contract import NO_CAP, NO_FINAL_FAILURE, STANDARD, Policy
 from harness.adapters.pgboss.contract import contract_of as contract_of_10
 from harness.adapters.pgboss.node.recurrence import WINDOW, period_of
-from harness.adapters.pgboss.policy import STANDARD, Policy
 from harness.adapters.pgboss.translation import seconds_of
 from harness.model.duration import MILLISECOND, SECOND
 from harness.model.settings import Settings

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
+from harness.adapters.foreign_queue import AskingQueue, Opened, without_value
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.node.rows import Tables
-from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of, view_of
-from harness.adapters.pgboss.turns import turns
-from harness.foreign.asking_queue import AskingQueue, without_value
-from harness.foreign.child import Answering
-from harness.foreign.database import ForeignDatabase, Row
+from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, turns, uuid_of, view_of
+from harness.foreign.database import Row
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
-from harness.model.duration import SECOND, Duration, Instant
+from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
-from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, JobRequest
+from harness.port import Capabilities, Claim, JobRequest
 
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 SHORTEST_HEARTBEAT: Final = 10 * SECOND
@@ -36,25 +32,14 @@ class PgBossNodeQueue(AskingQueue):
     it is told which one that was, as its own worker does.
     """
 
-    def __init__(
-        self,
-        child: Answering,
-        database: ForeignDatabase,
-        tables: Tables,
-        *,
-        release: Release,
-        strictly: Duration,
-        settings: Settings,
-        clocks: Clocks,
-        jitter: Callable[[], float],
-    ) -> None:
-        super().__init__(child, database, settings, clocks)
+    def __init__(self, opened: Opened, *, release: Release) -> None:
+        super().__init__(opened)
         self.capabilities: Capabilities = release.capabilities
         self._release = release
         self._keys = release.keys
-        self._strictly = strictly
-        self._tables = tables
-        self._jitter = jitter
+        self._strictly = opened.strictly
+        self._tables: Tables = opened.schema
+        self._jitter = opened.jitter
         self._tools: dict[JobId, str] = {}
         self._workers: dict[tuple[JobId, int], str] = {}
         """Who claimed which attempt: pg-boss does not keep it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from harness.adapters.pgboss.keys import Keys
-from harness.adapters.pgboss.policy import STANDARD, policy_suffix, split_policy
+from harness.adapters.pgboss.contract import STANDARD, policy_suffix, split_policy
+from harness.adapters.pgboss.translation import PgBossKeys
 from harness.errors import UsageError
 from harness.port import Capabilities
 
@@ -46,9 +46,9 @@ class Release:
         return f"{self.version}{policy_suffix(self.policy)}"
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> PgBossKeys:
         """How keys are said to this release under its policy."""
-        return Keys(self.policy, groups=self.policy is STANDARD and self._number >= GROUPS)
+        return PgBossKeys(self.policy, groups=self.policy is STANDARD and self._number >= GROUPS)
 
     @property
     def refreshes(self) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.adapters.pgboss.keys import tool_of
+from harness.adapters.foreign_queue import Opened
 from harness.adapters.pgboss.node.queue import PgBossNodeQueue
 from harness.adapters.pgboss.node.recurrence import Plans, cron_text
+from harness.adapters.pgboss.node.release import Release
+from harness.adapters.pgboss.translation import tool_of
 from harness.foreign.database import Row, instant_of
 from harness.foreign.node_child import milliseconds_of
 from harness.history.outcome import Outcome, done
@@ -18,9 +20,8 @@ from harness.port import Schedule
 class SchedulingQueue(PgBossNodeQueue):
     """A queue with schedules: each is the cron text of a pg-boss queue, which from 11 on may have several, by keys."""
 
-    def __init__(self, *positional: Any, **named: Any) -> None:
-        """Take what the queue takes."""
-        super().__init__(*positional, **named)
+    def __init__(self, opened: Opened, *, release: Release) -> None:
+        super().__init__(opened, release=release)
         self._plans = Plans()
 
     def schedule(self, schedule: Schedule) -> Outcome:

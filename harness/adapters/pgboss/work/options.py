@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.adapters.pgboss.keys import Keys
-from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of
+from harness.adapters.pgboss.translation import KEPT_WAITING, PgBossKeys, seconds_of, send_time, uuid_of
 from harness.errors import UsageError
 from harness.model.duration import MILLISECOND, SECOND
 from harness.model.settings import Settings
 from harness.port import JobRequest
 
 
-def send_options(request: JobRequest, settings: Settings, *, keys: Keys, keeps_queues: bool) -> dict[str, Any]:
+def send_options(request: JobRequest, settings: Settings, *, keys: PgBossKeys, keeps_queues: bool) -> dict[str, Any]:
     """Answer the options of `send`: a handler has the lease to end in. `keeps_queues` is version 10."""
     options: dict[str, Any] = {
         "id": uuid_of(request.id),

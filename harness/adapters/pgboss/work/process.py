@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.pgboss.keys import Keys
+from harness.adapters.pgboss.contract import policy_suffix, split_policy
 from harness.adapters.pgboss.node.contract import contract_of
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.package import SCHEMA
-from harness.adapters.pgboss.policy import policy_suffix, split_policy
+from harness.adapters.pgboss.translation import PgBossKeys
 from harness.adapters.pgboss.work.turn import Turn, ms_of, turn_of
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Child, npm, npm_package
@@ -51,7 +51,7 @@ class WorkProcess:
         for what is no version or no policy.
         """
         wanted, policy = split_policy(version)
-        self.keys = Keys(policy)
+        self.keys = PgBossKeys(policy)
         """How unique keys are said under the policy of its queues; serial keys are not."""
         self.version = npm.newest(PACKAGE, wanted)
         self._release = Release(f"{self.version}{policy_suffix(policy)}")

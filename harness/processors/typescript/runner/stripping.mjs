@@ -41,7 +41,7 @@ function keep(file, text) {
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
     const kept = fs.readdirSync(folder);
     if (kept.length > MOST_KEPT) for (const name of kept) fs.rmSync(path.join(folder, name), { force: true });
-    fs.writeFileSync(`${file}.${process.pid}`, text);
+    fs.writeFileSync(`${file}.${process.pid}`, text, { mode: 0o600 });
     fs.renameSync(`${file}.${process.pid}`, file);
   } catch {
     // A cache that cannot be written costs time only.
