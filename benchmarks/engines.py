@@ -168,7 +168,15 @@ def campaign(runs: int) -> None:
     with TemporaryDirectory() as folder:
         report = Path(folder) / "campaign.json"
         command = [sys.executable, "-m", "harness.cli", "explore", f"pgboss@{NEWEST_OF_10}", "--runs", str(runs)]
-        options = ["--keep-going", "--jobs", "2", "--json", str(report), "--save", str(report.with_name("found.yaml"))]
+        options = [
+            "--keep-going",
+            "--processes",
+            "2",
+            "--json",
+            str(report),
+            "--save",
+            str(report.with_name("found.yaml")),
+        ]
         taken = seconds_of(lambda: subprocess.run([*command, *options], check=False, capture_output=True))
         told = json.loads(report.read_text(encoding="utf-8"))
     found = ", ".join(f"`{item['anomaly']}`" for item in told["findings"]) or "nothing"

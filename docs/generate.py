@@ -10,7 +10,6 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from harness.adapters.pgqueuer import PgQueuerQueue
 from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
 from harness.cli import COMMANDS, command
-from harness.faults import FaultPlan
+from harness.faults import kinds
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
 from harness.invariants.property import Guarantee
@@ -134,39 +133,6 @@ PAYLOADS: Final[Mapping[Payload, str]] = {
     Payload.ESCAPES: "text that looks escaped, quotes, and a character of four bytes",
     Payload.BIG_NUMBER: "2 to the power of 70",
 }
-
-FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "crash": (
-        "A process dies before what it stands before, or right after, unheard.",
-        "`crash`, `crash after`",
-        "`crash`",
-    ),
-    "pause": ("A process stands still while all others go on.", "`pause MOMENT`", "`pauses`, `continues`"),
-    "lost_message": (
-        "A request never arrives, or its reply is lost.",
-        "`lose request`, `lose reply`",
-        "`loses the request`, `loses the reply`",
-    ),
-    "duplicate": ("A message is delivered twice.", "`deliver twice`", "`delivers twice`"),
-    "lateness": ("Everybody oversleeps: time jumps past what was due.", "`late by MOMENT`", "`jump`"),
-    "clock_offset": (
-        "The store's clock, or a process's own, steps by half of `max_skew` or all; a scheduler's, by `cron_period`s.",
-        "`store clock ahead 5s`, `own clock behind 5s`",
-        "`clock is`",
-    ),
-    "clock_drift": (
-        "The store's clock, or a process's own, runs fast or slow until it is `max_skew` off, within a `job_timeout`.",
-        "`store clock drifts ahead`, `own clock drifts behind`",
-        "none",
-    ),
-    "shutdown": ("A worker is told to stop, as by a deploy.", "`stop`", "`stop`"),
-    "abandoned_session": (
-        "A process dies within a verb, and its database session outlives it, locks and all; with `--sessions`.",
-        "`crash leaving its session for MOMENT`",
-        "none",
-    ),
-}
-"""What it is, what a tape calls it, the step that does it."""
 
 CAPABILITIES: Final[Mapping[str, str]] = {
     "heartbeat": "a worker may extend its lease",
@@ -308,8 +274,15 @@ def _payloads() -> str:
 
 
 def _faults() -> str:
-    rows = [(_code(field.name), *FAULTS[field.name]) for field in fields(FaultPlan) if field.name != "others"]
+    rows = [
+        (_code(kind.id), kind.sentence or f"What {kind.package} brings.", ", ".join(map(_code, kind.words)), kind.step)
+        for kind in kinds().values()
+    ]
     return table(("fault", "what happens", "on a tape", "as a step"), rows)
+
+
+def _fault_sentences() -> str:
+    return "".join(f"  - {kind.sentence}\n" for kind in kinds().values() if kind.sentence)
 
 
 def _moments() -> str:
@@ -389,7 +362,11 @@ def _command_line() -> str:
     for name, (module, summary) in COMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
         command(module).configure(parser)
-        rows = [(_code(_spelled(action)), action.help or "") for action in parser._actions]
+        rows = [
+            (_code(_spelled(action)), action.help or "")
+            for action in parser._actions
+            if action.help != argparse.SUPPRESS
+        ]
         options = table(("argument", "meaning"), rows) if rows else "It takes no arguments.\n"
         parts.append(f"### job-harness {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n{options}")
     return "\n".join(parts)
@@ -482,6 +459,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "outcomes": _endings,
     "payloads": _payloads,
     "faults": _faults,
+    "fault-sentences": _fault_sentences,
     "moments": _moments,
     "invariants": _invariants,
     "anomalies": _anomalies,

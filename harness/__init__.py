@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.adapters.reference.application import JobResult, NonRetryableError, ToolJob
     from harness.conformance import QueueConformance
     from harness.explore.state_machine import LifecycleMachine
-    from harness.faults import Circumstances
+    from harness.faults import Circumstances, FaultKind
     from harness.history.event import SideEffect
     from harness.history.outcome import DONE, Outcome, done
     from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
@@ -46,6 +46,7 @@ __all__ = [
     "Contract",  # where an engine says that it differs: what is documented is no anomaly
     "Engine",  # protocol: opens queues
     "EngineInfo",  # all that an engine may have beyond its verbs
+    "FaultKind",  # something that can be made to go wrong, and all that is to be known of it
     "Guarantee",  # what a user can no longer rely on once an anomaly showed
     "Invariant",  # a property of every run, with the monitor that watches it
     "JavaScript",  # an expression that stands in for something around a TypeScript processor
@@ -86,7 +87,7 @@ if not TYPE_CHECKING:
         "harness.adapters.reference.application": ("JobResult", "NonRetryableError", "ToolJob"),
         "harness.conformance": ("QueueConformance",),
         "harness.explore.state_machine": ("LifecycleMachine",),
-        "harness.faults": ("Circumstances",),
+        "harness.faults": ("Circumstances", "FaultKind"),
         "harness.history.event": ("SideEffect",),
         "harness.history.outcome": ("DONE", "Outcome", "done"),
         "harness.invariants.property": ("AnomalyKind", "Guarantee", "Invariant", "Kind", "Monitor"),

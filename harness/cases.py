@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import EnvironmentUnavailable, HarnessError
-from harness.explore.tally import broken_engine
+from harness.explore.finding import broken_engine
 from harness.port import Engine
 from harness.report.case import Case
 from harness.run.play import NO_LIMITS, examine

@@ -33,6 +33,12 @@ def package_of(point: EntryPoint) -> str:
     return f" of {point.dist.name} {point.dist.version}" if point.dist else ""
 
 
+def provider_of(group: str, name: str) -> str:
+    """Return which package brings a name, with its version: `power 1.0`."""
+    point = offered(group).get(name)
+    return "another package" if point is None or point.dist is None else f"{point.dist.name} {point.dist.version}"
+
+
 def loaded(point: EntryPoint) -> Any:
     """Load an entry point. Raises UsageError that names it and its package where it cannot be loaded."""
     try:

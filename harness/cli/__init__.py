@@ -18,6 +18,7 @@ from harness.errors import ExitCode, HarnessError, clipped
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
+    "exhaust": ("harness.cli.exhaust_command", "look at every run within a small scope"),
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
@@ -110,6 +111,14 @@ def _printable_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
+def _respelled(arguments: list[str]) -> list[str]:
+    """Read `explore --exhaustive` as `exhaust`, which it was before that was a command of its own."""
+    if "explore" not in arguments[:1] or "--exhaustive" not in arguments:
+        return arguments
+    print("job-harness: explore --exhaustive is now job-harness exhaust", file=sys.stderr)
+    return ["exhaust", *(argument for argument in arguments[1:] if argument != "--exhaustive")]
+
+
 def _dispatch(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="job-harness",
@@ -119,6 +128,7 @@ def _dispatch(arguments: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"job-harness {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    arguments = _respelled(arguments)
     chosen = _command_of(arguments)
     for name, (module, summary) in COMMANDS.items():
         sub = commands.add_parser(

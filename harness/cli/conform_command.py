@@ -9,7 +9,7 @@ from harness.cli.output import OutputFile
 from harness.conformance.judge import Conformance, Level, conform
 from harness.conformance.tables import detail, matrix, table
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
-from harness.explore.tally import broken_engine
+from harness.explore.finding import broken_engine
 from harness.port import Engine
 from harness.wiring import SESSIONS, Engines, named, split_name
 

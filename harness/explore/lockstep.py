@@ -113,7 +113,7 @@ class SharedJitter:
         return self._drawn[-1]
 
     def right(self) -> float:
-        """Answer what the left queue drew; one more draw than it made is a draw of its own."""
+        """Return what the left queue drew; one more draw than it made is a draw of its own."""
         self._taken += 1
         return self._drawn[self._taken - 1] if self._taken <= len(self._drawn) else self._draw()
 
@@ -186,7 +186,7 @@ class LockstepQueue:
         return self._both("purge")
 
     def jobs(self) -> Mapping[JobId, JobView]:
-        """Answer the left queue's jobs. Raises `Diverged` where an outcome or a job differs."""
+        """Return the left queue's jobs. Raises `Diverged` where an outcome or a job differs."""
         left = self._left.jobs()
         differences = (*self._unequal, *_unequal_jobs(left, self._right.jobs(), inputs=self.capabilities.inputs))
         if differences:
@@ -194,7 +194,7 @@ class LockstepQueue:
         return left
 
     def changed(self) -> Iterable[JobId] | None:
-        """Answer what the left queue touched."""
+        """Return what the left queue touched."""
         self._right.changed()
         return self._left.changed()
 
@@ -239,7 +239,7 @@ def compare(
 
 
 def watch(session: Session) -> Comparison:
-    """Run a session that was opened on a `LockstepEngine`; answer the first divergence in place of a run."""
+    """Run a session that was opened on a `LockstepEngine`; return the first divergence in place of a run."""
     try:
         run = session.run()
     except Diverged as diverged:

@@ -83,7 +83,7 @@ class Watchdog:
         faulthandler.dump_traceback_later(LAST_RESORT * self.patience, exit=True)
 
     def look(self, number: int, frame: FrameType | None) -> None:
-        """Answer the timer. Raises `Hung` where the run stands where it stood at the two looks before."""
+        """Look whether the run got on. Raises `Hung` where the run stands where it stood at the two looks before."""
         self._arm_last_resort()
         if not self._working:
             return

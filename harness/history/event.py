@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.history.outcome import Outcome
@@ -105,6 +106,19 @@ class Fault(NamedTuple):
     actor: str
     name: str
     data: Any
+
+
+class Excuse(StrEnum):
+    """What a fault explains by itself, so that no monitor blames the queue for it."""
+
+    LATE = "late"
+    """Whoever it strikes, `*` being all, acts later by `data["for"]`."""
+    CLOCK = "clock"
+    """The clock of `data["whose"]` comes to be off by `data["offset"]`."""
+    UNHEARD = "unheard"
+    """Whoever it strikes may never hear what the queue did, at `data["at"]`."""
+    DEATH = "death"
+    """The same, and it is gone with all that it had in hand."""
 
 
 class Phase(NamedTuple):

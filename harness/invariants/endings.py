@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from harness.history.event import Call, Effect, Fault, Observed, Return
+from harness.history.event import Call, Effect, Excuse, Fault, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import MINUTE, Duration, Instant
@@ -118,7 +118,6 @@ class FailureIsRecorded(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_return": SETTLING,
         "on_effect": frozenset({"ended"}),
-        "on_fault": frozenset({"crash", "pause", "late", "stopped"}),
     }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
@@ -133,6 +132,8 @@ class FailureIsRecorded(Monitor):
 
     def on_fault(self, event: Fault) -> None:
         """Excuse whoever was kept from reporting."""
+        if event.name != "stopped" and self.rules.excuses.get(event.name) not in (Excuse.LATE, Excuse.DEATH):
+            return
         for job in [job for job, (worker, _, _) in self._unreported.items() if event.actor in ("*", worker)]:
             del self._unreported[job]
 

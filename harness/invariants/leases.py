@@ -13,9 +13,9 @@ An application's claims are not seen; `ConcurrentRuns` judges by the runs that i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, assert_never
 
-from harness.history.event import Effect, Fault, Observed, Return
+from harness.history.event import Effect, Excuse, Fault, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Duration, Instant, format_duration
@@ -111,25 +111,27 @@ class Holdings:
         holding.started = True
         return holding
 
-    def fault(self, event: Fault) -> None:
+    def fault(self, event: Fault, excuse: Excuse | None) -> None:
         """Take over a fault: whom it hits, and for how long."""
-        match event.name:
-            case "pause" | "late":
+        match excuse:
+            case Excuse.LATE:
                 late = event.data["for"]
-            case "clock" | "drift":
+            case Excuse.CLOCK:
                 late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
-            case "crash" if event.data.get("session_stays"):
+            case Excuse.DEATH if event.data.get("session_stays"):
                 for holding in self.of.values():  # anybody may have to wait for a lock that stays
                     holding.late = self._infinite
                 return
-            case "crash" | "lose request" | "lose reply" | "duplicate":
+            case Excuse.DEATH | Excuse.UNHEARD:
                 late = self._infinite
                 if event.data["at"] == "claim":
                     self._unheard[event.actor] = event.at
-                if event.name == "crash":
+                if excuse is Excuse.DEATH:
                     self._died(event.actor)
-            case _:
+            case None:
                 return
+            case _:
+                assert_never(excuse)
         for holding in self.of.values():
             if event.actor in ("*", holding.worker):
                 self.delay(holding, late)
@@ -171,14 +173,14 @@ class ConcurrentRuns(Monitor):
         self._bearable: Duration = max(1, margin - 2 * self.settings.max_skew)
 
     def on_fault(self, event: Fault) -> None:
-        match event.name:
-            case "crash" | "raised":
-                for runs in self._running.values():
-                    runs.pop(event.actor, None)
-            case "pause" | "late":
-                self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
-            case "clock" | "drift":
-                self._late["*"] = self._late.get("*", 0) + abs(event.data["offset"])
+        excuse = self.rules.excuses.get(event.name)
+        if excuse is Excuse.DEATH or event.name == "raised":
+            for runs in self._running.values():
+                runs.pop(event.actor, None)
+        elif excuse is Excuse.LATE:
+            self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
+        elif excuse is Excuse.CLOCK:
+            self._late["*"] = self._late.get("*", 0) + abs(event.data["offset"])
 
     def on_effect(self, event: Effect) -> None:
         runs = self._running.setdefault(event.job, {})
@@ -212,13 +214,13 @@ class LeaseOutlivesExecution(Monitor):
         self._running: dict[JobId, dict[tuple[str, int], Holding | None]] = {}
 
     def on_fault(self, event: Fault) -> None:
-        self._holdings.fault(event)
-        excused = event.name in ("crash",)
+        excuse = self.rules.excuses.get(event.name)
+        self._holdings.fault(event, excuse)
         for runs in self._running.values():
-            for key in [key for key in runs if excused and key[0] == event.actor]:
+            for key in [key for key in runs if excuse is Excuse.DEATH and key[0] == event.actor]:
                 del runs[key]
             for holding in runs.values():
-                if holding is not None and event.actor in ("*", holding.worker) and event.name in ("pause", "late"):
+                if holding is not None and event.actor in ("*", holding.worker) and excuse is Excuse.LATE:
                     self._holdings.delay(holding, event.data["for"])
 
     def on_return(self, event: Return) -> None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
-from harness.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
+from harness.history.event import Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
 from harness.invariants.memory import Frozen, freeze_attributes, thaw_attributes
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView
@@ -92,6 +92,8 @@ class Rules:
     """How often a retry delay is doubled at most; None: as often as there are retries."""
     oldest_first: bool = True
     """Whether age decides among jobs of one priority."""
+    excuses: Mapping[str, Excuse] = field(kw_only=True)
+    """What the faults of a history explain by themselves, by the names of their events."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 

@@ -8,11 +8,11 @@ from typing import Final
 
 from harness.adapters.reference.application import BEFORE_STARTING, HAND_OUT_TWICE
 from harness.errors import UsageError, did_you_mean
-from harness.faults.crash import AFTER, BEFORE
+from harness.faults.processes import AFTER, BEFORE, CRASH
 from harness.model.job import JobId
 from harness.run.live import Place
 from harness.sim.actor import Actor
-from harness.sim.choices import Boring, Choices, Deviation, Options
+from harness.sim.choices import Boring, Choices, Deviation, Option, Options
 from harness.sim.kernel import Kernel
 from harness.sim.request import Call
 
@@ -25,6 +25,8 @@ PLACES: Final = (
     *(f"{side} {verb}" for verb in VERBS for side in ("before", "after")),
 )
 """Where a worker can die, beside the points that a processor names."""
+_DIES: Final = BEFORE.option(CRASH.id)
+_DIES_AFTER: Final = AFTER.option(CRASH.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Demands:
         """Whether a death at this place of this job is still to come."""
         return any(death.place == place and death.job in (None, job) for death in self.deaths)
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         """Return what the test asked for at this gate, or what is chosen beside it."""
         nth = self._seen[label] = self._seen.get(label, 0) + 1
         answer = self._beside.gate(label, options)
@@ -89,26 +91,26 @@ class Demands:
             return answer
         if answer is not None:
             self.tape.pop()
-        self.tape.append(Deviation(label, nth, wanted))
+        self.tape.append(Deviation(label, nth, wanted.words))
         return wanted
 
     def pick(self, label: str, options: Sequence[str]) -> str:
         """Leave it to the choices beside."""
         return self._beside.pick(label, options)
 
-    def _wanted(self, actor: Actor) -> str | None:
+    def _wanted(self, actor: Actor) -> Option | None:
         request = actor.request
         if isinstance(request, Place):
             if self._take(request.name, request.job):
-                return BEFORE
+                return _DIES
             if request.name == BEFORE_STARTING and request.job in self.twice:
                 self.twice.discard(request.job)
                 return HAND_OUT_TWICE
         elif type(request) is Call and request.job is not None:
             if self._take(f"before {request.verb}", request.job):
-                return BEFORE
+                return _DIES
             if self._take(f"after {request.verb}", request.job):
-                return AFTER
+                return _DIES_AFTER
         return None
 
     def _take(self, place: str, job: JobId) -> bool:

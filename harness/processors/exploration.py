@@ -21,7 +21,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
+from harness.adapters.reference.application import HAND_OUT_TWICE
 from harness.faults import FaultPlan
+from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
+from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
 from harness.history.event import History
 from harness.history.jsonl import dump_history, load_history
 from harness.invariants import Anomaly
@@ -30,14 +33,20 @@ from harness.processors.job_harness import JobHarness
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import Choices, Deviation, Options, Replay, Tape, Uniform
+from harness.sim.choices import OTHERS_FIRST, Choices, Deviation, Option, Options, Replay, Tape, Uniform
 
 RUN_SECONDS: Final = 30.0
 """Real seconds after which one run of a test counts as hanging."""
 BY_GRAVITY: Final = (
-    "crash", "crash after", "lose reply", "hand out twice", "pause a lease + a retry", "deliver twice", "lose request",
-    "others first",
-)  # fmt: skip
+    BEFORE.option(CRASH.id),
+    AFTER.option(CRASH.id),
+    REPLY.option(LOST_MESSAGE.id),
+    HAND_OUT_TWICE,
+    PAST,
+    TWICE.option(DUPLICATE.id),
+    REQUEST.option(LOST_MESSAGE.id),
+    OTHERS_FIRST,
+)
 """Single deviations, those that break most processors first."""
 SINGLE_SHARE: Final = 0.6
 """The share of the runs with a single deviation, where there are more of them than runs."""
@@ -54,7 +63,7 @@ class PlayedTest:
     """As JSON lines."""
     failure: str = ""
     """What the test's own code raised."""
-    gates: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
+    gates: tuple[tuple[str, int, tuple[Option, ...]], ...] = ()
     """Label, number and options of every gate, where they were listed."""
     now: int = 0
     lost: str = ""
@@ -83,13 +92,13 @@ class ListedGates(Replay):
 
     def __init__(self) -> None:
         super().__init__(())
-        self.gates: list[tuple[str, int, tuple[str, ...]]] = []
+        self.gates: list[tuple[str, int, tuple[Option, ...]]] = []
         self._count: dict[str, int] = {}
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         """Remember the gate, and go on as usual."""
         nth = self._count[label] = self._count.get(label, 0) + 1
-        self.gates.append((label, nth, tuple(map(str, options()))))
+        self.gates.append((label, nth, tuple(options())))
         return None
 
 
@@ -282,10 +291,10 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
     )
 
 
-def _singles(gates: Sequence[tuple[str, int, tuple[str, ...]]]) -> list[Deviation]:
+def _singles(gates: Sequence[tuple[str, int, tuple[Option, ...]]]) -> list[Deviation]:
     """List each gate's deviations, the gravest first, workers before the cron."""
     return [
-        Deviation(label, nth, option)
+        Deviation(label, nth, option.words)
         for option in BY_GRAVITY
         for worker in (True, False)
         for label, nth, options in gates

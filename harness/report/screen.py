@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
+from harness.faults import told
 from harness.history.event import Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants import kind_of
-from harness.model.duration import DAY, Instant, format_duration
+from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId
 from harness.model.lifecycle import QueueState
 from harness.model.settings import Settings
@@ -213,34 +214,13 @@ def _effect(event: Effect) -> str:
 
 
 def fault_text(event: Fault) -> str:
-    """Say what was made to go wrong."""
+    """Say what was made to go wrong, or what followed from it."""
     data = event.data if isinstance(event.data, dict) else {}
-    at = f" at {data['at']}" if data.get("at") else ""
-    match event.name:
-        case "crash":
-            stays = data.get("session_stays")
-            left = f", its session stays {format_duration(stays)}" if stays else ""
-            return f"CRASHES after {data.get('at')}" if data.get("after") else f"CRASHES{at}{left}"
-        case "pause":
-            forever = data.get("for", 0) > 365 * DAY
-            return f"PAUSES{'' if forever else ' for ' + format_duration(data.get('for', 0))}{at}"
-        case "late":
-            return f"LATE by {format_duration(data.get('for', 0))}"
-        case "clock":
-            offset = data.get("offset", 0)
-            way = "ahead" if offset >= 0 else "behind"
-            return f"CLOCK of {data.get('whose')} {format_duration(abs(offset))} {way}"
-        case "session ends":
-            return f"THE SESSION of {data.get('whose')} ends"
-        case "raised":
-            return f"RAISES {data.get('error', '')}"
-        case "drift":
-            way = "ahead" if data.get("offset", 0) >= 0 else "behind"
-            return f"CLOCK of {data.get('whose')} DRIFTS {format_duration(abs(data.get('offset', 0)))} {way}"
-        case "duplicate":
-            return f"DELIVERED TWICE{at}"
-        case _:
-            return f"{event.name.upper()}{at}"
+    if event.name == "session ends":
+        return f"THE SESSION of {data.get('whose')} ends"
+    if event.name == "raised":
+        return f"RAISES {data.get('error', '')}"
+    return told(event)
 
 
 # the screen -----------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class LiveTest(LiveSession):
         self.choices = self.kernel.choices = choices
         self.explored = True
         self.expose(faults)
-        self.kernel.interferences.extend(self._own)
+        self._offer_own()
 
     def heal(self) -> None:
         """Let nothing go wrong any more, set every clock right, and wake who was stalled."""
@@ -87,13 +87,16 @@ class LiveTest(LiveSession):
         """Let something of the place's own go wrong at gates too."""
         self._own.append(interference)
         if self.kernel.interferences:
-            self.kernel.interferences.append(interference)
+            self.kernel.interferences = [*self.kernel.interferences, interference]
 
     def arm(self) -> None:
         """Let whatever the test asks for be possible at its gates."""
         if not self.kernel.interferences:
             self.expose(as_on_tape())
-            self.kernel.interferences.extend(self._own)
+            self._offer_own()
+
+    def _offer_own(self) -> None:
+        self.kernel.interferences = [*self.kernel.interferences, *self._own]
 
     def moved(self, now: Instant) -> None:
         """Take over the loop's time."""

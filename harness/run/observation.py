@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from harness.faults import excuses
 from harness.history.event import Call as CallEvent
 from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from harness.history.outcome import DONE, Outcome, OutcomeKind
@@ -62,6 +63,7 @@ class Observation(Generic[Q]):
             {} if jobs is None else jobs,
             oldest_first=contract.oldest_first,
             doublings=contract.doublings,
+            excuses=excuses(),
             slot_due=contract.slot_due,
         )
         judged = tuple(invariants(self.queue))

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from harness.model.duration import Instant
+from harness.sim.choices import acts_first, acts_next
 from harness.sim.request import Call, Frame, Request
 
 
@@ -49,10 +50,12 @@ class Actor:
         "call",
         "carrier",
         "factory",
+        "first",
         "frames",
         "heard",
         "last_tick",
         "name",
+        "next",
         "order",
         "process",
         "repeats",
@@ -64,6 +67,8 @@ class Actor:
 
     def __init__(self, name: str, factory: Callable[[], Frame], order: int, *, process: bool) -> None:
         self.name = name
+        self.first = acts_first(name)
+        self.next = acts_next(name)
         self.factory = factory
         self.order = order
         self.process = process
@@ -90,6 +95,11 @@ class Actor:
         """Name the gate at which the actor stands."""
         assert self.request is not None
         return f"{self.name} {self.request.point}"
+
+    @property
+    def point(self) -> str:
+        """Return what the actor stands before; empty where it stands nowhere any more."""
+        return "" if self.request is None else self.request.point
 
     @property
     def alive(self) -> bool:

@@ -14,15 +14,8 @@ from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, Carrier, State
 from harness.sim.agenda import Agenda, Sleeper
-from harness.sim.choices import Choices, note_pick
+from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
 from harness.sim.request import Call, Elsewhere, Frame, Poll, Request, Sleep, Wait
-
-TIME_FIRST = "time first"
-"""The option by which time moves on while somebody is ready."""
-
-
-OTHERS_FIRST = "others first"
-"""The option by which a carried task waits until everybody else on its loop waits."""
 
 
 class Executor(Protocol):
@@ -46,14 +39,17 @@ class Executor(Protocol):
 
 
 class Interference(Protocol):
-    """Something that may go wrong at a gate."""
+    """Something that may go wrong at a gate, a limited number of times."""
 
-    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
-        """Name what may go wrong at this actor's gate; with None, before time moves."""
+    id: str
+    """The kind of its options."""
+
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+        """Return what may go wrong at this actor's gate; with None, before time moves."""
         ...
 
-    def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
-        """Make it go wrong. False: the option is not of this kind."""
+    def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+        """Make one of its options happen."""
         ...
 
 
@@ -67,7 +63,7 @@ class Kernel:
         self.now: Instant = 0
         self.steps = 0
         self.actors: dict[str, Actor] = {}
-        self.interferences: list[Interference] = []
+        self.interferences: Sequence[Interference] = ()
         self.ready: deque[Actor] = deque()
         self.free_order = True
         """Whether the order of ready actors is open to choice."""
@@ -365,41 +361,39 @@ class Kernel:
 
     # choices --------------------------------------------------------------------------------------------------------
 
-    def _options(self) -> list[str]:
+    def _options(self) -> list[Option]:
         actor = self.ready[0] if self.ready else None
-        names: list[str] = []
+        offered: list[Option] = []
         if self.free_order:
-            names.extend(f"{other.name} first" for other in self.ready if other is not actor and other.root is other)
+            offered.extend([other.first for other in self.ready if other is not actor and other.root is other])
             if actor is not None and actor.root is not actor:
-                names.append(OTHERS_FIRST)
+                offered.append(OTHERS_FIRST)
         if self.every_turn and actor is not None:
-            names.extend(f"{other.name} next" for other in self.ready if other is not actor)
+            offered.extend([other.next for other in self.ready if other is not actor])
             if self.next_wake() is not None:
-                names.append(TIME_FIRST)
+                offered.append(TIME_FIRST)
         for interference in self.interferences:
-            names.extend(interference.options(self, actor))
-        return names
+            offered.extend(interference.options(self, actor))
+        return offered
 
-    def _deviate(self, actor: Actor | None, option: str) -> None:
-        if option == TIME_FIRST:
-            self._overtake()
-            return
-        if option == OTHERS_FIRST:
-            self.ready.remove(actor)  # type: ignore[arg-type]  # only who stands at a gate is offered it
-            self.ready.append(actor)  # type: ignore[arg-type]
-            return
-        if option.endswith(" next"):
-            other = self.actors[option[: -len(" next")]]
-            self.ready.remove(other)
-            self.ready.appendleft(other)
-            return
-        if option.endswith(" first"):
-            other = self.actors[option[: -len(" first")]]
+    def _deviate(self, actor: Actor | None, option: Option) -> None:
+        kind = option.kind
+        if kind == FIRST:
+            other = self.actors[option.actor]
             self.ready.remove(other)
             self.perform(other)
-            return
-        if not any(interference.apply(self, actor, option) for interference in self.interferences):
-            raise AssertionError(f"no interference knows the option {option!r}")
+        elif kind == NEXT:
+            other = self.actors[option.actor]
+            self.ready.remove(other)
+            self.ready.appendleft(other)
+        elif kind == TIME:
+            self._overtake()
+        elif kind == OTHERS:
+            assert actor is not None  # only who stands at a gate is offered it
+            self.ready.remove(actor)
+            self.ready.append(actor)
+        else:
+            next(one for one in self.interferences if one.id == kind).apply(self, actor, option)
 
     # time -----------------------------------------------------------------------------------------------------------
 

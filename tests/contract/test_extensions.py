@@ -23,6 +23,31 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
+OLDER = """
+from harness.faults import Circumstances
+from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+
+
+class Brownout:
+    def __init__(self, count: int, met: Circumstances) -> None:
+        self.left, self.met = count, met
+
+    def options(self, kernel, actor):
+        return ("brownout",) if self.left and actor is not None and actor.process else ()
+
+    def apply(self, kernel, actor, option):
+        if option != "brownout" or actor is None:
+            return False
+        self.left -= 1
+        self.met.note(actor.name, "brownout", {})
+        return True
+
+
+brownout = Brownout
+"""
+"""A fault as packages wrote it before faults were values."""
+
+
 def install(place: Place, points: str, module: str) -> dict[str, str]:
     place.write("power-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: power\nVersion: 1.0\n")
     place.write("power-1.0.dist-info/entry_points.txt", points)
@@ -41,16 +66,25 @@ def as_ini(toml: str) -> str:
     return text.replace('"', "")
 
 
-def test_a_fault_and_an_invariant_of_another_package_are_searched_found_and_replayed(place: Place) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_a_fault_and_an_invariant_of_another_package_are_searched_found_and_replayed(place: Place, older: bool) -> None:
     points = as_ini(page_block(r'```toml\n(\[project\.entry-points\."job_harness\.faults"\].*?)```'))
-    where = install(place, points, page_block(r"<!-- file: my_power.py -->\n```python\n(.*?)```"))
-    found = place.run("explore", "memory", "--runs", "200", "--save", "found.yaml", **where)
+    module = page_block(r"<!-- file: my_power.py -->\n```python\n(.*?)```")
+    where = install(place, points, OLDER + module[module.index("class Watch") :] if older else module)
+    found = place.run("explore", "memory", "--runs", "200", "--keep-going", "--save", "found.yaml", **where)
     assert found.code == 1, found
     assert "power_lost" in found.said
+    assert "brownout struck" in found.said, "the campaign's screen counts it"
     assert "brownout" in (place.folder / "found.yaml").read_text()
     replayed = place.run("run", "found.yaml", "--engine", "memory", "--no-controls", **where)
     assert replayed.code == 1, replayed
     assert "power_lost" in replayed.said
+
+
+RAISES = """
+from harness.faults import FaultKind, Phrase
+X = FaultKind("x", "It breaks.", (Phrase("x"),), lambda *_: 1 / 0, lambda *_: None, ("x",))
+"""
 
 
 @pytest.mark.parametrize(
@@ -62,6 +96,8 @@ def test_a_fault_and_an_invariant_of_another_package_are_searched_found_and_repl
             "job_harness.invariants:x of power 1.0 cannot be loaded",
         ),
         (INVARIANT, "X = 3\n", "job_harness.invariants:x is no invariant but int"),
+        ("[job_harness.faults]\ny = my_power:X\n", RAISES, "job_harness.faults:y is the fault 'x'"),
+        ("[job_harness.faults]\nx = my_power:X\n", RAISES, "the fault x of power 1.0 raised ZeroDivisionError"),
         ("[job_harness.faults]\nx = my_power:X\n", "X = 3\n", "job_harness.faults:x is no fault but int"),
         ("[job_harness.faults]\ncrash = my_power:X\n", "X = print\n", "job_harness.faults:crash has a fault's name"),
         (

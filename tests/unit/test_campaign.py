@@ -10,12 +10,9 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.errors import ExitCode
-from harness.explore import situations
-from harness.explore.coverage import Cell, Coverage
-from harness.explore.finding import Campaign
+from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
+from harness.explore.finding import Campaign, first_difference
 from harness.explore.sampling import Sampler, run_seed
-from harness.explore.situations import SITUATIONS
-from harness.explore.steadiness import first_difference
 from harness.explore.watchdog import Hung, Watchdog
 from harness.history.event import Fault
 from harness.history.outcome import Outcome
@@ -49,11 +46,11 @@ def test_a_campaign_on_the_right_queue_passes_and_tells_what_it_met() -> None:
 def test_a_situation_that_never_occurs_fails_a_campaign_that_was_long_enough_to_expect_it() -> None:
     everything = Capabilities(**dict.fromkeys(Capabilities.names(), True))
     seen = {item.name for item in SITUATIONS} - {"a lease runs out"}
-    assert situations.missing(seen, capabilities=everything, observed=100) == ()
-    assert [item.name for item in situations.missing(seen, capabilities=everything, observed=400)] == [
+    assert missing_situations(seen, capabilities=everything, observed=100) == ()
+    assert [item.name for item in missing_situations(seen, capabilities=everything, observed=400)] == [
         "a lease runs out"
     ]
-    assert situations.missing((), capabilities=Capabilities(), observed=10**6)
+    assert missing_situations((), capabilities=Capabilities(), observed=10**6)
     assert Campaign("memory", 0, 400, 1, missing=SITUATIONS[:1]).verdict is Verdict.FAIL
 
 
@@ -267,7 +264,7 @@ def test_breaches_below_the_ladder_are_listed() -> None:
 
 
 def test_an_application_is_asked_for_no_situation_of_verbs() -> None:
-    names = {item.name for item in situations.declared(MemoryEngine().info.capabilities, stepwise=True)}
+    names = {item.name for item in declared_situations(MemoryEngine().info.capabilities, stepwise=True)}
 
     assert "a lease runs out" in names
     assert not any("claim" in name or "heartbeat" in name or "stale" in name for name in names)

@@ -99,7 +99,7 @@ class Mine(MemoryEngine):
 """
 
 
-@pytest.mark.parametrize("options", [["--runs", "2"], ["--exhaustive", "--jobs", "1", "--workers", "1"]])
+@pytest.mark.parametrize("options", [["explore", "--runs", "2"], ["exhaust", "--jobs", "1", "--workers", "1"]])
 def test_an_engine_installs_what_it_needs_before_anybody_waits_for_a_step(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "mine.py").write_text(SLOW_TO_INSTALL, encoding="utf-8")
-    assert main(["explore", f"{tmp_path / 'mine.py'}:Mine", *options]) == ExitCode.PASS
+    assert main([options[0], f"{tmp_path / 'mine.py'}:Mine", *options[1:]]) == ExitCode.PASS

@@ -6,7 +6,7 @@ import pytest
 
 from harness.explore.finding import Finding
 from harness.explore.sampling import Sampler
-from harness.explore.shrink_jointly import _fewer_attempts
+from harness.explore.shrink import _fewer_attempts
 from harness.mistakes import CATALOGUE
 from harness.model.settings import Settings
 from harness.report.screen import MOST, rows_of

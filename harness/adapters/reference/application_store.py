@@ -17,6 +17,7 @@ from harness.port import Claim, JobRequest
 from harness.run.live import LiveTest, Place
 from harness.sim.actor import Actor
 from harness.sim.carrier import CarriedProcess
+from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
 from harness.sim.request import Call
 from reference_impl.errors import InvalidJsonError
@@ -29,7 +30,7 @@ T = TypeVar("T")
 TEST: Final = "test"
 """The actor that enqueues, cancels and retries."""
 STALE: Final = Outcome.refused("the claim was taken back")
-HAND_OUT_TWICE: Final = "hand out twice"
+HAND_OUT_TWICE: Final = Option("redelivery", "hand out twice")
 """The option by which a claimed job reaches its worker two times."""
 BEFORE_STARTING: Final = "before starting"
 """The place of each claimed job, before its worker hears of it."""
@@ -93,22 +94,23 @@ class StoreRows:
 class Redelivery:
     """A job that was claimed once is handed out twice: the queue's message came again."""
 
+    id = HAND_OUT_TWICE.kind
+
     def __init__(self, store: RecordedStore) -> None:
         self._store = store
 
-    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
         """Offer it where a worker is about to hear of a job."""
         request = None if actor is None else actor.request
         return (HAND_OUT_TWICE,) if isinstance(request, Place) and request.name == BEFORE_STARTING else ()
 
-    def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
+    def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
         """Hand it out twice."""
-        if actor is None or option != HAND_OUT_TWICE or not isinstance(actor.request, Place):
-            return False
+        assert actor is not None
+        assert isinstance(actor.request, Place)
         self._store.twice.add(actor.request.job)
         kernel.ready.remove(actor)
         kernel.perform(actor)
-        return True
 
 
 class RecordedStore:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from harness.errors import UsageError, did_you_mean
 from harness.explore.workload import ENDINGS, SPANS
-from harness.faults import FaultPlan
+from harness.faults import FaultKind, FaultPlan, kinds
 from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities
@@ -18,6 +18,8 @@ from harness.scenario.scenario import Scenario
 
 MOST_WORKERS = 3
 MOST_JOBS = 4
+MOST_FAULTS = 9
+"""Of one kind."""
 
 
 class JobKind(NamedTuple):
@@ -47,13 +49,8 @@ class Scope:
     cancels: int = 0
     retries: int = 0
     """Jobs that an operator retries after their cancel, or after they were sent."""
-    crashes: int = 0
-    lost_messages: int = 0
-    duplicates: int = 0
-    pauses: int = 0
-    lateness: int = 0
-    clock_offsets: int = 0
-    shutdowns: int = 0
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    """What may go wrong in one run, and how often."""
     stalls: int | None = 1
     """How often an actor that is ready may be passed by time until he acts; None: as often as time likes."""
     kinds: tuple[JobKind, ...] = (JobKind(),)
@@ -73,25 +70,17 @@ class Scope:
         _within("workers", self.workers, 1, MOST_WORKERS)
         _within("jobs", self.jobs, 1, MOST_JOBS)
         _within("jitters", self.jitters, 1, 4)
-        for name in ("crashes", "lost_messages", "duplicates", "pauses", "lateness", "clock_offsets", "shutdowns"):
-            _within(name, getattr(self, name), 0, 9)
+        for name, count in self.faults.counts().items():
+            _within(kinds()[name].scope_option, count, 0, MOST_FAULTS)
+            if kinds()[name].maker is not None:
+                raise UsageError(
+                    f"{name} of {kinds()[name].package} counts its own budget, which a search cannot set back",
+                    hint="Let its entry point name a FaultKind; or leave it out of the scope.",
+                )
         for name in ("cancels", "retries"):
             _within(name, getattr(self, name), 0, self.jobs)
         if not self.kinds or not self.priorities:
             raise UsageError("a scope without job kinds has nothing to run", hint="Give at least one kind.")
-
-    @property
-    def faults(self) -> FaultPlan:
-        """What may go wrong in one run."""
-        return FaultPlan(
-            crash=self.crashes,
-            lost_message=self.lost_messages,
-            duplicate=self.duplicates,
-            pause=self.pauses,
-            lateness=self.lateness,
-            clock_offset=self.clock_offsets,
-            shutdown=self.shutdowns,
-        )
 
     def missing(self, capabilities: Capabilities) -> tuple[str, ...]:
         """List what the scope asks for and a queue cannot do."""
@@ -101,10 +90,14 @@ class Scope:
             "unique": self.unique,
             "priorities": self.priorities != (0,),
         }
-        return capabilities.missing(name for name, wanted in needed.items() if wanted)
+        asked = [name for name, wanted in needed.items() if wanted]
+        return capabilities.missing(dict.fromkeys([*asked, *(need for kind in self._faults() for need in kind.needs)]))
+
+    def _faults(self) -> list[FaultKind]:
+        return [kind for kind in kinds().values() if self.faults[kind.id]]
 
     def scenarios(self) -> Iterator[Scenario]:
-        """Answer every workload of the scope, up to the names of its jobs."""
+        """Return every workload of the scope, up to the names of its jobs."""
         flags = [(cancelled, retried) for cancelled in (False, True) for retried in (False, True)]
         shapes = [(kind, priority, *flag) for kind in self.kinds for priority in self.priorities for flag in flags]
         for chosen in combinations_with_replacement(shapes, self.jobs):
@@ -132,7 +125,7 @@ class Scope:
         )
 
     def twins(self, scenario: Scenario) -> list[tuple[str, ...]]:
-        """Answer the groups of names that may be exchanged: the workers, and jobs that are planned alike."""
+        """Return the groups of names that may be exchanged: the workers, and jobs that are planned alike."""
         if not self.symmetry:
             return []
         alike: dict[JobPlan, list[str]] = {}
@@ -142,27 +135,15 @@ class Scope:
 
     def sentence(self) -> str:
         """Say the scope in words."""
-        counted = {
-            "worker": self.workers,
-            "job": self.jobs,
-            "crash": self.crashes,
-            "cancel": self.cancels,
-            "retry": self.retries,
-            "lost message": self.lost_messages,
-            "duplicate": self.duplicates,
-            "pause": self.pauses,
-            "lateness": self.lateness,
-            "clock step": self.clock_offsets,
-            "shutdown": self.shutdowns,
-        }
-        return ", ".join(_counted(name, count) for name, count in counted.items() if count)
+        counted = [_counted("worker", "workers", self.workers), _counted("job", "jobs", self.jobs)]
+        counted += [kind.counted(self.faults[kind.id]) for kind in self._faults()]
+        counted += [_counted("cancel", "cancels", self.cancels)] if self.cancels else []
+        counted += [_counted("retry", "retries", self.retries)] if self.retries else []
+        return ", ".join(counted)
 
 
-def _counted(name: str, count: int) -> str:
-    if count == 1:
-        return f"1 {name}"
-    plural = {"retry": "retries", "crash": "crashes", "lateness": "latenesses"}.get(name, f"{name}s")
-    return f"{count} {plural}"
+def _counted(one: str, several: str, count: int) -> str:
+    return f"1 {one}" if count == 1 else f"{count} {several}"
 
 
 def _within(name: str, value: int, least: int, most: int) -> None:

@@ -1,22 +1,30 @@
-"""Exhaustive search: every state within a scope, breadth first, so that what is found first is found shortest."""
+"""The search of a scope: every state within it, breadth first, so that what is found first is found shortest.
+
+With it what comes of a search: an estimate of its size from smaller ones, a counterexample as a finding like any other,
+and the statement of what it may claim.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import factorial
 from typing import Any, NamedTuple
 
-from harness.explore.positions import Unfaithful
-from harness.explore.replay_rig import ReplayRig
-from harness.explore.rig import Numbers, Rig, SnapshotRig, Stepped
-from harness.explore.scope import Scope
-from harness.explore.script import BORING, Move, Path
-from harness.explore.state import State
-from harness.explore.state_key import Key, Keys
+from harness.exhaust.canonical import Key, StateKeys
+from harness.exhaust.rig import Numbers, ReplayRig, Rig, Script, SnapshotRig, Stepped, Unfaithful
+from harness.exhaust.scope import Scope
+from harness.exhaust.state import BORING, GlobalState, Move, Path
+from harness.explore.finding import Finding
+from harness.explore.shrink import Shrinker
+from harness.faults import FaultPlan
 from harness.invariants import gravity
+from harness.model.duration import format_duration
+from harness.model.settings import Settings
 from harness.port import Engine
-from harness.run.session import Session
+from harness.run.session import Limits, Session
+from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 
 CHECKED = 997
@@ -91,7 +99,7 @@ class Explorer:
         self.progress = Progress()
         self.sightings = {}
         self.scenarios = list(self.scope.scenarios())
-        self._rigs: dict[int, tuple[Rig, Keys]] = {}
+        self._rigs: dict[int, tuple[Rig, StateKeys]] = {}
         self._ids: dict[Key, int] = {}
         self._raw: dict[Any, int] = {}
         self._parents: list[int] = []
@@ -126,7 +134,7 @@ class Explorer:
         self._rigs.clear()
 
     def _run(self, watch: Watch) -> None:
-        layer: deque[tuple[int, State]] = deque()
+        layer: deque[tuple[int, GlobalState]] = deque()
         for workload in range(len(self.scenarios)):
             rig, keys = self._rig(workload)
             state = rig.root()
@@ -135,7 +143,7 @@ class Explorer:
                 layer.append((node, state))
         while layer:
             self.progress.layers.append(len(layer))
-            following: deque[tuple[int, State]] = deque()
+            following: deque[tuple[int, GlobalState]] = deque()
             while layer:
                 self.progress.frontier = len(layer) + len(following)
                 if not self._may_go_on(watch):
@@ -159,17 +167,17 @@ class Explorer:
             return False
         return True
 
-    def _rig(self, workload: int) -> tuple[Rig, Keys]:
+    def _rig(self, workload: int) -> tuple[Rig, StateKeys]:
         if workload not in self._rigs:
             kind = ReplayRig if self.reexecuted else SnapshotRig
             rig = kind(
                 self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
             )
-            self._rigs[workload] = rig, Keys(rig, workload=workload, numbers=self._numbers)
+            self._rigs[workload] = rig, StateKeys(rig, workload=workload, numbers=self._numbers)
         return self._rigs[workload]
 
-    def _new(self, state: State, keys: Keys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
-        """Take in a state; answer its node, and whether it is new."""
+    def _new(self, state: GlobalState, keys: StateKeys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
+        """Take in a state; return its node, and whether it is new."""
         node = len(self._parents)
         if self._merge:
             raw = (workload, state.raw)
@@ -186,7 +194,7 @@ class Explorer:
         self.progress.states += 1
         return node, True
 
-    def _expand(self, node: int, state: State, following: deque[tuple[int, State]]) -> None:
+    def _expand(self, node: int, state: GlobalState, following: deque[tuple[int, GlobalState]]) -> None:
         workload = self._workloads[node]
         rig, keys = self._rig(workload)
         rig.enter(state)
@@ -215,7 +223,7 @@ class Explorer:
         if circles:
             self._judge_from_the_start(min(self._circle(node)))
 
-    def _rest(self, node: int, state: State, rig: Rig) -> None:
+    def _rest(self, node: int, state: GlobalState, rig: Rig) -> None:
         self.boring[node] = REST
         self.outcomes.add(tuple(sorted(str(view.status) for view in state.views.values())))
         rig.judge_rest()
@@ -232,7 +240,7 @@ class Explorer:
         return node == reached
 
     def _circle(self, node: int) -> Iterator[int]:
-        """Answer the nodes of a circle."""
+        """Return the nodes of a circle."""
         yield node
         following = self.boring[node]
         while following != node:
@@ -258,7 +266,7 @@ class Explorer:
         if not self.looking_for or anomaly in self.looking_for:
             self.sightings.setdefault(anomaly, Sighting(anomaly, node, at_rest))
 
-    def _check(self, node: int, state: State) -> None:
+    def _check(self, node: int, state: GlobalState) -> None:
         """Reach a state again from an empty queue: it must be the same."""
         workload = self._workloads[node]
         rig = ReplayRig(
@@ -287,6 +295,8 @@ class Explorer:
         Where pollers alone go on and nothing changes, that is its rest; where jobs do, a livelock.
         """
         workload = self._workloads[node]
+        if self.reexecuted:  # its queue may hold locks that the other run would wait for; it is opened anew later
+            self._rig(workload)[0].close()
         rig = ReplayRig(
             self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
         )
@@ -302,7 +312,7 @@ class Explorer:
     # paths ----------------------------------------------------------------------------------------------------------
 
     def path(self, node: int) -> Path:
-        """Answer the moves that lead to a node."""
+        """Return the moves that lead to a node."""
         moves: list[Move] = []
         while self._parents[node] >= 0:
             moves.append(self._moves[node])
@@ -310,7 +320,7 @@ class Explorer:
         return tuple(reversed(moves))
 
     def scenario_of(self, node: int) -> Scenario:
-        """Answer the workload that a node belongs to."""
+        """Return the workload that a node belongs to."""
         return self.scenarios[self._workloads[node]]
 
 
@@ -322,3 +332,179 @@ def _other_picks(move: Move, asked: list[Any]) -> list[Move]:
         for place in range(len(move.picks), len(asked))
         for option in asked[place][1:]
     ]
+
+
+REPLAYED = Limits(steps=20_000)
+
+
+def walk(path: Path, scenario: Scenario, engine: Engine, explorer: Explorer) -> Run:
+    """Do the run that a path leads to, from an empty queue to its verdict; its tape is part of it."""
+    choices = Script(path, jitters=explorer.scope.jitters)
+    session = Session(scenario, engine=engine, choices=choices, faults=explorer.scope.faults, limits=REPLAYED)
+    session.kernel.every_turn = True
+    return session.run()
+
+
+def finding_of(explorer: Explorer, sighting: Sighting) -> Finding:
+    """Return the finding: the shortest run, replayed from its tape alone, and shrunk.
+
+    Raises Unfaithful where the anomaly does not show when the run is done from the start.
+    """
+    engine, anomaly = explorer.engine, sighting.anomaly
+    scenario = explorer.scenario_of(sighting.node)
+    run = walk(explorer.path(sighting.node), scenario, engine, explorer)
+    scenario = replace(scenario, tape=run.tape)
+    if anomaly in run.found:
+        run = Session(scenario, engine=engine, limits=REPLAYED).run()
+    if anomaly not in run.found:
+        raise Unfaithful(
+            f"{anomaly} showed in the search of {engine.info.name} and does not show when its run is done "
+            "from the start",
+            hint="Something decides what the queue does that its snapshot does not hold, or an actor remembers more "
+            "than it was told; or declare Capabilities(snapshot=False).",
+        )
+
+    def open_session(candidate: Scenario) -> Session:
+        return Session(candidate, engine=engine, limits=REPLAYED, until=anomaly)
+
+    shrinker = Shrinker(run, anomaly, open_session, base=Settings())
+    minimal = True
+    try:
+        shrinker.shrink()
+    except KeyboardInterrupt:
+        minimal = False
+    smallest = Session(shrinker.scenario, engine=engine, limits=REPLAYED).run()
+    states = explorer.progress.states
+    return Finding(anomaly, shrinker.scenario, smallest, 0, states, shrinker.runs, minimal)
+
+
+PILOT_STATES = 4_000
+"""A smaller search that has not ended by then counts with what it has seen."""
+OF_JOBS = ("cancels", "retries")
+
+
+class Forecast(NamedTuple):
+    """How many states a scope may have, and how long they may take."""
+
+    states: int
+    seconds: float
+    pilots: int
+    """So many smaller scopes were searched for it."""
+    at_least: bool
+    """Whether one of them was cut short, so that there may be many more."""
+
+    def __str__(self) -> str:
+        least = "at least " if self.at_least else ""
+        digits = len(str(self.states))
+        states = round(self.states, 2 - digits) if digits > 2 else self.states
+        return (
+            f"{least}about {states} states, {max(1, round(self.seconds))} s: "
+            f"estimated from {self.pilots} smaller scopes, it may be a few times that"
+        )
+
+
+def worth_it(scope: Scope) -> bool:
+    """Say whether a search is large enough to be estimated first."""
+    return scope.jobs + sum(scope.faults.counts().values()) + scope.cancels + scope.retries > 2
+
+
+class Forecaster:
+    """Searches smaller scopes, each once."""
+
+    def __init__(
+        self, engine: Engine, scope: Scope, *, clock: Callable[[], float], at_work: Callable[[Session], None]
+    ) -> None:
+        """Measure by this clock, in seconds; `at_work` is told of every session before it is stepped."""
+        self._engine = engine
+        self._clock = clock
+        self._at_work = at_work
+        self._plain = replace(scope, faults=FaultPlan(), cancels=0, retries=0)
+        self._scope = scope
+        self._known: dict[Scope, int] = {}
+        self._seconds = 0.0
+        self._cut = False
+
+    def forecast(self) -> Forecast:
+        """Take what each fault makes of one job to be what it makes of all; k alike count k! times less."""
+        scope = self._scope
+        states = self._of_jobs(scope.jobs)
+        for name, count in scope.faults.counts().items():
+            growth = self._states(1, faults=FaultPlan(**{name: 1})) / self._states(1)
+            states *= growth**count / factorial(count)
+        for name in OF_JOBS:
+            if count := getattr(scope, name):
+                jobs = min(2, scope.jobs)
+                states *= (self._states(jobs, **{name: 1}) / self._states(jobs)) ** count
+        measured = sum(self._known.values())
+        return Forecast(int(states), states * self._seconds / measured, len(self._known), self._cut)
+
+    def _of_jobs(self, jobs: int) -> float:
+        if jobs < 3:
+            return float(self._states(jobs))
+        return self._states(2) * (self._states(2) / self._states(1)) ** (jobs - 2)
+
+    def _states(self, jobs: int, **more: Any) -> int:
+        scope = replace(self._plain, jobs=jobs, **more)
+        if scope not in self._known:
+            explorer = Explorer(self._engine, scope, first_only=False, state_limit=PILOT_STATES, at_work=self._at_work)
+            started = self._clock()
+            explorer.run()
+            self._seconds += self._clock() - started
+            self._cut = self._cut or not explorer.complete
+            self._known[scope] = explorer.progress.states
+        return self._known[scope]
+
+
+def statement(explorer: Explorer, seconds: float, *, interrupted: bool = False) -> list[str]:
+    """Return the lines of the verdict. Only a search that left nothing to look at is called complete."""
+    progress = explorer.progress
+    spent = f"{progress.states} states, {progress.transitions} transitions, depth {progress.depth}, {seconds:.1f} s"
+    return [_verdict(explorer, spent, interrupted=interrupted), *_scope(explorer), *_standing(explorer)]
+
+
+def _verdict(explorer: Explorer, spent: str, *, interrupted: bool) -> str:
+    engine, found = explorer.engine.info.name, explorer.sightings
+    if explorer.complete and not found:
+        return f"complete: no anomaly on {engine} within the scope: {spent}."
+    if explorer.complete:
+        return f"complete: {len(found)} named anomalies on {engine} within the scope: {spent}."
+    if found:
+        return f"Searched until {'Ctrl-C' if interrupted else explorer.stopped_by}: {spent}."
+    by = "Ctrl-C" if interrupted else explorer.stopped_by
+    return f"inconclusive: stopped by {by}, no anomaly on {engine} so far: {spent}."
+
+
+def _scope(explorer: Explorer) -> Iterator[str]:
+    scope = explorer.scope
+    if not explorer.complete and not explorer.sightings:
+        progress = explorer.progress
+        yield f"  Every run of up to {max(0, progress.depth)} moves was looked at; {progress.frontier} states wait."
+    yield f"  Scope: {scope.sentence()}"
+    stalls = "any number of" if scope.stalls is None else f"at most {scope.stalls}"
+    yield f"  Stalls, time passing by somebody who is ready until he acts: {stalls}"
+    yield f"  Job kinds: {'; '.join(map(str, scope.kinds))}"
+    if scope.priorities != (0,):
+        yield f"  Priorities: {', '.join(map(str, scope.priorities))}"
+    if scope.unique:
+        yield "  All jobs share one unique key."
+    if scope.settings.retry_backoff:
+        yield f"  Retry delays take {scope.jitters} of 4 values of their jitter."
+    yield f"  Settings: {', '.join(_settings(scope.settings))}; a crashed process is back after " + format_duration(
+        scope.restart_after
+    )
+
+
+def _settings(settings: Settings) -> Iterator[str]:
+    lengths, default = Settings.duration_names(), Settings()
+    for name in Settings.names():
+        value = getattr(settings, name)
+        if value != getattr(default, name):
+            yield f"{name} {format_duration(value) if name in lengths else str(value).lower()}"
+
+
+def _standing(explorer: Explorer) -> Iterator[str]:
+    if explorer.scope.symmetry:
+        yield "  Workers, and jobs of one kind, are taken to be interchangeable."
+    if explorer.reexecuted:
+        yield "  The queue cannot be set back: runs were done again from the start. Jobs that look alike were taken"
+        yield "  for equal: what the queue keeps and does not show was not told apart."

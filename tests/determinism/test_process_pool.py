@@ -1,4 +1,4 @@
-"""A crew of processes: the same answer whatever its size, and no trace of it when the parent or a member goes."""
+"""A pool of processes: the same answer whatever its size, and no trace of it when the parent or a member goes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
-from harness.explore.crew import Crew, Orders
 from harness.explore.finding import Campaign
+from harness.explore.process_pool import CampaignPlan, ProcessPool
 from harness.explore.sampling import Sampler
 from harness.mistakes import CATALOGUE
 from harness.model.settings import Settings
@@ -44,13 +44,13 @@ def open_it(name):
 
 
 def shared(target: str, engine: MemoryEngine, *, size: int, runs: int, opener: str = OPENER, **how: bool) -> Campaign:
-    orders = Orders(opener, target, Settings(), patience=1.0, **how)  # type: ignore[arg-type]
-    with Crew(orders, size=size) as crew:
-        return Sampler(engine, **how).explore(seed=3, runs=runs, source=crew)  # type: ignore[arg-type]
+    orders = CampaignPlan(opener, target, Settings(), patience=1.0, **how)  # type: ignore[arg-type]
+    with ProcessPool(orders, size=size) as pool:
+        return Sampler(engine, **how).explore(seed=3, runs=runs, source=pool)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
-def test_a_crew_of_any_size_answers_what_one_process_answers() -> None:
+def test_a_pool_of_any_size_answers_what_one_process_answers() -> None:
     engine = CATALOGUE["stale-heartbeat"].engine("memory")
     alone = Sampler(engine).explore(seed=3, runs=400)
     assert alone.finding is not None
@@ -63,7 +63,7 @@ def test_a_crew_of_any_size_answers_what_one_process_answers() -> None:
 
 
 @pytest.mark.slow
-def test_a_crew_covers_what_one_process_covers() -> None:
+def test_a_pool_covers_what_one_process_covers() -> None:
     alone = Sampler(MemoryEngine()).explore(seed=3, runs=100)
     together = shared("memory", MemoryEngine(), size=2, runs=100)
     assert together == alone
@@ -81,28 +81,28 @@ def test_a_crew_covers_what_one_process_covers() -> None:
 def test_a_member_that_is_lost_is_reported_with_the_runs_it_had(
     target: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "crew_targets.py").write_text(TARGETS)
+    (tmp_path / "pool_targets.py").write_text(TARGETS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    done = shared(target, MemoryEngine(), size=1, runs=50, opener="crew_targets:open_it")
+    done = shared(target, MemoryEngine(), size=1, runs=50, opener="pool_targets:open_it")
     assert done.trouble is not None
     assert told in done.trouble.message
     assert done.verdict is (Verdict.FAIL if done.trouble.code is ExitCode.FAIL else Verdict.INCONCLUSIVE)
 
 
 @pytest.mark.slow
-def test_what_a_target_prints_does_not_disturb_its_crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "crew_targets.py").write_text(TARGETS)
+def test_what_a_target_prints_does_not_disturb_its_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pool_targets.py").write_text(TARGETS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    done = shared("Talks", MemoryEngine(), size=1, runs=20, opener="crew_targets:open_it")
+    done = shared("Talks", MemoryEngine(), size=1, runs=20, opener="pool_targets:open_it")
     assert done.runs == 20
     assert done.trouble is None
 
 
 @pytest.mark.slow
-def test_a_crew_is_gone_when_it_is_left() -> None:
-    with Crew(Orders(OPENER, "memory", Settings()), size=2) as crew:
-        members = [member.process for member in crew._members]
-        tallies = crew.tallies(seed=1, runs=10**6, watch=lambda done: True)
+def test_a_pool_is_gone_when_it_is_left() -> None:
+    with ProcessPool(CampaignPlan(OPENER, "memory", Settings()), size=2) as pool:
+        members = [member.process for member in pool._members]
+        tallies = pool.tallies(seed=1, runs=10**6, watch=lambda done: True)
         next(tallies)
     assert all(member.poll() is not None for member in members)
     for member in members:

@@ -6,6 +6,8 @@ their parent: their pipe breaks. One that is killed is reported, with the runs t
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -13,19 +15,20 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
 
-from harness.explore.sampling import DRAWN_LIMITS, Watch
-from harness.explore.steadiness import Unsteady
+from harness.explore.finding import Tally, Trouble, Unsteady
+from harness.explore.sampling import DRAWN_LIMITS, Sampler, Watch
 from harness.explore.strategy import Strategy
-from harness.explore.tally import Tally, Trouble
-from harness.explore.watchdog import PATIENCE
+from harness.explore.watchdog import PATIENCE, Hung, Watchdog
 from harness.model.settings import Settings
+from harness.run.session import Limits
 
-BOOT = "import sys; sys.path[:] = sys.argv[2:]; from harness.explore.crew_member import serve; serve(int(sys.argv[1]))"
+BOOT = "import sys; sys.path[:] = sys.argv[2:]; from harness.explore.process_pool import serve; serve(int(sys.argv[1]))"
 SMALLEST, LARGEST = 4, 64
 """How many runs are handed out at a time: few where a run takes long."""
 SHORT = 0.1
@@ -34,8 +37,8 @@ TICK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """What a process of the crew needs to know; it opens the target itself."""
+class CampaignPlan:
+    """What a process of the pool needs to know; it opens the target itself."""
 
     opener: str
     """`module:function`, which answers an engine for a target."""
@@ -50,7 +53,7 @@ class Orders:
 
 
 @dataclass(slots=True)
-class _Member:
+class _PoolProcess:
     number: int
     process: subprocess.Popen[bytes]
     pipe: Connection[Any, Any]
@@ -68,21 +71,21 @@ class _Member:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         had = f" while it did runs {self.first} to {self.first + self.count - 1}" if self.first >= 0 else ""
         return Trouble(
-            f"process {self.number} of the crew (pid {self.process.pid}) {how}{had}",
-            hint="What the runs before found is kept. Do them again with --jobs 1 to see where it happens.",
+            f"process {self.number} (pid {self.process.pid}) {how}{had}",
+            hint="What the runs before found is kept. Do them again with --processes 1 to see where it happens.",
         )
 
 
-class Crew:
+class ProcessPool:
     """A context manager: the processes live as long as it is entered."""
 
-    def __init__(self, orders: Orders, *, size: int) -> None:
-        self.orders = orders
+    def __init__(self, plan: CampaignPlan, *, size: int) -> None:
+        self.plan = plan
         self.size = size
-        self._members: list[_Member] = []
+        self._members: list[_PoolProcess] = []
         self._stretch = SMALLEST
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> ProcessPool:
         try:
             for number in range(1, self.size + 1):
                 self._members.append(self._start(number))
@@ -94,13 +97,13 @@ class Crew:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end()
 
-    def _start(self, number: int) -> _Member:
+    def _start(self, number: int) -> _PoolProcess:
         ours, theirs = Pipe()
         command = [sys.executable, "-c", BOOT, str(theirs.fileno()), *sys.path]
         process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         theirs.close()
-        ours.send(self.orders)
-        return _Member(number, process, ours)
+        ours.send(self.plan)
+        return _PoolProcess(number, process, ours)
 
     def _end(self) -> None:
         """Close the pipes, which ends whoever waits, and end the others."""
@@ -143,12 +146,12 @@ class Crew:
                 done[tally.first] = tally
                 counted += tally.runs
                 stop = tally.trouble is not None or tally.unsteady is not None
-                going = going and not stop and (self.orders.keep_going or not tally.hits)
+                going = going and not stop and (self.plan.keep_going or not tally.hits)
             while order and order[0] in done:
                 yield done.pop(order.popleft())
 
     def again(self) -> Unsteady | None:
-        """Let each process do its first run once more; answer the earliest run that differs."""
+        """Let each process do its first run once more; return the earliest run that differs."""
         answers: list[Unsteady] = []
         for member in self._members:
             try:
@@ -160,14 +163,14 @@ class Crew:
                 answers.append(answer)
         return min(answers, key=lambda answer: answer.number, default=None)
 
-    def _give(self, member: _Member, seed: int, first: int, count: int) -> None:
+    def _give(self, member: _PoolProcess, seed: int, first: int, count: int) -> None:
         member.first, member.count, member.given = first, count, time.perf_counter()
         try:
             member.pipe.send((seed, first, count))
         except OSError:
             return  # It is gone, which shows when its answer is read.
 
-    def _taken(self, busy: list[_Member]) -> Iterator[Tally]:
+    def _taken(self, busy: list[_PoolProcess]) -> Iterator[Tally]:
         ready = wait([member.pipe for member in busy], timeout=TICK)
         for member in busy:
             if member.pipe not in ready:
@@ -186,3 +189,63 @@ class Crew:
             self._stretch * 2 if seconds < SHORT / 2 else self._stretch // 2 if seconds > SHORT * 2 else self._stretch
         )
         self._stretch = max(SMALLEST, min(LARGEST, size))
+
+
+def serve(descriptor: int) -> None:
+    """Serve until the parent goes. Ctrl-C is for the parent; what a target prints goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _serve(pipe)
+
+
+def _serve(pipe: Connection[Any, Any]) -> None:
+    plan: CampaignPlan = pipe.recv()
+    try:
+        engine = _open(plan)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever keeps it from opening is told to the parent
+        _, first, _ = pipe.recv()
+        pipe.send(Tally(first, trouble=Trouble.of(error, engine=plan.target)))
+        return
+    try:
+        with Watchdog(plan.patience) as watchdog:
+            _work(pipe, _sampler(plan, engine, watchdog))
+    finally:
+        engine.close()
+
+
+def _open(plan: CampaignPlan) -> Any:
+    module, _, name = plan.opener.partition(":")
+    return getattr(import_module(module), name)(plan.target)
+
+
+def _sampler(plan: CampaignPlan, engine: Any, watchdog: Watchdog) -> Sampler:
+    return Sampler(
+        engine,
+        plan.settings,
+        plan.looking_for,
+        strategy=plan.strategy,
+        keep_going=plan.keep_going,
+        watchdog=watchdog,
+        limits=Limits(steps=plan.steps),
+    )
+
+
+def _work(pipe: Connection[Any, Any], sampler: Sampler) -> None:
+    while True:
+        request = pipe.recv()
+        if request is None:
+            pipe.send(_again(sampler))
+            continue
+        seed, first, count = request
+        tally = Tally(first)
+        sampler.stretch(tally, seed=seed, count=count)
+        pipe.send(tally)
+
+
+def _again(sampler: Sampler) -> Any:
+    try:
+        return sampler.again()
+    except (Hung, Exception):  # noqa: BLE001 - it went through once; what it does now is no finding
+        return None

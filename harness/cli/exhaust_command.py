@@ -1,61 +1,57 @@
-"""`job-harness explore --exhaustive`: every state within a stated scope, or how far the search got."""
+"""`job-harness exhaust`: every state within a stated scope, or how far the search got."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from harness.cli import INTERRUPTED
-from harness.cli.campaign_screen import Told
-from harness.cli.exhaustive_data import Ending, Shown, exhaustive_data
-from harness.cli.output import OutputFile
+from harness.cli.campaign_screen import Told, finding_data
+from harness.cli.search import INTERRUPTIONS, FindingPresenter, SearchRequest, configure_search, progress_bar
 from harness.errors import ExitCode, HarnessError, UsageError
-from harness.explore.counterexample import finding_of
-from harness.explore.exhaustive import Explorer, Progress, Sighting
-from harness.explore.finding import Finding
-from harness.explore.forecast import Forecaster, worth_it
+from harness.exhaust.scope import SCOPE_SETTINGS, Scope, parse_kind
+from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
+from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
-from harness.explore.scope import SCOPE_SETTINGS, Scope, parse_kind
-from harness.explore.statement import statement
-from harness.explore.tally import broken_engine
 from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import ENDINGS, SPANS
+from harness.faults import FaultPlan, kinds
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
+from harness.report.screen import changed_settings
 from harness.scenario.reader import parse_changes
+from harness.wiring import Engines
 
 COUNTS = {
     "workers": ("so many workers", 2),
-    "crashes": ("so many crashes", 0),
+    "jobs": ("so many jobs", 2),
     "cancels": ("so many jobs are cancelled", 0),
     "retries": ("so many jobs are retried by an operator", 0),
-    "lost-messages": ("so many requests or replies are lost", 0),
-    "duplicates": ("so many calls are delivered twice", 0),
-    "pauses": ("so many pauses of named lengths", 0),
-    "lateness": ("so often time jumps past what was due", 0),
-    "clock-offsets": ("so many steps of a clock", 0),
-    "shutdowns": ("so many graceful shutdowns", 0),
 }
 SHARE = 64
 ANY = "any"
 
-SEEN_ALL = ("seed", "runs", "strategy")
-"""Options of a sampled search; a search that does every run has no place for them."""
 
-Show = Callable[[Finding, str], Told]
+def bounds() -> tuple[str, ...]:
+    """Return the options that only a complete search has, without dashes."""
+    faults = [kind.scope_option for kind in kinds().values()]
+    own = ("stalls", "kind", "priorities", "unique", "jitters", "no-symmetry", "states")
+    return (*(name for name in COUNTS if name != "jobs"), *faults, *own)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    group = parser.add_argument_group("exhaustive search", "every state within a small scope")
-    add = group.add_argument
-    add("--exhaustive", action="store_true", help="search everything within the scope that these options state")
+    configure_search(parser)
+    add = parser.add_argument
     for name, (meaning, default) in COUNTS.items():
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
+    for kind in kinds().values():
+        add(f"--{kind.scope_option}", type=int, default=0, metavar="N", dest=_place(kind.id), help=kind.scope_help)
     add(
         "--stalls",
         default="1",
@@ -78,16 +74,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--states", type=int, default=5_000_000, metavar="N", help="at most so many states (default: 5000000)")
 
 
-def refuse_ignored(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Raise UsageError where an option of one kind of search was given to the other: it would not count."""
-    own = (*(name.replace("-", "_") for name in COUNTS), "stalls", "kinds", "priorities", "unique", "jitters")
-    for name in SEEN_ALL if arguments.exhaustive else (*own, "no_symmetry", "states"):
-        if getattr(arguments, name) == parser.get_default(name):
-            continue
-        option = "--kind" if name == "kinds" else "--" + name.replace("_", "-")
-        if arguments.exhaustive:
-            raise UsageError(f"{option} does not go with --exhaustive", hint="It looks at every run of its scope.")
-        raise UsageError(f"{option} is a bound of an exhaustive search", hint="Add --exhaustive, or leave it out.")
+def _place(fault: str) -> str:
+    return f"fault {fault}"
 
 
 def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS) -> Scope:
@@ -95,7 +83,6 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
 
     Raises UsageError for bounds that make no sense.
     """
-    counts: dict[str, int] = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in COUNTS}
     stalls = arguments.stalls
     if stalls != ANY and not stalls.isdigit():
         raise UsageError(f"--stalls is {stalls!r}", hint=f"Give a number, or {ANY}.")
@@ -104,8 +91,8 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
     except ValueError:
         raise UsageError(f"--priorities is {arguments.priorities!r}", hint="Give whole numbers with commas.") from None
     return Scope(
-        **counts,
-        jobs=2 if arguments.jobs is None else arguments.jobs,
+        **{name: getattr(arguments, name) for name in COUNTS},
+        faults=FaultPlan(**{name: getattr(arguments, _place(name)) for name in kinds()}),
         stalls=None if stalls == ANY else int(stalls),
         kinds=tuple(parse_kind(text) for text in arguments.kinds) or Scope().kinds,
         priorities=priorities,
@@ -116,20 +103,36 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
     )
 
 
-def execute(
-    arguments: argparse.Namespace,
-    engine: Engine,
-    *,
-    settings: Settings,
-    wanted: frozenset[str],
-    interruptions: tuple[type[BaseException], ...],
-    show: Show,
-    report: OutputFile | None = None,
+class SearchEnd(NamedTuple):
+    """How a search ended."""
+
+    seconds: float
+    interrupted: bool
+    trouble: HarnessError | None
+
+
+class Shown(NamedTuple):
+    """A finding, and what was said of it."""
+
+    finding: Finding
+    told: Told
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Search, and tell what came of it."""
+    request = SearchRequest.checked(arguments)
+    if arguments.states < 1:
+        raise UsageError(f"--states must be at least 1, not {arguments.states}")
+    scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
+    with Engines() as engines:
+        engine = engines.get(request.target)
+        engine.info.prepare()
+        return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
+
+
+def _exhausted(
+    arguments: argparse.Namespace, request: SearchRequest, scope: Scope, engine: Engine, presenter: FindingPresenter
 ) -> int:
-    """Search, and tell what came of it; `show` shows a finding, `report` takes all of it as data."""
-    scope = scope_of(arguments, settings)
-    if arguments.states < 1 or (arguments.time is not None and arguments.time <= 0):
-        raise UsageError("a search without states or time finds nothing", hint="Give --states and --time above 0.")
     if missing := scope.missing(engine.info.capabilities):
         print(f"inconclusive: {engine.info.name} has no {', '.join(missing)}, which the scope needs.")
         return int(ExitCode.INCONCLUSIVE)
@@ -137,28 +140,26 @@ def execute(
     explorer = Explorer(
         engine,
         scope,
-        looking_for=wanted,
+        looking_for=request.wanted,
         first_only=not arguments.keep_going,
         state_limit=arguments.states,
         at_work=watchdog.watch,
     )
-    ending = _search(explorer, arguments.time, watchdog, interruptions)
+    ending = _search(explorer, arguments.time, watchdog)
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
-    code, told = _tell(explorer, ending, show=show)
-    if report is not None:
-        report.write(exhaustive_data(explorer, ending, told=told))
+    code, shown = _tell(explorer, ending, presenter)
+    if request.report is not None:
+        request.report.write(exhaustive_data(explorer, ending, shown=shown))
     return code
 
 
-def _search(
-    explorer: Explorer, limit: float | None, watchdog: Watchdog, interruptions: tuple[type[BaseException], ...]
-) -> Ending:
-    """Search, and answer how that ended; whatever ends it, what was found is kept."""
+def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> SearchEnd:
+    """Search, and say how that ended; whatever ends it, what was found is kept."""
     started = time.perf_counter()
     interrupted = False
     trouble: HarnessError | None = None
-    with _progress() as advance, watchdog:
+    with progress_bar(measured=False) as advance, watchdog:
         watchdog.opening()
         try:
             if worth_it(explorer.scope):
@@ -168,7 +169,7 @@ def _search(
                 print(forecaster.forecast(), file=sys.stderr)
             started = time.perf_counter()
             explorer.run(_watch(limit, started, advance, watchdog))
-        except interruptions:
+        except INTERRUPTIONS:
             interrupted = True
         except Hung as hung:
             trouble = Hanging(str(hung), hint=HANG_HINT)
@@ -179,7 +180,7 @@ def _search(
         watchdog.done()
     if trouble is not None:
         explorer.stopped_by = "what is named below"
-    return Ending(time.perf_counter() - started, interrupted, trouble)
+    return SearchEnd(time.perf_counter() - started, interrupted, trouble)
 
 
 class Hanging(HarnessError):
@@ -189,7 +190,7 @@ class Hanging(HarnessError):
 
 
 def _watch(
-    limit: float | None, started: float, advance: Callable[[Progress], None], watchdog: Watchdog
+    limit: float | None, started: float, advance: Callable[[str, float], None], watchdog: Watchdog
 ) -> Callable[[Progress], bool]:
     asked = 0
 
@@ -198,54 +199,68 @@ def _watch(
         watchdog.opening()
         asked += 1
         if asked % SHARE == 0:
-            advance(progress)
+            advance(f"{progress.states} states, depth {progress.depth}, {progress.frontier} to expand", 0.0)
         return limit is None or time.perf_counter() - started < limit
 
     return watch
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    if not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def advance(progress: Progress) -> None:
-            told = f"{progress.states} states, depth {progress.depth}, {progress.frontier} to expand"
-            bar.update(task, description=told)
-
-        yield advance
-
-
-def _tell(explorer: Explorer, ending: Ending, *, show: Show) -> tuple[int, list[Shown]]:
+def _tell(explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter) -> tuple[int, list[Shown]]:
     found = sorted(explorer.sightings.values(), key=lambda sighting: gravity(sighting.anomaly))
-    code = int(ExitCode.PASS if explorer.complete else ExitCode.INCONCLUSIVE)
-    told: list[Shown] = []
-    if found:
-        code, told = int(ExitCode.FAIL), _found(explorer, found, ending.seconds, show)
+    shown = _found(explorer, found, ending.seconds, presenter) if found else []
     for line in statement(explorer, ending.seconds, interrupted=ending.interrupted):
         print(line)
     if ending.trouble is not None:
         print(f"Ended early: {ending.trouble}")
     if found:
-        return code, told
+        return int(ExitCode.FAIL), shown
     if ending.trouble is not None:
-        return int(ending.trouble.exit_code), told
-    return INTERRUPTED if ending.interrupted else code, told
+        return int(ending.trouble.exit_code), shown
+    if ending.interrupted:
+        return INTERRUPTED, shown
+    return int(ExitCode.PASS if explorer.complete else ExitCode.INCONCLUSIVE), shown
 
 
-def _found(explorer: Explorer, found: list[Sighting], seconds: float, show: Show) -> list[Shown]:
+def _found(explorer: Explorer, found: list[Sighting], seconds: float, presenter: FindingPresenter) -> list[Shown]:
     progress = explorer.progress
     finding = finding_of(explorer, found[0])
     spent = f"{progress.states} states, {progress.transitions} transitions, {seconds:.1f} s"
-    told = [Shown(finding, show(finding, spent))]
+    shown = [Shown(finding, presenter.tell(finding, spent=spent))]
     if len(found) > 1:
         print(f"Also within this scope: {', '.join(sighting.anomaly for sighting in found[1:])}.")
-    return told
+    return shown
+
+
+# as JSON --------------------------------------------------------------------------------------------------------------
+
+
+def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]) -> str:
+    """Write the verdict, the scope, the new states by depth and the findings."""
+    progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
+    data: dict[str, Any] = {
+        "engine": explorer.engine.info.name,
+        "verdict": _verdict(explorer, trouble),
+        "complete": explorer.complete,
+        "interrupted": ending.interrupted,
+        "stopped_by": explorer.stopped_by or None,
+        "trouble": None if trouble is None else trouble.message,
+        "statement": statement(explorer, ending.seconds, interrupted=ending.interrupted),
+        "scope": scope.sentence(),
+        "kinds": [str(kind) for kind in scope.kinds],
+        "settings": {name: value for name, (value, _) in changed_settings(scope.settings).items()},
+        "states": progress.states,
+        "transitions": progress.transitions,
+        "depth": progress.depth,
+        "new_states_by_depth": progress.layers,
+        "waiting": progress.frontier,
+        "seconds": round(ending.seconds, 3),
+        "anomalies": sorted(explorer.sightings),
+        "findings": [finding_data(*one) for one in shown],
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _verdict(explorer: Explorer, trouble: HarnessError | None) -> str:
+    if explorer.sightings or (trouble is not None and trouble.exit_code is ExitCode.FAIL):
+        return "fail"
+    return "pass" if explorer.complete else "inconclusive"

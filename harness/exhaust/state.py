@@ -1,21 +1,38 @@
-"""A state of a run as a value: whatever can influence what happens next, or what is judged later."""
+"""A state of a run as a value, and the moves that lead from one to the next.
+
+A state holds whatever can influence what happens next, or what is judged later. It knows neither queues nor rigs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from harness.explore.script import Path
-from harness.model.duration import Duration, Instant
+from harness.model.duration import DAY, Duration, Instant
 from harness.model.job import JobId, JobView
-from harness.sim.actor import State as Standing
+from harness.sim.actor import State
+from harness.sim.choices import Option
 from harness.sim.clock import Drift
 from harness.sim.request import Sleep
 
+EPOCH: Final[Instant] = 50_000 * DAY
+"""Where a search starts its clock: so late that an instant is told from any duration, count or token by its size."""
+
+
+class Move(NamedTuple):
+    """One transition: what is answered at its gates (None: go on as usual), and what is picked on the way."""
+
+    gates: tuple[Option | None, ...]
+    picks: tuple[str, ...] = ()
+
+
+Path: TypeAlias = tuple[Move, ...]
+BORING = Move((None,))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class Component:
     """One thing that changes as a whole, and the number of its value: equal numbers, equal values."""
 
     value: Any
@@ -31,21 +48,23 @@ class Position:
     point: str
     reborn: Duration | None = None
     """How long it sleeps until it begins, where it only just came back."""
+    progress: Any = None
+    """How far it is in a verb that it is in the middle of: nothing was told to it on the way."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Actor:
+class ActorState:
     """How an actor stands in the schedule."""
 
     position: Position | None
     """None: it crashed or ended."""
-    standing: Standing
+    standing: State
     wake: Instant
     last_tick: Instant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class State:
+class GlobalState:
     """Everything, as it is between two transitions. Parts that did not change are shared with the state before."""
 
     now: Instant
@@ -53,12 +72,12 @@ class State:
     offsets: Mapping[str, Duration]
     drifts: Mapping[str, Drift]
     queue: Any
-    rows: tuple[Part, ...]
+    rows: tuple[Component, ...]
     """The queue's state for comparison: its rows by job, or all of it as one part."""
     views: Mapping[JobId, JobView]
     last_change: Instant
-    monitors: tuple[Part, ...]
-    actors: tuple[Actor, ...]
+    monitors: tuple[Component, ...]
+    actors: tuple[ActorState, ...]
     ready: tuple[str, ...]
     sleeping: tuple[tuple[Instant, int, Any], ...]
     budgets: tuple[int, ...]
@@ -71,7 +90,7 @@ class State:
 
     @property
     def raw(self) -> tuple[Any, ...]:
-        """Answer what tells this state from every other, twins and moments told apart."""
+        """Return what tells this state from every other, twins and moments told apart."""
         return (
             self.now,
             self.store_offset,
@@ -86,13 +105,13 @@ class State:
         )
 
 
-def _of_actor(actor: Actor) -> tuple[Any, ...]:
+def _of_actor(actor: ActorState) -> tuple[Any, ...]:
     position = actor.position
     return (
         None if position is None else position.number,
         actor.standing,
-        actor.wake if actor.standing is Standing.SLEEPING else 0,
-        actor.last_tick if actor.standing is Standing.POLLING else 0,
+        actor.wake if actor.standing is State.SLEEPING else 0,
+        actor.last_tick if actor.standing is State.POLLING else 0,
     )
 
 

@@ -1,7 +1,8 @@
-"""One form for all states that differ only in what nothing depends on: the time of day, and which twin did what.
+"""The key of a state: equal for states that differ only in what nothing depends on.
 
-Instants become distances from now; names of workers and of interchangeable jobs are exchanged, also within texts.
-Everything else is taken as it stands, so that a state is never taken for another by mistake.
+That is the time of day, and which twin did what. Instants become distances from now; names of workers and of
+interchangeable jobs are exchanged, also within texts. Everything else is taken as it stands, so that a state is never
+taken for another by mistake.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from itertools import permutations, product
+from math import lcm
 from typing import Any, Final
 
+from harness.exhaust.rig import Numbers, Rig
+from harness.exhaust.state import EPOCH, GlobalState
 from harness.invariants.memory import Alias, Frozen
-from harness.model.duration import DAY, Duration, Instant
+from harness.model.duration import Duration, Instant
 from harness.model.job import JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Claim
+from harness.sim.actor import State
 
-EPOCH: Final[Instant] = 50_000 * DAY
-"""Where a search starts its clock: so late that an instant is told from any duration, count or token by its size."""
 _EARLIEST: Final[Instant] = EPOCH // 2
 _LATEST_KEPT = 1 << 62
 
@@ -45,7 +48,7 @@ class Ages:
 
     @classmethod
     def of(cls, settings: Settings, *, reach: Duration) -> Ages:
-        """Answer what these settings can ask for."""
+        """Return what these settings can ask for."""
         longest = max(settings.job_timeout, settings.lease, settings.stuck_timeout) + 2 * settings.max_skew
         return cls(longest, settings.retention if settings.retention < reach else 0, longest, reach)
 
@@ -57,7 +60,7 @@ def namings(groups: Iterable[tuple[str, ...]]) -> list[dict[str, str]]:
 
 
 def _current(items: tuple[Any, ...], now: Instant, momentary: frozenset[str]) -> tuple[Any, ...]:
-    """Answer attributes without the moments that are past."""
+    """Return attributes without the moments that are past."""
     kept = []
     for name, value in items:
         if name not in momentary:
@@ -83,7 +86,7 @@ class Canonical:
         self._known: dict[tuple[int, Instant], int] = {}
 
     def number(self, value: Any, key: int, now: Instant, momentary: frozenset[str] = frozenset()) -> int:
-        """Answer the number of a value as it looks at this instant; `key` tells values apart, for the cache."""
+        """Return the number of a value as it looks at this instant; `key` tells values apart, for the cache."""
         known = self._known.get((key, now))
         if known is None:
             form = self.form(value, now) if not momentary else self._of_monitor(value, now, momentary)
@@ -98,11 +101,11 @@ class Canonical:
         return self.form(Frozen(object, _current(memory.items, now, momentary)), now)
 
     def form(self, value: Any, now: Instant) -> Any:
-        """Answer the form of a value: hashable, and equal for equal states."""
+        """Return the form of a value: hashable, and equal for equal states."""
         return self._form(value, now, [])
 
     def text(self, value: str) -> str:
-        """Answer a text with names exchanged."""
+        """Return a text with names exchanged."""
         if self._pattern is None:
             return value
         known = self._texts.get(value)
@@ -140,7 +143,7 @@ class Canonical:
         return value
 
     def _age(self, at: Instant, now: Instant, longest: Duration) -> Any:
-        """Answer the distance of an instant, as far as anybody may ask for it."""
+        """Return the distance of an instant, as far as anybody may ask for it."""
         distance = at - now
         if distance < -longest:
             distance = -longest
@@ -149,7 +152,7 @@ class Canonical:
         return ("@", distance)
 
     def _of_view(self, view: JobView, now: Instant, seen: list[Any]) -> Any:
-        """Answer a job; when it was created is said by the order of all jobs."""
+        """Return a job; when it was created is said by the order of all jobs."""
         ages = self._ages
         running = view.status is Status.PROCESSING
         return (
@@ -188,3 +191,97 @@ class Canonical:
         form = tuple([self._form(item, now, seen) for item in items])
         seen[place] = form
         return form
+
+
+Key = tuple[Any, ...]
+_CACHED = 2_000_000
+
+
+class StateKeys:
+    """Makes keys for the states of one rig."""
+
+    def __init__(self, rig: Rig, *, workload: int, numbers: Numbers) -> None:
+        """Take the number of the workload into every key; `numbers` is shared by all keys of a search."""
+        groups = rig.scope.twins(rig.scenario)
+        self._jobs = tuple(rig.scenario.plan_of())
+        self._workload = workload
+        self._twins = [group for group in groups if set(self._jobs).issuperset(group)]
+        self._by_id_alone = rig.scenario.settings.retry_backoff
+        self._momentary = [monitor.momentary for monitor in rig.session.judge.monitors]
+        names = list(rig.kernel.actors)
+        scope, settings = rig.scope, rig.scenario.settings
+        reach = (
+            rig.quiet
+            * (settings.max_attempts + 1)
+            * (1 + scope.jobs + scope.retries + sum(scope.faults.counts().values()))
+        )
+        ages = Ages.of(settings, reach=reach)
+        self._grid = lcm(settings.poll_interval, settings.cron_period, settings.expire_interval)
+        self._forms = [
+            (Canonical(naming, numbers, ages), _places(names, naming), naming) for naming in namings(groups) or [{}]
+        ]
+        self._numbers = numbers
+        self._asked = 0
+
+    def of(self, state: GlobalState) -> Key:
+        """Return the key: the least of those under all exchanges of twins."""
+        self._asked += 1
+        if self._asked % _CACHED == 0:
+            for form, _, _ in self._forms:
+                form.forget()
+        if len(self._forms) == 1:
+            return self._under(state, *self._forms[0])
+        return min([self._under(state, *form) for form in self._forms])
+
+    def _under(self, state: GlobalState, form: Canonical, places: list[int], naming: Naming) -> Key:
+        now = state.now
+        number = form.number
+        key: list[Any] = [self._workload, now % self._grid]
+        later = state.actors[len(places) :]
+        for actor in (*[state.actors[place] for place in places], *later):
+            position, standing = actor.position, actor.standing
+            key.append(
+                -1
+                if position is None
+                else number((position.told, position.point, position.reborn, position.progress), position.number, now)
+            )
+            if standing is State.SLEEPING:
+                key.append(100 + actor.wake - now)
+            elif standing is State.POLLING and actor.last_tick >= now:
+                key.append(99)
+            else:
+                key.append(int(standing))
+        key.extend(sorted([number(part.value, part.number, now) for part in state.rows]))
+        for part, momentary in zip(state.monitors, self._momentary, strict=True):
+            key.append(number(part.value, part.number, now, momentary))
+        key.extend(state.budgets)
+        key.append(tuple(sorted(map(form.text, state.stalled))))
+        key.append(self._numbers.setdefault(form.form(state.drifts, now), len(self._numbers)) if state.drifts else -1)
+        if state.store_offset or state.offsets or state.stopping:
+            key.append(state.store_offset)
+            key.append(tuple(sorted((form.text(name), offset) for name, offset in state.offsets.items())))
+            key.append(tuple(sorted(map(form.text, state.stopping))))
+        else:
+            key.extend((0, (), ()))
+        key.append(self._order(state, naming))
+        return tuple(key)
+
+    def _order(self, state: GlobalState, naming: Naming) -> tuple[tuple[int, ...], ...]:
+        """Return in which order jobs were created, and which the queue may have to tell apart by their ids alone."""
+        now, views = state.now, state.views
+        born = {job: views[job].created_at if job in views else now for job in self._jobs}
+        instants = sorted(set(born.values()))
+        places = {naming.get(job, job): instants.index(at) for job, at in born.items()}
+        ranks = {
+            naming[job]: sum(1 for other in group if other < job and (self._by_id_alone or born[other] == born[job]))
+            for group in self._twins
+            for job in group
+        }
+        return tuple([places[job] for job in self._jobs]), tuple([ranks[job] for job in self._jobs if job in ranks])
+
+
+def _places(names: list[str], naming: Naming) -> list[int]:
+    """Return whose state stands at each place once names are exchanged."""
+    text = Canonical(naming, {}, Ages(0, 0, 0, 0)).text
+    place_of = {text(name): place for place, name in enumerate(names)}
+    return [place_of[name] for name in names]
