@@ -116,6 +116,7 @@ class Running:
     def undecided(self) -> list[str]:
         """Say which attempts failed, or still hang, for what a dead worker had, where a new process would not."""
         found = dict(self._inconclusive)
+        found.update({f"inconclusive: {why}": None for why in self._loop.possessions.still_locked()})
         if self._application.abandoned:
             for task in sorted(asyncio.all_tasks(self._loop), key=lambda each: each.get_name()):
                 if (why := self._loop.possessions.explain(task)) is not None:

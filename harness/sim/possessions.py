@@ -193,7 +193,7 @@ class Possessions:
 
     def free(self, life: Lifetime) -> None:
         """Give back what a severed lifetime holds. None of its code may be running."""
-        tasks = life.held_tasks
+        tasks = sorted(life.held_tasks, key=_by_creation)
         self._lost += [(task, f"{life.name} died while it worked on it at {_place_of(task)}") for task in tasks]
         for task in tasks:
             for frame in _stack(task):
@@ -204,23 +204,27 @@ class Possessions:
                 taken = next(each for each in thing.__dict__[_SECRET] if each.life.within(life))
                 self._lost.append((thing, f"{life.name} died with an item of it, taken at {taken.place}"))
             else:
-                with contextlib.suppress(Exception):
-                    thing.release()
+                self._relieve(life, thing, "of it", thing.release)
         self._loop.close_sockets(life)
         found = _Reached()
         for task in tasks:
             found.look(_of_users(_stack(task)), task)
         frames = sys._current_frames()
-        for ident in life.threads:
+        for ident in sorted(life.threads):
             found.look(_of_users(_callers(frames.get(ident))), None)
-        self._free(found, {id(task) for task in tasks}, life)
-
-    def _free(self, found: _Reached, dead: set[int], life: Lifetime) -> None:
+        dead = {id(task) for task in tasks}
         for thing, name, own in found.things:
-            with contextlib.suppress(Exception):  # A version that nobody has looked at: then it stays as it is.
-                told = _HOLDERS[_kind(thing)](self._loop, thing, own, dead, found)
-                if told:
-                    self._lost.append((thing, f"{life.name} died and {told}, as {name}"))
+            free = functools.partial(_HOLDERS[_kind(thing)], self._loop, thing, own, dead, found)
+            self._relieve(life, thing, f"of {name}", free)
+
+    def _relieve(self, life: Lifetime, thing: Any, name: str, free: Callable[[], str | None]) -> None:
+        """Free a thing; one that cannot be, of a version perhaps that nobody has looked at, is lost."""
+        try:
+            told = free()
+        except Exception as error:  # noqa: BLE001 - it is other people's code, whose insides may have changed
+            told = f"could not be relieved {name} ({type(error).__name__}: {error})"
+        if told is not None:
+            self._lost.append((thing, f"{life.name} died and {told}"))
 
     def forget(self) -> None:
         """Let go of everything: nobody will ask any more."""
@@ -230,6 +234,10 @@ class Possessions:
     def lost(self) -> bool:
         """Whether the dead left something that cannot be freed."""
         return bool(self._lost)
+
+    def still_locked(self) -> list[str]:
+        """Name the locks of threads that stay locked for ever: who waits for one blocks, and raises nothing."""
+        return [why for thing, why in self._lost if type(thing) in (_LOCK, _RLOCK)]
 
     def explain(self, attempt: asyncio.Task[Any] | BaseException, *, beside: Lifetime | None = None) -> str | None:
         """Say for what of the dead an attempt waits, or what it raised had waited; None where that is not the cause.
@@ -367,7 +375,7 @@ def _free_rlock(loop: VirtualLoop, lock: Any, own: bool, dead: set[int], found: 
     try:
         lock._release_save()  # Up to 3.13 from any thread; later only from the owner's.
     except RuntimeError:
-        return "held it"
+        return "held a threading.RLock, which only its own thread can release"
     return None
 
 
@@ -511,6 +519,11 @@ def _user_place(frames: list[types.FrameType]) -> str:
     return next((_place(frame) for frame in reversed(frames) if not _is_library(frame)), "a place of its own")
 
 
+def _by_creation(task: asyncio.Task[Any]) -> tuple[int, str]:
+    """Order tasks by the numbers in their names: they are held in no order."""
+    return len(task.get_name()), task.get_name()
+
+
 def _place_of(task: asyncio.Task[Any]) -> str:
     return _user_place(list(_stack(task)))
 
@@ -524,4 +537,4 @@ def _name_in(frames: list[types.FrameType], thing: Any) -> str:
                 for name, value in names.items():
                     if value is thing:
                         return f"{name!r} ({kind})"
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    return f"its {kind}"

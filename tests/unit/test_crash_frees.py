@@ -16,6 +16,7 @@ import pytest
 from harness.processors import JobHarness, JobResult, effect
 from harness.processors.contract import Contract
 from harness.processors.contract.check import Outcome
+from harness.sim import possessions
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 
@@ -117,16 +118,25 @@ async def get(thing: asyncio.Queue[int]) -> None:
     await thing.get()
 
 
+async def set_it(thing: asyncio.Event) -> None:
+    thing.set()
+
+
+async def wait_for_it(thing: asyncio.Event) -> None:
+    await thing.wait()
+
+
 LINES: list[tuple[Callable[[], Any], Any, Any]] = [
     (asyncio.Lock, acquire, acquire),
     (lambda: asyncio.Semaphore(1), acquire, acquire),
     (asyncio.Condition, notify, wait_for_notice),
+    (asyncio.Event, set_it, wait_for_it),
     (asyncio.Queue, put, get),
 ]
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["died before its turn", "died at its turn"])
-@pytest.mark.parametrize(("make", "give", "wait"), LINES, ids=["Lock", "Semaphore", "Condition", "Queue"])
+@pytest.mark.parametrize(("make", "give", "wait"), LINES, ids=["Lock", "Semaphore", "Condition", "Event", "Queue"])
 def test_the_turn_of_a_dead_waiter_goes_to_the_next(early: bool, make: Any, give: Any, wait: Any) -> None:
     loop, thing = VirtualLoop(), make()
     loop.watch_lifetimes()
@@ -146,6 +156,7 @@ def test_the_turn_of_a_dead_waiter_goes_to_the_next(early: bool, make: Any, give
         loop.create_task(giver)
     loop.advance(5)
     assert living.done()
+    assert not any(getattr(thing, line, None) for line in ("_waiters", "_getters")), "nobody is left in the line"
     loop.end_tasks()
     loop.close()
 
@@ -185,6 +196,46 @@ def test_the_only_connection_of_an_http_client_is_free_again() -> None:
     with http_server() as SHARED["url"]:
         SHARED["client"] = httpx.AsyncClient(limits=httpx.Limits(max_connections=1))
         crash_and_retry(processor)
+
+
+def test_a_lock_that_only_its_thread_can_release_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = threading.RLock()
+
+    def processor(job: Any) -> JobResult:
+        with lock:
+            effect("held")
+            time.sleep(1)  # noqa: TID251 - a plain processor's own, which is virtual
+        return DONE
+
+    monkeypatch.setitem(possessions._HOLDERS, type(lock), lambda *_: "held a threading.RLock")  # As on later CPythons.
+    with JobHarness(blocked_after=0.05) as harness:
+        harness.register("tool", processor)
+        harness.enqueue("tool")
+        harness.crash_worker(at="held")
+        harness.advance("1m")
+        assert harness.notes() == ["inconclusive: worker-1 died and held a threading.RLock"]
+
+
+def test_what_cannot_be_freed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_insides(*arguments: Any) -> None:
+        raise AttributeError("_requests")
+
+    async def processor(job: Any) -> JobResult:
+        async with SHARED["client"].stream("GET", SHARED["url"]):
+            effect("held")
+            await asyncio.sleep(1)
+        return DONE
+
+    monkeypatch.setitem(possessions._HOLDERS, "httpcore.AsyncConnectionPool", other_insides)
+    with http_server() as SHARED["url"], JobHarness() as harness:
+        SHARED["client"] = httpx.AsyncClient(limits=httpx.Limits(max_connections=1))
+        harness.register("tool", processor)
+        job = harness.enqueue("tool")
+        harness.crash_worker(at="held")
+        harness.run_until_idle()
+        assert job.error == "PoolTimeout"
+        assert "worker-1 died and could not be relieved of " in harness.notes()[0]
+        assert "_pool (AttributeError: _requests)" in harness.notes()[0]
 
 
 def test_an_item_that_died_with_its_worker_makes_the_run_inconclusive() -> None:
