@@ -148,7 +148,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def is_in_this_thread(self) -> bool:
         """Whether the calling code runs on this loop."""
-        return self._thread_id == threading.get_ident()  # type: ignore[attr-defined,no-any-return]  # 3.11 to 3.14
+        return self._thread_id == threading.get_ident()  # type: ignore[attr-defined,no-any-return]  # 3.11 to 3.13
 
     def end_tasks(self) -> None:
         """Cancel all tasks and let them end; one that refuses to is left behind."""
@@ -275,7 +275,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._park(life)
         # What it holds is freed next of all, and not now: the code that asks may be the dying code itself.
         freeing = asyncio.Handle(self.possessions.free, (life,), self, contextvars.Context())
-        self._ready.appendleft(freeing)  # type: ignore[attr-defined]  # asyncio's queue of callbacks, 3.11 to 3.14
+        self._ready.appendleft(freeing)  # type: ignore[attr-defined]  # asyncio's queue of callbacks, 3.11 to 3.13
 
     def pause(self, life: Lifetime) -> None:
         """Let nothing of this lifetime go on until `resume`: a stall."""
@@ -295,7 +295,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Close the loop, and the frames of what was severed."""
         self.possessions.forget()
-        # Closing a frame does not close what it iterates over (asend.close, 3.11 to 3.14), which is closed here.
+        # Closing a frame does not close what it iterates over (asend.close, 3.11 to 3.13), which is closed here.
         iterated = list(self._asyncgens) if self._ended_lives else []  # type: ignore[attr-defined]
         complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
@@ -313,7 +313,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def close_sockets(self, life: Lifetime) -> None:
         """Close what a severed lifetime has opened, as the machine does when a process dies: nobody is told."""
-        for descriptor, transport in sorted(self._transports.items()):  # type: ignore[attr-defined]  # 3.11 to 3.14
+        for descriptor, transport in sorted(self._transports.items()):  # type: ignore[attr-defined]  # 3.11 to 3.13
             if (opener := tag(transport)) is not None and opener.within(life):
                 self._forget(descriptor)
                 transport._closing, transport._sock, opened = True, None, transport._sock

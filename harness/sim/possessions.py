@@ -11,8 +11,8 @@ for ever. A real crash frees all of that: the next process starts with new locks
 - Not at all, where only the user knows what a new process would have: an item that was taken from a queue, a task that
   others wait for. These are kept as lost, and an attempt that waits for one in vain is inconclusive, not failed.
 
-Leans on names of CPython's asyncio and threading (checked on 3.11, 3.12 and 3.13), httpcore 1.0 and psycopg_pool 3.2
-and 3.3. Imports none of the latter; knows neither queues nor processors.
+Leans on names of CPython's asyncio and threading (checked on 3.11, 3.12 and 3.13), httpcore 1.0 and psycopg_pool
+3.3. Imports none of the latter; knows neither queues nor processors.
 """
 
 from __future__ import annotations

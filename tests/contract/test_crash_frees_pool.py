@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from harness.fixtures import JobPostgres
 from harness.processors import JobHarness, JobResult, ToolJob, effect
 
+pytestmark = pytest.mark.postgres
 
-def test_the_only_connection_of_a_pool_is_free_again_and_so_are_its_row_locks(job_postgres: JobPostgres) -> None:
+
+def test_the_only_connection_of_a_pool_is_free_again_and_so_are_its_locks(job_postgres: JobPostgres) -> None:
     pool = AsyncConnectionPool(job_postgres.url, min_size=1, max_size=1, open=False)
 
     async def processor(job: ToolJob) -> JobResult:
