@@ -329,12 +329,16 @@ class JobHarness(Assertions):
         return [problem for problem in found if problem is not None]
 
     def notes(self) -> list[str]:
-        """Name what was not under control: clocks and chance that processors read, threads, network, processes."""
+        """Name what was not under control: clocks and chance that processors read, threads, network, processes.
+
+        Attempts that prove nothing, since they waited for what died with a worker, come first.
+        """
         read = [reading for processor in self._registered for reading in readings(processor)]
         told = [
             f"{each.kind}: {each.name} at {each.place}" for each in read if not (self.frozen and each.kind == "time")
         ]
-        return [*dict.fromkeys(told), *self._noticed.notes, *self._node.findings, *self._application.notes]
+        own = (*self._running.undecided(), *dict.fromkeys(told), *self._noticed.notes)
+        return [*own, *self._node.findings, *self._application.notes]
 
     def close(self) -> None:
         """End worker, cron and processors. What still runs has no effect on anything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import sys
@@ -38,6 +39,7 @@ class Running:
             self.watch_waits()
         self._performed = 0
         self.closed = False
+        self._inconclusive: dict[str, None] = {}
 
     def watch_waits(self) -> None:
         """Put a gate before whatever a processor waits for outside itself."""
@@ -53,6 +55,7 @@ class Running:
             if claim is not None:
                 self._write(claim.worker, claim.job, claim.attempt, claim.token, name, data)
             if name == "ended":
+                self._explain(job.id)
                 self._end(job.id, life)
 
         delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
@@ -107,6 +110,22 @@ class Running:
             self._ended.append(life)
         if self._demands.waits(WHILE_RUNNING, job):
             self._pass(WHILE_RUNNING, job, life)
+
+    def _explain(self, job: JobId) -> None:
+        """Note where what ends this attempt is what a dead worker has left behind."""
+        possessions, error = self._loop.possessions, sys.exception()
+        if possessions.lost and error is not None and (why := possessions.explain(error)) is not None:
+            self._inconclusive[f"inconclusive: an attempt of {job} failed: {why}"] = None
+
+    def undecided(self) -> list[str]:
+        """Say which attempts failed, or still hang, for what a dead worker had, where a new process would not."""
+        found = dict(self._inconclusive)
+        found.update({f"inconclusive: {why}": None for why in self._loop.possessions.still_locked()})
+        if self._application.abandoned:
+            for task in sorted(asyncio.all_tasks(self._loop), key=lambda each: each.get_name()):
+                if (why := self._loop.possessions.explain(task)) is not None:
+                    found[f"inconclusive: an attempt that was told to stop still runs: {why}"] = None
+        return list(found)
 
     def _guard(self, life: Lifetime, callback: Callback) -> Callback:
         """Put a gate, named by the nearest line of the user's, before what a processor waits for outside itself."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from harness.model.json_value import canonical, json_problem
 from harness.processors.contract.trial import (
+    MOST_SHOWN,
     Check,
     CheckOutcome,
     ContractFinding,
@@ -262,6 +263,7 @@ ANSWERS: Final = (
 
 
 NO_EFFECTS = "no side effect was declared with effect(...): only answers were compared"
+OTHERWISE = "another process would have its own: make it inside the processor, where it is first used"
 Effects = list[tuple[str, Any]]
 
 
@@ -276,14 +278,18 @@ def same_input_twice(probe: Probe) -> ContractFinding:
 def survives_crash(probe: Probe) -> ContractFinding:
     """Judge a job whose process dies at each moment, and which is delivered again."""
     unsafe = bool(_repeated(probe, probe.twice))
-    found = []
+    found, undecided = [], []
     for at, world in probe.crashed:
         where = f"killed at moment {at}{_after(world)}{_at(world)} and delivered again"
+        if world.last.in_vain is not None:
+            undecided.append(f"{where}, {world.last.in_vain}; {OTHERWISE}")
+            continue
         found += _last_fails(world, where)
         found += [f"{where}, {told}" for told in _lost(probe, world)]
         if not unsafe:
             found += [f"{where}, {told}" for told in _repeated(probe, world)]
-    return failed_unless_empty(found, f"killed at {probe.coverage(len(probe.crashed), first=2)}", *_notes(probe))
+    covered = f"killed at {probe.coverage(len(probe.crashed), first=2)}"
+    return _decided(found, undecided, covered, *_notes(probe))
 
 
 def survives_zombie(probe: Probe) -> ContractFinding:
@@ -292,17 +298,27 @@ def survives_zombie(probe: Probe) -> ContractFinding:
         return ContractFinding(
             CheckOutcome.INCONCLUSIVE, ("two deliveries one after the other are not safe yet: repair that first",)
         )
-    found = []
+    found, undecided = [], []
     for at, world in probe.stalled:
         where = f"stalled at moment {at}{_after(world)}{_at(world)} while a second delivery ran to its end"
         if world.broken:
             found.append(f"{where}: {world.broken}")
             continue
         twin = world.last
+        if twin.in_vain is not None:
+            undecided.append(f"{where}: {twin.in_vain}; {OTHERWISE}")
+            continue
         if not twin.succeeded:
             found.append(f"{where}: the second delivery did not succeed, {twin.words}")
         found += [f"{where}, {told}" for told in (*_lost(probe, world), *_repeated(probe, world))]
-    return failed_unless_empty(found, f"stalled at {probe.coverage(len(probe.stalled), first=2)}", *_notes(probe))
+    covered = f"stalled at {probe.coverage(len(probe.stalled), first=2)}"
+    return _decided(found, undecided, covered, *_notes(probe))
+
+
+def _decided(found: list[str], undecided: list[str], *notes: str) -> ContractFinding:
+    if undecided and not found:
+        return ContractFinding(CheckOutcome.INCONCLUSIVE, tuple(undecided[:MOST_SHOWN]))
+    return failed_unless_empty(found, *notes)
 
 
 def _last_fails(world: TrialRecord, where: str) -> list[str]:

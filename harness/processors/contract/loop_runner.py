@@ -98,7 +98,7 @@ class LoopRunner:
         first.go()
         runs = [first]
         if plan.pause_at is not None and first.disturbed:
-            twin = _Run(self, plan.input, attempt=2, plan=None)
+            twin = _Run(self, plan.input, attempt=2, plan=None, beside=first.life)
             runs.append(twin)
             twin.go()
             first.resume()
@@ -121,10 +121,14 @@ class LoopRunner:
 class _Run:
     """One delivery."""
 
-    def __init__(self, runner: LoopRunner, input: Any, *, attempt: int, plan: TrialPlan | None) -> None:
+    def __init__(
+        self, runner: LoopRunner, input: Any, *, attempt: int, plan: TrialPlan | None, beside: Lifetime | None = None
+    ) -> None:
         self._runner = runner
         self._loop = runner._loop
         self._plan = plan
+        self._beside = beside
+        self._waited: str | None = None
         self._given = copy.deepcopy(input)
         self._job = sample_job(runner._slug, copy.deepcopy(input), id="job-1", attempt=attempt)
         self._effects: list[tuple[str, Any]] = []
@@ -158,6 +162,7 @@ class _Run:
             self._told = f"it spins without rest: {describe_task(self._task)}" if spins else reached.message
         finally:
             self._timer.cancel()
+            self._waited = self._in_vain()
 
     def _allow(self, seconds: float) -> None:
         self._timer.cancel()
@@ -184,6 +189,7 @@ class _Run:
             about["stopped_after"] = self._ended_at - self._cancelled_at
         if self.life.severed:
             return DeliveryEnding("severed", told="its process was killed", **about)
+        about["in_vain"] = self._waited
         if self._how is not None:
             return DeliveryEnding(self._how, told=self._told, **about)
         hanging = self._runner._baton.hanging()
@@ -203,6 +209,14 @@ class _Run:
         if error is not None:
             return DeliveryEnding("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
         return self._answered(self._task.result(), about)
+
+    def _in_vain(self) -> str | None:
+        """Say for what of a delivery that died, or stalls beside it, it waits now or waited."""
+        explain = self._loop.possessions.explain
+        if not self._task.done():
+            return explain(self._task, beside=self._beside)
+        error = None if self._task.cancelled() else self._escaped or self._task.exception()
+        return None if error is None else explain(error, beside=self._beside)
 
     def _answered(self, answer: Any, about: dict[str, Any]) -> DeliveryEnding:
         if not isinstance(answer, JobResult):

@@ -61,6 +61,8 @@ class DeliveryEnding:
     """Virtual seconds from its cancellation to its end."""
     place: str = ""
     """Where it was when it was disturbed."""
+    in_vain: str | None = None
+    """For what of a delivery that died before it waited in vain, where a new process would not."""
 
     @property
     def succeeded(self) -> bool:
