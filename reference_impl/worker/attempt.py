@@ -80,7 +80,7 @@ class Attempt:
         """Run the processor to its end, or until it has to stop."""
         loop = asyncio.get_running_loop()
         timeout_at = loop.time() + self._config.job_timeout.total_seconds()
-        self._next_beat = loop.time() + self._config.heartbeat_seconds
+        self._next_beat = self.lease.asked_at + self._config.heartbeat_seconds
         execution = Execution(processor, self.claim.job, on_end=self._attention.set, run_blocking=self._run_blocking)
         try:
             ending = await self._watch(execution, timeout_at=timeout_at)
