@@ -15,7 +15,7 @@ from harness.explore.script import BORING, Move, Path
 from harness.explore.state import State
 from harness.explore.state_key import Key, Keys
 from harness.invariants import gravity
-from harness.port import Engine
+from harness.port import Engine, as_stepped
 from harness.run.session import Session
 from harness.scenario.scenario import Scenario
 
@@ -68,7 +68,7 @@ class Explorer:
         `at_work` is told of every session before it is stepped. Without `merge`, every path is a state of its own:
         only for tiny scopes, to compare with.
         """
-        self.engine = engine
+        self.engine = as_stepped(engine)
         self.scope = scope
         self.looking_for = looking_for
         self.first_only = first_only

@@ -53,7 +53,8 @@ class Play(Standing):
 
     def make_application(self) -> Application:
         """Answer who works on the queue."""
-        return self.engine.info.application or StockApplication()
+        info = self.engine.info
+        return info.stepped or info.application or StockApplication()
 
     def failures_directory(self) -> Path:
         """Answer where failing scenarios are written."""

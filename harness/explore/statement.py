@@ -57,6 +57,8 @@ def _settings(settings: Settings) -> Iterator[str]:
 
 
 def _standing(explorer: Explorer) -> Iterator[str]:
+    if explorer.engine.info.stepped is not None:
+        yield "  The workers are the stock ones: the engine's own cannot be set back; the sampled search runs those."
     if explorer.scope.symmetry:
         yield "  Workers, and jobs of one kind, are taken to be interchangeable."
     if explorer.reexecuted:
