@@ -213,7 +213,7 @@ class Priorities:
         chosen = max(kernel.ready, key=lambda actor: priority[actor.name])
         for actor in kernel.ready:
             if actor is chosen or _meet(actor, chosen):
-                del priority[actor.name]
+                priority.pop(actor.name, None)  # tasks of one process share a priority
         return None if chosen is kernel.ready[0] else chosen.first
 
 

@@ -24,10 +24,7 @@ class StockApplication:
 
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each process by name; clients come from `clients`."""
-        factories: dict[str, Callable[[], Frame]] = {}
-        if self.worker.wanted(world.settings):
-            for name in world.scenario.workers:
-                factories[name] = lambda name=name: self.worker(world, name).work()  # type: ignore[misc]
+        factories = dict(self.workers(world)) if self.worker.wanted(world.settings) else {}
         factories["queue"] = lambda: upkeep(world)
         if world.capabilities.maintenance:
             factories["maintenance"] = lambda: maintenance(world)
@@ -35,6 +32,10 @@ class StockApplication:
             for name in SCHEDULERS:
                 factories[name] = lambda name=name: scheduler(world, name)  # type: ignore[misc]
         return factories
+
+    def workers(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
+        """Return a factory for each worker by name."""
+        return {name: lambda name=name: self.worker(world, name).work() for name in world.scenario.workers}  # type: ignore[misc]
 
     def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each client by name."""
