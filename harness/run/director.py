@@ -17,7 +17,7 @@ from harness.scenario.scenario import Expectation, Scenario, Step
 from harness.sim.actor import Actor, State
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 
 PATIENCE = 20_000
 """Kernel steps that one scenario step may take to bring an actor to its point."""
@@ -273,7 +273,7 @@ class Director:
     def _at_call(self, step: Step) -> Actor:
         actor = self._actor(step.actor)
         actor = self._bring(actor, step.point or "", step.job)
-        if type(actor.request) is not Call:
+        if type(actor.request) is not VerbCall:
             raise self._stop(f"{step.point!r} is no call: no message can be lost or doubled there")
         return actor
 
@@ -296,14 +296,14 @@ class Director:
         verbs = ("expire",) if step.actor == "queue" else ("reconcile", "rescue", "purge")
         for _ in range(2 if step.verb == "twice" else 1):
             for verb in verbs:
-                self._operate(Call(verb, ()))
+                self._operate(VerbCall(verb, ()))
 
     def do_enqueue(self, step: Step) -> None:
         """`enqueue b`."""
         plan = self.world.plan(step.job or "")
         if self.recorder.history.of_job(plan.name):
             plan_again = request_of(plan, plan.name, self.world, OPERATOR)
-            self._expect(step, self._operate(Call("enqueue", (plan_again,), plan.name)))
+            self._expect(step, self._operate(VerbCall("enqueue", (plan_again,), plan.name)))
             return
         name = f"client-{plan.name}"
         actor = self.kernel.actors.get(name) or self.kernel.spawn(name, lambda: client(self.world, plan))
@@ -311,13 +311,13 @@ class Director:
 
     def do_cancel(self, step: Step) -> None:
         """`cancel a -> done`."""
-        self._expect(step, self._operate(Call("cancel", (step.job,), step.job)))
+        self._expect(step, self._operate(VerbCall("cancel", (step.job,), step.job)))
 
     def do_retry(self, step: Step) -> None:
         """`retry a -> done`."""
-        self._expect(step, self._operate(Call("retry", (step.job,), step.job)))
+        self._expect(step, self._operate(VerbCall("retry", (step.job,), step.job)))
 
-    def _operate(self, call: Call) -> Outcome | None:
+    def _operate(self, call: VerbCall) -> Outcome | None:
         def once() -> Any:
             yield call
 

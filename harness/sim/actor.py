@@ -8,7 +8,7 @@ from typing import Protocol
 
 from harness.model.duration import Instant
 from harness.sim.choices import acts_first, acts_next
-from harness.sim.request import Call, Frame, Request
+from harness.sim.request import Frame, Request, VerbCall
 
 
 class State(IntEnum):
@@ -100,7 +100,7 @@ class Actor:
         self.wake: Instant = 0
         """When it wakes, where it sleeps."""
         self.last_tick: Instant = -1
-        self.call: Call | None = None
+        self.call: VerbCall | None = None
         """The verb that the actor is in the middle of."""
         self.heard = True
         """Whether it will hear the reply."""

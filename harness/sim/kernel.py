@@ -15,25 +15,25 @@ from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, Carrier, State
 from harness.sim.agenda import Agenda, Sleeper
 from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
-from harness.sim.request import Call, Elsewhere, Frame, Poll, Request, Sleep, Wait
+from harness.sim.request import Elsewhere, Frame, Poll, Request, Sleep, VerbCall, Wait
 
 
 class Executor(Protocol):
     """Executes the calls of actors."""
 
-    def begin(self, actor: Actor, call: Call) -> Any:
+    def begin(self, actor: Actor, call: VerbCall) -> Any:
         """Start a verb. Answer its reply, or a frame to be stepped where it suspends."""
         ...
 
-    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+    def end(self, actor: Actor, call: VerbCall, result: Any) -> Any:
         """Take what the verb returned; answer the actor's reply."""
         ...
 
-    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+    def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Any:
         """Take what the verb raised; answer the actor's reply."""
         ...
 
-    def lost(self, actor: Actor, call: Call) -> Any:
+    def lost(self, actor: Actor, call: VerbCall) -> Any:
         """Note a call that never arrived; answer the actor's reply."""
         ...
 
@@ -70,7 +70,7 @@ class Kernel:
         self.every_turn = False
         """Whether time may move while actors are ready, and any ready actor may be brought to the front."""
         self.on_advance: Callable[[Instant], None] | None = None
-        self.on_suspend: Callable[[Actor, Call], None] | None = None
+        self.on_suspend: Callable[[Actor, VerbCall], None] | None = None
         """Hears of every gate inside a verb, before anybody else acts."""
         self.on_crash: Callable[[Actor, Duration], None] | None = None
         """Hears of a crash, and how long what the actor held is to stay."""
@@ -279,7 +279,7 @@ class Kernel:
         """
         request = actor.request
         self._agenda.changed()
-        if type(request) is not Call:
+        if type(request) is not VerbCall:
             self._continue(actor, None)
         else:
             actor.call = request
@@ -293,7 +293,7 @@ class Kernel:
         if self._blocked:
             self._hear()
 
-    def _deliver(self, actor: Actor, request: Call) -> None:
+    def _deliver(self, actor: Actor, request: VerbCall) -> None:
         executor = self.executor
         reply: Any = None
         while actor.repeats:

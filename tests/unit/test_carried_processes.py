@@ -15,7 +15,7 @@ from harness.sim.choices import Boring, Choices, Deviation, Replay
 from harness.sim.kernel import Kernel
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
-from harness.sim.request import Call, Point, Poll, Sleep
+from harness.sim.request import Point, Poll, Sleep, VerbCall
 
 Task = Callable[["Stage", CarriedProcess], Coroutine[Any, Any, None]]
 
@@ -28,17 +28,17 @@ class Stage:
         self.carrier = LoopCarrier(self.kernel, VirtualLoop())
         self.log: list[str] = []
 
-    def begin(self, actor: Actor, call: Call) -> Any:
+    def begin(self, actor: Actor, call: VerbCall) -> Any:
         self.say(f"{actor.name} {call.point}")
         return call.verb
 
-    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+    def end(self, actor: Actor, call: VerbCall, result: Any) -> Any:
         return result if actor.heard else "unheard"
 
-    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+    def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Any:
         raise error
 
-    def lost(self, actor: Actor, call: Call) -> Any:
+    def lost(self, actor: Actor, call: VerbCall) -> Any:
         return "lost"
 
     def say(self, text: str) -> None:
@@ -63,7 +63,7 @@ class Stage:
 def working(job: str, *, seconds: int = 10) -> Task:
     async def work(stage: Stage, process: CarriedProcess) -> None:
         await process.gate(Sleep(seconds * SECOND, f"running {job}"))
-        stage.say(f"{process.name} hears {await process.gate(Call('complete', (), job))}")
+        stage.say(f"{process.name} hears {await process.gate(VerbCall('complete', (), job))}")
 
     return work
 

@@ -29,7 +29,7 @@ from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending
 from harness.sim.carrier import CarriedProcess
 from harness.sim.kernel import Kernel
 from harness.sim.lifetime import Lifetime
-from harness.sim.request import Call, Frame, Point, Poll, Sleep
+from harness.sim.request import Frame, Point, Poll, Sleep, VerbCall
 from reference_impl.config import Config
 from reference_impl.errors import InvalidJsonError
 from reference_impl.models import Claim as StoreClaim
@@ -178,7 +178,7 @@ class GatedStore:
     async def claim(self, *, worker: str, tools: Sequence[str], limit: int = 1) -> list[StoreClaim]:
         """Take due jobs of every tool."""
         until = self._loop.time() + self._lease_seconds
-        outcome = await self._ask(Call("claim", (worker, limit)))
+        outcome = await self._ask(VerbCall("claim", (worker, limit)))
         claims = [store_claim_of(claim) for claim in outcome.value or ()]
         for claim, given in zip(outcome.value or (), claims, strict=True):
             self._held[id(given.job)] = _Held(claim, given.job, until)
@@ -210,12 +210,12 @@ class GatedStore:
 
     async def _settled(self, verb: str, claim: StoreClaim, *rest: Any) -> bool:
         held = self.held(claim.job).claim
-        outcome = await self._ask(Call(verb, (held, *rest), held.job, held.token))
+        outcome = await self._ask(VerbCall(verb, (held, *rest), held.job, held.token))
         if verb == "complete" and outcome.kind is OutcomeKind.REFUSED and json_problem(rest[0]):
             raise InvalidJsonError(outcome.reason)
         return outcome.done
 
-    async def _ask(self, call: Call) -> Outcome:
+    async def _ask(self, call: VerbCall) -> Outcome:
         """Make a call at its gate. Raises ConnectionError where nobody knows what came of it."""
         outcome: Outcome = await self._process.gate(call)
         if outcome.kind is OutcomeKind.UNKNOWN:
