@@ -25,8 +25,8 @@ from harness.adapters.pgboss.package import NEWEST_OF_10, load
 from harness.adapters.pgboss.translation import result_text, send_values, uuid_of
 from harness.explore.sampling import Sampler, Strategy, run_seed
 from harness.foreign import find_node, npm_package
-from harness.foreign.cache import run
 from harness.foreign.database import ForeignDatabase
+from harness.foreign.packages import run
 from harness.model.settings import Settings
 from harness.port import Engine, JobRequest
 from harness.sim.clock import Clocks

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from ruamel.yaml import YAML
 
 import harness
 from harness import pytest_plugin
@@ -204,13 +205,29 @@ def _code(text: object) -> str:
 
 
 def _checks() -> str:
+    seen = _seen_in_public()
     parts = []
     for rule in CHECKS:
         shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
         head = ("weight", "what goes wrong otherwise", "repair", "a scenario with the same failure")
         row = (str(rule.severity), rule.prevents, rule.repair, shown)
-        parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}")
+        notes = [f"Tried by running {rule.ran}."] if rule.ran else []
+        notes += [f"Seen in {seen[rule.id]}"] if rule.id in seen else []
+        more = "".join(f"\n{note}\n" for note in notes)
+        parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}{more}")
     return "\n".join(parts)
+
+
+def _seen_in_public() -> dict[str, str]:
+    """Answer for each rule a public repository in which its breach was a real problem, by the verdict of a reader."""
+    listed = YAML(typ="safe").load((FOLDER.parent / "benchmarks/wild/wild.yaml").read_text(encoding="utf-8"))
+    found: dict[str, str] = {}
+    for entry in listed["repositories"]:
+        for verdict in entry["verdicts"]:
+            if verdict["verdict"] == "true":
+                why = verdict["why"].rstrip(".")
+                found.setdefault(verdict["rule"], f"{entry['repo']} ({entry['queue']}), `{verdict['file']}`: {why}.")
+    return found
 
 
 def _settings() -> str:

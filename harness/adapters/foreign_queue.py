@@ -1,6 +1,6 @@
-"""Somebody else's queue in a child: one engine for all of them, driven by a declaration of the release.
+"""Somebody else's queue in a peer: one engine for all of them, driven by a declaration of the release.
 
-A room in `harness.adapters` declares a `ForeignRelease` and writes the verbs as an `AskingQueue`; starting child and
+A room in `harness.adapters` declares a `ForeignRelease` and writes the verbs as an `AskingQueue`; starting peer and
 server, emptying tables, proving that the clock is ours and giving every actor a session happen here. This module knows
 no queue by name and decides nothing about jobs.
 """
@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.foreign import Child, npm_package, python_child, python_package
-from harness.foreign.child import Answering, Reply
-from harness.foreign.gating import Exchange, GatedForeignQueue
-from harness.foreign.node_child import node_child
-from harness.foreign.proof import prove
-from harness.foreign.station import Station
+from harness.foreign import npm_package, python_package
+from harness.foreign.clocks import prove
+from harness.foreign.database import milliseconds_of
+from harness.foreign.gated_queue import GatedForeignQueue, RoutedPeer
+from harness.foreign.peer import Peer, Report, Responder
+from harness.foreign.runtime import ForeignRuntime, node_peer, outcome_of, python_peer
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class Opened(NamedTuple):
     """What a queue stands on for one run."""
 
-    child: Answering
-    """The child, or what asks it on behalf of each actor's own session."""
+    peer: Responder
+    """The peer, or what asks it on behalf of each actor's own session."""
     database: ForeignDatabase
     settings: Settings
     clocks: EngineClocks
@@ -71,14 +71,14 @@ class ForeignRelease:
     """Opens the queue: an `AskingQueue`."""
     capabilities: Capabilities
     contract: Contract
-    start: Callable[[str], Child]
-    """Starts the child, which goes by the name that it is given."""
+    start: Callable[[str], Peer]
+    """Starts the peer, which goes by the name that it is given."""
     empty: Callable[[Opened], None]
     """Deletes what runs leave in the tables, so that numbers begin anew: errors name them."""
     reset: Callable[[Any], Mapping[str, Any]] = lambda schema: {}
-    """Returns what the child is asked with, to forget the run before."""
+    """Returns what the peer is asked with, to forget the run before."""
     asked: Mapping[str, Any] = field(default_factory=dict)
-    """What the child is told when it opens, beside the database's URL."""
+    """What the peer is told when it opens, beside the database's URL."""
     read: Callable[[ForeignDatabase], Any] = _nothing_read
     """Reads once what this release's tables look like."""
     proven_under: Settings | None = None
@@ -103,28 +103,28 @@ def emptied(*tables: str, numbered: Sequence[str], as_new: bool = False) -> Call
     return empty
 
 
-def in_python(room: str, package: str, version: str, *, driver: str) -> Callable[[str], Child]:
-    """Return what starts a child with a release from PyPI, which answers by `answers.py` beside the file `room`."""
+def in_python(room: str, package: str, version: str, *, driver: str) -> Callable[[str], Peer]:
+    """Return what starts a peer with a release from PyPI, which answers by `answers.py` beside the file `room`."""
 
-    def start(name: str) -> Child:
+    def start(name: str) -> Peer:
         packages = python_package(package, version, driver)
-        return python_child(Path(room).with_name("answers.py"), name=name, packages=packages)
+        return python_peer(Path(room).with_name("answers.py"), name=name, packages=packages)
 
     return start
 
 
-def in_node(room: str, package: str, version: str, *, oldest: tuple[int, int]) -> Callable[[str], Child]:
-    """Return what starts a Node child with a release from npm, answering by `answers.mjs` beside the file `room`."""
+def in_node(room: str, package: str, version: str, *, oldest: tuple[int, int]) -> Callable[[str], Peer]:
+    """Return what starts a Node peer with a release from npm, answering by `answers.mjs` beside the file `room`."""
 
-    def start(name: str) -> Child:
+    def start(name: str) -> Peer:
         packages = npm_package(package, version)
-        return node_child(Path(room).with_name("answers.mjs"), name=name, packages=packages, oldest=oldest)
+        return node_peer(Path(room).with_name("answers.mjs"), name=name, packages=packages, oldest=oldest)
 
     return start
 
 
 class ForeignEngine:
-    """Opens queues of one release. Child and server are started when first needed, and live until `close`."""
+    """Opens queues of one release. Peer and server are started when first needed, and live until `close`."""
 
     def __init__(self, release: ForeignRelease, *, dsn: str | None = None, sessions: bool = False) -> None:
         """Take a release, and a server instead of one started here.
@@ -147,9 +147,9 @@ class ForeignEngine:
         )
         self._schema: Any = None
         self._strictly: Duration = 0
-        self._station: Station = Station(
+        self._runtime: ForeignRuntime = ForeignRuntime(
             name,
-            child=partial(release.start, name),
+            start=partial(release.start, name),
             dsn=dsn,
             asked=release.asked,
             then=self._prove,
@@ -157,15 +157,15 @@ class ForeignEngine:
         )
 
     def _ready(self) -> None:
-        self._station.ready()
+        self._runtime.ready()
 
     def _provenance(self) -> str:
-        return self._station.provenance
+        return self._runtime.provenance
 
     @property
-    def child(self) -> Child:
-        """The child that has the package; only between the first `open` and `close`."""
-        return self._station.child
+    def peer(self) -> Peer:
+        """The peer that has the package; only between the first `open` and `close`."""
+        return self._runtime.peer
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return an empty queue.
@@ -177,26 +177,26 @@ class ForeignEngine:
         opened = self._emptied(settings, clocks, jitter)
         if not self.info.capabilities.sessions:
             return self._queue(opened)
-        exchange = Exchange(self._station.switchboard, clocks.store)
-        queue = self._queue(opened._replace(child=exchange, ended_at=lambda: exchange.room.made_at))
-        return GatedForeignQueue(queue, exchange, clocks, capabilities=self.info.capabilities)
+        peer = RoutedPeer(self._runtime.router, clocks.store)
+        queue = self._queue(opened._replace(peer=peer, ended_at=lambda: peer.coordinator.made_at))
+        return GatedForeignQueue(queue, peer, clocks, capabilities=self.info.capabilities)
 
     def _queue(self, opened: Opened) -> QueueUnderTest:
         queue: QueueUnderTest = self.release.queue(opened)
         return queue
 
     def _emptied(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Opened:
-        station = self._station
+        runtime = self._runtime
         opened = Opened(
-            station.child, station.database, settings, clocks, jitter, clocks.store, self._schema, self._strictly
+            runtime.peer, runtime.database, settings, clocks, jitter, clocks.store, self._schema, self._strictly
         )
         self.release.empty(opened)
-        station.child.ask("reset", dict(self.release.reset(self._schema)))
+        runtime.peer.ask("reset", dict(self.release.reset(self._schema)))
         return opened
 
     def _prove(self) -> None:
         release = self.release
-        self._schema = release.read(self._station.database)
+        self._schema = release.read(self._runtime.database)
         self._strictly = 0
         if release.proven_under is not None:
             self._strictly = prove(
@@ -205,7 +205,7 @@ class ForeignEngine:
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
-        self._station.close()
+        self._runtime.close()
 
 
 class OneTableQueue:
@@ -216,7 +216,7 @@ class OneTableQueue:
         return None
 
     def close(self) -> None:
-        """Nothing to give back: child and database belong to the engine."""
+        """Nothing to give back: peer and database belong to the engine."""
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """There is none, unless a queue has one."""
@@ -240,35 +240,35 @@ class OneTableQueue:
 
 
 class AskingQueue(OneTableQueue):
-    """The base of a queue whose verbs are questions to a child."""
+    """The base of a queue whose verbs are requests to a peer."""
 
     def __init__(self, opened: Opened) -> None:
-        self._child = opened.child
+        self._peer = opened.peer
         self._database = opened.database
         self._settings = opened.settings
         self._clocks = opened.clocks
 
-    def _ask(self, question: str, *, ago: Duration = 0, **arguments: Any) -> Outcome:
-        """Ask at the store's time, or so long before it."""
+    def _ask(self, question: str, *, ago: Duration = 0, at: Instant | None = None, **arguments: Any) -> Outcome:
+        """Ask at the store's time, or so long before it; `at` is what the peer's own clock shows, where it is off."""
         now = self._clocks.store() - ago
         self._database.set_now(now)
-        return self._answered(self._child.ask(question, {**self._stamped(now), **arguments}))
+        shows = milliseconds_of(now if at is None else at)
+        return self._answered(self._peer.ask(question, {**self._stamped(now), **arguments}, now=shows))
 
     def _stamped(self, now: Instant) -> Mapping[str, Any]:
-        """Return what tells the child the time."""
+        """Return the arguments that say what time it is, where the peer keeps no clock."""
         return {}
 
-    def _answered(self, reply: Reply) -> Outcome:
-        if "raised" in reply:
-            return Outcome.unknown(self._told(reply["raised"]))
-        return Outcome.refused(self._told(reply["refused"])) if "refused" in reply else done(reply["value"])
+    def _answered(self, idle: Report) -> Outcome:
+        outcome = outcome_of(idle)
+        return outcome if outcome.done else outcome._replace(reason=self._told(outcome.reason))
 
     def _told(self, reason: object) -> str:
-        """Return a reason of the child's in words that are the same in every run."""
+        """Return a reason of the peer's in words that are the same in every run."""
         return str(reason)
 
     def _unacceptable(self, request: JobRequest, known: Collection[JobId]) -> Outcome | None:
-        """Say why a job is refused without asking the child; None: ask it."""
+        """Say why a job is refused without asking the peer; None: ask it."""
         if request.id in known:
             return Outcome.refused("this id exists", request.id)
         if problem := json_problem(request.input):
@@ -277,5 +277,5 @@ class AskingQueue(OneTableQueue):
 
 
 def without_value(outcome: Outcome) -> Outcome:
-    """Return a success without what the child said of it."""
+    """Return a success without what the peer said of it."""
     return done() if outcome.done else outcome

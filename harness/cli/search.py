@@ -52,8 +52,8 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
     add(
         "--settings-from",
-        metavar="DIR",
-        help="search under what the repository in DIR sets, as `job-harness check` reads it",
+        metavar="DIR[#QUEUE]",
+        help="search under what the repository in DIR sets (for QUEUE, else its first), as `check` reads it",
     )
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
     add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
@@ -120,11 +120,18 @@ def settings_of(folder: str | None) -> Settings:
     from harness.lint.examination import examine
     from harness.lint.finding import Severity
     from harness.lint.repository import read_repository
-    from harness.lint.settings import simulation_of
+    from harness.lint.settings import queues_of, simulation_of
 
-    facts = read_repository(Path(folder))
-    simulation = simulation_of(facts)
-    print(f"Settings from {folder}:")
+    name, sign, queue = (folder, "", "") if Path(folder).is_dir() else folder.rpartition("#")
+    facts = read_repository(Path(name if sign or Path(folder).is_dir() else folder))
+    queues = queues_of(facts)
+    if queue and queue not in queues:
+        raise UsageError(
+            f"--settings-from {folder}: {name} sets nothing for a queue {queue!r}{did_you_mean(queue, queues)}",
+            hint=f"It has settings for {', '.join(queues) or 'no queue by name'}.",
+        )
+    simulation = simulation_of(facts, queue=queue)
+    print(f"Settings from {name}{_of_queue(queue, queues)}:")
     for name, origin in simulation.origins.items():
         print(f"  {name} {setting_text(name, getattr(simulation.settings, name))}  ({origin})")
     if not simulation.origins:
@@ -134,6 +141,15 @@ def settings_of(folder: str | None) -> Settings:
             print(line)
     print()
     return simulation.settings
+
+
+def _of_queue(queue: str, queues: list[str]) -> str:
+    """Say which queue it is, and which others there are."""
+    if not queues:
+        return ""
+    others = [one for one in queues if one != (queue or queues[0])]
+    more = f"; others: {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}, as DIR#QUEUE" if others else ""
+    return f", queue {queue or queues[0]!r}{more}"
 
 
 def _anomalies(names: list[str]) -> frozenset[str]:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier
 
-from harness.errors import EnvironmentUnavailable
+from harness.errors import EnvironmentUnavailable, UsageError
 from harness.lint.facts import Column, Facts, Place, SettingSource, Value
 from harness.lint.readers.schema import scalar_of, tokens_of
 from harness.lint.settings import meaning_of
@@ -129,11 +129,33 @@ class JobTable:
 
 
 @dataclass(frozen=True, slots=True)
+class TableChoice:
+    """`--table` and `--link`: which table has a row for each job, and what leads from one to the other.
+
+    `link` is a column that holds the id of the queue's job, or `data.key` where the job's data holds the id of the row.
+    """
+
+    name: str = ""
+    link: str = ""
+
+    @property
+    def data_key(self) -> str:
+        """The key of the job's data that holds the id of the row."""
+        return self.link.removeprefix("data.") if self.link.startswith("data.") else "toolJobId"
+
+
+@dataclass(frozen=True, slots=True)
 class JobTables:
     """What of the two tables is there."""
 
     users: JobTable | None
     queue: JobTable | None
+    choice: TableChoice = TableChoice()
+
+    @property
+    def by_data(self) -> bool:
+        """Whether the job leads to the row, and not the row to the job."""
+        return self.choice.link.startswith("data.")
 
 
 _LOOK = """
@@ -143,23 +165,42 @@ _LOOK = """
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-   WHERE c.relkind IN ('r', 'p') AND c.relname IN ('tool_job', 'ToolJob', 'job') AND NOT c.relispartition
+   WHERE c.relkind IN ('r', 'p') AND c.relname = ANY(%(names)s) AND NOT c.relispartition
      AND n.nspname NOT IN ('pg_catalog', 'information_schema')
    ORDER BY n.nspname, c.relname, a.attnum
 """
 
 
-def find_tables(session: ReadOnlySession) -> JobTables:
-    """Look for both tables; the queue's is the one called `job` that has a state and a name."""
+def find_tables(session: ReadOnlySession, choice: TableChoice | None = None) -> JobTables:
+    """Look for both tables; the queue's is the one called `job` that has a state and a name.
+
+    Raises UsageError where the table or the column that is asked for is not there.
+    """
+    choice = choice or TableChoice()
+    schema, _, name = choice.name.rpartition(".")
+    wanted = [name] if name else ["tool_job", "ToolJob"]
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for row in session.rows(_LOOK):
+    for row in session.rows(_LOOK, {"names": [*wanted, "job"]}):
         found.setdefault((row["schema"], row["name"]), {})[row["attribute"]] = row["default_text"] or ""
-    users = [_table(key, columns, _USERS) for key, columns in found.items() if key[1] in ("tool_job", "ToolJob")]
+    meanings = dict(_USERS)
+    if choice.link and not choice.link.startswith("data."):
+        meanings["link"] = (choice.link,)
+    users = [
+        _table(key, columns, meanings)
+        for key, columns in found.items()
+        if key[1] in wanted and (not schema or key[0] == schema)
+    ]
     queues = [_table(key, columns, _QUEUE) for key, columns in found.items() if key[1] == "job"]
-    return JobTables(
-        next((table for table in users if table.has("id", "status")), None),
-        next((table for table in queues if table.has("id", "name", "state")), None),
-    )
+    needed = ("id",) if name else ("id", "status")
+    chosen = next((table for table in users if table.has(*needed)), None)
+    if name and chosen is None:
+        raise UsageError(f"--table {choice.name}: the database has no such table with an id", hint=_WRITE)
+    if chosen is not None and meanings["link"] == (choice.link,) and not chosen.has("link"):
+        raise UsageError(f"--link {choice.link}: {chosen.name} has no such column", hint=_WRITE)
+    return JobTables(chosen, next((table for table in queues if table.has("id", "name", "state")), None), choice)
+
+
+_WRITE: Final = "Write --table webhook_events --link data.eventId, or --link with the column that holds the job's id."
 
 
 def _table(key: tuple[str, str], columns: Mapping[str, str], meanings: Mapping[str, tuple[str, ...]]) -> JobTable:
@@ -182,11 +223,15 @@ OPTIONS: Final = (
 
 
 def read_settings(session: ReadOnlySession, tables: JobTables, facts: Facts) -> None:
-    """Add what the database sets; the place of a column is its table."""
-    for table in (tables.users, tables.queue):
-        if table is not None:
-            _defaults(table, facts)
+    """Add what the database sets; the place of a column is its table.
+
+    A queue that fences its leases writes every option of a job itself, so that its column defaults never count.
+    """
+    if tables.users is not None:
+        _defaults(tables.users, facts)
     if tables.queue is not None:
+        if not tables.queue.has("lease_until"):
+            _defaults(tables.queue, facts)
         _queues(session, tables.queue.schema, facts)
 
 

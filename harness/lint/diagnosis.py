@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composed, Literal
 
 from harness.lint.cron import maintenance_period
 from harness.lint.database import (
@@ -14,6 +14,7 @@ from harness.lint.database import (
     JobTable,
     JobTables,
     ReadOnlySession,
+    TableChoice,
     TooSlow,
     find_tables,
     read_settings,
@@ -132,7 +133,8 @@ QUEUE_INTERVAL_SECONDS: Final = 120.0
 KEPT_SECONDS: Final = 86_400.0
 EXAMPLES: Final = 3
 
-WAITING: Final = "('created', 'retry')"
+STATUSES: Final = frozenset({"PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"})
+WAITING: Final[LiteralString] = "('created', 'retry')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +143,17 @@ class Diagnosis:
 
     findings: tuple[CheckFinding, ...]
     uncovered: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    """What was not looked at because it is not there, with the reason."""
 
 
-def diagnose(session: ReadOnlySession, facts: Facts) -> Diagnosis:
-    """Look at both tables. What the database sets itself is added to the facts."""
+def diagnose(session: ReadOnlySession, facts: Facts, *, choice: TableChoice | None = None) -> Diagnosis:
+    """Look at both tables. What the database sets itself is added to the facts.
+
+    Raises UsageError where the table that is asked for is not there.
+    """
     try:
-        tables = find_tables(session)
+        tables = find_tables(session, choice)
         if tables.users is None and tables.queue is None:
             return Diagnosis((), ("the database has neither a tool_job nor a queue's job table",))
         read_settings(session, tables, facts)
@@ -163,6 +170,7 @@ class _Doctor:
         self._standing: EffectiveSettings = next(standings(facts))
         self._grace = 2 * maintenance_period(facts) + DUE_SECONDS
         self._uncovered: list[str] = []
+        self._skipped: list[str] = []
 
     def examine(self) -> Diagnosis:
         users, queue = self._tables.users, self._tables.queue
@@ -170,9 +178,13 @@ class _Doctor:
         waiting = self._try("waiting jobs", self._waiting)
         findings += waiting
         stopped = any(finding.rule == "workers_not_running" for finding in waiting)
-        if queue is not None:
+        if queue is None:
+            self._skipped.append("leases and queues: the database has no job table of a queue")
+        else:
             findings += self._try("leases", self._leases)
-        if users is not None:
+        if users is None:
+            self._skipped.append("stuck, diverged and orphaned rows: there is no tool_job; name yours with --table")
+        elif self._speaks(users):
             findings += self._try("stuck jobs", self._stuck)
             findings += self._try("attempts", self._attempts)
         if users is not None and queue is not None:
@@ -180,9 +192,24 @@ class _Doctor:
         if not stopped:
             findings += self._try("queues without a worker", self._unserved)
         findings += self._differences()
-        if users is not None:
+        if users is not None and self._speaks(users):
             findings += self._try("deletion", self._kept)
-        return Diagnosis(tuple(findings), tuple(self._uncovered))
+        return Diagnosis(tuple(findings), tuple(self._uncovered), tuple(dict.fromkeys(self._skipped)))
+
+    def _speaks(self, users: JobTable) -> bool:
+        """Whether the rows have the five statuses that rules know; the reason is kept where they have not."""
+        if not users.has("status"):
+            self._skipped.append(f"stuck and diverged rows: {users.name} has no column status")
+            return False
+        query = SQL("SELECT DISTINCT t.status::text AS status FROM {table} t LIMIT 50").format(table=users.full)
+        try:
+            told = {str(row["status"]) for row in self._session.rows(query)}
+        except TooSlow:
+            return False
+        others = sorted(told - STATUSES)
+        if others:
+            self._skipped.append(f"stuck and diverged rows: {users.name} has statuses of its own ({', '.join(others)})")
+        return not others
 
     def _try(self, what: str, look: Callable[[], Iterator[CheckFinding]]) -> list[CheckFinding]:
         try:
@@ -334,14 +361,19 @@ class _Doctor:
         users, queue = self._tables.users, self._tables.queue
         assert users is not None
         assert queue is not None
-        if not users.has("link"):
-            return
+        if (users.has("link") or self._tables.by_data) and self._speaks(users):
+            yield from self._linked(users, queue)
+        if queue.has("data"):
+            yield from self._ownerless(users, queue)
+
+    def _linked(self, users: JobTable, queue: JobTable) -> Iterator[CheckFinding]:
         touched = SQL("coalesce({}, {}, {}, '-infinity')").format(
             users.column("t", "updated"), users.column("t", "started"), users.column("t", "created")
         )
-        query = SQL(_PARTNERS).format(
-            users=users.full, queue=queue.full, link=users.column("t", "link", "text"), touched=touched
-        )
+        joined = SQL("q.id::text = {}").format(users.column("t", "link", "text"))
+        if self._tables.by_data:
+            joined = SQL("q.data ->> {} = t.id::text").format(Literal(self._tables.choice.data_key))
+        query = SQL(_PARTNERS).format(users=users.full, queue=queue.full, joined=joined, touched=touched)
         rows = self._session.rows(query, {"grace": self._grace})
         orphans = [row for row in rows if row["state"] is None]
         if orphans:
@@ -361,15 +393,13 @@ class _Doctor:
                     f"{_jobs(row['many'])} {row['status']}, and {row['state']} in {queue.schema}.{queue.name} "
                     f"({_some(row['examples'])})",
                 )
-        if queue.has("data"):
-            yield from self._ownerless(users, queue)
 
     def _ownerless(self, users: JobTable, queue: JobTable) -> Iterator[CheckFinding]:
         query = SQL(
             "SELECT count(*) AS many, (array_agg(q.id::text))[1:3] AS examples FROM {queue} q "
-            "WHERE q.state::text IN ('created', 'retry', 'active') AND q.data ->> 'toolJobId' IS NOT NULL "
-            "AND NOT EXISTS (SELECT FROM {users} t WHERE t.id::text = q.data ->> 'toolJobId')"
-        ).format(queue=queue.full, users=users.full)
+            "WHERE q.state::text IN ('created', 'retry', 'active') AND q.data ->> {key} IS NOT NULL "
+            "AND NOT EXISTS (SELECT FROM {users} t WHERE t.id::text = q.data ->> {key})"
+        ).format(queue=queue.full, users=users.full, key=Literal(self._tables.choice.data_key))
         row = self._session.rows(query)[0]
         if row["many"]:
             yield self._finding(
@@ -404,23 +434,30 @@ class _Doctor:
                     )
 
     def _unserved(self) -> Iterator[CheckFinding]:
+        """Look at the tools of the user's table and at the queues: a queue may hold jobs that no row speaks of."""
         users, queue = self._tables.users, self._tables.queue
-        if users is not None and users.has("slug", "created", "started"):
-            table, name, where = users, users.column("q", "slug", "text"), "q.status::text = 'PENDING'"
-            due = users.column("q", "created")
-        elif queue is not None and queue.has("start_after", "started"):
-            table, name, where = queue, queue.column("q", "name", "text"), f"q.state::text IN {WAITING}"
-            due = self._due(queue, "q")
-        else:
-            return
+        seen: set[str] = set()
+        if users is not None and users.has("slug", "created", "started", "status"):
+            name, where = users.column("q", "slug", "text"), SQL("q.status::text = 'PENDING'")
+            yield from self._never(users, name, where, users.column("q", "created"), seen)
+        if queue is not None and queue.has("start_after", "started"):
+            name, where = queue.column("q", "name", "text"), SQL("q.state::text IN " + WAITING)
+            yield from self._never(queue, name, where, self._due(queue, "q"), seen)
+
+    def _never(
+        self, table: JobTable, name: Composed, where: SQL, due: Composed, seen: set[str]
+    ) -> Iterator[CheckFinding]:
         query = SQL(
             "SELECT {name}::text AS name, count(*) FILTER (WHERE {where}) AS many, "
             "extract(epoch FROM now() - min({due}) FILTER (WHERE {where}))::float8 AS oldest "
             "FROM {table} q GROUP BY 1 "
             "HAVING count({started}) = 0 AND count(*) FILTER (WHERE {where} "
             "AND {due} < now() - make_interval(secs => %(wait)s)) > 0 ORDER BY 1 LIMIT 20"
-        ).format(name=name, where=SQL(where), due=due, table=table.full, started=table.column("q", "started"))
+        ).format(name=name, where=where, due=due, table=table.full, started=table.column("q", "started"))
         for row in self._session.rows(query, {"wait": self._grace}):
+            if row["name"] in seen:
+                continue
+            seen.add(row["name"])
             listed = {slug.name for slug in self._facts.listed}
             why = ", which TOOL_SLUGS does not list" if listed and row["name"] not in listed else ""
             yield self._finding(
@@ -454,7 +491,7 @@ _PARTNERS: Final = """
   SELECT t.status::text AS status, q.state::text AS state, count(*) AS many,
          (array_agg(t.id::text ORDER BY t.id))[1:3] AS examples
     FROM {users} t
-    LEFT JOIN {queue} q ON q.id::text = {link}
+    LEFT JOIN {queue} q ON {joined}
    WHERE {touched} < now() - make_interval(secs => %(grace)s)
      AND (q.id IS NOT NULL OR t.status::text IN ('PENDING', 'PROCESSING'))
      AND NOT coalesce(CASE t.status::text

@@ -26,6 +26,8 @@ class Examination:
     """Whether there was anything to judge."""
     uncovered: tuple[str, ...] = ()
     """What was asked for and could not be judged."""
+    skipped: tuple[str, ...] = ()
+    """What of a database was not looked at because it is not there."""
 
     def at_least(self, severity: Severity) -> tuple[CheckFinding, ...]:
         """Answer the findings of this weight or more."""
@@ -33,7 +35,12 @@ class Examination:
 
 
 def examine(
-    facts: Facts, *, without: Collection[str] = (), now: Sequence[CheckFinding] = (), uncovered: Sequence[str] = ()
+    facts: Facts,
+    *,
+    without: Collection[str] = (),
+    now: Sequence[CheckFinding] = (),
+    uncovered: Sequence[str] = (),
+    skipped: Sequence[str] = (),
 ) -> Examination:
     """Judge by every rule but those named; `now` is what a database shows, in the order of its causes."""
     found = [finding for rule in CATALOGUE if rule.id not in without for finding in rule.findings(facts)]
@@ -42,7 +49,7 @@ def examine(
     shown = [finding for finding in now if finding.rule not in without]
     covered = _anything(facts) or bool(now)
     open_ = (*uncovered, *(_unread(facts) if covered else ()))
-    return Examination((*shown, *found), unknown, facts.files, covered=covered, uncovered=open_)
+    return Examination((*shown, *found), unknown, facts.files, covered=covered, uncovered=open_, skipped=tuple(skipped))
 
 
 def _anything(facts: Facts) -> bool:

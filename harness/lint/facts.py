@@ -160,7 +160,7 @@ class Dependency:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class LongestWait:
     """How long code may wait at most, as a constant says; `file` is where it is used."""
 
     name: str
@@ -174,8 +174,8 @@ class Handling:
 
     queue: str
     place: Place
-    called: tuple[Wait, ...]
-    imported: tuple[Wait, ...]
+    called: tuple[LongestWait, ...]
+    imported: tuple[LongestWait, ...]
 
 
 @dataclass(frozen=True, slots=True)

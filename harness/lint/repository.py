@@ -176,7 +176,7 @@ _BYTE_READERS: Final[Mapping[str, Callable[[str, bytes, Facts], None]]] = {
     "package": read_package,
     "lock": read_lock,
 }
-_SENDING: Final = (b".send(", b".work(", b".work<", b".createQueue(", b".schedule(")
+_SENDING: Final = (b".send(", b".work", b".createQueue(", b".schedule(")
 LONGEST_LINE: Final = 20_000
 """Characters of a line that no person writes: a bundle, or generated."""
 _FILTERS: Final = {"script": WORTH_PARSING, "python": (*_PYTHON, *_PYTHON_QUEUES), "sql": _SQL}
@@ -277,11 +277,11 @@ class _RepositoryReading:
     def _read(self, entry: Entry, data: bytes) -> None:
         path, kind, absolute = entry
         worth = _FILTERS.get(kind)
-        if worth is not None and not any(word in data for word in worth):
+        if worth is not None and not _holds(data, worth):
             self._route(path)
             if kind == "script":
                 self._constants.unread[path] = partial(parsed_again, path, absolute)
-                if any(word in data for word in _SENDING):
+                if _holds(data, _SENDING):
                     self._sending.append(path)
         elif kind == "script":
             self._parse(path, data)
@@ -360,6 +360,14 @@ class _RepositoryReading:
             for path, text in self._crontabs:
                 read_crontab(Place(path, 1), text, facts)
         facts.services.extend(services_of(self._variables))
+
+
+def _holds(data: bytes, words: tuple[bytes, ...]) -> bool:
+    """Tell whether any word stands in a file: a plain loop, since most files of a repository end here."""
+    for word in words:  # noqa: SIM110 - any() with a generator costs as much again as the searches
+        if word in data:
+            return True
+    return False
 
 
 def is_bundle(data: bytes) -> bool:

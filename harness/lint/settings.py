@@ -389,9 +389,19 @@ class Simulation:
     origins: Mapping[str, str]
 
 
+def queues_of(facts: Facts) -> list[str]:
+    """List the queues that have settings of their own, those that are worked first."""
+    named = dict.fromkeys(value.queue for value in facts.values if value.queue)
+    worked = {call.queue for call in facts.calls if call.library == PGBOSS and call.method == "work"}
+    return sorted(named, key=lambda queue: queue not in worked)
+
+
 def simulation_of(facts: Facts, *, queue: str = "") -> Simulation:
-    """Answer the settings under which a repository's worker runs; what it does not set keeps its default."""
-    standing = _of_workers(facts, queue)
+    """Answer the settings under which a repository's worker runs a queue: the first one, where none is named.
+
+    What it does not set keeps its default.
+    """
+    standing = _of_workers(facts, queue or next(iter(queues_of(facts)), ""))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, simulated in NAMES.items():

@@ -442,6 +442,9 @@ class Constants:
         match whole.type:
             case "object":
                 return next(((value, where) for key, _, value in pairs_of(whole) if key == name), None)
+            case "call_expression":
+                told = _schema_default(whole, name)
+                return None if told is None else (told, where)
             case "enum_declaration" | "class_declaration" | "abstract_class_declaration":
                 value = _static(whole, name)
                 return None if value is None else (value, where)
@@ -688,6 +691,20 @@ def _members(node: Node) -> list[tuple[str, Node]]:
         if child.type == "enum_assignment" and name is not None and value is not None:
             found.append((unquoted(name), value))
     return found
+
+
+def _schema_default(node: Node, name: str) -> Node | None:
+    """Find `name: z.coerce.number().default(20)` in a schema of the environment that is parsed: the default."""
+    if not re.search(r"\b(z|zod|v|t)\.object\(|createEnv\(|cleanEnv\(|envsafe\(", text_of(node)[:20_000]):
+        return None
+    for pair in descend(node):
+        if pair.type == "pair":
+            key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")
+            if key is not None and value is not None and unquoted(key) == name and value.type == "call_expression":
+                owner, method = callee_of(value)
+                if owner is not None and method == "default" and arguments_of(value):
+                    return arguments_of(value)[0]
+    return None
 
 
 def _static(node: Node, name: str) -> Node | None:

@@ -39,7 +39,7 @@ from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
 from harness.processors.processor import find_processor, how_to_name, telling
 from harness.processors.running import Running
-from harness.processors.typescript.attachments import Attachments
+from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
 from harness.processors.workplace import MakeWorkplace
 from harness.run.session import NO_FAULTS
@@ -92,7 +92,7 @@ class JobHarness(Assertions):
         except BaseException:
             self._loop.close()
             raise
-        self._node = Attachments(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
+        self._node = NodeProcessors(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
         self._application.on_crash = self._node.crash
         self._session = self._application.session
         self._demands.kernel = self._session.kernel

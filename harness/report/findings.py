@@ -38,6 +38,10 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
         more = len(examination.unknown) - len(named)
         text = "; ".join([*named, *([f"{more} more"] if more > 0 else [])])
         lines += [Line(line) for line in wrap("Not to be told from files: ", text, width=WIDTH, lines=6)]
+    if not quiet:
+        lines += [
+            Line(line) for text in examination.skipped for line in wrap("Not looked at: ", text, width=WIDTH, lines=3)
+        ]
     lines += [
         Line(line, "yellow") for text in examination.uncovered for line in wrap("Open: ", text, width=WIDTH, lines=3)
     ]
@@ -86,6 +90,7 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
         "findings": [_finding_data(finding) for finding in examination.findings],
         "accepted": [_finding_data(finding) for finding in examination.accepted],
         "uncovered": list(examination.uncovered),
+        "not_looked_at": list(examination.skipped),
         "unknown": [
             {"name": value.name, "service": value.service, "file": value.place.file, "line": value.place.line}
             for value in examination.unknown
@@ -194,7 +199,7 @@ def _result(finding: CheckFinding, known: dict[str, int], *, accepted: bool) -> 
         "level": LEVELS[finding.severity],
         "message": {"text": f"{finding.message}. {finding.repair}"},
         "locations": [{"physicalLocation": _location(finding.place)}],
-        "partialFingerprints": {"jobHarness/v1": fingerprint},
+        "partialFingerprints": {"jobHarness/v2": fingerprint},
     }
     if finding.rule in known:
         result["ruleIndex"] = known[finding.rule]

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from harness.faults import excuses
 from harness.history.event import Call as CallEvent
-from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return
+from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from harness.history.outcome import DONE, Outcome, OutcomeKind
 from harness.invariants import Invariant, JobFacts, Judge, Rules, everything
 from harness.model.duration import Instant
@@ -224,8 +224,11 @@ class Recorder:
         self._write(_new(Observed, (self._clocks.now, actor, verb, job, before, after, clock)))
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
-        """Write down something that a processor did."""
-        self._write(_new(Effect, (self._clocks.now, actor, job, attempt, token, name, data, None, False, None)))
+        """Write down something that a processor did; a side effect that it declared is given whole, as `data`."""
+        rest: tuple[Any, ...] = (data, None, False, None)
+        if type(data) is SideEffect:
+            rest = (data.data, data.identity, data.idempotent, data.reply)
+        self._write(_new(Effect, (self._clocks.now, actor, job, attempt, token, name, *rest)))
 
     def fault(self, actor: str, name: str, data: Any) -> None:
         """Write down something that was made to go wrong."""

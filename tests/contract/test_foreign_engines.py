@@ -14,7 +14,7 @@ from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import ExitCode, UsageError
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.foreign import ChildDied
+from harness.foreign import PeerLost
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
@@ -189,8 +189,8 @@ def test_heartbeats_are_there_from_12_on(engines: Get) -> None:
 def test_a_killed_child_is_named_and_the_next_run_has_a_new_one(engines: Get) -> None:
     engine = engines(BOSS_10)
     queue, _ = fresh(engine)
-    engine.child.kill()
-    with pytest.raises(ChildDied, match=r"pgboss-node@10\.4\.2 took no more questions at 'enqueue'"):
+    engine.peer.kill()
+    with pytest.raises(PeerLost, match=r"pgboss-node@10\.4\.2: its process was ended"):
         queue.enqueue(JobRequest("a"))
     assert fresh(engine)[0].enqueue(JobRequest("a")).done
 

@@ -128,7 +128,7 @@ def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(proc
     ):
         assert left_by_death(procrastinate, gates, lambda queue: queue.sever("w1")()) == left
     for gates in (at_second, at_commit_of_second):
-        left = left_by_death(procrastinate, gates, lambda queue: procrastinate.child.kill())
+        left = left_by_death(procrastinate, gates, lambda queue: procrastinate.peer.kill())
         assert left == {"a": runs, "b": waits}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.adapters.foreign_queue import ForeignEngine
-from harness.adapters.pgboss.node.scheduling import SchedulingQueue
+from harness.adapters.pgboss.node.queue import SchedulingQueue
 from harness.model.duration import MINUTE, SECOND, Instant
 from harness.model.settings import Settings
 from harness.port import JobRequest, Schedule

@@ -56,5 +56,5 @@ def use(claim: Claim, view: JobView) -> None:
     assert_type(DONE.deadlocked, bool)
     assert_type(view.status, Status | None)
     assert_type(SideEffect("charged").identity, str | None)
-    assert_type(open_engine("memory").capabilities, Capabilities)
+    assert_type(open_engine("memory").info.capabilities, Capabilities)
     assert_type(Settings().changed(max_attempts=2), Settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.adapters.memory import MemoryEngine
-from harness.adapters.pgboss.node.recurrence import period_of
+from harness.adapters.pgboss.node.release import period_of
 from harness.model.duration import MINUTE, SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Contract

@@ -408,6 +408,121 @@ EXAMPLES = [
 ]
 
 
+def findings(root: Path, files: dict[str, str]) -> list[str]:
+    return [f"{one.severity} {one.rule} {one.place}" for one in examine(read_repository(write(root, files))).findings]
+
+
+def test_numbers_of_different_things_do_not_contradict_each_other(tmp_path: Path) -> None:
+    slug = "const MAX_ATTEMPTS = 5;\nfor (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) await free(slug);\n"
+    files = boss(slug + 'boss.createQueue("prune", { retryLimit: 1 });\nboss.updateQueue("prune", { retryLimit: 1 });')
+
+    assert findings(tmp_path, files) == []
+
+
+def test_the_names_of_the_reference_application_count_as_what_they_are(tmp_path: Path) -> None:
+    files = {
+        "job-config.ts": (
+            "export const JOB_TIMEOUT_MS = 10 * 60 * 1000;\n"
+            'export const JOB_EXPIRE_IN_INTERVAL = "15 minutes";\n'
+            "export const RETRY_CONFIG = { limit: 3 } as const;\n"
+            "export const WORKER_CONFIG = { batchSize: 5 };\n"
+            "export const JOB_MAX_ATTEMPTS = 3;\n"
+        )
+    }
+
+    assert findings(tmp_path, files) == [
+        "error attempts_disagree job-config.ts:3",
+        "error batch_outlives_expiry job-config.ts:4",
+    ]
+
+
+def test_advice_is_given_in_the_unit_of_the_constant(tmp_path: Path) -> None:
+    files = {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 10;\n"}
+    found = examine(read_repository(write(tmp_path, files))).findings
+
+    assert [one.repair for one in found] == ["Set STUCK_JOB_TIMEOUT_MINUTES to more than 12 minutes."]
+
+
+def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None:
+    files = {**boss(""), "examples/send.ts": 'boss.send("a", {}, { singletonKey: id });'}
+    found = examine(read_repository(write(tmp_path, files))).findings
+
+    assert {(str(one.severity), one.rule) for one in found} == {
+        ("note", "singleton_key_inert"),
+        ("note", "queue_never_created"),
+    }
+    assert all("(in a test or an example)" in one.message for one in found)
+
+
+def test_a_cron_path_that_is_one_letter_off_names_the_route(tmp_path: Path) -> None:
+    files = {"vercel.json": CRON.replace("job-maintenance", "job-maintenence"), ROUTE: GUARDED}
+    found = [one.message for one in examine(read_repository(write(tmp_path, files))).findings]
+
+    assert "did you mean '/api/cron/job-maintenance'?" in found[0]
+
+
+def test_copies_of_the_queue_itself_and_bundles_are_passed_by(tmp_path: Path) -> None:
+    inert = 'boss.send("a", {}, { singletonKey: id });\n'
+    files = {
+        **boss(""),
+        "packages/pg-boss/package.json": '{"name": "pg-boss", "dependencies": {"pg-boss": "12.38.0"}}',
+        "packages/pg-boss/src/manager.ts": inert,
+        "public/app.js": inert + "x" * 30_000,
+        "public/app.min.js": inert,
+    }
+
+    assert findings(tmp_path, files) == []
+
+
+def test_each_package_is_judged_by_its_own_release(tmp_path: Path) -> None:
+    files = {
+        "apps/new/package.json": '{"dependencies": {"pg-boss": "12.38.0"}}',
+        "apps/new/boss.ts": "new PgBoss({\n monitorStateIntervalSeconds: 30 });",
+        "apps/old/package.json": '{"dependencies": {"pg-boss": "^10.0.0"}}',
+        "apps/old/boss.ts": "new PgBoss({\n monitorStateIntervalSeconds: 30 });",
+        "pnpm-lock.yaml": (
+            "importers:\n\n  apps/new:\n    dependencies:\n      pg-boss:\n        specifier: 12.38.0\n"
+            "        version: 12.38.0\n\n  apps/old:\n    dependencies:\n      pg-boss:\n        specifier: ^10.0.0\n"
+            "        version: 10.4.2\n\npackages:\n\n  pg-boss@10.4.2:\n  pg-boss@12.38.0:\n"
+        ),
+    }
+
+    assert findings(tmp_path, files) == ["error option_ignored apps/new/boss.ts:2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "const rows = await sql<{ n: number; s: string }[]>`select 1`;",
+        'type Key = import("./types").Names["key"];',
+        "export const load = db<Row>`select 1`.then(first);",
+    ],
+)
+def test_valid_typescript_that_the_grammar_stumbles_over_is_read_past(text: str, tmp_path: Path) -> None:
+    assert findings(tmp_path, {"job-config.ts": f"{text}\nexport const JOB_TIMEOUT_SECONDS = 5;\n{CONFIG}"}) == [
+        "error timeout_units_disagree job-config.ts:3"
+    ]
+
+
+def test_what_is_found_and_not_understood_is_open(tmp_path: Path) -> None:
+    files = {"package.json": '{"dependencies": {"bullmq": "5.79.0"}}', "a.ts": 'import Bull from "bull";\nBull();'}
+    examination = examine(read_repository(write(tmp_path, files)))
+
+    assert examination.uncovered == (
+        "bull is used (a.ts:1), and check does not read it",
+        "bullmq is used (package.json:1), and none of its calls or settings was understood",
+    )
+
+
+def test_a_default_of_a_schema_of_the_environment_reaches_the_options(tmp_path: Path) -> None:
+    files = {
+        "env.ts": "export const env = z.object({ SIZE: z.coerce.number().default(20) }).parse(process.env);\n",
+        **boss('import { env } from "./env";\nboss.work("a", { batchSize: env.SIZE }, run);\n' + CONFIG),
+    }
+
+    assert "error batch_outlives_expiry boss.ts:3" in findings(tmp_path, files)
+
+
 def places(root: Path, rule: str) -> list[str]:
     found = examine(read_repository(root)).findings
     return list(dict.fromkeys(str(finding.place) for finding in found if finding.rule == rule))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.faults import FaultPlan
+from harness.history.event import SideEffect
 from harness.history.jsonl import dump_history
 from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
 from harness.run.session import as_on_tape
@@ -134,3 +135,20 @@ def test_a_claim_whose_answer_took_a_lease_is_saved_or_given_back(length: str) -
     history, _, anomalies = played(two_payments, tape, faults=FAULTS)
     assert anomalies == set()
     assert '"expire"' not in history
+
+
+@pytest.mark.parametrize(("idempotent", "found"), [(False, {"effect_repeated"}), (True, set())])
+def test_a_deed_counts_by_its_identity_and_may_come_again_where_its_receiver_ignores_that(
+    idempotent: bool, found: set[str]
+) -> None:
+    async def pay(job: ToolJob) -> JobResult:
+        effect(SideEffect("charged", f"order-{job.input}", {"by": job.attempts}, idempotent=idempotent))
+        return JobResult(success=True)
+
+    with JobHarness(invariants=[at_most_once("charged")]) as harness:
+        harness.register("pay", pay)
+        harness.enqueue("pay", 7)
+        harness.enqueue("pay", 7)  # Another job, the same deed.
+        harness.run_until_idle()
+        assert {anomaly.name for anomaly in harness.anomalies} == found
+        assert '"identity":"order-7"' in dump_history(harness.history)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from harness.adapters.pgboss.contract import POLICIES, STANDARD, known_of, split_policy
-from harness.adapters.pgboss.node.contract import contract_of
-from harness.adapters.pgboss.node.release import Release
+from harness.adapters.pgboss.node.release import Release, contract_of
 from harness.adapters.pgboss.translation import ONE_QUEUE, PgBossKeys, turns
 from harness.errors import UsageError
 from harness.foreign.database import timestamp_of

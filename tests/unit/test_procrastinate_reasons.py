@@ -29,7 +29,7 @@ class Child:
     def __init__(self, *replies: dict[str, Any]) -> None:
         self.replies = list(replies)
 
-    def ask(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, do: str, arguments: dict[str, Any], *, now: float) -> dict[str, Any]:
         return self.replies.pop(0)
 
 

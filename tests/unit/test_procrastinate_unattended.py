@@ -25,7 +25,7 @@ class Child:
 
     asked = 0
 
-    def ask(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, do: str, arguments: dict[str, Any], *, now: float) -> dict[str, Any]:
         self.asked += 1
         return {"value": []}
 

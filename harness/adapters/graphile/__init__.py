@@ -20,9 +20,8 @@ from harness.adapters.foreign_queue import (
     without_value,
 )
 from harness.errors import UsageError
-from harness.foreign import npm
-from harness.foreign.database import Row, instant_of
-from harness.foreign.node_child import milliseconds_of
+from harness.foreign import newest_npm
+from harness.foreign.database import Row, instant_of, milliseconds_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView, Json
@@ -187,9 +186,6 @@ class GraphileQueue(AskingQueue):
         self._started: dict[JobId, Instant] = {}
         """When each job was claimed last: a row forgets it once it waits again."""
 
-    def _stamped(self, now: Instant) -> dict[str, Any]:
-        return {"now": milliseconds_of(now)}
-
     # observation ----------------------------------------------------------------------------------------------------
 
     def _rows(self) -> dict[JobId, Row]:
@@ -311,7 +307,7 @@ def release(version: str = "latest") -> ForeignRelease:
 
     Raises UsageError for a release before 0.17, and for what is no version.
     """
-    whole = npm.newest(PACKAGE, version)
+    whole = newest_npm(PACKAGE, version)
     number = tuple(int(part) for part in re.findall(r"\d+", whole)[:2])
     if number < OLDEST:
         raise UsageError(
@@ -327,7 +323,6 @@ def release(version: str = "latest") -> ForeignRelease:
         contract=CONTRACT,
         start=in_node(__file__, PACKAGE, whole, oldest=(22, 18) if number >= NEEDS_NEWER_NODE else (20, 0)),
         empty=emptied(*TABLES, numbered=TABLES, as_new=True),
-        asked={"now": milliseconds_of(0)},
         proven_under=Settings(lease=LEASE),
         keeps_sessions=False,  # A session remembers which tasks the database knows.
     )

@@ -12,7 +12,7 @@ from typing import Final
 
 from harness.errors import UsageError
 from harness.foreign import find_node, npm_package
-from harness.foreign.cache import run
+from harness.foreign.packages import run
 from harness.private import write_private
 
 NEWEST_OF_10: Final = "10.4.2"

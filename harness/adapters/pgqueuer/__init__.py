@@ -20,7 +20,7 @@ from harness.adapters.foreign_queue import (
     in_python,
     without_value,
 )
-from harness.foreign import pip
+from harness.foreign import newest_python
 from harness.foreign.database import instant_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration
@@ -342,7 +342,7 @@ def _key(request: JobRequest) -> str | None:
 
 def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `1`, `1.5.0`. Raises UsageError for what is no version."""
-    number = pip.newest(PACKAGE, version)
+    number = newest_python(PACKAGE, version)
 
     return ForeignRelease(
         package=PACKAGE,

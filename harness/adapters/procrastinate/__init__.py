@@ -22,7 +22,7 @@ from harness.adapters.foreign_queue import (
     without_value,
 )
 from harness.errors import UsageError, did_you_mean
-from harness.foreign import pip
+from harness.foreign import newest_python
 from harness.foreign.database import instant_of, timestamp_of
 from harness.history.outcome import Outcome, done
 from harness.model.duration import DAY, SECOND, Duration, Instant
@@ -334,7 +334,7 @@ def release(version: str = "latest") -> ForeignRelease:
             f"{PACKAGE}@{version}: behind the release there can only be {UNATTENDED!r}{near}",
             hint=f"Name {PACKAGE}@{asked} or {PACKAGE}@{asked}/{UNATTENDED}.",
         )
-    number = pip.newest(PACKAGE, asked)
+    number = newest_python(PACKAGE, asked)
 
     return ForeignRelease(
         package=PACKAGE,

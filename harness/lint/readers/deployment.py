@@ -21,7 +21,9 @@ from harness.lint.typescript import line_of, pairs_of, parse_json, text_of, unqu
 DOCUMENTATION: Final = frozenset({"example", "sample", "template", "dist", "defaults", "schema", "test", "ci", "vault"})
 """Suffixes of files that show what to set, or that tests use; nothing runs under them."""
 
-_PLACEHOLDER: Final = re.compile(r"\.\.\.|\$\{|<[\w -]+>|^your[-_ ]", re.IGNORECASE)
+_PLACEHOLDER: Final = re.compile(
+    r"\.\.\.|\$\{|<[\w -]+>|^your[-_ ]|^(encrypted|vault|op|secret|enc\[)[:/]|^ENC\[", re.IGNORECASE
+)
 PRODUCTION: Final = frozenset({"", "production", "prod"})
 
 
@@ -129,6 +131,10 @@ def _duration(path: str, pattern: str, options: Node, facts: Facts) -> None:
 
 def read_render(path: str, text: str, facts: Facts) -> None:
     """Read services with their variables, crons, and how long each may take to stop."""
+    deep = _too_deep(text)
+    if deep is not None:
+        facts.unreadable.append(Unreadable(Place(path, deep), "is nested too deeply to be read"))
+        return
     try:
         document = YAML(typ="rt").load(io.StringIO(text))
     except MarkedYAMLError as error:
@@ -143,6 +149,20 @@ def read_render(path: str, text: str, facts: Facts) -> None:
     groups = {_text(group.get("name")): group for group in _maps(document, "envVarGroups")}
     for service in _maps(document, "services"):
         _service(path, service, groups, facts)
+
+
+DEEPEST_YAML: Final = 40
+
+
+def _too_deep(text: str) -> int | None:
+    """Answer the line at which brackets or indentation are nested deeper than any blueprint; a parser takes minutes."""
+    depth = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        depth += line.count("[") + line.count("{") - line.count("]") - line.count("}")
+        blanks = len(line) - len(line.lstrip(" -?"))
+        if depth > DEEPEST_YAML or line.count("[") + line.count("{") > DEEPEST_YAML or blanks > 8 * DEEPEST_YAML:
+            return number
+    return None
 
 
 def _maps(owner: CommentedMap, key: str) -> Iterator[CommentedMap]:

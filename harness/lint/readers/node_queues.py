@@ -12,7 +12,18 @@ from typing import Final, NamedTuple
 
 from tree_sitter import Node
 
-from harness.lint.facts import UNKNOWN, Facts, Handling, Limit, Place, QueueCall, Scalar, SettingSource, Value, Wait
+from harness.lint.facts import (
+    UNKNOWN,
+    Facts,
+    Handling,
+    Limit,
+    LongestWait,
+    Place,
+    QueueCall,
+    Scalar,
+    SettingSource,
+    Value,
+)
 from harness.lint.settings import meaning_of
 from harness.lint.typescript import (
     FUNCTIONS,
@@ -497,9 +508,9 @@ class Reach:
     def __init__(self, constants: Constants) -> None:
         self._constants = constants
 
-    def from_handler(self, handler: Node, module: Module) -> tuple[tuple[Wait, ...], tuple[Wait, ...]]:
+    def from_handler(self, handler: Node, module: Module) -> tuple[tuple[LongestWait, ...], tuple[LongestWait, ...]]:
         """Answer the waits in the code that it calls, and those in what is imported only."""
-        called: dict[Place, Wait] = {}
+        called: dict[Place, LongestWait] = {}
         waiting = [self._constants.node(one, module) for one in _unwrapped(handler)]
         seen: set[tuple[str, int]] = set()
         used: set[str] = set()
@@ -545,14 +556,16 @@ class Reach:
         inner = None if target is None else target.function(there if there != "default" else name)
         return None if target is None or inner is None else (inner, target)
 
-    def _wait(self, node: Node, module: Module) -> Wait | None:
+    def _wait(self, node: Node, module: Module) -> LongestWait | None:
         led_to = self._constants.named(text_of(node), module, at=node)
         if led_to is None:
             return None
         seconds = _in_seconds(text_of(node), self._constants.value(*led_to))
-        return None if seconds is None else Wait(text_of(node), seconds, Place(led_to[1].path, line_of(led_to[0])))
+        return (
+            None if seconds is None else LongestWait(text_of(node), seconds, Place(led_to[1].path, line_of(led_to[0])))
+        )
 
-    def _slept(self, node: Node, module: Module) -> Wait | None:
+    def _slept(self, node: Node, module: Module) -> LongestWait | None:
         """Read `await sleep(60_000)`, and `await new Promise((done) => setTimeout(done, 60_000))`."""
         name, arguments = callee_of(node)[1], arguments_of(node)
         if name not in _SLEEPS or not arguments or not _awaited(node):
@@ -560,9 +573,9 @@ class Reach:
         value = self._constants.value(arguments[-1] if name == "setTimeout" else arguments[0], module)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             return None
-        return Wait(name, value / 1000, Place(module.path, line_of(node)))
+        return LongestWait(name, value / 1000, Place(module.path, line_of(node)))
 
-    def _imported(self, used: set[str]) -> Iterator[Wait]:
+    def _imported(self, used: set[str]) -> Iterator[LongestWait]:
         """List the waits that stand in modules from which something is used, and in what these import."""
         waiting, seen = sorted(used), set(used)
         while waiting and len(seen) < MOST_MODULES:
@@ -581,7 +594,7 @@ class Reach:
                 if _WAIT.search(name) and _UNIT.search(name):
                     seconds = _in_seconds(name, self._constants.value(node, module)) if module is not None else None
                     if seconds is not None:
-                        yield Wait(name, seconds, Place(path, line_of(node)))
+                        yield LongestWait(name, seconds, Place(path, line_of(node)))
 
 
 def _unwrapped(handler: Node) -> list[Node]:

@@ -37,11 +37,9 @@ from harness.lint.typescript import (
 )
 
 WORTH_PARSING: Final = (
-    b"pg-boss", b"PgBoss", b"pgboss", b"boss.", b"TOOL_SLUGS", b"Processor", b"JOB_", b"STUCK_",
-    b"_BATCH_SIZE", b"_POLLING_INTERVAL", b"EXPIRE_IN", b"MAX_ATTEMPTS", b"RETRY_LIMIT", b"Bearer ",
-    b"CRON_SECRET", b"USE_PGBOSS_WORKERS",
-    b"bullmq", b"graphile", b"BullModule", b"singletonKey", b"addJob", b"RETRY_CONFIG", b"WORKER_CONFIG",
-    b"LISTEN ", b"useListenNotify", b"maxDuration", b"toolJob", b"/api/cron",
+    b"boss", b"Boss", b"BOSS", b"bullmq", b'bull"', b"bull'", b"graphile", b"bee-queue", b'"agenda"', b"singletonKey",
+    b"addJob", b"JOB_", b"STUCK_", b"RETRY_CONFIG", b"WORKER_CONFIG", b"TOOL_SLUGS", b"Processor", b"toolJob",
+    b"LISTEN ", b"useListenNotify", b"maxDuration", b"Bearer ", b"CRON_SECRET", b"/api/cron",
 )  # fmt: skip
 """Whatever else a repository holds has nothing to say here, and is not parsed."""
 

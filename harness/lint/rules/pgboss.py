@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
-from harness.lint.facts import Facts, Place, QueueCall, SettingSource, Value, Wait
+from harness.lint.facts import Facts, LongestWait, Place, QueueCall, SettingSource, Value
 from harness.lint.finding import Breach, Related, Rule, Severity
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
@@ -375,7 +375,9 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
                 break
 
 
-def _outliving(place: Place, queue: str, here: EffectiveSettings, wait: Wait, weight: Severity, how: str) -> Breach:
+def _outliving(
+    place: Place, queue: str, here: EffectiveSettings, wait: LongestWait, weight: Severity, how: str
+) -> Breach:
     expiry = here.get("expiry")
     assert expiry is not None
     return Breach(
@@ -428,7 +430,7 @@ RULES: Final = (
         "Give the queue a policy, or add singletonSeconds.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _inert,
-        ran="10.4.2, 11.1.1, 12.18.2, 12.38.0",
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "queue_never_created",
@@ -438,7 +440,7 @@ RULES: Final = (
         "Call createQueue before the first send.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _created,
-        ran="10.4.2, 11.1.1, 12.18.2, 12.38.0",
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "queue_options_never_arrive",
@@ -448,7 +450,6 @@ RULES: Final = (
         "Call updateQueue too.",
         "scheduling/options_are_kept.yaml",
         _arriving,
-        ran="10.4.2, 12.38.0",
     ),
     Rule(
         "option_ignored",
@@ -458,7 +459,6 @@ RULES: Final = (
         "Write the option that this release knows, where it knows it.",
         "scheduling/options_are_kept.yaml",
         _heeded,
-        ran="10.4.2, 11.1.1, 12.38.0",
     ),
     Rule(
         "expiry_refused",
@@ -468,7 +468,7 @@ RULES: Final = (
         "Set an expiry below 24 hours.",
         "configuration/workers_disabled.yaml",
         _accepted,
-        ran="10.4.2, 11.1.1, 12.27.0, 12.28.0, 12.38.0",
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "handler_outlives_expiry",

@@ -408,9 +408,19 @@ def _at_once(facts: Facts) -> Iterator[Breach]:
 def _explodes(facts: Facts) -> Iterator[Breach]:
     for task in _calls(facts, PROCRASTINATE, "task"):
         base, most = _number(task, "retry.exponential_wait"), _number(task, "retry.max_attempts")
-        if base is None or base <= 1 or most is None or not 1 <= most <= 100:
+        if base is None or base <= 1 or _unknown(task, "retry.max_attempts"):
             continue
-        longest = base ** int(most)
+        if most is None:
+            yield Breach(
+                _place(task, "retry.exponential_wait"),
+                f"exponential_wait without max_attempts: the wait of {task.queue} grows as a power without end, until "
+                "PostgreSQL cannot hold the date and the job fails (procrastinate#1375)",
+                "Set max_attempts.",
+                severity=_weight(task, Severity.WARNING),
+                subject=task.queue or "",
+            )
+            continue
+        longest = base ** min(int(most), 100)
         if longest > MONTH_SECONDS:
             yield Breach(
                 _place(task, "retry.exponential_wait"),

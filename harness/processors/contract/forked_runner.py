@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness.errors import HarnessError, UsageError
+from harness.foreign.peer import end_descendants, end_marked, end_session
 from harness.postgres.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
 from harness.processors.contract.trial import Abilities, TrialPlan, TrialRecord
-from harness.processors.processes import end_descendants, end_marked, end_session
 
 MEMORY_BYTES = 2**30
 """What a child may allocate beyond what it was forked with (Linux)."""

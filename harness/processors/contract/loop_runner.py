@@ -12,16 +12,21 @@ from typing import Any
 
 from harness.adapters.reference.application import START, JobProcessor, JobResult, ToolJob, sample_job
 from harness.errors import LimitReached
+from harness.foreign.peer import children_of
+from harness.history.event import SideEffect
 from harness.model.json_value import json_problem, printable
 from harness.processors.assertions import differences, shown
 from harness.processors.baton import Baton
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
 from harness.processors.noticed import Noticed
-from harness.processors.processes import children_of
 from harness.processors.processor import is_async
-from harness.processors.typescript.attachments import Attachments
-from harness.processors.typescript.errors import InvalidResult, ProcessDied, ProcessorBlocked
+from harness.processors.typescript.node_processor import (
+    InvalidResult,
+    NodeProcessors,
+    ProcessDied,
+    ProcessorBlocked,
+)
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Deadlock, VirtualLoop
 from harness.sim.loop_waiting import describe_task
@@ -48,7 +53,7 @@ class LoopRunner:
         """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging."""
         self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after)
         self._loop.watch_lifetimes()
-        self._node = Attachments(self._loop, start=START, timeout_seconds=timeout_seconds, seed=0)
+        self._node = NodeProcessors(self._loop, start=START, timeout_seconds=timeout_seconds, seed=0)
         self._processor = self._node.attach(processor, slug=slug)
         self._pausable = self._processor is processor
         self._slug = slug
@@ -245,7 +250,7 @@ class _Run:
         return answer
 
     def _record(self, name: str, data: Any) -> None:
-        self._effects.append((name, data))
+        self._effects.append((name, data.data if isinstance(data, SideEffect) else data))
 
     def _moment(self, number: int) -> None:
         plan = self._plan

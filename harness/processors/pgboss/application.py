@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess
-from harness.adapters.pgboss.work.options import send_options, work_options
+from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, send_options, work_options
 from harness.adapters.reference.application import (
     BEFORE_STARTING,
     JobProcessor,
@@ -474,7 +473,7 @@ class Handlers:
             for claim in held:
                 settle(claim, *rest)
 
-        self._driven.ask("reply", told=told, call=call.number, **said)
+        self._driven.reply(call, told=told, **said)
 
     def _tool_job(self, claim: Claim) -> ToolJob:
         return sample_job(

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from harness.adapters.pgboss.translation import view_of
-from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, next_due
-from harness.adapters.pgboss.work.turn import LIMIT, NEVER, SUPERVISION, poll_of
+from harness.adapters.pgboss.work import LIMIT, NEVER, SUPERVISION, HandlerCall, Turn, WorkProcess, next_due, poll_of
 from harness.errors import HarnessError
 from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import SECOND, Instant
@@ -70,6 +69,11 @@ class DrivenProcess:
         """Send a job now."""
         with self._turn:
             return self._hear(self.process.send(self._clocks.now, **arguments), told)
+
+    def reply(self, call: HandlerCall, *, told: Callable[[Turn], None], **said: Any) -> Turn:
+        """Let a handler that was called end."""
+        with self._turn:
+            return self._hear(self.process.reply(call.number, self._clocks.now, **said), told)
 
     def _hear(self, turn: Turn, told: Callable[[Turn], None] = lambda turn: None) -> Turn:
         """Take over what happened in a turn."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine
-from harness.foreign.proof import prove
+from harness.foreign.clocks import prove
 from harness.history.outcome import Outcome
 from harness.model.duration import DAY
 from harness.model.settings import Settings

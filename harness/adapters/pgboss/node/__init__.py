@@ -1,4 +1,4 @@
-"""Real pg-boss under test: the library itself in a Node child, on a PostgreSQL whose clock is ours."""
+"""Real pg-boss under test: the library itself in a Node peer, on a PostgreSQL whose clock is ours."""
 
 from harness.adapters.pgboss.node.engine import open_engine, release
 

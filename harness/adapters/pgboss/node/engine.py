@@ -1,4 +1,4 @@
-"""Opens pg-boss queues: `pgboss-node@12.38.0` is that release, in a Node child, on a PostgreSQL provided for it."""
+"""Opens pg-boss queues: `pgboss-node@12.38.0` is that release, in a Node peer, on a PostgreSQL provided for it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Final
 
 from harness.adapters.foreign_queue import ForeignEngine, ForeignRelease, in_node
 from harness.adapters.pgboss.contract import known_of, policy_suffix, split_policy
-from harness.adapters.pgboss.node.contract import contract_of
-from harness.adapters.pgboss.node.release import Release
-from harness.adapters.pgboss.node.rows import Tables
-from harness.adapters.pgboss.node.scheduling import SchedulingQueue
+from harness.adapters.pgboss.node.queue import SchedulingQueue
+from harness.adapters.pgboss.node.release import PgBossTables, Release, contract_of
 from harness.adapters.pgboss.package import SCHEMA
-from harness.foreign import npm
-from harness.foreign.node_child import milliseconds_of
+from harness.foreign import newest_npm
 from harness.model.settings import Settings
 
 PACKAGE: Final = "pg-boss"
@@ -27,7 +24,7 @@ def release(version: str = "latest") -> ForeignRelease:
     every actor has a session.
     """
     wanted, policy = split_policy(version)
-    number = npm.newest(PACKAGE, wanted)
+    number = newest_npm(PACKAGE, wanted)
     able = Release(f"{number}{policy_suffix(policy)}")
 
     return ForeignRelease(
@@ -39,8 +36,8 @@ def release(version: str = "latest") -> ForeignRelease:
         start=in_node(__file__, PACKAGE, number, oldest=able.oldest_node),
         empty=lambda opened: opened.schema.empty(),
         reset=lambda tables: {"keep": tables.keeps_queues},
-        asked={"schema": SCHEMA, "now": milliseconds_of(0)},
-        read=Tables,
+        asked={"schema": SCHEMA},
+        read=PgBossTables,
         proven_under=Settings(),
         keeps_sessions=False,  # A session remembers which queues the database knows.
         next_upkeep=lambda queue: queue.next_upkeep(),

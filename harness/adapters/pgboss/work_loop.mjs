@@ -1,20 +1,20 @@
-// Runs in a Node child: pg-boss with its own work() loop, its own timers and its own supervision, on a clock of ours.
+// Runs as a peer: pg-boss with its own work() loop, its own timers and its own supervision, on a clock of ours.
 //
-// `node loop.mjs FOLDER`: FOLDER's node_modules has pg-boss. Questions and answers are lines of JSON. A question may let
-// one timer fire; the answer comes when every statement is answered and nothing is left to do at that instant, and says
-// what pg-boss asks of its handlers and when its timers are due. What a job does is decided by whoever asks.
+// `node work_loop.mjs FOLDER`: FOLDER's node_modules has pg-boss. A turn lets one timer fire, or carries out a request;
+// it ends when every statement is answered and nothing is left to do at that instant. A handler that pg-boss calls is a
+// gate: what a job does is decided by the harness.
 import { AsyncLocalStorage } from "node:async_hooks";
-import { createWriteStream } from "node:fs";
 import { createRequire } from "node:module";
-import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
-import { Clock, install, realSetImmediate } from "../../../foreign/clock.mjs";
+import { Clock, install, realSetImmediate } from "../../foreign/clock.mjs";
+import { Peer, outcomeOf } from "../../foreign/peer.mjs";
 
 const QUIET_ROUNDS = 3;
 // Of pg-boss's own rounds none is shorter; a shorter timer belongs to something that is under way.
 const SHORTEST_ROUND_MS = 500;
 const SOON_MS = 1e-3;
 
+const peer = new Peer({ clock: true });
 const clock = new Clock();
 /** Whose doing the present code is: a worker's loop, or the supervision. */
 const doing = new AsyncLocalStorage();
@@ -114,53 +114,57 @@ function timers() {
 
 class Refused extends Error {}
 
-const calls = new Map();
 let boss = null;
+/** What time the harness says it is. */
+let asked = 0;
 let workers = new Map();
-let told = [];
-let trouble = [];
-let number = 0;
+
+function trouble(message) {
+  peer.effect("trouble", { message });
+}
 
 function handlerOf(round) {
-  return (jobs) => {
+  return async (jobs) => {
     round.limits = true;
     round.settles = true;
-    const call = ++number;
-    told.push({ call, queue: round.queue, jobs: jobs.map(({ data }) => data.job) });
-    return new Promise((resolve, reject) => calls.set(call, { resolve, reject }));
+    const value = await peer.gate(
+      round.queue,
+      jobs.map(({ data }) => data.job),
+    );
+    return value ?? undefined;
   };
 }
 
-const questions = {
+const requests = {
   /** Start pg-boss as a process does, with nobody at work yet. */
-  async open({ url, schema, now, seed, options }) {
-    clock.begin(now);
+  async open({ url, schema, seed, options }) {
+    clock.begin(clock.now);
     install(clock, seed);
     const found = createRequire(`${folder}/`).resolve("pg-boss");
     sql.watch(createRequire(found)("pg"));
     const loaded = await import(pathToFileURL(found).href);
     const PgBoss = loaded.PgBoss ?? loaded.default;
-    questions.made = () => new PgBoss({ connectionString: url, schema, max: 1, idleTimeoutMillis: 0, ...options });
-    await questions.begin();
+    requests.made = () => new PgBoss({ connectionString: url, schema, max: 1, idleTimeoutMillis: 0, ...options });
+    await requests.begin();
   },
 
   /** Forget the instance that was, as if its process had ended, and start another. */
-  async reset({ now, seed }) {
+  async reset({ seed }) {
     clock.timers.clear();
     for (const client of sql.clients) client.end().catch(() => {});
     sql.clients.clear();
-    clock.begin(now);
+    clock.begin(asked);
     install(clock, seed);
-    await questions.begin();
+    await requests.begin();
   },
 
   async begin() {
-    calls.clear();
+    peer.gates.clear();
     workers = new Map();
-    boss = questions.made();
+    boss = requests.made();
     const mine = boss;
-    boss.on("error", (error) => boss === mine && trouble.push(`${error?.message ?? error}`));
-    boss.on("warning", (warning) => boss === mine && trouble.push(`${warning?.message ?? warning}`));
+    boss.on("error", (error) => boss === mine && trouble(`${error?.message ?? error}`));
+    boss.on("warning", (warning) => boss === mine && trouble(`${warning?.message ?? warning}`));
     await doing.run({ kind: "supervision" }, () => boss.start());
   },
 
@@ -204,65 +208,51 @@ const questions = {
   async wake({ queue }) {
     boss.notifyWorker(workers.get(queue));
   },
-
-  /** Let the first timer fire; rounds that were due before `skip`, and found nothing to do, are left out. */
-  async tick({ now, skip }) {
-    clock.now = Math.max(clock.now, now);
-    for (;;) {
-      const timer = clock.earliest();
-      if (timer === null || timer.when > now + SOON_MS) return null;
-      const round = roundOf(timer);
-      if (!(timer.when < skip[round])) {
-        timer.fire();
-        return round;
-      }
-      const period = periodOf(timer);
-      const until = Math.min(skip[round], now + SOON_MS);
-      timer.when += Math.max(Math.ceil((until - timer.when) / period), 1) * period;
-    }
-  },
-
-  /** Answer a handler's call. */
-  async reply({ call, value, error }) {
-    const waiting = calls.get(call);
-    calls.delete(call);
-    if (error === undefined) waiting?.resolve(value ?? undefined);
-    else waiting?.reject(Object.assign(new Error(error.message), { name: error.name, stack: `${error.name}: ${error.message}` }));
-  },
 };
+
+/** Let the first timer fire, and say which round it is; rounds before `skip`, which find nothing, are left out. */
+function tick({ now, skip = {} }) {
+  for (;;) {
+    const timer = clock.earliest();
+    if (timer === null || timer.when > now + SOON_MS) return null;
+    const round = roundOf(timer);
+    if (!(timer.when < skip[round])) {
+      timer.fire();
+      return round;
+    }
+    const period = periodOf(timer);
+    const until = Math.min(skip[round], now + SOON_MS);
+    timer.when += Math.max(Math.ceil((until - timer.when) / period), 1) * period;
+  }
+}
 
 async function changed(verb, queue, id) {
   const { affected } = await boss[verb](queue, id);
   if (!affected) throw new Refused("pg-boss changed no row");
 }
 
-// the channel --------------------------------------------------------------------------------------------------------
+// turns --------------------------------------------------------------------------------------------------------------
 
-const channel = createWriteStream(null, { fd: 1 });
-process.stdout.write = process.stderr.write.bind(process.stderr);
-const log = (error) => trouble.push(`${error?.stack ?? error}`);
+const log = (error) => trouble(`${error?.stack ?? error}`);
 process.on("uncaughtException", log);
 process.on("unhandledRejection", log);
 
 const [folder] = process.argv.slice(2);
 
-async function answered({ id, ask, with: given }) {
-  if (given.now !== undefined) clock.now = Math.max(clock.now, given.now);
-  sql.stirred = false;
-  let answer;
-  try {
-    answer = { value: (await questions[ask](given)) ?? null };
-  } catch (error) {
-    answer = error instanceof Refused ? { refused: error.message } : { raised: `${error?.name}: ${error?.message}` };
-  }
-  await rest();
-  answer = { id, ...answer, calls: told, trouble, stirred: sql.stirred, timers: timers() };
-  told = [];
-  trouble = [];
-  return answer;
-}
-
-for await (const line of createInterface({ input: process.stdin })) {
-  channel.write(`\n@harness ${JSON.stringify(await answered(JSON.parse(line)))}\n`);
-}
-process.exit(0);
+peer.serve({
+  act(message) {
+    if (message.time === undefined) return outcomeOf(() => requests[message.do](message.with), Refused);
+    return outcomeOf(() => tick(message), Refused);
+  },
+  /** Time goes back where a run begins anew. */
+  now(now) {
+    asked = now;
+    clock.now = Math.max(clock.now, now);
+  },
+  rest,
+  next() {
+    if (sql.stirred) peer.effect("stirred");
+    sql.stirred = false;
+    return { next: clock.next(), timers: timers() };
+  },
+});
