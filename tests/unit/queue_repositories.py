@@ -255,9 +255,12 @@ QUEUES = (
     ),
     Example(
         "redis_retries_refused",
-        bull('new Worker("a", run, { connection: { host,\n maxRetriesPerRequest: 3 } });'),
-        "queue.ts:3",
-        bull('new Worker("a", run, { connection: { host,\n maxRetriesPerRequest: null } });'),
+        bull('const redis = new IORedis(process.env.REDIS_URL);\nnew Worker("a", run, { connection: redis });'),
+        "queue.ts:2",
+        bull(
+            "const redis = new IORedis(process.env.REDIS_URL, { maxRetriesPerRequest: null });\n"
+            'new Worker("a", run, { connection: redis });\nnew Worker("b", run, { connection: { host } });'
+        ),
     ),
     Example(
         "job_id_blocks_repeats",

@@ -96,6 +96,7 @@ _MADE: Final = {
     "FlowProducer": 0,
 }
 """Classes of BullMQ -> which argument holds their options."""
+IOREDIS_RETRIES: Final = 20
 _INTRODUCING: Final = ("required_parameter", "optional_parameter", "public_field_definition", "variable_declarator")
 
 
@@ -423,9 +424,26 @@ class NodeQueues:
                 place = Place(where.path, line_of(key))
                 found[prefix + name] = as_value(prefix + name, constant, place, SettingSource.SEND)
                 if constant is UNKNOWN:
+                    found.update(self._redis(expression, where, f"{prefix}{name}."))
                     below, _ = self._within(expression, where, f"{prefix}{name}.", depth + 1)
                     found.update(below)
         return found, complete
+
+    def _redis(self, node: Node, module: Module, prefix: str) -> dict[str, Value]:
+        """Read `new IORedis({ maxRetriesPerRequest: null })`: its default is 20, which a Worker refuses."""
+        made, where = self._constants.node(node, module)
+        maker = made.child_by_field_name("constructor") if made.type == "new_expression" else None
+        if maker is None or not text_of(maker).endswith("Redis"):
+            return {}
+        name = f"{prefix}new.maxRetriesPerRequest"
+        place = Place(where.path, line_of(made))
+        for argument in arguments_of(made):
+            options, known = self._within(argument, where, "", 1)
+            if "maxRetriesPerRequest" in options:
+                return {name: replace(options["maxRetriesPerRequest"], name=name)}
+            if options and not known:
+                return {}
+        return {name: Value(name, IOREDIS_RETRIES, place, SettingSource.LIBRARY)}
 
     def _take(self, options: Mapping[str, Value], source: SettingSource, queue: str, call: Place | None) -> None:
         """Add what pg-boss is told to the settings."""
