@@ -167,7 +167,7 @@ class _Doctor:
         self._session = session
         self._facts = facts
         self._tables = tables
-        self._standing: EffectiveSettings = next(standings(facts))
+        self._standing: EffectiveSettings = standings(facts)[0]
         self._grace = 2 * maintenance_period(facts) + DUE_SECONDS
         self._uncovered: list[str] = []
         self._skipped: list[str] = []
