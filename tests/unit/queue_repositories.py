@@ -100,7 +100,10 @@ QUEUES = (
         "crontab_every_minute",
         celery("app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3)}}\n"),
         "tasks.py:5",
-        celery("app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3, minute=0)}}\n"),
+        celery(
+            "app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3, minute=0)},\n"
+            "'often': {'task': 'y', 'schedule': crontab(hour='*')}}\n"
+        ),
     ),
     Example(
         "celery_waits_for_subtask",

@@ -211,7 +211,8 @@ def _mixed(facts: Facts) -> Iterator[Breach]:
 
 def _every_minute(facts: Facts) -> Iterator[Breach]:
     for call in _calls(facts, CELERY, "crontab"):
-        others = [name for name in ("hour", "day_of_week", "day_of_month", "month_of_year") if name in call.options]
+        names = ("hour", "day_of_week", "day_of_month", "month_of_year")
+        others = [name for name in names if name in call.options and call.options[name].value != "*"]
         if others and "minute" not in call.options:
             told = ", ".join(f"{name}={call.options[name].value}" for name in others)
             yield Breach(
