@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable
 from datetime import datetime
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from harness.adapters.reference.application import (
@@ -26,7 +29,6 @@ from harness.port import JobRequest
 from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.demands import Demands
-from harness.processors.interrupt import Interrupts
 from harness.processors.judgement import (
     anomaly_screen,
     left_running,
@@ -500,3 +502,34 @@ class JobHarness(Assertions):
             known = self._session.board.views
             raise UsageError(f"there is no job {job!r}{did_you_mean(job, known)}")
         return view
+
+
+class Interrupts:
+    """Remembers a Ctrl-C that somebody else swallowed."""
+
+    def __init__(self) -> None:
+        self._pressed = False
+
+    @contextlib.contextmanager
+    def watched(self) -> Generator[None]:
+        """Watch inside the block, in the main thread, unless somebody else handles the signal already."""
+        mine = threading.current_thread() is threading.main_thread()
+        if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._press)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.check()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt where the key was pressed."""
+        if self._pressed:
+            self._pressed = False
+            raise KeyboardInterrupt
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        self._pressed = True
+        raise KeyboardInterrupt

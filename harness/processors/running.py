@@ -19,8 +19,7 @@ from harness.processors.processor import is_async, telling
 from harness.processors.workplace import Workplace
 from harness.run.live import JobPoint
 from harness.sim.lifetime import LIFETIME, Lifetime
-from harness.sim.loop import Callback, VirtualLoop
-from harness.sim.loop_waiting import describe_task
+from harness.sim.loop import Callback, VirtualLoop, describe_task
 
 TEST = "test"
 """The actor of `perform_job`."""

@@ -13,8 +13,15 @@ from datetime import timedelta
 from math import ceil
 from pathlib import Path
 
-from harness.adapters.reference.application import START, JobProcessor, ToolJob
-from harness.adapters.reference.execution import Execution, ending_of, job_of, start_execution
+from harness.adapters.reference.application import (
+    START,
+    Execution,
+    JobProcessor,
+    ToolJob,
+    ending_of,
+    job_of,
+    start_execution,
+)
 from harness.errors import UsageError
 from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import Json

@@ -1,4 +1,8 @@
-"""The reference queue at work on virtual time: the real worker and the real maintenance over a store in memory."""
+"""The reference queue at work on virtual time: the real worker and the real maintenance over a store in memory.
+
+Hides how both are paced: on their grids, and only where something is due. Also starts single processors as the worker
+does, for whoever has a loop of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.adapters.reference.application_line import LineStore
-from harness.adapters.reference.application_pace import Pacer
-from harness.adapters.reference.application_store import BEFORE_STARTING, HAND_OUT_TWICE, RecordedStore, StoreRows
+from harness.adapters.reference.application_store import (
+    BEFORE_STARTING,
+    HAND_OUT_TWICE,
+    LineStore,
+    RecordedStore,
+    StoreRows,
+)
 from harness.errors import UsageError
 from harness.faults import FaultPlan
 from harness.invariants import Invariant, everything
@@ -23,6 +31,7 @@ from harness.model.job import JobId, Json
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
+from harness.run.context import Ended
 from harness.run.live import LiveTest
 from harness.run.observation import Observation
 from harness.run.session import NO_FAULTS
@@ -37,10 +46,12 @@ from reference_impl.maintenance import run_maintenance
 from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
 from reference_impl.registry import Registry
 from reference_impl.worker import RunBlocking, Worker
+from reference_impl.worker.execution import Execution
+from reference_impl.worker.verdict import Succeeded, judge
 
 __all__ = [
-    "BEFORE_STARTING", "HAND_OUT_TWICE", "JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication",
-    "Registry", "RunBlocking", "ToolJob", "config_of",
+    "BEFORE_STARTING", "HAND_OUT_TWICE", "Execution", "JobProcessor", "JobResult", "NonRetryableError",
+    "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -381,3 +392,90 @@ def at_once(verb: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
 
 def _length(duration: Duration) -> timedelta:
     return timedelta(microseconds=duration)
+
+
+class Pacer:
+    """An endless asynchronous iterator that yields once for each tick with something to do."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, interval: Duration, due: Callable[[], Instant | None]
+    ) -> None:
+        """Ask `due` when there is next something to do, None for never."""
+        self._loop = loop
+        self._interval = interval
+        self._due = due
+        self._rung = asyncio.Event()
+        self._handle: asyncio.TimerHandle | None = None
+        self._tick: Instant | None = None
+        self._last: Instant = -1
+        self._context = contextvars.Context()
+        """Whoever made something due may die; the grid of time goes on."""
+
+    def __aiter__(self) -> Pacer:
+        return self
+
+    async def __anext__(self) -> None:
+        await self._rung.wait()
+        self._rung.clear()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again when something is due."""
+        due = self._due()
+        tick = None if due is None else self._tick_of(due)
+        if tick == self._tick:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._tick = tick
+        self._handle = None if tick is None else self._loop.call_at(tick / SECOND, self.ring, context=self._context)
+
+    def ring(self) -> None:
+        """Yield now, whatever the grid says."""
+        self._last = now_of(self._loop)
+        self._tick = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._rung.set()
+
+    def _tick_of(self, due: Instant) -> Instant:
+        after = max(due, now_of(self._loop), self._last + 1)
+        return -(-after // self._interval) * self._interval
+
+
+def now_of(loop: asyncio.AbstractEventLoop) -> Instant:
+    """Read a virtual loop's time as an instant."""
+    return round(loop.time() * SECOND)
+
+
+def start_execution(
+    processor: JobProcessor, job: ToolJob, *, on_end: Callable[[], None], run_blocking: RunBlocking
+) -> Execution:
+    """Start a processor on the running loop; nothing that it raises gets out."""
+    return Execution(processor, job, on_end=on_end, run_blocking=run_blocking)
+
+
+def ending_of(execution: Execution) -> Ended | None:
+    """Return how it ended; None while it runs."""
+    if execution.answer is None:
+        return None
+    verdict = judge(execution.answer)
+    if isinstance(verdict, Succeeded):
+        return Ended(success=True, output=verdict.output)
+    return Ended(success=False, error=verdict.error, final=verdict.final)
+
+
+def job_of(job: str, tool: str, *, input: Json, attempts: int, max_attempts: int, started_at: datetime) -> ToolJob:
+    """Make the job that a processor receives, its input through JSON and back."""
+    return ToolJob(
+        id=job,
+        tool_slug=tool,
+        status=ToolJobStatus.PROCESSING,
+        input=decode(encode(input)),
+        attempts=attempts,
+        max_attempts=max_attempts,
+        started_at=started_at,
+        created_at=started_at,
+        updated_at=started_at,
+    )

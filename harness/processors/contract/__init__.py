@@ -1,6 +1,273 @@
-"""What every processor must keep, tried on one that a user names: see `ProcessorContract`."""
+"""`ProcessorContract`: what every processor must keep, tried on one that a user names; and its report.
 
-from harness.processors.contract.contract import CHECKS, ContractReport, ContractRun, ProcessorContract, check_processor
-from harness.processors.contract.trial import CheckOutcome
+Chooses the runner and the order of the checks. What a check asks is in `checks`, how a trial is carried out in the
+runners.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.model.duration import SECOND
+from harness.processors.contract.checks import ANSWERS, DELIVERIES
+from harness.processors.contract.forked_runner import MEMORY_BYTES, ForkedRunner
+from harness.processors.contract.inputs import examples_of
+from harness.processors.contract.loop_runner import LoopRunner
+from harness.processors.contract.trial import Abilities, Check, CheckOutcome, ContractFinding, Probe
+from harness.processors.length import Length, read_length
+from harness.processors.processor import find_processor, is_async
+from harness.processors.typescript.target import TypeScriptProcessor
+from harness.run.verdict import Verdict
 
 __all__ = ["CHECKS", "CheckOutcome", "ContractReport", "ContractRun", "ProcessorContract", "check_processor"]
+
+CHECKS: tuple[Check, ...] = (*ANSWERS, *DELIVERIES)
+NODE_POSITIONS = 6
+"""Moments at which one check disturbs a TypeScript processor: each needs a Node process of its own."""
+NODE_SECONDS = 20.0
+
+
+class ContractRun:
+    """The contract of one processor; each check is judged when it is asked for, and once."""
+
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        input: Any = None,
+        examples: Sequence[Any] = (),
+        waive: Mapping[str, str] | None = None,
+        repeatable_effects: Sequence[str] = (),
+        job_timeout: Length = "10m",
+        cancel_grace: Length = "5s",
+        output_limit: int = 16 * 2**20,
+        real_seconds: float = 5.0,
+        isolated: bool = True,
+    ) -> None:
+        """Name a processor and its input. Raises UsageError for what makes no sense.
+
+        `waive` maps a check to the reason why it does not hold. `output_limit` is bytes of JSON; `real_seconds` is what
+        one try may take of real time; `isolated=False` tries in this process, where a debugger reaches it.
+        """
+        found = find_processor(processor)
+        node = isinstance(found, TypeScriptProcessor)
+        self.name = (
+            found.target if isinstance(found, TypeScriptProcessor) else getattr(found, "__qualname__", str(found))
+        )
+        self._waived = _checked(waive or {})
+        self.checks = tuple(check.in_typescript() for check in CHECKS) if node else CHECKS
+        """The clauses, with repairs in the processor's language."""
+        timeout = read_length(job_timeout) / SECOND
+        make = partial(
+            LoopRunner,
+            found,
+            slug="contract",
+            timeout_seconds=timeout,
+            grace_seconds=read_length(cancel_grace) / SECOND,
+            output_limit=output_limit,
+            blocked_after=real_seconds / 2,
+        )
+        runner = ForkedRunner(
+            make,
+            abilities=_abilities(found),
+            real_seconds=real_seconds + NODE_SECONDS if node else real_seconds,
+            memory_bytes=None if node else MEMORY_BYTES,
+            isolated=isolated,
+        )
+        self._probe = Probe(
+            runner,
+            examples_of(input, examples),
+            timeout_seconds=timeout,
+            repeatable=frozenset(repeatable_effects),
+        )
+        self._findings: dict[str, ContractFinding] = {}
+
+    def judge(self, id: str) -> ContractFinding:
+        """Answer what one check comes to. Raises UsageError for one that does not exist."""
+        check = _find(id)
+        if id not in self._findings:
+            self._findings[id] = self._judge(check)
+        return self._findings[id]
+
+    def report(self) -> ContractReport:
+        """Judge everything."""
+        findings = tuple((check, self.judge(check.id)) for check in self.checks)
+        notes = dict.fromkeys(note for tried in self._probe.plain for note in tried.world.notes)
+        return ContractReport(self.name, findings, tuple(notes))
+
+    def _judge(self, check: Check) -> ContractFinding:
+        if check.id in self._waived:
+            return ContractFinding(CheckOutcome.WAIVED, (self._waived[check.id],))
+        if check.needs_success and self._probe.good is None:
+            return ContractFinding(
+                CheckOutcome.INCONCLUSIVE, ("no declared input succeeds: see declared_input_succeeds",)
+            )
+        return check.judge(self._probe)
+
+
+def check_processor(processor: Any, **options: Any) -> ContractReport:
+    """Judge a processor by the whole contract; the options are those of `ContractRun`."""
+    return ContractRun(processor, **options).report()
+
+
+class ProcessorContract:
+    """Subclass it in a test module, under a name that pytest collects: one test for each check.
+
+    Set `processor` (a callable, "module:name", "path.ts#name" or a TypeScriptProcessor) and `input` or `examples`.
+    """
+
+    processor: ClassVar[Any] = None
+    input: ClassVar[Any] = None
+    """A pydantic model, a JSON schema, or a Hypothesis strategy."""
+    examples: ClassVar[Sequence[Any]] = ()
+    """Inputs; on at least one of them the processor must succeed."""
+    waive: ClassVar[Mapping[str, str]] = {}
+    """Check -> the reason why it does not hold here."""
+    repeatable_effects: ClassVar[Sequence[str]] = ()
+    """Declared side effects that may happen more than once for a job."""
+    job_timeout: ClassVar[Length] = "10m"
+    cancel_grace: ClassVar[Length] = "5s"
+    real_seconds: ClassVar[float] = 5.0
+    isolated: ClassVar[bool] = True
+
+    @classmethod
+    def contract(cls) -> ContractRun:
+        """Answer the contract of this class, made once."""
+        made = cls.__dict__.get("_contract")
+        if isinstance(made, ContractRun):
+            return made
+        processor = inspect.getattr_static(cls, "processor")
+        if isinstance(processor, staticmethod | classmethod):
+            processor = processor.__func__
+        if processor is None:
+            raise UsageError("the contract names no processor", hint="Set processor = my_processor.")
+        contract = ContractRun(
+            processor,
+            input=inspect.getattr_static(cls, "input"),
+            examples=cls.examples,
+            waive=cls.waive,
+            repeatable_effects=cls.repeatable_effects,
+            job_timeout=cls.job_timeout,
+            cancel_grace=cls.cancel_grace,
+            real_seconds=cls.real_seconds,
+            isolated=cls.isolated,
+        )
+        cls._contract = contract  # type: ignore[attr-defined]
+        return contract
+
+
+def _add_test(number: int, check: Check) -> None:
+    def test(self: ProcessorContract) -> None:
+        import pytest
+
+        first = check.id == CHECKS[0].id
+        try:
+            contract = self.contract()
+            finding = contract.judge(check.id)
+        except HarnessError as error:
+            if first:
+                raise pytest.fail.Exception(f"{type(self).__name__}: {error}", pytrace=False) from None
+            raise pytest.skip.Exception(f"inconclusive: nothing can be tried: see {CHECKS[0].id}") from None
+        text, repair = finding.text, contract.checks[number].repair
+        match finding.outcome:
+            case CheckOutcome.FAILED:
+                pytest.fail(f"{check.sentence}\n{_indented(text)}\n  -> {repair}", pytrace=False)
+            case CheckOutcome.INCONCLUSIVE if first:
+                pytest.fail(f"INCONCLUSIVE: {text}\n  -> {repair}", pytrace=False)
+            case CheckOutcome.INCONCLUSIVE | CheckOutcome.NOT_APPLICABLE | CheckOutcome.WAIVED:
+                pytest.skip(f"{finding.outcome}: {text}")
+            case CheckOutcome.PASSED:
+                return
+
+    test.__name__ = f"test_{check.id}"
+    test.__qualname__ = f"ProcessorContract.{test.__name__}"
+    test.__doc__ = check.sentence
+    setattr(ProcessorContract, test.__name__, test)
+
+
+for _number, _check in enumerate(CHECKS):
+    _add_test(_number, _check)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _find(id: str) -> Check:
+    for check in CHECKS:
+        if check.id == id:
+            return check
+    known = [check.id for check in CHECKS]
+    raise UsageError(f"the contract has no check {id!r}{did_you_mean(id, known)}", hint=f"It has {', '.join(known)}.")
+
+
+def _checked(waived: Mapping[str, str]) -> dict[str, str]:
+    for id, reason in waived.items():
+        _find(id)
+        if not isinstance(reason, str) or not reason.strip():
+            raise UsageError(f"the waiver of {id} gives no reason", hint=f'Write waive = {{"{id}": "why"}}.')
+        if id == "declared_input_succeeds":
+            raise UsageError("declared_input_succeeds cannot be waived: without a success nothing is shown")
+    return dict(waived)
+
+
+def _abilities(processor: Any) -> Abilities:
+    if isinstance(processor, TypeScriptProcessor):
+        return Abilities(
+            cancel="a promise cannot be cancelled: a timeout abandons the processor, which lives on",
+            most_positions=NODE_POSITIONS,
+        )
+    if not is_async(processor):
+        return Abilities(cancel="a plain function cannot be cancelled: a timeout abandons its thread, which lives on")
+    return Abilities()
+
+
+_SIGNS = {
+    CheckOutcome.PASSED: "ok",
+    CheckOutcome.FAILED: "FAIL",
+    CheckOutcome.WAIVED: "waived",
+    CheckOutcome.NOT_APPLICABLE: "n/a",
+    CheckOutcome.INCONCLUSIVE: "?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContractReport:
+    """The findings of all checks, in the order of the contract."""
+
+    processor: str
+    findings: tuple[tuple[Check, ContractFinding], ...]
+    notes: tuple[str, ...] = ()
+    """What was not under control."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail where a check failed; inconclusive where one that was not waived could not be judged."""
+        outcomes = {finding.outcome for _, finding in self.findings}
+        if CheckOutcome.FAILED in outcomes:
+            return Verdict.FAIL
+        return Verdict.INCONCLUSIVE if CheckOutcome.INCONCLUSIVE in outcomes else Verdict.PASS
+
+    @property
+    def failed(self) -> list[str]:
+        """The ids of the checks that failed."""
+        return [check.id for check, finding in self.findings if finding.outcome is CheckOutcome.FAILED]
+
+    def finding(self, id: str) -> ContractFinding:
+        """Answer what one check came to. Raises KeyError."""
+        return {check.id: finding for check, finding in self.findings}[id]
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict.upper()}  the contract of {self.processor}"]
+        for check, finding in self.findings:
+            lines.append(f"  {_SIGNS[finding.outcome]:6} {check.id}: {check.sentence}")
+            lines += [f"           {line}" for line in finding.lines]
+            if finding.outcome is CheckOutcome.FAILED:
+                lines.append(f"           -> {check.repair}")
+        lines += [f"  not under control: {note}" for note in self.notes]
+        return "\n".join(lines)

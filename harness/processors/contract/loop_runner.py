@@ -28,8 +28,7 @@ from harness.processors.typescript.node_processor import (
     ProcessorBlocked,
 )
 from harness.sim.lifetime import LIFETIME, Lifetime
-from harness.sim.loop import Deadlock, VirtualLoop
-from harness.sim.loop_waiting import describe_task
+from harness.sim.loop import Deadlock, VirtualLoop, describe_task
 
 SPINS_AFTER = 100_000
 """Callbacks without any rest."""
