@@ -9,9 +9,9 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.adapters.reference import open_engine
+from harness.cli.conform_command import detail, matrix, table
 from harness.conformance import Conformance, Level, conform, engine_of
 from harness.conformance.judge import Mark, cases
-from harness.conformance.tables import detail, matrix, table
 from harness.errors import ExitCode, UsageError
 from harness.history.outcome import DONE, Outcome
 from harness.mistakes import CATALOGUE
