@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from harness.faults import FaultPlan
+from harness.faults import CATALOGUE, FaultPlan
 from harness.history.jsonl import dump_history
 from harness.port import as_stepped
 from harness.run.play import play
@@ -98,7 +98,7 @@ def kind(text: str) -> str:
 
 
 def tried(workload: str, name: str, seed: int, engines: Engines) -> dict[str, Any] | None:
-    faults = replace(FaultPlan.each(1), abandoned_session=0)  # neither engine has sessions
+    faults = FaultPlan(**{fault.id: 1 for fault in CATALOGUE if not fault.needs})  # neither engine has sessions
     choices = Uniform(seed, rate=0.06)
     run = Session(scenario(workload), engine=as_stepped(engines.get(name)), choices=choices, faults=faults).run()
     if not LEAST <= len(run.tape) <= MOST:
