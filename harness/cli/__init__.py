@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from harness import __version__
 from harness.errors import ExitCode, HarnessError, clipped
+from harness.printable import printable_streams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
@@ -67,7 +68,11 @@ def _terminable(arguments: list[str]) -> int:
 
 
 def _answered(arguments: list[str]) -> int:
-    _printable_streams()
+    with printable_streams():
+        return _told(arguments)
+
+
+def _told(arguments: list[str]) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -90,14 +95,6 @@ def _terminate(number: int, frame: object) -> NoReturn:
     """End once: `timeout` signals a process and its group, and the second must not cut short what the first prints."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
-
-
-def _printable_streams() -> None:
-    """A lone surrogate in a job's error, or a terminal that knows only ASCII, must not stop a report."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _dispatch(arguments: list[str]) -> int:

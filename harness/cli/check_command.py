@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.cli.output import OutputFile
-from harness.cli.terminal import show_lines
+from harness.cli.terminal import show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.lint.baseline import Key, dump_baseline, load_baseline, settled
 from harness.lint.catalogue import RULES
@@ -145,12 +145,12 @@ def _report(
 ) -> None:
     severity = _severity(arguments.fail_on)
     if arguments.json == PROCESS:
-        sys.stdout.write(findings_json(examination, exit_code=code))
+        show_as_it_is(findings_json(examination, exit_code=code))
     else:
         show_lines(findings_screen(examination, fail_on=severity, quiet=arguments.quiet), sys.stdout)
         show_lines([Line(text, "red") for text in _shrink(gone, arguments.baseline)], sys.stdout)
     if arguments.annotations:
-        print(finding_annotations(examination.findings), end="")
+        show_as_it_is(finding_annotations(examination.findings))
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
         "json": lambda: findings_json(examination, exit_code=code),

@@ -25,6 +25,7 @@ from harness.explore.watchdog import PATIENCE, Watchdog
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
+from harness.printable import as_it_is
 from harness.report.wording import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
@@ -241,7 +242,7 @@ def _progress(runs: int, seconds: float | None) -> Iterator[Callable[[int, float
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=1.0)
 
         def advance(done: int, spent: float) -> None:

@@ -26,6 +26,7 @@ from harness.explore.workload import ENDINGS, SPANS
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
+from harness.printable import as_it_is
 from harness.scenario.variant import parse_changes
 
 COUNTS = {
@@ -214,7 +215,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def advance(progress: Progress) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.errors import ExitCode
+from harness.printable import as_it_is
 from harness.report.case import Case
 
 
@@ -20,7 +21,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=total)
         bad = 0
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.errors import ExitCode
 from harness.lint.finding import Finding, Severity
+from harness.printable import printable
 from harness.report.case import Case
 from harness.report.wording import one_line
 from harness.run.trial import stopped_by
@@ -52,7 +53,7 @@ def _command(level: str, path: str, line: int, title: str, message: str) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

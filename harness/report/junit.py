@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
+from harness.printable import printable
 from harness.report.case import Case
 from harness.report.screen import screen_text
 from harness.report.summary import case_screen
 from harness.run.verdict import Verdict
 
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
 
 def xml_text(text: str) -> str:
-    """Escape what no XML 1.0 document can hold, such as NUL and lone surrogates, as \\uXXXX."""
-    return _FORBIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Make a text printable, and with that one that an XML document can hold; readers put it on a terminal as it is."""
+    return printable(text)
 
 
 def junit_xml(cases: Sequence[Case]) -> str:

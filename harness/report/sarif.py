@@ -12,6 +12,7 @@ from harness.lint.catalogue import CATALOGUE
 from harness.lint.examination import Examination
 from harness.lint.finding import Finding, Severity
 from harness.lint.place import Place
+from harness.printable import printable
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
@@ -55,7 +56,7 @@ def _result(finding: Finding, known: dict[str, int], *, accepted: bool) -> dict[
     result: dict[str, Any] = {
         "ruleId": finding.rule,
         "level": LEVELS[finding.severity],
-        "message": {"text": f"{finding.message}. {finding.repair}"},
+        "message": {"text": printable(f"{finding.message}. {finding.repair}")},
         "locations": [{"physicalLocation": _location(finding.place)}],
         "partialFingerprints": {"jobHarness/v1": fingerprint},
     }
@@ -63,7 +64,7 @@ def _result(finding: Finding, known: dict[str, int], *, accepted: bool) -> dict[
         result["ruleIndex"] = known[finding.rule]
     if finding.related:
         result["relatedLocations"] = [
-            {"id": number, "physicalLocation": _location(other.place), "message": {"text": other.message}}
+            {"id": number, "physicalLocation": _location(other.place), "message": {"text": printable(other.message)}}
             for number, other in enumerate(finding.related, start=1)
         ]
     if accepted:

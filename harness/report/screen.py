@@ -9,6 +9,7 @@ from harness.history.event import History
 from harness.invariants import ANOMALIES
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId
+from harness.printable import printable
 from harness.report.rows import MOST, Row, rows_of
 from harness.report.wording import changed_settings, clip, one_line, pad, wrap
 from harness.run.trial import stopped_by
@@ -55,7 +56,7 @@ def first_screen(
 
 def screen_text(lines: Sequence[Line]) -> str:
     """Write a screen without any style."""
-    return "".join(f"{line.text}\n" for line in lines)
+    return "".join(f"{printable(line.text)}\n" for line in lines)
 
 
 def _breach(run: Run, width: int, lead: str) -> list[Line]:

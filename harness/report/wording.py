@@ -10,19 +10,14 @@ from rich.cells import cell_len, set_cell_size
 
 from harness.model.duration import format_duration
 from harness.model.settings import Settings
+from harness.printable import printable
 
 ELLIPSIS = "…"
 
 
 def one_line(text: str) -> str:
     """Escape whatever a terminal would not show as one visible character; fold white space."""
-    folded = " ".join(text.split())
-    if folded.isprintable():
-        return folded
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for sign in folded
-    )
+    return printable(" ".join(text.split()))
 
 
 def clip(text: str, width: int) -> str:

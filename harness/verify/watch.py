@@ -8,12 +8,15 @@ from typing import Any, Final, NamedTuple
 
 from psycopg.sql import SQL
 
-from harness.errors import UsageError
-from harness.lint.live.session import read_only
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.lint.live.session import LIMIT_SECONDS, TooSlow, read_only
 from harness.lint.live.tables import Table, find_tables
 from harness.postgres.patience import Deadline
+from harness.verify.budget import shown, within_budget
 
 LOOK_EVERY_SECONDS: Final = 0.05
+_MOST: Final = SQL("2000")
+"""Characters that are read of what the system wrote."""
 ENDS: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -48,8 +51,7 @@ def watch(
 
     Raises EnvironmentUnavailable without the database, UsageError where it has no `tool_job`.
     """
-    with read_only(dsn) as session:
-        users = find_tables(session).users
+    users = within_budget(lambda: _users(dsn), what="the database")
     if users is None:
         raise UsageError(
             "the database has no table tool_job with an id and a status",
@@ -61,7 +63,7 @@ def watch(
     row: dict[str, Any] = {}
     while True:
         row = _row(dsn, users, job) or row
-        status = row.get("status")
+        status = _text(row.get("status"))
         if status is not None and (not statuses or statuses[-1].status != status):
             statuses.append(Seen(status, whole.seconds - whole.left))
             told(statuses[-1])
@@ -74,20 +76,37 @@ def watch(
         deadline.pause(LOOK_EVERY_SECONDS)
 
 
+def _users(dsn: str) -> Table | None:
+    with read_only(dsn) as session:
+        return find_tables(session).users
+
+
 def _row(dsn: str, users: Table, job: str) -> dict[str, Any] | None:
-    error = SQL("t.error::text") if "error" in users.defaults else SQL("null::text")
+    error = SQL("left(t.error::text, {most})").format(most=_MOST) if "error" in users.defaults else SQL("null::text")
     query = SQL(
-        "SELECT t.status::text AS status, {started} AS started, {error} AS error FROM {table} t WHERE {id}"
+        "SELECT left(t.status::text, {most}) AS status, {started} AS started, {error} AS error "
+        "FROM {table} t WHERE {id}"
     ).format(
         started=users.column("t", "started"),
         error=error,
         table=users.full,
         id=SQL("{}::text = %(job)s").format(users.column("t", "id")),
+        most=_MOST,
     )
-    with read_only(dsn) as session:
-        rows = session.rows(query, {"job": job})
+
+    def look() -> list[dict[str, Any]]:
+        with read_only(dsn) as session:
+            return session.rows(query, {"job": job})
+
+    try:
+        rows = within_budget(look, what="the database")
+    except TooSlow:
+        raise EnvironmentUnavailable(
+            f"the database took more than {LIMIT_SECONDS} s to show the job {job}",
+            hint="Is tool_job locked, or without an index on its id?",
+        ) from None
     return rows[0] if rows else None
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else shown(value)

@@ -124,7 +124,7 @@ def test_junit_survives_nul_and_surrogates() -> None:
     root = ElementTree.fromstring(junit_xml([case]))
     failure = root.find("./testsuite/testcase/failure")
     assert failure is not None
-    assert failure.get("message") == "boom \\u0000 \\ud800 \\u001b ]]> <&"
+    assert failure.get("message") == "boom \\x00 \\ud800 \\x1b ]]> <&"
     assert xml_text("\ufffe") == "\\ufffe"
 
 
