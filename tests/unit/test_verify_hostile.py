@@ -80,7 +80,7 @@ def test_an_answer_that_drips_is_given_up(base: str, path: str, monkeypatch: pyt
 
 
 def test_what_is_no_http_is_told(base: str) -> None:
-    with pytest.raises(EnvironmentUnavailable, match="nobody answers: ."):
+    with pytest.raises(EnvironmentUnavailable, match=r"nobody answers: \S"):
         create_job(base, Template(path="/garbage"))
 
 
