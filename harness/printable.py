@@ -40,7 +40,11 @@ class _PrintableStream:
     """A standard stream on which only printable text arrives."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._as_it_is = stream
+        self._as_it_is = self._own = stream
+
+    def divert(self, other: TextIO) -> None:
+        """Let text arrive on another stream from here on: this one is for a document."""
+        self._as_it_is = as_it_is(other)
 
     def write(self, text: str) -> int:
         self._as_it_is.write(printable(text))
@@ -75,3 +79,14 @@ def as_it_is(stream: TextIO) -> TextIO:
     Whoever writes there has made each part printable, or has encoded it.
     """
     return stream._as_it_is if isinstance(stream, _PrintableStream) else stream
+
+
+def keep_for_document() -> None:
+    """Keep standard output for one document: what is printed goes to standard error from here on."""
+    if isinstance(sys.stdout, _PrintableStream):
+        sys.stdout.divert(sys.stderr)
+
+
+def document_stream() -> TextIO:
+    """Return standard output, for a document."""
+    return sys.stdout._own if isinstance(sys.stdout, _PrintableStream) else sys.stdout

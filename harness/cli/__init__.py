@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError, clipped
-from harness.printable import printable_streams
+from harness.errors import ExitCode, HarnessError, UsageError, clipped
+from harness.extras import missing_extra
+from harness.printable import keep_for_document, printable_streams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
@@ -30,6 +31,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
 """Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
+STANDARD_OUTPUT = "-"
+"""Names standard output wherever a file to write is named."""
 INTERRUPTED = 130
 TERMINATED = 143
 EPILOG = """\
@@ -40,6 +43,8 @@ exit codes:
   3  inconclusive    something asked for could not be judged here; the output says what
   4  environment     the machine, or a database, is missing something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
+
+A FILE to write may be -, which is standard output; all else then goes to standard error.
 """
 
 
@@ -80,6 +85,12 @@ def _told(arguments: list[str]) -> int:
     except HarnessError as error:
         print(f"job-harness: {error}", file=sys.stderr)
         return int(error.exit_code)
+    except ImportError as error:
+        lacking = missing_extra(error)
+        if lacking is None:
+            raise
+        print(f"job-harness: {lacking}", file=sys.stderr)
+        return int(lacking.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         return int(ExitCode.PASS)
@@ -117,6 +128,7 @@ def _dispatch(arguments: list[str]) -> int:
         parsed = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
+    _keep_standard_output(parsed)
     try:
         code: int = import_module(COMMANDS[parsed.command][0]).execute(parsed)
     except SystemExit as stop:
@@ -124,6 +136,15 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"job-harness: {told}", file=sys.stderr)
         return int(ExitCode.INCONCLUSIVE)
     return code
+
+
+def _keep_standard_output(parsed: argparse.Namespace) -> None:
+    """Where a document is to go to standard output, let nothing else go there."""
+    taken = [f"--{name.replace('_', '-')}" for name, value in vars(parsed).items() if value == STANDARD_OUTPUT]
+    if len(taken) > 1:
+        raise UsageError(f"{' and '.join(taken)} cannot both be standard output", hint="Name a file for one of them.")
+    if taken:
+        keep_for_document()
 
 
 def _command_of(arguments: Sequence[str]) -> str | None:

@@ -130,11 +130,11 @@ class Teller:
             return "", error.message
         except OSError as error:
             return "", f"{error.filename}: {error.strerror}"
-        return _relative(place.path), ""
+        return "" if place.is_standard else _relative(place.path), ""
 
     def _place(self, finding: Finding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
-        if self.output is None:
+        if self.output is None or (self.output.is_standard and not first):
             private_folder(FOLDER)
             name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}").strip("-")[:LONGEST]
             return OutputFile.checked(str(FOLDER / f"{name}.yaml"), "--save")

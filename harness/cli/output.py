@@ -8,7 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.cli import STANDARD_OUTPUT
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.printable import document_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +18,17 @@ class OutputFile:
     """A place to write to."""
 
     path: Path
+    is_standard: bool = False
+    """Whether it is standard output."""
 
     @classmethod
     def checked(cls, name: str, option: str) -> OutputFile:
-        """Answer the file.
+        """Answer the file; `-` is standard output.
 
         Raises UsageError where it cannot be written.
         """
+        if name == STANDARD_OUTPUT:
+            return cls(Path("standard output"), is_standard=True)
         path = Path(os.path.realpath(name))
         if not name or path.is_dir():
             raise UsageError(f"{option} {name}: this is a folder", hint="Name a file.")
@@ -41,7 +47,10 @@ class OutputFile:
         """
         data = text.encode("utf-8", "backslashreplace")
         try:
-            if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
+            if self.is_standard:
+                document_stream().write(data.decode())
+                document_stream().flush()
+            elif self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
                 self.path.write_bytes(data)
             else:
                 self._replace(data)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.explore.coverage import Coverage
 from harness.explore.steadiness import Unsteady
+from harness.extras import missing_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Trouble:
 
 def broken_engine(name: str, error: BaseException) -> EnvironmentUnavailable:
     """Say which engine raised what, and where."""
+    if (lacking := missing_extra(error)) is not None:
+        return lacking
     frames = traceback.extract_tb(error.__traceback__)
     at = f" in {frames[-1].name} at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return EnvironmentUnavailable(

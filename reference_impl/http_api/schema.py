@@ -42,6 +42,13 @@ def _written_out(value: object) -> object:
     raise ValueError("write an instant such as 2026-01-01T12:00:00Z")
 
 
+def _number(value: object) -> object:
+    """Refuse what only Python takes for a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise ValueError("write a number")
+
+
 class CreateJob(_Wire):
     """A request to have something done."""
 
@@ -51,7 +58,9 @@ class CreateJob(_Wire):
 
     tool_slug: Annotated[str, Field(min_length=1, max_length=100, description="Which tool does it.")]
     input: Annotated[Any, Field(description="What the tool gets: any JSON value.")]
-    priority: Annotated[int, Field(ge=-_INT4, lt=_INT4, description="The higher, the sooner.")] = 0
+    priority: Annotated[
+        int, BeforeValidator(_number), Field(ge=-_INT4, lt=_INT4, description="The higher, the sooner.")
+    ] = 0
     start_after: Annotated[
         AwareDatetime | None,
         BeforeValidator(_written_out),

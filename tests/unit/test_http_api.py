@@ -192,6 +192,8 @@ def test_a_job_that_never_was_is_not_found(service: Service) -> None:
         b'{"toolSlug": "word-count", "input": 1, "priority": 99999999999}',
         b'{"toolSlug": "word-count", "input": 1, "startAfter": "2026-01-01T00:00:00"}',
         b'{"toolSlug": "word-count", "input": 1, "startAfter": 0}',
+        b'{"toolSlug": "word-count", "input": 1, "priority": true}',
+        b'{"toolSlug": "word-count", "input": 1, "priority": "5"}',
         b'{"toolSlug": "word-count", "input": 1, "startAfter": "1767225600"}',
         b'{"toolSlug": "\\ud800", "input": 1}',
         b'{"toolSlug": "word-count", "input": NaN}',
