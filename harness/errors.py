@@ -42,6 +42,10 @@ class EnvironmentUnavailable(HarnessError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class ProgramMissing(EnvironmentUnavailable):
+    """A program that the machine would need, such as Node, is not here, or is too old: a test that needs it skips."""
+
+
 class LimitReached(HarnessError):
     """A declared limit was reached; the message names it."""
 

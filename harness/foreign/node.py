@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from harness.errors import EnvironmentUnavailable
+from harness.errors import EnvironmentUnavailable, ProgramMissing
 from harness.extras import install
 from harness.foreign.cache import run
 
@@ -36,7 +36,7 @@ class Node(NamedTuple):
 def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node:
     """Answer the first Node that is new enough; where one is named, that one or none. `wanted_by` needs it.
 
-    Raises EnvironmentUnavailable that names what was found, and the command that brings what is missing.
+    Raises ProgramMissing that names what was found, and the command that brings what is missing.
     """
     found = [node for path in _candidates() if (node := _asked(path)) is not None]
     for node in found:
@@ -47,7 +47,7 @@ def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node
     if named:
         seen = f"{VARIABLE} names {named}, which is {_dotted(found[0].version) if found else 'no Node'}"
     whose = f", for {wanted_by}" if wanted_by else ""
-    raise EnvironmentUnavailable(
+    raise ProgramMissing(
         f"Node {_dotted(oldest)} or newer is needed{whose}, and {seen}",
         hint=f"Bring one into this environment with: {REPAIR}",
     )

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from harness.errors import EnvironmentUnavailable, UsageError, clipped
+from harness.errors import EnvironmentUnavailable, ProgramMissing, UsageError, clipped
 from harness.foreign.cache import INSTALL_SECONDS, installed, run
 from harness.private import cache_folder, write_private
 
@@ -107,7 +107,5 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _npm() -> str:
     found = shutil.which("npm")
     if found is None:
-        raise EnvironmentUnavailable(
-            "npm is not on the PATH", hint="Install it once, such as with: apt-get install npm"
-        )
+        raise ProgramMissing("npm is not on the PATH", hint="Install it once, such as with: apt-get install npm")
     return found

@@ -36,20 +36,22 @@ def first_screen(
     title: str = "",
     replay: str = "",
     written: str = "",
+    file: str = "",
     lead: str = "",
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> list[Line]:
     """Answer the screen, at most `height` lines of `width` columns; `replay` alone may be broken over more.
 
-    `title` says what was run, `replay` is the command that shows it again, `written` where the YAML is, `lead` the
-    anomaly that it is about: the gravest, unless said.
+    `title` says what was run, `replay` is the command that shows it again, `written` the file that was written for it,
+    `file` the one that it was read from, `lead` the anomaly that it is about: the gravest, unless said.
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
     foot = [*_normal(run, width), *_settings(run, width), *_stopped(run, width), *_also(run, width, lead)]
     foot += [Line(text) for text in _command(replay, width)] if replay else []
     foot += [Line(clip(f"Written: {one_line(written)}", width))] if written else []
+    foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
     room = min(MOST, height - len(head) - len(foot) - 3)
     return [*head, Line(""), *_table(run, width, room, lead), Line(""), *foot][:height]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.errors import HarnessError, ProgramMissing, UsageError, did_you_mean
 from harness.model.duration import SECOND
 from harness.processors.contract.answers import ANSWERS
 from harness.processors.contract.check import Check, Finding, Outcome
@@ -163,6 +163,8 @@ def _add_test(number: int, check: Check) -> None:
         try:
             contract = self.contract()
             finding = contract.judge(check.id)
+        except ProgramMissing as error:
+            raise pytest.skip.Exception(str(error)) from None
         except HarnessError as error:
             if first:
                 raise pytest.fail.Exception(f"{type(self).__name__}: {error}", pytrace=False) from None
