@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.errors import EnvironmentUnavailable, HarnessError, at_place
 
 if TYPE_CHECKING:
     from harness.fixtures import Shared
@@ -96,14 +96,18 @@ class ScenarioItem(pytest.Item):
         from harness.report.case import Case
         from harness.run.play import play
         from harness.run.verdict import Verdict
-        from harness.scenario.variant import controlled
+        from harness.scenario.variant import controlled, named_at
         from harness.wiring import NotApplicable, bare_name, engine_name, explained, scenario_processors
 
         scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)
-        name = engine_name(self.engine, scenario, folder=self.path.parent)
         shared = self.parent.shared()
+        place = named_at(self.scenario, self.control)
+        with at_place(place):
+            name = engine_name(self.engine, scenario, folder=self.path.parent)
         try:
-            run = play(scenario, engine=shared.engine(name), seed=self.parent.seed, processors=scenario_processors)
+            with at_place(place):
+                engine = shared.engine(name)
+            run = play(scenario, engine=engine, seed=self.parent.seed, processors=scenario_processors)
             if self.control is None:
                 run = explained(run, name, shared.engine)
         except NotApplicable as error:

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO
 
 from harness import __version__
 from harness.errors import ExitCode, HarnessError, UsageError, clipped
@@ -35,6 +38,9 @@ STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
 INTERRUPTED = 130
 TERMINATED = 143
+PIPE_CLOSED = 141
+"""Whoever read the output went away: what was judged was not told, so it is no pass."""
+DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 EPILOG = """\
 exit codes:
   0  pass            everything was judged, and holds
@@ -43,6 +49,7 @@ exit codes:
   3  inconclusive    something asked for could not be judged here; the output says what
   4  environment     the machine, or a database, is missing something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
+  141                whoever read the output went away
 
 A FILE to write may be -, which is standard output; all else then goes to standard error.
 """
@@ -70,6 +77,21 @@ def _terminable(arguments: list[str]) -> int:
         return _answered(arguments)
     finally:
         signal.signal(signal.SIGTERM, before)
+        _let_go_of(sys.stdout)
+        _let_go_of(sys.stderr)
+
+
+def _let_go_of(stream: TextIO) -> None:
+    """Write what is left; where nobody takes it, the interpreter must not try again, with a code of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # Standard error may be full as well.
+        print(text, file=sys.stderr)
 
 
 def _answered(arguments: list[str]) -> int:
@@ -92,8 +114,15 @@ def _told(arguments: list[str]) -> int:
         print(f"job-harness: {lacking}", file=sys.stderr)
         return int(lacking.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
-        return int(ExitCode.PASS)
+        return PIPE_CLOSED
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _say(f"job-harness: {clipped(error.filename)}: {error.strerror}")
+            return int(ExitCode.USAGE)
+        if error.errno not in DISK_ERRORS:
+            raise
+        _say(f"job-harness: {error.filename or 'standard output'}: cannot be written: {error.strerror}")
+        return int(ExitCode.ENVIRONMENT)
     except KeyboardInterrupt:
         print("job-harness: interrupted", file=sys.stderr)
         return INTERRUPTED

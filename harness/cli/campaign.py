@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.errors import EnvironmentUnavailable, HarnessError, at_place
 from harness.explore.tally import broken_engine
 from harness.port import contract_of
 from harness.report.case import Case
@@ -14,7 +14,7 @@ from harness.run.explanation import explanation
 from harness.run.play import NO_LIMITS, play
 from harness.run.session import Limits
 from harness.scenario.scenario import Control, Scenario
-from harness.scenario.variant import controlled
+from harness.scenario.variant import controlled, named_at
 from harness.wiring import Engines, NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
 
 
@@ -70,13 +70,15 @@ class Campaign:
     def _case(self, task: Task) -> Case:
         base = Case(task.scenario, task.engine, control=task.control)
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
-        name = task.engine
+        name, place = task.engine, named_at(task.scenario, task.control)
         try:
-            name = engine_name(task.engine, scenario)
+            with at_place(place):
+                name = engine_name(task.engine, scenario)
             gone = self._gone.get(bare_name(name))
             if gone is not None:
                 return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
-            engine = self.engines.get(name)
+            with at_place(place):
+                engine = self.engines.get(name)
             run = play(scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits)
             if task.control:
                 return replace(base, run=run)

@@ -17,3 +17,5 @@ class ProcessorPlan:
     """Files by the specifier of the module in whose place each is read."""
     folder: str = field(default="", compare=False)
     """Where relative paths and modules are looked for: the folder of the scenario file."""
+    place: str = field(default="", compare=False)
+    """Where it is written, as `file:line`."""

@@ -79,7 +79,9 @@ def _scenario(part: ScenarioPart, document: Document, path: str) -> Scenario:
         why=part.why,
         settings=settings if workers_start(part) else settings.changed(workers_enabled=False),
         env=dict(part.env),
-        processors={tool: _processor(item, path) for tool, item in part.processors.items()},
+        processors={
+            tool: _processor(item, path, document.line(("processors", tool))) for tool, item in part.processors.items()
+        },
         workers=tuple(part.workers),
         jobs=tuple(_job(name, job) for name, job in part.jobs.items()),
         steps=tuple(replace(step, line=document.line(("steps", index))) for index, step in enumerate(part.steps)),
@@ -90,6 +92,7 @@ def _scenario(part: ScenarioPart, document: Document, path: str) -> Scenario:
         expect={name: _expectation(item, document.line(("expect", name))) for name, item in part.expect.items()},
         controls=tuple(_control(item, document.line(("controls", index))) for index, item in enumerate(part.controls)),
         path=path,
+        application_line=document.line(("application",)) if part.application is not None else 0,
     )
 
 
@@ -97,11 +100,12 @@ def _given(part: JobPart | ExpectPart) -> dict[str, Any]:
     return {name: getattr(part, name) for name in part.model_fields_set}
 
 
-def _processor(part: str | ProcessorPart, path: str) -> ProcessorPlan:
+def _processor(part: str | ProcessorPart, path: str, line: int) -> ProcessorPlan:
     folder = str(FilePath(path).absolute().parent) if path else ""
+    place = f"{path}:{line}" if path else ""
     if isinstance(part, str):
-        return ProcessorPlan(part, folder=folder)
-    return ProcessorPlan(part.run, globals=dict(part.globals), stubs=dict(part.stubs), folder=folder)
+        return ProcessorPlan(part, folder=folder, place=place)
+    return ProcessorPlan(part.run, globals=dict(part.globals), stubs=dict(part.stubs), folder=folder, place=place)
 
 
 def _job(name: str, part: JobPart) -> JobPlan:

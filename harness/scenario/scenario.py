@@ -79,6 +79,8 @@ class Scenario:
     controls: tuple[Control, ...] = ()
     path: str = ""
     """The file it came from."""
+    application_line: int = field(default=0, compare=False)
+    """Where that file names the application."""
 
     def plan_of(self) -> dict[str, JobPlan]:
         """Answer the plan of every job by id."""

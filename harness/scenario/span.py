@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.model.duration import Duration, format_duration, parse_duration
 from harness.model.settings import Settings
 
-_RELATIVE = re.compile(r"^(\d+(?:\.\d+)?)\s*x?\s*([a-z_]+)$")
+_RELATIVE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*x?\s*([a-z_]+)$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,12 @@ from harness.scenario.scenario import Control, Scenario
 from harness.scenario.schema import SettingsPart
 
 
+def named_at(scenario: Scenario, control: Control | None = None) -> str:
+    """Answer where it is written what a scenario or its control runs on; nothing where the command says that."""
+    line = scenario.application_line if control is None else control.line
+    return f"{scenario.path}:{line}" if scenario.path and line else ""
+
+
 def controlled(scenario: Scenario, control: Control) -> Scenario:
     """Answer the scenario as a control wants it run: its wrong queue, its wrong settings, nothing else changed."""
     settings = scenario.settings.changed(**control.settings)

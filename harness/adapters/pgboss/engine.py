@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.adapters.pgboss.contract import contract_of
 from harness.adapters.pgboss.keys import Keys
-from harness.adapters.pgboss.package import NEWEST_OF_10
+from harness.adapters.pgboss.package import NEWEST_OF_10, check_version
 from harness.adapters.pgboss.policy import policy_suffix, split_policy
 from harness.adapters.pgboss.queue import PgBossQueue
 from harness.model.settings import Settings
@@ -27,6 +27,7 @@ class PgBossEngine:
         After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for one that is not known.
         """
         self.version, policy = split_policy(version)
+        check_version(self.version)
         self.name = f"pgboss@{self.version}{policy_suffix(policy)}"
         self.keys = Keys(policy)
         """How keys are said to it."""
