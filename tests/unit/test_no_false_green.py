@@ -98,6 +98,8 @@ def test_a_command_that_runs_code_is_supervised(command: str, monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["job-harness", command])
     assert main() == 0
     assert bool(asked) is (command not in READ_ONLY)
+    rows = [row for row in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines() if f"`{command}`" in row]
+    assert any(row.startswith("|") and ("| nothing" in row) is (command in READ_ONLY) for row in rows)
 
 
 LEAVES = "import sys\nsys.exit()\n"
