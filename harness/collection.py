@@ -93,6 +93,7 @@ class ScenarioItem(pytest.Item):
 
     def runtest(self) -> None:
         """Play it; a verdict that is not green raises."""
+        from harness.fixtures import exits_are_told
         from harness.report.case import Case
         from harness.run.play import play
         from harness.run.verdict import Verdict
@@ -107,7 +108,8 @@ class ScenarioItem(pytest.Item):
         try:
             with at_place(place):
                 engine = shared.engine(name)
-            run = play(scenario, engine=engine, seed=self.parent.seed, processors=scenario_processors)
+            with exits_are_told(self):
+                run = play(scenario, engine=engine, seed=self.parent.seed, processors=scenario_processors)
             if self.control is None:
                 run = explained(run, name, shared.engine)
         except NotApplicable as error:

@@ -151,6 +151,7 @@ def job_harness(
     from harness.adapters.reference.application import GUIDE
     from harness.errors import EnvironmentUnavailable
     from harness.failure_section import EXPLAINED, errors_without_traceback, explanation
+    from harness.fixtures import exits_are_told
     from harness.processors import JobHarness
 
     seed = request.config.getoption("--job-seed")
@@ -165,7 +166,7 @@ def job_harness(
             )
     except EnvironmentUnavailable as error:
         _give_up(error, shared)
-    with opened as harness:
+    with opened as harness, exits_are_told(request.node):
         job_clock.drive(harness)
         yield harness
         problems = harness.problems(title=request.node.name)
