@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable
 from harness.postgres.patience import Deadline
+from harness.private import NOBODY_ELSE
 
 MARK: Final = b"@harness "
 """A line that answers begins with this; every other line is the child's own talk."""
@@ -78,6 +79,7 @@ class Child:
                 stdout=write,
                 stderr=write,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                umask=NOBODY_ELSE,  # What it writes beside its packages, such as bytecode, is run by the next one.
             )
         except OSError as error:
             os.close(read)

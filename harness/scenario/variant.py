@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
-from harness.scenario.document import plain_scalar
+from harness.scenario.complaint import problems_of
+from harness.scenario.document import Document, plain_scalar
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.schema import SettingsPart
 
@@ -48,13 +49,9 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"no such setting: {name!r}{near}", hint=f"There are {', '.join(Settings.names())}.")
         try:
             values.update(SettingsPart.model_validate({name: plain_scalar(text)}).given())
-        except (ValidationError, ValueError) as error:
-            raise UsageError(f"{change}: {_why(error)}") from None
+        except ValidationError as error:
+            why = problems_of(error, Document({name: plain_scalar(text)}, {}))[0].message
+            raise UsageError(f"{change}: {why.removeprefix(f'{name}: ')}") from None
+        except ValueError as error:
+            raise UsageError(f"{change}: {error}") from None
     return values
-
-
-def _why(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        detail = error.errors(include_url=False)[0]
-        return str(detail.get("ctx", {}).get("error", detail["msg"]))
-    return str(error)

@@ -14,6 +14,7 @@ from harness.scenario.problem import ScenarioError
 from harness.scenario.reader import read_scenario, read_scenario_text
 from harness.scenario.schema import DeviationPart, ExpectPart, JobPart, ProcessorPart, ScenarioPart, SettingsPart
 from harness.scenario.span import Span
+from harness.scenario.variant import parse_changes
 
 GOOD = """\
 format: 1
@@ -255,6 +256,19 @@ def test_no_mistake_is_told_in_the_words_of_a_library() -> None:
             for problem in error.problems:
                 assert not THEIR_WORDS.search(problem.message), f"{line}\n{problem.message}"
     assert told > 300
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("max_attempts=0", "max_attempts=0: expected at least 1, got 0"),
+        ("retry_backoff=3", "retry_backoff=3: expected true or false, got the number 3"),
+        ("lease=", "lease=: lease has no value"),
+    ],
+)
+def test_a_setting_of_the_command_line_is_refused_in_the_same_words(change: str, told: str) -> None:
+    with pytest.raises(UsageError, match=f"^{told}"):
+        parse_changes([change])
 
 
 def test_many_mistakes_are_told_together_in_the_order_of_the_file() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,14 @@ def test_killing_leaves_no_process(start: Start) -> None:
 def test_a_command_that_is_not_there_is_named() -> None:
     with pytest.raises(EnvironmentUnavailable, match="the child cannot be started"):
         Child(["/nowhere/to/be/found"], name="the child")
+
+
+def test_what_it_writes_is_for_this_user_alone(start: Start, tmp_path: Path) -> None:
+    """Bytecode in a cached package is run by the next child, whatever the umask was when it was written."""
+    before = os.umask(0)
+    try:
+        child = start(f"open({str(tmp_path / 'written')!r}, 'w').close(); answer(id=question['id'])")
+        child.ask("write")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "written").stat().st_mode & 0o777 == 0o600
