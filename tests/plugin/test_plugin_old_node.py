@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable, ProgramMissing
 from harness.failure_section import errors_without_traceback
-from harness.pytest_plugin import _give_up
+from harness.pytest_plugin import _give_up, pytest_runtest_call
 
 TEST = """
 from harness.processors import ProcessorContract
@@ -35,7 +35,7 @@ expect: {a: {status: COMPLETED}}
 """
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_every_test_that_needs_it_is_skipped(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     node = pytester.path / "node"
     node.write_text("#!/bin/sh\necho v12.0.1\n")
@@ -51,6 +51,14 @@ def test_every_test_that_needs_it_is_skipped(pytester: pytest.Pytester, monkeypa
     assert outcomes.pop("skipped") >= 3
     assert outcomes == {"failed": 1}
     told.stdout.fnmatch_lines(["*Node 22.15 or newer is needed, for TypeScript*which is 12.0.1*"])
+
+
+def test_a_test_that_needs_a_program_is_skipped_and_any_other_error_is_its_own() -> None:
+    for error, outcome in ((ProgramMissing("Node 22 is needed"), pytest.skip.Exception), (KeyError("mine"), KeyError)):
+        running = pytest_runtest_call()
+        next(running)
+        with pytest.raises(outcome, match=r"Node 22 is needed|mine"):
+            running.throw(error)
 
 
 @pytest.mark.parametrize("dsn_given", [True, False])

@@ -57,14 +57,17 @@ def test_no_error_repeats_an_endless_name(folder: Path, name: str, capsys: pytes
         ["run", "--engine", name],
         ["run", "--engine", f"memory+{name}"],
         ["run", "--set", f"{name}=1"],
-        ["explore", f"{name}.py:make"],
-        ["conform", f"pgboss@{name}"],
-        ["check", ".", "--without", name],
-        ["verify", name, "--dsn", "x"],
         ["run", name],
-        ["run", "queue.yaml", "--json", name],
-        ["check", name],
     ]
+    if name is ENDLESS:
+        commands += [
+            ["explore", f"{name}.py:make"],
+            ["conform", f"pgboss@{name}"],
+            ["check", ".", "--without", name],
+            ["verify", name, "--dsn", "x"],
+            ["run", "queue.yaml", "--json", name],
+            ["check", name],
+        ]
     for command in commands:
         assert main(command) == 2
         told = capsys.readouterr()

@@ -21,33 +21,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("arguments", "beside"),
-    [
-        (("run", "one.yaml", "--json", "-"), "1 pass"),
-        (("explore", "memory", "--runs", "2", "--json", "-"), "memory"),
-        (("conform", "memory", "--level", "scheduled", "--json", "-"), "memory"),
-        (("check", ".", "--json", "-"), "inconclusive"),
-        (("check", ".", "--write-baseline", "-"), "accepted"),
-    ],
-)
-def test_json_is_all_there_is(arguments: tuple[str, ...], beside: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main(list(arguments))
-    told = capsys.readouterr()
-    json.loads(told.out)
-    assert beside in told.err
+def told(arguments: str, capsys: pytest.CaptureFixture[str], *, beside: str) -> str:
+    """Run a command; answer its document, with all else on standard error."""
+    main(arguments.split())
+    captured = capsys.readouterr()
+    assert beside in captured.err
     assert not Path("-").exists()
+    return captured.out
 
 
-def test_the_other_forms_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "one.yaml", "--junit", "-"]) == 0
-    assert ElementTree.fromstring(capsys.readouterr().out).tag == "testsuites"
-    assert main(["run", "one.yaml", "--no-controls", "--history", "-"]) == 0
-    assert all(json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert main(["explore", "memory+attempts-not-counted", "--runs", "40", "--save", "-"]) == 1
-    told = capsys.readouterr()
-    assert read_scenario_text(told.out).jobs
-    assert "Written:" not in told.err
+def test_a_document_is_all_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    json.loads(told("run one.yaml --json -", capsys, beside="1 pass"))
+    assert ElementTree.fromstring(told("run one.yaml --junit -", capsys, beside="1 pass")).tag == "testsuites"
+    history = told("run one.yaml --no-controls --history -", capsys, beside="1 pass")
+    assert all(json.loads(line) for line in history.splitlines())
+    json.loads(told("check . --json -", capsys, beside="inconclusive"))
+    json.loads(told("check . --write-baseline -", capsys, beside="accepted"))
+
+
+@pytest.mark.campaign
+def test_searches_and_suites_too(capsys: pytest.CaptureFixture[str]) -> None:
+    json.loads(told("conform memory --level scheduled --json -", capsys, beside="memory"))
+    json.loads(told("explore memory --runs 2 --json -", capsys, beside="memory"))
+    saved = told("explore memory+attempts-not-counted --runs 40 --save -", capsys, beside="Found in")
+    assert read_scenario_text(saved).jobs
     assert not Path(".job-harness").exists()
 
 

@@ -34,7 +34,6 @@ SCENARIO = "format: 1\ntitle: One\njobs:\n  a: {}\nexpect:\n  a: {status: COMPLE
 COMMANDS = (
     ["run", "one.yaml", "--engine", "memory,reference,postgres", "--no-controls"],
     ["explore", "memory", "--runs", "1"],
-    ["conform", "memory", "--level", "scheduled"],
     ["check", "."],
     ["verify", "http://127.0.0.1:1", "--dsn", "postgresql://127.0.0.1:1/x"],
     ["schema"],
