@@ -59,7 +59,7 @@ class CreateJob(_Wire):
     tool_slug: Annotated[str, Field(min_length=1, max_length=100, description="Which tool does it.")]
     input: Annotated[Any, Field(description="What the tool gets: any JSON value.")]
     priority: Annotated[
-        int, Field(ge=-_INT4, lt=_INT4, description="The higher, the sooner."), BeforeValidator(_number)
+        int, Field(gt=-_INT4, lt=_INT4, description="The higher, the sooner."), BeforeValidator(_number)
     ] = 0
     start_after: Annotated[
         AwareDatetime | None,

@@ -376,7 +376,7 @@ def test_openapi_describes_every_route_with_an_example(service: Service) -> None
     schemas = document["components"]["schemas"]
     assert all(schemas[name]["examples"] for name in ("CreateJob", "Job", "JobList", "Maintenance", "Problem"))
     assert "toolSlug" in schemas["Job"]["properties"]
-    assert schemas["CreateJob"]["properties"]["priority"]["minimum"] == -(2**31)
+    assert schemas["CreateJob"]["properties"]["priority"]["exclusiveMinimum"] == -(2**31)
     create = document["paths"]["/api/jobs"]["post"]["responses"]
     assert {"200", "201", "400", "403", "404", "409", "413", "422", "500", "503"} == set(create)
     assert create["200"]["content"] == create["201"]["content"]
