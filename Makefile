@@ -34,6 +34,7 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/typing/outside.py
 	@$(BIN)/lint-imports
 
 bench: $(STAMP)  ## measure, as ratios within one run, and write docs/performance.md

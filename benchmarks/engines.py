@@ -25,8 +25,8 @@ from harness.adapters.pgboss.package import NEWEST_OF_10, load
 from harness.adapters.pgboss.translation import result_text, send_values, uuid_of
 from harness.explore.sampling import Sampler, Strategy, run_seed
 from harness.foreign import find_node, npm_package
-from harness.foreign.cache import run
 from harness.foreign.database import ForeignDatabase
+from harness.foreign.packages import run
 from harness.model.settings import Settings
 from harness.port import Engine, JobRequest
 from harness.sim.clock import Clocks
@@ -155,7 +155,7 @@ def speeds(rounds: int) -> None:
 
     engines = {name: open_engine(name) for name in ENGINES}
     try:
-        measures = {engine.name: speed(engine) for engine in engines.values()}
+        measures = {engine.info.name: speed(engine) for engine in engines.values()}
         rows = interleave(measures, rounds=rounds, seconds=SECONDS)
     finally:
         for engine in engines.values():
@@ -168,7 +168,15 @@ def campaign(runs: int) -> None:
     with TemporaryDirectory() as folder:
         report = Path(folder) / "campaign.json"
         command = [sys.executable, "-m", "harness.cli", "explore", f"pgboss@{NEWEST_OF_10}", "--runs", str(runs)]
-        options = ["--keep-going", "--jobs", "2", "--json", str(report), "--save", str(report.with_name("found.yaml"))]
+        options = [
+            "--keep-going",
+            "--processes",
+            "2",
+            "--json",
+            str(report),
+            "--save",
+            str(report.with_name("found.yaml")),
+        ]
         taken = seconds_of(lambda: subprocess.run([*command, *options], check=False, capture_output=True))
         told = json.loads(report.read_text(encoding="utf-8"))
     found = ", ".join(f"`{item['anomaly']}`" for item in told["findings"]) or "nothing"

@@ -6,16 +6,17 @@ import statistics
 import sys
 import time
 
-from harness.explore.exhaustive import Explorer
-from harness.explore.scope import Scope
+from harness.exhaust.scope import Scope
+from harness.exhaust.search import Explorer
+from harness.faults import FaultPlan
 from harness.wiring import open_engine
 
 SCOPES = (
     ("memory", Scope(jobs=1)),
-    ("memory", Scope(jobs=1, crashes=1)),
+    ("memory", Scope(jobs=1, faults=FaultPlan(crash=1))),
     ("memory", Scope()),
-    ("memory", Scope(crashes=1, cancels=1)),
-    ("reference", Scope(jobs=1, crashes=1)),
+    ("memory", Scope(faults=FaultPlan(crash=1), cancels=1)),
+    ("reference", Scope(jobs=1, faults=FaultPlan(crash=1))),
 )
 
 

@@ -13,12 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs fr
 import psycopg
 from paired import interleave, seconds_of, show
 
-from harness.adapters.reference import open_engine
 from harness.explore.orders import Script, all_orders
 from harness.explore.sampling import Sampler, Strategy, run_seed
 from harness.port import Engine
 from harness.postgres import provision
 from harness.postgres.gating import GatedConnection, SessionPool
+from harness.wiring import open_engine
 
 SECONDS = 60
 RUNS = 40
@@ -94,7 +94,7 @@ def runs(rounds: int) -> None:
 
         return measure
 
-    engines = {name: open_engine(name) for name in ("reference", "postgres", "postgres-gated")}
+    engines = {name: open_engine(name) for name in ("reference", "postgres", "postgres --sessions")}
     try:
         measures = {name: speed(engine) for name, engine in engines.items()}
         rows = interleave(measures, rounds=rounds, seconds=SECONDS)

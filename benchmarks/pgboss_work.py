@@ -50,7 +50,7 @@ def loop(process: WorkProcess, skip: Mapping[str, int]) -> Callable[[], float]:
                 turn = process.tick(now, skip=skip)
                 for call in turn.calls:
                     ran += 1
-                    turn = process.ask("reply", now, call=call.number)
+                    turn = process.reply(call.number, now)
 
         taken = seconds_of(lambda: work(turn))
         assert ran == 1, f"the job ran {ran} times"

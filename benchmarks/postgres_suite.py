@@ -113,7 +113,7 @@ def find_interpreter() -> Interpreter:
 
 def find_pg_ctl() -> str | None:
     """Find the server that pytest-postgresql starts."""
-    from harness.postgres.installation import find_system
+    from harness.postgres.provider import find_system
 
     installation, _ = find_system()
     return None if installation is None else str(installation.bin_directory / "pg_ctl")
@@ -121,15 +121,15 @@ def find_pg_ctl() -> str | None:
 
 def available() -> tuple[dict[str, str], list[str]]:
     """Answer the conftests that can run here, and why the others cannot."""
-    from harness.postgres import container
-    from harness.postgres.installation import find_embedded
+    from harness.postgres import provider
+    from harness.postgres.provider import find_embedded
 
     usable, skipped = dict(CONFTESTS), []
     pg_ctl = find_pg_ctl()
     reasons = {
         "ours, embedded": find_embedded()[1] if find_embedded()[0] is None else "",
         "ours, system": "" if pg_ctl else "no system PostgreSQL",
-        "testcontainers": container.unavailable_reason(),
+        "testcontainers": provider.unavailable_reason(),
         "pytest-postgresql": "" if pg_ctl else "no system PostgreSQL",
     }
     if importlib.util.find_spec("pytest_postgresql") is None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from harness.postgres import Cluster, provision
-from harness.postgres.installation import find_embedded, find_system
+from harness.postgres.provider import find_embedded, find_system
 from reference_impl.store.batch import Settlement
 from reference_impl.store.database import SESSION_SETTINGS, ConnectionDatabase, connect
 from reference_impl.store.migrations import migrate

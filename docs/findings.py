@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from harness.cli.campaign import Campaign, Task
+from harness.cases import CaseRunner, Task
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.invariants import ANOMALIES
 from harness.report.screen import screen_text
@@ -138,7 +138,7 @@ def run_for_screens(engines: Engines) -> Screens:
     """
 
     def screen(finding: Finding) -> str:
-        campaign = Campaign(engines)
+        campaign = CaseRunner(engines)
         campaign.run([Task(replace(finding.scenario, controls=()), finding.release)])
         (case,) = campaign.cases
         if case.error is not None:

@@ -10,23 +10,23 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from ruamel.yaml import YAML
 
+import harness
 from harness import pytest_plugin
-from harness.adapters.graphile.queue import GraphileQueue
+from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
 from harness.adapters.pgboss.queue import PgBossQueue
-from harness.adapters.pgqueuer.queue import PgQueuerQueue
-from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.adapters.pgqueuer import PgQueuerQueue
+from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
-from harness.cli import COMMANDS
-from harness.faults import FaultPlan
+from harness.cli import COMMANDS, command
+from harness.faults import kinds
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
 from harness.invariants.property import Guarantee
@@ -40,6 +40,7 @@ from harness.port import Capabilities
 from harness.processors.contract import CHECKS as CLAUSES
 from harness.scenario.job_plan import PAYLOADS as SENT
 from harness.scenario.job_plan import Ending, Payload
+from harness.scenario.scenario import _POINTS, GRAMMAR, VERBS
 from harness.scenario.schema import (
     ControlPart,
     DeviationPart,
@@ -49,7 +50,6 @@ from harness.scenario.schema import (
     ScenarioPart,
     SettingsPart,
 )
-from harness.scenario.step import _POINTS, GRAMMAR, VERBS
 from reference_impl.config import Config
 
 FOLDER: Final = Path(__file__).parent
@@ -134,39 +134,6 @@ PAYLOADS: Final[Mapping[Payload, str]] = {
     Payload.BIG_NUMBER: "2 to the power of 70",
 }
 
-FAULTS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "crash": (
-        "A process dies before what it stands before, or right after, unheard.",
-        "`crash`, `crash after`",
-        "`crash`",
-    ),
-    "pause": ("A process stands still while all others go on.", "`pause MOMENT`", "`pauses`, `continues`"),
-    "lost_message": (
-        "A request never arrives, or its reply is lost.",
-        "`lose request`, `lose reply`",
-        "`loses the request`, `loses the reply`",
-    ),
-    "duplicate": ("A message is delivered twice.", "`deliver twice`", "`delivers twice`"),
-    "lateness": ("Everybody oversleeps: time jumps past what was due.", "`late by MOMENT`", "`jump`"),
-    "clock_offset": (
-        "The store's clock, or a process's own, steps by half of `max_skew` or all; a scheduler's, by `cron_period`s.",
-        "`store clock ahead 5s`, `own clock behind 5s`",
-        "`clock is`",
-    ),
-    "clock_drift": (
-        "The store's clock, or a process's own, runs fast or slow until it is `max_skew` off, within a `job_timeout`.",
-        "`store clock drifts ahead`, `own clock drifts behind`",
-        "none",
-    ),
-    "shutdown": ("A worker is told to stop, as by a deploy.", "`stop`", "`stop`"),
-    "abandoned_session": (
-        "A process dies within a verb, and its database session outlives it, locks and all; on engines named `-gated`.",
-        "`crash leaving its session for MOMENT`",
-        "none",
-    ),
-}
-"""What it is, what a tape calls it, the step that does it."""
-
 CAPABILITIES: Final[Mapping[str, str]] = {
     "heartbeat": "a worker may extend its lease",
     "release": "a worker may give a job back unrun",
@@ -186,7 +153,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "transactions": "a job can be sent inside a transaction",
     "schedules": "the queue makes a job for each slot of a schedule",
     "inputs": "a job's input can be read back",
-    "sessions": "every actor has a database session of its own: only the engines named `-gated`",
+    "sessions": "every actor has a database session of its own: only with `--sessions`",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -238,13 +205,29 @@ def _code(text: object) -> str:
 
 
 def _checks() -> str:
+    seen = _seen_in_public()
     parts = []
     for rule in CHECKS:
         shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
         head = ("weight", "what goes wrong otherwise", "repair", "a scenario with the same failure")
         row = (str(rule.severity), rule.prevents, rule.repair, shown)
-        parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}")
+        notes = [f"Tried by running {rule.ran}."] if rule.ran else []
+        notes += [f"Seen in {seen[rule.id]}"] if rule.id in seen else []
+        more = "".join(f"\n{note}\n" for note in notes)
+        parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}{more}")
     return "\n".join(parts)
+
+
+def _seen_in_public() -> dict[str, str]:
+    """Answer for each rule a public repository in which its breach was a real problem, by the verdict of a reader."""
+    listed = YAML(typ="safe").load((FOLDER.parent / "benchmarks/wild/wild.yaml").read_text(encoding="utf-8"))
+    found: dict[str, str] = {}
+    for entry in listed["repositories"]:
+        for verdict in entry["verdicts"]:
+            if verdict["verdict"] == "true":
+                why = verdict["why"].rstrip(".")
+                found.setdefault(verdict["rule"], f"{entry['repo']} ({entry['queue']}), `{verdict['file']}`: {why}.")
+    return found
 
 
 def _settings() -> str:
@@ -291,8 +274,15 @@ def _payloads() -> str:
 
 
 def _faults() -> str:
-    rows = [(_code(field.name), *FAULTS[field.name]) for field in fields(FaultPlan) if field.name != "others"]
+    rows = [
+        (_code(kind.id), kind.sentence or f"What {kind.package} brings.", ", ".join(map(_code, kind.words)), kind.step)
+        for kind in kinds().values()
+    ]
     return table(("fault", "what happens", "on a tape", "as a step"), rows)
+
+
+def _fault_sentences() -> str:
+    return "".join(f"  - {kind.sentence}\n" for kind in kinds().values() if kind.sentence)
 
 
 def _moments() -> str:
@@ -339,7 +329,7 @@ def _wrong_queues() -> str:
             _code(name),
             mistake.sentence,
             ", ".join(map(_code, mistake.finds)),
-            ", ".join(mistake.kinds),
+            ", ".join(kind.replace("-gated", " --sessions") for kind in mistake.kinds),
             mistake.source,
         )
         for name, mistake in MISTAKES.items()
@@ -371,8 +361,12 @@ def _command_line() -> str:
     parts = []
     for name, (module, summary) in COMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"job-harness {name}", add_help=False)
-        import_module(module).configure(parser)
-        rows = [(_code(_spelled(action)), action.help or "") for action in parser._actions]
+        command(module).configure(parser)
+        rows = [
+            (_code(_spelled(action)), action.help or "")
+            for action in parser._actions
+            if action.help != argparse.SUPPRESS
+        ]
         options = table(("argument", "meaning"), rows) if rows else "It takes no arguments.\n"
         parts.append(f"### job-harness {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n{options}")
     return "\n".join(parts)
@@ -443,7 +437,15 @@ def _environment() -> str:
     return table(("variable", "default", "meaning"), rows)
 
 
+def _public_names() -> str:
+    source = Path(harness.__file__).read_text(encoding="utf-8")
+    told = dict(re.findall(r'^    "(\w+)",  # (.+)$', source, re.MULTILINE))
+    assert list(told) == harness.__all__, "every public name has its comment"
+    return table(("name", "what it is"), [(_code(name), told[name]) for name in sorted(told, key=str.lower)])
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "public-names": _public_names,
     "settings": _settings,
     "scenario-keys": _keys(ScenarioPart),
     "job-keys": _keys(JobPart),
@@ -457,6 +459,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "outcomes": _endings,
     "payloads": _payloads,
     "faults": _faults,
+    "fault-sentences": _fault_sentences,
     "moments": _moments,
     "invariants": _invariants,
     "anomalies": _anomalies,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable, HarnessError, at_place
+from harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from harness.fixtures import Shared
@@ -92,42 +92,27 @@ class ScenarioItem(pytest.Item):
     parent: ScenarioFile
 
     def runtest(self) -> None:
-        """Play it; a verdict that is not green raises."""
+        """Run it; a verdict that is not green raises."""
+        from harness.cases import CaseRunner, Task
         from harness.fixtures import exits_are_told
-        from harness.report.case import Case
-        from harness.run.play import play
         from harness.run.verdict import Verdict
-        from harness.scenario.variant import controlled, named_at
-        from harness.wiring import NotApplicable, bare_name, engine_name, explained, scenario_processors
 
-        scenario = self.scenario if self.control is None else controlled(self.scenario, self.control)
-        shared = self.parent.shared()
-        place = named_at(self.scenario, self.control)
-        with at_place(place):
-            name = engine_name(self.engine, scenario, folder=self.path.parent)
-        try:
-            with at_place(place):
-                engine = shared.engine(name)
-            with exits_are_told(self):
-                run = play(scenario, engine=engine, seed=self.parent.seed, processors=scenario_processors)
-            if self.control is None:
-                run = explained(run, name, shared.engine)
-        except NotApplicable as error:
-            pytest.skip(f"not on {self.engine}: {error.message}")
-        except EnvironmentUnavailable as error:
-            shared.drop(bare_name(name))
-            if self.elsewhere:
-                pytest.skip(f"{name} is not to be had: {error.message}")
-            raise
-        finally:
-            if "+" in name:
-                shared.drop(name)
-        if self.config.getoption("--job-explain"):
+        runner = CaseRunner(self.parent.shared(), seed=self.parent.seed, frugal=True)
+        with exits_are_told(self):
+            case = runner.case(Task(self.scenario, self.engine, self.control), folder=self.path.parent)
+        if case.skipped:
+            pytest.skip(case.skipped)
+        if case.error is not None:
+            if self.elsewhere and isinstance(case.error, EnvironmentUnavailable):
+                pytest.skip(f"{self.engine} is not available: {case.error.message}")
+            raise case.error
+        if case.run is not None and self.config.getoption("--job-explain"):
             from harness.failure_section import EXPLAINED, explanation
 
-            if told := explanation(run.history):
+            if told := explanation(case.run.history):
                 self.add_report_section("call", EXPLAINED, told)
-        case = Case(self.scenario, self.engine, run=run, control=self.control)
+        if case.differs:
+            pytest.skip(case.headline)
         if case.verdict is Verdict.INCONCLUSIVE:
             pytest.skip(f"inconclusive: {case.headline}")
         if case.verdict is Verdict.FAIL:

@@ -15,7 +15,7 @@ INVARIANTS: Final = "job_harness.invariants"
 
 
 def offered(group: str) -> dict[str, EntryPoint]:
-    """Answer the entry points of a group by name, nothing loaded yet."""
+    """Return the entry points of a group by name, nothing loaded yet."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 
@@ -25,15 +25,27 @@ def brought(group: str) -> Mapping[str, Any]:
 
     Raises UsageError that names the entry point and its package where one cannot be loaded.
     """
-    return {name: _loaded(point) for name, point in offered(group).items()}
+    return {name: loaded(point) for name, point in offered(group).items()}
 
 
-def _loaded(point: EntryPoint) -> Any:
+def package_of(point: EntryPoint) -> str:
+    """Say which package an entry point is of; empty where nobody knows."""
+    return f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+
+
+def provider_of(group: str, name: str) -> str:
+    """Return which package brings a name, with its version: `power 1.0`."""
+    point = offered(group).get(name)
+    return "another package" if point is None or point.dist is None else f"{point.dist.name} {point.dist.version}"
+
+
+def loaded(point: EntryPoint) -> Any:
+    """Load an entry point. Raises UsageError that names it and its package where it cannot be loaded."""
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # Whatever somebody else's module raises while it is imported.
-        package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
         raise UsageError(
-            f"the entry point {point.group}:{point.name}{package} cannot be loaded: {type(error).__name__}: {error}",
+            f"the entry point {point.group}:{point.name}{package_of(point)} cannot be loaded: "
+            f"{type(error).__name__}: {error}",
             hint="Repair or remove that package.",
         ) from error

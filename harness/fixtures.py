@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from harness.adapters.pgboss.work import WorkProcess
-    from harness.port import Clocks, Engine, QueueUnderTest
+    from harness.port import Engine, EngineClocks, QueueUnderTest
     from harness.postgres import Cluster, Reset
     from harness.processors.workplace import MakeWorkplace
 
@@ -87,7 +87,7 @@ class Shared:
             os.environ[DSN_VARIABLE] = self._cluster.url()
         return self._cluster
 
-    def engine(self, name: str) -> Engine:
+    def get(self, name: str) -> Engine:
         """Answer an engine by name. Raises UsageError, NotApplicable, EnvironmentUnavailable."""
         if split_name(name)[0] == "postgres":
             self.cluster()
@@ -178,7 +178,7 @@ def _database_of(url: str) -> str:
     return str(conninfo_to_dict(url)["dbname"])
 
 
-def open_queue(engine: Engine, *, settings: Settings, clocks: Clocks, seed: int) -> QueueUnderTest:
+def open_queue(engine: Engine, *, settings: Settings, clocks: EngineClocks, seed: int) -> QueueUnderTest:
     """Answer an empty queue whose retry delays are jittered by `seed`."""
     return engine.open(settings, clocks, random.Random(seed).random)
 

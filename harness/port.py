@@ -1,4 +1,4 @@
-"""The two protocols that everything meets at: a queue under test, and an application on it.
+"""The two protocols that everything meets at, a queue under test and an application on it, and what an engine is.
 
 A verb may be a plain method (one step), a generator (preempted, crashed or delayed at every `yield point(...)`) or an
 `async def` (at every await that suspends). Each ends in an `Outcome`.
@@ -6,10 +6,14 @@ A verb may be a plain method (one step), a generator (preempted, crashed or dela
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from inspect import getattr_static
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from harness.errors import UsageError
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
@@ -67,7 +71,7 @@ class Schedule:
     """What each of its jobs asks for; their ids are the schedule's name and the number of the slot, from 1."""
 
     def latest(self, now: Instant) -> Instant:
-        """Answer the slot that began last."""
+        """Return the slot that began last."""
         return now - now % self.period
 
 
@@ -110,12 +114,6 @@ class Capabilities:
 
 
 Reply: TypeAlias = Outcome | Awaitable[Outcome] | Generator[Any, Any, Outcome]
-
-
-class StoreClock(Protocol):
-    """The clock of the store that the queue lives in."""
-
-    def __call__(self) -> Instant: ...
 
 
 class QueueUnderTest(Protocol):
@@ -175,11 +173,11 @@ class QueueUnderTest(Protocol):
         ...
 
     def jobs(self) -> Mapping[JobId, JobView]:
-        """Answer all current jobs, oldest first."""
+        """Return all current jobs, oldest first."""
         ...
 
     def changed(self) -> Iterable[JobId] | None:
-        """Answer the jobs touched since the last call, or None where the engine does not know."""
+        """Return the jobs touched since the last call, or None where the engine does not know."""
         ...
 
     def close(self) -> None:
@@ -223,7 +221,7 @@ class Sessions(Protocol):
     """What a queue answers beside its verbs where every actor has a database session of its own."""
 
     def on_behalf(self, actor: str) -> QueueUnderTest:
-        """Answer the queue as this actor's session reaches it."""
+        """Return the queue as this actor's session reaches it."""
         ...
 
     def sever(self, actor: str) -> Callable[[], None]:
@@ -231,7 +229,7 @@ class Sessions(Protocol):
         ...
 
     def made_at(self) -> Instant:
-        """Answer the store's clock at the first statement of the transaction that ended last."""
+        """Return the store's clock at the first statement of the transaction that ended last."""
         ...
 
     def leftovers(self) -> Iterable[str]:
@@ -247,7 +245,7 @@ class OwnUpkeep(Protocol):
         ...
 
 
-class Clocks(Protocol):
+class EngineClocks(Protocol):
     """What an engine may know of time: the store's clock, and, for queues that wrongly use it, a caller's."""
 
     def store(self) -> Instant: ...
@@ -255,18 +253,20 @@ class Clocks(Protocol):
     def of(self, actor: str) -> Instant: ...
 
 
+Clocks = EngineClocks
+"""What it was called in the first release; packages written for that still import it."""
+
+
 class Engine(Protocol):
-    """Opens queues. One engine serves many runs, one after the other.
+    """Opens queues. One engine serves many runs, one after the other."""
 
-    It may have an `application`: who is at work on its queues in the place of the stock actors; and a `prepare`, which
-    installs and starts what its first run would.
-    """
+    @property
+    def info(self) -> EngineInfo:
+        """All that is to be known of it beyond its verbs."""
+        ...
 
-    name: str
-    capabilities: Capabilities
-
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
-        """Answer an empty queue under these settings."""
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
+        """Return an empty queue under these settings."""
         ...
 
     def close(self) -> None:
@@ -296,29 +296,174 @@ class Contract:
     known: Mapping[str, Known] = field(default_factory=dict)
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
-    """Answers the settings as it can keep them: what it has no way to set is what it does instead."""
+    """Returns the settings as it can keep them: what it has no way to set is what it does instead."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True
     """Whether it says that of two due jobs of one priority the older one is taken first."""
     period: Callable[[Duration], Duration] = lambda period: period
-    """Answers the period of a schedule as it can keep it."""
+    """Returns the period of a schedule as it can keep it."""
     slot_due: tuple[Duration, Duration] | None = None
     """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
-
-
-def contract_of(engine: Engine) -> Contract:
-    """Answer the engine's `contract`; one that has none promises everything."""
-    contract: Contract = getattr(engine, "contract", _PROMISES_ALL)
-    return contract
-
-
-_PROMISES_ALL = Contract()
 
 
 class Application(Protocol):
     """The processes at work on a queue."""
 
-    def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
-        """Answer a factory for each actor by name; the harness calls it again after a crash."""
+    def clients(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
+        """Return a factory for each client by name: who asks from outside, and is no process that may crash."""
         ...
+
+    def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
+        """Return a factory for each actor by name; the harness calls it again after a crash."""
+        ...
+
+
+def _nothing_to_prepare() -> None:
+    return None
+
+
+def _from_nowhere() -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """All that an engine may have beyond its verbs, declared in one value: see docs/contracts/engine_info.md.
+
+    Nothing else about an engine or its queues is ever looked for. What is not declared is not there.
+    """
+
+    name: str
+    """What reports call it, with its version: `pgboss@10.4.2`."""
+    capabilities: Capabilities
+    """What its queues can do."""
+    contract: Contract = Contract()
+    """Where it says that it differs from this project; one that says nothing promises everything."""
+    settings: Settings | None = None
+    """What it runs under unless the user says otherwise."""
+    application: Application | None = None
+    """Who is at work on its queues in the place of the stock actors, unless a session names somebody else."""
+    processes: Callable[[Any], Application] | None = None
+    """Returns the `Application` that an opened queue brings along: its own processes, which no verb of ours drives."""
+    next_upkeep: Callable[[Any], Instant | None] | None = None
+    """Tells when `expire` next has something to do on this queue beside leases; None: nothing. See `OwnUpkeep`."""
+    prepare: Callable[[], None] = _nothing_to_prepare
+    """Installs and starts now what the first run would; raises EnvironmentUnavailable where that cannot be had."""
+    provenance: Callable[[], str] = _from_nowhere
+    """Says where the server came from and why; empty while there is none, or where it needs none."""
+    safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
+    """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
+    sessions: Callable[[], Engine] | None = None
+    """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no such value. Raises UsageError."""
+        for field_name, (kinds, words) in _KINDS.items():
+            value = getattr(self, field_name)
+            if not isinstance(value, kinds):
+                raise UsageError(
+                    f"EngineInfo.{field_name} is {value!r:.80}, and has to be {words}",
+                    hint="See docs/contracts/engine_info.md for what each field says.",
+                )
+
+
+_KINDS: Final[Mapping[str, tuple[Any, str]]] = {
+    "name": (str, "text"),
+    "capabilities": (Capabilities, "a Capabilities"),
+    "contract": (Contract, "a Contract"),
+    "settings": (Settings | None, "a Settings or None"),
+    "processes": (Callable | None, "a function of the queue, or None"),
+    "next_upkeep": (Callable | None, "a function of the queue, or None"),
+    "prepare": (Callable, "a function without arguments"),
+    "provenance": (Callable, "a function without arguments"),
+    "safeguards": (Mapping, "a mapping from names to functions without arguments"),
+    "sessions": (Callable | None, "a function without arguments, or None"),
+}
+
+
+SESSIONS_SUFFIX: Final = "-gated"
+_NAME: Final = re.compile(r"((?:.*:)?[^@+]*)(.*)", re.DOTALL)
+"""The name of an engine or target, and what follows: a version or store, a mistake, safeguards."""
+
+
+def with_sessions(name: str) -> str:
+    """Return what reports call an engine whose actors have sessions: `pgqueuer-gated@1.5.0` for `pgqueuer@1.5.0`."""
+    plain, rest = _NAME.fullmatch(without_sessions(name)).groups()  # type: ignore[union-attr]
+    return f"{plain}{SESSIONS_SUFFIX}{rest}"
+
+
+def without_sessions(name: str) -> str:
+    """Return the name of the engine as it is without sessions: `pgqueuer@1.5.0` for `pgqueuer-gated@1.5.0`."""
+    plain, rest = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+    return f"{plain.removesuffix(SESSIONS_SUFFIX)}{rest}"
+
+
+class AdaptedEngine:
+    """An engine that says of itself by plain attributes, as every engine did before there was `EngineInfo`."""
+
+    def __init__(self, engine: Any, info: EngineInfo) -> None:
+        """Open what `engine` opens, under this info."""
+        self.info = info
+        self.open: Callable[..., QueueUnderTest] = engine.open
+        self.close: Callable[[], None] = engine.close
+
+
+_PLAIN: Mapping[str, tuple[type, ...]] = {
+    "name": (str,),
+    "capabilities": (Capabilities,),
+    "contract": (Contract,),
+    "settings": (Settings,),
+    "application": (object,),
+    "prepare": (Callable,),  # type: ignore[dict-item]
+    "provenance": (str,),
+    "safeguards": (Mapping,),
+}
+"""What an engine could say by an attribute of its own, and what kind of value it was."""
+
+
+def as_engine(found: Any) -> Engine:
+    """Return what somebody else's code made as an engine: as it is, or adapted where it speaks by plain attributes.
+
+    The only place that reads those. An attribute of a subclass (`class Mine(MemoryEngine): name = "mine"`) counts more
+    than the info that it inherits. Raises UsageError for what is no engine, and whatever reading an attribute raises.
+    """
+    info = found.info if _has(found, "info") else None
+    if info is not None and not isinstance(info, EngineInfo):
+        raise UsageError(
+            f"{type(found).__name__}.info is {info!r:.80}, which is no EngineInfo",
+            hint="Write info = EngineInfo(name, capabilities), from harness.port.",
+        )
+    plain = {name: getattr(found, name) for name in _PLAIN if _has(found, name)}
+    if info is not None:
+        plain = {name: value for name, value in plain.items() if isinstance(value, _PLAIN[name])}
+    needed = ("open", "close") if info is not None else ("name", "capabilities", "open", "close")
+    if missing := [name for name in needed if not _has(found, name)]:
+        raise UsageError(
+            f"{type(found).__name__} has no {' and no '.join(missing)}",
+            hint="An engine has info, open and close; see docs/write_an_adapter.md.",
+        )
+    if info is not None and not plain:
+        engine: Engine = found
+        return engine
+    if "provenance" in plain:
+        plain["provenance"] = lambda: str(found.provenance)
+    if "safeguards" in plain:
+        plain["safeguards"] = {name: partial(_guarded, found, name) for name in plain["safeguards"]}
+    if info is None:
+        plain["next_upkeep"] = _asked_for_upkeep
+    return AdaptedEngine(found, EngineInfo(**plain) if info is None else replace(info, **plain))
+
+
+def _has(found: Any, name: str) -> bool:
+    """Whether an attribute is there, even one that is a property and raises: `hasattr` would take that for absence."""
+    return getattr_static(found, name, None) is not None or hasattr(found, name)
+
+
+def _guarded(engine: Any, safeguard: str) -> Engine:
+    return as_engine(engine.guarded(safeguard))
+
+
+def _asked_for_upkeep(queue: Any) -> Instant | None:
+    asked: Callable[[], Instant | None] | None = getattr(queue, "next_upkeep", None)
+    return None if asked is None else asked()

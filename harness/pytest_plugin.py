@@ -46,12 +46,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="show what happened to the jobs of each test that fails; with -rP of every test",
     )
+    group.addoption(
+        "--job-explore",
+        metavar="RUNS",
+        help="play each test of job_harness so often (200), or for so long (30s), with crashes, pauses, lost messages "
+        "and duplicates at every await, effect and verb; what a run breaks fails the test, with a replay token",
+    )
+    group.addoption(
+        "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"
+    )
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
     config.addinivalue_line("markers", "job_settings(**settings): settings of job_harness and job_queue, by name")
+    config.addinivalue_line("markers", "job_explore(runs=200, seconds=None): play this test of job_harness so often")
     config.addinivalue_line("markers", "postgres: needs a real PostgreSQL")
 
 
@@ -98,6 +108,40 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "job_harness" in metafunc.fixturenames and (places := _workplaces(metafunc.config)) != ("memory",):
         marked = [p if p == "memory" else pytest.param(p, marks=pytest.mark.postgres) for p in places]
         metafunc.parametrize("job_harness", marked, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Explore a test of `job_harness` where that is asked for; then, or instead of that, let it run once."""
+    explored = _explored(pyfuncitem)
+    if explored is None:
+        return (yield)
+    from harness.exploring import InChild
+
+    try:
+        explored.explore()
+    except InChild as forked:
+        child = forked.child
+    else:
+        try:
+            return (yield)
+        finally:
+            explored.tell()
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - what a disturbed test raises is written down, not raised
+        child.finish(error)
+    child.finish(None)
+
+
+def _explored(item: pytest.Function) -> Any:
+    option, token = item.config.getoption("--job-explore"), item.config.getoption("--job-replay")
+    marker = item.get_closest_marker("job_explore")
+    if not (option or token or marker) or "job_harness" not in item.fixturenames:
+        return None
+    from harness.exploring import ExploredTest
+
+    return ExploredTest.of(item, option=option, token=token, marker=marker)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -197,7 +241,7 @@ def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[Q
 
     shared = _shared(request.config)
     try:
-        engine = shared.engine(request.param)
+        engine = shared.get(request.param)
         with errors_without_traceback():
             queue = open_queue(
                 engine,

@@ -1,26 +1,31 @@
 """Names to things: engines, wrong queues, settings of a run. The only module that knows them all, and lazily.
 
-An engine is named `memory`, `reference`, `postgres`, `postgres-gated`, `pgboss`, or what another package registers
-under the entry point group `job_harness.engines` (a callable without arguments that answers an `Engine`).
-`NAME@VERSION` is a release of somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that
-engine with one planted mistake.
+An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
+group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
+somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
+`NAME --sessions` gives every actor a database session; reports call it `NAME-gated`, which names it, too.
 """
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.extensions import ENGINES, offered
+from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
+from harness.extensions import ENGINES, loaded, offered, package_of
 from harness.extras import missing_extra
-from harness.port import Engine
+from harness.port import Engine, as_engine, with_sessions, without_sessions
 
 if TYPE_CHECKING:
-    from harness.run.processing import RealProcessors
+    from harness.application import TableStore
+    from harness.run.context import RealProcessors
     from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
 
@@ -30,35 +35,20 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "postgres": ("harness.adapters.reference:open_engine", {"name": "postgres"}),
     "pgboss": ("harness.adapters.pgboss:open_engine", {}),
     "pgboss-node": ("harness.adapters.pgboss.node:open_engine", {}),
-    "pgboss-node-gated": ("harness.adapters.pgboss.node:open_engine", {"gated": True}),
-    "postgres-gated": ("harness.adapters.reference:open_engine", {"name": "postgres-gated"}),
     "graphile-worker": ("harness.adapters.graphile:open_engine", {}),
-    "graphile-worker-gated": ("harness.adapters.graphile:open_engine", {"gated": True}),
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
-    "procrastinate-gated": ("harness.adapters.procrastinate:open_engine", {"gated": True}),
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
-    "pgqueuer-gated": ("harness.adapters.pgqueuer:open_engine", {"gated": True}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
-RELEASED: Final = frozenset(
-    {
-        "graphile-worker",
-        "graphile-worker-gated",
-        "pgboss",
-        "pgboss-node",
-        "pgboss-node-gated",
-        "pgqueuer",
-        "pgqueuer-gated",
-        "procrastinate",
-        "procrastinate-gated",
-    }
-)
+RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
 """Shipped engines that are somebody else's queue, in versions."""
+SESSIONS: Final = "give every actor a database session of its own; each statement then waits for its turn"
+"""What the option says of itself, wherever a command has it."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
-TARGETS = "harness.explore.target"
+FORMS = "Write module:factory or path/to/file.py:factory."
 
 
 class NotApplicable(UsageError):
@@ -71,7 +61,7 @@ def engine_names() -> list[str]:
 
 
 def wrong_queues() -> Mapping[str, Any]:
-    """Answer the catalogue of wrong queues by name."""
+    """Return the catalogue of wrong queues by name."""
     try:
         catalogue: Mapping[str, Any] = import_module(MISTAKES).CATALOGUE
     except ModuleNotFoundError as error:
@@ -81,24 +71,55 @@ def wrong_queues() -> Mapping[str, Any]:
     return catalogue
 
 
+def named(name: str, *, sessions: bool = False) -> str:
+    """Return the one name of what was asked for: `postgres --sessions`, or `postgres` with `sessions`.
+
+    Raises UsageError for an option that is none.
+    """
+    name, _, written = name.strip().partition(" --")
+    options = [f"--{option}" for option in written.split(" --")] if written else []
+    if wrong := [option for option in options if option != "--sessions"]:
+        raise UsageError(
+            f"{name} has no option {wrong[0]!r}{did_you_mean(wrong[0], ['--sessions'])}",
+            hint="An engine has one option, --sessions, and it is written after its name.",
+        )
+    return with_sessions(name) if options or (sessions and not _parsed(name).sessions) else name
+
+
+class _Parsed(NamedTuple):
+    base: str
+    version: str
+    sessions: bool
+
+
+def _parsed(engine: str) -> _Parsed:
+    """Take the name of an engine without its mistake apart; a target is its own base."""
+    if is_target(engine):
+        plain = without_sessions(engine)
+        return _Parsed(plain, "", plain != engine)
+    name, _, version = engine.partition("@")
+    plain = without_sessions(name)
+    known = engine_names()
+    return _Parsed(plain, version, True) if name not in known and plain in known else _Parsed(name, version, False)
+
+
 def is_target(name: str) -> bool:
     """Whether this is `module:factory` or `path.py:factory`: an engine or an application of somebody's own."""
     return ":" in name
 
 
 def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
-    """Answer what a scenario runs on: its own application, or the engine asked for with the wrong queue it names.
+    """Return what a scenario runs on: its own application, or the engine asked for with the wrong queue it names.
 
     A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file.
     """
     if scenario.application is not None and not is_target(engine):
-        located = import_module(TARGETS).located
-        return str(located(scenario.application, folder or Path(scenario.path).parent))
+        return located(scenario.application, folder or Path(scenario.path).parent)
     return engine if scenario.queue is None else f"{split_name(engine)[0]}+{scenario.queue}"
 
 
 def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str = "") -> Run:
-    """Answer a run that failed on the engine of this name together with what would have stopped its anomaly.
+    """Return a run that failed on the engine of this name together with what would have stopped its anomaly.
 
     On PostgreSQL fewer runs are drawn anew: hundreds for each change would keep everybody waiting.
     """
@@ -107,23 +128,22 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
         return run
     counterfactual = import_module(COUNTERFACTUAL)
     guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
-    runs = counterfactual.RUNS_ON_A_SERVER if getattr(engine, "provenance", None) else counterfactual.RUNS
+    runs = counterfactual.RUNS_ON_A_SERVER if _provenance(name, engine) else counterfactual.RUNS
     told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs)
     return told
 
 
 def safeguards(name: str, engine: Engine) -> dict[str, str]:
-    """Answer, by the name of each safeguard that an engine lacks, the name of the engine that has it."""
-    declared: Mapping[str, Any] = getattr(engine, "safeguards", {})
-    if declared or is_target(name):
-        return {safeguard: f"{name}+{safeguard}" for safeguard in declared}
+    """Return, by the name of each safeguard that an engine lacks, the name of the engine that has it."""
+    if engine.info.safeguards or is_target(name):
+        return {safeguard: f"{name}+{safeguard}" for safeguard in engine.info.safeguards}
     right, mistake = split_name(name)
     return {} if mistake is None else {import_module(MISTAKES).safeguard_of(mistake): right}
 
 
 def bare_name(name: str) -> str:
-    """Answer the name of an engine or application without its mistake or safeguards, on whose server they stand."""
-    return name.partition("+")[0]
+    """Return the name of an engine or application without its mistake or safeguards, on whose server they stand."""
+    return named(name).partition("+")[0]
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -132,11 +152,11 @@ def split_name(name: str) -> tuple[str, str | None]:
     Raises UsageError for names that do not exist, with the nearest that does.
     """
     if is_target(name):
-        return name, None
-    engine, plus, mistake = name.partition("+")
-    base, at, version = engine.partition("@")
-    if base not in engine_names():
-        known = engine_names()
+        return named(name), None
+    engine, plus, mistake = named(name).partition("+")
+    base, version, _ = _parsed(engine)
+    at = "@" in engine
+    if base not in (known := engine_names()):
         raise UsageError(f"no such engine: {base!r}{did_you_mean(base, known)}", hint=f"There are {', '.join(known)}.")
     if at and (not version or (base in SHIPPED and base not in RELEASED)):
         raise UsageError(
@@ -152,6 +172,16 @@ def split_name(name: str) -> tuple[str, str | None]:
     return engine, mistake or None
 
 
+def opened_as(name: str, engine: Engine) -> str:
+    """Return the name that opens an engine again: with its version, but never one that it merely gives itself."""
+    called = engine.info.name
+    return called if not is_target(name) and _base(called) == _base(name) else name
+
+
+def _base(name: str) -> str:
+    return bare_name(name).partition("@")[0]
+
+
 def open_engine(name: str) -> Engine:
     """Open an engine by name; the caller closes it.
 
@@ -159,18 +189,132 @@ def open_engine(name: str) -> Engine:
     EnvironmentUnavailable where the machine lacks what the engine needs.
     """
     engine, mistake = split_name(name)
-    if is_target(name):
-        target: Engine = import_module(TARGETS).open_target(name, store=_store_of(name))
-        return target
     if mistake is not None:
         return _mistaken(engine, mistake)
-    opened: Engine = _factory(engine)()
-    return opened
+    base, _, sessions = _parsed(engine)
+    made = partial(open_target, base, store=_store_of(base)) if is_target(name) else _factory(engine)
+    return _named_where_it_breaks(engine, lambda: _with_sessions(as_engine(made())) if sessions else as_engine(made()))
+
+
+def _with_sessions(engine: Engine) -> Engine:
+    if engine.info.capabilities.sessions:
+        return engine
+    if engine.info.sessions is None:
+        engine.close()
+        raise UsageError(
+            f"{engine.info.name} gives its actors no sessions of their own",
+            hint="Leave out --sessions, or name an engine on a server, such as postgres or pgqueuer@1.6.0.",
+        )
+    return engine.info.sessions()
+
+
+def open_target(name: str, *, store: TableStore | None = None) -> Engine:
+    """Make what a target names: an engine, a queue or an application; `store` is the one that it asks for, opened.
+
+    `TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares; `TARGET@STORE` is one
+    whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or
+    what was made instead.
+    """
+    from harness.application.queue_target import engine_from
+
+    where, asked = store_of(name)
+    factory = load_factory(where)
+    if not callable(factory):
+        raise UsageError(f"{where} is {factory!r:.80}, which cannot be called", hint=FORMS)
+    return engine_from(factory, name=where, safeguards=name.split("+")[1:], store=store, asked=asked)
+
+
+def located(name: str, folder: Path) -> str:
+    """Return a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
+
+    Raises UsageError where no folder has it.
+    """
+    where, colon, attribute = name.partition(":")
+    if not where.endswith(".py") or Path(where).is_absolute():
+        return name
+    start = folder.resolve()
+    for above in (start, *start.parents):
+        found = above / where
+        if found.is_file():
+            return f"{_shown(found)}{colon}{attribute}"
+    raise UsageError(
+        f"application: there is no file {where} in {start}, nor in any folder above it",
+        hint="The path is relative to the folder of the scenario, or to one above it.",
+    )
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def store_of(name: str) -> tuple[str, str]:
+    """Take `TARGET@STORE` apart; the store is empty where none is named."""
+    place, colon, attribute = name.partition("+")[0].partition(":")
+    attribute, _, store = attribute.partition("@")
+    return f"{place}{colon}{attribute}", store
+
+
+def load_factory(where: str) -> Any:
+    """Import what `module:name` or `path.py:name` names. Raises UsageError that says what is missing."""
+    place, _, attribute = where.partition(":")
+    if not place or not attribute:
+        raise UsageError(f"{where!r} is no target", hint=FORMS)
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_path(place)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            names = [name for name in vars(found) if not name.startswith("_")]
+            near = did_you_mean(part, names)
+            raise UsageError(f"{place} has no {part!r}{near}", hint=f"It has {', '.join(sorted(names)[:12])}.")
+        found = getattr(found, part)
+    return found
+
+
+def _from_path(name: str) -> ModuleType:
+    _on_path(Path.cwd())
+    try:
+        return import_module(name)
+    except (Exception, SystemExit) as error:
+        raise _broken(name, error) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Execute a file anew, so that what was repaired meanwhile is what runs; its neighbours can be imported."""
+    if not path.is_file():
+        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.py")])
+        raise UsageError(f"{path}: there is no such file{near}", hint=FORMS)
+    absolute = path.resolve()
+    _on_path(absolute.parent)
+    name = f"_job_harness_{absolute.stem}_{hashlib.sha256(str(absolute).encode()).hexdigest()[:8]}"
+    spec = spec_from_file_location(name, absolute)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _broken(str(path), error) from error
+    return module
+
+
+def _on_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _broken(what: str, error: BaseException) -> UsageError:
+    from harness.application.engine import where_of
+
+    at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else where_of(error)
+    return UsageError(f"{what} cannot be loaded: {type(error).__name__}: {error} (at {at})", hint=FORMS)
 
 
 def _store_of(target: str) -> Any:
     """Open the store that a target names; None where it names none, or only memory."""
-    named = import_module(TARGETS).store_of(target)[1]
+    named = store_of(target)[1]
     store, at, version = named.partition("@")
     if not named or named == "memory":
         return None
@@ -192,11 +336,30 @@ def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Eng
     return wrong
 
 
+def _named_where_it_breaks(name: str, make: Callable[[], Engine]) -> Engine:
+    """Make an engine of this name. Raises UsageError that names the package where one of another package breaks."""
+    try:
+        return make()
+    except (Exception, SystemExit) as error:
+        point = offered(ENGINES).get(_parsed(name).base)
+        if point is None or _parsed(name).base in SHIPPED or isinstance(error, EnvironmentUnavailable):
+            raise
+        told, hint = (error.message, error.hint) if isinstance(error, HarnessError) else (_said(error), None)
+        raise UsageError(
+            f"the engine {name}{package_of(point)} cannot be used: {told}",
+            hint=hint or "Repair or remove that package; other engines are not concerned.",
+        ) from error
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def _factory(engine: str) -> Callable[[], Engine]:
-    base, _, version = engine.partition("@")
+    base, version, _ = _parsed(engine)
     wanted = {"version": version} if version else {}
     if base not in SHIPPED:
-        found = load(f"{ENGINES}:{base}", offered(ENGINES)[base].load)
+        found = loaded(offered(ENGINES)[base])
         return lambda: found(**wanted)
     where, arguments = SHIPPED[base]
     module, _, attribute = where.partition(":")
@@ -226,15 +389,6 @@ def scenario_processors(scenario: Scenario) -> RealProcessors:
     return opened
 
 
-def prepare(engine: Engine) -> None:
-    """Let an engine that installs and starts something do so now, rather than within the first run.
-
-    Raises EnvironmentUnavailable where what it needs cannot be had.
-    """
-    if ready := getattr(engine, "prepare", None):
-        ready()
-
-
 class Engines:
     """Opens each engine once and closes all. A context manager; closing never raises."""
 
@@ -242,10 +396,11 @@ class Engines:
         self._open: dict[str, Engine] = {}
 
     def get(self, name: str) -> Engine:
-        """Answer the engine with this name.
+        """Return the engine with this name.
 
         Raises what `open_engine` raises.
         """
+        name = named(name)
         engine = self._open.get(name)
         if engine is None:
             engine = self._open[name] = self._opened(name)
@@ -258,26 +413,27 @@ class Engines:
         """
         if is_target(name):
             bare, plus, safeguard = name.rpartition("+")
-            guarded = getattr(self.get(bare), "guarded", None) if plus else None
-            return open_engine(name) if guarded is None else guarded(safeguard)
+            declared = self.get(bare).info.safeguards if plus else {}
+            return declared[safeguard]() if safeguard in declared else open_engine(name)
         right, mistake = split_name(name)
         return open_engine(name) if mistake is None else _mistaken(right, mistake, beside=self.get(right))
 
     def provenances(self) -> list[str]:
         """Say of every open engine that had to be provisioned where it came from, each once."""
-        told = (str(getattr(engine, "provenance", "")) for engine in self._open.values())
+        told = (_provenance(name, engine) for name, engine in self._open.items())
         return list(dict.fromkeys(text for text in told if text))
 
     def releases(self) -> list[str]:
         """Say of every open engine that was asked for without its whole version which release it is."""
         return [
-            f"{name} is {engine.name}"
+            f"{name} is {engine.info.name}"
             for name, engine in self._open.items()
-            if bare_name(name).partition("@")[0] in RELEASED and "+" not in name and engine.name != name
+            if _parsed(bare_name(name)).base in RELEASED and "+" not in name and engine.info.name != name
         ]
 
     def drop(self, name: str) -> None:
         """Close one engine; the next `get` opens it anew."""
+        name = named(name)
         for wrong in [other for other in self._open if other.startswith(f"{name}+")]:
             self.drop(wrong)
         engine = self._open.pop(name, None)
@@ -294,6 +450,14 @@ class Engines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _provenance(name: str, engine: Engine) -> str:
+    """Ask for it at the end of a command, whose report no engine of another package may cost by raising here."""
+    try:
+        return str(engine.info.provenance())
+    except Exception as error:  # noqa: BLE001 - whatever somebody else's engine raises
+        return f"{name} does not say where its server came from: {_said(error)}"
 
 
 def _close(engine: Engine) -> None:

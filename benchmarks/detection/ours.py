@@ -20,9 +20,8 @@ from harness.model.duration import SECOND
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.run.session import Limits, Session
-from harness.scenario.job_plan import JobPlan
+from harness.scenario.job_plan import JobPlan, Span
 from harness.scenario.scenario import Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Uniform
 from harness.sim.request import Point
 

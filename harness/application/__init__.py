@@ -4,10 +4,8 @@ Everything that a user's file imports to be searched is here; `docs/applications
 """
 
 from harness.application.engine import ApplicationEngine, as_application
-from harness.application.request import minutes, poll, sleep, step
-from harness.application.stage import LeaseLost, Stage, TimedOut, WorkFailed
-from harness.application.tables import Tables, TableStore
-from harness.application.two_tables import QueueRow, ToolJob, TwoTables
+from harness.application.stage import LeaseLost, Stage, TimedOut, WorkFailed, minutes, poll, sleep, step
+from harness.application.tables import QueueRow, Tables, TableStore, ToolJob, TwoTables
 from harness.model.settings import Settings
 
 __all__ = [

@@ -1,24 +1,30 @@
-"""Presents a user's application as an engine: what searches, replays and shrinks runs on queues does so on it."""
+"""A user's application as an engine: what searches, replays and shrinks runs on queues does so on it.
+
+Hides how its processes are driven: after each of their steps the rows are compared with what was known, and what a
+process raises is observed instead of ending the run. Must not know any particular application.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import traceback
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, cast
 
-from harness.application.driver import Driver, where_of
-from harness.application.request import poll, step
-from harness.application.stage import Stage
+import harness
+from harness.application.stage import Exit, LastLook, Look, Rest, Stage, poll, step
 from harness.application.tables import InMemory, Tables, TableStore
 from harness.errors import UsageError, did_you_mean
-from harness.model.duration import Instant
+from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, QueueUnderTest
+from harness.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest
+from harness.run.context import RunContext
 from harness.run.stock import request_of
-from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
-from harness.sim.request import Frame, Sleep
+from harness.sim.request import Frame, Point, Request, Sleep
 
 CAPABILITIES = Capabilities(heartbeat=True, maintenance=True, virtual_time=True)
 """What the generic workload may ask of any application: to honour its settings, and to keep two tables."""
@@ -47,37 +53,37 @@ class ApplicationEngine:
 
         Raises UsageError where it cannot be made.
         """
-        self.name = name
+        self._name = name
         self._store: TableStore = InMemory() if store is None else store
         self.owns_store = True
         """Whether the store is closed with it."""
-        self.contract = self._store.contract
-        self.capabilities = CAPABILITIES
         self._make = make
         application = self._made()
-        self.settings: Settings = getattr(application, "settings", None) or Settings()
-        """What the application runs under unless a scenario says otherwise."""
-        self.safeguards: Mapping[str, Callable[[], object]] = dict(getattr(application, "safeguards", None) or {})
+        self._safeguards: Mapping[str, Callable[[], object]] = dict(getattr(application, "safeguards", None) or {})
         """By name, the factory of the same application with one safeguard more."""
+        self.info = EngineInfo(
+            name,
+            CAPABILITIES,
+            contract=self._store.contract,
+            settings=getattr(application, "settings", None) or Settings(),
+            processes=lambda queue: queue.application,
+            provenance=lambda: self._store.provenance,
+            safeguards={safeguard: partial(self.guarded, safeguard) for safeguard in self._safeguards},
+        )
 
     def guarded(self, safeguard: str) -> ApplicationEngine:
         """Answer the same application with one safeguard switched on, on the same store: it lives as long as this one.
 
         Raises UsageError for a safeguard that it does not declare.
         """
-        if safeguard not in self.safeguards:
+        if safeguard not in self._safeguards:
             raise UsageError(
-                f"{self.name} declares no safeguard {safeguard!r}{did_you_mean(safeguard, self.safeguards)}",
-                hint=f"It declares {', '.join(self.safeguards) or 'none'}.",
+                f"{self._name} declares no safeguard {safeguard!r}{did_you_mean(safeguard, self._safeguards)}",
+                hint=f"It declares {', '.join(self._safeguards) or 'none'}.",
             )
-        guarded = ApplicationEngine(self.safeguards[safeguard], name=f"{self.name}+{safeguard}", store=self._store)
+        guarded = ApplicationEngine(self._safeguards[safeguard], name=f"{self._name}+{safeguard}", store=self._store)
         guarded.owns_store = False
         return guarded
-
-    @property
-    def provenance(self) -> str:
-        """Where the database of its tables came from; empty where there is none."""
-        return self._store.provenance
 
     def _made(self) -> Any:
         try:
@@ -86,15 +92,15 @@ class ApplicationEngine:
             raise
         except (Exception, SystemExit) as error:
             raise UsageError(
-                f"{self.name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+                f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called without arguments, once for every run.",
             ) from error
-        return as_application(made, name=self.name)
+        return as_application(made, name=self._name)
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Answer an application at its start, seen as a queue without verbs."""
         tables = self._store.open(settings, clocks.store, jitter)
-        return cast(QueueUnderTest, ApplicationQueue(self._made(), self.name, tables, clocks.store))
+        return cast(QueueUnderTest, ApplicationQueue(self._made(), self._name, tables, clocks.store))
 
     def close(self) -> None:
         """Give the store back, where it is its own."""
@@ -129,11 +135,11 @@ class Staged:
         self._clock = clock
         self._upkeep = upkeep
 
-    def clients(self, world: World) -> Mapping[str, Callable[[], Frame]]:
+    def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer nobody: the API is a process of the application, which may crash."""
         return {}
 
-    def actors(self, world: World) -> Mapping[str, Callable[[], Frame]]:
+    def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each request to the API, for each process, and for the queue's own upkeep."""
         stage = Stage(world, self._tables, self._clock)
         factories = {
@@ -167,7 +173,7 @@ class Staged:
     def _process(driver: Driver, process: Callable[[], Any]) -> Callable[[], Frame]:
         return lambda: driver.forever(process)
 
-    def _client(self, world: World, stage: Stage, plan: JobPlan) -> Callable[[], Frame]:
+    def _client(self, world: RunContext, stage: Stage, plan: JobPlan) -> Callable[[], Frame]:
         """One client's requests. A request that died with its process is not made again."""
         driver = Driver(world, stage, f"client-{plan.name}", 0)
         sent: list[bool] = []
@@ -193,3 +199,99 @@ async def upkeep(stage: Stage) -> None:
         await poll(stage.settings.expire_interval)
         await step("expire")
         stage.tables.expire()
+
+
+RESTART: Duration = 5 * SECOND
+"""How long a platform takes to bring a process back that died of itself."""
+RESTARTS = 3
+"""How often it does for a process that raised."""
+End: TypeAlias = Literal["ended", "raised", "killed"]
+"""Of itself, of what it raised, or by the job that it ran."""
+END: Final = object()
+OURS = str(Path(harness.__file__).parent) + os.sep
+
+
+class Driver:
+    """One process by name. Its code is called anew after each death."""
+
+    def __init__(self, world: RunContext, stage: Stage, name: str, order: int) -> None:
+        self._world = world
+        self._stage = stage
+        self._name = name
+        self._order = order
+        self._at = "starting"
+        self._looked = LastLook(-1, -1)
+        """Unless it has looked for work since, there may be some."""
+
+    def forever(self, factory: Callable[[], Any]) -> Frame:
+        """Run a process; where it dies of itself, bring it back a few times."""
+        raised = 0
+        while raised <= RESTARTS:
+            end = yield from self.once(factory)
+            if end == "ended":
+                return
+            raised += end == "raised"
+            yield Sleep(RESTART, "restarting")
+
+    def once(self, factory: Callable[[], Any]) -> Generator[Request, Any, End]:
+        """Run a process to its end; answer how that was."""
+        self._at = "starting"
+        self._looked = LastLook(-1, -1)
+        frame: Any = None
+        try:
+            frame = factory()
+            while True:
+                asked = self._next(frame)
+                if asked is END:
+                    return "ended"
+                if type(asked) is Exit:
+                    self._world.died(self._name, asked.why)
+                    return "killed"
+                yield self._request(asked)
+                if type(asked) is Look:
+                    self._looked = LastLook(self._world.events, self._stage.now())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an observation
+            self._world.observe(self._name, self._at)
+            self._world.raised(self._name, self._at, f"{type(error).__name__}: {error}", where_of(error))
+            return "raised"
+        finally:
+            if hasattr(frame, "close"):
+                frame.close()
+
+    def _next(self, frame: Any) -> Any:
+        """Let it act up to the next place at which it suspends, or to its end."""
+        if frame is not None and not hasattr(frame, "send"):
+            kind = type(frame).__name__
+            raise TypeError(f"{self._name} answered a {kind}: write an async def, a generator, or answer nothing")
+        try:
+            asked = END if frame is None else frame.send(None)
+        except StopIteration:
+            asked = END
+        self._world.observe(self._name, self._at)
+        return asked
+
+    def _request(self, asked: Any) -> Request:
+        if isinstance(asked, Point):
+            self._at = f"step {getattr(asked, 'name', asked.point)}"
+            return asked
+        if type(asked) is Rest:
+            self._at = asked.point
+            return Sleep(asked.duration, asked.point)
+        if type(asked) is Look:
+            self._at = "polling"
+            return self._stage.tick(asked, self._order, since=self._looked)
+        raise TypeError(
+            f"{self._name} waits for a {type(asked).__name__}, which nothing here answers: "
+            "await step(...), sleep(...) or poll(...) of harness.application"
+        )
+
+
+def where_of(error: BaseException) -> str:
+    """Answer `file:line` of the innermost frame that is not ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)] or list(frames)
+    if not theirs:
+        return ""
+    path = theirs[-1].filename
+    inside = os.path.relpath(path)
+    return f"{path if inside.startswith(os.pardir) else inside}:{theirs[-1].lineno}"

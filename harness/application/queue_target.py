@@ -7,13 +7,15 @@ The factory is called once for every run, with those of `settings`, `clocks` and
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.application.driver import where_of
+from harness.application.engine import NEEDED, ApplicationEngine, where_of
+from harness.application.tables import TableStore
 from harness.errors import UsageError, did_you_mean
+from harness.model.duration import Instant
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks
+from harness.port import Capabilities, Engine, EngineClocks, EngineInfo, as_engine
 from harness.sim.clock import Clocks as StoppedClocks
 
 OFFERED = ("settings", "clocks", "jitter")
@@ -28,7 +30,7 @@ BY_CAPABILITY = {
     "schedules": ("schedule", "unschedule", "tick"),
     "sessions": ("on_behalf", "sever", "made_at", "leftovers"),
 }
-ACCEPTED = "An engine (name, capabilities, open, close), a queue (see harness.port.QueueUnderTest) or an application."
+ACCEPTED = "An engine (info, open, close), a queue (see harness.port.QueueUnderTest) or an application."
 
 
 def offered(factory: Callable[..., Any], *, name: str) -> tuple[str, ...]:
@@ -60,15 +62,17 @@ class QueueEngine:
 
     def __init__(self, factory: Callable[..., Any], *, name: str) -> None:
         """Make one, to see what it can do. Raises UsageError that names the verbs it lacks."""
-        self.name = name
+        self._name = name
         self._factory = factory
         self._wanted = offered(factory, name=name)
         probe = self._made(Settings(), StoppedClocks(), lambda: 0.0)
-        self.capabilities = _capabilities_of(probe, name)
-        _refuse_without_verbs(probe, self.capabilities, name)
+        capabilities = _capabilities_of(probe, name)
+        _refuse_without_verbs(probe, capabilities, name)
+        upkeep = callable(getattr(probe, "next_upkeep", None))
+        self.info = EngineInfo(name, capabilities, next_upkeep=_next_upkeep if upkeep else None)
         getattr(probe, "close", _nothing)()
 
-    def _made(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
+    def _made(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
         values = {"settings": settings, "clocks": clocks, "jitter": jitter}
         try:
             return self._factory(**{name: values[name] for name in self._wanted})
@@ -76,11 +80,11 @@ class QueueEngine:
             raise
         except (Exception, SystemExit) as error:
             raise UsageError(
-                f"{self.name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+                f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
                 hint="It is called once for every run.",
             ) from error
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
         """Answer a queue, with what it may leave out filled in."""
         queue = self._made(settings, clocks, jitter)
         if callable(getattr(queue, "changed", None)) and callable(getattr(queue, "close", None)):
@@ -107,6 +111,11 @@ def _nothing() -> None:
     return None
 
 
+def _next_upkeep(queue: Any) -> Instant | None:
+    due: Instant | None = queue.next_upkeep()
+    return due
+
+
 def _capabilities_of(probe: object, name: str) -> Capabilities:
     capabilities = getattr(probe, "capabilities", None)
     if not isinstance(capabilities, Capabilities):
@@ -130,3 +139,64 @@ def _refuse_without_verbs(probe: object, capabilities: Capabilities, name: str) 
             f"{name} answered {type(probe).__name__}, which lacks {told}",
             hint="Each verb answers an Outcome; jobs() answers a mapping of JobView. See docs/write_an_adapter.md.",
         )
+
+
+def engine_from(
+    factory: Callable[..., Any],
+    *,
+    name: str,
+    safeguards: Sequence[str] = (),
+    store: TableStore | None = None,
+    asked: str = "",
+) -> Engine:
+    """Make an engine of what a factory makes: an engine, a queue or an application, this with its safeguards.
+
+    `store` is where an application's tables are, and `asked` what the user called that. Raises UsageError for what is
+    none of the three.
+    """
+    if offered(factory, name=name):
+        return _without_store(QueueEngine(factory, name=name), asked)
+    made = _made(factory, name)
+    if callable(getattr(made, "open", None)):
+        return _without_store(_engine(made, name), asked)
+    if looks_like_a_queue(made):
+        return _without_store(QueueEngine(factory, name=name), asked)
+    if not any(hasattr(made, method) for method in NEEDED):
+        raise UsageError(f"{name} answered {type(made).__name__}, which is no target", hint=ACCEPTED)
+    application = ApplicationEngine(factory, name=f"{name}@{asked}" if asked else name, store=store)
+    for safeguard in safeguards:
+        application = application.guarded(safeguard)
+    application.owns_store = True
+    return application
+
+
+def _without_store(engine: Engine, asked: str) -> Engine:
+    if asked:
+        raise UsageError(
+            f"{engine.info.name} has no two tables that could be on {asked}",
+            hint="Only an application, which has actors(stage) and send(stage, job), is put on a store.",
+        )
+    return engine
+
+
+def _engine(made: Any, where: str) -> Engine:
+    try:
+        return as_engine(made)
+    except UsageError as error:
+        raise UsageError(f"{where} made no engine: {error.message}", hint=ACCEPTED) from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{where}: the info of its {type(made).__name__} raised {type(error).__name__}: {error} "
+            f"(at {where_of(error)})",
+            hint="Everything that an engine says of itself has to be there before it opens a queue.",
+        ) from error
+
+
+def _made(factory: Callable[[], Any], where: str) -> Any:
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{where} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+            hint="It is called without arguments, once for every run.",
+        ) from error

@@ -1,19 +1,22 @@
-"""What the processes of an application see of a run: its settings, its tables, its clock, and the work to be done."""
+"""What the processes of an application see of a run, and what they can wait for.
+
+Hides the observation and the kernel: a process asks its stage for settings, rows, time and work, and yields what it
+waits for (`step`, `sleep`, `poll`). Must not know who searches the application.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
-from harness.application.request import Exit, Look, Rest, Step, length
 from harness.application.tables import Tables
-from harness.model.duration import Duration, Instant
+from harness.model.duration import MINUTE, Duration, Instant, parse_duration
 from harness.model.job import JobId, Json
 from harness.model.lifecycle import TERMINAL
 from harness.port import Claim
-from harness.run.world import World
+from harness.run.context import RunContext
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
-from harness.sim.request import Poll
+from harness.sim.request import Point, Poll
 
 
 class WorkFailed(Exception):
@@ -32,7 +35,7 @@ class LeaseLost(WorkFailed):
     """The heartbeat answered False: somebody else may have the job."""
 
 
-class Looked(NamedTuple):
+class LastLook(NamedTuple):
     """When a process last looked for work."""
 
     events: int
@@ -58,7 +61,7 @@ class Work:
 class Stage:
     """Handed to every process. What it says is done, the monitors believe; what the rows say, they see themselves."""
 
-    def __init__(self, world: World, tables: Tables, clock: Callable[[], Instant]) -> None:
+    def __init__(self, world: RunContext, tables: Tables, clock: Callable[[], Instant]) -> None:
         self._world = world
         self._runs: dict[JobId, int] = {}
         self.settings = world.settings
@@ -104,7 +107,7 @@ class Stage:
             yield Rest(slice_, f"running {row.job}")
             left -= slice_
             if left > 0 and beat is not None:
-                yield Step("heartbeat", row.job)
+                yield StatementPoint("heartbeat", row.job)
                 if beat() is False:
                     self.ended(worker, row, "lease lost")
                     raise LeaseLost(f"the lease of {row.job} was lost")
@@ -140,7 +143,7 @@ class Stage:
 
     # polling --------------------------------------------------------------------------------------------------------
 
-    def tick(self, look: Look, order: int, *, since: Looked) -> Poll:
+    def tick(self, look: Look, order: int, *, since: LastLook) -> Poll:
         """Answer the wait until the next tick at which there may be something that was not there when it looked."""
         slow = look.interval >= self.settings.cron_period
 
@@ -167,3 +170,89 @@ class Stage:
 
 def _claim(row: Any, worker: str) -> Claim:
     return Claim(row.job, row.attempt, row.token, worker, "", 0)
+
+
+class Ask:
+    """A place at which a process suspends. To be awaited by a coroutine, or yielded by a generator."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Suspend a coroutine."""
+        return (yield self)
+
+
+class StatementPoint(Point):
+    """Before one statement: others may act here, and the process may be crashed or paused here."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, job: str | None = None) -> None:
+        super().__init__(name if job is None else f"{name} {job}")
+        self.name = name
+        """The name without the job; what is done after it is told under this name."""
+
+
+class Rest(Ask):
+    """Time passes for this process."""
+
+    __slots__ = ("duration", "point")
+
+    def __init__(self, duration: Duration, point: str) -> None:
+        self.duration = duration
+        self.point = point
+
+
+class Look(Ask):
+    """The next tick of a process that looks for work every so often."""
+
+    __slots__ = ("interval",)
+
+    def __init__(self, interval: Duration) -> None:
+        self.interval = interval
+
+
+class Exit(Ask):
+    """The process dies here, by what it ran."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def step(name: str, job: str | None = None) -> StatementPoint:
+    """Name the statement that comes next; `job` says which job it is about."""
+    if not isinstance(name, str) or not name.strip():
+        raise TypeError(f'step({name!r}): a step has a name, such as step("update tool_job")')
+    return StatementPoint(name, job)
+
+
+def sleep(duration: str | Duration, why: str = "sleeping") -> Rest:
+    """Let time pass: `"30s"`, or whole microseconds."""
+    return Rest(length(duration), why)
+
+
+def poll(interval: str | Duration) -> Look:
+    """Wait for the next tick of this interval; ticks before anything changed or fell due are skipped."""
+    found = length(interval)
+    if found <= 0:
+        raise ValueError(f"poll({interval!r}): the interval must be longer than nothing")
+    return Look(found)
+
+
+def minutes(number: float) -> Duration:
+    """Answer so many minutes, in the microseconds that settings are kept in."""
+    return round(number * MINUTE)
+
+
+def length(duration: str | Duration) -> Duration:
+    """Read a duration: text with a unit, or whole microseconds.
+
+    Raises TypeError or ValueError that says what would have been accepted.
+    """
+    if isinstance(duration, str):
+        return parse_duration(duration)
+    if isinstance(duration, int) and not isinstance(duration, bool) and duration >= 0:
+        return duration
+    raise TypeError(f'{duration!r} is no duration: write text with a unit ("30s"), or whole microseconds')

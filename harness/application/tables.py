@@ -1,16 +1,296 @@
-"""What an application's statements go to: two tables, in memory or in a database, and the store that opens them."""
+"""The two tables of an application: `tool_job`, which users see, and the queue's own rows, as pg-boss keeps them.
+
+Every method is one statement: whole, and at one moment; where others may act, the caller says with a step. The rows are
+in memory, or wherever a `TableStore` keeps them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from harness.application.two_tables import QueueRow, ToolJob, TwoTables
+from harness.errors import did_you_mean
 from harness.model.duration import Instant
-from harness.model.job import JobId, JobView
+from harness.model.job import JobId, JobView, Json
+from harness.model.json_value import json_problem
+from harness.model.lifecycle import TERMINAL, QueueState, Status
+from harness.model.retry import retry_delay
 from harness.model.settings import Settings
 from harness.port import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class ToolJob:
+    """One row of `tool_job`, as it was when it was read. Times are microseconds on the store's clock."""
+
+    id: JobId
+    status: Status
+    max_attempts: int
+    created_at: Instant
+    updated_at: Instant
+    tool: str = "tool"
+    input: Json = None
+    priority: int = 0
+    attempts: int = 0
+    output: Json = None
+    error: str | None = None
+    started_at: Instant | None = None
+    completed_at: Instant | None = None
+    expires_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """One row of the queue's table, as it was when it was read."""
+
+    job: JobId
+    state: QueueState
+    created_at: Instant
+    start_after: Instant
+    priority: int = 0
+    retry_count: int = 0
+    token: int = 0
+    """How often it was fetched: a safeguard may compare it."""
+    worker: str | None = None
+    lease_until: Instant | None = None
+    retry_limit: int | None = None
+    """How often it may be delivered again; None: so that there are as many deliveries as the job may have attempts."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of the delivery, from 1."""
+        return self.retry_count + 1
+
+
+TOOL_JOB_COLUMNS = frozenset(field.name for field in fields(ToolJob)) - {"id", "created_at", "updated_at"}
+
+
+class TwoTables:
+    """Rows are immutable; a statement puts new ones in place."""
+
+    def __init__(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> None:
+        self.settings = settings
+        self.now = now
+        """Reads the store's clock."""
+        self.tool_jobs: dict[JobId, ToolJob] = {}
+        self.queue: dict[JobId, QueueRow] = {}
+        self._jitter = jitter
+        self._views: dict[JobId, JobView] = {}
+        self._touched: dict[JobId, None] = {}
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Undo, where the block raises, what its statements did. It may not suspend."""
+        before = dict(self.tool_jobs), dict(self.queue)
+        try:
+            yield
+        except BaseException:
+            self.tool_jobs, self.queue = before
+            for job in dict.fromkeys((*self._views, *self.tool_jobs, *self.queue)):
+                self._project(job)
+            raise
+
+    # tool_job -------------------------------------------------------------------------------------------------------
+
+    def insert_tool_job(self, job: JobId, **values: Any) -> None:
+        """Insert a PENDING row; `values` are further columns. Raises ValueError where the id exists."""
+        if job in self.tool_jobs:
+            raise ValueError(f"tool_job {job!r} exists")
+        now = self.now()
+        row = ToolJob(job, Status.PENDING, self.settings.max_attempts, created_at=now, updated_at=now)
+        self._put_tool_job(replace(row, **_columns(values)))
+
+    def update_tool_job(self, job: JobId, where: Mapping[str, Any] | None = None, **values: Any) -> bool:
+        """Set columns where the row is there and its columns are as in `where`; answer whether a row was updated.
+
+        A status of PROCESSING stamps `started_at`, a terminal one `completed_at` and `expires_at`, unless given.
+        """
+        row = self.tool_jobs.get(job)
+        if row is None or not all(getattr(row, name) == value for name, value in _columns(where or {}).items()):
+            return False
+        now = self.now()
+        columns = _columns(values)
+        status = columns.get("status", row.status)
+        if "status" in columns and status is Status.PROCESSING:
+            columns.setdefault("started_at", now)
+        elif "status" in columns and status in TERMINAL:
+            columns.setdefault("completed_at", now)
+            columns.setdefault("expires_at", now + self.settings.retention)
+        self._put_tool_job(replace(row, updated_at=now, **columns))
+        return True
+
+    def delete_tool_job(self, job: JobId) -> bool:
+        """Delete the row; answer whether there was one."""
+        found = self.tool_jobs.pop(job, None)
+        self._project(job)
+        return found is not None
+
+    # the queue ------------------------------------------------------------------------------------------------------
+
+    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None) -> bool:
+        """Insert a queue row in state `created`; answer False where one is there that has not ended.
+
+        `retry_limit` counts retries: one more is delivered. Unless given it follows from the job's `max_attempts`.
+        """
+        row = self.queue.get(job)
+        if row is not None and row.state in (QueueState.CREATED, QueueState.RETRY, QueueState.ACTIVE):
+            return False
+        now = self.now()
+        token = 0 if row is None else row.token
+        fresh = QueueRow(job, QueueState.CREATED, created_at=now, start_after=now, priority=priority, token=token)
+        self._put_row(replace(fresh, retry_limit=retry_limit))
+        return True
+
+    def fetch(self, worker: str, limit: int = 1) -> list[QueueRow]:
+        """Take up to `limit` due rows: the highest priority first, then the oldest. Each is `active` for a lease."""
+        now = self.now()
+        waiting = (QueueState.CREATED, QueueState.RETRY)
+        due = [row for row in self.queue.values() if row.state in waiting and row.start_after <= now]
+        due.sort(key=lambda row: (-row.priority, row.created_at, row.job))
+        lease = now + self.settings.lease
+        taken = [
+            replace(row, state=QueueState.ACTIVE, worker=worker, token=row.token + 1, lease_until=lease)
+            for row in due[:limit]
+        ]
+        for row in taken:
+            self._put_row(row)
+        return taken
+
+    def touch(self, row: QueueRow, *, fenced: bool = False) -> bool:
+        """Extend the lease by its full length; answer whether the row still is `active`."""
+        current = self._active(row, fenced=fenced)
+        if current is not None:
+            self._put_row(replace(current, lease_until=self.now() + self.settings.lease))
+        return current is not None
+
+    def complete(self, row: QueueRow, *, fenced: bool = False) -> bool:
+        """Settle as `completed` where it is `active`, whoever has it; with `fenced`, only by its latest fetch."""
+        current = self._active(row, fenced=fenced)
+        if current is not None:
+            self._put_row(replace(current, state=QueueState.COMPLETED, worker=None, lease_until=None))
+        return current is not None
+
+    def fail(self, row: QueueRow, *, final: bool = False, fenced: bool = False) -> bool:
+        """Settle as `retry`, or as `failed` where no retry is left; where it is `active`, as `complete` does."""
+        current = self._active(row, fenced=fenced)
+        if current is not None:
+            self._put_row(self._failed(current, final=final))
+        return current is not None
+
+    def cancel(self, job: JobId) -> bool:
+        """Settle as `cancelled` what has not ended."""
+        row = self.queue.get(job)
+        if row is None or row.state not in (QueueState.CREATED, QueueState.RETRY, QueueState.ACTIVE):
+            return False
+        self._put_row(replace(row, state=QueueState.CANCELLED, worker=None, lease_until=None))
+        return True
+
+    def delete_row(self, job: JobId) -> bool:
+        """Delete the queue's row; answer whether there was one."""
+        found = self.queue.pop(job, None)
+        self._project(job)
+        return found is not None
+
+    def expire(self) -> list[JobId]:
+        """Take back every `active` row whose lease ran out: the queue's own upkeep."""
+        now = self.now()
+        overdue = [row for row in self.queue.values() if row.lease_until is not None and row.lease_until <= now]
+        for row in overdue:
+            self._put_row(self._failed(row, final=False))
+        return [row.job for row in overdue]
+
+    def _active(self, row: QueueRow, *, fenced: bool) -> QueueRow | None:
+        current = self.queue.get(row.job)
+        if current is None or current.state is not QueueState.ACTIVE or (fenced and current.token != row.token):
+            return None
+        return current
+
+    def _failed(self, row: QueueRow, *, final: bool) -> QueueRow:
+        tool_job = self.tool_jobs.get(row.job)
+        most = self.settings.max_attempts if tool_job is None else tool_job.max_attempts
+        if row.retry_limit is not None:
+            most = row.retry_limit + 1
+        ended = replace(row, worker=None, lease_until=None)
+        if final or row.attempt >= most:
+            return replace(ended, state=QueueState.FAILED)
+        delay = retry_delay(self.settings, attempts=row.attempt, jitter=self._jitter())
+        return replace(ended, state=QueueState.RETRY, retry_count=row.retry_count + 1, start_after=self.now() + delay)
+
+    # what the harness sees ------------------------------------------------------------------------------------------
+
+    def jobs(self) -> Mapping[JobId, JobView]:
+        """Answer both rows of every job as one view."""
+        return self._views
+
+    def changed(self) -> list[JobId]:
+        """Answer and forget which jobs were touched."""
+        touched = list(self._touched)
+        self._touched.clear()
+        return touched
+
+    def _put_tool_job(self, row: ToolJob) -> None:
+        self.tool_jobs[row.id] = row
+        self._project(row.id)
+
+    def _put_row(self, row: QueueRow) -> None:
+        self.queue[row.job] = row
+        self._project(row.job)
+
+    def _project(self, job: JobId) -> None:
+        self._touched[job] = None
+        user, row = self.tool_jobs.get(job), self.queue.get(job)
+        if user is None and row is None:
+            self._views.pop(job, None)
+        else:
+            self._views[job] = view_of(job, user, row, self.settings)
+
+
+def view_of(job: JobId, user: ToolJob | None, row: QueueRow | None, settings: Settings) -> JobView:
+    """Answer the two rows of a job, either of which may be missing, as an observer sees them."""
+    created = user.created_at if user is not None else row.created_at if row is not None else 0
+    return JobView(
+        id=job,
+        tool="tool" if user is None else user.tool,
+        status=None if user is None else user.status,
+        queue_state=None if row is None else row.state,
+        priority=0 if row is None else row.priority,
+        attempts=0 if user is None else user.attempts,
+        max_attempts=settings.max_attempts if user is None else user.max_attempts,
+        token=0 if row is None else row.token,
+        worker=None if row is None else row.worker,
+        output=None if user is None else user.output,
+        error=None if user is None else user.error,
+        unique_key=None,
+        created_at=created,
+        start_after=created if row is None else row.start_after,
+        started_at=None if user is None else user.started_at,
+        lease_until=None if row is None else row.lease_until,
+        completed_at=None if user is None else user.completed_at,
+        expires_at=None if user is None else user.expires_at,
+    )
+
+
+def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Take column values as a user wrote them. Raises TypeError for a column that does not exist."""
+    for name in values:
+        if name not in TOOL_JOB_COLUMNS:
+            near = did_you_mean(name, TOOL_JOB_COLUMNS)
+            raise TypeError(f"tool_job has no column {name!r}{near}; it has {', '.join(sorted(TOOL_JOB_COLUMNS))}")
+    columns = dict(values)
+    if "status" in columns:
+        columns["status"] = Status(columns["status"])
+    return columns
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Take column values. Raises ValueError for what PostgreSQL would refuse."""
+    columns = columns_of(values)
+    for name in ("input", "output", "error"):
+        if name in columns and (problem := json_problem(columns[name])):
+            raise ValueError(f"{name}: {problem}")
+    return columns
 
 
 class Tables(Protocol):

@@ -10,10 +10,10 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Final, NoReturn, TextIO
+from typing import Final, NamedTuple, NoReturn, TextIO
 
 from harness import __version__
 from harness.errors import ExitCode, HarnessError, UsageError, clipped
@@ -23,14 +23,18 @@ from harness.printable import keep_for_document, printable_streams
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
+    "exhaust": ("harness.cli.exhaust_command", "look at every run within a small scope"),
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
-    "init": ("harness.cli.init_command", "write a first test, a first scenario and a CI workflow"),
-    "new": ("harness.cli.new_command", "write a new tool: processor, registration, worker list, test, scenario"),
-    "schema": ("harness.cli.schema_command", "print the JSON schema of scenario files"),
+    "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
+    "new": (
+        "harness.cli.project_commands:new",
+        "write a new tool: processor, registration, worker list, test, scenario",
+    ),
+    "schema": ("harness.cli.project_commands:schema", "print the JSON schema of scenario files, or of reports"),
 }
-"""Subcommand -> its module (which has `configure(parser)` and `execute(arguments) -> int`), and what it does."""
+"""Subcommand -> where it is, and what it does. See `command`."""
 
 READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
 """Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
@@ -55,12 +59,19 @@ A FILE to write may be -, which is standard output; all else then goes to standa
 """
 
 
+class Command(NamedTuple):
+    """What a subcommand does."""
+
+    configure: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+
+
 class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; answers its exit code."""
+    """Run one command; return its exit code."""
     if argv is not None:
         return _answered(list(argv))
     arguments = sys.argv[1:]
@@ -137,6 +148,14 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
 
 
+def _respelled(arguments: list[str]) -> list[str]:
+    """Read `explore --exhaustive` as `exhaust`, which it was before that was a command of its own."""
+    if "explore" not in arguments[:1] or "--exhaustive" not in arguments:
+        return arguments
+    print("job-harness: explore --exhaustive is now job-harness exhaust", file=sys.stderr)
+    return ["exhaust", *(argument for argument in arguments[1:] if argument != "--exhaustive")]
+
+
 def _dispatch(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="job-harness",
@@ -146,25 +165,35 @@ def _dispatch(arguments: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"job-harness {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    arguments = _respelled(arguments)
     chosen = _command_of(arguments)
     for name, (module, summary) in COMMANDS.items():
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
         if name == chosen:
-            import_module(module).configure(sub)
+            command(module).configure(sub)
     try:
         parsed = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
     _keep_standard_output(parsed)
     try:
-        code: int = import_module(COMMANDS[parsed.command][0]).execute(parsed)
+        return command(COMMANDS[parsed.command][0]).execute(parsed)
     except SystemExit as stop:
         told = f"something that was run called sys.exit({clipped(stop.code)}); the rest was not judged"
         print(f"job-harness: {told}", file=sys.stderr)
         return int(ExitCode.INCONCLUSIVE)
-    return code
+
+
+def command(where: str) -> Command:
+    """Import a command: `module` has `configure(parser)` and `execute(arguments) -> int`.
+
+    In `module:name`, where several share a module, they are called `configure_name` and `execute_name`.
+    """
+    path, _, name = where.partition(":")
+    module, suffix = import_module(path), f"_{name}" if name else ""
+    return Command(getattr(module, f"configure{suffix}"), getattr(module, f"execute{suffix}"))
 
 
 def _keep_standard_output(parsed: argparse.Namespace) -> None:

@@ -6,22 +6,21 @@ import json
 from collections import Counter
 from typing import Any, NamedTuple
 
-from harness.explore.coverage import EVERY, Cell
+from harness.explore.coverage import EXPECTED, OBSERVED_EVERY, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
-from harness.explore.situations import EXPECTED, declared
+from harness.faults import CONSEQUENCES, kinds
 from harness.invariants import ANOMALIES
-from harness.invariants.level import level, lost
+from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.json_report import run_data
-from harness.report.screen import Line
-from harness.report.wording import clip, pad, wrap
+from harness.report.screen import Line, clip, pad, wrap
 from harness.run.verdict import Run
 
 WIDTH = 80
 ROWS = 12
 """Of the table of faults; what is rarer is in the JSON."""
-FAULTS = ("crash", "crash after", "pause", "lose request", "lose reply", "duplicate", "stop", "late", "clock")
-HEADS = ("crash", "after", "pause", "no req", "no ans", "twice", "stop")
+LABEL = 26
+"""The width of the table's first column."""
 
 
 class Told(NamedTuple):
@@ -54,9 +53,9 @@ def campaign_lines(campaign: Campaign, capabilities: Capabilities) -> list[Line]
 def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
     coverage = campaign.coverage
     observed = coverage.observed
-    lines = [Line(f"Situations, in % of {observed} runs looked at (every {EVERY}th):", "bold")]
+    lines = [Line(f"Situations, in % of {observed} runs looked at (every {OBSERVED_EVERY}th):", "bold")]
     cells = []
-    for item in declared(capabilities, stepwise=not campaign.stock):
+    for item in declared_situations(capabilities, stepwise=not campaign.stock):
         count = coverage.situations[item.name]
         share = f"{100 * count / observed:.1f}" if count else "-"
         cells.append(pad(item.name, 33) + f"{share:>5}")
@@ -66,28 +65,59 @@ def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
 
 
 def _faults(campaign: Campaign) -> list[Line]:
+    """Lay out where faults struck; what has no columns is counted below the table."""
     cells = campaign.coverage.faults
+    columns = [column for kind in kinds().values() for column in kind.columns]
+    named = {name for name, _ in columns}
     rows: Counter[tuple[str, str]] = Counter()
     for cell, count in cells.items():
-        if cell.fault in FAULTS:
+        if cell.fault in named:
             rows[cell.status, cell.position] += count
-    if not rows:
+    others = _others(campaign, named)
+    if not rows and not others:
         return [Line("No fault struck a run that was looked at.")]
-    head = pad("Faults: job status, actor at", 27) + "".join(f"{name:>7}" for name in HEADS)
-    lines = [Line(head.rstrip(), "bold")]
-    shown = [row for row, _ in rows.most_common() if row[1] != "time"][:ROWS]
+    lines = _head([head for _, head in columns])
+    shown = [row for row, _ in rows.most_common()][:ROWS]
     for status, position in shown:
-        counts = "".join(f"{cells[Cell(status, position, fault)] or '.':>7}" for fault in FAULTS[:7])
-        lines.append(Line(pad(clip(f"{status} {position}", 26), 27) + counts))
-    late, clock = (cells[Cell("-", "time", fault)] for fault in FAULTS[7:])
-    rest = len([row for row in rows if row[1] != "time"]) - len(shown)
-    more = f"; {rest} rarer rows in --json" if rest > 0 else ""
-    lines.append(Line(f"Time ran late {late} times, a clock went wrong {_clocks(campaign)} times{more}."))
-    return lines if clock or late or shown else []
+        counts = "".join(f"{cells[Cell(status, position, name)] or '.':>{_width(head)}}" for name, head in columns)
+        lines.append(Line(pad(clip(f"{status} {position}", LABEL - 1), LABEL) + counts))
+    others += [f"{len(rows) - len(shown)} rarer rows are in --json"] if len(rows) > len(shown) else []
+    told = "; ".join(others)
+    return [*lines, *(Line(text) for text in wrap("", f"{told[:1].upper()}{told[1:]}.", width=WIDTH, lines=3) if told)]
 
 
-def _clocks(campaign: Campaign) -> int:
-    return sum(count for cell, count in campaign.coverage.faults.items() if cell.fault == "clock")
+def _others(campaign: Campaign, named: set[str]) -> list[str]:
+    """Say how often each kind struck that has no columns, also one that only another installation knows."""
+    struck: Counter[str] = Counter()
+    for cell, count in campaign.coverage.faults.items():
+        struck[cell.fault] += count
+    told = []
+    for kind in kinds().values():
+        names = {kind.id} if kind.mark else set(kind.events)
+        if not kind.columns and (count := sum(struck[name] for name in names)):
+            told.append(f"{kind.tally or f'{kind.id} struck'} {_times(count)}")
+            named |= names
+    strange = sorted(struck.keys() - named - CONSEQUENCES)
+    return told + [f"{name} struck {_times(struck[name])}" for name in strange]
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _width(head: str) -> int:
+    return max(map(len, head.split())) + 2
+
+
+def _head(heads: list[str]) -> list[Line]:
+    """Set the heads of two words on two lines."""
+    words = [head.split() for head in heads]
+    above = "".join(f"{parts[0] if len(parts) > 1 else '':>{_width(' '.join(parts))}}" for parts in words)
+    below = "".join(f"{parts[-1]:>{_width(' '.join(parts))}}" for parts in words)
+    return [
+        Line((" " * LABEL + above).rstrip(), "bold"),
+        Line(pad("Faults: status, actor at", LABEL) + below, "bold"),
+    ]
 
 
 def _novelty(campaign: Campaign) -> list[Line]:
@@ -128,6 +158,8 @@ def campaign_data(
     coverage = campaign.coverage
     novelty = coverage.novelty()
     data: dict[str, Any] = {
+        "format": "job-harness-exploration",
+        "version": 1,
         "engine": campaign.engine,
         "verdict": str(campaign.verdict),
         "interrupted": campaign.interrupted,
@@ -145,7 +177,7 @@ def campaign_data(
             "observed_runs": coverage.observed,
             "situations": {
                 item.name: coverage.situations[item.name]
-                for item in declared(capabilities, stepwise=not campaign.stock)
+                for item in declared_situations(capabilities, stepwise=not campaign.stock)
             },
             "never_occurred": [item.name for item in campaign.missing],
             "faults": [{**cell._asdict(), "count": count} for cell, count in sorted(coverage.faults.items())],

@@ -8,21 +8,17 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from harness.cli.output import OutputFile
-from harness.cli.terminal import show_as_it_is, show_lines
+from harness.cli.output import OutputFile, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
-from harness.lint.baseline import Key, dump_baseline, load_baseline, settled
 from harness.lint.catalogue import RULES
-from harness.lint.examination import Examination, examine
+from harness.lint.examination import Examination, Key, dump_baseline, examine, load_baseline, settled
 from harness.lint.facts import Facts
-from harness.lint.finding import Finding, Severity
+from harness.lint.finding import CheckFinding, Severity
 from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
-from harness.report.annotations import finding_annotations
-from harness.report.findings_json import findings_json
-from harness.report.findings_junit import findings_junit
-from harness.report.findings_screen import findings_screen
-from harness.report.sarif import sarif
+from harness.report.ci import finding_annotations
+from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from harness.report.screen import Line
 
 NEVER = "never"
@@ -41,6 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"the variables of a service, instead of the .env files found; {PROCESS} is this process's (repeatable)",
     )
     add("--database", metavar="DSN", help="also look at what is wrong there now; it is only read")
+    add("--table", metavar="NAME", help="with --database: the table that has a row for each job (default: tool_job)")
+    add(
+        "--link",
+        metavar="COLUMN",
+        help="with --database: the column that holds the job's id, or data.KEY where the job's data holds the row's",
+    )
     add("--without", action="append", default=[], metavar="RULE", help="leave out a rule (repeatable)")
     add(
         "--fail-on",
@@ -72,8 +74,10 @@ def execute(arguments: argparse.Namespace) -> int:
     root = Path(arguments.folder)
     named = [_named(text) for text in arguments.environments]
     facts = read_repository(root, environments=named, environ=os.environ)
-    now, uncovered = _now(arguments.database, facts)
-    examination = examine(facts, without=arguments.without, now=now, uncovered=uncovered)
+    now = _now(arguments, facts)
+    examination = examine(
+        facts, without=arguments.without, now=now.findings, uncovered=now.uncovered, skipped=now.skipped
+    )
     if "write_baseline" in outputs:
         return _write(outputs["write_baseline"], examination, baseline)
     examination, gone = settled(examination, baseline)
@@ -82,16 +86,28 @@ def execute(arguments: argparse.Namespace) -> int:
     return int(code)
 
 
-def _now(dsn: str | None, facts: Facts) -> tuple[Sequence[Finding], Sequence[str]]:
-    """Answer what a database shows now, and what could not be judged there; without one, nothing is imported."""
-    if dsn is None:
-        return (), ()
-    from harness.lint.live.diagnosis import diagnose
-    from harness.lint.live.session import read_only
+class Now(NamedTuple):
+    """What a database shows now, what could not be judged there, and what was not looked at."""
 
-    with read_only(dsn) as session:
-        diagnosis = diagnose(session, facts)
-    return diagnosis.findings, diagnosis.uncovered
+    findings: Sequence[CheckFinding] = ()
+    uncovered: Sequence[str] = ()
+    skipped: Sequence[str] = ()
+
+
+def _now(arguments: argparse.Namespace, facts: Facts) -> Now:
+    """Look into the database where one is named; without one, nothing is imported."""
+    if arguments.database is None:
+        for option in ("table", "link"):
+            if getattr(arguments, option) is not None:
+                raise UsageError(f"--{option} says something of a database", hint="Name it: --database DSN.")
+        return Now()
+    from harness.lint.database import TableChoice, read_only
+    from harness.lint.diagnosis import diagnose
+
+    choice = TableChoice(arguments.table or "", arguments.link or "")
+    with read_only(arguments.database) as session:
+        diagnosis = diagnose(session, facts, choice=choice)
+    return Now(diagnosis.findings, diagnosis.uncovered, diagnosis.skipped)
 
 
 def _named(text: str) -> NamedEnvironment:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from harness.application import ApplicationEngine
 from harness.cli.output import OutputFile
-from harness.conformance.judge import Conformance, conform
-from harness.conformance.level import Level
-from harness.conformance.matrix import matrix
-from harness.conformance.summary import detail, table
+from harness.conformance.judge import Conformance, Level, conform
+from harness.conformance.tables import detail, matrix, table
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
-from harness.explore.tally import broken_engine
+from harness.explore.finding import broken_engine
 from harness.port import Engine
-from harness.wiring import Engines, split_name
+from harness.wiring import SESSIONS, Engines, named, split_name
 
 TARGETS = "engines, or module:factory or file.py:factory of your own, with commas (default: memory)"
 ORDER = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
@@ -24,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("targets", nargs="?", default="memory", metavar="ENGINES", help=TARGETS)
+    add("--sessions", action="store_true", help=SESSIONS)
     add("--level", action="append", default=[], choices=[str(level) for level in Level], help="only this level")
     add("--cases", action="store_true", help="a row for each case, a column for each engine, and what explains each")
     add("--json", metavar="FILE", help="write the results as JSON")
@@ -32,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the cases on each engine, and tell."""
-    names = [name.strip() for name in arguments.targets.split(",") if name.strip()]
+    names = [named(name, sessions=arguments.sessions) for name in arguments.targets.split(",") if name.strip()]
     if not names:
         raise UsageError("no engine is named", hint="Write job-harness conform memory,postgres.")
     for name in names:
@@ -51,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _conformance(engine: Engine, name: str, levels: list[Level]) -> Conformance:
-    if isinstance(engine, ApplicationEngine):
+    if engine.info.processes is not None:
         raise UsageError(
             f"{name} is an application: the suite asks the verbs of a queue, and it has none",
             hint=f"Search it instead: job-harness explore {name}.",

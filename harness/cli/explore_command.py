@@ -5,35 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, NoReturn
 
-from harness.cli import INTERRUPTED, TERMINATED, Terminated, explore_exhaustive
+from harness.cli import INTERRUPTED, TERMINATED, Terminated
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
-from harness.cli.found import FOLDER, INTERRUPTIONS, Teller, opened_as
-from harness.cli.output import OutputFile
-from harness.cli.settings_source import configure_source, settings_of
-from harness.cli.terminal import show_lines
-from harness.errors import ExitCode, UsageError, did_you_mean
-from harness.explore.crew import Crew, Orders
+from harness.cli.exhaust_command import bounds
+from harness.cli.output import show_lines
+from harness.cli.search import INTERRUPTIONS, SearchRequest, configure_search, progress_bar
+from harness.errors import ExitCode, UsageError
 from harness.explore.finding import Campaign, Finding
+from harness.explore.process_pool import CampaignPlan, ProcessPool
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.scope import SCOPE_SETTINGS
 from harness.explore.strategy import Strategy
-from harness.explore.watchdog import PATIENCE, Watchdog
-from harness.invariants import ANOMALIES
+from harness.explore.watchdog import Watchdog
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.printable import as_it_is
-from harness.report.wording import changed_settings
+from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, prepare, split_name
+from harness.scenario.reader import parse_changes
+from harness.wiring import Engines
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
-TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
 SHARE = 50
 """The progress bar hears of every so many runs."""
 OPENER = "harness.wiring:open_engine"
@@ -41,23 +36,20 @@ OPENER = "harness.wiring:open_engine"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    configure_search(parser)
     add = parser.add_argument
-    add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
     add("--seed", type=int, default=0, metavar="N", help="where the search begins (default: 0)")
     add("--runs", type=int, default=5_000, metavar="N", help="at most so many runs (default: 5000)")
-    add("--time", type=float, metavar="SECONDS", help="and at most so long")
     add(
-        "--jobs",
+        "--processes",
         "-j",
         type=int,
+        default=1,
         metavar="N",
-        help="share the runs among N processes, the answer is the same (1); or, with --exhaustive, so many jobs (2)",
+        help="share the runs among N processes; the answer is the same (default: 1)",
     )
+    add("--jobs", type=int, action=_Processes, dest="processes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--strategy", choices=[*Strategy], default=Strategy.PORTFOLIO, metavar="NAME", help=STRATEGIES)
-    add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
-    configure_source(parser)
-    add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
-    add("--keep-going", action="store_true", help="go on after an anomaly, and tell of each one once")
     add(
         "--steps",
         type=int,
@@ -65,105 +57,78 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="a run ends after so many steps: less where jobs go on for ever (default: 20000)",
     )
-    add(
-        "--patience",
-        type=float,
-        default=PATIENCE,
-        metavar="SECONDS",
-        help="a step that takes longer hangs (default: 10)",
-    )
-    add("--save", metavar="FILE", help=f"where the failing scenario goes (default: a file in {FOLDER}/)")
-    add("--replay", default="", metavar="ENGINES", help="replay what was found on these engines too, with commas")
-    add("--json", metavar="FILE", help="write what was found and covered as JSON")
-    explore_exhaustive.configure(parser)
-    parser.set_defaults(refuse_ignored=lambda given: explore_exhaustive.refuse_ignored(parser, given))
+    for name in bounds():
+        add(f"--{name}", nargs="?", action=_Bound, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What was asked for, checked before anything is started."""
+class _Processes(argparse.Action):
+    """The older spelling of --processes."""
 
-    arguments: argparse.Namespace
-    read: Settings
-    wanted: frozenset[str]
-    others: tuple[str, ...]
-    """Engines on which what is found is replayed."""
-    output: OutputFile | None
-    report: OutputFile | None
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        print("job-harness: explore --jobs is now --processes", file=sys.stderr)
+        namespace.processes = values
 
-    def teller(self, engine: Engine, engines: Engines, halted: str = "") -> Teller:
-        """Answer who tells what was found on this engine."""
-        return Teller(opened_as(self.arguments.target, engine), engines, self.others, self.output, halted)
+
+class _Bound(argparse.Action):
+    """An option that bounds a complete search: here it would not count."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: str | Sequence[Any] | None, option: str | None = None
+    ) -> NoReturn:
+        raise UsageError(f"{option} is a bound of a complete search", hint="Use job-harness exhaust, or leave it out.")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, and tell what came of it."""
-    arguments.refuse_ignored(arguments)
-    read = settings_of(arguments.settings_from)
-    parse_changes(arguments.changes)
-    wanted = _anomalies(arguments.looking_for)
-    split_name(arguments.target)
-    others = tuple(name.strip() for name in arguments.replay.split(",") if name.strip())
-    for name in others:
-        split_name(name)
-    _refuse_nothing(arguments)
-    output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
-    report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
-    asked = _Asked(arguments, read, wanted, others, output, report)
+    if arguments.runs < 1:
+        raise UsageError(f"--runs must be at least 1, not {arguments.runs}")
+    if arguments.processes < 1:
+        raise UsageError(f"--processes must be at least 1, not {arguments.processes}")
+    if arguments.steps < 1:
+        raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
+    request = SearchRequest.checked(arguments)
     with Engines() as engines:
-        engine = engines.get(arguments.target)
-        prepare(engine)
-        return (_exhausted if arguments.exhaustive else _sampled)(asked, engine, engines)
+        engine = engines.get(request.target)
+        engine.info.prepare()
+        return _sampled(arguments, request, engine, engines)
 
 
-def _exhausted(asked: _Asked, engine: Engine, engines: Engines) -> int:
-    teller = asked.teller(engine, engines)
-    return explore_exhaustive.execute(
-        asked.arguments,
-        engine,
-        settings=asked.read if asked.arguments.settings_from else SCOPE_SETTINGS,
-        wanted=asked.wanted,
-        interruptions=INTERRUPTIONS,
-        show=lambda finding, spent: teller.tell(finding, spent=spent),
-        report=asked.report,
-    )
-
-
-def _sampled(asked: _Asked, engine: Engine, engines: Engines) -> int:
-    orders = _orders(asked, engine)
+def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engine, engines: Engines) -> int:
+    plan = _plan(arguments, request, engine)
     started = time.perf_counter()
-    campaign = _searched(asked.arguments, engine, orders)
+    campaign = _searched(arguments, engine, plan)
     seconds = time.perf_counter() - started
     hangs = campaign.trouble is not None and campaign.trouble.code is ExitCode.FAIL
-    teller = asked.teller(engine, engines, "the target does not come to an end" if hangs else "")
+    presenter = request.presenter(engine, engines, "a run of the target does not end" if hangs else "")
     told = {
-        finding.anomaly: teller.tell(finding, spent=_met(campaign, finding, seconds), first=finding is campaign.finding)
+        finding.anomaly: presenter.tell(
+            finding, spent=_met(campaign, finding, seconds), first=finding is campaign.finding
+        )
         for finding in campaign.findings
     }
     if campaign.findings:
-        _trouble(campaign, orders.steps)
+        _trouble(campaign, plan.steps)
     else:
-        _nothing(campaign, orders.settings, seconds, orders.steps)
-    if not campaign.findings or orders.keep_going:
-        show_lines(campaign_lines(campaign, engine.capabilities), sys.stdout)
+        _nothing(campaign, plan.settings, seconds, plan.steps)
+    if not campaign.findings or plan.keep_going:
+        show_lines(campaign_lines(campaign, engine.info.capabilities), sys.stdout)
     print(level_line(campaign))
-    if asked.report is not None:
-        changed = {name: value for name, (value, _) in changed_settings(orders.settings).items()}
+    if request.report is not None:
+        changed = {name: value for name, (value, _) in changed_settings(plan.settings).items()}
         data = campaign_data(
-            campaign, engine.capabilities, told=told, settings=changed, strategy=orders.strategy, seconds=seconds
+            campaign, engine.info.capabilities, told=told, settings=changed, strategy=plan.strategy, seconds=seconds
         )
-        asked.report.write(data)
+        request.report.write(data)
     return _code(campaign)
 
 
-def _orders(asked: _Asked, engine: Engine) -> Orders:
-    arguments = asked.arguments
-    own = None if arguments.settings_from else getattr(engine, "settings", None)
-    return Orders(
+def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:
+    own = None if arguments.settings_from else engine.info.settings
+    return CampaignPlan(
         OPENER,
-        arguments.target,
-        (own or asked.read).changed(**parse_changes(arguments.changes)),
-        asked.wanted,
+        request.target,
+        (own or request.settings).changed(**parse_changes(arguments.changes)),
+        request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,
         patience=arguments.patience,
@@ -171,34 +136,23 @@ def _orders(asked: _Asked, engine: Engine) -> Orders:
     )
 
 
-def _refuse_nothing(arguments: argparse.Namespace) -> None:
-    if arguments.runs < 1 or (arguments.time is not None and not arguments.time > 0):
-        raise UsageError("a search without runs or time finds nothing", hint="Give --runs and --time above 0.")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise UsageError(f"--jobs {arguments.jobs}: somebody has to do the runs", hint="Give 1 or more.")
-    if arguments.steps < 1:
-        raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
-    if not arguments.patience > 0:
-        raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
-
-
-def _searched(arguments: argparse.Namespace, engine: Engine, orders: Orders) -> Campaign:
-    jobs = arguments.jobs or 1
-    with Watchdog(orders.patience) as watchdog, ExitStack() as stack:
+def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan) -> Campaign:
+    with Watchdog(plan.patience) as watchdog, ExitStack() as stack:
         sampler = Sampler(
             engine,
-            orders.settings,
-            orders.looking_for,
-            strategy=orders.strategy,
-            keep_going=orders.keep_going,
+            plan.settings,
+            plan.looking_for,
+            strategy=plan.strategy,
+            keep_going=plan.keep_going,
             watchdog=watchdog,
-            limits=Limits(steps=orders.steps),
+            limits=Limits(steps=plan.steps),
         )
-        crew = stack.enter_context(Crew(orders, size=jobs)) if jobs > 1 else None
-        advance = stack.enter_context(_progress(arguments.runs, arguments.time))
-        watch = _watch(arguments.time, time.perf_counter(), advance)
+        size = arguments.processes
+        pool = stack.enter_context(ProcessPool(plan, size=size)) if size > 1 else None
+        advance = stack.enter_context(progress_bar(measured=True))
+        watch = _watch(arguments.runs, arguments.time, time.perf_counter(), advance)
         return sampler.explore(
-            seed=arguments.seed, runs=arguments.runs, watch=watch, source=crew, interruptions=INTERRUPTIONS
+            seed=arguments.seed, runs=arguments.runs, watch=watch, source=pool, interruptions=INTERRUPTIONS
         )
 
 
@@ -210,15 +164,10 @@ def _code(campaign: Campaign) -> int:
     return TERMINATED if isinstance(campaign.interruption, Terminated) else INTERRUPTED
 
 
-def _anomalies(names: list[str]) -> frozenset[str]:
-    for name in names:
-        if name not in ANOMALIES:
-            near = did_you_mean(name, ANOMALIES)
-            raise UsageError(f"no such anomaly: {name!r}{near}", hint=f"There are {', '.join(sorted(ANOMALIES))}.")
-    return frozenset(names)
-
-
-def _watch(limit: float | None, started: float, advance: Callable[[int, float], None]) -> Callable[[int], bool]:
+def _watch(
+    runs: int, limit: float | None, started: float, advance: Callable[[str, float], None]
+) -> Callable[[int], bool]:
+    """Tell now and then how far the search is: of the runs, or of the time where that is further."""
     told = 0
 
     def watch(done: int) -> bool:
@@ -226,31 +175,11 @@ def _watch(limit: float | None, started: float, advance: Callable[[int, float], 
         spent = time.perf_counter() - started
         if done >= told:
             told = done + SHARE
-            advance(done, spent)
+            bound = f" of {limit:g} s" if limit else f" of {runs}"
+            advance(f"{done} runs{bound}", max(done / runs, spent / limit if limit else 0.0))
         return limit is None or spent < limit
 
     return watch
-
-
-@contextmanager
-def _progress(runs: int, seconds: float | None) -> Iterator[Callable[[int, float], None]]:
-    """Show how far the search is: of the runs, or of the time where that is further."""
-    if not sys.stderr.isatty():
-        yield lambda done, spent: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-
-        def advance(done: int, spent: float) -> None:
-            part = max(done / runs, spent / seconds if seconds else 0.0)
-            limit = f" of {seconds:g} s" if seconds else f" of {runs}"
-            bar.update(task, completed=part, description=f"{done} runs{limit}")
-
-        yield advance
 
 
 def _spent(campaign: Campaign, seconds: float) -> str:
@@ -265,7 +194,7 @@ def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
 
 def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int) -> None:
     word = "interrupted" if campaign.interrupted else str(campaign.verdict)
-    found = "a run that cannot be had again" if campaign.unsteady is not None else "no anomaly"
+    found = "a run that does not reproduce" if campaign.unsteady is not None else "no anomaly"
     print(f"{word}: {found} on {campaign.engine} in {_spent(campaign, seconds)}.")
     _trouble(campaign, steps)
     for name, (value, default) in changed_settings(settings).items():

@@ -1,16 +1,76 @@
-"""Files that a command writes: checked before anything runs, whole or not there."""
+"""What a command shows and writes: lines on a terminal, a progress bar, and files that are whole or not there.
+
+Colours and the bar appear on a terminal only. A file is checked before anything runs, so that no long run is lost to a
+name that cannot be written.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from harness.cli import STANDARD_OUTPUT
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.printable import document_stream
+from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
+from harness.printable import as_it_is, document_stream, printable
+from harness.report.case import Case
+from harness.report.screen import Line, screen_text
+
+# lines ----------------------------------------------------------------------------------------------------------------
+
+
+def show_lines(lines: Sequence[Line], stream: TextIO) -> None:
+    """Print lines as they are; NO_COLOR is honoured."""
+    stream = as_it_is(stream)
+    if stream.isatty() and not os.environ.get("NO_COLOR"):
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(file=stream, soft_wrap=True, highlight=False)
+        for line in lines:
+            console.print(Text(printable(line.text), style=line.style))
+        return
+    stream.write(screen_text(lines))
+
+
+def show_as_it_is(text: str) -> None:
+    """Write commands for a CI log, or a document, to standard output: what made it has seen to each part of it."""
+    as_it_is(sys.stdout).write(text)
+
+
+# the progress bar -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
+    """Show how many of `total` cases are done; yield what is to be told of each."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda case: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        bad = 0
+
+        def done(case: Case) -> None:
+            nonlocal bad
+            bad += case.exit_code is ExitCode.FAIL
+            told = f"{case.engine}{f', {bad} failed' if bad else ''}"
+            bar.update(task, advance=1, description=told)
+
+        yield done
+
+
+# files ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +83,7 @@ class OutputFile:
 
     @classmethod
     def checked(cls, name: str, option: str) -> OutputFile:
-        """Answer the file; `-` is standard output.
+        """Return the file; `-` is standard output.
 
         Raises UsageError where it cannot be written.
         """

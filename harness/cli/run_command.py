@@ -1,29 +1,83 @@
-"""`job-harness run`: scenarios on engines, with their controls, to a verdict."""
+"""`job-harness run`: scenarios on engines, with their controls, to a verdict; and which files a command means."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from harness.cli.campaign import Campaign, Task, tasks
-from harness.cli.collect import read_all, scenario_files
-from harness.cli.output import OutputFile
-from harness.cli.progress import progress
-from harness.cli.terminal import show_as_it_is, show_lines
-from harness.errors import ExitCode, UsageError
+from harness.cases import CaseRunner, Task, tasks
+from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
+from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
-from harness.report.annotations import github_annotations
 from harness.report.case import Case, exit_code_of, without_excused
+from harness.report.ci import github_annotations, junit_xml
 from harness.report.json_report import json_report
-from harness.report.junit import junit_xml
 from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
+from harness.scenario.document import ScenarioError
+from harness.scenario.reader import parse_changes, read_scenario
+from harness.scenario.replay_token import decode, target_of
 from harness.scenario.scenario import Scenario
-from harness.scenario.variant import parse_changes
-from harness.wiring import Engines, split_name, wrong_queues
+from harness.wiring import SESSIONS, Engines, named, split_name, wrong_queues
+
+# which files ----------------------------------------------------------------------------------------------------------
+
+
+DEFAULT = "scenarios"
+SUFFIXES = (".yaml", ".yml")
+APART = "findings"
+"""Scenarios about other people's queues, which install them: they are run where they, or their folder, are named."""
+
+
+def scenario_files(paths: Sequence[str]) -> list[Path]:
+    """Return the files that the paths name: a file as it is, a folder with everything below it, in order, each once.
+
+    Raises UsageError for what does not exist and for a folder without scenarios.
+    """
+    found: dict[Path, None] = {}
+    for name in paths or [DEFAULT]:
+        for path in _below(Path(name), named=bool(paths)):
+            found.setdefault(path)
+    return list(found)
+
+
+def _below(path: Path, *, named: bool) -> list[Path]:
+    if path.is_dir():
+        below = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        below = [file for file in below if APART not in file.relative_to(path).parts[:-1]] or below
+        if not below:
+            raise UsageError(f"{path}: no scenarios in this folder", hint="Scenarios are files that end in .yaml.")
+        return below
+    if path.exists():
+        return [path]
+    if not named:
+        raise UsageError("there is no folder scenarios/ here", hint="Name the scenario files or folders to run.")
+    if path.is_symlink():
+        raise UsageError(
+            f"{path}: this link leads nowhere, or to itself", hint="Name scenario files, or folders of them."
+        )
+    near = did_you_mean(path.name, [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else [])
+    raise UsageError(f"{path}: no such file or folder{near}", hint="Name scenario files, or folders of them.")
+
+
+def read_all(files: Iterable[Path], *, queues: Collection[str] | None) -> tuple[list[Scenario], list[ScenarioError]]:
+    """Read every file; return the scenarios, and what is wrong with the others."""
+    scenarios: list[Scenario] = []
+    errors: list[ScenarioError] = []
+    for file in files:
+        try:
+            scenarios.append(read_scenario(file, queues=queues))
+        except ScenarioError as error:
+            errors.append(error)
+    return scenarios, errors
+
+
+# the command ----------------------------------------------------------------------------------------------------------
+
 
 MOST_SCREENS = 10
 
@@ -38,12 +92,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="engines, with commas; NAME+MISTAKE is a wrong queue",
     )
+    add("--sessions", action="store_true", help=SESSIONS)
     add("--seed", type=int, metavar="N", help="draw what a scenario leaves open from this seed (a tape outranks it)")
+    add("--replay", metavar="TOKEN", help="play the one scenario with the deviations of a replay token")
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="change a setting in all")
     add(
         "--controls",
         action=argparse.BooleanOptionalAction,
-        help="also show that each scenario can fail (default: yes, unless --set or --seed changes what is run)",
+        help="also show that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
     )
     add(
         "--steps",
@@ -60,18 +116,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run, print, write; answers the exit code."""
+    """Run, print, write; return the exit code."""
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
         for option in ("junit", "json", "history")
         if (name := getattr(arguments, option)) is not None
     }
-    engines = _engines(arguments.engine)
+    engines = _engines(arguments.engine, sessions=arguments.sessions)
     changes = parse_changes(arguments.changes)
     if arguments.steps < 1:
         raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
     scenarios = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
-    controls = arguments.controls if arguments.controls is not None else not (changes or arguments.seed is not None)
+    if arguments.replay is not None:
+        scenarios = [_replayed(arguments, scenarios)]
+    drawn = arguments.seed is not None or arguments.replay is not None
+    controls = arguments.controls if arguments.controls is not None else not (changes or drawn)
     todo = tasks(scenarios, engines, controls=controls)
     if "history" in outputs and len(scenarios) * len(engines) != 1:
         raise UsageError(
@@ -81,9 +140,22 @@ def execute(arguments: argparse.Namespace) -> int:
     return _run(arguments, todo, outputs)
 
 
+def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scenario:
+    """Return the one scenario with the deviations of the token, and nothing drawn beside them."""
+    token = decode(arguments.replay)
+    if arguments.seed is not None:
+        raise UsageError("--replay and --seed are both given", hint="A token has its own deviations: leave --seed out.")
+    if len(scenarios) != 1:
+        raise UsageError(
+            f"--replay plays one scenario, and {len(scenarios)} are named", hint="Name the file that the token is of."
+        )
+    token.expect(target_of(scenarios[0]), called=scenarios[0].path)
+    return replace(scenarios[0], tape=token.tape)
+
+
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
     with Engines() as engines:
-        campaign = Campaign(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps))
+        campaign = CaseRunner(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps))
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)
@@ -94,8 +166,8 @@ def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, Out
     return int(exit_code_of(campaign.cases))
 
 
-def _engines(names: str) -> list[str]:
-    engines = [name.strip() for name in names.split(",") if name.strip()]
+def _engines(names: str, *, sessions: bool) -> list[str]:
+    engines = [named(name, sessions=sessions) for name in names.split(",") if name.strip()]
     if not engines:
         raise UsageError("--engine names no engine", hint="Write --engine memory,postgres.")
     for name in engines:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from harness.cli.output import OutputFile
 from harness.errors import UsageError
-from harness.verify.request import Template, create_job, read_template, workers_off
-from harness.verify.verdict import judged
-from harness.verify.watch import Seen, watch
+from harness.verify.trial import Seen, Template, create_job, judged, read_template, watch, workers_off
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,21 +1,87 @@
-"""Runs the cases on one engine and says how far it conforms."""
+"""The suite of levels and cases, and what an engine makes of it: cases that pass, differ, are known, are open, or fail.
+
+It knows no engine by name, and nothing of terminals.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from harness.conformance.level import Level
-from harness.conformance.shelf import Case, cases
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
-from harness.port import Engine, contract_of
-from harness.run.explanation import explanation
-from harness.run.play import play, uncovered_capabilities
+from harness.port import Engine
+from harness.run.play import examine, uncovered_capabilities
 from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
-from harness.scenario.needs import needed_capabilities
+from harness.scenario.reader import read_scenario
+from harness.scenario.scenario import Scenario, needed_capabilities
+
+
+class Level(StrEnum):
+    """A level of conformance, the first to be reached first."""
+
+    CORE = "core"
+    """Jobs are accepted, claimed once, finished, retried and cancelled."""
+    RELIABLE = "reliable"
+    """Crashes, lost messages, stalls, hostile values and wrong clocks lose and double nothing."""
+    SCHEDULED = "scheduled"
+    """Start times and priorities are kept."""
+    UNIQUE = "unique"
+    """Unique keys, serial keys and limits are kept, and given back."""
+    BATCHES = "batches"
+    """Several jobs in one claim, several in one transaction."""
+    CRON = "cron"
+    """Schedules, and the maintenance of two tables."""
+
+    @property
+    def themes(self) -> tuple[str, ...]:
+        """The folders of scenarios that belong to it."""
+        return _THEMES[self]
+
+
+_THEMES: dict[Level, tuple[str, ...]] = {
+    Level.CORE: ("lifecycle", "retries", "cancel"),
+    Level.RELIABLE: ("crashes", "expiry", "zombies", "hostile", "clocks", "shutdown", "dead_letters"),
+    Level.SCHEDULED: ("scheduling",),
+    Level.UNIQUE: ("uniqueness", "concurrency"),
+    Level.BATCHES: ("configuration", "transactions"),
+    Level.CRON: ("maintenance", "tables", "schedules"),
+}
+
+
+HERE: Final = Path(__file__).resolve().parent
+PLACES: Final = (HERE / "scenarios", HERE.parents[1] / "scenarios")
+
+
+class SuiteCase(NamedTuple):
+    """One scenario of a level; its name is its folder and file."""
+
+    level: Level
+    name: str
+    scenario: Scenario
+
+
+def cases(levels: Collection[Level] = tuple(Level), *, queues: Collection[str] | None = None) -> Iterator[SuiteCase]:
+    """Return the cases of these levels, in order. `queues` are the wrong queues that their controls may name.
+
+    Raises EnvironmentUnavailable where the installation has no scenarios, ScenarioError for one that is broken.
+    """
+    root = next((place for place in PLACES if place.is_dir()), None)
+    if root is None:
+        raise EnvironmentUnavailable(
+            f"this installation has no scenarios in {PLACES[0]}", hint="Install job-harness again."
+        )
+    for level in Level:
+        if level not in levels:
+            continue
+        for theme in level.themes:
+            for path in sorted((root / theme).glob("*.yaml")):
+                scenario = read_scenario(path, queues=queues)
+                yield SuiteCase(level, f"{theme}/{path.stem}", replace(scenario, path=f"{theme}/{path.name}"))
+
 
 LIMITS = Limits(steps=3_000)
 """A case is small; one that goes on for longer never rests."""
@@ -43,7 +109,7 @@ JUDGED = (Mark.PASS, Mark.FAIL, Mark.KNOWN, Mark.OPEN)
 class Result:
     """One case on one engine."""
 
-    case: Case
+    case: SuiteCase
     mark: Mark
     why: str = ""
     run: Run | None = None
@@ -83,7 +149,7 @@ class Conformance:
         return ExitCode.INCONCLUSIVE if Mark.OPEN in marks or Mark.PASS not in marks else ExitCode.PASS
 
     def as_data(self) -> dict[str, Any]:
-        """Answer it as JSON data."""
+        """Return it as JSON data."""
         return {
             "engine": self.engine,
             "badge": self.badge,
@@ -104,16 +170,16 @@ def conform(
     for case in cases(levels):
         results.append(judged(case, engine))
         watch(results[-1])
-    return Conformance(engine.name, results, _lies(engine, results))
+    return Conformance(engine.info.name, results, _lies(engine, results))
 
 
-def judged(case: Case, engine: Engine) -> Result:
+def judged(case: SuiteCase, engine: Engine) -> Result:
     """Run one case on an engine."""
     missing = uncovered_capabilities(case.scenario, engine)
     if missing:
         return Result(case, Mark.SKIPPED, missing[0])
     try:
-        run = play(case.scenario, engine=engine, limits=LIMITS)
+        run, told = examine(case.scenario, engine=engine, limits=LIMITS)
     except EnvironmentUnavailable:
         raise
     except HarnessError as error:
@@ -122,7 +188,7 @@ def judged(case: Case, engine: Engine) -> Result:
         return Result(case, Mark.PASS, run=run)
     if run.verdict is Verdict.INCONCLUSIVE:
         return Result(case, Mark.OPEN, "; ".join(run.uncovered), run)
-    if (told := explanation(case.name, run, contract_of(engine))) is not None:
+    if told is not None:
         return Result(case, Mark(told.kind), told.place, run)
     anomaly = run.gravest
     why = f"{anomaly.name}: {anomaly.message}" if anomaly is not None else run.failures[0]
@@ -136,4 +202,4 @@ def _lies(engine: Engine, results: Sequence[Result]) -> list[str]:
         if result.mark not in (Mark.SKIPPED, Mark.OPEN):
             for name in needed_capabilities(result.case.scenario):
                 shown[name] = shown.get(name, False) or result.mark in (Mark.PASS, Mark.DIFFERENT)
-    return [name for name, seen in shown.items() if not seen and getattr(engine.capabilities, name)]
+    return [name for name, seen in shown.items() if not seen and getattr(engine.info.capabilities, name)]

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from harness.faults import FaultPlan, brought_faults
+from harness.faults import FaultPlan
 from harness.model.duration import MINUTE, Duration, format_duration
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.run.session import Limits, Session, as_on_tape
-from harness.run.trial import Trial
-from harness.run.verdict import Run
+from harness.run.verdict import Run, Trial
+from harness.scenario.job_plan import Span
 from harness.scenario.scenario import Scenario
-from harness.scenario.span import Span
-from harness.sim.choices import Replay, Tape, Uniform
+from harness.sim.choices import Replay, Uniform
 
 RUNS = 300
 """How many runs confirm a change that the tape no longer fits."""
@@ -32,19 +30,6 @@ RATES = (0.05, 0.15, 0.3)
 LIMITS = Limits(steps=20_000)
 MARGIN = MINUTE
 """What a timeout needs beyond what it waits for: settling, polling, a cron."""
-PREFIXES = {
-    "crash": "crash",
-    "pause ": "pause",
-    "lose ": "lost_message",
-    "deliver ": "duplicate",
-    "late by ": "lateness",
-    "store clock drifts ": "clock_drift",
-    "own clock drifts ": "clock_drift",
-    "store clock ": "clock_offset",
-    "own clock ": "clock_offset",
-    "stop": "shutdown",
-}
-"""What the options of a tape begin with, and the fault they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +57,7 @@ class Counterfactual:
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""
         tried = [self._trial(one.name, "safeguard", one.engine, self.scenario) for one in safeguards]
-        for name, settings in repairs(self.scenario.settings, heartbeat=self.engine.capabilities.heartbeat):
+        for name, settings in repairs(self.scenario.settings, heartbeat=self.engine.info.capabilities.heartbeat):
             tried.append(self._trial(name, "setting", self.engine, under(self.scenario, settings)))
         clean = any(trial.stops and not trial.stays for trial in tried)
         return tuple(replace(trial, stops=trial.stops and not (clean and trial.stays)) for trial in tried)
@@ -100,7 +85,7 @@ class Counterfactual:
         return replace(trial, stops=stops, gone=stops, runs=self.runs, seen=seen, seen_without=without)
 
     def _seen(self, engine: Engine, scenario: Scenario) -> int:
-        faults = faults_of(scenario.tape)
+        faults = FaultPlan.of_tape(item.option for item in scenario.tape)
         seen = 0
         for number in range(self.runs):
             choices = Uniform(number, rate=RATES[number % len(RATES)])
@@ -119,7 +104,7 @@ class Counterfactual:
 def explained(
     run: Run, *, engine: Engine, safeguards: Iterable[Safeguard] = (), anomaly: str = "", runs: int = RUNS
 ) -> Run:
-    """Answer a failing run together with what would have stopped its anomaly (the gravest, unless named)."""
+    """Return a failing run together with what would have stopped its anomaly (the gravest, unless named)."""
     gravest = run.gravest
     if gravest is None:
         return run
@@ -129,7 +114,7 @@ def explained(
 
 
 def under(scenario: Scenario, settings: Settings) -> Scenario:
-    """Answer a scenario under other settings, in which every job still takes as long as it did."""
+    """Return a scenario under other settings, in which every job still takes as long as it did."""
     jobs = tuple(
         replace(job, takes=tuple(Span(fixed=span.resolve(scenario.settings)) for span in job.takes))
         for job in scenario.jobs
@@ -137,20 +122,8 @@ def under(scenario: Scenario, settings: Settings) -> Scenario:
     return replace(scenario, settings=settings, jobs=jobs)
 
 
-def faults_of(tape: Tape) -> FaultPlan:
-    """Answer the faults that a tape holds, each as often as there."""
-    counts: dict[str, Any] = {}
-    for deviation in tape:
-        for prefix, fault in (PREFIXES | {name: name for name in brought_faults()}).items():
-            if deviation.option.startswith(prefix):
-                counts[fault] = counts.get(fault, 0) + 1
-                break
-    others = {name: counts.pop(name) for name in brought_faults() if name in counts}
-    return FaultPlan(**counts, others=tuple(others.items()))
-
-
 def repairs(settings: Settings, *, heartbeat: bool) -> Iterator[tuple[str, Settings]]:
-    """Answer the settings with one rule kept that they may break, each with what was changed."""
+    """Return the settings with one rule kept that they may break, each with what was changed."""
     stuck = _shortest_stuck(settings)
     lease = settings.batch_size * settings.job_timeout + MARGIN
     if settings.lease < lease and not settings.heartbeat_interval:

@@ -1,17 +1,25 @@
-"""What a campaign has met: situations, faults by job status and position, and states that were new."""
+"""What a campaign has met: situations worth having seen, faults by job status and position, and states that were new.
+
+A situation is declared with what a queue must be able to do for it and with the share of runs in which it shows at
+least. A campaign that was long enough to expect it many times over and never met it has looked past something. All is
+read off histories; nothing here runs anything.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from harness.explore.situations import Spotter, position_of
-from harness.history.event import Fault, History, Observed
+from harness.faults import strike_of
+from harness.history.event import Call, Event, Fault, History, Observed, Return
+from harness.history.outcome import OutcomeKind
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import TERMINAL, Status
+from harness.port import Capabilities
 
-EVERY = 4
+OBSERVED_EVERY = 4
 """Every so many runs one is observed: that keeps the cost under a twentieth of a campaign."""
 LAST = 0.1
 """The share of the observed runs, from the end, in which new states are counted."""
@@ -63,7 +71,7 @@ class Coverage:
         self.states.extend(later.states)
 
     def novelty(self) -> Novelty:
-        """Answer how many states there were, and how many of the last runs still showed a new one."""
+        """Return how many states there were, and how many of the last runs still showed a new one."""
         known: set[int] = set()
         new: list[bool] = []
         for states in self.states:
@@ -102,5 +110,206 @@ def _cell(fault: Fault, views: dict[JobId, JobView]) -> Cell:
     data = fault.data or {}
     point = data.get("at") if isinstance(data, dict) else None
     view = views.get((point or "").rpartition(" ")[2])
-    name = "crash after" if fault.name == "crash" and data.get("after") else fault.name
-    return Cell("-" if view is None else str(view.status), position_of(point), name)
+    return Cell("-" if view is None else str(view.status), position_of(point), strike_of(fault))
+
+
+EXPECTED = 20
+"""A situation is missing once so many occurrences were to be expected: chance explains that once in 10^8 campaigns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Something worth having been seen at least once."""
+
+    name: str
+    share: float
+    """At least this share of the runs on a right queue shows it; a quarter of what was measured."""
+    capabilities: tuple[str, ...] = ()
+
+
+SITUATIONS: Final = (
+    Situation("a stale holder completes", 0.017),
+    Situation("a stale holder fails", 0.045),
+    Situation("a stale holder sends a heartbeat", 0.017, ("heartbeat",)),
+    Situation("a heartbeat exactly at expiry", 0.0004, ("heartbeat",)),
+    Situation("a lease runs out", 0.066),
+    Situation("the cron rescues a job", 0.001, ("maintenance",)),
+    Situation("the cron and a claim coincide", 0.01, ("maintenance",)),
+    Situation("a job is deleted", 0.07, ("maintenance",)),
+    Situation("a job is cancelled while it runs", 0.058, ("cancel",)),
+    Situation("an operator retries a job", 0.066, ("retry",)),
+    Situation("a unique key is refused", 0.064, ("unique",)),
+    Situation("a job's attempts are used up", 0.18),
+    Situation("two workers claim at one instant", 0.16),
+    Situation("a batch is claimed", 0.046, ("heartbeat",)),
+    Situation("a claim exactly at the due time", 0.12),
+    Situation("a lost reply, then a retry", 0.025),
+    Situation("a lost request, then a retry", 0.025),
+    Situation("a message is delivered twice", 0.04),
+    Situation("a crash before a claim", 0.01),
+    Situation("a crash between claim and start", 0.017),
+    Situation("a crash while a job runs", 0.036),
+    Situation("a crash before a job is settled", 0.0018),
+    Situation("a crash after a job was settled", 0.0018),
+    Situation("the cron crashes", 0.0017, ("maintenance",)),
+    Situation("a shutdown with a job in hand", 0.02),
+    Situation("time runs late", 0.034),
+    Situation("a clock is off while a job runs", 0.034),
+)
+
+
+STEPWISE: Final = frozenset(
+    {
+        "a lease runs out",
+        "a job is deleted",
+        "a job is cancelled while it runs",
+        "a job's attempts are used up",
+        "a crash while a job runs",
+        "the cron crashes",
+        "time runs late",
+        "a clock is off while a job runs",
+    }
+)
+"""What can be seen of an application too, which has steps of its own and no verbs."""
+
+
+def declared_situations(capabilities: Capabilities, *, stepwise: bool = False) -> tuple[Situation, ...]:
+    """Return the situations that a queue with these capabilities, or an application, can come to."""
+    possible = (item for item in SITUATIONS if item.name in STEPWISE or not stepwise)
+    return tuple(item for item in possible if not capabilities.missing(item.capabilities))
+
+
+def missing_situations(seen: Iterable[str], *, capabilities: Capabilities, observed: int) -> tuple[Situation, ...]:
+    """Return what never occurred although `observed` runs should have shown it many times over."""
+    known = set(seen)
+    return tuple(
+        item
+        for item in declared_situations(capabilities)
+        if item.name not in known and item.share * observed >= EXPECTED
+    )
+
+
+SETTLING = frozenset({"complete", "fail"})
+STALE = {"complete": "completes", "fail": "fails", "heartbeat": "sends a heartbeat"}
+CRON = frozenset({"reconcile", "rescue", "purge"})
+
+
+class Spotter:
+    """Goes along a history and names what it meets."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.views: dict[JobId, JobView] = {}
+        self._lost: dict[str, tuple[str, str]] = {}
+        """By actor, the point at which it lost a message, and which one."""
+        self._claims: tuple[int, str] = (-1, "")
+        self._cron = -1
+        self._claimed = -1
+
+    def see(self, event: Event) -> None:
+        """Take the next event; `views` tells the jobs before it."""
+        kind = type(event)
+        if kind is Call:
+            self._call(event)  # type: ignore[arg-type]
+        elif kind is Return:
+            self._answer(event)  # type: ignore[arg-type]
+        elif kind is Observed:
+            self._change(event)  # type: ignore[arg-type]
+        elif kind is Fault:
+            self._fault(event)  # type: ignore[arg-type]
+
+    def _call(self, call: Call) -> None:
+        verb = call.verb
+        if verb == "claim":
+            at, who = self._claims
+            if at == call.at and who != call.actor:
+                self.seen.add("two workers claim at one instant")
+            self._claims = (call.at, call.actor)
+        elif verb in CRON:
+            self._cron = call.at
+            if self._claimed == call.at:
+                self.seen.add("the cron and a claim coincide")
+        view = self.views.get(call.job or "")
+        if verb in STALE and view is not None:
+            if view.status is not Status.PROCESSING or view.token != call.token:
+                self.seen.add(f"a stale holder {STALE[verb]}")
+            elif verb == "heartbeat" and view.lease_until == call.at:
+                self.seen.add("a heartbeat exactly at expiry")
+        if (lost := self._lost.get(call.actor)) is not None and lost[0] == _point(call):
+            self.seen.add(f"a lost {lost[1]}, then a retry")
+
+    def _answer(self, event: Return) -> None:
+        outcome = event.outcome
+        if event.verb == "claim" and outcome.kind is OutcomeKind.DONE and len(outcome.value or ()) > 1:
+            self.seen.add("a batch is claimed")
+        elif event.verb == "enqueue" and outcome.kind is OutcomeKind.REFUSED:
+            self.seen.add("a unique key is refused")
+
+    def _change(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if after is None:
+            self.views.pop(event.job, None)
+            self.seen.add("a job is deleted")
+            return
+        self.views[event.job] = after
+        if before is None:
+            return
+        seen, verb = self.seen, event.verb
+        if verb == "claim":
+            self._claimed = event.at
+            if self._cron == event.at:
+                seen.add("the cron and a claim coincide")
+            if before.start_after == event.at and before.start_after > before.created_at:
+                seen.add("a claim exactly at the due time")
+        elif verb in ("expire", "step expire"):
+            seen.add("a lease runs out")
+        elif verb == "rescue" and before.status is Status.PROCESSING:
+            seen.add("the cron rescues a job")
+        if before.status is Status.PROCESSING and after.status is Status.CANCELLED:
+            seen.add("a job is cancelled while it runs")
+        elif before.status in TERMINAL and after.status is Status.PENDING:
+            seen.add("an operator retries a job")
+        elif before.status is not Status.FAILED and after.status is Status.FAILED and _exhausted(after):
+            seen.add("a job's attempts are used up")
+
+    def _fault(self, fault: Fault) -> None:
+        name, seen = fault.name, self.seen
+        data: Any = fault.data or {}
+        position = position_of(data.get("at"))
+        if name == "crash":
+            self._crash(fault.actor, position, after=bool(data.get("after")))
+        elif name in ("lose reply", "lose request"):
+            self._lost[fault.actor] = (data.get("at", ""), name.removeprefix("lose "))
+        elif name == "duplicate":
+            seen.add("a message is delivered twice")
+        elif name == "late":
+            seen.add("time runs late")
+        elif name == "stop" and position in ("start", "running", "heartbeat", *SETTLING):
+            seen.add("a shutdown with a job in hand")
+        elif name == "clock" and any(view.status is Status.PROCESSING for view in self.views.values()):
+            seen.add("a clock is off while a job runs")
+
+    def _crash(self, actor: str, position: str, *, after: bool) -> None:
+        if actor == "maintenance":
+            self.seen.add("the cron crashes")
+        elif position == "claim" and not after:
+            self.seen.add("a crash before a claim")
+        elif position == "start" or (position == "claim" and after):
+            self.seen.add("a crash between claim and start")
+        elif position == "running":
+            self.seen.add("a crash while a job runs")
+        elif position in SETTLING:
+            self.seen.add("a crash after a job was settled" if after else "a crash before a job is settled")
+
+
+def _exhausted(view: JobView) -> bool:
+    return view.attempts >= view.max_attempts
+
+
+def position_of(point: str | None) -> str:
+    """Return the kind of point that an actor stands at: its name without the job."""
+    return (point or "time").partition(" ")[0]
+
+
+def _point(call: Call) -> str:
+    return call.verb if call.job is None else f"{call.verb} {call.job}"

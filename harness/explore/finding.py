@@ -1,14 +1,20 @@
-"""A breach that was found, and what a search came to."""
+"""What runs came to, as values: a stretch of them, a run that does not reproduce, a finding, a whole campaign.
+
+They are sent between processes and printed elsewhere; nothing here runs anything.
+"""
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
 
-from harness.errors import ExitCode
-from harness.explore.coverage import Coverage
-from harness.explore.situations import Situation
-from harness.explore.steadiness import Unsteady
-from harness.explore.tally import Trouble
+from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from harness.explore.coverage import Coverage, Situation
+from harness.extras import missing_extra
+from harness.history.event import Event
+from harness.model.duration import format_duration
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario
 
@@ -58,7 +64,7 @@ class Campaign:
 
     @property
     def finding(self) -> Finding | None:
-        """Answer the first anomaly met."""
+        """Return the first anomaly met."""
         return self.findings[0] if self.findings else None
 
     @property
@@ -68,7 +74,7 @@ class Campaign:
 
     @property
     def found(self) -> frozenset[str]:
-        """Answer the names of all anomalies that the findings show."""
+        """Return the names of all anomalies that the findings show."""
         return frozenset(name for finding in self.findings for name in (finding.anomaly, *finding.run.found))
 
     @property
@@ -79,3 +85,124 @@ class Campaign:
         if self.unsteady is not None or self.trouble is not None or self.cut == self.runs:
             return Verdict.INCONCLUSIVE
         return Verdict.PASS
+
+
+@dataclass(frozen=True, slots=True)
+class FailingRun:
+    """A run that showed an anomaly."""
+
+    number: int
+    """Of the run, from 0."""
+    anomaly: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What kept a search from going on."""
+
+    message: str
+    hint: str = ""
+    code: ExitCode = ExitCode.ENVIRONMENT
+
+    @classmethod
+    def of(cls, error: BaseException, *, engine: str) -> Trouble:
+        """Take what an engine raised."""
+        if not isinstance(error, HarnessError):
+            error = broken_engine(engine, error)
+        return cls(error.message, error.hint, error.exit_code)
+
+
+def broken_engine(name: str, error: BaseException) -> EnvironmentUnavailable:
+    """Say which engine raised what, and where."""
+    if (lacking := missing_extra(error)) is not None:
+        return lacking
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" in {frames[-1].name} at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return EnvironmentUnavailable(
+        f"the engine {name} broke: {type(error).__name__}: {error}{at}",
+        hint="What the other cases found is kept. Look at the engine, then run this one again.",
+    )
+
+
+@dataclass(slots=True)
+class Tally:
+    """Grows run by run."""
+
+    first: int
+    runs: int = 0
+    steps: int = 0
+    cut: int = 0
+    """Runs that reached their limit of steps while stock actors were at work: how they end is not known."""
+    hits: list[FailingRun] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
+    unsteady: Unsteady | None = None
+    trouble: Trouble | None = None
+    stock: bool = True
+    """Whether the actors were the stock ones: situations are demanded of no others."""
+
+
+REPEATED_EVERY = 100
+"""Every so many runs one is done twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsteady:
+    """Two histories of one run, up to where they part."""
+
+    number: int
+    """Of the run, from 0."""
+    seed: int
+    index: int
+    """Of the first event that differs."""
+    one: str
+    other: str
+    later: bool = False
+    """Whether other runs lay between the two: then the target carries state from run to run."""
+
+    def __str__(self) -> str:
+        """Say what differs."""
+        between = "at the end of the campaign" if self.later else "at once"
+        return (
+            f"run {self.number} (seed {self.seed}), done again {between}, gives another history. "
+            f"First difference, event {self.index}: {self.one} | {self.other}"
+        )
+
+
+def first_difference(one: list[Event], other: list[Event]) -> tuple[int, str, str] | None:
+    """Return the index of the first event that differs, and both in words; None where all are the same."""
+    for index, (left, right) in enumerate(zip_longest(one, other)):
+        if left == right:
+            continue
+        texts = _told(left, right)
+        if texts is not None:
+            return index, *texts
+    return None
+
+
+def perturbed(number: int) -> list[object]:
+    """Return what lies on the heap while a run is repeated, so that addresses are other ones."""
+    return [object() for _ in range(1_000 + number % 977)]
+
+
+def _told(left: Event | None, right: Event | None) -> tuple[str, str] | None:
+    """Both events in words; None where they only hold values that know no equality and read the same."""
+    if left is None or right is None or type(left) is not type(right):
+        return _text(left), _text(right)
+    if repr(left) == repr(right):
+        return None
+    for name, one, other in zip(left._fields, left, right, strict=True):
+        if one != other:
+            return f"{_text(left)}: {name} {_clip(one)}", f"{name} {_clip(other)}"
+    return None
+
+
+def _text(event: Event | None) -> str:
+    if event is None:
+        return "no event"
+    parts = [str(getattr(event, name)) for name in ("actor", "verb", "name", "job") if getattr(event, name, None)]
+    return f"{format_duration(event.at)} {type(event).__name__.lower()} {' '.join(parts)}"
+
+
+def _clip(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else text[:159] + "…"

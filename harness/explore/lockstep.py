@@ -17,7 +17,7 @@ from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, Engine, JobRequest, QueueUnderTest
+from harness.port import Capabilities, Claim, Engine, EngineClocks, EngineInfo, JobRequest, QueueUnderTest
 from harness.run.session import NO_FAULTS, Session
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
@@ -113,7 +113,7 @@ class SharedJitter:
         return self._drawn[-1]
 
     def right(self) -> float:
-        """Answer what the left queue drew; one more draw than it made is a draw of its own."""
+        """Return what the left queue drew; one more draw than it made is a draw of its own."""
         self._taken += 1
         return self._drawn[self._taken - 1] if self._taken <= len(self._drawn) else self._draw()
 
@@ -186,7 +186,7 @@ class LockstepQueue:
         return self._both("purge")
 
     def jobs(self) -> Mapping[JobId, JobView]:
-        """Answer the left queue's jobs. Raises `Diverged` where an outcome or a job differs."""
+        """Return the left queue's jobs. Raises `Diverged` where an outcome or a job differs."""
         left = self._left.jobs()
         differences = (*self._unequal, *_unequal_jobs(left, self._right.jobs(), inputs=self.capabilities.inputs))
         if differences:
@@ -194,7 +194,7 @@ class LockstepQueue:
         return left
 
     def changed(self) -> Iterable[JobId] | None:
-        """Answer what the left queue touched."""
+        """Return what the left queue touched."""
         self._right.changed()
         return self._left.changed()
 
@@ -210,12 +210,12 @@ class LockstepEngine:
     def __init__(self, left: Engine, right: Engine) -> None:
         self.left = left
         self.right = right
-        self.name = f"{left.name} | {right.name}"
-        names = Capabilities.names()
-        both = {name: getattr(left.capabilities, name) and getattr(right.capabilities, name) for name in names}
-        self.capabilities = Capabilities(**{**both, "snapshot": False})
+        able = (left.info.capabilities, right.info.capabilities)
+        both = {name: all(getattr(one, name) for one in able) for name in Capabilities.names()}
+        capabilities = Capabilities(**{**both, "snapshot": False})
+        self.info = EngineInfo(f"{left.info.name} | {right.info.name}", capabilities)
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> LockstepQueue:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> LockstepQueue:
         """Open a queue on each; both draw the same numbers."""
         shared = SharedJitter(jitter)
         left = self.left.open(settings, clocks, shared.left)
@@ -224,7 +224,7 @@ class LockstepEngine:
         except BaseException:
             left.close()
             raise
-        return LockstepQueue(left, right, self.capabilities, shared)
+        return LockstepQueue(left, right, self.info.capabilities, shared)
 
     def close(self) -> None:
         """Nothing of its own to give back."""
@@ -239,7 +239,7 @@ def compare(
 
 
 def watch(session: Session) -> Comparison:
-    """Run a session that was opened on a `LockstepEngine`; answer the first divergence in place of a run."""
+    """Run a session that was opened on a `LockstepEngine`; return the first divergence in place of a run."""
     try:
         run = session.run()
     except Diverged as diverged:
@@ -251,7 +251,7 @@ def watch(session: Session) -> Comparison:
 def _located(engine: Engine, call: Call, step: int, differences: tuple[Difference, ...]) -> Divergence:
     assert isinstance(engine, LockstepEngine)
     return Divergence(
-        engines=(engine.left.name, engine.right.name),
+        engines=(engine.left.info.name, engine.right.info.name),
         step=step,
         at=call.at,
         actor=call.actor,

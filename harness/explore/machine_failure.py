@@ -1,14 +1,27 @@
-"""A breach that a state machine found: how it reads, and the file that replays it."""
+"""What an example of the state machine leaves behind: a breach, made small, the file that replays it, and statistics.
+
+A failing scenario of steps is made smaller by playing it again, which takes some milliseconds where Hypothesis needs
+seconds. What examples met is told as Hypothesis events, so that its statistics show what a campaign counts.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from hypothesis import event
+
+from harness.explore.coverage import Cell, Coverage
+from harness.explore.shrink import Open, Shrinker
+from harness.history.event import History
 from harness.invariants import ANOMALIES, Anomaly
+from harness.model.settings import Settings
 from harness.private import private_folder
-from harness.scenario.scenario import Scenario
+from harness.run.verdict import Run
+from harness.scenario.scenario import Scenario, Step
 from harness.scenario.writer import write_scenario
 
 DIRECTORY_VARIABLE = "JOB_HARNESS_FAILURES"
@@ -23,12 +36,12 @@ class LifecycleFailure(AssertionError):
 
 @functools.cache
 def failure_type(anomaly: str) -> type[LifecycleFailure]:
-    """Answer the exception for an anomaly, always the same class."""
+    """Return the exception for an anomaly, always the same class."""
     return type(anomaly, (LifecycleFailure,), {"__module__": __name__, "__doc__": f"The anomaly {anomaly}."})
 
 
 def failures_directory() -> Path:
-    """Answer where failing scenarios are written: `JOB_HARNESS_FAILURES`, or `.job-harness/failures`."""
+    """Return where failing scenarios are written: `JOB_HARNESS_FAILURES`, or `.job-harness/failures`."""
     named = os.environ.get(DIRECTORY_VARIABLE)
     return Path(named) if named else DEFAULT_DIRECTORY
 
@@ -40,7 +53,7 @@ def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, di
     headline = [
         f"{anomaly.name}: {about}{anomaly.message}",
         f"guarantee lost: {kind.guarantee}",
-        f"invariant {invariant.number}, {invariant.id}: {invariant.sentence}",
+        f"invariant {invariant.id}: {invariant.sentence}",
     ]
     if not replays:
         headline.append("playing the scenario again did not show it: this queue is not determined by its calls alone")
@@ -69,3 +82,90 @@ def _kept(path: Path, text: str) -> list[str]:
     except OSError as error:
         return [f"not written to {path}: {error.strerror}; set {DIRECTORY_VARIABLE} to a folder that can be written"]
     return [f"written to {path}", f"replay: job-harness run {path}"]
+
+
+PLAYS = 400
+"""How often a scenario is played at most to make it smaller."""
+MOST_STEPS = 200_000
+"""Kernel steps that all these plays together may take: a queue that never rests would make each of them long."""
+EVERYWHERE = ("queue", "maintenance", "store")
+
+
+class StepShrinker(Shrinker):
+    """Drops steps too, and takes only a run in which every step could be done."""
+
+    _steps = 0
+
+    def _try(self, candidate: Scenario) -> bool:
+        if self.runs >= self._limit or self._steps >= MOST_STEPS:
+            return False
+        self.runs += 1
+        run = self._open(candidate).run()
+        self._steps += run.steps
+        if self._anomaly not in run.found or run.failures:
+            return False
+        self.best = run
+        self.scenario = candidate
+        return True
+
+    def _candidates(self) -> Iterator[Scenario]:
+        scenario = self.scenario
+        for steps in _fewer(scenario.steps):
+            sent = {step.job for step in steps if step.kind == "enqueue"}
+            jobs = tuple(job for job in scenario.jobs if job.name in sent or not job.held_back)
+            yield from _whole(replace(scenario, steps=steps, jobs=jobs))
+        for candidate in super()._candidates():
+            yield from _whole(candidate)
+
+
+def smallest(
+    scenario: Scenario, anomaly: str, open_session: Open, *, base: Settings
+) -> tuple[Scenario, Anomaly | None]:
+    """Return the smallest scenario found that shows an anomaly of this name, and that anomaly.
+
+    None: playing it again did not show it. `base` are the settings that count as plain.
+    """
+    run: Run = open_session(scenario).run()
+    if anomaly not in run.found:
+        return scenario, None
+    shrinker = StepShrinker(run, anomaly, open_session, base=base, limit=PLAYS)
+    shrinker.shrink()
+    return shrinker.scenario, next(item for item in shrinker.best.anomalies if item.name == anomaly)
+
+
+def _fewer(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    size = max(1, len(steps) // 2)
+    while size:
+        for start in range(0, len(steps), size):
+            yield steps[:start] + steps[start + size :]
+        size //= 2
+
+
+def _whole(scenario: Scenario) -> Iterator[Scenario]:
+    """Let a scenario through only if it names nothing that is not there."""
+    jobs = scenario.plan_of()
+    actors = {*scenario.workers, *EVERYWHERE}
+    if scenario.jobs and all(
+        (step.job is None or step.job in jobs) and (step.actor is None or step.actor in actors)
+        for step in scenario.steps
+    ):
+        yield scenario
+
+
+def tell(history: History) -> None:
+    """Record the situations and faults of an example; only inside a test of Hypothesis."""
+    for name in met(history):
+        event(name)
+
+
+def met(history: History) -> Iterator[str]:
+    """Return each once, in words: the situations of `docs/exploring.md`, then faults by position and status."""
+    coverage = Coverage()
+    coverage.observe(history)
+    yield from sorted(coverage.situations)
+    yield from sorted(_words(cell) for cell in coverage.faults)
+
+
+def _words(cell: Cell) -> str:
+    where = "" if cell.position == "time" else f" at {cell.position}"
+    return f"fault: {cell.fault}{where}" + ("" if cell.status == "-" else f", the job {cell.status}")

@@ -41,7 +41,7 @@ class Order:
 
     @property
     def errors(self) -> dict[str, BaseException]:
-        """Answer what was raised, by actor."""
+        """Return what was raised, by actor."""
         return {actor: value for actor, value in self.outcomes.items() if isinstance(value, BaseException)}
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ def _every(
                 f"there are more than {limit} orders of {', '.join(of)}",
                 hint="Take fewer statements or actors, give a higher limit, or sample: `job-harness explore`.",
             )
-        run = _Run(path)
+        run = _OrderRun(path)
         yield run.order(*begin(), inspect)
         while path and path[-1] + 1 >= run.widths[len(path) - 1]:
             path.pop()
@@ -117,7 +117,7 @@ def _every(
 
 
 @dataclass(slots=True)
-class _Run:
+class _OrderRun:
     """One order: follows `path`, goes on with the first possibility beyond its end and extends it by that."""
 
     path: list[int]

@@ -7,22 +7,27 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from harness.errors import ExitCode
-from harness.explore import coverage, situations, steadiness
-from harness.explore.coverage import Coverage
-from harness.explore.finding import Campaign, Finding
-from harness.explore.priorities import Priorities
-from harness.explore.shrink import Open
-from harness.explore.shrink_jointly import JointShrinker, Redraw
-from harness.explore.steadiness import Unsteady, first_difference, perturbed
-from harness.explore.strategy import Strategy, trial
-from harness.explore.tally import Hit, Tally, Trouble
+from harness.explore.coverage import OBSERVED_EVERY, Coverage, missing_situations
+from harness.explore.finding import (
+    REPEATED_EVERY,
+    Campaign,
+    FailingRun,
+    Finding,
+    Tally,
+    Trouble,
+    Unsteady,
+    first_difference,
+    perturbed,
+)
+from harness.explore.shrink import JointShrinker, Open, Redraw
+from harness.explore.strategy import Priorities, Strategy, policy_of
 from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import draw
 from harness.faults import FaultPlan
 from harness.history.event import Event
 from harness.invariants import gravity
 from harness.model.settings import Settings
-from harness.port import Engine, contract_of
+from harness.port import Engine
 from harness.run.session import Limits, Session
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
@@ -38,11 +43,11 @@ Watch = Callable[[int], bool]
 
 
 def run_seed(seed: int, number: int) -> int:
-    """Answer the seed of the run with this number."""
+    """Return the seed of the run with this number."""
     return seed * 1_000_003 + number
 
 
-class Source(Protocol):
+class RunSource(Protocol):
     """Does the runs of a campaign, and hands over what they came to in the order of their numbers."""
 
     def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
@@ -74,9 +79,9 @@ class Sampler:
 
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
-        drawing = trial(self.strategy, seed)
-        lease = contract_of(self.engine).effective(self.settings).lease
-        drawn = draw(drawing.drawing, self.settings, self.engine.capabilities, lease=lease)
+        drawing = policy_of(self.strategy, seed)
+        lease = self.engine.info.contract.effective(self.settings).lease
+        drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
         session = Session(
@@ -104,7 +109,7 @@ class Sampler:
             watchdog.done()
 
     def wanted(self, run: Run) -> list[str]:
-        """Answer the anomalies of a run that count, the gravest first."""
+        """Return the anomalies of a run that count, the gravest first."""
         names = run.found & self.looking_for if self.looking_for else run.found
         return sorted(names, key=gravity)
 
@@ -121,19 +126,19 @@ class Sampler:
         drawn = run_seed(seed, number)
         try:
             run = self.sample(drawn)
-            again = self.sample_again(drawn) if number % steadiness.EVERY == 0 else None
+            again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
         except Hung as hung:
             tally.trouble = Trouble(f"run {number} (seed {drawn}): {hung}", HANG_HINT, ExitCode.FAIL)
             return False
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
-            tally.trouble = Trouble.of(error, engine=self.engine.name)
+            tally.trouble = Trouble.of(error, engine=self.engine.info.name)
             return False
         tally.runs += 1
         tally.steps += run.steps
         tally.stock = self._stock
         if self._first is None:
             self._first = (number, drawn, run.history.events)
-        if number % coverage.EVERY == 0:
+        if number % OBSERVED_EVERY == 0:
             tally.coverage.observe(run.history)
         if again is not None and (differs := first_difference(run.history.events, again.history.events)) is not None:
             tally.unsteady = Unsteady(number, drawn, *differs)
@@ -150,7 +155,7 @@ class Sampler:
         names = self.wanted(run)
         if not self.keep_going:
             names = names[:1]
-        tally.hits.extend(Hit(number, name) for name in names if name not in known)
+        tally.hits.extend(FailingRun(number, name) for name in names if name not in known)
         return self.keep_going or not names
 
     def sample_again(self, seed: int) -> Run:
@@ -176,7 +181,7 @@ class Sampler:
                 return
 
     def again(self) -> Unsteady | None:
-        """Do the first run once more; answer where it differs from what it was."""
+        """Do the first run once more; return where it differs from what it was."""
         if self._first is None:
             return None
         number, seed, events = self._first
@@ -189,7 +194,7 @@ class Sampler:
         seed: int,
         runs: int,
         watch: Watch | None = None,
-        source: Source | None = None,
+        source: RunSource | None = None,
         interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
     ) -> Campaign:
         """Sample until something is found, `runs` are done, or `watch` (told the count) answers False.
@@ -213,7 +218,7 @@ class Sampler:
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[Finding, BaseException | None]:
         """Make a failing run as small as it gets; what is smallest when that is cut short is the answer.
 
-        Answers with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
+        Returns with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
         """
         open_session, redraw = self._sessions(anomaly)
         shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
@@ -230,12 +235,12 @@ class Sampler:
             self.watchdog.done()
         if anomaly not in smallest.found:
             smallest = shrinker.best
-        drawn = trial(self.strategy, seed).about
+        drawn = policy_of(self.strategy, seed).about
         finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
         return finding, stop
 
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:
-        """Answer how a run is opened by its tape, and with other choices, both under the watchdog."""
+        """Return how a run is opened by its tape, and with other choices, both under the watchdog."""
 
         def watched(scenario: Scenario, **more: Any) -> Session:
             self.watchdog.opening()
@@ -286,7 +291,7 @@ class _Record:
         going = self.sampler.keep_going or not self.findings
         return going and self.unsteady is None and self.trouble is None
 
-    def _shrink(self, hit: Hit) -> bool:
+    def _shrink(self, hit: FailingRun) -> bool:
         drawn = run_seed(self.seed, hit.number)
         run = self._again(drawn)
         if hit.anomaly not in run.found:
@@ -294,7 +299,7 @@ class _Record:
             self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
             return False
         if self.interruption is not None:
-            about = trial(self.sampler.strategy, drawn).about
+            about = policy_of(self.sampler.strategy, drawn).about
             scenario = replace(run.scenario, tape=run.tape)
             self.findings.append(Finding(hit.anomaly, scenario, run, drawn, hit.number + 1, 0, False, about))
             return False
@@ -305,7 +310,7 @@ class _Record:
         elif isinstance(stop, Hung):
             self.trouble = Trouble(f"while a run was made smaller: {stop}", HANG_HINT, ExitCode.FAIL)
         elif stop is not None:
-            self.trouble = Trouble.of(stop, engine=self.sampler.engine.name)
+            self.trouble = Trouble.of(stop, engine=self.sampler.engine.info.name)
         return stop is None
 
     def _again(self, seed: int) -> Run:
@@ -317,14 +322,14 @@ class _Record:
             return self.sampler.sample(seed)
 
     def campaign(self) -> Campaign:
-        """Answer the campaign."""
+        """Return the campaign."""
         engine = self.sampler.engine
         demanded = self.stock and not self.findings and self.interruption is None and self.trouble is None
-        missing = situations.missing(
-            self.coverage.situations, capabilities=engine.capabilities, observed=self.coverage.observed
+        missing = missing_situations(
+            self.coverage.situations, capabilities=engine.info.capabilities, observed=self.coverage.observed
         )
         return Campaign(
-            engine.name,
+            engine.info.name,
             self.seed,
             self.runs,
             self.steps,

@@ -1,13 +1,20 @@
-"""Who draws a run: the strategies of sampling, and the portfolio that takes turns among them."""
+"""Who draws a run: uniformly, by partial-order sampling, as a swarm, or all of them by turns.
+
+A strategy knows the labels and options of choices, never what a queue does with them.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.explore.priorities import Priorities
-from harness.explore.swarm import SwarmChoices, SwarmDrawing
-from harness.sim.choices import Choices, Uniform
+from harness.faults import families, family_of
+from harness.sim.actor import Actor
+from harness.sim.choices import FIRST, Choices, Deviation, Option, Options, Uniform
+from harness.sim.kernel import Kernel
+from harness.sim.request import Call
 
 RATES = (0.02, 0.1, 0.25)
 """How often a run deviates at a gate; one of them a run."""
@@ -33,7 +40,7 @@ TURNS = (Strategy.UNIFORM, Strategy.POS, Strategy.UNIFORM, Strategy.SWARM)
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RunPolicy:
     """Who draws the workload of one run, and who disturbs it."""
 
     strategy: Strategy
@@ -47,14 +54,172 @@ class Trial:
         return f"{self.strategy}{told}"
 
 
-def trial(strategy: Strategy, seed: int) -> Trial:
-    """Answer who draws the run of a seed; the same seed gives the same run."""
+def policy_of(strategy: Strategy, seed: int) -> RunPolicy:
+    """Return who draws the run of a seed; the same seed gives the same run."""
     if strategy is Strategy.PORTFOLIO:
         strategy = TURNS[seed % len(TURNS)]
     rate = RATES[(seed // len(TURNS)) % len(RATES)]
     disturbing = seed ^ APART
     if strategy is Strategy.SWARM:
-        return Trial(strategy, SwarmDrawing(seed), SwarmChoices(disturbing))
+        return RunPolicy(strategy, SwarmDrawing(seed), SwarmChoices(disturbing))
     if strategy is Strategy.POS:
-        return Trial(strategy, Uniform(seed), Priorities(disturbing, rate=rate))
-    return Trial(strategy, Uniform(seed), Uniform(disturbing, rate=rate))
+        return RunPolicy(strategy, Uniform(seed), Priorities(disturbing, rate=rate))
+    return RunPolicy(strategy, Uniform(seed), Uniform(disturbing, rate=rate))
+
+
+SWARM_RATES = (0.02, 0.1, 0.25, 0.5)
+LATE_RATES = (0.02, 0.1, 0.4)
+WEIGHTS = (0, 0, 1, 4)
+SLOW = (None, None, "w1", "w2", "maintenance", "queue")
+SLOW_RATE = 0.6
+"""How often the slow actor is passed over at its own gate."""
+KEPT_WHOLE = frozenset({"jobs", "workers", "faults"})
+"""What is always drawn from all its options."""
+
+
+class SwarmDrawing:
+    """Draws a workload from a random part of the options: the same part for every job of a run."""
+
+    def __init__(self, seed: int) -> None:
+        self.tape: list[Deviation] = []
+        self.kept: dict[str, tuple[str, ...]] = {}
+        """What this run draws from, by subject, where that is less than all."""
+        self._draw = random.Random(seed).random
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """A workload has no gates."""
+        return None
+
+    def pick(self, label: str, options: Sequence[str]) -> str:
+        """Return uniformly among what this run kept of the options."""
+        subject = label.rpartition(" of ")[0] or label
+        kept = self.kept.get(subject)
+        if kept is None or not set(kept) <= set(options):
+            kept = self._part(subject, options)
+        return kept[int(self._draw() * len(kept))]
+
+    def _part(self, subject: str, options: Sequence[str]) -> tuple[str, ...]:
+        if subject in KEPT_WHOLE or self._draw() < 0.3:
+            kept = tuple(options)
+        else:
+            kept = tuple(option for option in options if self._draw() < 0.4) or (options[0],)
+        self.kept[subject] = kept
+        return kept
+
+
+class SwarmChoices:
+    """Deviates by weights that are drawn once a run."""
+
+    def __init__(self, seed: int) -> None:
+        self.tape: list[Deviation] = []
+        self._draw = draw = random.Random(seed).random
+        self._seen: dict[str, int] = {}
+        self.rate = SWARM_RATES[int(draw() * len(SWARM_RATES))]
+        self.late_rate = LATE_RATES[int(draw() * len(LATE_RATES))]
+        self.weights = {name: WEIGHTS[int(draw() * len(WEIGHTS))] for name in families()}
+        self.slow = SLOW[int(draw() * len(SLOW))]
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Deviate: more often before time moves, or at the gate of the slow actor, where the run says so."""
+        nth = self._seen.get(label, 0) + 1
+        self._seen[label] = nth
+        slow = label.partition(" ")[0] == self.slow
+        if self._draw() >= (self.late_rate if label == "time" else SLOW_RATE if slow else self.rate):
+            return None
+        option = self._weighted(options())
+        if option is not None:
+            self.tape.append(Deviation(label, nth, option.words))
+        return option
+
+    def pick(self, label: str, options: Sequence[str]) -> str:
+        """Return uniformly."""
+        nth = self._seen.get(label, 0) + 1
+        self._seen[label] = nth
+        option = options[int(self._draw() * len(options))]
+        if option != options[0]:
+            self.tape.append(Deviation(label, nth, option))
+        return option
+
+    def _weighted(self, offered: Sequence[Option]) -> Option | None:
+        by_family: dict[str, list[Option]] = {}
+        for option in offered:
+            by_family.setdefault(family_of(option), []).append(option)
+        total = sum(self.weights[name] for name in by_family)
+        left = self._draw() * total
+        for name, members in by_family.items():
+            left -= self.weights[name]
+            if left < 0:
+                return members[int(self._draw() * len(members))]
+        return None
+
+    def told(self) -> str:
+        """Say what this run drew."""
+        strong = [name for name, weight in self.weights.items() if weight == max(WEIGHTS)]
+        off = [name for name, weight in self.weights.items() if not weight]
+        parts = [f"deviates at {self.rate:.0%} of gates, late at {self.late_rate:.0%}"]
+        parts += [f"often {', '.join(strong)}"] if strong else []
+        parts += [f"never {', '.join(off)}"] if off else []
+        parts += [f"slow {self.slow}"] if self.slow else []
+        return "; ".join(parts)
+
+
+class Priorities:
+    """Orders actors by priority at every gate; faults strike at a fixed rate, uniformly."""
+
+    def __init__(self, seed: int, *, rate: float) -> None:
+        self.tape: list[Deviation] = []
+        self.rate = rate
+        self._draw = random.Random(seed).random
+        self._seen: dict[str, int] = {}
+        self._priority: dict[str, float] = {}
+        self._kernel: Kernel | None = None
+
+    def attach(self, kernel: Kernel) -> None:
+        """Take the kernel whose ready actors are to be ordered."""
+        self._kernel = kernel
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Strike with a fault, or answer the actor of the highest priority."""
+        nth = self._seen.get(label, 0) + 1
+        self._seen[label] = nth
+        option = self._fault(options) if self._draw() < self.rate else None
+        if option is None:
+            option = self._order()
+        if option is not None:
+            self.tape.append(Deviation(label, nth, option.words))
+        return option
+
+    def pick(self, label: str, options: Sequence[str]) -> str:
+        """Return uniformly."""
+        nth = self._seen.get(label, 0) + 1
+        self._seen[label] = nth
+        option = options[int(self._draw() * len(options))]
+        if option != options[0]:
+            self.tape.append(Deviation(label, nth, option))
+        return option
+
+    def _fault(self, options: Options) -> Option | None:
+        faults = [option for option in options() if option.kind != FIRST]
+        return faults[int(self._draw() * len(faults))] if faults else None
+
+    def _order(self) -> Option | None:
+        kernel = self._kernel
+        if kernel is None or not kernel.free_order or len(kernel.ready) < 2:
+            return None
+        priority = self._priority
+        for actor in kernel.ready:
+            if actor.name not in priority:
+                priority[actor.name] = self._draw()
+        chosen = max(kernel.ready, key=lambda actor: priority[actor.name])
+        for actor in kernel.ready:
+            if actor is chosen or _meet(actor, chosen):
+                del priority[actor.name]
+        return None if chosen is kernel.ready[0] else chosen.first
+
+
+def _meet(one: Actor, other: Actor) -> bool:
+    """Say whether the next steps of two actors may touch the same job; a verb on many jobs meets every verb."""
+    first, second = one.request, other.request
+    if type(first) is not Call or type(second) is not Call:
+        return False
+    return first.job is None or second.job is None or first.job == second.job

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from harness.faults import FaultPlan, brought_faults
+from harness.faults import FaultPlan, kinds
 from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities
-from harness.scenario.job_plan import Ending, JobPlan, Payload
+from harness.scenario.job_plan import Ending, JobPlan, Payload, Span
 from harness.scenario.scenario import RESTART_AFTER, Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Choices
 
 WORKERS = ("w1", "w2", "w3")
@@ -43,7 +42,6 @@ SPANS = {
 BYSTANDER = JobPlan("z", takes=(SPANS["1s"], SPANS["0.95x timeout"]))
 """A second attempt is long: whoever lost it to a lease that ran out finds it in other hands."""
 DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
-COUNTS = ("0", "1", "2")
 SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}
 TOOLS = ("tool", "tool", "other")
 RARELY = ("no", "no", "no", "no", "yes")
@@ -189,20 +187,7 @@ def _draw_span(pick: Pick, what: str, settings: Settings) -> int:
 
 
 def _draw_faults(choices: Choices, capabilities: Capabilities) -> FaultPlan:
-    def count(what: str) -> int:
-        return int(choices.pick(f"faults: {what}", COUNTS))
-
     if choices.pick("faults", ("some", "some", "some", "none")) == "none":
         return FaultPlan()
-    return FaultPlan(
-        crash=count("crash"),
-        pause=count("pause"),
-        lost_message=count("lost message"),
-        duplicate=count("duplicate"),
-        lateness=count("lateness"),
-        clock_offset=count("clock"),
-        shutdown=count("shutdown"),
-        abandoned_session=count("abandoned session") if capabilities.sessions else 0,
-        clock_drift=int(choices.pick("faults: drift", ("0", "0", "0", "1"))),
-        others=tuple((name, count(name)) for name in brought_faults()),
-    )
+    able = [kind for kind in kinds().values() if not capabilities.missing(kind.needs)]
+    return FaultPlan(**{kind.id: int(choices.pick(f"faults: {kind.id}", kind.weight)) for kind in able})

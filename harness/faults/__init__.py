@@ -1,29 +1,41 @@
-"""What can be made to go wrong. One file each; every fault offers its options at gates and has a budget."""
+"""What can be made to go wrong: a catalogue of values, in families. Every fault offers its options at gates."""
 
-from harness.faults.abandoned_session import AbandonedSession
-from harness.faults.clock_drift import ClockDrift
-from harness.faults.clock_offset import ClockOffset
-from harness.faults.crash import Crash
-from harness.faults.duplicate import Duplicate
-from harness.faults.lateness import Lateness
-from harness.faults.lost_message import LostMessage
-from harness.faults.pause import Pause
-from harness.faults.plan import Circumstances, FaultPlan, Note, brought_faults, interferences
-from harness.faults.shutdown import Shutdown
+from harness.faults.catalogue import (
+    CATALOGUE,
+    CONSEQUENCES,
+    FaultPlan,
+    brought_faults,
+    excuses,
+    families,
+    family_of,
+    interferences,
+    kind_of,
+    kinds,
+    phrase_of,
+    read_option,
+    strike_of,
+    told,
+)
+from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
 
 __all__ = [
-    "AbandonedSession",
+    "CATALOGUE",
+    "CONSEQUENCES",
+    "ArmedFault",
     "Circumstances",
-    "ClockDrift",
-    "ClockOffset",
-    "Crash",
-    "Duplicate",
+    "FaultKind",
     "FaultPlan",
-    "Lateness",
-    "LostMessage",
     "Note",
-    "Pause",
-    "Shutdown",
+    "Phrase",
     "brought_faults",
+    "excuses",
+    "families",
+    "family_of",
     "interferences",
+    "kind_of",
+    "kinds",
+    "phrase_of",
+    "read_option",
+    "strike_of",
+    "told",
 ]

@@ -1,8 +1,15 @@
-"""Other people's packages: installed by name and version into a cache of their own, and run in children of ours."""
+"""Other people's programs: packages installed by name and version, peers that host actors, databases on our clock."""
 
-from harness.foreign.child import Child, ChildDied, Reply, python_child
-from harness.foreign.node import Node, find_node
-from harness.foreign.npm import npm_package
-from harness.foreign.pip import python_package
+from harness.foreign.packages import Node, find_node, newest_npm, newest_python, npm_package, python_package
+from harness.foreign.peer import Peer, PeerLost
 
-__all__ = ["Child", "ChildDied", "Node", "Reply", "find_node", "npm_package", "python_child", "python_package"]
+__all__ = [
+    "Node",
+    "Peer",
+    "PeerLost",
+    "find_node",
+    "newest_npm",
+    "newest_python",
+    "npm_package",
+    "python_package",
+]

@@ -1,4 +1,4 @@
-// Virtual time inside the Node child: Date, performance, timers. Time moves only when `moveTo` is called.
+// Virtual time inside a Node peer: Date, performance, timers. Time moves only when `moveTo` is called.
 // Must not know: processors, messages, modules.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { syncBuiltinESMExports } from "node:module";

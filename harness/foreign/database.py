@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from harness.errors import EnvironmentUnavailable
-from harness.model.duration import Instant
+from harness.model.duration import MILLISECOND, SECOND, Instant
 from harness.postgres import provision, virtual_chance, virtual_clock
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ Row: TypeAlias = dict[str, Any]
 
 ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """The instant 0 of every run, as PostgreSQL sees it."""
+_ORIGIN_MS: Final = int(ORIGIN.timestamp()) * (SECOND // MILLISECOND)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LAST: Final[Instant] = (datetime(9999, 12, 31, 12, tzinfo=UTC) - ORIGIN) // _MICROSECOND
 _VACUUM_EVERY: Final = 200
@@ -28,13 +29,28 @@ _VACUUM_EVERY: Final = 200
 
 
 def timestamp_of(instant: Instant) -> datetime:
-    """Answer PostgreSQL's timestamp of an instant; from noon of the last day that Python knows it stands still."""
+    """Return PostgreSQL's timestamp of an instant; from noon of the last day that Python knows it stands still."""
     return ORIGIN + timedelta(microseconds=min(instant, _LAST))
 
 
 def instant_of(timestamp: datetime | None) -> Instant | None:
-    """Answer the instant of a timestamp."""
+    """Return the instant of a timestamp."""
     return None if timestamp is None else (timestamp - ORIGIN) // _MICROSECOND
+
+
+def milliseconds_of(instant: Instant) -> int:
+    """Return what `Date.now()` says at an instant, on a peer whose clock is ours."""
+    return _ORIGIN_MS + instant // MILLISECOND
+
+
+def exact_milliseconds_of(instant: Instant) -> float:
+    """Return what a peer's clock shows at an instant, microseconds as decimals."""
+    return _ORIGIN_MS + instant / MILLISECOND
+
+
+def instant_at(milliseconds: float) -> Instant:
+    """Return the instant at which a peer's clock shows this."""
+    return round((milliseconds - _ORIGIN_MS) * MILLISECOND)
 
 
 class ForeignDatabase:

@@ -1,6 +1,18 @@
 """What was observed: events in order, queries over them, and their JSONL form."""
 
-from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return
+from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from harness.history.outcome import Outcome, OutcomeKind
 
-__all__ = ["Call", "Effect", "Event", "Fault", "History", "Observed", "Outcome", "OutcomeKind", "Phase", "Return"]
+__all__ = [
+    "Call",
+    "Effect",
+    "Event",
+    "Fault",
+    "History",
+    "Observed",
+    "Outcome",
+    "OutcomeKind",
+    "Phase",
+    "Return",
+    "SideEffect",
+]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.history.outcome import Outcome
 from harness.model.duration import Instant
@@ -53,8 +54,30 @@ class Observed(NamedTuple):
     """The store's own clock when the change was made: where it took a transaction, at its first statement."""
 
 
+class SideEffect(NamedTuple):
+    """Something done to the world outside of the job system, as whoever does it declares it.
+
+    `docs/contracts/effect.md` is the contract: what each field means to a monitor, and what may be left out.
+    """
+
+    kind: str
+    """What is done: `charged`, `email sent`."""
+    identity: str | None = None
+    """Which one it is: two with the same kind and identity are one deed, done twice. None: nobody can tell."""
+    data: Any = None
+    """What else is known of it, as JSON."""
+    idempotent: bool = False
+    """Whether whoever receives it ignores a repetition of the same identity: then twice is no harm."""
+    reply: Any = None
+    """What came back from outside, as JSON; None where nothing did, or nobody waited."""
+
+
+RUN_EVENTS: Final = frozenset({"claimed", "started", "ended", "point"})
+"""What every history says of a run of a processor, and no side effect."""
+
+
 class Effect(NamedTuple):
-    """Something a processor did: `started`, `ended`, or a side effect that it declared."""
+    """Something a processor did: one of `RUN_EVENTS`, or a side effect that it declared."""
 
     at: Instant
     actor: str
@@ -62,7 +85,18 @@ class Effect(NamedTuple):
     attempt: int
     token: int
     name: str
+    """One of `RUN_EVENTS`, or the kind of the side effect."""
     data: Any
+    identity: str | None = None
+    idempotent: bool = False
+    reply: Any = None
+
+    @property
+    def declared(self) -> SideEffect | None:
+        """The side effect; None where this tells of a run and not of the world outside."""
+        if self.name in RUN_EVENTS:
+            return None
+        return SideEffect(self.name, self.identity, self.data, self.idempotent, self.reply)
 
 
 class Fault(NamedTuple):
@@ -72,6 +106,19 @@ class Fault(NamedTuple):
     actor: str
     name: str
     data: Any
+
+
+class Excuse(StrEnum):
+    """What a fault explains by itself, so that no monitor blames the queue for it."""
+
+    LATE = "late"
+    """Whoever it strikes, `*` being all, acts later by `data["for"]`."""
+    CLOCK = "clock"
+    """The clock of `data["whose"]` comes to be off by `data["offset"]`."""
+    UNHEARD = "unheard"
+    """Whoever it strikes may never hear what the queue did, at `data["at"]`."""
+    DEATH = "death"
+    """The same, and it is gone with all that it had in hand."""
 
 
 class Phase(NamedTuple):
@@ -103,7 +150,7 @@ class History:
         return [event for event in self.events if getattr(event, "job", None) == job]
 
     def views(self) -> dict[JobId, JobView]:
-        """Answer the last view of every job that is still there."""
+        """Return the last view of every job that is still there."""
         last: dict[JobId, JobView] = {}
         for event in self.events:
             if type(event) is Observed:

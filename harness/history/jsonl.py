@@ -1,4 +1,8 @@
-"""Histories as JSON lines: a header, then one event a line. The same history has the same bytes everywhere."""
+"""Histories as JSON lines: a header, then one event a line. The same history has the same bytes everywhere.
+
+What a field says by its default (`docs/contracts/effect.md` lists them) is left out, so that a history that does not
+use what was added later has the bytes that it had before.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +28,26 @@ _KINDS: dict[str, type[Any]] = {
     "phase": Phase,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_EFFECT_DEFAULTS = {name: Effect._field_defaults[name] for name in ("identity", "idempotent", "reply")}
 
 
 def dump_history(history: Iterable[Event], *, about: dict[str, Any] | None = None) -> str:
     """Write a history; `about` goes into the header (engine, seed, scenario)."""
     header = {"format": FORMAT, "version": VERSION, **({"about": about} if about else {})}
-    return "".join(f"{line}\n" for line in (_write(header), *(_write(_fields(event)) for event in history)))
+    return "".join(f"{line}\n" for line in (_write(header), *(_write(event_data(event)) for event in history)))
 
 
 def _write(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=True, default=repr)
 
 
-def _fields(event: Event) -> dict[str, Any]:
+def event_data(event: Event) -> dict[str, Any]:
+    """Return an event as a line has it: its kind, then its fields."""
     fields = {"kind": _NAMES[type(event)], **event._asdict()}
+    if type(event) is Effect:
+        for name, default in _EFFECT_DEFAULTS.items():
+            if fields[name] == default:
+                del fields[name]
     for name in ("before", "after"):
         if fields.get(name) is not None:
             fields[name] = fields[name]._asdict()

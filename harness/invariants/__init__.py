@@ -1,6 +1,6 @@
 """Who judges: properties over histories, the anomalies that breach them, and the guarantees those cost."""
 
-from harness.invariants.catalogue import ANOMALIES, CATALOGUE, everything, gravity
+from harness.invariants.catalogue import ANOMALIES, CATALOGUE, everything, gravity, kind_of
 from harness.invariants.property import (
     Anomaly,
     AnomalyKind,
@@ -28,5 +28,6 @@ __all__ = [
     "Rules",
     "everything",
     "gravity",
+    "kind_of",
     "stepwise",
 ]

@@ -1,90 +1,69 @@
-"""All invariants, in the order of the catalogue, and after them what other packages bring."""
+"""All invariants, those of other packages last, and what a breach of them costs: the guarantees as a ladder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Final
 
 from harness.errors import UsageError
 from harness.extensions import INVARIANTS, brought
 from harness.invariants import (
-    attempts_bounded,
-    cancel_wins,
-    completed_has_result,
-    concurrency_limit,
-    cron_exactly_once,
-    dead_letters_complete,
-    enqueue_iff_commit,
-    expiry_is_total,
-    failed_only_when_exhausted,
-    failure_is_recorded,
-    fenced,
-    isolation_between_jobs,
-    lease_outlives_execution,
-    legal_transition,
-    maintenance_idempotent,
-    no_deadlock,
-    no_livelock,
-    no_lost_job,
-    no_lost_update,
-    not_before,
-    options_honoured,
-    priority_order,
-    processes_survive,
-    retention_spares_live,
-    serial_key_exclusive,
-    shutdown_leaves_nothing_claimed,
-    single_owner,
-    store_clock_decides,
-    tables_agree,
-    unique_respected,
-    work_conserving,
-    work_finished,
+    attempts,
+    clocks,
+    endings,
+    isolation,
+    leases,
+    lifecycle,
+    limits,
+    maintenance,
+    order,
+    ownership,
+    requests,
+    schedules,
 )
-from harness.invariants.property import AnomalyKind, Invariant
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant
 
 CATALOGUE: Final[tuple[Invariant, ...]] = (
-    legal_transition.INVARIANT,
-    attempts_bounded.INVARIANT,
-    failed_only_when_exhausted.INVARIANT,
-    single_owner.INVARIANT,
-    fenced.INVARIANT,
-    lease_outlives_execution.INVARIANT,
-    completed_has_result.INVARIANT,
-    no_lost_job.INVARIANT,
-    no_livelock.INVARIANT,
-    tables_agree.INVARIANT,
-    not_before.INVARIANT,
-    priority_order.INVARIANT,
-    isolation_between_jobs.INVARIANT,
-    failure_is_recorded.INVARIANT,
-    maintenance_idempotent.INVARIANT,
-    expiry_is_total.INVARIANT,
-    unique_respected.INVARIANT,
-    cancel_wins.INVARIANT,
-    retention_spares_live.INVARIANT,
-    concurrency_limit.INVARIANT,
-    serial_key_exclusive.INVARIANT,
-    work_conserving.INVARIANT,
-    cron_exactly_once.INVARIANT,
-    enqueue_iff_commit.INVARIANT,
-    options_honoured.INVARIANT,
-    dead_letters_complete.INVARIANT,
-    shutdown_leaves_nothing_claimed.INVARIANT,
-    store_clock_decides.INVARIANT,
-    no_lost_update.INVARIANT,
-    no_deadlock.INVARIANT,
-    work_finished.INVARIANT,
-    processes_survive.INVARIANT,
+    lifecycle.LEGAL_TRANSITION,
+    attempts.ATTEMPTS_BOUNDED,
+    attempts.FAILED_ONLY_WHEN_EXHAUSTED,
+    ownership.SINGLE_OWNER,
+    ownership.FENCED,
+    leases.LEASE_OUTLIVES_EXECUTION,
+    endings.COMPLETED_HAS_RESULT,
+    lifecycle.NO_LOST_JOB,
+    lifecycle.NO_LIVELOCK,
+    maintenance.TABLES_AGREE,
+    clocks.NOT_BEFORE,
+    order.PRIORITY_ORDER,
+    isolation.ISOLATION_BETWEEN_JOBS,
+    endings.FAILURE_IS_RECORDED,
+    maintenance.MAINTENANCE_IDEMPOTENT,
+    maintenance.EXPIRY_IS_TOTAL,
+    limits.UNIQUE_RESPECTED,
+    lifecycle.CANCEL_WINS,
+    maintenance.RETENTION_SPARES_LIVE,
+    limits.CONCURRENCY_LIMIT,
+    limits.SERIAL_KEY_EXCLUSIVE,
+    order.WORK_CONSERVING,
+    schedules.CRON_EXACTLY_ONCE,
+    requests.ENQUEUE_IFF_COMMIT,
+    requests.OPTIONS_HONOURED,
+    requests.DEAD_LETTERS_COMPLETE,
+    leases.SHUTDOWN_LEAVES_NOTHING_CLAIMED,
+    clocks.STORE_CLOCK_DECIDES,
+    ownership.NO_LOST_UPDATE,
+    isolation.NO_DEADLOCK,
+    endings.WORK_FINISHED,
+    endings.PROCESSES_SURVIVE,
 )
-
-"""Those of this package."""
+"""Those of this package. The order decides between anomalies that cost the same guarantee."""
 
 
 @cache
 def everything() -> tuple[Invariant, ...]:
-    """Answer all invariants, those of other packages last, by the names of their entry points.
+    """Return all invariants, those of other packages last, by the names of their entry points.
 
     Raises UsageError for one that is none, or takes the name of another invariant or anomaly.
     """
@@ -129,7 +108,59 @@ def _by_name() -> dict[str, tuple[Invariant, AnomalyKind]]:
 ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 
 
+def kind_of(name: str) -> AnomalyKind:
+    """Return what an anomaly breaches; one of a test's own invariants is named by the test alone."""
+    return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A rule of the test's own.")
+
+
 def gravity(name: str) -> int:
     """Rank an anomaly by the guarantee it costs; the gravest is lowest, ties in the order of the catalogue."""
     names = list(ANOMALIES)
+    if name not in ANOMALIES:
+        return -1  # A test that has a rule of its own wants to hear of that first.
     return ANOMALIES[name][1].guarantee.rank * len(names) + names.index(name)
+
+
+# what is left of a queue's promises -----------------------------------------------------------------------------------
+
+RUNGS: Final[tuple[tuple[Guarantee, str], ...]] = (
+    (Guarantee.AT_LEAST_ONCE, "not even at least once"),
+    (Guarantee.UPDATES, "at least once, but updates are lost"),
+    (Guarantee.TRUTHFUL_RESULT, "at least once, but a status may lie"),
+    (Guarantee.ONE_AT_A_TIME, "at least once and truthful, but two workers at once"),
+    (Guarantee.FENCING, "at least once and one at a time, but not fenced"),
+    (Guarantee.BOUNDED_ATTEMPTS, "fenced, but attempts are not bounded"),
+    (Guarantee.ISOLATION, "fenced and bounded, but one bad job harms others"),
+)
+"""The gravest first: a queue that breaks one keeps at most what the line says."""
+SHORT: Final = {
+    Guarantee.WAITING: "freedom from deadlocks",
+    Guarantee.CANCELLATION: "cancellation",
+    Guarantee.UNIQUENESS: "unique keys",
+    Guarantee.SCHEDULE: "schedule and order",
+    Guarantee.CONSISTENCY: "agreement of both tables",
+    Guarantee.REPEATABLE_MAINTENANCE: "repeatable maintenance",
+    Guarantee.STORE_CLOCK: "the store's clock",
+    Guarantee.RETENTION: "retention",
+}
+WHOLE = "no guarantee was seen to break"
+
+
+def lost(anomalies: Iterable[str]) -> tuple[Guarantee, ...]:
+    """Return the guarantees that anomalies cost, the gravest first."""
+    return tuple(sorted({ANOMALIES[name][1].guarantee for name in anomalies}, key=lambda item: item.rank))
+
+
+def level(anomalies: Iterable[str]) -> str:
+    """Say what is left of a queue's promises: `at least once and one at a time, but not fenced`."""
+    broken = lost(anomalies)
+    if not broken:
+        return WHOLE
+    for guarantee, line in RUNGS:
+        if guarantee in broken:
+            return line
+    return f"fenced at least once, but without {_listed([SHORT.get(item, item.name) for item in broken])}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

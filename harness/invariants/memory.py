@@ -35,7 +35,7 @@ def freeze_attributes(attributes: Mapping[str, Any], *, leave_out: frozenset[str
 
 
 def thaw_attributes(frozen: Frozen) -> dict[str, Any]:
-    """Answer attributes anew."""
+    """Return the attributes, made anew."""
     seen: list[Any] = []
     return {name: thaw(value, seen) for name, value in frozen.items}
 
@@ -94,7 +94,7 @@ def _slots(kind: type[Any]) -> tuple[str, ...]:
 
 
 def thaw(value: Any, seen: list[Any]) -> Any:
-    """Answer the value anew; `seen` collects the objects in the order in which they were frozen."""
+    """Return the value, made anew; `seen` collects the objects in the order in which they were frozen."""
     if type(value) is not Frozen:
         return value
     kind, items = value

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
-from harness.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
+from harness.history.event import Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
 from harness.invariants.memory import Frozen, freeze_attributes, thaw_attributes
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView
@@ -50,6 +50,7 @@ class Guarantee(StrEnum):
     REPEATABLE_MAINTENANCE = "maintenance may run late, twice, or twice at once"
     STORE_CLOCK = "the store's clock alone decides"
     RETENTION = "what is alive, or not yet past its time, is not deleted"
+    OWN = "what the test itself demands"
 
     @property
     def rank(self) -> int:
@@ -91,6 +92,8 @@ class Rules:
     """How often a retry delay is doubled at most; None: as often as there are retries."""
     oldest_first: bool = True
     """Whether age decides among jobs of one priority."""
+    excuses: Mapping[str, Excuse] = field(kw_only=True)
+    """What the faults of a history explain by themselves, by the names of their events."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 
@@ -140,7 +143,7 @@ class Monitor:
         self.breach = breach
 
     def snapshot(self) -> Frozen:
-        """Answer what the monitor remembers as a hashable value."""
+        """Return what the monitor remembers as a hashable value."""
         return freeze_attributes(vars(self), leave_out=GIVEN | self.derived)
 
     def restore(self, memory: Frozen) -> None:
@@ -167,10 +170,10 @@ KINDS: tuple[type[Any] | str, ...] = (*METHOD_OF, *CHANGES)
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """A property with its id, as in the catalogue."""
+    """A property, known by its id. All but the id is given by keyword."""
 
     id: str
-    number: int
+    _: KW_ONLY
     sentence: str
     kind: Kind
     anomalies: tuple[AnomalyKind, ...]
@@ -179,6 +182,8 @@ class Invariant:
     """What a queue must be able to do for this to be judged."""
     stepwise: Callable[[Rules, Reporter], Monitor] | None = None
     """The monitor for an application, whose steps are its own and no verbs; None: this says nothing about one."""
+    number: int | None = None
+    """Accepted from packages that were written when invariants had numbers, and not used."""
 
     @property
     def needs(self) -> frozenset[type[Any]]:
@@ -188,7 +193,7 @@ class Invariant:
 
 
 def stepwise(invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
-    """Answer those that judge an application, with the monitors that do."""
+    """Return those that judge an application, with the monitors that do."""
     return tuple(replace(item, make=item.stepwise) for item in invariants if item.stepwise is not None)
 
 
@@ -199,7 +204,7 @@ Key: TypeAlias = tuple["type[Any] | str", str]
 
 @cache
 def _known_routes(monitors: tuple[type[Monitor], ...]) -> dict[Key, tuple[tuple[int, str], ...]]:
-    """Answer the book of who sees what among these monitors: it is the same for every run, and filled as runs go."""
+    """Return who sees what among these monitors: the same table for every run, filled as runs go."""
     return {}
 
 
@@ -241,7 +246,7 @@ class Judge:
             handle(event)
 
     def handles(self, event: Event) -> tuple[Handle, ...]:
-        """Answer the methods of monitors that want to see an event."""
+        """Return the methods of monitors that want to see an event."""
         seen: Any = event
         kind = type(event)
         key: type[Any] | str = kind
@@ -277,6 +282,10 @@ class Judge:
             told = getattr(monitor, method, None)
             if told is not None:
                 told(*arguments)
+
+    def report(self, name: str, invariant: str, message: str, *, job: JobId | None = None) -> None:
+        """Take a breach of a rule that is no monitor's, such as a function of a test."""
+        self.anomalies.append(Anomaly(name, invariant, self._now, max(self._index, 0), job, message))
 
     def _reporter(self, invariant: Invariant) -> Reporter:
         def breach(name: str, message: str, *, job: JobId | None = None) -> None:

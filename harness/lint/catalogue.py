@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness.lint.live import rules as live
-from harness.lint.rule import Rule
-from harness.lint.rules import platform, queue, registry, retries, routes, schema, services, timeouts
+from harness.lint import diagnosis
+from harness.lint.finding import Rule
+from harness.lint.rules import application, pgboss, queues, services
 
 CATALOGUE: Final[tuple[Rule, ...]] = (
-    *timeouts.RULES,
-    *retries.RULES,
-    *services.RULES,
-    *routes.RULES,
-    *registry.RULES,
-    *queue.RULES,
-    *platform.RULES,
-    *schema.RULES,
-    *live.RULES,
+    *application.TIMEOUTS,
+    *application.ATTEMPTS,
+    *services.SERVICES,
+    *services.CRON,
+    *application.TOOLS,
+    *pgboss.RULES,
+    *queues.RULES,
+    *services.PLATFORM,
+    *application.FILES,
+    *diagnosis.RULES,
 )
 
 RULES: Final = {rule.id: rule for rule in CATALOGUE}

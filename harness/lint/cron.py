@@ -1,62 +1,69 @@
-"""Cron expressions: whether they are any, and how far apart two runs are at most."""
+"""Cron expressions: whether they are any, and how far apart two runs are at most. cronsim knows what they mean."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from cronsim import CronSim, CronSimError
 
 from harness.lint.facts import Cron, Facts
 
-FIELDS: Final = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
-NAMES: Final = {
-    name: number
-    for names in (["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],)
-    for number, name in enumerate(names, start=1)
-} | {name: number for number, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
-_MAINTENANCE: Final = re.compile(r"maintenance|reconcile|cleanup|job-maint", re.IGNORECASE)
-DAY_MINUTES: Final = 1440
+START: Final = datetime(2024, 1, 1, tzinfo=UTC)
+"""A Monday; expressions are judged from here on, so that the answer is the same on every day."""
+MOST_RUNS: Final = 1500
+WEEK: Final = timedelta(days=8)
+DAY_SECONDS: Final = 86_400.0
 DEFAULT_PERIOD_SECONDS: Final = 60.0
+FIELDS: Final = 5
+NICKNAMES: Final = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+_MAINTENANCE: Final = re.compile(r"maintenance|reconcile|cleanup|job-maint", re.IGNORECASE)
+_PARTS: Final = re.compile(r"[\w*/,\-?#]{1,200}", re.ASCII)
 
 
-def problem_of(schedule: str) -> str | None:
-    """Say what is wrong with an expression; None where it is one."""
+def problem_of(schedule: str, *, seconds: bool = False) -> str | None:
+    """Say what is wrong with an expression; None where it is one.
+
+    `seconds` allows for a sixth field, first or last, and for nicknames such as `@daily`, as parsers in code do.
+    """
     parts = schedule.split()
-    if len(parts) != len(FIELDS):
+    if seconds and (schedule.strip() in NICKNAMES or len(parts) == FIELDS + 1):
+        if schedule.strip() in NICKNAMES:
+            return None
+        first, last = _problem(parts[1:]), _problem(parts[:-1])
+        return first if first is not None and last is not None else None
+    return _problem(parts)
+
+
+def _problem(parts: list[str]) -> str | None:
+    if len(parts) != FIELDS:
         return f"has {len(parts)} fields, not five"
-    for part, (name, low, high) in zip(parts, FIELDS, strict=True):
-        if _numbers(part, low, high) is None:
-            return f"has {part!r} as {name}, which is between {low} and {high}"
+    if not all(_PARTS.fullmatch(part) for part in parts):
+        return "is no cron expression"
+    try:
+        CronSim(" ".join(parts), START)
+    except CronSimError as error:
+        return f"is no cron expression: {str(error).lower()}"
     return None
 
 
-def _numbers(part: str, low: int, high: int) -> list[int] | None:
-    found: set[int] = set()
-    for item in part.lower().split(","):
-        span, _, step_text = item.partition("/")
-        if step_text and (not step_text.isdigit() or int(step_text) == 0):
-            return None
-        step = int(step_text) if step_text else 1
-        if span == "*":
-            first, last = low, high
-        else:
-            ends = [NAMES.get(end, int(end) if end.isdigit() else -1) for end in span.split("-")]
-            if len(ends) > 2 or not all(low <= end <= high for end in ends):
-                return None
-            first, last = ends[0], ends[-1] if len(ends) == 2 or not step_text else high
-        found.update(range(first, last + 1, step))
-    return sorted(found) or None
-
-
 def period_seconds(schedule: str) -> float | None:
-    """Answer the longest time between two runs of a day, a day where it runs less often; None where it is none."""
+    """Answer the longest time between two runs, a day where that is longer; None where it is no expression."""
     if problem_of(schedule) is not None:
         return None
-    minute, hour, *_ = schedule.split()
-    minutes = _numbers(minute, 0, 59) or [0]
-    hours = _numbers(hour, 0, 23) or [0]
-    moments = [one * 60 + other for one in hours for other in minutes]
-    gaps = [later - earlier for earlier, later in zip(moments, [*moments[1:], moments[0] + DAY_MINUTES], strict=True)]
-    return max(gaps) * 60.0
+    runs = CronSim(schedule, START)
+    longest, before, count = 0.0, START, 0
+    try:
+        for moment in runs:
+            if count:
+                longest = max(longest, (moment - before).total_seconds())
+            before, count = moment, count + 1
+            if count > MOST_RUNS or moment - START > WEEK:
+                break
+    except CronSimError:
+        return DAY_SECONDS
+    return min(longest, DAY_SECONDS) if longest else DAY_SECONDS
 
 
 def is_maintenance(cron: Cron) -> bool:
@@ -65,7 +72,7 @@ def is_maintenance(cron: Cron) -> bool:
 
 
 def maintenance_period(facts: Facts) -> float:
-    """Answer how often maintenance runs, in seconds; a minute, as in the guide, where nothing tells."""
+    """Answer how often maintenance runs, in seconds; a minute where nothing tells."""
     found = [period_seconds(cron.schedule) for cron in facts.crons if is_maintenance(cron)]
     known = [period for period in found if period is not None]
     return min(known) if known else DEFAULT_PERIOD_SECONDS

@@ -1,47 +1,135 @@
-"""All rules over all facts: what was found, and what could not be told."""
+"""All rules over all facts: what was found, what could not be told, and what a baseline accepts."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
+from harness.errors import UsageError
 from harness.lint.catalogue import CATALOGUE
-from harness.lint.facts import Facts
-from harness.lint.finding import Finding, Severity
-from harness.lint.place import Value
+from harness.lint.facts import Facts, Value
+from harness.lint.finding import CheckFinding, Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
     """The findings in the order of their weight and place; `accepted` are those that a baseline holds."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFinding, ...]
     unknown: tuple[Value, ...] = ()
     files: int = 0
-    accepted: tuple[Finding, ...] = ()
+    accepted: tuple[CheckFinding, ...] = ()
     covered: bool = True
     """Whether there was anything to judge."""
     uncovered: tuple[str, ...] = ()
     """What was asked for and could not be judged."""
+    skipped: tuple[str, ...] = ()
+    """What of a database was not looked at because it is not there."""
 
-    def at_least(self, severity: Severity) -> tuple[Finding, ...]:
+    def at_least(self, severity: Severity) -> tuple[CheckFinding, ...]:
         """Answer the findings of this weight or more."""
         return tuple(finding for finding in self.findings if finding.severity >= severity)
 
 
 def examine(
-    facts: Facts, *, without: Collection[str] = (), now: Sequence[Finding] = (), uncovered: Sequence[str] = ()
+    facts: Facts,
+    *,
+    without: Collection[str] = (),
+    now: Sequence[CheckFinding] = (),
+    uncovered: Sequence[str] = (),
+    skipped: Sequence[str] = (),
 ) -> Examination:
     """Judge by every rule but those named; `now` is what a database shows, in the order of its causes."""
     found = [finding for rule in CATALOGUE if rule.id not in without for finding in rule.findings(facts)]
     found.sort(key=lambda finding: (-finding.severity, finding.place, finding.rule, finding.message))
     unknown = tuple(dict.fromkeys(facts.unknown_values()))
     shown = [finding for finding in now if finding.rule not in without]
-    return Examination(
-        (*shown, *found), unknown, facts.files, covered=_anything(facts) or bool(now), uncovered=tuple(uncovered)
-    )
+    covered = _anything(facts) or bool(now)
+    open_ = (*uncovered, *(_unread(facts) if covered else ()))
+    return Examination((*shown, *found), unknown, facts.files, covered=covered, uncovered=open_, skipped=tuple(skipped))
 
 
 def _anything(facts: Facts) -> bool:
     settings = facts.values or facts.services or facts.crons or facts.listed or facts.calls
-    return bool(settings or facts.columns or facts.seeds or facts.packages or facts.unreadable or facts.open_doors)
+    return bool(
+        facts.imported
+        or settings
+        or facts.columns
+        or facts.seeds
+        or facts.packages
+        or facts.unreadable
+        or facts.open_doors
+    )
+
+
+READ: Final = frozenset({"pg-boss", "graphile-worker", "bullmq", "celery", "procrastinate", "pgqueuer"})
+"""Libraries whose calls and settings are understood."""
+_SAME: Final = {"@nestjs/bullmq": "bullmq", "@nestjs/bull": "bull"}
+
+
+def _unread(facts: Facts) -> Iterator[str]:
+    """Say which queues are used, and nothing of them was understood."""
+    understood = {call.library for call in facts.calls}
+    used = {**{one.library: one.place for one in facts.packages if one.library in READ}, **facts.imported}
+    for library, place in sorted(used.items(), key=lambda one: one[0]):
+        library = _SAME.get(library, library)
+        if library not in READ:
+            yield f"{library} is used ({place}), and check does not read it"
+        elif library not in understood:
+            yield f"{library} is used ({place}), and none of its calls or settings was understood"
+
+
+FORMAT: Final = "job-harness-check-baseline"
+VERSION: Final = 2
+
+Key = tuple[str, str, str]
+ANY: Final = "*"
+"""A subject that stands for all: of an entry that a baseline of version 1 holds."""
+
+
+def dump_baseline(findings: Iterable[CheckFinding]) -> str:
+    """Write the findings to be accepted. Lines and sentences are left out: both may change while a finding stays."""
+    accepted = [
+        {"rule": rule, "file": file, "subject": subject}
+        for rule, file, subject in sorted(finding.key for finding in findings)
+    ]
+    return json.dumps({"format": FORMAT, "version": VERSION, "accepted": accepted}, indent=2) + "\n"
+
+
+def load_baseline(text: str, *, path: str) -> Counter[Key]:
+    """Read a baseline; one of version 1 remembers sentences, of which only rule and file count.
+
+    Raises UsageError where it is none.
+    """
+    try:
+        document = json.loads(text)
+        if document["format"] != FORMAT or document["version"] not in (1, VERSION):
+            raise ValueError(f"its format is no {FORMAT} of version 1 or {VERSION}")
+        old = document["version"] == 1
+        return Counter(
+            (str(one["rule"]), str(one["file"]), ANY if old else str(one["subject"])) for one in document["accepted"]
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        told = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        raise UsageError(
+            f"{path}: is no baseline: {told}", hint=f"Write one with --write-baseline {path}, and let it only shrink."
+        ) from None
+
+
+def settled(examination: Examination, baseline: Counter[Key]) -> tuple[Examination, Counter[Key]]:
+    """Move accepted findings aside; answers also what the baseline holds and nobody found any more."""
+    left = Counter(baseline)
+    findings: list[CheckFinding] = []
+    accepted: list[CheckFinding] = []
+    for finding in examination.findings:
+        rule, file, _ = finding.key
+        key = next((key for key in (finding.key, (rule, file, ANY)) if left[key] > 0), None)
+        if key is not None:
+            left[key] -= 1
+            accepted.append(finding)
+        else:
+            findings.append(finding)
+    return replace(examination, findings=tuple(findings), accepted=tuple(accepted)), +left

@@ -1,11 +1,68 @@
-"""What the files of a repository say, as values; readers add to `Facts`, rules only read it."""
+"""What the files of a repository say, as values with their places; readers add to `Facts`, rules only read it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, TypeAlias
 
-from harness.lint.place import UNKNOWN, Place, Value
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A line of a file; lines count from 1, files are relative to the root of the repository."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Unknown(Enum):
+    """What files cannot tell: a value that a secret store or a platform's dashboard holds."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+Scalar: TypeAlias = str | int | float | bool | Unknown | None
+
+
+class SettingSource(Enum):
+    """What sets a value; a later one is outranked by an earlier one."""
+
+    SEND = "send()"
+    WORK = "work()"
+    DATABASE = "the queue's row in the database"
+    QUEUE = "the queue's options"
+    CONSTRUCTOR = "the constructor's options"
+    CONSTANT = "a constant"
+    ENVIRONMENT = "the environment"
+    COLUMN = "a column default"
+    LIBRARY = "the library's default"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One setting as one place has it.
+
+    `service` is whose environment it is; `queue` the queue it holds for, empty for all; `variable` the environment
+    variable that outranks `value` where it is set.
+    """
+
+    name: str
+    value: Scalar
+    place: Place
+    source: SettingSource
+    service: str = ""
+    queue: str = ""
+    variable: str = ""
+    factor: float = 1.0
+    """What the variable's number is multiplied with."""
+    call: Place | None = None
+    """The one call that it holds for; none where it holds for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +108,22 @@ class Slug:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a queue's method; `queue` is None where its name cannot be told."""
+class QueueCall:
+    """A call of a queue's library: a method, a decorator, a constructor, or a setting that it reads by itself.
 
+    `queue` is None where its name cannot be told, and `possible` holds the names that it may have then.
+    """
+
+    library: str
     method: str
     queue: str | None
-    options: tuple[str, ...]
+    options: Mapping[str, Value]
     place: Place
+    possible: frozenset[str] = frozenset()
+    whole: bool = True
+    """Whether all of its options could be read."""
+    aside: bool = False
+    """Whether it stands in a test, an example or a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +146,36 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
-    """A dependency on pg-boss: the range asked for, or the version that a lock file settles."""
+class Dependency:
+    """A dependency on a queue's library: the range that a manifest asks for, or the version that a lock file settles.
 
+    `folder` is whose it is: the folder of the manifest; for a lock, the folder of what it is locked for.
+    """
+
+    library: str
     version: str
     place: Place
+    folder: str
     locked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LongestWait:
+    """How long code may wait at most, as a constant says; `file` is where it is used."""
+
+    name: str
+    seconds: float
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """A handler of a queue, with the waits in the code that it reaches: by calls, or only by imports."""
+
+    queue: str
+    place: Place
+    called: tuple[LongestWait, ...]
+    imported: tuple[LongestWait, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +219,19 @@ class Facts:
     """Lists of slugs, or registrations, of which files do not tell everything."""
     called: set[str] = field(default_factory=set)
     """Functions that register something and are called, or handed on, somewhere; by name."""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[QueueCall] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
     seeds: list[Seed] = field(default_factory=list)
-    packages: list[Package] = field(default_factory=list)
+    packages: list[Dependency] = field(default_factory=list)
+    workspaces: dict[str, list[str]] = field(default_factory=dict)
+    """Packages of this repository: name -> the folders whose `package.json` has it."""
+    users_tables: dict[str, Place] = field(default_factory=dict)
+    """Tables of the user's own that hold a row for each job, by name."""
+    named: dict[str, Place] = field(default_factory=dict)
+    """Variables of the environment that sources name, and rules ask about."""
+    handlings: list[Handling] = field(default_factory=list)
+    imported: dict[str, Place] = field(default_factory=dict)
+    """Libraries of queues that some source imports, each with one of the places."""
     limits: list[Limit] = field(default_factory=list)
     listens: list[Place] = field(default_factory=list)
     open_doors: list[Door] = field(default_factory=list)
@@ -141,6 +240,8 @@ class Facts:
     """Paths that appear as text in sources: a route of a server that is no file of its own."""
     unreadable: list[Unreadable] = field(default_factory=list)
     files: int = 0
+    worked_out: dict[object, object] = field(default_factory=dict, repr=False)
+    """Answers that rules ask for again and again."""
 
     def unknown_values(self) -> Iterator[Value]:
         """List what files cannot tell."""

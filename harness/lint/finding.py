@@ -1,11 +1,13 @@
-"""What a rule found: one sentence, where, what else has to do with it, and what to change."""
+"""What a rule is, and what it found: one sentence, where, what else has to do with it, and what to change."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple, TypeAlias
 
-from harness.lint.place import Place
+from harness.lint.facts import Facts, Place
 
 
 class Severity(IntEnum):
@@ -28,7 +30,7 @@ class Related:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """One thing that is wrong at one place."""
 
     rule: str
@@ -38,8 +40,53 @@ class Finding:
     repair: str
     related: tuple[Related, ...] = ()
 
+    subject: str = ""
+    """What it is about within its file: a queue, a call, an option. Never prose."""
+
     @property
     def key(self) -> tuple[str, str, str]:
-        """Answer what stays the same when lines move: a baseline remembers this. What a database shows ages."""
-        message = "" if self.place.file.startswith("database/") else self.message
-        return (self.rule, self.place.file, message)
+        """Answer what stays the same when lines move and sentences change: a baseline remembers this."""
+        return (self.rule, self.place.file, self.subject)
+
+
+class Breach(NamedTuple):
+    """A breach of the rule at one place; `severity` only where it differs from the rule's."""
+
+    place: Place
+    message: str
+    repair: str
+    related: tuple[Related, ...] = ()
+    severity: Severity | None = None
+    subject: str = ""
+
+
+Check: TypeAlias = Callable[[Facts], Iterable[Breach]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What must hold.
+
+    `sentence` says it, `prevents` what a user sees otherwise, `repair` what to change, `scenario` is a file below
+    `scenarios/` with the same failure in a run.
+    """
+
+    id: str
+    severity: Severity
+    sentence: str
+    prevents: str
+    repair: str
+    scenario: str
+    check: Check
+    ran: str = ""
+    """The releases on which its claim was tried by running them."""
+
+    def findings(self, facts: Facts) -> Iterator[CheckFinding]:
+        """List the breaches, each once."""
+        seen: set[tuple[Place, str]] = set()
+        for hit in self.check(facts):
+            if (hit.place, hit.message) not in seen:
+                seen.add((hit.place, hit.message))
+                related = tuple(other for other in hit.related if other.place != hit.place)
+                weight = hit.severity or self.severity
+                yield CheckFinding(self.id, weight, hit.place, hit.message, hit.repair, related, hit.subject)

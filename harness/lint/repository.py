@@ -1,31 +1,154 @@
-"""Reads a repository: walks its files, hands each to its reader, and answers the facts."""
+"""Reads a repository: which of its files are read, by name; each goes to its reader, which adds to the facts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.errors import UsageError
-from harness.lint.constants import Constants
-from harness.lint.facts import Facts, Route, Service, Unreadable
-from harness.lint.files import LARGEST_BYTES, Entry, Unopened, read_bytes, walk
-from harness.lint.module import Module
-from harness.lint.place import Place, Value
-from harness.lint.readers.environment import (
+from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value
+from harness.lint.readers.deployment import (
     is_documentation,
     process_environment,
+    read_render,
     read_variables,
+    read_vercel,
     services_of,
 )
-from harness.lint.readers.packages import read_lock, read_package
-from harness.lint.readers.platforms import read_render, read_vercel
-from harness.lint.readers.prisma import read_prisma
+from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
+from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, read_crontab
 from harness.lint.readers.python import read_python
+from harness.lint.readers.python_queues import PythonModule, PythonQueues
+from harness.lint.readers.schema import read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
-from harness.lint.readers.sql import read_sql
-from harness.lint.syntax import first_error, parse
+from harness.lint.typescript import Constants, Module, first_error, parse
+
+PASSED_BY: Final = frozenset({
+    "node_modules", "bower_components", "vendor", "site-packages", "dist", "build", "out", "coverage", "target",
+    "venv", "__pycache__", "tests", "test", "__tests__", "__mocks__", "__fixtures__", "fixtures", "e2e",
+})  # fmt: skip
+"""Folders that hold what others wrote, what a build made, or what tests set wrong on purpose."""
+
+LARGEST_BYTES: Final = 2_000_000
+MOST_FILES: Final = 400_000
+DEEPEST: Final = 60
+
+_TEST: Final = re.compile(
+    r"(\.(test|spec|stories|d|min|bundle)\.[cm]?[jt]sx?|(^|_)test_?\w*\.py|_test\.py|conftest\.py)$"
+)
+_ENV: Final = re.compile(r"^\.env(\.[\w-]+)*$")
+_NAMES: Final = {
+    "vercel.json": "vercel",
+    "render.yaml": "render",
+    "render.yml": "render",
+    "package.json": "package",
+    "package-lock.json": "lock",
+    "pnpm-lock.yaml": "lock",
+    "yarn.lock": "lock",
+    "bun.lock": "lock",
+    "uv.lock": "lock",
+    "poetry.lock": "lock",
+    "pyproject.toml": "pyproject",
+    "crontab": "crontab",
+}
+_REQUIREMENTS: Final = re.compile(r"^requirements[\w.-]*\.(txt|in)$")
+_COMPOSE: Final = re.compile(r"^(docker-)?compose[\w.-]*\.ya?ml$")
+NOT_ENVIRONMENTS: Final = frozenset({
+    "diff", "patch", "orig", "bak", "backup", "old", "swp", "md", "txt", "json", "ts", "js", "yml", "yaml", "enc",
+    "gpg", "age", "encrypted", "sops",
+})  # fmt: skip
+"""Suffixes of files beside a `.env` that no deployment reads as one."""
+_SUFFIXES: Final = {
+    **dict.fromkeys(("ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"), "script"),
+    "sql": "sql",
+    "prisma": "prisma",
+    "py": "python",
+}
+
+
+class Entry(NamedTuple):
+    """A file that may say something: its path relative to the root with `/`, its kind, its absolute path."""
+
+    path: str
+    kind: str
+    absolute: str
+
+
+class Unopened(NamedTuple):
+    """A path that could not be looked into."""
+
+    path: str
+    why: str
+
+
+def walk(root: Path) -> Iterator[Entry | Unopened]:
+    """List the files that are read, in the order of their paths.
+
+    Links to folders are not followed, so that no loop is one; what may not be looked into is said.
+    """
+    waiting: list[tuple[str, str, int]] = [(str(root), "", 0)]
+    seen = 0
+    while waiting:
+        folder, prefix, depth = waiting.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Unopened(prefix.rstrip("/") or ".", error.strerror or str(error))
+            continue
+        below: list[tuple[str, str, int]] = []
+        for entry in entries:
+            name = entry.name
+            seen += 1
+            if entry.is_dir(follow_symlinks=False):
+                if depth < DEEPEST and name not in PASSED_BY and not name.startswith("."):
+                    below.append((entry.path, f"{prefix}{name}/", depth + 1))
+                continue
+            kind = kind_of(name)
+            if kind is not None:
+                yield Entry(prefix + name, kind, entry.path)
+        if seen > MOST_FILES:
+            yield Unopened(prefix.rstrip("/") or ".", f"more than {MOST_FILES} files: the rest was not looked at")
+            return
+        waiting.extend(reversed(below))
+
+
+def kind_of(name: str) -> str | None:
+    """Answer what a file of this name may say; None where it is not read."""
+    kind = _NAMES.get(name) or _SUFFIXES.get(name.rpartition(".")[2])
+    if kind is None:
+        if name.startswith(".env") and _ENV.match(name) and name.rpartition(".")[2] not in NOT_ENVIRONMENTS:
+            return "env"
+        if name in ("Procfile", "Makefile", "Dockerfile") or _COMPOSE.match(name):
+            return "commands"
+        return "requirements" if name.startswith("requirements") and _REQUIREMENTS.match(name) else None
+    return None if kind in ("script", "python") and _TEST.search(name) else kind
+
+
+FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES) -> bytes:
+    """Read a whole regular file.
+
+    Raises ValueError saying why it is not read, OSError where the system refuses.
+    """
+    descriptor = os.open(absolute, FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is no regular file")
+        if status.st_size > largest:
+            raise ValueError(f"is larger than {largest // 1000} kB")
+        return os.read(descriptor, status.st_size) if status.st_size else b""
+    finally:
+        os.close(descriptor)
+
 
 PROCESS = "-"
 """The name of the environment of this process, where a file is expected."""
@@ -35,19 +158,28 @@ _PYTHON: Final = (
     b"TOOL_SLUGS", b"register_processor", b"Bearer ", b"BaseSettings", b"JOB_", b"STUCK_", b"PGBOSS_", b"MAX_ATTEMPTS",
     b"RETRY_LIMIT",
 )  # fmt: skip
+_PYTHON_QUEUES: Final = (
+    b"celery", b"CELERY", b"procrastinate", b"pgqueuer", b".task", b"shared_task", b"run_worker", b"apply_async",
+    b"dramatiq", b"import rq", b"from rq", b"import arq", b"from arq", b"huey", b"taskiq", b"import saq", b"from saq",
+    b"django_q", b"BROKER_", b"acks_late", b"worker_prefetch",
+)  # fmt: skip
 _SQL: Final = (b"job", b"JOB", b"Job", b"LISTEN", b"listen")
-_TEXT_READERS: Final[Mapping[str, Callable[[str, str, Facts], None]]] = {
+_TEXT_READERS: Final[Mapping[str, Callable[[str, str, Facts], object]]] = {
     "render": read_render,
     "prisma": read_prisma,
     "sql": read_sql,
-    "python": read_python,
+    "pyproject": read_pyproject,
+    "requirements": read_requirements,
 }
 _BYTE_READERS: Final[Mapping[str, Callable[[str, bytes, Facts], None]]] = {
     "vercel": read_vercel,
     "package": read_package,
     "lock": read_lock,
 }
-_FILTERS: Final = {"script": WORTH_PARSING, "python": _PYTHON, "sql": _SQL}
+_SENDING: Final = (b".send(", b".work", b".createQueue(", b".schedule(")
+LONGEST_LINE: Final = 20_000
+"""Characters of a line that no person writes: a bundle, or generated."""
+_FILTERS: Final = {"script": WORTH_PARSING, "python": (*_PYTHON, *_PYTHON_QUEUES), "sql": _SQL}
 
 
 class NamedEnvironment(NamedTuple):
@@ -66,7 +198,7 @@ def read_repository(
     """
     if not root.is_dir():
         raise UsageError(f"{root}: there is no such folder", hint="Name the root of a repository.")
-    reading = _Reading(named=bool(environments))
+    reading = _RepositoryReading(root, named=bool(environments))
     for entry in walk(root):
         if isinstance(entry, Unopened):
             reading.facts.unreadable.append(Unreadable(Place(entry.path, 1), entry.why))
@@ -114,14 +246,19 @@ def parsed_again(path: str, absolute: str) -> Module:
     return Module.of(path, parse(data, jsx=path.endswith("x")))
 
 
-class _Reading:
-    """One pass over the files; scripts are parsed first and evaluated once all constants are known."""
+class _RepositoryReading:
+    """One pass over the files; scripts and modules are parsed first and evaluated once all constants are known."""
 
-    def __init__(self, *, named: bool) -> None:
+    def __init__(self, root: Path, *, named: bool) -> None:
         self.facts = Facts()
+        self._root = root
         self._named = named
-        self._constants = Constants()
+        self._constants = Constants(sources=self._again)
         self._variables: dict[str, Mapping[str, Value]] = {}
+        self._python: list[PythonModule] = []
+        self._crontabs: list[tuple[str, str]] = []
+        self._sending: list[str] = []
+        """Scripts that seemed to say nothing, and send something: perhaps on a pg-boss that another file makes."""
 
     def take(self, entry: Entry) -> None:
         path, kind, absolute = entry
@@ -132,7 +269,7 @@ class _Reading:
             data = read_bytes(absolute, largest=LARGEST_BYTES_OF.get(kind, LARGEST_BYTES))
             self._read(entry, data)
         except ValueError as error:
-            if kind not in ("script", "python", "sql", "lock"):
+            if kind not in ("script", "python", "sql", "lock", "crontab", "requirements", "pyproject", "commands"):
                 self.facts.unreadable.append(Unreadable(Place(path, 1), str(error)))
         except OSError as error:
             self.facts.unreadable.append(Unreadable(Place(path, 1), error.strerror or str(error)))
@@ -140,19 +277,34 @@ class _Reading:
     def _read(self, entry: Entry, data: bytes) -> None:
         path, kind, absolute = entry
         worth = _FILTERS.get(kind)
-        if worth is not None and not any(word in data for word in worth):
+        if worth is not None and not _holds(data, worth):
             self._route(path)
             if kind == "script":
                 self._constants.unread[path] = partial(parsed_again, path, absolute)
+                if _holds(data, _SENDING):
+                    self._sending.append(path)
         elif kind == "script":
             self._parse(path, data)
+        elif kind == "python":
+            self._module(path, data)
         elif kind == "env":
             self._variables[path] = read_variables(path, decoded(data), self.facts)
+        elif kind == "crontab":
+            self._crontabs.append((path, decoded(data)))
+        elif kind == "commands":
+            self._commands(path, data)
         elif kind in _BYTE_READERS:
             decoded(data)
             _BYTE_READERS[kind](path, data, self.facts)
         else:
             _TEXT_READERS[kind](path, decoded(data), self.facts)
+
+    def _again(self, path: str) -> bytes:
+        """Read a file once more, without parsing it."""
+        try:
+            return read_bytes(str(self._root / path))
+        except (OSError, ValueError):
+            return b""
 
     def _route(self, path: str) -> None:
         route = route_path(path)
@@ -161,13 +313,64 @@ class _Reading:
 
     def _parse(self, path: str, data: bytes) -> None:
         decoded(data)
+        if is_bundle(data):
+            return
         root = parse(data, jsx=path.endswith("x"))
         broken = first_error(root)
         if broken is not None:
             self.facts.unreadable.append(Unreadable(Place(path, broken), "is no TypeScript from here on"))
         self._constants.add(Module.of(path, root))
 
+    def _module(self, path: str, data: bytes) -> None:
+        tree = read_python(path, decoded(data), self.facts)
+        if tree is not None and any(word in data for word in _PYTHON_QUEUES):
+            self._python.append(PythonModule.of(path, tree))
+
+    def _commands(self, path: str, data: bytes) -> None:
+        """Note a command that looks after the jobs of workers that died."""
+        at = data.find(b"stalled_jobs")
+        if at >= 0:
+            place = Place(path, data.count(b"\n", 0, at) + 1)
+            self.facts.calls.append(QueueCall("procrastinate", "stalled", None, {}, place))
+
     def finish(self) -> None:
-        for module in list(self._constants.modules.values()):
-            read_script(module, self._constants, self.facts)
-        self.facts.services.extend(services_of(self._variables))
+        facts, constants = self.facts, self._constants
+        constants.packages = facts.workspaces
+        for module in list(constants.modules.values()):
+            note_imports(module, facts)
+        makers = makers_of(constants.modules)
+        if makers:
+            words = [name.encode() for name in makers]
+            for path in self._sending:
+                source = self._again(path)
+                if any(word in source for word in words):
+                    constants.module(path)
+        copies = tuple(f"{folder}/" for folder in facts.workspaces.get("pg-boss", ()) if folder)
+        seen: set[tuple[str, int]] = set()
+        readers = []
+        for module in list(constants.modules.values()):
+            if not module.path.startswith(copies):
+                read_script(module, constants, facts)
+                readers.append(NodeQueues(module, constants, facts=facts, makers=makers, seen=seen))
+                readers[-1].read()
+        for reader in readers:
+            reader.read_travelling()
+        PythonQueues(self._python, facts).read()
+        if "graphile-worker" in facts.imported or any(one.library == "graphile-worker" for one in facts.packages):
+            for path, text in self._crontabs:
+                read_crontab(Place(path, 1), text, facts)
+        facts.services.extend(services_of(self._variables))
+
+
+def _holds(data: bytes, words: tuple[bytes, ...]) -> bool:
+    """Tell whether any word stands in a file: a plain loop, since most files of a repository end here."""
+    for word in words:  # noqa: SIM110 - any() with a generator costs as much again as the searches
+        if word in data:
+            return True
+    return False
+
+
+def is_bundle(data: bytes) -> bool:
+    """Tell a bundle from a source by a line that no person writes."""
+    head = data[:LARGEST_BYTES]
+    return max(map(len, head.split(b"\n", 50)[:50]), default=0) > LONGEST_LINE

@@ -54,7 +54,7 @@ class Mistake:
         return self.finds[0]
 
     def engine(self, kind: Kind, *, beside: Engine | None = None) -> Engine:
-        """Answer an engine whose queues make this mistake, on the database of the right engine `beside` it if given.
+        """Return an engine whose queues make this mistake, on the database of the right engine `beside` it if given.
 
         Raises `UsageError` where it cannot be planted on that engine, `EnvironmentUnavailable` without a PostgreSQL.
         """
@@ -70,11 +70,8 @@ class Mistake:
 
         settlement = Settlement(**self.settlement) if self.settlement else None
         if isinstance(beside, ReferenceEngine):
-            engine = beside.planted(self.edited(), settlement=settlement)
-        else:
-            engine = open_engine(kind, statements=self.edited(), settlement=settlement)
-        engine.name = f"{kind}+{self.name}"
-        return engine
+            return beside.planted(self.edited(), settlement=settlement, called=f"{kind}+{self.name}")
+        return open_engine(kind, statements=self.edited(), settlement=settlement, called=f"{kind}+{self.name}")
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -87,13 +84,26 @@ class Mistake:
         return tuple(possible)
 
     def edited(self) -> dict[str, str]:
-        """Answer the full text of every statement that this mistake changes, by name.
+        """Return the full text of every statement that this mistake changes, by name.
 
         Raises `StaleEdit` where the text to replace is not there exactly once: the statement has moved on.
         """
         from harness.adapters.reference import shipped_statement
 
         return {name: _edit(shipped_statement(name), edits, self.name, name) for name, edits in self.statements.items()}
+
+
+class Theme(NamedTuple):
+    """Wrong queues that lack one safeguard, in the order of the catalogue."""
+
+    safeguard: str
+    """What a queue has that makes none of these mistakes."""
+    mistakes: tuple[Mistake, ...]
+
+    @classmethod
+    def of(cls, safeguard: str, *mistakes: Mistake) -> Theme:
+        """Collect the mistakes that lack this safeguard."""
+        return cls(safeguard, mistakes)
 
 
 def _edit(text: str, edits: tuple[Edit, ...], mistake: str, statement: str) -> str:

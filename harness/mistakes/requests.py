@@ -1,15 +1,146 @@
-"""Mistakes with what a producer asks for: options that are dropped, inputs that are refused or taken wrongly."""
+"""Wrong queues in what goes in and comes out: options, inputs, transactions, results, errors and dead letters."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from harness.adapters.memory import MemoryQueue
-from harness.mistakes.mistake import Mistake
+from harness.history.outcome import DONE, Outcome
+from harness.mistakes.mistake import Edit, Mistake, Theme
 from harness.model.duration import Instant
-from harness.model.job import JobView, Json
-from harness.model.json_value import canonical
+from harness.model.job import JobId, JobView, Json
+from harness.model.json_value import canonical, printable
+from harness.model.lifecycle import Status
 from harness.port import JobRequest
+
+# values ---------------------------------------------------------------------------------------------------------------
+
+
+class ErrorNotEscaped(MemoryQueue):
+    def recorded(self, error: str) -> str:
+        if printable(error) != error:
+            raise ValueError("unsupported Unicode escape sequence")
+        return error
+
+
+class ErrorLost(MemoryQueue):
+    def recorded(self, error: str) -> str:
+        return ""
+
+
+class OutputNotChecked(MemoryQueue):
+    def output_problem(self, output: Json) -> str | None:
+        return None
+
+
+class OutputLost(MemoryQueue):
+    def completed(self, row: JobView, output: Json) -> JobView:
+        return super().completed(row, None)
+
+
+class ErrorKeptOnSuccess(MemoryQueue):
+    def completed(self, row: JobView, output: Json) -> JobView:
+        return self.settled(row, Status.COMPLETED, output=output, error=row.error)
+
+
+VALUES: Final = Theme.of(
+    "values checked before they are stored",
+    Mistake(
+        name="error-not-escaped",
+        sentence="An error text that the database cannot hold makes fail itself raise.",
+        source="pg-boss: akash-network/console#3898",
+        finds=("outcome_lost",),
+        queue=ErrorNotEscaped,
+    ),
+    Mistake(
+        name="error-lost",
+        sentence="A failure leaves no error behind.",
+        source="delayed_job PR#276",
+        finds=("error_lost",),
+        queue=ErrorLost,
+        statements={"fail": (Edit(""""error" = :error,""", """"error" = left(:error, 0),"""),)},
+    ),
+    Mistake(
+        name="output-not-checked",
+        sentence="An output that JSON cannot hold is taken as a success.",
+        source="unstract PR#2217",
+        finds=("success_without_run",),
+        queue=OutputNotChecked,
+    ),
+    Mistake(
+        name="output-lost",
+        sentence="Complete does not keep the output.",
+        source="pg-boss#555: the output of another attempt is kept",
+        finds=("wrong_result",),
+        queue=OutputLost,
+        statements={"complete": (Edit(""""output" = :output::jsonb,""", """"output" = 'null'::jsonb,"""),)},
+    ),
+    Mistake(
+        name="error-kept-on-success",
+        sentence="A success keeps the error of an attempt before.",
+        source="rq#2184",
+        finds=("completed_with_error",),
+        queue=ErrorKeptOnSuccess,
+        statements={"complete": (Edit(""""error" = NULL,""", ""),)},
+    ),
+)
+
+
+# transactions ---------------------------------------------------------------------------------------------------------
+
+
+class EnqueuedBeforeCommit(MemoryQueue):
+    """rails-dual-write-rollback: the job goes out on another connection."""
+
+    def join(self, transaction: str, row: JobView) -> bool:
+        self.put(row)
+        return True
+
+
+class RollbackPublishes(MemoryQueue):
+    """rails-dual-write-rollback, the other half: what was deferred goes out however the transaction ends."""
+
+    def rollback(self, transaction: str) -> Outcome:
+        self.publish(self.transactions.pop(transaction, ()))
+        return DONE
+
+
+class BeginForgetsOthers(MemoryQueue):
+    """sidekiq-poller-pop-then-push: what is neither here nor there is lost."""
+
+    def begin(self, transaction: str) -> Outcome:
+        self.transactions = dict.fromkeys(self.transactions, ())
+        return super().begin(transaction)
+
+
+TRANSACTIONS: Final = Theme.of(
+    "jobs sent in the caller's transaction",
+    Mistake(
+        name="enqueued-before-commit",
+        sentence="A job that is sent in a transaction is visible at once.",
+        source="rails#55788, laravel#35266",
+        finds=("uncommitted_job_visible",),
+        queue=EnqueuedBeforeCommit,
+    ),
+    Mistake(
+        name="rollback-publishes",
+        sentence="Jobs are kept back until the transaction has ended, and sent whether it committed or not.",
+        source="rails#51426",
+        finds=("rolled_back_job_visible",),
+        queue=RollbackPublishes,
+    ),
+    Mistake(
+        name="begin-forgets-others",
+        sentence="A new transaction empties the buffer in which another one keeps its jobs until its commit.",
+        source="sidekiq PR#843",
+        finds=("committed_job_lost",),
+        queue=BeginForgetsOthers,
+    ),
+)
+
+
+# requests -------------------------------------------------------------------------------------------------------------
+
 
 NOTIFY_LIMIT: Final = 8_000
 """Bytes that a notification of PostgreSQL may have."""
@@ -46,7 +177,8 @@ class KeyNotChecked(MemoryQueue):
         return None
 
 
-MISTAKES: Final = (
+REQUESTS: Final = Theme.of(
+    "requests kept as they were sent",
     Mistake(
         name="options-dropped",
         sentence="Enqueue reads the options of a job where they do not stand, and the defaults apply.",
@@ -74,5 +206,51 @@ MISTAKES: Final = (
         source="unstract PR#2289",
         finds=("invalid_input_accepted",),
         queue=KeyNotChecked,
+    ),
+)
+
+
+# dead letters ---------------------------------------------------------------------------------------------------------
+
+
+class ForgottenByReaper(MemoryQueue):
+    """bullmq-dedup-key-leak's family: the terminal path through the reaper forgets what the normal one does."""
+
+    def dead_letters(self, row: JobView, verb: str) -> list[JobView]:
+        return super().dead_letters(row, verb) if verb == "fail" else []
+
+
+class SentTwice(MemoryQueue):
+    def dead_letters(self, row: JobView, verb: str) -> list[JobView]:
+        return [*super().dead_letters(row, verb), self.dead_letter(row, f"{row.id}-dead-again-{row.token}")]
+
+
+class Emptied(MemoryQueue):
+    def dead_letter(self, row: JobView, job: JobId) -> JobView:
+        return super().dead_letter(row._replace(input=None), job)
+
+
+DEAD_LETTERS: Final = Theme.of(
+    "dead letters written with the failure",
+    Mistake(
+        name="dead-letter-forgotten-by-reaper",
+        sentence="A job whose last attempt was taken back leaves no dead letter, one whose worker failed it does.",
+        source="bullmq#4311: what the normal path does and the reaper forgets",
+        finds=("dead_letter_missing",),
+        queue=ForgottenByReaper,
+    ),
+    Mistake(
+        name="dead-letter-sent-twice",
+        sentence="Worker and queue each send the dead letter.",
+        source="two places that both mean to be the only one",
+        finds=("dead_letter_doubled",),
+        queue=SentTwice,
+    ),
+    Mistake(
+        name="dead-letter-emptied",
+        sentence="A dead letter does not carry the input of the job that failed.",
+        source="a copy of the row that leaves out its data",
+        finds=("dead_letter_changed",),
+        queue=Emptied,
     ),
 )

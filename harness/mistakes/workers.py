@@ -1,11 +1,12 @@
-"""Mistakes of a worker: its queue is right, and one of its own steps is not."""
+"""Wrong workers on a right queue: one step of a worker's own loop is wrong, or it stops and forgets what it holds."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from harness.history.outcome import Outcome
-from harness.mistakes.mistake import Mistake
+from harness.adapters.memory import MemoryQueue
+from harness.history.outcome import DONE, Outcome
+from harness.mistakes.mistake import Mistake, Theme
 from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Claim
@@ -13,6 +14,30 @@ from harness.run.insisting import Steps
 from harness.run.worker import Worker
 from harness.scenario.job_plan import Ending
 from harness.sim.request import Call, Sleep
+
+# a release that does nothing ------------------------------------------------------------------------------------------
+
+
+class ReleaseForgotten(MemoryQueue):
+    """Giving back is confirmed, and does nothing."""
+
+    def release(self, claim: Claim) -> Outcome:
+        return DONE
+
+
+SHUTDOWN: Final = Theme.of(
+    "a shutdown that gives back what it holds",
+    Mistake(
+        name="release-forgotten",
+        sentence="Giving a job back is confirmed and does nothing: it waits for its lease to run out.",
+        source="pgqueuer PR#693",
+        finds=("claim_left_behind",),
+        queue=ReleaseForgotten,
+    ),
+)
+
+
+# a worker's own loop --------------------------------------------------------------------------------------------------
 
 
 class GivesUpAtOnce(Worker):
@@ -81,7 +106,8 @@ class FailureHookRaises(Worker):
         self.world.effect(self.name, claim, "ended", "failure")
 
 
-MISTAKES: Final = (
+WORKERS: Final = Theme.of(
+    "a worker that reports, gives back and keeps alive what it holds",
     Mistake(
         name="worker-gives-up-at-once",
         sentence="A worker whose report of an outcome is lost does not report it again, though its loop looks as if.",

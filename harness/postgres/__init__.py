@@ -5,7 +5,7 @@
 ...     print(cluster.provenance)
 ...     url = cluster.create_database()
 
-- `provision(dsn=None, provider="auto")` answers a `Cluster`, with its `Provenance`.
+- `provision(dsn=None, provider="auto")` returns a `Cluster`, with its `Provenance`.
 - `Cluster.create_database(name, template=...)`, `drop_database`, `url`, `stop`.
 - `Resetter(cluster, database)` empties a database between tests, or clones it anew after DDL.
 - `virtual_clock.install / set_now / advance / check` on a template database.
@@ -24,18 +24,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.postgres import virtual_clock as virtual_clock
-    from harness.postgres.chain import provision as provision
     from harness.postgres.cluster import Cluster as Cluster
-    from harness.postgres.provenance import PassedOver as PassedOver
-    from harness.postgres.provenance import Provenance as Provenance
+    from harness.postgres.cluster import PassedOver as PassedOver
+    from harness.postgres.cluster import Provenance as Provenance
+    from harness.postgres.provider import provision as provision
     from harness.postgres.resetter import Reset as Reset
     from harness.postgres.resetter import Resetter as Resetter
 
 _HOMES = {
     "Cluster": "cluster",
-    "PassedOver": "provenance",
-    "Provenance": "provenance",
-    "provision": "chain",
+    "PassedOver": "cluster",
+    "Provenance": "cluster",
+    "provision": "provider",
     "Reset": "resetter",
     "Resetter": "resetter",
 }

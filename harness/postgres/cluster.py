@@ -9,13 +9,13 @@ import atexit
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, LiteralString, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.postgres.patience import Deadline
-from harness.postgres.provenance import Provenance
 
 if TYPE_CHECKING:
     import psycopg
@@ -29,6 +29,35 @@ CONNECT_SECONDS = "10"
 
 GONE_SECONDS = 0.5
 """How long sessions that were just closed may take to vanish; usually it is a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A provider that was tried or looked at, and did not answer."""
+
+    provider: str
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The provider that answered, in words that a run prints.
+
+    `details` are short facts in display order (version, folder, privilege); `passed_over` are the providers
+    before it, in the order in which they were tried.
+    """
+
+    provider: str
+    reason: str
+    details: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()
+
+    def __str__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self.details)
+        line = f"PostgreSQL from {self.provider}: {self.reason}" + (f" ({facts})" if facts else "")
+        skipped = "; ".join(f"{item.provider}: {item.reason}" for item in self.passed_over)
+        return f"{line}; passed over {skipped}" if skipped else line
 
 
 class Cluster:
@@ -143,7 +172,7 @@ class Cluster:
         return self.url(name)
 
     def drop_database(self, name: str) -> int:
-        """Drop a database if it exists; answers how many sessions had to be ended for it.
+        """Drop a database if it exists; return how many sessions had to be ended for it.
 
         Sessions that were just closed get a moment to vanish: DROP right after close() sleeps for 0.1 s.
         """
@@ -155,7 +184,7 @@ class Cluster:
         return left
 
     def recreate_database(self, name: str, *, template: str) -> int:
-        """Replace a database by a fresh clone of `template`; answers how many sessions were ended."""
+        """Replace a database by a fresh clone of `template`; return how many sessions were ended."""
         left = self.drop_database(name)
         self.create_database(name, template=template)
         return left
@@ -183,7 +212,7 @@ class Cluster:
                 self._end()
 
     def sweep(self) -> list[str]:
-        """Drop generated databases whose owner is gone without having dropped them; answers their names.
+        """Drop generated databases whose owner is gone without having dropped them; return their names.
 
         An owner holds an advisory lock as long as its administrative session lives.
         """

@@ -16,10 +16,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.postgres.schema import CLOCK_SCHEMA, FIRST_USER_OID
 
 if TYPE_CHECKING:
     import psycopg
+
+FIRST_USER_OID = 16384
+"""Objects below were made by initdb."""
+
+CLOCK_SCHEMA = "job_harness_clock"
+"""The schema of the virtual clock, which no reset touches."""
 
 FUNCTIONS = ("now", "transaction_timestamp", "statement_timestamp", "clock_timestamp")
 REAL_PREFIX = "job_harness_real_"
@@ -172,7 +177,7 @@ def let_transactions_stand(connection: psycopg.Connection[Any]) -> None:
 
 
 def standing_since(moment: datetime) -> str:
-    """Answer the statement that says when the transaction began."""
+    """Return the statement that says when the transaction began."""
     return f"SET LOCAL {TRANSACTION_SETTING} = '{(moment - EPOCH) // _MICROSECOND}'"
 
 

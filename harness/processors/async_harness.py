@@ -1,23 +1,60 @@
-"""`AsyncJobHarness`: the same harness for tests that are coroutines; every method is awaited."""
+"""`AsyncJobHarness`: the same harness for tests that are coroutines; every method is awaited.
+
+Each method is one line, and takes its signature and its text from `JobHarness`. What moves time works on a thread, so
+that the test's own loop stays free; handles are read as ever.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from harness.adapters.reference.application import JobProcessor, JobResult
-from harness.history.event import Effect, History
-from harness.model.job import JobId, Json
-from harness.model.lifecycle import Status
-from harness.processors.assertions import Looked
-from harness.processors.counts import Counts
-from harness.processors.handle import JobHandle
+from harness.history.event import History
 from harness.processors.job_harness import JobHarness
-from harness.processors.length import Length
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _Awaited(Generic[P, T]):
+    """A method of `JobHarness` that is awaited."""
+
+    def __init__(self, method: Callable[Concatenate[JobHarness, P], T], *, on_thread: bool) -> None:
+        self._method = method
+        self._on_thread = on_thread
+        self.__doc__ = method.__doc__
+
+    @overload
+    def __get__(self, of: None, kind: type) -> _Awaited[P, T]: ...
+
+    @overload
+    def __get__(self, of: AsyncJobHarness, kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+    def __get__(self, of: AsyncJobHarness | None, kind: type) -> Any:
+        if of is None:
+            return self
+        harness, turn = of._harness, of._turn
+
+        @functools.wraps(self._method)
+        async def awaited(*arguments: P.args, **options: P.kwargs) -> T:
+            if not self._on_thread:
+                return self._method(harness, *arguments, **options)
+            harness.refuse_inside()
+            async with turn:
+                return await asyncio.to_thread(self._method, harness, *arguments, **options)
+
+        return awaited
+
+
+def _at_once(method: Callable[Concatenate[JobHarness, P], T]) -> _Awaited[P, T]:
+    return _Awaited(method, on_thread=False)
+
+
+def _on_thread(method: Callable[Concatenate[JobHarness, P], T]) -> _Awaited[P, T]:
+    return _Awaited(method, on_thread=True)
 
 
 class AsyncJobHarness:
@@ -27,89 +64,25 @@ class AsyncJobHarness:
         self._harness = harness
         self._turn = asyncio.Lock()
 
-    async def register(self, slug: str, processor: JobProcessor | str) -> None:
-        """See `JobHarness.register`."""
-        self._harness.register(slug, processor)
-
-    async def enqueue(self, slug: str, input: Json = None, **options: Any) -> JobHandle:
-        """See `JobHarness.enqueue`."""
-        return self._harness.enqueue(slug, input, **options)
-
-    async def perform_job(self, processor: JobProcessor | str, input: Json) -> JobResult:
-        """See `JobHarness.perform_job`."""
-        return await self._let(lambda: self._harness.perform_job(processor, input))
-
-    async def work_one(self) -> JobHandle | None:
-        """See `JobHarness.work_one`."""
-        return await self._let(self._harness.work_one)
-
-    async def drain(
-        self, *, with_scheduled: bool = False, with_recursion: bool = True, limit: int | None = None
-    ) -> Counts:
-        """See `JobHarness.drain`."""
-        return await self._let(
-            lambda: self._harness.drain(with_scheduled=with_scheduled, with_recursion=with_recursion, limit=limit)
-        )
-
-    async def run_until_idle(self) -> None:
-        """See `JobHarness.run_until_idle`."""
-        await self._let(self._harness.run_until_idle)
-
-    async def advance(self, duration: Length) -> None:
-        """See `JobHarness.advance`."""
-        await self._let(lambda: self._harness.advance(duration))
-
-    async def jump(self, duration: Length) -> None:
-        """See `JobHarness.jump`."""
-        await self._let(lambda: self._harness.jump(duration))
-
-    async def wait_for(
-        self, what: JobHandle | JobId | Callable[[], object], status: str | None = None, *, within: Length = "1d"
-    ) -> None:
-        """See `JobHarness.wait_for`."""
-        await self._let(lambda: self._harness.wait_for(what, status, within=within))
-
-    async def cancel(self, job: JobHandle | JobId) -> bool:
-        """See `JobHarness.cancel`."""
-        return self._harness.cancel(job)
-
-    async def retry(self, job: JobHandle | JobId) -> bool:
-        """See `JobHarness.retry`."""
-        return self._harness.retry(job)
-
-    async def crash_worker(self, *, at: str | None = None, job: JobHandle | JobId | None = None) -> None:
-        """See `JobHarness.crash_worker`."""
-        await self._let(lambda: self._harness.crash_worker(at=at, job=job))
-
-    async def deliver_twice(self, job: JobHandle | JobId) -> None:
-        """See `JobHarness.deliver_twice`."""
-        self._harness.deliver_twice(job)
-
-    async def all_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> list[JobHandle]:
-        """See `JobHarness.all_enqueued`."""
-        return self._harness.all_enqueued(slug, **wanted)
-
-    async def assert_enqueued(
-        self, slug: str | None = None, *, count: int | None = None, **wanted: Unpack[Looked]
-    ) -> JobHandle:
-        """See `JobHarness.assert_enqueued`."""
-        return self._harness.assert_enqueued(slug, count=count, **wanted)
-
-    async def refute_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> None:
-        """See `JobHarness.refute_enqueued`."""
-        self._harness.refute_enqueued(slug, **wanted)
-
-    async def assert_path(self, job: JobHandle | JobId, path: list[str]) -> None:
-        """See `JobHarness.assert_path`."""
-        self._harness.assert_path(job, path)
-
-    async def effects(self, name: str | None = None, *, job: JobHandle | JobId | None = None) -> list[Effect]:
-        """See `JobHarness.effects`."""
-        return self._harness.effects(name, job=job)
-
-    async def status(self, job: JobHandle | JobId) -> Status:
-        """See `JobHarness.status`."""
-        return self._harness.status(job)
+    register = _at_once(JobHarness.register)
+    enqueue = _at_once(JobHarness.enqueue)
+    cancel = _at_once(JobHarness.cancel)
+    retry = _at_once(JobHarness.retry)
+    deliver_twice = _at_once(JobHarness.deliver_twice)
+    all_enqueued = _at_once(JobHarness.all_enqueued)
+    assert_enqueued = _at_once(JobHarness.assert_enqueued)
+    refute_enqueued = _at_once(JobHarness.refute_enqueued)
+    assert_path = _at_once(JobHarness.assert_path)
+    effects = _at_once(JobHarness.effects)
+    status = _at_once(JobHarness.status)
+    perform_job = _on_thread(JobHarness.perform_job)
+    work_one = _on_thread(JobHarness.work_one)
+    drain = _on_thread(JobHarness.drain)
+    run_until_idle = _on_thread(JobHarness.run_until_idle)
+    advance = _on_thread(JobHarness.advance)
+    jump = _on_thread(JobHarness.jump)
+    wait_for = _on_thread(JobHarness.wait_for)
+    crash_worker = _on_thread(JobHarness.crash_worker)
 
     @property
     def now(self) -> datetime:
@@ -120,8 +93,3 @@ class AsyncJobHarness:
     def history(self) -> History:
         """Everything that was observed."""
         return self._harness.history
-
-    async def _let(self, work: Callable[[], T]) -> T:
-        self._harness.refuse_inside()
-        async with self._turn:
-            return await asyncio.to_thread(work)

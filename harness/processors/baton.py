@@ -35,9 +35,12 @@ class Baton:
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
         """Run the function on a thread of its own. It never raises; the future may be cancelled meanwhile."""
         turn = _Turn(self._loop.create_future())
+        life = LIFETIME.get()
 
         def run() -> None:
             self._turns[threading.get_ident()] = turn
+            if life is not None:
+                life.employ(threading.get_ident())
             turn.go.wait()
             try:
                 answer = function()
@@ -45,6 +48,8 @@ class Baton:
                 return
             finally:
                 self._turns.pop(threading.get_ident(), None)
+                if life is not None:
+                    life.employ(threading.get_ident(), ends=True)
             with turn.lock:
                 turn.answer, turn.ended = answer, True
                 late = turn.blocked

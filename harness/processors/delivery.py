@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.errors import UsageError
+from harness.history.event import SideEffect
 from harness.model.job import Json
 from harness.model.json_value import json_problem
 from harness.sim.lifetime import LIFETIME, Lifetime, Severed
@@ -40,12 +41,12 @@ class Delivery:
         if not self.life.over:
             self._record(name, data)
 
-    def declare(self, name: str, data: dict[str, Json]) -> None:
+    def declare(self, done: SideEffect) -> None:
         """Write down a side effect. Raises Severed where the worker is dead: then it did not happen."""
         if self.life.over:
             raise Severed(f"{self.life.name} is dead")
-        self._record(name, data)
-        self.pass_point(name)
+        self._record(done.kind, done)
+        self.pass_point(done.kind)
 
     def pass_point(self, name: str) -> None:
         """Pass a point: a moment at which the worker may die."""
@@ -53,19 +54,25 @@ class Delivery:
         self.life.moment()
 
 
-def effect(name: str, /, **data: Json) -> None:
+def effect(done: str | SideEffect, /, **data: Json) -> None:
     """Declare a side effect of the job at work, such as `effect("charged", order=7)`: an event of the history.
 
-    In a test without a harness, and outside of any job, it does nothing. Raises UsageError for a name that is taken
-    and for data that JSON cannot hold.
+    A `SideEffect` also says which deed it is and whether its receiver ignores a repetition:
+    `effect(SideEffect("charged", "order-7", idempotent=True))`. In a test without a harness, and outside of any job, it
+    does nothing. Raises UsageError for a name that is taken and for data that JSON cannot hold.
     """
-    problem = json_problem(data)
-    if name in RESERVED or not name or problem is not None:
-        why = f"its data is no JSON: {problem}" if problem else f"{name!r} is what every history says of a processor"
-        raise UsageError(f"effect({name!r}): {why}", hint='Write effect("charged", order=7).')
+    said = done if isinstance(done, SideEffect) else SideEffect(done, data=data)
+    problem = json_problem(said.data) or json_problem(said.reply)
+    if said.kind in RESERVED or not said.kind or problem is not None:
+        why = (
+            f"its data is no JSON: {problem}" if problem else f"{said.kind!r} is what every history says of a processor"
+        )
+        raise UsageError(f"effect({said.kind!r}): {why}", hint='Write effect("charged", order=7).')
+    if data and said is done:
+        raise UsageError(f"effect({said.kind!r}): data is given twice", hint="Put it into the SideEffect, as its data.")
     delivery = current()
     if delivery is not None:
-        delivery.declare(name, data)
+        delivery.declare(said)
 
 
 async def step(name: str) -> None:
@@ -78,7 +85,11 @@ async def step(name: str) -> None:
 
 def current() -> Delivery | None:
     """Answer the delivery to which the calling code belongs."""
-    life = LIFETIME.get()
+    return delivery_of(LIFETIME.get())
+
+
+def delivery_of(life: Lifetime | None) -> Delivery | None:
+    """Return the delivery within which a lifetime is."""
     while life is not None:
         if isinstance(life.about, Delivery):
             return life.about

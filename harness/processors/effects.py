@@ -13,7 +13,8 @@ from harness.model.json_value import canonical
 def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
     """Make an invariant: a side effect happens at most once for each job, or for each value of the data in `per`.
 
-    It counts over all deliveries: retries, crashes, duplicates and zombies.
+    One that says its identity counts by that instead of its job, and one whose receiver ignores a repetition of the
+    identity may come again. It counts over all deliveries: retries, crashes, duplicates and zombies.
     """
 
     class AtMostOnce(Monitor):
@@ -22,10 +23,12 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
             self._seen: dict[str, Effect] = {}
 
         def on_effect(self, event: Effect) -> None:
-            if event.name != name:
+            if event.name != name or (event.idempotent and event.identity is not None):
                 return
-            told = ", ".join(f"{key}={canonical(event.data.get(key))}" for key in per)
-            first = self._seen.setdefault(told if per else event.job, event)
+            told = ", ".join(f"{key}={canonical((event.data or {}).get(key))}" for key in per)
+            if not per and event.identity is not None:
+                told = event.identity
+            first = self._seen.setdefault(told or event.job, event)
             if first is not event:
                 self.breach(
                     "effect_repeated",
@@ -36,7 +39,6 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
 
     return Invariant(
         id=f"{name}_at_most_once",
-        number=0,
         sentence=f"The side effect {name!r} happens at most once.",
         kind=Kind.ALWAYS,
         anomalies=(

@@ -14,32 +14,40 @@ from harness.adapters.reference.application import (
     JobResult,
     ReferenceApplication,
 )
-from harness.errors import LimitReached, UsageError, did_you_mean
+from harness.errors import HarnessError, LimitReached, UsageError, did_you_mean
+from harness.faults import FaultPlan
 from harness.history.event import History, Observed
-from harness.invariants import Invariant
+from harness.invariants import Anomaly, Invariant
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
-from harness.processors.assertions import Assertions
+from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
-from harness.processors.counts import Counts, count_outcomes
-from harness.processors.crash_plan import CrashPlan
-from harness.processors.enqueued import Accepted, refuse_numbers
-from harness.processors.handle import JobHandle
+from harness.processors.demands import Demands
 from harness.processors.interrupt import Interrupts
-from harness.processors.judgement import anomaly_screen, left_running, not_happened, own_anomalies, unseen_failures
+from harness.processors.judgement import (
+    anomaly_screen,
+    left_running,
+    not_happened,
+    own_anomalies,
+    readings,
+    unseen_failures,
+)
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
 from harness.processors.processor import find_processor, how_to_name, telling
 from harness.processors.running import Running
-from harness.processors.typescript.attachments import Attachments
+from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
-from harness.processors.undetermined import readings
 from harness.processors.workplace import MakeWorkplace
+from harness.run.session import NO_FAULTS
+from harness.sim.choices import Choices, Tape
 from harness.sim.loop import VirtualLoop
 
+REST_SECONDS = 90 * 24 * 3600.0
+"""Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
 
@@ -56,12 +64,16 @@ class JobHarness(Assertions):
         blocked_after: float = BLOCKED_AFTER_SECONDS,
         invariants: Iterable[Invariant] = (),
         workplace: MakeWorkplace = ReferenceApplication,
+        choices: Choices | None = None,
+        faults: FaultPlan = NO_FAULTS,
     ) -> None:
         """Open an empty queue. `seed` jitters retry delays; `blocked_after` real seconds a plain processor hangs.
 
         `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
+        `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
         """
         self._invariants = tuple(invariants)
+        self._demands = Demands(choices)
         self._loop = VirtualLoop()
         self._loop.on_jump = self._moved
         self._baton = Baton(self._loop, blocked_after=blocked_after)
@@ -74,17 +86,22 @@ class JobHarness(Assertions):
                 seed=seed,
                 start=start,
                 invariants=self._invariants,
+                choices=self._demands,
+                faults=faults,
             )
         except BaseException:
             self._loop.close()
             raise
-        self._node = Attachments(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
+        self._node = NodeProcessors(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
         self._application.on_crash = self._node.crash
-        self._plan = CrashPlan()
-        self._running = Running(self._loop, self._baton, self._application, self._plan)
+        self._session = self._application.session
+        self._demands.kernel = self._session.kernel
+        self._running = Running(self._loop, self._baton, self._application, self._demands)
         self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
+        self._always: list[Callable[[JobHarness], object]] = []
+        self._checking = False
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
         self._number = 0
@@ -145,7 +162,7 @@ class JobHarness(Assertions):
             start_after=None if start_after is None else self._instant(start_after),
             unique_key=unique_key,
         )
-        now = self._application.clocks.now
+        now = self._session.kernel.now
         job = self._application.enqueue(request)
         if job == request.id:
             self._accepted[job] = Accepted(request, now)
@@ -174,8 +191,8 @@ class JobHarness(Assertions):
             self._application.crash("now")
             return
         self._application.refuse_place(at)
-        self._plan.add(at, None if job is None else self._id(job))
-        self._application.watch_places(self._plan.take)
+        self._demands.die(at, None if job is None else self._id(job))
+        self._session.arm()
 
     def deliver_twice(self, job: JobHandle | JobId) -> None:
         """Let the next delivery of a job arrive twice, so that its processor runs twice at once.
@@ -185,7 +202,9 @@ class JobHarness(Assertions):
         name = self._id(job)
         if self._look(name).terminal:
             raise UsageError(f"{name} has ended: it is delivered no more", hint="Call deliver_twice before drain().")
-        self._application.deliver_twice(name)
+        self._application.refuse_redelivery()
+        self._demands.twice.add(name)
+        self._session.arm()
 
     # what a test lets happen ----------------------------------------------------------------------------------------
 
@@ -241,7 +260,7 @@ class JobHarness(Assertions):
             return not waiting or application.allowance == 0
 
         if not with_recursion:
-            application.only = frozenset(application.board.live)
+            application.only = frozenset(self._session.board.live)
         try:
             if application.due() or application.processing or (with_scheduled and application.unfinished()):
                 self._work(MOST_JOBS if limit is None else limit, rested)
@@ -256,8 +275,8 @@ class JobHarness(Assertions):
 
     def run_until_idle(self) -> None:
         """Let worker and cron work, and time pass, until every job is terminal."""
-        if self._application.board.live:
-            self._work(None, lambda: not self._application.board.live, at_once=False)
+        if self._session.board.live:
+            self._work(None, lambda: not self._session.board.live, at_once=False)
 
     def advance(self, duration: Length) -> None:
         """Let time pass and everything happen that is due meanwhile, in the order of time."""
@@ -280,37 +299,46 @@ class JobHarness(Assertions):
     @property
     def now(self) -> datetime:
         """The virtual time of day, in UTC."""
-        return self._application.moment(self._application.clocks.now)
+        return self._application.moment(self._session.kernel.now)
 
     @property
     def history(self) -> History:
         """Everything that was observed."""
-        return self._application.recorder.history
+        return self._session.recorder.history
+
+    @property
+    def tape(self) -> Tape:
+        """What was not as usual in this run so far: `JobHarness(choices=Replay(tape))` lets the same happen again."""
+        return tuple(self._demands.tape)
 
     def problems(self, *, title: str = "the jobs of this test") -> list[str]:
         """Say what is wrong with what happened: anomalies, FAILED jobs that nobody looked at, leaks, and faults that
         were asked for and never came.
         """
         application = self._application
-        views = application.board.views
-        if not application.board.live:
-            application.judge.rest(views)
+        views = self._session.board.views
+        if not self._session.board.live:
+            self._session.judge.rest(views)
         found = (
             anomaly_screen(application, self.history, title=title),
-            own_anomalies(application.judge, self._invariants),
+            own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
             left_running([*self._running.leaked_tasks(), *self._noticed.left_behind(), *self._node.leaks()]),
-            not_happened(self._plan.deaths, application.twice),
+            not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
 
     def notes(self) -> list[str]:
-        """Name what was not under control: clocks and chance that processors read, threads, network, processes."""
+        """Name what was not under control: clocks and chance that processors read, threads, network, processes.
+
+        Attempts that prove nothing, since they waited for what died with a worker, come first.
+        """
         read = [reading for processor in self._registered for reading in readings(processor)]
         told = [
             f"{each.kind}: {each.name} at {each.place}" for each in read if not (self.frozen and each.kind == "time")
         ]
-        return [*dict.fromkeys(told), *self._noticed.notes, *self._node.findings, *self._application.notes]
+        own = (*self._running.undecided(), *dict.fromkeys(told), *self._noticed.notes)
+        return [*own, *self._node.findings, *self._application.notes]
 
     def close(self) -> None:
         """End worker, cron and processors. What still runs has no effect on anything."""
@@ -322,6 +350,84 @@ class JobHarness(Assertions):
         self._baton.close()
         self._loop.end_tasks()
         self._loop.close()
+
+    # explored -------------------------------------------------------------------------------------------------------
+
+    def always(self, check: Callable[[JobHarness], object]) -> None:
+        """Judge by a function of your own after every event and at rest: False or an AssertionError is an anomaly.
+
+        It looks at handles and effects, and lets nothing happen.
+        """
+        self._always.append(check)
+        self._session.recorder.on_event = self._checked
+
+    def _checked(self) -> None:
+        if self._checking:
+            return
+        self._checking = True
+        try:
+            for check in self._always:
+                try:
+                    broken = "" if check(self) is not False else "it returned False"
+                except AssertionError as error:
+                    broken = str(error) or "an assertion without words"
+                if broken:
+                    name = getattr(check, "__name__", "a check")
+                    self._session.judge.report("always_broken", "always", f"{name}: {broken}")
+        finally:
+            self._checking = False
+
+    def reopen(self, choices: Choices, faults: FaultPlan, *, forked: bool = True) -> None:
+        """Answer at every gate by these choices. In a forked child, what a parent shares with it is made anew."""
+        if forked:
+            self._loop.after_fork()
+        self._demands.answer_by(choices)
+        self._session.disturb(self._demands, faults)
+        self._running.watch_waits()
+
+    def come_to_rest(self) -> None:
+        """Let nothing go wrong any more, work until every job has ended, and judge what must hold then."""
+        self._session.heal()
+        end = self._loop.time() + REST_SECONDS
+        board = self._session.board
+        try:
+            if board.live:
+                self._work(None, lambda: not board.live or self._loop.time() >= end, at_once=False)
+        except (HarnessError, UsageError) as error:
+            self._noticed.note(f"rest: {type(error).__name__}: {error}")
+        self._session.recorder.phase("judge")
+        self._session.judge.rest(board.views)
+        if self._always:
+            self._checked()
+
+    @property
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """What was judged wrong so far."""
+        return tuple(self._session.judge.anomalies)
+
+    @property
+    def unforkable(self) -> str:
+        """Why a forked child cannot play this test; empty where it can."""
+        if self._node.pids:
+            return "a forked run would share the Node child of its TypeScript processors"
+        if not isinstance(self._application, ReferenceApplication):
+            return f"a forked run would share the process and the database of {self.engine}"
+        return ""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its queue and worker."""
+        return self._application.settings
+
+    @property
+    def engine(self) -> str:
+        """What a failure calls the place of work."""
+        return self._application.engine
+
+    @property
+    def now_instant(self) -> Instant:
+        """The virtual time in microseconds from the start."""
+        return self._session.kernel.now
 
     # inside ---------------------------------------------------------------------------------------------------------
 
@@ -360,14 +466,14 @@ class JobHarness(Assertions):
         self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine, which keeps its whole worker waiting,")
 
     def _moved(self, seconds: float) -> None:
-        self._application.clocks.now = round(seconds * SECOND)
+        self._session.moved(round(seconds * SECOND))
         self._interrupts.check()
         if self.on_time is not None:
             self.on_time(self.now)
 
     def _instant(self, moment: Moment) -> Instant:
         if not isinstance(moment, datetime):
-            return self._application.clocks.now + read_length(moment)
+            return self._session.kernel.now + read_length(moment)
         if moment.tzinfo is None:
             raise UsageError(f"start_after {moment} has no time zone", hint="Add one, such as tzinfo=UTC.")
         return round((moment - self._application.start).total_seconds() * SECOND)
@@ -387,10 +493,10 @@ class JobHarness(Assertions):
         return view
 
     def _view(self, job: JobId) -> JobView:
-        view = self._application.board.views.get(job)
+        view = self._session.board.views.get(job)
         if view is None:
             view = next((e.before for e in reversed(self.history.events) if type(e) is Observed and e.job == job), None)
         if view is None:
-            known = self._application.board.views
+            known = self._session.board.views
             raise UsageError(f"there is no job {job!r}{did_you_mean(job, known)}")
         return view

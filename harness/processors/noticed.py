@@ -25,6 +25,7 @@ from harness.sim.loop import VirtualLoop
 
 GRACE_SECONDS = 0.05
 """Real seconds that a thread is given to end before it counts as left behind."""
+_REFERENCE = str(Path(__file__).resolve().parents[2] / "reference_impl")
 _OWN = str(Path(__file__).resolve().parents[1])
 _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _POOL = "concurrent/futures/thread.py"
@@ -144,3 +145,16 @@ def _place(frame: FrameType | None) -> str:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return "a place of its own"
+
+
+def user_function(frame: FrameType | None) -> str | None:
+    """Name the nearest function of the user's own, as `file.py:function`: a gate keeps its name when a library changes.
+
+    None where only libraries and the harness are on the stack.
+    """
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_OWN, *_STANDARD, _REFERENCE, "<")) and "site-packages" not in name:
+            return f"{Path(name).name}:{frame.f_code.co_name}"
+        frame = frame.f_back
+    return None

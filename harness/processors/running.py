@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
 from harness.processors.baton import Baton
-from harness.processors.crash_plan import WHILE_RUNNING, CrashPlan
-from harness.processors.delivery import Delivery
+from harness.processors.delivery import Delivery, delivery_of
+from harness.processors.demands import WHILE_RUNNING, Demands
+from harness.processors.noticed import user_function
 from harness.processors.processor import is_async, telling
 from harness.processors.workplace import Workplace
+from harness.run.live import Place
 from harness.sim.lifetime import LIFETIME, Lifetime
-from harness.sim.loop import VirtualLoop
+from harness.sim.loop import Callback, VirtualLoop
 from harness.sim.loop_waiting import describe_task
 
 TEST = "test"
@@ -25,14 +29,21 @@ TEST = "test"
 class Running:
     """Begins deliveries, and knows what they left running."""
 
-    def __init__(self, loop: VirtualLoop, baton: Baton, application: Workplace, plan: CrashPlan) -> None:
+    def __init__(self, loop: VirtualLoop, baton: Baton, application: Workplace, demands: Demands) -> None:
         self._loop = loop
         self._baton = baton
         self._application = application
-        self._plan = plan
+        self._demands = demands
         self._ended: list[Lifetime] = []
+        if application.session.explored:
+            self.watch_waits()
         self._performed = 0
         self.closed = False
+        self._inconclusive: dict[str, None] = {}
+
+    def watch_waits(self) -> None:
+        """Put a gate before whatever a processor waits for outside itself."""
+        self._loop.guard = self._guard
 
     def begin(self, job: ToolJob) -> Delivery:
         """Begin the delivery that the worker was just given. Called in the processor's own context."""
@@ -44,12 +55,13 @@ class Running:
             if claim is not None:
                 self._write(claim.worker, claim.job, claim.attempt, claim.token, name, data)
             if name == "ended":
+                self._explain(job.id)
                 self._end(job.id, life)
 
-        delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._die_at(name, job.id))
-        if self._plan.deaths and self._plan.waits(WHILE_RUNNING, job.id):
+        delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
+        if self._demands.waits(WHILE_RUNNING, job.id):
             self._loop.watch_lifetimes()
-            life.count(lambda number: self._die_at(WHILE_RUNNING, job.id))
+            life.count(lambda number: self._pass(WHILE_RUNNING, job.id, life))
         return delivery
 
     async def perform_once(self, processor: JobProcessor, job: ToolJob) -> Any:
@@ -96,16 +108,45 @@ class Running:
     def _end(self, job: JobId, life: Lifetime) -> None:
         if life.tasks:
             self._ended.append(life)
-        self._die_at(WHILE_RUNNING, job)
+        if self._demands.waits(WHILE_RUNNING, job):
+            self._pass(WHILE_RUNNING, job, life)
 
-    def _die_at(self, place: str, job: JobId) -> None:
-        if self._plan.deaths and self._plan.take(place, job):
-            self._application.crash(place)
+    def _explain(self, job: JobId) -> None:
+        """Note where what ends this attempt is what a dead worker has left behind."""
+        possessions, error = self._loop.possessions, sys.exception()
+        if possessions.lost and error is not None and (why := possessions.explain(error)) is not None:
+            self._inconclusive[f"inconclusive: an attempt of {job} failed: {why}"] = None
+
+    def undecided(self) -> list[str]:
+        """Say which attempts failed, or still hang, for what a dead worker had, where a new process would not."""
+        found = dict(self._inconclusive)
+        found.update({f"inconclusive: {why}": None for why in self._loop.possessions.still_locked()})
+        if self._application.abandoned:
+            for task in sorted(asyncio.all_tasks(self._loop), key=lambda each: each.get_name()):
+                if (why := self._loop.possessions.explain(task)) is not None:
+                    found[f"inconclusive: an attempt that was told to stop still runs: {why}"] = None
+        return list(found)
+
+    def _guard(self, life: Lifetime, callback: Callback) -> Callback:
+        """Put a gate, named by the nearest line of the user's, before what a processor waits for outside itself."""
+        delivery = delivery_of(life)
+        process = self._application.session.worker
+        if delivery is None or process is None or not life.within(process.life):
+            return callback
+        where = user_function(sys._getframe(2))
+        return callback if where is None else process.guard(Place(where, delivery.job), callback)
+
+    def _pass(self, place: str, job: JobId, life: Lifetime) -> None:
+        """Come to a gate in the middle of a processor, unless its worker is dead or the thread is not in turn."""
+        process = self._application.session.worker
+        in_turn = self._baton.holds() or self._loop.is_in_this_thread()
+        if in_turn and process is not None and life.within(process.life):
+            process.pass_by(Place(place, job))
 
     def _write(self, *about: Any) -> None:
         if self.closed:
             return
-        effect: Callable[..., None] = self._application.recorder.effect
+        effect: Callable[..., None] = self._application.session.recorder.effect
         if self._baton.holds() or self._loop.is_in_this_thread():
             effect(*about)
         else:

@@ -21,10 +21,10 @@ from harness.model.job import Json
 from harness.port import Claim
 from harness.processors.baton import Baton
 from harness.processors.processor import find_processor
-from harness.processors.typescript.attachments import Attachments
+from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
-from harness.run.processing import Ended
-from harness.scenario.processor_plan import ProcessorPlan
+from harness.run.context import Ended
+from harness.scenario.job_plan import ProcessorPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.loop import VirtualLoop
 
@@ -80,7 +80,7 @@ class _Host:
         self.loop = VirtualLoop()
         self.baton = Baton(self.loop)
         start = START + timedelta(microseconds=began)
-        self._node = Attachments(self.loop, start=start, timeout_seconds=timeout_seconds, seed=0)
+        self._node = NodeProcessors(self.loop, start=start, timeout_seconds=timeout_seconds, seed=0)
         self._attempt: _Attempt | None = None
 
     @property

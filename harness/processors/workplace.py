@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Protocol
 
 from harness.adapters.reference.application import JobProcessor, Registry, RunBlocking, ToolJob
-from harness.invariants import Invariant, Judge
+from harness.faults import FaultPlan
+from harness.invariants import Invariant
 from harness.model.duration import Instant
 from harness.model.job import JobId, Json
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
-from harness.run.board import Board
-from harness.run.recorder import Recorder
-from harness.sim.clock import Clocks
+from harness.run.live import LiveTest
+from harness.sim.choices import Choices
 from harness.sim.loop import VirtualLoop
 
 
@@ -30,24 +30,14 @@ class Workplace(Protocol):
     settings: Settings
     start: datetime
     """The time of day at the instant 0."""
-    clocks: Clocks
-    judge: Judge
+    session: LiveTest
+    """What is observed there, and the kernel at whose gates its processes stand."""
     on_crash: Callable[[], None]
     """Called when the worker dies: what runs beside it in other processes dies too."""
 
     @property
-    def board(self) -> Board:
-        """The last view of every job."""
-        ...
-
-    @property
     def registry(self) -> Registry:
         """The processors by tool."""
-        ...
-
-    @property
-    def recorder(self) -> Recorder:
-        """Writes the history."""
         ...
 
     def register(self, slug: str, processor: JobProcessor) -> None:
@@ -125,21 +115,12 @@ class Workplace(Protocol):
         """Raise UsageError where the worker cannot be made to die at this place."""
         ...
 
-    def watch_places(self, dies: Callable[[str, JobId], bool] | None) -> None:
-        """Ask at every place that the worker passes, whether it is to die there. None: ask no more."""
-        ...
-
     def crash(self, place: str) -> None:
         """Kill the worker where it stands; nothing of it goes on. A new one starts at once."""
         ...
 
-    def deliver_twice(self, job: JobId) -> None:
-        """Let the next delivery of a job arrive twice."""
-        ...
-
-    @property
-    def twice(self) -> Collection[JobId]:
-        """The jobs whose next delivery is still to arrive twice."""
+    def refuse_redelivery(self) -> None:
+        """Raise UsageError where a job cannot be handed out twice."""
         ...
 
     # the end --------------------------------------------------------------------------------------------------------
@@ -175,6 +156,8 @@ class MakeWorkplace(Protocol):
         seed: int,
         start: datetime,
         invariants: Iterable[Invariant],
+        choices: Choices,
+        faults: FaultPlan,
     ) -> Workplace:
         """Raise UsageError for settings that it cannot keep, EnvironmentUnavailable where it cannot be had."""
         ...

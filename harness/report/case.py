@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import ExitCode, HarnessError
-from harness.run.explanation import Explanation, Kind
+from harness.run.play import Explanation, ExplanationKind
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Control, Scenario
 
@@ -43,11 +43,11 @@ class Case:
     @property
     def differs(self) -> bool:
         """Whether it came out otherwise, and its engine documents that."""
-        return self.explanation is not None and self.explanation.kind is Kind.DIFFERENT
+        return self.explanation is not None and self.explanation.kind is ExplanationKind.DIFFERENT
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a command answers for it."""
+        """The exit code of a command that ran it."""
         return self.error.exit_code if self.error is not None else self.verdict.exit_code
 
     @property
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def line(self) -> int:
-        """Answer the line of the file that it is about."""
+        """Return the line of the file that it is about."""
         return self.control.line if self.control is not None else 1
 
     @property
@@ -86,7 +86,7 @@ class Case:
 
 
 def exit_code_of(cases: Iterable[Case]) -> ExitCode:
-    """Answer one exit code for all: a failure outweighs a missing environment, that outweighs an open question.
+    """Return one exit code for all: a failure outweighs a missing environment, that outweighs an open question.
 
     What an engine cannot do is no open question where another engine of the same command did it.
     """
@@ -103,7 +103,7 @@ def without_excused(cases: Iterable[Case]) -> list[Case]:
 
 
 def verdict_of(cases: Iterable[Case]) -> Verdict:
-    """Answer one verdict for all."""
+    """Return one verdict for all."""
     code = exit_code_of(cases)
     return {ExitCode.PASS: Verdict.PASS, ExitCode.FAIL: Verdict.FAIL}.get(code, Verdict.INCONCLUSIVE)
 

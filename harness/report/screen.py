@@ -1,20 +1,225 @@
-"""The first screen of a run that failed: what broke, what it costs, what happened, and how to see it again."""
+"""A screen of text: what broke, what it costs, what happened, and how to see it again, in 80 columns and 24 lines.
+
+Hides how text is made to fit (printable, clipped, wrapped), which events of a history are worth a row, and how rows
+share columns. Knows no terminal and no file: a screen is a list of lines, each with a style that a terminal may show.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import shlex
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
-from harness.history.event import History
-from harness.invariants import ANOMALIES
+from rich.cells import cell_len, set_cell_size
+
+from harness.faults import told
+from harness.history.event import Effect, Fault, History, Observed, Return
+from harness.history.outcome import OutcomeKind
+from harness.invariants import kind_of
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId
+from harness.model.lifecycle import QueueState
+from harness.model.settings import Settings
+from harness.port import without_sessions
 from harness.printable import printable
-from harness.report.rows import MOST, Row, rows_of
-from harness.report.wording import changed_settings, clip, one_line, pad, wrap
-from harness.run.trial import stopped_by
-from harness.run.verdict import Run, Verdict
-from harness.scenario.step import Step
+from harness.run.verdict import Run, Verdict, stopped_by
+from harness.scenario.scenario import Step
+
+# text that fits -------------------------------------------------------------------------------------------------------
+
+
+ELLIPSIS = "…"
+
+
+def one_line(text: str) -> str:
+    """Escape whatever a terminal would not show as one visible character; fold white space."""
+    return printable(" ".join(text.split()))
+
+
+def clip(text: str, width: int) -> str:
+    """Shorten to at most this many columns."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(0, width - 1)).rstrip() + ELLIPSIS
+
+
+def pad(text: str, width: int) -> str:
+    """Bring to exactly this many columns."""
+    return set_cell_size(clip(text, width), width)
+
+
+def wrap(label: str, text: str, *, width: int, lines: int) -> list[str]:
+    """Set `label` before a text and break it into at most so many lines."""
+    indent = " " * min(cell_len(label), 12)
+    broken = textwrap.wrap(one_line(text), width - cell_len(label), break_on_hyphens=False) or [""]
+    rest = textwrap.wrap(" ".join(broken[1:]), width - len(indent), break_on_hyphens=False)
+    shown = [label + broken[0], *(indent + line for line in rest)]
+    if len(shown) > lines:
+        shown = [*shown[: lines - 1], clip(shown[lines - 1] + " " + ELLIPSIS, width)]
+    return [clip(line, width) for line in shown]
+
+
+def setting_text(name: str, value: object) -> str:
+    """Write the value of a setting as a scenario does."""
+    if name in Settings.duration_names() and isinstance(value, int):
+        return format_duration(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def changed_settings(settings: Settings) -> dict[str, tuple[str, str]]:
+    """Return the settings that differ from the defaults, each with its value and the default, in words."""
+    default = Settings()
+    return {
+        name: (setting_text(name, getattr(settings, name)), setting_text(name, getattr(default, name)))
+        for name in Settings.names()
+        if getattr(settings, name) != getattr(default, name)
+    }
+
+
+def replay_command(path: str, *, engine: str, seed: int | None = None, changes: Iterable[str] = ()) -> str:
+    """Write the command that plays a scenario file again; without an engine, on the one that the file names."""
+    parts = ["job-harness", "run", path, *(("--engine", without_sessions(engine)) if engine else ())]
+    if engine != without_sessions(engine):
+        parts.append("--sessions")
+    if seed is not None:
+        parts += ["--seed", str(seed)]
+    for change in changes:
+        parts += ["--set", change]
+    return shlex.join(parts)
+
+
+# which events are worth a row -----------------------------------------------------------------------------------------
+
+
+MOST = 10
+
+
+class Row(NamedTuple):
+    """One event in words; `place` is its index in the history, `weight` how much it matters."""
+
+    at: Instant
+    actor: str
+    text: str
+    place: int
+    weight: int
+
+
+_VERBS = {
+    "enqueue": "sends",
+    "claim": "claims",
+    "heartbeat": "extends",
+    "complete": "completes",
+    "fail": "fails",
+    "release": "releases",
+    "cancel": "cancels",
+    "retry": "retries",
+    "expire": "takes back",
+    "rescue": "takes back",
+    "reconcile": "repairs",
+    "purge": "deletes",
+}
+
+
+def rows_of(history: History, *, job: JobId | None, until: int | None = None, most: int = MOST) -> list[Row]:
+    """Return at most `most` rows in the order of the history; with no job, of all jobs.
+
+    The last event, faults and changes of the job outlive the rest when there are too many; later ones outlive earlier.
+    """
+    last = len(history) - 1 if until is None else until
+    events = history.events[: last + 1]
+    involved = {_actor(event) for event in events if job is None or getattr(event, "job", None) == job}
+    rows = [row for index, event in enumerate(events) if (row := _row_of(event, index, job, involved)) is not None]
+    if len(rows) <= most:
+        return rows
+    final = rows[-1]
+    ranked = sorted(rows, key=lambda row: (row is not final, -row.weight, -row.place))
+    return sorted(ranked[:most], key=lambda row: row.place)
+
+
+def _actor(event: Any) -> str:
+    actor: str = getattr(event, "actor", "")
+    return actor
+
+
+def _row_of(event: Any, index: int, job: JobId | None, involved: set[str]) -> Row | None:
+    if isinstance(event, Fault):
+        if event.actor != "*" and event.actor not in involved:
+            return None
+        return Row(event.at, event.actor, fault_text(event), index, 3)
+    named = getattr(event, "job", None)
+    if named is None or (job is not None and named != job):
+        return None
+    suffix = f" {named}" if job is None else ""
+    if isinstance(event, Observed):
+        return Row(event.at, event.actor, _change(event) + suffix, index, _weight(event))
+    if isinstance(event, Effect) and event.name != "claimed":
+        return Row(event.at, event.actor, _effect(event) + suffix, index, 3 if event.name == "started" else 1)
+    if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
+        return Row(event.at, event.actor, f"{event.verb} {event.outcome.kind}{suffix}", index, 2)
+    return None
+
+
+def _weight(event: Observed) -> int:
+    """A heartbeat, or a step that leaves status and state as they are, says least."""
+    before, after = event.before, event.after
+    if event.verb in ("heartbeat", "step heartbeat"):
+        return 0
+    if after is None or event.verb in _VERBS:
+        return 3
+    if before is None or before.status is not after.status:
+        return 1 if before is None else 3
+    if before.queue_state is after.queue_state:
+        return 0
+    return 1 if after.queue_state in (QueueState.CREATED, QueueState.ACTIVE) else 3
+
+
+def _change(event: Observed) -> str:
+    verb = _VERBS.get(event.verb, event.verb)
+    after, before = event.after, event.before
+    if after is None:
+        return f"{verb}: gone"
+    if event.verb == "claim":
+        return f"claims, attempt {after.attempts}"
+    if event.verb not in _VERBS:
+        return _rows_change(event)
+    if before is None or event.verb in ("enqueue", "complete", "heartbeat", "cancel"):
+        return verb
+    error = f": {after.error}" if event.verb == "fail" and after.error else ""
+    return f"{verb} -> {after.status}{error}"
+
+
+def _rows_change(event: Observed) -> str:
+    """Say what an application's step made of the two rows."""
+    before, after = event.before, event.after
+    told = []
+    for name, field in (("tool_job", "status"), ("queue", "queue_state")):
+        was, now = getattr(before, field, None), getattr(after, field, None)
+        if was != now:
+            told.append(f"{name}: {'gone' if now is None else now}")
+    return ", ".join(told) or event.verb
+
+
+def _effect(event: Effect) -> str:
+    if event.name == "started":
+        return f"starts, attempt {event.attempt}"
+    if event.name == "ended":
+        return f"ends: {event.data}"
+    return event.name
+
+
+def fault_text(event: Fault) -> str:
+    """Say what was made to go wrong, or what followed from it."""
+    data = event.data if isinstance(event.data, dict) else {}
+    if event.name == "session ends":
+        return f"THE SESSION of {data.get('whose')} ends"
+    if event.name == "raised":
+        return f"RAISES {data.get('error', '')}"
+    return told(event)
+
+
+# the screen -----------------------------------------------------------------------------------------------------------
+
 
 WIDTH = 80
 HEIGHT = 24
@@ -41,7 +246,7 @@ def first_screen(
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> list[Line]:
-    """Answer the screen, at most `height` lines of `width` columns; `replay` alone may be broken over more.
+    """Return the screen, at most `height` lines of `width` columns; `replay` alone may be broken over more.
 
     `title` says what was run, `replay` is the command that shows it again, `written` the file that was written for it,
     `file` the one that it was read from, `lead` the anomaly that it is about: the gravest, unless said.
@@ -64,7 +269,7 @@ def screen_text(lines: Sequence[Line]) -> str:
 def _breach(run: Run, width: int, lead: str) -> list[Line]:
     anomaly = run.led_by(lead)
     if anomaly is not None:
-        kind = ANOMALIES[anomaly.name][1]
+        kind = kind_of(anomaly.name)
         here = f"{f'job {anomaly.job}, ' if anomaly.job else ''}{moment(anomaly.at)}: {anomaly.message}"
         return [
             *(Line(text, "bold") for text in wrap("", f"{anomaly.name}: {kind.sentence}", width=width, lines=2)),
@@ -82,7 +287,7 @@ def moment(at: Instant) -> str:
 
 
 def subject(run: Run, lead: str = "") -> JobId | None:
-    """Answer the job that the screen is about."""
+    """Return the job that the screen is about."""
     anomaly = run.led_by(lead)
     if anomaly is not None:
         return anomaly.job
@@ -94,7 +299,7 @@ def subject(run: Run, lead: str = "") -> JobId | None:
 def timeline(
     history: History, *, job: JobId | None = None, until: int | None = None, most: int = MOST, width: int = WIDTH
 ) -> list[Line]:
-    """Answer what happened as at most `most` rows, one column for each actor; without `job`, to all jobs."""
+    """Return what happened as at most `most` rows, one column for each actor; without `job`, to all jobs."""
     rows = rows_of(history, job=job, until=until, most=max(1, most))
     if not rows:
         return [Line("Nothing happened.")]
@@ -103,7 +308,7 @@ def timeline(
     times = max(8, min(len(about), LONGEST_JOB) + 1, max(len(moment(row.at)) for row in rows) + 1)
     cell = (width - times) // len(columns)
     header = pad(about, times) + "".join(pad(one_line(name), cell) for name in columns)
-    return [Line(header.rstrip(), "bold"), *(_line(row, columns, times, cell) for row in rows)]
+    return [Line(header.rstrip(), "bold"), *(_row_line(row, columns, times, cell) for row in rows)]
 
 
 def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
@@ -123,7 +328,7 @@ def _columns(rows: list[Row]) -> list[str]:
     return [*(name for name in told if name in kept), "others"]
 
 
-def _line(row: Row, columns: list[str], times: int, cell: int) -> Line:
+def _row_line(row: Row, columns: list[str], times: int, cell: int) -> Line:
     alone = row.actor in columns
     column = columns.index(row.actor) if alone else len(columns) - 1
     named = alone or row.text.startswith(f"{row.actor}: ")

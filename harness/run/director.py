@@ -10,11 +10,10 @@ from harness.history.event import Effect, History, Observed, Return
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId
-from harness.run.recorder import Recorder
+from harness.run.context import RunContext
+from harness.run.observation import Recorder
 from harness.run.stock import client, request_of
-from harness.run.world import World
-from harness.scenario.scenario import Expectation, Scenario
-from harness.scenario.step import Step
+from harness.scenario.scenario import Expectation, Scenario, Step
 from harness.sim.actor import Actor, State
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
@@ -36,7 +35,7 @@ class Director:
         self,
         scenario: Scenario,
         kernel: Kernel,
-        world: World,
+        world: RunContext,
         recorder: Recorder,
         clocks: Clocks,
         idle: Callable[[], None],

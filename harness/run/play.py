@@ -1,22 +1,76 @@
-"""Plays one scenario on one engine the way its file says, and tells what could not be judged there."""
+"""Plays one scenario on one engine the way its file says: what came of it, what could not be judged, what explains it.
+
+Whoever judges a scenario does it here: the command line, pytest, the conformance suite. Knows no names of engines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
-from harness.port import Engine
-from harness.run.processing import RealProcessors
+from harness.port import Contract, Engine
+from harness.run.context import RealProcessors
 from harness.run.session import NO_FAULTS, Limits, Session, as_on_tape
-from harness.run.verdict import Run
-from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import Scenario
+from harness.run.verdict import Run, Verdict
+from harness.scenario.scenario import Scenario, needed_capabilities
 from harness.sim.choices import Boring, Choices, Replay, Uniform
 
 NO_LIMITS = Limits()
 """Those of every run."""
+
+
+class Played(NamedTuple):
+    """A scenario that was played, and what the engine's contract says of its failure."""
+
+    run: Run
+    explanation: Explanation | None
+
+
+def examine(scenario: Scenario, *, engine: Engine, **options: Any) -> Played:
+    """Play a scenario as `play` does, and look in the engine's contract for what explains its failure."""
+    run = play(scenario, engine=engine, **options)
+    return Played(run, explanation(case_name(scenario.path), run, engine.info.contract))
+
+
+def case_name(path: str) -> str:
+    """Name a scenario as contracts do: its folder and file."""
+    return "/".join(Path(path).with_suffix("").parts[-2:])
+
+
+class ExplanationKind(StrEnum):
+    """Two explanations of a failure."""
+
+    DIFFERENT = "different"
+    """The engine documents that it does this otherwise, and no promise is broken."""
+    KNOWN = "known"
+    """A promise is broken, and that is recorded."""
+
+
+class Explanation(NamedTuple):
+    """One of them, with its place."""
+
+    kind: ExplanationKind
+    place: str
+
+
+def explanation(name: str, run: Run, contract: Contract) -> Explanation | None:
+    """Answer what a contract says of a scenario (`theme/name`) that failed; None where it did not, or nothing is said.
+
+    A documented difference excuses what a scenario expects; an anomaly has to be among those that are known of it.
+    """
+    if run.verdict is not Verdict.FAIL:
+        return None
+    known = contract.known.get(name)
+    if run.anomalies:
+        told = known is not None and run.found <= known.anomalies
+        return Explanation(ExplanationKind.KNOWN, known.place) if told and known is not None else None
+    place = contract.differences.get(name)
+    return None if place is None else Explanation(ExplanationKind.DIFFERENT, place)
 
 
 def play(
@@ -35,7 +89,7 @@ def play(
     """
     missing = uncovered_capabilities(scenario, engine)
     if missing:
-        return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+        return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
     choices, used_seed = _choices(scenario, seed)
     faults = as_on_tape() if scenario.tape else NO_FAULTS
     real: RealProcessors | None = None
@@ -45,7 +99,7 @@ def play(
             real = processors(scenario)
         except EnvironmentUnavailable as error:
             missing = (f"{error.message}; {error.hint}" if error.hint else error.message,)
-            return Run(scenario, engine.name, history=History(), tape=(), uncovered=missing, seed=seed)
+            return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
     else:
         unanswered = _scripted(scenario)
     try:
@@ -61,8 +115,8 @@ def uncovered_capabilities(scenario: Scenario, engine: Engine) -> tuple[str, ...
     """Say, one sentence each, what a scenario needs and an engine does not have."""
     needed = needed_capabilities(scenario)
     return tuple(
-        f"{engine.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
-        for name in engine.capabilities.missing(needed)
+        f"{engine.info.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
+        for name in engine.info.capabilities.missing(needed)
     )
 
 

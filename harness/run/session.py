@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
-from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, stepwise
+from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
 from harness.model.retry import retry_bounds
-from harness.port import Capabilities, Contract, Engine, contract_of
-from harness.run.board import Board
+from harness.port import Application, Capabilities, Contract, Engine
+from harness.run.context import RealProcessors, RunContext
 from harness.run.director import Director
-from harness.run.processing import RealProcessors
-from harness.run.recorder import Recorder
+from harness.run.observation import Observation
 from harness.run.stock import StockApplication
 from harness.run.verdict import Run
-from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import SCHEDULERS, Scenario
+from harness.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Replay
-from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
 from harness.sim.request import Frame, Sleep
 
@@ -86,8 +82,47 @@ class Restless(LimitReached):
     """Everybody is at work and no job comes or ends."""
 
 
-class Session:
-    """Wires a scenario, choices and an engine together, and runs them."""
+class LiveSession:
+    """An observation with a kernel: what scenarios, users' tests and drawn workloads are played on."""
+
+    def __init__(self, observation: Observation[Any], *, choices: Choices, limits: Limits = Limits()) -> None:
+        """Join the two: time that the kernel moves is the observation's, what actors call is recorded and judged."""
+        self.observation = observation
+        self.settings = observation.settings
+        self.clocks = observation.clocks
+        self.board = observation.board
+        self.queue = observation.queue
+        self.judge = observation.judge
+        self.recorder = observation.recorder
+        self.choices = choices
+        self.limits = limits
+        self.kernel = kernel = Kernel(choices, observation.recorder, step_limit=limits.steps)
+        kernel.on_advance = observation.clocks.advance
+        kernel.on_suspend = observation.recorder.suspended
+        kernel.every_turn = type(choices) is Replay
+
+    def expose(
+        self,
+        faults: FaultPlan,
+        *,
+        stop: Callable[[str], bool] = lambda actor: False,
+        restart_after: Duration | None = None,
+        schedulers: frozenset[str] = frozenset(),
+    ) -> None:
+        """Let these faults strike at gates. A crashed process comes back `restart_after`; None: not by itself."""
+        self.kernel.interferences = interferences(
+            faults,
+            settings=self.settings,
+            clocks=self.clocks,
+            note=self.recorder.fault,
+            stop=stop,
+            restart_after=restart_after,
+            schedulers=schedulers,
+        )
+
+
+class Session(LiveSession):
+    """A scenario on an engine, from an empty queue to a verdict."""
 
     def __init__(
         self,
@@ -98,7 +133,7 @@ class Session:
         faults: FaultPlan = NO_FAULTS,
         invariants: tuple[Invariant, ...] | None = None,
         limits: Limits = Limits(),
-        application: StockApplication | None = None,
+        application: Application | None = None,
         until: str | None = None,
         processors: RealProcessors | None = None,
         announced: Iterable[str] = (),
@@ -107,71 +142,49 @@ class Session:
 
         `announced` are capabilities that only jobs planned later will ask for: see `plan_job`.
         """
-        contract = contract_of(engine)
+        contract = engine.info.contract
         self._given = scenario
         self.scenario = scenario = _effective(scenario, contract)
-        self.settings = scenario.settings
         self.engine = engine
         if choices is None:
             choices, faults = (Replay(scenario.tape), as_on_tape()) if scenario.tape else (Boring(), faults)
-        self.choices = choices
-        self.limits = limits
-        self.uncovered: list[str] = []
-        self.clocks = Clocks()
-        self.board = Board(self.settings)
-        self.queue = engine.open(self.settings, self.clocks, self._jitter)
-        self._staged: Any = getattr(self.queue, "application", None)
-        """The processes of the engine's own, where it brings them."""
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
-        rules = Rules(
-            self.settings,
-            self._known_jobs,
-            oldest_first=contract.oldest_first,
-            doublings=contract.doublings,
-            slot_due=contract.slot_due,
-        )
         self._asked = frozenset((*needed_capabilities(scenario), *announced))
-        self.judge = Judge(
-            self._judged(invariants),
-            rules,
-            accepted=frozenset(contract.documented),
+        self.choices = choices
+        observation = Observation(
+            lambda clocks: engine.open(scenario.settings, clocks, self._jitter),
+            settings=scenario.settings,
+            contract=contract,
+            engine=engine.info,
+            jobs=self._known_jobs,
+            invariants=lambda queue: self._judged(queue, invariants),
         )
-        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge)
-        self.world = World(scenario, self.clocks, self.recorder, self.board, engine.capabilities, processors)
-        self.kernel = self._wired(faults)
-        self.application = self._staged or application or getattr(engine, "application", None) or StockApplication()
+        super().__init__(observation, choices=choices, limits=limits)
+        self.uncovered: list[str] = []
+        self.world = RunContext(
+            scenario, self.clocks, self.recorder, self.board, engine.info.capabilities, processors=processors
+        )
+        if engine.info.capabilities.sessions:
+            self.kernel.on_crash = self._severed
+        self.kernel.on_overtaken = self._overtaken
+        self.expose(
+            faults,
+            stop=self.world.stop,
+            restart_after=scenario.restart_after,
+            schedulers=frozenset(SCHEDULERS),
+        )
+        staged = None if engine.info.processes is None else engine.info.processes(self.queue)
+        self.application: Application = staged or application or engine.info.application or StockApplication()
         self._until = until
         self._cut = False
 
-    def _wired(self, faults: FaultPlan) -> Kernel:
-        kernel = Kernel(self.choices, self.recorder, step_limit=self.limits.steps)
-        kernel.on_advance = self._advanced
-        kernel.on_suspend = self.recorder.suspended
-        if self.engine.capabilities.sessions:
-            kernel.on_crash = self._severed
-        kernel.on_overtaken = self._overtaken
-        kernel.every_turn = type(self.choices) is Replay
-        kernel.interferences = interferences(
-            faults,
-            settings=self.settings,
-            clocks=self.clocks,
-            note=self.recorder.fault,
-            stop=self.world.stop,
-            restart_after=self.scenario.restart_after,
-            schedulers=frozenset(SCHEDULERS),
-        )
-        return kernel
-
-    def _judged(self, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
+    def _judged(self, queue: Any, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
         """Leave out what the queue cannot do, and what a scenario has to ask for and this one does not."""
         invariants = everything() if invariants is None else invariants
-        if self._staged is not None:
+        if self.engine.info.processes is not None:
             invariants = stepwise(invariants)
-        left_out = {*self.engine.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
+        left_out = {*self.engine.info.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
         return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
-
-    def _advanced(self, now: int) -> None:
-        self.clocks.advance(now)
 
     def _overtaken(self, actor: Actor, passed: Duration) -> None:
         """To whoever is ready, time that passes by is a pause."""
@@ -238,7 +251,7 @@ class Session:
     def close(self) -> None:
         """Sever whoever still acts and close the queue."""
         self.world.closed = True
-        if self.engine.capabilities.sessions:
+        if self.engine.info.capabilities.sessions:
             self.queue.close()  # before the frames: a `finally` that wants to roll back must reach nobody
         self.kernel.bury()
         self.queue.close()
@@ -260,7 +273,7 @@ class Session:
 
     def _leftovers(self) -> list[str]:
         queue: Any = self.queue
-        return list(queue.leftovers()) if self.engine.capabilities.sessions else []
+        return list(queue.leftovers()) if self.engine.info.capabilities.sessions else []
 
     def plan_job(self, plan: JobPlan) -> None:
         """Take a job into the workload that is sent later, by a step."""
@@ -346,7 +359,7 @@ class Session:
         """Answer what the run came to so far."""
         return Run(
             scenario=self._given,
-            engine=self.engine.name,
+            engine=self.engine.info.name,
             history=self.recorder.history,
             tape=tuple(self.choices.tape),
             anomalies=tuple(self.judge.anomalies),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from harness.model.duration import SECOND
 from harness.port import JobRequest, Schedule
+from harness.run.context import RunContext
 from harness.run.insisting import Steps, insist
 from harness.run.worker import Worker
-from harness.run.world import World
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import SCHEDULERS
 from harness.sim.request import Call, Frame, Poll, Sleep
@@ -22,7 +22,7 @@ class StockApplication:
     worker: type[Worker] = Worker
     """What the workers do; a wrong worker is another class."""
 
-    def actors(self, world: World) -> Mapping[str, Callable[[], Frame]]:
+    def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each process by name; clients come from `clients`."""
         factories: dict[str, Callable[[], Frame]] = {}
         if self.worker.wanted(world.settings):
@@ -36,7 +36,7 @@ class StockApplication:
                 factories[name] = lambda name=name: scheduler(world, name)  # type: ignore[misc]
         return factories
 
-    def clients(self, world: World) -> Mapping[str, Callable[[], Frame]]:
+    def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each client by name."""
         return {
             f"client-{plan.name}": lambda plan=plan: client(world, plan)  # type: ignore[misc]
@@ -45,7 +45,7 @@ class StockApplication:
         }
 
 
-def request_of(plan: JobPlan, name: str, world: World, actor: str) -> JobRequest:
+def request_of(plan: JobPlan, name: str, world: RunContext, actor: str) -> JobRequest:
     """Answer what a client sends; start times are instants of the client's own clock."""
     start_after = None if plan.start_after is None else world.now(actor) + plan.start_after
     return JobRequest(
@@ -62,7 +62,7 @@ def request_of(plan: JobPlan, name: str, world: World, actor: str) -> JobRequest
     )
 
 
-def client(world: World, plan: JobPlan) -> Steps:
+def client(world: RunContext, plan: JobPlan) -> Steps:
     """Send what was planned; cancel and retry where that was planned."""
     me = f"client-{plan.name}"
     if plan.at:
@@ -94,7 +94,7 @@ def in_transaction(plan: JobPlan, send: Call) -> Steps:
     yield from insist(Call(str(plan.transaction), (name,), name))
 
 
-def scheduled(world: World, plan: JobPlan) -> Steps:
+def scheduled(world: RunContext, plan: JobPlan) -> Steps:
     """Set a schedule, and end it half a period after its last slot."""
     me, period = f"client-{plan.name}", plan.every
     assert period is not None
@@ -107,7 +107,7 @@ def scheduled(world: World, plan: JobPlan) -> Steps:
     world.board.timetable.end(plan.name)
 
 
-def scheduler(world: World, me: str) -> Steps:
+def scheduler(world: RunContext, me: str) -> Steps:
     """One of two: makes what is due by schedules, on a grid of its own."""
     interval = world.settings.tick_interval
     origin = SCHEDULERS.index(me) * interval // len(SCHEDULERS)
@@ -119,7 +119,7 @@ def scheduler(world: World, me: str) -> Steps:
         yield Call("tick", (me,))
 
 
-def upkeep(world: World) -> Steps:
+def upkeep(world: RunContext) -> Steps:
     """The queue's own supervisor: takes back what is overdue."""
     while True:
         world.anew("queue")
@@ -127,7 +127,7 @@ def upkeep(world: World) -> Steps:
         yield Call("expire", ())
 
 
-def maintenance(world: World) -> Steps:
+def maintenance(world: RunContext) -> Steps:
     """The cron: reconcile, rescue, purge."""
     while True:
         world.anew("maintenance")

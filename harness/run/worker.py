@@ -9,9 +9,8 @@ from harness.model.duration import SECOND, Duration
 from harness.model.json_value import json_problem
 from harness.model.settings import Settings
 from harness.port import Claim
+from harness.run.context import ProcessorAttempt, RunContext
 from harness.run.insisting import RETRY_PAUSE, Steps, insist
-from harness.run.processing import ProcessorAttempt
-from harness.run.world import World
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending
 from harness.sim.request import Call, Point, Poll, Sleep
 
@@ -21,7 +20,7 @@ class Worker:
 
     insist = staticmethod(insist)
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: RunContext, name: str) -> None:
         self.world = world
         self.name = name
 

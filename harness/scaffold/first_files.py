@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness.scaffold.plan import Plan
-from harness.scaffold.project import Language, Project
+from harness.scaffold.plan import ChangePlan, Language, Project
 
 TEST: Final = '''"""A first test of jobs: days of retries pass in milliseconds. Put your own processors in its place."""
 
-from harness.processors import JobResult
+from harness import JobResult
 
 
 async def shout(job):
@@ -68,12 +67,12 @@ _EXTRAS: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "'job-har
 ON_PATH: Final = '"""The folder of this file is on the path of the tests: they import what stands beside it."""\n'
 
 
-def plan_first_files(project: Project, *, language: Language) -> Plan:
-    """Plan them where `new` puts a tool's tests: in a Python project's package, at the root of a TypeScript one.
+def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
+    """ChangePlan them where `new` puts a tool's tests: in a Python project's package, at the root of a TypeScript one.
 
     The workflow is at the root of the workspace, and runs them there.
     """
-    plan = Plan(project.root)
+    plan = ChangePlan(project.root)
     folder = project.package if language is Language.PYTHON else project.root
     plan.tests = [folder / "tests", folder / "scenarios"]
     plan.add(folder / "tests" / "test_jobs.py", TEST)

@@ -1,18 +1,145 @@
-"""What is to be written: new files, and edits of existing ones as a diff. Nothing that exists is ever overwritten."""
+"""Where new files go and what they say: the project, the names that a tool goes by, and the changes to be written.
+
+Hides how a repository's language, root and workspace are recognised, and how several edits of one file become one diff.
+Nothing that exists is ever overwritten: `write` makes all changes, or raises before the first.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import Any, Final
 
 from harness.errors import UsageError
 
+# the project ----------------------------------------------------------------------------------------------------------
+
+
+_PYTHON: Final = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
+_TYPESCRIPT: Final = ("package.json", "tsconfig.json", "pnpm-workspace.yaml")
+LEFT_OUT: Final = frozenset({"node_modules", ".git", ".venv", "venv", "dist", "build", "__pycache__", ".next"})
+MOST_FILES: Final = 20_000
+
+
+class Language(StrEnum):
+    """What processors are written in."""
+
+    PYTHON = "python"
+    TYPESCRIPT = "typescript"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """`package` is the nearest folder with a manifest; `root` is the workspace's, or the same."""
+
+    root: Path
+    package: Path
+    language: Language | None
+
+    def files(self, *suffixes: str) -> Iterator[Path]:
+        """Return the files below the root with these suffixes, dependencies and build output left out."""
+        seen = 0
+        for folder, names, files in os.walk(self.root):
+            names[:] = sorted(name for name in names if name not in LEFT_OUT)
+            for name in sorted(files):
+                seen += 1
+                if seen > MOST_FILES:
+                    return
+                if name.endswith(suffixes):
+                    yield Path(folder) / name
+
+
+def find_project(start: Path, *, language: Language | None = None) -> Project:
+    """Look from a folder upwards for a manifest, and on for the workspace that it belongs to.
+
+    Without any manifest the folder itself is the project. Raises UsageError where there is no such folder.
+    """
+    start = start.resolve()
+    if not start.is_dir():
+        raise UsageError(f"{start}: no such folder", hint="Name the folder of a repository.")
+    package = next((folder for folder in _upwards(start) if _manifests(folder)), start)
+    root = next((folder for folder in _upwards(package) if _is_workspace(folder)), package)
+    return Project(root, package, language or _language(package) or _language(root))
+
+
+def _upwards(folder: Path) -> Iterator[Path]:
+    for place in (folder, *folder.parents):
+        yield place
+        if (place / ".git").exists():
+            return
+
+
+def _manifests(folder: Path) -> list[str]:
+    return [name for name in (*_PYTHON, *_TYPESCRIPT) if (folder / name).is_file()]
+
+
+def _language(folder: Path) -> Language | None:
+    python = any((folder / name).is_file() for name in _PYTHON)
+    typescript = any((folder / name).is_file() for name in _TYPESCRIPT)
+    if python and typescript:
+        return None
+    return Language.PYTHON if python else Language.TYPESCRIPT if typescript else None
+
+
+def _is_workspace(folder: Path) -> bool:
+    if (folder / "pnpm-workspace.yaml").is_file():
+        return True
+    if "workspaces" in _read(folder / "package.json", json.loads):
+        return True
+    tool = _read(folder / "pyproject.toml", tomllib.loads).get("tool")
+    return isinstance(tool, dict) and isinstance(tool.get("uv"), dict) and "workspace" in tool["uv"]
+
+
+def _read(path: Path, parse: Any) -> dict[str, Any]:
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# the names of a tool --------------------------------------------------------------------------------------------------
+
+
+_SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolName:
+    """Built from the slug, such as `my-tool`."""
+
+    slug: str
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what is no slug."""
+        if not _SLUG.fullmatch(self.slug):
+            near = "-".join(re.findall(r"[a-z0-9]+", self.slug.lower()))
+            hint = f"Write {near}." if _SLUG.fullmatch(near) else "Write words in lower case with dashes between them."
+            raise UsageError(f"{self.slug!r} is no slug of a tool", hint=hint)
+
+    @property
+    def module(self) -> str:
+        """As a module: `my_tool`."""
+        return self.slug.replace("-", "_")
+
+    @property
+    def pascal(self) -> str:
+        """As a type: `MyTool`."""
+        return "".join(part.capitalize() for part in self.slug.split("-"))
+
+
+# the changes ----------------------------------------------------------------------------------------------------------
+
 
 @dataclass(slots=True)
-class Plan:
+class ChangePlan:
     """Collects changes below a root; `write` makes them all, or raises before the first."""
 
     root: Path
@@ -27,20 +154,20 @@ class Plan:
     """What pytest is to be run on afterwards."""
 
     def add(self, path: Path, text: str) -> None:
-        """Plan a new file; one that is there is kept."""
+        """ChangePlan a new file; one that is there is kept."""
         if path.exists() or path.is_symlink():
             self.kept.append(path)
         else:
             self.new[path] = text
 
     def edit(self, path: Path, after: str) -> None:
-        """Plan an edit of a file that is there."""
+        """ChangePlan an edit of a file that is there."""
         before = self.edits[path][0] if path in self.edits else path.read_text(encoding="utf-8")
         if after != before:
             self.edits[path] = (before, after)
 
     def text_of(self, path: Path) -> str:
-        """Answer a file as it will be."""
+        """Return a file as it will be."""
         if path in self.new:
             return self.new[path]
         return self.edits[path][1] if path in self.edits else path.read_text(encoding="utf-8")

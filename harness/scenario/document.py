@@ -1,4 +1,5 @@
-"""YAML 1.2 text to plain data, with the line of every value. Knows no scenario.
+"""YAML 1.2 text to plain data, with the line of every value, and what is wrong with a file, and where. Knows no
+scenario.
 
 The core schema is read strictly: only `true` and `false` are booleans, only digits are numbers, no dates, no merge
 keys, no tags, keys are text. Aliases are allowed within a bound on what they expand to.
@@ -7,7 +8,7 @@ keys, no tags, keys are text. Aliases are allowed within a bound on what they ex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,7 +24,43 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from harness.scenario.problem import Problem, ScenarioError, shown
+from harness.errors import UsageError, bounded
+
+# what is wrong, and where ---------------------------------------------------------------------------------------------
+
+
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong: the line (from 1), what it is, and what would have been accepted."""
+
+    line: int
+    message: str
+
+
+class ScenarioError(UsageError):
+    """A file is no scenario. The message has one `file:line: ...` for each problem, in the order of the file."""
+
+    def __init__(self, path: str, problems: Iterable[Problem]) -> None:
+        self.path = path
+        self.problems = tuple(sorted({Problem(each.line, bounded(each.message)) for each in problems}))
+        where = path or "scenario"
+        shown = [f"{where}:{problem.line}: {problem.message}" for problem in self.problems[:MOST_SHOWN]]
+        if len(self.problems) > MOST_SHOWN:
+            shown.append(f"{where}: and {len(self.problems) - MOST_SHOWN} more problems")
+        super().__init__("\n".join(shown))
+
+
+def shown(value: object) -> str:
+    """Show an offending value on one line, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# YAML -----------------------------------------------------------------------------------------------------------------
+
 
 LARGEST = 1_000_000
 """Bytes that a file may have."""
@@ -47,14 +84,14 @@ _CONSTANTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """Plain data, and the line (from 1) of every path in it; a mapping's entry is where its key is."""
 
     data: Any
     lines: dict[Path, int]
 
     def line(self, path: Path) -> int:
-        """Answer the line of a path, or of the nearest thing around it."""
+        """Return the line of a path, or of the nearest thing around it."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -99,7 +136,7 @@ def plain_scalar(text: str) -> Any:
     return text
 
 
-def read_document(raw: bytes, path: str) -> Document:
+def read_document(raw: bytes, path: str) -> YamlDocument:
     """Read one YAML document.
 
     Raises ScenarioError naming the line where the text is no single, bounded YAML 1.2 document.
@@ -114,7 +151,7 @@ def read_document(raw: bytes, path: str) -> Document:
         message = f"the byte {raw[error.start]:#04x} is no UTF-8; save the file as UTF-8"
         raise ScenarioError(path, [Problem(line, message)]) from None
     try:
-        return _Reading(text).document()
+        return _YamlReading(text).document()
     except Wrong as wrong:
         raise ScenarioError(path, [wrong.problem]) from None
     except MarkedYAMLError as error:
@@ -135,7 +172,7 @@ def _why(error: MarkedYAMLError) -> str:
     return f"{problem} ({error.context})" if error.context else problem
 
 
-class _Reading:
+class _YamlReading:
     """One pass over the events of a text."""
 
     def __init__(self, text: str) -> None:
@@ -144,7 +181,7 @@ class _Reading:
         self._lines: dict[Path, int] = {}
         self._values = 0
 
-    def document(self) -> Document:
+    def document(self) -> YamlDocument:
         """Read the only document there is."""
         root: _Node | None = None
         for event in self._events:
@@ -156,7 +193,7 @@ class _Reading:
                 root = self._node(next(self._events), 0)
         if root is None:
             raise Wrong(1, "the file is empty; a scenario starts with `format: 1`")
-        return Document(self._unfold(root, ()), self._lines)
+        return YamlDocument(self._unfold(root, ()), self._lines)
 
     def _node(self, event: Any, depth: int) -> _Node:
         line: int = event.start_mark.line + 1

@@ -1,14 +1,77 @@
-"""What the workload plans for one job: what is sent, and how each of its attempts goes."""
+"""What the workload plans for one job: what is sent, who processes it, how each attempt goes and how long it takes.
+
+A length is absolute, or relative to a setting (`Span`), so that it moves with the setting. Values only.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from harness.model.duration import Duration
+from harness.model.duration import Duration, format_duration, parse_duration
 from harness.model.settings import Settings
-from harness.scenario.span import Span
+
+# how long -------------------------------------------------------------------------------------------------------------
+
+
+_RELATIVE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*x?\s*([a-z_]+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`factor` times a setting, or a fixed duration."""
+
+    fixed: Duration = 0
+    factor: float = 0.0
+    setting: str | None = None
+
+    def resolve(self, settings: Settings) -> Duration:
+        """Return the duration in microseconds under these settings."""
+        if self.setting is None:
+            return self.fixed
+        return round(self.factor * int(getattr(settings, self.setting)))
+
+    def __str__(self) -> str:
+        return format_duration(self.fixed) if self.setting is None else f"{self.factor:g} {self.setting}"
+
+
+def parse_span(text: str) -> Span:
+    """Read `30s` or `0.95 lease`.
+
+    Raises ValueError naming what would have been accepted.
+    """
+    try:
+        return Span(fixed=parse_duration(text))
+    except ValueError:
+        relative = _RELATIVE.match(text.strip())
+        if relative is None or relative[2] not in Settings.duration_names():
+            names = ", ".join(sorted(Settings.duration_names()))
+            raise ValueError(f"{text!r} is neither a duration (30s) nor a multiple of a setting ({names})") from None
+        return Span(factor=float(relative[1]), setting=relative[2])
+
+
+# which processor ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorPlan:
+    """`run` is `module:name` or `path.ts#name`; the rest is for TypeScript only."""
+
+    run: str
+    globals: Mapping[str, str] = field(default_factory=dict)
+    """JavaScript expressions by the name of the global that each is the value of."""
+    stubs: Mapping[str, str] = field(default_factory=dict)
+    """Files by the specifier of the module in whose place each is read."""
+    folder: str = field(default="", compare=False)
+    """Where relative paths and modules are looked for: the folder of the scenario file."""
+    place: str = field(default="", compare=False)
+    """Where it is written, as `file:line`."""
+
+
+# the job --------------------------------------------------------------------------------------------------------------
 
 
 class Ending(StrEnum):
@@ -101,11 +164,11 @@ class JobPlan:
         return self.input if self.payload is None else PAYLOADS[self.payload]
 
     def ending(self, attempt: int) -> Ending:
-        """Answer how the attempt with this number (from 1) ends."""
+        """Return how the attempt with this number (from 1) ends."""
         return self.outcomes[min(attempt, len(self.outcomes)) - 1]
 
     def duration(self, attempt: int, settings: Settings) -> Duration:
-        """Answer how long it takes."""
+        """Return how long it takes."""
         return self.takes[min(attempt, len(self.takes)) - 1].resolve(settings)
 
     def healthy(self, settings: Settings) -> bool:

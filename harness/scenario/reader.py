@@ -1,28 +1,238 @@
-"""Reads a scenario file into a frozen Scenario; everything that is wrong with it is told at once, with its line."""
+"""Reads a scenario file into a frozen Scenario; everything that is wrong with it is told at once, with its line.
+
+Hides the words for what pydantic found wrong. Also reads changes of settings as a file would have them, and gives a
+scenario as one of its controls wants it run.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from harness.errors import UsageError
-from harness.scenario.checks import Checks
-from harness.scenario.complaint import problems_of
-from harness.scenario.document import LARGEST, Document, read_document
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.notation import described
-from harness.scenario.problem import Problem, ScenarioError
-from harness.scenario.processor_plan import ProcessorPlan
+from harness.errors import UsageError, did_you_mean
+from harness.model.settings import Settings
+from harness.scenario.checks import Checks, workers_start
+from harness.scenario.document import (
+    LARGEST,
+    Path,
+    Problem,
+    ScenarioError,
+    YamlDocument,
+    plain_scalar,
+    read_document,
+    shown,
+)
+from harness.scenario.job_plan import JobPlan, ProcessorPlan
 from harness.scenario.scenario import Control, Expectation, Scenario
-from harness.scenario.schema import ControlPart, ExpectPart, JobPart, ProcessorPart, ScenarioPart
-from harness.scenario.step_checks import workers_start
+from harness.scenario.schema import (
+    ControlPart,
+    ExpectPart,
+    JobPart,
+    ProcessorPart,
+    ScenarioPart,
+    SettingsPart,
+    described,
+)
 from harness.sim.choices import Deviation
+
+# what pydantic found wrong, in words ----------------------------------------------------------------------------------
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "string_type": "text",
+}
+_BOUNDS = {
+    "too_short": "at least {min_length} must be there",
+    "too_long": "at most {max_length} are accepted",
+    "string_too_short": "expected at least {min_length} character",
+    "string_too_long": "expected at most {max_length} characters",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than_equal": "expected at most {le}",
+    "string_pattern_mismatch": "expected `module:factory` or `path/to/file.py:factory`",
+    "string_unicode": "expected text without lone surrogates",
+}
+"""What is said of a value out of bounds; the only pattern is that of a target."""
+
+
+def problems_of(error: ValidationError, document: YamlDocument) -> list[Problem]:
+    """Return one problem for each error, each with its line."""
+    problems = []
+    forms_told = False
+    for detail in error.errors(include_url=False):
+        path, form = _place(detail, document.data)
+        if form is not None and not form.meant:
+            continue  # The value was held against every form that it may have; only the one that was meant is told of.
+        message = _message(detail, path)
+        if form is not None:
+            message = message.replace("expected text, got", "expected text, or a mapping with `run`, got")
+        if message.startswith("no such step"):
+            message = message if not forms_told else message.partition(". Steps look like")[0]
+            forms_told = True
+        problems.append(Problem(document.line(path), message))
+    return problems
+
+
+class _ValueForm(NamedTuple):
+    """One of several forms that a value may have: text, or a mapping."""
+
+    meant: bool
+    """Whether the value is of this kind at all."""
+
+
+def _place(detail: Mapping[str, Any], data: Any) -> tuple[Path, _ValueForm | None]:
+    """Return where in the file it is, and which form of several the value was held against.
+
+    pydantic puts that form into the path, by the name of a class or of a function; no reader has ever heard of it.
+    """
+    path: list[str | int] = []
+    form = None
+    parts = [part for part in detail["loc"] if part != "[key]"]
+    for number, part in enumerate(parts):
+        if _has(_at(data, path), part) or (detail["type"] == "missing" and number == len(parts) - 1):
+            path.append(part)
+        else:
+            text = str(part).startswith(("function-", "str"))
+            form = _ValueForm(meant=isinstance(_at(data, path), dict) is not text)
+    return tuple(path), form
+
+
+def _has(value: Any, part: str | int) -> bool:
+    if isinstance(value, dict):
+        return part in value
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
+
+
+def _at(data: Any, path: Sequence[str | int]) -> Any:
+    for part in path:
+        data = data[part] if _has(data, part) else None
+    return data
+
+
+def _message(detail: Mapping[str, Any], path: Path) -> str:
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx") or {}
+    at = f"{'.'.join(map(str, path))}: " if path else ""
+    if kind == "extra_forbidden":
+        return _unknown_key(path)
+    if kind == "missing":
+        return _missing(path)
+    if kind == "value_error":
+        text = str(context["error"])
+        return text if path and path[0] == "steps" else f"{at}{text}"
+    if kind in _WANTED:
+        return f"{at}expected {_WANTED[kind]}, got {described(value)}"
+    if kind == "literal_error":
+        return _literal(at, value, str(context["expected"]))
+    kind = f"string_{kind}" if isinstance(value, str) and f"string_{kind}" in _BOUNDS else kind
+    if kind in _BOUNDS:
+        return f"{at}{_BOUNDS[kind].format(**context)}, got {_size(value)}"
+    return f"{at}{shown(value)} is not accepted"
+
+
+def _size(value: Any) -> str:
+    """Say how much there is of what is too short or too long, and else the value itself."""
+    if isinstance(value, str) and len(value) > 60:
+        return f"{len(value)} characters"
+    return str(len(value)) if isinstance(value, dict | list) else shown(value)
+
+
+def _unknown_key(path: Path) -> str:
+    *above, key = path
+    known = keys_at(tuple(above))
+    where = f" in {'.'.join(map(str, above))}" if above else ""
+    return f"unknown key {key!r}{where}{did_you_mean(str(key), known)}. Known keys: {', '.join(known)}"
+
+
+def _missing(path: Path) -> str:
+    *above, key = path
+    if key == "format":
+        return "the key `format` is missing; a scenario starts with `format: 1`"
+    where = f" in {'.'.join(map(str, above))}" if above else ""
+    return f"the key {key!r}{where} is missing"
+
+
+def _literal(at: str, value: Any, expected: str) -> str:
+    if at == "format: ":
+        return f"format: this program reads format 1, not {shown(value)}; write `format: 1`"
+    known = [item.strip("'\" ") for item in expected.replace(" or ", ", ").split(",")]
+    return f"{at}{described(value)} is not accepted{did_you_mean(str(value), known)}. There are {', '.join(known)}"
+
+
+def keys_at(path: Path) -> list[str]:
+    """List the keys that the part of a scenario at this path knows."""
+    model: Any = ScenarioPart
+    named = False
+    for part in path:
+        if named or model is None:  # The name of a job, a tool or a variable, or a place in a list: no key of ours.
+            named = False
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        model, named = _model_in(annotation), get_origin(annotation) in (dict, list)
+    return list(model.model_fields) if model is not None else []
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+# under other settings -------------------------------------------------------------------------------------------------
+
+
+def named_at(scenario: Scenario, control: Control | None = None) -> str:
+    """Return where it is written what a scenario or its control runs on; nothing where the command says that."""
+    line = scenario.application_line if control is None else control.line
+    return f"{scenario.path}:{line}" if scenario.path and line else ""
+
+
+def controlled(scenario: Scenario, control: Control) -> Scenario:
+    """Return the scenario as a control wants it run: its wrong queue, its wrong settings, nothing else changed."""
+    settings = scenario.settings.changed(**control.settings)
+    return replace(
+        scenario,
+        settings=settings,
+        queue=control.queue or scenario.queue,
+        application=control.application or scenario.application,
+        controls=(),
+    )
+
+
+def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
+    """Read `setting=value` texts as a scenario would read them; durations come out in microseconds.
+
+    Raises UsageError naming the text and what would have been accepted.
+    """
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise UsageError(f"{change!r} changes no setting", hint="Write it as setting=value: stuck_timeout=30m.")
+        if name not in Settings.names():
+            near = did_you_mean(name, Settings.names())
+            raise UsageError(f"no such setting: {name!r}{near}", hint=f"There are {', '.join(Settings.names())}.")
+        try:
+            values.update(SettingsPart.model_validate({name: plain_scalar(text)}).given())
+        except ValidationError as error:
+            why = problems_of(error, YamlDocument({name: plain_scalar(text)}, {}))[0].message
+            raise UsageError(f"{change}: {why.removeprefix(f'{name}: ')}") from None
+        except ValueError as error:
+            raise UsageError(f"{change}: {error}") from None
+    return values
+
+
+# reading --------------------------------------------------------------------------------------------------------------
 
 
 def read_scenario(path: FilePath | str, *, queues: Collection[str] | None = None) -> Scenario:
@@ -63,7 +273,7 @@ def read_scenario_text(text: bytes | str, *, path: str = "", queues: Collection[
     return _scenario(part, document, path)
 
 
-def _refuse_unreadable_format(document: Document, path: str) -> None:
+def _refuse_unreadable_format(document: YamlDocument, path: str) -> None:
     """Another format has other keys: complaining about those would mislead."""
     given = document.data.get("format", 1)
     if type(given) is not int or given != 1:
@@ -71,7 +281,7 @@ def _refuse_unreadable_format(document: Document, path: str) -> None:
         raise ScenarioError(path, [Problem(document.line(("format",)), message)])
 
 
-def _scenario(part: ScenarioPart, document: Document, path: str) -> Scenario:
+def _scenario(part: ScenarioPart, document: YamlDocument, path: str) -> Scenario:
     defaults = Scenario()
     settings = defaults.settings.changed(**part.settings.given())
     return Scenario(

@@ -1,17 +1,126 @@
-"""A scenario as a value. Reading it from YAML is another module's work."""
+"""A scenario as a value: what is at work, what goes wrong, what must come out, and what a queue must be able to do for
+it.
+
+Hides the language of steps (`GRAMMAR`) and which part of a scenario needs which capability. Reading it from YAML and
+writing it back are other modules' work.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.model.duration import SECOND, Duration, format_duration
+from harness.model.duration import SECOND, Duration, format_duration, parse_duration
 from harness.model.settings import Settings
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.processor_plan import ProcessorPlan
-from harness.scenario.step import Step
+from harness.scenario.job_plan import JobPlan, ProcessorPlan
 from harness.sim.choices import Tape
+
+# steps ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`kind` names a method of the director; the rest are its arguments."""
+
+    kind: str
+    text: str
+    line: int = 0
+    actor: str | None = None
+    verb: str | None = None
+    job: str | None = None
+    point: str | None = None
+    duration: Duration | None = None
+    expect: str | None = None
+    """The outcome asserted: done, refused or unknown; for `check` a status."""
+
+
+VERBS = {
+    "claims": "claim",
+    "polls": "poll",
+    "starts": "start",
+    "completes": "complete",
+    "fails": "fail",
+    "releases": "release",
+    "heartbeats": "heartbeat",
+    "settles": "settle",
+}
+_NAME = r"[A-Za-z_][\w-]*"
+_ACTOR = rf"(?P<actor>{_NAME})"
+_JOB = rf"(?P<job>{_NAME})"
+_EXPECT = r"(?: -> (?P<expect>done|refused|unknown))?"
+_WHEN = rf"(?:(?P<when>before claiming|before starting|while running|before completing|before failing)(?: {_JOB})?"
+_WHEN += r'|(?:at|before) "(?P<point>[^"]+)")'
+_POINTS = {
+    "before claiming": "claim",
+    "before starting": "start",
+    "while running": "running",
+    "before completing": "complete",
+    "before failing": "fail",
+}
+
+GRAMMAR: tuple[tuple[str, str, str], ...] = (
+    ("act", rf"{_ACTOR} (?P<verb>{'|'.join(VERBS)})(?: {_JOB})?{_EXPECT}", "w1 claims a -> done"),
+    ("crash", rf"crash {_ACTOR}(?: {_WHEN})?", "crash w1 while running a"),
+    ("restart", rf"restart {_ACTOR}", "restart w1"),
+    ("pause", rf"{_ACTOR} pauses(?: {_WHEN})?", 'maintenance pauses at "rescue"'),
+    ("resume", rf"{_ACTOR} continues", "w1 continues"),
+    ("stop", rf"stop {_ACTOR}", "stop w1"),
+    ("lose", rf"{_ACTOR} loses the (?P<verb>request|reply) {_WHEN}", "w1 loses the reply before completing a"),
+    ("twice", rf"{_ACTOR} delivers twice {_WHEN}", "w1 delivers twice before completing a"),
+    ("advance", r"advance (?P<duration>\S+)", "advance 15m"),
+    ("jump", r"jump (?P<duration>\S+)", "jump 1h"),
+    ("run", r"run until idle", "run until idle"),
+    ("upkeep", r"(?P<actor>queue|maintenance) runs(?P<verb> twice)?", "maintenance runs twice"),
+    ("enqueue", rf"enqueue {_JOB}{_EXPECT}", "enqueue b -> refused"),
+    ("cancel", rf"cancel {_JOB}{_EXPECT}", "cancel a -> done"),
+    ("retry", rf"retry {_JOB}{_EXPECT}", "retry a -> done"),
+    ("check", rf"{_JOB} is (?P<expect>PENDING|PROCESSING|COMPLETED|FAILED|CANCELLED|gone)", "a is PENDING"),
+    (
+        "clock",
+        r"(?P<actor>store|[A-Za-z_][\w-]*) clock is (?P<duration>\S+) (?P<verb>ahead|behind)",
+        "store clock is 5s ahead",
+    ),
+)
+"""Kind, pattern, example: the whole language of steps, in the order in which it is tried."""
+
+_COMPILED = tuple((kind, re.compile(pattern)) for kind, pattern, _ in GRAMMAR)
+
+
+def parse_step(text: str, *, line: int = 0) -> Step:
+    """Understand one step.
+
+    Raises ValueError that lists the forms there are.
+    """
+    folded = " ".join(text.split())
+    for kind, pattern in sorted(_COMPILED, key=lambda entry: entry[0] == "act"):
+        match = pattern.fullmatch(folded)
+        if match is not None:
+            return _matched_step(kind, folded, line, match.groupdict())
+    forms = "\n    ".join(example for _, _, example in GRAMMAR)
+    raise ValueError(f"no such step: {text!r}. Steps look like:\n    {forms}")
+
+
+def _matched_step(kind: str, text: str, line: int, found: dict[str, str | None]) -> Step:
+    duration = found.get("duration")
+    verb = found.get("verb")
+    when = found.get("when")
+    return Step(
+        kind=kind,
+        text=text,
+        line=line,
+        actor=found.get("actor"),
+        verb=VERBS.get(verb, verb.strip()) if verb else None,
+        job=found.get("job"),
+        point=_POINTS[when] if when else found.get("point"),
+        duration=parse_duration(duration) if duration else None,
+        expect=found.get("expect"),
+    )
+
+
+# the scenario ---------------------------------------------------------------------------------------------------------
+
 
 DEFAULTS = Settings()
 SCHEDULERS = ("scheduler-1", "scheduler-2")
@@ -83,9 +192,55 @@ class Scenario:
     """Where that file names the application."""
 
     def plan_of(self) -> dict[str, JobPlan]:
-        """Answer the plan of every job by id."""
+        """Return the plan of every job by id."""
         return {name: plan for plan in self.jobs for name in plan.names()}
 
 
 RESTART_AFTER: Duration = 5 * SECOND
 """What a platform needs to bring a process back; the explorer's scenarios use it."""
+
+
+# what it needs of a queue ---------------------------------------------------------------------------------------------
+
+
+def needed_capabilities(scenario: Scenario) -> dict[str, str]:
+    """Return the capabilities that a scenario needs, each with what needs it."""
+    needed: dict[str, str] = {}
+    never_there = {plan.name for plan in scenario.jobs if plan.transaction is not None or plan.payload is not None}
+    if scenario.settings.heartbeat_interval:
+        needed["heartbeat"] = "settings.heartbeat_interval"
+    for name in ("concurrency", "tool_concurrency"):
+        if getattr(scenario.settings, name):
+            needed.setdefault("concurrency_limits", f"settings.{name}")
+    if scenario.settings.stuck_timeout < scenario.settings.lease:
+        needed["maintenance"] = "a stuck_timeout that is shorter than the lease"
+    for name, expectation in scenario.expect.items():
+        if expectation.status == "gone" and name not in never_there:
+            needed.setdefault("maintenance", f"the deletion of {name}")
+        if expectation.output is not None or expectation.error is not None:
+            needed.setdefault("results", f"what is expected of {name}")
+    for plan in scenario.jobs:
+        wanted = {
+            "priorities": plan.priority != 0,
+            "unique": plan.unique_key is not None,
+            "serial_keys": plan.serial_key is not None,
+            "dead_letters": plan.dead_letter is not None,
+            "transactions": plan.transaction is not None,
+            "schedules": plan.scheduled,
+            "inputs": plan.payload is not None,
+            "start_after": plan.start_after is not None,
+            "cancel": plan.cancel_after is not None,
+            "retry": plan.retry_after is not None,
+        }
+        for name, wants in wanted.items():
+            if wants:
+                needed.setdefault(name, f"job {plan.name}")
+    for step in scenario.steps:
+        if step.kind == "check" and step.expect == "gone" and step.job not in never_there:
+            needed.setdefault("maintenance", f"the step `{step.text}`")
+        does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
+        if step.actor == "maintenance" or (step.kind == "pause" and step.actor == "queue"):
+            does = "maintenance"  # Where the queue's own upkeep stands still, maintenance has to do the rescue.
+        if does in ("maintenance", "heartbeat", "release", "cancel", "retry"):
+            needed.setdefault(does, f"the step `{step.text}`")
+    return needed

@@ -11,12 +11,9 @@ from harness.errors import UsageError
 from harness.model.duration import format_duration
 from harness.model.settings import Settings
 from harness.scenario.document import plain_scalar
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.notation import gap_text
-from harness.scenario.processor_plan import ProcessorPlan
+from harness.scenario.job_plan import JobPlan, ProcessorPlan, Span
 from harness.scenario.scenario import Control, Expectation, Scenario
-from harness.scenario.schema import FORMAT
-from harness.scenario.span import Span
+from harness.scenario.schema import FORMAT, gap_text
 
 WIDTH = 110
 _PLAIN = re.compile(r"""[A-Za-z0-9_][A-Za-z0-9_ ./#"'()>+*=-]*""")

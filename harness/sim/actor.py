@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Protocol
 
 from harness.model.duration import Instant
+from harness.sim.choices import acts_first, acts_next
 from harness.sim.request import Call, Frame, Request
 
 
@@ -19,8 +21,26 @@ class State(IntEnum):
     """Taken out of the schedule by a scenario."""
     BLOCKED = 4
     """Waits for an answer that another actor holds up."""
-    CRASHED = 5
-    ENDED = 6
+    WORKING = 5
+    """At work on its carrier, between two gates."""
+    CRASHED = 6
+    ENDED = 7
+
+
+class Carrier(Protocol):
+    """Carries actors from gate to gate: a loop of coroutines, a child process."""
+
+    def severed(self, actor: Actor) -> None:
+        """Let nothing of this process ever go on."""
+        ...
+
+    def next_wake(self) -> Instant | None:
+        """Tell when it next acts by itself."""
+        ...
+
+    def settle(self, now: Instant) -> None:
+        """Bring its clock to `now`, and let happen what happens until everybody on it waits."""
+        ...
 
 
 class Actor:
@@ -28,25 +48,35 @@ class Actor:
 
     __slots__ = (
         "call",
+        "carrier",
         "factory",
+        "first",
         "frames",
         "heard",
         "last_tick",
         "name",
+        "next",
         "order",
         "process",
         "repeats",
         "request",
+        "root",
         "state",
         "wake",
     )
 
     def __init__(self, name: str, factory: Callable[[], Frame], order: int, *, process: bool) -> None:
         self.name = name
+        self.first = acts_first(name)
+        self.next = acts_next(name)
         self.factory = factory
         self.order = order
         self.process = process
         """Whether it is a machine's process that can crash or stall; clients and operators only lose messages."""
+        self.root: Actor = self
+        """The process that this is a task of; itself, where it is one."""
+        self.carrier: Carrier | None = None
+        """Who carries it between its gates; None: its own generator does."""
         self.frames: list[Frame] = []
         self.request: Request | None = None
         self.state = State.ENDED
@@ -65,6 +95,11 @@ class Actor:
         """Name the gate at which the actor stands."""
         assert self.request is not None
         return f"{self.name} {self.request.point}"
+
+    @property
+    def point(self) -> str:
+        """Return what the actor stands before; empty where it stands nowhere any more."""
+        return "" if self.request is None else self.request.point
 
     @property
     def alive(self) -> bool:

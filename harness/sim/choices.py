@@ -1,20 +1,72 @@
 """Who answers the questions of a run: the tape, and those who write one.
 
-A choice has a label and named options, the first being the boring one. A tape is the list of answers that were not
-boring: `(label, nth) -> option`. An inserted question with another label moves nothing.
+A choice has a label and options, the first being the boring one. A tape is the list of answers that were not boring:
+`(label, nth) -> option`. An inserted question with another label moves nothing. An option is a value; a tape keeps the
+words that it prints, and `read_order` (for faults, `harness.faults.read_option`) reads them back. Nobody else takes
+those words apart.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from harness.sim.outside import Pick
 
 
+class Option(NamedTuple):
+    """Something that may be done at a gate instead of going on as usual. It prints as the words on a tape."""
+
+    kind: str
+    """`first`, `next`, `time`, `others`, or the id of a fault."""
+    words: str
+    """How a tape says it: tapes outlive releases, so an option keeps its words for ever."""
+    actor: str = ""
+    """Whom it names, where that is not the actor at the gate."""
+    point: str = ""
+    """Which of several ways its kind has: a crash `before` or `after`, a lost `request` or `reply`."""
+    argument: str = ""
+    """How long or how far, by name: `a lease`, `ahead 5s`."""
+
+    def __str__(self) -> str:
+        return self.words
+
+
+FIRST: Final = "first"
+"""The kind of letting another actor act, who is ready too; the one at the gate stays there."""
+NEXT: Final = "next"
+"""The kind of bringing another actor to the front; what he does is asked at his own gate."""
+TIME: Final = "time"
+"""The kind of moving time although somebody is ready."""
+OTHERS: Final = "others"
+"""The kind of letting a carried task wait until everybody else on its loop waits."""
+ORDER: Final = frozenset({FIRST, NEXT, TIME, OTHERS})
+TIME_FIRST: Final = Option(TIME, "time first")
+OTHERS_FIRST: Final = Option(OTHERS, "others first")
+
+
+def acts_first(actor: str) -> Option:
+    """Return the option of letting this actor act."""
+    return Option(FIRST, f"{actor} first", actor)
+
+
+def acts_next(actor: str) -> Option:
+    """Return the option of bringing this actor to the front."""
+    return Option(NEXT, f"{actor} next", actor)
+
+
+def read_order(words: str) -> Option | None:
+    """Read what a tape says of an order; None where these words say something else."""
+    for option in (TIME_FIRST, OTHERS_FIRST):
+        if words == option.words:
+            return option
+    actor, _, kind = words.rpartition(" ")
+    return Option(kind, words, actor) if actor and kind in (FIRST, NEXT) else None
+
+
 class Deviation(NamedTuple):
-    """One answer that was not the boring one."""
+    """One answer that was not the boring one, as a tape holds it: in words."""
 
     label: str
     nth: int
@@ -25,20 +77,23 @@ class Deviation(NamedTuple):
 
 
 Tape: TypeAlias = tuple[Deviation, ...]
-Options: TypeAlias = Callable[[], Sequence[str]]
+Options: TypeAlias = Callable[[], Sequence[Option]]
 
 
 class Choices(Protocol):
     """Answers what is undetermined."""
 
-    tape: list[Deviation]
+    @property
+    def tape(self) -> list[Deviation]:
+        """What was not boring so far."""
+        ...
 
-    def gate(self, label: str, options: Options) -> str | None:
-        """Answer one of the options, or None to go on as usual. The options are computed only when wanted."""
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Return one of the options, or None to go on as usual. The options are computed only when wanted."""
         ...
 
     def pick(self, label: str, options: Sequence[str]) -> str:
-        """Answer one of the options; the first is the boring one."""
+        """Return one of the named values; the first is the boring one."""
         ...
 
 
@@ -48,7 +103,7 @@ class Boring:
     def __init__(self) -> None:
         self.tape: list[Deviation] = []
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         return None
 
     def pick(self, label: str, options: Sequence[str]) -> str:
@@ -64,17 +119,17 @@ class Uniform:
         self._draw = random.Random(seed).random
         self._seen: dict[str, int] = {}
 
-    def gate(self, label: str, options: Options) -> str | None:
+    def gate(self, label: str, options: Options) -> Option | None:
         seen = self._seen
         nth = seen.get(label, 0) + 1
         seen[label] = nth
         if self._draw() >= self.rate:
             return None
-        names = options()
-        if not names:
+        offered = options()
+        if not offered:
             return None
-        option = names[int(self._draw() * len(names))]
-        self.tape.append(Deviation(label, nth, option))
+        option = offered[int(self._draw() * len(offered))]
+        self.tape.append(Deviation(label, nth, option.words))
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
@@ -106,17 +161,23 @@ class Replay:
         """Tell what stands on the tape for a question; None where it is silent."""
         return self._answers.get((label, nth))
 
-    def gate(self, label: str, options: Options) -> str | None:
-        nth = self._seen.get(label, 0) + 1
-        self._seen[label] = nth
-        option = self._answers.get((label, nth))
-        if option is None or option not in options():
-            return None
-        self.tape.append(Deviation(label, nth, option))
+    def gate(self, label: str, options: Options) -> Option | None:
+        nth, words = self._answer(label)
+        option = None if words is None else next((one for one in options() if one.words == words), None)
+        if option is not None:
+            self.tape.append(Deviation(label, nth, option.words))
         return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
-        return self.gate(label, lambda: options) or options[0]
+        nth, option = self._answer(label)
+        if option is None or option not in options:
+            return options[0]
+        self.tape.append(Deviation(label, nth, option))
+        return option
+
+    def _answer(self, label: str) -> tuple[int, str | None]:
+        nth = self._seen[label] = self._seen.get(label, 0) + 1
+        return nth, self._answers.get((label, nth))
 
 
 def note_pick(choices: Choices, pick: Pick, nth: int) -> str:

@@ -12,13 +12,10 @@ from typing import Any, Protocol
 
 from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
-from harness.sim.actor import Actor, State
+from harness.sim.actor import Actor, Carrier, State
 from harness.sim.agenda import Agenda, Sleeper
-from harness.sim.choices import Choices, note_pick
-from harness.sim.request import Call, Frame, Poll, Request, Sleep, Wait
-
-TIME_FIRST = "time first"
-"""The option by which time moves on while somebody is ready."""
+from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
+from harness.sim.request import Call, Elsewhere, Frame, Poll, Request, Sleep, Wait
 
 
 class Executor(Protocol):
@@ -42,14 +39,17 @@ class Executor(Protocol):
 
 
 class Interference(Protocol):
-    """Something that may go wrong at a gate."""
+    """Something that may go wrong at a gate, a limited number of times."""
 
-    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
-        """Name what may go wrong at this actor's gate; with None, before time moves."""
+    id: str
+    """The kind of its options."""
+
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+        """Return what may go wrong at this actor's gate; with None, before time moves."""
         ...
 
-    def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
-        """Make it go wrong. False: the option is not of this kind."""
+    def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+        """Make one of its options happen."""
         ...
 
 
@@ -63,7 +63,7 @@ class Kernel:
         self.now: Instant = 0
         self.steps = 0
         self.actors: dict[str, Actor] = {}
-        self.interferences: list[Interference] = []
+        self.interferences: Sequence[Interference] = ()
         self.ready: deque[Actor] = deque()
         self.free_order = True
         """Whether the order of ready actors is open to choice."""
@@ -78,6 +78,8 @@ class Kernel:
         """Where something outside was picked otherwise than the tape says."""
         self.on_overtaken: Callable[[Actor, Duration], None] | None = None
         """Told of each ready actor that time passes by, and for how long."""
+        self.carriers: list[Carrier] = []
+        """Who carries actors that do not step by themselves."""
         self._agenda = Agenda()
         self._blocked: dict[str, Actor] = {}
         self._picks: dict[str, int] = {}
@@ -103,6 +105,7 @@ class Kernel:
 
     def start_later(self, actor: Actor, delay: Duration) -> None:
         """Bring a crashed actor back after a while, as a new activation."""
+        actor = actor.root
         actor.frames = [_reborn(delay, actor.factory)]
         actor.last_tick = -1
         self._continue(actor, None)
@@ -118,10 +121,26 @@ class Kernel:
         actor.call = None
         actor.request = None
         actor.state = State.CRASHED
+        if actor.carrier is not None:
+            self._sever_process(actor)
         if self.on_crash is not None:
             self.on_crash(actor, linger)
         if self._blocked:
             self._hear()
+
+    def _sever_process(self, actor: Actor) -> None:
+        """Take a carried process off the schedule with all of its tasks that stand at gates."""
+        root = actor.root
+        root.state = State.CRASHED
+        self._graveyard.extend(root.frames)
+        root.frames = []
+        tasks = [*self.ready, *(sleeper for _, _, sleeper in self._agenda.sleeping)]
+        for task in tasks:
+            if task.root is root and task is not root:
+                self._withdraw(task)
+                task.state = State.CRASHED
+        assert actor.carrier is not None
+        actor.carrier.severed(root)
 
     def pause(self, actor: Actor, duration: Duration) -> None:
         """Leave an actor where it stands for a while."""
@@ -175,7 +194,31 @@ class Kernel:
             self.perform(actor)
         else:
             self._deviate(actor, option)
+        if self.carriers:
+            self._settle()
         return True
+
+    def _settle(self) -> None:
+        for carrier in self.carriers:
+            carrier.settle(self.now)
+
+    def arrive(self, actor: Actor, request: Request) -> None:
+        """Let a carried actor, which came to a gate by itself, do what it stands before; or deviate.
+
+        Its turn is now: whoever carries it lets its tasks run in the order in which they wake, which is no choice.
+        """
+        self.steps += 1
+        if self.steps > self.step_limit:
+            raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {actor.name} {request.point}")
+        actor.request = request
+        actor.state = State.READY
+        self.ready.appendleft(actor)
+        option = self.choices.gate(f"{actor.name} {request.point}", self._options)
+        if option is None:
+            self.ready.popleft()
+            self.perform(actor)
+        else:
+            self._deviate(actor, option)
 
     def perform(self, actor: Actor, *, heard: bool = True, happens: bool = True, times: int = 1) -> None:
         """Do what the actor stands before, up to its next gate. It must not be in the ready queue.
@@ -258,6 +301,8 @@ class Kernel:
         elif kind is Wait:
             actor.state = State.BLOCKED
             self._blocked[actor.name] = actor
+        elif kind is Elsewhere:
+            actor.state = State.WORKING
         else:
             actor.state = State.READY
             self.ready.append(actor)
@@ -316,35 +361,39 @@ class Kernel:
 
     # choices --------------------------------------------------------------------------------------------------------
 
-    def _options(self) -> list[str]:
+    def _options(self) -> list[Option]:
         actor = self.ready[0] if self.ready else None
-        names: list[str] = []
+        offered: list[Option] = []
         if self.free_order:
-            names.extend(f"{other.name} first" for other in self.ready if other is not actor)
+            offered.extend([other.first for other in self.ready if other is not actor and other.root is other])
+            if actor is not None and actor.root is not actor:
+                offered.append(OTHERS_FIRST)
         if self.every_turn and actor is not None:
-            names.extend(f"{other.name} next" for other in self.ready if other is not actor)
+            offered.extend([other.next for other in self.ready if other is not actor])
             if self.next_wake() is not None:
-                names.append(TIME_FIRST)
+                offered.append(TIME_FIRST)
         for interference in self.interferences:
-            names.extend(interference.options(self, actor))
-        return names
+            offered.extend(interference.options(self, actor))
+        return offered
 
-    def _deviate(self, actor: Actor | None, option: str) -> None:
-        if option == TIME_FIRST:
-            self._overtake()
-            return
-        if option.endswith(" next"):
-            other = self.actors[option[: -len(" next")]]
-            self.ready.remove(other)
-            self.ready.appendleft(other)
-            return
-        if option.endswith(" first"):
-            other = self.actors[option[: -len(" first")]]
+    def _deviate(self, actor: Actor | None, option: Option) -> None:
+        kind = option.kind
+        if kind == FIRST:
+            other = self.actors[option.actor]
             self.ready.remove(other)
             self.perform(other)
-            return
-        if not any(interference.apply(self, actor, option) for interference in self.interferences):
-            raise AssertionError(f"no interference knows the option {option!r}")
+        elif kind == NEXT:
+            other = self.actors[option.actor]
+            self.ready.remove(other)
+            self.ready.appendleft(other)
+        elif kind == TIME:
+            self._overtake()
+        elif kind == OTHERS:
+            assert actor is not None  # only who stands at a gate is offered it
+            self.ready.remove(actor)
+            self.ready.append(actor)
+        else:
+            next(one for one in self.interferences if one.id == kind).apply(self, actor, option)
 
     # time -----------------------------------------------------------------------------------------------------------
 
@@ -360,7 +409,12 @@ class Kernel:
 
     def next_wake(self) -> Instant | None:
         """Tell when somebody next acts by himself: a sleeper wakes, or a poll's tick finds something due."""
-        return self._agenda.next(self.now)
+        wake = self._agenda.next(self.now)
+        for carrier in self.carriers:
+            own = carrier.next_wake()
+            if own is not None and (wake is None or own < wake):
+                wake = own
+        return wake
 
     def _advance(self, limit: Instant | None = None) -> bool:
         target = self.next_wake()
@@ -391,6 +445,8 @@ class Kernel:
             self.ready.append(actor)
         if self.on_advance is not None:
             self.on_advance(self.now)
+        if self.carriers:
+            self._settle()
 
 
 def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:

@@ -16,6 +16,10 @@ from typing import Any
 LIFETIME: contextvars.ContextVar[Lifetime | None] = contextvars.ContextVar("lifetime", default=None)
 
 
+_MOST_AWAITS = 20
+"""How many awaits in its `finally` blocks a dead coroutine is thrown out of."""
+
+
 class Severed(BaseException):
     """Raised where code of a severed lifetime still tries to do something; no `except Exception` holds it up."""
 
@@ -27,6 +31,7 @@ class Lifetime:
         "__weakref__",
         "_held",
         "_moment",
+        "_owned",
         "_parked",
         "_tasks",
         "about",
@@ -35,6 +40,7 @@ class Lifetime:
         "parent",
         "paused",
         "severed",
+        "threads",
     )
 
     def __init__(self, name: str, *, parent: Lifetime | None = None) -> None:
@@ -50,6 +56,9 @@ class Lifetime:
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._held: list[asyncio.Task[Any]] = []
         self._parked: list[asyncio.Handle] = []
+        self._owned: list[Any] = []
+        self.threads: set[int] = set()
+        """The threads at work in here, or further inside."""
 
     @property
     def over(self) -> bool:
@@ -73,6 +82,8 @@ class Lifetime:
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Let a task belong here, and so to every lifetime around this one."""
         self._tasks.add(task)
+        if self.severed:  # The code that died just now still runs, up to its next await.
+            self._held.append(task)
         if self.parent is not None:
             self.parent.adopt(task)
 
@@ -105,13 +116,47 @@ class Lifetime:
         parked, self._parked = self._parked, []
         return [handle for handle in parked if not handle.cancelled()]
 
+    @property
+    def held_tasks(self) -> list[asyncio.Task[Any]]:
+        """The tasks whose frames are kept."""
+        return list(self._held)
+
+    @property
+    def owned(self) -> list[Any]:
+        """What is held in here or further inside, as it was acquired: locks, permits, queues with an item missing."""
+        return list(self._owned)
+
+    def own(self, thing: Any) -> None:
+        """Hold a thing once more, in here and so in every lifetime around this one."""
+        self._owned.append(thing)
+        if self.parent is not None:
+            self.parent.own(thing)
+
+    def disown(self, thing: Any) -> None:
+        """Hold it once less."""
+        for index, each in enumerate(self._owned):
+            if each is thing:
+                del self._owned[index]
+                break
+        if self.parent is not None:
+            self.parent.disown(thing)
+
+    def employ(self, thread: int, *, ends: bool = False) -> None:
+        """Let a thread work in here, or end that."""
+        (self.threads.discard if ends else self.threads.add)(thread)
+        if self.parent is not None:
+            self.parent.employ(thread, ends=ends)
+
     def close_frames(self) -> None:
         """Close what was kept, when nobody looks any more. Whatever that raises is nobody's concern."""
+        context = self.context()  # Code of the dead is told from code of the living, even now.
         for task in self._held:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # it never was destroyed by mistake
             coroutine = task.get_coro()
-            if coroutine is not None:
+            for _ in range(_MOST_AWAITS):
+                if getattr(coroutine, "cr_frame", None) is None:
+                    break
                 with contextlib.suppress(BaseException):
-                    coroutine.close()
+                    context.run(coroutine.close)
         self._held.clear()
         self._parked.clear()

@@ -13,17 +13,23 @@ import contextvars
 import functools
 import heapq
 import selectors
+import sys
+import threading
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, LimitReached, UsageError
 from harness.sim.counting_executor import CountingExecutor
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop_gate import Gate
 from harness.sim.loop_waiting import describe_tasks
+from harness.sim.possessions import Possessions, tag, unwatch, watch
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+Callback: TypeAlias = Callable[..., object]
+Guard: TypeAlias = Callable[[Lifetime, Callback], Callback]
+"""Takes the lifetime that waits for an answer and the callback that brings it; returns what is to be called instead."""
 
 CALLBACK_LIMIT = 10_000_000
 """Callbacks of one run; a loop that spins without end takes about half a minute to get there."""
@@ -31,6 +37,18 @@ RESOLUTION_SECONDS = 5e-7
 """Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
 REAL_PATIENCE_SECONDS = 60.0
 """Real seconds that outstanding work may take without a sign of life."""
+
+
+class Attendant(Protocol):
+    """Somebody who acts beside the loop, on the same time."""
+
+    def act(self) -> bool:
+        """Do one thing that can be done now. False: there is none."""
+        ...
+
+    def next_due(self) -> float | None:
+        """Tell, in the loop's seconds, when there is next something to do."""
+        ...
 
 
 class Deadlock(HarnessError):
@@ -53,6 +71,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Begin at `start` seconds: small, because large floats lose microseconds."""
         self._now = start
         self._gate = Gate(selectors.DefaultSelector(), self._idle)
+        self.guard: Guard | None = None
+        """Puts a gate before each answer from outside: a timer that fires, a thread that is done, bytes that came."""
         super().__init__(self._gate)  # type: ignore[arg-type]  # it has what the base calls of a selector
         self._clock_resolution = RESOLUTION_SECONDS
         self._gate.begin()
@@ -61,11 +81,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.real_patience = real_patience
         self.on_jump: Callable[[float], None] | None = None
         """Told the new time whenever it moves."""
+        self.attendant: Attendant | None = None
+        """Asked whenever nobody here can act, before time moves."""
         self._held: dict[object, str] = {}
         self._horizon: float | None = None
         self._until: Callable[[], bool] | None = None
         self._ends_when_idle = False
         self._ended_lives: list[Lifetime] = []
+        self.possessions = Possessions(self)
+        """What the dead held."""
+        watch(self)
 
     def time(self) -> float:
         """Answer virtual seconds."""
@@ -123,7 +148,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def is_in_this_thread(self) -> bool:
         """Whether the calling code runs on this loop."""
-        return asyncio._get_running_loop() is self
+        return self._thread_id == threading.get_ident()  # type: ignore[attr-defined,no-any-return]  # 3.11 to 3.13
 
     def end_tasks(self) -> None:
         """Cancel all tasks and let them end; one that refuses to is left behind."""
@@ -206,7 +231,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         answer: asyncio.Future[T] = contextvars.Context().run(asyncio.wrap_future, submitted, loop=self)
         answer.add_done_callback(lambda _: counting.check(answer), context=contextvars.Context())
         counting.answer = answer
-        return answer
+        if self.guard is None or life is None:
+            return answer
+        guarded: asyncio.Future[T] = self.create_future()
+        bring = self.guard(life, lambda: _copy(answer, guarded))
+        answer.add_done_callback(lambda _: bring(), context=life.context())
+        return guarded
+
+    def _add_reader(self, fd: Any, callback: Any, *args: Any) -> asyncio.Handle:
+        """Watch a descriptor, at a gate where a lifetime waits for its bytes. asyncio's own way, 3.11 to 3.14."""
+        if self.guard is not None and (waiting := LIFETIME.get()) is not None:
+            callback = self.guard(waiting, callback)
+        handle: asyncio.Handle = super()._add_reader(fd, callback, *args)  # type: ignore[misc]
+        return handle
 
     async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
         """Wait, in real time, for the threads of the default executor."""
@@ -236,6 +273,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ended_lives.append(life)
         life.hold(life.tasks)
         self._park(life)
+        # What it holds is freed next of all, and not now: the code that asks may be the dying code itself.
+        freeing = asyncio.Handle(self.possessions.free, (life,), self, contextvars.Context())
+        self._ready.appendleft(freeing)  # type: ignore[attr-defined]  # asyncio's queue of callbacks, 3.11 to 3.13
 
     def pause(self, life: Lifetime) -> None:
         """Let nothing of this lifetime go on until `resume`: a stall."""
@@ -252,13 +292,64 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             else:
                 self._ready.append(handle)  # type: ignore[attr-defined]
 
+    def after_fork(self) -> None:
+        """Take a selector and a wake-up pipe of its own in a forked child: those of the parent are shared with it.
+
+        Nothing may have been registered yet. asyncio's own way to its pipe, 3.11 to 3.14.
+        """
+        self._gate.renew(selectors.DefaultSelector())
+        for end in (self._ssock, self._csock):  # type: ignore[attr-defined]
+            end.close()
+        self._internal_fds -= 1  # type: ignore[attr-defined]
+        guard, self.guard = self.guard, None
+        self._make_self_pipe()  # type: ignore[attr-defined]
+        self._gate.begin()
+        self.guard = guard
+
     def close(self) -> None:
         """Close the loop, and the frames of what was severed."""
-        for life in self._ended_lives:
-            life.close_frames()
+        self.possessions.forget()
+        # Closing a frame does not close what it iterates over (asend.close, 3.11 to 3.13), which is closed here.
+        iterated = list(self._asyncgens) if self._ended_lives else []  # type: ignore[attr-defined]
+        complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            for life in self._ended_lives:
+                life.close_frames()
+            for generator in iterated:
+                with contextlib.suppress(BaseException):
+                    generator.ag_await.close()
+        finally:
+            sys.unraisablehook = complain
         self._ended_lives.clear()
         self.__dict__.pop("_call_soon", None)  # It names this loop: without it no cycle keeps the loop alive.
         super().close()
+        unwatch(self)
+
+    def close_sockets(self, life: Lifetime) -> None:
+        """Close what a severed lifetime has opened, as the machine does when a process dies: nobody is told."""
+        for descriptor, transport in sorted(self._transports.items()):  # type: ignore[attr-defined]  # 3.11 to 3.13
+            if (opener := tag(transport)) is not None and opener.within(life):
+                self._forget(descriptor)
+                transport._closing, transport._sock, opened = True, None, transport._sock
+                transport._conn_lost += 1
+                opened.close()
+        for key in list(self._gate.get_map().values()):
+            if any(handle is not None and _within(handle, life) for handle in key.data or ()):
+                self._forget(key.fd)
+
+    def _forget(self, descriptor: int) -> None:
+        self._remove_reader(descriptor)  # type: ignore[attr-defined]
+        self._remove_writer(descriptor)  # type: ignore[attr-defined]
+
+    def _make_socket_transport(self, sock: Any, *arguments: Any, **options: Any) -> Any:
+        transport = super()._make_socket_transport(sock, *arguments, **options)  # type: ignore[misc]
+        tag(self._transports.get(sock.fileno()), LIFETIME.get())  # type: ignore[attr-defined]
+        return transport
+
+    def _make_ssl_transport(self, rawsock: Any, *arguments: Any, **options: Any) -> Any:
+        transport = super()._make_ssl_transport(rawsock, *arguments, **options)  # type: ignore[misc]
+        tag(self._transports.get(rawsock.fileno()), LIFETIME.get())  # type: ignore[attr-defined]
+        return transport
 
     def _park(self, life: Lifetime) -> None:
         self.watch_lifetimes()
@@ -294,6 +385,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """Schedule a callback; one of a lifetime that stands still waits until that goes on."""
+        if self.guard is not None and (waiting := _life_of(context)) is not None:
+            callback = self.guard(waiting, callback)
         timer: asyncio.TimerHandle = super().call_at(when, callback, *args, context=context)
         if "_call_soon" in self.__dict__:
             life: Lifetime | None = timer._context.get(LIFETIME)  # type: ignore[attr-defined]
@@ -312,11 +405,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         events = self._gate.poll()
         if events:
             return events
+        attendant = self.attendant
+        if attendant is not None and attendant.act():
+            return []
         if self._until is not None and self._until():
             self.stop()
             return []
-        scheduled = self._scheduled  # type: ignore[attr-defined]
-        when: float | None = scheduled[0]._when if scheduled else None
+        when = self.next_timer()
+        if attendant is not None and (due := attendant.next_due()) is not None:
+            when = due if when is None else min(when, due)
         if self._horizon is not None and (when is None or when > self._horizon):
             self._move_to(self._horizon)
             self.stop()
@@ -360,6 +457,22 @@ def _within(handle: asyncio.Handle, life: Lifetime) -> bool:
     context = handle._context  # type: ignore[attr-defined]
     found: Lifetime | None = context.get(LIFETIME) if context is not None else None
     return found is not None and found.within(life)
+
+
+def _life_of(context: contextvars.Context | None) -> Lifetime | None:
+    return LIFETIME.get() if context is None else context.get(LIFETIME)
+
+
+def _copy(answer: asyncio.Future[Any], to: asyncio.Future[Any]) -> None:
+    """Let one future end as another did."""
+    if to.done():
+        return
+    if answer.cancelled():
+        to.cancel()
+    elif (error := answer.exception()) is not None:
+        to.set_exception(error)
+    else:
+        to.set_result(answer.result())
 
 
 class _Nothing(asyncio.Handle):

@@ -29,6 +29,12 @@ class Gate:
         self._own = len(self._registered)
         self.passive |= self._registered
 
+    def renew(self, selector: selectors.BaseSelector) -> None:
+        """Forget every descriptor, and ask this selector from now on."""
+        self._selector = selector
+        self._registered.clear()
+        self.passive.clear()
+
     def start_counting(self, limit: int, too_many: Callable[[], Exception]) -> None:
         """Raise the answer of `too_many` once more than `limit` callbacks have run from here."""
         self.callbacks = 0

@@ -12,13 +12,22 @@ from harness.sim.outside import Outside
 class Call:
     """Run one verb of the queue; the actor resumes with its outcome."""
 
-    __slots__ = ("arguments", "job", "point", "token", "verb")
+    __slots__ = ("arguments", "job", "point", "run", "token", "verb")
 
-    def __init__(self, verb: str, arguments: tuple[Any, ...], job: str | None = None, token: int | None = None) -> None:
+    def __init__(
+        self,
+        verb: str,
+        arguments: tuple[Any, ...],
+        job: str | None = None,
+        token: int | None = None,
+        run: Callable[[], Any] | None = None,
+    ) -> None:
+        """Name the verb and what it is called with; `run` makes it happen where the caller brings its own way to it."""
         self.verb = verb
         self.arguments = arguments
         self.job = job
         self.token = token
+        self.run = run
         self.point = verb if job is None else f"{verb} {job}"
 
 
@@ -74,6 +83,15 @@ class Wait:
         return (yield self)
 
 
-Request: TypeAlias = Call | Sleep | Poll | Point | Wait
+class Elsewhere:
+    """Stand outside the schedule: the actor is at work on its carrier, and comes to its next gate by itself."""
+
+    __slots__ = ("point",)
+
+    def __init__(self, point: str = "at work") -> None:
+        self.point = point
+
+
+Request: TypeAlias = Call | Sleep | Poll | Point | Wait | Elsewhere
 Frame: TypeAlias = Generator[Request, Any, Any]
 """A running actor, or a verb it is in the middle of: a generator, or a coroutine that suspends in the same way."""

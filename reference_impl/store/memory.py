@@ -6,7 +6,6 @@ A verb never suspends, so each is atomic on one event loop. Rows are frozen: a s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from reference_impl.clock import Jitter
@@ -34,6 +33,7 @@ from reference_impl.store.memory_rows import (
     lone_queue_row,
     new_queue_row,
     new_tool_row,
+    replace,
     tool_job_of,
 )
 from reference_impl.store.new_job import AcceptedJob, accept, accept_slug

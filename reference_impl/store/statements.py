@@ -44,6 +44,8 @@ NAMES: Final = (
     "rows",
 )
 """Every statement there is, by verb."""
+SHARED_ENDS: Final[Mapping[str, str]] = {"expire": "take_back", "rescue_stuck": "take_back"}
+"""Statements that say whom they concern, and share a file that says what becomes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ def to_psycopg(sql: str) -> str:
 @cache
 def shipped(name: str) -> str:
     """Read the SQL of a verb as it stands in the package, with `:name` parameters."""
-    return files("reference_impl").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    pieces = (name, SHARED_ENDS[name]) if name in SHARED_ENDS else (name,)
+    folder = files("reference_impl").joinpath("sql")
+    return "".join(folder.joinpath(f"{piece}.sql").read_text(encoding="utf-8") for piece in pieces)
 
 
 class Statements:

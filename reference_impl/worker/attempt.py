@@ -16,6 +16,9 @@ from reference_impl.worker.journal import Journal
 from reference_impl.worker.lease import Lease
 from reference_impl.worker.verdict import Failed, Returned, Succeeded, Verdict, describe_error, judge
 
+_BEATS_WITHIN_A_LEASE = 3
+"""Where the store was slow to answer the claim, the first heartbeat comes early enough to save what is left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Released:
@@ -36,6 +39,8 @@ class _Reason(Enum):
     """Why a running processor has to stop."""
 
     LOST = auto()
+    LEASE_OVER = auto()
+    """By this worker's own clock: the store may still hold the claim, and then hears of the failure."""
     TIMED_OUT = auto()
     RELEASED = auto()
 
@@ -64,6 +69,7 @@ class Attempt:
         self._attention = asyncio.Event()
         self._release_asked = False
         self._lost: str | None = None
+        """Why the store says that the claim is somebody else's, or nobody's."""
         self._beat: asyncio.Task[None] | None = None
         self._next_beat = 0.0
 
@@ -72,11 +78,16 @@ class Attempt:
         self._release_asked = True
         self._attention.set()
 
+    def too_late_to_start(self) -> bool:
+        """Whether the store's answer took so long that the lease may be over: the job is better given back unrun."""
+        return asyncio.get_running_loop().time() >= self.lease.until
+
     async def run(self, processor: JobProcessor) -> Ending:
         """Run the processor to its end, or until it has to stop."""
         loop = asyncio.get_running_loop()
         timeout_at = loop.time() + self._config.job_timeout.total_seconds()
-        self._next_beat = loop.time() + self._config.heartbeat_seconds
+        left = max(0.0, self.lease.until - loop.time())
+        self._next_beat = loop.time() + min(self._config.heartbeat_seconds, left / _BEATS_WITHIN_A_LEASE)
         execution = Execution(processor, self.claim.job, on_end=self._attention.set, run_blocking=self._run_blocking)
         try:
             ending = await self._watch(execution, timeout_at=timeout_at)
@@ -101,10 +112,10 @@ class Attempt:
             await self._rest(until=min(timeout_at, self.lease.until, self._next_beat))
 
     def _reason_to_stop(self, now: float, *, timeout_at: float) -> _Reason | None:
-        if self._lost is None and now >= self.lease.until:
-            self._lost = "no heartbeat reached the store before the lease ran out"
         if self._lost is not None:
             return _Reason.LOST
+        if now >= self.lease.until:
+            return _Reason.LEASE_OVER
         if now >= timeout_at:
             return _Reason.TIMED_OUT
         return _Reason.RELEASED if self._release_asked else None
@@ -124,6 +135,8 @@ class Attempt:
         match reason:
             case _Reason.LOST:
                 return Lost(self._lost or "the claim was taken back")
+            case _Reason.LEASE_OVER:
+                return Failed("no heartbeat reached the store before the lease ran out")
             case _Reason.RELEASED:
                 return _finished_after_all(execution) or Released()
             case _Reason.TIMED_OUT:

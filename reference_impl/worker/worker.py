@@ -177,7 +177,7 @@ class Worker:
 
     async def _ending(self, attempt: Attempt) -> Ending:
         """Run one job. Whatever is wrong with it is its own failure and harms no neighbour."""
-        if self._stopping.is_set():
+        if self._stopping.is_set() or attempt.too_late_to_start():
             return Released()
         try:
             processor = self._find_processor(attempt.claim)

@@ -67,7 +67,7 @@ class Severing:
     """An engine under whose first claim every session of every database of the server ends."""
 
     def __init__(self, engine: Any, server: Cluster) -> None:
-        self.name, self.capabilities, self.contract = engine.name, engine.capabilities, engine.contract
+        self.info = engine.info
         self._engine, self._server = engine, server
 
     def open(self, *arguments: Any) -> Any:

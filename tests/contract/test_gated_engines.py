@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.graphile import open_engine as open_graphile
-from harness.adapters.pgboss.node import open_engine as open_pgboss_node
-from harness.adapters.pgqueuer import PgQueuerEngine
-from harness.adapters.pgqueuer import open_engine as open_pgqueuer
-from harness.adapters.procrastinate import ProcrastinateEngine
-from harness.adapters.procrastinate import open_engine as open_procrastinate
-from harness.errors import EnvironmentUnavailable
+from harness.adapters.foreign_queue import ForeignEngine
 from harness.explore.orders import all_verb_orders
 from harness.explore.sampling import Sampler, run_seed
 from harness.model.lifecycle import Status
@@ -25,42 +19,35 @@ from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.clock import Clocks
 from harness.sim.request import Wait
+from tests.contract.opened_engines import Get, opened_engines
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 ONE_AT_A_TIME = Settings(tool_concurrency=1)
 
 
-def ready(engine: Any) -> Any:
-    try:
-        engine.open(Settings(), Clocks(), lambda: 0.0).close()
-    except EnvironmentUnavailable as error:
-        pytest.skip(str(error))
-    return engine
+@pytest.fixture(scope="module")
+def engines() -> Iterator[Get]:
+    with opened_engines() as get:
+        yield get
 
 
 @pytest.fixture(scope="module")
-def affected() -> Iterator[PgQueuerEngine]:
-    engine = ready(open_pgqueuer("1.3.2", gated=True))
-    yield engine
-    engine.close()
+def affected(engines: Get) -> ForeignEngine:
+    return engines("pgqueuer@1.3.2 --sessions")
 
 
 @pytest.fixture(scope="module")
-def repaired() -> Iterator[PgQueuerEngine]:
-    engine = ready(open_pgqueuer("1.5.0", gated=True))
-    yield engine
-    engine.close()
+def repaired(engines: Get) -> ForeignEngine:
+    return engines("pgqueuer@1.5.0 --sessions")
 
 
 @pytest.fixture(scope="module")
-def procrastinate() -> Iterator[ProcrastinateEngine]:
-    engine = ready(open_procrastinate("3.8.1", gated=True))
-    yield engine
-    engine.close()
+def procrastinate(engines: Get) -> ForeignEngine:
+    return engines("procrastinate@3.8.1 --sessions")
 
 
-def two_claims(engine: PgQueuerEngine) -> list[tuple[str, int]]:
+def two_claims(engine: ForeignEngine) -> list[tuple[str, int]]:
     """Answer every order of two workers' claims under a limit of one job, and how many got one."""
 
     def prepare() -> Any:
@@ -80,17 +67,17 @@ def two_claims(engine: PgQueuerEngine) -> list[tuple[str, int]]:
     ]
 
 
-def test_two_claims_exceed_a_limit_in_every_order_in_which_neither_sees_the_other(affected: PgQueuerEngine) -> None:
+def test_two_claims_exceed_a_limit_in_every_order_in_which_neither_sees_the_other(affected: ForeignEngine) -> None:
     assert two_claims(affected) == [("112", 1), ("1212", 2), ("1221", 2), ("2112", 2), ("2121", 2), ("221", 1)]
 
 
-def test_no_order_of_two_claims_exceeds_a_limit_once_it_is_repaired(repaired: PgQueuerEngine) -> None:
+def test_no_order_of_two_claims_exceeds_a_limit_once_it_is_repaired(repaired: ForeignEngine) -> None:
     orders = two_claims(repaired)
     assert len(orders) > 2
     assert {claimed for _, claimed in orders} == {1}
 
 
-def test_a_statement_that_waits_for_another_actors_lock_is_seen_to_wait(repaired: PgQueuerEngine) -> None:
+def test_a_statement_that_waits_for_another_actors_lock_is_seen_to_wait(repaired: ForeignEngine) -> None:
     claims = []
 
     def prepare() -> Any:
@@ -116,7 +103,7 @@ def test_a_statement_that_waits_for_another_actors_lock_is_seen_to_wait(repaired
         assert order.outcomes["operator"].done is (first == "operator"), str(order)
 
 
-def left_by_death(engine: ProcrastinateEngine, gates: int, die: Any) -> dict[str, Status]:
+def left_by_death(engine: ForeignEngine, gates: int, die: Any) -> dict[str, Status]:
     """Let a worker die at one of the gates of a claim of two jobs; answer what is left of them."""
     clocks = Clocks()
     queue: Any = engine.open(Settings(), clocks, lambda: 0.0)
@@ -131,7 +118,7 @@ def left_by_death(engine: ProcrastinateEngine, gates: int, die: Any) -> dict[str
     return {name: view.status for name, view in queue.jobs().items()}
 
 
-def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(procrastinate: ProcrastinateEngine) -> None:
+def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(procrastinate: ForeignEngine) -> None:
     waits, runs = Status.PENDING, Status.PROCESSING
     at_commit_of_first, at_second, at_commit_of_second = 6, 7, 8
     for gates, left in (
@@ -141,22 +128,13 @@ def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(proc
     ):
         assert left_by_death(procrastinate, gates, lambda queue: queue.sever("w1")()) == left
     for gates in (at_second, at_commit_of_second):
-        left = left_by_death(procrastinate, gates, lambda queue: procrastinate.child.kill())
+        left = left_by_death(procrastinate, gates, lambda queue: procrastinate.peer.kill())
         assert left == {"a": runs, "b": waits}
 
 
-@pytest.fixture(
-    scope="module", params=[(open_graphile, "0.17.2"), (open_pgboss_node, "10.4.2")], ids=["graphile", "pgboss"]
-)
-def in_node(request: pytest.FixtureRequest) -> Iterator[Any]:
-    open_engine, version = request.param
-    try:
-        engine = open_engine(version, gated=True)
-    except EnvironmentUnavailable as error:
-        pytest.skip(str(error))
-    ready(engine)
-    yield engine
-    engine.close()
+@pytest.fixture(scope="module", params=["graphile-worker@0.17.2", "pgboss-node@10.4.2"])
+def in_node(request: pytest.FixtureRequest, engines: Get) -> Any:
+    return engines(f"{request.param} --sessions")
 
 
 def played(engine: Any, **options: Any) -> Run:
@@ -164,7 +142,7 @@ def played(engine: Any, **options: Any) -> Run:
     return Session(scenario, engine=engine, **options).run()
 
 
-def test_equal_choices_give_equal_histories(procrastinate: ProcrastinateEngine) -> None:
+def test_equal_choices_give_equal_histories(procrastinate: ForeignEngine) -> None:
     first, second = played(procrastinate), played(procrastinate)
     assert first.verdict == "pass"
     assert first.history.events == second.history.events
@@ -182,6 +160,6 @@ def test_a_driver_in_node_stands_at_the_same_gates(in_node: Any) -> None:
     queue.close()
 
 
-def test_the_generic_workload_finds_the_limit_that_is_exceeded(affected: PgQueuerEngine) -> None:
+def test_the_generic_workload_finds_the_limit_that_is_exceeded(affected: ForeignEngine) -> None:
     sampler = Sampler(affected, limits=Limits(steps=4000))
     assert any("concurrency_exceeded" in sampler.sample(run_seed(1, number)).found for number in range(10))

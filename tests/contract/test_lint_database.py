@@ -12,9 +12,9 @@ import pytest
 
 from harness.cli import main
 from harness.errors import EnvironmentUnavailable
+from harness.lint.database import read_only
+from harness.lint.diagnosis import Diagnosis, diagnose
 from harness.lint.facts import Facts
-from harness.lint.live.diagnosis import Diagnosis, diagnose
-from harness.lint.live.session import read_only
 from harness.lint.repository import read_repository
 from harness.postgres import Cluster, provision
 from reference_impl.store.migrations import migrate
@@ -95,6 +95,15 @@ class Patient(NamedTuple):
                 {**values, "id": identity},
             )
         return identity
+
+    def enqueue(self, queue: str, state: str, data: str = "{}") -> None:
+        """Insert a job that no row of the user's speaks of, two hours ago."""
+        if not self.is_guide:
+            self.connection.execute("SELECT pgboss.register_tool(%s)", (queue,))
+        self.connection.execute(
+            "INSERT INTO pgboss.job (name, state, data, start_after) VALUES (%s, %s, %s, now() - '2 h'::interval)",
+            (queue, state, data),
+        )
 
     def diagnosis(self, facts: Facts | None = None) -> Diagnosis:
         with read_only(self.url) as session:
@@ -221,7 +230,7 @@ def test_the_settings_of_the_database_are_judged_too(
     main(["check", str(write(tmp_path, files)), "--database", patient.url])
 
     told = capsys.readouterr().out
-    assert "attempts_disagree database/pgboss.job.retry_limit" in told
+    assert ("attempts_disagree database/pgboss.job.retry_limit" in told) is patient.is_guide
 
 
 def test_a_database_without_the_tables_is_inconclusive(
@@ -259,3 +268,48 @@ def test_options_that_never_reached_an_existing_queue_are_found(patient: Patient
     findings = patient.diagnosis(read_repository(write(tmp_path, files))).findings
 
     assert [(finding.rule, str(finding.place)) for finding in findings] == [("queue_options_differ_now", "boss.ts:2")]
+
+
+def test_the_reference_queues_own_database_passes(cluster: Cluster, tmp_path: Path) -> None:
+    url = cluster.create_database()
+    asyncio.run(migrate(url))
+
+    assert main(["check", str(tmp_path), "--database", url]) == 0
+
+
+def test_a_dead_queue_stays_visible_beside_the_users_table(patient: Patient) -> None:
+    patient.job("COMPLETED", "completed", age="2 minutes", started="1 minute")
+    patient.enqueue("reports", "created")
+
+    told = [one.message for one in patient.diagnosis().findings if one.rule == "never_started_now"]
+    assert patient.is_guide or ["'reports'" in message for message in told] == [True]
+
+
+EVENTS = """
+CREATE TABLE webhook_events (id text PRIMARY KEY, kind text, status text);
+INSERT INTO webhook_events VALUES ('e1', 'paid', 'received');
+"""
+
+
+def test_another_table_is_looked_at_by_the_key_in_the_jobs_data(
+    patient: Patient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient.connection.execute(EVENTS)
+    patient.enqueue("events", "active", '{"eventId": "e1"}')
+    patient.enqueue("events", "active", '{"eventId": "gone"}')
+    command = ["check", str(tmp_path), "--database", patient.url, "--table", "webhook_events"]
+
+    main([*command, "--link", "data.eventId"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 job is in the queue for rows of webhook_events that are gone" in told
+    assert "Not looked at: stuck and diverged rows: webhook_events has statuses of its own (received)" in told
+    assert main([*command, "--link", "jobId"]) == 2
+    assert "webhook_events has no such column" in capsys.readouterr().err
+
+
+def test_what_is_not_there_is_said_and_not_looked_at(patient: Patient) -> None:
+    patient.connection.execute("DROP TABLE tool_job CASCADE")
+
+    assert patient.diagnosis().skipped == (
+        "stuck, diverged and orphaned rows: there is no tool_job; name yours with --table",
+    )

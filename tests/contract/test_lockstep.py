@@ -16,8 +16,7 @@ from harness.model.job import JobView
 from harness.model.settings import Settings
 from harness.port import Claim
 from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import parse_step
+from harness.scenario.scenario import Scenario, parse_step
 
 FAILS_ONCE = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL, Ending.SUCCEED)), JobPlan("b")))
 
@@ -60,7 +59,7 @@ class Raises(MemoryQueue):
 @pytest.mark.slow
 def test_model_and_reference_do_the_same_in_sampled_runs(reference: ReferenceEngine) -> None:
     sampler = Sampler(LockstepEngine(MemoryEngine(), reference))
-    seeds = range(120 if reference.name == "reference" else 40)
+    seeds = range(120 if reference.info.name == "reference" else 40)
     compared = [watch(sampler.session(run_seed(5, number))) for number in seeds]
     assert [item.divergence for item in compared if item.divergence] == []
     assert sum(item.steps for item in compared) > 10 * len(compared)
@@ -80,7 +79,7 @@ def test_a_scenario_without_difference_answers_the_run_of_the_left_engine(refere
     comparison = compare(FAILS_ONCE, left=MemoryEngine(), right=reference)
     assert comparison.divergence is None
     assert comparison.run is not None
-    assert comparison.run.engine == f"memory | {reference.name}"
+    assert comparison.run.engine == f"memory | {reference.info.name}"
     assert comparison.run.history.path("a") == ["PENDING", "PROCESSING", "PENDING", "PROCESSING", "COMPLETED"]
 
 
@@ -91,8 +90,8 @@ def test_the_first_difference_is_named_by_step_actor_verb_and_field(reference: R
     assert (divergence.actor, divergence.verb, divergence.job) == ("w1", "fail", "a")
     assert divergence.differences == (Difference("a.start_after", 61 * SECOND + 1, 61 * SECOND),)
     assert str(divergence).splitlines() == [
-        f"step {divergence.step} at 1s: w1 fail a: late and {reference.name} differ",
-        f"  a.start_after  late: 61000001  {reference.name}: 61000000",
+        f"step {divergence.step} at 1s: w1 fail a: late and {reference.info.name} differ",
+        f"  a.start_after  late: 61000001  {reference.info.name}: 61000000",
     ]
 
 

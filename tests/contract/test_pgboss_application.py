@@ -10,17 +10,16 @@ import pytest
 
 from harness.adapters.pgboss.tables import PgBossStore, PgBossTables
 from harness.application import ApplicationEngine, Settings, Tables, TwoTables, minutes
-from harness.cli.campaign import Campaign, tasks
+from harness.cases import CaseRunner, tasks
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.explore.counterfactual import Safeguard, explained
 from harness.explore.sampling import Sampler, run_seed
-from harness.explore.target import open_target
 from harness.model.duration import SECOND
 from harness.run.play import play
 from harness.run.verdict import Verdict
 from harness.scenario.reader import read_scenario_text
 from harness.sim.clock import Clocks
-from harness.wiring import Engines, open_engine
+from harness.wiring import Engines, open_engine, open_target
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -80,10 +79,10 @@ def test_it_is_found_and_the_safeguard_that_stops_it_is_named(
     store: PgBossStore, name: str, anomaly: str, stopped_by: set[str]
 ) -> None:
     engine = application(name, store)
-    finding = Sampler(engine, engine.settings, frozenset({anomaly})).explore(seed=0, runs=20).finding
+    finding = Sampler(engine, engine.info.settings, frozenset({anomaly})).explore(seed=0, runs=20).finding
     assert finding is not None
 
-    guarded = [Safeguard(name, engine.guarded(name)) for name in engine.safeguards]
+    guarded = [Safeguard(name, engine.guarded(name)) for name in engine.info.safeguards]
     run = explained(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=5)
 
     assert {trial.name for trial in run.trials if trial.stops} == stopped_by
@@ -91,7 +90,7 @@ def test_it_is_found_and_the_safeguard_that_stops_it_is_named(
 
 def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(store: PgBossStore) -> None:
     engine = application("guide.py:Guide", store)
-    sampler = Sampler(engine, engine.settings)
+    sampler = Sampler(engine, engine.info.settings)
     wanted, found = {"orphan_row", "job_never_run", "concurrent_execution"}, set[str]()
 
     for number in range(12):
@@ -105,7 +104,7 @@ def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(sto
 def test_a_careful_application_holds(store: PgBossStore) -> None:
     engine = application("guide.py:repaired", store)
 
-    campaign = Sampler(engine, engine.settings).explore(seed=1, runs=12)
+    campaign = Sampler(engine, engine.info.settings).explore(seed=1, runs=12)
 
     assert campaign.runs == 12
     assert campaign.finding is None
@@ -269,8 +268,8 @@ def test_the_safeguards_stand_on_the_store_of_the_bare_application() -> None:
         assert isinstance(bare, ApplicationEngine)
         assert isinstance(guarded, ApplicationEngine)
         assert guarded._store is bare._store
-        assert guarded.name.endswith("MyApp@pgboss@10.4.2+fencing+heartbeats")
-        assert "fencing" not in guarded.safeguards
+        assert guarded.info.name.endswith("MyApp@pgboss@10.4.2+fencing+heartbeats")
+        assert "fencing" not in guarded.info.safeguards
         assert (bare.owns_store, guarded.owns_store) == (True, False)
 
 
@@ -319,7 +318,7 @@ def test_a_machine_without_the_store_still_runs_the_other_applications(
     ]
 
     with Engines() as engines:
-        campaign = Campaign(engines)
+        campaign = CaseRunner(engines)
         campaign.run(tasks(scenarios, ["memory"], controls=True))
 
     assert [case.error is not None for case in campaign.cases] == [True, True, False]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from harness.adapters.pgboss import PgBossEngine
-from harness.adapters.pgboss import open_engine as open_sql
-from harness.adapters.pgboss.node import PgBossNodeEngine, open_engine
 from harness.adapters.pgboss.node.queue import PgBossNodeQueue
-from harness.errors import EnvironmentUnavailable
 from harness.explore.sampling import Sampler, run_seed
 from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.sim.clock import Clocks
+from tests.contract.opened_engines import Get, fresh, opened_engines
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -23,30 +20,15 @@ Open = Callable[[str], tuple[PgBossNodeQueue, Clocks]]
 
 
 @pytest.fixture(scope="module")
-def engines() -> Iterator[Callable[[str], PgBossNodeEngine]]:
-    """Answer an engine by version; one that cannot be had here skips the test."""
-    opened: dict[str, PgBossNodeEngine] = {}
-    with ExitStack() as stack:
-
-        def get(version: str) -> PgBossNodeEngine:
-            if version not in opened:
-                engine = open_engine(version)
-                stack.callback(engine.close)
-                try:
-                    engine.open(Settings(), Clocks(), lambda: 0.0)
-                except EnvironmentUnavailable as error:
-                    pytest.skip(str(error))
-                opened[version] = engine
-            return opened[version]
-
+def engines() -> Iterator[Get]:
+    with opened_engines() as get:
         yield get
 
 
 @pytest.fixture
-def queue_of(engines: Callable[[str], PgBossNodeEngine]) -> Open:
+def queue_of(engines: Get) -> Open:
     def get(version: str) -> tuple[PgBossNodeQueue, Clocks]:
-        clocks = Clocks()
-        return engines(version).open(Settings(), clocks, lambda: 0.0), clocks
+        return fresh(engines(f"pgboss-node@{version}"))
 
     return get
 
@@ -126,10 +108,10 @@ def test_upkeep_is_asked_for_where_a_key_may_have_become_free(queue_of: Open) ->
     ],
 )
 def test_the_generic_workload_finds_a_public_bug_until_its_repair(
-    engines: Callable[[str], PgBossNodeEngine], affected: str, fixed: str, anomaly: str
+    engines: Get, affected: str, fixed: str, anomaly: str
 ) -> None:
     def first(release: str, runs: int) -> int | None:
-        sampler = Sampler(engines(release), looking_for=frozenset({anomaly}))
+        sampler = Sampler(engines(f"pgboss-node@{release}"), looking_for=frozenset({anomaly}))
         return next((n for n in range(runs) if anomaly in sampler.sample(run_seed(0, n)).found), None)
 
     number = first(affected, 600)
@@ -138,14 +120,9 @@ def test_the_generic_workload_finds_a_public_bug_until_its_repair(
 
 
 @pytest.fixture(scope="module")
-def sql() -> Iterator[PgBossEngine]:
-    engine = open_sql("10.1.4/stately")
-    try:
-        engine.session()
-    except EnvironmentUnavailable as error:
-        pytest.skip(str(error))
-    yield engine
-    engine.close()
+def sql(engines: Get) -> PgBossEngine:
+    engine: PgBossEngine = engines("pgboss@10.1.4/stately")
+    return engine
 
 
 def test_its_own_sql_keeps_a_policy(sql: PgBossEngine) -> None:

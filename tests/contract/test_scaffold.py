@@ -13,8 +13,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UsageError
-from harness.scaffold.project import Language, find_project
-from harness.scaffold.tool_name import ToolName
+from harness.scaffold.plan import Language, ToolName, find_project
 from tests.contract.node_at_hand import missing_node
 
 ROOT = Path(__file__).parents[2]

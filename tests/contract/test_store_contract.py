@@ -363,6 +363,27 @@ def test_stuck_jobs_are_rescued_whatever_their_lease(run: Run) -> None:
     run(story)
 
 
+@pytest.mark.parametrize("attempts", [1, 2], ids=["fails", "is retried"])
+def test_a_job_ends_alike_whichever_verb_takes_it_back(run: Run, attempts: int) -> None:
+    async def story(bench: Bench) -> None:
+        bench.jitter = 0.75
+        ended = []
+        for name in ("expired", "rescued"):
+            await bench.enqueue(name, max_attempts=attempts, lease=MINUTE)
+            await bench.claim()
+            bench.pass_time(MINUTE)
+            taken = bench.store.expire() if name == "expired" else bench.store.rescue_stuck(stuck_after=MINUTE)
+            assert await taken == [name]
+            row = await bench.row(name)
+            assert row.error is not None
+            ended.append((row.status, row.queue_state, row.attempts, row.worker, row.lease_until, row.token))
+            times = (row.completed_at, row.expires_at, row.start_after if attempts > 1 else bench.now)
+            ended[-1] += tuple(None if at is None else at - bench.now for at in times)
+        assert ended[0] == ended[1]
+
+    run(story)
+
+
 def test_cancel_ends_waiting_and_running_jobs_only(run: Run) -> None:
     async def story(bench: Bench) -> None:
         await bench.enqueue("running")

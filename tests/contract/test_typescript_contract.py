@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.processors import JavaScript, TypeScriptProcessor, check_processor, effect
-from harness.processors.contract import Contract, Outcome
+from harness.processors.contract import CheckOutcome, ContractRun
 from tests.contract.node_at_hand import GUIDE, needs_node, processor
 
 pytestmark = [needs_node, pytest.mark.slow]
@@ -30,7 +30,7 @@ def test_the_guides_processor_keeps_the_contract() -> None:
         TypeScriptProcessor(f"{GUIDE}/processor.ts#processMyTool", globals={"doWork": do_work}), examples=HELLO
     )
     assert report.verdict == "pass", str(report)
-    left_out = [check.id for check, finding in report.findings if finding.outcome is Outcome.NOT_APPLICABLE]
+    left_out = [check.id for check, finding in report.findings if finding.outcome is CheckOutcome.NOT_APPLICABLE]
     assert left_out == ["stops_when_cancelled"]
     assert "a promise cannot be cancelled" in str(report)
     assert "killed at 3 moments" in report.finding("survives_crash").text
@@ -86,10 +86,10 @@ def test_a_fault_in_typescript_is_found_by_its_own_check(fault: str, tmp_path: P
 
 
 def test_repairs_are_told_in_the_language_of_the_processor() -> None:
-    repairs = [check.repair for check in Contract("lib/processor.ts#run", examples=HELLO).checks]
+    repairs = [check.repair for check in ContractRun("lib/processor.ts#run", examples=HELLO).checks]
     python = [text for text in repairs if re.search(r"JobResult\(|asyncio|str\(|repr\(|deepcopy|\*\*", text)]
     assert python == []
-    assert "JobResult(success=False" in " ".join(check.repair for check in Contract(print, examples=HELLO).checks)
+    assert "JobResult(success=False" in " ".join(check.repair for check in ContractRun(print, examples=HELLO).checks)
 
 
 def test_what_cannot_be_loaded_is_an_error_and_no_finding(tmp_path: Path) -> None:

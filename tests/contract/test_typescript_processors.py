@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.foreign import node
+from harness.foreign import packages
 from harness.history.event import Effect
 from harness.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor, at_most_once, effect
 from harness.processors.typescript import JavaScriptError, NodeProcessor, find_typescript_node
@@ -571,8 +571,8 @@ def test_without_a_node_the_one_command_that_repairs_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(program(tmp_path, "20.20.2").parent))
-    monkeypatch.setattr(node, "WHEEL", "there_is_no_such_wheel")
-    monkeypatch.delenv(node.VARIABLE, raising=False)
+    monkeypatch.setattr(packages, "WHEEL", "there_is_no_such_wheel")
+    monkeypatch.delenv(packages.VARIABLE, raising=False)
     with JobHarness() as jobs, pytest.raises(EnvironmentUnavailable, match=r"node is 20\.20\.2") as caught:
         jobs.register("my-tool", f"{GUIDE}/processor.ts#processMyTool")
     assert "Node 22.15 or newer is needed, for TypeScript" in caught.value.message
@@ -582,18 +582,18 @@ def test_without_a_node_the_one_command_that_repairs_it_is_named(
 def test_a_node_on_the_path_that_is_too_old_gives_way_to_the_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(node.VARIABLE, raising=False)
+    monkeypatch.delenv(packages.VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(program(tmp_path, "24.1.0").parent))
     assert find_typescript_node().version == (24, 1, 0)
     monkeypatch.setenv("PATH", str(program(tmp_path, "20.20.2").parent))
-    if importlib.util.find_spec(node.WHEEL) is None:
-        pytest.skip(f"{node.WHEEL} is not installed")
-    assert node.WHEEL in find_typescript_node().path
+    if importlib.util.find_spec(packages.WHEEL) is None:
+        pytest.skip(f"{packages.WHEEL} is not installed")
+    assert packages.WHEEL in find_typescript_node().path
 
 
 def test_a_node_that_is_named_is_taken_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(node.VARIABLE, str(program(tmp_path, "20.1.0")))
+    monkeypatch.setenv(packages.VARIABLE, str(program(tmp_path, "20.1.0")))
     with pytest.raises(EnvironmentUnavailable, match=r"JOB_HARNESS_NODE names \S+, which is 20\.1\.0"):
         find_typescript_node()
-    monkeypatch.setenv(node.VARIABLE, str(program(tmp_path, "22.15.0")))
+    monkeypatch.setenv(packages.VARIABLE, str(program(tmp_path, "22.15.0")))
     assert find_typescript_node().version == (22, 15, 0)

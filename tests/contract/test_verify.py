@@ -14,7 +14,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.verify.request import Template, create_job, read_template
+from harness.verify.trial import Template, create_job, read_template
 from tests.contract.test_guide_integration import Setting, child, cluster, served, setting
 
 __all__ = ["cluster", "setting"]

@@ -9,7 +9,7 @@ import pytest
 from harness.application import ApplicationEngine
 from harness.explore.counterfactual import Safeguard, explained
 from harness.explore.sampling import Sampler
-from harness.explore.target import open_target
+from harness.wiring import open_target
 
 FILE = Path(__file__).parents[2] / "scenarios/applications/my_app.py"
 SEEDS = {"silent_success": 0, "orphan_row": 0, "concurrent_execution": 2}
@@ -36,11 +36,11 @@ def application(name: str) -> ApplicationEngine:
 @pytest.mark.parametrize("anomaly", STOPPED_BY)
 def test_a_naive_application_shows_it_and_the_safeguards_that_stop_it_are_named(anomaly: str) -> None:
     engine = application("MyApp")
-    finding = Sampler(engine, engine.settings, frozenset({anomaly})).explore(seed=SEEDS[anomaly], runs=300).finding
+    finding = Sampler(engine, engine.info.settings, frozenset({anomaly})).explore(seed=SEEDS[anomaly], runs=300).finding
     assert finding is not None
     assert len(finding.scenario.tape) <= 1
 
-    guarded = [Safeguard(name, engine.guarded(name)) for name in engine.safeguards]
+    guarded = [Safeguard(name, engine.guarded(name)) for name in engine.info.safeguards]
     run = explained(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly)
 
     assert {trial.name for trial in run.trials if trial.stops} == STOPPED_BY[anomaly]
@@ -50,7 +50,7 @@ def test_a_naive_application_shows_it_and_the_safeguards_that_stop_it_are_named(
 def test_one_campaign_finds_all_of_them() -> None:
     engine = application("MyApp")
 
-    campaign = Sampler(engine, engine.settings, keep_going=True).explore(seed=0, runs=100)
+    campaign = Sampler(engine, engine.info.settings, keep_going=True).explore(seed=0, runs=100)
 
     assert campaign.found >= set(STOPPED_BY)
 
@@ -59,6 +59,6 @@ def test_one_campaign_finds_all_of_them() -> None:
 def test_a_careful_application_holds() -> None:
     engine = application("safest")
 
-    campaign = Sampler(engine, engine.settings).explore(seed=1, runs=300)
+    campaign = Sampler(engine, engine.info.settings).explore(seed=1, runs=300)
 
     assert campaign.finding is None

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore.counterexample import finding_of
-from harness.explore.exhaustive import Explorer
-from harness.explore.positions import Unfaithful
-from harness.explore.scope import SCOPE_SETTINGS, JobKind, Scope
-from harness.explore.statement import statement
+from harness.exhaust.rig import Unfaithful
+from harness.exhaust.scope import SCOPE_SETTINGS, JobKind, Scope
+from harness.exhaust.search import Explorer, finding_of, statement
+from harness.faults import FaultPlan, excuses
 from harness.history.event import Effect
 from harness.invariants.property import Monitor, Reporter, Rules
 from harness.model.lifecycle import Status
@@ -30,7 +29,7 @@ def explored(target: str, scope: Scope, *, merge: bool = True, first_only: bool 
 
 
 def test_the_right_queue_is_searched_completely_and_nothing_is_found() -> None:
-    explorer = explored("memory", Scope(jobs=1, crashes=1))
+    explorer = explored("memory", Scope(jobs=1, faults=FaultPlan(crash=1)))
     assert explorer.complete
     assert not explorer.sightings
     assert explorer.outcomes == {("COMPLETED",), ("FAILED",)}, "both deliveries were lost to the crash and the stall"
@@ -40,12 +39,12 @@ def test_the_right_queue_is_searched_completely_and_nothing_is_found() -> None:
     ("mistake", "anomaly", "scope"),
     [
         ("stale-complete", "stale_complete", Scope(jobs=1)),
-        ("token-not-raised", "token_reused", Scope(jobs=1, crashes=1)),
+        ("token-not-raised", "token_reused", Scope(jobs=1, faults=FaultPlan(crash=1))),
         ("cancel-overwritten", "cancel_undone", Scope(jobs=1, cancels=1)),
         ("retries-never-due", "due_job_left", Scope(workers=1, jobs=1, kinds=(JobKind("fails once"),))),
         ("claims-running-job", "double_claim", Scope(jobs=1)),
         ("retry-put-off", "livelock", Scope(workers=1, jobs=1, kinds=(JobKind("fails once"),))),
-        ("retry-put-off", "livelock", Scope(jobs=1, crashes=1)),
+        ("retry-put-off", "livelock", Scope(jobs=1, faults=FaultPlan(crash=1))),
     ],
 )
 def test_a_wrong_queue_is_found_and_its_shortest_run_replays_from_a_file(
@@ -62,7 +61,7 @@ def test_a_wrong_queue_is_found_and_its_shortest_run_replays_from_a_file(
 
 
 def test_the_counterexample_is_the_same_in_every_run() -> None:
-    scope = Scope(jobs=1, crashes=1)
+    scope = Scope(jobs=1, faults=FaultPlan(crash=1))
     runs = [explored("memory+stale-complete", scope) for _ in range(2)]
     assert runs[0].progress == runs[1].progress
     tapes = [finding_of(run, run.sightings["stale_complete"]).scenario.tape for run in runs]
@@ -74,7 +73,9 @@ TINY = Scope(workers=1, jobs=1, cancels=1, stalls=0)
 
 @pytest.mark.parametrize("mistake", ["", "+cancel-ignored-while-running", "+expire-fails-for-good"])
 def test_raw_enumeration_without_merging_comes_to_the_same_end(mistake: str) -> None:
-    scope = TINY if mistake != "+expire-fails-for-good" else Scope(workers=1, jobs=1, crashes=1, stalls=0)
+    scope = (
+        TINY if mistake != "+expire-fails-for-good" else Scope(workers=1, jobs=1, faults=FaultPlan(crash=1), stalls=0)
+    )
     merged = explored(f"memory{mistake}", scope, first_only=False)
     raw = explored(f"memory{mistake}", scope, first_only=False, merge=False)
     assert merged.complete
@@ -104,7 +105,7 @@ class Remembers(Monitor):
 
 
 def test_what_a_monitor_remembers_is_part_of_the_state() -> None:
-    monitor = Remembers(Rules(SCOPE_SETTINGS), lambda name, message, job=None: None)
+    monitor = Remembers(Rules(SCOPE_SETTINGS, excuses=excuses()), lambda name, message, job=None: None)
     before = monitor.snapshot()
     monitor.on_effect(Effect(0, "w1", "j1", 1, 1, "started", None))
     assert monitor.snapshot() != before
@@ -129,7 +130,7 @@ def test_a_snapshot_that_lies_is_named_and_never_a_pass() -> None:
 def test_an_engine_that_cannot_be_set_back_is_run_again_with_the_same_result() -> None:
     scope = Scope(workers=1, jobs=1, cancels=1)
     engine = MemoryEngine()
-    engine.capabilities = replace(engine.capabilities, snapshot=False)
+    engine.info = replace(engine.info, capabilities=replace(engine.info.capabilities, snapshot=False))
     again = Explorer(engine, scope)
     again.run()
     back = explored("memory", scope)

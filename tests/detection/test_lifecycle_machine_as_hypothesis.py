@@ -16,8 +16,8 @@ from hypothesis.statistics import collector, describe_statistics
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.explore import state_machine
+from harness.explore.coverage import SITUATIONS
 from harness.explore.machine_failure import LifecycleFailure
-from harness.explore.situations import SITUATIONS
 from harness.explore.state_machine import PHASES, LifecycleMachine
 from harness.model.job import JobView
 

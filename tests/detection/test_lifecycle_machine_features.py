@@ -13,13 +13,12 @@ from harness.adapters.memory import MemoryEngine
 from harness.application import ApplicationEngine
 from harness.errors import UsageError
 from harness.explore.machine_failure import LifecycleFailure
-from harness.explore.machine_features import FEATURES, PLAIN, allowed
-from harness.explore.state_machine import PHASES, LifecycleMachine
+from harness.explore.state_machine import FEATURES, PHASES, PLAIN, LifecycleMachine, allowed
 from harness.mistakes.catalogue import CATALOGUE
 from harness.port import Capabilities, Engine
 from harness.run.session import Session
-from harness.scenario.needs import needed_capabilities
 from harness.scenario.reader import read_scenario
+from harness.scenario.scenario import needed_capabilities
 
 QUICK = settings(max_examples=60, deadline=None, database=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 

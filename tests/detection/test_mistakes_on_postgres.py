@@ -12,8 +12,7 @@ from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.mistakes import CATALOGUE
 from harness.port import Capabilities
 from harness.run.session import Session
-from harness.scenario.needs import needed_capabilities
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import Scenario, needed_capabilities
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -45,7 +44,7 @@ def shrunk(name: str, able: Capabilities) -> Scenario:
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_mistake_in_sql_shows_the_anomaly_that_it_shows_in_the_model(name: str, right: ReferenceEngine) -> None:
-    scenario = shrunk(name, right.capabilities)
+    scenario = shrunk(name, right.info.capabilities)
     wrong = CATALOGUE[name].engine("postgres")
     try:
         assert CATALOGUE[name].anomaly in Session(scenario, engine=wrong, limits=DRAWN_LIMITS).run().found

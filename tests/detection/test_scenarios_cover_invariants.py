@@ -10,9 +10,8 @@ from harness.invariants import ANOMALIES, CATALOGUE
 from harness.mistakes import CATALOGUE as WRONG_QUEUES
 from harness.run.play import play
 from harness.run.verdict import Verdict
-from harness.scenario.reader import read_scenario
+from harness.scenario.reader import controlled, read_scenario
 from harness.scenario.scenario import Control, Scenario
-from harness.scenario.variant import controlled
 from harness.wiring import engine_name, open_engine
 
 NEED_SESSIONS = frozenset({"expire-reads-first", "locks-in-opposite-order"})

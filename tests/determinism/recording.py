@@ -8,13 +8,13 @@ from pathlib import Path
 
 from harness.adapters.memory import MemoryEngine
 from harness.explore.sampling import Sampler
-from harness.explore.target import open_target
 from harness.history.jsonl import dump_history
 from harness.model.duration import DAY, HOUR
 from harness.run.session import Session
 from harness.scenario.job_plan import Ending, JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Uniform
+from harness.wiring import open_target
 
 APPLICATION = Path(__file__).resolve().parents[2] / "scenarios/applications/my_app.py"
 LONG = Scenario(
@@ -32,7 +32,7 @@ def histories(count: int) -> list[str]:
     sampler = Sampler(MemoryEngine())
     texts = [dump_history(sampler.sample(seed).history) for seed in range(count)]
     application = open_target(f"{APPLICATION}:MyApp")
-    stepwise = Sampler(application, application.settings)
+    stepwise = Sampler(application, application.info.settings)
     texts += [dump_history(stepwise.sample(seed).history) for seed in range(count // 5)]
     long = Session(LONG, engine=MemoryEngine(), choices=Uniform(7, rate=0.1)).run()
     return [*texts, dump_history(long.history)]

@@ -12,27 +12,29 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore import exhaustive
-from harness.explore.canonical import Canonical
-from harness.explore.exhaustive import Explorer
-from harness.explore.positions import Unfaithful
-from harness.explore.scope import Scope
-from harness.explore.state import Part, State
-from harness.explore.state_key import Keys
+from harness.exhaust import search
+from harness.exhaust.canonical import Canonical, StateKeys
+from harness.exhaust.rig import Unfaithful
+from harness.exhaust.scope import Scope
+from harness.exhaust.search import Explorer
+from harness.exhaust.state import Component, GlobalState
+from harness.faults import FaultPlan
 from harness.history.event import Fault
 from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
 from harness.invariants.property import Reporter
 from harness.model.job import JobView
 from harness.run.session import Session
+from harness.sim.request import Point
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLD = """
-from harness.explore.counterexample import finding_of
-from harness.explore.exhaustive import Explorer
-from harness.explore.scope import Scope
+from harness.exhaust.search import finding_of
+from harness.exhaust.search import Explorer
+from harness.exhaust.scope import Scope
+from harness.faults import FaultPlan
 from harness.wiring import open_engine
 
-whole = Explorer(open_engine("memory"), Scope(jobs=1, crashes=1))
+whole = Explorer(open_engine("memory"), Scope(jobs=1, faults=FaultPlan(crash=1)))
 whole.run()
 print(whole.progress)
 wrong = Explorer(open_engine("memory+stale-complete"), Scope(jobs=1), first_only=False)
@@ -59,12 +61,12 @@ def test_two_hash_seeds_see_the_same_states_and_the_same_counterexample() -> Non
     assert first == second
 
 
-def blind(self: Keys, state: State, form: Canonical, *others: Any) -> Any:
-    nothing = tuple(Part((), -1) for _ in state.monitors)
+def blind(self: StateKeys, state: GlobalState, form: Canonical, *others: Any) -> Any:
+    nothing = tuple(Component((), -1) for _ in state.monitors)
     return SEEING(self, dataclasses.replace(state, monitors=nothing), form, *others)
 
 
-SEEING = Keys._under
+SEEING = StateKeys._under
 
 
 class Ghost(Monitor):
@@ -85,17 +87,16 @@ class Ghost(Monitor):
 
 PLACES = ("poll", "claim", "start", "running", "complete")
 GHOST = Invariant(
-    "ghost",
-    99,
-    "Nobody ever dies.",
-    Kind.EVENTUALLY,
-    tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
-    Ghost,
+    id="ghost",
+    sentence="Nobody ever dies.",
+    kind=Kind.EVENTUALLY,
+    anomalies=tuple(AnomalyKind(f"died at {at}", Guarantee.PROGRESS, "") for at in PLACES),
+    make=Ghost,
 )
 
 
 def haunted() -> tuple[int, set[str]]:
-    explorer = Explorer(MemoryEngine(), Scope(workers=1, jobs=1, crashes=1, stalls=0), first_only=False)
+    explorer = Explorer(MemoryEngine(), Scope(workers=1, jobs=1, faults=FaultPlan(crash=1), stalls=0), first_only=False)
     explorer.run()
     assert explorer.complete
     return explorer.progress.states, set(explorer.sightings)
@@ -104,10 +105,10 @@ def haunted() -> tuple[int, set[str]]:
 def test_without_what_monitors_remember_states_are_merged_that_differ_in_their_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Session, "_judged", lambda self, invariants: (GHOST,))
+    monkeypatch.setattr(Session, "_judged", lambda self, queue, invariants: (GHOST,))
     states, seen = haunted()
     assert seen == {f"died at {place}" for place in PLACES}
-    monkeypatch.setattr(Keys, "_under", blind)
+    monkeypatch.setattr(StateKeys, "_under", blind)
     fewer, missed = haunted()
     assert fewer < states
     assert missed < seen
@@ -126,7 +127,29 @@ class Numbering(MemoryQueue):
 def test_a_queue_that_changes_and_does_not_show_it_is_caught_by_doing_a_run_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exhaustive, "CHECKED", 5)
-    explorer = Explorer(MemoryEngine(Numbering, name="numbering"), Scope(jobs=1, crashes=1), first_only=False)
+    monkeypatch.setattr(search, "CHECKED", 5)
+    explorer = Explorer(
+        MemoryEngine(Numbering, name="numbering"), Scope(jobs=1, faults=FaultPlan(crash=1)), first_only=False
+    )
     with pytest.raises(Unfaithful, match="the snapshot of numbering lies"):
         explorer.run()
+
+
+class Stepping(MemoryQueue):
+    """Suspends within its claims."""
+
+    def claim(self, worker: str, limit: int) -> Any:
+        yield Point("chosen")
+        yield Point("written")
+        return super().claim(worker, limit)
+
+
+def test_a_queue_whose_verbs_suspend_is_searched_between_their_steps() -> None:
+    whole, stepped = (
+        Explorer(MemoryEngine(queue, name="steps"), Scope(workers=1, jobs=1)) for queue in (MemoryQueue, Stepping)
+    )
+    whole.run()
+    stepped.run()
+    assert stepped.complete
+    assert stepped.outcomes == whole.outcomes == {("COMPLETED",)}
+    assert stepped.progress.depth > whole.progress.depth

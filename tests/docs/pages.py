@@ -11,6 +11,7 @@ FINDINGS = sorted((ROOT / "docs/findings").glob("*.md"))
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *FINDINGS)
 TEXTS = (
     *PAGES,
+    *sorted((ROOT / "docs/contracts").glob("*.md")),
     *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "scenarios/README.md")),
 )
 _BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<info>[^\n]*)\n(?P<text>.*?)```", re.DOTALL)

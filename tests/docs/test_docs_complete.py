@@ -16,9 +16,9 @@ from tests.docs import pages
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TABLES = {
     "settings", "scenario-keys", "job-keys", "expect-keys", "control-keys", "tape-keys", "processor-keys", "steps",
-    "verbs", "places", "outcomes", "payloads", "faults", "moments", "invariants", "anomalies", "guarantees",
-    "wrong-queues", "capabilities",
-    "command-line", "pytest-options", "fixtures", "environment", "checks", "contract",
+    "verbs", "places", "outcomes", "payloads", "faults", "fault-sentences", "moments", "invariants", "anomalies",
+    "guarantees", "wrong-queues", "capabilities",
+    "command-line", "pytest-options", "fixtures", "environment", "checks", "contract", "public-names",
 }  # fmt: skip
 
 

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import harness.application
-import harness.explore.counterfactual
-import harness.explore.target  # noqa: F401 - loaded once: an inner run forgets what it loads itself
 from harness.cli import main
 from tests.docs import pages
 

@@ -12,7 +12,9 @@ import harness.processors.job_clock
 import harness.report.case
 import harness.report.screen
 import harness.run.play
-import harness.scenario.reader  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+import harness.scenario.reader
+from harness.cli import main
+from harness.port import Contract
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -52,6 +54,18 @@ def write(suite: pytest.Pytester, name: str, text: str) -> None:
     path = suite.path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def test_a_documented_difference_has_one_verdict_on_the_command_line_and_under_pytest(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = Contract(differences={"crashes/crash": "its manual, page 3"})
+    monkeypatch.setattr(harness.adapters.memory.MemoryEngine, "contract", contract, raising=False)
+    write(suite, "scenarios/crashes/crash.yaml", FAILING)
+    assert main(["run", "scenarios", "--engine", "memory"]) == 0
+    result = suite.runpytest_inprocess("-v", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*documented: its manual, page 3*"])
 
 
 def test_a_scenario_is_an_item_for_each_engine(suite: pytest.Pytester) -> None:

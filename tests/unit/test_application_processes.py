@@ -17,9 +17,8 @@ from harness.model.duration import MINUTE, SECOND
 from harness.model.settings import Settings
 from harness.run.session import Limits, Session
 from harness.run.verdict import Run
-from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.job_plan import Ending, JobPlan, Span
 from harness.scenario.scenario import RESTART_AFTER, Scenario
-from harness.scenario.span import Span
 from harness.sim.choices import Deviation
 
 Process = Callable[[Stage], Any]
@@ -230,7 +229,7 @@ def test_a_safeguard_that_is_not_declared_is_named_with_its_nearest() -> None:
     application.safeguards = {"fencing": Application}  # type: ignore[attr-defined]
     engine = ApplicationEngine(lambda: application, name="app.py:make")
 
-    assert engine.guarded("fencing").name == "app.py:make+fencing"
+    assert engine.guarded("fencing").info.name == "app.py:make+fencing"
     with pytest.raises(UsageError, match="did you mean 'fencing'"):
         engine.guarded("fence")
 
@@ -239,4 +238,4 @@ def test_settings_are_those_of_the_application() -> None:
     application = Application()
     application.settings = Settings(lease=5 * MINUTE)  # type: ignore[attr-defined]
 
-    assert ApplicationEngine(lambda: application, name="app").settings.lease == 5 * MINUTE
+    assert ApplicationEngine(lambda: application, name="app").info.settings.lease == 5 * MINUTE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 from typing import Any
 
@@ -10,17 +11,14 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.errors import ExitCode
-from harness.explore import situations
-from harness.explore.coverage import Cell, Coverage
-from harness.explore.finding import Campaign
+from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
+from harness.explore.finding import Campaign, first_difference
 from harness.explore.sampling import Sampler, run_seed
-from harness.explore.situations import SITUATIONS
-from harness.explore.steadiness import first_difference
 from harness.explore.watchdog import Hung, Watchdog
 from harness.history.event import Fault
 from harness.history.outcome import Outcome
 from harness.invariants import ANOMALIES, Guarantee
-from harness.invariants.level import WHOLE, level
+from harness.invariants.catalogue import WHOLE, level
 from harness.mistakes import CATALOGUE
 from harness.model.job import JobView
 from harness.port import Capabilities, Claim
@@ -49,11 +47,11 @@ def test_a_campaign_on_the_right_queue_passes_and_tells_what_it_met() -> None:
 def test_a_situation_that_never_occurs_fails_a_campaign_that_was_long_enough_to_expect_it() -> None:
     everything = Capabilities(**dict.fromkeys(Capabilities.names(), True))
     seen = {item.name for item in SITUATIONS} - {"a lease runs out"}
-    assert situations.missing(seen, capabilities=everything, observed=100) == ()
-    assert [item.name for item in situations.missing(seen, capabilities=everything, observed=400)] == [
+    assert missing_situations(seen, capabilities=everything, observed=100) == ()
+    assert [item.name for item in missing_situations(seen, capabilities=everything, observed=400)] == [
         "a lease runs out"
     ]
-    assert situations.missing((), capabilities=Capabilities(), observed=10**6)
+    assert missing_situations((), capabilities=Capabilities(), observed=10**6)
     assert Campaign("memory", 0, 400, 1, missing=SITUATIONS[:1]).verdict is Verdict.FAIL
 
 
@@ -146,6 +144,22 @@ def test_a_verb_that_hangs_is_named_and_ends_the_campaign() -> None:
     assert "the verb complete of" in done.trouble.message
     assert done.trouble.code is ExitCode.FAIL
     assert done.verdict is Verdict.FAIL
+
+
+HANGS_FOR_GOOD = """
+import signal, time
+from harness.explore.watchdog import Watchdog
+from harness.printable import printable_streams
+with printable_streams(), Watchdog(0.05):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    time.sleep(20)
+"""
+
+
+def test_what_cannot_be_interrupted_is_ended_under_a_command_too() -> None:
+    ended = subprocess.run([sys.executable, "-c", HANGS_FOR_GOOD], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert 'File "<string>", line 7' in ended.stderr
 
 
 def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_hang() -> None:
@@ -267,7 +281,7 @@ def test_breaches_below_the_ladder_are_listed() -> None:
 
 
 def test_an_application_is_asked_for_no_situation_of_verbs() -> None:
-    names = {item.name for item in situations.declared(MemoryEngine().capabilities, stepwise=True)}
+    names = {item.name for item in declared_situations(MemoryEngine().info.capabilities, stepwise=True)}
 
     assert "a lease runs out" in names
     assert not any("claim" in name or "heartbeat" in name or "stale" in name for name in names)

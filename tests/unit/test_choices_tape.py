@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from harness.sim.choices import Boring, Choices, Deviation, Replay, Uniform
+from harness.sim.choices import Boring, Choices, Deviation, Option, Replay, Uniform
+
+OFFERED = (Option("crash", "crash"), Option("pause", "pause"))
 
 
 def ask(choices: Choices, *labels: str) -> list[str | None]:
-    return [choices.gate(label, lambda: ("crash", "pause")) for label in labels]
+    answers = [choices.gate(label, lambda: OFFERED) for label in labels]
+    return [None if answer is None else answer.words for answer in answers]
 
 
 def test_the_boring_answer_is_never_written_down() -> None:
@@ -40,7 +43,7 @@ def test_a_replay_lists_what_never_came_up_or_has_no_such_option() -> None:
 
 
 def test_options_are_computed_only_where_they_are_wanted() -> None:
-    def never() -> tuple[str, ...]:
+    def never() -> tuple[Option, ...]:
         raise AssertionError("nobody wanted them")
 
     assert Boring().gate("a", never) is None

@@ -173,6 +173,24 @@ def test_lines_that_move_keep_their_place_in_the_baseline(guide: Path) -> None:
     assert main(["check", "--baseline", "baseline.json"]) == 0
 
 
+def test_a_repair_beside_it_makes_no_other_finding_new(tmp_path: Path) -> None:
+    boss = 'boss.createQueue("a", { retryLimit: 2 });\nboss.createQueue("b", { retryLimit: 2, retryDelay: 5 });\n'
+    write(tmp_path, {"package.json": '{"dependencies": {"pg-boss": "12.38.0"}}', "boss.ts": boss})
+    baseline = str(tmp_path / "baseline.json")
+
+    assert main(["check", str(tmp_path), "--write-baseline", baseline]) == 0
+    (tmp_path / "boss.ts").write_text("\n" + boss.replace(", retryDelay: 5", ""), encoding="utf-8")
+    assert main(["check", str(tmp_path), "--baseline", baseline]) == 0
+
+
+def test_a_baseline_of_version_1_still_counts(guide: Path) -> None:
+    old = [{"rule": one["rule"], "file": one["file"], "message": one["message"]} for one in report(guide)["findings"]]
+    document = {"format": "job-harness-check-baseline", "version": 1, "accepted": old}
+    (guide / "old.json").write_text(json.dumps(document), encoding="utf-8")
+
+    assert main(["check", "--baseline", "old.json"]) == 0
+
+
 def test_what_the_baseline_does_not_hold_fails_and_may_not_be_added(
     guide: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""`job-harness explore --exhaustive` on the command line: no option is ignored, and whatever ends it is said."""
+"""`job-harness exhaust` on the command line: no option is ignored, and whatever ends it is said."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def explore(target: str, *options: str) -> int:
-    return main(["explore", target, "--exhaustive", *options])
+def exhaust(target: str, *options: str) -> int:
+    return main(["exhaust", target, *options])
 
 
 def test_json_holds_the_verdict_the_scope_and_what_was_found(folder: Path) -> None:
-    assert explore("memory", "--jobs", "1", "--json", "right.json") == 0
+    assert exhaust("memory", "--jobs", "1", "--json", "right.json") == 0
     right = json.loads((folder / "right.json").read_text())
     assert (right["verdict"], right["complete"], right["scope"]) == ("pass", True, "2 workers, 1 job")
     assert sum(right["new_states_by_depth"]) == right["states"]
-    assert explore("memory+stale-complete", "--jobs", "1", "--save", "it.yaml", "--json", "wrong.json") == 1
+    assert exhaust("memory+stale-complete", "--jobs", "1", "--save", "it.yaml", "--json", "wrong.json") == 1
     wrong = json.loads((folder / "wrong.json").read_text())
     assert wrong["verdict"] == "fail"
     assert wrong["findings"][0]["written"] == "it.yaml"
@@ -54,7 +54,7 @@ def test_settings_of_a_repository_are_the_settings_of_the_search(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / ".env").write_text("PGBOSS_POLLING_INTERVAL=7\n")
-    assert explore("memory", "--jobs", "1", "--workers", "1", "--states", "50", "--settings-from", ".") in (0, 3)
+    assert exhaust("memory", "--jobs", "1", "--workers", "1", "--states", "50", "--settings-from", ".") in (0, 3)
     assert "poll_interval 7s" in capsys.readouterr().out.split("Scope:")[1]
 
 
@@ -62,8 +62,8 @@ def test_settings_of_a_repository_are_the_settings_of_the_search(
 def test_an_option_of_the_sampled_search_is_refused(
     option: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert explore("memory", *option) == 2
-    assert f"{option[0]} does not go with --exhaustive" in capsys.readouterr().err
+    assert exhaust("memory", *option) == 2
+    assert f"unrecognized arguments: {option[0]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [("--crashes", "1"), ("--kind", "fails"), ("--states", "5"), ("--unique",)])
@@ -71,18 +71,18 @@ def test_a_bound_without_an_exhaustive_search_is_refused(
     option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explore", "memory", *option]) == 2
-    assert f"{option[0]} is a bound of an exhaustive search" in capsys.readouterr().err
+    assert f"{option[0]} is a bound of a complete search" in capsys.readouterr().err
 
 
 def test_an_application_is_refused_with_the_reason(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explore(f"{APPLICATION}:MyApp", "--jobs", "1") == 2
+    assert exhaust(f"{APPLICATION}:MyApp", "--jobs", "1") == 2
     assert "brings processes of its own" in capsys.readouterr().err
 
 
 def test_a_target_that_raises_in_odd_places_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explore("odd.py:Snapshots", "--jobs", "1") == 4
+    assert exhaust("odd.py:Snapshots", "--jobs", "1") == 4
     assert "broke: RuntimeError: odd in snapshot at" in capsys.readouterr().err
-    assert explore("odd.py:Restores", "--jobs", "1") == 4
+    assert exhaust("odd.py:Restores", "--jobs", "1") == 4
     told = capsys.readouterr().out
     assert told.startswith("inconclusive: stopped by what is named below")
     assert "broke: RuntimeError: odd in restore at" in told
@@ -90,14 +90,34 @@ def test_a_target_that_raises_in_odd_places_is_named(folder: Path, capsys: pytes
 
 @pytest.mark.slow
 def test_a_step_that_hangs_is_named_after_patience(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explore("odd.py:Hangs", "--jobs", "1", "--crashes", "1", "--patience", "0.2") == 1
+    assert exhaust("odd.py:Hangs", "--jobs", "1", "--crashes", "1", "--patience", "0.2") == 1
     told = capsys.readouterr().out
     assert "no anomaly on odd.py:Hangs so far" in told
     assert "the verb expire, called by queue" in told
 
 
 def test_a_larger_scope_is_estimated_first(capsys: pytest.CaptureFixture[str]) -> None:
-    assert explore("memory", "--workers", "1", "--jobs", "2", "--cancels", "1", "--stalls", "0") == 0
+    assert exhaust("memory", "--workers", "1", "--jobs", "2", "--cancels", "1", "--stalls", "0") == 0
     told = capsys.readouterr()
     assert "estimated from 2 smaller scopes" in told.err
     assert "estimated" not in told.out
+
+
+def test_the_older_spellings_still_search_and_say_what_they_are_called_now(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scope = ("--jobs", "1", "--workers", "1")
+    assert exhaust("memory", *scope) == 0
+    complete = capsys.readouterr().out.split(" states,")[0]
+    assert main(["explore", "memory", "--exhaustive", *scope]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(complete)
+    assert told.err == "job-harness: explore --exhaustive is now job-harness exhaust\n"
+    assert main(["explore", "memory", "--jobs", "1", "--runs", "2"]) == 0
+    assert capsys.readouterr().err == "job-harness: explore --jobs is now --processes\n"
+
+
+def test_a_clock_that_drifts_is_within_reach_of_a_complete_search(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ("--clock-drifts", "1", "--looking-for", "foreign_clock")
+    assert exhaust("memory+worker-clock-lease", "--jobs", "1", "--workers", "1", "--set", "max_skew=5s", *wanted) == 1
+    assert "1 clock drift" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.cli import INTERRUPTED, main
-from harness.cli.collect import scenario_files
 from harness.cli.output import OutputFile
+from harness.cli.run_command import scenario_files
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.jsonl import load_history
 from harness.port import Capabilities
-from harness.wiring import Engines, engine_names, open_engine
+from harness.report.screen import replay_command
+from harness.wiring import Engines, engine_names, named, open_engine
 
 GOOD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: COMPLETED}}\n"
 BAD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n"
@@ -140,7 +142,7 @@ def test_ctrl_c_prints_what_was_found_and_closes_the_engines(
             return super().open(*given)
 
         def close(self) -> None:
-            closed.append(self.name)
+            closed.append(self.info.name)
 
     engine_that(monkeypatch, Interrupted)
     (folder / "scenarios" / "a_bad.yaml").write_text(BAD)
@@ -214,7 +216,39 @@ def test_every_engine_is_opened_once_and_closed() -> None:
     with Engines() as engines:
         assert engines.get("memory") is engines.get("memory")
     assert {"memory", "reference", "postgres"} <= set(engine_names())
-    assert open_engine("memory+stale-complete").name == "memory+stale-complete"
+    assert open_engine("memory+stale-complete").info.name == "memory+stale-complete"
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("postgres --sessions", "postgres-gated"),
+        ("pgqueuer-gated@1.3.2", "pgqueuer-gated@1.3.2"),
+        (" pgqueuer@1.3.2 --sessions", "pgqueuer-gated@1.3.2"),
+        ("postgres+expire-reads-first --sessions", "postgres-gated+expire-reads-first"),
+        ("my files/a.py:App@pgboss@10.4.2+f --sessions", "my files/a.py:App-gated@pgboss@10.4.2+f"),
+    ],
+)
+def test_sessions_are_an_option_of_an_engine_and_a_name_of_before_says_the_same(asked: str, kept: str) -> None:
+    assert named(asked) == kept
+    assert named(asked.removesuffix(" --sessions"), sessions=True) == kept.strip()
+    again = shlex.split(replay_command("x.yaml", engine=kept))
+    assert again[3:] == ["--engine", asked.strip().removesuffix(" --sessions").replace("-gated", ""), "--sessions"]
+
+
+def test_an_engine_with_sessions_is_opened_by_either_name_and_one_without_any_refuses(folder: Path) -> None:
+    for name in ("postgres --sessions", "postgres-gated"):
+        assert open_engine(name).info.capabilities.sessions
+    with pytest.raises(UsageError, match="memory gives its actors no sessions of their own"):
+        open_engine("memory --sessions")
+    with pytest.raises(UsageError, match=r"postgres has no option '--session' \(did you mean '--sessions'\?\)"):
+        open_engine("postgres --session")
+    assert main(["run", "--engine", "memory", "--sessions"]) == 2
+    with Engines() as engines:
+        engine = engines.get("postgres-gated")
+        assert engines.get("postgres --sessions") is engine
+        engines.drop("postgres --sessions")
+        assert engines.get("postgres-gated") is not engine
 
 
 def test_version_and_help_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,8 +278,7 @@ class Released(MemoryEngine):
     """Somebody else's queue, asked for without its whole version."""
 
     def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name=name)
 
 
 def test_a_release_that_was_not_asked_for_by_its_whole_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

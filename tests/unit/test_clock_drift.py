@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.explore.sampling import Sampler, run_seed
 from harness.faults import FaultPlan
 from harness.history.event import Fault, Phase
-from harness.invariants.store_clock import StoreClock
+from harness.invariants.clocks import RecordedStoreClock
 from harness.mistakes import CATALOGUE
 from harness.model.duration import MINUTE, SECOND
 from harness.run.session import Session
@@ -43,7 +43,7 @@ def test_a_clock_that_was_set_right_drifts_no_more() -> None:
 
 
 def test_a_history_tells_what_a_drifting_store_clock_showed() -> None:
-    clock = StoreClock()
+    clock = RecordedStoreClock()
     clock.fault(Fault(MINUTE, "*", "drift", {"whose": STORE, "offset": 6 * SECOND, "within": MINUTE}))
     assert clock.read(MINUTE + MINUTE // 2) == MINUTE + MINUTE // 2 + 3 * SECOND
     clock.phase(Phase(2 * MINUTE, "heal"))

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.adapters.reference import open_engine
-from harness.conformance import Conformance, Level, conform
-from harness.conformance.judge import Mark
-from harness.conformance.matrix import matrix
-from harness.conformance.pytest_suite import engine_of
-from harness.conformance.shelf import cases
-from harness.conformance.summary import detail, table
+from harness.conformance import Conformance, Level, conform, engine_of
+from harness.conformance.judge import Mark, cases
+from harness.conformance.tables import detail, matrix, table
 from harness.errors import ExitCode, UsageError
 from harness.history.outcome import DONE, Outcome
 from harness.mistakes import CATALOGUE
-from harness.port import Capabilities, Claim, Contract, Known
+from harness.port import AdaptedEngine, Capabilities, Claim, Contract, Known
 
 
 def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
     themes = [theme for level in Level for theme in level.themes]
     assert len(themes) == len(set(themes))
     there = {case.name for case in cases()}
-    from harness.conformance import shelf
+    from harness.conformance import judge
 
-    root = next(place for place in shelf.PLACES if place.is_dir())
+    root = next(place for place in judge.PLACES if place.is_dir())
     about_no_queue = ("found", "applications")
     asked = [path for path in root.glob("*/*.yaml") if path.parent.name not in about_no_queue]
     assert there == {f"{path.parent.name}/{path.stem}" for path in asked}
@@ -40,7 +38,7 @@ def test_the_right_queues_conform_on_every_level(name: str) -> None:
     asked_for = [
         capability for capability in Capabilities.names() if capability != "sessions"
     ]  # no scenario needs them
-    skipped = {Mark.SKIPPED} if engine.capabilities.missing(asked_for) else set()
+    skipped = {Mark.SKIPPED} if engine.info.capabilities.missing(asked_for) else set()
     assert {result.mark for result in conformance.results} == {Mark.PASS, *skipped}
     assert all(counts[Mark.PASS] for level in Level if (counts := conformance.of(level)))
 
@@ -95,8 +93,8 @@ def test_what_is_not_declared_is_skipped_by_name() -> None:
 
 def under(mistake: str, contract: Contract, *, level: Level) -> Conformance:
     engine = CATALOGUE[mistake].engine("memory")
-    engine.contract = contract  # type: ignore[attr-defined]
-    return conform(engine, levels=[level])
+    changed = AdaptedEngine(engine, replace(engine.info, contract=contract))
+    return conform(changed, levels=[level])
 
 
 def test_a_documented_difference_is_neither_a_pass_nor_a_failure() -> None:
@@ -146,5 +144,5 @@ def test_engines_stand_side_by_side() -> None:
 def test_what_makes_no_queue_is_refused() -> None:
     with pytest.raises(UsageError, match=r"TestMine\.make is None, and makes no queue"):
         engine_of(None, name="TestMine")
-    assert engine_of(MemoryQueue, name="TestMine").capabilities == MemoryQueue.capabilities
-    assert engine_of(staticmethod(MemoryEngine), name="TestMine").name == "memory"
+    assert engine_of(MemoryQueue, name="TestMine").info.capabilities == MemoryQueue.capabilities
+    assert engine_of(staticmethod(MemoryEngine), name="TestMine").info.name == "memory"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.campaign import Campaign, tasks
-from harness.cli.collect import scenario_files
+from harness.cases import CaseRunner, tasks
+from harness.cli.run_command import scenario_files
 from harness.errors import ExitCode
 from harness.report.case import exit_code_of
-from harness.scenario.problem import ScenarioError
+from harness.scenario.document import ScenarioError
 from harness.scenario.reader import read_scenario
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.writer import write_scenario
@@ -39,7 +39,7 @@ def written(folder: Path, engine: str, finds: str) -> Scenario:
 
 def exit_code(scenario: Scenario) -> ExitCode:
     with Engines() as engines:
-        campaign = Campaign(engines)
+        campaign = CaseRunner(engines)
         campaign.run(tasks([scenario], ["memory"], controls=True))
     return exit_code_of(campaign.cases)
 

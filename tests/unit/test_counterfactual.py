@@ -12,11 +12,9 @@ from harness.explore.sampling import Sampler
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.report.screen import first_screen, screen_text
-from harness.run.trial import Trial, stopped_by
-from harness.run.verdict import Run
-from harness.scenario.job_plan import JobPlan
+from harness.run.verdict import Run, Trial, stopped_by
+from harness.scenario.job_plan import JobPlan, Span
 from harness.scenario.scenario import Scenario
-from harness.scenario.span import Span
 from harness.wiring import Engines
 from harness.wiring import explained as explained_on
 

@@ -9,10 +9,8 @@ from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
 from harness.port import Contract, Known
 from harness.report.case import Case, exit_code_of
-from harness.report.differential import side_by_side
-from harness.report.summary import summary
-from harness.run.explanation import explanation
-from harness.run.play import play
+from harness.report.summary import side_by_side, summary
+from harness.run.play import explanation, play
 from harness.scenario.reader import read_scenario
 from harness.wiring import open_engine
 
@@ -77,7 +75,7 @@ def test_what_an_engine_cannot_do_is_no_difference() -> None:
     assert right.run is not None
     unable = replace(right, engine="other", run=None, skipped="it has no such thing")
     assert side_by_side([right, unable]) == []
-    assert MemoryEngine().capabilities.fencing
+    assert MemoryEngine().info.capabilities.fencing
 
 
 def test_the_names_of_engines_are_one_column_however_long() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.adapters.memory import MemoryEngine
-from harness.adapters.pgboss.node.recurrence import period_of
+from harness.adapters.pgboss.node.release import period_of
 from harness.model.duration import MINUTE, SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Contract
@@ -22,7 +24,7 @@ class Documented(MemoryEngine):
 
     def __init__(self, slot_due: tuple[Duration, Duration] | None = None) -> None:
         super().__init__()
-        self.contract = Contract(period=period_of, slot_due=slot_due)
+        self.info = replace(self.info, contract=Contract(period=period_of, slot_due=slot_due))
 
 
 def slots_of(engine: MemoryEngine) -> list[Duration | None]:

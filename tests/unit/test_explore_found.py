@@ -29,7 +29,7 @@ class Own:
 
     def __init__(self, after=None):
         self.engine, self.after, self.opened = MemoryEngine(), after, 0
-        self.capabilities = self.engine.capabilities
+        self.capabilities = self.engine.info.capabilities
 
     def open(self, settings, clocks, jitter):
         self.opened += 1
@@ -132,14 +132,14 @@ def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(mo
     assert [finding.minimal for finding in campaign.findings] == [False]
 
 
-@pytest.mark.parametrize("asked", ["explained", "play"])
+@pytest.mark.parametrize("asked", ["cli.search.explained", "explore.reproduction.play"])
 def test_who_interrupts_the_telling_is_told_all_findings(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"harness.cli.found.{asked}", interrupted)
+    monkeypatch.setattr(f"harness.{asked}", interrupted)
 
     assert main(["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "60", "--keep-going"]) == 1
 
@@ -152,7 +152,9 @@ def test_a_finding_that_cannot_be_written_is_shown_and_the_reason_is_told(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, blocked: str
 ) -> None:
     if blocked == "no file can hold it":
-        monkeypatch.setattr("harness.cli.found.write_scenario", lambda scenario: "format: 1\njobs: {a: {tool: 3}}\n")
+        monkeypatch.setattr(
+            "harness.explore.reproduction.write_scenario", lambda scenario: "format: 1\njobs: {a: {tool: 3}}\n"
+        )
     else:
         (folder / ".job-harness").write_text("", encoding="utf-8")
 

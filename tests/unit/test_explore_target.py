@@ -10,7 +10,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.application import ApplicationEngine
 from harness.cli import main
 from harness.errors import ExitCode, UsageError
-from harness.explore.target import located, open_target
+from harness.wiring import located, open_target
 
 TEXT = """
 from harness.adapters.memory import MemoryEngine as memory
@@ -35,7 +35,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_factory_in_a_file_answers_an_engine_or_an_application(file: Path) -> None:
     assert isinstance(open_target(f"{file}:memory"), MemoryEngine)
     assert isinstance(open_target(f"{file}:Application"), ApplicationEngine)
-    assert open_target(f"{file}:Application+fencing").name == f"{file}:Application+fencing"
+    assert open_target(f"{file}:Application+fencing").info.name == f"{file}:Application+fencing"
 
 
 def test_a_factory_in_a_module_is_found_by_its_name() -> None:
@@ -49,7 +49,7 @@ def test_a_file_is_read_anew_each_time(file: Path) -> None:
     engine = open_target(f"{file}:Application")
 
     assert isinstance(engine, ApplicationEngine)
-    assert list(engine.safeguards) == ["heartbeats"]
+    assert list(engine.info.safeguards) == ["heartbeats"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ class Mine(MemoryEngine):
 """
 
 
-@pytest.mark.parametrize("options", [["--runs", "2"], ["--exhaustive", "--jobs", "1", "--workers", "1"]])
+@pytest.mark.parametrize("options", [["explore", "--runs", "2"], ["exhaust", "--jobs", "1", "--workers", "1"]])
 def test_an_engine_installs_what_it_needs_before_anybody_waits_for_a_step(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "mine.py").write_text(SLOW_TO_INSTALL, encoding="utf-8")
-    assert main(["explore", f"{tmp_path / 'mine.py'}:Mine", *options]) == ExitCode.PASS
+    assert main([options[0], f"{tmp_path / 'mine.py'}:Mine", *options[1:]]) == ExitCode.PASS

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
+from harness.explore.machine_failure import breach
+from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, Observed, Return
 from harness.history.outcome import DONE, Outcome, done
-from harness.invariants import ANOMALIES, CATALOGUE, JobFacts, Judge, Monitor, Rules, stepwise
-from harness.invariants.work_finished import WorkStarted
+from harness.invariants import ANOMALIES, CATALOGUE, Anomaly, Invariant, JobFacts, Judge, Kind, Monitor, Rules, stepwise
+from harness.invariants.endings import WorkStarted
 from harness.model.duration import DAY, HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest, Schedule
+from harness.scenario.scenario import Scenario
 
 SETTINGS = Settings()
 RETRY_AT = MINUTE + SECOND * 60
@@ -456,7 +460,7 @@ FACTS = {"healthy": JobFacts(healthy=True), "later": JobFacts(start_after=DAY)}
 def found(anomaly: str, history: Sequence[Line]) -> set[str]:
     invariant = ANOMALIES[anomaly][0]
     judged = stepwise((invariant,)) if invariant.make in (Monitor, WorkStarted) else (invariant,)
-    judge = Judge(judged, Rules(SETTINGS_OF.get(anomaly, SETTINGS), FACTS))
+    judge = Judge(judged, Rules(SETTINGS_OF.get(anomaly, SETTINGS), FACTS, excuses=excuses()))
     for line in history:
         if isinstance(line, AtRest):
             judge.rest(line.views)
@@ -489,7 +493,7 @@ def test_an_end_of_a_run_that_nobody_reported_shows_when_its_claim_is_taken_back
 def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
     def judged(*history: Line) -> set[str]:
         invariant = ANOMALIES["silent_success"][0]
-        judge = Judge((invariant,), Rules(SETTINGS))
+        judge = Judge((invariant,), Rules(SETTINGS, excuses=excuses()))
         for line in history:
             assert not isinstance(line, AtRest)
             judge.see(line)
@@ -503,7 +507,7 @@ def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
 
 
 def slots(history: Sequence[Line], due: tuple[int, int] | None = None) -> list[str]:
-    judge = Judge((ANOMALIES["slot_missed"][0],), Rules(SETTINGS, slot_due=due))
+    judge = Judge((ANOMALIES["slot_missed"][0],), Rules(SETTINGS, slot_due=due, excuses=excuses()))
     for line in history:
         assert not isinstance(line, AtRest | Healed)
         judge.see(line)
@@ -535,7 +539,7 @@ def test_the_catalogue_names_each_invariant_and_each_anomaly_once() -> None:
 
 
 def test_attempts_beyond_the_limit_are_told_as_such_where_deliveries_are_not() -> None:
-    judge = Judge((ANOMALIES["attempt_overrun"][0],), Rules(SETTINGS, FACTS))
+    judge = Judge((ANOMALIES["attempt_overrun"][0],), Rules(SETTINGS, FACTS, excuses=excuses()))
     judge.see(claimed(RUNNING._replace(attempts=4, token=4)))
 
     told = [item.message for item in judge.anomalies if item.name == "attempt_overrun"]
@@ -546,7 +550,23 @@ def test_attempts_beyond_the_limit_are_told_as_such_where_deliveries_are_not() -
 def test_a_delay_that_an_engine_doubles_no_more_is_judged_by_the_last_doubling(
     doublings: int | None, wrong: bool
 ) -> None:
-    judge = Judge((ANOMALIES["backoff_out_of_range"][0],), Rules(SETTINGS, doublings=doublings))
+    judge = Judge((ANOMALIES["backoff_out_of_range"][0],), Rules(SETTINGS, doublings=doublings, excuses=excuses()))
     waits = 4 * SETTINGS.retry_delay
     judge.see(saw("fail", RUNNING, RETRYING._replace(attempts=9, start_after=MINUTE + waits)))
     assert bool(judge.anomalies) == wrong
+
+
+def test_an_invariant_is_known_by_its_id_alone(tmp_path: Path) -> None:
+    anomaly = Anomaly("stale_fail", "fenced", at=0, event=0, job="a", message="w1 changed the job")
+    told = str(breach(anomaly, Scenario(), replays=True, name="case", directory=tmp_path))
+    assert "\ninvariant fenced: Complete, fail, release and heartbeat" in told
+
+
+def test_an_invariant_of_a_package_that_still_numbers_its_own_is_taken() -> None:
+    numbered = Invariant(id="x", number=101, sentence="X.", kind=Kind.ALWAYS, anomalies=(), make=Monitor)
+    assert Judge((numbered,), Rules(SETTINGS, excuses=excuses())).anomalies == []
+
+
+def test_an_invariant_whose_parts_come_in_the_order_of_numbered_ones_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        Invariant("x", 101, "X.", Kind.ALWAYS, (), Monitor)  # type: ignore[misc]

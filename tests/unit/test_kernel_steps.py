@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import LimitReached
 from harness.sim.actor import Actor, State
-from harness.sim.choices import Boring, Choices, Deviation, Replay
+from harness.sim.choices import Boring, Choices, Deviation, Option, Replay
 from harness.sim.kernel import Kernel
 from harness.sim.outside import Pick
 from harness.sim.request import Call, Point, Poll, Sleep, Wait
@@ -263,13 +263,14 @@ def test_the_step_limit_names_what_is_next() -> None:
 class Everywhere:
     """Offers one fault at every gate and before time moves."""
 
-    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[str]:
-        return ("strike",)
+    id = "strike"
 
-    def apply(self, kernel: Kernel, actor: Actor | None, option: str) -> bool:
-        if option == "strike" and actor is not None:
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+        return (Option("strike", "strike"),)
+
+    def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+        if actor is not None:
             kernel.crash(actor)
-        return option == "strike"
 
 
 def test_an_interference_strikes_where_the_tape_says() -> None:

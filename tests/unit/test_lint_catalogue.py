@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.lint.catalogue import CATALOGUE, RULES
-from harness.lint.rule import Rule
+from harness.lint.finding import Rule
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.lint.examination import examine
-from harness.lint.finding import Finding
+from harness.lint.finding import CheckFinding
 from harness.lint.repository import NamedEnvironment, read_repository
 from tests.unit.guide_repository import GUIDE, REPAIRED, write
 
 CONFIG = "packages/api/modules/jobs/lib/job-config.ts"
 
 
-def found_in(root: Path) -> tuple[Finding, ...]:
+def found_in(root: Path) -> tuple[CheckFinding, ...]:
     return examine(read_repository(root)).findings
 
 

@@ -9,12 +9,11 @@ import pytest
 
 from harness.errors import UsageError
 from harness.lint.cron import period_seconds, problem_of
-from harness.lint.effective import standing, standings
 from harness.lint.examination import examine
-from harness.lint.facts import Facts
-from harness.lint.place import UNKNOWN
-from harness.lint.readers.sql import interval_seconds
+from harness.lint.facts import UNKNOWN, Facts
+from harness.lint.readers.schema import interval_seconds
 from harness.lint.repository import NamedEnvironment, read_repository
+from harness.lint.settings import standing, standings
 from tests.unit.guide_repository import write
 
 DOUBLED = "".join(f"const a{n} = a{n + 1} + a{n + 1};\n" for n in range(60))
@@ -205,6 +204,18 @@ def test_what_stands_beside_the_break_is_read(tmp_path: Path) -> None:
         ("tags.sql", "".join(f"$a{n}$" for n in range(50_000)) + " tool_job"),
         ("deep.json", "[" * 100_000),
         ("vercel.json", "[" * 100_000),
+        ("render.yaml", "[" * 2_000),
+        ("render.yaml", "- " * 20_000 + "a"),
+        ("render.yaml", "".join(" " * n + "a:\n" for n in range(600))),
+        ("pnpm-lock.yaml", "importers:\n" + "  x:\n" * 100_000),
+        ("pyproject.toml", "a = " + "[" * 50_000),
+        ("requirements.txt", "celery" * 50_000),
+        ("crontab", "* " * 50_000),
+        ("tasks.py", "from celery import Celery\nx = " + "f(" * 300 + ")" * 300),
+        ("queue.ts", 'import { Queue } from "bullmq";\nconst q = ' + "{ a: " * 5_000 + "1" + "}" * 5_000 + ";"),
+        ("loop.ts", "boss.send(a, {}); function f(a) { f(a); g(a); boss.send(a, {}); } function g(a) { f(a); }"),
+        ("types.ts", "boss; const a = " + "x<" * 20_000 + ";"),
+        ("bundle.js", "boss;" + "a(" * 30_000),
         ("schema.prisma", "model tool_job {\n a Int @default(" + "((" * 50_000 + "\n}\n"),
     ],
     ids=lambda value: value if len(value) < 20 else "",
@@ -269,7 +280,8 @@ def test_intervals_are_read_as_seconds(text: str, seconds: float | None) -> None
         ("*/5 * * * *", 300),
         ("0,30 * * * *", 1800),
         ("0 3 * * *", 86_400),
-        ("0 8-17 * * mon-fri", 54_000),
+        ("0 8-17 * * *", 54_000),
+        ("0 8-17 * * mon-fri", 86_400),
         ("5/10 * * * *", 600),
     ],
 )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from harness.lint.catalogue import RULES
+from harness.lint.diagnosis import LIVE
 from harness.lint.examination import examine
-from harness.lint.live.rules import LIVE
 from harness.lint.repository import read_repository
 from tests.unit.guide_repository import write
+from tests.unit.queue_repositories import QUEUES, Example
 
+BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2
 CONFIG = "export const JOB_TIMEOUT_MS = 10 * 60 * 1000;\n"
 CRON = '{"crons": [{"path": "/api/cron/job-maintenance",\n"schedule": "* * * * *"}]}'
@@ -31,10 +32,24 @@ services:
 """
 EVERY_FIVE = CRON.replace("* * * * *", "*/5 * * * *")
 BATCH = 'boss.work("a", {\n batchSize: 2 }, run);\n'
+NAMES = 'const QUEUES = { MAIL: "mail" } as const;\nenum Other { SMS = "sms" }\n'
+NPM_LOCK = '{"packages": {\n"node_modules/pg-boss": {\n"version": "10.4.2"\n}}}'
+BUN_LOCK = '{\n  "packages": {\n    "pg-boss": ["pg-boss@12.14.0", "", {}, "sha512-x"],\n  }\n}'
+WORKED = (
+    'import { scrape } from "./slow";\n'
+    'await boss.createQueue("a", { expireInSeconds: 15 * 60 });\n'
+    'await boss.work<Scrape>("a", { batchSize: 1 }, withTracing(async ([job]) => { await scrape(job.data); }));'
+)
+SLOW = (
+    "const TOTAL_TIMEOUT_MS = {minutes} * 60 * 1000;\n"
+    "export async function scrape(input) {{ const deadline = start + TOTAL_TIMEOUT_MS; await until(deadline); }}\n"
+)
 PRISMA = 'model ToolJob {\n  maxAttempts Int @default(3)\n  @@map("tool_job")\n}\n'
 PYTHON = 'registry.register_processor("a", run)\nregistry.register_processor("b", run)\n'
 SLUGS = 'const TOOL_SLUGS = ["a",\n"b"] as const;\nregisterProcessor("a", run);\n'
 REGISTER = 'export function registerMyProcessor() {\n  registerProcessor("a", run);\n}'
+BOTH = {"api/package.json": '{"dependencies": {"pg-boss": "12.38.0"}}', "web/package.json": BOSS}
+SCHEDULED = 'boss.schedule("a", "0 3 * * *", {}, { retryLimit: 3 });'
 LOCK = "packages:\n\n  pg-boss@{}:\n    resolution: {{}}\n"
 GUARDED = """\
 export async function GET(request: Request) {
@@ -50,15 +65,6 @@ export async function GET(request: Request) {
   }
 }
 """
-
-
-class Example(NamedTuple):
-    """A repository that breaches a rule at one place, and one like it that does not."""
-
-    rule: str
-    bad: dict[str, str]
-    at: str
-    good: dict[str, str]
 
 
 def boss(text: str, *, version: str = "10.4.2") -> dict[str, str]:
@@ -180,9 +186,19 @@ EXAMPLES = [
     Example("database_url", {".env": "USE_PGBOSS_WORKERS=true\n"}, ".env:1", {".env": WORKER_ENV}),
     Example(
         "databases_differ",
-        {"api/.env": "DATABASE_URL=postgres://a/jobs\n", "web/.env": "DATABASE_URL=postgres://b/jobs\n"},
+        {**BOTH, "api/.env": "DATABASE_URL=postgres://a/jobs\n", "web/.env": "DATABASE_URL=postgres://b/jobs\n"},
         "web/.env:1",
-        {"api/.env": "DATABASE_URL=postgres://u:x@a/jobs\n", "web/.env": "DATABASE_URL=postgres://v:y@a/jobs\n"},
+        {
+            **BOTH,
+            "api/.env": "DATABASE_URL=postgres://u:x@a/jobs\n",
+            "web/.env": "DATABASE_URL=postgres://v:y@a/jobs\n",
+        },
+    ),
+    Example(
+        "databases_differ",
+        {**BOTH, "api/.env": "DATABASE_URL=postgres://a/jobs\n", "web/.env": "DATABASE_URL=postgres://b/jobs\n"},
+        "web/.env:1",
+        {"api/.env": "DATABASE_URL=postgres://a/jobs\n", "shop/.env": "DATABASE_URL=postgres://b/shop\n"},
     ),
     Example(
         "pooled_database_with_listen",
@@ -190,7 +206,12 @@ EXAMPLES = [
         ".env:1",
         {".env": "DATABASE_URL=postgres://x.eu.example.org/jobs\n", **boss('client.query("LISTEN jobs");')},
     ),
-    Example("cron_secret_missing", {"vercel.json": CRON, ".env": "A=1\n"}, "vercel.json:1", {"vercel.json": CRON}),
+    Example(
+        "cron_secret_missing",
+        {"vercel.json": CRON, ".env": "A=1\n", ROUTE: GUARDED},
+        "vercel.json:1",
+        {"vercel.json": CRON, ".env": "A=1\n", ROUTE: "export async function GET() { await purge(toolJob); }"},
+    ),
     Example(
         "cron_secret_missing",
         {"vercel.json": CRON, ".env": "A=1\nCRON_SECRET=undefined\n"},
@@ -247,21 +268,66 @@ EXAMPLES = [
     ),
     Example(
         "pgboss_version",
-        boss("new PgBoss({});", version="10.1.1"),
+        boss('boss.createQueue("a", { policy: "stately" });', version="10.1.1"),
         "package.json:1",
-        boss("new PgBoss({});", version="10.4.2"),
+        boss('boss.createQueue("a");', version="10.1.1"),
     ),
     Example(
         "pgboss_version",
-        {**boss("new PgBoss({});", version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.1.1")},
+        {**boss(SCHEDULED, version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.1.1")},
         "pnpm-lock.yaml:3",
-        {**boss("new PgBoss({});", version="^10.1.1"), "pnpm-lock.yaml": LOCK.format("10.4.2")},
+        {**boss(SCHEDULED, version="^12.1.0"), "pnpm-lock.yaml": LOCK.format("12.38.0")},
     ),
     Example(
         "queue_never_created",
         boss('boss.createQueue("a");\nboss.send("b", {});'),
         "boss.ts:3",
         boss('boss.createQueue("a");\nboss.send("a", {});'),
+    ),
+    Example(
+        "queue_never_created",
+        boss(NAMES + "boss.work(QUEUES.MAIL, run);\nawait boss.createQueue(Other.SMS);", version="12.18.2"),
+        "boss.ts:4",
+        boss(NAMES + "boss.work(QUEUES.MAIL, run);\nfor (const q of Object.values(QUEUES)) await boss.createQueue(q);"),
+    ),
+    Example(
+        "queue_never_created",
+        boss('boss.work("a", run);\nfor (const one of other()) await boss.createQueue(one.name);', version="12.18.2"),
+        "boss.ts:2",
+        boss(
+            'boss.work("a", run);\nconst HANDLERS = [{ name: "a" }];\n'
+            "for (const one of HANDLERS) await boss.createQueue(one.name);"
+        ),
+    ),
+    Example(
+        "singleton_key_inert",
+        boss('await boss.createQueue("a");\nboss.send("a", {}, {\n singletonKey: id });'),
+        "boss.ts:4",
+        boss('await boss.createQueue("a", { policy: "short" });\nboss.send("a", {}, {\n singletonKey: id });'),
+    ),
+    Example(
+        "singleton_key_inert",
+        boss('await boss.createQueue("a");\nsendMail({ to }, {\n singletonKey: `mail-${id}` });', version="12.38.0"),
+        "boss.ts:4",
+        boss('await boss.createQueue("a");\nsendMail({ to }, { singletonKey: `mail-${id}`, singletonSeconds: 60 });'),
+    ),
+    Example(
+        "singleton_key_inert",
+        boss('boss.send("a", {}, { singletonKey: id });'),
+        "boss.ts:2",
+        boss('boss.send("a", {}, { singletonKey: id });', version="9.0.3"),
+    ),
+    Example(
+        "package_versions_disagree",
+        {**boss("", version="^12.14.0"), "package-lock.json": NPM_LOCK, "bun.lock": BUN_LOCK},
+        "package-lock.json:3",
+        {**boss("", version="^12.14.0"), "bun.lock": BUN_LOCK},
+    ),
+    Example(
+        "handler_outlives_expiry",
+        {**boss(WORKED, version="12.38.0"), "slow.ts": SLOW.format(minutes=60)},
+        "boss.ts:4",
+        {**boss(WORKED, version="12.38.0"), "slow.ts": SLOW.format(minutes=14)},
     ),
     Example(
         "queue_options_never_arrive",
@@ -294,10 +360,25 @@ EXAMPLES = [
         boss('boss.createQueue("a", { expireInSeconds: 86400 });', version="12.38.0"),
     ),
     Example(
-        "archived_before_its_row",
-        boss("new PgBoss({});"),
+        "expiry_refused",
+        boss('boss.send("a", {}, { expireInSeconds: 60 * 60 * 24 });', version="12.27.0"),
         "boss.ts:2",
-        boss("new PgBoss({ archiveCompletedAfterSeconds: 604800, retentionDays: 30 });"),
+        boss('boss.send("a", {}, { expireInSeconds: 60 * 60 * 24 });', version="12.28.0"),
+    ),
+    Example(
+        "archived_before_its_row",
+        {**boss("new PgBoss({});"), "schema.prisma": PRISMA},
+        "boss.ts:2",
+        boss("new PgBoss({});"),
+    ),
+    Example(
+        "archived_before_its_row",
+        {**boss("new PgBoss({});"), "schema.prisma": PRISMA},
+        "boss.ts:2",
+        {
+            **boss("new PgBoss({ archiveCompletedAfterSeconds: 604800, retentionDays: 30 });"),
+            "schema.prisma": PRISMA,
+        },
     ),
     Example(
         "shutdown_shorter_than_job",
@@ -327,20 +408,135 @@ EXAMPLES = [
 ]
 
 
+def findings(root: Path, files: dict[str, str]) -> list[str]:
+    return [f"{one.severity} {one.rule} {one.place}" for one in examine(read_repository(write(root, files))).findings]
+
+
+def test_numbers_of_different_things_do_not_contradict_each_other(tmp_path: Path) -> None:
+    slug = "const MAX_ATTEMPTS = 5;\nfor (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) await free(slug);\n"
+    files = boss(slug + 'boss.createQueue("prune", { retryLimit: 1 });\nboss.updateQueue("prune", { retryLimit: 1 });')
+
+    assert findings(tmp_path, files) == []
+
+
+def test_the_names_of_the_reference_application_count_as_what_they_are(tmp_path: Path) -> None:
+    files = {
+        "job-config.ts": (
+            "export const JOB_TIMEOUT_MS = 10 * 60 * 1000;\n"
+            'export const JOB_EXPIRE_IN_INTERVAL = "15 minutes";\n'
+            "export const RETRY_CONFIG = { limit: 3 } as const;\n"
+            "export const WORKER_CONFIG = { batchSize: 5 };\n"
+            "export const JOB_MAX_ATTEMPTS = 3;\n"
+        )
+    }
+
+    assert findings(tmp_path, files) == [
+        "error attempts_disagree job-config.ts:3",
+        "error batch_outlives_expiry job-config.ts:4",
+    ]
+
+
+def test_advice_is_given_in_the_unit_of_the_constant(tmp_path: Path) -> None:
+    files = {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 10;\n"}
+    found = examine(read_repository(write(tmp_path, files))).findings
+
+    assert [one.repair for one in found] == ["Set STUCK_JOB_TIMEOUT_MINUTES to more than 12 minutes."]
+
+
+def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None:
+    files = {**boss(""), "examples/send.ts": 'boss.send("a", {}, { singletonKey: id });'}
+    found = examine(read_repository(write(tmp_path, files))).findings
+
+    assert {(str(one.severity), one.rule) for one in found} == {
+        ("note", "singleton_key_inert"),
+        ("note", "queue_never_created"),
+    }
+    assert all("(in a test or an example)" in one.message for one in found)
+
+
+def test_a_cron_path_that_is_one_letter_off_names_the_route(tmp_path: Path) -> None:
+    files = {"vercel.json": CRON.replace("job-maintenance", "job-maintenence"), ROUTE: GUARDED}
+    found = [one.message for one in examine(read_repository(write(tmp_path, files))).findings]
+
+    assert "did you mean '/api/cron/job-maintenance'?" in found[0]
+
+
+def test_copies_of_the_queue_itself_and_bundles_are_passed_by(tmp_path: Path) -> None:
+    inert = 'boss.send("a", {}, { singletonKey: id });\n'
+    files = {
+        **boss(""),
+        "packages/pg-boss/package.json": '{"name": "pg-boss", "dependencies": {"pg-boss": "12.38.0"}}',
+        "packages/pg-boss/src/manager.ts": inert,
+        "public/app.js": inert + "x" * 30_000,
+        "public/app.min.js": inert,
+    }
+
+    assert findings(tmp_path, files) == []
+
+
+def test_each_package_is_judged_by_its_own_release(tmp_path: Path) -> None:
+    files = {
+        "apps/new/package.json": '{"dependencies": {"pg-boss": "12.38.0"}}',
+        "apps/new/boss.ts": "new PgBoss({\n monitorStateIntervalSeconds: 30 });",
+        "apps/old/package.json": '{"dependencies": {"pg-boss": "^10.0.0"}}',
+        "apps/old/boss.ts": "new PgBoss({\n monitorStateIntervalSeconds: 30 });",
+        "pnpm-lock.yaml": (
+            "importers:\n\n  apps/new:\n    dependencies:\n      pg-boss:\n        specifier: 12.38.0\n"
+            "        version: 12.38.0\n\n  apps/old:\n    dependencies:\n      pg-boss:\n        specifier: ^10.0.0\n"
+            "        version: 10.4.2\n\npackages:\n\n  pg-boss@10.4.2:\n  pg-boss@12.38.0:\n"
+        ),
+    }
+
+    assert findings(tmp_path, files) == ["error option_ignored apps/new/boss.ts:2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "const rows = await sql<{ n: number; s: string }[]>`select 1`;",
+        'type Key = import("./types").Names["key"];',
+        "export const load = db<Row>`select 1`.then(first);",
+    ],
+)
+def test_valid_typescript_that_the_grammar_stumbles_over_is_read_past(text: str, tmp_path: Path) -> None:
+    assert findings(tmp_path, {"job-config.ts": f"{text}\nexport const JOB_TIMEOUT_SECONDS = 5;\n{CONFIG}"}) == [
+        "error timeout_units_disagree job-config.ts:3"
+    ]
+
+
+def test_what_is_found_and_not_understood_is_open(tmp_path: Path) -> None:
+    files = {"package.json": '{"dependencies": {"bullmq": "5.79.0"}}', "a.ts": 'import Bull from "bull";\nBull();'}
+    examination = examine(read_repository(write(tmp_path, files)))
+
+    assert examination.uncovered == (
+        "bull is used (a.ts:1), and check does not read it",
+        "bullmq is used (package.json:1), and none of its calls or settings was understood",
+    )
+
+
+def test_a_default_of_a_schema_of_the_environment_reaches_the_options(tmp_path: Path) -> None:
+    files = {
+        "env.ts": "export const env = z.object({ SIZE: z.coerce.number().default(20) }).parse(process.env);\n",
+        **boss('import { env } from "./env";\nboss.work("a", { batchSize: env.SIZE }, run);\n' + CONFIG),
+    }
+
+    assert "error batch_outlives_expiry boss.ts:3" in findings(tmp_path, files)
+
+
 def places(root: Path, rule: str) -> list[str]:
     found = examine(read_repository(root)).findings
     return list(dict.fromkeys(str(finding.place) for finding in found if finding.rule == rule))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.rule}-{example.at}")
+@pytest.mark.parametrize("example", [*EXAMPLES, *QUEUES], ids=lambda example: f"{example.rule}-{example.at}")
 def test_a_breach_is_found_at_its_line(example: Example, tmp_path: Path) -> None:
     assert places(write(tmp_path, example.bad), example.rule) == [example.at]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.rule}-{example.at}")
+@pytest.mark.parametrize("example", [*EXAMPLES, *QUEUES], ids=lambda example: f"{example.rule}-{example.at}")
 def test_the_repaired_copy_is_silent(example: Example, tmp_path: Path) -> None:
     assert places(write(tmp_path, example.good), example.rule) == []
 
 
 def test_every_rule_has_an_example() -> None:
-    assert {example.rule for example in EXAMPLES} == set(RULES) - set(LIVE)
+    assert {example.rule for example in (*EXAMPLES, *QUEUES)} == set(RULES) - set(LIVE)

@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli import main
 from harness.lint.repository import read_repository
-from harness.lint.simulation import simulation_of
+from harness.lint.settings import simulation_of
 from harness.model.duration import MINUTE, SECOND
 from harness.model.settings import Settings
 from tests.unit.guide_repository import GUIDE, REPAIRED, write
@@ -39,6 +39,30 @@ def test_pgboss_options_and_the_cron_are_followed_too(tmp_path: Path) -> None:
         expire_interval=2 * MINUTE,
         workers_enabled=False,
     )
+
+
+TWO = {
+    "package.json": '{"dependencies": {"pg-boss": "12.38.0"}}',
+    "boss.ts": (
+        'await boss.createQueue("slow", { retryLimit: 1, expireInSeconds: 60 * 60 });\n'
+        'await boss.createQueue("fast", { retryLimit: 4, expireInSeconds: 90 });\n'
+        'await boss.work("fast", run);\n'
+    ),
+}
+
+
+def test_each_queue_has_settings_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = read_repository(write(tmp_path, TWO))
+
+    assert simulation_of(facts).origins["lease"] == "expireInSeconds at boss.ts:2"
+    assert simulation_of(facts, queue="slow").settings.lease == 60 * MINUTE
+    monkeypatch.chdir(tmp_path)
+    assert main(["explore", "--settings-from", ".#slow", "--runs", "1"]) == 0
+    assert "Settings from ., queue 'slow'; others: fast, as DIR#QUEUE:" in capsys.readouterr().out
+    assert main(["explore", "--settings-from", ".#slwo", "--runs", "1"]) == 2
+    assert "did you mean 'slow'?" in capsys.readouterr().err
 
 
 def test_what_no_simulation_can_run_under_keeps_its_default(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_calls_sys_exit_while_it_is_loaded_is_named(
 def test_a_command_that_is_left_by_sys_exit_is_inconclusive(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("harness.cli.schema_command.execute", lambda _: sys.exit(0))
+    monkeypatch.setattr("harness.cli.project_commands.execute_schema", lambda _: sys.exit(0))
     assert main(["schema"]) == ExitCode.INCONCLUSIVE
     assert "called sys.exit(0)" in capsys.readouterr().err
 

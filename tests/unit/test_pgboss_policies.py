@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.pgboss.keys import ONE_QUEUE, Keys
-from harness.adapters.pgboss.known import known_of
-from harness.adapters.pgboss.node.contract import contract_of
-from harness.adapters.pgboss.node.release import Release
-from harness.adapters.pgboss.policy import POLICIES, STANDARD, split_policy
-from harness.adapters.pgboss.turns import turns
+from harness.adapters.pgboss.contract import POLICIES, STANDARD, known_of, split_policy
+from harness.adapters.pgboss.node.release import Release, contract_of
+from harness.adapters.pgboss.translation import ONE_QUEUE, PgBossKeys, turns
 from harness.errors import UsageError
 from harness.foreign.database import timestamp_of
 from harness.model.duration import SECOND
@@ -59,29 +56,29 @@ def test_only_what_a_policy_documents_is_excused() -> None:
 
 
 def test_a_job_without_a_key_has_a_key_of_its_own() -> None:
-    keys = Keys(POLICIES["stately"])
+    keys = PgBossKeys(POLICIES["stately"])
     assert keys.singleton(JobRequest("a", unique_key="k"), own="id-a") == "k"
     assert keys.singleton(JobRequest("a"), own="id-a") == "id-a"
-    assert Keys().singleton(JobRequest("a", unique_key="k"), own="id-a") is None
+    assert PgBossKeys().singleton(JobRequest("a", unique_key="k"), own="id-a") is None
     assert keys.unique_key({"id": "id-a", "singleton_key": "id-a"}) is None
     assert keys.unique_key({"id": "id-a", "singleton_key": "k"}) == "k"
 
 
 def test_where_there_are_serial_keys_all_tools_share_a_queue_and_the_payload_tells_the_tool() -> None:
     request = JobRequest("a", tool="mail", serial_key="s")
-    for keys in (Keys(POLICIES["singleton"]), Keys(groups=True)):
+    for keys in (PgBossKeys(POLICIES["singleton"]), PgBossKeys(groups=True)):
         assert keys.queue("mail") == ONE_QUEUE
         assert keys.data(request)["tool"] == "mail"
-    assert Keys().queue("mail") == "mail"
-    assert "tool" not in Keys().data(request)
+    assert PgBossKeys().queue("mail") == "mail"
+    assert "tool" not in PgBossKeys().data(request)
 
 
 def test_a_serial_key_is_a_group_or_a_singleton_key() -> None:
     request = JobRequest("a", serial_key="s")
-    assert Keys(groups=True).group(request) == "s"
-    assert Keys(groups=True).serial_key({"group_id": "s"}) == "s"
-    assert Keys(POLICIES["singleton"]).singleton(request, own="id-a") == "s"
-    assert Keys(POLICIES["singleton"]).serial_key({"id": "id-a", "singleton_key": "s"}) == "s"
+    assert PgBossKeys(groups=True).group(request) == "s"
+    assert PgBossKeys(groups=True).serial_key({"group_id": "s"}) == "s"
+    assert PgBossKeys(POLICIES["singleton"]).singleton(request, own="id-a") == "s"
+    assert PgBossKeys(POLICIES["singleton"]).serial_key({"id": "id-a", "singleton_key": "s"}) == "s"
 
 
 def waiting(job: str, queue: str, *, priority: int = 0, state: str = "created", after: int = 0) -> dict[str, Any]:

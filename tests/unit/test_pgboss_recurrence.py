@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.pgboss.node.recurrence import PERIODS, Plans, cron_text, period_of
+from harness.adapters.pgboss.node.queue import SchedulePlans, cron_text
+from harness.adapters.pgboss.node.release import PERIODS, period_of
 from harness.model.duration import DAY, HOUR, MINUTE, SECOND, Duration
 from harness.port import JobRequest, Schedule
 
@@ -39,7 +40,7 @@ def test_a_period_is_kept_as_the_next_one_that_cron_text_can_say(asked: Duration
 
 
 def test_a_second_job_of_a_slot_has_a_name_of_its_own_and_keeps_it() -> None:
-    plans = Plans()
+    plans = SchedulePlans()
     plans.set(Schedule("n", MINUTE, JobRequest("n")), 30 * SECOND)
     first = plans.named("u1", "n", 2 * MINUTE + SECOND)
     assert first == ("n2", 2 * MINUTE)
@@ -49,7 +50,7 @@ def test_a_second_job_of_a_slot_has_a_name_of_its_own_and_keeps_it() -> None:
 
 
 def test_a_schedule_set_again_goes_on_with_its_slots_and_another_period_begins_anew() -> None:
-    plans = Plans()
+    plans = SchedulePlans()
     plans.set(Schedule("n", MINUTE, JobRequest("n")), 0)
     plans.set(Schedule("n", MINUTE, JobRequest("n", priority=5)), 5 * MINUTE)
     assert plans.named("u1", "n", 6 * MINUTE) == ("n6", 6 * MINUTE)

@@ -13,10 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
-from harness.postgres import PassedOver, Provenance, chain, container, image, launcher, placement, privilege
-from harness.postgres.chain import provision
-from harness.postgres.installation import Installation, find_embedded, find_system
-from harness.postgres.privilege import Privilege, select_privilege
+from harness.postgres import PassedOver, Provenance, host, launcher, provider
+from harness.postgres.host import Privilege, select_privilege
+from harness.postgres.provider import Installation, find_embedded, find_system, provision
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=2"
 
@@ -27,9 +26,9 @@ def absent(reason: str) -> Callable[[], tuple[None, str]]:
 
 @pytest.fixture
 def _nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "find_embedded", absent("no wheel"))
-    monkeypatch.setattr(chain, "find_system", absent("no server"))
-    monkeypatch.setattr(container, "unavailable_reason", lambda: "no Docker")
+    monkeypatch.setattr(provider, "find_embedded", absent("no wheel"))
+    monkeypatch.setattr(provider, "find_system", absent("no server"))
+    monkeypatch.setattr(provider, "unavailable_reason", lambda: "no Docker")
 
 
 def programs(folder: Path, *, initdb: str = "exit 0") -> Installation:
@@ -61,7 +60,7 @@ def test_a_named_provider_is_the_only_one_tried() -> None:
 def test_a_given_dsn_that_does_not_answer_is_an_error_and_not_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chain, "find_embedded", lambda: pytest.fail("the next provider was asked"))
+    monkeypatch.setattr(provider, "find_embedded", lambda: pytest.fail("the next provider was asked"))
     with pytest.raises(EnvironmentUnavailable, match="given by the argument dsn does not answer"):
         provision(NOWHERE, environ={})
     with pytest.raises(EnvironmentUnavailable, match="given by JOB_HARNESS_DSN does not answer"):
@@ -136,7 +135,7 @@ def test_no_server_on_the_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_root_steps_down_and_others_stay_who_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = programs(tmp_path).postgres
-    monkeypatch.setattr(privilege, "_has_name", lambda uid: True)
+    monkeypatch.setattr(host, "_has_name", lambda uid: True)
     assert select_privilege("auto", program, euid=1000) == Privilege("same-user")
     with pytest.raises(EnvironmentUnavailable, match="same-user: PostgreSQL refuses root"):
         select_privilege("same-user", program, euid=0)
@@ -168,7 +167,7 @@ def test_a_root_without_room_or_with_a_long_path_is_passed_over(
     reasons: list[str] = []
     roots = (tmp_path / "missing", long, Path("/tmp"))
     with pytest.raises(EnvironmentUnavailable, match="no place for a PostgreSQL cluster"):
-        next(placement.places(roots, needed_bytes=0, privilege=Privilege("same-user"), passed_over=reasons))
+        next(host.places(roots, needed_bytes=0, privilege=Privilege("same-user"), passed_over=reasons))
     assert "does not exist" in reasons[0]
     assert "too long a path for a socket" in reasons[1]
     assert reasons[2] == "/tmp has 64 MB free of 256 MB needed"
@@ -178,9 +177,9 @@ def test_an_image_that_others_could_have_written_is_thrown_away(tmp_path: Path) 
     path = tmp_path / "pg-1-abc-18-3.tar"
     path.write_bytes(b"tar")
     path.chmod(0o600)
-    assert image._find(tmp_path, "pg-1-abc") is not None
+    assert launcher._find(tmp_path, "pg-1-abc") is not None
     path.chmod(0o666)
-    assert image._find(tmp_path, "pg-1-abc") is None
+    assert launcher._find(tmp_path, "pg-1-abc") is None
     assert not path.exists()
 
 
@@ -188,7 +187,7 @@ def test_a_root_that_others_may_rearrange_is_passed_over(tmp_path: Path) -> None
     tmp_path.chmod(0o777)
     reasons: list[str] = []
     with pytest.raises(EnvironmentUnavailable, match="others may write to"):
-        next(placement.places((tmp_path,), needed_bytes=0, privilege=Privilege("same-user"), passed_over=reasons))
+        next(host.places((tmp_path,), needed_bytes=0, privilege=Privilege("same-user"), passed_over=reasons))
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,15 @@ from dataclasses import replace
 import pytest
 
 from harness.cli import main
-from harness.cli.terminal import show_as_it_is, show_lines
+from harness.cli.output import show_as_it_is, show_lines
 from harness.errors import EnvironmentUnavailable
 from harness.lint.examination import Examination
-from harness.lint.finding import Finding, Severity
-from harness.lint.place import Place
+from harness.lint.facts import Place
+from harness.lint.finding import CheckFinding, Severity
 from harness.printable import printable, printable_streams
-from harness.report.annotations import finding_annotations, github_annotations
 from harness.report.case import Case
-from harness.report.findings_junit import findings_junit
-from harness.report.junit import junit_xml
-from harness.report.sarif import sarif
+from harness.report.ci import finding_annotations, github_annotations, junit_xml
+from harness.report.findings import findings_junit, sarif
 from harness.report.screen import Line, screen_text
 from harness.scenario.reader import read_scenario_text
 
@@ -83,7 +81,7 @@ def test_every_report_of_a_run_is_printable() -> None:
 
 
 def test_every_report_of_check_is_printable() -> None:
-    finding = Finding("r", Severity.ERROR, Place(HOSTILE.replace("\ud800", "\udcff"), 1), HOSTILE, repair=HOSTILE)
+    finding = CheckFinding("r", Severity.ERROR, Place(HOSTILE.replace("\ud800", "\udcff"), 1), HOSTILE, repair=HOSTILE)
     examination = Examination((finding,), covered=True)
     (annotation,) = finding_annotations([finding]).splitlines()
     assert not obeyed(annotation.removeprefix("::"))

@@ -13,7 +13,7 @@ import pytest
 
 from harness import private
 from harness.errors import EnvironmentUnavailable
-from harness.foreign import cache
+from harness.foreign import packages
 from harness.postgres.patience import Deadline
 
 STRANGER = 54_321
@@ -68,11 +68,11 @@ def test_what_an_installer_writes_is_closed_too(tmp_path: Path, monkeypatch: pyt
 
     def install(folder: Path) -> None:
         calls.append(folder)
-        cache.run(write, seconds=20, what="", hint="", cwd=folder)
+        packages.run(write, seconds=20, what="", hint="", cwd=folder)
 
-    folder = cache.installed("npm", "thing@1.0.0", install)
+    folder = packages.installed("npm", "thing@1.0.0", install)
     assert (mode(folder), mode(folder / "plans.js")) == (0o700, 0o600)
-    assert cache.installed("npm", "thing@1.0.0", install) == folder
+    assert packages.installed("npm", "thing@1.0.0", install) == folder
     assert len(calls) == 1, "what was just installed is not trusted"
 
 
@@ -84,9 +84,9 @@ def test_a_package_that_others_could_change_is_installed_anew(tmp_path: Path, mo
         calls.append(folder)
         (folder / "plans.js").touch(0o600)
 
-    folder = cache.installed("npm", "thing@1.0.0", install)
+    folder = packages.installed("npm", "thing@1.0.0", install)
     (folder / "plans.js").chmod(0o666)
-    assert cache.installed("npm", "thing@1.0.0", install) == folder
+    assert packages.installed("npm", "thing@1.0.0", install) == folder
     assert (len(calls), mode(folder / "plans.js")) == (2, 0o600)
 
 

@@ -409,3 +409,15 @@ def test_the_worker_of_a_test_that_is_a_coroutine_dies_where_it_is_told_to(jobs:
         return JobResult(success=True)
 
     asyncio.run(scene())
+
+
+def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
+    left_out = {"close", "notes", "problems", "refuse_inside"}  # The fixture's own affairs.
+    methods = {name for name in dir(JobHarness) if not name.startswith("_") and callable(getattr(JobHarness, name))}
+    assert methods - left_out == {name for name in dir(AsyncJobHarness) if not name.startswith("_")} - {
+        "now",
+        "history",
+    }
+    assert all(
+        getattr(AsyncJobHarness, name).__doc__ == getattr(JobHarness, name).__doc__ for name in methods - left_out
+    )

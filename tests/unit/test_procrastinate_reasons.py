@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.procrastinate.queue import ProcrastinateQueue
+from harness.adapters.foreign_queue import Opened
+from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.sim.clock import Clocks
@@ -28,14 +29,16 @@ class Child:
     def __init__(self, *replies: dict[str, Any]) -> None:
         self.replies = list(replies)
 
-    def ask(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, do: str, arguments: dict[str, Any], *, now: float) -> dict[str, Any]:
         return self.replies.pop(0)
 
 
 @pytest.mark.parametrize("kind", ["refused", "raised"])
 def test_a_reason_names_the_job_of_the_run(kind: str) -> None:
     child = Child({"value": 41}, {kind: "Job was not found (job id: 41), nor was (job id: 7)"})
-    queue = ProcrastinateQueue(child, Database(), Settings(), Clocks(), lambda: 0.0)  # type: ignore[arg-type]
+    clocks = Clocks()
+    opened = Opened(child, Database(), Settings(), clocks, lambda: 0.0, clocks.store)  # type: ignore[arg-type]
+    queue = ProcrastinateQueue(opened)
     queue.enqueue(JobRequest("a", "tool", None))
 
     assert queue.cancel("a").reason == "Job was not found (job id: a), nor was (job id: 7)"

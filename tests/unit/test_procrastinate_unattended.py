@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.adapters.foreign_queue import Opened
 from harness.adapters.procrastinate import open_engine
-from harness.adapters.procrastinate.queue import ProcrastinateQueue
 from harness.errors import UsageError
 from harness.model.settings import Settings
 from harness.sim.clock import Clocks
@@ -25,32 +25,21 @@ class Child:
 
     asked = 0
 
-    def ask(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, do: str, arguments: dict[str, Any], *, now: float) -> dict[str, Any]:
         self.asked += 1
         return {"value": []}
 
 
-@pytest.mark.parametrize(("attended", "asked"), [(True, 1), (False, 0)])
-def test_the_task_for_stalled_jobs_runs_where_somebody_runs_it(attended: bool, asked: int) -> None:
-    child = Child()
-    queue = ProcrastinateQueue(
-        child,
-        Database(),  # type: ignore[arg-type]
-        Settings(),
-        Clocks(),
-        lambda: 0.0,
-        attended=attended,
-    )
-    assert queue.expire().value == []
+@pytest.mark.parametrize(("version", "asked"), [("3.10.0", 1), ("3.10.0/unattended", 0)])
+def test_the_task_for_stalled_jobs_runs_where_somebody_runs_it(version: str, asked: int) -> None:
+    child, clocks = Child(), Clocks()
+    engine = open_engine(version)
+    assert engine.info.name == f"procrastinate@{version}"
+    opened = Opened(child, Database(), Settings(), clocks, lambda: 0.0, clocks.store)  # type: ignore[arg-type]
+    assert engine.release.queue(opened).expire().value == []
     assert child.asked == asked
 
 
 def test_another_word_behind_the_release_is_refused() -> None:
     with pytest.raises(UsageError, match=r"can only be 'unattended' \(did you mean 'unattended'\?\)"):
         open_engine("3.10.0/unatended")
-
-
-def test_the_name_tells_it() -> None:
-    engine = open_engine("3.10.0/unattended")
-    assert engine.name == "procrastinate@3.10.0/unattended"
-    assert not engine.attended

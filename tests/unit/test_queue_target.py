@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.explore.sampling import Sampler
-from harness.explore.target import open_target
+from harness.wiring import open_target
 
 QUEUE = """
 from harness.adapters.memory import MemoryQueue
@@ -80,7 +80,7 @@ def test_a_class_or_a_function_that_makes_queues_is_searched(file: str, factory:
     done = Sampler(engine).explore(seed=1, runs=12)
     assert done.runs == 12
     assert done.findings == ()
-    assert engine.name == f"{file}:{factory}"
+    assert engine.info.name == f"{file}:{factory}"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_class_or_a_function_that_makes_queues_is_searched(file: str, factory:
         ("greedy", "asks for clock (did you mean 'clocks'?)"),
         ("wrong", "answered int, which is no target"),
         ("raises", "cannot be made: ValueError: no disk (at "),
-        ("Opens", "opens queues but has no capabilities and no close"),
+        ("Opens", "made no engine: Opens has no capabilities and no close"),
         ("Silent", "has no `capabilities`"),
         ("Mein", "has no 'Mein' (did you mean 'Mine'?)"),
     ],

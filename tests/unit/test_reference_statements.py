@@ -31,6 +31,12 @@ def test_every_statement_that_tells_time_lets_the_caller_tell_it(name: str) -> N
     assert "now()" not in bare
 
 
+def test_expire_and_rescue_end_by_the_same_arrows() -> None:
+    ends = {shipped(name).partition("ranked AS MATERIALIZED")[2] for name in ("expire", "rescue_stuck")}
+    assert len(ends) == 1
+    assert "retry_after" in ends.pop()
+
+
 def test_the_limit_is_written_as_a_number() -> None:
     statements = Statements()
     text = statements.get("claim", limit=5).text

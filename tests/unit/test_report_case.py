@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
 from harness.port import Capabilities
@@ -19,11 +21,11 @@ class Modest(MemoryEngine):
 
     def __init__(self) -> None:
         super().__init__(name="modest")
-        self.capabilities = Capabilities(virtual_time=True)
+        self.info = replace(self.info, capabilities=Capabilities(virtual_time=True))
 
 
 def case(engine: MemoryEngine) -> Case:
-    return Case(SCENARIO, engine.name, run=play(SCENARIO, engine=engine))
+    return Case(SCENARIO, engine.info.name, run=play(SCENARIO, engine=engine))
 
 
 def test_what_no_engine_of_a_command_can_do_stays_open() -> None:
@@ -42,7 +44,6 @@ def test_what_one_engine_cannot_do_and_another_did_is_no_open_question() -> None
 
 def test_a_run_that_began_and_could_not_be_judged_stays_open() -> None:
     begun = play(SCENARIO, engine=MemoryEngine())
-    from dataclasses import replace
 
     open_question = Case(SCENARIO, "other", run=replace(begun, uncovered=("the tape's `x` never came up here",)))
     assert exit_code_of([open_question, case(MemoryEngine())]) is ExitCode.INCONCLUSIVE

@@ -10,17 +10,15 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.report.annotations import github_annotations
 from harness.report.case import Case, exit_code_of
+from harness.report.ci import github_annotations, junit_xml, xml_text
 from harness.report.json_report import json_report
-from harness.report.junit import junit_xml, xml_text
 from harness.report.screen import HEIGHT, WIDTH, first_screen, screen_text
 from harness.report.summary import case_screen, replay_of, summary
 from harness.run.play import play
 from harness.run.verdict import Run
-from harness.scenario.reader import read_scenario_text
+from harness.scenario.reader import controlled, read_scenario_text
 from harness.scenario.scenario import Scenario
-from harness.scenario.variant import controlled
 
 STUCK = """\
 format: 1

@@ -9,12 +9,10 @@ import pytest
 
 from harness.errors import ExitCode, UsageError
 from harness.model.duration import MINUTE, SECOND
-from harness.scenario.job_plan import Ending
-from harness.scenario.problem import ScenarioError
-from harness.scenario.reader import read_scenario, read_scenario_text
+from harness.scenario.document import ScenarioError
+from harness.scenario.job_plan import Ending, Span
+from harness.scenario.reader import parse_changes, read_scenario, read_scenario_text
 from harness.scenario.schema import DeviationPart, ExpectPart, JobPart, ProcessorPart, ScenarioPart, SettingsPart
-from harness.scenario.span import Span
-from harness.scenario.variant import parse_changes
 
 GOOD = """\
 format: 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.run.director import Director
-from harness.scenario.step import GRAMMAR, parse_step
+from harness.scenario.scenario import GRAMMAR, parse_step
 
 
 @pytest.mark.parametrize(("kind", "example"), [(kind, example) for kind, _, example in GRAMMAR])

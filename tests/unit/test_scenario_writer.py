@@ -13,11 +13,9 @@ from harness.errors import UsageError
 from harness.invariants import ANOMALIES
 from harness.model.duration import DAY
 from harness.model.settings import Settings
-from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.job_plan import Ending, JobPlan, Span
 from harness.scenario.reader import read_scenario_text
-from harness.scenario.scenario import Control, Expectation, Scenario
-from harness.scenario.span import Span
-from harness.scenario.step import parse_step
+from harness.scenario.scenario import Control, Expectation, Scenario, parse_step
 from harness.scenario.writer import WIDTH, write_scenario
 from harness.sim.choices import Deviation
 

@@ -6,10 +6,10 @@ import pytest
 
 from harness.explore.finding import Finding
 from harness.explore.sampling import Sampler
-from harness.explore.shrink_jointly import _fewer_attempts
+from harness.explore.shrink import _fewer_attempts
 from harness.mistakes import CATALOGUE
 from harness.model.settings import Settings
-from harness.report.rows import MOST, rows_of
+from harness.report.screen import MOST, rows_of
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.shrink_jointly import _fitting, _renamed, _shorter
+from harness.explore.shrink import _fitting, _renamed, _shorter
 from harness.mistakes import CATALOGUE
 from harness.model.moments import moments
 from harness.model.settings import Settings

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError
-from harness.verify import request
-from harness.verify.budget import within_budget
-from harness.verify.request import Template, create_job, read_template, workers_off
+from harness.verify import trial
+from harness.verify.trial import Template, create_job, read_template, within_budget, workers_off
 
 ANSWERS = {
     "/surrogate": b'{"id": "\\ud800"}',
@@ -74,7 +73,7 @@ def test_an_answer_without_a_usable_id_is_quoted_within_bounds(base: str, path: 
 
 @pytest.mark.parametrize("path", ["/drip", "/header"])
 def test_an_answer_that_drips_is_given_up(base: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request, "within_budget", lambda ask, *, what: within_budget(ask, what=what, seconds=0.2))
+    monkeypatch.setattr(trial, "within_budget", lambda ask, *, what: within_budget(ask, what=what, seconds=0.2))
     with pytest.raises(EnvironmentUnavailable, match=rf"POST .*{path}: no whole answer within 0.2 s"):
         create_job(base, Template(path=path))
 

@@ -383,7 +383,7 @@ def test_a_processor_stops_when_its_lease_runs_out_unheard() -> None:
         await s.job(taking(1e6), lease=timedelta(seconds=50))
         s.store.before["heartbeat"] = unreachable
 
-        assert await s.worker().run_once() == {"lost": 1}
+        assert await s.worker().run_once() == {"retried": 1}
         assert loop_time() == 50
 
     simulate(scene())

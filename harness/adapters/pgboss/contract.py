@@ -1,19 +1,133 @@
-"""Where pg-boss 10 differs from this project's decisions, each with the place where it says so.
+"""Where pg-boss differs from this project's decisions, by policy of its queues and by release, each with its place.
 
 `docs` is a page of its manual with the heading, where the pages below docs/api/ of its repository were one in 10.1,
-docs/readme.md; `src` is a module of the package with the function.
+docs/readme.md; `src` is a module of the package with the function. The contract itself is that of version 10; what
+later releases do otherwise is said beside their engine.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.adapters.pgboss.known import known_of
-from harness.adapters.pgboss.policy import STANDARD, Policy
+from harness.errors import UsageError, did_you_mean
 from harness.model.duration import DAY
 from harness.model.settings import Settings
-from harness.port import Contract
+from harness.port import Contract, Known
+
+_SHARED: Final = "one job of a key may wait while others run (docs: api/queues, createQueue, short)"
+_STATELY: Final = (
+    "one job of a key in each state, so that one waits beside one that runs (docs: api/queues, createQueue, stately)"
+)
+_NO_RETRY: Final = (
+    "beside a job in retry, another one that fails is failed for good (docs: api/queues, createQueue, stately)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy; with neither `unique` nor `serial`, pg-boss looks at no key."""
+
+    name: str
+    unique: bool = False
+    """A unique key is pg-boss's `singletonKey`."""
+    serial: bool = False
+    """A serial key is pg-boss's `singletonKey`."""
+    since: tuple[int, int] = (10, 0)
+    """The first release that has it."""
+    documented: Mapping[str, str] = field(default_factory=dict)
+    differences: Mapping[str, str] = field(default_factory=dict)
+
+
+STANDARD: Final = Policy("standard")
+POLICIES: Final[Mapping[str, Policy]] = {
+    policy.name: policy
+    for policy in (
+        STANDARD,
+        Policy(
+            "short",
+            unique=True,
+            documented={"unique_key_shared": _SHARED},
+            differences={
+                "uniqueness/refused_while_the_first_runs": _SHARED,
+                "uniqueness/failed_job_waits_beside_its_sibling": _SHARED,
+            },
+        ),
+        Policy("singleton", serial=True),
+        Policy(
+            "stately",
+            unique=True,
+            documented={"unique_key_shared": _STATELY, "due_job_left": _STATELY, "failed_early": _NO_RETRY},
+            differences={
+                "uniqueness/refused_while_the_first_runs": _STATELY,
+                "uniqueness/failed_job_waits_beside_its_sibling": _STATELY,
+            },
+        ),
+        Policy("exclusive", unique=True, since=(11, 1)),
+    )
+}
+
+
+def split_policy(version: str) -> tuple[str, Policy]:
+    """Take `10.1.4/stately` apart: the release, and the policy of its queues, `standard` unless named.
+
+    Raises UsageError for a policy that is not known here.
+    """
+    release, slash, name = version.partition("/")
+    if not slash:
+        return release, STANDARD
+    if name not in POLICIES:
+        raise UsageError(
+            f"no such queue policy of pg-boss: {name!r}{did_you_mean(name, POLICIES)}",
+            hint=f"There are {', '.join(POLICIES)}, as in pgboss-node@10.4.2/stately.",
+        )
+    return release, POLICIES[name]
+
+
+def policy_suffix(policy: Policy) -> str:
+    """Return what the name of an engine says of its policy: nothing where it is the standard one."""
+    return "" if policy is STANDARD else f"/{policy.name}"
+
+
+_FINDINGS: Final = "scenarios/findings/pgboss"
+_UNWRITABLE: Final = Known(frozenset({"outcome_lost"}), f"{_FINDINGS}/a_nul_loses_the_outcome.yaml")
+_LATE: Final[Mapping[str, Known]] = {
+    "zombies/late_complete": Known(
+        frozenset({"stale_complete"}), f"pg-boss#925; {_FINDINGS}/a_late_result_is_taken.yaml"
+    ),
+    "zombies/late_fail": Known(frozenset({"stale_fail"}), f"pg-boss#925; {_FINDINGS}/a_late_failure_is_taken.yaml"),
+}
+_BACKOFF: Final = Known(frozenset({"backoff_out_of_range"}), f"pg-boss#672; {_FINDINGS}/a_backoff_that_adds.yaml")
+_BACKED_OFF: Final = (
+    "schedules/a_failed_job_does_not_end_it",
+    "retries/backoff_doubles",
+    "retries/backoff_is_capped",
+    "retries/fails_until_attempts_are_used_up",
+    "retries/final_error_is_not_retried",
+    "hostile/dead_job_does_not_block_the_queue",
+    "hostile/job_kills_its_worker",
+)
+_ADDS: Final = ((11, 0), (12, 8))
+"""The releases whose exponential delay adds to the delay that was asked for: from the first, before the second."""
+_FENCED: Final = (12, 35)
+"""The first release that limits an outcome to the attempt that was fetched (src: plans, attemptFence)."""
+
+
+def known_of(version: str) -> Mapping[str, Known]:
+    """Return what is known of a release, such as 10.4.2."""
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    known = {"hostile/error_with_nul": _UNWRITABLE, "hostile/error_with_lone_surrogate": _UNWRITABLE}
+    if number < _FENCED:
+        known |= _LATE
+    if _ADDS[0] <= number < _ADDS[1]:
+        known |= dict.fromkeys(_BACKED_OFF, _BACKOFF)
+        late = known["zombies/late_fail"]
+        both = late.anomalies | _BACKOFF.anomalies
+        known["zombies/late_fail"] = Known(both, f"{late.place}; {_BACKOFF.place}")
+    return known
+
 
 NO_CAP: Final = 100_000 * DAY
 DOUBLINGS: Final = 15
@@ -57,7 +171,7 @@ _STANDARD: Final = Contract(
 
 
 def contract_of(policy: Policy = STANDARD) -> Contract:
-    """Answer the contract where queues have this policy."""
+    """Return the contract where queues have this policy."""
     return replace(
         _STANDARD,
         documented={**_STANDARD.documented, **policy.documented},

@@ -12,7 +12,7 @@ from typing import Final
 
 from harness.errors import EnvironmentUnavailable, UsageError, clipped
 from harness.foreign import find_node, npm_package
-from harness.foreign.cache import run
+from harness.foreign.packages import run
 from harness.private import write_private
 
 NEWEST_OF_10: Final = "10.4.2"
@@ -47,7 +47,7 @@ _TOLD: Final = f"statements-{hashlib.sha256(_ASK.encode()).hexdigest()[:8]}.json
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class PgBossStatements:
     """One installed version and its statements by verb; a verb that this version lacks is None."""
 
     version: str
@@ -63,8 +63,8 @@ def check_version(version: str) -> None:
         )
 
 
-def load(version: str) -> Package:
-    """Answer a version's statements, installing it where it is missing.
+def load(version: str) -> PgBossStatements:
+    """Return a version's statements, installing it where it is missing.
 
     Raises UsageError for a version that is not one of pg-boss 10, EnvironmentUnavailable without Node or npm, and
     where the package does not install.
@@ -81,7 +81,7 @@ def load(version: str) -> Package:
             f"pg-boss {version} told no statements that can be read: see {known}",
             hint="This version keeps its SQL elsewhere; pg-boss 10.1 to 10.4 are known.",
         )
-    return Package(version, statements)
+    return PgBossStatements(version, statements)
 
 
 def _kept(known: Path) -> dict[str, str | None] | None:

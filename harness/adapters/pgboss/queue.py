@@ -1,27 +1,99 @@
-"""The verbs of the harness, said in pg-boss's own statements. Decides nothing: every rule is pg-boss's."""
+"""Opens pg-boss 10 by its SQL: `pgboss@10.4.2` is that version's own statements, on a PostgreSQL provided for it.
+
+The queue says the verbs of the harness in those statements and decides nothing: every rule is pg-boss's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import psycopg
 
-from harness.adapters.pgboss.keys import Keys
-from harness.adapters.pgboss.server import Session
-from harness.adapters.pgboss.translation import PLAIN, STRICTLY, json_text, result_text, send_values, uuid_of, view_of
-from harness.adapters.pgboss.turns import turns
+from harness.adapters.foreign_queue import OneTableQueue
+from harness.adapters.pgboss.contract import contract_of, policy_suffix, split_policy
+from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA, PgBossStatements, check_version
+from harness.adapters.pgboss.translation import (
+    PLAIN,
+    STRICTLY,
+    PgBossKeys,
+    json_text,
+    result_text,
+    send_values,
+    turns,
+    uuid_of,
+    view_of,
+)
+from harness.foreign.database import ForeignDatabase, Row
 from harness.history.outcome import DONE, Outcome, done
+from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, JobRequest
+from harness.port import Capabilities, Claim, EngineClocks, EngineInfo, JobRequest
+
+_TABLES: Final = (f"{SCHEMA}.job", f"{SCHEMA}.archive")
+_COLUMNS: Final = (
+    "id, name, data, state, priority, retry_limit, retry_count, start_after, started_on, expire_in, singleton_key, "
+    "created_on, completed_on, output, dead_letter"
+)
+_LOOK: Final = " UNION ALL ".join(f"SELECT {_COLUMNS} FROM {table}" for table in _TABLES).encode()
+
+
+class PgBossDatabase:
+    """pg-boss's statements on a database of its own."""
+
+    def __init__(self, package: PgBossStatements, dsn: str | None = None, *, policy: str = "standard") -> None:
+        """Let pg-boss's own statements create its schema; every queue will have this policy.
+
+        Raises EnvironmentUnavailable where there is no PostgreSQL, or where its clock cannot be made virtual.
+        """
+        self.database = ForeignDatabase(dsn)
+        self._options = json.dumps({"policy": policy})
+        self._queues: set[str] = set()
+        """Queues that exist: their partitions outlive a reset."""
+        self._statements = {name: text.encode() for name, text in package.statements.items() if text}
+        try:
+            self.database.run(self._statements["create"])
+            self.database.check()
+        except BaseException:
+            self.database.close()
+            raise
+
+    def has(self, name: str) -> bool:
+        """Whether this version of the library has a statement of this name."""
+        return name in self._statements
+
+    def run(self, name: str, parameters: Sequence[Any] | None = None, *, now: Instant) -> list[Row]:
+        """Run one statement by name; `expire`, `archive` and `drop` bring their own transaction.
+
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        """
+        self.database.set_now(now)
+        return self.database.run(self._statements[name], parameters, prepare=parameters is not None)
+
+    def rows(self) -> list[Row]:
+        """Read all jobs, archived ones too, oldest first."""
+        return self.database.run(_LOOK + b" ORDER BY created_on, id", prepare=True)
+
+    def create_queue(self, name: str, *, now: Instant) -> None:
+        """Create a queue and its partition, once."""
+        if name not in self._queues:
+            self.run("create_queue", [name, self._options], now=now)
+            self._queues.add(name)
+
+    def reset(self) -> None:
+        """Delete every job; queues stay."""
+        self.database.empty(*_TABLES)
+
 
 NOTHING: Final = Outcome.refused("pg-boss changed no row")
 REFUSED: Final = (psycopg.DataError, TypeError, ValueError)
 """What a value that JSON or a column cannot hold raises: nothing was written."""
 
 
-class PgBossQueue:
+class PgBossQueue(OneTableQueue):
     """A queue under test over pg-boss 10.
 
     A claim is told apart by the number of its attempt; pg-boss itself keeps no token, and whether it needs one is for
@@ -34,12 +106,12 @@ class PgBossQueue:
 
     def __init__(
         self,
-        session: Session,
+        session: PgBossDatabase,
         settings: Settings,
-        clocks: Clocks,
+        clocks: EngineClocks,
         jitter: Callable[[], float],
         *,
-        keys: Keys = PLAIN,
+        keys: PgBossKeys = PLAIN,
     ) -> None:
         self._keys = keys
         self._session = session
@@ -72,13 +144,6 @@ class PgBossQueue:
             worker = self._workers.get((job, row["retry_count"] + 1))
             views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0), keys=self._keys)
         return views
-
-    def changed(self) -> list[JobId] | None:
-        """Nobody keeps book of what was touched."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to give back: the session belongs to the engine."""
 
     # producers and operators ----------------------------------------------------------------------------------------
 
@@ -163,14 +228,6 @@ class PgBossQueue:
         except (TypeError, ValueError) as error:
             return Outcome.refused(f"JSON cannot hold it: {error}")
 
-    def heartbeat(self, claim: Claim) -> Outcome:
-        """pg-boss 10 has none."""
-        raise NotImplementedError
-
-    def release(self, claim: Claim) -> Outcome:
-        """pg-boss 10 has none."""
-        raise NotImplementedError
-
     # upkeep ---------------------------------------------------------------------------------------------------------
 
     def expire(self) -> Outcome:
@@ -182,14 +239,58 @@ class PgBossQueue:
         after = self.jobs()
         return done([job for job, view in before.items() if after.get(job) != view])
 
-    def reconcile(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
 
-    def rescue(self) -> Outcome:
-        """There is one table."""
-        raise NotImplementedError
+class PgBossEngine:
+    """One version of pg-boss. The server is provided when the first queue is opened and lives until `close`."""
 
-    def purge(self) -> Outcome:
-        """Part of `expire`."""
-        raise NotImplementedError
+    def __init__(self, version: str = NEWEST_OF_10, *, dsn: str | None = None) -> None:
+        """Choose a version of pg-boss 10, and a server instead of one started here.
+
+        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for one that is not known.
+        """
+        self.version, policy = split_policy(version)
+        check_version(self.version)
+        self.keys = PgBossKeys(policy)
+        """How keys are said to it."""
+        self.info = EngineInfo(
+            f"pgboss@{self.version}{policy_suffix(policy)}",
+            replace(PgBossQueue.capabilities, unique=policy.unique, serial_keys=policy.serial),
+            contract=contract_of(policy),
+            prepare=self._prepare,
+            provenance=self._provenance,
+        )
+        self._dsn = dsn
+        self._session: PgBossDatabase | None = None
+
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> PgBossQueue:
+        """Return an empty queue. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
+        session = self.session()
+        session.reset()
+        return PgBossQueue(session, settings, clocks, jitter, keys=self.keys)
+
+    def session(self) -> PgBossDatabase:
+        """Return the session with PostgreSQL, provided now where there is none yet, or where it went away."""
+        if self._session is not None and not self._session.database.alive:
+            self.close()
+        if self._session is None:
+            from harness.adapters.pgboss.package import load
+
+            self._session = PgBossDatabase(load(self.version), self._dsn, policy=self.keys.policy.name)
+        return self._session
+
+    def _prepare(self) -> None:
+        self.session()
+
+    def _provenance(self) -> str:
+        return "" if self._session is None else str(self._session.database.cluster.provenance)
+
+    def close(self) -> None:
+        """Stop what was provided. Never raises."""
+        if self._session is not None:
+            self._session.database.close()
+            self._session = None
+
+
+def open_engine(version: str = NEWEST_OF_10, *, dsn: str | None = None) -> PgBossEngine:
+    """Return the engine of this version."""
+    return PgBossEngine(version, dsn=dsn)

@@ -15,9 +15,8 @@ from psycopg.errors import InFailedSqlTransaction
 
 from harness.adapters.pgboss import tool_job
 from harness.adapters.pgboss.contract import DOUBLINGS, effective
-from harness.adapters.pgboss.engine import PgBossEngine
 from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA
-from harness.adapters.pgboss.server import Session
+from harness.adapters.pgboss.queue import PgBossDatabase, PgBossEngine
 from harness.adapters.pgboss.translation import (
     DATA,
     KEEP_UNTIL,
@@ -28,7 +27,7 @@ from harness.adapters.pgboss.translation import (
     uuid_of,
 )
 from harness.application import QueueRow, ToolJob
-from harness.application.two_tables import view_of
+from harness.application.tables import view_of
 from harness.foreign.database import Row, instant_of
 from harness.model.duration import HOUR, Instant
 from harness.model.job import JobId, JobView
@@ -61,11 +60,11 @@ class PgBossStore:
     def __init__(self, version: str = NEWEST_OF_10, *, dsn: str | None = None) -> None:
         """Choose a version of pg-boss 10, and a server instead of one started here."""
         self._engine = PgBossEngine(version, dsn=dsn)
-        self.name = self._engine.name
+        self.name = self._engine.info.name
         self._made = False
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> PgBossTables:
-        """Answer empty tables. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
+        """Return empty tables. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
         session = self._engine.session()
         if not self._made:
             session.database.run(tool_job.CREATE)
@@ -79,7 +78,7 @@ class PgBossStore:
     @property
     def provenance(self) -> str:
         """Where the PostgreSQL came from and why, once there is one."""
-        return self._engine.provenance
+        return self._engine.info.provenance()
 
     def close(self) -> None:
         """Stop what was provided. Never raises."""
@@ -91,7 +90,7 @@ class PgBossTables:
     """Every method is one statement, or one transaction. What was read is kept until the next statement that writes."""
 
     def __init__(
-        self, session: Session, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]
+        self, session: PgBossDatabase, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]
     ) -> None:
         self.settings = settings
         self.now = now
@@ -251,7 +250,7 @@ class PgBossTables:
     # what the harness sees ------------------------------------------------------------------------------------------
 
     def jobs(self) -> Mapping[JobId, JobView]:
-        """Answer both rows of every job as one view; a row that pg-boss archived is still its job's."""
+        """Return both rows of every job as one view; a row that pg-boss archived is still its job's."""
         if not self._seen:
             users, rows = self._rows()
             archive = self._queue_rows(_ARCHIVE) if self.now() > _ARCHIVED_AFTER else {}
@@ -268,7 +267,7 @@ class PgBossTables:
         return self._views
 
     def changed(self) -> list[JobId]:
-        """Answer and forget which jobs were touched, as of the last look."""
+        """Return and forget which jobs were touched, as of the last look."""
         touched = list(self._touched)
         self._touched.clear()
         return touched
@@ -302,5 +301,5 @@ class PgBossTables:
 
 
 def open_store(version: str = NEWEST_OF_10) -> PgBossStore:
-    """Answer the store of this version."""
+    """Return the store of this version."""
     return PgBossStore(version)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from harness.application import ToolJob
-from harness.application.two_tables import columns_of
+from harness.application.tables import columns_of
 from harness.foreign.database import Row, instant_of, timestamp_of
 from harness.model.job import JobId
 from harness.model.lifecycle import TERMINAL, Status
@@ -68,7 +68,7 @@ class Statement:
         self.parameters: list[Any] = []
 
     def value(self, value: Any, kind: str) -> str:
-        """Answer the place of one more parameter. Raises ValueError, TypeError for what JSON cannot hold."""
+        """Return the place of one more parameter. Raises ValueError, TypeError for what JSON cannot hold."""
         if kind == "jsonb" and value is not None:
             value = json.dumps(value, allow_nan=False)
         elif kind == "timestamptz" and value is not None:
@@ -77,13 +77,13 @@ class Statement:
         return f"${len(self.parameters)}::{kind}"
 
     def column(self, name: str, value: Any, sign: str) -> str:
-        """Answer a column and its value, set or compared."""
+        """Return a column and its value, set or compared."""
         column, kind = COLUMNS[name]
         return f'"{column}" {sign} {self.value(value, kind)}'
 
 
 def insertion(job: JobId, values: Mapping[str, Any], settings: Settings) -> tuple[bytes, list[Any]]:
-    """Answer the statement that inserts a row. Raises TypeError for a column that does not exist."""
+    """Return the statement that inserts a row. Raises TypeError for a column that does not exist."""
     columns = {"tool": "tool", "input": None, "max_attempts": settings.max_attempts, **columns_of(values)}
     statement = Statement()
     places = [statement.value(job, "text")]
@@ -101,7 +101,7 @@ def insertion(job: JobId, values: Mapping[str, Any], settings: Settings) -> tupl
 def update(
     job: JobId, where: Mapping[str, Any], values: Mapping[str, Any], settings: Settings
 ) -> tuple[bytes, list[Any]]:
-    """Answer the statement that sets columns where others are as said, and stamps what a status stamps."""
+    """Return the statement that sets columns where others are as said, and stamps what a status stamps."""
     columns = columns_of(values)
     statement = Statement()
     sets = ['"updatedAt" = now()', *(statement.column(name, value, "=") for name, value in columns.items())]
@@ -121,7 +121,7 @@ def update(
 
 
 def tool_job_of(row: Row) -> ToolJob:
-    """Answer a row as an application sees it."""
+    """Return a row as an application sees it."""
     return ToolJob(
         id=row["id"],
         status=Status(row["status"]),

@@ -1,14 +1,21 @@
-"""Between the harness's values and pg-boss's: instants, ids, options of a job, rows. Holds no state."""
+"""Between this project and pg-boss's rows: ids, times, payloads, keys and views, and in which turns queues are fetched.
+
+A job without a key is sent with its own id as `singletonKey`, so that a policy concerns named keys alone: pg-boss takes
+jobs that have none to share one. A serial key holds whatever the tool, and pg-boss counts within a queue: where there
+are serial keys all tools share one queue, and the tool is told beside the input. Holds no state, knows no database.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
-from harness.adapters.pgboss.keys import Keys, tool_of
+from harness.adapters.pgboss.contract import STANDARD, Policy
 from harness.foreign.database import instant_of, timestamp_of
 from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import JobId, JobView, Json
@@ -16,10 +23,66 @@ from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
 
+ONE_QUEUE: Final = "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class PgBossKeys:
+    """What the keys of a job are to the queues of one release under one policy."""
+
+    policy: Policy = STANDARD
+    groups: bool = False
+    """The release can limit how many jobs of a group run at once: a serial key is a group of one."""
+
+    @property
+    def serial(self) -> bool:
+        """Whether serial keys are kept."""
+        return self.policy.serial or self.groups
+
+    def queue(self, tool: str) -> str:
+        """Return the queue of a tool's jobs."""
+        return ONE_QUEUE if self.serial else tool
+
+    def data(self, request: JobRequest) -> dict[str, Json]:
+        """Return the payload that carries a request's input."""
+        told = {"job": request.id, "input": request.input}
+        return {**told, "tool": request.tool} if self.serial else told
+
+    def singleton(self, request: JobRequest, *, own: str) -> str | None:
+        """Return the `singletonKey` of a request; `own` is the id of its row."""
+        if self.policy is STANDARD:
+            return None
+        key = request.unique_key if self.policy.unique else request.serial_key
+        return own if key is None else key
+
+    def group(self, request: JobRequest) -> str | None:
+        """Return the group of a request."""
+        return request.serial_key if self.groups else None
+
+    def unique_key(self, row: Mapping[str, Any]) -> str | None:
+        """Return the unique key of a row."""
+        return _named(row) if self.policy.unique else None
+
+    def serial_key(self, row: Mapping[str, Any]) -> str | None:
+        """Return the serial key of a row."""
+        return _named(row) if self.policy.serial else row.get("group_id")
+
+
+def tool_of(row: Mapping[str, Any]) -> str:
+    """Return the tool of a row: what its payload says, else its queue."""
+    tool: str = row["data"].get("tool", row["name"])
+    return tool
+
+
+def _named(row: Mapping[str, Any]) -> str | None:
+    key: str | None = row["singleton_key"]
+    return None if key == str(row["id"]) else key
+
+
 STRICTLY: Final[Duration] = 1
 """pg-boss compares strictly: what starts at t is first fetched, and what expires at t first taken back, a microsecond
 later. On a real server no two statements share a microsecond, so that what is sent at t is sent one before it."""
-PLAIN: Final = Keys()
+PLAIN: Final = PgBossKeys()
 KEPT_WAITING: Final = 60 * 365 * 24 * 3600
 """Seconds: pg-boss drops what waits for longer (docs: api/jobs, send, Retention options), and `retention` is about jobs
 that ended. Its column is an integer."""
@@ -36,7 +99,7 @@ _STATUS: Final = {
 
 
 def uuid_of(job: JobId) -> str:
-    """Answer the UUID of a job; equal names sort as their jobs do, up to 16 bytes."""
+    """Return the UUID of a job; equal names sort as their jobs do, up to 16 bytes."""
     raw = job.encode("utf-8", "surrogatepass")
     if len(raw) > 16:
         raw = raw[:11] + hashlib.sha256(raw).digest()[:5]
@@ -44,17 +107,17 @@ def uuid_of(job: JobId) -> str:
 
 
 def seconds_of(duration: Duration) -> int:
-    """Answer whole seconds, rounded up: pg-boss knows no shorter unit for a delay."""
+    """Return whole seconds, rounded up: pg-boss knows no shorter unit for a delay."""
     return -(-duration // SECOND)
 
 
 def send_time(instant: Instant) -> str:
-    """Answer an instant as pg-boss takes it in text, to the microsecond."""
+    """Return an instant as pg-boss takes it in text, to the microsecond."""
     return timestamp_of(instant).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def send_values(request: JobRequest, settings: Settings, keys: Keys = PLAIN) -> list[Any]:
-    """Answer the parameters of `send`, as the library's manager would order them."""
+def send_values(request: JobRequest, settings: Settings, keys: PgBossKeys = PLAIN) -> list[Any]:
+    """Return the parameters of `send`, as the library's manager would order them."""
     attempts = request.max_attempts or settings.max_attempts
     return [
         uuid_of(request.id),
@@ -80,7 +143,7 @@ def send_values(request: JobRequest, settings: Settings, keys: Keys = PLAIN) -> 
 
 
 def json_text(value: Json) -> str:
-    """Answer JSON. Raises TypeError, ValueError for what JSON cannot hold.
+    """Return JSON. Raises TypeError, ValueError for what JSON cannot hold.
 
     JavaScript would write null for NaN; what another client's serialiser makes of a value is not for us to guess.
     """
@@ -88,7 +151,7 @@ def json_text(value: Json) -> str:
 
 
 def result_text(value: Json) -> str | None:
-    """Answer what the library stores as a result: an object as it is, anything else under `value`."""
+    """Return what the library stores as a result: an object as it is, anything else under `value`."""
     if value is None:
         return None
     return json_text(value if isinstance(value, Mapping) else {"value": value})
@@ -100,9 +163,9 @@ def view_of(
     worker: str | None,
     granted: int,
     strictly: Duration = STRICTLY,
-    keys: Keys = PLAIN,
+    keys: PgBossKeys = PLAIN,
 ) -> JobView:
-    """Answer a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
+    """Return a row as an observer sees it. The attempt is counted from the first fetch; it tells claims apart.
 
     `granted` is the number of the last attempt that an operator allowed by a resume, which moves no limit; `strictly`,
     how long after its time a job can be fetched.
@@ -143,3 +206,22 @@ def _unwrapped(output: Any) -> Json:
 def _message(output: Any) -> str:
     inner = output.get("value", output) if isinstance(output, dict) else output
     return str(inner.get("message", inner)) if isinstance(inner, dict) else str(inner)
+
+
+WAITING: Final = frozenset({"created", "retry"})
+
+
+def turns(
+    rows: Iterable[Mapping[str, Any]], queues: Sequence[str], *, now: Instant, strictly: Duration, limit: int
+) -> list[tuple[str, int]]:
+    """Return queues in turn, each with the most to fetch, so that together they give what one queue would.
+
+    `strictly`: how long after its time a job can be fetched. Where a fetch gives less than was expected, what is
+    missing may come from any queue: each has a last turn for that.
+    """
+    if len(queues) < 2:
+        return [(queue, limit) for queue in queues]
+    due = [row for row in rows if row["state"] in WAITING and (instant_of(row["start_after"]) or 0) + strictly <= now]
+    due.sort(key=lambda row: (-row["priority"], row["created_on"], row["id"]))
+    order = [(name, len(list(run))) for name, run in groupby(row["name"] for row in due[:limit])]
+    return [*order, *((queue, limit) for queue in queues)]

@@ -17,7 +17,7 @@ from pgqueuer.qm import QueueManager
 from pgqueuer.queries import Queries
 
 
-class Refused(Exception):
+class PgQueuerRefused(Exception):
     """Nothing happened."""
 
 
@@ -25,7 +25,7 @@ NOT_WRITTEN = (DuplicateJobError, psycopg.DataError, psycopg.errors.UniqueViolat
 """What is raised where PostgreSQL, or the driver before it, did not take a statement."""
 
 
-class Answers:
+class PgQueuerAnswers:
     """One connection. The time is the database's; PgQueuer's own clock dates tracebacks and nothing else."""
 
     async def open(self, url: str) -> None:
@@ -34,9 +34,9 @@ class Answers:
         await self.queries.install()
         self.claimed: list[Job] = []
 
-    async def session(self, url: str) -> Answers:
-        """Answer another one over a connection of its own."""
-        other = Answers()
+    async def session(self, url: str) -> PgQueuerAnswers:
+        """Return another one over a connection of its own."""
+        other = PgQueuerAnswers()
         await other._connect(url)
         other.claimed = self.claimed
         return other
@@ -55,7 +55,7 @@ class Answers:
         try:
             ids = await self.queries.enqueue(tool, payload.encode(), priority, after, key)
         except NOT_WRITTEN as error:
-            raise Refused(f"{type(error).__name__}: {error}") from error
+            raise PgQueuerRefused(f"{type(error).__name__}: {error}") from error
         return int(ids[0])
 
     async def claim(self, worker: str, tools: dict[str, int], limit: int, stale: int) -> list[dict[str, Any]]:
@@ -123,4 +123,8 @@ class Answers:
         try:
             await self.queries.requeue_jobs([id])
         except NOT_WRITTEN as error:
-            raise Refused(f"{type(error).__name__}: {error}") from error
+            raise PgQueuerRefused(f"{type(error).__name__}: {error}") from error
+
+
+Answers, Refused = PgQueuerAnswers, PgQueuerRefused
+"""By these names the child's own loop finds who answers, and what says that nothing was done."""

@@ -13,11 +13,11 @@ LAST = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
 """A retry that would be later than its calendar goes is due then; half a day is left for it to run."""
 
 
-class Refused(Exception):
+class ProcrastinateRefused(Exception):
     """Nothing happened."""
 
 
-class Answers:
+class ProcrastinateAnswers:
     """One app on one database. Its own clock is set with each question, beside the database's."""
 
     async def open(self, url: str) -> None:
@@ -25,11 +25,11 @@ class Answers:
         await self._connect(url)
         await self.app.schema_manager.apply_schema_async()
         self.claimed: dict[tuple[int, int], jobs.Job] = {}
-        self.processes: list[Answers] = [self]
+        self.processes: list[ProcrastinateAnswers] = [self]
 
-    async def session(self, url: str) -> Answers:
-        """Answer another one over a connection of its own, which no worker is registered over yet."""
-        other = Answers()
+    async def session(self, url: str) -> ProcrastinateAnswers:
+        """Return another one over a connection of its own, which no worker is registered over yet."""
+        other = ProcrastinateAnswers()
         await other._connect(url)
         other.claimed, other.processes = self.claimed, self.processes
         self.processes.append(other)
@@ -66,7 +66,7 @@ class Answers:
         try:
             return int(await task.defer_async(**args))
         except exceptions.AlreadyEnqueued as error:
-            raise Refused(str(error)) from error
+            raise ProcrastinateRefused(str(error)) from error
 
     async def claim(self, now: str, worker: str, limit: int) -> list[dict[str, Any]]:
         """Fetch up to `limit` jobs, as a worker that has just shown that it lives.
@@ -121,7 +121,7 @@ class Answers:
         """Cancel a job that waits."""
         self._set(now)
         if not await self.manager.cancel_job_by_id_async(id):
-            raise Refused("the job does not wait")
+            raise ProcrastinateRefused("the job does not wait")
 
     async def retry(self, now: str, id: int) -> None:
         """Retry a job by hand."""
@@ -146,10 +146,14 @@ class Answers:
         except exceptions.ConnectorException as error:
             cause = str(error.__cause__ or error)
             if "Job was not found" in cause:
-                raise Refused(cause.splitlines()[0]) from error
+                raise ProcrastinateRefused(cause.splitlines()[0]) from error
             raise
 
     @staticmethod
     def _set(now: str) -> None:
         moment = datetime.datetime.fromisoformat(now)
         utils.utcnow = lambda: moment
+
+
+Answers, Refused = ProcrastinateAnswers, ProcrastinateRefused
+"""By these names the child's own loop finds who answers, and what says that nothing was done."""

@@ -13,20 +13,25 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from harness.adapters.reference.application_line import LineStore
-from harness.adapters.reference.application_pace import Pacer, now_of
-from harness.adapters.reference.application_store import RecordedStore, Rows, VerbRecorder
+from harness.adapters.reference.application_pace import Pacer
+from harness.adapters.reference.application_store import BEFORE_STARTING, HAND_OUT_TWICE, RecordedStore, StoreRows
 from harness.errors import UsageError
-from harness.invariants import Invariant, Judge, Rules, everything
+from harness.faults import FaultPlan
+from harness.invariants import Invariant, everything
 from harness.model.duration import MINUTE, SECOND, Duration, Instant
-from harness.model.job import JobId, JobView, Json
+from harness.model.job import JobId, Json
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
-from harness.run.board import Board
+from harness.run.live import LiveTest
+from harness.run.observation import Observation
+from harness.run.session import NO_FAULTS
+from harness.sim.choices import Boring, Choices
 from harness.sim.clock import Clocks
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from reference_impl.config import Config
+from reference_impl.errors import MaintenanceError
 from reference_impl.json_values import decode, encode
 from reference_impl.maintenance import run_maintenance
 from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
@@ -34,8 +39,8 @@ from reference_impl.registry import Registry
 from reference_impl.worker import RunBlocking, Worker
 
 __all__ = [
-    "JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication", "Registry", "RunBlocking", "ToolJob",
-    "config_of",
+    "BEFORE_STARTING", "HAND_OUT_TWICE", "JobProcessor", "JobResult", "NonRetryableError", "ReferenceApplication",
+    "Registry", "RunBlocking", "ToolJob", "config_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -79,19 +84,6 @@ def _config(settings: Settings) -> Config:
     )
 
 
-class _Board(Board):
-    """Tells the store which jobs wait."""
-
-    __slots__ = ("store",)
-    store: LineStore
-
-    def put(self, job: JobId, view: JobView | None) -> None:
-        """Take over what was observed."""
-        super().put(job, view)
-        if view is not None and view.status is Status.PENDING:
-            self.store.stand_in_line(job)
-
-
 class ReferenceApplication:
     """One worker and the maintenance cron on a virtual loop, recorded and judged."""
 
@@ -107,6 +99,8 @@ class ReferenceApplication:
         seed: int = 0,
         start: datetime = START,
         invariants: Iterable[Invariant] = (),
+        choices: Choices | None = None,
+        faults: FaultPlan = NO_FAULTS,
     ) -> None:
         """Open an empty queue, judged by our invariants and by `invariants`. Retry delays are jittered by `seed`.
 
@@ -114,32 +108,34 @@ class ReferenceApplication:
         """
         self.settings = settings
         self.start = start
-        self.clocks = Clocks()
-        self.clocks.now = now_of(loop)
-        self.board = _Board(settings)
-        self.judge = Judge((*everything(), *invariants), Rules(settings))
         self.registry = Registry()
         self._loop = loop
         self._config = config_of(settings)
         self._run_blocking = run_blocking
-        store = self._memory = self.board.store = LineStore(now=self._now, jitter=random.Random(seed).random)
-        store.live = self.board.live
         self._jitter = random.Random(seed + 1).random
-        self.recorder = VerbRecorder(Rows(store, start=start), self.clocks, self.board, self.judge)
-        self.store = RecordedStore(store, self.recorder, start=start)
+        observation = Observation(
+            lambda clocks: self._opened(clocks, seed),
+            settings=settings,
+            invariants=lambda rows: (*everything(), *invariants),
+        )
+        self._memory.live = observation.board.live
+        observation.board.on_pending = self._memory.stand_in_line
+        self.session = LiveTest(observation, loop, choices=choices or Boring(), faults=faults)
+        self._board = observation.board
+        self.store = RecordedStore(self._memory, self.session, start=start)
         self.store.on_change = self._changed
         self.on_crash: Callable[[], None] = lambda: None
         """Called when the worker dies: what runs beside it in other processes dies too."""
-        self._dies: Callable[[str, JobId], bool] | None = None
         self._polls = Pacer(loop, interval=settings.poll_interval, due=self._next_claim)
         self._cron = Pacer(loop, interval=settings.cron_period, due=self._next_maintenance)
         self._worker: Worker | None = None
-        self._workers = 0
-        self._life = Lifetime("no worker yet")
         self._working: asyncio.Task[None] | None = None
         self._cron_task: asyncio.Task[None] | None = None
         self._number = 0
-        self.recorder.phase("chaos")
+
+    def _opened(self, clocks: Clocks, seed: int) -> StoreRows:
+        self._memory = LineStore(now=lambda: self.moment(clocks.store()), jitter=random.Random(seed).random)
+        return StoreRows(self._memory, start=self.start)
 
     # what the test does ---------------------------------------------------------------------------------------------
 
@@ -202,8 +198,7 @@ class ReferenceApplication:
     def allow(self, jobs: int | None) -> None:
         """Let the worker claim this many jobs more, None for any number; it is started on the first call."""
         self.store.allowance = jobs
-        if self._working is None:
-            self._begin()
+        self._begin_once()
         self._changed()
 
     @property
@@ -218,33 +213,14 @@ class ReferenceApplication:
 
     def crash(self, place: str) -> None:
         """Kill the worker where it stands; nothing of it goes on. A new one starts at once, under a new name."""
-        self._begin_worker_once()
-        self.recorder.fault(self.worker_name, "crash", {"at": place})
-        self._loop.sever(self._life)
-        self.on_crash()
-        self._start_worker()
-
-    def watch_places(self, dies: Callable[[str, JobId], bool] | None) -> None:
-        """Ask at every place that a verb of the worker passes, whether it is to die there. None: ask no more."""
-        self._dies = dies
-        self.store.on_place = None if dies is None else self._reached
+        self._begin_once()
+        self.session.crash(place)
 
     def refuse_place(self, at: str) -> None:
         """Refuse none: the reference worker can die anywhere."""
 
-    def deliver_twice(self, job: JobId) -> None:
-        """Let the next delivery of a job arrive twice."""
-        self.store.twice.add(job)
-
-    @property
-    def twice(self) -> Collection[JobId]:
-        """The jobs whose next delivery is still to arrive twice."""
-        return self.store.twice
-
-    @property
-    def worker_name(self) -> str:
-        """The name of the worker that is at work now."""
-        return f"worker-{self._workers}"
+    def refuse_redelivery(self) -> None:
+        """Refuse nothing: a job can be handed out twice."""
 
     @property
     def abandoned(self) -> tuple[JobId, ...]:
@@ -263,7 +239,7 @@ class ReferenceApplication:
     def due(self) -> bool:
         """Whether a job could be claimed now."""
         due = self._next_due()
-        return due is not None and due <= self.clocks.now
+        return due is not None and due <= self.session.clocks.now
 
     def claim_of(self, job: JobId) -> Claim | None:
         """Answer the last claim of a job."""
@@ -289,43 +265,49 @@ class ReferenceApplication:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [task for task in (self._working, self._cron_task) if task is not None]
 
-    def _begin(self) -> None:
-        self._start_worker()
-        self._cron_task = self._loop.create_task(self._maintain(), name="maintenance")
-
-    def _begin_worker_once(self) -> None:
+    def _begin_once(self) -> None:
         if self._working is None:
-            self._begin()
+            self._start_worker()
+            self.store.maintenance = self.session.carrier.process(
+                "maintenance", self._begin_cron, on_severed=self._cron_died
+            )
 
     def _start_worker(self) -> None:
-        self._workers += 1
-        self._life = Lifetime(self.worker_name)
-        config = self._config.model_copy(update={"pgboss_polling_interval": _LONGEST_POLL_SECONDS})
+        self.session.start_worker(self._begin_worker, on_severed=self._worker_died)
+
+    def _worker_died(self) -> None:
+        self.on_crash()
+        self._start_worker()
+
+    def _cron_died(self) -> None:
+        self.session.kernel.start(self.store.maintenance.actor)
+
+    def _begin_worker(self, life: Lifetime) -> None:
         worker = self._worker = Worker(
             self.store,
             self.registry,
-            config=config,
-            name=self.worker_name,
+            config=self._config.model_copy(update={"pgboss_polling_interval": _LONGEST_POLL_SECONDS}),
+            name=life.name,
             jitter=self._jitter,
             wakeups=self._polls,
             run_blocking=self._run_blocking,
         )
-        context = self._life.context()
-        made = worker.run()
-        self._working = context.run(self._loop.create_task, made, name=self.worker_name)
+        self._working = life.context().run(self._loop.create_task, worker.run(), name=life.name)
 
-    async def _reached(self, place: str, job: JobId) -> None:
-        """Die here where that was asked for, and never come back."""
-        if self._dies is not None and self._dies(place, job):
-            self.crash(place)
-            await self._loop.create_future()
+    def _begin_cron(self, life: Lifetime) -> None:
+        self._cron_task = life.context().run(self._loop.create_task, self._maintain(), name="maintenance")
 
     async def _maintain(self) -> None:
         async for _ in self._cron:
-            await run_maintenance(self.store, stuck_after=self._config.stuck_after)
+            try:
+                await run_maintenance(self.store, stuck_after=self._config.stuck_after)
+            except MaintenanceError as error:
+                if not all(isinstance(each, ConnectionError) for each in error.failures.values()):
+                    raise
+                # A message was lost: a cron job that failed is called again a period later.
 
     def _now(self) -> datetime:
-        return self.moment(self.clocks.store())
+        return self.moment(self.session.clocks.store())
 
     def _changed(self) -> None:
         if self._working is None:
@@ -345,17 +327,17 @@ class ReferenceApplication:
 
     def _next_due(self) -> Instant | None:
         if self.only is None:
-            return self.board.next_claim()
-        waiting = [view for job in self.only if (view := self.board.live.get(job)) is not None]
+            return self._board.next_claim()
+        waiting = [view for job in self.only if (view := self._board.live.get(job)) is not None]
         return min((view.start_after for view in waiting if view.status is Status.PENDING), default=None)
 
     def _next_maintenance(self) -> Instant | None:
-        dues = [due for due in (self.board.next_expiry(), self.board.next_maintenance()) if due is not None]
+        dues = [due for due in (self._board.next_expiry(), self._board.next_maintenance()) if due is not None]
         return min(dues, default=None)
 
     def unfinished(self) -> bool:
         """Whether a job may still be claimed, now or later: it waits, or its worker died."""
-        live = self.board.live
+        live = self._board.live
         return bool(live) if self.only is None else any(job in live for job in self.only)
 
 

@@ -1,22 +1,25 @@
-"""A reference store in memory whose every verb is written down as the harness's events. Starts nothing."""
+"""A reference store in memory whose every verb is a gate of the process that calls it, and is recorded as one.
+
+Starts nothing. What a test itself enqueues, cancels and retries is no gate: the test is the script.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar
 
-from harness.history.event import Call, Return
-from harness.history.outcome import DONE, Outcome, done
-from harness.invariants import Judge
+from harness.adapters.reference.queue import view_of
+from harness.history.outcome import DONE, Outcome, OutcomeKind, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import QueueState, Status
 from harness.port import Claim, JobRequest
-from harness.port import QueueUnderTest as Queue
-from harness.run.board import Board
-from harness.run.recorder import Recorder
-from harness.sim.clock import Clocks
+from harness.run.live import LiveTest, Place
+from harness.sim.actor import Actor
+from harness.sim.carrier import CarriedProcess
+from harness.sim.choices import Option
+from harness.sim.kernel import Kernel
+from harness.sim.request import Call
 from reference_impl.errors import InvalidJsonError
 from reference_impl.models import Claim as ReferenceClaim
 from reference_impl.models import Enqueued, JobRow, JsonValue, NewJob, ToolJob, ToolJobStatus
@@ -24,10 +27,13 @@ from reference_impl.store.memory import MemoryStore
 from reference_impl.store.memory_rows import job_row_of, lone_queue_row, names
 
 T = TypeVar("T")
-MAINTENANCE = "maintenance"
-TEST = "test"
+TEST: Final = "test"
 """The actor that enqueues, cancels and retries."""
-STALE = Outcome.refused("the claim was taken back")
+STALE: Final = Outcome.refused("the claim was taken back")
+HAND_OUT_TWICE: Final = Option("redelivery", "hand out twice")
+"""The option by which a claimed job reaches its worker two times."""
+BEFORE_STARTING: Final = "before starting"
+"""The place of each claimed job, before its worker hears of it."""
 
 
 class _Noted(dict[str, Any]):
@@ -46,7 +52,7 @@ class _Noted(dict[str, Any]):
         super().__delitem__(key)
 
 
-class Rows:
+class StoreRows:
     """The rows of a memory store as the harness's views; only what was touched is read again."""
 
     def __init__(self, store: MemoryStore, *, start: datetime) -> None:
@@ -76,69 +82,55 @@ class Rows:
     def _read(self, job: JobId) -> None:
         row = self._jobs.get(job)
         if row is not None:
-            self._views[job] = view_of(job_row_of(row, self._queued.get(row.pgboss_job_id or "")), start=self._start)
+            self._views[job] = view_of(job_row_of(row, self._queued.get(row.pgboss_job_id or "")), origin=self._start)
             return
         lone = next((each for each in self._queued.values() if names(each.data) == job), None)
         if lone is not None:
-            self._views[job] = view_of(lone_queue_row(lone), start=self._start)
+            self._views[job] = view_of(lone_queue_row(lone), origin=self._start)
         else:
             self._views.pop(job, None)
 
 
-class VerbRecorder(Recorder):
-    """Writes down verbs that somebody else calls, each atomic."""
+class Redelivery:
+    """A job that was claimed once is handed out twice: the queue's message came again."""
 
-    def __init__(self, rows: Rows, clocks: Clocks, board: Board, judge: Judge) -> None:
-        super().__init__(cast(Queue, rows), clocks, board, judge)
+    id = HAND_OUT_TWICE.kind
 
-    async def around(
-        self,
-        actor: str,
-        verb: str,
-        made: Awaitable[T],
-        *,
-        outcome: Callable[[T], Outcome],
-        arguments: tuple[Any, ...] = (),
-        job: JobId | None = None,
-        token: int | None = None,
-    ) -> T:
-        """Await a verb and write down the call, what changed, and the outcome."""
-        self.number += 1
-        number = self.number
-        self._write(Call(self._clocks.now, actor, verb, job, token, arguments, number))
+    def __init__(self, store: RecordedStore) -> None:
+        self._store = store
 
-        def returned(what: Outcome) -> None:
-            self.observe(actor, verb)
-            self._write(Return(self._clocks.now, actor, verb, job, token, what, number, True))
+    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+        """Offer it where a worker is about to hear of a job."""
+        request = None if actor is None else actor.request
+        return (HAND_OUT_TWICE,) if isinstance(request, Place) and request.name == BEFORE_STARTING else ()
 
-        try:
-            answer = await made
-        except InvalidJsonError as error:
-            returned(Outcome.refused(f"no JSON: {error}"))
-            raise
-        except (Exception, SystemExit) as error:
-            returned(Outcome.unknown(f"{type(error).__name__}: {error}"))
-            raise
-        returned(outcome(answer))
-        return answer
+    def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+        """Hand it out twice."""
+        assert actor is not None
+        assert isinstance(actor.request, Place)
+        self._store.twice.add(actor.request.job)
+        kernel.ready.remove(actor)
+        kernel.perform(actor)
 
 
 class RecordedStore:
     """The store that the worker, the cron and the test share."""
 
-    def __init__(self, store: MemoryStore, recorder: VerbRecorder, *, start: datetime) -> None:
+    def __init__(self, store: MemoryStore, session: LiveTest, *, start: datetime) -> None:
         self._store = store
-        self._recorder = recorder
+        self._session = session
+        self._recorder = session.recorder
         self._start = start
+        session.offer(Redelivery(self))
         self.allowance: int | None = 0
         """How many jobs may still be claimed; None is any number."""
         self.claims: dict[JobId, Claim] = {}
         """The last claim of every job."""
         self.on_change: Callable[[], None] = lambda: None
-        self.on_place: Callable[[str, JobId], Awaitable[None]] | None = None
-        """Awaited with "before VERB" and "after VERB" around what a worker asks for."""
+        self.maintenance: CarriedProcess
+        """The cron's process."""
         self.twice: set[JobId] = set()
-        """Jobs whose next delivery arrives twice."""
+        """Claimed jobs that are about to be handed out twice."""
 
     async def register_tool(self, slug: str) -> None:
         """Make the tool known."""
@@ -152,9 +144,8 @@ class RecordedStore:
                 return done(answer.job.id)
             return Outcome.refused("the unique key is held", answer.job.id)
 
-        made = self._store.enqueue(job)
         arguments = (self._request(job),)
-        return await self._record(TEST, "enqueue", made, outcome=outcome, arguments=arguments, job=job.id)
+        return await self._told("enqueue", self._store.enqueue(job), outcome, arguments=arguments, job=job.id)
 
     async def claim(self, *, worker: str, tools: Sequence[str], limit: int = 1) -> list[ReferenceClaim]:
         """Claim as many as the test allows, of any tool that is known by now."""
@@ -162,23 +153,27 @@ class RecordedStore:
             limit = min(limit, self.allowance)
         if limit <= 0:
             return []
-        made = self._store.claim(worker=worker, tools=tuple(self._store.tools), limit=limit)
-        claims = await self._record(
-            worker,
+        process = self._session.worker_at_work()
+        claims = await self._called(
+            process,
             "claim",
-            made,
-            outcome=lambda answer: done([self._claim(each) for each in answer]),
+            lambda: self._store.claim(worker=worker, tools=tuple(self._store.tools), limit=limit),
+            self._claimed,
             arguments=(worker, limit),
         )
         for each in claims:
-            claim = self.claims[each.job.id] = self._claim(each)
+            claim = self.claims[each.job.id]
             self._recorder.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
+        for each in claims:
+            await process.gate(Place(BEFORE_STARTING, each.job.id))
+        return [*claims, *self._again(claims)]
+
+    def _claimed(self, claims: list[ReferenceClaim]) -> Outcome:
         if self.allowance is not None:
             self.allowance -= len(claims)
-        if self.on_place is not None:
-            for each in claims:
-                await self.on_place("after claim", each.job.id)
-        return [*claims, *self._again(claims)]
+        taken = [self._claim(each) for each in claims]
+        self.claims |= {claim.job: claim for claim in taken}
+        return done(taken)
 
     def _again(self, claims: list[ReferenceClaim]) -> list[ReferenceClaim]:
         again = [each for each in claims if each.job.id in self.twice] if self.twice else []
@@ -213,20 +208,19 @@ class RecordedStore:
 
     async def expire(self, *, limit: int = 1000) -> list[str]:
         """Take back what is overdue."""
-        return await self._record(MAINTENANCE, "expire", self._store.expire(limit=limit), outcome=done)
+        return await self._maintained("expire", lambda: self._store.expire(limit=limit))
 
     async def reconcile(self) -> list[str]:
         """Make both rows agree."""
-        return await self._record(MAINTENANCE, "reconcile", self._store.reconcile(), outcome=done)
+        return await self._maintained("reconcile", self._store.reconcile)
 
     async def rescue_stuck(self, *, stuck_after: timedelta) -> list[str]:
         """Take back what is stuck."""
-        made = self._store.rescue_stuck(stuck_after=stuck_after)
-        return await self._record(MAINTENANCE, "rescue", made, outcome=done)
+        return await self._maintained("rescue", lambda: self._store.rescue_stuck(stuck_after=stuck_after))
 
     async def delete_expired(self) -> list[str]:
         """Delete what is past its retention."""
-        return await self._record(MAINTENANCE, "purge", self._store.delete_expired(), outcome=done)
+        return await self._maintained("purge", self._store.delete_expired)
 
     async def get(self, job_id: str) -> ToolJob | None:
         """Read one job."""
@@ -263,63 +257,79 @@ class RecordedStore:
         return Claim(job.id, job.attempts, claim.token, claim.worker, job.tool_slug, until)
 
     async def _settle(self, verb: str, claim: ReferenceClaim, make: Callable[[], Awaitable[T]], *rest: Any) -> T:
-        job = claim.job.id
-        if self.on_place is not None:
-            await self.on_place(f"before {verb}", job)
-        answer = await self._record(
-            claim.worker,
+        return await self._called(
+            self._session.worker_at_work(),
             verb,
-            make(),
-            outcome=lambda answer: DONE if answer else STALE,
+            make,
+            lambda answer: DONE if answer else STALE,
             arguments=(self._claim(claim), *rest),
-            job=job,
+            job=claim.job.id,
             token=claim.token,
         )
-        if self.on_place is not None:
-            await self.on_place(f"after {verb}", job)
-        return answer
+
+    async def _maintained(self, verb: str, make: Callable[[], Awaitable[list[str]]]) -> list[str]:
+        return await self._called(self.maintenance, verb, make, done)
 
     async def _operate(self, verb: str, job: JobId, made: Awaitable[bool]) -> bool:
         refused = Outcome.refused("its status does not allow it, or there is no such job")
-        return await self._record(
-            TEST, verb, made, outcome=lambda answer: DONE if answer else refused, arguments=(job,), job=job
-        )
+        return await self._told(verb, made, lambda answer: DONE if answer else refused, arguments=(job,), job=job)
 
-    async def _record(self, actor: str, verb: str, made: Awaitable[T], **about: Any) -> T:
+    async def _called(
+        self,
+        process: CarriedProcess,
+        verb: str,
+        make: Callable[[], Awaitable[T]],
+        outcome: Callable[[T], Outcome],
+        *,
+        arguments: tuple[Any, ...] = (),
+        job: JobId | None = None,
+        token: int | None = None,
+    ) -> T:
+        """Let a process call a verb at its gate. Raises what the store raises; ConnectionError for a lost message."""
+        answers: list[T] = []
+        errors: list[BaseException] = []
+
+        async def run() -> Outcome:
+            try:
+                answers.append(await make())
+            except InvalidJsonError as error:
+                errors.append(error)
+                return Outcome.refused(f"no JSON: {error}")
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a hostile value may leave by any door
+                errors.append(error)
+                return Outcome.unknown(f"{type(error).__name__}: {error}")
+            return outcome(answers[-1])
+
         try:
-            return await self._recorder.around(actor, verb, made, **about)
+            said = await process.gate(Call(verb, arguments, job, token, run))
         finally:
+            self.on_change()
+        if errors:
+            raise errors[-1]
+        if said.kind is OutcomeKind.UNKNOWN:
+            raise ConnectionError(f"{verb}: {said.reason}")
+        return answers[-1]
+
+    async def _told(
+        self, verb: str, made: Awaitable[T], outcome: Callable[[T], Outcome], *, arguments: tuple[Any, ...], job: JobId
+    ) -> T:
+        """Call a verb for the test, and write it down."""
+        said = Outcome.unknown("it raised")
+        try:
+            answer = await made
+            said = outcome(answer)
+            return answer
+        except InvalidJsonError as error:
+            said = Outcome.refused(f"no JSON: {error}")
+            raise
+        except (Exception, SystemExit) as error:
+            said = Outcome.unknown(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._recorder.told(TEST, verb, said, arguments=arguments, job=job)
             self.on_change()
 
 
 def instant(moment: datetime, *, start: datetime) -> Instant:
     """Answer the microseconds from the start of the run."""
     return (moment - start) // timedelta(microseconds=1)
-
-
-def view_of(row: JobRow, *, start: datetime) -> JobView:
-    """Present both rows of a job as the harness sees them."""
-
-    def at(moment: datetime | None) -> Instant | None:
-        return None if moment is None else instant(moment, start=start)
-
-    return JobView(
-        id=row.id,
-        tool=row.tool_slug,
-        status=None if row.status is None else Status(row.status.value),
-        queue_state=None if row.queue_state is None else QueueState(row.queue_state.value),
-        priority=row.priority,
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
-        token=row.token,
-        worker=row.worker,
-        output=row.output,
-        error=row.error,
-        unique_key=row.unique_key,
-        created_at=at(row.created_at) or 0,
-        start_after=at(row.start_after) or 0,
-        started_at=at(row.started_at),
-        lease_until=at(row.lease_until),
-        completed_at=at(row.completed_at),
-        expires_at=at(row.expires_at),
-    )

@@ -1,30 +1,40 @@
-"""Opens reference queues: `reference` on the memory store, `postgres` on a real PostgreSQL."""
+"""Opens reference queues: `reference` on the memory store, `postgres` on PostgreSQL, with sessions or without."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.reference.memory_queue import MemoryReferenceQueue
-from harness.adapters.reference.queue import ReferenceQueue
-from harness.adapters.reference.settlement import Settlement
+from harness.adapters.reference.queue import MemoryReferenceQueue, ReferenceQueue
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks
+from harness.port import EngineClocks, EngineInfo, with_sessions, without_sessions
 from harness.postgres.patience import PATIENCE
 
 if TYPE_CHECKING:
-    from harness.adapters.reference.server import Session
+    from harness.adapters.reference.postgres import ReferenceDatabase
     from harness.postgres.gating import SessionPool
 
-NAMES: Final = ("reference", "postgres", "postgres-gated")
+NAMES: Final = ("reference", "postgres")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How complete, expire and rescue are written where they take several statements: rightly, or wrongly."""
+
+    compares: bool = True
+    """Whether each write asks once more for what was read: compare and set on status, token and time."""
+    locks: bool = False
+    """Whether what is read is locked, `FOR UPDATE`."""
+    same_order: bool = True
+    """Whether all take the queue's row first, as every other verb does; if not, complete takes `tool_job` first."""
 
 
 class ReferenceEngine:
-    """The engines `reference`, `postgres` and `postgres-gated`. A wrong queue replaces a named statement.
+    """The engines `reference` and `postgres`. A wrong queue replaces a named statement.
 
-    `postgres` keeps to one session; on `postgres-gated` every actor has its own, and each statement is a gate.
+    `postgres` keeps to one session; with `sessions` every actor has its own, and each statement is a gate.
     The server is provided when the first queue is opened and lives until `close`; one queue is open at a time.
     """
 
@@ -36,46 +46,64 @@ class ReferenceEngine:
         statements: Mapping[str, str] | None = None,
         settlement: Settlement | None = None,
         stepped: bool = False,
+        sessions: bool = False,
         patience_seconds: float = PATIENCE,
+        called: str = "",
     ) -> None:
-        """Choose the store by `name`.
+        """Choose the store by `name`; reports call the engine so, unless it is `called` otherwise.
 
         `dsn` names a server instead of one started here; `statements` replaces SQL by name, with `:name`
-        parameters; `stepped` lets others act before each statement, at a point of its name. Where statements are
-        gated, `settlement` says how complete, expire and rescue are written in several statements, and one may
+        parameters; `stepped` lets others act before each statement, at a point of its name. With `sessions`,
+        `settlement` says how complete, expire and rescue are written in several statements, and one may
         take `patience_seconds` of real time unless it waits for a lock. Raises UsageError for an unknown name, and
         for a DSN, statements or a settlement where there is no use for them.
         """
+        name, sessions = without_sessions(name), sessions or name != without_sessions(name)
         if name not in NAMES:
             raise UsageError(
                 f"the reference queue has no engine {name!r}{did_you_mean(name, NAMES)}",
                 hint=f"Choose one of {', '.join(NAMES)}.",
             )
-        if name == "reference" and (dsn or statements):
-            given = "a DSN" if dsn else "SQL statements"
+        if name == "reference" and (dsn or statements or sessions):
+            given = "a DSN" if dsn else "SQL statements" if statements else "sessions"
             raise UsageError(f"the engine 'reference' has no use for {given}", hint="Choose the engine 'postgres'.")
-        self.gated = name == "postgres-gated"
-        if settlement is not None and not self.gated:
+        if settlement is not None and not sessions:
             raise UsageError(
-                f"the engine {name!r} has no use for verbs of several statements", hint="Choose 'postgres-gated'."
+                f"the engine {name!r} has no use for verbs of several statements", hint="Give every actor a session."
             )
-        self.name = name
         self.stepped = stepped
         self.patience_seconds = patience_seconds
         self.statements: Mapping[str, str] | None = statements
         self.settlement = settlement
         queue = MemoryReferenceQueue if name == "reference" else ReferenceQueue
-        self.capabilities: Capabilities = replace(queue.capabilities, sessions=self.gated)
+        self.info = EngineInfo(
+            called or (with_sessions(name) if sessions else name),
+            replace(queue.capabilities, sessions=sessions),
+            provenance=self._provenance,
+            sessions=None if name == "reference" else self._with_sessions,
+        )
         self._store = name
+        self._sessions = sessions
         self._pool: SessionPool | None = None
         self._dsn = dsn
-        self._session: Session | None = None
+        self._session: ReferenceDatabase | None = None
         self._lender: ReferenceEngine | None = None
 
+    def _with_sessions(self) -> ReferenceEngine:
+        return ReferenceEngine(
+            self._store,
+            dsn=self._dsn,
+            statements=self.statements,
+            settlement=self.settlement,
+            stepped=self.stepped,
+            sessions=True,
+            patience_seconds=self.patience_seconds,
+        )
+
     def planted(
-        self, statements: Mapping[str, str] | None = None, *, settlement: Settlement | None = None
+        self, statements: Mapping[str, str] | None = None, *, settlement: Settlement | None = None, called: str = ""
     ) -> ReferenceEngine:
-        """Answer an engine with these statements replaced, or verbs written so, on the database of this one.
+        """Return an engine with these statements replaced, or verbs written so, on the database of this one.
 
         Close this one last; both may be used in turn, not at once.
         """
@@ -85,19 +113,22 @@ class ReferenceEngine:
             statements=statements,
             settlement=settlement,
             stepped=self.stepped,
+            sessions=self._sessions,
             patience_seconds=self.patience_seconds,
+            called=called,
         )
         engine._lender = self
         return engine
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
-        """Answer an empty queue. Raises EnvironmentUnavailable where there is no PostgreSQL."""
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
+        """Return an empty queue. Raises EnvironmentUnavailable where there is no PostgreSQL."""
         if self._store == "reference":
             return MemoryReferenceQueue(settings, clocks, jitter, stepped=self.stepped)
-        return self._gated(settings, clocks, jitter) if self.gated else self._on_postgres(settings, clocks, jitter)
+        opened = self._with_gates if self._sessions else self._on_postgres
+        return opened(settings, clocks, jitter)
 
-    def _gated(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
-        from harness.adapters.reference.gated_queue import GatedReferenceQueue
+    def _with_gates(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
+        from harness.adapters.reference.postgres import GatedReferenceQueue
         from harness.postgres.gating import Room
 
         session = self.session()
@@ -114,7 +145,7 @@ class ReferenceEngine:
         )
 
     def pool(self) -> SessionPool:
-        """Answer where actors' sessions come from, opened now where there is nothing yet."""
+        """Return where actors' sessions come from, opened now where there is nothing yet."""
         if self._lender is not None:
             return self._lender.pool()
         if self._pool is None:
@@ -124,8 +155,8 @@ class ReferenceEngine:
             self._pool = SessionPool(self.session().url, settings=SESSION_SETTINGS)
         return self._pool
 
-    def _on_postgres(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> ReferenceQueue:
-        from harness.adapters.reference.server import SyncDatabase
+    def _on_postgres(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
+        from harness.adapters.reference.postgres import SyncDatabase
         from reference_impl.store.postgres import PostgresStore
 
         session = self.session()
@@ -136,19 +167,17 @@ class ReferenceEngine:
         queue.observed = PostgresStore(SyncDatabase(session), now=queue.now, jitter=queue.jitter)
         return queue
 
-    def session(self) -> Session:
-        """Answer the session with PostgreSQL, provided now where there is none yet."""
+    def session(self) -> ReferenceDatabase:
+        """Return the session with PostgreSQL, provided now where there is none yet."""
         if self._lender is not None:
             return self._lender.session()
         if self._session is None:
-            from harness.adapters.reference.server import Session
+            from harness.adapters.reference.postgres import ReferenceDatabase
 
-            self._session = Session(self._dsn)
+            self._session = ReferenceDatabase(self._dsn)
         return self._session
 
-    @property
-    def provenance(self) -> str:
-        """Where the PostgreSQL came from and why, once there is one."""
+    def _provenance(self) -> str:
         return "" if self._session is None else str(self._session.cluster.provenance)
 
     def close(self) -> None:
@@ -161,21 +190,6 @@ class ReferenceEngine:
             self._session = None
 
 
-def open_engine(
-    name: str,
-    *,
-    dsn: str | None = None,
-    statements: Mapping[str, str] | None = None,
-    settlement: Settlement | None = None,
-    stepped: bool = False,
-    patience_seconds: float = PATIENCE,
-) -> ReferenceEngine:
-    """Answer the engine of this name, `reference`, `postgres` or `postgres-gated`; see `ReferenceEngine`."""
-    return ReferenceEngine(
-        name,
-        dsn=dsn,
-        statements=statements,
-        settlement=settlement,
-        stepped=stepped,
-        patience_seconds=patience_seconds,
-    )
+def open_engine(name: str, **options: Any) -> ReferenceEngine:
+    """Return the engine of this name, `reference` or `postgres`; see `ReferenceEngine` for its options."""
+    return ReferenceEngine(name, **options)

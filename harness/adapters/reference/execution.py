@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from harness.model.job import Json
-from harness.run.processing import Ended
+from harness.run.context import Ended
 from reference_impl.json_values import decode, encode
 from reference_impl.models import JobProcessor, ToolJob, ToolJobStatus
 from reference_impl.worker.execution import Execution, RunBlocking
@@ -21,7 +21,7 @@ def start_execution(
 
 
 def ending_of(execution: Execution) -> Ended | None:
-    """Answer how it ended; None while it runs."""
+    """Return how it ended; None while it runs."""
     if execution.answer is None:
         return None
     verdict = judge(execution.answer)

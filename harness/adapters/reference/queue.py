@@ -1,34 +1,148 @@
-"""The verbs of the harness, said in those of a reference store. Decides nothing: every rule is the store's."""
+"""The verbs of the harness, asked of the reference queue's store, and between its rows and the harness's views.
+
+Here are the queue over any store and the one on the store in memory. It knows no database.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import datetime
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
-from harness.adapters.reference.translation import (
-    claim_of,
-    length_of,
-    new_job_of,
-    store_claim_of,
-    store_time,
-    view_of,
-)
 from harness.history.outcome import DONE, Outcome, done
+from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
+from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, JobRequest, Reply
+from harness.port import Capabilities, Claim, EngineClocks, JobRequest, Reply
+from harness.sim.request import Point
 from reference_impl.errors import InvalidJsonError, QueueError
 from reference_impl.models import Claim as StoreClaim
-from reference_impl.models import JobRow, ToolJobStatus
+from reference_impl.models import JobRow, NewJob, ToolJob, ToolJobStatus
+from reference_impl.store.memory import MemoryStore
+from reference_impl.store.memory_rows import MemorySnapshot
 from reference_impl.store.protocol import Store
+
+ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
+"""The instant 0 of every run, as the store sees it."""
+_MICROSECOND: Final = timedelta(microseconds=1)
+_ID_BYTES: Final = 16
+_KEPT_BYTES: Final = 11
+_STATUS: Final = {str(status): status for status in Status}
+_QUEUE_STATE: Final = {str(state): state for state in QueueState}
+
+
+def store_time(instant: Instant) -> datetime:
+    """Return the store's timestamp of an instant."""
+    return ORIGIN + timedelta(microseconds=instant)
+
+
+@overload
+def instant_of(timestamp: datetime, origin: datetime = ORIGIN) -> Instant: ...
+@overload
+def instant_of(timestamp: datetime | None, origin: datetime = ORIGIN) -> Instant | None: ...
+def instant_of(timestamp: datetime | None, origin: datetime = ORIGIN) -> Instant | None:
+    """Return the instant of a store's timestamp, in a run that began at `origin`."""
+    return None if timestamp is None else (timestamp - origin) // _MICROSECOND
+
+
+def length_of(duration: Duration) -> timedelta:
+    """Return a duration as the store takes it."""
+    return timedelta(microseconds=duration)
+
+
+def queue_id_of(job: JobId) -> str:
+    """Return the UUID of a job's queue row: its id's bytes, so that queue rows sort as their jobs do.
+
+    Of an id longer than 16 bytes the first 11 count for the order; a digest keeps any two apart.
+    """
+    raw = job.encode("utf-8", "surrogatepass")
+    if len(raw) > _ID_BYTES:
+        raw = raw[:_KEPT_BYTES] + hashlib.sha256(raw).digest()[: _ID_BYTES - _KEPT_BYTES]
+    return str(uuid.UUID(bytes=raw.ljust(_ID_BYTES, b"\0")))
+
+
+def new_job_of(request: JobRequest, settings: Settings) -> NewJob:
+    """Return what the store is asked to create; what the request leaves open comes from the settings."""
+    return NewJob(
+        tool_slug=request.tool,
+        input=request.input,
+        id=request.id,
+        queue_id=queue_id_of(request.id),
+        priority=request.priority,
+        max_attempts=request.max_attempts or settings.max_attempts,
+        start_after=None if request.start_after is None else store_time(request.start_after),
+        unique_key=request.unique_key,
+        lease=length_of(settings.lease),
+        retry_delay=length_of(settings.retry_delay),
+        retry_backoff=settings.retry_backoff,
+        retry_delay_max=length_of(settings.retry_delay_max),
+        retention=length_of(settings.retention),
+    )
+
+
+def claim_of(claim: StoreClaim) -> Claim:
+    """Return a claim as workers of the harness carry it."""
+    return Claim(
+        job=claim.job.id,
+        attempt=claim.job.attempts,
+        token=claim.token,
+        worker=claim.worker,
+        tool=claim.job.tool_slug,
+        lease_until=instant_of(claim.lease_until),
+    )
+
+
+def store_claim_of(claim: Claim) -> StoreClaim:
+    """Return the store's claim for one that the store never gave, such as a forged one."""
+    job = ToolJob(
+        id=claim.job,
+        tool_slug=claim.tool,
+        status=ToolJobStatus.PROCESSING,
+        input=None,
+        pgboss_job_id=queue_id_of(claim.job),
+        attempts=claim.attempt,
+    )
+    return StoreClaim(job, claim.token, store_time(claim.lease_until), claim.worker)
+
+
+def view_of(row: JobRow, *, origin: datetime = ORIGIN) -> JobView:
+    """Return both rows of a job as an observer sees them, in a run that began at `origin`.
+
+    A row that lost its instant of creation counts as of the run's start, one without a start as due when created.
+    """
+    created_at = 0 if row.created_at is None else instant_of(row.created_at, origin)
+    return JobView(
+        id=row.id,
+        tool=row.tool_slug,
+        status=None if row.status is None else _STATUS[row.status],
+        queue_state=None if row.queue_state is None else _QUEUE_STATE[row.queue_state],
+        priority=row.priority,
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        token=row.token,
+        worker=row.worker,
+        output=row.output,
+        error=row.error,
+        unique_key=row.unique_key,
+        created_at=created_at,
+        start_after=created_at if row.start_after is None else instant_of(row.start_after, origin),
+        started_at=instant_of(row.started_at, origin),
+        lease_until=instant_of(row.lease_until, origin),
+        completed_at=instant_of(row.completed_at, origin),
+        expires_at=instant_of(row.expires_at, origin),
+    )
+
 
 T = TypeVar("T")
 
 STALE = Outcome.refused("the claim was taken back")
 
 
-class Gate(Protocol):
+class BeforeStatement(Protocol):
     """Suspends before something named is done."""
 
     def __call__(self, name: str, /) -> Awaitable[None]: ...
@@ -69,12 +183,12 @@ class ReferenceQueue:
     def __init__(
         self,
         settings: Settings,
-        clocks: Clocks,
+        clocks: EngineClocks,
         jitter: Callable[[], float],
         *,
         tools: set[str],
         stepped: bool = False,
-        gate: Gate = at_once,
+        gate: BeforeStatement = at_once,
     ) -> None:
         """Share `tools`, the slugs registered so far, with whatever outlives this queue."""
         self.settings = settings
@@ -252,3 +366,43 @@ class ReferenceQueue:
     async def _upkeep(self, name: str, work: Callable[[], Awaitable[list[JobId]]]) -> Outcome:
         await self._gate(name)
         return done(await work())
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """The store's state, and the claims that stand for it."""
+
+    store: MemorySnapshot
+    tools: tuple[str, ...]
+    issued: dict[tuple[str, int], StoreClaim]
+
+
+async def at_point(name: str) -> None:
+    """Suspend at the point that the PostgreSQL engine has there: memory has no statement to stop at."""
+    await Point(name)
+
+
+class MemoryReferenceQueue(ReferenceQueue):
+    """Opened anew for each run, on a store of its own."""
+
+    capabilities: ClassVar[Capabilities] = replace(ReferenceQueue.capabilities, snapshot=True)
+
+    def __init__(
+        self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float], *, stepped: bool = False
+    ) -> None:
+        gate: BeforeStatement = at_point if stepped else at_once
+        super().__init__(settings, clocks, jitter, tools=set(), stepped=stepped, gate=gate)
+        self._memory = MemoryStore(now=self.now, jitter=self.jitter)
+        self.store = self.observed = self._memory
+
+    def snapshot(self) -> QueueSnapshot:
+        """Return the state as a value."""
+        return QueueSnapshot(self._memory.snapshot(), tuple(self._in_use), dict(self._issued))
+
+    def restore(self, state: QueueSnapshot) -> None:
+        """Go back to a state."""
+        self._memory.restore(state.store)
+        self._tools.clear()
+        self._tools.update(state.store.tools)
+        self._in_use = dict.fromkeys(state.tools)
+        self._issued = dict(state.issued)

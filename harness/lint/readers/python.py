@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import operator
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Final
 
-from harness.lint.facts import Door, Facts, Slug, Unreadable
-from harness.lint.place import UNKNOWN, Place, Scalar, Source, Unknown, Value
-from harness.lint.settings_names import meaning_of
+from harness.lint.facts import UNKNOWN, Door, Facts, Place, Scalar, SettingSource, Slug, Unknown, Unreadable, Value
+from harness.lint.settings import meaning_of
 
 _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Add: operator.add,
@@ -26,20 +26,23 @@ HEARTBEATS: Final = frozenset({"heartbeat_seconds", "heartbeat_interval"})
 _READS: Final = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv"})
 
 
-def read_python(path: str, text: str, facts: Facts) -> None:
-    """Read one module."""
+def read_python(path: str, text: str, facts: Facts) -> ast.Module | None:
+    """Read one module; answers its tree, None where it is no Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
-        facts.unreadable.append(Unreadable(Place(path, line), f"is no Python: {type(error).__name__}"))
-        return
+        release = ".".join(map(str, sys.version_info[:2]))
+        facts.unreadable.append(Unreadable(Place(path, line), f"is no Python of {release}: {type(error).__name__}"))
+        return None
     try:
         _Reader(path, facts).read(module)
     except RecursionError:
         facts.unreadable.append(Unreadable(Place(path, 1), "is nested too deeply"))
+        return None
+    return module
 
 
 class _Reader:
@@ -58,7 +61,7 @@ class _Reader:
                 self._bearer(node, module)
             elif isinstance(node, ast.FunctionDef) and node.name in HEARTBEATS:
                 place = Place(self._path, node.lineno)
-                self._facts.values.append(Value(node.name, UNKNOWN, place, Source.WORK))
+                self._facts.values.append(Value(node.name, UNKNOWN, place, SettingSource.WORK))
 
     def _body(self, body: list[ast.stmt], *, prefix: str | None = None) -> None:
         """Read assignments; with a prefix they are fields that a variable of that name outranks."""
@@ -87,7 +90,7 @@ class _Reader:
             variable = field
         if meaning_of(name) is not None and (scalar is not UNKNOWN or variable):
             place = Place(self._path, line)
-            self._facts.values.append(Value(name, scalar, place, Source.CONSTANT, variable=variable))
+            self._facts.values.append(Value(name, scalar, place, SettingSource.CONSTANT, variable=variable))
 
     def _field(self, value: ast.expr) -> tuple[str | None, ast.expr]:
         """Unwrap `Field(default=..., validation_alias="NAME")`."""

@@ -1,4 +1,4 @@
-"""TypeScript and JavaScript: constants, slugs and registrations, bearer comparisons, routes, seeds, LISTEN."""
+"""TypeScript and JavaScript: constants, calls of queues, slugs and registrations, routes, bearer comparisons."""
 
 from __future__ import annotations
 
@@ -7,23 +7,46 @@ from typing import Final
 
 from tree_sitter import Node
 
-from harness.lint.constants import Constants, Reading
-from harness.lint.facts import Door, Facts, Limit, Route, Seed, Slug
-from harness.lint.module import Module
-from harness.lint.place import UNKNOWN, Place, Scalar, Source, Value
-from harness.lint.readers.pgboss import as_value, read_queue_calls
-from harness.lint.settings_names import meaning_of
-from harness.lint.syntax import arguments_of, descend, enclosing_function, line_of, text_of, unquoted
+from harness.lint.facts import (
+    UNKNOWN,
+    Door,
+    Facts,
+    Limit,
+    Place,
+    Route,
+    Scalar,
+    Seed,
+    SettingSource,
+    Slug,
+    Value,
+)
+from harness.lint.readers.node_queues import as_value
+from harness.lint.readers.schema import interval_seconds
+from harness.lint.settings import GROUPS, meaning_of
+from harness.lint.typescript import (
+    Constants,
+    EnvironmentRead,
+    Module,
+    arguments_of,
+    descend,
+    enclosing_function,
+    line_of,
+    pairs_of,
+    text_of,
+    unquoted,
+)
 
 WORTH_PARSING: Final = (
-    b"pg-boss", b"PgBoss", b"pgboss", b"boss.", b"TOOL_SLUGS", b"Processor", b"JOB_", b"STUCK_",
-    b"_BATCH_SIZE", b"_POLLING_INTERVAL", b"EXPIRE_IN", b"MAX_ATTEMPTS", b"RETRY_LIMIT", b"Bearer ", b"CRON_SECRET",
-    b"LISTEN ", b"useListenNotify", b"maxDuration", b"toolJob", b"/api/cron",
+    b"boss", b"Boss", b"BOSS", b"bullmq", b'bull"', b"bull'", b"graphile", b"bee-queue", b'"agenda"', b"singletonKey",
+    b"addJob", b"JOB_", b"STUCK_", b"RETRY_CONFIG", b"WORKER_CONFIG", b"TOOL_SLUGS", b"Processor", b"toolJob",
+    b"LISTEN ", b"useListenNotify", b"maxDuration", b"Bearer ", b"CRON_SECRET", b"/api/cron",
 )  # fmt: skip
 """Whatever else a repository holds has nothing to say here, and is not parsed."""
 
 ROUTE_FILE: Final = re.compile(r"(?:^|/)app/(?P<path>(?:.*/)?)route\.[cm]?[jt]sx?$")
 PAGES_FILE: Final = re.compile(r"(?:^|/)pages/(?P<path>api/.*?)(?:/index)?\.[cm]?[jt]sx?$")
+NAMED: Final = ("USE_PGBOSS_WORKERS", "CRON_SECRET")
+"""Variables whose absence matters only where some source reads them."""
 COMPARISONS: Final = ("===", "==", "!==", "!=")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LISTEN: Final = re.compile(r"^\s*LISTEN\s+[\"\w$]", re.IGNORECASE)
@@ -42,12 +65,21 @@ def route_path(path: str) -> str | None:
     return None if found is None else "/" + found["path"]
 
 
+_LOOKED_AT: Final = (
+    "variable_declarator", "pair", "call_expression", "template_string", "identifier", "binary_expression", "string",
+)  # fmt: skip
+
+
 def read_script(module: Module, constants: Constants, facts: Facts) -> None:
     """Read one file; all modules are in `constants` already."""
     route = route_path(module.path)
     if route is not None:
         facts.routes.append(_route(route, module))
-    for node in descend(module.root):
+    source = text_of(module.root)
+    for word in NAMED:
+        if word in source:
+            facts.named.setdefault(word, Place(module.path, 1))
+    for node in module.each(*_LOOKED_AT):
         match node.type:
             case "variable_declarator":
                 _declaration(node, module, constants, facts)
@@ -67,7 +99,6 @@ def read_script(module: Module, constants: Constants, facts: Facts) -> None:
                 text = unquoted(node)
                 if _CRON_PATH.match(text):
                     facts.mentions.setdefault(text, Place(module.path, line_of(node)))
-    read_queue_calls(module, constants, facts)
 
 
 def _declaration(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
@@ -85,9 +116,23 @@ def _declaration(node: Node, module: Module, constants: Constants, facts: Facts)
         seconds = constants.value(value, module)
         if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
             facts.limits.append(Limit("function", float(seconds), place, pattern=module.path))
+    elif text_of(name) in GROUPS and module.constants.get(text_of(name)):
+        _group(text_of(name), value, module, constants, facts)
     elif meaning_of(text_of(name)) is not None and text_of(name).isupper() and module.constants.get(text_of(name)):
         constant = constants.value(value, module)
-        facts.values.append(as_value(text_of(name), constant, place, Source.CONSTANT))
+        if text_of(name).endswith("_INTERVAL") and isinstance(constant, str):
+            constant = interval_seconds(constant)
+        facts.values.append(as_value(text_of(name), constant, place, SettingSource.CONSTANT))
+
+
+def _group(name: str, value: Node, module: Module, constants: Constants, facts: Facts) -> None:
+    """Read `RETRY_CONFIG = { limit: 2 }`."""
+    whole, where = constants.node(value, module)
+    for key, node, inner in pairs_of(whole) if whole.type == "object" else ():
+        if key in GROUPS[name]:
+            place = Place(where.path, line_of(node))
+            constant = constants.value(inner, where)
+            facts.values.append(as_value(f"{name}.{key}", constant, place, SettingSource.CONSTANT))
 
 
 def _pair(node: Node, module: Module, constants: Constants, facts: Facts) -> None:
@@ -100,12 +145,12 @@ def _pair(node: Node, module: Module, constants: Constants, facts: Facts) -> Non
     default = _schema_default(value)
     if default is not None:
         inner = constants.value(default, module)
-        scalar: Scalar = inner.default if isinstance(inner, Reading) else inner
-        facts.values.append(Value(name, scalar, place, Source.CONSTANT, variable=name))
+        scalar: Scalar = inner.default if isinstance(inner, EnvironmentRead) else inner
+        facts.values.append(Value(name, scalar, place, SettingSource.CONSTANT, variable=name))
         return
     constant = constants.value(value, module)
     if constant is not UNKNOWN:
-        facts.values.append(as_value(name, constant, place, Source.CONSTANT))
+        facts.values.append(as_value(name, constant, place, SettingSource.CONSTANT))
 
 
 def _schema_default(value: Node) -> Node | None:

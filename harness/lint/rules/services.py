@@ -1,4 +1,4 @@
-"""What each service must have in its environment: workers enabled, a database, a cron secret that is one."""
+"""Rules about where it runs: environments, the cron and its route, what the platform grants."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from harness.lint.facts import Facts, Service
-from harness.lint.finding import Related, Severity
-from harness.lint.place import UNKNOWN, Value
-from harness.lint.readers.environment import is_placeholder
-from harness.lint.rule import Hit, Rule
-from harness.lint.settings_names import meaning_of
+from harness.errors import did_you_mean
+from harness.lint.cron import is_maintenance, period_seconds, problem_of
+from harness.lint.facts import UNKNOWN, Cron, Facts, Limit, Route, Service, Value
+from harness.lint.finding import Breach, Related, Rule, Severity
+from harness.lint.readers.deployment import is_placeholder
+from harness.lint.releases import PGBOSS
+from harness.lint.settings import FLAG, keeps_own_rows, meaning_of, spoken, standing, standings
 
-FLAG: Final = "USE_PGBOSS_WORKERS"
 URL: Final = "DATABASE_URL"
 SECRET: Final = "CRON_SECRET"
 _WORKER: Final = re.compile(r"worker|api-server|jobs?$", re.IGNORECASE)
@@ -25,13 +25,13 @@ def _flags(facts: Facts) -> list[Value]:
     return [service.values[FLAG] for service in facts.services if FLAG in service.values]
 
 
-def _workers(facts: Facts) -> Iterator[Hit]:
+def _workers(facts: Facts) -> Iterator[Breach]:
     flags = _flags(facts)
     repair = f"Set {FLAG}=true in the environment of the worker, without quotes or spaces in the value."
     for value in flags:
         written = value.value
         if isinstance(written, str) and written != "true" and written.strip().strip("'\"").lower() in _MEANT_TRUE:
-            yield Hit(
+            yield Breach(
                 value.place,
                 f"{FLAG} is {written!r}, which is not exactly 'true': workers do not start, and jobs stay PENDING",
                 repair,
@@ -43,7 +43,7 @@ def _workers(facts: Facts) -> Iterator[Hit]:
         return
     for value in flags:
         if isinstance(value.value, str) and value.value.strip().lower() not in _MEANT_TRUE:
-            yield Hit(
+            yield Breach(
                 value.place,
                 f"{FLAG} is {value.value!r}, and no other service sets it to 'true': workers do not start, and jobs "
                 "stay PENDING",
@@ -54,8 +54,8 @@ def _workers(facts: Facts) -> Iterator[Hit]:
             yield _unset(service, repair)
 
 
-def _unset(service: Service, repair: str) -> Hit:
-    return Hit(
+def _unset(service: Service, repair: str) -> Breach:
+    return Breach(
         service.place, f"{FLAG} is not set in {service.name}: workers do not start, and jobs stay PENDING", repair
     )
 
@@ -66,7 +66,8 @@ def _worker_services(facts: Facts) -> list[Service]:
     return [
         service
         for service in complete
-        if _WORKER.search(service.name) or any(name.startswith("PGBOSS_") for name in service.values)
+        if (FLAG in facts.named and _WORKER.search(service.name))
+        or any(name.startswith("PGBOSS_") for name in service.values)
     ]
 
 
@@ -97,24 +98,36 @@ def database_of(url: str) -> Database | None:
     return Database(host.replace("-pooler.", "."), port, parts.path.lstrip("/"), pooled)
 
 
-def _database(facts: Facts) -> Iterator[Hit]:
+def _database(facts: Facts) -> Iterator[Breach]:
     repair = f"Set {URL} to the PostgreSQL that the other services use: postgresql://user@host:5432/name."
     for service in facts.services:
         value = service.values.get(URL)
         if value is None:
             runs = FLAG in service.values and service.values[FLAG].value == "true"
             if service.complete and (runs or service.named):
-                yield Hit(service.place, f"{URL} is not set in {service.name}", repair)
-        elif isinstance(value.value, str) and not is_placeholder(value.value) and database_of(value.value) is None:
+                yield Breach(service.place, f"{URL} is not set in {service.name}", repair)
+        elif not isinstance(value.value, str) or is_placeholder(value.value) or not _queueing(service, facts):
+            continue
+        elif database_of(value.value) is None:
             told = "empty" if not value.value.strip() else "no URL of a PostgreSQL"
-            yield Hit(value.place, f"{URL} of {service.name} is {told}", repair)
+            yield Breach(value.place, f"{URL} of {service.name} is {told}", repair)
 
 
-def _one_database(facts: Facts) -> Iterator[Hit]:
+def _queueing(service: Service, facts: Facts) -> bool:
+    """Tell a service that sends or works jobs: by its variables, by its manifest, or because the user names it."""
+    if service.named or any(name == FLAG or name.startswith("PGBOSS_") for name in service.values):
+        return True
+    folders = {package.folder for package in facts.packages if package.library == PGBOSS}
+    return ("" if service.name == "repository" else service.name) in folders
+
+
+def _one_database(facts: Facts) -> Iterator[Breach]:
     known: dict[str, list[tuple[Service, Value, Database]]] = {}
     for service in facts.services:
         value = service.values.get(URL)
         if value is None or not isinstance(value.value, str) or is_placeholder(value.value):
+            continue
+        if not _queueing(service, facts):
             continue
         database = database_of(value.value)
         if database is not None:
@@ -124,7 +137,7 @@ def _one_database(facts: Facts) -> Iterator[Hit]:
             here, there = database, first[2]
             if here.name == there.name and (here.host == there.host or (here.pooled or there.pooled)):
                 continue
-            yield Hit(
+            yield Breach(
                 value.place,
                 f"{URL} of {service.name} leads to {database}, and that of {first[0].name} to {first[2]}: jobs are "
                 "sent to one database and looked for in another",
@@ -141,14 +154,14 @@ def _has_direct(service: Service) -> bool:
     return any(_DIRECT.match(name) for name in service.values)
 
 
-def _pooled(facts: Facts) -> Iterator[Hit]:
+def _pooled(facts: Facts) -> Iterator[Breach]:
     if not facts.listens:
         return
     for service in facts.services:
         value = service.values.get(URL)
         database = database_of(value.value) if value is not None and isinstance(value.value, str) else None
         if value is not None and database is not None and database.pooled and not _has_direct(service):
-            yield Hit(
+            yield Breach(
                 value.place,
                 f"{URL} of {service.name} leads through a transaction pooler, and LISTEN is used: notifications never "
                 "arrive",
@@ -176,45 +189,46 @@ def weakness_of(secret: str) -> str | None:
     return None
 
 
-def _secret_set(facts: Facts) -> Iterator[Hit]:
+def _secret_set(facts: Facts) -> Iterator[Breach]:
     holders = [service for service in facts.services if SECRET in service.values]
     repair = f"Set {SECRET} to a random text, such as that of `openssl rand -hex 32`."
     for service in holders:
         value = service.values[SECRET]
         if isinstance(value.value, str) and value.value.strip().lower() in _NO_SECRETS:
             told = repr(value.value) if value.value else "empty"
-            yield Hit(value.place, f"{SECRET} of {service.name} is {told}: the cron is refused", repair)
+            yield Breach(value.place, f"{SECRET} of {service.name} is {told}: the cron is refused", repair)
     if holders:
         return
     for cron in facts.crons:
         beside = [one for one in facts.services if one.complete and one.name == (cron.folder or "repository")]
         asked = [one for one in facts.services if one.named]
-        if cron.path.startswith("/") and (beside or asked):
-            names = ", ".join(one.name for one in asked or beside)
-            yield Hit(
+        read = asked or (beside if SECRET in facts.named else [])
+        if cron.path.startswith("/") and read:
+            names = ", ".join(one.name for one in read)
+            yield Breach(
                 cron.place,
                 f"the platform requests {cron.path}, and {SECRET} is not set in {names}: the request is refused, and "
-                "maintenance never runs",
+                "what it is for is never done",
                 repair,
-                tuple(Related(one.place, f"{SECRET} is not set") for one in asked or beside),
+                tuple(Related(one.place, f"{SECRET} is not set") for one in read),
             )
 
 
-def _secret_weak(facts: Facts) -> Iterator[Hit]:
+def _secret_weak(facts: Facts) -> Iterator[Breach]:
     for service in facts.services:
         value = service.values.get(SECRET)
         if value is None or not isinstance(value.value, str) or value.value.strip().lower() in _NO_SECRETS:
             continue
         why = weakness_of(value.value)
         if why is not None and not value.value.startswith("${"):
-            yield Hit(
+            yield Breach(
                 value.place,
                 f"{SECRET} of {service.name} {why}: anybody may guess it and call maintenance",
                 f"Set {SECRET} to a random text of 32 characters or more, such as that of `openssl rand -hex 32`.",
             )
 
 
-def _numbers(facts: Facts) -> Iterator[Hit]:
+def _numbers(facts: Facts) -> Iterator[Breach]:
     for service in facts.services:
         for name, value in service.values.items():
             meaning = meaning_of(name)
@@ -222,7 +236,7 @@ def _numbers(facts: Facts) -> Iterator[Hit]:
                 continue
             if not _positive(value.value) and not is_placeholder(value.value):
                 told = "empty" if not value.value.strip() else repr(value.value)
-                yield Hit(
+                yield Breach(
                     value.place,
                     f"{name} of {service.name} is {told}, which is no number above 0",
                     f"Write {name} as a plain number in the unit of its name, without a unit behind it.",
@@ -237,7 +251,7 @@ def _positive(text: str) -> bool:
     return 0 <= number < 1e15
 
 
-RULES: Final = (
+SERVICES: Final = (
     Rule(
         "workers_disabled",
         Severity.ERROR,
@@ -303,3 +317,220 @@ RULES: Final = (
     ),
 )
 """Rules about environments."""
+
+
+LONGEST_SHUTDOWN: Final = 300.0
+"""The longest that Render grants."""
+
+
+def _shutdown(facts: Facts) -> Iterator[Breach]:
+    for limit in facts.limits:
+        service = next((one for one in facts.services if one.name == limit.service), None)
+        if limit.kind != "shutdown" or service is None or FLAG not in service.values:
+            continue
+        if service.values[FLAG].value not in ("true", UNKNOWN):
+            continue
+        here = standing(facts, service, "")
+        timeout, grace = here.get("job_timeout"), here.get("shutdown_grace")
+        if timeout is not None and limit.seconds < min(timeout.value, LONGEST_SHUTDOWN):
+            yield Breach(
+                limit.place,
+                f"a deploy kills {limit.service} {spoken(limit.seconds)} after it is told to stop, and a job may run "
+                f"for {timeout.length}: each deploy costs running jobs an attempt",
+                f"Set maxShutdownDelaySeconds to {min(timeout.value, LONGEST_SHUTDOWN):g}, and give jobs back that "
+                "cannot end in time.",
+                here.related(timeout),
+            )
+        stops = [other for other in facts.limits if other.kind == "stop" and other.seconds > limit.seconds]
+        for stop in stops:
+            yield Breach(
+                stop.place,
+                f"the worker waits {spoken(stop.seconds)} for running jobs, and the platform kills {limit.service} "
+                f"after {spoken(limit.seconds)}",
+                "Wait less long than the platform does.",
+                (Related(limit.place, f"{limit.seconds:g} s until it is killed"),),
+            )
+        if grace is not None and grace.place is not None and grace.value > limit.seconds:
+            yield Breach(
+                grace.place,
+                f"{grace} is longer than the {spoken(limit.seconds)} after which the platform kills {limit.service}",
+                "Wait less long than the platform does.",
+                (Related(limit.place, f"{limit.seconds:g} s until it is killed"),),
+            )
+
+
+def _matches(limit: Limit, path: str) -> bool:
+    pattern = re.escape(limit.pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    return re.fullmatch(pattern, path) is not None
+
+
+def _function(facts: Facts) -> Iterator[Breach]:
+    workers = [call for call in facts.calls if call.method in ("work", "fetch")]
+    for limit in facts.limits:
+        if limit.kind != "function":
+            continue
+        inside = [call for call in workers if _matches(limit, call.place.file)]
+        for here in standings(facts) if inside else ():
+            timeout = here.get("job_timeout")
+            if timeout is not None and limit.seconds < timeout.value:
+                yield Breach(
+                    limit.place,
+                    f"the platform stops this function after {spoken(limit.seconds)}, and it runs jobs of up to "
+                    f"{timeout.length}",
+                    "Run jobs in a service that may run as long as they do, or shorten the job timeout.",
+                    (*here.related(timeout), *(Related(call.place, f"{call.method}()") for call in inside[:3])),
+                )
+
+
+PLATFORM: Final = (
+    Rule(
+        "shutdown_shorter_than_job",
+        Severity.WARNING,
+        "A service that runs workers may take as long to stop as a job may run, or as the platform grants at most.",
+        "Every deploy kills running jobs: each loses an attempt, and with three deploys in a row it fails.",
+        "Raise maxShutdownDelaySeconds, and release jobs on SIGTERM.",
+        "shutdown/running_job_is_finished.yaml",
+        _shutdown,
+    ),
+    Rule(
+        "function_shorter_than_job",
+        Severity.ERROR,
+        "A function that runs jobs may run as long as a job.",
+        "The platform kills the job in the middle, each time, until its attempts are used up.",
+        "Run jobs in a worker service.",
+        "crashes/every_attempt_crashes.yaml",
+        _function,
+    ),
+)
+"""Rules about the platform."""
+
+
+LONGEST_PERIOD: Final = 600.0
+"""A stuck job should not wait longer than this for maintenance; the guide's cron comes every minute."""
+
+_MAINTENANCE_ROUTE: Final = re.compile(r"^/api/(cron|jobs?)/.*maintenance")
+
+
+def _schedule(facts: Facts) -> Iterator[Breach]:
+    for cron in facts.crons:
+        problem = "is empty" if not cron.schedule.strip() else problem_of(cron.schedule)
+        if problem is not None:
+            yield Breach(
+                cron.place,
+                f"the schedule {cron.schedule!r} of {cron.path or 'a cron'} {problem}",
+                "Write five fields, minute first: `* * * * *` is every minute.",
+            )
+        elif _frees(cron, facts) and (period_seconds(cron.schedule) or 0) > LONGEST_PERIOD:
+            yield Breach(
+                cron.place,
+                f"maintenance runs every {spoken(period_seconds(cron.schedule) or 0)} ({cron.schedule}): a stuck job "
+                "waits that long beside its timeout",
+                "Let it run every minute: `* * * * *`.",
+                severity=Severity.WARNING,
+            )
+
+
+def _frees(cron: Cron, facts: Facts) -> bool:
+    """Tell a cron that frees stuck jobs: one of that name, where the application keeps rows of its own."""
+    return is_maintenance(cron) and ("job" in cron.path.lower() or keeps_own_rows(facts))
+
+
+def _answers(route: Route, path: str) -> bool:
+    parts, wanted = route.path.strip("/").split("/"), path.partition("?")[0].strip("/").split("/")
+    for index, part in enumerate(parts):
+        if part.startswith(("[...", "[[...")):
+            return True
+        if index >= len(wanted) or (part != wanted[index] and not part.startswith("[")):
+            return False
+    return len(parts) == len(wanted)
+
+
+def _route(facts: Facts) -> Iterator[Breach]:
+    for cron in facts.crons:
+        if not cron.path.startswith("/"):
+            continue
+        routes = [route for route in facts.routes if _answers(route, cron.path)]
+        for route in routes:
+            if route.methods and "GET" not in route.methods:
+                yield Breach(
+                    cron.place,
+                    f"the platform requests {cron.path} with GET, and its route has only {', '.join(route.methods)}",
+                    "Export GET from the route.",
+                    (Related(route.place, f"answers {', '.join(route.methods)}"),),
+                )
+        beside = [route for route in facts.routes if route.place.file.startswith(cron.folder)]
+        if routes or not beside or cron.path in facts.mentions:
+            continue
+        near = did_you_mean(cron.path, [route.path for route in beside])
+        yield Breach(
+            cron.place,
+            f"no route answers {cron.path}{near}: the cron gets 404, and what it is for is never done",
+            "Correct the path, or add the route.",
+        )
+
+
+def _scheduled(facts: Facts) -> Iterator[Breach]:
+    for route in facts.routes:
+        if _MAINTENANCE_ROUTE.match(route.path) and not any(_answers(route, cron.path) for cron in facts.crons):
+            if any(is_maintenance(cron) for cron in facts.crons):
+                continue
+            yield Breach(
+                route.place,
+                f"nothing requests {route.path} on a schedule: stuck jobs are never freed",
+                f'Add {{"path": "{route.path}", "schedule": "* * * * *"}} to the crons of vercel.json.',
+                severity=None if "job" in route.path or keeps_own_rows(facts) else Severity.NOTE,
+            )
+
+
+_ABOUT_JOBS: Final = re.compile(r"job|maintenance|reconcile|queue|worker", re.IGNORECASE)
+
+
+def _bearer(facts: Facts) -> Iterator[Breach]:
+    for door in facts.open_doors:
+        yield Breach(
+            door.place,
+            f"where the secret is not set, this accepts {door.key}",
+            "Refuse the request where the secret is not set, before comparing.",
+            severity=None if keeps_own_rows(facts) or _ABOUT_JOBS.search(door.place.file) else Severity.NOTE,
+        )
+
+
+CRON: Final = (
+    Rule(
+        "cron_schedule",
+        Severity.ERROR,
+        "Every schedule is a cron expression, and maintenance runs at least every ten minutes.",
+        "The platform refuses the deployment, or stuck jobs wait for hours.",
+        "Write `* * * * *`.",
+        "maintenance/cron_is_late.yaml",
+        _schedule,
+    ),
+    Rule(
+        "cron_path_unanswered",
+        Severity.ERROR,
+        "The path of every cron is a route that answers GET.",
+        "The cron gets 404 or 405, nobody looks at it, and maintenance never runs.",
+        "Make path and route the same.",
+        "maintenance/rescues_stuck_job.yaml",
+        _route,
+    ),
+    Rule(
+        "cron_missing",
+        Severity.ERROR,
+        "A maintenance route is requested on a schedule.",
+        "Stuck jobs are never freed, and the two tables drift apart.",
+        "Add the cron to vercel.json.",
+        "maintenance/rescues_stuck_job.yaml",
+        _scheduled,
+    ),
+    Rule(
+        "bearer_accepts_undefined",
+        Severity.ERROR,
+        "A comparison with `Bearer ${secret}` is made only where the secret is set.",
+        "Anybody who sends `Authorization: Bearer undefined` runs maintenance where the variable is missing.",
+        "Answer 401 or 500 where the secret is unset.",
+        "maintenance/running_twice_changes_nothing_more.yaml",
+        _bearer,
+    ),
+)
+"""Rules about the cron."""

@@ -1,9 +1,15 @@
-"""An actor's own session: psycopg's `AsyncConnection`, at which every statement is a gate."""
+"""An actor's own session: psycopg's `AsyncConnection`, at which every statement is a gate; and a pool of such sessions.
+
+`GatedConnection` overrides `wait`, the one place where psycopg's coroutines meet the socket. A statement suspends at a
+gate, is sent when the kernel says so, and is in flight until it is answered. `ActorPool` stands where a library expects
+a pool of connections: whatever is taken out of it is the actor's own session. Checked on psycopg 3.2.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import psycopg
@@ -15,9 +21,55 @@ from harness.errors import UsageError
 from harness.sim.request import Point, Wait
 
 if TYPE_CHECKING:
-    from harness.postgres.gating.flight import Flight
+    from harness.postgres.gating.coordinator import InFlightStatement, SessionCoordinator
     from harness.postgres.gating.pool import PooledSession
-    from harness.postgres.gating.room import Room
+
+# a pool for one actor -------------------------------------------------------------------------------------------------
+
+
+class ActorPool:
+    """What of `psycopg_pool.AsyncConnectionPool` a queue's code uses, for one actor at a time."""
+
+    def __init__(
+        self, coordinator: SessionCoordinator, actor: str, *, autocommit: bool = True, row_factory: Any = tuple_row
+    ) -> None:
+        """Hand out the session of `actor`, set up as `kwargs` of a pool would."""
+        self._coordinator = coordinator
+        self._actor = actor
+        self._autocommit = autocommit
+        self._row_factory = row_factory
+
+    @asynccontextmanager
+    async def connection(self, *_: Any, **__: Any) -> AsyncIterator[GatedConnection]:
+        """Lend the session; a transaction that is open at the end is committed, after an error rolled back."""
+        connection = await self.getconn()
+        try:
+            yield connection
+        except Exception:
+            if not connection.closed and not connection.idle:
+                await connection.rollback()
+            raise
+        if not connection.idle:
+            await connection.commit()
+
+    async def getconn(self, *_: Any, **__: Any) -> GatedConnection:
+        """Return the session; nobody has to wait for his own."""
+        connection = self._coordinator.connection(self._actor, autocommit=self._autocommit)
+        connection.row_factory = self._row_factory
+        return connection
+
+    async def putconn(self, connection: GatedConnection) -> None:
+        """Take the session back: it stays the actor's."""
+
+    async def open(self, *_: Any, **__: Any) -> None:
+        """Do nothing: sessions are opened when they are asked for."""
+
+    async def close(self, *_: Any, **__: Any) -> None:
+        """Do nothing: sessions end with the run."""
+
+
+# the session ----------------------------------------------------------------------------------------------------------
+
 
 T = TypeVar("T")
 
@@ -94,7 +146,9 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
     its locks and nobody sees what it did. One that wrote and locked nothing is committed at once.
     """
 
-    def __init__(self, pooled: PooledSession, room: Room, actor: str, *, autocommit: bool = True) -> None:
+    def __init__(
+        self, pooled: PooledSession, coordinator: SessionCoordinator, actor: str, *, autocommit: bool = True
+    ) -> None:
         pooled.session.nonblocking = 1
         super().__init__(pooled.session, tuple_row)
         if pooled.prepared is not None:
@@ -102,13 +156,13 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         self._autocommit = autocommit
         self._pass_on = self.pgconn.notice_handler
         self.pgconn.notice_handler = self._noticed
-        self.flight: Flight | None = None
+        self.flight: InFlightStatement | None = None
         """The statement that is under way."""
         self.actor = actor
         self.severed = False
         """Whether the actor died: it can do nothing any more."""
         self.cursor_factory = GatedCursor
-        self._room = room
+        self._coordinator = coordinator
         self._sql: str | None = None
         self._point: str | None = None
         self._passed = False
@@ -142,19 +196,19 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
     def give_back(self) -> None:
         """Keep the session for the next run, cleaned; one that is in the middle of something is ended."""
         if not self.closed:
-            self._room.pool.give_back(self)
+            self._coordinator.pool.give_back(self)
 
     def drop(self) -> None:
         """End the session, whatever it is doing."""
-        self._room.pool.drop(self.pgconn)
+        self._coordinator.pool.drop(self.pgconn)
 
     def transaction_time(self) -> int:
-        """Answer what the room's clock showed at the transaction's first statement: what `now()` is to PostgreSQL.
+        """Return the coordinator's clock at the transaction's first statement: what `now()` is to PostgreSQL.
 
         Where none is open, one begins now.
         """
         if self._began_at is None:
-            self._began_at = self._room.clock()
+            self._began_at = self._coordinator.clock()
         return self._began_at
 
     def forget_time(self) -> None:
@@ -226,9 +280,9 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         )
 
     async def _fly(self, gen: Generator[Any, Any, T], point: str) -> T:
-        flight = self._room.release(self, gen, point)
+        flight = self._coordinator.release(self, gen, point)
         while not flight.done:
-            await Wait(point, outside=self._room, answered=lambda: flight.done)
+            await Wait(point, outside=self._coordinator, answered=lambda: flight.done)
         if self.severed:
             raise psycopg.OperationalError(f"{self.actor} died: nothing that it still does has an effect")
         answer: T = flight.result()

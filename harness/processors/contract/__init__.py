@@ -1,7 +1,6 @@
 """What every processor must keep, tried on one that a user names: see `ProcessorContract`."""
 
-from harness.processors.contract.check import Outcome
-from harness.processors.contract.contract import CHECKS, Contract, ProcessorContract, check_processor
-from harness.processors.contract.report import ContractReport
+from harness.processors.contract.contract import CHECKS, ContractReport, ContractRun, ProcessorContract, check_processor
+from harness.processors.contract.trial import CheckOutcome
 
-__all__ = ["CHECKS", "Contract", "ContractReport", "Outcome", "ProcessorContract", "check_processor"]
+__all__ = ["CHECKS", "CheckOutcome", "ContractReport", "ContractRun", "ProcessorContract", "check_processor"]

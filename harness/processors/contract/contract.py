@@ -1,26 +1,28 @@
-"""`ProcessorContract`: what every processor must keep, whatever it does, tried on one that a user names."""
+"""`ProcessorContract`: what every processor must keep, tried on one that a user names; and its report.
+
+Chooses the runner and the order of the checks. What a check asks is in `checks`, how a trial is carried out in the
+runners.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from harness.errors import HarnessError, ProgramMissing, UsageError, did_you_mean
 from harness.model.duration import SECOND
-from harness.processors.contract.answers import ANSWERS
-from harness.processors.contract.check import Check, Finding, Outcome
-from harness.processors.contract.deliveries import DELIVERIES
+from harness.processors.contract.checks import ANSWERS, DELIVERIES
 from harness.processors.contract.forked_runner import MEMORY_BYTES, ForkedRunner
 from harness.processors.contract.inputs import examples_of
 from harness.processors.contract.loop_runner import LoopRunner
-from harness.processors.contract.probe import Probe
-from harness.processors.contract.report import ContractReport
-from harness.processors.contract.trial import Abilities
+from harness.processors.contract.trial import Abilities, Check, CheckOutcome, ContractFinding, Probe
 from harness.processors.length import Length, read_length
 from harness.processors.processor import find_processor, is_async
 from harness.processors.typescript.target import TypeScriptProcessor
+from harness.run.verdict import Verdict
 
 CHECKS: tuple[Check, ...] = (*ANSWERS, *DELIVERIES)
 NODE_POSITIONS = 6
@@ -28,7 +30,7 @@ NODE_POSITIONS = 6
 NODE_SECONDS = 20.0
 
 
-class Contract:
+class ContractRun:
     """The contract of one processor; each check is judged when it is asked for, and once."""
 
     def __init__(
@@ -81,9 +83,9 @@ class Contract:
             timeout_seconds=timeout,
             repeatable=frozenset(repeatable_effects),
         )
-        self._findings: dict[str, Finding] = {}
+        self._findings: dict[str, ContractFinding] = {}
 
-    def judge(self, id: str) -> Finding:
+    def judge(self, id: str) -> ContractFinding:
         """Answer what one check comes to. Raises UsageError for one that does not exist."""
         check = _find(id)
         if id not in self._findings:
@@ -96,17 +98,19 @@ class Contract:
         notes = dict.fromkeys(note for tried in self._probe.plain for note in tried.world.notes)
         return ContractReport(self.name, findings, tuple(notes))
 
-    def _judge(self, check: Check) -> Finding:
+    def _judge(self, check: Check) -> ContractFinding:
         if check.id in self._waived:
-            return Finding(Outcome.WAIVED, (self._waived[check.id],))
+            return ContractFinding(CheckOutcome.WAIVED, (self._waived[check.id],))
         if check.needs_success and self._probe.good is None:
-            return Finding(Outcome.INCONCLUSIVE, ("no declared input succeeds: see declared_input_succeeds",))
+            return ContractFinding(
+                CheckOutcome.INCONCLUSIVE, ("no declared input succeeds: see declared_input_succeeds",)
+            )
         return check.judge(self._probe)
 
 
 def check_processor(processor: Any, **options: Any) -> ContractReport:
-    """Judge a processor by the whole contract; the options are those of `Contract`."""
-    return Contract(processor, **options).report()
+    """Judge a processor by the whole contract; the options are those of `ContractRun`."""
+    return ContractRun(processor, **options).report()
 
 
 class ProcessorContract:
@@ -130,17 +134,17 @@ class ProcessorContract:
     isolated: ClassVar[bool] = True
 
     @classmethod
-    def contract(cls) -> Contract:
+    def contract(cls) -> ContractRun:
         """Answer the contract of this class, made once."""
         made = cls.__dict__.get("_contract")
-        if isinstance(made, Contract):
+        if isinstance(made, ContractRun):
             return made
         processor = inspect.getattr_static(cls, "processor")
         if isinstance(processor, staticmethod | classmethod):
             processor = processor.__func__
         if processor is None:
             raise UsageError("the contract names no processor", hint="Set processor = my_processor.")
-        contract = Contract(
+        contract = ContractRun(
             processor,
             input=inspect.getattr_static(cls, "input"),
             examples=cls.examples,
@@ -171,13 +175,13 @@ def _add_test(number: int, check: Check) -> None:
             raise pytest.skip.Exception(f"inconclusive: nothing can be tried: see {CHECKS[0].id}") from None
         text, repair = finding.text, contract.checks[number].repair
         match finding.outcome:
-            case Outcome.FAILED:
+            case CheckOutcome.FAILED:
                 pytest.fail(f"{check.sentence}\n{_indented(text)}\n  -> {repair}", pytrace=False)
-            case Outcome.INCONCLUSIVE if first:
+            case CheckOutcome.INCONCLUSIVE if first:
                 pytest.fail(f"INCONCLUSIVE: {text}\n  -> {repair}", pytrace=False)
-            case Outcome.INCONCLUSIVE | Outcome.NOT_APPLICABLE | Outcome.WAIVED:
+            case CheckOutcome.INCONCLUSIVE | CheckOutcome.NOT_APPLICABLE | CheckOutcome.WAIVED:
                 pytest.skip(f"{finding.outcome}: {text}")
-            case Outcome.PASSED:
+            case CheckOutcome.PASSED:
                 return
 
     test.__name__ = f"test_{check.id}"
@@ -221,3 +225,49 @@ def _abilities(processor: Any) -> Abilities:
     if not is_async(processor):
         return Abilities(cancel="a plain function cannot be cancelled: a timeout abandons its thread, which lives on")
     return Abilities()
+
+
+_SIGNS = {
+    CheckOutcome.PASSED: "ok",
+    CheckOutcome.FAILED: "FAIL",
+    CheckOutcome.WAIVED: "waived",
+    CheckOutcome.NOT_APPLICABLE: "n/a",
+    CheckOutcome.INCONCLUSIVE: "?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContractReport:
+    """The findings of all checks, in the order of the contract."""
+
+    processor: str
+    findings: tuple[tuple[Check, ContractFinding], ...]
+    notes: tuple[str, ...] = ()
+    """What was not under control."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail where a check failed; inconclusive where one that was not waived could not be judged."""
+        outcomes = {finding.outcome for _, finding in self.findings}
+        if CheckOutcome.FAILED in outcomes:
+            return Verdict.FAIL
+        return Verdict.INCONCLUSIVE if CheckOutcome.INCONCLUSIVE in outcomes else Verdict.PASS
+
+    @property
+    def failed(self) -> list[str]:
+        """The ids of the checks that failed."""
+        return [check.id for check, finding in self.findings if finding.outcome is CheckOutcome.FAILED]
+
+    def finding(self, id: str) -> ContractFinding:
+        """Answer what one check came to. Raises KeyError."""
+        return {check.id: finding for check, finding in self.findings}[id]
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict.upper()}  the contract of {self.processor}"]
+        for check, finding in self.findings:
+            lines.append(f"  {_SIGNS[finding.outcome]:6} {check.id}: {check.sentence}")
+            lines += [f"           {line}" for line in finding.lines]
+            if finding.outcome is CheckOutcome.FAILED:
+                lines.append(f"           -> {check.repair}")
+        lines += [f"  not under control: {note}" for note in self.notes]
+        return "\n".join(lines)

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness.errors import HarnessError, ProgramMissing, UsageError
+from harness.foreign.peer import end_descendants, end_marked, end_session
 from harness.postgres.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
-from harness.processors.contract.trial import Abilities, Plan, World
-from harness.processors.processes import end_descendants, end_marked, end_session
+from harness.processors.contract.trial import Abilities, TrialPlan, TrialRecord
 
 MEMORY_BYTES = 2**30
 """What a child may allocate beyond what it was forked with (Linux)."""
@@ -55,18 +55,18 @@ class ForkedRunner:
         self._memory_bytes = memory_bytes
         self._isolated = isolated and CAN_FORK
 
-    def run(self, plan: Plan) -> World:
+    def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan. Raises UsageError where the processor cannot be loaded."""
         return self._run([plan])[0]
 
-    def run_each(self, plans: list[Plan]) -> list[World]:
+    def run_each(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         """Carry out many plans in one child; where it does not live to tell, each in a child of its own."""
         worlds = self._run(plans)
         if len(worlds) == len(plans) and not any(world.broken for world in worlds):
             return worlds
         return [self.run(plan) for plan in plans]
 
-    def _run(self, plans: list[Plan]) -> list[World]:
+    def _run(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         if not self._isolated:
             return self._run_here(plans)
         with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
@@ -75,7 +75,7 @@ class ForkedRunner:
                 self._in_child(plans, Path(folder))
             return self._hear(pid, Path(folder), seconds=self._real_seconds * (1 + len(plans) / 10))
 
-    def _run_here(self, plans: list[Plan]) -> list[World]:
+    def _run_here(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         runner = self._make()
         try:
             return [runner.run(plan) for plan in plans]
@@ -84,7 +84,7 @@ class ForkedRunner:
 
     # in the child ---------------------------------------------------------------------------------------------------
 
-    def _in_child(self, plans: list[Plan], folder: Path) -> NoReturn:
+    def _in_child(self, plans: list[TrialPlan], folder: Path) -> NoReturn:
         me = os.getpid()
         try:
             self._prepare(folder)
@@ -136,7 +136,7 @@ class ForkedRunner:
 
     # in the parent --------------------------------------------------------------------------------------------------
 
-    def _hear(self, pid: int, folder: Path, *, seconds: float) -> list[World]:
+    def _hear(self, pid: int, folder: Path, *, seconds: float) -> list[TrialRecord]:
         try:
             status = _wait(pid, seconds)
         except BaseException:
@@ -146,14 +146,14 @@ class ForkedRunner:
         if status == 0 and told.exists():
             _end_group(pid)  # The child has ended by itself what it knew of.
             worlds = json.loads(told.read_text(encoding="utf-8"))
-            return [World.of_json({**each, "printed": _size(folder / "printed")}) for each in worlds]
+            return [TrialRecord.of_json({**each, "printed": _size(folder / "printed")}) for each in worlds]
         end_session(pid)
         end_marked(f"{MARK}={folder.name}")
         if status is None:
             os.waitpid(pid, 0)
             where = _innermost((folder / "where").read_text(encoding="utf-8"))
             hung = f"no answer within {self._real_seconds:g} s of real time: it was killed at {where}"
-            return [World(hung=hung, printed=_size(folder / "printed"))]
+            return [TrialRecord(hung=hung, printed=_size(folder / "printed"))]
         if (folder / "refused").exists():
             message, hint, missing = json.loads((folder / "refused").read_text(encoding="utf-8"))
             raise (ProgramMissing if missing else UsageError)(message, hint=hint)
@@ -161,7 +161,7 @@ class ForkedRunner:
         if (folder / "broken").exists():
             lines = (folder / "broken").read_text(encoding="utf-8").strip().splitlines()
             died = f"the process could not tell what happened: {lines[-1]}"
-        return [World(died=died, printed=_size(folder / "printed"))]
+        return [TrialRecord(died=died, printed=_size(folder / "printed"))]
 
 
 def _fork() -> int:

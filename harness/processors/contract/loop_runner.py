@@ -12,16 +12,21 @@ from typing import Any
 
 from harness.adapters.reference.application import START, JobProcessor, JobResult, ToolJob, sample_job
 from harness.errors import LimitReached
+from harness.foreign.peer import children_of
+from harness.history.event import SideEffect
 from harness.model.json_value import json_problem, printable
+from harness.processors.assertions import differences, shown
 from harness.processors.baton import Baton
-from harness.processors.contract.trial import Ending, Plan, World
+from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
-from harness.processors.enqueued import differences, shown
 from harness.processors.noticed import Noticed
-from harness.processors.processes import children_of
 from harness.processors.processor import is_async
-from harness.processors.typescript.attachments import Attachments
-from harness.processors.typescript.errors import InvalidResult, ProcessDied, ProcessorBlocked
+from harness.processors.typescript.node_processor import (
+    InvalidResult,
+    NodeProcessors,
+    ProcessDied,
+    ProcessorBlocked,
+)
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Deadlock, VirtualLoop
 from harness.sim.loop_waiting import describe_task
@@ -48,7 +53,7 @@ class LoopRunner:
         """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging."""
         self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after)
         self._loop.watch_lifetimes()
-        self._node = Attachments(self._loop, start=START, timeout_seconds=timeout_seconds, seed=0)
+        self._node = NodeProcessors(self._loop, start=START, timeout_seconds=timeout_seconds, seed=0)
         self._processor = self._node.attach(processor, slug=slug)
         self._pausable = self._processor is processor
         self._slug = slug
@@ -59,7 +64,7 @@ class LoopRunner:
         self._baton.on_block = lambda seconds: self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine")
         self._noticed = Noticed(self._loop)
 
-    def run(self, plan: Plan) -> World:
+    def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan."""
         before = set(children_of())
         with self._baton.sleeping_virtually(), self._noticed.watching():
@@ -74,7 +79,7 @@ class LoopRunner:
         if new and not any("child process" in leak for leak in leaks):
             leaks += [f"the child process {child} still runs" for child in new]
         notes = list(self._noticed.notes)
-        return World(
+        return TrialRecord(
             endings=tuple(endings),
             leaks=tuple(leaks),
             blocked=tuple(note.removeprefix(BLOCKING) for note in notes if note.startswith(BLOCKING)),
@@ -88,12 +93,12 @@ class LoopRunner:
         self._loop.end_tasks()
         self._loop.close()
 
-    def _deliver_all(self, plan: Plan) -> tuple[list[Ending], list[Lifetime]]:
+    def _deliver_all(self, plan: TrialPlan) -> tuple[list[DeliveryEnding], list[Lifetime]]:
         first = _Run(self, plan.input, attempt=1, plan=plan)
         first.go()
         runs = [first]
         if plan.pause_at is not None and first.disturbed:
-            twin = _Run(self, plan.input, attempt=2, plan=None)
+            twin = _Run(self, plan.input, attempt=2, plan=None, beside=first.life)
             runs.append(twin)
             twin.go()
             first.resume()
@@ -116,10 +121,14 @@ class LoopRunner:
 class _Run:
     """One delivery."""
 
-    def __init__(self, runner: LoopRunner, input: Any, *, attempt: int, plan: Plan | None) -> None:
+    def __init__(
+        self, runner: LoopRunner, input: Any, *, attempt: int, plan: TrialPlan | None, beside: Lifetime | None = None
+    ) -> None:
         self._runner = runner
         self._loop = runner._loop
         self._plan = plan
+        self._beside = beside
+        self._waited: str | None = None
         self._given = copy.deepcopy(input)
         self._job = sample_job(runner._slug, copy.deepcopy(input), id="job-1", attempt=attempt)
         self._effects: list[tuple[str, Any]] = []
@@ -153,6 +162,7 @@ class _Run:
             self._told = f"it spins without rest: {describe_task(self._task)}" if spins else reached.message
         finally:
             self._timer.cancel()
+            self._waited = self._in_vain()
 
     def _allow(self, seconds: float) -> None:
         self._timer.cancel()
@@ -166,7 +176,7 @@ class _Run:
             self._loop.resume(self.life)
         self.go()
 
-    def ending(self) -> Ending:
+    def ending(self) -> DeliveryEnding:
         """Say how it ended."""
         about: dict[str, Any] = {
             "effects": tuple(self._effects),
@@ -178,36 +188,45 @@ class _Run:
         if self._cancelled_at is not None and self._ended_at is not None:
             about["stopped_after"] = self._ended_at - self._cancelled_at
         if self.life.severed:
-            return Ending("severed", told="its process was killed", **about)
+            return DeliveryEnding("severed", told="its process was killed", **about)
+        about["in_vain"] = self._waited
         if self._how is not None:
-            return Ending(self._how, told=self._told, **about)
+            return DeliveryEnding(self._how, told=self._told, **about)
         hanging = self._runner._baton.hanging()
         if not self._task.done() and hanging:
-            return Ending("never", told=f"its thread gives no sign of life: {', '.join(hanging)}", **about)
+            return DeliveryEnding("never", told=f"its thread gives no sign of life: {', '.join(hanging)}", **about)
         if not self._task.done():
-            return Ending("over time", told=f"it still runs: {describe_task(self._task)}", **about)
+            return DeliveryEnding("over time", told=f"it still runs: {describe_task(self._task)}", **about)
         if self._task.cancelled():
-            return Ending("cancelled", told="it was cancelled", **about)
+            return DeliveryEnding("cancelled", told="it was cancelled", **about)
         error = self._escaped or self._task.exception()
         if isinstance(error, ProcessDied | ProcessorBlocked):
-            return Ending("died" if isinstance(error, ProcessDied) else "blocked", told=str(error), **about)
+            return DeliveryEnding("died" if isinstance(error, ProcessDied) else "blocked", told=str(error), **about)
         if isinstance(error, InvalidResult):
             if "no JobResult" in str(error):
-                return Ending("no result", told=str(error), **about)
-            return Ending("answered", success=True, misfit=str(error), **about)
+                return DeliveryEnding("no result", told=str(error), **about)
+            return DeliveryEnding("answered", success=True, misfit=str(error), **about)
         if error is not None:
-            return Ending("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
+            return DeliveryEnding("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
         return self._answered(self._task.result(), about)
 
-    def _answered(self, answer: Any, about: dict[str, Any]) -> Ending:
+    def _in_vain(self) -> str | None:
+        """Say for what of a delivery that died, or stalls beside it, it waits now or waited."""
+        explain = self._loop.possessions.explain
+        if not self._task.done():
+            return explain(self._task, beside=self._beside)
+        error = None if self._task.cancelled() else self._escaped or self._task.exception()
+        return None if error is None else explain(error, beside=self._beside)
+
+    def _answered(self, answer: Any, about: dict[str, Any]) -> DeliveryEnding:
         if not isinstance(answer, JobResult):
-            return Ending("no result", told=f"it answered {_kind(answer)}, which is no JobResult", **about)
+            return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is no JobResult", **about)
         success: object = answer.success
         if success is not True and success is not False:
-            return Ending("no result", told=f"its success is {_kind(success)}", **about)
+            return DeliveryEnding("no result", told=f"its success is {_kind(success)}", **about)
         error: object = answer.error
         text = error if isinstance(error, str) or error is None else shown(error)
-        return Ending(
+        return DeliveryEnding(
             "answered",
             success=answer.success,
             error=None if text is None else printable(text)[:LONGEST_TEXT] if text else "",
@@ -245,7 +264,7 @@ class _Run:
         return answer
 
     def _record(self, name: str, data: Any) -> None:
-        self._effects.append((name, data))
+        self._effects.append((name, data.data if isinstance(data, SideEffect) else data))
 
     def _moment(self, number: int) -> None:
         plan = self._plan

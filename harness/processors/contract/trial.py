@@ -1,15 +1,24 @@
-"""What can be asked of a processor, in whatever language it is written, and what is answered: values only."""
+"""What can be asked of a processor in any language, what happened then, and what a check is. Values only.
+
+A `Runner` carries out a `TrialPlan` and returns a `TrialRecord`; a `Probe` remembers each that was tried, and judges
+nothing; a `Check` judges what a probe knows.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 from harness.model.job import Json
+from harness.processors.assertions import shown
+from harness.processors.contract.inputs import hostile_inputs
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrialPlan:
     """One job, delivered once or more to a processor whose surroundings are fresh, and what disturbs it.
 
     A *moment* is when something of the first delivery is about to go on: it starts, wakes up, or has just declared a
@@ -28,7 +37,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class DeliveryEnding:
     """How one delivery ended."""
 
     how: str
@@ -52,6 +61,8 @@ class Ending:
     """Virtual seconds from its cancellation to its end."""
     place: str = ""
     """Where it was when it was disturbed."""
+    in_vain: str | None = None
+    """For what of a delivery that died before it waited in vain, where a new process would not."""
 
     @property
     def succeeded(self) -> bool:
@@ -84,10 +95,10 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class TrialRecord:
     """What one plan came to."""
 
-    endings: tuple[Ending, ...] = ()
+    endings: tuple[DeliveryEnding, ...] = ()
     leaks: tuple[str, ...] = ()
     """What was still running or replaced when all deliveries had ended."""
     blocked: tuple[str, ...] = ()
@@ -102,14 +113,14 @@ class World:
     """Characters written to the standard streams."""
 
     @property
-    def first(self) -> Ending:
+    def first(self) -> DeliveryEnding:
         """The first delivery; one that never came to an end where the process did not live to tell."""
         if self.endings:
             return self.endings[0]
-        return Ending("never", told=self.died or self.hung or "nothing was delivered")
+        return DeliveryEnding("never", told=self.died or self.hung or "nothing was delivered")
 
     @property
-    def last(self) -> Ending:
+    def last(self) -> DeliveryEnding:
         """The last delivery."""
         return self.endings[-1] if self.endings else self.first
 
@@ -128,10 +139,10 @@ class World:
         return asdict(self)
 
     @classmethod
-    def of_json(cls, value: dict[str, Any]) -> World:
+    def of_json(cls, value: dict[str, Any]) -> TrialRecord:
         """Read what another process said."""
         endings = tuple(
-            Ending(**{**each, "effects": tuple((name, data) for name, data in each["effects"])})
+            DeliveryEnding(**{**each, "effects": tuple((name, data) for name, data in each["effects"])})
             for each in value["endings"]
         )
         lists = {key: tuple(value[key]) for key in ("leaks", "blocked", "notes")}
@@ -152,10 +163,163 @@ class Runner(Protocol):
 
     abilities: Abilities
 
-    def run(self, plan: Plan) -> World:
+    def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan. Never raises because of what the processor does, and never hangs."""
         ...
 
-    def run_each(self, plans: list[Plan]) -> list[World]:
+    def run_each(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         """Carry out many plans; they may share a world."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One input and what came of it."""
+
+    about: str
+    input: Any
+    world: TrialRecord
+
+
+class Probe:
+    """Asks a runner, and remembers."""
+
+    def __init__(
+        self, runner: Runner, examples: list[Any], *, timeout_seconds: float, repeatable: frozenset[str] = frozenset()
+    ) -> None:
+        self.runner = runner
+        self.examples = examples
+        self.timeout_seconds = timeout_seconds
+        self.repeatable = repeatable
+        """Side effects that may happen more than once for a job."""
+
+    @cached_property
+    def plain(self) -> list[Tried]:
+        """Every declared input, undisturbed."""
+        worlds = self.runner.run_each([TrialPlan(example) for example in self.examples])
+        return [
+            Tried(f"input {shown(example)}", example, world)
+            for example, world in zip(self.examples, worlds, strict=True)
+        ]
+
+    @cached_property
+    def hostile(self) -> list[Tried]:
+        """Inputs that nobody should send."""
+        if not any(tried.world.endings and tried.world.first.came_to_an_end for tried in self.plain):
+            return []  # What ends on no declared input is not tried on worse ones.
+        inputs = hostile_inputs(self.examples[0])
+        worlds = self.runner.run_each([TrialPlan(value) for _, value in inputs])
+        tried = zip(inputs, worlds, strict=True)
+        return [Tried(f"hostile input: {what}", value, world) for (what, value), world in tried]
+
+    @cached_property
+    def good(self) -> Tried | None:
+        """The first declared input on which it succeeds."""
+        return next((tried for tried in self.plain if tried.world.first.succeeded), None)
+
+    @cached_property
+    def twice(self) -> TrialRecord:
+        """The good input, delivered twice, one after the other."""
+        assert self.good is not None
+        return self.runner.run(TrialPlan(self.good.input, deliveries=2))
+
+    @cached_property
+    def cancelled(self) -> list[tuple[int, TrialRecord]]:
+        """The good input, cancelled at each moment."""
+        return [(at, self.runner.run(TrialPlan(self._input, cancel_at=at))) for at in self.positions(first=1)]
+
+    @cached_property
+    def crashed(self) -> list[tuple[int, TrialRecord]]:
+        """The good input, its process killed at each moment, and delivered again."""
+        return [(at, self.runner.run(TrialPlan(self._input, crash_at=at))) for at in self.positions(first=2)]
+
+    @cached_property
+    def stalled(self) -> list[tuple[int, TrialRecord]]:
+        """The good input, stalled at each moment, delivered to a twin, and then let go on."""
+        return [(at, self.runner.run(TrialPlan(self._input, pause_at=at))) for at in self.positions(first=2)]
+
+    def positions(self, *, first: int) -> list[int]:
+        """Answer the moments to disturb it at, spread over all of them."""
+        assert self.good is not None
+        last = self.good.world.first.moments
+        most = self.runner.abilities.most_positions
+        moments = list(range(first, last + 1))
+        if len(moments) <= most:
+            return moments
+        return sorted({moments[round(index * (len(moments) - 1) / (most - 1))] for index in range(most)})
+
+    def coverage(self, positions: int, *, first: int) -> str:
+        """Say at how many of the moments it was disturbed."""
+        assert self.good is not None
+        there = max(0, self.good.world.first.moments + 1 - first)
+        return f"{positions} moments" if positions == there else f"{positions} of {there} moments"
+
+    @property
+    def _input(self) -> Any:
+        assert self.good is not None
+        return self.good.input
+
+
+class CheckOutcome(StrEnum):
+    """What a check comes to."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    WAIVED = "waived"
+    NOT_APPLICABLE = "not applicable"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class ContractFinding:
+    """A check's outcome with what there is to say."""
+
+    outcome: CheckOutcome
+    lines: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All lines."""
+        return "\n".join(self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One clause of the contract."""
+
+    id: str
+    sentence: str
+    repair: str
+    """What to do where it fails."""
+    judge: Callable[[Probe], ContractFinding]
+    needs_success: bool = False
+    """Whether nothing can be said unless a declared input succeeds."""
+    typescript: str = ""
+    """What to do in TypeScript, where that reads differently."""
+
+    def in_typescript(self) -> Check:
+        """Answer the same check with what to do in TypeScript."""
+        return replace(self, repair=self.typescript or self.repair)
+
+
+MOST_SHOWN = 4
+
+
+def passed(*notes: str) -> ContractFinding:
+    """Pass, with what there is to add."""
+    return ContractFinding(CheckOutcome.PASSED, notes)
+
+
+def not_applicable(why: str) -> ContractFinding:
+    """The check makes no sense here."""
+    return ContractFinding(CheckOutcome.NOT_APPLICABLE, (why,))
+
+
+def failed_unless_empty(problems: list[str], *notes: str) -> ContractFinding:
+    """Fail with the problems, each once and only the first few, or pass."""
+    if not problems:
+        return passed(*notes)
+    different = list(dict.fromkeys(problems))
+    more = len(different) - MOST_SHOWN
+    lines = different[:MOST_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    return ContractFinding(CheckOutcome.FAILED, tuple(lines))

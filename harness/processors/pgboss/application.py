@@ -1,38 +1,46 @@
-"""pg-boss's own `work()` loop as the place of work of a `JobHarness`. What pg-boss cannot do is refused."""
+"""pg-boss's own `work()` loop as the place of work of a `JobHarness`. What pg-boss cannot do is refused by name.
+
+Hides the handlers: one processor after the other, and the first failure is what a handler throws.
+"""
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Collection, Iterable
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess
-from harness.adapters.pgboss.work.options import send_options, work_options
+from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, send_options, work_options
 from harness.adapters.reference.application import (
+    BEFORE_STARTING,
     JobProcessor,
+    JobResult,
+    NonRetryableError,
     Registry,
     RunBlocking,
     ToolJob,
     sample_job,
     through_json,
 )
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
+from harness.faults import FaultPlan
 from harness.history.outcome import Outcome, OutcomeKind
-from harness.invariants import Invariant, Judge, Rules, everything
+from harness.invariants import Invariant, everything
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId, Json
+from harness.model.json_value import json_problem
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
-from harness.processors.pgboss.driven import DrivenProcess
-from harness.processors.pgboss.handler import Handlers
+from harness.processors.pgboss.driven import DrivenProcess, WorkRows
+from harness.processors.processor import is_async
 from harness.processors.workplace import MakeWorkplace
-from harness.run.board import Board
-from harness.run.recorder import Recorder
-from harness.sim.clock import Clocks
+from harness.run.live import LiveTest, Place
+from harness.run.observation import Observation
+from harness.sim.choices import Choices
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 
@@ -54,36 +62,40 @@ class PgBossApplication:
         seed: int,
         start: datetime,
         invariants: Iterable[Invariant],
+        choices: Choices,
+        faults: FaultPlan,
     ) -> None:
         """Begin on empty tables. Raises UsageError for settings that pg-boss cannot keep, EnvironmentUnavailable."""
         self._work_options = work_options(settings)
         self.settings = settings
         self.start = start
         self.engine = process.name
-        self.clocks = Clocks()
-        self.clocks.now = round(loop.time() * SECOND)
-        contract = process.contract
-        rules = Rules(contract.effective(settings), doublings=contract.doublings)
-        self.judge = Judge((*everything(), *invariants), rules, accepted=frozenset(contract.documented))
+        observation = Observation(
+            lambda clocks: WorkRows(process),
+            settings=process.contract.effective(settings),
+            contract=process.contract,
+            invariants=lambda rows: (*everything(), *invariants),
+        )
+        observation.clocks.now = round(loop.time() * SECOND)
+        self.session = LiveTest(observation, loop, choices=choices, faults=faults)
+        self._board = observation.board
         self.registry = Registry()
         self.on_crash: Callable[[], None] = lambda: None
         self._loop = loop
         self._process = process
-        self._driven = DrivenProcess(process, loop, settings=settings, clocks=self.clocks, judge=self.judge, seed=seed)
+        self._driven = DrivenProcess(process, loop, observation=observation, seed=seed)
         self._handlers = Handlers(
             self._driven,
             loop,
             run_blocking=run_blocking,
             registry=self.registry,
-            moment=lambda: self.moment(self.clocks.now),
-            crash=self.crash,
+            moment=lambda: self.moment(self.session.clocks.now),
+            session=self.session,
         )
         self._driven.on_call = self._called
         self._at_work: set[str] = set()
         """The tools whose worker was started in the present process."""
-        self._workers = 0
-        self._next_worker()
-        self.recorder.phase("chaos")
+        self._start_worker()
 
     # what the test does ---------------------------------------------------------------------------------------------
 
@@ -114,7 +126,7 @@ class PgBossApplication:
             if keyed and outcome.kind is OutcomeKind.REFUSED:
                 holder.extend(self._holders(request))
                 outcome = Outcome.refused("the unique key is held", holder[0] if holder else None)
-            self._driven.recorder.enqueued(request, outcome)
+            self._driven.told.enqueued(request, outcome)
 
         ago = process.strictly
         turn = self._driven.send(told=told, ago=ago, queue=request.tool, data=data, options=options)
@@ -124,7 +136,7 @@ class PgBossApplication:
         return request.id
 
     def _holders(self, request: JobRequest) -> list[JobId]:
-        views = self.board.live.values()
+        views = self._board.live.values()
         return [view.id for view in views if (view.tool, view.unique_key) == (request.tool, request.unique_key)]
 
     def cancel(self, job: JobId) -> bool:
@@ -136,7 +148,7 @@ class PgBossApplication:
         return self._operate("retry", job)
 
     def _operate(self, verb: str, job: JobId) -> bool:
-        view = self.board.views.get(job)
+        view = self._board.views.get(job)
         if view is None:
             return False
         attempts = view.attempts
@@ -144,7 +156,7 @@ class PgBossApplication:
         def told(turn: Turn) -> None:
             if turn.outcome.value == "resume":
                 self._driven.rows.grant(job, attempts + 1)
-            self._driven.recorder.operated(verb, job, turn.outcome)
+            self._driven.told.operated(verb, job, turn.outcome)
 
         return self._driven.ask(verb, told=told, queue=view.tool, id=uuid_of(job)).outcome.done
 
@@ -154,22 +166,12 @@ class PgBossApplication:
             slug,
             through_json(value),
             max_attempts=self.settings.max_attempts,
-            moment=self.moment(self.clocks.now),
+            moment=self.moment(self.session.clocks.now),
         )
 
     def moment(self, at: Instant) -> datetime:
         """Answer an instant of the run as a time of day."""
         return self.start + timedelta(microseconds=at)
-
-    @property
-    def board(self) -> Board:
-        """The last view of every job."""
-        return self._driven.board
-
-    @property
-    def recorder(self) -> Recorder:
-        """Writes the history."""
-        return self._driven.recorder
 
     # what the worker does -------------------------------------------------------------------------------------------
 
@@ -216,12 +218,12 @@ class PgBossApplication:
 
     def due(self) -> bool:
         """Whether a job could be fetched now."""
-        due = self.board.next_claim()
-        return due is not None and due <= self.clocks.now
+        due = self._board.next_claim()
+        return due is not None and due <= self.session.clocks.now
 
     def unfinished(self) -> bool:
         """Whether a job may still be fetched, now or later."""
-        return bool(self.board.live)
+        return bool(self._board.live)
 
     def claim_of(self, job: JobId) -> Claim | None:
         """Answer the last claim of a job."""
@@ -237,10 +239,12 @@ class PgBossApplication:
             self._driven.broken = self._too_many(len(claims))
         self._handlers.call(call, claims)
 
-    def _next_worker(self) -> None:
-        self._workers += 1
-        self._driven.rows.worker = f"worker-{self._workers}"
-        self._handlers.life = Lifetime(self._driven.rows.worker)
+    def _start_worker(self) -> None:
+        self.session.start_worker(self._worker_started, on_severed=self._worker_died)
+
+    def _worker_started(self, life: Lifetime) -> None:
+        self._driven.rows.worker = life.name
+        self._handlers.life = life
 
     def _start_workers(self) -> None:
         """Start those that are missing, whoever has the first job due first, while the test allows them to fetch."""
@@ -275,18 +279,15 @@ class PgBossApplication:
                 f"Use {', '.join(PLACES)}, a step or an effect of a processor, or {ON_MEMORY}.",
             )
 
-    def watch_places(self, dies: Callable[[str, JobId], bool] | None) -> None:
-        """Ask before a processor starts, and before pg-boss hears its answer, whether the process is to die there."""
-        self._handlers.dies = dies
-
     def crash(self, place: str) -> None:
         """Kill the process with SIGKILL; the database stays, and another process starts at once."""
-        self.recorder.fault(self._driven.rows.worker, "crash", {"at": place})
-        self._loop.sever(self._handlers.life)
+        self.session.crash(place)
+
+    def _worker_died(self) -> None:
         self.on_crash()
         self._handlers.forget()
         self._at_work.clear()
-        self._next_worker()
+        self._start_worker()
         self._driven.kill()
         if self._loop.is_running() and not self._loop.is_in_this_thread():
             # A plain processor holds up the loop for so long only as it may: what takes longer is the loop's own.
@@ -299,18 +300,13 @@ class PgBossApplication:
         if not self.ended:
             self._start_workers()
 
-    def deliver_twice(self, job: JobId) -> None:
+    def refuse_redelivery(self) -> None:
         """Raise UsageError: pg-boss hands a job to one worker."""
         raise self._cannot(
             "deliver_twice",
             "a job is handed to one worker only while its attempt lasts",
             f"Let the processor outlast its lease, so that a retry runs beside it, or {ON_MEMORY}.",
         )
-
-    @property
-    def twice(self) -> Collection[JobId]:
-        """None."""
-        return ()
 
     def _cannot(self, method: str, why: str, instead: str) -> UsageError:
         return UsageError(f"{self.engine} cannot do {method}: {why}", hint=instead)
@@ -360,3 +356,161 @@ def work_process(engine: str, *, dsn: str | None = None) -> WorkProcess:
     """
     base, _, version = engine.partition("@")
     return WorkProcess(version or (NEWEST_OF_10 if base == "pgboss" else "latest"), dsn=dsn)
+
+
+class Failure(NamedTuple):
+    """What the handler throws."""
+
+    name: str
+    message: str
+    final: bool = False
+    """Whether the processor asked for no further attempt; pg-boss does not hear it."""
+
+
+class Success(NamedTuple):
+    """What the handler answers."""
+
+    output: Json
+
+
+BEFORE_ANSWER: Final = {Success: "before complete", Failure: "before fail"}
+
+
+class Handlers:
+    """Runs the processors that a process calls for, in the lifetime of that process."""
+
+    def __init__(
+        self,
+        driven: DrivenProcess,
+        loop: VirtualLoop,
+        *,
+        run_blocking: Callable[..., Awaitable[Any]],
+        registry: Registry,
+        moment: Callable[[], datetime],
+        session: LiveTest,
+    ) -> None:
+        self.life = Lifetime("no worker yet")
+        """The present process's; whoever severs it sets another."""
+        self._driven = driven
+        self._loop = loop
+        self._run_blocking = run_blocking
+        self._registry = registry
+        self._moment = moment
+        self._session = session
+        self._running: dict[int, tuple[Claim, ...]] = {}
+        """The claims of the calls that are not answered yet."""
+
+    def call(self, call: HandlerCall, claims: tuple[Claim, ...]) -> None:
+        """Begin to handle a batch."""
+        self._running[call.number] = claims
+        made = self._handle(call, claims, self.life)
+        self.life.context().run(self._loop.create_task, made, name=f"handler of {call.queue}")
+
+    def forget(self) -> None:
+        """Know of no call any more: their process is dead."""
+        self._running.clear()
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a handler is at work that pg-boss still waits for."""
+        return any(self._driven.holds(claim) for claims in self._running.values() for claim in claims)
+
+    @property
+    def given_up(self) -> tuple[JobId, ...]:
+        """The jobs that pg-boss has taken back while their handler still ran."""
+        return tuple(c.job for claims in self._running.values() for c in claims if not self._driven.holds(c))
+
+    async def _handle(self, call: HandlerCall, claims: tuple[Claim, ...], life: Lifetime) -> None:
+        ending: Success | Failure = Success(None)
+        for claim in claims:
+            await self._pass(BEFORE_STARTING, claim)
+            processor = self._registry.get_processor(claim.tool)
+            ending = _read(*await self._run(processor, self._tool_job(claim), life))
+            if isinstance(ending, Failure):
+                break
+        if life.over:
+            return
+        for claim in claims:
+            await self._pass(BEFORE_ANSWER[type(ending)], claim)
+        try:
+            self._answer(call, claims, ending)
+        except HarnessError as error:
+            self._driven.broken = error
+
+    async def _run(self, processor: JobProcessor, job: ToolJob, life: Lifetime) -> tuple[Any, BaseException | None]:
+        name = f"processor {job.tool_slug} {job.id}"
+        answer: Any
+        if is_async(processor):
+            answer, error = await self._awaited(lambda: processor(job), life, name)
+            return answer, error
+        context = life.context()
+        answer, error = await self._run_blocking(lambda: context.run(_call, processor, job), name=name)
+        if error is None and inspect.isawaitable(answer):
+            awaited = answer
+            return await self._awaited(lambda: awaited, life, name)
+        return answer, error
+
+    async def _awaited(self, make: Callable[[], Any], life: Lifetime, name: str) -> tuple[Any, BaseException | None]:
+        """Await it in a task of its own, whose context is the processor's."""
+        task = life.context().run(self._loop.create_task, _caught(make), name=name)
+        caught: tuple[Any, BaseException | None] = await task
+        return caught
+
+    def _answer(self, call: HandlerCall, claims: tuple[Claim, ...], ending: Success | Failure) -> None:
+        held = [claim for claim in claims if self._driven.holds(claim)]
+        self._running.pop(call.number, None)
+        self._driven.draw()
+        if isinstance(ending, Failure):
+            said: dict[str, Any] = {"error": {"name": ending.name, "message": ending.message}}
+            settle = partial(self._driven.told.settled, "fail")
+            rest: tuple[Any, ...] = (ending.message, ending.final)
+        else:
+            said = {"value": ending.output}
+            settle = partial(self._driven.told.settled, "complete")
+            rest = (ending.output if len(claims) == 1 else None,)  # pg-boss keeps no answer of a larger batch.
+
+        def told(_: Turn) -> None:
+            for claim in held:
+                settle(claim, *rest)
+
+        self._driven.reply(call, told=told, **said)
+
+    def _tool_job(self, claim: Claim) -> ToolJob:
+        return sample_job(
+            claim.tool,
+            self._driven.rows.inputs[claim.job],
+            id=claim.job,
+            attempt=claim.attempt,
+            max_attempts=self._session.board.views[claim.job].max_attempts,
+            moment=self._moment(),
+        )
+
+    async def _pass(self, place: str, claim: Claim) -> None:
+        """Come to a gate in the work on a job; where the process dies there, this never ends."""
+        await self._session.worker_at_work().gate(Place(place, claim.job))
+
+
+async def _caught(make: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return await make(), None
+    except BaseException as error:  # noqa: BLE001 - SystemExit too is the job's failure, not the test's
+        return None, error
+
+
+def _call(processor: JobProcessor, job: ToolJob) -> tuple[Any, BaseException | None]:
+    try:
+        return processor(job), None
+    except Exception as error:  # noqa: BLE001 - pg-boss is told
+        return None, error
+
+
+def _read(answer: Any, error: BaseException | None) -> Success | Failure:
+    if error is not None:
+        return Failure(type(error).__name__, str(error) or repr(error), isinstance(error, NonRetryableError))
+    if not isinstance(answer, JobResult):
+        return Failure("TypeError", f"the processor answered {answer!r:.200}, which is no JobResult")
+    if not answer.success:
+        return Failure("Error", answer.error or "the processor gave no error", not answer.retryable)
+    if problem := json_problem(answer.output):
+        return Failure("TypeError", f"JSON cannot hold the output: {problem}")
+    return Success(answer.output)

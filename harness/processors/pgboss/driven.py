@@ -1,4 +1,7 @@
-"""A pg-boss process driven by a virtual loop: its next timer is one of the loop's, its rows are what is observed."""
+"""A pg-boss process driven by a virtual loop: its next timer is one of the loop's, its rows are what is observed.
+
+pg-boss is asked nothing about its jobs: what it did is read from the rows, and written down as calls and outcomes.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,18 @@ import asyncio
 import contextvars
 import random
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, next_due
-from harness.adapters.pgboss.work.turn import LIMIT, NEVER, SUPERVISION, poll_of
+from harness.adapters.pgboss.translation import view_of
+from harness.adapters.pgboss.work import LIMIT, NEVER, SUPERVISION, HandlerCall, Turn, WorkProcess, next_due, poll_of
 from harness.errors import HarnessError
-from harness.invariants import Judge
+from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import SECOND, Instant
-from harness.model.job import JobId, JobView
+from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import Status
-from harness.model.settings import Settings
-from harness.port import Claim
-from harness.processors.pgboss.records import RowRecorder, Rows, timed_out
-from harness.run.board import Board
-from harness.sim.clock import Clocks
+from harness.port import Claim, JobRequest
+from harness.run.observation import Observation, Recorder
 from harness.sim.loop import VirtualLoop
 
 
@@ -32,16 +32,15 @@ class DrivenProcess:
         process: WorkProcess,
         loop: VirtualLoop,
         *,
-        settings: Settings,
-        clocks: Clocks,
-        judge: Judge,
+        observation: Observation[WorkRows],
         seed: int,
     ) -> None:
         """Begin on empty tables. Raises EnvironmentUnavailable, VirtualClockError."""
         self.process = process
-        self.board = Board(settings)
-        self.rows = Rows(process)
-        self.recorder = RowRecorder(self.rows, clocks, self.board, judge)
+        self.rows = observation.queue
+        self.told = RowReader(self.rows, observation.recorder)
+        """Writes down what is asked for and what changed."""
+        self._board = observation.board
         self.claims: dict[JobId, Claim] = {}
         """The last claim of every job."""
         self.allowance: int | None = 0
@@ -53,8 +52,8 @@ class DrivenProcess:
         self.said: dict[str, None] = {}
         """The errors and warnings that pg-boss emitted, each once."""
         self._loop = loop
-        self._settings = settings
-        self._clocks = clocks
+        self._settings = observation.settings
+        self._clocks = observation.clocks
         self._jitter = random.Random(seed).random
         self._turn = threading.RLock()
         """A test that is a coroutine may enqueue while its harness works on another thread."""
@@ -70,6 +69,11 @@ class DrivenProcess:
         """Send a job now."""
         with self._turn:
             return self._hear(self.process.send(self._clocks.now, **arguments), told)
+
+    def reply(self, call: HandlerCall, *, told: Callable[[Turn], None], **said: Any) -> Turn:
+        """Let a handler that was called end."""
+        with self._turn:
+            return self._hear(self.process.reply(call.number, self._clocks.now, **said), told)
 
     def _hear(self, turn: Turn, told: Callable[[Turn], None] = lambda turn: None) -> Turn:
         """Take over what happened in a turn."""
@@ -103,7 +107,7 @@ class DrivenProcess:
 
     def draw(self) -> None:
         """Let PostgreSQL's next random number be ours, where a failure may ask for one."""
-        if self._settings.retry_backoff and any(v.status is Status.PROCESSING for v in self.board.live.values()):
+        if self._settings.retry_backoff and any(v.status is Status.PROCESSING for v in self._board.live.values()):
             self.process.database.set_chance(self._jitter())
 
     def kill(self) -> None:
@@ -121,19 +125,19 @@ class DrivenProcess:
 
     def holds(self, claim: Claim) -> bool:
         """Whether an attempt is still the one that its row is about."""
-        view = self.board.views.get(claim.job)
+        view = self._board.views.get(claim.job)
         return view is not None and view.status is Status.PROCESSING and view.attempts == claim.attempt
 
     def due(self) -> list[JobView]:
         """List what could be fetched now."""
         now = self._clocks.now
-        return [v for v in self.board.live.values() if v.status is Status.PENDING and v.start_after <= now]
+        return [v for v in self._board.live.values() if v.status is Status.PENDING and v.start_after <= now]
 
     def _called(self, call: HandlerCall) -> None:
         views = self.rows.jobs()
         claims = tuple(self._claim(views[job]) for job in call.jobs)
         self.claims |= {claim.job: claim for claim in claims}
-        self.recorder.claimed(list(claims))
+        self.told.claimed(list(claims))
         if self.allowance is not None:
             self.allowance -= len(claims)
         self.on_call(call, claims)
@@ -144,16 +148,16 @@ class DrivenProcess:
 
     def _notice(self, fired: Any) -> None:
         """Write down what changed and nobody asked for: a worker gave up waiting, or the supervision took back."""
-        known = self.board.views
+        known = self._board.views
         rest = []
         for job in self.rows.differing(known):
             before, after, claim = known.get(job), self.rows.jobs().get(job), self.claims.get(job)
             if fired == LIMIT and claim is not None and before is not None and timed_out(before, after):
-                self.recorder.settled("fail", claim, (after.error if after else None) or "timed out", False)
+                self.told.settled("fail", claim, (after.error if after else None) or "timed out", False)
             else:
                 rest.append(job)
         if rest:
-            self.recorder.supervised(rest)
+            self.told.supervised(rest)
 
     def _tick(self) -> None:
         try:
@@ -165,7 +169,7 @@ class DrivenProcess:
 
     def _skip(self) -> dict[str, Instant]:
         """Tell from when on each round would find something to do."""
-        live = self.board.live.values()
+        live = self._board.live.values()
         overdue = [view.lease_until for view in live if view.lease_until is not None]
         overdue += [view.start_after + self._settings.retention for view in live if view.status is Status.PENDING]
         skip = {timer.round: NEVER for timer in self._timers if timer.period is not None}
@@ -177,3 +181,102 @@ class DrivenProcess:
                 poll = poll_of(view.tool)
                 skip[poll] = min(skip.get(poll, NEVER), view.start_after)
         return skip
+
+
+TEST: Final = "test"
+"""The actor that enqueues, cancels and retries."""
+SUPERVISOR: Final = "supervision"
+
+
+class WorkRows:
+    """The rows as they were last read, in views."""
+
+    def __init__(self, process: WorkProcess) -> None:
+        self._process = process
+        self.worker = ""
+        """Whose claim a new one is."""
+        self._granted: dict[JobId, int] = {}
+        self.inputs: dict[JobId, Json] = {}
+        self._workers: dict[tuple[JobId, int], str] = {}
+        self._views: dict[JobId, JobView] = {}
+        self._shown: list[JobId] = []
+
+    def read(self) -> None:
+        """Read all rows."""
+        self._views = {}
+        for row in self._process.tables.jobs():
+            job = row["data"]["job"]
+            self.inputs[job] = row["data"]["input"]
+            worker = None
+            if row["state"] == "active":
+                worker = self._workers.setdefault((job, row["retry_count"]), self.worker)
+            granted, process = self._granted.get(job, 0), self._process
+            view = view_of(row, worker=worker, granted=granted, strictly=process.strictly, keys=process.keys)
+            self._views[job] = view
+
+    def grant(self, job: JobId, attempt: int) -> None:
+        """Know that a resume allows a job this attempt, whatever its limit."""
+        self._granted[job] = attempt
+        self.read()
+
+    def differing(self, known: Mapping[JobId, JobView]) -> list[JobId]:
+        """List the jobs that are not as they were known, gone ones too."""
+        views = self._views
+        return [job for job in {**known, **views} if known.get(job) != views.get(job)]
+
+    def show(self, *jobs: JobId) -> None:
+        """Let the recorder see what became of these, and of no others."""
+        self._shown = list(jobs)
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Answer the views."""
+        return self._views
+
+    def changed(self) -> list[JobId]:
+        """Answer which of them are shown."""
+        return self._shown
+
+
+class RowReader:
+    """Turns rows that changed into calls, what was seen, and outcomes."""
+
+    def __init__(self, rows: WorkRows, recorder: Recorder) -> None:
+        self._rows = rows
+        self._recorder = recorder
+
+    def enqueued(self, request: JobRequest, outcome: Outcome) -> None:
+        """A job was sent."""
+        self._told(TEST, "enqueue", outcome, shown=(request.id,), arguments=(request,), job=request.id)
+
+    def operated(self, verb: str, job: JobId, outcome: Outcome) -> None:
+        """An operator cancelled or retried a job."""
+        self._told(TEST, verb, outcome, shown=(job,), arguments=(job,), job=job)
+
+    def claimed(self, claims: list[Claim]) -> None:
+        """A worker fetched a batch."""
+        worker = claims[0].worker
+        jobs = [claim.job for claim in claims]
+        self._told(worker, "claim", done(claims), shown=tuple(jobs), arguments=(worker, len(claims)))
+        for claim in claims:
+            self._recorder.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
+
+    def settled(self, verb: str, claim: Claim, *rest: Any, outcome: Outcome = DONE) -> None:
+        """A worker completed or failed a job of its batch."""
+        about: dict[str, Any] = {"job": claim.job, "token": claim.token, "arguments": (claim, *rest)}
+        self._told(claim.worker, verb, outcome, shown=(claim.job,), **about)
+
+    def supervised(self, jobs: list[JobId]) -> None:
+        """The supervision, or whoever else is not a worker, changed these."""
+        for verb, gone in (("expire", False), ("purge", True)):
+            shown = tuple(job for job in jobs if (job not in self._rows.jobs()) is gone)
+            if shown:
+                self._told(SUPERVISOR, verb, done(list(shown)), shown=shown)
+
+    def _told(self, actor: str, verb: str, outcome: Outcome, *, shown: tuple[JobId, ...], **about: Any) -> None:
+        self._rows.show(*shown)
+        self._recorder.told(actor, verb, outcome, **about)
+
+
+def timed_out(before: JobView, after: JobView | None) -> bool:
+    """Whether an attempt ended without an answer of its handler."""
+    return before.status is Status.PROCESSING and after is not None and after.status is not Status.PROCESSING

@@ -1,16 +1,17 @@
-"""TypeScript processors, unmodified, in a Node child that lives on virtual time."""
+"""TypeScript processors, unmodified, in Node peers that live on virtual time."""
 
 from __future__ import annotations
 
-from harness.processors.typescript.attached import NodeProcessor
-from harness.processors.typescript.errors import (
+from harness.processors.typescript.node_processor import (
     InvalidResult,
     JavaScriptError,
+    NodeProcessor,
+    NodeProcessors,
     ProcessDied,
     ProcessorBlocked,
     ProcessorNotLoaded,
+    find_typescript_node,
 )
-from harness.processors.typescript.node import find_typescript_node
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "JavaScript",
     "JavaScriptError",
     "NodeProcessor",
+    "NodeProcessors",
     "ProcessDied",
     "ProcessorBlocked",
     "ProcessorNotLoaded",

@@ -32,7 +32,7 @@ Functions: TypeAlias = dict[str, Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class TypeScriptProcessor:
-    """A processor of a TypeScript or JavaScript file, run unmodified in a Node child.
+    """A processor of a TypeScript or JavaScript file, run unmodified in a Node peer.
 
     `target` is `path.ts#name`: an exported processor, or a function `register...()` without parameters that registers
     one. A relative path starts at `root`, by default the working directory. `globals` are put on `globalThis`; `stubs`
@@ -54,12 +54,12 @@ class TypeScriptProcessor:
     def __call__(self, job: Any) -> Any:
         """Refuse: it runs under a harness only."""
         raise UsageError(
-            f"{self.target} runs in a Node child of a JobHarness",
+            f"{self.target} runs in a Node process of a JobHarness",
             hint="Use job_harness.register(slug, it) or job_harness.perform_job(it, input).",
         )
 
     def at(self, root: str | os.PathLike[str]) -> TypeScriptProcessor:
-        """Answer the same processor with its relative paths starting at `root`."""
+        """Return the same processor with its relative paths starting at `root`."""
         return replace(self, root=root)
 
     @property
@@ -80,7 +80,7 @@ class TypeScriptProcessor:
         return path
 
     def wire(self) -> tuple[dict[str, Any], Functions]:
-        """Say it in the child's words, and which functions it calls back, by name. Raises UsageError."""
+        """Say it in the peer's words, and which functions it calls back, by name. Raises UsageError."""
         functions: Functions = {}
         globals_ = {name: _value(given, name, functions) for name, given in self.globals.items()}
         stubs = {name: self._stub(name, stub, functions) for name, stub in self.stubs.items()}
@@ -96,7 +96,7 @@ class TypeScriptProcessor:
         return {"globals": globals_, "stubs": stubs, "fetch": fetch}, functions
 
     def process_environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Answer the child's environment: that of this process but for `NODE_OPTIONS`, and what was changed."""
+        """Return the peer's environment: that of this process but for `NODE_OPTIONS`, and what was changed."""
         changed: dict[str, str | None] = {**base, "NODE_OPTIONS": None, **self.environment}
         return {name: value for name, value in changed.items() if value is not None}
 

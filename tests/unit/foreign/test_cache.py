@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.foreign import cache, node, npm, pip
+from harness.foreign import packages
 from harness.private import cache_folder
 
 
@@ -25,8 +25,8 @@ def test_it_is_installed_once() -> None:
         calls.append(folder)
         (folder / "thing").touch()
 
-    first = cache.installed("npm", "thing@1.0.0", install)
-    assert cache.installed("npm", "thing@1.0.0", install) == first
+    first = packages.installed("npm", "thing@1.0.0", install)
+    assert packages.installed("npm", "thing@1.0.0", install) == first
     assert calls == [first]
     assert (first / "thing").exists()
 
@@ -37,15 +37,15 @@ def test_what_fails_leaves_nothing_and_is_tried_again() -> None:
         raise EnvironmentUnavailable("no such version")
 
     with pytest.raises(EnvironmentUnavailable, match="no such version"):
-        cache.installed("npm", "thing@9.9.9", fails)
+        packages.installed("npm", "thing@9.9.9", fails)
     assert not (cache_folder("npm") / "thing@9.9.9").exists()
-    assert cache.installed("npm", "thing@9.9.9", lambda folder: None).exists()
+    assert packages.installed("npm", "thing@9.9.9", lambda folder: None).exists()
 
 
 def test_what_an_interrupted_installation_left_is_not_taken_for_the_package() -> None:
     half = cache_folder("npm") / "thing@1.0.0"
     (half / "node_modules").mkdir(parents=True)
-    folder = cache.installed("npm", "thing@1.0.0", lambda folder: (folder / "whole").touch())
+    folder = packages.installed("npm", "thing@1.0.0", lambda folder: (folder / "whole").touch())
     assert sorted(path.name for path in folder.iterdir()) == [".installed", "whole"]
 
 
@@ -54,7 +54,7 @@ def test_a_cache_that_cannot_be_written_says_so(own_cache: Path, monkeypatch: py
     blocker.touch()
     monkeypatch.setenv("JOB_HARNESS_CACHE", str(blocker))
     with pytest.raises(EnvironmentUnavailable, match=r"cannot be the cache: .*file is no folder"):
-        cache.installed("npm", "thing@1.0.0", lambda folder: None)
+        packages.installed("npm", "thing@1.0.0", lambda folder: None)
 
 
 def test_a_node_that_is_too_old_is_named_with_the_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,23 +62,23 @@ def test_a_node_that_is_too_old_is_named_with_the_repair(tmp_path: Path, monkeyp
     old.write_text("#!/bin/sh\necho v12.0.1\n")
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(node, "WHEEL", "there_is_no_such_wheel")
-    monkeypatch.delenv(node.VARIABLE, raising=False)
+    monkeypatch.setattr(packages, "WHEEL", "there_is_no_such_wheel")
+    monkeypatch.delenv(packages.VARIABLE, raising=False)
     with pytest.raises(EnvironmentUnavailable, match=r"Node 20\.0 or newer is needed, and .*node is 12\.0\.1") as told:
-        node.find_node()
+        packages.find_node()
     assert "pip install 'job-harness[node]'" in str(told.value)
 
 
 def test_a_machine_without_npm_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentUnavailable, match="npm is not on the PATH"):
-        npm.npm_package("pg-boss", "10.4.2")
+        packages.npm_package("pg-boss", "10.4.2")
 
 
 def test_a_full_version_is_asked_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert npm.newest("pg-boss", "10.4.2") == "10.4.2"
-    assert pip.newest("procrastinate", "3.8.1") == "3.8.1"
+    assert packages.newest_npm("pg-boss", "10.4.2") == "10.4.2"
+    assert packages.newest_python("procrastinate", "3.8.1") == "3.8.1"
 
 
 def test_the_newest_one_in_the_cache_will_do_without_a_registry(
@@ -86,19 +86,19 @@ def test_the_newest_one_in_the_cache_will_do_without_a_registry(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for version in ("12.9.0", "12.10.0", "10.4.2"):
-        cache.installed("npm", f"pg-boss@{version}", lambda folder: None)
-    assert npm.newest("pg-boss", "12") == "12.10.0"
-    assert npm.newest("pg-boss", "latest") == "12.10.0"
+        packages.installed("npm", f"pg-boss@{version}", lambda folder: None)
+    assert packages.newest_npm("pg-boss", "12") == "12.10.0"
+    assert packages.newest_npm("pg-boss", "latest") == "12.10.0"
 
 
-@pytest.mark.parametrize("newest", [npm.newest, pip.newest])
+@pytest.mark.parametrize("newest", [packages.newest_npm, packages.newest_python])
 def test_what_is_no_version_is_refused(newest: object) -> None:
     assert callable(newest)
     with pytest.raises(UsageError, match="'newest-ish' is no version of thing"):
         newest("thing", "newest-ish")
 
 
-@pytest.mark.parametrize("newest", [npm.newest, pip.newest])
+@pytest.mark.parametrize("newest", [packages.newest_npm, packages.newest_python])
 def test_digits_of_other_scripts_are_no_version(newest: object) -> None:
     assert callable(newest)
     with pytest.raises(UsageError, match="is no version of thing"):
@@ -119,13 +119,13 @@ def test_what_the_registry_answers_is_checked_before_it_is_used(
     fake(tmp_path / "npm", f"echo '{answer}'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(EnvironmentUnavailable, match=r"npm view pg-boss@12 answered .* no version of that kind"):
-        npm.newest("pg-boss", "12")
+        packages.newest_npm("pg-boss", "12")
 
 
 def test_the_newest_of_what_the_registry_answers_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path / "npm", """echo '["12.9.0", "12.10.0", "12.11.0-beta.1"]'""")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert npm.newest("pg-boss", "12") == "12.10.0"
+    assert packages.newest_npm("pg-boss", "12") == "12.10.0"
 
 
 def test_npm_is_asked_in_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,15 +134,15 @@ def test_npm_is_asked_in_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / ".npmrc").write_text("registry=http://127.0.0.1:9/\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
-    assert npm.newest("pg-boss", "12") == "12.3.4"
+    assert packages.newest_npm("pg-boss", "12") == "12.3.4"
 
 
 def test_a_module_of_the_current_folder_is_not_taken_for_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pip.py").write_text("print('a stranger')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert cache.run([*pip._pip(), "--version"], seconds=60, what="pip", hint="").startswith("pip ")
+    assert packages.run([*packages._pip(), "--version"], seconds=60, what="pip", hint="").startswith("pip ")
 
 
 def test_pip_takes_wheels_only() -> None:
-    assert "--only-binary=:all:" in pip.OPTIONS
+    assert "--only-binary=:all:" in packages.PIP_OPTIONS

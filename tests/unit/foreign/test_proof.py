@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine
-from harness.foreign.proof import prove
+from harness.foreign.clocks import prove
 from harness.history.outcome import Outcome
 from harness.model.duration import DAY
 from harness.model.settings import Settings
-from harness.port import Clocks, Contract
+from harness.port import Contract, EngineClocks
 from harness.postgres.virtual_clock import VirtualClockError
 
 
 class Wrong:
     """A queue whose clock is not the one it is given."""
 
-    def __init__(self, offset: Callable[[Clocks], int]) -> None:
+    def __init__(self, offset: Callable[[EngineClocks], int]) -> None:
         self._offset = offset
 
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> Any:
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
         offset = self._offset
 
         class Own:
@@ -48,7 +48,7 @@ def test_a_queue_on_our_clock_is_proven() -> None:
         (lambda clocks: clocks.store() * 3, "a lease expired before its time"),
     ],
 )
-def test_what_does_not_follow_is_named(clock: Callable[[Clocks], int], what: str) -> None:
+def test_what_does_not_follow_is_named(clock: Callable[[EngineClocks], int], what: str) -> None:
     with pytest.raises(VirtualClockError, match=f"it does not follow the virtual clock: {what}"):
         prove(Wrong(clock).open, name="it")
 

@@ -1,5 +1,5 @@
-"""Real pg-boss under test: the library itself in a Node child, on a PostgreSQL whose clock is ours."""
+"""Real pg-boss under test: the library itself in a Node peer, on a PostgreSQL whose clock is ours."""
 
-from harness.adapters.pgboss.node.engine import PgBossNodeEngine, open_engine
+from harness.adapters.pgboss.node.engine import open_engine, release
 
-__all__ = ["PgBossNodeEngine", "open_engine"]
+__all__ = ["open_engine", "release"]

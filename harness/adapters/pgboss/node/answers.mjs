@@ -1,4 +1,4 @@
-// Runs in a Node child that has pg-boss: the harness's questions in pg-boss's own API. Knows no harness.
+// Runs in a Node peer that has pg-boss: the harness's requests in pg-boss's own API. Knows no harness.
 import { AssertionError } from "node:assert";
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,108 +1,50 @@
-"""Opens pg-boss queues: `pgboss-node@12.38.0` is that release in a Node child, on a PostgreSQL provided for it."""
+"""Opens pg-boss queues: `pgboss-node@12.38.0` is that release, in a Node peer, on a PostgreSQL provided for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
-from harness.adapters.pgboss.known import known_of
-from harness.adapters.pgboss.node.contract import contract_of
-from harness.adapters.pgboss.node.release import Release
-from harness.adapters.pgboss.node.scheduling import SchedulingQueue
+from harness.adapters.foreign_queue import ForeignEngine, ForeignRelease, in_node
+from harness.adapters.pgboss.contract import known_of, policy_suffix, split_policy
+from harness.adapters.pgboss.node.queue import SchedulingQueue
+from harness.adapters.pgboss.node.release import PgBossTables, Release, contract_of
 from harness.adapters.pgboss.package import SCHEMA
-from harness.adapters.pgboss.policy import policy_suffix, split_policy
-from harness.foreign import Child, npm, npm_package
-from harness.foreign.engine import ForeignEngine
-from harness.foreign.gating import GATED, Exchange, GatedForeignQueue
-from harness.foreign.node_child import milliseconds_of, node_child
-from harness.foreign.proof import prove
-from harness.foreign.station import Station
-from harness.model.duration import Duration
+from harness.foreign import newest_npm
 from harness.model.settings import Settings
-from harness.port import Capabilities, Clocks, Contract, QueueUnderTest
-
-if TYPE_CHECKING:
-    from harness.adapters.pgboss.node.rows import Tables
 
 PACKAGE: Final = "pg-boss"
 
 
-class PgBossNodeEngine(ForeignEngine):
-    """One release. Child and server are started when the first queue is opened, and live until `close`."""
+def release(version: str = "latest") -> ForeignRelease:
+    """Declare a release: `latest`, `12`, `10.4.2`; after a slash stands the policy of its queues: `10.4.2/stately`.
 
-    def __init__(self, version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> None:
-        """Choose a release (`latest`, `12`, `10.4.2`), and a server instead of one started here.
+    Raises UsageError for a release before 10, and for what is no version or no policy. Schedules are not at work where
+    every actor has a session.
+    """
+    wanted, policy = split_policy(version)
+    number = newest_npm(PACKAGE, wanted)
+    able = Release(f"{number}{policy_suffix(policy)}")
 
-        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a release before 10, and
-        for what is no version or no policy. `gated` gives every actor a session, each statement of which is a gate;
-        schedules are not at work there.
-        """
-        wanted, policy = split_policy(version)
-        self.version = npm.newest(PACKAGE, wanted)
-        self._release = Release(f"{self.version}{policy_suffix(policy)}")
-        self.gated = gated
-        self.name = f"pgboss-node{GATED * gated}@{self._release.name}"
-        able = self._release.capabilities
-        self.capabilities: Capabilities = replace(able, sessions=True, schedules=False) if gated else able
-        self.contract: Contract = replace(contract_of(self._release.major, policy), known=known_of(self.version))
-        asked = {"schema": SCHEMA, "now": milliseconds_of(0)}
-        self._station = Station(
-            self.name,
-            child=self._started,
-            dsn=dsn,
-            asked=asked,
-            then=self._proven,
-            keeps_sessions=False,  # It remembers which queues the database knows.
-        )
-        self._tables: Tables | None = None
-        self._strictly: Duration = 0
-        """How long after its time a job can be fetched: releases differ, so it is measured."""
-
-    def open(self, settings: Settings, clocks: Clocks, jitter: Callable[[], float]) -> QueueUnderTest:
-        """Answer an empty queue.
-
-        Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
-        VirtualClockError where it does not follow our clock.
-        """
-        self._station.ready()
-        if not self.gated:
-            return self._opened(settings, clocks, jitter)
-        exchange = Exchange(self._station.switchboard, clocks.store)
-        queue = self._opened(settings, clocks, jitter, asking=exchange)
-        return GatedForeignQueue(queue, exchange, clocks, capabilities=self.capabilities)
-
-    def _opened(
-        self, settings: Settings, clocks: Clocks, jitter: Callable[[], float], *, asking: Exchange | None = None
-    ) -> SchedulingQueue:
-        database, child = self._station.database, self._station.child
-        assert self._tables is not None
-        self._tables.empty()
-        child.ask("reset", {"keep": self._tables.keeps_queues})
-        return SchedulingQueue(
-            asking or child,
-            database,
-            self._tables,
-            release=self._release,
-            strictly=self._strictly,
-            settings=settings,
-            clocks=clocks,
-            jitter=jitter,
-        )
-
-    def _started(self) -> Child:
-        packages = npm_package(PACKAGE, self.version)
-        script = Path(__file__).with_name("answers.mjs")
-        return node_child(script, name=self.name, packages=packages, oldest=self._release.oldest_node)
-
-    def _proven(self) -> None:
-        from harness.adapters.pgboss.node.rows import Tables
-
-        self._tables = Tables(self._station.database)
-        self._strictly = prove(self._opened, name=self.name)
+    return ForeignRelease(
+        package="pgboss-node",
+        version=able.name,
+        queue=partial(SchedulingQueue, release=able),
+        capabilities=able.capabilities,
+        contract=replace(contract_of(able.major, policy), known=known_of(number)),
+        start=in_node(__file__, PACKAGE, number, oldest=able.oldest_node),
+        empty=lambda opened: opened.schema.empty(),
+        reset=lambda tables: {"keep": tables.keeps_queues},
+        asked={"schema": SCHEMA},
+        read=PgBossTables,
+        proven_under=Settings(),
+        keeps_sessions=False,  # A session remembers which queues the database knows.
+        next_upkeep=lambda queue: queue.next_upkeep(),
+        with_sessions={"capabilities": replace(able.capabilities, schedules=False)},
+    )
 
 
-def open_engine(version: str = "latest", *, dsn: str | None = None, gated: bool = False) -> PgBossNodeEngine:
-    """Answer the engine of this release."""
-    return PgBossNodeEngine(version, dsn=dsn, gated=gated)
+def open_engine(version: str = "latest", *, dsn: str | None = None, sessions: bool = False) -> ForeignEngine:
+    """Return the engine of this release; see `release` and `ForeignEngine`."""
+    return ForeignEngine(release(version), dsn=dsn, sessions=sessions)

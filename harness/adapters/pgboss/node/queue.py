@@ -1,24 +1,22 @@
-"""The verbs of the harness, asked of the library in a Node child. Decides nothing: every rule is pg-boss's."""
+"""The verbs of the harness, asked of the library in a Node peer. Decides nothing: every rule is pg-boss's.
+
+Schedules are set by pg-boss's own functions, and looked at by two instances of it, each on a clock of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.adapters.pgboss.node.release import Release
-from harness.adapters.pgboss.node.rows import Tables
-from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, uuid_of, view_of
-from harness.adapters.pgboss.turns import turns
-from harness.foreign.asking_queue import AskingQueue, without_value
-from harness.foreign.child import Answering
-from harness.foreign.database import ForeignDatabase, Row
-from harness.foreign.node_child import milliseconds_of
+from harness.adapters.foreign_queue import AskingQueue, Opened, without_value
+from harness.adapters.pgboss.node.release import CRON_HOURS, CRON_MINUTES, PERIODS, PgBossTables, Release
+from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, tool_of, turns, uuid_of, view_of
+from harness.foreign.database import Row, instant_of
 from harness.history.outcome import Outcome, done
-from harness.model.duration import SECOND, Duration, Instant
+from harness.model.duration import DAY, HOUR, MINUTE, SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
-from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Clocks, JobRequest
+from harness.port import Capabilities, Claim, JobRequest, Schedule
 
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 SHORTEST_HEARTBEAT: Final = 10 * SECOND
@@ -36,25 +34,14 @@ class PgBossNodeQueue(AskingQueue):
     it is told which one that was, as its own worker does.
     """
 
-    def __init__(
-        self,
-        child: Answering,
-        database: ForeignDatabase,
-        tables: Tables,
-        *,
-        release: Release,
-        strictly: Duration,
-        settings: Settings,
-        clocks: Clocks,
-        jitter: Callable[[], float],
-    ) -> None:
-        super().__init__(child, database, settings, clocks)
+    def __init__(self, opened: Opened, *, release: Release) -> None:
+        super().__init__(opened)
         self.capabilities: Capabilities = release.capabilities
         self._release = release
         self._keys = release.keys
-        self._strictly = strictly
-        self._tables = tables
-        self._jitter = jitter
+        self._strictly = opened.strictly
+        self._tables: PgBossTables = opened.schema
+        self._jitter = opened.jitter
         self._tools: dict[JobId, str] = {}
         self._workers: dict[tuple[JobId, int], str] = {}
         """Who claimed which attempt: pg-boss does not keep it."""
@@ -63,14 +50,11 @@ class PgBossNodeQueue(AskingQueue):
         self._changed: Instant | None = None
         """Since when the statistics of the queues may be out of date."""
 
-    def _ask(self, question: str, *, ago: int = 0, **arguments: Any) -> Outcome:
-        outcome = super()._ask(question, ago=ago, **arguments)
+    def _ask(self, question: str, *, ago: Duration = 0, at: Instant | None = None, **arguments: Any) -> Outcome:
+        outcome = super()._ask(question, ago=ago, at=at, **arguments)
         if question in CHANGING or (question == "claim" and outcome.done and outcome.value):
             self._changed = self._clocks.store()
         return outcome
-
-    def _stamped(self, now: Instant) -> dict[str, Any]:
-        return {"now": milliseconds_of(now)}
 
     def _draw(self) -> None:
         if self._settings.retry_backoff:
@@ -105,8 +89,9 @@ class PgBossNodeQueue(AskingQueue):
         if refusal := self._unacceptable(request, self._tools):
             return refusal
         options = self._options(request)
-        sent = {"data": self._keys.data(request), "options": options, "queue": self._queue_options(options)}
-        outcome = self._ask("enqueue", ago=self._strictly, tool=self._keys.queue(request.tool), **sent)
+        sent: dict[str, Any] = {"data": self._keys.data(request), "queue": self._queue_options(options)}
+        tool = self._keys.queue(request.tool)
+        outcome = self._ask("enqueue", ago=self._strictly, tool=tool, options=options, **sent)
         if not outcome.done:
             return outcome
         self._tools[request.id] = request.tool
@@ -223,3 +208,160 @@ class PgBossNodeQueue(AskingQueue):
     def next_upkeep(self) -> Instant | None:
         """Tell since when upkeep has something to do beside leases: to see anew which keys are to be passed over."""
         return self._changed if self._release.refreshes else None
+
+
+# schedules ------------------------------------------------------------------------------------------------------------
+
+
+def cron_text(period: Duration) -> str:
+    """Return the cron text of a period. Raises ValueError for one that cron text cannot say."""
+    if period in CRON_MINUTES:
+        return f"*/{period // MINUTE} * * * *"
+    if period in CRON_HOURS:
+        return f"0 */{period // HOUR} * * *"
+    if period == DAY:
+        return "0 0 * * *"
+    said = ", ".join(format_duration(said) for said in PERIODS)
+    raise ValueError(f"cron text cannot say every {format_duration(period)}; it can say {said}")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSchedule:
+    """A schedule and the slot that had begun when it was set; slots are numbered from there."""
+
+    schedule: Schedule
+    since: Instant
+
+    def slot(self, at: Instant) -> Instant:
+        """Return the slot in which a job was made at an instant."""
+        return self.schedule.latest(at)
+
+    def name(self, slot: Instant) -> JobId:
+        """Return the id of the job of a slot."""
+        return f"{self.schedule.name}{(slot - self.since) // self.schedule.period}"
+
+
+class SchedulePlans:
+    """The schedules of one run, those that ended too, and the names of the jobs that they made."""
+
+    def __init__(self) -> None:
+        self.standing: dict[str, PlannedSchedule] = {}
+        """By name: who stands now."""
+        self._known: dict[str, PlannedSchedule] = {}
+        self._names: dict[str, tuple[JobId, Instant]] = {}
+        """By the UUID of a job."""
+        self._uuids: dict[JobId, str] = {}
+
+    def set(self, schedule: Schedule, now: Instant) -> None:
+        """Take over a schedule; one of the same period goes on with its slots."""
+        known = self.standing.get(schedule.name)
+        kept = known is not None and known.schedule.period == schedule.period
+        since = known.since if known is not None and kept else schedule.latest(now)
+        self.standing[schedule.name] = self._known[schedule.name] = PlannedSchedule(schedule, since)
+
+    def end(self, name: str) -> None:
+        """Forget that a schedule stands."""
+        self.standing.pop(name, None)
+
+    def named(self, uuid: str, schedule: str, made_at: Instant) -> tuple[JobId, Instant]:
+        """Return the id and the slot of a job that a schedule made; a second job of a slot has a dash."""
+        if uuid not in self._names:
+            planned = self._known[schedule]
+            slot = planned.slot(made_at)
+            name = planned.name(slot)
+            while name in self._uuids:
+                name += "-"
+            self._names[uuid] = name, slot
+            self._uuids[name] = uuid
+        return self._names[uuid]
+
+    def job(self, uuid: str) -> JobId:
+        """Return the id of a job that a schedule made, and that was seen."""
+        return self._names[uuid][0]
+
+    def uuid(self, job: JobId) -> str | None:
+        """Return the UUID of a job that a schedule made; None for any other."""
+        return self._uuids.get(job)
+
+
+class SchedulingQueue(PgBossNodeQueue):
+    """A queue with schedules: each is the cron text of a pg-boss queue, which from 11 on may have several, by keys."""
+
+    def __init__(self, opened: Opened, *, release: Release) -> None:
+        super().__init__(opened, release=release)
+        self._plans = SchedulePlans()
+
+    def schedule(self, schedule: Schedule) -> Outcome:
+        """Set a schedule; refused for a period that cron text cannot say, and for a second one of a queue before 11."""
+        try:
+            cron = cron_text(schedule.period)
+        except ValueError as error:
+            return Outcome.refused(str(error))
+        tool = self._keys.queue(schedule.job.tool)
+        others = [other.schedule for name, other in self._plans.standing.items() if name != schedule.name]
+        if not self._tables.keyed_schedules and any(self._keys.queue(other.job.tool) == tool for other in others):
+            return Outcome.refused(f"the queue {tool!r} has a schedule, and can have one")
+        options = self._options(schedule.job)
+        del options["id"]
+        options.pop("startAfter", None)
+        queue = self._queue_options(options)
+        if self._tables.keyed_schedules:
+            options["key"] = schedule.name
+        data = {**self._keys.data(schedule.job), "schedule": schedule.name}
+        del data["job"]
+        outcome = self._ask("schedule", tool=tool, cron=cron, data=data, options=options, queue=queue)
+        if outcome.done:
+            self._plans.set(schedule, self._clocks.store())
+            self._tools[schedule.name] = schedule.job.tool
+            return done()
+        return outcome
+
+    def unschedule(self, name: str) -> Outcome:
+        """End a schedule."""
+        planned = self._plans.standing.get(name)
+        if planned is None:
+            return Outcome.refused("there is no such schedule")
+        key = name if self._tables.keyed_schedules else ""
+        outcome = self._ask("unschedule", tool=self._keys.queue(planned.schedule.job.tool), key=key)
+        if outcome.done:
+            self._plans.end(name)
+            return done()
+        return outcome
+
+    def tick(self, instance: str) -> Outcome:
+        """Let an instance compare clocks, look at all schedules and forward what is due, by its own clock."""
+        before = self.jobs()
+        self._tables.open_cron_gate()
+        own = self._clocks.of(instance)
+        for question, ago in (("look", 2 * self._strictly), ("forward", self._strictly)):
+            outcome = self._ask(question, ago=ago, at=own, instance=instance)
+            if not outcome.done:
+                return outcome
+        return done([job for job in self.jobs() if job not in before])
+
+    def _identify(self, row: Row) -> JobId:
+        if "schedule" not in row["data"]:
+            return super()._identify(row)
+        job, _ = self._made(row)
+        self._tools.setdefault(job, tool_of(row))
+        return job
+
+    def _view(self, row: Row, job: JobId) -> JobView:
+        if "schedule" not in row["data"]:
+            return super()._view(row, job)
+        view = super()._view({**row, "data": {**row["data"], "job": job}}, job)
+        _, slot = self._made(row)
+        return view._replace(schedule=row["data"]["schedule"], slot=slot)
+
+    def _made(self, row: Row) -> tuple[JobId, Instant]:
+        made_at = instant_of(row["created_on"])
+        assert made_at is not None
+        return self._plans.named(str(row["id"]), row["data"]["schedule"], made_at + self._strictly)
+
+    def _uuid(self, job: JobId) -> str:
+        return self._plans.uuid(job) or super()._uuid(job)
+
+    def _claimed(self, told: dict[str, Any]) -> JobId:
+        if told["job"] is not None:
+            return super()._claimed(told)
+        return self._plans.job(told["id"])

@@ -1,14 +1,34 @@
-"""What a release of pg-boss can do, and which Node it asks for, by its number. Knows no process and no database."""
+"""What a release of pg-boss is: what it can do, what it asks for, where it differs, and what it keeps in its tables.
+
+Each difference from this project's decisions names the place where pg-boss says so. From 12.23 at the latest a worker
+may say `deadletter` of one job of a batch (src: types.d.ts, JobResult), which is a final failure; fail(), by which jobs
+are failed here, cannot. Must not know: processes, verbs.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from harness.adapters.pgboss.keys import Keys
-from harness.adapters.pgboss.policy import STANDARD, policy_suffix, split_policy
+from harness.adapters.pgboss.contract import (
+    NO_CAP,
+    NO_FINAL_FAILURE,
+    STANDARD,
+    Policy,
+    policy_suffix,
+    split_policy,
+)
+from harness.adapters.pgboss.contract import contract_of as contract_of_10
+from harness.adapters.pgboss.package import SCHEMA
+from harness.adapters.pgboss.translation import PgBossKeys, seconds_of
 from harness.errors import UsageError
-from harness.port import Capabilities
+from harness.model.duration import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Duration
+from harness.model.settings import Settings
+from harness.port import Capabilities, Contract
+
+if TYPE_CHECKING:
+    from harness.foreign.database import ForeignDatabase, Row
 
 OLDEST: Final = (10, 0)
 HEARTBEATS: Final = (12, 12)
@@ -20,6 +40,33 @@ GROUPS: Final = (12, 8)
 CACHED: Final = (11, 0)
 """The first release that keeps statistics of a queue, and decides by them which keys it passes over (src: plans,
 cacheQueueStats and fetchNextJob)."""
+FIRST_WITH_CAP: Final = 11
+"""The first version that knows a longest retry delay (docs: api/jobs, send, retryDelayMax)."""
+WINDOW: Final = MINUTE
+"""So long after it began a slot is due (src: timekeeper, shouldSendIt, lately dueOccurrences). Nobody looks further
+back, unless a schedule asks for what was `missed` (src: types.d.ts, ScheduleOptions), which none here does."""
+CRON_MINUTES: Final = tuple(count * MINUTE for count in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30))
+CRON_HOURS: Final = tuple(count * HOUR for count in (1, 2, 3, 4, 6, 8, 12))
+PERIODS: Final[tuple[Duration, ...]] = (*CRON_MINUTES, *CRON_HOURS, DAY)
+"""What cron text says without a gap at the end of an hour or a day."""
+FORWARDING: Final = "__pgboss__send-it"
+"""A queue of pg-boss's own: jobs of schedules go through it."""
+_COMMON: Final = (
+    "id, name, data, state, priority, retry_limit, retry_count, start_after, started_on, singleton_key, created_on, "
+    "completed_on, output, dead_letter"
+)
+_LEASES: Final = {
+    "expire_in": "expire_in",
+    "heartbeat_seconds": (
+        "LEAST(started_on + make_interval(secs => expire_seconds), "
+        "heartbeat_on + make_interval(secs => heartbeat_seconds)) - started_on AS expire_in"
+    ),
+    "expire_seconds": "make_interval(secs => expire_seconds) AS expire_in",
+}
+"""A column that a version has -> how long a claim of its lasts from its start; the first that is there counts."""
+_COLUMNS: Final = b"""
+SELECT attname AS column FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+"""
 
 
 class Release:
@@ -46,9 +93,9 @@ class Release:
         return f"{self.version}{policy_suffix(self.policy)}"
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> PgBossKeys:
         """How keys are said to this release under its policy."""
-        return Keys(self.policy, groups=self.policy is STANDARD and self._number >= GROUPS)
+        return PgBossKeys(self.policy, groups=self.policy is STANDARD and self._number >= GROUPS)
 
     @property
     def refreshes(self) -> bool:
@@ -80,3 +127,82 @@ class Release:
             serial_keys=self.keys.serial,
             schedules=self.policy is STANDARD,
         )
+
+
+def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
+    """Return the contract of a version whose queues have this policy, from its own documentation."""
+
+    def effective(settings: Settings) -> Settings:
+        """Whole seconds; version 10 has no longest retry delay."""
+        cap = settings.retry_delay_max if major >= FIRST_WITH_CAP else NO_CAP
+        return settings.changed(
+            retry_delay=seconds_of(settings.retry_delay) * SECOND,
+            retry_delay_max=seconds_of(cap) * SECOND,
+            lease=seconds_of(settings.lease) * SECOND,
+        )
+
+    contract = contract_of_10(policy)
+    differences = {**contract.differences, "schedules/a_failed_job_does_not_end_it": NO_FINAL_FAILURE}
+    if major >= FIRST_WITH_CAP:
+        del differences["retries/backoff_is_capped"]
+        del differences["crashes/before_completing"]
+        differences["crashes/every_attempt_crashes"] = "its error is 'job timed out' (src: plans, failJobsByTimeout)"
+    return replace(
+        contract,
+        known={},
+        differences=differences,
+        effective=effective,
+        period=period_of,
+        slot_due=(MILLISECOND, WINDOW),
+    )
+
+
+def period_of(period: Duration) -> Duration:
+    """Return the shortest period that cron text can say and that is not shorter; a day for what is longer."""
+    return next((said for said in PERIODS if said >= period), DAY)
+
+
+class PgBossTables:
+    """The tables of one installed version."""
+
+    def __init__(self, database: ForeignDatabase) -> None:
+        self._database = database
+        columns = self._columns("job")
+        self.heartbeats = "heartbeat_seconds" in columns
+        """Whether a claim can be extended."""
+        self.keeps_queues = bool(self._columns("archive"))
+        """Version 10: a queue is a partition, dear to make, and has no state of its own."""
+        lease = next(text for column, text in _LEASES.items() if column in columns)
+        group = ", group_id" if "group_id" in columns else ""
+        names = [f"{SCHEMA}.{name}" for name in ("job", "archive") if self._columns(name)]
+        own = f"name <> '{FORWARDING}'"
+        look = " UNION ALL ".join(f"SELECT {_COMMON}, {lease}{group} FROM {name} WHERE {own}" for name in names)
+        self._look = f"{look} ORDER BY created_on, id".encode()
+        self.keyed_schedules = "key" in self._columns("schedule")
+        """From 11 on a queue may have several schedules."""
+        self._emptied = [*names, f"{SCHEMA}.schedule", *([] if self.keeps_queues else [f"{SCHEMA}.queue"])]
+        stamps = [name for name in sorted(self._columns("queue")) if name.startswith(("monitor_", "maintain_"))]
+        stamps = [name for name in stamps if name.endswith("_on")]
+        opened = ", ".join(f"{name} = NULL" for name in stamps)
+        self._open_gates = f"UPDATE {SCHEMA}.queue SET {opened}".encode() if stamps else b""
+
+    def _columns(self, table: str) -> frozenset[str]:
+        rows = self._database.run(_COLUMNS, [f"{SCHEMA}.{table}"])
+        return frozenset(row["column"] for row in rows)
+
+    def jobs(self) -> list[Row]:
+        """Read all jobs, archived ones too, oldest first."""
+        return self._database.run(self._look, prepare=True)
+
+    def open_gates(self) -> None:
+        """Let the next supervision look at every queue, however short ago the last one was."""
+        if self._open_gates:
+            self._database.run(self._open_gates, prepare=True)
+
+    def open_cron_gate(self) -> None:
+        """Let the next look at schedules be made, however short ago the last one was, and whoever made it."""
+        self._database.run(f"UPDATE {SCHEMA}.version SET cron_on = NULL".encode(), prepare=True)
+
+    def empty(self) -> None:
+        """Delete every job and every schedule."""
+        self._database.empty(*self._emptied, as_new=True)

@@ -1,49 +1,42 @@
-// One Node child of a harness: loads a processor, runs it on the jobs that it is handed, and tells what happens.
+// Runs as a peer: loads a processor, runs it on the jobs that it is handed, and tells what happens.
 //
-// Three descriptors are named on the command line: the parent speaks on the first, this child on the second, JSON lines
-// both; the third closes when the parent is gone. Standard output and error belong to the processor. A message opens a
-// turn, which ends with `idle` when the child has nothing left to do by itself. Time moves only when a message says so.
+// Each run of a job is an actor. Standard output and error belong to the processor. A turn ends when this process has
+// nothing left to do by itself. Time moves only when a message says so.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Console } from "node:console";
-import fs from "node:fs";
-import net from "node:net";
-import { Worker } from "node:worker_threads";
 import { pathToFileURL } from "node:url";
 import { Clock, install } from "../../../foreign/clock.mjs";
+import { Peer } from "../../../foreign/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
 import { Rest } from "./rest.mjs";
 import { keepIn } from "./stripping.mjs";
 import { described, lenient, toJson } from "./values.mjs";
 
-const [INWARD, OUTWARD, LIFELINE] = process.argv.splice(2).map(Number);
 const LARGEST = 32 * 1024 * 1024;
 const DATES = ["startedAt", "completedAt", "expiresAt", "createdAt", "updatedAt"];
 
+const peer = new Peer({ clock: true });
 const clock = new Clock();
 const rest = new Rest();
 const running = new AsyncLocalStorage();
 const registered = new Map();
-const calls = new Map();
 const over = new Set();
 let processor = null;
-let number = 0;
 
-function send(message) {
-  const line = Buffer.from(`${JSON.stringify(message)}\n`);
-  for (let sent = 0; sent < line.length; ) sent += fs.writeSync(OUTWARD, line, sent);
+/** Whose doing the present code is. */
+function actor() {
+  return running.getStore() ?? null;
 }
 
 function fatal(kind, thrown) {
-  send({ fatal: kind, error: described(thrown), run: running.getStore() ?? null });
+  peer.effect("fatal", { kind, error: described(thrown) }, actor());
   process.kill(process.pid, "SIGKILL");
 }
 
 // what a processor finds ---------------------------------------------------------------------------------------------
 
 function ask(name, args) {
-  const id = ++number;
-  send({ call: id, name, args: args.map(lenient), run: running.getStore() ?? null });
-  return new Promise((resolve, reject) => calls.set(id, { resolve, reject }));
+  return peer.gate(name, args.map(lenient), actor());
 }
 
 function valueOf(given) {
@@ -95,9 +88,9 @@ const registry = {
 
 // loading ------------------------------------------------------------------------------------------------------------
 
-async function load({ file, name, slug, globals, stubs, fetch, now, seed, cache }) {
+async function load({ file, name, slug, globals, stubs, fetch, seed, cache }) {
   keepIn(cache);
-  clock.begin(now);
+  clock.begin(clock.now);
   install(clock, seed);
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
   if (fetch !== "real") globalThis.fetch = fakeFetch(fetch);
@@ -108,7 +101,7 @@ async function load({ file, name, slug, globals, stubs, fetch, now, seed, cache 
   modules.install();
   const found = await import(pathToFileURL(file).href);
   processor = await chosen(found, { name, slug, modules });
-  send({ loaded: true, node: process.version });
+  peer.effect("loaded");
 }
 
 function mapped(object, change) {
@@ -141,7 +134,7 @@ async function registeredFor(slug, name, modules) {
   if (tools.has(slug)) return tools.get(slug);
   const words = [...tools.keys()].map((tool) => JSON.stringify(tool)).join(", ") || "nothing";
   if (tools.size === 1) {
-    send({ registered: `${name}() registered ${words}, and not ${JSON.stringify(slug)}` });
+    peer.effect("registered", { what: `${name}() registered ${words}, and not ${JSON.stringify(slug)}` });
     return [...tools.values()][0];
   }
   throw problem("NotRegistered", `${name}() registered ${words}, and not ${JSON.stringify(slug)}`, {
@@ -165,7 +158,7 @@ function start(run, job) {
     } catch (thrown) {
       ending = { threw: described(thrown) };
     }
-    tell({ ended: run, ...ending, ...changed(job, given) });
+    end(run, { ...ending, ...changed(job, given) });
     over.add(run);
   });
 }
@@ -187,24 +180,24 @@ function endingOf(run, result) {
   const { success, output, error, retryable } = result;
   const json = toJson(output === undefined ? null : output, "output");
   if (json.bad) return { bad: `the processor's output is no JSON: ${json.bad}` };
-  for (const note of json.notes) send({ note, run });
+  for (const what of json.notes) peer.effect("note", { what }, run);
   if (error !== undefined && error !== null && typeof error !== "string") {
-    send({ note: `error is ${kindOf(error)}, where text is expected`, run });
+    peer.effect("note", { what: `error is ${kindOf(error)}, where text is expected` }, run);
   }
   const text = error === undefined || error === null ? null : typeof error === "string" ? error : described(error).message;
   return { result: { success, output: json.value, error: text, retryable: retryable !== false } };
 }
 
-function tell(message) {
+function end(run, ending) {
   let size = Infinity;
   try {
-    size = JSON.stringify(message).length;
+    size = JSON.stringify(ending).length;
   } catch {
     // Text of more than half a gigabyte cannot even be written.
   }
-  if (size <= LARGEST) return send(message);
+  if (size <= LARGEST) return peer.effect("ended", ending, run);
   const much = size === Infinity ? "more text than fits" : `${(size / 1e6).toFixed(0)} MB`;
-  send({ ended: message.ended, bad: `the processor answered ${much}; at most ${LARGEST / 1024 / 1024} MiB are taken` });
+  peer.effect("ended", { bad: `the processor answered ${much}; at most ${LARGEST / 1024 / 1024} MiB are taken` }, run);
 }
 
 function kindOf(value) {
@@ -213,66 +206,42 @@ function kindOf(value) {
   return typeof value.success === "undefined" ? "an object without success" : "an object whose success is no boolean";
 }
 
-function answer({ call, value, error }) {
-  const waiting = calls.get(call);
-  calls.delete(call);
-  if (error) waiting?.reject(Object.assign(new Error(error.message), { name: error.name }));
-  else waiting?.resolve(value);
+// turns --------------------------------------------------------------------------------------------------------------
+
+const requests = {
+  load(about) {
+    load(about).catch((thrown) => {
+      const data = { ...described(thrown), hint: thrown?.hint ?? "", exports: thrown?.exports ?? null };
+      peer.effect("failed", data);
+    });
+  },
+
+  run({ job }, run) {
+    start(run, job);
+  },
+
+  /** The intervals that runs which are over left behind. */
+  left() {
+    return clock.left((run) => over.has(run));
+  },
+};
+
+async function act({ time, now, do: wanted, with: given, actor: run }) {
+  if (time === undefined) return { value: requests[wanted](given, run) ?? null };
+  const broken = (timer, error) => timer.context(() => fatal("uncaught exception", error));
+  await clock.moveTo(now, { rest: () => rest.reached(), broken });
+  return {};
 }
 
-async function act(message) {
-  if (message.now !== undefined && message.do !== "tick") clock.now = Math.max(clock.now, message.now);
-  switch (message.do) {
-    case "load":
-      load(message).catch((thrown) => {
-        send({ failed: { ...described(thrown), hint: thrown?.hint ?? "", exports: thrown?.exports ?? null } });
-      });
-      break;
-    case "run":
-      start(message.run, message.job);
-      break;
-    case "reply":
-      answer(message);
-      break;
-    case "left":
-      send({ left: clock.left((run) => over.has(run)) });
-      break;
-    case "tick":
-      await clock.moveTo(message.now, {
-        rest: () => rest.reached(),
-        broken: (timer, error) => timer.context(() => fatal("uncaught exception", error)),
-      });
-      break;
-  }
-  await rest.reached();
-  send({ idle: message.turn, next: clock.next() });
-}
-
-// the channel --------------------------------------------------------------------------------------------------------
-
-function listen() {
-  const inward = new net.Socket({ fd: INWARD, readable: true, writable: false });
-  let pending = [];
-  let turns = Promise.resolve();
-  inward.setEncoding("utf8");
-  inward.on("data", (text) => {
-    pending.push(text);
-    if (!text.includes("\n")) return; // Only whole lines are put together: a long one comes in many pieces.
-    const lines = pending.join("").split("\n");
-    pending = [lines.pop()];
-    for (const line of lines) turns = turns.then(() => act(JSON.parse(line)));
-  });
-  inward.on("end", () => process.kill(process.pid, "SIGKILL"));
-}
-
-// A thread of its own notices that the parent is gone even while a processor keeps this one busy.
-const watch = `const lifeline = new (require("net").Socket)({ fd: ${LIFELINE}, readable: true, writable: false });
-lifeline.on("close", () => process.kill(process.pid, "SIGKILL")).resume();`;
-new Worker(watch, { eval: true, stdout: false, stderr: false }).unref();
 globalThis.console = new Console(process.stderr, process.stderr);
-clock.owner = () => running.getStore() ?? null;
-rest.alive = (kinds) => send({ alive: kinds });
+clock.owner = actor;
+rest.alive = (io) => peer.send({ idle: peer.turn, next: clock.next(), io });
 process.on("unhandledRejection", (reason) => fatal("unhandled rejection", reason));
 process.on("uncaughtException", (error) => fatal("uncaught exception", error));
-listen();
+peer.serve({
+  act,
+  now: (now) => (clock.now = Math.max(clock.now, now)),
+  rest: () => rest.reached(),
+  next: () => ({ next: clock.next() }),
+});
 rest.begin();

@@ -1,4 +1,4 @@
-// Says when the child has nothing left to do by itself: no microtask, no immediate, no real I/O in flight.
+// Says when this process has nothing left to do by itself: no microtask, no immediate, no real I/O in flight.
 // Must not know: processors, messages.
 import { createHook } from "node:async_hooks";
 import { realMilliseconds, realSetImmediate, realSetTimeout } from "../../../foreign/clock.mjs";

@@ -1,0 +1,368 @@
+"""The reference queue on PostgreSQL: one database emptied between runs, sessions of actors' own, verbs in statements.
+
+The last are as many an application writes them: read, check, write, in one transaction over the two tables. One
+spelling is right, the others are wrong, and which one it is comes as a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from harness.adapters.reference.engine import Settlement
+from harness.adapters.reference.queue import STALE, ReferenceQueue, length_of, store_time
+from harness.errors import EnvironmentUnavailable
+from harness.history.outcome import DONE, Outcome, done
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView, Json
+from harness.model.settings import Settings
+from harness.port import Capabilities, Claim, EngineClocks, Reply
+from harness.postgres import provision
+from harness.postgres.gating import GatedConnection, Room
+from harness.sim.request import Point
+from reference_impl.errors import InvalidJsonError
+from reference_impl.json_values import encode
+from reference_impl.models import Claim as StoreClaim
+from reference_impl.store.database import SESSION_SETTINGS, Row
+from reference_impl.store.migrations import migrations
+from reference_impl.store.postgres import PostgresStore
+from reference_impl.store.statements import Statement
+
+if TYPE_CHECKING:
+    from harness.postgres import Cluster
+    from harness.postgres.gating import GatedConnection
+
+_EMPTY: Final = b'DELETE FROM pgboss.job; DELETE FROM public.tool_job; DELETE FROM public."user"'
+_VACUUM_EVERY: Final = 200
+"""Resets: dead rows of runs before slow every scan of small tables."""
+
+
+class SyncDatabase:
+    """The store's door to PostgreSQL over a blocking session: a fetch ends in one step, unless it is gated."""
+
+    def __init__(self, session: ReferenceDatabase, *, gated_by: Callable[[], datetime] | None = None) -> None:
+        """Send statements to `session`.
+
+        With the store's clock in `gated_by`, suspend before each statement at a point of its name, and read that
+        clock only when the statement is sent: a database's own clock does no less.
+        """
+        self._session = session
+        self._clock = gated_by
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one statement as a transaction of its own."""
+        if self._clock is not None:
+            await Point(statement.name)
+            if "now" in parameters:
+                parameters = {**parameters, "now": self._clock()}
+        return self._session.run(statement, parameters)
+
+
+class ReferenceDatabase:
+    """One connection to a database of its own, on a server provided once."""
+
+    def __init__(self, dsn: str | None = None) -> None:
+        """Provision a PostgreSQL and migrate a new database on it.
+
+        Raises EnvironmentUnavailable where there is none.
+        """
+        self.cluster: Cluster = provision(dsn)
+        self.tools: set[str] = set()
+        """The slugs that have a partition: partitions outlive a reset."""
+        self._resets = 0
+        try:
+            self.url = self.cluster.create_database()
+            self._connection = psycopg.Connection[Row].connect(self.url, autocommit=True, row_factory=dict_row)
+            self._migrate()
+        except BaseException:
+            self.cluster.stop()
+            raise
+
+    def _migrate(self) -> None:
+        # Not through the store's own `migrate`, which needs an event loop: the caller may be inside one.
+        with self._connection.transaction():
+            for migration in migrations():
+                self._connection.execute(migration.sql.encode(), prepare=False)
+        self._connection.execute(SESSION_SETTINGS.encode(), prepare=False)
+
+    @property
+    def pid(self) -> int:
+        """The server's process that serves this session."""
+        return self._connection.info.backend_pid
+
+    def run(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one statement.
+
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        """
+        try:
+            cursor = self._connection.execute(statement.text.encode(), parameters, prepare=True)
+            return cursor.fetchall() if cursor.description else []
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise self._judged(error, f"during {statement.name!r}") from error
+
+    def reset(self) -> None:
+        """Empty every table; partitions stay."""
+        try:
+            self._connection.execute(_EMPTY, prepare=False)
+            self._resets += 1
+            if self._resets % _VACUUM_EVERY == 0:
+                self._connection.execute(b"VACUUM pgboss.job, public.tool_job", prepare=False)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise self._judged(error, "while the tables were emptied") from error
+
+    def close(self) -> None:
+        """End the session and what was provided for it. Never raises."""
+        try:
+            self._connection.close()
+            self.cluster.stop()
+        except (psycopg.Error, OSError, EnvironmentUnavailable):
+            return  # It is gone already, and its supervisor sees to the rest.
+
+    def _judged(self, error: Exception, when: str) -> Any:
+        """Return the error itself where the session lives on, else that the environment is gone."""
+        if not (self._connection.closed or self._connection.broken):
+            return error
+        words = " ".join(str(error).split())
+        tail = self.cluster.log_tail()
+        return EnvironmentUnavailable(
+            f"PostgreSQL went away {when}: {words}" + (f"\n{tail}" if tail else ""),
+            hint="It was stopped or killed while in use: nothing can be said about this run. Start it again.",
+        )
+
+
+READ_SHOWN: Final = 'SELECT "status"::text, "token" FROM "public"."tool_job" WHERE "id" = %(job)s'
+READ_QUEUED: Final = """
+SELECT "state"::text, "token" FROM "pgboss"."job" WHERE "name" = %(tool)s AND "id" = %(queue_id)s::uuid"""
+SHOW_COMPLETED: Final = """
+UPDATE "public"."tool_job" t
+SET "status" = 'COMPLETED', "output" = %(output)s::jsonb, "error" = NULL, "completedAt" = %(now)s,
+    "updatedAt" = %(now)s, "expiresAt" = %(now)s + (
+      SELECT q."keep" FROM "pgboss"."job" q WHERE q."name" = %(tool)s AND q."id" = %(queue_id)s::uuid)
+WHERE t."id" = %(job)s"""
+SETTLE_COMPLETED: Final = """
+UPDATE "pgboss"."job" q
+SET "state" = 'completed', "completed_on" = %(now)s, "lease_until" = NULL, "worker" = NULL
+WHERE q."name" = %(tool)s AND q."id" = %(queue_id)s::uuid"""
+OVERDUE: Final = """
+SELECT t."id" AS job, q."name" AS tool, q."id" AS queue_id, q."token", q."retry_count" < q."retry_limit" AS again
+FROM "pgboss"."job" q JOIN "public"."tool_job" t ON t."pgBossJobId" = q."id"::text
+WHERE t."status" = 'PROCESSING' AND q."state" = 'active' AND """
+ORDERED: Final = ' ORDER BY t."id" COLLATE "C"'
+LEASE_OVER: Final = 'q."lease_until" <= %(now)s'
+STUCK: Final = "q.\"started_on\" <= %(now)s - %(stuck_after)s * INTERVAL '1 microsecond'"
+SHOW_TAKEN_BACK: Final = """
+UPDATE "public"."tool_job" t
+SET "status" = CASE WHEN %(again)s THEN 'PENDING' ELSE 'FAILED' END::"public"."ToolJobStatus",
+    "error" = 'taken back from a worker that did not settle it', "updatedAt" = %(now)s,
+    "completedAt" = CASE WHEN %(again)s THEN NULL ELSE %(now)s END,
+    "expiresAt" = CASE WHEN %(again)s THEN NULL
+      ELSE %(now)s + (SELECT q."keep" FROM "pgboss"."job" q WHERE q."name" = %(tool)s AND q."id" = %(queue_id)s) END
+WHERE t."id" = %(job)s"""
+SETTLE_TAKEN_BACK: Final = """
+UPDATE "pgboss"."job" q
+SET "state" = CASE WHEN %(again)s THEN 'retry' ELSE 'failed' END::"pgboss"."job_state",
+    "start_after" = CASE WHEN NOT %(again)s THEN q."start_after" ELSE %(now)s + "pgboss".retry_after(
+      q."retry_delay", q."retry_backoff", q."retry_delay_max", q."retry_count",
+      "pgboss".spread(%(jitter)s, %(nth)s)) END,
+    "completed_on" = CASE WHEN %(again)s THEN NULL ELSE %(now)s END, "lease_until" = NULL, "worker" = NULL
+WHERE q."name" = %(tool)s AND q."id" = %(queue_id)s"""
+STILL_SHOWN: Final = """ AND t."status" = 'PROCESSING' AND t."token" = %(token)s"""
+STILL_ACTIVE: Final = """ AND q."state" = 'active' AND q."token" = %(token)s"""
+
+
+class OwnVerbs(ReferenceQueue):
+    """The reference queue for one actor, with complete, expire and rescue written by hand."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clocks: EngineClocks,
+        jitter: Callable[[], float],
+        *,
+        tools: set[str],
+        connection: Callable[[], GatedConnection],
+        settlement: Settlement,
+    ) -> None:
+        super().__init__(settings, clocks, jitter, tools=tools, stepped=True)
+        self._connection = connection
+        self._how = settlement
+
+    async def _send(self, sql: str, **values: Any) -> Any:
+        """Send a statement; the store's clock is read once the transaction's first has its turn."""
+        from harness.postgres.gating.connection import point_of
+
+        connection = self._connection()
+        await connection.gate(point_of(sql))
+        return await connection.execute(
+            sql.encode(), {**values, "now": store_time(connection.transaction_time())}, prepare=True
+        )
+
+    async def _write(self, sql: str, still: str, **values: Any) -> bool:
+        """Write one row; False where it is no longer what was read."""
+        cursor = await self._send(sql + (still if self._how.compares else ""), **values)
+        return bool(cursor.rowcount)
+
+    def complete(self, claim: Claim, output: Json) -> Reply:
+        """Settle as a success."""
+        return self._completed(claim, output)
+
+    async def _completed(self, claim: Claim, output: Json) -> Outcome:
+        held: StoreClaim = self._presented(claim)
+        values = {"job": claim.job, "tool": claim.tool, "queue_id": held.job.pgboss_job_id, "token": claim.token}
+        try:
+            values["output"] = encode(output)
+        except InvalidJsonError as error:
+            return Outcome.refused(f"invalid output: {error}")
+        async with self._connection().transaction() as transaction:
+            first, held_as = (READ_QUEUED, "active") if self._how.same_order else (READ_SHOWN, "PROCESSING")
+            read = await self._send(first + (" FOR UPDATE" if self._how.locks else ""), **values)
+            settled = await read.fetchone() == (held_as, claim.token)
+            writes = [(SETTLE_COMPLETED, STILL_ACTIVE), (SHOW_COMPLETED, STILL_SHOWN)]
+            for sql, still in writes if self._how.same_order else reversed(writes):
+                settled = settled and await self._write(sql, still, **values)
+            if not settled:
+                raise _rollback(transaction)
+        return DONE if settled else STALE
+
+    def expire(self) -> Reply:
+        """Take back every claim whose lease ran out."""
+        return self._taken_back(LEASE_OVER)
+
+    def rescue(self) -> Reply:
+        """Take back what is PROCESSING for as long as the stuck timeout."""
+        return self._taken_back(STUCK)
+
+    async def _taken_back(self, overdue: str) -> Outcome:
+        stuck_after = length_of(self.settings.stuck_timeout) // length_of(1)
+        jitter = self.jitter()
+        taken: list[str] = []
+        async with self._connection().transaction():
+            lock = " FOR UPDATE OF q" if self._how.locks else ""
+            read = await self._send(OVERDUE + overdue + ORDERED + lock, stuck_after=stuck_after)
+            names = [column.name for column in read.description or ()]
+            for nth, row in enumerate(await read.fetchall()):
+                values = {
+                    **dict(zip(names, row, strict=True)),
+                    "jitter": jitter,
+                    "nth": nth,
+                    "stuck_after": stuck_after,
+                }
+                if await self._take_back(values, overdue):
+                    taken.append(values["job"])
+        return done(taken)
+
+    async def _take_back(self, values: dict[str, Any], overdue: str) -> bool:
+        """Take one job back, or leave it whole where it is no longer overdue."""
+        writes = [(SETTLE_TAKEN_BACK, f"{STILL_ACTIVE} AND {overdue}"), (SHOW_TAKEN_BACK, STILL_SHOWN)]
+        whole = True
+        async with self._connection().transaction() as savepoint:
+            for sql, still in writes:
+                whole = whole and await self._write(sql, still, **values)
+            if not whole:
+                raise _rollback(savepoint)
+        return whole
+
+
+def _rollback(transaction: Any) -> Exception:
+    import psycopg
+
+    return psycopg.Rollback(transaction)
+
+
+class GatedDatabase:
+    """The store's door over an actor's session: a gate before each statement, and one before its commit."""
+
+    def __init__(self, connection: Callable[[], GatedConnection]) -> None:
+        """Ask for the session at every statement: one that was lost is replaced."""
+        self._connection = connection
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one statement as a transaction of its own; the store's clock is read when its turn has come."""
+        connection = self._connection()
+        await connection.gate(statement.name)
+        if "now" in parameters:
+            parameters = {**parameters, "now": store_time(connection.transaction_time())}
+        cursor = connection.cursor(row_factory=dict_row)
+        await cursor.execute(statement.text.encode(), parameters, prepare=True)
+        return await cursor.fetchall() if cursor.description else []
+
+
+class GatedReferenceQueue(ReferenceQueue):
+    """Sees all jobs from a session of its own; `on_behalf` answers the queue of one actor."""
+
+    capabilities: ClassVar[Capabilities] = replace(ReferenceQueue.capabilities, sessions=True)
+
+    def __init__(
+        self,
+        settings: Settings,
+        clocks: EngineClocks,
+        jitter: Callable[[], float],
+        *,
+        session: ReferenceDatabase,
+        room: Room,
+        statements: Mapping[str, str] | None = None,
+        settlement: Settlement | None = None,
+    ) -> None:
+        """Look through `session`; give actors their own from `room`, which closes with the queue."""
+        super().__init__(settings, clocks, jitter, tools=session.tools, stepped=True)
+        self.store = self.observed = PostgresStore(SyncDatabase(session), now=self.now, jitter=self.jitter)
+        self._room = room
+        self._statements = statements
+        self._settlement = settlement
+        self._of: dict[str, ReferenceQueue] = {}
+        self._seen: dict[JobId, JobView] = {}
+        self._revision = -1
+        self._news = False
+
+    def on_behalf(self, actor: str) -> ReferenceQueue:
+        """Return the queue as this actor's session reaches it; all of them share what claims were issued."""
+        queue = self._of.get(actor)
+        if queue is None:
+            queue = self._of[actor] = self._opened(lambda: self._room.connection(actor))
+        return queue
+
+    def _opened(self, connection: Callable[[], GatedConnection]) -> ReferenceQueue:
+        about = (self.settings, self._clocks, self._jitter)
+        if self._settlement is None:
+            queue = ReferenceQueue(*about, tools=self._tools, stepped=True)
+        else:
+            queue = OwnVerbs(*about, tools=self._tools, connection=connection, settlement=self._settlement)
+        door = GatedDatabase(connection)
+        queue.store = PostgresStore(door, now=queue.now, jitter=queue.jitter, statements=self._statements)
+        queue.observed = self.observed
+        queue.share(self)
+        return queue
+
+    def sever(self, actor: str) -> Callable[[], None]:
+        """Take a dead actor's session from it; answer what drops it."""
+        return self._room.sever(actor)
+
+    def made_at(self) -> Instant:
+        """Return the store's clock at the first statement of the transaction that ended last."""
+        return self._room.made_at
+
+    def leftovers(self) -> list[str]:
+        """Say what actors left open."""
+        return self._room.leftovers()
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs where a transaction may have ended since."""
+        self._news = self._revision != self._room.revision
+        if self._news:
+            self._revision = self._room.revision
+            self._seen = super().jobs()
+        return self._seen
+
+    def changed(self) -> list[JobId] | None:
+        """Nothing, as long as no transaction ended; then nobody knows what was touched."""
+        return None if self._news else []
+
+    def close(self) -> None:
+        """Give all sessions back."""
+        self._room.close()

@@ -1,0 +1,116 @@
+"""(scenario, engine, control) -> case: for the command line and for pytest alike.
+
+An engine that breaks costs only its own cases. Knows no terminal, no file and no test framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from harness.errors import EnvironmentUnavailable, HarnessError, at_place
+from harness.explore.finding import broken_engine
+from harness.port import Engine
+from harness.report.case import Case
+from harness.run.play import NO_LIMITS, examine
+from harness.run.session import Limits
+from harness.scenario.reader import controlled, named_at
+from harness.scenario.scenario import Control, Scenario
+from harness.wiring import NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case that is still to be run."""
+
+    scenario: Scenario
+    engine: str
+    control: Control | None = None
+
+
+def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bool) -> list[Task]:
+    """List what is to be run, engine by engine; a control that names its engine is run there, once."""
+    return [
+        Task(scenario, _shown(engine, scenario, control), control)
+        for number, engine in enumerate(engines)
+        for scenario in scenarios
+        for control in (None, *(scenario.controls if controls else ()))
+        if number == 0 or (scenario.application is None and (control is None or control.engine is None))
+    ]
+
+
+def _shown(engine: str, scenario: Scenario, control: Control | None) -> str:
+    """An application's scenario runs on its application, once, whatever the engines."""
+    if control is not None and control.engine is not None:
+        return control.engine
+    return engine if scenario.application is None or is_target(engine) else "application"
+
+
+class EngineShelf(Protocol):
+    """Opens engines by name, each once."""
+
+    def get(self, name: str) -> Engine:
+        """Return the engine with this name."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Close one; the next `get` opens it anew."""
+        ...
+
+
+@dataclass(slots=True)
+class CaseRunner:
+    """Runs tasks; `cases` grows as it goes, so that an interrupted one has something to tell."""
+
+    engines: EngineShelf
+    seed: int | None = None
+    limits: Limits = NO_LIMITS
+    frugal: bool = False
+    """Close each wrong queue after its case."""
+    cases: list[Case] = field(default_factory=list)
+    _gone: dict[str, HarnessError] = field(default_factory=dict)
+
+    def run(self, todo: Iterable[Task], *, done: Callable[[Case], None] = lambda case: None) -> None:
+        """Run all; `done` hears of each case."""
+        for task in todo:
+            case = self.case(task)
+            self.cases.append(case)
+            done(case)
+
+    def case(self, task: Task, *, folder: Path | None = None) -> Case:
+        """Run one task. Paths in its scenario are relative to `folder`, the scenario's own unless given."""
+        base = Case(task.scenario, task.engine, control=task.control)
+        scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
+        name, place = task.engine, named_at(task.scenario, task.control)
+        try:
+            with at_place(place):
+                name = engine_name(task.engine, scenario, folder=folder)
+            gone = self._gone.get(bare_name(name))
+            if gone is not None:
+                return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
+            with at_place(place):
+                engine = self.engines.get(name)
+            run, told = examine(
+                scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits
+            )
+            if task.control:
+                return replace(base, run=run)
+            return replace(base, run=explained(run, name, self.engines.get), explanation=told)
+        except NotApplicable as error:
+            return replace(base, skipped=f"not on {task.engine}: {error.message}; {error.hint}")
+        except EnvironmentUnavailable as error:
+            self.engines.drop(bare_name(name))
+            self._gone[bare_name(name)] = error
+            return replace(base, error=error)
+        except HarnessError as error:
+            return replace(base, error=error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
+            self.engines.drop(name)
+            broken = broken_engine(name, error)
+            broken.__cause__ = error
+            return replace(base, error=broken)
+        finally:
+            if self.frugal and "+" in name:
+                self.engines.drop(name)

@@ -1,0 +1,266 @@
+"""`job-harness exhaust`: every state within a stated scope, or how far the search got."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from harness.cli import INTERRUPTED
+from harness.cli.campaign_screen import Told, finding_data
+from harness.cli.search import INTERRUPTIONS, FindingPresenter, SearchRequest, configure_search, progress_bar
+from harness.errors import ExitCode, HarnessError, UsageError
+from harness.exhaust.scope import SCOPE_SETTINGS, Scope, parse_kind
+from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
+from harness.explore.finding import Finding, broken_engine
+from harness.explore.sampling import HANG_HINT
+from harness.explore.watchdog import Hung, Watchdog
+from harness.explore.workload import ENDINGS, SPANS
+from harness.faults import FaultPlan, kinds
+from harness.invariants import gravity
+from harness.model.settings import Settings
+from harness.port import Engine
+from harness.report.screen import changed_settings
+from harness.scenario.reader import parse_changes
+from harness.wiring import Engines
+
+COUNTS = {
+    "workers": ("so many workers", 2),
+    "jobs": ("so many jobs", 2),
+    "cancels": ("so many jobs are cancelled", 0),
+    "retries": ("so many jobs are retried by an operator", 0),
+}
+SHARE = 64
+ANY = "any"
+
+
+def bounds() -> tuple[str, ...]:
+    """Return the options that only a complete search has, without dashes."""
+    faults = [kind.scope_option for kind in kinds().values()]
+    own = ("stalls", "kind", "priorities", "unique", "jitters", "no-symmetry", "states")
+    return (*(name for name in COUNTS if name != "jobs"), *faults, *own)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    configure_search(parser)
+    add = parser.add_argument
+    for name, (meaning, default) in COUNTS.items():
+        add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
+    for kind in kinds().values():
+        add(f"--{kind.scope_option}", type=int, default=0, metavar="N", dest=_place(kind.id), help=kind.scope_help)
+    add(
+        "--stalls",
+        default="1",
+        metavar="N",
+        help=f"how often one who is ready is passed by time until he acts, or {ANY} (1)",
+    )
+    add(
+        "--kind",
+        action="append",
+        default=[],
+        dest="kinds",
+        metavar="ENDING[, DURATION]",
+        help=f"a kind of job (repeatable; default: succeeds, 1s). Endings: {', '.join(ENDINGS)}. "
+        f"Durations: {', '.join(SPANS)}".replace("%", "%%"),
+    )
+    add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")
+    add("--unique", action="store_true", help="all jobs share one unique key")
+    add("--jitters", type=int, default=1, metavar="N", help="values of a stretched retry delay, 1 to 4 (default: 1)")
+    add("--no-symmetry", action="store_true", help="do not take workers and jobs to be interchangeable")
+    add("--states", type=int, default=5_000_000, metavar="N", help="at most so many states (default: 5000000)")
+
+
+def _place(fault: str) -> str:
+    return f"fault {fault}"
+
+
+def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS) -> Scope:
+    """Read the scope, under these settings but for what `--set` changes.
+
+    Raises UsageError for bounds that make no sense.
+    """
+    stalls = arguments.stalls
+    if stalls != ANY and not stalls.isdigit():
+        raise UsageError(f"--stalls is {stalls!r}", hint=f"Give a number, or {ANY}.")
+    try:
+        priorities = tuple(int(text) for text in arguments.priorities.split(","))
+    except ValueError:
+        raise UsageError(f"--priorities is {arguments.priorities!r}", hint="Give whole numbers with commas.") from None
+    return Scope(
+        **{name: getattr(arguments, name) for name in COUNTS},
+        faults=FaultPlan(**{name: getattr(arguments, _place(name)) for name in kinds()}),
+        stalls=None if stalls == ANY else int(stalls),
+        kinds=tuple(parse_kind(text) for text in arguments.kinds) or Scope().kinds,
+        priorities=priorities,
+        unique=arguments.unique,
+        jitters=arguments.jitters,
+        symmetry=not arguments.no_symmetry,
+        settings=settings.changed(**parse_changes(arguments.changes)),
+    )
+
+
+class SearchEnd(NamedTuple):
+    """How a search ended."""
+
+    seconds: float
+    interrupted: bool
+    trouble: HarnessError | None
+
+
+class Shown(NamedTuple):
+    """A finding, and what was said of it."""
+
+    finding: Finding
+    told: Told
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Search, and tell what came of it."""
+    request = SearchRequest.checked(arguments)
+    if arguments.states < 1:
+        raise UsageError(f"--states must be at least 1, not {arguments.states}")
+    scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
+    with Engines() as engines:
+        engine = engines.get(request.target)
+        engine.info.prepare()
+        return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
+
+
+def _exhausted(
+    arguments: argparse.Namespace, request: SearchRequest, scope: Scope, engine: Engine, presenter: FindingPresenter
+) -> int:
+    if missing := scope.missing(engine.info.capabilities):
+        print(f"inconclusive: {engine.info.name} has no {', '.join(missing)}, which the scope needs.")
+        return int(ExitCode.INCONCLUSIVE)
+    watchdog = Watchdog(arguments.patience)
+    explorer = Explorer(
+        engine,
+        scope,
+        looking_for=request.wanted,
+        first_only=not arguments.keep_going,
+        state_limit=arguments.states,
+        at_work=watchdog.watch,
+    )
+    ending = _search(explorer, arguments.time, watchdog)
+    if ending.trouble is not None and not explorer.progress.states:
+        raise ending.trouble
+    code, shown = _tell(explorer, ending, presenter)
+    if request.report is not None:
+        request.report.write(exhaustive_data(explorer, ending, shown=shown))
+    return code
+
+
+def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> SearchEnd:
+    """Search, and say how that ended; whatever ends it, what was found is kept."""
+    started = time.perf_counter()
+    interrupted = False
+    trouble: HarnessError | None = None
+    with progress_bar(measured=False) as advance, watchdog:
+        watchdog.opening()
+        try:
+            if worth_it(explorer.scope):
+                forecaster = Forecaster(
+                    explorer.engine, explorer.scope, clock=time.perf_counter, at_work=watchdog.watch
+                )
+                print(forecaster.forecast(), file=sys.stderr)
+            started = time.perf_counter()
+            explorer.run(_watch(limit, started, advance, watchdog))
+        except INTERRUPTIONS:
+            interrupted = True
+        except Hung as hung:
+            trouble = Hanging(str(hung), hint=HANG_HINT)
+        except HarnessError as error:
+            trouble = error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
+            trouble = broken_engine(explorer.engine.info.name, error)
+        watchdog.done()
+    if trouble is not None:
+        explorer.stopped_by = "what is named below"
+    return SearchEnd(time.perf_counter() - started, interrupted, trouble)
+
+
+class Hanging(HarnessError):
+    """A step of the target did not come to an end."""
+
+    exit_code = ExitCode.FAIL
+
+
+def _watch(
+    limit: float | None, started: float, advance: Callable[[str, float], None], watchdog: Watchdog
+) -> Callable[[Progress], bool]:
+    asked = 0
+
+    def watch(progress: Progress) -> bool:
+        nonlocal asked
+        watchdog.opening()
+        asked += 1
+        if asked % SHARE == 0:
+            advance(f"{progress.states} states, depth {progress.depth}, {progress.frontier} to expand", 0.0)
+        return limit is None or time.perf_counter() - started < limit
+
+    return watch
+
+
+def _tell(explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter) -> tuple[int, list[Shown]]:
+    found = sorted(explorer.sightings.values(), key=lambda sighting: gravity(sighting.anomaly))
+    shown = _found(explorer, found, ending.seconds, presenter) if found else []
+    for line in statement(explorer, ending.seconds, interrupted=ending.interrupted):
+        print(line)
+    if ending.trouble is not None:
+        print(f"Ended early: {ending.trouble}")
+    if found:
+        return int(ExitCode.FAIL), shown
+    if ending.trouble is not None:
+        return int(ending.trouble.exit_code), shown
+    if ending.interrupted:
+        return INTERRUPTED, shown
+    return int(ExitCode.PASS if explorer.complete else ExitCode.INCONCLUSIVE), shown
+
+
+def _found(explorer: Explorer, found: list[Sighting], seconds: float, presenter: FindingPresenter) -> list[Shown]:
+    progress = explorer.progress
+    finding = finding_of(explorer, found[0])
+    spent = f"{progress.states} states, {progress.transitions} transitions, {seconds:.1f} s"
+    shown = [Shown(finding, presenter.tell(finding, spent=spent))]
+    if len(found) > 1:
+        print(f"Also within this scope: {', '.join(sighting.anomaly for sighting in found[1:])}.")
+    return shown
+
+
+# as JSON --------------------------------------------------------------------------------------------------------------
+
+
+def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]) -> str:
+    """Write the verdict, the scope, the new states by depth and the findings."""
+    progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
+    data: dict[str, Any] = {
+        "engine": explorer.engine.info.name,
+        "verdict": _verdict(explorer, trouble),
+        "complete": explorer.complete,
+        "interrupted": ending.interrupted,
+        "stopped_by": explorer.stopped_by or None,
+        "trouble": None if trouble is None else trouble.message,
+        "statement": statement(explorer, ending.seconds, interrupted=ending.interrupted),
+        "scope": scope.sentence(),
+        "kinds": [str(kind) for kind in scope.kinds],
+        "settings": {name: value for name, (value, _) in changed_settings(scope.settings).items()},
+        "states": progress.states,
+        "transitions": progress.transitions,
+        "depth": progress.depth,
+        "new_states_by_depth": progress.layers,
+        "waiting": progress.frontier,
+        "seconds": round(ending.seconds, 3),
+        "anomalies": sorted(explorer.sightings),
+        "findings": [finding_data(*one) for one in shown],
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _verdict(explorer: Explorer, trouble: HarnessError | None) -> str:
+    if explorer.sightings or (trouble is not None and trouble.exit_code is ExitCode.FAIL):
+        return "fail"
+    return "pass" if explorer.complete else "inconclusive"

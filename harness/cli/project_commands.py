@@ -1,0 +1,97 @@
+"""What a repository is given: `job-harness init`, `new`, and the `schema` that editors need for scenario files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from harness.errors import ExitCode, UsageError
+from harness.scaffold.first_files import plan_first_files
+from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
+from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
+from harness.scenario.schema import schema_text
+
+# init -----------------------------------------------------------------------------------------------------------------
+
+
+def configure_init(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("folder", nargs="?", default=".", metavar="FOLDER", help="the repository (default: this folder)")
+    add("--lang", choices=[str(item) for item in Language], help="what processors are written in (default: detected)")
+    add("--dry-run", action="store_true", help="show what would be written, and write nothing")
+
+
+def execute_init(arguments: argparse.Namespace) -> int:
+    """ChangePlan, show, write."""
+    project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
+    if project.language is None:
+        raise UsageError(
+            f"{project.root}: neither a Python nor a TypeScript project, or both",
+            hint="Say which with --lang python or --lang typescript.",
+        )
+    plan = plan_first_files(project, language=project.language)
+    return carry_out(plan, dry_run=arguments.dry_run)
+
+
+def carry_out(plan: ChangePlan, *, dry_run: bool) -> int:
+    """Show a plan and, unless it is only to be seen, write it."""
+    if dry_run:
+        print("\n".join(plan.diff()))
+        print("\n".join(plan.lines()))
+        return int(ExitCode.PASS)
+    plan.write()
+    print("\n".join(plan.lines()))
+    print(f"Then: {plan.command(Path.cwd())}")
+    return int(ExitCode.PASS)
+
+
+# new ------------------------------------------------------------------------------------------------------------------
+
+
+def configure_new(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("tool", metavar="TOOL", help="the slug of the tool, such as my-tool")
+    add("--lang", choices=[str(item) for item in Language], help="what it is written in (default: detected)")
+    add("--folder", default=".", metavar="FOLDER", help="the repository, or a package of its workspace")
+    add("--dry-run", action="store_true", help="show the files and the edits as a diff, and write nothing")
+
+
+def execute_new(arguments: argparse.Namespace) -> int:
+    """Plan, show, write."""
+    name = ToolName(arguments.tool)
+    project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
+    if project.language is None:
+        raise UsageError(
+            f"{project.root}: neither a Python nor a TypeScript project, or both",
+            hint="Say which with --lang python or --lang typescript.",
+        )
+    plan = (plan_python_tool if project.language is Language.PYTHON else plan_typescript_tool)(project, name)
+    return carry_out(plan, dry_run=arguments.dry_run)
+
+
+# schema ---------------------------------------------------------------------------------------------------------------
+
+
+def configure_schema(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="scenario",
+        choices=("scenario", "report"),
+        help="scenario files, or what run --json and explore --json write (default: scenario)",
+    )
+
+
+def execute_schema(arguments: argparse.Namespace) -> int:
+    """Print the schema."""
+    if arguments.what == "report":
+        from harness.report.json_report import schema
+
+        print(json.dumps(schema(), indent=2))
+    else:
+        print(schema_text(), end="")
+    return 0

@@ -1,0 +1,301 @@
+"""What `explore` and `exhaust` share: the options of a search, checked before anything starts, and its findings, shown.
+
+Whatever goes wrong with a finding costs only its own line: one that cannot be written or replayed is still shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cli import Terminated
+from harness.cli.campaign_screen import Told
+from harness.cli.output import OutputFile, show_lines
+from harness.errors import UsageError, did_you_mean
+from harness.explore.finding import Finding
+from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
+from harness.explore.watchdog import PATIENCE
+from harness.invariants import ANOMALIES
+from harness.model.settings import Settings
+from harness.port import Engine
+from harness.printable import as_it_is
+from harness.private import private_folder
+from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, setting_text, wrap
+from harness.run.verdict import Run
+from harness.scenario.reader import parse_changes
+from harness.scenario.scenario import Scenario
+from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
+
+INTERRUPTIONS = (KeyboardInterrupt, Terminated)
+FOLDER = Path(".job-harness") / "found"
+WIDTH = 80
+LINES_BELOW = 4
+"""What is told below the first screen; together they fit a terminal."""
+LONGEST = 120
+"""Characters of a file's name: a target may be a long path."""
+TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
+
+
+# asked ----------------------------------------------------------------------------------------------------------------
+
+
+def configure_search(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of every search."""
+    add = parser.add_argument
+    add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
+    add("--sessions", action="store_true", help=SESSIONS)
+    add("--time", type=float, metavar="SECONDS", help="search at most so long")
+    add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
+    add(
+        "--settings-from",
+        metavar="DIR[#QUEUE]",
+        help="search under what the repository in DIR sets (for QUEUE, else its first), as `check` reads it",
+    )
+    add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
+    add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
+    add(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help="a step that takes longer hangs (default: 10)",
+    )
+    add("--save", metavar="FILE", help=f"where the failing scenario goes (default: a file in {FOLDER}/)")
+    add("--replay", default="", metavar="ENGINES", help="replay what was found on these engines too, with commas")
+    add("--json", metavar="FILE", help="write what was found and covered as JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What was asked of a search, checked before anything is started."""
+
+    target: str
+    """With `--sessions`, where that was asked for."""
+    settings: Settings
+    """Of the repository that was named, else the defaults."""
+    wanted: frozenset[str]
+    others: tuple[str, ...]
+    """Engines on which what is found is replayed."""
+    output: OutputFile | None
+    report: OutputFile | None
+
+    @classmethod
+    def checked(cls, arguments: argparse.Namespace) -> SearchRequest:
+        """Check what every search is asked.
+
+        Raises UsageError that names the option.
+        """
+        if arguments.time is not None and not arguments.time > 0:
+            raise UsageError(f"--time must be above 0, not {arguments.time:g}", hint="Give it in seconds.")
+        if not arguments.patience > 0:
+            raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
+        settings = settings_of(arguments.settings_from)
+        parse_changes(arguments.changes)
+        wanted = _anomalies(arguments.looking_for)
+        target = named(arguments.target, sessions=arguments.sessions)
+        split_name(target)
+        others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
+        for name in others:
+            split_name(name)
+        output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
+        report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
+        return cls(target, settings, wanted, others, output, report)
+
+    def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
+        """Return who shows what is found on this engine."""
+        return FindingPresenter(opened_as(self.target, engine), engines, self.others, self.output, halted)
+
+
+def settings_of(folder: str | None) -> Settings:
+    """Answer the settings to begin with; those of a repository are printed with their places and their contradictions.
+
+    Raises UsageError where there is no such folder.
+    """
+    if folder is None:
+        return Settings()
+    from harness.lint.examination import examine
+    from harness.lint.finding import Severity
+    from harness.lint.repository import read_repository
+    from harness.lint.settings import queues_of, simulation_of
+
+    name, sign, queue = (folder, "", "") if Path(folder).is_dir() else folder.rpartition("#")
+    facts = read_repository(Path(name if sign or Path(folder).is_dir() else folder))
+    queues = queues_of(facts)
+    if queue and queue not in queues:
+        raise UsageError(
+            f"--settings-from {folder}: {name} sets nothing for a queue {queue!r}{did_you_mean(queue, queues)}",
+            hint=f"It has settings for {', '.join(queues) or 'no queue by name'}.",
+        )
+    simulation = simulation_of(facts, queue=queue)
+    print(f"Settings from {name}{_of_queue(queue, queues)}:")
+    for name, origin in simulation.origins.items():
+        print(f"  {name} {setting_text(name, getattr(simulation.settings, name))}  ({origin})")
+    if not simulation.origins:
+        print("  nothing that a simulation knows is set there: the defaults hold")
+    for finding in examine(facts).at_least(Severity.ERROR):
+        for line in wrap(f"{finding.place} ", f"{finding.rule}: {finding.repair}", width=100, lines=3):
+            print(line)
+    print()
+    return simulation.settings
+
+
+def _of_queue(queue: str, queues: list[str]) -> str:
+    """Say which queue it is, and which others there are."""
+    if not queues:
+        return ""
+    others = [one for one in queues if one != (queue or queues[0])]
+    more = f"; others: {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}, as DIR#QUEUE" if others else ""
+    return f", queue {queue or queues[0]!r}{more}"
+
+
+def _anomalies(names: list[str]) -> frozenset[str]:
+    for name in names:
+        if name not in ANOMALIES:
+            near = did_you_mean(name, ANOMALIES)
+            raise UsageError(f"no such anomaly: {name!r}{near}", hint=f"There are {', '.join(sorted(ANOMALIES))}.")
+    return frozenset(names)
+
+
+@contextmanager
+def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float], None]]:
+    """Show how far a search is, in words and, where that is `measured`, as a part of 1, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda told, part: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn() if measured else SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
+        task = bar.add_task("", total=1.0 if measured else None)
+        yield lambda told, part: bar.update(task, completed=part, description=told)
+
+
+# found ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FindingPresenter:
+    """Shows what was found on one target; an interruption ends what is still run for that, and loses nothing."""
+
+    name: str
+    """Opens the engine on which it was found."""
+    engines: Engines
+    others: tuple[str, ...] = ()
+    """Engines on which it is replayed too, each as it is named."""
+    output: OutputFile | None = None
+    """Where the first finding goes."""
+    halted: str = ""
+    """Why the target is not run any more: what hangs once would hang again, with nobody to end it."""
+
+    def tell(self, finding: Finding, *, spent: str, first: bool = True) -> Told:
+        """Show a finding, write its scenario, and replay it."""
+        engine, mistake = split_name(self.name)
+        scenario = scenario_of(finding, queue=mistake, application=self.name if is_target(self.name) else None)
+        place = self._place(finding, first=first)
+        problem = keep(scenario, lambda text: _made(place).write(text))
+        written = "" if problem or place.is_standard else _relative(place.path)
+        command = replay_command(written, engine="" if scenario.application else engine) if written else ""
+        run, unasked = self._explained(finding)
+        lines = first_screen(
+            run,
+            title=f"{finding.anomaly} on {self.name}",
+            replay=command,
+            written=written,
+            lead=finding.anomaly,
+            height=HEIGHT - LINES_BELOW,
+        )
+        notes = [f"Not written: {problem}"] if problem else []
+        notes += [f"No fix was tried: {unasked}"] if unasked else []
+        wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
+        between = [] if first else [Line("")]
+        show_lines([*between, *lines, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
+        self._how(finding, spent)
+        names = dict.fromkeys((self.name, *self.others))
+        return Told(written, problem, {name: self._replay(scenario, name, finding) for name in names}, command, run)
+
+    def _how(self, finding: Finding, spent: str) -> None:
+        print(f"Found in {spent}; shrunk in {finding.shrink_runs} runs.")
+        if ":" in finding.drawn:
+            print("\n".join(wrap("Drawn by ", finding.drawn, width=WIDTH, lines=2)))
+        if not finding.minimal:
+            print("Cut short while it was made smaller: a smaller run may exist.")
+
+    def _explained(self, finding: Finding) -> tuple[Run, str]:
+        if self.halted:
+            return finding.run, self.halted
+        try:
+            return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
+        except INTERRUPTIONS:
+            self.halted = "interrupted"
+            return finding.run, self.halted
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
+            return finding.run, f"{type(error).__name__}: {error}"
+
+    def _place(self, finding: Finding, *, first: bool) -> OutputFile:
+        """The first finding goes where it was asked for, each further one beside it, under its own name."""
+        if self.output is None or (self.output.is_standard and not first):
+            name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}").strip("-")[:LONGEST]
+            return OutputFile(FOLDER / f"{name}.yaml")
+        if first:
+            return self.output
+        path = self.output.path
+        return OutputFile(path.with_name(f"{path.stem}-{finding.anomaly}{path.suffix}"))
+
+    def _replay(self, scenario: Scenario, name: str, finding: Finding) -> str:
+        """Replay on an engine, and say in a line or a few what that came to; the answer says it too."""
+        if not self.halted:
+            try:
+                return _shown(
+                    reproduce(scenario, finding.anomaly, engine=name, found_on=self.name, get=self.engines.get),
+                    finding.anomaly,
+                )
+            except INTERRUPTIONS:
+                self.halted = "interrupted"
+        return _not_replayed(name, self.halted)
+
+
+def _shown(done: Reproduction, anomaly: str) -> str:
+    run = done.run
+    if run is None:
+        return _not_replayed(done.engine, done.problem)
+    same = f"shows {anomaly} again" if anomaly in run.found else _without(run, anomaly)
+    lines = [f"Replayed on {done.engine}: {run.verdict}, {same}."]
+    if done.divergence is not None:
+        lines += str(done.divergence).splitlines()[:4]
+    elif done.compared:
+        lines.append("Verb by verb the two do not differ: it is in what one of them cannot show.")
+    show_lines([Line(clip(line, WIDTH)) for line in lines], sys.stdout)
+    return f"{run.verdict}, {same}"
+
+
+def _without(run: Run, anomaly: str) -> str:
+    others = ", ".join(sorted(run.found))
+    return f"does not show {anomaly}" + (f" but {others}" if others else "")
+
+
+def _not_replayed(name: str, why: str) -> str:
+    print(clip(f"Not replayed on {name}: {why}.", WIDTH))
+    return f"not replayed: {why}"
+
+
+def _made(place: OutputFile) -> OutputFile:
+    """Make the folder of our own; check what was made up just now."""
+    if place.is_standard:
+        return place
+    if place.path.parent == FOLDER:
+        private_folder(FOLDER)
+    return OutputFile.checked(str(place.path), "--save")
+
+
+def _relative(path: Path) -> str:
+    path = path.absolute()
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

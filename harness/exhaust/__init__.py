@@ -1,0 +1,1 @@
+"""Complete search of small scopes: canonical states, every move from each, counterexamples that replay."""

@@ -1,0 +1,510 @@
+"""The search of a scope: every state within it, breadth first, so that what is found first is found shortest.
+
+With it what comes of a search: an estimate of its size from smaller ones, a counterexample as a finding like any other,
+and the statement of what it may claim.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from math import factorial
+from typing import Any, NamedTuple
+
+from harness.exhaust.canonical import Key, StateKeys
+from harness.exhaust.rig import Numbers, ReplayRig, Rig, Script, SnapshotRig, Stepped, Unfaithful
+from harness.exhaust.scope import Scope
+from harness.exhaust.state import BORING, GlobalState, Move, Path
+from harness.explore.finding import Finding
+from harness.explore.shrink import Shrinker
+from harness.faults import FaultPlan
+from harness.invariants import gravity
+from harness.model.duration import format_duration
+from harness.model.settings import Settings
+from harness.port import Engine
+from harness.run.session import Limits, Session
+from harness.run.verdict import Run
+from harness.scenario.scenario import Scenario
+
+CHECKED = 997
+"""Every so many states one is reached again from an empty queue, and must be the same."""
+REST, CUT = -1, -2
+"""Instead of a boring successor: the run is at rest here, or an anomaly ended it."""
+
+
+class Sighting(NamedTuple):
+    """An anomaly where it showed first."""
+
+    anomaly: str
+    node: int
+    at_rest: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a search has come."""
+
+    states: int = 0
+    transitions: int = 0
+    depth: int = 0
+    frontier: int = 0
+    layers: list[int] = field(default_factory=list)
+    """New states by depth."""
+
+
+Watch = Callable[[Progress], bool]
+
+
+class Explorer:
+    """Searches one scope on one engine. `sightings` and `progress` tell what came of it, also after Ctrl-C."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        scope: Scope,
+        *,
+        looking_for: frozenset[str] = frozenset(),
+        first_only: bool = True,
+        state_limit: int = 5_000_000,
+        application: Callable[[], Any] | None = None,
+        merge: bool = True,
+        at_work: Callable[[Session], None] = lambda session: None,
+    ) -> None:
+        """Search for these anomalies, by default all; go on after the first unless `first_only`.
+
+        `at_work` is told of every session before it is stepped. Without `merge`, every path is a state of its own:
+        only for tiny scopes, to compare with.
+        """
+        self.engine = engine
+        self.scope = scope
+        self.looking_for = looking_for
+        self.first_only = first_only
+        self.state_limit = state_limit
+        self.progress = Progress()
+        self.sightings: dict[str, Sighting] = {}
+        self.outcomes: set[Any] = set()
+        """What was at rest: the statuses of all jobs, up to the names of twins."""
+        self.complete = False
+        self.stopped_by = ""
+        """What ended the search before it was complete."""
+        self.reexecuted = not engine.info.capabilities.snapshot
+        self._application = application
+        self._merge = merge
+        self._at_work = at_work
+        self._numbers: Numbers = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.progress = Progress()
+        self.sightings = {}
+        self.scenarios = list(self.scope.scenarios())
+        self._rigs: dict[int, tuple[Rig, StateKeys]] = {}
+        self._ids: dict[Key, int] = {}
+        self._raw: dict[Any, int] = {}
+        self._parents: list[int] = []
+        self._moves: list[Move] = []
+        self._workloads: list[int] = []
+        self.boring: list[int] = []
+        """By node, the node that follows where nobody deviates."""
+        self._basins: list[int] = []
+        """By node, one that it comes to where nobody deviates: where they all end is a rest, or a circle."""
+
+    # the search -----------------------------------------------------------------------------------------------------
+
+    def run(self, watch: Watch = lambda progress: True) -> None:
+        """Search until nothing is left, something is found, or `watch` answers False.
+
+        Raises Unfaithful where the queue's snapshot lies or an actor does not come back to where it stood.
+        """
+        try:
+            self._run(watch)
+        except Stepped:
+            self.close()
+            self.reexecuted = True
+            self._begin()
+            self._run(watch)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give everything back."""
+        for rig, _ in self._rigs.values():
+            rig.close()
+        self._rigs.clear()
+
+    def _run(self, watch: Watch) -> None:
+        layer: deque[tuple[int, GlobalState]] = deque()
+        for workload in range(len(self.scenarios)):
+            rig, keys = self._rig(workload)
+            state = rig.root()
+            node, new = self._new(state, keys, -1, BORING, workload)
+            if new:
+                layer.append((node, state))
+        while layer:
+            self.progress.layers.append(len(layer))
+            following: deque[tuple[int, GlobalState]] = deque()
+            while layer:
+                self.progress.frontier = len(layer) + len(following)
+                if not self._may_go_on(watch):
+                    return
+                node, state = layer.popleft()
+                self._expand(node, state, following)
+                if self.first_only and self.sightings:
+                    self.stopped_by = "an anomaly"
+                    return
+            layer = following
+            self.progress.depth += bool(layer)
+        self.progress.frontier = 0
+        self.complete = True
+
+    def _may_go_on(self, watch: Watch) -> bool:
+        if self.progress.states >= self.state_limit:
+            self.stopped_by = f"the limit of {self.state_limit} states"
+            return False
+        if not watch(self.progress):
+            self.stopped_by = self.stopped_by or "the limit of time"
+            return False
+        return True
+
+    def _rig(self, workload: int) -> tuple[Rig, StateKeys]:
+        if workload not in self._rigs:
+            kind = ReplayRig if self.reexecuted else SnapshotRig
+            rig = kind(
+                self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
+            )
+            self._rigs[workload] = rig, StateKeys(rig, workload=workload, numbers=self._numbers)
+        return self._rigs[workload]
+
+    def _new(self, state: GlobalState, keys: StateKeys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
+        """Take in a state; return its node, and whether it is new."""
+        node = len(self._parents)
+        if self._merge:
+            raw = (workload, state.raw)
+            known = self._raw.get(raw)
+            if known is None:
+                known = self._raw[raw] = self._ids.setdefault(keys.of(state), node)
+            if known != node:
+                return known, False
+        self._parents.append(parent)
+        self._moves.append(move)
+        self._workloads.append(workload)
+        self.boring.append(CUT)
+        self._basins.append(node)
+        self.progress.states += 1
+        return node, True
+
+    def _expand(self, node: int, state: GlobalState, following: deque[tuple[int, GlobalState]]) -> None:
+        workload = self._workloads[node]
+        rig, keys = self._rig(workload)
+        rig.enter(state)
+        if rig.at_rest():
+            self._rest(node, state, rig)
+            return
+        circles = False
+        todo = deque(rig.moves())
+        while todo:
+            move = todo.popleft()
+            rig.enter(state)
+            self._at_work(rig.session)
+            made = rig.make(move, state)
+            self.progress.transitions += 1
+            todo.extend(_other_picks(move, rig.script.asked))
+            if rig.session.judge.anomalies and self._sight(rig, node, move, workload):
+                continue
+            reached, new = self._new(made, keys, node, move, workload)
+            if move == BORING:
+                self.boring[node] = reached
+                circles = self._flow(node, reached)
+            if new:
+                following.append((reached, made))
+                if reached % CHECKED == 0 and not self.reexecuted:
+                    self._check(reached, made)
+        if circles:
+            self._judge_from_the_start(min(self._circle(node)))
+
+    def _rest(self, node: int, state: GlobalState, rig: Rig) -> None:
+        self.boring[node] = REST
+        self.outcomes.add(tuple(sorted(str(view.status) for view in state.views.values())))
+        rig.judge_rest()
+        for anomaly in rig.session.judge.anomalies:
+            self._see(anomaly.name, node, at_rest=True)
+
+    def _flow(self, node: int, reached: int) -> bool:
+        """Note that one node leads to another where nobody deviates. True: that closes a circle."""
+        basins = self._basins
+        while basins[reached] != reached:
+            basins[reached] = basins[basins[reached]]
+            reached = basins[reached]
+        basins[node] = reached
+        return node == reached
+
+    def _circle(self, node: int) -> Iterator[int]:
+        """Return the nodes of a circle."""
+        yield node
+        following = self.boring[node]
+        while following != node:
+            yield following
+            following = self.boring[following]
+
+    def _sight(self, rig: Rig, node: int, move: Move, workload: int) -> bool:
+        """Note what a transition breached. False: nothing that counts."""
+        names = [anomaly.name for anomaly in rig.session.judge.anomalies]
+        wanted = [name for name in names if not self.looking_for or name in self.looking_for]
+        if not wanted:
+            return False
+        self._parents.append(node)
+        self._moves.append(move)
+        self._workloads.append(workload)
+        self.boring.append(CUT)
+        self._basins.append(len(self._basins))
+        for name in sorted(wanted, key=gravity):
+            self._see(name, len(self._parents) - 1, at_rest=False)
+        return True
+
+    def _see(self, anomaly: str, node: int, *, at_rest: bool) -> None:
+        if not self.looking_for or anomaly in self.looking_for:
+            self.sightings.setdefault(anomaly, Sighting(anomaly, node, at_rest))
+
+    def _check(self, node: int, state: GlobalState) -> None:
+        """Reach a state again from an empty queue: it must be the same."""
+        workload = self._workloads[node]
+        rig = ReplayRig(
+            self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
+        )
+        try:
+            again = rig.root()
+            for move in self.path(node):
+                again = rig.make(move, again)
+                rig.session.recorder.history.events.clear()
+                rig.memory.changed.clear()
+        finally:
+            rig.close()
+        if again.views != state.views or again.now != state.now:
+            raise Unfaithful(
+                f"the snapshot of {self.engine.info.name} lies: restored step by step it shows "
+                f"{dict(state.views)!r:.300}, "
+                f"run from the start it shows {dict(again.views)!r:.300}",
+                hint="snapshot and restore must hold everything that decides what the queue does next; "
+                "or declare Capabilities(snapshot=False).",
+            )
+
+    def _judge_from_the_start(self, node: int) -> None:
+        """Judge a run that goes in a circle where nobody deviates: it stops only once faults do, or it never does.
+
+        Where pollers alone go on and nothing changes, that is its rest; where jobs do, a livelock.
+        """
+        workload = self._workloads[node]
+        if self.reexecuted:  # its queue may hold locks that the other run would wait for; it is opened anew later
+            self._rig(workload)[0].close()
+        rig = ReplayRig(
+            self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
+        )
+        try:
+            for move in self.path(node):
+                rig.go(move)
+            rig.judge_rest()
+            for anomaly in rig.session.judge.anomalies:
+                self._see(anomaly.name, node, at_rest=True)
+        finally:
+            rig.close()
+
+    # paths ----------------------------------------------------------------------------------------------------------
+
+    def path(self, node: int) -> Path:
+        """Return the moves that lead to a node."""
+        moves: list[Move] = []
+        while self._parents[node] >= 0:
+            moves.append(self._moves[node])
+            node = self._parents[node]
+        return tuple(reversed(moves))
+
+    def scenario_of(self, node: int) -> Scenario:
+        """Return the workload that a node belongs to."""
+        return self.scenarios[self._workloads[node]]
+
+
+def _other_picks(move: Move, asked: list[Any]) -> list[Move]:
+    """List the moves that answer one more of the picks otherwise."""
+    first = [options[0] for options in asked]
+    return [
+        Move(move.gates, (*move.picks, *first[len(move.picks) : place], option))
+        for place in range(len(move.picks), len(asked))
+        for option in asked[place][1:]
+    ]
+
+
+REPLAYED = Limits(steps=20_000)
+
+
+def walk(path: Path, scenario: Scenario, engine: Engine, explorer: Explorer) -> Run:
+    """Do the run that a path leads to, from an empty queue to its verdict; its tape is part of it."""
+    choices = Script(path, jitters=explorer.scope.jitters)
+    session = Session(scenario, engine=engine, choices=choices, faults=explorer.scope.faults, limits=REPLAYED)
+    session.kernel.every_turn = True
+    return session.run()
+
+
+def finding_of(explorer: Explorer, sighting: Sighting) -> Finding:
+    """Return the finding: the shortest run, replayed from its tape alone, and shrunk.
+
+    Raises Unfaithful where the anomaly does not show when the run is done from the start.
+    """
+    engine, anomaly = explorer.engine, sighting.anomaly
+    scenario = explorer.scenario_of(sighting.node)
+    run = walk(explorer.path(sighting.node), scenario, engine, explorer)
+    scenario = replace(scenario, tape=run.tape)
+    if anomaly in run.found:
+        run = Session(scenario, engine=engine, limits=REPLAYED).run()
+    if anomaly not in run.found:
+        raise Unfaithful(
+            f"{anomaly} showed in the search of {engine.info.name} and does not show when its run is done "
+            "from the start",
+            hint="Something decides what the queue does that its snapshot does not hold, or an actor remembers more "
+            "than it was told; or declare Capabilities(snapshot=False).",
+        )
+
+    def open_session(candidate: Scenario) -> Session:
+        return Session(candidate, engine=engine, limits=REPLAYED, until=anomaly)
+
+    shrinker = Shrinker(run, anomaly, open_session, base=Settings())
+    minimal = True
+    try:
+        shrinker.shrink()
+    except KeyboardInterrupt:
+        minimal = False
+    smallest = Session(shrinker.scenario, engine=engine, limits=REPLAYED).run()
+    states = explorer.progress.states
+    return Finding(anomaly, shrinker.scenario, smallest, 0, states, shrinker.runs, minimal)
+
+
+PILOT_STATES = 4_000
+"""A smaller search that has not ended by then counts with what it has seen."""
+OF_JOBS = ("cancels", "retries")
+
+
+class Forecast(NamedTuple):
+    """How many states a scope may have, and how long they may take."""
+
+    states: int
+    seconds: float
+    pilots: int
+    """So many smaller scopes were searched for it."""
+    at_least: bool
+    """Whether one of them was cut short, so that there may be many more."""
+
+    def __str__(self) -> str:
+        least = "at least " if self.at_least else ""
+        digits = len(str(self.states))
+        states = round(self.states, 2 - digits) if digits > 2 else self.states
+        return (
+            f"{least}about {states} states, {max(1, round(self.seconds))} s: "
+            f"estimated from {self.pilots} smaller scopes, it may be a few times that"
+        )
+
+
+def worth_it(scope: Scope) -> bool:
+    """Say whether a search is large enough to be estimated first."""
+    return scope.jobs + sum(scope.faults.counts().values()) + scope.cancels + scope.retries > 2
+
+
+class Forecaster:
+    """Searches smaller scopes, each once."""
+
+    def __init__(
+        self, engine: Engine, scope: Scope, *, clock: Callable[[], float], at_work: Callable[[Session], None]
+    ) -> None:
+        """Measure by this clock, in seconds; `at_work` is told of every session before it is stepped."""
+        self._engine = engine
+        self._clock = clock
+        self._at_work = at_work
+        self._plain = replace(scope, faults=FaultPlan(), cancels=0, retries=0)
+        self._scope = scope
+        self._known: dict[Scope, int] = {}
+        self._seconds = 0.0
+        self._cut = False
+
+    def forecast(self) -> Forecast:
+        """Take what each fault makes of one job to be what it makes of all; k alike count k! times less."""
+        scope = self._scope
+        states = self._of_jobs(scope.jobs)
+        for name, count in scope.faults.counts().items():
+            growth = self._states(1, faults=FaultPlan(**{name: 1})) / self._states(1)
+            states *= growth**count / factorial(count)
+        for name in OF_JOBS:
+            if count := getattr(scope, name):
+                jobs = min(2, scope.jobs)
+                states *= (self._states(jobs, **{name: 1}) / self._states(jobs)) ** count
+        measured = sum(self._known.values())
+        return Forecast(int(states), states * self._seconds / measured, len(self._known), self._cut)
+
+    def _of_jobs(self, jobs: int) -> float:
+        if jobs < 3:
+            return float(self._states(jobs))
+        return self._states(2) * (self._states(2) / self._states(1)) ** (jobs - 2)
+
+    def _states(self, jobs: int, **more: Any) -> int:
+        scope = replace(self._plain, jobs=jobs, **more)
+        if scope not in self._known:
+            explorer = Explorer(self._engine, scope, first_only=False, state_limit=PILOT_STATES, at_work=self._at_work)
+            started = self._clock()
+            explorer.run()
+            self._seconds += self._clock() - started
+            self._cut = self._cut or not explorer.complete
+            self._known[scope] = explorer.progress.states
+        return self._known[scope]
+
+
+def statement(explorer: Explorer, seconds: float, *, interrupted: bool = False) -> list[str]:
+    """Return the lines of the verdict. Only a search that left nothing to look at is called complete."""
+    progress = explorer.progress
+    spent = f"{progress.states} states, {progress.transitions} transitions, depth {progress.depth}, {seconds:.1f} s"
+    return [_verdict(explorer, spent, interrupted=interrupted), *_scope(explorer), *_standing(explorer)]
+
+
+def _verdict(explorer: Explorer, spent: str, *, interrupted: bool) -> str:
+    engine, found = explorer.engine.info.name, explorer.sightings
+    if explorer.complete and not found:
+        return f"complete: no anomaly on {engine} within the scope: {spent}."
+    if explorer.complete:
+        return f"complete: {len(found)} named anomalies on {engine} within the scope: {spent}."
+    if found:
+        return f"Searched until {'Ctrl-C' if interrupted else explorer.stopped_by}: {spent}."
+    by = "Ctrl-C" if interrupted else explorer.stopped_by
+    return f"inconclusive: stopped by {by}, no anomaly on {engine} so far: {spent}."
+
+
+def _scope(explorer: Explorer) -> Iterator[str]:
+    scope = explorer.scope
+    if not explorer.complete and not explorer.sightings:
+        progress = explorer.progress
+        yield f"  Every run of up to {max(0, progress.depth)} moves was looked at; {progress.frontier} states wait."
+    yield f"  Scope: {scope.sentence()}"
+    stalls = "any number of" if scope.stalls is None else f"at most {scope.stalls}"
+    yield f"  Stalls, time passing by somebody who is ready until he acts: {stalls}"
+    yield f"  Job kinds: {'; '.join(map(str, scope.kinds))}"
+    if scope.priorities != (0,):
+        yield f"  Priorities: {', '.join(map(str, scope.priorities))}"
+    if scope.unique:
+        yield "  All jobs share one unique key."
+    if scope.settings.retry_backoff:
+        yield f"  Retry delays take {scope.jitters} of 4 values of their jitter."
+    yield f"  Settings: {', '.join(_settings(scope.settings))}; a crashed process is back after " + format_duration(
+        scope.restart_after
+    )
+
+
+def _settings(settings: Settings) -> Iterator[str]:
+    lengths, default = Settings.duration_names(), Settings()
+    for name in Settings.names():
+        value = getattr(settings, name)
+        if value != getattr(default, name):
+            yield f"{name} {format_duration(value) if name in lengths else str(value).lower()}"
+
+
+def _standing(explorer: Explorer) -> Iterator[str]:
+    if explorer.scope.symmetry:
+        yield "  Workers, and jobs of one kind, are taken to be interchangeable."
+    if explorer.reexecuted:
+        yield "  The queue cannot be set back: runs were done again from the start. Jobs that look alike were taken"
+        yield "  for equal: what the queue keeps and does not show was not told apart."

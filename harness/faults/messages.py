@@ -1,0 +1,90 @@
+"""Faults of messages: a request or its reply is lost, or a message arrives twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from harness.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
+from harness.history.event import Excuse
+from harness.sim.actor import Actor
+from harness.sim.choices import Option
+from harness.sim.kernel import Kernel
+from harness.sim.request import Call
+
+REQUEST: Final = Phrase("lose request", point="request", plainer="crash")
+REPLY: Final = Phrase("lose reply", point="reply", plainer="crash after")
+_LOST: Final = (REQUEST.option("lost_message"), REPLY.option("lost_message"))
+
+
+def _losses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer both at every call."""
+    return _LOST if actor is not None and type(actor.request) is Call else NO_OPTIONS
+
+
+def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    """Cut the connection before or after the verb took effect: the caller cannot tell which."""
+    assert actor is not None
+    kernel.ready.remove(actor)
+    met.note(actor.name, option.words, {"at": actor.point})
+    kernel.perform(actor, heard=False, happens=option.point == REPLY.point)
+
+
+LOST_MESSAGE: Final = FaultKind(
+    id="lost_message",
+    sentence="A request never arrives, or its reply is lost.",
+    words=(REQUEST, REPLY),
+    options=_losses,
+    apply=_lose,
+    events=(REQUEST.words, REPLY.words),
+    excuses=Excuse.UNHEARD,
+    family="lose",
+    nouns=("lost message", "lost messages"),
+    step="`loses the request`, `loses the reply`",
+    columns=((REQUEST.words, "lost request"), (REPLY.words, "lost reply")),
+    turn=2,
+)
+
+
+TWICE: Final = Phrase("deliver twice")
+REPEATABLE: Final = frozenset(
+    {"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue", "tick", "commit"}
+)
+_TWICE: Final = (TWICE.option("duplicate"),)
+
+
+def _duplicates(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer it at every call that a network might repeat."""
+    if actor is None:
+        return NO_OPTIONS
+    request = actor.request
+    return _TWICE if type(request) is Call and request.verb in REPEATABLE else NO_OPTIONS
+
+
+def _duplicate(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    """Let the verb happen again with the same arguments; the caller hears the second reply."""
+    assert actor is not None
+    kernel.ready.remove(actor)
+    met.note(actor.name, "duplicate", {"at": actor.point})
+    kernel.perform(actor, times=2)
+
+
+def _told_duplicate(data: Mapping[str, Any]) -> str:
+    return "DELIVERED TWICE" + (f" at {data['at']}" if data.get("at") else "")
+
+
+DUPLICATE: Final = FaultKind(
+    id="duplicate",
+    sentence="A message is delivered twice.",
+    words=(TWICE,),
+    options=_duplicates,
+    apply=_duplicate,
+    events=("duplicate",),
+    excuses=Excuse.UNHEARD,
+    family="deliver",
+    nouns=("duplicate", "duplicates"),
+    step="`delivers twice`",
+    columns=(("duplicate", "duplicate"),),
+    told=_told_duplicate,
+    turn=3,
+)

@@ -1,0 +1,192 @@
+"""Faults of processes: they die, stand still, are told to stop, or leave a database session behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from harness.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
+from harness.history.event import Excuse
+from harness.model.duration import DAY, Duration, format_duration
+from harness.sim.actor import Actor
+from harness.sim.choices import Option
+from harness.sim.kernel import Kernel
+from harness.sim.request import Call
+
+BEFORE: Final = Phrase("crash", point="before")
+AFTER: Final = Phrase("crash after", point="after", plainer="crash")
+_DIES: Final = (BEFORE.option("crash"),)
+_DIES_ANYWHERE: Final = (*_DIES, AFTER.option("crash"))
+
+
+def _crashes(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer death at every gate of a process: before a verb, or after it and without its reply."""
+    if actor is None or not actor.process:
+        return NO_OPTIONS
+    return _DIES_ANYWHERE if type(actor.request) is Call else _DIES
+
+
+def _crash(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    assert actor is not None
+    point, after = actor.point, option.point == AFTER.point
+    if after:
+        kernel.ready.remove(actor)
+        kernel.perform(actor)
+    met.note(actor.name, "crash", {"at": point, "after": after})
+    _die(met, kernel, actor)
+
+
+def _die(met: Circumstances, kernel: Kernel, actor: Actor, linger: Duration = 0) -> None:
+    kernel.crash(actor, linger=linger)
+    if met.restart_after is not None:
+        kernel.start_later(actor, met.restart_after)
+
+
+def _told_crash(data: Mapping[str, Any]) -> str:
+    at = f" at {data['at']}" if data.get("at") else ""
+    stays = data.get("session_stays")
+    left = f", its session stays {format_duration(stays)}" if stays else ""
+    return f"CRASHES after {data.get('at')}" if data.get("after") else f"CRASHES{at}{left}"
+
+
+CRASH: Final = FaultKind(
+    id="crash",
+    sentence="A process dies before what it stands before, or right after, unheard.",
+    words=(BEFORE, AFTER),
+    options=_crashes,
+    apply=_crash,
+    events=("crash",),
+    excuses=Excuse.DEATH,
+    family="crash",
+    nouns=("crash", "crashes"),
+    option="crashes",
+    step="`crash`",
+    columns=(("crash", "crash"), ("crash after", "crash after")),
+    told=_told_crash,
+    turn=1,
+)
+
+
+PAUSES: Final = Phrase("pause ", "MOMENT", timed=True)
+PAST: Final = PAUSES.option("pause", "a lease + a retry")
+"""After a pause of this length another worker has what this one held."""
+HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
+"""Points at which an actor holds a job: there that pause is offered so much more often."""
+PAST_WEIGHT: Final = 5
+
+
+def _pauses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer every moment at every gate of a process, one of them more often where it holds a job."""
+    if actor is None or not actor.process:
+        return NO_OPTIONS
+    if actor.point.partition(" ")[0] in HOLDING:
+        return met.prepared("pause of a holder", lambda: _weighted(met.timed("pause", PAUSES)))
+    return met.timed("pause", PAUSES)
+
+
+def _weighted(offered: tuple[Option, ...]) -> tuple[Option, ...]:
+    return (*offered, *(PAST,) * (PAST_WEIGHT - 1)) if PAST in offered else offered
+
+
+def _pause(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    assert actor is not None
+    duration = met.moments[option.argument]
+    met.note(actor.name, "pause", {"at": actor.point, "for": duration})
+    kernel.pause(actor, duration)
+
+
+def _told_pause(data: Mapping[str, Any]) -> str:
+    length = data.get("for", 0)
+    return f"PAUSES{'' if length > 365 * DAY else f' for {format_duration(length)}'}" + (
+        f" at {data['at']}" if data.get("at") else ""
+    )
+
+
+PAUSE: Final = FaultKind(
+    id="pause",
+    sentence="A process stands still while all others go on: a long garbage collection, a suspended machine.",
+    words=(PAUSES,),
+    options=_pauses,
+    apply=_pause,
+    events=("pause",),
+    excuses=Excuse.LATE,
+    family="pause",
+    nouns=("pause", "pauses"),
+    step="`pauses`, `continues`",
+    columns=(("pause", "pause"),),
+    told=_told_pause,
+    turn=0,
+)
+
+
+STOPS: Final = Phrase("stop")
+_STOP: Final = (STOPS.option("shutdown"),)
+
+
+def _stops(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer it at every gate of a process."""
+    return _STOP if actor is not None and actor.process else NO_OPTIONS
+
+
+def _stop(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    """Ask it to stop: it takes no new job, gives back what it has not started, and ends. Some take no such request."""
+    assert actor is not None
+    if met.stop(actor.name):
+        met.note(actor.name, "stop", {"at": actor.point})
+    else:
+        kernel.ready.remove(actor)
+        kernel.perform(actor)
+
+
+SHUTDOWN: Final = FaultKind(
+    id="shutdown",
+    sentence="A worker is told to stop, as by a deploy.",
+    words=(STOPS,),
+    options=_stops,
+    apply=_stop,
+    events=("stop",),
+    family="stop",
+    nouns=("shutdown", "shutdowns"),
+    step="`stop`",
+    columns=(("stop", "stop"),),
+    turn=7,
+)
+
+
+LEAVES: Final = Phrase("crash leaving its session for ", "MOMENT", timed=True, plainer="crash")
+
+
+def _abandons(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer every moment at every gate within a verb of a process, where actors have sessions of their own.
+
+    A machine that loses power says no goodbye: PostgreSQL keeps the session, and what it locked, until a keepalive
+    fails.
+    """
+    if actor is None or not actor.process or kernel.on_crash is None or actor.call is None:
+        return NO_OPTIONS
+    return met.timed("abandoned_session", LEAVES)
+
+
+def _abandon(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    assert actor is not None
+    duration = met.moments[option.argument]
+    met.note(actor.name, "crash", {"at": actor.point, "after": False, "session_stays": duration})
+    _die(met, kernel, actor, duration)
+
+
+ABANDONED_SESSION: Final = FaultKind(
+    id="abandoned_session",
+    sentence="A process dies within a verb, and its database session outlives it, locks and all; with `--sessions`.",
+    words=(LEAVES,),
+    options=_abandons,
+    apply=_abandon,
+    events=("crash",),
+    excuses=Excuse.DEATH,
+    family="crash",
+    needs=("sessions",),
+    nouns=("abandoned session", "abandoned sessions"),
+    mark="session_stays",
+    tally="a process left its session behind",
+    told=_told_crash,
+    turn=8,
+)

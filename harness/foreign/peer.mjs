@@ -1,0 +1,105 @@
+// A peer's end of the peer protocol in Node: docs/contracts/peer_protocol.md. Lines in, turns, lines out.
+// Must not know: processors, queues, clocks.
+import fs from "node:fs";
+import net from "node:net";
+import { Worker } from "node:worker_threads";
+
+export const VERSION = 1;
+const VARIABLE = "JOB_HARNESS_PEER";
+
+export class Peer {
+  constructor({ clock }) {
+    const [inward, outward, life] = process.env[VARIABLE].split(",").map(Number);
+    delete process.env[VARIABLE];
+    this.inward = inward;
+    this.outward = outward;
+    this.gates = new Map();
+    this.severed = new Set();
+    this.number = 0;
+    this.turn = 0;
+    // A thread of its own notices that the harness is gone even while somebody's code keeps this one busy.
+    const watch = `const life = new (require("net").Socket)({ fd: ${life}, readable: true, writable: false });
+      life.on("close", () => process.kill(process.pid, "SIGKILL")).resume();`;
+    new Worker(watch, { eval: true, stdout: false, stderr: false }).unref();
+    this.send({ hello: VERSION, clock, by: `Node ${process.version}` });
+  }
+
+  send(report) {
+    const line = Buffer.from(`${JSON.stringify(report)}\n`);
+    for (let sent = 0; sent < line.length; ) sent += fs.writeSync(this.outward, line, sent);
+  }
+
+  /** Say that an actor did something which somebody outside can see. */
+  effect(kind, data = {}, actor = null) {
+    if (!this.severed.has(actor)) this.send({ effect: kind, actor, data });
+  }
+
+  /** Let an actor wait until it is told to go on: with what value, or with what error. */
+  gate(point, args, actor = null) {
+    const gate = ++this.number;
+    return new Promise((resolve, reject) => {
+      if (this.severed.has(actor)) return; // Nobody ever resumes it.
+      this.gates.set(gate, { actor, resolve, reject });
+      this.send({ gate, actor, point, with: args });
+    });
+  }
+
+  /**
+   * Take messages, one after the other; those for which `beside` says so, beside each other.
+   *
+   * `act` carries out a `go` or a `time`, and answers how it ended; `now` sets the clock, `sever` forgets an actor;
+   * `rest` is awaited at the end of a turn, and `next` says when the next timer is due.
+   */
+  serve({ act, now, sever = () => {}, rest = async () => {}, next = () => ({ next: null }), beside = () => false }) {
+    const turn = async (message) => {
+      const number = message.go ?? message.time ?? message.sever;
+      this.turn = number;
+      if (message.now !== undefined) now(message.now);
+      let outcome = {};
+      if (message.gate !== undefined) this.resume(message);
+      else if (message.sever === undefined) outcome = await act(message);
+      else this.sever(message.actor, sever);
+      await rest();
+      this.send({ idle: number, ...next(), ...outcome });
+    };
+    let turns = Promise.resolve();
+    let pending = [];
+    const inward = new net.Socket({ fd: this.inward, readable: true, writable: false });
+    inward.setEncoding("utf8");
+    inward.on("data", (text) => {
+      pending.push(text);
+      if (!text.includes("\n")) return; // Only whole lines are put together: a long one comes in many pieces.
+      const lines = pending.join("").split("\n");
+      pending = [lines.pop()];
+      for (const line of lines) {
+        const message = JSON.parse(line);
+        turns = turns.then(() => (beside(message) ? void turn(message) : turn(message)));
+      }
+    });
+    inward.on("end", () => process.kill(process.pid, "SIGKILL"));
+  }
+
+  resume({ gate, value, error }) {
+    const waiting = this.gates.get(gate);
+    this.gates.delete(gate);
+    if (error) waiting?.reject(Object.assign(new Error(error.message), error));
+    else waiting?.resolve(value);
+  }
+
+  /** Let nothing that an actor still does be seen, and let it wait for ever where it waits. */
+  sever(actor, forget) {
+    this.severed.add(actor);
+    forget(actor);
+    for (const [gate, waiting] of this.gates) if (waiting.actor === actor) this.gates.delete(gate);
+  }
+}
+
+/** How a request ended: its value, that nothing happened (`Refused`), or that nobody knows what did. */
+export async function outcomeOf(work, Refused) {
+  try {
+    return { value: (await work()) ?? null };
+  } catch (error) {
+    if (error instanceof Refused) return { refused: error.message };
+    return { raised: `${error?.name}: ${error?.message}` };
+  }
+}

@@ -1,0 +1,99 @@
+"""Runs as a peer in Python: carries out requests by the functions of another script.
+
+That script has a class `Answers`, whose coroutine methods are the requests. Where actors have sessions of their own,
+`session(url)` makes one, over a connection to that URL, as another process would have it. The script must not need this
+package, nor may this module: the process has only what was installed for it. A method that raises `Refused` says that
+nothing happened; any other exception, that nobody knows what did. See docs/contracts/peer_protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+VERSION = 1
+VARIABLE = "JOB_HARNESS_PEER"
+LONGEST = 64 * 1024 * 1024
+"""Bytes of one message."""
+
+
+class QueueHost:
+    """This process as a peer: one script, and the sessions of actors over it."""
+
+    def __init__(self, script: str) -> None:
+        """Take the descriptors that the harness named, and load the script."""
+        self._inward, self._outward, life = (int(number) for number in os.environ.pop(VARIABLE).split(","))
+        for descriptor in (self._inward, self._outward, life):
+            os.set_inheritable(descriptor, False)
+        threading.Thread(target=_die_with_harness, args=(life,), daemon=True).start()
+        self._tell({"hello": VERSION, "clock": False, "by": f"Python {sys.version.split()[0]}"})
+        self._module = _loaded(script)
+        self._sessions: dict[str | None, Any] = {None: self._module.Answers()}
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Carry out requests until the harness is gone: those of an actor beside each other, all others in turn."""
+        reader = asyncio.StreamReader(limit=LONGEST)
+        pipe = os.fdopen(self._inward)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        while line := await reader.readline():
+            message = json.loads(line)
+            if message.get("actor") is None:
+                await self._turn(message)
+            else:
+                task = asyncio.create_task(self._turn(message))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
+
+    async def _turn(self, message: dict[str, Any]) -> None:
+        number = next(message[kind] for kind in ("go", "time", "sever") if kind in message)
+        try:
+            outcome = {"value": await self._act(message)}
+        except self._module.Refused as refused:
+            outcome = {"refused": str(refused)}
+        except Exception as error:  # noqa: BLE001 - whatever the library raises is an observation
+            outcome = {"raised": f"{type(error).__name__}: {error}"}
+        self._tell({"idle": number, "next": None, **outcome})
+
+    async def _act(self, message: dict[str, Any]) -> Any:
+        actor = message.get("actor")
+        if "sever" in message:
+            leave = getattr(self._sessions.pop(actor, None), "leave", None)
+            return None if leave is None else await leave()
+        if "time" in message:
+            return None  # It keeps no clock: a request says what time it is, where its library asks.
+        if message["do"] == "begin":
+            self._sessions[actor] = await self._sessions[None].session(**message["with"])
+            return None
+        return await getattr(self._sessions[actor], message["do"])(**message["with"])
+
+    def _tell(self, report: dict[str, Any]) -> None:
+        line = memoryview(json.dumps(report).encode() + b"\n")
+        while line:
+            line = line[os.write(self._outward, line) :]
+
+
+def _die_with_harness(life: int) -> None:
+    """Notice that the harness is gone, even while somebody's code keeps the other thread busy."""
+    os.read(life, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _loaded(script: str) -> Any:
+    spec = importlib.util.spec_from_file_location("answers", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["answers"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    asyncio.run(QueueHost(sys.argv[1]).serve())

@@ -1,0 +1,140 @@
+"""Somebody else's queue at work: a peer that has the package, beside the database that it works on.
+
+Both start when the first queue is opened and live until `close`; where one of them went away, both are started anew. A
+package's own functions are called by a script (a class `Answers`) in `queue_host.mjs` or `queue_host.py`. Must not
+know: any particular queue.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.errors import EnvironmentUnavailable
+from harness.foreign.packages import NODE_ENVIRONMENT, find_node
+from harness.foreign.peer import Peer, Report
+from harness.history.outcome import Outcome, done
+
+if TYPE_CHECKING:
+    from harness.foreign.database import ForeignDatabase
+    from harness.foreign.gated_queue import SessionRouter
+
+NODE_HOST: Final = Path(__file__).with_name("queue_host.mjs")
+PYTHON_HOST: Final = Path(__file__).with_name("queue_host.py")
+
+
+def node_peer(script: Path, *, name: str, packages: Path, oldest: tuple[int, int]) -> Peer:
+    """Start a peer in Node for a package in `packages`, on a Node that is new enough.
+
+    The script exports a class `Answers`, whose methods are the requests. Raises EnvironmentUnavailable without a Node.
+    """
+    node = find_node(oldest, wanted_by=name)
+    command = [node.path, str(NODE_HOST), str(script), str(packages)]
+    return Peer(command, name=name, environment={**os.environ, **NODE_ENVIRONMENT})
+
+
+def python_peer(script: Path, *, name: str, packages: Path) -> Peer:
+    """Start a peer in Python whose script has a class `Answers`; it sees `packages`, and nothing of ours."""
+    environment = {**os.environ, "PYTHONPATH": str(packages), "PYTHONUNBUFFERED": "1"}
+    return Peer([sys.executable, "-P", str(PYTHON_HOST), str(script)], name=name, environment=environment)
+
+
+def outcome_of(idle: Report) -> Outcome:
+    """Read how a request ended from the `idle` that ended its turn."""
+    if "raised" in idle:
+        return Outcome.unknown(str(idle["raised"]))
+    return Outcome.refused(str(idle["refused"])) if "refused" in idle else done(idle.get("value"))
+
+
+class ForeignRuntime:
+    """A peer that has somebody else's package, and its database, for as many runs as there are."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        start: Callable[[], Peer],
+        dsn: str | None,
+        asked: Mapping[str, Any] | None = None,
+        then: Callable[[], None] = lambda: None,
+        keeps_sessions: bool = True,
+    ) -> None:
+        """Say how the peer is started, and what `open` is told beside the database's URL.
+
+        `then` is called once both stand and `now()` is proven to be ours everywhere; it may raise what it misses.
+        `keeps_sessions`: whether sessions of actors' own remember nothing from one run to the next.
+        """
+        self._name = name
+        self._start_peer = start
+        self._dsn = dsn
+        self._asked = dict(asked or {})
+        self._then = then
+        self._keeps_sessions = keeps_sessions
+        self._peer: Peer | None = None
+        self._database: ForeignDatabase | None = None
+        self._router: SessionRouter | None = None
+
+    @property
+    def peer(self) -> Peer:
+        """The peer; only between `ready` and `close`."""
+        assert self._peer is not None
+        return self._peer
+
+    @property
+    def database(self) -> ForeignDatabase:
+        """The database; only between `ready` and `close`."""
+        assert self._database is not None
+        return self._database
+
+    @property
+    def router(self) -> SessionRouter:
+        """Where sessions of actors' own come from; only between `ready` and `close`."""
+        if self._router is None:
+            from harness.foreign.gated_queue import SessionRouter
+
+            self._router = SessionRouter(self.peer, self.database, keeps=self._keeps_sessions)
+        return self._router
+
+    @property
+    def provenance(self) -> str:
+        """Where the PostgreSQL came from and why, once there is one."""
+        return "" if self._database is None else str(self._database.cluster.provenance)
+
+    def ready(self) -> None:
+        """Start both where they do not stand.
+
+        Raises EnvironmentUnavailable where one cannot be had, VirtualClockError where time is not ours.
+        """
+        if self._database is None or self._peer is None or not (self._peer.alive and self._database.alive):
+            self._start()
+
+    def _start(self) -> None:
+        from harness.foreign.database import ForeignDatabase, milliseconds_of
+
+        self.close()
+        self._peer = self._start_peer()
+        try:
+            self._database = ForeignDatabase(self._dsn)
+            opened = self._peer.ask("open", {"url": self._database.url, **self._asked}, now=milliseconds_of(0))
+            if "raised" in opened:
+                raise EnvironmentUnavailable(f"{self._name} did not open: {opened['raised']}")
+            self._database.check()
+            self._then()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop what was started. Never raises."""
+        if self._router is not None:
+            self._router.close()
+            self._router = None
+        if self._peer is not None:
+            self._peer.kill()
+            self._peer = None
+        if self._database is not None:
+            self._database.close()
+            self._database = None

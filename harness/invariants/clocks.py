@@ -1,0 +1,153 @@
+"""Time: whose clock decides, and when a job may run.
+
+Times that a verb writes are compared with the store's clock at the moment of the change (`Observed.clock`: for a
+transaction, when its first statement ran), never with true time. So a store whose clock is wrong is no breach: all that
+matters is that nobody else's clock decides. A store may round, hence `TOLERANCE` and `ROUNDING`; no fault excuses more.
+A retry delay may lie anywhere between the shortest and the longest that the settings and the engine's contract
+(`doublings`) allow, since the jitter is the queue's own choice.
+
+`RecordedStoreClock` reconstructs the store's clock from the faults of a history, for monitors that judge at an event
+which carries no reading of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.history.event import Fault, Observed, Phase
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+from harness.model.duration import SECOND, Duration, Instant, format_duration
+from harness.model.lifecycle import Status
+from harness.model.retry import retry_bounds
+from harness.sim.clock import STORE, Drift
+
+# the store's clock, reconstructed -------------------------------------------------------------------------------------
+
+
+class RecordedStoreClock:
+    """Follows the faults that hit the store's clock."""
+
+    __slots__ = ("_drift", "_offset")
+
+    def __init__(self) -> None:
+        self._offset: Duration = 0
+        self._drift: Drift | None = None
+
+    def fault(self, event: Fault) -> None:
+        """Take over a fault: a step of the clock, or a drift."""
+        if event.name == "clock" and event.data["whose"] == STORE:
+            self._offset, self._drift = event.data["offset"], None
+        elif event.name == "drift" and event.data["whose"] == STORE:
+            start = self.read(event.at) - event.at
+            self._drift = Drift(event.at, start, event.data["offset"], event.data["within"])
+
+    def phase(self, event: Phase) -> None:
+        """Take over that the system healed, and with it the clock."""
+        if event.name == "heal":
+            self._offset, self._drift = 0, None
+
+    def read(self, at: Instant) -> Instant:
+        """Return what it showed at a true instant."""
+        return at + (self._offset if self._drift is None else self._drift.at(at))
+
+
+# store_clock_decides --------------------------------------------------------------------------------------------------
+
+
+TOLERANCE = 1_000
+"""Microseconds: a store may round."""
+
+
+class StoreClockDecides(Monitor):
+    """Compares timestamps that a verb wrote with the store's clock at that moment."""
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None:
+            return
+        if event.verb == "claim" and after.status is Status.PROCESSING and after.token != before.token:
+            self._compare(event, "startedAt", after.started_at, event.clock)
+            self._compare(event, "the lease", after.lease_until, event.clock + self.settings.lease)
+        elif event.verb == "heartbeat" and after.lease_until != before.lease_until:
+            self._compare(event, "the lease", after.lease_until, event.clock + self.settings.lease)
+        elif after.terminal and not before.terminal:
+            self._compare(event, "completedAt", after.completed_at, event.clock)
+
+    def _compare(self, event: Observed, what: str, written: int | None, expected: int) -> None:
+        if written is not None and abs(written - expected) > TOLERANCE:
+            self.breach(
+                "foreign_clock",
+                f"{event.verb} wrote {what} {format_duration(written - expected)} off the store's clock",
+                job=event.job,
+            )
+
+
+STORE_CLOCK_DECIDES = Invariant(
+    id="store_clock_decides",
+    sentence="All of this holds with every clock off by up to the declared skew: the store's clock alone decides.",
+    kind=Kind.ALWAYS,
+    anomalies=(AnomalyKind("foreign_clock", Guarantee.STORE_CLOCK, "The queue used another clock than the store's."),),
+    make=StoreClockDecides,
+    capabilities=("virtual_time",),
+)
+
+
+# not_before -----------------------------------------------------------------------------------------------------------
+
+
+RETRYING = frozenset({"fail", "expire", "rescue"})
+ROUNDING = SECOND
+
+
+class NotBefore(Monitor):
+    """Compares claims with the row's own `start_after`, and delays with the settings."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_changed": RETRYING | {"claim"}}
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None:
+            return
+        if event.verb == "claim" and before.status is Status.PENDING and after.status is Status.PROCESSING:
+            if before.start_after > event.clock:
+                early = format_duration(before.start_after - event.clock)
+                self.breach("claimed_early", f"{event.actor} claimed it {early} before its time", job=event.job)
+        elif event.verb in RETRYING and before.status is Status.PROCESSING and after.status is Status.PENDING:
+            self._retried(event)
+
+    def on_created(self, event: Observed) -> None:
+        facts = self.rules.jobs.get(event.job)
+        if facts is None or facts.start_after is None or event.after is None:
+            return
+        if event.after.start_after < facts.start_after:
+            self.breach(
+                "schedule_dropped", "it was sent with a start time, and the row has an earlier one", job=event.job
+            )
+
+    def _retried(self, event: Observed) -> None:
+        assert event.after is not None
+        most = self.rules.doublings
+        doubled = event.after.attempts if most is None else min(event.after.attempts, most + 1)
+        shortest, longest = retry_bounds(self.settings, attempts=doubled)
+        wait = event.after.start_after - event.clock
+        if not shortest - ROUNDING <= wait <= longest + ROUNDING:
+            self.breach(
+                "backoff_out_of_range",
+                f"after attempt {event.after.attempts} it waits {format_duration(wait)}, "
+                f"not {format_duration(shortest)} to {format_duration(longest)}",
+                job=event.job,
+            )
+
+
+NOT_BEFORE = Invariant(
+    id="not_before",
+    sentence="A job is never claimed before its start time; retry delays and backoff are kept, finite and monotone.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("claimed_early", Guarantee.SCHEDULE, "A job was claimed before its time."),
+        AnomalyKind("schedule_dropped", Guarantee.SCHEDULE, "A job lost its start time on the way in."),
+        AnomalyKind("backoff_out_of_range", Guarantee.SCHEDULE, "A retry waits shorter or longer than configured."),
+    ),
+    make=NotBefore,
+)

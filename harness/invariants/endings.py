@@ -1,0 +1,287 @@
+"""Endings: what a run came to is what the job says, whatever the run came to.
+
+A COMPLETED job needs a run that succeeded and the output which that run gave; a failure of any kind, with any error
+value, needs a recorded outcome. A worker that could not report is excused where a fault kept it from reporting, and
+after `ENOUGH_TRIES` reports in vain; a verb that raises is a lost outcome, but for a deadlock, which is judged under
+`isolation`. `reconcile` may complete a job without a worker, for that is how it repairs one whose rows disagree.
+
+Runs are what the application or the worker declares (`started`, `ended`). Where no run is ever told of, nothing is
+concluded from their absence. What a process raises and nobody catches is the application's own doing, so it is judged
+there alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from harness.history.event import Call, Effect, Excuse, Fault, Observed, Return
+from harness.history.outcome import OutcomeKind
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import MINUTE, Duration, Instant
+from harness.model.job import JobId, JobView
+from harness.model.json_value import canonical, json_problem
+from harness.model.lifecycle import Status
+
+# completed_has_result -------------------------------------------------------------------------------------------------
+
+
+class CompletedHasResult(Monitor):
+    """Compares the row with what the completing call said and what its run came to."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"complete"}),
+        "on_return": frozenset({"complete"}),
+        "on_effect": frozenset({"started", "ended"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._said: dict[str, Call] = {}
+        self._runs_seen = False
+        """Whether runs are told of at all."""
+        self._succeeded: set[JobId] = set()
+
+    def on_call(self, event: Call) -> None:
+        if event.verb == "complete":
+            self._said[event.actor] = event
+
+    def on_return(self, event: Return) -> None:
+        self._said.pop(event.actor, None)
+
+    def on_effect(self, event: Effect) -> None:
+        if event.name == "started":
+            self._runs_seen = True
+        elif event.name == "ended" and event.data == "success":
+            self._succeeded.add(event.job)
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if after is None or after.status is not Status.COMPLETED:
+            return
+        if before is None or before.status is not Status.COMPLETED:
+            self._completed(event, after)
+
+    def _completed(self, event: Observed, after: JobView) -> None:
+        job = event.job
+        call = self._said.get(event.actor) if event.verb == "complete" else None
+        if event.verb != "reconcile" and (call is None or call.job != job):
+            self.breach("success_without_run", f"{event.verb} made it COMPLETED; no worker said so", job=job)
+        elif self._runs_seen and job not in self._succeeded:
+            self.breach("success_without_run", "it is COMPLETED and no run of it ever succeeded", job=job)
+        if call is not None and call.job == job and not _same_result(call.arguments[-1], after.output):
+            self.breach("wrong_result", f"it holds {after.output!r}, the worker said {call.arguments[-1]!r}", job=job)
+        if after.error is not None:
+            self.breach("completed_with_error", f"it is COMPLETED and holds the error {after.error!r}", job=job)
+        if after.completed_at is None or after.started_at is None or after.completed_at < after.started_at:
+            skew = 2 * self.settings.max_skew
+            if after.completed_at is None or after.started_at is None or after.completed_at + skew < after.started_at:
+                self.breach("completed_before_started", "completedAt is missing or before startedAt", job=job)
+
+
+def _same_result(said: Any, kept: Any) -> bool:
+    if said is kept or said == kept:
+        return True
+    return json_problem(said) is None and json_problem(kept) is None and canonical(said) == canonical(kept)
+
+
+COMPLETED_HAS_RESULT = Invariant(
+    id="completed_has_result",
+    sentence="COMPLETED carries the output of the attempt that completed it, completedAt >= startedAt, and no error.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("success_without_run", Guarantee.TRUTHFUL_RESULT, "A job is COMPLETED whose work never finished."),
+        AnomalyKind("wrong_result", Guarantee.TRUTHFUL_RESULT, "A job holds another result than its worker gave."),
+        AnomalyKind("completed_with_error", Guarantee.TRUTHFUL_RESULT, "A COMPLETED job still holds an error."),
+        AnomalyKind("completed_before_started", Guarantee.TRUTHFUL_RESULT, "A job was completed before it started."),
+    ),
+    make=CompletedHasResult,
+)
+
+
+# failure_is_recorded --------------------------------------------------------------------------------------------------
+
+
+SETTLING = frozenset({"complete", "fail", "release"})
+REPORTED = frozenset({"success", "failure", "timeout", "bad output"})
+"""Ends of a run that its worker has to report."""
+ENOUGH_TRIES = 2
+"""Whoever reported in vain so often is excused."""
+TO_REPORT: Duration = MINUTE
+"""So long a worker may take to report, and to report again."""
+FAILING = frozenset({"fail", "expire", "rescue"})
+
+
+class FailureIsRecorded(Monitor):
+    """Looks at what settling verbs answer, at the error that stays behind, and at runs whose end was not reported."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_return": SETTLING,
+        "on_effect": frozenset({"ended"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._rows: dict[JobId, JobView] = {}
+        self._unreported: dict[JobId, tuple[str, Instant, int]] = {}
+        """Whose run has ended and is not settled: by which worker, when, and how often that was reported in vain."""
+
+    def on_effect(self, event: Effect) -> None:
+        if event.data in REPORTED:
+            self._unreported[event.job] = (event.actor, event.at, 0)
+
+    def on_fault(self, event: Fault) -> None:
+        """Excuse whoever was kept from reporting."""
+        if event.name != "stopped" and self.rules.excuses.get(event.name) not in (Excuse.LATE, Excuse.DEATH):
+            return
+        for job in [job for job, (worker, _, _) in self._unreported.items() if event.actor in ("*", worker)]:
+            del self._unreported[job]
+
+    def _taken_back(self, event: Observed, worker: str, since: Instant, tries: int) -> None:
+        """Judge the loss of a claim whose run had ended: whoever got no answer once must have asked again."""
+        if event.verb in ("expire", "rescue") and tries < ENOUGH_TRIES and event.at - since > TO_REPORT:
+            how = "reported it once, in vain" if tries else "never reported it"
+            self.breach("outcome_lost", f"its run ended; {worker} {how}, and {event.verb} took it back", job=event.job)
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if self._unreported and (after is None or after.status is not Status.PROCESSING):
+            report = self._unreported.pop(event.job, None)
+            if report is not None:
+                self._taken_back(event, *report)
+        if after is None:
+            self._rows.pop(event.job, None)
+            return
+        self._rows[event.job] = after
+        if event.verb not in FAILING or before is None or before.status is after.status:
+            return
+        if after.status in (Status.FAILED, Status.PENDING) and not after.error:
+            self.breach("error_lost", f"{event.verb} recorded no error", job=event.job)
+
+    def on_return(self, event: Return) -> None:
+        report = self._unreported.get(event.job or "")
+        if event.job is not None and report is not None and report[0] == event.actor:
+            if event.outcome.kind is OutcomeKind.UNKNOWN or not event.answered:
+                self._unreported[event.job] = (*report[:2], report[2] + 1)
+            else:
+                del self._unreported[event.job]
+        if not event.answered:
+            return
+        if event.outcome.kind is OutcomeKind.UNKNOWN and not event.outcome.deadlocked:
+            self.breach("outcome_lost", f"{event.verb} raised: {event.outcome.reason}", job=event.job)
+        elif event.verb == "fail" and event.outcome.done and event.job is not None:
+            row = self._rows.get(event.job)
+            if row is not None and row.status is Status.PROCESSING and row.token == event.token:
+                self.breach(
+                    "outcome_lost", "fail was answered with done, and the job still is PROCESSING", job=event.job
+                )
+
+
+FAILURE_IS_RECORDED = Invariant(
+    id="failure_is_recorded",
+    sentence="Any failure, with any error value, ends in a recorded outcome.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("outcome_lost", Guarantee.AT_LEAST_ONCE, "The outcome of an attempt could not be recorded."),
+        AnomalyKind("error_lost", Guarantee.TRUTHFUL_RESULT, "A failed attempt left no error behind."),
+    ),
+    make=FailureIsRecorded,
+)
+
+
+# work_finished --------------------------------------------------------------------------------------------------------
+
+
+class WorkStarted(Monitor):
+    """Watches whether a worker that completes what it claimed has started it at all; what it did then is its own."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"claimed", "started"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._unstarted: dict[JobId, str] = {}
+        """Who claimed a job last, until he starts it."""
+
+    def on_effect(self, event: Effect) -> None:
+        if event.name == "claimed":
+            self._unstarted[event.job] = event.actor
+        elif self._unstarted.get(event.job) == event.actor:
+            del self._unstarted[event.job]
+
+    def on_changed(self, event: Observed) -> None:
+        after = event.after
+        if event.job not in self._unstarted or after is None or after.status is Status.PROCESSING:
+            return
+        holder = self._unstarted.pop(event.job)
+        if after.status is Status.COMPLETED and event.verb == "complete" and event.actor == holder:
+            self.breach("silent_success", f"{event.actor} completed it, and never ran it", job=event.job)
+
+
+class WorkFinished(Monitor):
+    """Compares what the user's row says with what the runs came to, whoever wrote the row."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started", "ended"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._ends: dict[JobId, list[str]] = {}
+
+    def on_effect(self, event: Effect) -> None:
+        ends = self._ends.setdefault(event.job, [])
+        if event.name == "ended":
+            ends.append(str(event.data))
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if after is None or after.status is not Status.COMPLETED:
+            return
+        if before is not None and before.status is Status.COMPLETED:
+            return
+        ends = self._ends.get(event.job)
+        if ends is None:
+            self._breach(event, "it was never run")
+        elif "success" not in ends:
+            self._breach(event, f"its runs ended: {', '.join(ends)}" if ends else "its run has not ended")
+
+    def _breach(self, event: Observed, why: str) -> None:
+        self.breach("silent_success", f"{event.actor} made it COMPLETED ({event.verb}); {why}", job=event.job)
+
+
+WORK_FINISHED = Invariant(
+    id="work_finished",
+    sentence="An application reports a job as COMPLETED only when a run of it succeeded.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind(
+            "silent_success", Guarantee.TRUTHFUL_RESULT, "A job is reported COMPLETED and its work never finished."
+        ),
+    ),
+    make=WorkStarted,
+    stepwise=WorkFinished,
+)
+
+
+# processes_survive ----------------------------------------------------------------------------------------------------
+
+
+class ProcessesSurvive(Monitor):
+    """Hears of every exception that nobody caught."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_fault": frozenset({"raised"})}
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name == "raised":
+            error, where, at = (event.data.get(key, "") for key in ("error", "where", "at"))
+            self.breach("unhandled_error", f"{event.actor} raised {error} at {where}, after {at!r}")
+
+
+PROCESSES_SURVIVE = Invariant(
+    id="processes_survive",
+    sentence="No process of an application dies of an exception that it did not catch.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("unhandled_error", Guarantee.ISOLATION, "A process died of an exception that it did not catch."),
+    ),
+    make=Monitor,
+    stepwise=ProcessesSurvive,
+)

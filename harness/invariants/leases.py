@@ -1,0 +1,338 @@
+"""Leases: a claim lasts as long as its worker may work, and a worker that ends gives back what it holds.
+
+A worker that does nothing wrong must keep its claim. So each claim carries for how long faults have kept its holder
+from acting (`Holding.late`): a pause, a late timer, a clock that is off, a wait within the claiming transaction. Once
+that is more than the lease has to spare beyond the longest legal run, the loss of the claim is excused. A crash, a lost
+request or reply and a duplicate excuse it at once, for the holder may not know what it holds; so does a cancel, and a
+report of the run's end that got no answer. A session that outlives its actor keeps locks for which anybody may wait: it
+excuses all. Nothing else does, least of all load: a queue that takes back a healthy claim has its timeouts wrong.
+
+An application's claims are not seen; `ConcurrentRuns` judges by the runs that it declares and the same excuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, assert_never
+
+from harness.history.event import Effect, Excuse, Fault, Observed, Return
+from harness.history.outcome import OutcomeKind
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import Duration, Instant, format_duration
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+
+# who holds what, and what excuses its loss ----------------------------------------------------------------------------
+
+
+def beating(settings: Settings) -> bool:
+    """Say whether it is heartbeats that keep a claim: its lease alone is shorter than the processor may run."""
+    return 0 < settings.heartbeat_interval < settings.lease < settings.job_timeout
+
+
+class Holding:
+    """One claim as it stands."""
+
+    __slots__ = ("claimed", "late", "renewed", "started", "token", "worker")
+
+    def __init__(self, worker: str, token: int, claimed: Instant) -> None:
+        self.worker = worker
+        self.token = token
+        self.claimed = claimed
+        """When it was opened, on the store's clock."""
+        self.renewed = claimed
+        """When the lease was last opened or extended, on the store's clock."""
+        self.started = False
+        """Whether its holder has started, or died and never will: he is not looked up again."""
+        self.late: Duration = 0
+        """How long faults have kept the holder from acting since the claim."""
+
+    def close(self) -> None:
+        """Forget the times of a claim that stands no more: nobody asks for them again."""
+        self.claimed = self.renewed = 0
+
+
+class Holdings:
+    """All claims that stand, by job."""
+
+    __slots__ = ("_excuse", "_infinite", "_skew", "_unheard", "ended", "of")
+
+    momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
+
+    def __init__(self, settings: Settings) -> None:
+        self.of: dict[JobId, Holding] = {}
+        self.ended: dict[tuple[JobId, int], Holding] = {}
+        """Claims that stand no more and were not started yet, by job and token."""
+        self._skew: Duration = 2 * settings.max_skew
+        margin = settings.lease - (settings.heartbeat_interval if beating(settings) else settings.job_timeout)
+        self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
+        self._infinite: Duration = settings.lease + settings.stuck_timeout
+        self._unheard: dict[str, Instant] = {}
+        """Who was kept from hearing what a claim gave him, and when."""
+
+    def excused(self, holding: Holding) -> bool:
+        """Say whether faults alone explain that this holder is not done before his lease."""
+        return holding.late >= self._excuse
+
+    def observe(self, event: Observed) -> Holding | None:
+        """Take over a change; answer the holding that it ended, for the caller to judge and then to close."""
+        for actor in [actor for actor, at in self._unheard.items() if at != event.at]:
+            del self._unheard[actor]
+        after = event.after
+        if after is not None and after.status is Status.PROCESSING:
+            held = self.of.get(event.job)
+            if held is None or held.token != after.token:
+                holding = self.of[event.job] = Holding(after.worker or "?", after.token, event.clock)
+                in_transaction = event.at - event.clock
+                if in_transaction > self._skew:
+                    holding.late = in_transaction
+                if self._unheard.get(event.actor) == event.at:
+                    holding.late = self._infinite
+                return self._end(event.job, held)
+            if event.verb == "heartbeat":
+                held.renewed = event.clock
+            return None
+        ended = self._end(event.job, self.of.pop(event.job, None))
+        if ended is not None and event.verb == "cancel":
+            ended.late = self._infinite
+        return ended
+
+    def _end(self, job: JobId, holding: Holding | None) -> Holding | None:
+        if holding is not None and not holding.started:
+            self.ended[job, holding.token] = holding
+        return holding
+
+    def start(self, job: JobId, token: int) -> Holding | None:
+        """Return a claim, whether it still stands or not, as its holder starts."""
+        holding = self.of.get(job)
+        if holding is None or holding.token != token:
+            return self.ended.pop((job, token), None)
+        holding.started = True
+        return holding
+
+    def fault(self, event: Fault, excuse: Excuse | None) -> None:
+        """Take over a fault: whom it hits, and for how long."""
+        match excuse:
+            case Excuse.LATE:
+                late = event.data["for"]
+            case Excuse.CLOCK:
+                late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
+            case Excuse.DEATH if event.data.get("session_stays"):
+                for holding in self.of.values():  # anybody may have to wait for a lock that stays
+                    holding.late = self._infinite
+                return
+            case Excuse.DEATH | Excuse.UNHEARD:
+                late = self._infinite
+                if event.data["at"] == "claim":
+                    self._unheard[event.actor] = event.at
+                if excuse is Excuse.DEATH:
+                    self._died(event.actor)
+            case None:
+                return
+            case _:
+                assert_never(excuse)
+        for holding in self.of.values():
+            if event.actor in ("*", holding.worker):
+                self.delay(holding, late)
+
+    def unanswered(self, job: JobId, token: int | None) -> None:
+        """Take over that a holder reported the end of his run and got no answer: that he holds it is not his doing."""
+        holding = self.of.get(job)
+        if holding is not None and holding.token == token:
+            holding.late = self._infinite
+
+    def _died(self, worker: str) -> None:
+        """Forget what was claimed and never will be started."""
+        self.ended = {key: holding for key, holding in self.ended.items() if holding.worker != worker}
+        for holding in self.of.values():
+            if holding.worker == worker:
+                holding.started = True
+
+    def delay(self, holding: Holding, duration: Duration) -> None:
+        """Take over how long a holder was kept from acting; what excuses him already is not counted on."""
+        holding.late += duration
+        if holding.late >= self._excuse:
+            holding.late = self._infinite
+
+
+# an application: runs at once -----------------------------------------------------------------------------------------
+
+
+class ConcurrentRuns(Monitor):
+    """Knows who runs what, and who was held up by a fault for longer than any lease can bear."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started", "ended"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._running: dict[JobId, dict[str, int]] = {}
+        """By job, who runs it, and the number of his claim."""
+        self._late: dict[str, Duration] = {}
+        margin = self.settings.lease - self.settings.job_timeout
+        self._bearable: Duration = max(1, margin - 2 * self.settings.max_skew)
+
+    def on_fault(self, event: Fault) -> None:
+        excuse = self.rules.excuses.get(event.name)
+        if excuse is Excuse.DEATH or event.name == "raised":
+            for runs in self._running.values():
+                runs.pop(event.actor, None)
+        elif excuse is Excuse.LATE:
+            self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
+        elif excuse is Excuse.CLOCK:
+            self._late["*"] = self._late.get("*", 0) + abs(event.data["offset"])
+
+    def on_effect(self, event: Effect) -> None:
+        runs = self._running.setdefault(event.job, {})
+        if event.name == "ended":
+            runs.pop(event.actor, None)
+            return
+        for other in runs:
+            if other != event.actor and not self._held_up(other) and not self._held_up(event.actor):
+                message = f"{event.actor} starts it while {other} still runs it"
+                self.breach("concurrent_execution", message, job=event.job)
+        runs[event.actor] = event.token
+
+    def _held_up(self, actor: str) -> bool:
+        return self._late.get(actor, 0) + self._late.get("*", 0) >= self._bearable
+
+
+# lease_outlives_execution ---------------------------------------------------------------------------------------------
+
+
+TAKING_BACK = frozenset({"expire", "rescue", "reconcile"})
+
+
+class LeaseOutlivesExecution(Monitor):
+    """Watches who holds, who runs, and who was kept from working by a fault."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"complete", "fail"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._holdings = Holdings(rules.settings)
+        self._running: dict[JobId, dict[tuple[str, int], Holding | None]] = {}
+
+    def on_fault(self, event: Fault) -> None:
+        excuse = self.rules.excuses.get(event.name)
+        self._holdings.fault(event, excuse)
+        for runs in self._running.values():
+            for key in [key for key in runs if excuse is Excuse.DEATH and key[0] == event.actor]:
+                del runs[key]
+            for holding in runs.values():
+                if holding is not None and event.actor in ("*", holding.worker) and excuse is Excuse.LATE:
+                    self._holdings.delay(holding, event.data["for"])
+
+    def on_return(self, event: Return) -> None:
+        if event.job is not None and event.outcome.kind is OutcomeKind.UNKNOWN:
+            self._holdings.unanswered(event.job, event.token)
+
+    def on_observed(self, event: Observed) -> None:
+        ended = self._holdings.observe(event)
+        if ended is None:
+            return
+        if event.verb in TAKING_BACK:
+            self._taken_back(event, ended)
+        ended.close()
+
+    def _taken_back(self, event: Observed, ended: Holding) -> None:
+        elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
+        silent = event.verb != "rescue" and beating(self.settings)
+        allowed = self.settings.lease if silent else self.settings.job_timeout
+        if elapsed < allowed:
+            self.breach(
+                "taken_back_early",
+                f"{event.verb} took it from {ended.worker} after {format_duration(elapsed)}; "
+                f"it may {'be silent' if silent else 'run'} for {format_duration(allowed)}",
+                job=event.job,
+            )
+        elif not self._holdings.excused(ended):
+            self.breach(
+                "healthy_claim_taken_back",
+                f"{event.verb} took it from {ended.worker}, to whom nothing had happened",
+                job=event.job,
+            )
+
+    def on_effect(self, event: Effect) -> None:
+        runs = self._running.setdefault(event.job, {})
+        key = (event.actor, event.token)
+        if event.name == "started":
+            mine = self._holdings.start(event.job, event.token)
+            for (worker, token), theirs in runs.items():
+                if token != event.token and not self._explained(theirs) and not self._explained(mine):
+                    self.breach(
+                        "concurrent_execution", f"{event.actor} starts it while {worker} still runs it", job=event.job
+                    )
+            runs[key] = mine
+        elif event.name == "ended":
+            runs.pop(key, None)
+
+    def _explained(self, holding: Holding | None) -> bool:
+        return holding is not None and self._holdings.excused(holding)
+
+
+LEASE_OUTLIVES_EXECUTION = Invariant(
+    id="lease_outlives_execution",
+    sentence="No job is taken back while its worker is within its allowed time.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("concurrent_execution", Guarantee.ONE_AT_A_TIME, "Two workers run one job at once."),
+        AnomalyKind("taken_back_early", Guarantee.ONE_AT_A_TIME, "A job was taken back before its timeout was over."),
+        AnomalyKind(
+            "healthy_claim_taken_back", Guarantee.ONE_AT_A_TIME, "A job was taken from a worker that did nothing wrong."
+        ),
+    ),
+    make=LeaseOutlivesExecution,
+    stepwise=ConcurrentRuns,
+)
+
+
+# shutdown_leaves_nothing_claimed --------------------------------------------------------------------------------------
+
+
+class ShutdownLeavesNothingClaimed(Monitor):
+    """Keeps what each worker holds, except where it could not know that it holds it."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_fault": frozenset({"stopped", "crash", "lose request", "lose reply", "duplicate"})
+    }
+
+    momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._held: dict[JobId, JobView] = {}
+        self._unheard: dict[str, int] = {}
+
+    def on_changed(self, event: Observed) -> None:
+        after = event.after
+        if after is None or after.status is not Status.PROCESSING:
+            self._held.pop(event.job, None)
+        elif event.verb == "claim" and self._unheard.get(event.actor) != event.at:
+            self._held[event.job] = after
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name != "stopped":
+            if event.name == "crash" or event.data["at"] != "claim":
+                self._forget(event.actor)
+            self._unheard[event.actor] = event.at
+            return
+        for job, row in self._held.items():
+            if row.worker == event.actor:
+                self.breach("claim_left_behind", f"{event.actor} ended in good order and still holds it", job=job)
+
+    def _forget(self, worker: str) -> None:
+        for job in [job for job, row in self._held.items() if row.worker == worker]:
+            del self._held[job]
+
+
+SHUTDOWN_LEAVES_NOTHING_CLAIMED = Invariant(
+    id="shutdown_leaves_nothing_claimed",
+    sentence="A worker that was told to stop, and ended, leaves nothing claimed behind.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("claim_left_behind", Guarantee.PROGRESS, "A worker ended in good order with a job still claimed."),
+    ),
+    make=ShutdownLeavesNothingClaimed,
+    capabilities=("release",),
+)

@@ -1,0 +1,327 @@
+"""The life of a job: which statuses may follow one another, that each job comes to an end, and that a cancel holds.
+
+What happened is read from the rows alone; no fault excuses an arrow that does not exist or a job that vanished.
+`reconcile` may move a job whose two rows disagree, because `tables_agree` judges what it makes of them; an operator's
+`retry` and `resume` may revive a job that is terminal, because that is what they are for. A claim that stood before a
+cancel may still start after it: the worker could not know. Whether a job that was sent in a transaction counts as
+accepted is the affair of `requests`.
+
+"Comes to an end" is judged in two ways. A run that rests is judged at its rest (`NoLostJob`). A run that never rests is
+judged by `NoLivelock`: the unfinished jobs come to stand as they stood, again and again, with nothing gained in
+between. It counts from the moment at which faults stop, so before that it costs nothing, and no fault can be the cause.
+
+For an application only what its rows show counts: how it gets from one status to the other is its own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import ClassVar
+
+from harness.history.event import Call, Effect, Observed, Return
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import Duration, Instant, format_duration
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import ARROWS_OF_VERB, TERMINAL, Status
+
+# legal_transition -----------------------------------------------------------------------------------------------------
+
+
+REPAIRS = frozenset({"reconcile"})
+"""May move a job whose rows disagree; `tables_agree` judges the result."""
+
+REVIVING_STEPS = ("step retry", "step resume")
+"""What an operator's step is called who revives a job."""
+
+
+class LegalTransition(Monitor):
+    """Looks at every change of a job."""
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or before.status is None or after.status is None:
+            return
+        if before.status is after.status:
+            if before.status in TERMINAL and (before.output, before.error) != (after.output, after.error):
+                self.breach("terminal_job_rewritten", f"{event.verb} changed a {before.status} job", job=event.job)
+        elif (before.status, after.status) in ARROWS_OF_VERB.get(event.verb, ()) or event.verb in REPAIRS:
+            return
+        elif before.status in TERMINAL:
+            self._left_terminal(event, before.status, after.status)
+        else:
+            self.breach("illegal_transition", f"{event.verb} moved {before.status} to {after.status}", job=event.job)
+
+    def _left_terminal(self, event: Observed, before: Status, after: Status) -> None:
+        self.breach("terminal_job_revived", f"{event.verb} moved {before} to {after}", job=event.job)
+
+
+class TerminalIsFinal(LegalTransition):
+    """Looks at the statuses alone: how an application gets from one to the other is its own affair."""
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or before.status not in TERMINAL or event.verb.startswith(REVIVING_STEPS):
+            return
+        if before.status is not after.status and after.status is not None:
+            self._left_terminal(event, before.status, after.status)
+        elif after.status is not None and (before.output, before.error) != (after.output, after.error):
+            self.breach("terminal_job_rewritten", f"{event.verb} changed a {before.status} job", job=event.job)
+
+
+LEGAL_TRANSITION = Invariant(
+    id="legal_transition",
+    sentence="A job takes only the arrows of its lifecycle; a terminal status is final except by a declared retry.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("illegal_transition", Guarantee.TRUTHFUL_RESULT, "A job took an arrow that does not exist."),
+        AnomalyKind("terminal_job_revived", Guarantee.TRUTHFUL_RESULT, "A terminal job became alive again."),
+        AnomalyKind("terminal_job_rewritten", Guarantee.TRUTHFUL_RESULT, "The result of a terminal job changed."),
+    ),
+    make=LegalTransition,
+    stepwise=TerminalIsFinal,
+)
+
+
+# no_lost_job ----------------------------------------------------------------------------------------------------------
+
+
+class NoLostJob(Monitor):
+    """Remembers what was accepted and what was rightly deleted."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"enqueue"}),
+        "on_return": frozenset({"enqueue"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._accepted: dict[JobId, None] = {}
+        self._gone: set[JobId] = set()
+        self._uncommitted: set[int] = set()
+        """Enqueues in a transaction: whether they count is another invariant's affair."""
+
+    def on_call(self, event: Call) -> None:
+        if event.arguments[0].transaction is not None:
+            self._uncommitted.add(event.number)
+
+    def on_return(self, event: Return) -> None:
+        if (
+            event.verb == "enqueue"
+            and event.outcome.done
+            and event.job is not None
+            and event.outcome.value == event.job
+            and event.number not in self._uncommitted
+        ):
+            self._accepted[event.job] = None
+
+    def on_created(self, event: Observed) -> None:
+        self._accepted[event.job] = None
+
+    def on_deleted(self, event: Observed) -> None:
+        if event.before is not None and event.before.terminal:
+            self._gone.add(event.job)
+
+    def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        for job in self._accepted:
+            view = views.get(job)
+            if view is None:
+                if job not in self._gone:
+                    self.breach("job_vanished", "it was accepted, and there is no such job", job=job)
+            elif view.status is Status.PENDING:
+                self.breach("job_never_run", "at rest it still is PENDING", job=job)
+            elif not view.terminal:
+                self.breach("job_stuck", f"at rest it still is {view.status}", job=job)
+
+
+NO_LOST_JOB = Invariant(
+    id="no_lost_job",
+    sentence="Every accepted job is terminal once faults stop and time passes.",
+    kind=Kind.EVENTUALLY,
+    anomalies=(
+        AnomalyKind("job_vanished", Guarantee.AT_LEAST_ONCE, "An accepted job is gone and never ended."),
+        AnomalyKind("job_stuck", Guarantee.AT_LEAST_ONCE, "A job stays PROCESSING and nobody works on it."),
+        AnomalyKind("job_never_run", Guarantee.AT_LEAST_ONCE, "A job stays PENDING and nobody takes it."),
+    ),
+    make=NoLostJob,
+    stepwise=NoLostJob,
+)
+
+
+# no_livelock ----------------------------------------------------------------------------------------------------------
+
+
+RECURRENCES = 4
+"""So often, at least, the same must come again; and more often than a job may be delivered."""
+REMEMBERED = 100_000
+"""Of so many different constellations the monitor keeps count."""
+REVIVING = frozenset({"retry", "resume"})
+"""Who gives a job a new budget of attempts."""
+
+
+class NoLivelock(Monitor):
+    """Counts how often the unfinished jobs come to stand alike, measured from now, without one of them having ended."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._live: dict[JobId, JobView] | None = None
+        """What is not at its end; None until faults stop."""
+        self._ended: set[JobId] = set()
+        self._times: dict[Hashable, int] = {}
+        self._last: dict[Hashable, Instant] = {}
+        self._stands: dict[tuple[JobId, Hashable], tuple[int, JobView]] = {}
+        """By job and how it stands, whatever the time: how often, and how it stood then."""
+        longest = max(rules.settings.lease, rules.settings.job_timeout, rules.settings.stuck_timeout)
+        self._longest: Duration = longest + 2 * rules.settings.max_skew
+
+    def healed(self, views: Mapping[JobId, JobView]) -> None:
+        """Begin to watch: faults stop here, with these jobs."""
+        self._live = {job: view for job, view in views.items() if not view.terminal}
+        self._ended = {job for job, view in views.items() if view.terminal}
+        self._anew()
+
+    def _anew(self) -> None:
+        self._times.clear()
+        self._last.clear()
+        self._stands.clear()
+
+    def on_created(self, event: Observed) -> None:
+        if self._live is not None and event.after is not None:
+            self._live[event.job] = event.after
+            self._anew()
+
+    def on_deleted(self, event: Observed) -> None:
+        if self._live is not None:
+            self._live.pop(event.job, None)
+            self._anew()
+
+    def on_changed(self, event: Observed) -> None:
+        live, view = self._live, event.after
+        if live is None or view is None:
+            return
+        job = event.job
+        if view.terminal:
+            live.pop(job, None)
+            if job not in self._ended:
+                self._ended.add(job)
+                self._anew()
+            return
+        live[job] = view
+        if event.verb in REVIVING:
+            self._anew()
+        else:
+            self._count(job, view, event.clock)
+
+    def _count(self, job: JobId, view: JobView, now: Instant) -> None:
+        stand = (job, _stand(view))
+        self._stands[stand] = self._stands.get(stand, (0, view))[0] + 1, view
+        if len(self._times) >= REMEMBERED:
+            return
+        assert self._live is not None
+        key = (job, tuple([self._relative(other, now) for other in self._live.values()]))
+        times = self._times[key] = self._times.get(key, 0) + 1
+        before, self._last[key] = self._last.get(key, now), now
+        if times > _patience(view):
+            self._tell(job, view, times, f", each time {format_duration(now - before)} after the last")
+
+    def without_rest(self) -> None:
+        """Say which job it is that goes round where a run came to its limit instead of its rest."""
+        for (job, _), (times, view) in sorted(self._stands.items(), key=lambda item: (-item[1][0], item[0][0])):
+            if times > _patience(view):
+                self._tell(job, view, times, "")
+                return
+
+    def _tell(self, job: JobId, view: JobView, times: int, period: str) -> None:
+        attempts = f"{view.attempts} attempt" + "s" * (view.attempts != 1)
+        self.breach(
+            "livelock",
+            f"since faults stopped it came to be {view.status} with {attempts} {times} times{period}; it never ends",
+            job=job,
+        )
+
+    def _relative(self, view: JobView, now: Instant) -> Hashable:
+        """Return how a job stands, its times by their distance from now as far as anybody may ask for it."""
+        running = view.status is Status.PROCESSING
+        return (
+            view.id,
+            _stand(view),
+            max(0, view.start_after - now),
+            max(0, view.lease_until - now) if view.lease_until is not None else None,
+            max(-self._longest, view.started_at - now) if running and view.started_at is not None else None,
+        )
+
+
+def _stand(view: JobView) -> Hashable:
+    return (view.status, view.queue_state, min(view.attempts, view.max_attempts + 1))
+
+
+def _patience(view: JobView) -> int:
+    return max(RECURRENCES, view.max_attempts + 1)
+
+
+NO_LIVELOCK = Invariant(
+    id="no_livelock",
+    sentence="Every accepted job comes to an end: once faults stop, no job goes round for ever.",
+    kind=Kind.EVENTUALLY,
+    anomalies=(
+        AnomalyKind("livelock", Guarantee.AT_LEAST_ONCE, "A job changes again and again and never ends.", endless=True),
+    ),
+    make=NoLivelock,
+    stepwise=NoLivelock,
+)
+
+
+# cancel_wins ----------------------------------------------------------------------------------------------------------
+
+
+class CancelWins(Monitor):
+    """Remembers what was cancelled and not retried since."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_return": frozenset({"cancel"}),
+        "on_effect": frozenset({"claimed", "started"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._cancelled: set[JobId] = set()
+        self._status: dict[JobId, Status | None] = {}
+        self._claims: set[tuple[JobId, int]] = set()
+        """Claims that stood in the row: what was rightly claimed before the cancel may still start after it."""
+
+    def on_observed(self, event: Observed) -> None:
+        after = event.after
+        self._status[event.job] = None if after is None else after.status
+        if after is not None and event.verb == "claim" and after.status is Status.PROCESSING:
+            self._claims.add((event.job, after.token))
+        if after is None or event.verb in ("retry", "resume"):
+            self._cancelled.discard(event.job)
+        elif event.job in self._cancelled and after.status is not Status.CANCELLED:
+            self.breach("cancel_undone", f"{event.verb} made it {after.status} after it was cancelled", job=event.job)
+            self._cancelled.discard(event.job)
+        elif after.status is Status.CANCELLED:
+            self._cancelled.add(event.job)
+
+    def on_return(self, event: Return) -> None:
+        if event.verb != "cancel" or not event.outcome.done or event.job is None:
+            return
+        status = self._status.get(event.job)
+        if status is not None and status is not Status.CANCELLED:
+            self.breach("cancel_ignored", f"cancel was answered with done, and the job is {status}", job=event.job)
+
+    def on_effect(self, event: Effect) -> None:
+        if event.name == "started" and event.job in self._cancelled and (event.job, event.token) not in self._claims:
+            self.breach("cancelled_job_started", f"{event.actor} starts it after it was cancelled", job=event.job)
+
+
+CANCEL_WINS = Invariant(
+    id="cancel_wins",
+    sentence="A cancelled job stays cancelled; no result, retry or rescue undoes it.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("cancel_undone", Guarantee.CANCELLATION, "A cancelled job came to another status."),
+        AnomalyKind("cancel_ignored", Guarantee.CANCELLATION, "A cancel was confirmed and did nothing."),
+        AnomalyKind("cancelled_job_started", Guarantee.CANCELLATION, "A job was claimed and started after its cancel."),
+    ),
+    make=CancelWins,
+    capabilities=("cancel",),
+)

@@ -1,0 +1,208 @@
+"""Limits: one unfinished job for a unique key, one PROCESSING job for a serial key, and no more at once than allowed.
+
+These are counted from the rows as they change, so a claim counts until the row says otherwise: a worker that died keeps
+its place until its claim is taken back, and nobody is accused for that. Faults excuse nothing here, since a limit that
+holds only in good weather is none. A refusal of a unique key is wrong only where nobody held the key at any time of the
+call; refusals that say `exists` speak of the job's id and not of its key.
+
+`Standing` says which jobs wait, which are active and which of them a limit or a serial key keeps back; the judges of
+order and progress ask it before they blame a claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from harness.history.event import Call, Observed, Return
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+
+# which jobs wait, and which are active --------------------------------------------------------------------------------
+
+
+class Standing:
+    """The unfinished jobs, as last seen."""
+
+    __slots__ = ("_settings", "active", "waiting")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.waiting: dict[JobId, JobView] = {}
+        self.active: dict[JobId, JobView] = {}
+
+    def observe(self, job: JobId, after: JobView | None) -> None:
+        """Take over a change."""
+        self.waiting.pop(job, None)
+        self.active.pop(job, None)
+        if after is None:
+            return
+        if after.status is Status.PENDING:
+            self.waiting[job] = after
+        elif after.status is Status.PROCESSING:
+            self.active[job] = after
+
+    def blocked(self, row: JobView, active: Iterable[JobView] | None = None) -> bool:
+        """Say whether a waiting job has to wait for these active ones, by default for all there are."""
+        return kept_waiting(row, list(self.active.values() if active is None else active), self._settings)
+
+
+def kept_waiting(row: JobView, active: Sequence[JobView], settings: Settings) -> bool:
+    """Say whether a limit is used up, or a serial key taken, by these active jobs."""
+    if row.serial_key is not None and any(other.serial_key == row.serial_key for other in active):
+        return True
+    limit, tool_limit = settings.concurrency, settings.tool_concurrency
+    if limit and len(active) >= limit:
+        return True
+    return bool(tool_limit) and sum(other.tool == row.tool for other in active) >= tool_limit
+
+
+# unique_respected -----------------------------------------------------------------------------------------------------
+
+
+class UniqueRespected(Monitor):
+    """Keeps the unfinished jobs that hold a key."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"enqueue"}),
+        "on_return": frozenset({"enqueue"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._holders: dict[tuple[str, str], dict[JobId, None]] = {}
+        self._asked: dict[int, tuple[str, str]] = {}
+        """Enqueues under way whose key nobody has held since they were called."""
+
+    def on_call(self, event: Call) -> None:
+        if event.verb == "enqueue":
+            request = event.arguments[0]
+            key = (request.tool, request.unique_key)
+            if request.unique_key is not None and not self._holders.get(key) and request.problem is None:
+                self._asked[event.number] = key
+
+    def on_observed(self, event: Observed) -> None:
+        view = event.after or event.before
+        if view is None or view.unique_key is None:
+            return
+        key = (view.tool, view.unique_key)
+        holders = self._holders.setdefault(key, {})
+        if self._finished(event.after):
+            holders.pop(event.job, None)
+            return
+        holders[event.job] = None
+        self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
+        if len(holders) > 1:
+            self.breach("unique_key_shared", f"{', '.join(holders)} hold the key {view.unique_key!r}", job=event.job)
+
+    def _finished(self, view: JobView | None) -> bool:
+        return view is None or view.terminal
+
+    def on_return(self, event: Return) -> None:
+        asked = self._asked.pop(event.number, None)
+        if asked is not None and not event.outcome.done and event.answered and "exists" not in event.outcome.reason:
+            self.breach("unique_key_stuck", f"refused, and nobody holds the key: {event.outcome.reason}", job=event.job)
+
+
+UNIQUE_RESPECTED = Invariant(
+    id="unique_respected",
+    sentence="There is at most one unfinished job for each unique key, and the key is free once that job ended.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs hold one unique key."),
+        AnomalyKind("unique_key_stuck", Guarantee.UNIQUENESS, "A unique key is refused that nobody holds."),
+    ),
+    make=UniqueRespected,
+    capabilities=("unique",),
+)
+
+
+# concurrency_limit ----------------------------------------------------------------------------------------------------
+
+
+class ConcurrencyLimit(Monitor):
+    """Counts what is PROCESSING, by tool."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._active: dict[JobId, str] = {}
+        self._limited = bool(rules.settings.concurrency or rules.settings.tool_concurrency)
+
+    def on_deleted(self, event: Observed) -> None:
+        self.on_changed(event)
+
+    def on_changed(self, event: Observed) -> None:
+        if not self._limited:
+            return
+        after = event.after
+        if after is None or after.status is not Status.PROCESSING:
+            self._active.pop(event.job, None)
+        elif event.job not in self._active:
+            self._active[event.job] = after.tool
+            of_tool = sum(tool == after.tool for tool in self._active.values())
+            for count, limit, what in (
+                (len(self._active), self.settings.concurrency, "jobs"),
+                (of_tool, self.settings.tool_concurrency, f"jobs of {after.tool!r}"),
+            ):
+                if limit and count > limit:
+                    self.breach(
+                        "concurrency_exceeded",
+                        f"with it {count} {what} are PROCESSING, {limit} may be: {', '.join(self._active)}",
+                        job=event.job,
+                    )
+
+
+CONCURRENCY_LIMIT = Invariant(
+    id="concurrency_limit",
+    sentence="No more jobs are PROCESSING at once than the limits allow, of one tool and of all.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("concurrency_exceeded", Guarantee.CONCURRENCY, "More jobs are PROCESSING than a limit allows."),
+    ),
+    make=ConcurrencyLimit,
+    capabilities=("concurrency_limits",),
+)
+
+
+# serial_key_exclusive -------------------------------------------------------------------------------------------------
+
+
+class SerialKeyExclusive(Monitor):
+    """Keeps who is PROCESSING under which key."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._active: dict[str, dict[JobId, None]] = {}
+
+    def on_deleted(self, event: Observed) -> None:
+        self.on_changed(event)
+
+    def on_changed(self, event: Observed) -> None:
+        view = event.after or event.before
+        if view is None or view.serial_key is None:
+            return
+        active = self._active.setdefault(view.serial_key, {})
+        if event.after is None or event.after.status is not Status.PROCESSING:
+            active.pop(event.job, None)
+        elif event.job not in active:
+            active[event.job] = None
+            if len(active) > 1:
+                self.breach(
+                    "serial_key_shared",
+                    f"{', '.join(active)} are PROCESSING under the serial key {view.serial_key!r}",
+                    job=event.job,
+                )
+
+
+SERIAL_KEY_EXCLUSIVE = Invariant(
+    id="serial_key_exclusive",
+    sentence="At most one job of each serial key is PROCESSING.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("serial_key_shared", Guarantee.CONCURRENCY, "Two jobs of one serial key are PROCESSING at once."),
+    ),
+    make=SerialKeyExclusive,
+    capabilities=("serial_keys",),
+)

@@ -1,0 +1,210 @@
+"""Order and progress: what a claim takes comes first, and what it leaves is not due or not allowed.
+
+A claim is compared with the jobs that wait when it returns. It is not blamed for a job that it could not see (which
+began to wait after the claim began), that another verb under way had in hand (a lock that it rightly skips), that
+limits or serial keys keep back, or that a dead actor's session still locks. Hence overlapping claims are passed over
+rather than guessed at: the generic workload has enough claims that stand alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.history.event import Call, Fault, Observed, Phase, Return
+from harness.invariants.clocks import RecordedStoreClock
+from harness.invariants.limits import Standing
+from harness.invariants.memory import Frozen
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+
+# priority_order -------------------------------------------------------------------------------------------------------
+
+
+LOCKING = frozenset({"claim", "cancel", "reconcile"})
+"""What may have a waiting job in hand, so that a claim at the same time rightly passes over it."""
+
+
+class PriorityOrder(Monitor):
+    """Keeps the waiting jobs and compares what was taken with what was left.
+
+    A claim is not blamed for a job that it could not see, or that another verb under way had in hand.
+    """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": LOCKING,
+        "on_return": LOCKING,
+        "on_fault": frozenset({"crash", "session ends"}),
+    }
+    derived: ClassVar[frozenset[str]] = frozenset({"_line"})
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._standing = Standing(rules.settings)
+        self._taken: dict[str, list[tuple[JobView, int]]] = {}
+        self._locking: set[str] = set()
+        self._overlapped: set[str] = set()
+        self._unseen: dict[str, set[JobId]] = {}
+        """By the actor whose claim is under way, the jobs that began to wait after it began."""
+        self._line: list[tuple[tuple[int, Instant], JobId]] = []
+        """What waits, in its order; an entry counts only while the job waits so."""
+        self._abandoned = 0
+        """How many sessions of dead actors still hold their locks."""
+
+    def restore(self, memory: Frozen) -> None:
+        """Remember that again, and put what waits in line."""
+        super().restore(memory)
+        self._line = sorted((self._order(row), job) for job, row in self._standing.waiting.items())
+
+    def on_call(self, event: Call) -> None:
+        if self._locking:
+            self._overlapped.update(self._locking, (event.actor,))
+        self._locking.add(event.actor)
+        if event.verb == "claim":
+            self._taken[event.actor] = []
+            self._unseen[event.actor] = set()
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name == "session ends":
+            self._abandoned -= 1
+        elif "session_stays" in event.data:
+            self._abandoned += 1
+            self._overlapped.update(self._locking)
+
+    def on_observed(self, event: Observed) -> None:
+        if event.verb == "claim" and event.before is not None and event.before.status is Status.PENDING:
+            self._taken.setdefault(event.actor, []).append((event.before, event.clock))
+        self._standing.observe(event.job, event.after)
+        if event.after is not None and event.after.status is Status.PENDING:
+            heapq.heappush(self._line, (self._order(event.after), event.job))
+            for unseen in self._unseen.values():
+                unseen.add(event.job)
+
+    def on_return(self, event: Return) -> None:
+        self._locking.discard(event.actor)
+        overlapped = event.actor in self._overlapped
+        self._overlapped.discard(event.actor)
+        if event.verb != "claim":
+            return
+        taken = self._taken.pop(event.actor, [])
+        unseen = self._unseen.pop(event.actor, set())
+        if overlapped or not taken or not self._standing.waiting or self._abandoned:
+            return
+        last, clock = max(taken, key=lambda entry: self._order(entry[0]))
+        if not self._anyone_before(self._order(last)):
+            return
+        for left in self._standing.waiting.values():
+            if left.id in unseen:
+                continue
+            if left.start_after <= clock and self._order(left) < self._order(last) and not self._blocked(left, taken):
+                self.breach(
+                    "priority_inversion",
+                    f"{event.actor} took it (priority {last.priority}) and left {left.id} (priority {left.priority})",
+                    job=last.id,
+                )
+                return
+
+    def _anyone_before(self, order: tuple[int, Instant]) -> bool:
+        """Say whether a job that waits comes before this in line, due or not."""
+        while self._line:
+            first, job = self._line[0]
+            row = self._standing.waiting.get(job)
+            if row is not None and self._order(row) == first:
+                return first < order
+            heapq.heappop(self._line)
+        return False
+
+    def _order(self, row: JobView) -> tuple[int, Instant]:
+        return (-row.priority, row.created_at if self.rules.oldest_first else 0)
+
+    def _blocked(self, left: JobView, taken: list[tuple[JobView, int]]) -> bool:
+        """Say whether limits or serial keys spoke against it when its turn had come."""
+        later = {row.id for row, _ in taken if self._order(left) < self._order(row)}
+        return self._standing.blocked(left, [row for row in self._standing.active.values() if row.id not in later])
+
+
+PRIORITY_ORDER = Invariant(
+    id="priority_order",
+    sentence="Among due jobs of a queue the claim takes the highest priority, then the oldest.",
+    kind=Kind.ALWAYS,
+    anomalies=(AnomalyKind("priority_inversion", Guarantee.SCHEDULE, "A job overtook one that was before it."),),
+    make=PriorityOrder,
+    capabilities=("priorities",),
+)
+
+
+# work_conserving ------------------------------------------------------------------------------------------------------
+
+
+class WorkConserving(Monitor):
+    """Looks at what a claim left that nobody else was at the same time at work on."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"claim"}),
+        "on_return": frozenset({"claim"}),
+        "on_fault": frozenset({"clock", "drift", "crash", "session ends"}),
+        "on_phase": frozenset({"heal"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._standing = Standing(rules.settings)
+        self._clock = RecordedStoreClock()
+        self._abandoned = 0
+        """How many sessions of dead actors still hold their locks."""
+        self._claim: Call | None = None
+        """The claim under way."""
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name in ("clock", "drift"):
+            self._clock.fault(event)
+        elif event.name == "session ends":
+            self._abandoned -= 1
+            self._claim = None
+        elif "session_stays" in event.data:
+            self._abandoned += 1
+
+    def on_phase(self, event: Phase) -> None:
+        self._clock.phase(event)
+
+    def on_call(self, event: Call) -> None:
+        self._claim = event
+
+    def on_observed(self, event: Observed) -> None:
+        self._standing.observe(event.job, event.after)
+
+    def on_return(self, event: Return) -> None:
+        call = self._claim
+        if call is None or call.number != event.number:
+            return
+        self._claim = None
+        if not event.answered or not event.outcome.done:
+            return
+        if (
+            event.alone
+            and not self._abandoned
+            and self._standing.waiting
+            and len(event.outcome.value or ()) < call.arguments[1]
+        ):
+            self._judge(call)
+
+    def _judge(self, call: Call) -> None:
+        now = self._clock.read(call.at)
+        for left in self._standing.waiting.values():
+            if left.start_after <= now and left.agrees and not self._standing.blocked(left):
+                self.breach("due_job_left", f"{call.actor} asked for work and was not given it; it is due", job=left.id)
+                return
+
+
+WORK_CONSERVING = Invariant(
+    id="work_conserving",
+    sentence="A claim leaves nothing that is due and allowed: permits and serial keys are given back on every path.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("due_job_left", Guarantee.PROGRESS, "A worker asked for work and a due job was kept from it."),
+    ),
+    make=WorkConserving,
+)

@@ -1,0 +1,225 @@
+"""Ownership: one live claim on a job; nobody writes without holding it, or over what another wrote meanwhile.
+
+A claim is judged by its fencing token: a verb is stale when its token was not the row's at the time of the call, or not
+at the time of the change. A claim whose lease ran out may be taken by another, so `double_claim` needs a lease that
+still stood on the store's clock. A claim may also extend what its worker already holds, where the queue takes it for a
+sign of life. No fault excuses a stale verb: paused workers, lost replies and crashes are exactly what fencing is for.
+
+A lost update is a change that is wrong on the row as it is, and would have been right on the row as it was before
+somebody else changed it during the call. That is why a queue that simply does the wrong thing is not accused of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.history.event import Call, Observed, Return
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import ARROWS_OF_VERB, Status
+
+# single_owner ---------------------------------------------------------------------------------------------------------
+
+
+class SingleOwner(Monitor):
+    """Compares what claims answer with what stands in the rows.
+
+    A claim may extend what its worker already holds, where the queue takes it for a sign of life.
+    """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"claim"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._owned: dict[JobId, JobView] = {}
+        self._tokens: dict[JobId, int] = {}
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if after is None or after.status is not Status.PROCESSING:
+            self._owned.pop(event.job, None)
+            return
+        if (
+            event.verb == "claim"
+            and before is not None
+            and before.status is Status.PROCESSING
+            and before.lease_until is not None
+            and before.lease_until > event.clock
+            and (before.token, before.worker) != (after.token, after.worker)
+        ):
+            self.breach("double_claim", f"{after.worker} claimed what {before.worker} holds", job=event.job)
+        self._owned[event.job] = after
+
+    def on_return(self, event: Return) -> None:
+        if event.verb != "claim" or not event.outcome.done:
+            return
+        for claim in event.outcome.value or ():
+            if self._tokens.get(claim.job, 0) >= claim.token:
+                self.breach("token_reused", f"{claim.worker} was given token {claim.token} again", job=claim.job)
+            self._tokens[claim.job] = claim.token
+            row = self._owned.get(claim.job)
+            if row is not None and row.token != claim.token:
+                self.breach("double_claim", f"{claim.worker} was given what {row.worker} holds", job=claim.job)
+
+
+SINGLE_OWNER = Invariant(
+    id="single_owner",
+    sentence="There is at most one live, unexpired claim on a job.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("double_claim", Guarantee.ONE_AT_A_TIME, "A job was claimed while another claim on it stood."),
+        AnomalyKind("token_reused", Guarantee.FENCING, "Two claims of a job carry the same fencing token."),
+    ),
+    make=SingleOwner,
+    capabilities=("fencing",),
+)
+
+
+# fenced ---------------------------------------------------------------------------------------------------------------
+
+
+HOLDERS = frozenset({"complete", "fail", "release", "heartbeat"})
+"""Verbs of whoever holds a claim: they present its token."""
+
+
+class Fenced(Monitor):
+    """Knows for every open call whether its claim stood when it began."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": HOLDERS, "on_return": HOLDERS}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._rows: dict[JobId, JobView] = {}
+        self._open: dict[str, tuple[Call, bool]] = {}
+        self._settled_by: dict[JobId, tuple[int, str]] = {}
+
+    def on_call(self, event: Call) -> None:
+        if event.verb in HOLDERS and event.job is not None and event.token is not None:
+            self._open[event.actor] = (event, self._stands(event.job, event.token))
+
+    def _stands(self, job: JobId, token: int) -> bool:
+        row = self._rows.get(job)
+        return row is not None and row.status is Status.PROCESSING and row.token == token
+
+    def on_observed(self, event: Observed) -> None:
+        if event.verb in HOLDERS and event.actor in self._open:
+            call, stood = self._open[event.actor]
+            if call.job == event.job and call.token is not None:
+                if not stood or not self._stands(event.job, call.token):
+                    self._breach(call, "changed the job")
+                else:
+                    self._settled_by[event.job] = (call.token, event.verb)
+        if event.after is None:
+            self._rows.pop(event.job, None)
+        else:
+            self._rows[event.job] = event.after
+
+    def on_return(self, event: Return) -> None:
+        if event.verb not in HOLDERS:
+            return
+        call, stood = self._open.pop(event.actor, (None, True))
+        if call is None or stood or not event.outcome.done or call.job is None or call.token is None:
+            return
+        if self._settled_by.get(call.job) != (call.token, call.verb):
+            self._breach(call, "was told that it is done")
+
+    def _breach(self, call: Call, what: str) -> None:
+        row = self._rows.get(call.job) if call.job is not None else None
+        now = "the job is gone" if row is None else f"the job is {row.status}, token {row.token}"
+        self.breach(
+            f"stale_{call.verb}",
+            f"{call.actor} {what} with token {call.token} that was taken back; {now}",
+            job=call.job,
+        )
+
+
+FENCED = Invariant(
+    id="fenced",
+    sentence="Complete, fail, release and heartbeat from a claim that was taken back change nothing.",
+    kind=Kind.ALWAYS,
+    anomalies=tuple(
+        AnomalyKind(f"stale_{verb}", Guarantee.FENCING, f"A worker whose claim was taken back could still {verb}.")
+        for verb in sorted(HOLDERS)
+    ),
+    make=Fenced,
+    capabilities=("fencing",),
+)
+
+
+# no_lost_update -------------------------------------------------------------------------------------------------------
+
+
+WRITING = HOLDERS | {"expire", "rescue", "cancel", "retry"}
+
+
+class _Writer:
+    """A call under way, and what others have changed since it began."""
+
+    __slots__ = ("stale", "token", "verb")
+
+    def __init__(self, verb: str, token: int | None) -> None:
+        self.verb = verb
+        self.token = token
+        self.stale: dict[JobId, tuple[JobView, str]] = {}
+        """By job, how it stood before another changed it, and who that was."""
+
+
+class NoLostUpdate(Monitor):
+    """Asks of a change that is wrong now: would it have been right on what stood before another's change?"""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": WRITING, "on_return": WRITING}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._open: dict[str, _Writer] = {}
+
+    def on_call(self, event: Call) -> None:
+        self._open[event.actor] = _Writer(event.verb, event.token)
+
+    def on_return(self, event: Return) -> None:
+        self._open.pop(event.actor, None)
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        for actor, writer in self._open.items():
+            if actor != event.actor:
+                if before is not None:
+                    writer.stale.setdefault(event.job, (before, f"{event.actor}'s {event.verb}"))
+            elif event.job in writer.stale:
+                stale, whose = writer.stale.pop(event.job)
+                if before is None or after is None or event.verb != writer.verb:
+                    continue
+                right = self._right(before, after, writer, event.clock)
+                if not right and self._right(stale, after, writer, event.clock):
+                    self.breach(
+                        "lost_update",
+                        f"{actor}'s {writer.verb} wrote {after.status} over the {before.status} of {whose}",
+                        job=event.job,
+                    )
+
+    def _right(self, before: JobView, after: JobView, writer: _Writer, clock: Instant) -> bool:
+        """Say whether a verb may make this change of this row."""
+        verb = writer.verb
+        if verb in HOLDERS:
+            held = before.status is Status.PROCESSING and before.token == writer.token
+            return held and (verb == "heartbeat" or (before.status, after.status) in ARROWS_OF_VERB.get(verb, ()))
+        if (before.status, after.status) not in ARROWS_OF_VERB.get(verb, ()):
+            return False
+        if verb == "expire":
+            return before.lease_until is None or before.lease_until <= clock
+        return verb != "rescue" or before.started_at is None or before.started_at + self.settings.stuck_timeout <= clock
+
+
+NO_LOST_UPDATE = Invariant(
+    id="no_lost_update",
+    sentence="No verb overwrites what another wrote after it began to read.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind(
+            "lost_update", Guarantee.UPDATES, "A verb wrote what was right when it read, over what another wrote since."
+        ),
+    ),
+    make=NoLostUpdate,
+)

@@ -1,0 +1,106 @@
+"""Schedules: each slot has its job once a scheduler looked, not before it began, and only one.
+
+A slot is missed only where a look began and ended after the slot did, was answered and done, no other look was under
+way, and the contract of the engine says that a look at that age of the slot has to make the job (`slot_due`). So a
+scheduler that is down, paused or cut off is excused for as long as it does not look. The time of a look is what the
+store's clock showed, for a schedule is the store's and not the scheduler's. Too early and twice are never excused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.history.event import Call, Fault, Observed, Phase, Return
+from harness.invariants.clocks import RecordedStoreClock
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import Duration, Instant, format_duration
+from harness.model.job import JobId
+
+SCHEDULING = frozenset({"schedule", "unschedule", "tick"})
+
+
+class CronExactlyOnce(Monitor):
+    """Keeps the schedules that stand and the slots that have their jobs."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": SCHEDULING,
+        "on_return": SCHEDULING,
+        "on_fault": frozenset({"clock", "drift", "crash"}),
+        "on_phase": frozenset({"heal"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._clock = RecordedStoreClock()
+        self._open: dict[str, Call] = {}
+        self._periods: dict[str, tuple[int, Instant]] = {}
+        """Of each schedule that stands, its period and since when."""
+        self._jobs: dict[tuple[str, Instant], JobId] = {}
+        """The first job of each slot."""
+        self._missed: set[tuple[str, Instant]] = set()
+        """Slots of which it was told that they have none; what comes for one is late, and no second."""
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name == "crash":
+            self._open.pop(event.actor, None)
+        self._clock.fault(event)
+
+    def on_phase(self, event: Phase) -> None:
+        self._clock.phase(event)
+
+    def on_call(self, event: Call) -> None:
+        self._open[event.actor] = event
+        if event.verb == "unschedule":
+            self._periods.pop(event.arguments[0], None)
+
+    def on_created(self, event: Observed) -> None:
+        view = event.after
+        if view is None or view.schedule is None or view.slot is None:
+            return
+        other = self._jobs.setdefault((view.schedule, view.slot), event.job)
+        slot = f"the slot {format_duration(view.slot)} of {view.schedule}"
+        if other != event.job:
+            self.breach("slot_doubled", f"{slot} already has {other}", job=event.job)
+        elif view.slot > event.clock:
+            early = format_duration(view.slot - event.clock)
+            self.breach("slot_early", f"{event.actor} made it {early} before {slot}", job=event.job)
+
+    def on_return(self, event: Return) -> None:
+        call = self._open.pop(event.actor, None)
+        if call is None or not event.answered or not event.outcome.done:
+            return
+        now = self._clock.read(event.at)
+        if event.verb == "schedule":
+            schedule = call.arguments[0]
+            known = self._periods.get(schedule.name)
+            if known is None or known[0] != schedule.period:
+                self._periods[schedule.name] = (schedule.period, now)
+        elif event.verb == "tick" and not any(other.verb == "tick" for other in self._open.values()):
+            self._judge(event.actor, min(now, self._clock.read(call.at)))
+
+    def _judge(self, instance: str, now: Instant) -> None:
+        for name, (period, since) in self._periods.items():
+            slot = now - now % period
+            if slot > since and (name, slot) not in self._jobs.keys() | self._missed and self._is_due(now - slot):
+                late = format_duration(now - slot)
+                self.breach("slot_missed", f"{instance} looked {late} after a slot of {name}, and it has no job")
+                self._missed.add((name, slot))
+
+    def _is_due(self, age: Duration) -> bool:
+        due = self.rules.slot_due
+        return due is None or due[0] <= age < due[1]
+
+
+CRON_EXACTLY_ONCE = Invariant(
+    id="cron_exactly_once",
+    sentence="Each slot of a schedule has its job once a scheduler looked, not before it began, and only one.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("slot_missed", Guarantee.CRON, "A scheduler looked, and a slot that had begun has no job."),
+        AnomalyKind("slot_doubled", Guarantee.CRON, "A slot of a schedule has two jobs."),
+        AnomalyKind("slot_early", Guarantee.CRON, "The job of a slot was made before it began."),
+    ),
+    make=CronExactlyOnce,
+    capabilities=("schedules",),
+)

@@ -1,0 +1,628 @@
+"""Calls of pg-boss, graphile-worker and BullMQ in TypeScript: which queue, which options, which handler.
+
+A call counts where its owner is known to be the library's: by its type, by how it was made, or by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from tree_sitter import Node
+
+from harness.lint.facts import (
+    UNKNOWN,
+    Facts,
+    Handling,
+    Limit,
+    LongestWait,
+    Place,
+    QueueCall,
+    Scalar,
+    SettingSource,
+    Value,
+)
+from harness.lint.settings import meaning_of
+from harness.lint.typescript import (
+    FUNCTIONS,
+    TRANSPARENT,
+    Constant,
+    Constants,
+    EnvironmentRead,
+    Module,
+    arguments_of,
+    callee_of,
+    descend,
+    line_of,
+    pairs_of,
+    text_of,
+    unquoted,
+)
+
+PGBOSS: Final = "pg-boss"
+BULLMQ: Final = "bullmq"
+GRAPHILE: Final = "graphile-worker"
+LIBRARIES: Final = {
+    "pg-boss": PGBOSS,
+    "bullmq": BULLMQ,
+    "@nestjs/bullmq": BULLMQ,
+    "graphile-worker": GRAPHILE,
+    "bull": "bull",
+    "@nestjs/bull": "bull",
+    "bee-queue": "bee-queue",
+    "agenda": "agenda",
+}
+"""Module specifier -> the library that a file which imports it uses."""
+
+OPTIONS_AT: Final = {
+    "createQueue": (1, SettingSource.QUEUE),
+    "updateQueue": (1, SettingSource.QUEUE),
+    "send": (2, SettingSource.SEND),
+    "sendAfter": (2, SettingSource.SEND),
+    "sendThrottled": (2, SettingSource.SEND),
+    "sendDebounced": (2, SettingSource.SEND),
+    "publish": (2, SettingSource.SEND),
+    "work": (1, SettingSource.WORK),
+    "schedule": (3, SettingSource.SEND),
+    "fetch": (1, SettingSource.WORK),
+    "stop": (0, SettingSource.WORK),
+}
+"""Method of pg-boss -> which argument holds its options, and how far they reach."""
+
+SENDS: Final = frozenset({"send", "sendAfter", "sendThrottled", "sendDebounced", "schedule"})
+EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
+"""Methods that lengthen the lease of a running job; how often they are called is unknown."""
+
+POLICIES: Final = frozenset({"short", "singleton", "stately", "exclusive", "key_strict_fifo", "exactly_once"})
+ASIDE: Final = re.compile(
+    r"(^|/)(__tests__|tests?|e2e|fixtures?|examples?|samples?|demos?|docs|seeds?|benchmarks?|scripts)(/|$)|\.(test|spec)\."
+)
+"""Tests, examples and the like: what is wrong there is wrong, and nobody runs it in production."""
+
+_BOSS_TYPE: Final = re.compile(r"\bPgBoss\b(?!\.)")
+_ADDS: Final = frozenset({"addJob", "quickAddJob"})
+_RUNS: Final = frozenset({"run", "runOnce", "runMigrations", "makeWorkerUtils"})
+
+
+_MADE: Final = {
+    "Queue": 1,
+    "QueuePro": 1,
+    "Worker": 2,
+    "WorkerPro": 2,
+    "QueueEvents": 1,
+    "QueueScheduler": 1,
+    "FlowProducer": 0,
+}
+"""Classes of BullMQ -> which argument holds their options."""
+_INTRODUCING: Final = ("required_parameter", "optional_parameter", "public_field_definition", "variable_declarator")
+
+
+class QueueNames(NamedTuple):
+    """The name of a queue where it is one, the names that it may be, and whether these are all."""
+
+    one: str | None
+    possible: frozenset[str]
+
+
+def note_imports(module: Module, facts: Facts) -> None:
+    """Note which libraries of queues a file imports."""
+    for specifier, _ in module.imports.values():
+        library = LIBRARIES.get(specifier)
+        if library is not None:
+            facts.imported.setdefault(library, Place(module.path, 1))
+
+
+def makers_of(modules: Mapping[str, Module]) -> frozenset[str]:
+    """List the functions that answer a pg-boss, by name: their type says so, or what they make."""
+    found: set[str] = set()
+    for module in modules.values():
+        if not any(specifier == PGBOSS for specifier, _ in module.imports.values()):
+            continue
+        for node in module.each(*FUNCTIONS):
+            answer = node.child_by_field_name("return_type")
+            name = node.child_by_field_name("name")
+            if name is None and node.parent is not None and node.parent.type == "variable_declarator":
+                name = node.parent.child_by_field_name("name")
+            if name is not None and answer is not None and _BOSS_TYPE.search(text_of(answer)):
+                found.add(text_of(name))
+        for constant, value in module.constants.items():
+            if value.type in ("new_expression", "call_expression") and "new PgBoss" in text_of(value)[:2000]:
+                found.add(constant)
+    return frozenset(found)
+
+
+class NodeQueues:
+    """Reads the calls of one file; all modules are in `constants` already."""
+
+    def __init__(
+        self,
+        module: Module,
+        constants: Constants,
+        *,
+        facts: Facts,
+        makers: frozenset[str],
+        seen: set[tuple[str, int]],
+    ) -> None:
+        self._module = module
+        self._constants = constants
+        self._facts = facts
+        self._aside = ASIDE.search(module.path) is not None
+        self._used = {LIBRARIES[one] for one, _ in module.imports.values() if one in LIBRARIES}
+        self._bosses = self._typed(_BOSS_TYPE, makers)
+        self._queues = self._typed(re.compile(r"\bQueue(Pro)?\b"), frozenset()) if BULLMQ in self._used else frozenset()
+        self._seen = seen
+        """Objects of options that some call takes, in all files."""
+
+    def read(self) -> None:
+        """Read every constructor and every call."""
+        for node in self._module.each("new_expression", "call_expression", "decorator"):
+            if node.type == "new_expression":
+                self._made(node)
+            elif node.type == "call_expression" and (node.parent is None or node.parent.type != "decorator"):
+                self._called(node)
+            elif node.type == "decorator" and BULLMQ in self._used:
+                self._decorated(node)
+        if GRAPHILE in self._used:
+            self._preset()
+
+    def _typed(self, kind: re.Pattern[str], makers: frozenset[str]) -> frozenset[str]:
+        """List the names that stand for an instance: by their type, by `new`, or by what a function answers."""
+        found: set[str] = set()
+        for node in self._module.each(*_INTRODUCING):
+            name = node.child_by_field_name("pattern") or node.child_by_field_name("name")
+            kept, value = node.child_by_field_name("type"), node.child_by_field_name("value")
+            if name is None:
+                continue
+            typed = kept is not None and kind.search(text_of(kept)) is not None
+            if typed or (value is not None and self._makes(value, kind, makers)):
+                found.add(text_of(name).lstrip("#"))
+        for local, (_, there) in self._module.imports.items():
+            if there in makers or (there == "default" and local in makers):
+                found.add(local)
+        return frozenset(found)
+
+    def _makes(self, value: Node, kind: re.Pattern[str], makers: frozenset[str]) -> bool:
+        while value.type in TRANSPARENT and value.named_children:
+            value = value.named_children[0]
+        if value.type == "new_expression":
+            maker = value.child_by_field_name("constructor")
+            return maker is not None and kind.search(text_of(maker)) is not None
+        return value.type == "call_expression" and callee_of(value)[1] in makers
+
+    def _made(self, node: Node) -> None:
+        maker = node.child_by_field_name("constructor")
+        name = "" if maker is None else text_of(maker).rpartition(".")[2]
+        arguments = arguments_of(node)
+        if name == "PgBoss":
+            options, whole = self._options(arguments[0]) if arguments else ({}, True)
+            self._take(options, SettingSource.CONSTRUCTOR, "", None)
+            self._note(PGBOSS, "new PgBoss", QueueNames(None, frozenset()), options, whole, node)
+        elif BULLMQ in self._used and name in _MADE:
+            kind = name.removesuffix("Pro")
+            names = self._names(arguments[0]) if arguments and kind != "FlowProducer" else QueueNames(None, frozenset())
+            at = _MADE[name]
+            options, whole = self._options(arguments[at]) if at < len(arguments) else ({}, True)
+            self._note(BULLMQ, f"new {kind}", names, options, whole, node)
+
+    def _called(self, node: Node) -> None:
+        owner, name = callee_of(node)
+        if owner is not None and self._is_boss(owner):
+            self._boss(node, name)
+        elif GRAPHILE in self._used and (name in _ADDS or (owner is None and name in _RUNS)):
+            self._graphile(node, name)
+        elif owner is not None and BULLMQ in self._used:
+            self._bullmq(node, owner, name)
+
+    def _is_boss(self, owner: Node) -> bool:
+        while owner.type in TRANSPARENT and owner.named_children:
+            owner = owner.named_children[0]
+        text = text_of(owner)
+        if owner.type == "call_expression":
+            name = callee_of(owner)[1]
+            return name in self._bosses or "boss" in name.lower()
+        last = text.rpartition(".")[2].lstrip("#")
+        return last in self._bosses or ("boss" in last.lower() and len(text) < 80)
+
+    def _boss(self, node: Node, name: str) -> None:
+        place = Place(self._module.path, line_of(node))
+        if name in EXTENDS:
+            self._facts.values.append(Value("heartbeatSeconds", UNKNOWN, place, SettingSource.WORK))
+        if name not in OPTIONS_AT:
+            return
+        arguments = arguments_of(node)
+        if name == "stop":
+            self._stop(arguments)
+            return
+        object_form = name == "send" and len(arguments) == 1
+        at, source = OPTIONS_AT[name]
+        if object_form:
+            names, given = self._object_form(arguments[0])
+        else:
+            names = self._names(arguments[0]) if arguments else QueueNames(None, frozenset())
+            given = arguments[at] if at < len(arguments) else None
+        options, whole = self._options(given) if given is not None and given.type not in FUNCTIONS else ({}, True)
+        call = place if name in SENDS else None
+        for queue in sorted(names.possible) or [""]:
+            self._take(options, source, queue, call)
+        self._note(PGBOSS, name, names, options, whole, node)
+        if name == "schedule" and len(arguments) > 1:
+            self._cron(PGBOSS, names, arguments[1], node)
+        if name == "work" and len(arguments) > 1 and names.one is not None:
+            self._handling(names.one, arguments[-1], node)
+
+    def _object_form(self, node: Node) -> tuple[QueueNames, Node | None]:
+        """Read `send({ name, data, options })`."""
+        whole, _ = self._constants.node(node, self._module)
+        parts = {key: value for key, _, value in pairs_of(whole)} if whole.type == "object" else {}
+        names = self._names(parts["name"]) if "name" in parts else QueueNames(None, frozenset())
+        return names, parts.get("options")
+
+    def _stop(self, arguments: list[Node]) -> None:
+        options, _ = self._options(arguments[0]) if arguments else ({}, True)
+        timeout = options.get("timeout")
+        if timeout is not None and isinstance(timeout.value, (int, float)):
+            self._facts.limits.append(Limit("stop", timeout.value / 1000, timeout.place))
+
+    def _cron(self, library: str, names: QueueNames, node: Node, call: Node) -> None:
+        """Note a schedule in code as an option of a call of its own."""
+        text = self._constants.value(node, self._module)
+        place = Place(self._module.path, line_of(node))
+        value = Value("schedule", text if isinstance(text, str) else UNKNOWN, place, SettingSource.SEND)
+        self._note(library, "cron", names, {"schedule": value}, True, call)
+
+    def _bullmq(self, node: Node, owner: Node, name: str) -> None:
+        arguments = arguments_of(node)
+        last = text_of(owner).rpartition(".")[2].lstrip("#")
+        if name in ("registerQueue", "registerQueueAsync", "forRoot", "forRootAsync") and last == "BullModule":
+            for argument in arguments:
+                self._nest(argument, name, node)
+        elif name in ("add", "upsertJobScheduler", "addBulk") and (
+            last in self._queues or last.lower().endswith("queue")
+        ):
+            names = self._queue_of(owner)
+            at = {"add": 2, "upsertJobScheduler": 2, "addBulk": 9}[name]
+            options, whole = self._options(arguments[at]) if at < len(arguments) else ({}, name != "addBulk")
+            self._note(BULLMQ, name, names, options, whole, node)
+            pattern = options.get("repeat.pattern", options.get("repeat.cron"))
+            if pattern is not None:
+                self._note(BULLMQ, "cron", names, {"schedule": pattern}, True, node)
+            if name == "upsertJobScheduler" and len(arguments) > 1:
+                repeated, _ = self._options(arguments[1])
+                if "pattern" in repeated:
+                    self._note(BULLMQ, "cron", names, {"schedule": repeated["pattern"]}, True, node)
+        elif name in ("getJob", "getCompleted", "getJobs") and (last in self._queues or last.lower().endswith("queue")):
+            self._note(BULLMQ, name, self._queue_of(owner), {}, True, node)
+
+    def _nest(self, argument: Node, name: str, node: Node) -> None:
+        """Read what `BullModule` registers, also where a factory answers it."""
+        for inner in descend(argument):
+            if inner.type != "object":
+                continue
+            keys = {key for key, _, _ in pairs_of(inner)}
+            if "defaultJobOptions" in keys or (name.startswith("registerQueue") and "name" in keys):
+                options, whole = self._options(inner)
+                parts = {key: value for key, _, value in pairs_of(inner)}
+                names = self._names(parts["name"]) if "name" in parts else QueueNames(None, frozenset())
+                kind = "forRoot" if name.startswith("forRoot") else "new Queue"
+                self._note(BULLMQ, kind, names, options, whole, inner)
+
+    def _queue_of(self, owner: Node) -> QueueNames:
+        """Answer which queue a variable stands for: what it was made with."""
+        made, where = self._constants.node(owner, self._module)
+        while made.type in TRANSPARENT and made.named_children:
+            made = made.named_children[0]
+        if made.type == "new_expression" and arguments_of(made):
+            value = self._constants.value(arguments_of(made)[0], where)
+            if isinstance(value, str):
+                return QueueNames(value, frozenset({value}))
+        last = text_of(owner).rpartition(".")[2].lstrip("#")
+        found = re.search(rf"@InjectQueue\(([^()]*)\)[^;,@]*\b{re.escape(last)}\b", text_of(self._module.root))
+        if found is None:
+            return QueueNames(None, frozenset())
+        name = self._constants.dotted(found[1].strip(), self._module)
+        return QueueNames(name, frozenset({name}) if name is not None else frozenset())
+
+    def _decorated(self, node: Node) -> None:
+        call = next((child for child in node.named_children if child.type == "call_expression"), None)
+        if call is None or callee_of(call)[1] != "Processor":
+            return
+        arguments = arguments_of(call)
+        names = self._names(arguments[0]) if arguments else QueueNames(None, frozenset())
+        options, whole = self._options(arguments[-1]) if len(arguments) > 1 else ({}, True)
+        self._note(BULLMQ, "new Worker", names, options, whole, node)
+
+    def _graphile(self, node: Node, name: str) -> None:
+        arguments = arguments_of(node)
+        if name in _ADDS:
+            first = 1 if name == "quickAddJob" else 0
+            names = self._names(arguments[first]) if first < len(arguments) else QueueNames(None, frozenset())
+            given = arguments[first + 2] if first + 2 < len(arguments) else None
+            options, whole = self._options(given) if given is not None else ({}, True)
+            self._note(GRAPHILE, "addJob", names, options, whole, node)
+            return
+        options, whole = self._options(arguments[0]) if arguments else ({}, True)
+        self._note(GRAPHILE, name, QueueNames(None, frozenset()), options, whole, node)
+        crontab = options.get("crontab")
+        if crontab is not None and isinstance(crontab.value, str):
+            read_crontab(crontab.place, crontab.value, self._facts)
+
+    def _preset(self) -> None:
+        """Read `worker: {...}` of a preset of graphile."""
+        for node in self._module.each("pair"):
+            key, value = node.child_by_field_name("key"), node.child_by_field_name("value")
+            if key is None or value is None or unquoted(key) != "worker" or value.type != "object":
+                continue
+            options, whole = self._options(value)
+            if options:
+                self._note(GRAPHILE, "preset", QueueNames(None, frozenset()), options, whole, node)
+
+    def read_travelling(self) -> None:
+        """Note objects with a `singletonKey` that no call of pg-boss was seen to take: one of the user's own does.
+
+        All files were read before. A policy that an object names may be that of any queue whose options are not told.
+        """
+        for pair in self._module.each("pair") if b"policy" in (self._module.root.text or b"") else ():
+            key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")
+            if key is not None and value is not None and unquoted(key) == "policy" and unquoted(value) in POLICIES:
+                self._note(PGBOSS, "policy", QueueNames(None, frozenset()), {}, False, pair)
+        if b"singletonKey" not in (self._module.root.text or b""):
+            return
+        for node in self._module.each("object"):
+            keyed = any(key == "singletonKey" for key, _, _ in pairs_of(node))
+            if keyed and (self._module.path, node.start_byte) not in self._seen and self._about(node):
+                options, whole = self._options(node)
+                self._note(PGBOSS, "options", QueueNames(None, frozenset()), options, whole, node)
+
+    def _about(self, node: Node) -> bool:
+        """Tell options that are sent from an object that only looks something up, or edits it."""
+        here: Node | None = node
+        while here is not None and here.type not in FUNCTIONS:
+            if here.type == "call_expression":
+                return re.match(r"(cancel|find|get|update|upsert|delete|remove|count)", callee_of(here)[1]) is None
+            here = here.parent
+        return True
+
+    def _names(self, node: Node) -> QueueNames:
+        found = self._constants.possible(node, self._module)
+        one = next(iter(found.texts)) if found.whole and len(found.texts) == 1 else None
+        return QueueNames(one, found.texts)
+
+    def _options(self, node: Node, *, depth: int = 0) -> tuple[dict[str, Value], bool]:
+        """Answer what an object of options sets, with what is spread into it, and whether that is all."""
+        return self._within(node, self._module, "", depth)
+
+    def _within(self, node: Node, module: Module, prefix: str, depth: int) -> tuple[dict[str, Value], bool]:
+        whole, where = self._constants.node(node, module)
+        if whole.type in ("binary_expression", "ternary_expression") and depth < 8:
+            parts = [child for child in whole.named_children if child.type != "comment"][-2:]
+            found: dict[str, Value] = {}
+            complete = True
+            for part in parts:
+                inner, known = self._within(part, where, prefix, depth + 1)
+                found.update(inner)
+                complete = complete and known
+            return found, complete and whole.type != "binary_expression"
+        if whole.type != "object" or depth > 8:
+            return {}, False
+        self._seen.add((where.path, whole.start_byte))
+        return self._pairs(whole, where, prefix, depth)
+
+    def _pairs(self, whole: Node, where: Module, prefix: str, depth: int) -> tuple[dict[str, Value], bool]:
+        found: dict[str, Value] = {}
+        complete = True
+        for child in whole.named_children:
+            if child.type == "spread_element" and child.named_children:
+                inner, known = self._within(child.named_children[0], where, prefix, depth + 1)
+                found.update(inner)
+                complete = complete and known
+                continue
+            for name, key, expression in _one_pair(child):
+                constant = self._constants.value(expression, where)
+                place = Place(where.path, line_of(key))
+                found[prefix + name] = as_value(prefix + name, constant, place, SettingSource.SEND)
+                if constant is UNKNOWN:
+                    below, _ = self._within(expression, where, f"{prefix}{name}.", depth + 1)
+                    found.update(below)
+        return found, complete
+
+    def _take(self, options: Mapping[str, Value], source: SettingSource, queue: str, call: Place | None) -> None:
+        """Add what pg-boss is told to the settings."""
+        for name, value in options.items():
+            if name == "useListenNotify":
+                if value.value is True:
+                    self._facts.listens.append(value.place)
+            elif meaning_of(name, option=True) is not None:
+                self._facts.values.append(replace(value, source=source, queue=queue, call=call))
+
+    def _note(
+        self, library: str, method: str, names: QueueNames, options: Mapping[str, Value], whole: bool, node: Node
+    ) -> None:
+        place = Place(self._module.path, line_of(node))
+        self._facts.calls.append(
+            QueueCall(library, method, names.one, dict(options), place, names.possible, whole, self._aside)
+        )
+
+    def _handling(self, queue: str, handler: Node, node: Node) -> None:
+        reach = Reach(self._constants)
+        called, imported = reach.from_handler(handler, self._module)
+        if called or imported:
+            self._facts.handlings.append(Handling(queue, Place(self._module.path, line_of(node)), called, imported))
+
+
+def _one_pair(child: Node) -> Iterator[tuple[str, Node, Node]]:
+    if child.type == "pair":
+        key, value = child.child_by_field_name("key"), child.child_by_field_name("value")
+        if key is not None and value is not None:
+            yield unquoted(key), key, value
+    elif child.type == "shorthand_property_identifier":
+        yield text_of(child), child, child
+
+
+def as_value(
+    name: str, constant: Constant, place: Place, source: SettingSource, *, queue: str = "", call: Place | None = None
+) -> Value:
+    """Make a value of what an expression comes to."""
+    if isinstance(constant, EnvironmentRead):
+        read = {"variable": constant.variable, "factor": constant.factor}
+        return Value(name, constant.default, place, source, queue=queue, call=call, **read)  # type: ignore[arg-type]
+    return Value(name, constant, place, source, queue=queue, call=call)
+
+
+_CRON_LINE: Final = re.compile(r"^\s*(?P<schedule>(?:[\d*/,\-]+\s+){5})(?P<task>[\w.:\-]+)(?P<rest>[^\n]*)$", re.ASCII)
+_CRON_OPTION: Final = re.compile(r"[?&](\w+)=([^&\s]*)")
+CRONTAB_OPTIONS: Final = frozenset({"id", "fill", "max", "queue", "priority", "jobKey", "jobKeyMode"})
+
+
+def read_crontab(start: Place, text: str, facts: Facts) -> None:
+    """Read the lines of a crontab of graphile-worker: five fields, a task, options after a question mark."""
+    for number, line in enumerate(text.splitlines()):
+        found = _CRON_LINE.match(line)
+        if found is None:
+            if line.strip() and not line.strip().startswith("#"):
+                facts.calls.append(_crontab_call(start, number, None, {"line": line.strip()[:120]}))
+            continue
+        options = {"schedule": found["schedule"].strip(), **dict(_CRON_OPTION.findall(found["rest"].partition("{")[0]))}
+        facts.calls.append(_crontab_call(start, number, found["task"], options))
+
+
+def _crontab_call(start: Place, number: int, task: str | None, options: Mapping[str, Scalar]) -> QueueCall:
+    place = Place(start.file, start.line + number)
+    values = {name: Value(name, value, place, SettingSource.SEND) for name, value in options.items()}
+    return QueueCall(GRAPHILE, "cron", task, values, place, frozenset({task} if task is not None else ()))
+
+
+_WAIT: Final = re.compile(r"(?i)(time_?out|deadline|max_?wait)")
+_UNIT: Final = re.compile(r"(?i:_)?(?P<unit>ms|millis|milliseconds|seconds|secs|minutes|mins|hours)$", re.IGNORECASE)
+_SECONDS: Final = {"m": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_SLEEPS: Final = frozenset({"sleep", "delay", "wait", "setTimeout", "timeout"})
+_IMPORT: Final = re.compile(rb"""(?:from|import\()\s*["']([^"'\n]+)["']""")
+MOST_MODULES: Final = 400
+MOST_FUNCTIONS: Final = 200
+
+
+class Reach:
+    """Follows a handler through the functions that it calls, and the modules that these import."""
+
+    def __init__(self, constants: Constants) -> None:
+        self._constants = constants
+
+    def from_handler(self, handler: Node, module: Module) -> tuple[tuple[LongestWait, ...], tuple[LongestWait, ...]]:
+        """Answer the waits in the code that it calls, and those in what is imported only."""
+        called: dict[Place, LongestWait] = {}
+        waiting = [self._constants.node(one, module) for one in _unwrapped(handler)]
+        seen: set[tuple[str, int]] = set()
+        used: set[str] = set()
+        while waiting and len(seen) < MOST_FUNCTIONS:
+            node, where = waiting.pop()
+            function = self._function(node, where)
+            if function is None or (function[1].path, function[0].start_byte) in seen:
+                continue
+            body, where = function
+            seen.add((where.path, body.start_byte))
+            for inner in descend(body):
+                if inner.type == "call_expression":
+                    callee = inner.child_by_field_name("function")
+                    if callee is not None and callee.type == "identifier":
+                        waiting.append((callee, where))
+                    slept = self._slept(inner, where)
+                    if slept is not None:
+                        called.setdefault(slept.place, slept)
+                elif inner.type == "identifier" and text_of(inner) in where.imports:
+                    target = self._constants.target_path(where.imports[text_of(inner)][0], where.path)
+                    used |= set() if target is None else {target}
+                if inner.type == "identifier" and _WAIT.search(text_of(inner)) and _UNIT.search(text_of(inner)):
+                    wait = self._wait(inner, where)
+                    if wait is not None:
+                        called.setdefault(wait.place, wait)
+        return tuple(called.values()), tuple(wait for wait in self._imported(used) if wait.place not in called)
+
+    def _function(self, node: Node, module: Module) -> tuple[Node, Module] | None:
+        if node.type in FUNCTIONS:
+            return node, module
+        if node.type == "call_expression" and callee_of(node)[0] is None:
+            return self._named(callee_of(node)[1], module)
+        return self._named(text_of(node), module) if node.type == "identifier" else None
+
+    def _named(self, name: str, module: Module) -> tuple[Node, Module] | None:
+        found = module.function(name)
+        if found is not None:
+            return found, module
+        if name not in module.imports:
+            return None
+        specifier, there = module.imports[name]
+        target = self._constants.target(specifier, module)
+        inner = None if target is None else target.function(there if there != "default" else name)
+        return None if target is None or inner is None else (inner, target)
+
+    def _wait(self, node: Node, module: Module) -> LongestWait | None:
+        led_to = self._constants.named(text_of(node), module, at=node)
+        if led_to is None:
+            return None
+        seconds = _in_seconds(text_of(node), self._constants.value(*led_to))
+        return (
+            None if seconds is None else LongestWait(text_of(node), seconds, Place(led_to[1].path, line_of(led_to[0])))
+        )
+
+    def _slept(self, node: Node, module: Module) -> LongestWait | None:
+        """Read `await sleep(60_000)`, and `await new Promise((done) => setTimeout(done, 60_000))`."""
+        name, arguments = callee_of(node)[1], arguments_of(node)
+        if name not in _SLEEPS or not arguments or not _awaited(node):
+            return None
+        value = self._constants.value(arguments[-1] if name == "setTimeout" else arguments[0], module)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        return LongestWait(name, value / 1000, Place(module.path, line_of(node)))
+
+    def _imported(self, used: set[str]) -> Iterator[LongestWait]:
+        """List the waits that stand in modules from which something is used, and in what these import."""
+        waiting, seen = sorted(used), set(used)
+        while waiting and len(seen) < MOST_MODULES:
+            path = waiting.pop(0)
+            text = self._constants.text(path)
+            for found in _IMPORT.findall(text):
+                target = self._constants.target_path(found.decode("utf-8", "replace"), path)
+                if target is not None and target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+        for path in sorted(seen):
+            if not re.search(rb"(?i)time_?out|deadline|max_?wait", self._constants.text(path)):
+                continue
+            module = self._constants.module(path)
+            for name, node in module.constants.items() if module is not None else ():
+                if _WAIT.search(name) and _UNIT.search(name):
+                    seconds = _in_seconds(name, self._constants.value(node, module)) if module is not None else None
+                    if seconds is not None:
+                        yield LongestWait(name, seconds, Place(path, line_of(node)))
+
+
+def _unwrapped(handler: Node) -> list[Node]:
+    """List what a handler is made of: itself, and what a call that wraps it is given."""
+    return [handler, *arguments_of(handler)] if handler.type == "call_expression" else [handler]
+
+
+def _awaited(node: Node) -> bool:
+    here = node.parent
+    while here is not None and here.type not in ("statement_block", "program"):
+        if here.type == "await_expression":
+            return True
+        here = here.parent
+    return False
+
+
+def _in_seconds(name: str, value: Constant) -> float | None:
+    unit = _UNIT.search(name)
+    if unit is None or not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    word = unit["unit"].lower()
+    per = (
+        0.001
+        if word.startswith(("ms", "milli"))
+        else 1.0
+        if word.startswith("s")
+        else 60.0
+        if word[0] == "m"
+        else 3600.0
+    )
+    return float(value) * per

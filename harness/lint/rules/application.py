@@ -1,0 +1,449 @@
+"""Rules about an application with a table of its own: timeouts in order, attempts, tools, schemas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from harness.errors import did_you_mean
+from harness.lint.cron import maintenance_period
+from harness.lint.facts import Facts, Place, Service, Value
+from harness.lint.finding import Breach, Related, Rule, Severity
+from harness.lint.releases import pgboss_major
+from harness.lint.settings import EffectiveSettings, Setting, meaning_of, number_of, resolved, spoken, standings
+
+SETTLE_SECONDS: Final = 5.0
+"""What settling a job may take."""
+GRACE_SECONDS: Final = 5.0
+"""What a processor may take to stop, where nothing says it."""
+CLOSE: Final = 1e-6
+
+
+def _settle(standing: EffectiveSettings) -> float:
+    grace = standing.get("cancel_grace")
+    return SETTLE_SECONDS + (GRACE_SECONDS if grace is None else grace.value)
+
+
+def _place(*settings: Setting) -> Place:
+    return next((setting.place for setting in settings if setting.place is not None), Place(".", 1))
+
+
+def _units(facts: Facts) -> Iterator[Breach]:
+    services: list[Service | None] = [*facts.services] or [None]
+    for service in services:
+        values = [*facts.values, *(service.values.values() if service is not None else ())]
+        named: dict[str, tuple[Value, float]] = {}
+        for value in values:
+            meaning = meaning_of(value.name)
+            if meaning is None or meaning.setting not in ("job_timeout", "stuck_timeout", "expiry"):
+                continue
+            told = resolved(value, service)
+            number = _seconds(told, meaning.unit * (value.factor if told is not value else 1.0))
+            if number is None:
+                continue
+            other, seconds = named.setdefault(meaning.setting, (told, number))
+            if abs(seconds - number) > CLOSE:
+                yield _disagree(other, seconds, told, number)
+
+
+def _seconds(value: Value, unit: float) -> float | None:
+    number = number_of(value.value)
+    return None if number is None or isinstance(value.value, bool) else number * unit
+
+
+def _disagree(first: Value, seconds: float, second: Value, number: float) -> Breach:
+    meaning = meaning_of(second.name)
+    wanted = seconds / meaning.unit if meaning is not None else seconds
+    return Breach(
+        second.place,
+        f"{second.name} is {spoken(number)}, and {first.name} is {spoken(seconds)}",
+        f"Set {second.name} to {wanted:g}, or derive it from {first.name}.",
+        (Related(first.place, f"{first.name} = {first.value}"),),
+    )
+
+
+def _expiry(facts: Facts) -> Iterator[Breach]:
+    for standing in standings(facts):
+        timeout, expiry = standing.get("job_timeout"), standing.get("expiry")
+        if timeout is None or expiry is None or expiry.value >= timeout.value + _settle(standing) - CLOSE:
+            continue
+        least = timeout.value + max(60.0, _settle(standing))
+        yield Breach(
+            _place(expiry, timeout),
+            f"the queue takes a job back after {expiry.length}{_of(expiry)}, and its processor may run for "
+            f"{timeout.length} and then needs up to {spoken(_settle(standing))} to stop and settle",
+            f"Set the queue's expiry to at least {spoken(least)}.",
+            standing.related(expiry, timeout),
+        )
+
+
+def _of(setting: Setting) -> str:
+    return f" ({setting.queue})" if setting.queue else ""
+
+
+def _batch(facts: Facts) -> Iterator[Breach]:
+    for standing in standings(facts):
+        timeout, expiry, size = standing.get("job_timeout"), standing.get("expiry"), standing.get("batch_size")
+        if timeout is None or expiry is None or size is None or size.value <= 1 or _extends(standing, expiry):
+            continue
+        needed = size.value * timeout.value + _settle(standing)
+        if expiry.value >= needed - CLOSE:
+            continue
+        whole = spoken(size.value * timeout.value)
+        yield Breach(
+            _place(size, expiry),
+            f"{size.value:g} jobs of up to {timeout.length}, one after the other, take {whole}, and the queue "
+            f"takes the whole batch back after {expiry.length}{_of(expiry)}",
+            f"Take one job at a time, extend the lease while it runs, or set the queue's expiry to {spoken(needed)}.",
+            standing.related(size, expiry, timeout),
+        )
+
+
+def _extends(standing: EffectiveSettings, expiry: Setting) -> bool:
+    if "heartbeat" in standing.unknown:
+        return True
+    beat = standing.get("heartbeat")
+    return beat is not None and 0 < beat.value < expiry.value
+
+
+def _stuck_timeout(facts: Facts) -> Iterator[Breach]:
+    period = maintenance_period(facts)
+    for standing in standings(facts):
+        timeout, stuck = standing.get("job_timeout"), standing.get("stuck_timeout")
+        if timeout is None or stuck is None:
+            continue
+        least = timeout.value + _settle(standing) + period
+        if stuck.value >= least - CLOSE:
+            continue
+        yield Breach(
+            _place(stuck, timeout),
+            f"maintenance frees a job after {stuck.length}, and it may still run: its timeout is {timeout.length}, "
+            f"stopping and settling take up to {spoken(_settle(standing))}, and the cron comes every {spoken(period)}",
+            f"Set {stuck.name} to more than {stuck.advised(least)}.",
+            standing.related(stuck, timeout),
+        )
+
+
+def _stuck_expiry(facts: Facts) -> Iterator[Breach]:
+    period = maintenance_period(facts)
+    for standing in standings(facts):
+        expiry, stuck = standing.get("expiry"), standing.get("stuck_timeout")
+        if expiry is None or stuck is None:
+            continue
+        interval = standing.get("maintenance_interval") if pgboss_major(facts) is not None else None
+        waits = interval.value if interval is not None else 0.0
+        least = expiry.value + waits + period
+        if stuck.value >= least - CLOSE:
+            continue
+        also = f", which it looks at every {spoken(waits)}," if waits else ""
+        yield Breach(
+            _place(stuck, expiry),
+            f"maintenance frees a job after {stuck.length}, before the queue takes it back itself at "
+            f"{expiry.length}{_of(expiry)}{also} and a cron period of {spoken(period)}",
+            f"Set {stuck.name} to at least {stuck.advised(least)}, or shorten the queue's expiry.",
+            standing.related(stuck, expiry, interval),
+        )
+
+
+SHORTEST_POLL: Final = 0.5
+LONGEST_POLL: Final = 60.0
+
+
+def _polling(facts: Facts) -> Iterator[Breach]:
+    for standing in standings(facts):
+        polling, promise = standing.get("polling_interval"), standing.get("start_within")
+        if polling is None or polling.place is None:
+            continue
+        limit = promise.value if promise is not None else LONGEST_POLL
+        if polling.value < SHORTEST_POLL:
+            yield Breach(
+                polling.place,
+                f"{polling} is {polling.length}, and pg-boss refuses to poll more often than every 500ms",
+                f"Set {polling.name} to 0.5 or more; its unit is the second.",
+                standing.related(polling),
+            )
+        elif polling.value > limit:
+            milliseconds = " (its unit is the second, not the millisecond)" if polling.value >= 500 else ""
+            told = f"{promise}" if promise is not None else f"{spoken(limit)}, the longest that a job should wait"
+            yield Breach(
+                polling.place,
+                f"{polling} means that a job may wait {polling.length} for a worker{milliseconds}; "
+                f"it should start within {told}",
+                f"Set {polling.name} to 2, or to at most {limit:g}.",
+                standing.related(polling, promise),
+                None if promise is not None or polling.value >= 500 else Severity.NOTE,
+            )
+
+
+TIMEOUTS: Final = (
+    Rule(
+        "timeout_units_disagree",
+        Severity.ERROR,
+        "The same timeout in two units is the same timeout: JOB_TIMEOUT_SECONDS = JOB_TIMEOUT_MS / 1000.",
+        "One part of the system stops a job while another believes that it may still run, and starts it again.",
+        "Write one of them as the other divided by 1000.",
+        "configuration/expiry_leaves_room_to_settle.yaml",
+        _units,
+    ),
+    Rule(
+        "expiry_within_timeout",
+        Severity.ERROR,
+        "The queue's expiry is longer than the job's timeout, by what stopping and settling take.",
+        "A job that uses its allowed time is taken back while it runs; a second worker runs it too.",
+        "Set the queue's expiry to the timeout plus a minute.",
+        "configuration/expiry_leaves_room_to_settle.yaml",
+        _expiry,
+    ),
+    Rule(
+        "batch_outlives_expiry",
+        Severity.ERROR,
+        "A batch that runs one job after the other fits into the expiry: size * timeout + settling.",
+        "The last jobs of a batch expire before they start, and run twice.",
+        "Take one job at a time, extend leases while jobs run, or lengthen the expiry.",
+        "configuration/batch_outlives_lease.yaml",
+        _batch,
+    ),
+    Rule(
+        "stuck_within_timeout",
+        Severity.ERROR,
+        "Maintenance waits longer than the job's timeout, by settling and one period of the cron.",
+        "Maintenance frees a job that is still within its time; a second worker runs it too.",
+        "Raise STUCK_JOB_TIMEOUT_MINUTES.",
+        "configuration/stuck_timeout_outlives_job.yaml",
+        _stuck_timeout,
+    ),
+    Rule(
+        "stuck_before_expiry",
+        Severity.ERROR,
+        "Maintenance waits until the queue had its turn: expiry, its own maintenance interval, one cron period.",
+        "Maintenance and queue take the same job back, one after the other, and an attempt is lost.",
+        "Raise STUCK_JOB_TIMEOUT_MINUTES above the expiry.",
+        "maintenance/rescues_stuck_job.yaml",
+        _stuck_expiry,
+    ),
+    Rule(
+        "polling_interval",
+        Severity.WARNING,
+        "A worker polls at least as often as a job is promised to start (JOB_START_WITHIN_SECONDS, else one minute).",
+        "Jobs wait although workers are idle; an interval written in milliseconds makes it half an hour.",
+        "Set PGBOSS_POLLING_INTERVAL to a few seconds.",
+        "lifecycle/one_job_completes.yaml",
+        _polling,
+    ),
+)
+"""Rules about time."""
+
+
+def _attempts(facts: Facts) -> Iterator[Breach]:
+    for standing in standings(facts):
+        limit, attempts = standing.get("retry_limit"), standing.get("max_attempts")
+        if limit is None or attempts is None or limit.value + 1 == attempts.value:
+            continue
+        of = f" ({limit.queue})" if limit.queue else ""
+        yield Breach(
+            limit.place or attempts.place or Place(".", 1),
+            f"{limit}{of} counts retries, so the queue delivers a job {limit.value + 1:g} times; "
+            f"{attempts} allows {attempts.value:g}",
+            f"Set {limit.name} to {max(0, attempts.value - 1):g}: one less than {attempts.name}.",
+            standing.related(limit, attempts),
+        )
+
+
+def longest_seconds(standing: EffectiveSettings) -> float | None:
+    """Answer how long a job may take from its first attempt to its last, with pg-boss's backoff at its longest."""
+    limit, delay = standing.get("retry_limit"), standing.get("retry_delay")
+    if limit is None:
+        return None
+    backoff, cap = standing.get("retry_backoff"), standing.get("retry_delay_max")
+    attempt = standing.get("expiry") or standing.get("job_timeout")
+    each = attempt.value if attempt is not None else 0.0
+    first = delay.value if delay is not None else 0.0
+    total = each * (limit.value + 1)
+    for number in range(min(int(limit.value), 64)):
+        grown = first * 2 ** (number + 1) if backoff is not None and backoff.value else first
+        total += min(grown, cap.value) if cap is not None else grown
+    return total
+
+
+def _retention(facts: Facts) -> Iterator[Breach]:
+    for standing in standings(facts):
+        limit = standing.get("retry_limit")
+        kept: Setting | None = standing.get("queue_retention") or standing.get("retention")
+        total = longest_seconds(standing)
+        if kept is None or limit is None or total is None or total <= kept.value:
+            continue
+        delay, backoff = standing.get("retry_delay"), standing.get("retry_backoff")
+        yield Breach(
+            limit.place or kept.place or Place(".", 1),
+            f"the last attempt may begin {spoken(total)} after the first ({limit}), and the queue keeps a job for "
+            f"{kept.length}",
+            "Retry less often, cap the delay, or keep jobs longer.",
+            standing.related(limit, delay, backoff, kept),
+        )
+
+
+ATTEMPTS: Final = (
+    Rule(
+        "attempts_disagree",
+        Severity.ERROR,
+        "Retries are attempts less one: retry_limit + 1 = maxAttempts.",
+        "The queue delivers a job more often than its row allows, or gives up early: FAILED jobs run again.",
+        "Set retry_limit to maxAttempts - 1.",
+        "retries/fails_until_attempts_are_used_up.yaml",
+        _attempts,
+    ),
+    Rule(
+        "backoff_outlives_retention",
+        Severity.WARNING,
+        "All attempts of a job with their longest waits fit into the time that the queue keeps it.",
+        "A job is deleted or archived between two attempts; its row stays PENDING for ever.",
+        "Cap the retry delay, or raise the queue's retention.",
+        "maintenance/retention_spares_what_waits.yaml",
+        _retention,
+    ),
+)
+"""Rules about attempts."""
+
+
+def _registered(facts: Facts) -> Iterator[Breach]:
+    if not facts.registered or facts.open_lists:
+        return
+    names = {slug.name for slug in facts.registered}
+    for slug in facts.listed:
+        if slug.name not in names:
+            near = did_you_mean(slug.name, names)
+            yield Breach(
+                slug.place,
+                f"TOOL_SLUGS lists {slug.name!r}, and no processor is registered for it{near}: its jobs fail or wait",
+                f"Register a processor for {slug.name!r}, or take it off the list.",
+            )
+
+
+def _listed(facts: Facts) -> Iterator[Breach]:
+    if not facts.listed or facts.open_lists:
+        return
+    names = {slug.name for slug in facts.listed}
+    lists = tuple(Related(place, "TOOL_SLUGS") for place in sorted({slug.place for slug in facts.listed})[:1])
+    for slug in facts.registered:
+        if slug.name not in names:
+            near = did_you_mean(slug.name, names)
+            yield Breach(
+                slug.place,
+                f"a processor is registered for {slug.name!r}, and TOOL_SLUGS does not list it{near}: no worker takes "
+                "its jobs",
+                f"Add {slug.name!r} to TOOL_SLUGS.",
+                lists,
+            )
+
+
+def _called(facts: Facts) -> Iterator[Breach]:
+    for slug in facts.registered:
+        if slug.function and slug.function not in facts.called and slug.function != "registerAllProcessors":
+            yield Breach(
+                slug.place,
+                f"{slug.function}() registers {slug.name!r}, and nothing calls it",
+                f"Call {slug.function}() where the worker initializes its processors.",
+            )
+
+
+TOOLS: Final = (
+    Rule(
+        "slug_not_registered",
+        Severity.ERROR,
+        "Every slug in TOOL_SLUGS has a registered processor.",
+        "The worker takes jobs that it cannot run: they fail until their attempts are used up.",
+        "Register the processor.",
+        "retries/fails_until_attempts_are_used_up.yaml",
+        _registered,
+    ),
+    Rule(
+        "processor_not_listed",
+        Severity.ERROR,
+        "Every registered processor is listed in TOOL_SLUGS.",
+        "No worker takes its jobs: they stay PENDING.",
+        "Add the slug to TOOL_SLUGS.",
+        "configuration/workers_disabled.yaml",
+        _listed,
+    ),
+    Rule(
+        "registration_never_called",
+        Severity.ERROR,
+        "A function that registers a processor is called (step 3 of the guide).",
+        "The processor exists and is never found: its jobs fail or stay PENDING.",
+        "Call it from the worker's initialization.",
+        "configuration/workers_disabled.yaml",
+        _called,
+    ),
+)
+"""Rules about the registry."""
+
+
+_FIXED_CLOCKS: Final = re.compile(
+    r"\b(CURRENT_TIMESTAMP|LOCALTIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME)\b|'now'", re.I
+)
+TERMINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+
+def _seeds(facts: Facts) -> Iterator[Breach]:
+    for seed in facts.seeds:
+        if seed.status.upper() not in TERMINAL and not seed.with_partner:
+            yield Breach(
+                seed.place,
+                f"this row is inserted as {seed.status}, and nothing puts a job into the queue for it: it is never run",
+                "Insert rows that ended (COMPLETED, FAILED) only, or send the job through the API.",
+            )
+
+
+def _clocks(facts: Facts) -> Iterator[Breach]:
+    for column in facts.columns:
+        found = _FIXED_CLOCKS.search(column.default)
+        if found is not None:
+            yield Breach(
+                column.place,
+                f"{column.table}.{column.name} defaults to {found[0]}, which does not follow virtual time in tests",
+                "Write now(): it is the same moment in production, and tests can move it.",
+            )
+
+
+def _unreadable(facts: Facts) -> Iterator[Breach]:
+    for item in facts.unreadable:
+        script = re.search(r"\.([cm]?[jt]sx?|py|sql)$", item.place.file) is not None
+        yield Breach(
+            item.place,
+            f"{item.place.file} {item.why}" if not item.why.startswith("this") else item.why,
+            "Repair the file, or its permissions; what it sets was not checked from there on.",
+            severity=Severity.NOTE if script else None,
+        )
+
+
+FILES: Final = (
+    Rule(
+        "seed_not_terminal",
+        Severity.ERROR,
+        "Rows that migrations and seeds insert into tool_job have ended.",
+        "A PENDING row without a job in the queue waits for ever, and reconciling may run it in production.",
+        "Insert COMPLETED or FAILED rows only.",
+        "tables/agree_on_every_ending.yaml",
+        _seeds,
+    ),
+    Rule(
+        "column_ignores_virtual_time",
+        Severity.NOTE,
+        "Columns of job tables default to now(), not to CURRENT_TIMESTAMP.",
+        "In tests under virtual time the column shows real time: retention and ordering cannot be tested.",
+        "Write now().",
+        "clocks/store_clock_is_ahead.yaml",
+        _clocks,
+    ),
+    Rule(
+        "unreadable_file",
+        Severity.ERROR,
+        "Every file that sets something can be read to its end.",
+        "What a broken file sets is not what its author believes; nothing of it was checked.",
+        "Repair the file.",
+        "configuration/workers_disabled.yaml",
+        _unreadable,
+    ),
+)
+"""Rules about files."""

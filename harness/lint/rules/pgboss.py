@@ -1,0 +1,510 @@
+"""Rules about pg-boss: what its release refuses, ignores or gets wrong, as far as the code meets it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from harness.errors import did_you_mean
+from harness.lint.facts import Facts, LongestWait, Place, QueueCall, SettingSource, Value
+from harness.lint.finding import Breach, Related, Rule, Severity
+from harness.lint.releases import (
+    INCLUSIVE_SINCE,
+    LONGEST_EXPIRY_SECONDS,
+    PGBOSS,
+    SENDS,
+    ReleaseSpan,
+    Version,
+    ignored_by,
+    locks_of,
+    manifest_of,
+    pgboss_major,
+    release_of,
+    satisfies,
+)
+from harness.lint.settings import EffectiveSettings, meaning_of, number_of, spoken, standing
+
+MOST_RELATED: Final = 5
+
+
+def _calls(facts: Facts) -> list[QueueCall]:
+    """List the calls of pg-boss, those of tests and examples last."""
+    return sorted((call for call in facts.calls if call.library == PGBOSS), key=lambda call: call.aside)
+
+
+def _weight(call: QueueCall, severity: Severity | None = None) -> Severity | None:
+    return Severity.NOTE if call.aside else severity
+
+
+def _aside(call: QueueCall) -> str:
+    return " (in a test or an example)" if call.aside else ""
+
+
+def _by_queue(calls: Iterable[QueueCall]) -> list[tuple[str, list[QueueCall]]]:
+    """Put calls together by their queue; one whose queue cannot be told stands by its file."""
+    groups: dict[str, list[QueueCall]] = {}
+    for call in calls:
+        groups.setdefault(call.queue if call.queue is not None else f" {call.place.file}", []).append(call)
+    return list(groups.items())
+
+
+def _others(calls: list[QueueCall]) -> tuple[Related, ...]:
+    return tuple(Related(call.place, f"{call.method}(), likewise") for call in calls[1 : MOST_RELATED + 1])
+
+
+class Bug(NamedTuple):
+    """A mistake of released versions: the first that has it, the first that has not, and what it takes to meet it."""
+
+    since: Version
+    fixed: Version
+    what: str
+    source: str
+    needs: Callable[[QueueCall], bool]
+    severity: Severity = Severity.WARNING
+
+
+def _schedules(call: QueueCall) -> bool:
+    return call.method == "schedule"
+
+
+def _sets(*names: str) -> Callable[[QueueCall], bool]:
+    return lambda call: any(name in call.options and call.options[name].value is not False for name in names)
+
+
+BUGS: Final = (
+    Bug(
+        (10, 0, 0),
+        (10, 1, 4),
+        "expire() fails for ever once a retry collides with another",
+        "timgit/pg-boss#492",
+        lambda call: "policy" in call.options and call.options["policy"].value in ("stately", "singleton"),
+    ),
+    Bug(
+        (10, 0, 0),
+        (10, 1, 6),
+        "schedule() drops retry and expiry options",
+        "timgit/pg-boss#529",
+        lambda call: _schedules(call) and any(re.match("retry|expire", name) for name in call.options),
+    ),
+    Bug(
+        (11, 0, 0), (11, 0, 4), "a cron entry is sent at every poll, not once a slot", "timgit/pg-boss#592", _schedules
+    ),
+    Bug(
+        (11, 0, 0),
+        (11, 0, 8),
+        "jobs in retry are never fetched again",
+        "timgit/pg-boss#610",
+        lambda call: call.method == "work",
+    ),
+    Bug(
+        (11, 0, 0),
+        (12, 5, 5),
+        "exponential backoff adds instead of multiplying",
+        "PR 677",
+        _sets("retryBackoff"),
+        Severity.NOTE,
+    ),
+    Bug(
+        (5, 0, 0),
+        (12, 26, 0),
+        "a cron never fires where the database's clock is ahead of the worker's",
+        "PR 843",
+        _schedules,
+        Severity.NOTE,
+    ),
+    Bug((12, 0, 0), (12, 16, 0), "a saturated group at the head stops all others", "PR 756", _sets("groupConcurrency")),
+)
+
+
+def _bugs(facts: Facts) -> Iterator[Breach]:
+    met: dict[tuple[Place, int], tuple[ReleaseSpan, list[QueueCall]]] = {}
+    for call in _calls(facts):
+        release = release_of(facts, call.place.file)
+        if release is None or call.aside:
+            continue
+        for number, bug in enumerate(BUGS):
+            if _has(release, bug) and bug.needs(call):
+                met.setdefault((release.place, number), (release, []))[1].append(call)
+    for (place, number), (release, calls) in met.items():
+        bug = BUGS[number]
+        fixed = ".".join(map(str, bug.fixed))
+        yield Breach(
+            place,
+            f"pg-boss {release.written}: {bug.what} ({bug.source})",
+            f"Upgrade to pg-boss {fixed} or later.",
+            tuple(Related(call.place, f"is met here, by {call.method}()") for call in calls[:3]),
+            bug.severity,
+            subject=bug.source,
+        )
+
+
+def _has(release: ReleaseSpan, bug: Bug) -> bool:
+    """Tell whether all versions that may run have the bug."""
+    return bug.since <= release.low and release.high <= bug.fixed
+
+
+def _disagree(facts: Facts) -> Iterator[Breach]:
+    for manifest in [package for package in facts.packages if not package.locked]:
+        locks = [lock for lock in locks_of(facts, manifest) if lock.folder == manifest.folder]
+        for lock in locks:
+            if satisfies(lock.version, manifest.version) or lock.place.file == manifest.place.file:
+                continue
+            right = [one for one in locks if satisfies(one.version, manifest.version)]
+            also = "".join(f", and {one.place.file} {one.version}" for one in right[:1])
+            yield Breach(
+                lock.place,
+                f"{manifest.place.file} asks for {manifest.library} {manifest.version}, and {lock.place.file} settles "
+                f"{lock.version}{also}: which one runs depends on who installs",
+                f"Install anew, and keep one lock file{'' if right else ', the one that deployments read'}.",
+                (Related(manifest.place, f"{manifest.library} {manifest.version}"),),
+                subject=manifest.library,
+            )
+
+
+_NEEDS_A_QUEUE: Final = frozenset({*SENDS, "work", "fetch"})
+
+
+def _created(facts: Facts) -> Iterator[Breach]:
+    calls = _calls(facts)
+    creations = [call for call in calls if call.method in ("createQueue", "updateQueue")]
+    created = {name for call in creations for name in call.possible} | {call.queue for call in creations}
+    unclear = next((call for call in creations if call.queue is None and not call.possible), None)
+    wanted = [call for call in calls if call.method in _NEEDS_A_QUEUE and call.queue is not None]
+    for queue, uses in _by_queue(call for call in wanted if call.queue not in created):
+        release = release_of(facts, uses[0].place.file)
+        if release is None or release.major < 10:
+            continue
+        first = next((call for call in uses if call.method in SENDS), uses[0])
+        doubt = "" if unclear is None else f", unless {unclear.place} does, whose name cannot be told"
+        near = did_you_mean(queue, [name for name in created if name])
+        yield Breach(
+            first.place,
+            f"nothing creates the queue {queue!r}{near}{doubt}: {_without_queue(release.major, uses)}{_aside(first)}",
+            f"Call createQueue({queue!r}) before the first send() and work().",
+            _others(uses),
+            Severity.NOTE if first.aside or unclear is not None else None,
+            subject=queue,
+        )
+
+
+def _without_queue(major: int, uses: list[QueueCall]) -> str:
+    sent = any(call.method in SENDS for call in uses)
+    worked = any(call.method not in SENDS for call in uses)
+    if major == 10:
+        return "send() of pg-boss 10 answers null, and the job is lost" if sent else "its worker never gets a job"
+    told = [*(["send() raises"] if sent else []), *(["work() polls an error"] if worked else [])]
+    return f"with pg-boss {major} {' and '.join(told)}"
+
+
+_THAT_MATTER: Final = re.compile(r"^(retry|expire|retention|deadLetter|deleteAfter|heartbeat)")
+
+
+def _arriving(facts: Facts) -> Iterator[Breach]:
+    calls = _calls(facts)
+    updates = [call for call in calls if call.method == "updateQueue"]
+    if any(call.queue is None and not call.possible for call in updates):
+        return
+    updated = {name for call in updates for name in {*call.possible, call.queue}}
+    wanted = [
+        call
+        for call in calls
+        if call.method == "createQueue"
+        and any(_THAT_MATTER.match(name) for name in call.options)
+        and not ({call.queue, *call.possible} & updated - {None})
+    ]
+    for queue, uses in _by_queue(wanted):
+        first = uses[0]
+        options = [name for name in first.options if _THAT_MATTER.match(name) and "." not in name]
+        name = "the queue" if first.queue is None else repr(queue)
+        yield Breach(
+            first.place,
+            f"createQueue changes nothing where {name} exists already: an edit of {', '.join(options)} never "
+            f"reaches a database that was deployed before{_aside(first)}",
+            "Call updateQueue with the same options right after createQueue.",
+            _others(uses),
+            _weight(first),
+            subject=queue.strip(),
+        )
+
+
+_SOURCES: Final = {
+    "new PgBoss": SettingSource.CONSTRUCTOR,
+    "createQueue": SettingSource.QUEUE,
+    "updateQueue": SettingSource.QUEUE,
+    "work": SettingSource.WORK,
+    **dict.fromkeys(SENDS, SettingSource.SEND),
+}
+
+
+def _heeded(facts: Facts) -> Iterator[Breach]:
+    seen: set[tuple[str, str, str | None, str]] = set()
+    for call in _calls(facts):
+        source = _SOURCES.get(call.method)
+        release = release_of(facts, call.place.file)
+        if source is None or release is None:
+            continue
+        for name, value in call.options.items():
+            ignored = ignored_by(release.major, name, source)
+            key = (call.place.file, call.method, call.queue, name)
+            if ignored is None or key in seen:
+                continue
+            seen.add(key)
+            yield Breach(
+                value.place,
+                f"pg-boss {release.major} ignores {name} in {call.method}, without a word{_aside(call)}",
+                f"Write {ignored.instead}.",
+                severity=_weight(call),
+                subject=f"{call.method} {call.queue or ''} {name}",
+            )
+
+
+def _seconds(value: Value) -> float | None:
+    meaning = meaning_of(value.name, option=True)
+    number = number_of(value.value)
+    return None if meaning is None or meaning.setting != "expiry" or number is None else number * meaning.unit
+
+
+def _accepted(facts: Facts) -> Iterator[Breach]:
+    seen: set[Place] = set()
+    for call in _calls(facts):
+        release = release_of(facts, call.place.file)
+        if release is None or release.major < 10 or call.method == "options":
+            continue
+        for value in call.options.values():
+            seconds = _seconds(value)
+            refused = seconds is not None and (
+                seconds > LONGEST_EXPIRY_SECONDS
+                or (seconds == LONGEST_EXPIRY_SECONDS and release.low < INCLUSIVE_SINCE)
+            )
+            if seconds is None or not refused or value.place in seen:
+                continue
+            seen.add(value.place)
+            open_end = seconds == LONGEST_EXPIRY_SECONDS and release.high > INCLUSIVE_SINCE
+            limit = "more than a day" if seconds > LONGEST_EXPIRY_SECONDS else "a day or more"
+            yield Breach(
+                value.place,
+                f"{value.name} of {call.method}() is {spoken(seconds)}, and pg-boss {release.written} raises at "
+                f"{limit} ({'from 12.28 on it takes a whole day' if release.major == 12 else 'the limit is 24 hours'})"
+                f"{_aside(call)}",
+                "Set an expiry below 24 hours, and extend the lease of jobs that take longer.",
+                (Related(release.place, f"pg-boss {release.written}"),),
+                Severity.NOTE if call.aside or open_end else None,
+                subject=f"{call.method} {call.queue or ''}",
+            )
+
+
+_BY_TIME: Final = frozenset({"singletonSeconds", "singletonMinutes", "singletonHours"})
+_KEYED: Final = frozenset({"send", "sendAfter", "publish", "schedule", "options"})
+
+
+def _inert(facts: Facts) -> Iterator[Breach]:
+    calls = _calls(facts)
+    creations = [call for call in calls if call.method in ("createQueue", "updateQueue")]
+    keyed = [
+        call
+        for call in calls
+        if call.method in _KEYED
+        and "singletonKey" in call.options
+        and call.options["singletonKey"].value is not None
+        and not _BY_TIME & call.options.keys()
+    ]
+    sent = {call.place.file for call in keyed if call.method != "options"}
+    keyed = [call for call in keyed if call.method != "options" or call.place.file not in sent or not call.whole]
+    for queue, uses in _by_queue(call for call in keyed if not _has_policy(call, creations, facts)):
+        first = uses[0]
+        release = release_of(facts, first.place.file)
+        if release is None or release.major < 10:
+            continue
+        place = first.options["singletonKey"].place
+        policies = "short, singleton or stately" if release.major == 10 else "short, singleton, stately or exclusive"
+        named = f"of {queue!r} " if first.queue is not None else ""
+        yield Breach(
+            place,
+            f"singletonKey {named}does nothing: pg-boss {release.major} heeds it only beside singletonSeconds, or in a "
+            f"queue with the policy {policies}. Two sends with the same key make two jobs{_aside(first)}",
+            "Create the queue with such a policy ('short' keeps one waiting job a key), or add singletonSeconds.",
+            tuple(Related(call.options["singletonKey"].place, "likewise") for call in uses[1 : MOST_RELATED + 1]),
+            _weight(first),
+            subject=queue.strip(),
+        )
+
+
+def _has_policy(call: QueueCall, creations: list[QueueCall], facts: Facts) -> bool:
+    """Tell whether the queue may have a policy that heeds a key; what cannot be told may."""
+    named = [one for one in facts.calls if one.method == "policy" and _same_package(facts, one, call)]
+    about = [one for one in creations if call.queue is not None and call.queue in {one.queue, *one.possible}]
+    if named and (not about or not all(one.whole for one in about)):
+        return True
+    if not about:
+        about = [one for one in creations if _same_package(facts, one, call)] if call.queue is None else [
+            one for one in creations if one.queue is None and not one.possible
+        ]  # fmt: skip
+    return any(_keeps_keys(one) for one in about)
+
+
+def _keeps_keys(creation: QueueCall) -> bool:
+    policy = creation.options.get("policy")
+    if policy is None or policy.value == "standard":
+        return not creation.whole
+    return True
+
+
+def _same_package(facts: Facts, one: QueueCall, other: QueueCall) -> bool:
+    return manifest_of(facts, one.place.file) == manifest_of(facts, other.place.file)
+
+
+def _outlived(facts: Facts) -> Iterator[Breach]:
+    if any(
+        meaning.setting == "heartbeat" for value in facts.values if (meaning := meaning_of(value.name, option=True))
+    ):
+        return
+    for handling in facts.handlings:
+        here = standing(facts, None, handling.queue)
+        expiry = here.get("expiry")
+        if expiry is None or release_of(facts, handling.place.file) is None:
+            continue
+        for waits, weight, how in (
+            (handling.called, Severity.WARNING, "its handler may wait"),
+            (handling.imported, Severity.NOTE, "code that its handler imports may wait"),
+        ):
+            longer = [wait for wait in waits if wait.seconds > expiry.value]
+            if longer:
+                longest = max(longer, key=lambda wait: wait.seconds)
+                yield _outliving(handling.place, handling.queue, here, longest, weight, how)
+                break
+
+
+def _outliving(
+    place: Place, queue: str, here: EffectiveSettings, wait: LongestWait, weight: Severity, how: str
+) -> Breach:
+    expiry = here.get("expiry")
+    assert expiry is not None
+    return Breach(
+        place,
+        f"{queue!r} takes a job back after {expiry.length}, and {how} {spoken(wait.seconds)} ({wait.name} at "
+        f"{wait.place}): a second worker runs the job meanwhile",
+        f"Raise expireInSeconds of {queue!r} above {spoken(wait.seconds)}, or wait less long.",
+        (Related(wait.place, f"{wait.name} is {spoken(wait.seconds)}"), *here.related(expiry)),
+        weight,
+        subject=queue,
+    )
+
+
+def _archived(facts: Facts) -> Iterator[Breach]:
+    if pgboss_major(facts) != 10 or not facts.users_tables:
+        return
+    makers = [call for call in _calls(facts) if call.method == "new PgBoss" and not call.aside]
+    here = standing(facts, facts.services[0] if facts.services else None, "")
+    table = next(iter(facts.users_tables))
+    for call in makers[:1]:
+        archive, kept = here.get("archive_completed"), here.get("retention")
+        if archive is not None and archive.place is None:
+            rows = f" for {kept.length}" if kept is not None else " longer"
+            yield Breach(
+                call.place,
+                f"pg-boss 10 archives a completed job after {archive.length}, and its row of {table} stays{rows}: "
+                "in between a row has no partner, and reconciling must not take that for a lost job",
+                f"Set archiveCompletedAfterSeconds to the retention of {table}, or let reconcile look at COMPLETED "
+                "rows only within it.",
+                here.related(kept),
+                subject="completed",
+            )
+        waiting = here.get("queue_retention")
+        if waiting is not None and waiting.place is None:
+            yield Breach(
+                call.place,
+                f"pg-boss 10 archives a job that nobody claimed for {spoken(waiting.value)}, and its row of {table} "
+                "stays PENDING for ever",
+                "Set retentionMinutes of its queue, and let maintenance fail PENDING rows whose queue row is gone.",
+                subject="waiting",
+            )
+
+
+RULES: Final = (
+    Rule(
+        "singleton_key_inert",
+        Severity.ERROR,
+        "A singletonKey stands beside singletonSeconds, or its queue has a policy that heeds it (from pg-boss 10 on).",
+        "The second send was meant to be refused, and makes a second job: the mail goes out twice.",
+        "Give the queue a policy, or add singletonSeconds.",
+        "uniqueness/refused_while_the_first_waits.yaml",
+        _inert,
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
+    ),
+    Rule(
+        "queue_never_created",
+        Severity.ERROR,
+        "Every queue that is sent to or worked is created (pg-boss 10 and later).",
+        "send() of 10 answers null and the job is lost; 11 and 12 raise, and a worker polls an error.",
+        "Call createQueue before the first send.",
+        "uniqueness/refused_while_the_first_waits.yaml",
+        _created,
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
+    ),
+    Rule(
+        "queue_options_never_arrive",
+        Severity.WARNING,
+        "Options of createQueue are also given to updateQueue.",
+        "An expiry or a retry limit that was edited in code stays what it was in every database that exists.",
+        "Call updateQueue too.",
+        "scheduling/options_are_kept.yaml",
+        _arriving,
+    ),
+    Rule(
+        "option_ignored",
+        Severity.ERROR,
+        "Every option is one that this release of pg-boss heeds at that place.",
+        "The default holds instead, without a word: 2 retries and an expiry of 15 minutes.",
+        "Write the option that this release knows, where it knows it.",
+        "scheduling/options_are_kept.yaml",
+        _heeded,
+    ),
+    Rule(
+        "expiry_refused",
+        Severity.ERROR,
+        "The expiry is within 24 hours: pg-boss raises at more, and before 12.28 at 24 hours too.",
+        "The service does not start, or send() raises and every job of that queue is lost.",
+        "Set an expiry below 24 hours.",
+        "configuration/workers_disabled.yaml",
+        _accepted,
+        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
+    ),
+    Rule(
+        "handler_outlives_expiry",
+        Severity.WARNING,
+        "What a handler waits for at most, as constants say, is within its queue's expiry.",
+        "The queue takes the job back while it runs; a second worker runs it too.",
+        "Raise the queue's expiry above the wait, or wait less long.",
+        "configuration/expiry_leaves_room_to_settle.yaml",
+        _outlived,
+    ),
+    Rule(
+        "pgboss_version",
+        Severity.WARNING,
+        "The release of pg-boss has no known lifecycle bug that this repository meets.",
+        "Retries that never come, expiry that stops for ever, crons that fire twice or not at all.",
+        "Upgrade pg-boss.",
+        "retries/backoff_doubles.yaml",
+        _bugs,
+    ),
+    Rule(
+        "package_versions_disagree",
+        Severity.WARNING,
+        "A lock file settles a version that its manifest asks for.",
+        "A deployment runs another major release than the code was written for: options are ignored, queues missing.",
+        "Install anew, and keep one lock file.",
+        "scheduling/options_are_kept.yaml",
+        _disagree,
+    ),
+    Rule(
+        "archived_before_its_row",
+        Severity.NOTE,
+        "The queue keeps a job as long as the application keeps its row; pg-boss 10 archives after 12 h and 14 days.",
+        "Rows without partner: reconciling takes them for lost jobs, or a PENDING row waits for ever.",
+        "Set archiveCompletedAfterSeconds and the retention of the queue.",
+        "tables/purge_deletes_both_rows.yaml",
+        _archived,
+    ),
+)
+"""Rules about pg-boss."""

@@ -1,0 +1,398 @@
+"""The checks of the contract: what a processor returns and leaves behind, and what more than one delivery comes to.
+
+Each judges values that a probe knows. None runs a processor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from harness.model.json_value import canonical, json_problem
+from harness.processors.contract.trial import (
+    MOST_SHOWN,
+    Check,
+    CheckOutcome,
+    ContractFinding,
+    DeliveryEnding,
+    Probe,
+    TrialRecord,
+    Tried,
+    failed_unless_empty,
+    not_applicable,
+    passed,
+)
+
+TOO_SLOW = frozenset({"over time", "never", "spins"})
+
+
+def succeeds(probe: Probe) -> ContractFinding:
+    """Judge whether there is anything to judge."""
+    if probe.good is not None:
+        return passed()
+    told = [f"{tried.about}: {tried.world.broken or tried.world.first.words}" for tried in probe.plain]
+    return ContractFinding(
+        CheckOutcome.INCONCLUSIVE, ("no declared input succeeded, so little can be said:", *told[:4])
+    )
+
+
+def process_survives(probe: Probe) -> ContractFinding:
+    """Judge that the process lives on."""
+    found = [f"{tried.about}: {tried.world.died}" for tried in _all(probe) if tried.world.died]
+    found += [f"{tried.about}: {ending.told}" for tried, ending in _each(_all(probe)) if ending.how == "died"]
+    return failed_unless_empty(found)
+
+
+def never_blocks(probe: Probe) -> ContractFinding:
+    """Judge that the event loop stays free."""
+    found = [f"{tried.about}: {where}" for tried in _all(probe) for where in tried.world.blocked]
+    found += [f"{tried.about}: {tried.world.hung}" for tried in _all(probe) if tried.world.hung]
+    found += [f"{tried.about}: {ending.told}" for tried, ending in _each(_all(probe)) if ending.how == "blocked"]
+    return failed_unless_empty(found)
+
+
+def nothing_escapes(probe: Probe) -> ContractFinding:
+    """Judge that no exception gets out on a declared input."""
+    return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "raised"])
+
+
+def answers_job_result(probe: Probe) -> ContractFinding:
+    """Judge that what comes back is a JobResult."""
+    return failed_unless_empty([f"{tried.about}: {e.words}" for tried, e in _plain(probe) if e.how == "no result"])
+
+
+def fits_jsonb(probe: Probe) -> ContractFinding:
+    """Judge that output and error can be stored. An input that no queue could hold excuses its echo."""
+    return failed_unless_empty(
+        [
+            f"{tried.about}: {ending.misfit}"
+            for tried, ending in _answers(probe)
+            if ending.misfit is not None and json_problem(tried.input) is None
+        ]
+    )
+
+
+def failure_says_why(probe: Probe) -> ContractFinding:
+    """Judge that a failure has a text."""
+    failures = [(tried, ending) for tried, ending in _answers(probe) if ending.success is False]
+    mute = [f"{tried.about}: success: false, error {ending.error!r}" for tried, ending in failures if _is_mute(ending)]
+    if not failures:
+        return passed("it never failed, on hostile inputs neither: nothing was judged")
+    return failed_unless_empty(mute, f"{len(failures)} failures looked at")
+
+
+def input_untouched(probe: Probe) -> ContractFinding:
+    """Judge that the input is as it was."""
+    return failed_unless_empty(
+        [f"{tried.about}: {ending.mutated}" for tried, ending in _each(probe.plain) if ending.mutated]
+    )
+
+
+def ends_in_time(probe: Probe) -> ContractFinding:
+    """Judge that a declared input takes less than the job timeout."""
+    limit = probe.timeout_seconds
+    late = [
+        f"{tried.about}: not done after {limit:g} s of virtual time, the job timeout; {ending.told}"
+        if ending.how == "over time"
+        else f"{tried.about}: {ending.told}"
+        for tried, ending in _plain(probe)
+        if ending.how in TOO_SLOW
+    ]
+    longest = max((ending.seconds for _, ending in _plain(probe)), default=0.0)
+    return failed_unless_empty(late, f"the longest took {longest:g} s of virtual time, of {limit:g} s")
+
+
+def leaves_nothing(probe: Probe) -> ContractFinding:
+    """Judge that nothing is left running, after its end."""
+    return failed_unless_empty([f"{tried.about}: {leak}" for tried in probe.plain for leak in tried.world.leaks])
+
+
+def hostile_inputs_fail_cleanly(probe: Probe) -> ContractFinding:
+    """Judge what it does on inputs that nobody should send, and does not on others: that has its own check."""
+    if not probe.hostile:
+        return ContractFinding(CheckOutcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
+    usual = {ending.how for _, ending in _plain(probe)} | {"answered", "died", "blocked"}
+    found = [
+        f"{tried.about}: {ending.words}"
+        for tried, ending in _each(probe.hostile)
+        if ending.how not in usual and not tried.world.broken
+    ]
+    if not any(tried.world.leaks for tried in probe.plain):
+        found += [f"{tried.about}: {leak}" for tried in probe.hostile for leak in tried.world.leaks]
+    return failed_unless_empty(found, f"{len(probe.hostile)} hostile inputs")
+
+
+def stops_when_cancelled(probe: Probe) -> ContractFinding:
+    """Judge that a cancelled processor ends soon and leaves nothing running."""
+    if probe.runner.abilities.cancel is not None:
+        return not_applicable(probe.runner.abilities.cancel)
+    found: list[str] = []
+    stopped = 0
+    usual = any(tried.world.leaks for tried in probe.plain)  # That has its own check.
+    for at, world in probe.cancelled:
+        ending = world.first
+        where = f"cancelled at moment {at}, {ending.place}"
+        if world.broken:
+            found.append(f"{where}: {world.broken}")
+        elif ending.how in TOO_SLOW:
+            found.append(f"{where}: it did not stop; {ending.told}")
+        found += [f"{where}: {leak}" for leak in world.leaks if not usual]
+        stopped += ending.stopped_after is not None
+    if not stopped and not found:
+        return not_applicable("it never waits, so that nothing can be cancelled")
+    return failed_unless_empty(found, f"cancelled at {probe.coverage(len(probe.cancelled), first=1)}")
+
+
+def _is_mute(ending: DeliveryEnding) -> bool:
+    return not (ending.error or "").strip()
+
+
+def _each(tried: list[Tried]) -> list[tuple[Tried, DeliveryEnding]]:
+    return [(each, ending) for each in tried for ending in each.world.endings]
+
+
+def _all(probe: Probe) -> list[Tried]:
+    return [*probe.plain, *probe.hostile]
+
+
+def _plain(probe: Probe) -> list[tuple[Tried, DeliveryEnding]]:
+    return _each(probe.plain)
+
+
+def _answers(probe: Probe) -> list[tuple[Tried, DeliveryEnding]]:
+    return [(tried, ending) for tried, ending in _each(_all(probe)) if ending.how == "answered"]
+
+
+def _check(
+    id: str,
+    sentence: str,
+    repair: str,
+    judge: Callable[[Probe], ContractFinding],
+    *,
+    needs: bool = False,
+    typescript: str = "",
+) -> Check:
+    return Check(id, sentence, repair, judge, needs, typescript)
+
+
+ANSWERS: Final = (
+    _check(
+        "declared_input_succeeds",
+        "It succeeds on a declared input: otherwise nothing else means anything.",
+        "Correct the example, or provide what the processor needs (its error says what).",
+        succeeds,
+    ),
+    _check(
+        "process_survives",
+        "It never ends or kills the process that it runs in.",
+        "Answer JobResult(success=False, error=...) instead of ending the process, and bound what is allocated.",
+        process_survives,
+        typescript="Return { success: false, error } instead of process.exit(), await every promise, and bound memory.",
+    ),
+    _check(
+        "never_blocks",
+        "A coroutine never keeps the event loop from working: heartbeats stop, and the lease of every job runs out.",
+        "Await asyncio.sleep and asynchronous clients, or hand the work to asyncio.to_thread.",
+        never_blocks,
+        typescript="Await what takes long, or hand the work to a worker thread.",
+    ),
+    _check(
+        "nothing_escapes",
+        "On a declared input no exception gets out of it.",
+        "Catch it and answer JobResult(success=False, error=str(error)).",
+        nothing_escapes,
+        typescript="Catch it and return { success: false, error: String(error) }.",
+    ),
+    _check(
+        "answers_job_result",
+        "It always answers a JobResult, with success True or False.",
+        "Return JobResult(success=True, output=...) or JobResult(success=False, error='...') on every path.",
+        answers_job_result,
+        typescript='Return { success: true, output } or { success: false, error: "..." } on every path.',
+    ),
+    _check(
+        "fits_jsonb",
+        "Its output and its error are what PostgreSQL's JSONB and text can hold.",
+        "Turn it into JSON before it is answered: no NUL, no lone surrogate, no NaN, no cycle, nothing endless.",
+        fits_jsonb,
+        typescript="Turn it into JSON before it is returned: no NUL, NaN, BigInt, function or Map, nothing cyclic.",
+    ),
+    _check(
+        "failure_says_why",
+        "A failure has an error text that is not empty.",
+        "Fill in JobResult.error; str(error) of many exceptions is empty, repr(error) never is.",
+        failure_says_why,
+        typescript='Fill in error; the message of many errors is "", String(error) never is.',
+    ),
+    _check(
+        "input_untouched",
+        "The job's input is the same afterwards: a retry in this process would see what was changed.",
+        "Copy what is changed: {**job.input, ...} or copy.deepcopy(job.input).",
+        input_untouched,
+        typescript="Copy what is changed: { ...job.input } or structuredClone(job.input).",
+    ),
+    _check(
+        "ends_in_time",
+        "It ends on a declared input within the job timeout, of virtual time.",
+        "Make it faster, raise the job timeout together with the lease, or split the job.",
+        ends_in_time,
+    ),
+    _check(
+        "leaves_nothing_running",
+        "When it has answered, no task, thread or child process of it still runs, and nothing is replaced.",
+        "Await, cancel or join what was started; asyncio.TaskGroup does so by itself.",
+        leaves_nothing,
+        typescript="Await every promise; clearInterval, clearTimeout and kill what was started, in finally.",
+    ),
+    _check(
+        "hostile_inputs_fail_cleanly",
+        "An input that nobody should send gets an answer too: no exception, no endless run, nothing left.",
+        "Validate the input first, inside the try, and answer JobResult(success=False, error=...).",
+        hostile_inputs_fail_cleanly,
+        typescript='Validate the input first, inside the try, and return { success: false, error: "..." }.',
+    ),
+    _check(
+        "stops_when_cancelled",
+        "Cancelled at any await it stops within its grace, and leaves nothing running.",
+        "Do not catch CancelledError or BaseException without raising it again; clean up in finally, briefly.",
+        stops_when_cancelled,
+        needs=True,
+    ),
+)
+
+
+NO_EFFECTS = "no side effect was declared with effect(...): only answers were compared"
+OTHERWISE = "another process would have its own: make it inside the processor, where it is first used"
+Effects = list[tuple[str, Any]]
+
+
+def same_input_twice(probe: Probe) -> ContractFinding:
+    """Judge a job that is delivered again after it was done, as after a lost reply."""
+    world = probe.twice
+    found = _last_fails(world, "delivered again after it had succeeded")
+    found += [f"delivered twice, {told}" for told in _repeated(probe, world)]
+    return failed_unless_empty(found, *_notes(probe))
+
+
+def survives_crash(probe: Probe) -> ContractFinding:
+    """Judge a job whose process dies at each moment, and which is delivered again."""
+    unsafe = bool(_repeated(probe, probe.twice))
+    found, undecided = [], []
+    for at, world in probe.crashed:
+        where = f"killed at moment {at}{_after(world)}{_at(world)} and delivered again"
+        if world.last.in_vain is not None:
+            undecided.append(f"{where}, {world.last.in_vain}; {OTHERWISE}")
+            continue
+        found += _last_fails(world, where)
+        found += [f"{where}, {told}" for told in _lost(probe, world)]
+        if not unsafe:
+            found += [f"{where}, {told}" for told in _repeated(probe, world)]
+    covered = f"killed at {probe.coverage(len(probe.crashed), first=2)}"
+    return _decided(found, undecided, covered, *_notes(probe))
+
+
+def survives_zombie(probe: Probe) -> ContractFinding:
+    """Judge a delivery that stalls, loses its lease to a twin, and goes on when the twin is done."""
+    if _repeated(probe, probe.twice):
+        return ContractFinding(
+            CheckOutcome.INCONCLUSIVE, ("two deliveries one after the other are not safe yet: repair that first",)
+        )
+    found, undecided = [], []
+    for at, world in probe.stalled:
+        where = f"stalled at moment {at}{_after(world)}{_at(world)} while a second delivery ran to its end"
+        if world.broken:
+            found.append(f"{where}: {world.broken}")
+            continue
+        twin = world.last
+        if twin.in_vain is not None:
+            undecided.append(f"{where}: {twin.in_vain}; {OTHERWISE}")
+            continue
+        if not twin.succeeded:
+            found.append(f"{where}: the second delivery did not succeed, {twin.words}")
+        found += [f"{where}, {told}" for told in (*_lost(probe, world), *_repeated(probe, world))]
+    covered = f"stalled at {probe.coverage(len(probe.stalled), first=2)}"
+    return _decided(found, undecided, covered, *_notes(probe))
+
+
+def _decided(found: list[str], undecided: list[str], *notes: str) -> ContractFinding:
+    if undecided and not found:
+        return ContractFinding(CheckOutcome.INCONCLUSIVE, tuple(undecided[:MOST_SHOWN]))
+    return failed_unless_empty(found, *notes)
+
+
+def _last_fails(world: TrialRecord, where: str) -> list[str]:
+    if world.broken:
+        return [f"{where}: {world.broken}"]
+    return [] if world.last.succeeded else [f"{where}, {world.last.words}"]
+
+
+def _repeated(probe: Probe, world: TrialRecord) -> list[str]:
+    """Name the side effects that happened more often than without a disturbance."""
+    usual = _counted(_usual(probe))
+    return [
+        f"{_shown(key)} happened {count} times"
+        for key, count in _counted(world.effects).items()
+        if count > max(1, usual[key]) and key[0] not in probe.repeatable
+    ]
+
+
+def _lost(probe: Probe, world: TrialRecord) -> list[str]:
+    """Name the side effects that never happened although the job was answered as a success."""
+    if not world.last.succeeded:
+        return []
+    there = _counted(world.effects)
+    return [
+        f"it answered success and {_shown(key)} never happened" for key in _counted(_usual(probe)) if not there[key]
+    ]
+
+
+def _usual(probe: Probe) -> Effects:
+    assert probe.good is not None
+    return list(probe.good.world.first.effects)
+
+
+def _counted(effects: Effects) -> Counter[tuple[str, str]]:
+    return Counter((name, canonical(data)) for name, data in effects)
+
+
+def _shown(key: tuple[str, str]) -> str:
+    return f"{key[0]} {key[1]}" if key[1] != "{}" else key[0]
+
+
+def _after(world: TrialRecord) -> str:
+    names = [name for name, _ in world.first.effects]
+    return f", after {', '.join(names)}," if names else ""
+
+
+def _at(world: TrialRecord) -> str:
+    return f" ({world.first.place})" if world.first.place else ""
+
+
+def _notes(probe: Probe) -> list[str]:
+    return [] if _usual(probe) else [NO_EFFECTS]
+
+
+DELIVERIES: Final = (
+    Check(
+        "same_input_twice",
+        "Delivered again after it has succeeded, it succeeds again and does nothing outside a second time.",
+        "Hand job.id to the outside world as an idempotency key, or record what was done in the same transaction.",
+        same_input_twice,
+        needs_success=True,
+    ),
+    Check(
+        "survives_crash",
+        "Killed at any moment and delivered again, it completes, with every side effect and none twice.",
+        "Record a step as done only after it is done, in one transaction with it or keyed by job.id.",
+        survives_crash,
+        needs_success=True,
+    ),
+    Check(
+        "survives_zombie",
+        "A delivery that stalls and goes on after its twin has ended does nothing a second time.",
+        "Look whether the job is still yours right before a side effect, or let the receiver refuse a repeated key.",
+        survives_zombie,
+        needs_success=True,
+    ),
+)

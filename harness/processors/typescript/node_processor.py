@@ -1,0 +1,562 @@
+"""TypeScript processors at work for one harness: each in a Node peer that moves with the harness's virtual time.
+
+A processor is called like any other coroutine function; each run of it is an actor of its peer. A stub that it calls is
+a gate, which is passed when the stub has answered. A promise cannot be cancelled: a run that is given up lives on, and
+what it still does is reported. Hides: turns, timers, deaths of the peer, errors of JavaScript as they read in Python.
+Must not know: workers, jobs' lifecycle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harness.adapters.reference.application import JobProcessor, JobResult, NonRetryableError, ToolJob
+from harness.errors import UsageError, did_you_mean
+from harness.foreign.packages import Node, find_node
+from harness.foreign.peer import Peer, PeerLost, Report
+from harness.private import cache_folder
+from harness.processors.typescript.target import TypeScriptProcessor
+from harness.sim.loop import VirtualLoop
+
+RUNNER = Path(__file__).parent / "runner" / "main.mjs"
+OLDEST = (22, 15)
+"""The first Node with both `module.registerHooks` and `module.stripTypeScriptTypes`."""
+START_SECONDS = 20.0
+"""Real seconds that Node may take to start and to load the processor."""
+BLOCKED_AFTER_SECONDS = 2.0
+"""Real seconds without an answer after which a processor counts as blocked."""
+JUST_BEFORE = 0.001
+"""Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
+RESPONSE_KEYS = ("status", "headers", "body", "json")
+_OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
+
+
+def find_typescript_node() -> Node:
+    """Return a Node that reads TypeScript. Raises EnvironmentUnavailable with the command that brings one."""
+    return find_node(OLDEST, wanted_by="TypeScript")
+
+
+class NodeProcessor:
+    """Calls a processor in a Node peer: a coroutine function like any other. One job costs no new process."""
+
+    def __init__(
+        self,
+        about: TypeScriptProcessor,
+        *,
+        loop: VirtualLoop,
+        start: datetime,
+        timeout_seconds: float,
+        slug: str | None = None,
+        seed: int = 0,
+        blocked_after: float = BLOCKED_AFTER_SECONDS,
+    ) -> None:
+        """Start the peer and load the processor. `start` is the time of day at the loop's 0.
+
+        Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
+        """
+        self.about = about
+        self.__qualname__ = about.target
+        self.findings: list[str] = []
+        """What was noticed besides the results, each once: notes, deaths, what abandoned attempts still did."""
+        self._found: set[str] = set()
+        self.serves_another: str | None = None
+        """Says so where the only tool that was registered is not the one that was asked for."""
+        self._loop = loop
+        self._start_ms = start.timestamp() * 1000
+        self._timeout_seconds = timeout_seconds
+        self._slug = slug
+        self._seed = seed
+        self._blocked_after = blocked_after
+        self._wire, self._functions = about.wire()
+        self._file = about.file
+        self._node = find_typescript_node()
+        self._peer: Peer | None = None
+        self._runs: dict[str, _ProcessorRun] = {}
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._asked: set[int] = set()
+        """The calls that await a stub's answer."""
+        self._closed = False
+        self._begin()
+
+    async def __call__(self, job: ToolJob) -> JobResult:
+        """Run it on a job. Cancelled, it is abandoned: it lives on in its peer, and what it still does is told."""
+        run = self._run(job)
+        try:
+            while run.ending is None:
+                run.moved = self._loop.create_future()
+                await run.moved
+        except BaseException:
+            if run.ending is None:
+                run.abandoned = True
+            raise
+        if isinstance(run.ending, Exception):
+            raise run.ending
+        return run.ending
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the Node process, while there is one."""
+        return self._peer.pid if self._peer is not None and self._peer.alive else None
+
+    def leaks(self) -> list[str]:
+        """Name what attempts that are over left running in the peer: intervals, processes."""
+        peer = self._peer
+        if peer is None or not peer.alive:
+            return []
+        processes = [f"the process {pid} still runs, started by {self.about.target}" for pid in peer.started()]
+        said: list[Report] = []
+        with suppress(PeerLost):
+            said = self._turn(lambda now: peer.go("left", now=now))
+        timers = [timer for report in said for timer in report.get("value") or ()]
+        return [*(f"a {timer} of {self.about.target} still runs" for timer in timers), *processes]
+
+    def crash(self) -> None:
+        """Kill the peer with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one."""
+        self._drop()
+        self._runs.clear()
+
+    def close(self) -> None:
+        """End the peer. Harmless when repeated."""
+        self._closed = True
+        self.crash()
+        for task in self._tasks:
+            task.cancel()
+
+    # the peer ------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        peer = self._peer = Peer(
+            [self._node.path, *_OPTIONS, str(RUNNER)],
+            name=self.about.target,
+            environment=self.about.process_environment(os.environ),
+            folder=self._file.parent,
+            log=lambda line: _tell(f"{self._slug or self.about.name}: {line}"),
+            patience=self._blocked_after,
+        )
+        loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
+        loading["cache"] = str(cache_folder("typescript"))
+        try:
+            said = self._turn(lambda now: peer.go("load", {**loading, **self._wire}, now=now, patience=START_SECONDS))
+        except PeerLost as lost:
+            raise not_loaded(self.about.target, {"name": lost.kind, "message": lost.what}) from None
+        effects = {report["effect"]: report["data"] for report in said if "effect" in report}
+        if "failed" in effects:
+            self._drop()
+            raise not_loaded(self.about.target, effects["failed"])
+        if "registered" in effects:
+            self.serves_another = effects["registered"]["what"]
+        if "loaded" not in effects:
+            self._drop()
+            raise UsageError(
+                f"the processor {self.about.target!r}: its module waits at its top level for something that never "
+                "comes while it is loaded",
+                hint="Give a stub for the module that waits.",
+            )
+
+    def _drop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._asked.clear()
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.kill()
+
+    def _run(self, job: ToolJob) -> _ProcessorRun:
+        if self._closed:
+            raise UsageError(f"{self.about.target}: its harness is closed")
+        if self._peer is None or not self._peer.alive:
+            contextvars.Context().run(self._begin)  # The peer is the harness's, not the job's that finds none.
+        self._number += 1
+        name = str(self._number)
+        run = self._runs[name] = _ProcessorRun(job, began=self._loop.time())
+        self._act(lambda peer, now: peer.go("run", {"job": _row(job)}, actor=name, now=now))
+        return run
+
+    def _act(self, turn: Callable[[Peer, float], list[Report]]) -> None:
+        """Let the peer, while there is one, take a turn; one that is lost in it is what its runs come to."""
+        peer = self._peer
+        if peer is not None:
+            with suppress(PeerLost):
+                self._turn(lambda now: turn(peer, now))
+
+    def _turn(self, turn: Callable[[float], list[Report]]) -> list[Report]:
+        """Take a turn at the present time, act on what is reported, and plan when the peer next wants to be woken."""
+        try:
+            said = turn(self._now_ms())
+        except PeerLost as lost:
+            self._hear(lost.said)
+            self._lost(lost)
+            raise
+        self._hear(said)
+        return said
+
+    def _hear(self, said: list[Report]) -> None:
+        peer = self._peer
+        for report in said:
+            if self._peer is not peer:
+                return  # A stub was a place at which the worker died: nothing after it happened.
+            if "gate" in report:
+                self._called(report)
+            elif "idle" in report:
+                self._plan(report["next"])
+                if report["next"] is None and not self._asked:
+                    self._nothing_comes()
+            elif report["effect"] == "ended":
+                self._ended(report["actor"], report["data"])
+            elif report["effect"] == "note":
+                self._find(self._runs.get(report["actor"] or ""), report["data"]["what"])
+        for run in self._runs.values():
+            run.wake()
+
+    def _plan(self, next_ms: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if next_ms is not None:
+            when = max((next_ms - self._start_ms) / 1000, self._loop.time())
+            self._timer = self._loop.call_at(when, self._tick, next_ms, context=contextvars.Context())
+
+    def _tick(self, due_ms: float) -> None:
+        self._act(lambda peer, now: peer.time(max(due_ms, now)))
+
+    def _now_ms(self) -> float:
+        return round(self._start_ms + self._loop.time() * 1000, 3)
+
+    # what it says ---------------------------------------------------------------------------------------------------
+
+    def _ended(self, actor: str, ending: Mapping[str, Any]) -> None:
+        run = self._runs.pop(actor, None)
+        if run is None:
+            self._find(None, "an attempt ended that was not running: something answered twice")
+            return
+        run.ending = _ending(ending)
+        if "input" in ending:
+            self._find(run, "it changed its input")
+            _change(run.input, ending["input"])
+        if run.abandoned:
+            how = "an answer" if isinstance(run.ending, JobResult) else f"{type(run.ending).__name__}: {run.ending}"
+            self._find(run, f"it was abandoned, and ended later with {how}; nobody heard it")
+        run.wake()
+
+    def _nothing_comes(self) -> None:
+        for run in self._runs.values():
+            self._find(run, "it waits for something that never comes: no timer, no stub and no I/O is left")
+
+    def _called(self, gate: Report) -> None:
+        """Call the stub at whose gate a run stands."""
+        self._asked.add(gate["gate"])
+        name, args = gate["point"], list(gate["with"])
+        run = self._runs.get(gate["actor"] or "")
+        if run is not None and run.abandoned:
+            self._find(run, f"it was abandoned, and still called {name}({', '.join(map(repr, args))[:200]})")
+        try:
+            context = contextvars.copy_context() if run is None else run.context
+            answer = context.run(self._functions[name], *args)
+        except Exception as error:  # noqa: BLE001 - what a stub raises, the processor catches
+            self._loop.call_soon(self._reply, gate["gate"], name, None, error)
+            return
+        if not inspect.isawaitable(answer):
+            self._loop.call_soon(self._reply, gate["gate"], name, answer, None)
+            return
+        task = context.run(asyncio.ensure_future, answer, loop=self._loop)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._awaited(gate["gate"], name, done))
+
+    def _awaited(self, gate: int, name: str, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            self._reply(gate, name, None if error else task.result(), error)
+
+    def _reply(self, gate: int, name: str, answer: Any, error: BaseException | None) -> None:
+        self._asked.discard(gate)
+        try:
+            if error is not None:
+                raise error
+            value = response_of(answer) if name == "fetch" else answer
+            self._act(lambda peer, now: peer.go_on(gate, value=value, now=now))
+        except Exception as failed:  # noqa: BLE001 - also an answer that JSON cannot hold
+            kind = "TypeError" if name == "fetch" else type(failed).__name__
+            text = f"fetch failed: {failed}" if name == "fetch" else str(failed)
+            raised = {"name": kind, "message": text}
+            self._act(lambda peer, now: peer.go_on(gate, error=raised, now=now))
+
+    def _find(self, run: _ProcessorRun | None, what: str) -> None:
+        where = "" if run is None else f" {run.job}, attempt {run.attempt}"
+        if what in self._found:
+            return
+        self._found.add(what)
+        finding = f"{self.about.target}{where}: {what}"
+        self.findings.append(finding)
+        _tell(f"job-harness: {finding}")
+
+    def _lost(self, lost: PeerLost) -> None:
+        self._drop()
+        what, actor = lost.what, None
+        for report in lost.said:
+            if report.get("effect") == "fatal":
+                error, actor = report["data"]["error"], report["actor"]
+                what = f"{report['data']['kind']}: {error.get('name')}: {error.get('message')}; it ends a Node process"
+                break
+        self._find(self._runs.get(actor or ""), f"{lost.kind}: {what}")
+        runs, self._runs = list(self._runs.values()), {}
+        for run in runs:
+            if lost.kind == "blocked":
+                until = max(run.began + self._timeout_seconds - JUST_BEFORE, self._loop.time())
+                self._loop.call_at(until, run.end, ProcessorBlocked(f"{what} (an endless loop?) and was killed"))
+            else:
+                run.end(ProcessDied(what))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+class _ProcessorRun:
+    """One attempt in the peer."""
+
+    __slots__ = ("abandoned", "attempt", "began", "context", "ending", "input", "job", "moved")
+
+    def __init__(self, job: ToolJob, *, began: float) -> None:
+        self.job = job.id
+        self.attempt = job.attempts
+        self.input = job.input
+        self.began = began
+        self.context = contextvars.copy_context()
+        """What a stub does for this attempt, belongs to it."""
+        self.abandoned = False
+        self.ending: JobResult | Exception | None = None
+        self.moved: asyncio.Future[None] | None = None
+
+    def end(self, ending: Exception) -> None:
+        self.ending = ending
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the caller look again: each turn is a point at which he may be crashed."""
+        if self.moved is not None and not self.moved.done():
+            self.moved.set_result(None)
+
+
+def _change(given: Any, changed: Any) -> None:
+    """Do to the input here what was done to it there: whoever compares, sees it."""
+    if isinstance(given, dict) and isinstance(changed, dict):
+        given.clear()
+        given.update(changed)
+    elif isinstance(given, list) and isinstance(changed, list):
+        given[:] = changed
+
+
+def _ending(message: Mapping[str, Any]) -> JobResult | Exception:
+    if "bad" in message:
+        return InvalidResult(str(message["bad"]))
+    if "threw" in message:
+        return thrown(message["threw"])
+    result = message["result"]
+    return JobResult(
+        success=result["success"], output=result["output"], error=result["error"], retryable=result["retryable"]
+    )
+
+
+def _row(job: ToolJob) -> dict[str, Any]:
+    """Say a job as the row that a TypeScript processor receives."""
+
+    def moment(at: datetime | None) -> float | None:
+        return None if at is None else at.timestamp() * 1000
+
+    return {
+        "id": job.id,
+        "toolSlug": job.tool_slug,
+        "status": str(job.status),
+        "priority": job.priority,
+        "input": job.input,
+        "output": job.output,
+        "error": job.error,
+        "userId": job.user_id,
+        "sessionId": job.session_id,
+        "pgBossJobId": job.pgboss_job_id,
+        "attempts": job.attempts,
+        "maxAttempts": job.max_attempts,
+        "startedAt": moment(job.started_at),
+        "completedAt": moment(job.completed_at),
+        "expiresAt": moment(job.expires_at),
+        "createdAt": moment(job.created_at),
+        "updatedAt": moment(job.updated_at),
+    }
+
+
+# all processors of one harness ----------------------------------------------------------------------------------------
+
+
+class NodeProcessors:
+    """Turns what names a TypeScript processor into what runs it; leaves every other processor as it is."""
+
+    def __init__(self, loop: VirtualLoop, *, start: datetime, timeout_seconds: float, seed: int) -> None:
+        self._loop = loop
+        self._start = start
+        self._timeout_seconds = timeout_seconds
+        self._seed = seed
+        self._blocked_after = BLOCKED_AFTER_SECONDS
+        self._attached: list[tuple[TypeScriptProcessor, str | None, NodeProcessor]] = []
+
+    def attach(self, processor: JobProcessor, *, slug: str | None = None, strictly: bool = False) -> JobProcessor:
+        """Return what the worker calls. A registration `strictly` has to be that of `slug`.
+
+        Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
+        """
+        if not isinstance(processor, TypeScriptProcessor):
+            return processor
+        for about, used_for, attached in self._attached:
+            if used_for == slug and about == processor:
+                return attached
+        attached = NodeProcessor(
+            processor,
+            loop=self._loop,
+            start=self._start,
+            timeout_seconds=self._timeout_seconds,
+            slug=slug,
+            seed=self._seed,
+            blocked_after=self._blocked_after,
+        )
+        if strictly and attached.serves_another is not None:
+            attached.close()
+            raise ProcessorNotLoaded(
+                f"the processor {processor.target!r}: {attached.serves_another}",
+                hint="Register it for the tool that it serves.",
+            )
+        self._attached.append((processor, slug, attached))
+        return attached
+
+    @property
+    def findings(self) -> list[str]:
+        """What was noticed in the peers, in the order of their processors."""
+        return [finding for _, _, attached in self._attached for finding in attached.findings]
+
+    def leaks(self) -> list[str]:
+        """Name what attempts that are over left running in the peers."""
+        return [leak for _, _, attached in self._attached for leak in attached.leaks()]
+
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the Node processes that are alive."""
+        return [attached.pid for _, _, attached in self._attached if attached.pid is not None]
+
+    def crash(self) -> None:
+        """Kill all peers with SIGKILL, as the worker's process dies."""
+        for _, _, attached in self._attached:
+            attached.crash()
+
+    def close(self) -> None:
+        """End all peers. Harmless when repeated."""
+        for _, _, attached in self._attached:
+            attached.close()
+        self._attached.clear()
+
+
+# what a processor can come to besides an answer -----------------------------------------------------------------------
+
+
+class ProcessorNotLoaded(UsageError):
+    """The file cannot be loaded: a syntax error, an import or an export that is not there."""
+
+
+class InvalidResult(Exception):
+    """What it answered is no JobResult, or no JSON."""
+
+
+class ProcessorBlocked(Exception):
+    """It gave no sign of life for two real seconds and was killed; the attempt lasted until the job timeout."""
+
+
+class ProcessDied(Exception):
+    """Its Node process ended: an exit, a kill, an unhandled rejection."""
+
+
+class JavaScriptError(Exception):
+    """What the processor threw. The class has the name that the error has in JavaScript."""
+
+    stack = ""
+
+
+def thrown(error: Mapping[str, Any]) -> Exception:
+    """Return a JavaScript error as one that reads the same when a worker records it."""
+    name = str(error.get("name") or "Error")
+    message = str(error.get("message") or "")
+    if error.get("final"):
+        return NonRetryableError(message)
+    if not re.fullmatch(r"[A-Za-z_$][\w$]{0,99}", name):
+        name, message = "Error", f"{name}: {message}"
+    raised: JavaScriptError = type(name, (JavaScriptError,), {})(message)
+    raised.stack = str(error.get("stack") or "")
+    for line in _own_lines(raised.stack):
+        raised.add_note(f"    {line}")
+    return raised
+
+
+def not_loaded(target: str, error: Mapping[str, Any]) -> ProcessorNotLoaded:
+    """Say why a file could not be loaded."""
+    name, message = str(error.get("name")), str(error.get("message"))
+    hint = str(error.get("hint") or "")
+    exports = error.get("exports")
+    if exports is not None:
+        wanted = target.rpartition("#")[2]
+        message += did_you_mean(wanted, exports)
+        hint = f"It exports {', '.join(sorted(exports)) or 'nothing'}."
+    elif not hint:
+        hint = _place(str(error.get("stack") or ""))
+    return ProcessorNotLoaded(f"the processor {target!r}: {name}: {message}", hint=hint)
+
+
+def _place(stack: str) -> str:
+    """Return the first line of a stack that lies in the user's own files."""
+    own = [line for line in _own_lines(stack) if "file://" in line]
+    return own[0] if own else ""
+
+
+def _own_lines(stack: str) -> list[str]:
+    """Return the lines of a stack that say where, without those of Node and of the runner."""
+    lines = [line.strip() for line in stack.splitlines()]
+    places = [line for line in lines if line.startswith("at ") or "file://" in line]
+    return [line for line in places if "node:internal" not in line and "/typescript/runner/" not in line]
+
+
+# what a test answers in place of the network --------------------------------------------------------------------------
+
+
+def response_of(answer: Any) -> dict[str, Any]:
+    """Return status, headers and body. An int is a status, text a body; a dict has `status, headers, body, json`.
+
+    Raises UsageError for anything else, and the answer itself where it is an exception.
+    """
+    if isinstance(answer, Exception):
+        raise answer
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        answer = {"status": answer}
+    elif isinstance(answer, str):
+        answer = {"body": answer}
+    if not isinstance(answer, Mapping):
+        raise UsageError(f"fetch was answered with {answer!r}", hint="Answer a status, a text, or a dict.")
+    unknown = [key for key in answer if key not in RESPONSE_KEYS]
+    if unknown:
+        hint = did_you_mean(str(unknown[0]), RESPONSE_KEYS)
+        raise UsageError(f"fetch was answered with the key {unknown[0]!r}{hint}; there are {', '.join(RESPONSE_KEYS)}")
+    headers = {str(name): str(value) for name, value in dict(answer.get("headers") or {}).items()}
+    body = answer.get("body", "")
+    if "json" in answer:
+        body = json.dumps(answer["json"])
+        headers.setdefault("content-type", "application/json")
+    return {"status": answer.get("status", 200), "headers": headers, "body": body}

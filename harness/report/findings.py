@@ -1,0 +1,221 @@
+"""What `check` found, in every form: for people, as JSON, as JUnit XML and as SARIF 2.1.0.
+
+Every form tells the same findings, gravest first, each with its place, what else sets it, and what to change. In JSON
+every key is always there. JUnit has a case for each rule, which fails with every place that breaches it. SARIF is what
+code hosts and editors show at the line; there, what a baseline accepts is present as suppressed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+from urllib.parse import quote
+
+from harness import __version__
+from harness.errors import ExitCode
+from harness.lint.catalogue import CATALOGUE
+from harness.lint.examination import Examination
+from harness.lint.facts import Place
+from harness.lint.finding import CheckFinding, Severity
+from harness.printable import printable
+from harness.report.ci import xml_text
+from harness.report.screen import WIDTH, Line, one_line, wrap
+
+# for people -----------------------------------------------------------------------------------------------------------
+
+
+STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+MOST_UNKNOWN = 6
+
+
+def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool = False) -> list[Line]:
+    """Return all that is printed; when quiet only what fails."""
+    shown = examination.at_least(fail_on) if quiet else examination.findings
+    lines = [line for finding in shown for line in _finding_lines(finding)]
+    if examination.unknown and not quiet:
+        named = [f"{value.name} of {value.service} ({value.place})" for value in examination.unknown[:MOST_UNKNOWN]]
+        more = len(examination.unknown) - len(named)
+        text = "; ".join([*named, *([f"{more} more"] if more > 0 else [])])
+        lines += [Line(line) for line in wrap("Not to be told from files: ", text, width=WIDTH, lines=6)]
+    if not quiet:
+        lines += [
+            Line(line) for text in examination.skipped for line in wrap("Not looked at: ", text, width=WIDTH, lines=3)
+        ]
+    lines += [
+        Line(line, "yellow") for text in examination.uncovered for line in wrap("Open: ", text, width=WIDTH, lines=3)
+    ]
+    return [*lines, *_summary(examination, fail_on)]
+
+
+def _finding_lines(finding: CheckFinding) -> list[Line]:
+    head = f"{finding.severity} {finding.rule} {finding.place}"
+    lines = [Line(one_line(head), STYLES[finding.severity])]
+    lines += [Line(text) for text in wrap("  ", finding.message, width=WIDTH, lines=8)]
+    for other in finding.related:
+        lines += [Line(text) for text in wrap("    see ", f"{other.place}: {other.message}", width=WIDTH, lines=3)]
+    lines += [Line(text, "green") for text in wrap("  repair: ", finding.repair, width=WIDTH, lines=5)]
+    return [*lines, Line("")]
+
+
+def _summary(examination: Examination, fail_on: Severity) -> list[Line]:
+    counts = {level: sum(one.severity is level for one in examination.findings) for level in reversed(Severity)}
+    told = [f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items() if count]
+    files = f"{examination.files} file{'' if examination.files == 1 else 's'} read"
+    if examination.accepted:
+        told.append(f"{len(examination.accepted)} accepted by the baseline")
+    if not examination.covered:
+        return [Line(f"inconclusive: {files}, and none of them sets anything of a job queue", "yellow")]
+    failed = bool(examination.at_least(fail_on))
+    word, style = ("FAIL", "bold red") if failed else ("pass", "green")
+    if examination.uncovered and not failed:
+        word, style = "inconclusive", "yellow"
+    return [Line(f"{word}: {', '.join(told) or 'no contradiction'}; {files}", style)]
+
+
+# JSON -----------------------------------------------------------------------------------------------------------------
+
+
+FORMAT = "job-harness-check"
+VERSION = 1
+
+
+def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
+    """Write all findings, what a baseline accepts, and what files cannot tell."""
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "exit_code": int(exit_code),
+        "files": examination.files,
+        "findings": [_finding_data(finding) for finding in examination.findings],
+        "accepted": [_finding_data(finding) for finding in examination.accepted],
+        "uncovered": list(examination.uncovered),
+        "not_looked_at": list(examination.skipped),
+        "unknown": [
+            {"name": value.name, "service": value.service, "file": value.place.file, "line": value.place.line}
+            for value in examination.unknown
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _finding_data(finding: CheckFinding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "severity": str(finding.severity),
+        "file": finding.place.file,
+        "line": finding.place.line,
+        "message": finding.message,
+        "repair": finding.repair,
+        "related": [
+            {"file": other.place.file, "line": other.place.line, "message": other.message} for other in finding.related
+        ],
+    }
+
+
+# JUnit ----------------------------------------------------------------------------------------------------------------
+
+
+SUITE = "job-harness check"
+
+
+def findings_junit(examination: Examination, *, fail_on: Severity) -> str:
+    """Write all rules; one whose findings weigh less than `fail_on` passes and says them on its output."""
+    known = {rule.id for rule in CATALOGUE}
+    names = [
+        *(rule.id for rule in CATALOGUE),
+        *dict.fromkeys(f.rule for f in examination.findings if f.rule not in known),
+    ]
+    by_rule = {name: [finding for finding in examination.findings if finding.rule == name] for name in names}
+    failures = sum(any(one.severity >= fail_on for one in found) for found in by_rule.values())
+    counts = {"tests": str(len(by_rule)), "failures": str(failures), "errors": "0", "skipped": "0"}
+    root = ElementTree.Element("testsuites", {"name": SUITE, **counts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": SUITE, **counts})
+    for name, found in by_rule.items():
+        _add(suite, name, found, fail_on)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_on: Severity) -> None:
+    case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name=xml_text(name))
+    if not found:
+        return
+    case.set("file", xml_text(found[0].place.file))
+    case.set("line", str(found[0].place.line))
+    text = "\n".join(f"{one.place}: {one.message}\n  repair: {one.repair}" for one in found)
+    if any(one.severity >= fail_on for one in found):
+        failure = ElementTree.SubElement(case, "failure", type=str(max(one.severity for one in found)))
+        failure.set("message", xml_text(found[0].message))
+        failure.text = xml_text(text)
+    else:
+        ElementTree.SubElement(case, "system-out").text = xml_text(text)
+
+
+# SARIF ----------------------------------------------------------------------------------------------------------------
+
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
+
+
+def sarif(examination: Examination) -> str:
+    """Write one run with all rules and all results; what a baseline accepts is there as suppressed."""
+    known = {rule.id: number for number, rule in enumerate(CATALOGUE)}
+    results = [_result(finding, known, accepted=False) for finding in examination.findings]
+    results += [_result(finding, known, accepted=True) for finding in examination.accepted]
+    run = {
+        "tool": {
+            "driver": {
+                "name": "job-harness",
+                "semanticVersion": __version__,
+                "rules": [_rule(number) for number in range(len(CATALOGUE))],
+            }
+        },
+        "columnKind": "unicodeCodePoints",
+        "originalUriBaseIds": {"ROOT": {"description": {"text": "The root of the repository."}}},
+        "results": results,
+    }
+    document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _rule(number: int) -> dict[str, Any]:
+    rule = CATALOGUE[number]
+    return {
+        "id": rule.id,
+        "name": "".join(word.capitalize() for word in rule.id.split("_")),
+        "shortDescription": {"text": rule.sentence},
+        "fullDescription": {"text": f"{rule.sentence} Otherwise: {rule.prevents}"},
+        "help": {"text": f"{rule.repair} The scenario scenarios/{rule.scenario} has the same failure in a run."},
+        "defaultConfiguration": {"level": LEVELS[rule.severity]},
+    }
+
+
+def _result(finding: CheckFinding, known: dict[str, int], *, accepted: bool) -> dict[str, Any]:
+    fingerprint = hashlib.sha256("\x00".join(finding.key).encode("utf-8", "backslashreplace")).hexdigest()
+    result: dict[str, Any] = {
+        "ruleId": finding.rule,
+        "level": LEVELS[finding.severity],
+        "message": {"text": printable(f"{finding.message}. {finding.repair}")},
+        "locations": [{"physicalLocation": _location(finding.place)}],
+        "partialFingerprints": {"jobHarness/v2": fingerprint},
+    }
+    if finding.rule in known:
+        result["ruleIndex"] = known[finding.rule]
+    if finding.related:
+        result["relatedLocations"] = [
+            {"id": number, "physicalLocation": _location(other.place), "message": {"text": printable(other.message)}}
+            for number, other in enumerate(finding.related, start=1)
+        ]
+    if accepted:
+        result["suppressions"] = [{"kind": "external", "status": "accepted"}]
+    return result
+
+
+def _location(place: Place) -> dict[str, Any]:
+    return {
+        "artifactLocation": {"uri": quote(place.file, errors="surrogateescape"), "uriBaseId": "ROOT"},
+        "region": {"startLine": max(1, place.line)},
+    }

@@ -1,0 +1,182 @@
+"""What an actor sees: settings, time on its own clock, the plans of the jobs, real processors, a place for effects.
+
+Must not know the queue or the kernel: an actor reaches those by what it yields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from harness.model.duration import Duration, Instant
+from harness.model.job import JobId, Json
+from harness.model.settings import Settings
+from harness.port import Capabilities, Claim
+from harness.run.job_index import JobIndex
+from harness.run.observation import Recorder
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.clock import Clocks
+
+
+class Memory(Protocol):
+    """Keeps what an actor was told, so that a search can bring it back to where it stood by telling it again."""
+
+    muted: bool
+    """Whether an actor is being brought back: what it declares was declared before."""
+
+    def read(self, value: Any) -> Any:
+        """Keep what the actor read here, or answer what it read then."""
+        ...
+
+    def anew(self, actor: str) -> None:
+        """Forget what this actor was told so far."""
+        ...
+
+
+class RunContext:
+    """Handed to every actor. After the verdict it is closed: what still runs has no effect."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        clocks: Clocks,
+        recorder: Recorder,
+        board: JobIndex,
+        capabilities: Capabilities,
+        processors: RealProcessors | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.settings: Settings = scenario.settings
+        self.board = board
+        self.capabilities = capabilities
+        """What the queue can do: nobody asks it for anything else."""
+        self.plans: dict[JobId, JobPlan] = scenario.plan_of()
+        self.stopping: set[str] = set()
+        """Workers told to shut down gracefully."""
+        self.closed = False
+        self.memory: Memory | None = None
+        self._clocks = clocks
+        self._recorder = recorder
+        self._processors = processors
+
+    @property
+    def next_upkeep(self) -> Callable[[], Instant | None]:
+        """Answer who tells when the queue's own upkeep next has something to do: a lease, or what the queue says."""
+        own, leases = self._recorder.next_upkeep, self.board.next_expiry
+        return (
+            leases if own is None else lambda: min((due for due in (own(), leases()) if due is not None), default=None)
+        )
+
+    def now(self, actor: str) -> Instant:
+        """Read an actor's own clock."""
+        value = self._clocks.of(actor)
+        return value if self.memory is None else int(self.memory.read(value))
+
+    def anew(self, actor: str) -> None:
+        """Declare that from here on an actor acts as if it had just been started: it remembers nothing.
+
+        An exhaustive search needs it at the very top of an actor's loop; else the actor's whole past counts, and the
+        search does not end.
+        """
+        if self.memory is not None:
+            self.memory.anew(actor)
+
+    def told_to_stop(self, actor: str) -> bool:
+        """Say whether a worker was asked to shut down gracefully."""
+        asked = actor in self.stopping
+        return asked if self.memory is None else bool(self.memory.read(asked))
+
+    def plan(self, job: JobId) -> JobPlan:
+        """Answer the plan of a job; one that nobody planned succeeds."""
+        plan = self.plans.get(job)
+        return plan if plan is not None else JobPlan(name=job)
+
+    def begin(self, claim: Claim) -> ProcessorAttempt | None:
+        """Start the real processor of a claim; None where the job is scripted."""
+        if self._processors is None or claim.tool not in self.scenario.processors:
+            return None
+        plan = self.plan(claim.job)
+        most = self.settings.max_attempts if plan.max_attempts is None else plan.max_attempts
+        return self._processors.begin(claim, input=plan.input, max_attempts=most, now=self.now(claim.worker))
+
+    def stop(self, actor: str) -> bool:
+        """Ask a worker to shut down gracefully. False: this actor takes no such request."""
+        if actor not in self.scenario.workers:
+            return False
+        self.stopping.add(actor)
+        return True
+
+    def stopped(self, actor: str) -> None:
+        """Declare that a worker ended as it was told to."""
+        if self.memory is not None and self.memory.muted:
+            return
+        if actor in self.stopping:
+            self.stopping.discard(actor)
+            self._recorder.fault(actor, "stopped", {})
+
+    def effect(self, actor: str, claim: Claim, name: str, data: Any = None) -> None:
+        """Declare something that a run did."""
+        if self.memory is not None and self.memory.muted:
+            return
+        if self.closed:
+            raise RuntimeError("the run is over: nothing that a severed actor still does has an effect")
+        self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data)
+
+    @property
+    def events(self) -> int:
+        """How many events were observed so far."""
+        return len(self._recorder.history)
+
+    def observe(self, actor: str, step: str) -> None:
+        """Compare all jobs with what was known of them, after a step of an application's own."""
+        self._recorder.observe(actor, step)
+
+    def raised(self, actor: str, at: str, error: str, where: str) -> None:
+        """Declare that a process died of what it raised itself."""
+        self._recorder.fault(actor, "raised", {"at": at, "error": error, "where": where})
+
+    def died(self, actor: str, why: str) -> None:
+        """Declare that a processor took its whole worker with it."""
+        if self.memory is None or not self.memory.muted:
+            self._recorder.fault(actor, "crash", {"at": why, "after": False})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a processor ended: with an output, or with an error that may be final."""
+
+    success: bool
+    output: Any = None
+    error: str = ""
+    final: bool = False
+
+
+class ProcessorAttempt(Protocol):
+    """One attempt of a real processor. It stands still unless it is moved: a crashed worker's is never moved again."""
+
+    @property
+    def ended(self) -> Ended | None:
+        """How it ended; None while it is at work."""
+        ...
+
+    def move(self, passed: Duration) -> Duration | None:
+        """Let this much time pass for it; answer how long until it next does something, None for never."""
+        ...
+
+    def abandon(self) -> None:
+        """Ask it to stop: its time is up, and its lease may be another's."""
+        ...
+
+
+class RealProcessors(Protocol):
+    """The real processors of one scenario."""
+
+    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant) -> ProcessorAttempt:
+        """Start the processor of the claim's tool."""
+        ...
+
+    def close(self) -> None:
+        """End whatever still runs. Never raises."""
+        ...

@@ -1,0 +1,173 @@
+"""The jobs as they were last observed, and when the next thing is due: claims, leases, maintenance, slots of schedules.
+
+Filled by observation only: it must not ask the queue, so that a queue with a wrong idea of "due" cannot hide behind it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+
+from harness.invariants.limits import kept_waiting
+from harness.model.duration import Duration, Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import TERMINAL, Status
+from harness.model.settings import Settings
+from harness.port import Schedule
+
+
+class Timetable:
+    """Tells schedulers when they next have something to look for, so that idle ticks are skipped."""
+
+    __slots__ = ("_filled", "_schedules")
+
+    def __init__(self) -> None:
+        self._schedules: dict[str, Schedule] = {}
+        self._filled: dict[str, Instant] = {}
+        """By schedule, the last slot that has its job."""
+
+    def set(self, schedule: Schedule, now: Instant) -> None:
+        """Take over a schedule from now on."""
+        self._schedules[schedule.name] = schedule
+        self._filled.setdefault(schedule.name, schedule.latest(now))
+
+    def end(self, name: str) -> None:
+        """Forget a schedule."""
+        self._schedules.pop(name, None)
+
+    def fill(self, view: JobView) -> None:
+        """Take over that a slot has its job."""
+        if view.schedule is not None and view.slot is not None:
+            self._filled[view.schedule] = max(view.slot, self._filled.get(view.schedule, view.slot))
+
+    def next_look(self, seen: Instant, early: Duration) -> Instant | None:
+        """Tell when to look next: `early` before the first slot that has no job, or began after the look at `seen`."""
+        slots = [
+            min(self._filled[name], schedule.latest(seen)) + schedule.period - early
+            for name, schedule in self._schedules.items()
+        ]
+        return min(slots) if slots else None
+
+
+class JobIndex:
+    """The last view of every job, and heaps of when each is next due: an entry counts only while the view says so."""
+
+    __slots__ = (
+        "_expiring", "_keyed", "_known", "_leases", "_limited", "_settings", "_started", "_waiting", "apart", "live",
+        "on_pending", "timetable", "views",
+    )  # fmt: skip
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._limited = bool(settings.concurrency or settings.tool_concurrency)
+        self.views: dict[JobId, JobView] = {}
+        self.live: dict[JobId, JobView] = {}
+        self.on_pending: Callable[[JobId], None] | None = None
+        """Told of each job that waits from now on."""
+        self.apart: set[JobId] = set()
+        self.timetable = Timetable()
+        self._expiring: list[tuple[Instant, JobId]] = []
+        self._waiting: list[tuple[Instant, JobId]] = []
+        self._leases: list[tuple[Instant, JobId]] = []
+        self._started: list[tuple[Instant, JobId]] = []
+        self._keyed: set[JobId] = set()
+        """What waits and has a serial key."""
+        self._known: dict[str, Instant | None] = {}
+        """What is due next, until a job changes."""
+
+    def reset(self, views: Mapping[JobId, JobView]) -> None:
+        """Know these jobs and no others."""
+        self.views.clear()
+        self.live.clear()
+        self.apart.clear()
+        for due in (self._expiring, self._waiting, self._leases, self._started):
+            due.clear()
+        self._keyed.clear()
+        self._known.clear()
+        for job, view in views.items():
+            self.put(job, view)
+
+    def put(self, job: JobId, view: JobView | None) -> None:
+        """Take over what was observed."""
+        self._known.clear()
+        self.live.pop(job, None)
+        self.apart.discard(job)
+        self._keyed.discard(job)
+        if view is None:
+            self.views.pop(job, None)
+            return
+        self.views[job] = view
+        if view.slot is not None:
+            self.timetable.fill(view)
+        if view.status not in TERMINAL:
+            self.live[job] = view
+            self._plan(job, view)
+        elif view.expires_at is not None:
+            heapq.heappush(self._expiring, (view.expires_at, job))
+        if not view.agrees:
+            self.apart.add(job)
+
+    def next_claim(self) -> Instant | None:
+        """Tell when a job can next be claimed."""
+        if "claim" not in self._known:
+            if self._limited or self._keyed:
+                self._known["claim"] = min([view.start_after for view in self._allowed()], default=None)
+            else:
+                self._known["claim"] = self._first(self._waiting, lambda view: view.start_after, Status.PENDING)
+        return self._known["claim"]
+
+    def _allowed(self) -> list[JobView]:
+        """List what waits, without what limits and serial keys keep waiting until another job changes."""
+        waiting = [view for view in self.live.values() if view.status is Status.PENDING]
+        active = [view for view in self.live.values() if view.status is Status.PROCESSING]
+        return [view for view in waiting if not kept_waiting(view, active, self._settings)]
+
+    def next_expiry(self) -> Instant | None:
+        """Tell when a lease next runs out."""
+        if "expiry" not in self._known:
+            self._known["expiry"] = self._first(self._leases, lambda view: view.lease_until, None)
+        return self._known["expiry"]
+
+    def next_maintenance(self) -> Instant | None:
+        """Tell when the cron next finds something to do."""
+        if "maintenance" not in self._known:
+            self._known["maintenance"] = self._next_maintenance()
+        return self._known["maintenance"]
+
+    def _next_maintenance(self) -> Instant | None:
+        if self.apart:
+            return 0
+        started = self._first(self._started, lambda view: view.started_at, Status.PROCESSING)
+        due = [] if started is None else [started + self._settings.stuck_timeout]
+        while self._expiring and not self._stands(*self._expiring[0]):
+            heapq.heappop(self._expiring)
+        if self._expiring:
+            due.append(self._expiring[0][0])
+        return min(due) if due else None
+
+    def _plan(self, job: JobId, view: JobView) -> None:
+        if view.lease_until is not None:
+            heapq.heappush(self._leases, (view.lease_until, job))
+        if view.status is Status.PENDING:
+            heapq.heappush(self._waiting, (view.start_after, job))
+            if self.on_pending is not None:
+                self.on_pending(job)
+            if view.serial_key is not None:
+                self._keyed.add(job)
+        elif view.status is Status.PROCESSING and view.started_at is not None:
+            heapq.heappush(self._started, (view.started_at, job))
+
+    def _first(
+        self, heap: list[tuple[Instant, JobId]], due: Callable[[JobView], Instant | None], status: Status | None
+    ) -> Instant | None:
+        while heap:
+            when, job = heap[0]
+            view = self.live.get(job)
+            if view is not None and due(view) == when and status in (None, view.status):
+                return when
+            heapq.heappop(heap)
+        return None
+
+    def _stands(self, expires_at: Instant, job: JobId) -> bool:
+        view = self.views.get(job)
+        return view is not None and view.expires_at == expires_at and view.status in TERMINAL

@@ -1,0 +1,252 @@
+"""What is observed of one queue, and who judges it: clocks, index of jobs, judge and recorder, made in this one place.
+
+An `Observation` alone is an audit: whatever feeds its recorder is judged. A `Session` adds a kernel and a script. The
+`Recorder` is the only writer of a history; monitors see what it writes and never the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from harness.faults import excuses
+from harness.history.event import Call as CallEvent
+from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
+from harness.history.outcome import DONE, Outcome, OutcomeKind
+from harness.invariants import Invariant, JobFacts, Judge, Rules, everything
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+from harness.model.settings import Settings
+from harness.port import Claim, Contract, EngineInfo, QueueUnderTest
+from harness.run.job_index import JobIndex
+from harness.sim.actor import Actor
+from harness.sim.clock import Clocks
+from harness.sim.request import Call
+
+Q = TypeVar("Q", bound=Any)
+
+PROMISES_ALL = Contract()
+"""What an engine without a contract promises."""
+LOST_REQUEST = Outcome.unknown("the request was lost")
+LOST_REPLY = Outcome.unknown("the reply was lost")
+
+_new = tuple.__new__
+"""Builds an event without the detour through its constructor: a third of the cost of recording."""
+
+
+class Observation(Generic[Q]):
+    """One queue under observation, from its first job on."""
+
+    def __init__(
+        self,
+        open_queue: Callable[[Clocks], Q],
+        *,
+        settings: Settings,
+        contract: Contract = PROMISES_ALL,
+        engine: EngineInfo | None = None,
+        jobs: Mapping[JobId, JobFacts] | None = None,
+        invariants: Callable[[Q], Iterable[Invariant]] = lambda queue: everything(),
+    ) -> None:
+        """Open a queue, or whatever shows `jobs()` and `changed()` as one does, on clocks of its own.
+
+        `jobs` is what the workload declares of each job; it may grow. `invariants` are those that can be judged there.
+        The queue is asked for no more than its `engine` declares.
+        """
+        self.settings = settings
+        self.contract = contract
+        self.clocks = Clocks()
+        self.board = JobIndex(settings)
+        self.queue = open_queue(self.clocks)
+        rules = Rules(
+            settings,
+            {} if jobs is None else jobs,
+            oldest_first=contract.oldest_first,
+            doublings=contract.doublings,
+            excuses=excuses(),
+            slot_due=contract.slot_due,
+        )
+        judged = tuple(invariants(self.queue))
+        self.judge = Judge(judged, rules, accepted=frozenset(contract.documented))
+        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge, engine=engine)
+
+    @property
+    def history(self) -> History:
+        """Everything that was observed."""
+        return self.recorder.history
+
+
+class Recorder:
+    """Stands between the kernel and a queue."""
+
+    def __init__(
+        self, queue: Any, clocks: Clocks, board: JobIndex, judge: Judge, *, engine: EngineInfo | None = None
+    ) -> None:
+        """Ask the queue for no more than its `engine` declares."""
+        self.history = History()
+        self.queue: QueueUnderTest = queue
+        self.board = board
+        self._clocks = clocks
+        self._events = self.history.events
+        self._see = judge.see
+        self.on_event: Callable[[], None] | None = None
+        """Told after each event."""
+        self.number = 0
+        """How many calls were made."""
+        self._open: dict[str, int] = {}
+        self._amid: set[str] = set()
+        """Who is in the middle of a call."""
+        self._met: set[str] = set()
+        """Who of them was not alone at it."""
+        self._verbs: dict[str, Any] = {}
+        sessions = engine is not None and engine.capabilities.sessions
+        self._on_behalf: Callable[[str], QueueUnderTest] | None = queue.on_behalf if sessions else None
+        self._made_at: Callable[[], Instant] | None = queue.made_at if sessions else None
+        upkeep = None if engine is None else engine.next_upkeep
+        self.next_upkeep: Callable[[], Instant | None] | None = None if upkeep is None else partial(upkeep, queue)
+        """Tells when the queue's own upkeep has something to do beside leases, where it has."""
+        self._unheard_at: dict[str, int] = {}
+        """When the reply of an actor's call under way was last said to be lost."""
+        self.last_change = 0
+        """When a job last changed."""
+
+    def _write(self, event: Event) -> None:
+        self._events.append(event)
+        self._see(event)
+        if self.on_event is not None:
+            self.on_event()
+
+    # what the kernel asks for ---------------------------------------------------------------------------------------
+
+    def begin(self, actor: Actor, call: Call) -> Any:
+        """Call a verb; answers its outcome, or a frame where it suspends."""
+        self.number += 1
+        self._open[actor.name] = self.number
+        amid = self._amid
+        amid.add(actor.name)
+        if len(amid) > 1:
+            self._met |= amid
+        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
+        self._write(_new(CallEvent, fields))
+        if self._on_behalf is not None:
+            return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
+        if call.run is not None:
+            return call.run()
+        verb = self._verbs.get(call.verb)
+        if verb is None:
+            verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
+        return verb(*call.arguments)
+
+    def end(self, actor: Actor, call: Call, result: Any) -> Outcome:
+        """Write down the outcome; the actor hears it unless the reply is lost."""
+        outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
+        if call.verb == "claim" and outcome.value is not None and outcome.done:
+            _refuse_no_claims(outcome.value)
+        if not actor.heard:
+            self._still_unheard(actor, call)
+        self.observe(actor.name, call.verb)
+        self._returned(actor, call, outcome, answered=True)
+        return outcome if actor.heard else LOST_REPLY
+
+    def suspended(self, actor: Actor, call: Call) -> None:
+        """Look before anybody else acts: what a verb has done so far is its own doing."""
+        if not actor.heard:
+            self._still_unheard(actor, call)
+        self.observe(actor.name, call.verb)
+
+    def _still_unheard(self, actor: Actor, call: Call) -> None:
+        """Say once more that a reply is lost, where time has passed within the call: what it gave counts from now."""
+        if self._unheard_at.get(actor.name, self._clocks.now) != self._clocks.now:
+            self.fault(actor.name, "lose reply", {"at": call.point})
+
+    def raised(self, actor: Actor, call: Call, error: Exception) -> Outcome:
+        """Write down that a verb raised: nobody knows what it did."""
+        return self.end(actor, call, Outcome.unknown(f"{type(error).__name__}: {error}"))
+
+    def lost(self, actor: Actor, call: Call) -> Outcome:
+        """Write down a call that never arrived."""
+        self.number += 1
+        self._open[actor.name] = self.number
+        self._write(
+            CallEvent(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
+        )
+        self._returned(actor, call, LOST_REQUEST, answered=False)
+        return LOST_REQUEST
+
+    def told(
+        self,
+        actor: str,
+        verb: str,
+        outcome: Outcome,
+        *,
+        arguments: tuple[Any, ...] = (),
+        job: JobId | None = None,
+        token: int | None = None,
+    ) -> None:
+        """Write down a whole verb that somebody else called: the call, what is seen to have changed, the outcome."""
+        self.number += 1
+        now = self._clocks.now
+        self._write(CallEvent(now, actor, verb, job, token, arguments, self.number))
+        self.observe(actor, verb)
+        self._write(Return(now, actor, verb, job, token, outcome, self.number, True))
+
+    def _returned(self, actor: Actor, call: Call, outcome: Outcome, *, answered: bool) -> None:
+        number = self._open.get(actor.name, 0)
+        name = actor.name
+        self._amid.discard(name)
+        alone = name not in self._met
+        if not alone:
+            self._met.discard(name)
+        fields = (self._clocks.now, name, call.verb, call.job, call.token, outcome, number, answered, alone)
+        self._write(_new(Return, fields))
+
+    # what else there is to see --------------------------------------------------------------------------------------
+
+    def observe(self, actor: str, verb: str) -> None:
+        """Compare all jobs with what was known of them; every difference is an event."""
+        views = self.queue.jobs()
+        touched = self.queue.changed()
+        if touched is not None and not touched:
+            return
+        known = self.board.views
+        for job in self._candidates(views) if touched is None else touched:
+            before, after = known.get(job), views.get(job)
+            if before != after:
+                self._changed(actor, verb, job, before, after)
+
+    def _candidates(self, views: Mapping[JobId, JobView]) -> list[JobId]:
+        return [*views, *(job for job in self.board.views if job not in views)]
+
+    def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
+        self.board.put(job, after)
+        self.last_change = self._clocks.now
+        clock = self._clocks.store() if self._made_at is None else self._made_at()
+        self._write(_new(Observed, (self._clocks.now, actor, verb, job, before, after, clock)))
+
+    def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
+        """Write down something that a processor did; a side effect that it declared is given whole, as `data`."""
+        rest: tuple[Any, ...] = (data, None, False, None)
+        if type(data) is SideEffect:
+            rest = (data.data, data.identity, data.idempotent, data.reply)
+        self._write(_new(Effect, (self._clocks.now, actor, job, attempt, token, name, *rest)))
+
+    def fault(self, actor: str, name: str, data: Any) -> None:
+        """Write down something that was made to go wrong."""
+        if name == "lose reply":
+            self._unheard_at[actor] = self._clocks.now
+        self._write(Fault(self._clocks.now, actor, name, data))
+
+    def phase(self, name: str) -> None:
+        """Write down that a phase began."""
+        self._write(Phase(self._clocks.now, name))
+
+
+def _refuse_no_claims(value: Any) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, Claim) for item in value):
+        raise TypeError(f"claim answered done({value!r:.200}); it must answer done with a list of Claim")
+
+
+def _as_outcome(verb: str, result: Any) -> Outcome:
+    if result is None:
+        return DONE
+    raise TypeError(f"{verb} answered {result!r:.200}; it must answer an Outcome ({', '.join(OutcomeKind)})")

@@ -1,0 +1,42 @@
+"""Engines by name for the tests of one module: each is opened once, and one that cannot be had here skips its test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import pytest
+
+from harness.errors import EnvironmentUnavailable
+from harness.model.settings import Settings
+from harness.sim.clock import Clocks
+from harness.wiring import Engines
+
+Get: TypeAlias = Callable[[str], Any]
+"""Returns the engine of a name, such as `pgqueuer@1.6.0` or `pgqueuer@1.3.2 --sessions`."""
+
+
+@contextmanager
+def opened_engines() -> Iterator[Get]:
+    """Give out engines, and close them at the end."""
+    with Engines() as engines:
+        ready: set[str] = set()
+
+        def get(name: str) -> Any:
+            try:
+                engine = engines.get(name)
+                if name not in ready:
+                    engine.open(Settings(), Clocks(), lambda: 0.0).close()
+            except EnvironmentUnavailable as error:
+                pytest.skip(str(error))
+            ready.add(name)
+            return engine
+
+        yield get
+
+
+def fresh(engine: Any, settings: Settings | None = None) -> tuple[Any, Clocks]:
+    """Open an empty queue, and return it with its clocks."""
+    clocks = Clocks()
+    return engine.open(settings or Settings(), clocks, lambda: 0.0), clocks

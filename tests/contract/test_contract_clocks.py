@@ -1,0 +1,60 @@
+"""The table of clocks is that of the code; owners and proofs exist; no other code reads the machine's clock."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+from harness import wiring
+from harness.foreign import clocks
+from harness.foreign.clocks import CLOCKS, ClockOwner
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/contracts/clocks.md").read_text(encoding="utf-8")
+MACHINE = re.compile(r"(\w+\.)?(time\.(time|monotonic|perf_counter)(_ns)?|datetime\.(now|utcnow|today)|date\.today)")
+IN_REAL_TIME = ("postgres/patience.py", "cli/", "explore/", "exhaust/", "processors/exploration.py")
+"""Who waits for another process, speaks with a person, or measures how long a search takes."""
+
+
+def row(clock: ClockOwner) -> str:
+    proof = ", ".join(f"`{name}`" for name in clock.proof)
+    whose = clock.whose + (f": {', '.join(f'`{name}`' for name in clock.engines)}" if clock.engines else "")
+    return f"| {whose} | `{clock.owner}` | {clock.told} | {proof} |"
+
+
+def test_the_page_has_the_table_of_the_code() -> None:
+    assert f"Version {clocks.VERSION}." in PAGE
+    wanted = [row(clock) for clock in CLOCKS]
+    assert [line for line in PAGE.splitlines() if line.startswith("| ")][2:] == wanted, "\n".join(wanted)
+
+
+@pytest.mark.parametrize("clock", CLOCKS, ids=lambda clock: clock.whose)
+def test_an_owner_and_what_proves_it_exist(clock: ClockOwner) -> None:
+    for name in (clock.owner, *clock.proof):
+        module, colon, attribute = name.partition(":")
+        if colon:
+            assert reduce(getattr, attribute.split("."), importlib.import_module(module)), name
+        else:
+            assert (ROOT / name).is_file(), name
+
+
+def test_every_engine_has_a_store_whose_clock_is_owned() -> None:
+    shipped = {name.removesuffix("-gated") for name in wiring.SHIPPED}
+    owned = [engine for clock in CLOCKS for engine in clock.engines]
+    assert sorted(owned) == sorted(shipped)
+
+
+def test_the_machines_clock_is_read_by_who_waits_or_searches_and_nowhere_else() -> None:
+    readers = {
+        path.relative_to(ROOT / "harness").as_posix()
+        for path in (ROOT / "harness").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and MACHINE.fullmatch(ast.unparse(node.func))
+    }
+    assert "postgres/patience.py" in readers
+    assert [reader for reader in readers if not reader.startswith(IN_REAL_TIME)] == []

@@ -1,0 +1,289 @@
+"""Real queues of other people: their clock is ours, they conform where they should, and what they lose is found.
+
+What holds of all of them is a table; below it stands what one of them alone does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+import pytest
+
+from harness.conformance import Level, conform
+from harness.conformance.judge import Mark
+from harness.errors import ExitCode, UsageError
+from harness.explore.sampling import DRAWN_LIMITS, Sampler
+from harness.foreign import PeerLost
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.port import JobRequest
+from harness.run.session import Limits
+from harness.wiring import open_engine
+from tests.contract.opened_engines import Get, fresh, opened_engines
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+GRAPHILE, PGQUEUER = "graphile-worker@0.18.0", "pgqueuer@1.6.0"
+BOSS, BOSS_10 = "pgboss-node@12.38.0", "pgboss-node@10.4.2"
+PROCRASTINATE = ("procrastinate@3.8.1", "procrastinate@3.10.0")
+WITHOUT_CRASHES = (Level.CORE, Level.SCHEDULED, Level.UNIQUE, Level.BATCHES)
+SURROGATE = "hostile/error_with_lone_surrogate"
+UNWRITABLE = ("hostile/error_with_nul", SURROGATE)
+LATE = ("zombies/late_complete", "zombies/late_fail")
+
+
+@pytest.fixture(scope="module")
+def engines() -> Iterator[Get]:
+    with opened_engines() as get:
+        yield get
+
+
+# what holds of all --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*PROCRASTINATE, PGQUEUER, GRAPHILE, "pgboss@10.4.2"])
+def test_time_moves_the_engine(engines: Get, name: str) -> None:
+    strictly = 1 if name == "pgboss@10.4.2" else 0
+    settings = engines(name).info.contract.effective(Settings())
+    queue, clocks = fresh(engines(name), settings)
+    assert queue.enqueue(JobRequest("a", start_after=settings.retry_delay)).done
+    assert queue.claim("w1", 1).value == []
+    clocks.now = settings.retry_delay + strictly
+    assert [claim.job for claim in queue.claim("w1", 1).value] == ["a"]
+    clocks.now += settings.lease
+    assert queue.expire().value == []
+    clocks.now += 1
+    assert queue.expire().value == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "known"),
+    [
+        (GRAPHILE, tuple(Level), [SURROGATE]),
+        (BOSS_10, tuple(Level), [*LATE, *UNWRITABLE]),
+        (BOSS, tuple(Level), UNWRITABLE),
+        (PGQUEUER, (Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE), [SURROGATE]),
+        *((name, WITHOUT_CRASHES, ["uniqueness/failed_job_waits_beside_its_sibling"]) for name in PROCRASTINATE),
+    ],
+)
+def test_it_conforms_but_for_what_it_is_known_for(
+    engines: Get, name: str, levels: Collection[Level], known: Collection[str]
+) -> None:
+    found = conform(engines(name), levels=levels)
+    assert {item.case.name for item in found.results if item.mark in (Mark.FAIL, Mark.KNOWN)} == set(known)
+    assert found.exit_code is ExitCode.PASS
+    assert not found.lies
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "failing"),
+    [
+        ("pgqueuer@1.0.1", Level.UNIQUE, "concurrency/crashed_job_gives_its_permit_back"),
+        ("graphile-worker@0.17.3", Level.UNIQUE, "concurrency/serial_key_within_a_batch"),
+    ],
+)
+def test_a_release_before_a_repair_fails_its_case(engines: Get, name: str, level: Level, failing: str) -> None:
+    found = conform(engines(name), levels=[level])
+    assert [item.case.name for item in found.results if item.mark is Mark.FAIL] == [failing]
+
+
+@pytest.mark.parametrize(
+    ("name", "anomaly", "seed", "runs"),
+    [
+        (BOSS, "outcome_lost", 0, 600),
+        ("pgboss@10.4.2", "outcome_lost", 0, 600),
+        ("pgqueuer@1.0.1", "due_job_left", 0, 10),
+        *((name, "attempt_overrun", 0, 60) for name in PROCRASTINATE),
+        ("graphile-worker@0.17.3", "serial_key_shared", 1, 60),
+    ],
+)
+def test_the_generic_workload_finds_what_is_wrong_with_it(
+    engines: Get, name: str, anomaly: str, seed: int, runs: int
+) -> None:
+    limits = Limits(steps=600) if anomaly == "due_job_left" else DRAWN_LIMITS
+    sampler = Sampler(engines(name), looking_for=frozenset({anomaly}), limits=limits)
+    finding = sampler.explore(seed=seed, runs=runs).finding
+    assert finding is not None
+    assert anomaly != "outcome_lost" or len(finding.scenario.jobs) == 1
+    assert anomaly != "serial_key_shared" or finding.scenario.settings.batch_size == 2
+
+
+def test_the_generic_workload_does_not_find_it_where_it_was_repaired(engines: Get) -> None:
+    sampler = Sampler(engines(GRAPHILE), looking_for=frozenset({"serial_key_shared"}))
+    assert sampler.explore(seed=1, runs=60).finding is None
+
+
+@pytest.mark.parametrize("name", ["pgboss@10.4.2", BOSS])
+def test_a_retry_by_hand_after_a_resume_allows_one_more_attempt(engines: Get, name: str) -> None:
+    settings = Settings(max_attempts=1)
+    queue, clocks = fresh(engines(name), settings)
+    queue.enqueue(JobRequest("a"))
+    attempts = []
+    for _ in range(2):
+        clocks.now += settings.retry_delay_max
+        (claim,) = queue.claim("w1", 1).value
+        attempts.append((claim.attempt, queue.jobs()["a"].max_attempts))
+        assert (queue.fail(claim, "no", False) if attempts[1:] else queue.cancel("a")).done
+        assert queue.retry("a").done
+    clocks.now += settings.retry_delay_max
+    (claim,) = queue.claim("w1", 1).value
+    assert [*attempts, (claim.attempt, queue.jobs()["a"].max_attempts)] == [(1, 1), (2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("name", [*PROCRASTINATE, PGQUEUER])
+def test_two_tools_may_have_one_unique_key_which_is_refused_until_its_job_ends(engines: Get, name: str) -> None:
+    queue, _ = fresh(engines(name))
+    assert queue.enqueue(JobRequest("a", unique_key="k")).done
+    assert queue.enqueue(JobRequest("b", tool="other", unique_key="k")).done
+    assert not queue.enqueue(JobRequest("c", unique_key="k")).done
+    assert queue.jobs()["b"].unique_key == "k"
+    (claim,) = [claim for claim in queue.claim("w1", 2).value if claim.job == "a"]
+    queue.complete(claim, None)
+    assert queue.jobs()["a"].status is Status.COMPLETED
+    assert queue.enqueue(JobRequest("d", unique_key="k")).done
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("pgqueuer@newest", "is no version of pgqueuer"),
+        ("procrastinate@newest", "is no version of procrastinate"),
+        ("graphile-worker@0.16.6", "graphile-worker 0.16.6 has other functions"),
+        ("pgboss-node@9.0.3", "pg-boss 9.0.3 has another schema"),
+        ("pgboss@12.38.0", "pg-boss '12.38.0' cannot be driven by its SQL alone"),
+    ],
+)
+def test_what_is_no_release_that_it_drives_is_refused(name: str, told: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)):
+        open_engine(name).info.prepare()
+
+
+# graphile-worker ----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_succeeded_is_seen_though_its_row_is_gone(engines: Get) -> None:
+    queue, _ = fresh(engines(GRAPHILE))
+    queue.enqueue(JobRequest("a"))
+    claim = queue.claim("w1", 1).value[0]
+    assert queue.complete(claim, None).done
+    assert queue.jobs()["a"].status == "COMPLETED"
+    assert not queue.complete(claim, None).done
+
+
+# pg-boss ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_fetched_together_comes_as_it_was_sent(engines: Get) -> None:
+    queue, clocks = fresh(engines(BOSS), Settings(batch_size=3))
+    for name, priority in {"c": 0, "a": 5, "b": 1}.items():
+        queue.enqueue(JobRequest(name, priority=priority))
+    clocks.now += 1
+    assert [claim.job for claim in queue.claim("w1", 3).value] == ["c", "a", "b"]
+
+
+def test_heartbeats_are_there_from_12_on(engines: Get) -> None:
+    assert [engines(name).info.capabilities.heartbeat for name in (BOSS_10, BOSS)] == [False, True]
+
+
+def test_a_killed_child_is_named_and_the_next_run_has_a_new_one(engines: Get) -> None:
+    engine = engines(BOSS_10)
+    queue, _ = fresh(engine)
+    engine.peer.kill()
+    with pytest.raises(PeerLost, match=r"pgboss-node@10\.4\.2: its process was ended"):
+        queue.enqueue(JobRequest("a"))
+    assert fresh(engine)[0].enqueue(JobRequest("a")).done
+
+
+def test_it_conforms_no_worse_than_its_own_sql(engines: Get) -> None:
+    told = [
+        {item.case.name: item.mark for item in conform(engines(name), levels=[Level.RELIABLE]).results}
+        for name in ("pgboss@10.4.2", BOSS_10)
+    ]
+    assert told[0] == told[1]
+    assert {told[0][case] for case in (*LATE, *UNWRITABLE)} == {Mark.KNOWN}
+
+
+# procrastinate ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROCRASTINATE)
+def test_numbers_begin_anew_so_that_a_run_can_be_had_again(engines: Get, name: str) -> None:
+    told = []
+    for _ in range(2):
+        queue, _ = fresh(engines(name))
+        queue.enqueue(JobRequest("a"))
+        (claim,) = queue.claim("w1", 1).value
+        assert queue.complete(claim, None).done
+        told.append(queue.complete(claim, None))
+    assert told[0] == told[1]
+    assert not told[0].done
+
+
+@pytest.mark.parametrize("name", PROCRASTINATE)
+def test_a_retry_by_hand_allows_one_more_attempt_and_is_none_itself(engines: Get, name: str) -> None:
+    queue, _ = fresh(engines(name), Settings(max_attempts=1))
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    assert not queue.retry("a").done
+    assert queue.fail(claim, "no", False).done
+    assert queue.retry("a").done
+    (again,) = queue.claim("w1", 1).value
+    view = queue.jobs()["a"]
+    assert (again.attempt, view.attempts, view.max_attempts) == (2, 2, 2)
+    assert again.token > claim.token
+    assert queue.fail(again, "no", False).done
+    assert queue.jobs()["a"].status is Status.FAILED
+
+
+# PgQueuer -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_keeps_a_job_from_being_picked_again_until_it_is_too_old(engines: Get) -> None:
+    settings = Settings()
+    queue, clocks = fresh(engines(PGQUEUER), settings)
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    clocks.now += settings.lease
+    assert queue.heartbeat(claim).done
+    clocks.now += settings.lease
+    assert queue.claim("w2", 1).value == []
+    clocks.now += 1
+    assert [claim.token for claim in queue.claim("w2", 1).value] == [2]
+
+
+def test_a_stale_job_that_its_worker_fails_for_good_waits_no_more(engines: Get) -> None:
+    settings = Settings(max_attempts=1)
+    queue, clocks = fresh(engines(PGQUEUER), settings)
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    clocks.now += settings.lease + 1
+    assert queue.expire().value == ["a"]
+    assert queue.fail(claim, "boom", False).done
+    assert queue.jobs()["a"].status is Status.FAILED
+    assert not queue.cancel("a").done
+    assert queue.jobs()["a"].status is Status.FAILED
+
+
+def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(engines: Get) -> None:
+    queue, clocks = fresh(engines(PGQUEUER))
+    clocks.now = 10_000_000
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    clocks.now = 5_000_000
+    assert queue.complete(claim, None).done
+    assert queue.jobs()["a"].completed_at == clocks.now
+
+
+def test_the_error_of_an_attempt_is_that_of_its_traceback(engines: Get) -> None:
+    settings = Settings(max_attempts=2)
+    queue, clocks = fresh(engines(PGQUEUER), settings)
+    queue.enqueue(JobRequest("a"))
+    seen = []
+    for text in ("first", "second"):
+        clocks.now += settings.retry_delay + 1
+        (claim,) = queue.claim("w1", 1).value
+        seen.append(queue.jobs()["a"].error)
+        queue.fail(claim, text, False)
+        seen.append(queue.jobs()["a"].error)
+    assert seen == [None, "first", None, "second"]

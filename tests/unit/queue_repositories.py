@@ -1,0 +1,302 @@
+"""Small repositories that breach a rule about graphile-worker, procrastinate, PgQueuer, BullMQ or Celery, and keep it.
+
+Each is of the shape of what public repositories hold, written anew.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Example(NamedTuple):
+    """A repository that breaches a rule at one place, and one like it that does not."""
+
+    rule: str
+    bad: dict[str, str]
+    at: str
+    good: dict[str, str]
+
+
+CELERY = "from celery import Celery, shared_task\nfrom celery.schedules import crontab\napp = Celery('shop')\n"
+APP = "import procrastinate\nfrom procrastinate import RetryStrategy\napp = procrastinate.App(connector=connector)\n"
+PGQ = (
+    "from pgqueuer import PgQueuer\n\nasync def main():\n    pgq = PgQueuer(driver)\n\n"
+    "    @pgq.{}\n    async def run(job): ...\n"
+)
+BULL = 'import {{ Queue, Worker }} from "bullmq";\n{}'
+GRAPHILE = 'import {{ run, quickAddJob }} from "graphile-worker";\n{}'
+
+
+def celery(text: str) -> dict[str, str]:
+    return {"tasks.py": CELERY + text}
+
+
+def procrastinate(text: str) -> dict[str, str]:
+    return {"jobs.py": APP + text + "\n\nasync def look():\n    await app.job_manager.get_stalled_jobs()\n"}
+
+
+def bull(text: str, *, version: str = "5.79.0") -> dict[str, str]:
+    return {"package.json": f'{{"dependencies": {{"bullmq": "{version}"}}}}', "queue.ts": BULL.format(text)}
+
+
+def graphile(text: str) -> dict[str, str]:
+    return {"package.json": '{"dependencies": {"graphile-worker": "0.16.6"}}', "worker.ts": GRAPHILE.format(text)}
+
+
+def pgqueuer(text: str) -> dict[str, str]:
+    return {"worker.py": PGQ.format(text)}
+
+
+LATE = "task_acks_late = True\ntask_reject_on_worker_lost = True\n"
+TASK = "@app.task({})\ndef mail(to): ...\n"
+CONF = "app.conf.update(broker_url='redis://r', broker_transport_options={{'visibility_timeout': {}}})\n"
+PERIODIC = '@app.periodic(cron="0 * * * *")\n@app.task(queueing_lock="sweep")\ndef sweep({}): ...\n'
+WORKER = 'app.run_worker(queues=["default", "{}"])\n@app.task(queue="slow")\ndef render(at): ...\n'
+
+QUEUES = (
+    Example(
+        "acks_late_loses_killed",
+        {"celeryconfig.py": "BROKER_URL = 'amqp://'\nCELERY_ACKS_LATE = True  # again after a crash\n"},
+        "celeryconfig.py:2",
+        {"celeryconfig.py": "CELERY_ACKS_LATE = True\nCELERY_TASK_REJECT_ON_WORKER_LOST = True\n"},
+    ),
+    Example(
+        "acks_late_loses_killed",
+        celery(TASK.format("acks_late=True")),
+        "tasks.py:4",
+        celery(TASK.format("acks_late=True, reject_on_worker_lost=True")),
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(600) + TASK.format("") + "mail.apply_async(args=(1,),\n countdown=60 * 60)\n"),
+        "tasks.py:8",
+        celery(CONF.format(7200) + TASK.format("") + "mail.apply_async(args=(1,),\n countdown=60 * 60)\n"),
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(600) + TASK.format("acks_late=True, reject_on_worker_lost=True, time_limit=1200")),
+        "tasks.py:5",
+        celery(CONF.format(600) + TASK.format("time_limit=1200")),
+    ),
+    Example(
+        "late_acks_with_prefetch",
+        {"celeryconfig.py": LATE + "worker_prefetch_multiplier = 10\n"},
+        "celeryconfig.py:3",
+        {"celeryconfig.py": LATE + "worker_prefetch_multiplier = 1\n"},
+    ),
+    Example(
+        "soft_limit_not_below_hard",
+        celery(TASK.format("soft_time_limit=60, time_limit=60")),
+        "tasks.py:4",
+        celery(TASK.format("soft_time_limit=50, time_limit=60")),
+    ),
+    Example(
+        "celery_names_mixed",
+        {"celeryconfig.py": "CELERYD_CONCURRENCY = 2\nworker_prefetch_multiplier = 1\n"},
+        "celeryconfig.py:1",
+        {"celeryconfig.py": "worker_concurrency = 2\nworker_prefetch_multiplier = 1\n"},
+    ),
+    Example(
+        "crontab_every_minute",
+        celery("app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3)}}\n"),
+        "tasks.py:5",
+        celery("app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3, minute=0)}}\n"),
+    ),
+    Example(
+        "celery_waits_for_subtask",
+        celery("@app.task\ndef page(url):\n    return fetch.delay(url).get(timeout=10)\n"),
+        "tasks.py:6",
+        celery("@app.task\ndef page(url):\n    return cache.get(url)\n"),
+    ),
+    Example(
+        "celery_retries_forever",
+        celery(TASK.format("autoretry_for=(IOError,), max_retries=None")),
+        "tasks.py:4",
+        celery(TASK.format("autoretry_for=(IOError,), max_retries=5")),
+    ),
+    Example(
+        "expires_before_start",
+        celery(TASK.format("") + "mail.apply_async(countdown=600, expires=60)\n"),
+        "tasks.py:6",
+        celery(TASK.format("") + "mail.apply_async(countdown=600, expires=900)\n"),
+    ),
+    Example(
+        "code_cron_invalid",
+        celery("schedule = crontab(minute=60)\n"),
+        "tasks.py:4",
+        celery("schedule = crontab(minute=59)\n"),
+    ),
+    Example(
+        "code_cron_invalid",
+        procrastinate(PERIODIC.format("timestamp").replace("0 * * * *", "61 * * * *")),
+        "jobs.py:4",
+        procrastinate(PERIODIC.format("timestamp").replace("0 * * * *", "*/5 * * * * */10")),
+    ),
+    Example(
+        "code_cron_invalid",
+        pgqueuer('schedule("sweep", "* * * *")'),
+        "worker.py:6",
+        pgqueuer('schedule("sweep", "* * * * *")'),
+    ),
+    Example(
+        "code_cron_invalid",
+        bull('const q = new Queue("a");\nawait q.add("x", {}, { repeat: { pattern: "0 25 * * *" } });'),
+        "queue.ts:3",
+        bull('const q = new Queue("a");\nawait q.add("x", {}, { repeat: { pattern: "0 0 3 * * *" } });'),
+    ),
+    Example("queue_unserved", procrastinate(WORKER.format("fast")), "jobs.py:5", procrastinate(WORKER.format("slow"))),
+    Example(
+        "queue_unserved",
+        procrastinate(WORKER.format("fast")),
+        "jobs.py:5",
+        procrastinate(WORKER.format("fast").replace('queues=["default", "fast"]', "")),
+    ),
+    Example(
+        "periodic_below_task",
+        procrastinate('@app.task\n@app.periodic(cron="0 * * * *")\ndef sweep(timestamp): ...\n'),
+        "jobs.py:5",
+        procrastinate(PERIODIC.format("timestamp")),
+    ),
+    Example(
+        "periodic_without_timestamp",
+        procrastinate(PERIODIC.format("")),
+        "jobs.py:6",
+        procrastinate(PERIODIC.format("timestamp: int")),
+    ),
+    Example(
+        "periodic_without_lock",
+        procrastinate('@app.periodic(cron="0 * * * *")\n@app.task\ndef sweep(timestamp): ...\n'),
+        "jobs.py:4",
+        procrastinate(PERIODIC.format("timestamp: int")),
+    ),
+    Example(
+        "retry_at_once",
+        procrastinate(TASK.format("retry=True")),
+        "jobs.py:4",
+        procrastinate(TASK.format("retry=RetryStrategy(max_attempts=5, wait=10)")),
+    ),
+    Example(
+        "backoff_explodes",
+        procrastinate(TASK.format("retry=RetryStrategy(max_attempts=10, exponential_wait=60)")),
+        "jobs.py:4",
+        procrastinate(TASK.format("retry=RetryStrategy(max_attempts=4, exponential_wait=6)")),
+    ),
+    Example(
+        "stalled_never_retried",
+        {"jobs.py": APP + TASK.format("")},
+        "jobs.py:5",
+        {"jobs.py": APP + TASK.format(""), "docker-compose.yml": "command: ./manage.py retry_stalled_jobs\n"},
+    ),
+    Example(
+        "pgqueuer_never_retried",
+        pgqueuer('entrypoint("mail")'),
+        "worker.py:6",
+        pgqueuer('entrypoint("mail", on_failure="hold")'),
+    ),
+    Example(
+        "graphile_option_unknown",
+        graphile('await quickAddJob({ connectionString }, "mail", {}, { attempts: 3 });'),
+        "worker.ts:2",
+        graphile('await quickAddJob({ connectionString }, "mail", {}, { maxAttempts: 3 });'),
+    ),
+    Example(
+        "graphile_crontab_refused",
+        graphile("await run({ crontab: `\n*/5 * * * * sweep ?maxAttempts=3\n` });"),
+        "worker.ts:3",
+        graphile("await run({ crontab: `\n*/5 * * * * sweep ?max=3 {on: 1}\n` });"),
+    ),
+    Example(
+        "graphile_crontab_refused",
+        {**graphile("run({});"), "crontab": "# minute hour\n0 25 * * * sweep\n"},
+        "crontab:2",
+        {"crontab": "# of the system, not of a worker\n0 25 * * * root sweep\n"},
+    ),
+    Example(
+        "job_key_mode_inert",
+        graphile('await helpers.addJob("mail", {}, { jobKeyMode: "replace" });'),
+        "worker.ts:2",
+        graphile('await helpers.addJob("mail", {}, { jobKey: "m", jobKeyMode: "replace" });'),
+    ),
+    Example(
+        "graphile_task_unknown",
+        graphile('await run({ taskList: { mail } });\nawait quickAddJob({}, "mial", {});'),
+        "worker.ts:3",
+        graphile('await run({ taskList: { mail } });\nawait quickAddJob({}, "mail", {});'),
+    ),
+    Example(
+        "graphile_signals_ignored",
+        graphile("await run({ taskList, noHandleSignals: true });"),
+        "worker.ts:2",
+        graphile("await run({ taskList, noHandleSignals: false });"),
+    ),
+    Example(
+        "backoff_without_attempts",
+        bull('const q = new Queue("a");\nq.add("x", {}, { backoff: 5000 });'),
+        "queue.ts:3",
+        bull('const q = new Queue("a", { defaultJobOptions: { attempts: 3 } });\nq.add("x", {}, { backoff: 5000 });'),
+    ),
+    Example(
+        "bullmq_option_ignored",
+        bull('new Queue("a", {\n limiter: { max: 10, duration: 1000 } });'),
+        "queue.ts:3",
+        bull('new Worker("a", run, { limiter: { max: 10, duration: 1000 } });'),
+    ),
+    Example(
+        "bullmq_option_ignored",
+        bull('const q = new Queue("a");\nq.add("x", {}, { timeout: 5000 });'),
+        "queue.ts:3",
+        {"queue.ts": 'const queue = new Set();\nqueue.add("x", {}, { timeout: 5000 });'},
+    ),
+    Example(
+        "lock_renewed_too_late",
+        bull('new Worker("a", run, { lockDuration: 30_000,\n lockRenewTime: 60_000 });'),
+        "queue.ts:3",
+        bull('new Worker("a", run, { lockDuration: 30_000,\n lockRenewTime: 10_000 });'),
+    ),
+    Example(
+        "redis_retries_refused",
+        bull('new Worker("a", run, { connection: { host,\n maxRetriesPerRequest: 3 } });'),
+        "queue.ts:3",
+        bull('new Worker("a", run, { connection: { host,\n maxRetriesPerRequest: null } });'),
+    ),
+    Example(
+        "job_id_blocks_repeats",
+        bull('const q = new Queue("a");\nq.add("x", {}, { jobId: `page-${id}` });'),
+        "queue.ts:3",
+        bull(
+            'const q = new Queue("a");\n'
+            "q.add('x', {}, { jobId: `page-${id}`, removeOnComplete: true, removeOnFail: true });"
+        ),
+    ),
+    Example(
+        "job_id_blocks_repeats",
+        bull(
+            'const q = new Queue("a");\nq.add("x", {}, { jobId: "a:b", removeOnComplete: true, removeOnFail: true });'
+        ),
+        "queue.ts:3",
+        bull(
+            'const q = new Queue("a");\nq.add("x", {}, { jobId: "a:b", removeOnComplete: true, removeOnFail: true });',
+            version="4.18.2",
+        ),
+    ),
+    Example(
+        "attempts_not_a_number",
+        bull('const q = new Queue("a");\nq.add("x", {}, { attempts: "3" });'),
+        "queue.ts:3",
+        bull('const q = new Queue("a");\nq.add("x", {}, { attempts: Number("3") });'),
+    ),
+    Example(
+        "job_removed_before_read",
+        bull('const q = new Queue("a", { defaultJobOptions: { removeOnComplete: true } });\nawait q.getJob(id);'),
+        "queue.ts:3",
+        bull(
+            'const q = new Queue("a", { defaultJobOptions: { removeOnComplete: { age: 60 } } });\nawait q.getJob(id);'
+        ),
+    ),
+    Example(
+        "queue_scheduler_missing",
+        bull('const q = new Queue("a");\nq.add("x", {}, { delay: 5000 });', version="1.91.1"),
+        "queue.ts:3",
+        bull('const q = new Queue("a");\nnew QueueScheduler("a");\nq.add("x", {}, { delay: 5000 });', version="1.91.1"),
+    ),
+)

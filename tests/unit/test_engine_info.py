@@ -1,0 +1,239 @@
+"""What an engine has beyond its verbs is declared: the page, engines of before, and no protocol by getattr."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine
+from harness.errors import UsageError
+from harness.model.settings import Settings
+from harness.port import Capabilities, Contract, EngineInfo, OwnUpkeep, Sessions, as_engine
+from harness.wiring import Engines
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/contracts/engine_info.md"
+ABLE = Capabilities(virtual_time=True)
+
+
+class OfBefore:
+    """An engine as it was written for the first release."""
+
+    name = "of before"
+    capabilities = ABLE
+    contract = Contract(oldest_first=False)
+    application = object()
+    provenance = ""
+    prepared = 0
+
+    def __init__(self) -> None:
+        self.safeguards: Any = {"fencing": OfBefore}
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def guarded(self, safeguard: str) -> OfBefore:
+        engine = OfBefore()
+        engine.name = f"of before+{safeguard}"
+        return engine
+
+    def open(self, settings: Any, clocks: Any, jitter: Any) -> Any:
+        self.provenance = "a server of its own"
+        return self
+
+    def next_upkeep(self) -> int:
+        return 7
+
+    def close(self) -> None:
+        pass
+
+
+# the page -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_and_the_value_have_the_same_fields() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\S.*?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    declared = {
+        item.name: "required" if (item.default, item.default_factory) == (MISSING, MISSING) else "optional"
+        for item in fields(EngineInfo)
+    }
+    assert {name: "required" if default == "required" else "optional" for name, default in rows} == declared
+    nothing = {item.name for item in fields(EngineInfo) if item.default is None}
+    assert {name for name, default in rows if default == "`None`"} == nothing
+
+
+def test_the_example_on_the_page_is_an_engine() -> None:
+    found = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(compile(found[1], str(PAGE), "exec"), names)
+    engine = names["MyEngine"]()
+    assert as_engine(engine) is engine
+    assert engine.open(Settings(), None, None).jobs() == {}
+
+
+def test_the_page_names_every_attribute_that_engines_of_before_are_read_by() -> None:
+    told = PAGE.read_text(encoding="utf-8").split("## Engines written before")[1]
+    from harness.port import _PLAIN
+
+    assert {name for name in re.findall(r"`(\w+)`", told) if name in {item.name for item in fields(EngineInfo)}} == {
+        *_PLAIN,
+        "next_upkeep",
+    }
+
+
+# engines of before --------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_of_before_is_read_once_and_completely() -> None:
+    old = OfBefore()
+    engine = as_engine(old)
+    info = engine.info
+    assert (info.name, info.capabilities, info.contract) == ("of before", ABLE, OfBefore.contract)
+    assert info.application is OfBefore.application
+    info.prepare()
+    assert old.prepared == 1
+    assert info.provenance() == ""
+    queue = engine.open(Settings(), None, None)  # type: ignore[arg-type]
+    assert info.provenance() == "a server of its own"
+    assert info.next_upkeep is not None
+    assert info.next_upkeep(queue) == 7
+    assert info.safeguards["fencing"]().info.name == "of before+fencing"
+
+
+def test_what_a_subclass_says_by_an_attribute_counts_more_than_what_it_inherits() -> None:
+    class Mine(MemoryEngine):
+        name = "mine"
+        settings = "its own word for something else"
+
+        def prepare(self) -> None:
+            raise UsageError("prepared")
+
+    info = as_engine(Mine()).info
+    assert info == replace(MemoryEngine().info, name="mine", prepare=info.prepare)
+    with pytest.raises(UsageError, match="prepared"):
+        info.prepare()
+
+
+@pytest.mark.parametrize("name", ["info", "contract"])
+def test_an_attribute_that_is_there_and_raises_is_not_taken_for_one_that_is_not(name: str) -> None:
+    def broken(self: object) -> object:
+        raise AttributeError("no _disk")
+
+    engine = type("Mine", (OfBefore,), {name: property(broken)})()
+    with pytest.raises(AttributeError, match="no _disk"):
+        as_engine(engine)
+
+
+def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lost(MemoryEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.info = replace(self.info, provenance=lambda: str(1 // 0))
+
+    monkeypatch.setattr("harness.wiring._factory", lambda name: Lost)
+    with Engines() as engines:
+        engines.get("memory")
+        (told,) = engines.provenances()
+    assert told.startswith("memory does not say where its server came from: ZeroDivisionError")
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (type("Bare", (), {"open": None, "close": None, "name": "x"})(), "Bare has no capabilities"),
+        (type("Odd", (), {"info": "memory"})(), "Odd.info is 'memory', which is no EngineInfo"),
+        (type("Shut", (), {"info": EngineInfo("x", ABLE)})(), "Shut has no open and no close"),
+    ],
+)
+def test_what_is_no_engine_is_told_what_it_lacks(found: object, told: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)):
+        as_engine(found)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: EngineInfo(3, ABLE), "EngineInfo.name is 3, and has to be text"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", {}), "EngineInfo.capabilities is {}, and has to be a Capabilities"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", ABLE, contract=None), "EngineInfo.contract is None"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", ABLE, provenance="here"), "has to be a function without"),  # type: ignore[arg-type]
+        (lambda: EngineInfo("x", ABLE, sessions=True), "a function without arguments, or None"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_of_another_kind_is_refused(make: Callable[[], EngineInfo], told: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)):
+        make()
+
+
+# no protocol by getattr ---------------------------------------------------------------------------------------------
+
+ALLOWED: dict[str, str] = {
+    "what Python objects, frames, modules and exceptions have or have not": """
+        __call__ __dataclass_fields__ __dict__ __func__ __module__ __name__ __qualname__ __self__ _asdict _fields
+        close co_qualname cr_await cr_frame gi_code gi_frame gi_yieldfrom id lineno part position reason reconfigure
+        send strerror""",
+    "what a platform or a release of a library has or has not": """
+        O_CLOEXEC O_NONBLOCK _inst _num_transactions fork log_failure poll setitimer utcmax""",
+    "what pytest's, Hypothesis' and pydantic's own objects have or have not": """
+        example map model_json_schema param sections""",
+    "a field of some events and requests: the reader goes through all of them": """
+        actor field job name point""",
+    "a monitor subscribes by having the method; a class of states says what is momentary in it": """
+        method momentary""",
+    "what a user's own function, class or module made is told apart by what it has": """
+        changed jobs leave method open registered told verb""",
+}
+"""Why something may be asked for with a default, and by which name: the attribute, or the variable that holds it."""
+DECLARED = {item.name for item in fields(EngineInfo)} | {
+    name for kind in (Sessions, OwnUpkeep) for name in vars(kind) if not name.startswith("_")
+}
+READS_DECLARED = {
+    "harness/port.py": "adapts engines written before there was EngineInfo",
+    "harness/application/": "makes the EngineInfo of a user's own application or class of queues",
+}
+"""Where a name that EngineInfo declares may be asked for, and why."""
+
+
+def asked_for(path: Path) -> Iterator[tuple[int, str]]:
+    """List the lines that ask whether something has an attribute, and by which name."""
+    text = path.read_text(encoding="utf-8")
+    if "attr(" not in text:
+        return
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        if node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3):
+            name = node.args[1]
+            yield node.lineno, str(name.value) if isinstance(name, ast.Constant) else ast.unparse(name)
+
+
+def test_nothing_is_discovered_by_getattr() -> None:
+    allowed = {name: reason for reason, names in ALLOWED.items() for name in names.split()}
+    used: set[str] = set()
+    for path in sorted((ROOT / "harness").rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        for line, name in asked_for(path):
+            where = f"{place}:{line} asks whether something has {name!r}"
+            if any(place.startswith(prefix) for prefix in READS_DECLARED):
+                used.add(name)
+            elif name in DECLARED - {"name"}:
+                pytest.fail(f"{where}: EngineInfo declares it; read engine.info.{name}")
+            elif name not in allowed:
+                pytest.fail(f"{where}: declare it instead, or say in ALLOWED why it cannot be declared")
+            used.add(name)
+    assert not set(allowed) - used, "no longer asked for: take it off the list"
+
+
+def test_a_new_protocol_by_getattr_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "new.py"
+    path.write_text('a = getattr(engine, "contract", None)\nb = hasattr(queue, "made_at")\nc = getattr(x, "sure")\n')
+    assert list(asked_for(path)) == [(1, "contract"), (2, "made_at")]

@@ -1,0 +1,213 @@
+"""A fault is a value: whatever deals with faults finds a new one in the catalogue, and knows none by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from docs import generate
+from harness.adapters.memory import MemoryEngine
+from harness.cli.campaign_screen import campaign_lines
+from harness.errors import UsageError
+from harness.exhaust.scope import Scope
+from harness.explore.coverage import Cell, Coverage
+from harness.explore.finding import Campaign
+from harness.explore.sampling import Sampler
+from harness.explore.shrink import Shrinker
+from harness.explore.strategy import Strategy, SwarmChoices
+from harness.faults import FaultKind, FaultPlan, Phrase, catalogue, excuses, kinds, read_option, told
+from harness.history.event import Excuse, Fault
+from harness.model.settings import Settings
+from harness.port import Capabilities
+from harness.report.screen import fault_text
+from harness.run.session import Session
+from harness.run.verdict import Run
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation, Uniform
+
+FORM = Phrase("blackout for ", "MOMENT", timed=True, plainer="crash")
+
+
+def _blackouts(met: Any, kernel: Any, actor: Any) -> Any:
+    return met.timed("blackout", FORM) if actor is not None and actor.process else ()
+
+
+def _blackout(met: Any, kernel: Any, actor: Any, option: Any) -> None:
+    met.note(actor.name, "blackout", {"at": actor.point, "for": met.moments[option.argument]})
+    kernel.pause(actor, met.moments[option.argument])
+
+
+BLACKOUT = FaultKind(
+    id="blackout",
+    sentence="The power of a process is cut for a while.",
+    words=(FORM,),
+    options=_blackouts,
+    apply=_blackout,
+    events=("blackout",),
+    excuses=Excuse.LATE,
+)
+
+
+@pytest.fixture
+def _brought(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let another package bring the fault, as if by entry point."""
+    monkeypatch.setattr(catalogue, "brought", lambda group: {"blackout": BLACKOUT})
+    kinds.cache_clear()
+    yield
+    kinds.cache_clear()
+
+
+@pytest.mark.usefixtures("_brought")
+def test_a_fault_of_another_package_is_known_wherever_faults_are() -> None:
+    drawn = [Sampler(MemoryEngine(), strategy=Strategy.SWARM).sample(seed) for seed in range(40)]
+    met = Coverage()
+    for run in drawn:
+        met.observe(run.history)
+    assert any(cell.fault == "blackout" for cell in met.faults), "the workload draws it, and it strikes"
+    assert {SwarmChoices(seed).weights["blackout"] for seed in range(20)} == {0, 1, 4}, "a swarm weighs it"
+    screen = [line.text for line in campaign_lines(Campaign("memory", 0, 40, 1, coverage=met), Capabilities())]
+    assert any("blackout struck " in text for text in screen)
+    assert (
+        "| `blackout` | The power of a process is cut for a while. | `blackout for MOMENT` | none |"
+        in generate._faults()
+    )
+    assert excuses()["blackout"] is Excuse.LATE
+    assert Scope(faults=FaultPlan(blackout=2)).sentence() == "2 workers, 2 jobs, 2 blackouts"
+    assert FaultPlan.of_tape(["blackout for a lease", "w2 first"]) == FaultPlan(blackout=1)
+
+
+@pytest.mark.usefixtures("_brought")
+def test_a_shrinker_drops_a_fault_of_another_package_shortens_it_and_makes_it_plainer() -> None:
+    tape = (Deviation("w1 start a", 1, "blackout for a lease + 1s"), Deviation("w1 complete a", 1, "crash"))
+    scenario = Scenario(title="", settings=Settings(), workers=("w1",), jobs=(JobPlan("a"),), tape=tape)
+    run = Session(scenario, engine=MemoryEngine()).run()
+    tapes = [one.tape for one in Shrinker(run, "", lambda _: None, base=Settings())._candidates()]  # type: ignore[arg-type, return-value]
+    assert tape[1:] in tapes
+    assert (Deviation("w1 start a", 1, "crash"), tape[1]) in tapes
+    assert "blackout for 1s" in _shorter_words("blackout for a lease + 1s")
+
+
+def _shorter_words(words: str) -> list[str]:
+    from harness.explore.shrink import _shorter
+    from harness.model.moments import moments
+
+    return _shorter(words, moments(Settings()))
+
+
+@pytest.mark.usefixtures("_brought")
+def test_a_monitor_excuses_what_a_fault_of_another_package_explains() -> None:
+    def run(excuse: Excuse | None) -> Run:
+        kinds.cache_clear()
+        catalogue.brought = lambda group: {"blackout": replace(BLACKOUT, excuses=excuse)}  # type: ignore[assignment]
+        tape = (Deviation("w1 complete a", 1, "blackout for a lease + a retry"),)
+        scenario = Scenario(settings=Settings(), workers=("w1", "w2"), jobs=(JobPlan("a"),), tape=tape)
+        return Session(scenario, engine=MemoryEngine()).run()
+
+    assert run(Excuse.LATE).found == frozenset()
+    assert "healthy_claim_taken_back" in run(None).found
+
+
+def test_every_kind_of_option_reads_back_from_its_words_and_says_what_it_is() -> None:
+    for kind in kinds().values():
+        for phrase in kind.words:
+            option = phrase.option(kind.id, phrase.example)
+            assert read_option(str(option)) == option
+        assert kind.sentence.endswith(".")
+        assert told(Fault(0, "w1", kind.events[0], {}))
+    assert read_option("sings").kind == catalogue.UNKNOWN
+
+
+FORMAT_1 = {
+    "crash": "crash",
+    "crash after": "crash",
+    "pause a lease + a retry": "pause",
+    "lose request": "lost_message",
+    "lose reply": "lost_message",
+    "deliver twice": "duplicate",
+    "late by 1s": "lateness",
+    "store clock ahead 5s": "clock_offset",
+    "own clock behind 2m": "clock_offset",
+    "stop": "shutdown",
+    "crash leaving its session for a lease": "abandoned_session",
+    "store clock drifts ahead": "clock_drift",
+    "own clock drifts behind": "clock_drift",
+    "client-a first": "first",
+    "w2 next": "next",
+    "time first": "time",
+}
+"""What tapes hold that were written before options were values."""
+
+
+@pytest.mark.parametrize(("words", "kind"), FORMAT_1.items())
+def test_what_a_tape_of_format_1_says_is_what_it_said(words: str, kind: str) -> None:
+    option = read_option(words)
+    assert (option.kind, str(option)) == (kind, words)
+
+
+def test_a_tape_with_an_abandoned_session_is_no_plain_crash() -> None:
+    tape = ["crash leaving its session for a lease", "own clock drifts ahead", "crash after", "w1 first", "1/2"]
+    assert FaultPlan.of_tape(tape) == FaultPlan(abandoned_session=1, clock_drift=1, crash=1)
+
+
+def test_a_campaigns_screen_counts_what_has_no_column() -> None:
+    met = Coverage(observed=4)
+    met.faults.update({Cell("-", "time", "drift"): 3, Cell("PROCESSING", "running", "crash"): 1})
+    met.faults[Cell("-", "start", "abandoned_session")] = 1
+    met.faults[Cell("-", "start", "session ends")] = 1
+    text = "\n".join(line.text for line in campaign_lines(Campaign("memory", 0, 4, 1, coverage=met), Capabilities()))
+    assert "A process left its session behind once; a clock drifted 3 times." in text
+    assert "session ends" not in text
+
+
+def test_a_history_tells_an_abandoned_session_from_a_crash() -> None:
+    left = Fault(0, "w1", "crash", {"at": "claim", "after": False, "session_stays": 1_000_000})
+    assert catalogue.strike_of(left) == "abandoned_session"
+    assert catalogue.strike_of(left._replace(data={"at": "claim", "after": True})) == "crash after"
+    assert fault_text(left) == "CRASHES at claim, its session stays 1s"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"words": ("blackout",)}, "it must be a tuple of Phrase"),
+        ({"words": (Phrase("crash"),)}, "a tape already means something else by 'crash'"),
+        ({"events": ()}, "events is (); it must be a tuple of names"),
+        ({"weight": ("often",)}, "it must be counts, as texts"),
+        ({"needs": ("session",)}, "it needs 'session' (did you mean 'sessions'?), which is no capability"),
+        ({"apply": None}, "options and apply must be functions"),
+    ],
+)
+def test_a_fault_of_another_package_that_is_made_wrong_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(catalogue, "brought", lambda group: {"blackout": replace(BLACKOUT, **change)})
+    kinds.cache_clear()
+    with pytest.raises(UsageError) as told:
+        FaultPlan(blackout=1)
+    kinds.cache_clear()
+    assert said in told.value.message
+    assert "job_harness.faults:blackout of another package: " in told.value.message
+
+
+def test_a_fault_that_offers_what_is_not_its_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = replace(BLACKOUT, options=lambda *_: (Phrase("crash").option("crash"),))
+    monkeypatch.setattr(catalogue, "brought", lambda group: {"blackout": strange})
+    kinds.cache_clear()
+    session = Session(
+        Scenario(settings=Settings(), workers=("w1",), jobs=(JobPlan("a"),)),
+        engine=MemoryEngine(),
+        choices=Uniform(1, rate=1.0),
+        faults=FaultPlan(blackout=1),
+    )
+    with pytest.raises(UsageError, match="the fault blackout of another package raised ValueError: it offers"):
+        session.run()
+    kinds.cache_clear()
+
+
+def test_a_plan_refuses_a_fault_that_does_not_exist() -> None:
+    with pytest.raises(UsageError, match=r"no such fault: 'crush' \(did you mean 'crash'\?\)"):
+        FaultPlan(crush=1)

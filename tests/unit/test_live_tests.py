@@ -1,0 +1,154 @@
+"""A user's test on the kernel: what it asks to go wrong is on a tape, and a search deviates at its gates."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.faults import FaultPlan
+from harness.history.event import SideEffect
+from harness.history.jsonl import dump_history
+from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
+from harness.run.session import as_on_tape
+from harness.sim.choices import Choices, Deviation, Replay, Tape, Uniform
+
+ROOT = Path(__file__).resolve().parents[2]
+FAULTS = FaultPlan(crash=1, pause=1, lost_message=1, duplicate=1)
+
+
+async def charge_then_record(job: ToolJob) -> JobResult:
+    await asyncio.sleep(1)
+    effect("charged", order=job.input)
+    await asyncio.sleep(1)
+    return JobResult(success=True)
+
+
+def played(
+    script: Callable[[JobHarness], None], choices: Choices | None = None, *, faults: FaultPlan | None = None
+) -> tuple[str, Tape, set[str]]:
+    """Run a test; return its history, its tape and the anomalies it showed."""
+    options = {} if faults is None else {"faults": faults}
+    harness = JobHarness(choices=choices, invariants=[at_most_once("charged", per=("order",))], **options)
+    with harness:
+        harness.register("pay", charge_then_record)
+        script(harness)
+        anomalies = {anomaly.name for anomaly in harness._session.judge.anomalies}
+        return dump_history(harness.history), harness.tape, anomalies
+
+
+def two_payments(harness: JobHarness) -> None:
+    harness.enqueue("pay", 7)
+    harness.enqueue("pay", 8)
+    harness.run_until_idle()
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ("before starting", "worker-1 before starting job-1 #1: crash"),
+        ("charged", "worker-1 charged job-1 #1: crash"),
+        ("before complete", "worker-1 complete job-1 #1: crash"),
+        ("after complete", "worker-1 complete job-1 #1: crash after"),
+        ("while running", "worker-1 while running job-1 #1: crash"),
+    ],
+)
+def test_a_crash_that_a_test_asks_for_is_a_deviation_on_its_tape(at: str, said: str) -> None:
+    def crashing(harness: JobHarness) -> None:
+        harness.crash_worker(at=at)
+        harness.enqueue("pay", 7)
+        harness.run_until_idle()
+
+    history, tape, _ = played(crashing)
+    assert [str(deviation) for deviation in tape] == [said]
+    assert history.count('"crash"') == 1
+
+
+def test_a_delivery_that_a_test_asks_for_twice_is_a_deviation_and_is_found() -> None:
+    def twice(harness: JobHarness) -> None:
+        harness.deliver_twice(harness.enqueue("pay", 7))
+        harness.run_until_idle()
+
+    _, tape, anomalies = played(twice)
+    assert [str(deviation) for deviation in tape] == ["worker-1 before starting job-1 #1: hand out twice"]
+    assert "effect_repeated" in anomalies
+
+
+def test_a_search_finds_the_double_charge_and_its_tape_gives_the_same_bytes() -> None:
+    quiet, nothing, _ = played(two_payments)
+    assert nothing == ()
+    for seed in range(200):
+        history, tape, anomalies = played(two_payments, Uniform(seed, rate=0.1), faults=FAULTS)
+        if "effect_repeated" in anomalies:
+            break
+    else:
+        pytest.fail("no double charge in 200 runs")
+    again, same, found = played(two_payments, Replay(tape), faults=as_on_tape())
+    assert (again, same, found) == (history, tape, anomalies)
+    assert played(two_payments, Replay(()), faults=as_on_tape())[0] == quiet
+
+
+def test_gates_are_named_by_the_nearest_function_of_the_user() -> None:
+    asked: list[str] = []
+
+    class Listening(Replay):
+        def gate(self, label: str, options: Callable[[], object]) -> None:  # type: ignore[override]
+            asked.append(label)
+
+    played(two_payments, Listening(()), faults=FAULTS)
+    timers = [label for label in asked if "charge_then_record" in label]
+    assert timers.count("worker-1 test_live_tests.py:charge_then_record job-1") == 2
+    assert not [label for label in asked if "asyncio" in label or "site-packages" in label]
+
+
+def test_a_pause_stalls_the_whole_process_so_that_its_lease_runs_out() -> None:
+    tape = Replay([Deviation("worker-1 charged job-1", 1, "pause a lease + a retry")])
+    history, _, anomalies = played(two_payments, tape, faults=FAULTS)
+    assert '"heartbeat"' not in history
+    assert '"expire"' in history
+    assert anomalies == {"effect_repeated"}
+
+
+def test_a_lost_reply_is_insisted_on_and_changes_nothing() -> None:
+    tape = Replay([Deviation("worker-1 complete job-1", 1, "lose reply")])
+    history, _, anomalies = played(two_payments, tape, faults=FAULTS)
+    assert anomalies == set()
+    assert history.count('"lose reply"') == 1
+
+
+def test_one_place_makes_a_judge_and_a_recorder() -> None:
+    makers = {
+        (path.relative_to(ROOT).as_posix(), node.func.id)
+        for path in (ROOT / "harness").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Judge", "Recorder")
+    }
+    assert makers == {("harness/run/observation.py", "Judge"), ("harness/run/observation.py", "Recorder")}
+
+
+@pytest.mark.parametrize("length", ["a lease - 1s", "a lease", "a lease + a retry"])
+def test_a_claim_whose_answer_took_a_lease_is_saved_or_given_back(length: str) -> None:
+    tape = Replay([Deviation("worker-1 claim", 1, f"pause {length}")])
+    history, _, anomalies = played(two_payments, tape, faults=FAULTS)
+    assert anomalies == set()
+    assert '"expire"' not in history
+
+
+@pytest.mark.parametrize(("idempotent", "found"), [(False, {"effect_repeated"}), (True, set())])
+def test_a_deed_counts_by_its_identity_and_may_come_again_where_its_receiver_ignores_that(
+    idempotent: bool, found: set[str]
+) -> None:
+    async def pay(job: ToolJob) -> JobResult:
+        effect(SideEffect("charged", f"order-{job.input}", {"by": job.attempts}, idempotent=idempotent))
+        return JobResult(success=True)
+
+    with JobHarness(invariants=[at_most_once("charged")]) as harness:
+        harness.register("pay", pay)
+        harness.enqueue("pay", 7)
+        harness.enqueue("pay", 7)  # Another job, the same deed.
+        harness.run_until_idle()
+        assert {anomaly.name for anomaly in harness.anomalies} == found
+        assert '"identity":"order-7"' in dump_history(harness.history)

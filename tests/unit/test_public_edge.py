@@ -1,0 +1,138 @@
+"""The public edge: `from harness import ...`, as cheap as it says, typed from outside, and what the pages use."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import harness
+from tests.docs import pages
+
+ROOT = Path(__file__).parents[2]
+TREE = ast.parse(Path(harness.__file__).read_text(encoding="utf-8"))
+API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+OUTSIDE, WRONG = ROOT / "tests/typing/outside.py", ROOT / "tests/typing/wrong.py"
+OLDER = (
+    "harness.adapters.memory:MemoryEngine",
+    "harness.adapters.reference:open_engine",
+    "harness.application:step",
+    "harness.conformance:QueueConformance",
+    "harness.explore.lockstep:compare",
+    "harness.explore.orders:all_orders",
+    "harness.explore.state_machine:LifecycleMachine",
+    "harness.faults:Circumstances",
+    "harness.history.outcome:DONE",
+    "harness.invariants:Invariant",
+    "harness.model.job:JobView",
+    "harness.model.json_value:json_problem",
+    "harness.model.lifecycle:Status",
+    "harness.model.retry:retry_delay",
+    "harness.port:Contract",
+    "harness.postgres.gating:Room",
+    "harness.processors:AsyncJobHarness",
+    "harness.processors:ContractReport",
+    "harness.processors:Counts",
+    "harness.scenario.job_plan:JobPlan",
+    "harness.scenario.scenario:Scenario",
+    "harness.sim.request:Point",
+    "harness.wiring:open_engine",
+)
+"""What the pages of version 0.1 told to import."""
+
+
+def declared() -> dict[str, str]:
+    """Read where type checkers find each name."""
+    block = next(node for node in TREE.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def test_a_type_checker_and_a_program_find_each_name_in_the_same_place() -> None:
+    assert sorted(declared()) == sorted(harness.__all__)
+    for name, module in declared().items():
+        assert getattr(harness, name) is getattr(import_module(module), name)
+    assert set(harness.__all__) <= set(dir(harness))
+
+
+def test_a_name_that_is_not_public_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="module 'harness' has no attribute 'JobHarnes'"):
+        harness.JobHarnes  # type: ignore[attr-defined] # noqa: B018
+
+
+@pytest.mark.slow
+def test_import_harness_imports_nothing_else() -> None:
+    ask = "import sys, harness; print([m for m in sys.modules if m.startswith(('harness.', 'pydantic', 'pytest'))])"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert told.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("place", OLDER)
+def test_an_older_import_path_still_works(place: str) -> None:
+    module, _, name = place.partition(":")
+    assert hasattr(import_module(module), name)
+    assert f"`{module}`" in API or f"`{module.rpartition('.')[0]}`" in API
+
+
+def test_pages_and_examples_import_what_is_public_alone() -> None:
+    beside = set(re.findall(r"`(harness[\w.]*)`", API.partition("## Modules beside it")[2].partition("\n## ")[0]))
+    texts = {f"{block.page.name} {block.number}": block.text for page in pages.PAGES for block in pages.blocks(page)}
+    texts |= {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("scenarios/**/*.py")}
+    used = {
+        (where, module)
+        for where, text in texts.items()
+        for module in re.findall(r"^\s*(?:\$ python -c ')?(?:from|import) (harness[\w.]*)", text, re.MULTILINE)
+    }
+    assert used
+    assert [(where, module) for where, module in sorted(used) if module not in {"harness", *beside}] == []
+
+
+# type checkers --------------------------------------------------------------------------------------------------------
+
+
+def refused(said: str) -> list[int]:
+    """List the lines of `wrong.py` that a checker complains about."""
+    return sorted({int(line) for line in re.findall(r"wrong\.py:(\d+)", said)})
+
+
+WRONG_LINES = [5, 7, 8]
+
+
+@pytest.mark.campaign
+def test_mypy_strict_knows_the_types_from_outside_and_refuses_what_is_wrong() -> None:
+    def mypy(path: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    right = mypy(OUTSIDE)
+    assert right.returncode == 0, right.stdout + right.stderr
+    assert refused(mypy(WRONG).stdout) == WRONG_LINES
+
+
+@pytest.mark.campaign
+def test_pyright_knows_the_types_from_outside_and_refuses_what_is_wrong() -> None:
+    command = pyright()
+    right = subprocess.run([*command, str(OUTSIDE)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert right.returncode == 0, right.stdout + right.stderr
+    wrong = subprocess.run([*command, str(WRONG)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert refused(wrong.stdout) == WRONG_LINES
+
+
+def pyright() -> list[str]:
+    """Return how to start pyright, from the machine or by npx; skip with the reason where neither is there."""
+    reasons = []
+    for command in (["pyright"], ["npx", "--yes", "pyright"]):
+        try:
+            tried = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=120, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reasons.append(f"{command[0]}: {error}")
+            continue
+        if tried.returncode == 0:
+            return [*command, "--pythonpath", sys.executable]
+        reasons.append(f"{command[0]}: {tried.stderr.strip()[:200]}")
+    pytest.skip("; ".join(reasons))
