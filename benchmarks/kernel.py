@@ -24,7 +24,7 @@ from harness.scenario.scenario import Scenario
 from harness.sim.actor import Actor
 from harness.sim.choices import Boring
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call, Point, Sleep
+from harness.sim.request import Point, Sleep, VerbCall
 
 JOBS = 1000
 RUNS = 400
@@ -41,16 +41,16 @@ WHY = (
 class Idle:
     """Executes every call by doing nothing."""
 
-    def begin(self, actor: Actor, call: Call) -> Any:
+    def begin(self, actor: Actor, call: VerbCall) -> Any:
         return None
 
-    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+    def end(self, actor: Actor, call: VerbCall, result: Any) -> Any:
         return result
 
-    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+    def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Any:
         raise error
 
-    def lost(self, actor: Actor, call: Call) -> Any:
+    def lost(self, actor: Actor, call: VerbCall) -> Any:
         return None
 
 
@@ -64,7 +64,7 @@ def suspending() -> Generator[Any, Any, Any]:
 def calling() -> Generator[Any, Any, Any]:
     """Call, and sleep now and then."""
     while True:
-        yield Call("nothing", ())
+        yield VerbCall("nothing", ())
         yield Sleep(SECOND, "resting")
 
 

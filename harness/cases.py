@@ -14,7 +14,7 @@ from harness.errors import EnvironmentUnavailable, HarnessError, at_place
 from harness.explore.finding import broken_engine
 from harness.port import Engine
 from harness.report.case import Case
-from harness.run.play import NO_LIMITS, examine
+from harness.run.play import NO_LIMITS, case_name, examine
 from harness.run.session import Limits
 from harness.scenario.reader import controlled, named_at
 from harness.scenario.scenario import Control, Scenario
@@ -96,6 +96,9 @@ class CaseRunner:
                 scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits
             )
             if task.control:
+                place = engine.info.contract.differences.get(f"{case_name(scenario.path)} [{task.control.name}]")
+                if place is not None and task.control.finds not in run.found:
+                    return replace(base, skipped=f"documented: {place}")
                 return replace(base, run=run)
             return replace(base, run=explained(run, name, self.engines.get), explanation=told)
         except NotApplicable as error:

@@ -291,7 +291,7 @@ class Contract:
     differences: Mapping[str, str] = field(default_factory=dict)
     """Scenarios (`theme/name`) that expect something else than it documents, each with the place where it does.
 
-    It excuses what a scenario expects, and no anomaly.
+    It excuses what a scenario expects, and no anomaly. `theme/name [control]` is a control that finds nothing there.
     """
     known: Mapping[str, Known] = field(default_factory=dict)
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
@@ -315,7 +315,10 @@ class Application(Protocol):
         ...
 
     def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
-        """Return a factory for each actor by name; the harness calls it again after a crash."""
+        """Return a factory for each actor by name; the harness calls it again after a crash.
+
+        A process of coroutines is a `harness.sim.carrier.CarriedProcess`, planned on `world.carrier()`.
+        """
         ...
 
 
@@ -344,6 +347,8 @@ class EngineInfo:
     """What it runs under unless the user says otherwise."""
     application: Application | None = None
     """Who is at work on its queues in the place of the stock actors, unless a session names somebody else."""
+    stepped: Application | None = None
+    """Who is at work in the place of `application` where actors are set back, step by step: generators throughout."""
     processes: Callable[[Any], Application] | None = None
     """Returns the `Application` that an opened queue brings along: its own processes, which no verb of ours drives."""
     next_upkeep: Callable[[Any], Instant | None] | None = None
@@ -407,6 +412,12 @@ class AdaptedEngine:
         self.info = info
         self.open: Callable[..., QueueUnderTest] = engine.open
         self.close: Callable[[], None] = engine.close
+
+
+def as_stepped(engine: Engine) -> Engine:
+    """Return an engine as an exhaustive search steps it: with actors that can be set back at work on its queues."""
+    info = engine.info
+    return engine if info.stepped is None else AdaptedEngine(engine, replace(info, application=info.stepped))
 
 
 _PLAIN: Mapping[str, tuple[type, ...]] = {

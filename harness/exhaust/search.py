@@ -22,7 +22,7 @@ from harness.faults import FaultPlan
 from harness.invariants import gravity
 from harness.model.duration import format_duration
 from harness.model.settings import Settings
-from harness.port import Engine
+from harness.port import Engine, as_stepped
 from harness.run.session import Limits, Session
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
@@ -76,7 +76,7 @@ class Explorer:
         `at_work` is told of every session before it is stepped. Without `merge`, every path is a state of its own:
         only for tiny scopes, to compare with.
         """
-        self.engine = engine
+        self.engine = as_stepped(engine)
         self.scope = scope
         self.looking_for = looking_for
         self.first_only = first_only
@@ -503,6 +503,8 @@ def _settings(settings: Settings) -> Iterator[str]:
 
 
 def _standing(explorer: Explorer) -> Iterator[str]:
+    if explorer.engine.info.stepped is not None:
+        yield "  The workers are the stock ones: the engine's own cannot be set back; the sampled search runs those."
     if explorer.scope.symmetry:
         yield "  Workers, and jobs of one kind, are taken to be interchangeable."
     if explorer.reexecuted:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-from harness.history.event import Call as CallEvent
-from harness.history.event import Effect
+from harness.history.event import Call, Effect
 from harness.model.job import JobId
 from harness.model.lifecycle import Status
 from harness.run.session import Session
 from harness.scenario.job_plan import OUTPUTS, Ending
 from harness.scenario.scenario import SCHEDULERS, VERBS
 from harness.sim.actor import Actor, State
-from harness.sim.request import Call, Sleep
+from harness.sim.request import Sleep, VerbCall
 
 _WORDS = {verb: word for word, verb in VERBS.items()}
 _WHEN = {
@@ -108,7 +107,7 @@ def _beats(session: Session, actor: str, job: JobId) -> int:
     for event in reversed(session.recorder.history.events):
         if type(event) is Effect and event.actor == actor and event.job == job and event.name == "started":
             break
-        if type(event) is CallEvent and event.actor == actor and event.job == job and event.verb == "heartbeat":
+        if type(event) is Call and event.actor == actor and event.job == job and event.verb == "heartbeat":
             count += 1
     return count
 
@@ -178,4 +177,4 @@ class EnabledActs:
         return [] if stopping or self._down() else self._alive()
 
     def _calling(self) -> list[Actor]:
-        return [actor for actor in self._alive() if type(actor.request) is Call and when(actor)]
+        return [actor for actor in self._alive() if type(actor.request) is VerbCall and when(actor)]

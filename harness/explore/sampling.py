@@ -103,7 +103,7 @@ class Sampler:
         try:
             session = self.session(seed)
             watchdog.watch(session)
-            self._stock = type(session.application) is StockApplication
+            self._stock = isinstance(session.application, StockApplication)
             return session.run()
         finally:
             watchdog.done()

@@ -65,7 +65,8 @@ class Play(EnabledActs):
 
     def make_application(self) -> Application:
         """Return who works on the queue."""
-        return self.engine.info.application or StockApplication()
+        info = self.engine.info
+        return info.stepped or info.application or StockApplication()
 
     def failures_directory(self) -> Path:
         """Return where failing scenarios are written."""

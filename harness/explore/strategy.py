@@ -14,7 +14,7 @@ from harness.faults import families, family_of
 from harness.sim.actor import Actor
 from harness.sim.choices import FIRST, Choices, Deviation, Option, Options, Uniform
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 
 RATES = (0.02, 0.1, 0.25)
 """How often a run deviates at a gate; one of them a run."""
@@ -213,13 +213,13 @@ class Priorities:
         chosen = max(kernel.ready, key=lambda actor: priority[actor.name])
         for actor in kernel.ready:
             if actor is chosen or _meet(actor, chosen):
-                del priority[actor.name]
+                priority.pop(actor.name, None)  # tasks of one process share a priority
         return None if chosen is kernel.ready[0] else chosen.first
 
 
 def _meet(one: Actor, other: Actor) -> bool:
     """Say whether the next steps of two actors may touch the same job; a verb on many jobs meets every verb."""
     first, second = one.request, other.request
-    if type(first) is not Call or type(second) is not Call:
+    if type(first) is not VerbCall or type(second) is not VerbCall:
         return False
     return first.job is None or second.job is None or first.job == second.job

@@ -10,7 +10,7 @@ from harness.history.event import Excuse
 from harness.sim.actor import Actor
 from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 
 REQUEST: Final = Phrase("lose request", point="request", plainer="crash")
 REPLY: Final = Phrase("lose reply", point="reply", plainer="crash after")
@@ -19,7 +19,7 @@ _LOST: Final = (REQUEST.option("lost_message"), REPLY.option("lost_message"))
 
 def _losses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
     """Offer both at every call."""
-    return _LOST if actor is not None and type(actor.request) is Call else NO_OPTIONS
+    return _LOST if actor is not None and type(actor.request) is VerbCall else NO_OPTIONS
 
 
 def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
@@ -58,7 +58,7 @@ def _duplicates(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequ
     if actor is None:
         return NO_OPTIONS
     request = actor.request
-    return _TWICE if type(request) is Call and request.verb in REPEATABLE else NO_OPTIONS
+    return _TWICE if type(request) is VerbCall and request.verb in REPEATABLE else NO_OPTIONS
 
 
 def _duplicate(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:

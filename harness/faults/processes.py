@@ -11,7 +11,7 @@ from harness.model.duration import DAY, Duration, format_duration
 from harness.sim.actor import Actor
 from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 
 BEFORE: Final = Phrase("crash", point="before")
 AFTER: Final = Phrase("crash after", point="after", plainer="crash")
@@ -23,7 +23,7 @@ def _crashes(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequenc
     """Offer death at every gate of a process: before a verb, or after it and without its reply."""
     if actor is None or not actor.process:
         return NO_OPTIONS
-    return _DIES_ANYWHERE if type(actor.request) is Call else _DIES
+    return _DIES_ANYWHERE if type(actor.request) is VerbCall else _DIES
 
 
 def _crash(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:

@@ -127,7 +127,8 @@ class FailureIsRecorded(Monitor):
         """Whose run has ended and is not settled: by which worker, when, and how often that was reported in vain."""
 
     def on_effect(self, event: Effect) -> None:
-        if event.data in REPORTED:
+        row = self._rows.get(event.job)
+        if event.data in REPORTED and (row is None or row.token == event.token):  # else another claim stands by now
             self._unreported[event.job] = (event.actor, event.at, 0)
 
     def on_fault(self, event: Fault) -> None:

@@ -291,10 +291,14 @@ LEASE_OUTLIVES_EXECUTION = Invariant(
 
 
 class ShutdownLeavesNothingClaimed(Monitor):
-    """Keeps what each worker holds, except where it could not know that it holds it."""
+    """Keeps what each worker holds, except where it could not know that it holds it.
+
+    What a worker's lease ran out on is no longer its to give back: another may have it by then. So it is with whatever
+    a worker held that stood still for a lease.
+    """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_fault": frozenset({"stopped", "crash", "lose request", "lose reply", "duplicate"})
+        "on_fault": frozenset({"stopped", "crash", "pause", "late", "lose request", "lose reply", "duplicate"})
     }
 
     momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
@@ -308,21 +312,27 @@ class ShutdownLeavesNothingClaimed(Monitor):
         after = event.after
         if after is None or after.status is not Status.PROCESSING:
             self._held.pop(event.job, None)
-        elif event.verb == "claim" and self._unheard.get(event.actor) != event.at:
+        elif event.job in self._held or (event.verb == "claim" and self._unheard.get(event.actor) != event.at):
             self._held[event.job] = after
 
     def on_fault(self, event: Fault) -> None:
+        skew = 2 * self.settings.max_skew
+        if event.name in ("pause", "late"):
+            if event.data["for"] + skew >= self.settings.lease:
+                self._forget(event.actor)
+            return
         if event.name != "stopped":
             if event.name == "crash" or event.data["at"] != "claim":
                 self._forget(event.actor)
             self._unheard[event.actor] = event.at
             return
         for job, row in self._held.items():
-            if row.worker == event.actor:
+            over = row.lease_until is not None and row.lease_until - skew <= event.at
+            if row.worker == event.actor and not over:
                 self.breach("claim_left_behind", f"{event.actor} ended in good order and still holds it", job=job)
 
     def _forget(self, worker: str) -> None:
-        for job in [job for job, row in self._held.items() if row.worker == worker]:
+        for job in [job for job, row in self._held.items() if worker in ("*", row.worker)]:
             del self._held[job]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness.lint import diagnosis
 from harness.lint.finding import Rule
 from harness.lint.rules import application, pgboss, queues, services
 
@@ -18,7 +17,7 @@ CATALOGUE: Final[tuple[Rule, ...]] = (
     *queues.RULES,
     *services.PLATFORM,
     *application.FILES,
-    *diagnosis.RULES,
+    *application.NOW,
 )
 
 RULES: Final = {rule.id: rule for rule in CATALOGUE}

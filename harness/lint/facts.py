@@ -229,6 +229,8 @@ class Facts:
     """Tables of the user's own that hold a row for each job, by name."""
     named: dict[str, Place] = field(default_factory=dict)
     """Variables of the environment that sources name, and rules ask about."""
+    forwarding: set[str] = field(default_factory=set)
+    """Functions of the user's own that hand options on to a pg-boss as they got them, by name."""
     handlings: list[Handling] = field(default_factory=list)
     imported: dict[str, Place] = field(default_factory=dict)
     """Libraries of queues that some source imports, each with one of the places."""

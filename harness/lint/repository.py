@@ -22,8 +22,7 @@ from harness.lint.readers.deployment import (
 )
 from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
 from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, read_crontab
-from harness.lint.readers.python import read_python
-from harness.lint.readers.python_queues import PythonModule, PythonQueues
+from harness.lint.readers.python import PythonModule, PythonQueues, read_python
 from harness.lint.readers.schema import read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
 from harness.lint.typescript import Constants, Module, first_error, parse

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from harness.lint.cron import DEFAULT_PERIOD_SECONDS, is_maintenance, maintenance_period
@@ -117,6 +118,7 @@ def shouted(name: str) -> str:
     return _HUMP.sub("_", name).upper().replace("-", "_")
 
 
+@cache
 def meaning_of(name: str, *, option: bool = False) -> Meaning | None:
     """Answer what a name stands for; `option` says that it stands among a queue's options or columns."""
     group, dot, member = name.partition(".")
@@ -238,8 +240,16 @@ def shown(value: Scalar) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
-def standings(facts: Facts) -> Iterator[EffectiveSettings]:
-    """List all services and queues that differ."""
+def standings(facts: Facts) -> Sequence[EffectiveSettings]:
+    """List all services and queues that differ; many rules ask, and it is worked out once."""
+    key = ("standings", len(facts.values), len(facts.services), len(facts.calls))
+    found = facts.worked_out.get(key)
+    if not isinstance(found, tuple):
+        found = facts.worked_out[key] = tuple(_standings(facts))
+    return found
+
+
+def _standings(facts: Facts) -> Iterator[EffectiveSettings]:
     queues = ["", *dict.fromkeys(value.queue for value in facts.values if value.queue)]
     services: list[Service | None] = [*facts.services] or [None]
     for service in services:

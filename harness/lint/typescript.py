@@ -34,7 +34,8 @@ def _parser(jsx: bool) -> Parser:
 
 
 _VALID: Final = re.compile(
-    rb"(?<=[\w$])<(?:\s*[\[{A-Z]|\s*[a-z]+\s*[>|\[])[^`=]{0,600}?>(?=\s*`)|\bimport\(\s*[\"'][^\"'\n]+[\"']\s*\)(?=[.\[])"
+    rb"(?<=[\w$])<(?:[^<>`=()]|<(?:[^<>`=()]|<[^<>`=()]*>)*>){1,600}>(?=\s*`)"
+    rb"|\bimport\(\s*[\"'][^\"'\n]+[\"']\s*\)(?=[.\[])"
 )
 """Valid TypeScript that the grammar does not know: type arguments of a tagged template, members of imported types."""
 LONGEST_REPAIRED: Final = 300_000

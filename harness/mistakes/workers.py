@@ -13,7 +13,7 @@ from harness.port import Claim
 from harness.run.insisting import Steps
 from harness.run.worker import Worker
 from harness.scenario.job_plan import Ending
-from harness.sim.request import Call, Sleep
+from harness.sim.request import Sleep, VerbCall
 
 # a release that does nothing ------------------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ class GivesUpAtOnce(Worker):
     """graphile-batch-complete-never-retried: a loop of tries that leaves after the first."""
 
     @staticmethod
-    def insist(call: Call) -> Steps:
+    def insist(call: VerbCall) -> Steps:
         outcome: Outcome = yield call
         return outcome
 
@@ -84,7 +84,7 @@ class ConsumesWhileDisabled(Worker):
             yield from super().run_one(claims)
             return
         claim = claims.pop(0)
-        yield from self.insist(Call("complete", (claim, None), claim.job, claim.token))
+        yield from self.insist(VerbCall("complete", (claim, None), claim.job, claim.token))
 
 
 class HangsOnAnError(Worker):

@@ -10,11 +10,11 @@ from harness.adapters.reference.application import BEFORE_STARTING, HAND_OUT_TWI
 from harness.errors import UsageError, did_you_mean
 from harness.faults.processes import AFTER, BEFORE, CRASH
 from harness.model.job import JobId
-from harness.run.live import Place
+from harness.run.live import JobPoint
 from harness.sim.actor import Actor
 from harness.sim.choices import Boring, Choices, Deviation, Option, Options
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 
 VERBS: Final = ("heartbeat", "complete", "fail", "release")
 WHILE_RUNNING: Final = "while running"
@@ -100,13 +100,13 @@ class Demands:
 
     def _wanted(self, actor: Actor) -> Option | None:
         request = actor.request
-        if isinstance(request, Place):
+        if isinstance(request, JobPoint):
             if self._take(request.name, request.job):
                 return _DIES
             if request.name == BEFORE_STARTING and request.job in self.twice:
                 self.twice.discard(request.job)
                 return HAND_OUT_TWICE
-        elif type(request) is Call and request.job is not None:
+        elif type(request) is VerbCall and request.job is not None:
             if self._take(f"before {request.verb}", request.job):
                 return _DIES
             if self._take(f"after {request.verb}", request.job):

@@ -17,7 +17,7 @@ from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.noticed import user_function
 from harness.processors.processor import is_async, telling
 from harness.processors.workplace import Workplace
-from harness.run.live import Place
+from harness.run.live import JobPoint
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Callback, VirtualLoop
 from harness.sim.loop_waiting import describe_task
@@ -134,14 +134,14 @@ class Running:
         if delivery is None or process is None or not life.within(process.life):
             return callback
         where = user_function(sys._getframe(2))
-        return callback if where is None else process.guard(Place(where, delivery.job), callback)
+        return callback if where is None else process.guard(JobPoint(where, delivery.job), callback)
 
     def _pass(self, place: str, job: JobId, life: Lifetime) -> None:
         """Come to a gate in the middle of a processor, unless its worker is dead or the thread is not in turn."""
         process = self._application.session.worker
         in_turn = self._baton.holds() or self._loop.is_in_this_thread()
         if in_turn and process is not None and life.within(process.life):
-            process.pass_by(Place(place, job))
+            process.pass_by(JobPoint(place, job))
 
     def _write(self, *about: Any) -> None:
         if self.closed:

@@ -17,6 +17,7 @@ from harness.run.job_index import JobIndex
 from harness.run.observation import Recorder
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
+from harness.sim.carrier import LoopCarrier
 from harness.sim.clock import Clocks
 
 
@@ -55,6 +56,10 @@ class RunContext:
         self.plans: dict[JobId, JobPlan] = scenario.plan_of()
         self.stopping: set[str] = set()
         """Workers told to shut down gracefully."""
+        self.on_stop: dict[str, Callable[[], object]] = {}
+        """By worker, who hears of it at once; the others ask."""
+        self.carrier: Callable[[], LoopCarrier]
+        """Returns what carries actors that are coroutines; their kernel is the session's."""
         self.closed = False
         self.memory: Memory | None = None
         self._clocks = clocks
@@ -105,8 +110,14 @@ class RunContext:
         """Ask a worker to shut down gracefully. False: this actor takes no such request."""
         if actor not in self.scenario.workers:
             return False
-        self.stopping.add(actor)
+        self.ask_to_stop(actor)
         return True
+
+    def ask_to_stop(self, actor: str) -> None:
+        """Ask whoever it is to shut down gracefully; one that takes no such request goes on."""
+        self.stopping.add(actor)
+        if (hears := self.on_stop.get(actor)) is not None:
+            hears()
 
     def stopped(self, actor: str) -> None:
         """Declare that a worker ended as it was told to."""

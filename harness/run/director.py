@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.errors import UsageError
@@ -17,7 +17,7 @@ from harness.scenario.scenario import Expectation, Scenario, Step
 from harness.sim.actor import Actor, State
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 
 PATIENCE = 20_000
 """Kernel steps that one scenario step may take to bring an actor to its point."""
@@ -107,28 +107,45 @@ class Director:
 
     # bringing actors to points --------------------------------------------------------------------------------------
 
-    def _stands_at(self, actor: Actor, point: str, job: JobId | None) -> bool:
-        request = actor.request
-        if request is None:
-            return False
-        wanted = point if job is None or point in ("claim",) else f"{point} {job}"
-        return request.point == wanted or (job is None and request.point.startswith(f"{point} "))
+    def _at(self, actor: Actor, *points: str, job: JobId | None) -> Actor | None:
+        """Return who of a process stands at one of these points: itself, or one of its tasks."""
+        for task in standing(actor):
+            request = task.request
+            for point in points:
+                wanted = point if job is None or point in ("claim",) else f"{point} {job}"
+                if request is None:
+                    continue
+                if request.point == wanted or (job is None and request.point.startswith(f"{point} ")):
+                    return task
+        return None
 
-    def _bring(self, actor: Actor, point: str, job: JobId | None) -> None:
-        """Let this actor act, and time pass where he must wait, until he stands at the point."""
+    def _bring(self, actor: Actor, point: str, job: JobId | None) -> Actor:
+        """Let this actor act, and time pass where he must wait, until he, or a task of his, stands at the point."""
         self.kernel.unhold(actor)
         for _ in range(PATIENCE):
-            if self._stands_at(actor, point, job):
-                return
+            there = self._at(actor, point, job=job)
+            if there is not None:
+                return there
             if not actor.alive:
                 raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
-            if actor.state is State.READY or (actor.state is State.POLLING and point == "claim"):
-                self.kernel.summon(actor)
+            able = self._able(actor, polls=point == "claim")
+            if able is not None:
+                self.kernel.summon(able)
             elif not self.kernel.step():
                 break
-        at = actor.request.point if actor.request is not None else "nothing"
+        at = place_of(actor) or "nothing"
         wanted = f"{point} {job or ''}".strip()
         raise self._stop(f"{actor.name} never comes to {wanted!r}; it stands at {at!r}{self._fate(job)}")
+
+    def _able(self, actor: Actor, *, polls: bool) -> Actor | None:
+        """Return who of a process can act now, the one that came first; with `polls`, also before its poll is due."""
+        tasks = standing(actor)
+        ready = next((task for task in tasks if task.state is State.READY), None)
+        if ready is not None or not polls:
+            return ready
+        polling = [task for task in tasks if task.state is State.POLLING]
+        at_work = any(task.state is State.SLEEPING for task in tasks)
+        return polling[0] if polling and not at_work else None
 
     def _fate(self, job: JobId | None) -> str:
         """Tell what became of a job that an actor was awaited at."""
@@ -144,8 +161,7 @@ class Director:
     def _perform(self, actor: Actor, **how: Any) -> Outcome | None:
         """Let the actor do the call that he stands before; answer its outcome as the queue gave it."""
         before = len(self.recorder.history)
-        self.kernel._withdraw(actor)
-        self.kernel.perform(actor, **how)
+        self.kernel.summon(actor, **how)
         for _ in range(PATIENCE):
             for event in self.recorder.history.events[before:]:
                 if type(event) is Return and event.actor == actor.name:
@@ -172,17 +188,14 @@ class Director:
         if verb in ("claim", "poll"):
             self._claim(actor, step)
         elif verb == "start":
-            self._bring(actor, "start", step.job)
-            self.kernel.summon(actor)
+            self.kernel.summon(self._bring(actor, "start", step.job))
         elif verb == "settle":
             self._settle(actor, step)
         else:
-            self._bring(actor, verb, step.job)
-            self._expect(step, self._perform(actor))
+            self._expect(step, self._perform(self._bring(actor, verb, step.job)))
 
     def _claim(self, actor: Actor, step: Step) -> None:
-        self._bring(actor, "claim", None)
-        outcome = self._perform(actor)
+        outcome = self._perform(self._bring(actor, "claim", None))
         got = [claim.job for claim in outcome.value or ()] if outcome is not None and outcome.done else []
         if step.verb == "claim" and step.job is not None and step.job not in got:
             raise self._stop(f"the claim gave {', '.join(got) or 'nothing'}")
@@ -190,12 +203,13 @@ class Director:
 
     def _settle(self, actor: Actor, step: Step) -> None:
         for _ in range(PATIENCE):
-            at = [verb for verb in ("complete", "fail", "release") if self._stands_at(actor, verb, step.job)]
-            if at:
-                self._expect(step, self._perform(actor))
+            there = self._at(actor, "complete", "fail", "release", job=step.job)
+            if there is not None:
+                self._expect(step, self._perform(there))
                 return
-            if actor.state is State.READY:
-                self.kernel.summon(actor)
+            able = self._able(actor, polls=False)
+            if able is not None:
+                self.kernel.summon(able)
             elif not self.kernel.step():
                 break
         raise self._stop(f"{actor.name} never comes to settle it")
@@ -204,10 +218,10 @@ class Director:
         """`crash w1 while running a`."""
         actor = self._actor(step.actor)
         if step.point is not None:
-            self._bring(actor, step.point, step.job)
+            actor = self._bring(actor, step.point, step.job)
         if not actor.alive:
             raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
-        at = actor.request.point if actor.request is not None else ""
+        at = place_of(actor)
         self.recorder.fault(actor.name, "crash", {"at": at, "after": False})
         self.kernel.crash(actor)
 
@@ -223,8 +237,8 @@ class Director:
         """`w1 pauses while running a`."""
         actor = self._actor(step.actor)
         if step.point is not None:
-            self._bring(actor, step.point, step.job)
-        at = actor.request.point if actor.request is not None else ""
+            actor = self._bring(actor, step.point, step.job)
+        at = place_of(actor)
         self.recorder.fault(actor.name, "pause", {"at": at, "for": 3650 * 24 * 3600 * 1_000_000})
         self.kernel.hold(actor)
 
@@ -238,11 +252,11 @@ class Director:
     def do_stop(self, step: Step) -> None:
         """`stop w1`: a graceful shutdown."""
         actor = self._actor(step.actor)
-        at = actor.request.point if actor.request is not None else ""
-        self.recorder.fault(actor.name, "stop", {"at": at})
-        self.world.stopping.add(actor.name)
+        self.recorder.fault(actor.name, "stop", {"at": place_of(actor)})
+        self.world.ask_to_stop(actor.name)
         if actor.state is State.POLLING:
             self.kernel.summon(actor)
+        self.kernel.settle()
 
     def do_lose(self, step: Step) -> None:
         """`w1 loses the reply before completing a`."""
@@ -258,8 +272,8 @@ class Director:
 
     def _at_call(self, step: Step) -> Actor:
         actor = self._actor(step.actor)
-        self._bring(actor, step.point or "", step.job)
-        if type(actor.request) is not Call:
+        actor = self._bring(actor, step.point or "", step.job)
+        if type(actor.request) is not VerbCall:
             raise self._stop(f"{step.point!r} is no call: no message can be lost or doubled there")
         return actor
 
@@ -282,29 +296,28 @@ class Director:
         verbs = ("expire",) if step.actor == "queue" else ("reconcile", "rescue", "purge")
         for _ in range(2 if step.verb == "twice" else 1):
             for verb in verbs:
-                self._operate(Call(verb, ()))
+                self._operate(VerbCall(verb, ()))
 
     def do_enqueue(self, step: Step) -> None:
         """`enqueue b`."""
         plan = self.world.plan(step.job or "")
         if self.recorder.history.of_job(plan.name):
             plan_again = request_of(plan, plan.name, self.world, OPERATOR)
-            self._expect(step, self._operate(Call("enqueue", (plan_again,), plan.name)))
+            self._expect(step, self._operate(VerbCall("enqueue", (plan_again,), plan.name)))
             return
         name = f"client-{plan.name}"
         actor = self.kernel.actors.get(name) or self.kernel.spawn(name, lambda: client(self.world, plan))
-        self._bring(actor, "enqueue", None)
-        self._expect(step, self._perform(actor))
+        self._expect(step, self._perform(self._bring(actor, "enqueue", None)))
 
     def do_cancel(self, step: Step) -> None:
         """`cancel a -> done`."""
-        self._expect(step, self._operate(Call("cancel", (step.job,), step.job)))
+        self._expect(step, self._operate(VerbCall("cancel", (step.job,), step.job)))
 
     def do_retry(self, step: Step) -> None:
         """`retry a -> done`."""
-        self._expect(step, self._operate(Call("retry", (step.job,), step.job)))
+        self._expect(step, self._operate(VerbCall("retry", (step.job,), step.job)))
 
-    def _operate(self, call: Call) -> Outcome | None:
+    def _operate(self, call: VerbCall) -> Outcome | None:
         def once() -> Any:
             yield call
 
@@ -360,6 +373,17 @@ class Director:
         if expected.gaps is not None:
             problems.extend(_gap_problems(gaps(history, job), expected.gaps))
         return problems
+
+
+def standing(actor: Actor) -> Sequence[Actor]:
+    """Return what of a process stands at gates: itself; where it is carried, its tasks, in the order they came."""
+    return (actor,) if actor.carrier is None or actor.root is not actor else (*actor.carrier.tasks(actor), actor)
+
+
+def place_of(actor: Actor) -> str:
+    """Return where an actor stands, as a history tells it; of a carried process, the gate that tells most."""
+    points = [task.request.point for task in standing(actor) if task.request is not None]
+    return next((point for point in points if point != "poll"), points[0] if points else "")
 
 
 def gaps(history: History, job: JobId) -> list[Duration]:

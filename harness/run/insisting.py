@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.duration import SECOND, Duration
-from harness.sim.request import Call, Sleep
+from harness.sim.request import Sleep, VerbCall
 
 TRIES = 3
 """How often a call is made whose outcome stays unknown."""
@@ -16,7 +16,7 @@ RETRY_PAUSE: Duration = SECOND
 Steps = Generator[Any, Any, Any]
 
 
-def insist(call: Call) -> Steps:
+def insist(call: VerbCall) -> Steps:
     """Make a call again while its outcome stays unknown; a repeat that is refused was done before."""
     outcome: Outcome = yield call
     for _ in range(TRIES - 1):

@@ -21,7 +21,7 @@ MOST_STEPS: Final = 100_000_000
 """A test is bounded by what it asks for; this many gates are a loop that nobody meant."""
 
 
-class Place(Point):
+class JobPoint(Point):
     """A gate in the work on one job: `name` is what a test calls it."""
 
     __slots__ = ("job", "name")

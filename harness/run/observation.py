@@ -11,8 +11,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from harness.faults import excuses
-from harness.history.event import Call as CallEvent
-from harness.history.event import Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
+from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from harness.history.outcome import DONE, Outcome, OutcomeKind
 from harness.invariants import Invariant, JobFacts, Judge, Rules, everything
 from harness.model.duration import Instant
@@ -22,7 +21,7 @@ from harness.port import Claim, Contract, EngineInfo, QueueUnderTest
 from harness.run.job_index import JobIndex
 from harness.sim.actor import Actor
 from harness.sim.clock import Clocks
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 
 Q = TypeVar("Q", bound=Any)
 
@@ -118,7 +117,7 @@ class Recorder:
 
     # what the kernel asks for ---------------------------------------------------------------------------------------
 
-    def begin(self, actor: Actor, call: Call) -> Any:
+    def begin(self, actor: Actor, call: VerbCall) -> Any:
         """Call a verb; answers its outcome, or a frame where it suspends."""
         self.number += 1
         self._open[actor.name] = self.number
@@ -127,7 +126,7 @@ class Recorder:
         if len(amid) > 1:
             self._met |= amid
         fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
-        self._write(_new(CallEvent, fields))
+        self._write(_new(Call, fields))
         if self._on_behalf is not None:
             return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
         if call.run is not None:
@@ -137,7 +136,7 @@ class Recorder:
             verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
         return verb(*call.arguments)
 
-    def end(self, actor: Actor, call: Call, result: Any) -> Outcome:
+    def end(self, actor: Actor, call: VerbCall, result: Any) -> Outcome:
         """Write down the outcome; the actor hears it unless the reply is lost."""
         outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
         if call.verb == "claim" and outcome.value is not None and outcome.done:
@@ -148,28 +147,26 @@ class Recorder:
         self._returned(actor, call, outcome, answered=True)
         return outcome if actor.heard else LOST_REPLY
 
-    def suspended(self, actor: Actor, call: Call) -> None:
+    def suspended(self, actor: Actor, call: VerbCall) -> None:
         """Look before anybody else acts: what a verb has done so far is its own doing."""
         if not actor.heard:
             self._still_unheard(actor, call)
         self.observe(actor.name, call.verb)
 
-    def _still_unheard(self, actor: Actor, call: Call) -> None:
+    def _still_unheard(self, actor: Actor, call: VerbCall) -> None:
         """Say once more that a reply is lost, where time has passed within the call: what it gave counts from now."""
         if self._unheard_at.get(actor.name, self._clocks.now) != self._clocks.now:
             self.fault(actor.name, "lose reply", {"at": call.point})
 
-    def raised(self, actor: Actor, call: Call, error: Exception) -> Outcome:
+    def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Outcome:
         """Write down that a verb raised: nobody knows what it did."""
         return self.end(actor, call, Outcome.unknown(f"{type(error).__name__}: {error}"))
 
-    def lost(self, actor: Actor, call: Call) -> Outcome:
+    def lost(self, actor: Actor, call: VerbCall) -> Outcome:
         """Write down a call that never arrived."""
         self.number += 1
         self._open[actor.name] = self.number
-        self._write(
-            CallEvent(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
-        )
+        self._write(Call(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number))
         self._returned(actor, call, LOST_REQUEST, answered=False)
         return LOST_REQUEST
 
@@ -186,11 +183,11 @@ class Recorder:
         """Write down a whole verb that somebody else called: the call, what is seen to have changed, the outcome."""
         self.number += 1
         now = self._clocks.now
-        self._write(CallEvent(now, actor, verb, job, token, arguments, self.number))
+        self._write(Call(now, actor, verb, job, token, arguments, self.number))
         self.observe(actor, verb)
         self._write(Return(now, actor, verb, job, token, outcome, self.number, True))
 
-    def _returned(self, actor: Actor, call: Call, outcome: Outcome, *, answered: bool) -> None:
+    def _returned(self, actor: Actor, call: VerbCall, outcome: Outcome, *, answered: bool) -> None:
         number = self._open.get(actor.name, 0)
         name = actor.name
         self._amid.discard(name)

@@ -22,8 +22,10 @@ from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
 from harness.sim.actor import Actor, State
+from harness.sim.carrier import CarriedProcess, LoopCarrier
 from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.kernel import Kernel
+from harness.sim.loop import VirtualLoop
 from harness.sim.request import Frame, Sleep
 
 NO_FAULTS = FaultPlan()
@@ -164,6 +166,8 @@ class Session(LiveSession):
         self.world = RunContext(
             scenario, self.clocks, self.recorder, self.board, engine.info.capabilities, processors=processors
         )
+        self._carrier: LoopCarrier | None = None
+        self.world.carrier = self._carry
         if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed
         self.kernel.on_overtaken = self._overtaken
@@ -254,7 +258,15 @@ class Session(LiveSession):
         if self.engine.info.capabilities.sessions:
             self.queue.close()  # before the frames: a `finally` that wants to roll back must reach nobody
         self.kernel.bury()
+        if self._carrier is not None:
+            self._carrier.close()
         self.queue.close()
+
+    def _carry(self) -> LoopCarrier:
+        """Return what carries this session's coroutines, made when somebody asks for it."""
+        if self._carrier is None:
+            self._carrier = LoopCarrier(self.kernel, VirtualLoop())
+        return self._carrier
 
     def _severed(self, actor: Actor, linger: Duration) -> None:
         """A dead actor's session ends with it, or lingers with its locks until somebody notices."""
@@ -287,8 +299,11 @@ class Session(LiveSession):
         self.recorder.phase("chaos")
         for name, factory in self.application.clients(self.world).items():
             self.kernel.spawn(name, factory)
-        for name, factory in self.application.actors(self.world).items():
-            self.kernel.spawn(name, factory, process=True)
+        for name, process in self.application.actors(self.world).items():
+            if isinstance(process, CarriedProcess):
+                process.start()
+            else:
+                self.kernel.spawn(name, process, process=True)
 
     def _heal(self) -> None:
         self.recorder.phase("heal")

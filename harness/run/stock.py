@@ -12,7 +12,7 @@ from harness.run.insisting import Steps, insist
 from harness.run.worker import Worker
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import SCHEDULERS
-from harness.sim.request import Call, Frame, Poll, Sleep
+from harness.sim.request import Frame, Poll, Sleep, VerbCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,7 @@ class StockApplication:
 
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each process by name; clients come from `clients`."""
-        factories: dict[str, Callable[[], Frame]] = {}
-        if self.worker.wanted(world.settings):
-            for name in world.scenario.workers:
-                factories[name] = lambda name=name: self.worker(world, name).work()  # type: ignore[misc]
+        factories = dict(self.workers(world)) if self.worker.wanted(world.settings) else {}
         factories["queue"] = lambda: upkeep(world)
         if world.capabilities.maintenance:
             factories["maintenance"] = lambda: maintenance(world)
@@ -35,6 +32,10 @@ class StockApplication:
             for name in SCHEDULERS:
                 factories[name] = lambda name=name: scheduler(world, name)  # type: ignore[misc]
         return factories
+
+    def workers(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
+        """Return a factory for each worker by name."""
+        return {name: lambda name=name: self.worker(world, name).work() for name in world.scenario.workers}  # type: ignore[misc]
 
     def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Answer a factory for each client by name."""
@@ -73,25 +74,25 @@ def client(world: RunContext, plan: JobPlan) -> Steps:
     for number, name in enumerate(plan.names()):
         if number and plan.every:
             yield Sleep(plan.every, f"waiting to send {name}")
-        send = Call("enqueue", (request_of(plan, name, world, me),), name)
+        send = VerbCall("enqueue", (request_of(plan, name, world, me),), name)
         yield from insist(send) if plan.transaction is None else in_transaction(plan, send)
     if plan.cancel_after is not None:
         yield Sleep(plan.cancel_after, f"waiting to cancel {plan.name}")
-        yield from insist(Call("cancel", (plan.name,), plan.name))
+        yield from insist(VerbCall("cancel", (plan.name,), plan.name))
     if plan.retry_after is not None:
         yield Sleep(plan.retry_after, f"waiting to retry {plan.name}")
-        yield from insist(Call("retry", (plan.name,), plan.name))
+        yield from insist(VerbCall("retry", (plan.name,), plan.name))
 
 
-def in_transaction(plan: JobPlan, send: Call) -> Steps:
+def in_transaction(plan: JobPlan, send: VerbCall) -> Steps:
     """Send inside a transaction of its own, keep that open for a while, and end it as planned."""
     name = send.job
     assert name is not None
-    yield from insist(Call("begin", (name,), name))
+    yield from insist(VerbCall("begin", (name,), name))
     yield from insist(send)
     if plan.open_for:
         yield Sleep(plan.open_for, f"before the end of the transaction of {name}")
-    yield from insist(Call(str(plan.transaction), (name,), name))
+    yield from insist(VerbCall(str(plan.transaction), (name,), name))
 
 
 def scheduled(world: RunContext, plan: JobPlan) -> Steps:
@@ -100,10 +101,10 @@ def scheduled(world: RunContext, plan: JobPlan) -> Steps:
     assert period is not None
     schedule = Schedule(plan.name, period, request_of(plan, plan.name, world, me))
     world.board.timetable.set(schedule, world.now(me))
-    yield from insist(Call("schedule", (schedule,), plan.name))
+    yield from insist(VerbCall("schedule", (schedule,), plan.name))
     now = world.now(me)
     yield Sleep(schedule.latest(now) + plan.count * period + period // 2 - now, f"waiting to unschedule {plan.name}")
-    yield from insist(Call("unschedule", (plan.name,), plan.name))
+    yield from insist(VerbCall("unschedule", (plan.name,), plan.name))
     world.board.timetable.end(plan.name)
 
 
@@ -116,7 +117,7 @@ def scheduler(world: RunContext, me: str) -> Steps:
     while True:
         yield Poll(interval, lambda seen=seen: world.board.timetable.next_look(seen, early), origin=origin)  # type: ignore[misc]
         seen = world.now(me)
-        yield Call("tick", (me,))
+        yield VerbCall("tick", (me,))
 
 
 def upkeep(world: RunContext) -> Steps:
@@ -124,7 +125,7 @@ def upkeep(world: RunContext) -> Steps:
     while True:
         world.anew("queue")
         yield Poll(world.settings.expire_interval, world.next_upkeep, origin=SECOND)
-        yield Call("expire", ())
+        yield VerbCall("expire", ())
 
 
 def maintenance(world: RunContext) -> Steps:
@@ -133,4 +134,4 @@ def maintenance(world: RunContext) -> Steps:
         world.anew("maintenance")
         yield Poll(world.settings.cron_period, world.board.next_maintenance, origin=0)
         for verb in ("reconcile", "rescue", "purge"):
-            yield Call(verb, ())
+            yield VerbCall(verb, ())

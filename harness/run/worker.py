@@ -12,7 +12,7 @@ from harness.port import Claim
 from harness.run.context import ProcessorAttempt, RunContext
 from harness.run.insisting import RETRY_PAUSE, Steps, insist
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending
-from harness.sim.request import Call, Point, Poll, Sleep
+from harness.sim.request import Point, Poll, Sleep, VerbCall
 
 
 class Worker:
@@ -41,7 +41,7 @@ class Worker:
                 world.anew(self.name)
             if world.told_to_stop(self.name):
                 break
-            outcome: Outcome = yield Call("claim", (self.name, settings.batch_size))
+            outcome: Outcome = yield VerbCall("claim", (self.name, settings.batch_size))
             vain = 0 if outcome.value or world.capabilities.snapshot else vain + 1
             claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
             for claim in claims:
@@ -59,7 +59,7 @@ class Worker:
         """Release what was claimed and not started."""
         while claims:
             claim = claims.pop(0)
-            yield from self.insist(Call("release", (claim,), claim.job, claim.token))
+            yield from self.insist(VerbCall("release", (claim,), claim.job, claim.token))
 
     def run_one(self, claims: list[Claim]) -> Steps:
         """Run the first claim of the batch, keep the leases of all, settle it."""
@@ -140,7 +140,7 @@ class Worker:
         problem = json_problem(ended.output) if ended.success else None
         if ended.success and not problem:
             self.world.effect(self.name, claim, "ended", "success")
-            yield from self.insist(Call("complete", (claim, ended.output), claim.job, claim.token))
+            yield from self.insist(VerbCall("complete", (claim, ended.output), claim.job, claim.token))
             return
         self.world.effect(self.name, claim, "ended", "bad output" if problem else "failure")
         error = f"the output is no JSON: {problem}" if problem else ended.error
@@ -153,7 +153,7 @@ class Worker:
     def heartbeats(self, claims: list[Claim]) -> Steps:
         """Extend every lease that is held; drop what was taken back."""
         for claim in list(claims):
-            outcome: Outcome = yield Call("heartbeat", (claim,), claim.job, claim.token)
+            outcome: Outcome = yield VerbCall("heartbeat", (claim,), claim.job, claim.token)
             if outcome.kind is OutcomeKind.REFUSED:
                 claims.remove(claim)
 
@@ -165,11 +165,11 @@ class Worker:
         elif ending is Ending.SUCCEED:
             self.world.effect(self.name, claim, "ended", "success")
             output = {"attempt": claim.attempt, "by": self.name}
-            yield from self.insist(Call("complete", (claim, output), claim.job, claim.token))
+            yield from self.insist(VerbCall("complete", (claim, output), claim.job, claim.token))
         elif ending in OUTPUTS:
             output = OUTPUTS[ending]
             self.world.effect(self.name, claim, "ended", "bad output")
-            outcome: Outcome = yield from self.insist(Call("complete", (claim, output), claim.job, claim.token))
+            outcome: Outcome = yield from self.insist(VerbCall("complete", (claim, output), claim.job, claim.token))
             if not outcome.done:
                 yield from self.insist(failure(claim, f"the output is no JSON: {json_problem(output)}", final=False))
         else:
@@ -186,6 +186,6 @@ def patience(vain: int) -> int:
     return 1 << min(max(0, vain - 3), 6)
 
 
-def failure(claim: Claim, error: str, *, final: bool) -> Call:
+def failure(claim: Claim, error: str, *, final: bool) -> VerbCall:
     """Answer the call that reports a failure."""
-    return Call("fail", (claim, error, final), claim.job, claim.token)
+    return VerbCall("fail", (claim, error, final), claim.job, claim.token)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
 from harness.model.duration import Instant
 from harness.sim.choices import acts_first, acts_next
-from harness.sim.request import Call, Frame, Request
+from harness.sim.request import Frame, Request, VerbCall
 
 
 class State(IntEnum):
@@ -29,6 +29,23 @@ class State(IntEnum):
 
 class Carrier(Protocol):
     """Carries actors from gate to gate: a loop of coroutines, a child process."""
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether its tasks stand in the kernel's schedule; if not, each acts as it comes."""
+        ...
+
+    def tasks(self, actor: Actor) -> Sequence[Actor]:
+        """List the tasks of a process that stand at gates, in the order in which they came."""
+        ...
+
+    def held(self, actor: Actor) -> None:
+        """Let nothing of this process go on until `let_go`."""
+        ...
+
+    def let_go(self, actor: Actor) -> None:
+        """Let a held process go on."""
+        ...
 
     def severed(self, actor: Actor) -> None:
         """Let nothing of this process ever go on."""
@@ -83,7 +100,7 @@ class Actor:
         self.wake: Instant = 0
         """When it wakes, where it sleeps."""
         self.last_tick: Instant = -1
-        self.call: Call | None = None
+        self.call: VerbCall | None = None
         """The verb that the actor is in the middle of."""
         self.heard = True
         """Whether it will hear the reply."""

@@ -1,24 +1,26 @@
 """Carries processes on a virtual loop: coroutines and threads come to the kernel's gates, and their time is one.
 
-The order in which a loop wakes what is ready is no choice. A task that comes to a gate has its turn at once: the kernel
-lets it pass, or deviates. Either the kernel drives the loop (a `Session` with other actors beside it), or the loop
-drives the kernel (a user's test, which runs inside). Knows neither queue nor processor.
+The order in which a loop wakes what is ready is no choice. Either the kernel drives the loop (a `Session` with other
+actors beside it): then a task that comes to a gate stands in the kernel's schedule like any other actor, and acts when
+its turn comes. Or the loop drives the kernel (a user's test, which runs inside): then a task has its turn as it comes.
+Knows neither queue nor processor.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from harness.model.duration import SECOND, Instant
+from harness.model.duration import SECOND, Duration, Instant
 from harness.sim.actor import Actor, State
 from harness.sim.kernel import Kernel
 from harness.sim.lifetime import Lifetime
-from harness.sim.loop import VirtualLoop
-from harness.sim.request import Elsewhere, Frame, Request
+from harness.sim.loop import RESOLUTION_SECONDS, VirtualLoop
+from harness.sim.request import Elsewhere, Frame, Point, Request
 
 _AT_WORK = Elsewhere()
+_GOING_ON = Point("going on")
 
 
 class LoopCarrier:
@@ -28,38 +30,93 @@ class LoopCarrier:
         """Join a kernel and a loop; `loop_drives` where a test runs the loop, and the kernel acts when that is idle."""
         self.kernel = kernel
         self.loop = loop
+        self.scheduled = not loop_drives
         if loop_drives:
             loop.attendant = self
         else:
             kernel.carriers.append(self)
         self._processes: dict[str, CarriedProcess] = {}
+        self._afterwards: list[Callable[[], object]] = []
+        self._error: Exception | None = None
 
     def process(
         self, name: str, begin: Callable[[Lifetime], None], *, on_severed: Callable[[], None] = lambda: None
     ) -> CarriedProcess:
         """Start a process: `begin` makes its tasks, in the lifetime that it is given. Told when it was severed."""
+        process = self.planned(name, begin, on_severed=on_severed)
+        process.start()
+        return process
+
+    def planned(
+        self, name: str, begin: Callable[[Lifetime], None], *, on_severed: Callable[[], None] = lambda: None
+    ) -> CarriedProcess:
+        """Return a process that is not started yet."""
         process = self._processes[name] = CarriedProcess(self, name, begin, on_severed)
-        process.actor = self.kernel.spawn(name, process.activation, process=True)
-        process.actor.carrier = self
         return process
 
     def severed(self, actor: Actor) -> None:
         """Let nothing of a process ever go on."""
         process = self._processes[actor.name]
+        process.standing.clear()
         self.loop.sever(process.life)
         process.on_severed()
+
+    def tasks(self, actor: Actor) -> list[Actor]:
+        """List the tasks of a process that stand at gates, in the order in which they came."""
+        return list(self._processes[actor.name].standing)
+
+    def held(self, actor: Actor) -> None:
+        """Let nothing of a process go on until `let_go`."""
+        self.loop.pause(self._processes[actor.name].life)
+
+    def let_go(self, actor: Actor) -> None:
+        """Let a held process go on."""
+        self.loop.resume(self._processes[actor.name].life)
+
+    def close(self) -> None:
+        """Sever every process and close the loop, after the verdict."""
+        for process in self._processes.values():
+            self.loop.sever(process.life)
+        self.loop.close()
 
     # where the kernel drives ----------------------------------------------------------------------------------------
 
     def next_wake(self) -> Instant | None:
-        """Tell when the loop's next timer is due."""
+        """Tell when the loop's next timer is due: at an instant at which the loop will let it fire."""
         timer = self.loop.next_timer()
-        return None if timer is None else round(timer * SECOND)
+        if timer is None:
+            return None
+        due = round(timer * SECOND)
+        return due if timer < due / SECOND + RESOLUTION_SECONDS else due + 1
 
     def settle(self, now: Instant) -> None:
-        """Let everything happen on the loop that is due by `now`. Does nothing where the loop itself is asking."""
-        if not self.loop.is_running():
-            self.loop.advance(max(0.0, now / SECOND - self.loop.time()))
+        """Let everything happen on the loop that is due by `now`. Does nothing where the loop itself is asking.
+
+        The clock moves first: where everybody is late, nothing happens at an instant that is over.
+        Raises what a process died of that nobody caught.
+        """
+        loop = self.loop
+        if loop.is_running():
+            return
+        loop.jump(max(0.0, now / SECOND - loop.time()))
+        while not loop.quiet():
+            loop.advance(0.0)
+            self._do_afterwards()
+
+    def _do_afterwards(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        while self._afterwards:
+            self._afterwards.pop(0)()
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Do something that may not be done inside a running loop, as soon as this one rests."""
+        self._afterwards.append(action)
+
+    def broken(self, error: Exception) -> None:
+        """Let the run end with what a process raised: no process of ours should."""
+        self._error = error
 
     # where the loop drives ------------------------------------------------------------------------------------------
 
@@ -82,27 +139,72 @@ class CarriedProcess:
         self.name = name
         self.life = Lifetime(name)
         self.on_severed = on_severed
-        self.actor: Actor
+        self.standing: dict[_Task, None] = {}
+        """What stands at gates, in the order in which it came."""
         self._carrier = carrier
         self._begin = begin
 
-    def activation(self) -> Frame:
-        """Start it: what the kernel calls, again after a crash."""
+    @property
+    def actor(self) -> Actor:
+        """What the kernel knows of it."""
+        return self._carrier.kernel.actors[self.name]
+
+    def start(self) -> None:
+        """Start it, under the name that it has."""
+        self._carrier.kernel.spawn(self.name, self, process=True, carrier=self._carrier)
+
+    def __call__(self) -> Frame:
+        """Start it: what the kernel calls, again after a crash. It is stepped further only when a pause is over.
+
+        Then whoever was about to send something sends it, and only after that the process learns how late it is.
+        """
         if self.life.over:
             self.life = Lifetime(self.name)
         self._begin(self.life)
-        yield _AT_WORK
+        while True:
+            yield _AT_WORK
+            while self._carrier.kernel.rejoin(self.actor):  # it may be paused once more before it goes on
+                yield _GOING_ON
+            self._carrier.let_go(self.actor)
 
-    async def gate(self, request: Request) -> Any:
-        """Come to a gate, and go on with its reply once the kernel says so; never, where the process dies there."""
+    async def gate(self, request: Request, *, meanwhile: Callable[[], Any] | None = None) -> Any:
+        """Come to a gate, and go on with its reply once the kernel says so; never, where the process dies there.
+
+        Where the kernel drives, `meanwhile` is called outside the loop as the gate is passed; its result is the reply.
+        """
         task = _Task(self)
-        self._carrier.kernel.arrive(task, request)
-        if task.answered and not self.life.over:
-            return task.reply
+        task.then = meanwhile
+        kernel = self._carrier.kernel
+        if self._carrier.scheduled:
+            kernel.stand(task, request)
+        else:
+            kernel.arrive(task, request)
+            if task.answered and not self.life.over:
+                return task.reply
+            if task.state is State.SLEEPING:
+                self._stall(task)
         task.answer = self._carrier.loop.create_future()
-        if task.state is State.SLEEPING:
-            self._stall(task)
-        return await task.answer
+        try:
+            return await task.answer
+        except asyncio.CancelledError:
+            self.standing.pop(task, None)
+            if not task.answered:
+                kernel.leave(task)
+            raise
+
+    async def die(self, *, back_after: Duration) -> NoReturn:
+        """Crash here and now; a new activation begins `back_after` later."""
+        kernel = self._carrier.kernel
+        kernel.crash(self.actor)
+        kernel.start_later(self.actor, back_after)
+        await asyncio.Future()
+        raise AssertionError("a dead process went on")
+
+    def end(self) -> None:
+        """End in good order, from inside: whatever it still had running ends with it."""
+        self._carrier.kernel.end(self.actor)
+        self.standing.clear()
+        self._carrier.loop.sever(self.life)
 
     def pass_by(self, request: Request) -> None:
         """Come to a gate where nothing can be awaited: a crash or a pause takes effect at the next await."""
@@ -149,19 +251,22 @@ class _Task(Actor):
         self.reply: Any = None
         self.answer: asyncio.Future[Any] | None = None
         self.then: Callable[[], object] | None = None
-        """What happens on the loop once the gate is passed."""
+        """What happens once the gate is passed."""
         self.stalls = False
+        self.last_tick = root.last_tick
+        process.standing[self] = None
 
     def pass_on(self, reply: Any) -> None:
         """Let go on what stands here."""
-        self.answered, self.reply = True, reply
+        self.answered = True
+        self.process_.standing.pop(self, None)
+        self.root.last_tick = max(self.root.last_tick, self.last_tick)
         if self.stalls:
             self.stalls = False
             self.process_.go_on()
+        self.reply = reply if self.then is None else self.then()
         if self.answer is not None and not self.answer.done():
-            self.answer.set_result(reply)
-        if self.then is not None:
-            self.then()
+            self.answer.set_result(self.reply)
 
 
 class _Standing:

@@ -15,25 +15,25 @@ from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, Carrier, State
 from harness.sim.agenda import Agenda, Sleeper
 from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
-from harness.sim.request import Call, Elsewhere, Frame, Poll, Request, Sleep, Wait
+from harness.sim.request import Elsewhere, Frame, Poll, Request, Sleep, VerbCall, Wait
 
 
 class Executor(Protocol):
     """Executes the calls of actors."""
 
-    def begin(self, actor: Actor, call: Call) -> Any:
+    def begin(self, actor: Actor, call: VerbCall) -> Any:
         """Start a verb. Answer its reply, or a frame to be stepped where it suspends."""
         ...
 
-    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+    def end(self, actor: Actor, call: VerbCall, result: Any) -> Any:
         """Take what the verb returned; answer the actor's reply."""
         ...
 
-    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+    def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Any:
         """Take what the verb raised; answer the actor's reply."""
         ...
 
-    def lost(self, actor: Actor, call: Call) -> Any:
+    def lost(self, actor: Actor, call: VerbCall) -> Any:
         """Note a call that never arrived; answer the actor's reply."""
         ...
 
@@ -70,7 +70,7 @@ class Kernel:
         self.every_turn = False
         """Whether time may move while actors are ready, and any ready actor may be brought to the front."""
         self.on_advance: Callable[[Instant], None] | None = None
-        self.on_suspend: Callable[[Actor, Call], None] | None = None
+        self.on_suspend: Callable[[Actor, VerbCall], None] | None = None
         """Hears of every gate inside a verb, before anybody else acts."""
         self.on_crash: Callable[[Actor, Duration], None] | None = None
         """Hears of a crash, and how long what the actor held is to stay."""
@@ -87,13 +87,16 @@ class Kernel:
 
     # actors ---------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str, factory: Callable[[], Frame], *, process: bool = False) -> Actor:
-        """Start an actor; it stands at its first gate."""
+    def spawn(
+        self, name: str, factory: Callable[[], Frame], *, process: bool = False, carrier: Carrier | None = None
+    ) -> Actor:
+        """Start an actor; it stands at its first gate, or is at work on its carrier."""
         actor = self.actors.get(name)
         if actor is None:
             actor = Actor(name, factory, len(self.actors), process=process)
             self.actors[name] = actor
         actor.factory = factory
+        actor.carrier = carrier
         self.start(actor)
         return actor
 
@@ -102,6 +105,7 @@ class Kernel:
         actor.frames = [actor.factory()]
         actor.last_tick = -1
         self._continue(actor, None)
+        self.settle()
 
     def start_later(self, actor: Actor, delay: Duration) -> None:
         """Bring a crashed actor back after a while, as a new activation."""
@@ -131,42 +135,76 @@ class Kernel:
     def _sever_process(self, actor: Actor) -> None:
         """Take a carried process off the schedule with all of its tasks that stand at gates."""
         root = actor.root
+        self._withdraw(root)
         root.state = State.CRASHED
         self._graveyard.extend(root.frames)
         root.frames = []
-        tasks = [*self.ready, *(sleeper for _, _, sleeper in self._agenda.sleeping)]
-        for task in tasks:
-            if task.root is root and task is not root:
-                self._withdraw(task)
-                task.state = State.CRASHED
-        assert actor.carrier is not None
-        actor.carrier.severed(root)
+        carrier = actor.carrier
+        assert carrier is not None
+        for task in carrier.tasks(root):
+            self._withdraw(task)
+            task.state = State.CRASHED
+        carrier.severed(root)
 
     def pause(self, actor: Actor, duration: Duration) -> None:
-        """Leave an actor where it stands for a while."""
-        self._withdraw(actor)
+        """Leave an actor where it stands for a while; a process in the schedule, with all of its tasks."""
+        if actor.carrier is not None and actor.carrier.scheduled:
+            actor = actor.root
+            self.hold(actor)
+        else:
+            self._withdraw(actor)
         self._sleep_until(actor, self.now + duration)
 
     def hold(self, actor: Actor) -> None:
-        """Take an actor out of the schedule until `unhold`."""
-        if actor.alive:
-            self._withdraw(actor)
-            actor.state = State.HELD
+        """Take an actor out of the schedule until `unhold`; a carried process with all of its tasks."""
+        actor = actor.root
+        if not actor.alive:
+            return
+        self._withdraw(actor)
+        actor.state = State.HELD
+        if actor.carrier is not None:
+            for task in actor.carrier.tasks(actor):
+                self._withdraw(task)
+                task.state = State.HELD
+            actor.carrier.held(actor)
 
     def unhold(self, actor: Actor) -> None:
         """Put a held actor back."""
-        if actor.state is State.HELD:
-            if type(actor.request) is Sleep:
-                self._sleep_until(actor, max(self.now, actor.wake))
-            else:
-                self._place(actor)
-                if self._blocked:
-                    self._hear()
+        if actor.state is not State.HELD:
+            return
+        if type(actor.request) is Elsewhere:
+            self.perform(actor)
+        elif type(actor.request) is Sleep:
+            self._sleep_until(actor, max(self.now, actor.wake))
+        else:
+            self._place(actor)
+            if self._blocked:
+                self._hear()
 
-    def summon(self, actor: Actor) -> None:
-        """Take an actor out of the schedule and do what it stands before, whatever the time."""
+    def rejoin(self, process: Actor) -> bool:
+        """Put the tasks of a carried process that was held or paused back. True: one of them stands ready to act."""
+        assert process.carrier is not None
+        tasks = process.carrier.tasks(process)
+        for task in tasks:
+            self.unhold(task)
+        return any(task.state is State.READY for task in tasks)
+
+    def end(self, process: Actor) -> None:
+        """Take a carried process that ended by itself off the schedule."""
+        assert process.carrier is not None
+        for task in process.carrier.tasks(process):
+            self._withdraw(task)
+            task.state = State.ENDED
+        process.state = State.ENDED
+        process.request = None
+        self._graveyard.extend(process.frames)
+        process.frames = []
+
+    def summon(self, actor: Actor, *, heard: bool = True, happens: bool = True, times: int = 1) -> None:
+        """Take an actor out of the schedule and do what it stands before, whatever the time; as `perform` does it."""
         self._withdraw(actor)
-        self.perform(actor)
+        self.perform(actor, heard=heard, happens=happens, times=times)
+        self.settle()
 
     def bury(self) -> None:
         """Close the frames of all actors, after the verdict. What they raise is of no interest any more."""
@@ -195,12 +233,26 @@ class Kernel:
         else:
             self._deviate(actor, option)
         if self.carriers:
-            self._settle()
+            self.settle()
         return True
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Let everything happen on the carriers that is due by now."""
         for carrier in self.carriers:
             carrier.settle(self.now)
+
+    def stand(self, actor: Actor, request: Request) -> None:
+        """Put a carried actor, which came to a gate by itself, into the schedule: first come, first served."""
+        actor.request = request
+        self._place(actor)
+
+    def leave(self, actor: Actor) -> None:
+        """Take a carried actor away from its gate: it waits there no more, and a call that it stands before is void."""
+        self._withdraw(actor)
+        self._graveyard.extend(actor.frames)
+        actor.frames = []
+        actor.call = None
+        actor.state = State.ENDED
 
     def arrive(self, actor: Actor, request: Request) -> None:
         """Let a carried actor, which came to a gate by itself, do what it stands before; or deviate.
@@ -227,7 +279,7 @@ class Kernel:
         """
         request = actor.request
         self._agenda.changed()
-        if type(request) is not Call:
+        if type(request) is not VerbCall:
             self._continue(actor, None)
         else:
             actor.call = request
@@ -241,7 +293,7 @@ class Kernel:
         if self._blocked:
             self._hear()
 
-    def _deliver(self, actor: Actor, request: Call) -> None:
+    def _deliver(self, actor: Actor, request: VerbCall) -> None:
         executor = self.executor
         reply: Any = None
         while actor.repeats:
@@ -365,25 +417,42 @@ class Kernel:
         actor = self.ready[0] if self.ready else None
         offered: list[Option] = []
         if self.free_order:
-            offered.extend([other.first for other in self.ready if other is not actor and other.root is other])
-            if actor is not None and actor.root is not actor:
+            offered.extend([other.first for other in self._rivals(actor)])
+            if actor is not None and actor.root is not actor and (len(self.ready) > 1 or not self.carriers):
                 offered.append(OTHERS_FIRST)
         if self.every_turn and actor is not None:
-            offered.extend([other.next for other in self.ready if other is not actor])
+            offered.extend([other.next for other in self._rivals(actor)])
             if self.next_wake() is not None:
                 offered.append(TIME_FIRST)
         for interference in self.interferences:
             offered.extend(interference.options(self, actor))
         return offered
 
+    def _rivals(self, actor: Actor | None) -> list[Actor]:
+        """List who else could act now; a process that is carried in the schedule once, however many tasks it has."""
+        if not self.carriers:
+            return [other for other in self.ready if other is not actor and other.root is other]
+        rivals: dict[str, Actor] = {}
+        for other in self.ready:
+            if actor is None or other.name != actor.name:
+                rivals.setdefault(other.name, other)
+        return list(rivals.values())
+
+    def _ready_of(self, name: str) -> Actor:
+        """Return the ready actor of this name; of a carried process, the task that came first."""
+        actor = self.actors[name]
+        if actor.carrier is None:
+            return actor
+        return next(other for other in self.ready if other.root is actor)
+
     def _deviate(self, actor: Actor | None, option: Option) -> None:
         kind = option.kind
         if kind == FIRST:
-            other = self.actors[option.actor]
+            other = self._ready_of(option.actor)
             self.ready.remove(other)
             self.perform(other)
         elif kind == NEXT:
-            other = self.actors[option.actor]
+            other = self._ready_of(option.actor)
             self.ready.remove(other)
             self.ready.appendleft(other)
         elif kind == TIME:
@@ -446,7 +515,7 @@ class Kernel:
         if self.on_advance is not None:
             self.on_advance(self.now)
         if self.carriers:
-            self._settle()
+            self.settle()
 
 
 def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:

@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import functools
 import heapq
+import math
 import selectors
 import sys
 import threading
@@ -130,10 +131,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._run(horizon=self._now + seconds)
 
     def next_timer(self) -> float | None:
-        """Answer when the next timer is due, perhaps one that was cancelled since; None where none is set."""
+        """Return when the next timer is due, perhaps one that was cancelled since; None where none is ever due."""
         scheduled = self._scheduled  # type: ignore[attr-defined]
         when: float | None = scheduled[0]._when if scheduled else None
-        return when
+        return None if when == math.inf else when
+
+    def quiet(self) -> bool:
+        """Whether nothing is left to do now."""
+        if self._ready or self._held:  # type: ignore[attr-defined]
+            return False
+        timer = self.next_timer()
+        return timer is None or timer >= self._now + RESOLUTION_SECONDS
 
     def jump(self, seconds: float) -> None:
         """Move the clock and let nobody act: what is overdue happens in the next run."""

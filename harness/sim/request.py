@@ -9,7 +9,7 @@ from harness.model.duration import Duration
 from harness.sim.outside import Outside
 
 
-class Call:
+class VerbCall:
     """Run one verb of the queue; the actor resumes with its outcome."""
 
     __slots__ = ("arguments", "job", "point", "run", "token", "verb")
@@ -92,6 +92,6 @@ class Elsewhere:
         self.point = point
 
 
-Request: TypeAlias = Call | Sleep | Poll | Point | Wait | Elsewhere
+Request: TypeAlias = VerbCall | Sleep | Poll | Point | Wait | Elsewhere
 Frame: TypeAlias = Generator[Request, Any, Any]
 """A running actor, or a verb it is in the middle of: a generator, or a coroutine that suspends in the same way."""

@@ -13,11 +13,11 @@ class Lease:
     def __init__(self, claim: Claim, *, asked_at: float, longest: timedelta) -> None:
         """Start at loop time `asked_at`. The length is the row's own where it is shorter than `longest`."""
         self._seconds = _length(claim, longest=longest).total_seconds()
-        self.until = asked_at + self._seconds
-        """Loop time."""
+        self.renew(asked_at=asked_at)
 
     def renew(self, *, asked_at: float) -> None:
         """Count anew from a heartbeat that succeeded."""
+        self.asked_at = asked_at
         self.until = asked_at + self._seconds
 
 

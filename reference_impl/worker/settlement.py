@@ -84,7 +84,7 @@ class Settlement:
                 refusal = describe_error(error)
             else:
                 return Outcome.COMPLETED if done else Outcome.LOST
-        failure = Failed(shorten(f"the processor's output cannot be stored: {refusal}"))
+        failure = Failed(shorten(f"the processor's output cannot be stored as JSON: {refusal}"))
         return await self._fail(claim, failure, lease=lease)
 
     async def _fail(self, claim: Claim, failure: Failed, *, lease: Lease) -> Outcome:

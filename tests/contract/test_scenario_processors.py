@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from harness.run.play import play
 from harness.run.verdict import Run, Verdict
 from harness.scenario.reader import read_scenario
 from harness.scenario.writer import write_scenario
-from harness.wiring import scenario_processors
+from harness.wiring import Engines, scenario_processors
 from tests.contract.node_at_hand import needs_node, processor
 
 TOOLS = """
@@ -49,16 +50,21 @@ def wrong(job):
     return JobResult(success=True, output=float("nan"))
 """
 
+BOTH_WORKERS = pytest.mark.parametrize("engine", ["memory", "reference"])
+"""The stock worker, and the reference worker."""
 
-def played(folder: Path, text: str, name: str) -> Run:
+
+def played(folder: Path, text: str, name: str, *, engine: str = "memory") -> Run:
     """Play a scenario whose Python tools are in a module of this name: modules stay imported."""
     (folder / f"{name}.py").write_text(TOOLS, encoding="utf-8")
     path = folder / "scenario.yaml"
     path.write_text(textwrap.dedent(text).replace("TOOLS", name), encoding="utf-8")
-    return play(read_scenario(path), engine=MemoryEngine(), processors=scenario_processors)
+    with Engines() as engines:
+        return play(read_scenario(path), engine=engines.get(engine), processors=scenario_processors)
 
 
-def test_python_processors_run_on_the_scenarios_time(tmp_path: Path) -> None:
+@BOTH_WORKERS
+def test_python_processors_run_on_the_scenarios_time(tmp_path: Path, engine: str) -> None:
     run = played(
         tmp_path,
         """
@@ -78,15 +84,17 @@ def test_python_processors_run_on_the_scenarios_time(tmp_path: Path) -> None:
           b: {status: COMPLETED, output: {attempt: 1}}
           c: {status: FAILED, attempts: 2, error: "ValueError: not today"}
           d: {status: FAILED, error: timed out}
-          e: {status: FAILED, error: the output is no JSON}
+          e: {status: FAILED, error: JSON}
           f: {status: COMPLETED}
         """,
-        "tools_of_time",
+        f"tools_of_time_{engine}",
+        engine=engine,
     )
     assert (run.failures, run.anomalies, run.verdict) == ((), (), Verdict.PASS)
 
 
-def test_a_crash_while_running_severs_the_processor_after_its_first_steps(tmp_path: Path) -> None:
+@BOTH_WORKERS
+def test_a_crash_while_running_severs_the_processor_after_its_first_steps(tmp_path: Path, engine: str) -> None:
     run = played(
         tmp_path,
         """
@@ -97,12 +105,12 @@ def test_a_crash_while_running_severs_the_processor_after_its_first_steps(tmp_pa
         steps: [w1 claims a, crash w1 while running a, run until idle]
         expect: {a: {status: COMPLETED, attempts: 2, runs: 2}}
         """,
-        "tools_of_crash",
+        f"tools_of_crash_{engine}",
+        engine=engine,
     )
     assert run.verdict is Verdict.PASS
-    import tools_of_crash  # type: ignore[import-not-found]  # it was imported from beside the scenario
-
-    assert tools_of_crash.effects == [("begun", 1), ("begun", 2), ("ended", 2)]
+    tools = sys.modules[f"tools_of_crash_{engine}"]
+    assert tools.effects == [("begun", 1), ("begun", 2), ("ended", 2)]
 
 
 def test_a_paused_worker_finds_its_processor_over_and_its_lease_gone(tmp_path: Path) -> None:
@@ -127,7 +135,10 @@ def test_a_paused_worker_finds_its_processor_over_and_its_lease_gone(tmp_path: P
 
 
 @needs_node
-def test_the_child_of_a_worker_that_crashed_is_killed_and_its_successor_begins_anew(tmp_path: Path) -> None:
+@BOTH_WORKERS
+def test_the_child_of_a_worker_that_crashed_is_killed_and_its_successor_begins_anew(
+    tmp_path: Path, engine: str
+) -> None:
     target = processor(
         tmp_path,
         """
@@ -146,6 +157,7 @@ def test_the_child_of_a_worker_that_crashed_is_killed_and_its_successor_begins_a
         expect: {{a: {{status: COMPLETED, attempts: 2, output: 1}}, b: {{status: COMPLETED, output: 2}}}}
         """,
         "tools_of_child",
+        engine=engine,
     )
     assert (run.failures, run.verdict) == ((), Verdict.PASS)
 

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 
 from harness.faults import FaultPlan
 from harness.history.jsonl import dump_history
+from harness.port import as_stepped
 from harness.run.play import play
 from harness.run.session import Session
 from harness.run.verdict import Run
@@ -47,7 +48,7 @@ def scenario(workload: str) -> Scenario:
 
 def replayed(kept: dict[str, Any], engines: Engines) -> Run:
     tape = tuple(deviation(text) for text in kept["tape"])
-    return play(replace(scenario(kept["play"]), tape=tape), engine=engines.get(kept["on"]))
+    return play(replace(scenario(kept["play"]), tape=tape), engine=as_stepped(engines.get(kept["on"])))
 
 
 def digest(run: Run) -> str:
@@ -99,7 +100,7 @@ def kind(text: str) -> str:
 def tried(workload: str, name: str, seed: int, engines: Engines) -> dict[str, Any] | None:
     faults = replace(FaultPlan.each(1), abandoned_session=0)  # neither engine has sessions
     choices = Uniform(seed, rate=0.06)
-    run = Session(scenario(workload), engine=engines.get(name), choices=choices, faults=faults).run()
+    run = Session(scenario(workload), engine=as_stepped(engines.get(name)), choices=choices, faults=faults).run()
     if not LEAST <= len(run.tape) <= MOST:
         return None
     entry = {"play": workload, "on": name, "seed": seed, "finds": sorted(run.found), "tape": [str(i) for i in run.tape]}

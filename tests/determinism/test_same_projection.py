@@ -1,6 +1,9 @@
-"""The model queue and the reference queue tell the same story of the same seed."""
+"""The model queue and the reference queue tell the same story of the same seed; so do the two workers of a scenario."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,18 +12,29 @@ from harness.adapters.reference import ReferenceEngine, ReferenceQueue
 from harness.explore.workload import draw
 from harness.history.event import History, Return
 from harness.model.settings import Settings
-from harness.port import Engine
+from harness.port import Engine, as_stepped
 from harness.run.session import Session
+from harness.scenario.reader import read_scenario
 from harness.sim.choices import Uniform
 
 SEEDS = range(60)
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+BOTH_WORKERS = (
+    "crashes/before_completing",
+    "crashes/while_running",
+    "expiry/hung_job_is_timed_out",
+    "hostile/error_with_nul",
+    "hostile/job_kills_its_worker",
+    "retries/backoff_doubles",
+    "zombies/late_complete",
+)
 
 
 def told(engine: Engine, seed: int) -> tuple[dict[str, list[str]], list[tuple[str, str, str | None, str]]]:
     shared = ReferenceQueue.capabilities
     drawn = draw(Uniform(seed), Settings(), shared)
     choices = Uniform(seed + 1, rate=0.1)
-    history = Session(drawn.scenario, engine=engine, choices=choices, faults=drawn.faults).run().history
+    history = Session(drawn.scenario, engine=as_stepped(engine), choices=choices, faults=drawn.faults).run().history
     return paths(history), outcomes(history)
 
 
@@ -42,3 +56,15 @@ def test_both_queues_go_through_the_same_statuses_and_give_the_same_answers() ->
     finally:
         reference.close()
     assert different == []
+
+
+@pytest.mark.parametrize("name", BOTH_WORKERS)
+def test_the_stock_worker_and_the_reference_worker_settle_the_same_in_a_scenario(name: str) -> None:
+    scenario, engine = read_scenario(SCENARIOS / f"{name}.yaml", queues=None), ReferenceEngine("reference")
+
+    def projection(engine: Engine) -> tuple[Any, Any]:
+        history = Session(scenario, engine=engine).run().history
+        settled = [item for item in outcomes(history) if item[1] in ("complete", "fail", "release", "expire")]
+        return paths(history), [item for item in settled if item[0] != "queue"]
+
+    assert projection(engine) == projection(as_stepped(engine))

@@ -100,7 +100,10 @@ QUEUES = (
         "crontab_every_minute",
         celery("app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3)}}\n"),
         "tasks.py:5",
-        celery("app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3, minute=0)}}\n"),
+        celery(
+            "app.conf.beat_schedule = {'nightly': {'task': 'x',\n 'schedule': crontab(hour=3, minute=0)},\n"
+            "'often': {'task': 'y', 'schedule': crontab(hour='*')}}\n"
+        ),
     ),
     Example(
         "celery_waits_for_subtask",
@@ -255,9 +258,12 @@ QUEUES = (
     ),
     Example(
         "redis_retries_refused",
-        bull('new Worker("a", run, { connection: { host,\n maxRetriesPerRequest: 3 } });'),
-        "queue.ts:3",
-        bull('new Worker("a", run, { connection: { host,\n maxRetriesPerRequest: null } });'),
+        bull('const redis = new IORedis(process.env.REDIS_URL);\nnew Worker("a", run, { connection: redis });'),
+        "queue.ts:2",
+        bull(
+            "const redis = new IORedis(process.env.REDIS_URL, { maxRetriesPerRequest: null });\n"
+            'new Worker("a", run, { connection: redis });\nnew Worker("b", run, { connection: { host } });'
+        ),
     ),
     Example(
         "job_id_blocks_repeats",

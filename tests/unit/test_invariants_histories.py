@@ -490,6 +490,23 @@ def test_an_end_of_a_run_that_nobody_reported_shows_when_its_claim_is_taken_back
     assert found("outcome_lost", [did("ended", "success"), Fault(0, "w1", "crash", {}), lost]) == set()
 
 
+def test_the_end_of_a_run_whose_claim_was_lost_says_nothing_of_the_next_claim() -> None:
+    again = RUNNING._replace(attempts=2, token=2)
+    unheard = saw("claim", RETRYING, again)  # by the same worker, to which the reply was lost
+    lost = saw("expire", again, RETRYING, at=DAY, actor="queue")
+    assert found("outcome_lost", [unheard, did("ended", "timeout", token=1), lost]) == set()
+    assert found("outcome_lost", [unheard, did("ended", "timeout", token=2), lost]) == {"outcome_lost"}
+
+
+def test_a_worker_that_stops_need_not_give_back_what_its_lease_ran_out_on() -> None:
+    late = Fault(SETTINGS.lease, "w1", "stopped", {})
+    beaten = saw("heartbeat", RUNNING, RUNNING._replace(lease_until=2 * SETTINGS.lease), at=MINUTE)
+    stood_still = Fault(0, "w1", "pause", {"at": "heartbeat a", "for": SETTINGS.lease})
+    assert found("claim_left_behind", [claimed(RUNNING), late]) == set()
+    assert found("claim_left_behind", [claimed(RUNNING), beaten, late]) == {"claim_left_behind"}
+    assert found("claim_left_behind", [claimed(RUNNING), stood_still, beaten, late]) == set()
+
+
 def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
     def judged(*history: Line) -> set[str]:
         invariant = ANOMALIES["silent_success"][0]

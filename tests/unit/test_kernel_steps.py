@@ -12,7 +12,7 @@ from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Deviation, Option, Replay
 from harness.sim.kernel import Kernel
 from harness.sim.outside import Pick
-from harness.sim.request import Call, Point, Poll, Sleep, Wait
+from harness.sim.request import Point, Poll, Sleep, VerbCall, Wait
 
 Steps = Generator[Any, Any, Any]
 
@@ -24,18 +24,18 @@ class Echo:
         self.verbs = verbs
         self.log: list[str] = []
 
-    def begin(self, actor: Actor, call: Call) -> Any:
+    def begin(self, actor: Actor, call: VerbCall) -> Any:
         self.log.append(f"{actor.name} {call.verb}")
         verb = self.verbs.get(call.verb)
         return call.verb if verb is None else verb()
 
-    def end(self, actor: Actor, call: Call, result: Any) -> Any:
+    def end(self, actor: Actor, call: VerbCall, result: Any) -> Any:
         return result if actor.heard else "unheard"
 
-    def raised(self, actor: Actor, call: Call, error: Exception) -> Any:
+    def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Any:
         return f"raised {error}"
 
-    def lost(self, actor: Actor, call: Call) -> Any:
+    def lost(self, actor: Actor, call: VerbCall) -> Any:
         return "lost"
 
 
@@ -51,7 +51,7 @@ def finish(kernel: Kernel) -> None:
 def calling(*verbs: str, heard: list[Any] | None = None) -> Callable[[], Steps]:
     def actor() -> Steps:
         for verb in verbs:
-            reply = yield Call(verb, ())
+            reply = yield VerbCall(verb, ())
             if heard is not None:
                 heard.append(reply)
 
@@ -90,11 +90,11 @@ def test_a_crash_severs_and_no_finally_runs_before_the_burial() -> None:
 
     def careful() -> Steps:
         try:
-            yield Call("claim", ())
-            yield Call("complete", ())
+            yield VerbCall("claim", ())
+            yield VerbCall("complete", ())
         finally:
             log.append("finally")
-            yield Call("release", ())
+            yield VerbCall("release", ())
 
     echo = Echo()
     kernel = kernel_of(echo)
@@ -137,7 +137,7 @@ def test_a_held_sleeper_wakes_late_and_not_before() -> None:
 
     def sleeper() -> Steps:
         yield Sleep(10, "sleeping")
-        yield Call("1", ())
+        yield VerbCall("1", ())
 
     kernel = kernel_of(echo)
     actor = kernel.spawn("a", sleeper)
@@ -368,7 +368,7 @@ def test_a_verb_is_heard_of_at_every_gate_within_it() -> None:
 
     kernel = Kernel(Boring(), Echo(work=verb))
     kernel.on_suspend = lambda actor, call: seen.append(f"{actor.name} {call.verb} at {actor.request.point}")  # type: ignore[union-attr]
-    kernel.spawn("a", lambda: (call for call in [Call("work", ())]))
+    kernel.spawn("a", lambda: (call for call in [VerbCall("work", ())]))
     while kernel.step():
         pass
     assert seen == ["a work at first", "a work at second"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.lint.catalogue import RULES
-from harness.lint.diagnosis import LIVE
 from harness.lint.examination import examine
 from harness.lint.repository import read_repository
+from harness.lint.rules.application import LIVE
 from tests.unit.guide_repository import write
 from tests.unit.queue_repositories import QUEUES, Example
 
@@ -32,6 +32,9 @@ services:
 """
 EVERY_FIVE = CRON.replace("* * * * *", "*/5 * * * *")
 BATCH = 'boss.work("a", {\n batchSize: 2 }, run);\n'
+FORWARDS = (
+    'await boss.createQueue("a");\nconst mail = { emit: (data, options) => boss.send("a", data, options ?? {}) };\n'
+)
 NAMES = 'const QUEUES = { MAIL: "mail" } as const;\nenum Other { SMS = "sms" }\n'
 NPM_LOCK = '{"packages": {\n"node_modules/pg-boss": {\n"version": "10.4.2"\n}}}'
 BUN_LOCK = '{\n  "packages": {\n    "pg-boss": ["pg-boss@12.14.0", "", {}, "sha512-x"],\n  }\n}'
@@ -307,9 +310,12 @@ EXAMPLES = [
     ),
     Example(
         "singleton_key_inert",
-        boss('await boss.createQueue("a");\nsendMail({ to }, {\n singletonKey: `mail-${id}` });', version="12.38.0"),
-        "boss.ts:4",
-        boss('await boss.createQueue("a");\nsendMail({ to }, { singletonKey: `mail-${id}`, singletonSeconds: 60 });'),
+        boss(FORWARDS + "await mail.emit({ to }, {\n singletonKey: `mail-${id}` });", version="12.38.0"),
+        "boss.ts:5",
+        boss(
+            FORWARDS + "await mail.emit({ to }, { singletonKey: `mail-${id}`, singletonSeconds: 60 });\n"
+            "log.info('sent', { singletonKey });\nawait temporal.start({ singletonKey });"
+        ),
     ),
     Example(
         "singleton_key_inert",
@@ -496,11 +502,13 @@ def test_each_package_is_judged_by_its_own_release(tmp_path: Path) -> None:
         "const rows = await sql<{ n: number; s: string }[]>`select 1`;",
         'type Key = import("./types").Names["key"];',
         "export const load = db<Row>`select 1`.then(first);",
+        "async function rows(): Promise<Row[]> {\n  return db.$queryRaw<{ a: Map<string, number[]> }[]>`select 1`;\n}",
     ],
 )
 def test_valid_typescript_that_the_grammar_stumbles_over_is_read_past(text: str, tmp_path: Path) -> None:
+    line = text.count("\n") + 3
     assert findings(tmp_path, {"job-config.ts": f"{text}\nexport const JOB_TIMEOUT_SECONDS = 5;\n{CONFIG}"}) == [
-        "error timeout_units_disagree job-config.ts:3"
+        f"error timeout_units_disagree job-config.ts:{line}"
     ]
 
 

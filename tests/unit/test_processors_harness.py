@@ -263,7 +263,7 @@ def test_an_output_that_is_no_json_is_a_recorded_failure(jobs: JobHarness) -> No
     job, bystander = jobs.enqueue("hostile", None, max_attempts=1), jobs.enqueue("echo", None)
     jobs.run_until_idle()
     assert (job.status, bystander.status) == ("FAILED", "COMPLETED")
-    assert "cannot be stored" in str(job.error)
+    assert "cannot be stored as JSON" in str(job.error)
     assert jobs.problems() == []
 
 

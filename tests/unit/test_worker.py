@@ -389,6 +389,20 @@ def test_a_processor_stops_when_its_lease_runs_out_unheard() -> None:
     simulate(scene())
 
 
+def test_a_claim_that_was_answered_late_is_extended_at_once() -> None:
+    async def scene() -> None:
+        async def answer_late() -> None:
+            await asyncio.sleep(109)
+
+        s = Scene(job_timeout_ms=100_000, job_expire_in_seconds=110)
+        await s.job(taking(50), lease=timedelta(seconds=110))
+        s.store.after["claim"] = answer_late
+
+        assert await s.worker().run_once() == {"completed": 1}
+
+    simulate(scene())
+
+
 def test_a_hanging_heartbeat_holds_up_neither_the_timeout_nor_the_end() -> None:
     async def scene() -> None:
         async def hang() -> None:

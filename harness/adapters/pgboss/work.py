@@ -29,7 +29,7 @@ from harness.port import Contract, JobRequest
 from harness.postgres.virtual_clock import VirtualClockError
 
 if TYPE_CHECKING:
-    from harness.adapters.pgboss.node.release import PgBossTables
+    from harness.adapters.pgboss.node.release import NodeJobTables
     from harness.foreign.database import ForeignDatabase
 
 PACKAGE: Final = "pg-boss"
@@ -72,7 +72,7 @@ class WorkProcess:
         self._dsn = dsn
         self._peer: Peer | None = None
         self._database: ForeignDatabase | None = None
-        self._tables: PgBossTables | None = None
+        self._tables: NodeJobTables | None = None
         self._seed = 0
         self.strictly: Duration = 0
         """How long after its time a job can be fetched, 0 or a microsecond: releases differ, so it is measured."""
@@ -84,7 +84,7 @@ class WorkProcess:
         return self._database
 
     @property
-    def tables(self) -> PgBossTables:
+    def tables(self) -> NodeJobTables:
         """The tables of this release; only between `begin` and `close`."""
         assert self._tables is not None
         return self._tables
@@ -164,7 +164,7 @@ class WorkProcess:
             self._database = None
 
     def _begin_first(self) -> Turn:
-        from harness.adapters.pgboss.node.release import PgBossTables
+        from harness.adapters.pgboss.node.release import NodeJobTables
         from harness.foreign.database import ForeignDatabase
 
         packages = npm_package(PACKAGE, self.version)
@@ -174,7 +174,7 @@ class WorkProcess:
         try:
             self._start(0)
             self._database.check()
-            self._tables = PgBossTables(self._database)
+            self._tables = NodeJobTables(self._database)
             self.strictly = self._measured()
         except BaseException:
             self.close()

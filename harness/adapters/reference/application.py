@@ -69,19 +69,24 @@ def _problem(detail: Mapping[str, Any]) -> str:
 
 
 def _config(settings: Settings) -> Config:
-    return Config(
-        use_pgboss_workers="true" if settings.workers_enabled else None,
-        job_timeout_ms=settings.job_timeout // 1000,
-        job_expire_in_seconds=settings.lease / SECOND,
-        stuck_job_timeout_minutes=settings.stuck_timeout / MINUTE,
-        job_max_attempts=settings.max_attempts,
-        job_retry_delay_seconds=settings.retry_delay / SECOND,
-        job_retry_backoff=settings.retry_backoff,
-        job_retry_delay_max_seconds=settings.retry_delay_max / SECOND,
-        job_retention_days=settings.retention / (24 * 60 * MINUTE),
-        pgboss_batch_size=settings.batch_size,
-        pgboss_polling_interval=settings.poll_interval / SECOND,
-    )
+    return Config(**config_values(settings))
+
+
+def config_values(settings: Settings) -> dict[str, Any]:
+    """Return the settings by the names that they have in the reference's configuration."""
+    return {
+        "use_pgboss_workers": "true" if settings.workers_enabled else None,
+        "job_timeout_ms": settings.job_timeout // 1000,
+        "job_expire_in_seconds": settings.lease / SECOND,
+        "stuck_job_timeout_minutes": settings.stuck_timeout / MINUTE,
+        "job_max_attempts": settings.max_attempts,
+        "job_retry_delay_seconds": settings.retry_delay / SECOND,
+        "job_retry_backoff": settings.retry_backoff,
+        "job_retry_delay_max_seconds": settings.retry_delay_max / SECOND,
+        "job_retention_days": settings.retention / (24 * 60 * MINUTE),
+        "pgboss_batch_size": settings.batch_size,
+        "pgboss_polling_interval": settings.poll_interval / SECOND,
+    }
 
 
 class ReferenceApplication:

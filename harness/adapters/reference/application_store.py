@@ -14,12 +14,12 @@ from harness.history.outcome import DONE, Outcome, OutcomeKind, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.port import Claim, JobRequest
-from harness.run.live import LiveTest, Place
+from harness.run.live import JobPoint, LiveTest
 from harness.sim.actor import Actor
 from harness.sim.carrier import CarriedProcess
 from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
-from harness.sim.request import Call
+from harness.sim.request import VerbCall
 from reference_impl.errors import InvalidJsonError
 from reference_impl.models import Claim as ReferenceClaim
 from reference_impl.models import Enqueued, JobRow, JsonValue, NewJob, ToolJob, ToolJobStatus
@@ -102,12 +102,12 @@ class Redelivery:
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
         """Offer it where a worker is about to hear of a job."""
         request = None if actor is None else actor.request
-        return (HAND_OUT_TWICE,) if isinstance(request, Place) and request.name == BEFORE_STARTING else ()
+        return (HAND_OUT_TWICE,) if isinstance(request, JobPoint) and request.name == BEFORE_STARTING else ()
 
     def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
         """Hand it out twice."""
         assert actor is not None
-        assert isinstance(actor.request, Place)
+        assert isinstance(actor.request, JobPoint)
         self._store.twice.add(actor.request.job)
         kernel.ready.remove(actor)
         kernel.perform(actor)
@@ -165,7 +165,7 @@ class RecordedStore:
             claim = self.claims[each.job.id]
             self._recorder.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
         for each in claims:
-            await process.gate(Place(BEFORE_STARTING, each.job.id))
+            await process.gate(JobPoint(BEFORE_STARTING, each.job.id))
         return [*claims, *self._again(claims)]
 
     def _claimed(self, claims: list[ReferenceClaim]) -> Outcome:
@@ -301,7 +301,7 @@ class RecordedStore:
             return outcome(answers[-1])
 
         try:
-            said = await process.gate(Call(verb, arguments, job, token, run))
+            said = await process.gate(VerbCall(verb, arguments, job, token, run))
         finally:
             self.on_change()
         if errors:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.adapters.reference.queue import MemoryReferenceQueue, ReferenceQueue
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
-from harness.port import EngineClocks, EngineInfo, with_sessions, without_sessions
+from harness.port import Contract, EngineClocks, EngineInfo, with_sessions, without_sessions
 from harness.postgres.patience import PATIENCE
+from harness.run.stock import StockApplication
 
 if TYPE_CHECKING:
     from harness.adapters.reference.postgres import ReferenceDatabase
@@ -76,9 +77,17 @@ class ReferenceEngine:
         self.statements: Mapping[str, str] | None = statements
         self.settlement = settlement
         queue = MemoryReferenceQueue if name == "reference" else ReferenceQueue
+        application, stepping, contract = None, None, Contract()
+        if name == "reference" and not stepped:
+            from harness.adapters.reference.workers import CONTRACT, ReferenceWorkers
+
+            application, stepping, contract = ReferenceWorkers(), StockApplication(), CONTRACT
         self.info = EngineInfo(
             called or (with_sessions(name) if sessions else name),
             replace(queue.capabilities, sessions=sessions),
+            contract=contract,
+            application=application,
+            stepped=stepping,
             provenance=self._provenance,
             sessions=None if name == "reference" else self._with_sessions,
         )

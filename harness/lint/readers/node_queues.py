@@ -72,6 +72,7 @@ OPTIONS_AT: Final = {
 """Method of pg-boss -> which argument holds its options, and how far they reach."""
 
 SENDS: Final = frozenset({"send", "sendAfter", "sendThrottled", "sendDebounced", "schedule"})
+FORWARDED: Final = SENDS | {"publish"}
 EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
 """Methods that lengthen the lease of a running job; how often they are called is unknown."""
 
@@ -96,6 +97,7 @@ _MADE: Final = {
     "FlowProducer": 0,
 }
 """Classes of BullMQ -> which argument holds their options."""
+IOREDIS_RETRIES: Final = 20
 _INTRODUCING: Final = ("required_parameter", "optional_parameter", "public_field_definition", "variable_declarator")
 
 
@@ -178,10 +180,14 @@ class NodeQueues:
             typed = kept is not None and kind.search(text_of(kept)) is not None
             if typed or (value is not None and self._makes(value, kind, makers)):
                 found.add(text_of(name).lstrip("#"))
+        found |= {name for name in makers & self._module.constants.keys() if self._instance(name)}
         for local, (_, there) in self._module.imports.items():
             if there in makers or (there == "default" and local in makers):
                 found.add(local)
         return frozenset(found)
+
+    def _instance(self, name: str) -> bool:
+        return self._module.constants[name].type not in FUNCTIONS and b"PgBoss" in (self._module.root.text or b"")
 
     def _makes(self, value: Node, kind: re.Pattern[str], makers: frozenset[str]) -> bool:
         while value.type in TRANSPARENT and value.named_children:
@@ -229,6 +235,8 @@ class NodeQueues:
         place = Place(self._module.path, line_of(node))
         if name in EXTENDS:
             self._facts.values.append(Value("heartbeatSeconds", UNKNOWN, place, SettingSource.WORK))
+        if name == "insert":
+            self._facts.forwarding |= set(_around(node))
         if name not in OPTIONS_AT:
             return
         arguments = arguments_of(node)
@@ -243,6 +251,8 @@ class NodeQueues:
             names = self._names(arguments[0]) if arguments else QueueNames(None, frozenset())
             given = arguments[at] if at < len(arguments) else None
         options, whole = self._options(given) if given is not None and given.type not in FUNCTIONS else ({}, True)
+        if not whole and name in FORWARDED:
+            self._facts.forwarding |= set(_around(node))
         call = place if name in SENDS else None
         for queue in sorted(names.possible) or [""]:
             self._take(options, source, queue, call)
@@ -376,13 +386,13 @@ class NodeQueues:
                 self._note(PGBOSS, "options", QueueNames(None, frozenset()), options, whole, node)
 
     def _about(self, node: Node) -> bool:
-        """Tell options that are sent from an object that only looks something up, or edits it."""
+        """Tell options that a function hands on to a pg-boss from those of a log, a look-up, or another queue."""
         here: Node | None = node
-        while here is not None and here.type not in FUNCTIONS:
-            if here.type == "call_expression":
-                return re.match(r"(cancel|find|get|update|upsert|delete|remove|count)", callee_of(here)[1]) is None
+        while here is not None:
+            if here.type == "call_expression" and callee_of(here)[1] in self._facts.forwarding:
+                return True
             here = here.parent
-        return True
+        return False
 
     def _names(self, node: Node) -> QueueNames:
         found = self._constants.possible(node, self._module)
@@ -423,9 +433,26 @@ class NodeQueues:
                 place = Place(where.path, line_of(key))
                 found[prefix + name] = as_value(prefix + name, constant, place, SettingSource.SEND)
                 if constant is UNKNOWN:
+                    found.update(self._redis(expression, where, f"{prefix}{name}."))
                     below, _ = self._within(expression, where, f"{prefix}{name}.", depth + 1)
                     found.update(below)
         return found, complete
+
+    def _redis(self, node: Node, module: Module, prefix: str) -> dict[str, Value]:
+        """Read `new IORedis({ maxRetriesPerRequest: null })`: its default is 20, which a Worker refuses."""
+        made, where = self._constants.node(node, module)
+        maker = made.child_by_field_name("constructor") if made.type == "new_expression" else None
+        if maker is None or not text_of(maker).endswith("Redis"):
+            return {}
+        name = f"{prefix}new.maxRetriesPerRequest"
+        place = Place(where.path, line_of(made))
+        for argument in arguments_of(made):
+            options, known = self._within(argument, where, "", 1)
+            if "maxRetriesPerRequest" in options:
+                return {name: replace(options["maxRetriesPerRequest"], name=name)}
+            if options and not known:
+                return {}
+        return {name: Value(name, IOREDIS_RETRIES, place, SettingSource.LIBRARY)}
 
     def _take(self, options: Mapping[str, Value], source: SettingSource, queue: str, call: Place | None) -> None:
         """Add what pg-boss is told to the settings."""
@@ -449,6 +476,20 @@ class NodeQueues:
         called, imported = reach.from_handler(handler, self._module)
         if called or imported:
             self._facts.handlings.append(Handling(queue, Place(self._module.path, line_of(node)), called, imported))
+
+
+def _around(node: Node) -> Iterator[str]:
+    """List the names of the functions that a call stands in, also those of members of an object."""
+    here = node.parent
+    while here is not None:
+        if here.type in FUNCTIONS:
+            owner = here.parent
+            name = here.child_by_field_name("name")
+            if name is None and owner is not None:
+                name = owner.child_by_field_name("key") or owner.child_by_field_name("name")
+            if name is not None:
+                yield unquoted(name)
+        here = here.parent
 
 
 def _one_pair(child: Node) -> Iterator[tuple[str, Node, Node]]:

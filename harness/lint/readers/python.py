@@ -1,15 +1,30 @@
-"""Python settings: constants, fields of settings classes, `os.environ`, slugs and registrations. Parsed, never run."""
+"""Python, parsed and never run: settings of an application, and the calls of Celery, procrastinate and PgQueuer."""
 
 from __future__ import annotations
 
 import ast
 import operator
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.lint.facts import UNKNOWN, Door, Facts, Place, Scalar, SettingSource, Slug, Unknown, Unreadable, Value
+from harness.lint.facts import (
+    UNKNOWN,
+    Door,
+    Facts,
+    Place,
+    QueueCall,
+    Scalar,
+    SettingSource,
+    Slug,
+    Unknown,
+    Unreadable,
+    Value,
+)
+from harness.lint.readers.node_queues import ASIDE
 from harness.lint.settings import meaning_of
 
 _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
@@ -19,8 +34,8 @@ _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
-LARGEST: Final = 1e15
-_SPANS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800, "milliseconds": 0.001}
+LARGEST_NUMBER: Final = 1e15
+_LENGTHS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800, "milliseconds": 0.001}
 HEARTBEATS: Final = frozenset({"heartbeat_seconds", "heartbeat_interval"})
 """Settings that are computed: leases are extended, how often is unknown."""
 _READS: Final = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv"})
@@ -136,7 +151,7 @@ class _Reader:
             return UNKNOWN
         try:
             result = _OPERATORS[sign](left, right)
-            return result if abs(result) < LARGEST else UNKNOWN
+            return result if abs(result) < LARGEST_NUMBER else UNKNOWN
         except ArithmeticError:
             return UNKNOWN
 
@@ -144,9 +159,9 @@ class _Reader:
         total = 0.0
         for keyword in keywords:
             number = self._scalar(keyword.value)
-            if keyword.arg not in _SPANS or isinstance(number, (str, Unknown)) or number is None:
+            if keyword.arg not in _LENGTHS or isinstance(number, (str, Unknown)) or number is None:
                 return UNKNOWN
-            total += number * _SPANS[keyword.arg]
+            total += number * _LENGTHS[keyword.arg]
         return total
 
     def _bearer(self, node: ast.JoinedStr, module: ast.Module) -> None:
@@ -190,3 +205,501 @@ def _prefix_of(node: ast.ClassDef) -> str:
             if keyword.arg == "env_prefix" and isinstance(keyword.value, ast.Constant):
                 return str(keyword.value.value)
     return ""
+
+
+CELERY: Final = "celery"
+PROCRASTINATE: Final = "procrastinate"
+PGQUEUER: Final = "pgqueuer"
+LIBRARIES: Final = frozenset({
+    CELERY, PROCRASTINATE, PGQUEUER, "rq", "dramatiq", "arq", "huey", "taskiq", "saq", "django_q",
+})  # fmt: skip
+
+OLD_NAMES: Final = {
+    "CELERY_ACKS_LATE": "task_acks_late",
+    "CELERY_TASK_REJECT_ON_WORKER_LOST": "task_reject_on_worker_lost",
+    "CELERYD_PREFETCH_MULTIPLIER": "worker_prefetch_multiplier",
+    "CELERYD_CONCURRENCY": "worker_concurrency",
+    "CELERYD_MAX_TASKS_PER_CHILD": "worker_max_tasks_per_child",
+    "CELERYD_TASK_TIME_LIMIT": "task_time_limit",
+    "CELERYD_TASK_SOFT_TIME_LIMIT": "task_soft_time_limit",
+    "CELERYD_POOL": "worker_pool",
+    "CELERYBEAT_SCHEDULE": "beat_schedule",
+    "CELERY_RESULT_BACKEND": "result_backend",
+    "CELERY_TASK_RESULT_EXPIRES": "result_expires",
+    "CELERY_DEFAULT_QUEUE": "task_default_queue",
+    "CELERY_ROUTES": "task_routes",
+    "CELERY_ALWAYS_EAGER": "task_always_eager",
+    "CELERY_IGNORE_RESULT": "task_ignore_result",
+    "BROKER_URL": "broker_url",
+    "BROKER_TRANSPORT_OPTIONS": "broker_transport_options",
+}
+"""Names of Celery 3, which newer releases still read, and what they are called now."""
+_NEW: Final = re.compile(
+    r"^(task|worker|broker|result|beat)_[a-z_]+$|^(accept_content|timezone|enable_utc|imports|include|event_serializer)$"
+)
+_TASKS: Final = frozenset({"task", "shared_task", "periodic_task"})
+_CONFIGURES: Final = frozenset({"config_from_object", "update"})
+
+
+@dataclass(slots=True)
+class PythonModule:
+    """A parsed file, its constants by name, and which libraries it imports."""
+
+    path: str
+    tree: ast.Module
+    constants: dict[str, ast.expr] = field(default_factory=dict)
+    imports: frozenset[str] = frozenset()
+    names: dict[str, str] = field(default_factory=dict)
+    """Imported name -> where it comes from, with dots."""
+
+    @classmethod
+    def of(cls, path: str, tree: ast.Module) -> PythonModule:
+        """Index a file."""
+        module = cls(path, tree)
+        roots: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                roots |= {alias.name.partition(".")[0] for alias in node.names}
+                module.names.update({alias.asname or alias.name.partition(".")[0]: alias.name for alias in node.names})
+            elif isinstance(node, ast.ImportFrom):
+                if not node.level and node.module:
+                    roots.add(node.module.partition(".")[0])
+                origin = f"{'.' * node.level}{node.module or ''}"
+                module.names.update({alias.asname or alias.name: f"{origin}.{alias.name}" for alias in node.names})
+        for statement in tree.body:
+            for name, value in _assigned(statement):
+                module.constants[name] = value
+        module.imports = frozenset(roots & LIBRARIES)
+        return module
+
+
+def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(statement, ast.Assign):
+        for target in statement.targets:
+            if isinstance(target, ast.Name):
+                yield target.id, statement.value
+    elif (
+        isinstance(statement, ast.AnnAssign) and statement.value is not None and isinstance(statement.target, ast.Name)
+    ):
+        yield statement.target.id, statement.value
+
+
+class PythonQueues:
+    """Reads what all modules together say of their queues."""
+
+    def __init__(self, modules: Iterable[PythonModule], facts: Facts) -> None:
+        self._modules = list(modules)
+        self._facts = facts
+        self._anywhere: dict[str, list[tuple[ast.expr, PythonModule]]] = {}
+        for module in self._modules:
+            for name, value in module.constants.items():
+                self._anywhere.setdefault(name, []).append((value, module))
+        self._apps = self._app_names()
+        self._configured = self._configuration()
+
+    def read(self) -> None:
+        """Read every module."""
+        for module in self._modules:
+            for library in module.imports:
+                self._facts.imported.setdefault(library.replace("django_q", "django-q2"), Place(module.path, 1))
+            try:
+                self._read(module)
+            except RecursionError:
+                continue
+
+    def _app_names(self) -> dict[str, str]:
+        """Answer which names stand for an app, wherever one is made: name -> library."""
+        found: dict[str, str] = {}
+        for module in self._modules:
+            for name, value in module.constants.items():
+                made = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+                origin = self._origin(made, module)
+                if origin.startswith("celery") and made.endswith("Celery"):
+                    found[name] = CELERY
+                elif origin.startswith("procrastinate") and made.endswith(("App", "Blueprint")):
+                    found[name] = PROCRASTINATE
+        return found
+
+    def _origin(self, name: str, module: PythonModule) -> str:
+        head, _, rest = name.partition(".")
+        return f"{module.names.get(head, '')}.{rest}".strip(".")
+
+    def _library_of(self, owner: str, module: PythonModule) -> str | None:
+        """Answer whose app a name is: made here, imported from the library, or imported from where it is made."""
+        head = owner.partition(".")[0]
+        origin = module.names.get(head, "")
+        for library in (CELERY, PROCRASTINATE, PGQUEUER):
+            if origin.partition(".")[0] == library:
+                return library
+        if head in module.constants and head in self._apps:
+            return self._apps[head]
+        last = origin.rpartition(".")[2]
+        if origin and last in self._apps:
+            return self._apps[last]
+        return None
+
+    def _configuration(self) -> dict[str, str]:
+        """Answer which modules hold the settings of Celery, and under which prefix: path -> prefix."""
+        found: dict[str, str] = {}
+        for module in self._modules:
+            if re.search(r"(^|/)celery_?config\w*\.py$", module.path):
+                found[module.path] = ""
+            for node in ast.walk(module.tree):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                    continue
+                if node.func.attr != "config_from_object" or CELERY not in module.imports or not node.args:
+                    continue
+                named = {keyword.arg: keyword.value for keyword in node.keywords}
+                prefix = named.get("namespace")
+                text = prefix.value if isinstance(prefix, ast.Constant) and isinstance(prefix.value, str) else ""
+                self._follow(node.args[0], module, text, found)
+        return found
+
+    def _follow(self, given: ast.expr, module: PythonModule, prefix: str, found: dict[str, str]) -> None:
+        if isinstance(given, ast.Constant) and isinstance(given.value, str):
+            wanted = given.value.partition(":")[0]
+        else:
+            wanted = module.names.get(ast.unparse(given).partition(".")[0], "")
+        django = wanted.startswith("django.conf")
+        stem = wanted.lstrip(".").replace(".", "/")
+        for other in self._modules:
+            bare = other.path.removesuffix(".py").removesuffix("/__init__")
+            settings = django and re.search(r"(^|/)settings(/|$|\.py$)|(^|/)settings\w*\.py$|/config/", other.path)
+            if settings or (stem and not django and (bare == stem or bare.endswith("/" + stem))):
+                found.setdefault(other.path, prefix + "_" if prefix else "")
+
+    def _read(self, module: PythonModule) -> None:
+        prefix = self._configured.get(module.path)
+        if prefix is not None:
+            self._settings(module, prefix)
+        for node in ast.walk(module.tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                self._function(node, module)
+            elif isinstance(node, ast.Call):
+                self._call(node, module)
+            elif isinstance(node, ast.Assign):
+                self._conf(node, module)
+
+    def _settings(self, module: PythonModule, prefix: str) -> None:
+        options: dict[str, Value] = {}
+        for name, value in module.constants.items():
+            known = _celery_name(name, prefix)
+            if known is not None:
+                told = self._option(known, value, module)
+                written = name if not prefix else known
+                options.update({key: replace(one, name=written) if key == known else one for key, one in told.items()})
+                if known == "beat_schedule":
+                    self._beat(value, module)
+        if options:
+            self._note(CELERY, "settings", None, options, module, 1)
+
+    def _conf(self, node: ast.Assign, module: PythonModule) -> None:
+        """Read `app.conf.task_acks_late = True`."""
+        for target in node.targets:
+            text = ast.unparse(target) if isinstance(target, ast.Attribute) else ""
+            owner, _, name = text.rpartition(".conf.")
+            if owner and "." not in name and self._library_of(owner, module) == CELERY:
+                known = _celery_name(name, "")
+                if known is not None:
+                    self._note(CELERY, "settings", None, self._option(known, node.value, module), module, node.lineno)
+                    if known == "beat_schedule":
+                        self._beat(node.value, module)
+
+    def _call(self, node: ast.Call, module: PythonModule) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+        if (name == "update" and owner.endswith(".conf") and self._library_of(owner, module) == CELERY) or (
+            name == "Celery" and self._origin(name, module).startswith("celery")
+        ):
+            self._configure(node, module)
+        elif name == "apply_async" and CELERY in self._used(module):
+            task = owner.rpartition(".")[2]
+            self._note(CELERY, "apply_async", task, self._keywords(node, module), module, node.lineno)
+        elif name in ("run_worker", "run_worker_async") and self._library_of(owner, module) in (PROCRASTINATE, None):
+            if PROCRASTINATE in self._used(module) or self._library_of(owner, module) == PROCRASTINATE:
+                self._worker(node, module)
+        elif name in ("get_stalled_jobs", "retry_stalled_jobs", "prune_stalled_workers"):
+            self._note(PROCRASTINATE, "stalled", None, {}, module, node.lineno)
+        elif name == "crontab" and self._origin("crontab", module).startswith("celery"):
+            self._crontab(node, module)
+
+    def _used(self, module: PythonModule) -> frozenset[str]:
+        """Answer the libraries that a file uses: what it imports, and the apps that it imports from elsewhere."""
+        apps = {
+            self._apps[last] for origin in module.names.values() if (last := origin.rpartition(".")[2]) in self._apps
+        }
+        return frozenset({*module.imports, *apps, *self._facts_libraries()})
+
+    def _facts_libraries(self) -> Iterator[str]:
+        asked = {one.library for one in self._facts.packages} | set(self._facts.imported)
+        yield from asked & {CELERY}
+
+    def _configure(self, node: ast.Call, module: PythonModule) -> None:
+        options: dict[str, Value] = {}
+        listed = [(keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg is not None]
+        for argument in node.args[:1]:
+            if isinstance(argument, ast.Dict):
+                listed += [
+                    (str(key.value), value)
+                    for key, value in zip(argument.keys, argument.values, strict=True)
+                    if isinstance(key, ast.Constant)
+                ]
+        for name, value in listed:
+            known = {"broker": "broker_url", "backend": "result_backend"}.get(name) or _celery_name(name, "")
+            if known is not None:
+                options.update(self._option(known, value, module))
+                if known == "beat_schedule":
+                    self._beat(value, module)
+        self._note(CELERY, "settings", None, options, module, node.lineno)
+
+    def _beat(self, value: ast.expr, module: PythonModule) -> None:
+        """Read the entries of a schedule; `crontab(...)` in it is read where it stands."""
+        if isinstance(value, ast.Dict):
+            for entry in value.values:
+                if isinstance(entry, ast.Dict):
+                    task = next(
+                        (
+                            self._scalar(inner, module)
+                            for key, inner in zip(entry.keys, entry.values, strict=True)
+                            if isinstance(key, ast.Constant) and key.value == "task"
+                        ),
+                        None,
+                    )
+                    self._note(CELERY, "beat", task if isinstance(task, str) else None, {}, module, entry.lineno)
+
+    def _crontab(self, node: ast.Call, module: PythonModule) -> None:
+        names = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+        options = dict(self._keywords(node, module))
+        for name, argument in zip(names, node.args, strict=False):
+            options.update(self._option(name, argument, module))
+        self._note(CELERY, "crontab", None, options, module, node.lineno)
+
+    def _worker(self, node: ast.Call, module: PythonModule) -> None:
+        options = self._keywords(node, module)
+        queues = next((keyword.value for keyword in node.keywords if keyword.arg == "queues"), None)
+        names = self._texts(queues, module) if queues is not None else None
+        whole = queues is None or names is not None
+        place = Place(module.path, node.lineno)
+        self._facts.calls.append(
+            QueueCall(
+                PROCRASTINATE, "worker", None, options, place, frozenset(names or ()), whole, _is_aside(module.path)
+            )
+        )
+
+    def _texts(self, node: ast.expr | None, module: PythonModule) -> list[str] | None:
+        if isinstance(node, ast.Name):
+            node = module.constants.get(node.id, node)
+        if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            return None
+        found = [self._scalar(item, module) for item in node.elts]
+        return [one for one in found if isinstance(one, str)] if all(isinstance(one, str) for one in found) else None
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> None:
+        decorated = [(decorator, *_decorator(decorator)) for decorator in node.decorator_list]
+        tasks = [one for one in decorated if one[2] in _TASKS]
+        for at, (decorator, owner, name) in enumerate(decorated):
+            library = self._library_of(owner or name, module)
+            if name in _TASKS and library is None and name == "shared_task" and CELERY in module.imports:
+                library = CELERY
+            if library == PGQUEUER or (library is None and PGQUEUER in module.imports and name in _ENTRY):
+                self._pgqueuer(decorator, name, node, module)
+            elif name == "task" and library in (CELERY, PROCRASTINATE):
+                self._task(library, decorator, node, module)
+            elif name == "shared_task" and library == CELERY:
+                self._task(CELERY, decorator, node, module)
+            elif name == "periodic" and library == PROCRASTINATE:
+                self._periodic(decorator, node, module, below=any(one[0] is other[0] for other in tasks
+                               for one in decorated[:at]))  # fmt: skip
+
+    def _task(
+        self, library: str, decorator: ast.expr, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule
+    ) -> None:
+        options = self._keywords(decorator, module) if isinstance(decorator, ast.Call) else {}
+        if library == PROCRASTINATE and isinstance(decorator, ast.Call):
+            retry = next((keyword.value for keyword in decorator.keywords if keyword.arg == "retry"), None)
+            if isinstance(retry, ast.Name):
+                retry = module.constants.get(retry.id, retry)
+            if isinstance(retry, ast.Call) and ast.unparse(retry.func).endswith("RetryStrategy"):
+                inner = self._keywords(retry, module)
+                if ast.unparse(retry.func).rpartition(".")[2] == "RetryStrategy":
+                    options.update({f"retry.{name}": value for name, value in inner.items()})
+        body = self._body(node)
+        options.update({name: self._plain(name, value, module, node.lineno) for name, value in body.items()})
+        whole = not (isinstance(decorator, ast.Call) and any(keyword.arg is None for keyword in decorator.keywords))
+        place = Place(module.path, node.lineno)
+        self._facts.calls.append(
+            QueueCall(library, "task", node.name, options, place, frozenset({node.name}), whole, _is_aside(module.path))
+        )
+
+    def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Scalar]:
+        """Note what the body of a task does that matters: retries, and waiting for another task's result."""
+        found: dict[str, Scalar] = {}
+        for inner in ast.walk(node):
+            if not (isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)):
+                continue
+            if inner.func.attr == "retry" and ast.unparse(inner.func.value) in ("self", node.name):
+                found["body.retry"] = True
+            elif inner.func.attr == "get" and isinstance(inner.func.value, ast.Call):
+                sent = inner.func.value.func
+                allowed = any(keyword.arg == "disable_sync_subtasks" for keyword in inner.keywords)
+                if isinstance(sent, ast.Attribute) and sent.attr in ("delay", "apply_async") and not allowed:
+                    found["body.get"] = inner.lineno
+        found["body.parameters"] = len(node.args.args) + len(node.args.posonlyargs)
+        if node.args.vararg is not None or node.args.kwonlyargs or node.args.kwarg is not None:
+            found["body.parameters"] = 99
+        return found
+
+    def _periodic(
+        self, decorator: ast.expr, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule, *, below: bool
+    ) -> None:
+        options = self._keywords(decorator, module) if isinstance(decorator, ast.Call) else {}
+        if below:
+            options["below"] = self._plain("below", True, module, decorator.lineno)
+        if "cron" in options:
+            options["schedule"] = options["cron"]
+        self._note(PROCRASTINATE, "cron", node.name, options, module, decorator.lineno)
+
+    def _pgqueuer(
+        self, decorator: ast.expr, name: str, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule
+    ) -> None:
+        if name not in _ENTRY or not isinstance(decorator, ast.Call) or not decorator.args:
+            return
+        options = self._keywords(decorator, module)
+        told = self._scalar(decorator.args[0], module)
+        if name == "schedule" and len(decorator.args) > 1:
+            options.update(self._option("schedule", decorator.args[1], module))
+        if "expression" in options:
+            options["schedule"] = options["expression"]
+        method = "task" if name == "entrypoint" else "cron"
+        self._note(PGQUEUER, method, told if isinstance(told, str) else None, options, module, decorator.lineno)
+
+    def _keywords(self, node: ast.Call, module: PythonModule) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                found.update(self._option(keyword.arg, keyword.value, module))
+        return found
+
+    def _option(self, name: str, node: ast.expr, module: PythonModule) -> dict[str, Value]:
+        """Answer an option, and those of a dict below it with a dot."""
+        place = Place(module.path, node.lineno)
+        found = {name: Value(name, self._scalar(node, module), place, SettingSource.SEND)}
+        if isinstance(node, ast.Name):
+            node = module.constants.get(node.id, node)
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    inner = Place(module.path, value.lineno)
+                    told = self._scalar(value, module)
+                    found[f"{name}.{key.value}"] = Value(f"{name}.{key.value}", told, inner, SettingSource.SEND)
+        return found
+
+    def _plain(self, name: str, value: Scalar, module: PythonModule, line: int) -> Value:
+        return Value(name, value, Place(module.path, line), SettingSource.SEND)
+
+    def _note(
+        self,
+        library: str,
+        method: str,
+        queue: str | None,
+        options: Mapping[str, Value],
+        module: PythonModule,
+        line: int,
+    ) -> None:
+        names = frozenset({queue}) if queue is not None else frozenset()
+        place = Place(module.path, line)
+        self._facts.calls.append(
+            QueueCall(library, method, queue, dict(options), place, names, aside=_is_aside(module.path))
+        )
+
+    def _scalar(self, node: ast.expr, module: PythonModule, *, depth: int = 0) -> Scalar:
+        """Answer what an expression comes to; `settings.NAME` is the only NAME of the repository."""
+        if depth > 20:
+            return UNKNOWN
+        match node:
+            case ast.Constant(value=bool() | int() | float() | str() | None as value):
+                return value
+            case ast.Name(id=name) if name in module.constants:
+                return self._scalar(module.constants[name], module, depth=depth + 1)
+            case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="settings"), attr=name):
+                return self._elsewhere(name, depth)
+            case ast.UnaryOp(op=ast.USub(), operand=inner):
+                number = self._scalar(inner, module, depth=depth + 1)
+                return -number if isinstance(number, (int, float)) else UNKNOWN
+            case ast.BinOp(left=left, op=sign, right=right):
+                return _computed(
+                    sign, self._scalar(left, module, depth=depth + 1), self._scalar(right, module, depth=depth + 1)
+                )
+            case ast.Call():
+                return self._made(node, module, depth)
+            case _:
+                return UNKNOWN
+
+    def _elsewhere(self, name: str, depth: int) -> Scalar:
+        found = self._anywhere.get(name, [])
+        return self._scalar(found[0][0], found[0][1], depth=depth + 1) if len(found) == 1 else UNKNOWN
+
+    def _made(self, node: ast.Call, module: PythonModule, depth: int) -> Scalar:
+        name = ast.unparse(node.func)
+        if name.endswith("timedelta"):
+            total = 0.0
+            for keyword in node.keywords:
+                number = self._scalar(keyword.value, module, depth=depth + 1)
+                if keyword.arg not in _LENGTHS or isinstance(number, (str, Unknown)) or number is None:
+                    return UNKNOWN
+                total += number * _LENGTHS[keyword.arg]
+            return total
+        default = next((keyword.value for keyword in node.keywords if keyword.arg == "default"), None)
+        reads = re.match(r"^(env(\.\w+)?|os\.getenv|os\.environ\.get|getenv|config|int|float|bool|str)$", name)
+        if reads is not None and default is not None:
+            return self._scalar(default, module, depth=depth + 1)
+        if name in ("int", "float", "str") and len(node.args) == 1:
+            return self._scalar(node.args[0], module, depth=depth + 1)
+        return UNKNOWN
+
+
+_ENTRY: Final = frozenset({"entrypoint", "schedule"})
+
+
+def _is_aside(path: str) -> bool:
+    return ASIDE.search(path) is not None
+
+
+def _decorator(node: ast.expr) -> tuple[str, str]:
+    """Answer the owner and the name of a decorator, called or not."""
+    inner = node.func if isinstance(node, ast.Call) else node
+    if isinstance(inner, ast.Attribute):
+        return ast.unparse(inner.value), inner.attr
+    return "", inner.id if isinstance(inner, ast.Name) else ""
+
+
+def _celery_name(name: str, prefix: str) -> str | None:
+    """Answer what a setting is called now; None for what is none of Celery's."""
+    if name in OLD_NAMES:
+        return OLD_NAMES[name]
+    if prefix:
+        bare = name.removeprefix(prefix).lower() if name.startswith(prefix) else ""
+        return bare if _NEW.match(bare) else None
+    return name if _NEW.match(name) else None
+
+
+def _computed(sign: ast.operator, left: Scalar, right: Scalar) -> Scalar:
+    if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+        return UNKNOWN
+    try:
+        match sign:
+            case ast.Add():
+                result: float = left + right
+            case ast.Sub():
+                result = left - right
+            case ast.Mult():
+                result = left * right
+            case ast.Div():
+                result = left / right
+            case ast.FloorDiv():
+                result = left // right
+            case _:
+                return UNKNOWN
+    except ArithmeticError:
+        return UNKNOWN
+    return result if abs(result) < 1e15 else UNKNOWN

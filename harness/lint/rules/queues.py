@@ -211,7 +211,8 @@ def _mixed(facts: Facts) -> Iterator[Breach]:
 
 def _every_minute(facts: Facts) -> Iterator[Breach]:
     for call in _calls(facts, CELERY, "crontab"):
-        others = [name for name in ("hour", "day_of_week", "day_of_month", "month_of_year") if name in call.options]
+        names = ("hour", "day_of_week", "day_of_month", "month_of_year")
+        others = [name for name in names if name in call.options and call.options[name].value != "*"]
         if others and "minute" not in call.options:
             told = ", ".join(f"{name}={call.options[name].value}" for name in others)
             yield Breach(
@@ -271,8 +272,8 @@ def _subtasks(facts: Facts) -> Iterator[Breach]:
             line = int(number_of(waits.value) or task.place.line)
             yield Breach(
                 Place(task.place.file, line),
-                f"the task {task.queue} waits for another task's result: Celery raises RuntimeError, and where that is "
-                "switched off all workers may wait for one another",
+                f"the task {task.queue} waits for another task's result: a prefork worker raises RuntimeError, and in "
+                "others all workers may wait for one another",
                 "Chain the tasks, or give the second one a callback.",
                 severity=_weight(task),
                 subject=task.queue or "",
@@ -684,15 +685,19 @@ def _renewed(facts: Facts) -> Iterator[Breach]:
 
 def _redis_retries(facts: Facts) -> Iterator[Breach]:
     for call in _calls(facts, BULLMQ, "new Worker"):
-        retries = call.options.get("connection.maxRetriesPerRequest")
-        if retries is not None and isinstance(retries.value, (int, float)) and retries.value:
+        retries = call.options.get("connection.new.maxRetriesPerRequest")
+        release = release_of(facts, call.place.file, BULLMQ)
+        if retries is None or not isinstance(retries.value, int) or not retries.value or release is None:
+            continue
+        if release.major >= 5:
             yield Breach(
                 retries.place,
-                f"maxRetriesPerRequest is {retries.value:g}, and a Worker waits in blocking requests: BullMQ "
-                "overrides it "
-                "with a warning, and refuses a connection that was made with it",
-                "Set maxRetriesPerRequest: null.",
-                severity=Severity.NOTE,
+                f"this connection gives up after {retries.value} retries, and a Worker waits in blocking "
+                "requests: BullMQ "
+                "raises 'Your redis options maxRetriesPerRequest must be null'",
+                "Make the connection with maxRetriesPerRequest: null.",
+                (Related(call.place, "the Worker"),),
+                _weight(call),
                 subject=call.queue or "",
             )
 
@@ -883,7 +888,7 @@ RULES: Final = (
         Severity.ERROR,
         (
             "Celery: no task waits for the result of another.",
-            "Celery raises RuntimeError; where the check is off, all workers wait for one another.",
+            "A prefork worker raises RuntimeError; in others all workers wait for one another.",
             "Use a chain or a callback.",
         ),
         _subtasks,
@@ -910,6 +915,7 @@ RULES: Final = (
         ),
         _expired,
         scenario="configuration/workers_disabled.yaml",
+        ran="Celery 5.7.0",
     ),
     _rule(
         "code_cron_invalid",
@@ -1034,6 +1040,7 @@ RULES: Final = (
         ),
         _graphile_crontab,
         scenario="configuration/workers_disabled.yaml",
+        ran="graphile-worker 0.13.0, 0.18.0",
     ),
     _rule(
         "job_key_mode_inert",
@@ -1103,14 +1110,15 @@ RULES: Final = (
     ),
     _rule(
         "redis_retries_refused",
-        Severity.NOTE,
+        Severity.ERROR,
         (
-            "BullMQ: the connection of a Worker has maxRetriesPerRequest: null.",
+            "BullMQ 5: the IORedis that a Worker is given has maxRetriesPerRequest: null.",
             "The Worker does not start.",
             "Set maxRetriesPerRequest: null.",
         ),
         _redis_retries,
         scenario="configuration/workers_disabled.yaml",
+        ran="BullMQ 4.18.2, 5.79.0",
     ),
     _rule(
         "job_id_blocks_repeats",
@@ -1122,6 +1130,7 @@ RULES: Final = (
         ),
         _job_ids,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
+        ran="BullMQ 4.18.2, 5.79.0",
     ),
     _rule(
         "attempts_not_a_number",

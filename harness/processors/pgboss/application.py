@@ -38,7 +38,7 @@ from harness.port import Claim, JobRequest
 from harness.processors.pgboss.driven import DrivenProcess, WorkRows
 from harness.processors.processor import is_async
 from harness.processors.workplace import MakeWorkplace
-from harness.run.live import LiveTest, Place
+from harness.run.live import JobPoint, LiveTest
 from harness.run.observation import Observation
 from harness.sim.choices import Choices
 from harness.sim.lifetime import Lifetime
@@ -487,7 +487,7 @@ class Handlers:
 
     async def _pass(self, place: str, claim: Claim) -> None:
         """Come to a gate in the work on a job; where the process dies there, this never ends."""
-        await self._session.worker_at_work().gate(Place(place, claim.job))
+        await self._session.worker_at_work().gate(JobPoint(place, claim.job))
 
 
 async def _caught(make: Callable[[], Any]) -> tuple[Any, BaseException | None]:

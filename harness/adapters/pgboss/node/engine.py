@@ -9,7 +9,7 @@ from typing import Final
 from harness.adapters.foreign_queue import ForeignEngine, ForeignRelease, in_node
 from harness.adapters.pgboss.contract import known_of, policy_suffix, split_policy
 from harness.adapters.pgboss.node.queue import SchedulingQueue
-from harness.adapters.pgboss.node.release import PgBossTables, Release, contract_of
+from harness.adapters.pgboss.node.release import NodeJobTables, Release, contract_of
 from harness.adapters.pgboss.package import SCHEMA
 from harness.foreign import newest_npm
 from harness.model.settings import Settings
@@ -37,7 +37,7 @@ def release(version: str = "latest") -> ForeignRelease:
         empty=lambda opened: opened.schema.empty(),
         reset=lambda tables: {"keep": tables.keeps_queues},
         asked={"schema": SCHEMA},
-        read=PgBossTables,
+        read=NodeJobTables,
         proven_under=Settings(),
         keeps_sessions=False,  # A session remembers which queues the database knows.
         next_upkeep=lambda queue: queue.next_upkeep(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.adapters.foreign_queue import AskingQueue, Opened, without_value
-from harness.adapters.pgboss.node.release import CRON_HOURS, CRON_MINUTES, PERIODS, PgBossTables, Release
+from harness.adapters.pgboss.node.release import CRON_HOURS, CRON_MINUTES, PERIODS, NodeJobTables, Release
 from harness.adapters.pgboss.translation import KEPT_WAITING, seconds_of, send_time, tool_of, turns, uuid_of, view_of
 from harness.foreign.database import Row, instant_of
 from harness.history.outcome import Outcome, done
@@ -40,7 +40,7 @@ class PgBossNodeQueue(AskingQueue):
         self._release = release
         self._keys = release.keys
         self._strictly = opened.strictly
-        self._tables: PgBossTables = opened.schema
+        self._tables: NodeJobTables = opened.schema
         self._jitter = opened.jitter
         self._tools: dict[JobId, str] = {}
         self._workers: dict[tuple[JobId, int], str] = {}

@@ -162,7 +162,7 @@ def period_of(period: Duration) -> Duration:
     return next((said for said in PERIODS if said >= period), DAY)
 
 
-class PgBossTables:
+class NodeJobTables:
     """The tables of one installed version."""
 
     def __init__(self, database: ForeignDatabase) -> None:
