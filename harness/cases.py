@@ -83,14 +83,14 @@ class CaseRunner:
         """Run one task. Paths in its scenario are relative to `folder`, the scenario's own unless given."""
         base = Case(task.scenario, task.engine, control=task.control)
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
-        name, place = task.engine, named_at(task.scenario, task.control)
+        name, written = task.engine, named_at(task.scenario, task.control)
         try:
-            with at_place(place):
+            with at_place(written):
                 name = engine_name(task.engine, scenario, folder=folder)
             gone = self._gone.get(bare_name(name))
             if gone is not None:
                 return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
-            with at_place(place):
+            with at_place(written):
                 engine = self.engines.get(name)
             run, told = examine(
                 scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits
