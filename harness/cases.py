@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.errors import EnvironmentUnavailable, HarnessError, at_place
 from harness.explore.finding import broken_engine
 from harness.port import Engine
 from harness.report.case import Case
 from harness.run.play import NO_LIMITS, case_name, examine
 from harness.run.session import Limits
-from harness.scenario.reader import controlled
+from harness.scenario.reader import controlled, named_at
 from harness.scenario.scenario import Control, Scenario
 from harness.wiring import NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
 
@@ -83,13 +83,15 @@ class CaseRunner:
         """Run one task. Paths in its scenario are relative to `folder`, the scenario's own unless given."""
         base = Case(task.scenario, task.engine, control=task.control)
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
-        name = task.engine
+        name, written = task.engine, named_at(task.scenario, task.control)
         try:
-            name = engine_name(task.engine, scenario, folder=folder)
+            with at_place(written):
+                name = engine_name(task.engine, scenario, folder=folder)
             gone = self._gone.get(bare_name(name))
             if gone is not None:
                 return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
-            engine = self.engines.get(name)
+            with at_place(written):
+                engine = self.engines.get(name)
             run, told = examine(
                 scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits
             )

@@ -94,10 +94,12 @@ class ScenarioItem(pytest.Item):
     def runtest(self) -> None:
         """Run it; a verdict that is not green raises."""
         from harness.cases import CaseRunner, Task
+        from harness.fixtures import exits_are_told
         from harness.run.verdict import Verdict
 
         runner = CaseRunner(self.parent.shared(), seed=self.parent.seed, frugal=True)
-        case = runner.case(Task(self.scenario, self.engine, self.control), folder=self.path.parent)
+        with exits_are_told(self):
+            case = runner.case(Task(self.scenario, self.engine, self.control), folder=self.path.parent)
         if case.skipped:
             pytest.skip(case.skipped)
         if case.error is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
 
@@ -24,6 +26,7 @@ class HarnessError(Exception):
     exit_code = ExitCode.USAGE
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        message = bounded(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -42,6 +45,10 @@ class EnvironmentUnavailable(HarnessError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class ProgramMissing(EnvironmentUnavailable):
+    """A program that the machine would need, such as Node, is not here, or is too old: a test that needs it skips."""
+
+
 class LimitReached(HarnessError):
     """A declared limit was reached; the message names it."""
 
@@ -50,6 +57,14 @@ class LimitReached(HarnessError):
 
 class StepsSpent(LimitReached):
     """A run took as many steps as it may, and was still at work."""
+
+
+_LONG: Final = re.compile(r"[^\s'\"]{400,}|'[^'\n]{400,}'|\"[^\"\n]{400,}\"")
+
+
+def bounded(message: str) -> str:
+    """Leave out the middle of every name in a message that is too long to be read."""
+    return _LONG.sub(lambda name: f"{name[0][:80]} ... {name[0][-40:]} ({len(name[0])} characters)", message)
 
 
 LONGEST_NAME: Final = 200
@@ -63,6 +78,17 @@ def clipped(value: object, *, longest: int = 80) -> str:
         return whole
     half = longest // 2
     return f"{whole[:half]} ... {whole[-half // 2 :]} ({len(whole)} characters)"
+
+
+@contextmanager
+def at_place(place: str) -> Iterator[None]:
+    """Say where it was written what makes no sense, unless that is said already; an empty place adds nothing."""
+    try:
+        yield
+    except UsageError as error:
+        if place and not error.message.startswith(place):
+            error.message = f"{place}: {error.message}"
+        raise
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from harness.history.event import History
@@ -52,9 +52,14 @@ def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
 
 @contextmanager
 def errors_without_traceback() -> Iterator[None]:
-    """Fail a test in the words of the harness's own error alone: what raised it is no line of the user's."""
+    """Fail a test in the words of the harness's own error alone: what raised it is no line of the user's.
+
+    What the environment lacks passes: whoever asked decides whether that fails or skips.
+    """
     try:
         yield
+    except EnvironmentUnavailable:
+        raise
     except HarnessError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
+from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, did_you_mean
 from harness.model.settings import Settings
+from harness.printable import printable
 from harness.wiring import Engines, split_name
 
 if TYPE_CHECKING:
+    import pytest
+
     from harness.adapters.pgboss.work import WorkProcess
     from harness.port import Engine, EngineClocks, QueueUnderTest
     from harness.postgres import Cluster, Reset
@@ -20,6 +24,30 @@ if TYPE_CHECKING:
 DSN_VARIABLE = "JOB_HARNESS_DSN"
 OWN_WORKERS = frozenset({"pgboss", "pgboss-node"})
 """Engines whose own worker runs the processors of `job_harness`; on all others that is the reference's, in memory."""
+
+
+@contextmanager
+def exits_are_told(test: pytest.Item) -> Iterator[None]:
+    """Let `os._exit` end the test run in words and with a code that is no pass: pytest itself would say nothing.
+
+    A child that was forked leaves as it wants to.
+    """
+    owner, leave = os.getpid(), os._exit
+
+    def told(status: int) -> NoReturn:
+        if os.getpid() == owner:
+            words = f"{test.nodeid}: something that it ran called os._exit({status}); nothing more was judged"
+            capture = test.config.pluginmanager.get_plugin("capturemanager")
+            with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+                print(f"\njob-harness: {printable(words)}", flush=True)
+            status = status or ExitCode.INCONCLUSIVE
+        leave(status)
+
+    os._exit = told
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 class Shared:

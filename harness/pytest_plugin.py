@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 if TYPE_CHECKING:
+    from harness.errors import EnvironmentUnavailable
     from harness.fixtures import JobPostgres, Shared
     from harness.invariants import Invariant
     from harness.port import QueueUnderTest
@@ -144,6 +145,20 @@ def _explored(item: pytest.Function) -> Any:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    """Skip a test that needs a program which is not here, or is too old, with the reason."""
+    try:
+        return (yield)
+    except Exception as error:
+        if type(error).__module__ == "harness.errors":  # Nothing of ours is imported for anybody else's error.
+            from harness.errors import ProgramMissing
+
+            if isinstance(error, ProgramMissing):
+                raise pytest.skip.Exception(str(error)) from None
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Remember that a test failed: then its failed jobs are no news. Show it without frames of the harness."""
     if call.excinfo is not None and not item.config.getoption("fulltrace"):
@@ -180,6 +195,7 @@ def job_harness(
     from harness.adapters.reference.application import GUIDE
     from harness.errors import EnvironmentUnavailable
     from harness.failure_section import EXPLAINED, errors_without_traceback, explanation
+    from harness.fixtures import exits_are_told
     from harness.processors import JobHarness
 
     seed = request.config.getoption("--job-seed")
@@ -193,8 +209,8 @@ def job_harness(
                 workplace=shared.workplace(getattr(request, "param", "memory")),
             )
     except EnvironmentUnavailable as error:
-        _give_up(str(error), shared)
-    with opened as harness:
+        _give_up(error, shared)
+    with opened as harness, exits_are_told(request.node):
         job_clock.drive(harness)
         yield harness
         problems = harness.problems(title=request.node.name)
@@ -234,7 +250,7 @@ def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[Q
                 seed=request.config.getoption("--job-seed") or 0,
             )
     except EnvironmentUnavailable as error:
-        _give_up(str(error), shared)
+        _give_up(error, shared)
     yield queue
     queue.close()
 
@@ -256,7 +272,7 @@ def _job_postgres_of_session(
     try:
         cluster = shared.cluster()
     except EnvironmentUnavailable as error:
-        _give_up(str(error), shared)
+        _give_up(error, shared)
     database = JobPostgres(cluster, job_postgres_schema)
     yield database
     database.close()
@@ -313,11 +329,13 @@ def _shared(config: pytest.Config) -> Shared:
     return shared
 
 
-def _give_up(reason: str, shared: Shared) -> NoReturn:
-    """Skip where a PostgreSQL was to be found; fail where the one that was named is not there."""
-    if shared.dsn_given:
-        raise pytest.fail.Exception(reason, pytrace=False) from None
-    raise pytest.skip.Exception(reason) from None
+def _give_up(error: EnvironmentUnavailable, shared: Shared) -> NoReturn:
+    """Skip where a program is missing, or a PostgreSQL was to be found; fail where the one that was named is gone."""
+    from harness.errors import ProgramMissing
+
+    if shared.dsn_given and not isinstance(error, ProgramMissing):
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    raise pytest.skip.Exception(str(error)) from None
 
 
 def _settings(request: pytest.FixtureRequest, settings: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
 from harness.extensions import ENGINES, loaded, offered, package_of
+from harness.extras import missing_extra
 from harness.port import Engine, as_engine, with_sessions, without_sessions
 
 if TYPE_CHECKING:
@@ -369,11 +370,13 @@ def _factory(engine: str) -> Callable[[], Engine]:
 def load(what: str, importing: Callable[[], Any]) -> Any:
     """Import something by name.
 
-    Raises UsageError that says which package is missing, or what is wrong with it.
+    Raises EnvironmentUnavailable that names the extra which brings what is missing, UsageError for anything else.
     """
     try:
         return importing()
     except (ImportError, AttributeError) as error:
+        if (lacking := missing_extra(error)) is not None:
+            raise lacking from error
         raise UsageError(f"{what} cannot be loaded: {error}", hint="Install the package that it needs.") from error
 
 

@@ -21,8 +21,6 @@ from dataclasses import asdict
 from functools import partial
 
 import psycopg
-import uvicorn
-from fastapi import FastAPI
 
 from reference_impl.clock import new_uuid, system_jitter
 from reference_impl.config import Config, load_config
@@ -33,7 +31,6 @@ from reference_impl.errors import (
     StoreUnavailableError,
     WorkersDisabledError,
 )
-from reference_impl.http_api import create_app
 from reference_impl.maintenance import run_maintenance
 from reference_impl.queue import JobQueue
 from reference_impl.registry import Registry
@@ -43,6 +40,17 @@ from reference_impl.store.migrations import migrate
 from reference_impl.store.postgres import PostgresStore
 from reference_impl.store.wakeup import listen
 from reference_impl.worker import Worker
+
+try:
+    import psycopg_pool  # noqa: F401 - whoever opens the store needs it
+    import uvicorn
+    from fastapi import FastAPI
+
+    from reference_impl.http_api import create_app
+except ModuleNotFoundError as error:
+    hint = "Bring it with: pip install 'job-harness[reference]'"
+    print(f"reference_impl: the package {error.name} is not installed. {hint}", file=sys.stderr)
+    raise SystemExit(4) from None
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, TextIO
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError, clipped
+from harness.errors import ExitCode, HarnessError, UsageError, clipped
+from harness.extras import missing_extra
+from harness.printable import keep_for_document, printable_streams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
@@ -33,8 +38,13 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
 """Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
+STANDARD_OUTPUT = "-"
+"""Names standard output wherever a file to write is named."""
 INTERRUPTED = 130
 TERMINATED = 143
+PIPE_CLOSED = 141
+"""Whoever read the output went away: what was judged was not told, so it is no pass."""
+DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 EPILOG = """\
 exit codes:
   0  pass            everything was judged, and holds
@@ -43,6 +53,9 @@ exit codes:
   3  inconclusive    something asked for could not be judged here; the output says what
   4  environment     the machine, or a database, is missing something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
+  141                whoever read the output went away
+
+A FILE to write may be -, which is standard output; all else then goes to standard error.
 """
 
 
@@ -75,10 +88,29 @@ def _terminable(arguments: list[str]) -> int:
         return _answered(arguments)
     finally:
         signal.signal(signal.SIGTERM, before)
+        _let_go_of(sys.stdout)
+        _let_go_of(sys.stderr)
+
+
+def _let_go_of(stream: TextIO) -> None:
+    """Write what is left; where nobody takes it, the interpreter must not try again, with a code of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # Standard error may be full as well.
+        print(text, file=sys.stderr)
 
 
 def _answered(arguments: list[str]) -> int:
-    _printable_streams()
+    with printable_streams():
+        return _told(arguments)
+
+
+def _told(arguments: list[str]) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -86,9 +118,22 @@ def _answered(arguments: list[str]) -> int:
     except HarnessError as error:
         print(f"job-harness: {error}", file=sys.stderr)
         return int(error.exit_code)
+    except ImportError as error:
+        lacking = missing_extra(error)
+        if lacking is None:
+            raise
+        print(f"job-harness: {lacking}", file=sys.stderr)
+        return int(lacking.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
-        return int(ExitCode.PASS)
+        return PIPE_CLOSED
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _say(f"job-harness: {clipped(error.filename)}: {error.strerror}")
+            return int(ExitCode.USAGE)
+        if error.errno not in DISK_ERRORS:
+            raise
+        _say(f"job-harness: {error.filename or 'standard output'}: cannot be written: {error.strerror}")
+        return int(ExitCode.ENVIRONMENT)
     except KeyboardInterrupt:
         print("job-harness: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -101,14 +146,6 @@ def _terminate(number: int, frame: object) -> NoReturn:
     """End once: `timeout` signals a process and its group, and the second must not cut short what the first prints."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
-
-
-def _printable_streams() -> None:
-    """A lone surrogate in a job's error, or a terminal that knows only ASCII, must not stop a report."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _respelled(arguments: list[str]) -> list[str]:
@@ -140,6 +177,7 @@ def _dispatch(arguments: list[str]) -> int:
         parsed = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
+    _keep_standard_output(parsed)
     try:
         return command(COMMANDS[parsed.command][0]).execute(parsed)
     except SystemExit as stop:
@@ -156,6 +194,15 @@ def command(where: str) -> Command:
     path, _, name = where.partition(":")
     module, suffix = import_module(path), f"_{name}" if name else ""
     return Command(getattr(module, f"configure{suffix}"), getattr(module, f"execute{suffix}"))
+
+
+def _keep_standard_output(parsed: argparse.Namespace) -> None:
+    """Where a document is to go to standard output, let nothing else go there."""
+    taken = [f"--{name.replace('_', '-')}" for name, value in vars(parsed).items() if value == STANDARD_OUTPUT]
+    if len(taken) > 1:
+        raise UsageError(f"{' and '.join(taken)} cannot both be standard output", hint="Name a file for one of them.")
+    if taken:
+        keep_for_document()
 
 
 def _command_of(arguments: Sequence[str]) -> str | None:

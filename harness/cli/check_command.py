@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.cli.output import OutputFile, show_lines
+from harness.cli.output import OutputFile, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.lint.catalogue import RULES
 from harness.lint.examination import Examination, Key, dump_baseline, examine, load_baseline, settled
@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--baseline", metavar="FILE", help="accept what this file holds; it may only shrink")
     add("--write-baseline", metavar="FILE", help="write what is found now as a baseline, and pass")
-    add("--json", metavar="FILE", help="write the findings as JSON (- is standard output)")
+    add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
     add("--sarif", metavar="FILE", help="write them as SARIF 2.1.0")
     add("--junit", metavar="FILE", help="write them as JUnit XML")
     add("--annotations", action="store_true", help="print annotations for GitHub")
@@ -65,7 +65,7 @@ def execute(arguments: argparse.Namespace) -> int:
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
         for option in ("json", "sarif", "junit", "write_baseline")
-        if (name := getattr(arguments, option)) is not None and name != PROCESS
+        if (name := getattr(arguments, option)) is not None
     }
     for name in arguments.without:
         if name not in RULES:
@@ -160,13 +160,10 @@ def _report(
     code: ExitCode,
 ) -> None:
     severity = _severity(arguments.fail_on)
-    if arguments.json == PROCESS:
-        sys.stdout.write(findings_json(examination, exit_code=code))
-    else:
-        show_lines(findings_screen(examination, fail_on=severity, quiet=arguments.quiet), sys.stdout)
-        show_lines([Line(text, "red") for text in _shrink(gone, arguments.baseline)], sys.stdout)
+    show_lines(findings_screen(examination, fail_on=severity, quiet=arguments.quiet), sys.stdout)
+    show_lines([Line(text, "red") for text in _shrink(gone, arguments.baseline)], sys.stdout)
     if arguments.annotations:
-        print(finding_annotations(examination.findings), end="")
+        show_as_it_is(finding_annotations(examination.findings))
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
         "json": lambda: findings_json(examination, exit_code=code),

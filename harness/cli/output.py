@@ -16,25 +16,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from harness.cli import STANDARD_OUTPUT
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
+from harness.printable import as_it_is, document_stream, printable
 from harness.report.case import Case
-from harness.report.screen import Line
+from harness.report.screen import Line, screen_text
 
 # lines ----------------------------------------------------------------------------------------------------------------
 
 
 def show_lines(lines: Sequence[Line], stream: TextIO) -> None:
     """Print lines as they are; NO_COLOR is honoured."""
+    stream = as_it_is(stream)
     if stream.isatty() and not os.environ.get("NO_COLOR"):
         from rich.console import Console
         from rich.text import Text
 
         console = Console(file=stream, soft_wrap=True, highlight=False)
         for line in lines:
-            console.print(Text(line.text, style=line.style))
+            console.print(Text(printable(line.text), style=line.style))
         return
-    for line in lines:
-        stream.write(f"{line.text}\n")
+    stream.write(screen_text(lines))
+
+
+def show_as_it_is(text: str) -> None:
+    """Write commands for a CI log, or a document, to standard output: what made it has seen to each part of it."""
+    as_it_is(sys.stdout).write(text)
 
 
 # the progress bar -----------------------------------------------------------------------------------------------------
@@ -50,7 +57,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=total)
         bad = 0
 
@@ -71,13 +78,17 @@ class OutputFile:
     """A place to write to."""
 
     path: Path
+    is_standard: bool = False
+    """Whether it is standard output."""
 
     @classmethod
     def checked(cls, name: str, option: str) -> OutputFile:
-        """Return the file.
+        """Return the file; `-` is standard output.
 
         Raises UsageError where it cannot be written.
         """
+        if name == STANDARD_OUTPUT:
+            return cls(Path("standard output"), is_standard=True)
         path = Path(os.path.realpath(name))
         if not name or path.is_dir():
             raise UsageError(f"{option} {name}: this is a folder", hint="Name a file.")
@@ -96,7 +107,10 @@ class OutputFile:
         """
         data = text.encode("utf-8", "backslashreplace")
         try:
-            if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
+            if self.is_standard:
+                document_stream().write(data.decode())
+                document_stream().flush()
+            elif self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
                 self.path.write_bytes(data)
             else:
                 self._replace(data)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cases import CaseRunner, Task, tasks
-from harness.cli.output import OutputFile, progress, show_lines
+from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.report.case import Case, exit_code_of, without_excused
@@ -179,7 +179,7 @@ def _scenarios(paths: Sequence[str], changes: dict[str, Any], *, annotated: bool
     scenarios, errors = read_all(scenario_files(paths), queues=wrong_queues() or None)
     if errors:
         if annotated:
-            print(github_annotations([], errors), end="")
+            show_as_it_is(github_annotations([], errors))
         raise UsageError("\n".join(error.message for error in errors))
     return [replace(scenario, settings=scenario.settings.changed(**changes)) for scenario in scenarios]
 
@@ -192,7 +192,7 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
         print(f"... and {len(bad) - MOST_SCREENS} more, listed below\n")
     show_lines(summary(cases, planned=planned, quiet=arguments.quiet), sys.stdout)
     if arguments.annotations:
-        print(github_annotations(cases, []), end="")
+        show_as_it_is(github_annotations(cases, []))
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
         "junit": lambda: junit_xml(cases),

@@ -23,6 +23,7 @@ from harness.explore.watchdog import PATIENCE
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
+from harness.printable import as_it_is
 from harness.private import private_folder
 from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, setting_text, wrap
 from harness.run.verdict import Run
@@ -170,7 +171,7 @@ def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float], None]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn() if measured else SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=1.0 if measured else None)
         yield lambda told, part: bar.update(task, completed=part, description=told)
 
@@ -197,8 +198,8 @@ class FindingPresenter:
         engine, mistake = split_name(self.name)
         scenario = scenario_of(finding, queue=mistake, application=self.name if is_target(self.name) else None)
         place = self._place(finding, first=first)
-        problem = keep(scenario, lambda text: OutputFile.checked(str(_made(place)), "--save").write(text))
-        written = "" if problem else _relative(place)
+        problem = keep(scenario, lambda text: _made(place).write(text))
+        written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine="" if scenario.application else engine) if written else ""
         run, unasked = self._explained(finding)
         lines = first_screen(
@@ -236,13 +237,15 @@ class FindingPresenter:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
 
-    def _place(self, finding: Finding, *, first: bool) -> Path:
+    def _place(self, finding: Finding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
-        if self.output is None:
+        if self.output is None or (self.output.is_standard and not first):
             name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}").strip("-")[:LONGEST]
-            return FOLDER / f"{name}.yaml"
+            return OutputFile(FOLDER / f"{name}.yaml")
+        if first:
+            return self.output
         path = self.output.path
-        return path if first else path.with_name(f"{path.stem}-{finding.anomaly}{path.suffix}")
+        return OutputFile(path.with_name(f"{path.stem}-{finding.anomaly}{path.suffix}"))
 
     def _replay(self, scenario: Scenario, name: str, finding: Finding) -> str:
         """Replay on an engine, and say in a line or a few what that came to; the answer says it too."""
@@ -281,10 +284,13 @@ def _not_replayed(name: str, why: str) -> str:
     return f"not replayed: {why}"
 
 
-def _made(path: Path) -> Path:
-    if path.parent == FOLDER:
-        private_folder(path.parent)
-    return path
+def _made(place: OutputFile) -> OutputFile:
+    """Make the folder of our own; check what was made up just now."""
+    if place.is_standard:
+        return place
+    if place.path.parent == FOLDER:
+        private_folder(FOLDER)
+    return OutputFile.checked(str(place.path), "--save")
 
 
 def _relative(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.explore.coverage import Coverage, Situation
+from harness.extras import missing_extra
 from harness.history.event import Event
 from harness.model.duration import format_duration
 from harness.run.verdict import Run, Verdict
@@ -113,6 +114,8 @@ class Trouble:
 
 def broken_engine(name: str, error: BaseException) -> EnvironmentUnavailable:
     """Say which engine raised what, and where."""
+    if (lacking := missing_extra(error)) is not None:
+        return lacking
     frames = traceback.extract_tb(error.__traceback__)
     at = f" in {frames[-1].name} at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return EnvironmentUnavailable(

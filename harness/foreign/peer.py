@@ -27,6 +27,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable
 from harness.postgres.patience import Deadline
+from harness.private import NOBODY_ELSE
 
 VERSION: Final = 1
 """Of the protocol. A peer says in `hello` which one it speaks."""
@@ -491,6 +492,7 @@ def _started(
         cwd=folder,
         env={**given, VARIABLE: ",".join(map(str, descriptors))},
         start_new_session=True,
+        umask=NOBODY_ELSE,  # What it writes beside its packages, such as bytecode, is run by the next one.
     )
 
 

@@ -83,7 +83,7 @@ def _events(lines: Iterable[str]) -> Iterator[Event]:
                 headed = True
             else:
                 yield _event(fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"line {number} is no event of a history: {error}",
                 hint="Expected JSON lines as written by `job-harness run --history FILE`.",

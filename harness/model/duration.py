@@ -18,7 +18,7 @@ HOUR: Duration = 60 * MINUTE
 DAY: Duration = 24 * HOUR
 
 _UNITS = {"us": 1, "ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d)")
 LONGEST: Duration = 3650 * DAY
 
 

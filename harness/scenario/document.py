@@ -24,7 +24,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from harness.errors import UsageError
+from harness.errors import UsageError, bounded
 
 # what is wrong, and where ---------------------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ class ScenarioError(UsageError):
 
     def __init__(self, path: str, problems: Iterable[Problem]) -> None:
         self.path = path
-        self.problems = tuple(sorted(set(problems)))
+        self.problems = tuple(sorted({Problem(each.line, bounded(each.message)) for each in problems}))
         where = path or "scenario"
         shown = [f"{where}:{problem.line}: {problem.message}" for problem in self.problems[:MOST_SHOWN]]
         if len(self.problems) > MOST_SHOWN:

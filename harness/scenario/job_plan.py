@@ -17,7 +17,7 @@ from harness.model.settings import Settings
 # how long -------------------------------------------------------------------------------------------------------------
 
 
-_RELATIVE = re.compile(r"^(\d+(?:\.\d+)?)\s*x?\s*([a-z_]+)$")
+_RELATIVE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*x?\s*([a-z_]+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class ProcessorPlan:
     """Files by the specifier of the module in whose place each is read."""
     folder: str = field(default="", compare=False)
     """Where relative paths and modules are looked for: the folder of the scenario file."""
+    place: str = field(default="", compare=False)
+    """Where it is written, as `file:line`."""
 
 
 # the job --------------------------------------------------------------------------------------------------------------

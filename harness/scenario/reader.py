@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -53,6 +53,17 @@ _WANTED = {
     "model_attributes_type": "a mapping",
     "string_type": "text",
 }
+_BOUNDS = {
+    "too_short": "at least {min_length} must be there",
+    "too_long": "at most {max_length} are accepted",
+    "string_too_short": "expected at least {min_length} character",
+    "string_too_long": "expected at most {max_length} characters",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than_equal": "expected at most {le}",
+    "string_pattern_mismatch": "expected `module:factory` or `path/to/file.py:factory`",
+    "string_unicode": "expected text without lone surrogates",
+}
+"""What is said of a value out of bounds; the only pattern is that of a target."""
 
 
 def problems_of(error: ValidationError, document: YamlDocument) -> list[Problem]:
@@ -60,8 +71,12 @@ def problems_of(error: ValidationError, document: YamlDocument) -> list[Problem]
     problems = []
     forms_told = False
     for detail in error.errors(include_url=False):
-        path: Path = tuple(part for part in detail["loc"] if part != "[key]")
+        path, form = _place(detail, document.data)
+        if form is not None and not form.meant:
+            continue  # The value was held against every form that it may have; only the one that was meant is told of.
         message = _message(detail, path)
+        if form is not None:
+            message = message.replace("expected text, got", "expected text, or a mapping with `run`, got")
         if message.startswith("no such step"):
             message = message if not forms_told else message.partition(". Steps look like")[0]
             forms_told = True
@@ -69,21 +84,67 @@ def problems_of(error: ValidationError, document: YamlDocument) -> list[Problem]
     return problems
 
 
+class _ValueForm(NamedTuple):
+    """One of several forms that a value may have: text, or a mapping."""
+
+    meant: bool
+    """Whether the value is of this kind at all."""
+
+
+def _place(detail: Mapping[str, Any], data: Any) -> tuple[Path, _ValueForm | None]:
+    """Return where in the file it is, and which form of several the value was held against.
+
+    pydantic puts that form into the path, by the name of a class or of a function; no reader has ever heard of it.
+    """
+    path: list[str | int] = []
+    form = None
+    parts = [part for part in detail["loc"] if part != "[key]"]
+    for number, part in enumerate(parts):
+        if _has(_at(data, path), part) or (detail["type"] == "missing" and number == len(parts) - 1):
+            path.append(part)
+        else:
+            text = str(part).startswith(("function-", "str"))
+            form = _ValueForm(meant=isinstance(_at(data, path), dict) is not text)
+    return tuple(path), form
+
+
+def _has(value: Any, part: str | int) -> bool:
+    if isinstance(value, dict):
+        return part in value
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
+
+
+def _at(data: Any, path: Sequence[str | int]) -> Any:
+    for part in path:
+        data = data[part] if _has(data, part) else None
+    return data
+
+
 def _message(detail: Mapping[str, Any], path: Path) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx") or {}
-    name = ".".join(map(str, path)) or "the file"
+    at = f"{'.'.join(map(str, path))}: " if path else ""
     if kind == "extra_forbidden":
         return _unknown_key(path)
     if kind == "missing":
         return _missing(path)
     if kind == "value_error":
         text = str(context["error"])
-        return text if path and path[0] == "steps" else f"{name}: {text}"
+        return text if path and path[0] == "steps" else f"{at}{text}"
     if kind in _WANTED:
-        return f"{name}: expected {_WANTED[kind]}, got {described(value)}"
+        return f"{at}expected {_WANTED[kind]}, got {described(value)}"
     if kind == "literal_error":
-        return _literal(name, value, str(context["expected"]))
-    return f"{name}: {detail['msg'].replace('Input should', 'it must')}; got {shown(value)}"
+        return _literal(at, value, str(context["expected"]))
+    kind = f"string_{kind}" if isinstance(value, str) and f"string_{kind}" in _BOUNDS else kind
+    if kind in _BOUNDS:
+        return f"{at}{_BOUNDS[kind].format(**context)}, got {_size(value)}"
+    return f"{at}{shown(value)} is not accepted"
+
+
+def _size(value: Any) -> str:
+    """Say how much there is of what is too short or too long, and else the value itself."""
+    if isinstance(value, str) and len(value) > 60:
+        return f"{len(value)} characters"
+    return str(len(value)) if isinstance(value, dict | list) else shown(value)
 
 
 def _unknown_key(path: Path) -> str:
@@ -101,20 +162,23 @@ def _missing(path: Path) -> str:
     return f"the key {key!r}{where} is missing"
 
 
-def _literal(name: str, value: Any, expected: str) -> str:
-    if name == "format":
+def _literal(at: str, value: Any, expected: str) -> str:
+    if at == "format: ":
         return f"format: this program reads format 1, not {shown(value)}; write `format: 1`"
     known = [item.strip("'\" ") for item in expected.replace(" or ", ", ").split(",")]
-    return f"{name}: {shown(value)} is not accepted{did_you_mean(str(value), known)}. There are {', '.join(known)}"
+    return f"{at}{described(value)} is not accepted{did_you_mean(str(value), known)}. There are {', '.join(known)}"
 
 
 def keys_at(path: Path) -> list[str]:
     """List the keys that the part of a scenario at this path knows."""
     model: Any = ScenarioPart
+    named = False
     for part in path:
-        field = model.model_fields.get(part) if isinstance(part, str) and model is not None else None
-        if field is not None:
-            model = _model_in(field.annotation)
+        if named or model is None:  # The name of a job, a tool or a variable, or a place in a list: no key of ours.
+            named = False
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        model, named = _model_in(annotation), get_origin(annotation) in (dict, list)
     return list(model.model_fields) if model is not None else []
 
 
@@ -125,6 +189,12 @@ def _model_in(annotation: Any) -> Any:
 
 
 # under other settings -------------------------------------------------------------------------------------------------
+
+
+def named_at(scenario: Scenario, control: Control | None = None) -> str:
+    """Return where it is written what a scenario or its control runs on; nothing where the command says that."""
+    line = scenario.application_line if control is None else control.line
+    return f"{scenario.path}:{line}" if scenario.path and line else ""
 
 
 def controlled(scenario: Scenario, control: Control) -> Scenario:
@@ -154,16 +224,12 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"no such setting: {name!r}{near}", hint=f"There are {', '.join(Settings.names())}.")
         try:
             values.update(SettingsPart.model_validate({name: plain_scalar(text)}).given())
-        except (ValidationError, ValueError) as error:
-            raise UsageError(f"{change}: {_why(error)}") from None
+        except ValidationError as error:
+            why = problems_of(error, YamlDocument({name: plain_scalar(text)}, {}))[0].message
+            raise UsageError(f"{change}: {why.removeprefix(f'{name}: ')}") from None
+        except ValueError as error:
+            raise UsageError(f"{change}: {error}") from None
     return values
-
-
-def _why(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        detail = error.errors(include_url=False)[0]
-        return str(detail.get("ctx", {}).get("error", detail["msg"]))
-    return str(error)
 
 
 # reading --------------------------------------------------------------------------------------------------------------
@@ -223,7 +289,9 @@ def _scenario(part: ScenarioPart, document: YamlDocument, path: str) -> Scenario
         why=part.why,
         settings=settings if workers_start(part) else settings.changed(workers_enabled=False),
         env=dict(part.env),
-        processors={tool: _processor(item, path) for tool, item in part.processors.items()},
+        processors={
+            tool: _processor(item, path, document.line(("processors", tool))) for tool, item in part.processors.items()
+        },
         workers=tuple(part.workers),
         jobs=tuple(_job(name, job) for name, job in part.jobs.items()),
         steps=tuple(replace(step, line=document.line(("steps", index))) for index, step in enumerate(part.steps)),
@@ -234,6 +302,7 @@ def _scenario(part: ScenarioPart, document: YamlDocument, path: str) -> Scenario
         expect={name: _expectation(item, document.line(("expect", name))) for name, item in part.expect.items()},
         controls=tuple(_control(item, document.line(("controls", index))) for index, item in enumerate(part.controls)),
         path=path,
+        application_line=document.line(("application",)) if part.application is not None else 0,
     )
 
 
@@ -241,11 +310,12 @@ def _given(part: JobPart | ExpectPart) -> dict[str, Any]:
     return {name: getattr(part, name) for name in part.model_fields_set}
 
 
-def _processor(part: str | ProcessorPart, path: str) -> ProcessorPlan:
+def _processor(part: str | ProcessorPart, path: str, line: int) -> ProcessorPlan:
     folder = str(FilePath(path).absolute().parent) if path else ""
+    place = f"{path}:{line}" if path else ""
     if isinstance(part, str):
-        return ProcessorPlan(part, folder=folder)
-    return ProcessorPlan(part.run, globals=dict(part.globals), stubs=dict(part.stubs), folder=folder)
+        return ProcessorPlan(part, folder=folder, place=place)
+    return ProcessorPlan(part.run, globals=dict(part.globals), stubs=dict(part.stubs), folder=folder, place=place)
 
 
 def _job(name: str, part: JobPart) -> JobPlan:

@@ -188,6 +188,8 @@ class Scenario:
     controls: tuple[Control, ...] = ()
     path: str = ""
     """The file it came from."""
+    application_line: int = field(default=0, compare=False)
+    """Where that file names the application."""
 
     def plan_of(self) -> dict[str, JobPlan]:
         """Return the plan of every job by id."""

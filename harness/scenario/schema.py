@@ -47,9 +47,13 @@ def text_of(value: Any, what: str) -> str:
     Raises ValueError saying what was expected where it is none.
     """
     if not isinstance(value, str):
-        hint = f" (put it in quotes: {str(value)!r})" if type(value) in (int, float, bool) and what == "text" else ""
+        hint = f" (put it in quotes: {_quoted(value)})" if type(value) in (int, float, bool) and what == "text" else ""
         raise ValueError(f"expected {what}, got {described(value)}{hint}")  # noqa: TRY004 - pydantic collects ValueError
     return value
+
+
+def _quoted(value: object) -> str:
+    return repr(str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def described(value: Any) -> str:

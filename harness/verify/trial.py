@@ -1,33 +1,86 @@
 """One job through a running system, as its user would send it: created by its own API, watched in its own table.
 
-Hides the template of the request (TOML), the looks at the user's table (read-only) and what each outcome most likely
-means: PENDING, PROCESSING and COMPLETED in time, or what happened instead and the first cause. Knows no engine.
+Hides the template of the request (TOML), the looks at the user's table (read-only), the limit on each question to a
+system that may never answer, and what each outcome most likely means: PENDING, PROCESSING and COMPLETED in time, or
+what happened instead and the first cause. Knows no engine.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import threading
 import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from psycopg.sql import SQL
 
-from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, did_you_mean
-from harness.lint.database import JobTable, find_tables, read_only
+from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, clipped, did_you_mean
+from harness.lint.database import LIMIT_SECONDS, JobTable, TooSlow, find_tables, read_only
 from harness.postgres.patience import Deadline
+
+# how long one question may take ---------------------------------------------------------------------------------------
+
+
+ANSWER_SECONDS: Final = 30.0
+"""For one question, from its first byte to the last byte of the answer."""
+ANSWER_BYTES: Final = 1_000_000
+"""Of one answer; what comes after is not read."""
+SHOWN: Final = 300
+"""Characters of what the system says that are shown."""
+
+Answer = TypeVar("Answer")
+
+
+def within_budget(ask: Callable[[], Answer], *, what: str, seconds: float = ANSWER_SECONDS) -> Answer:
+    """Return what `ask` returns, or raise what it raises.
+
+    A limit on each read of a socket is none on the whole: an answer may drip for ever. So the question is asked on a
+    thread that may be left behind.
+
+    Raises EnvironmentUnavailable where it takes longer; `what` is what was asked.
+    """
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001 - it is raised again by whoever asked
+            errors.append(error)
+
+    asking = threading.Thread(target=run, name=f"verify: {what}", daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise EnvironmentUnavailable(
+            f"{what}: no whole answer within {seconds:g} s", hint="Look at what it does, and at its log."
+        )
+    return answers[0]
+
+
+def shown(value: object, *, longest: int = SHOWN) -> str:
+    """Return a value of the system's as one line of bounded length."""
+    text = " ".join(str(value)[: 20 * longest].split())
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
 
 # the request ----------------------------------------------------------------------------------------------------------
 
 
 SECTION: Final = "tool.job-harness.verify"
-ANSWER_SECONDS: Final = 30
-LARGEST: Final = 1_000_000
-SHOWN: Final = 300
+LONGEST_ID: Final = 500
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What HTTP takes as a method, or as the name of a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +100,59 @@ class Template:
 def read_template(path: Path) -> Template:
     """Read a TOML file: its table `[tool.job-harness.verify]`, or else the whole of it.
 
-    Raises UsageError for what is no such file, and for keys that there are not.
+    Raises UsageError for what is no such file, for keys that there are not, and for values that cannot be sent.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML: {error}", hint="docs/verify.md shows one.") from None
-    table = data.get("tool", {}).get("job-harness", {}).get("verify")
+    data = _read(path)
+    table: Any = data
+    for key in SECTION.split("."):
+        table = table.get(key) if isinstance(table, dict) else None
     if table is None:
-        table = {} if "project" in data or "build-system" in data else data
+        table = {} if data.keys() & {"project", "build-system", "tool"} else data
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: {SECTION} is no table", hint=f"Write [{SECTION}].")
     known = [item.name for item in fields(Template)]
     for key in table:
         if key not in known:
             raise UsageError(
-                f"{path}: no such key: {key!r}{did_you_mean(key, known)}", hint=f"There are {', '.join(known)}."
+                f"{path}: no such key: {clipped(key)}{did_you_mean(key, known)}", hint=f"There are {', '.join(known)}."
             )
     for key in ("path", "method", "id", "health"):
         if not isinstance(table.get(key, ""), str):
-            raise UsageError(f"{path}: {key} is {table[key]!r}, and must be text", hint=f'Write {key} = "...".')
-    if not isinstance(table.get("headers", {}), dict):
+            raise UsageError(f"{path}: {key} is {clipped(table[key])}, and must be text", hint=f'Write {key} = "...".')
+    template = replace(Template(), **table)
+    _check_request(path, template)
+    return template
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(ANSWER_BYTES + 1)
+        if len(content) > ANSWER_BYTES:
+            raise ValueError(f"it has more than {ANSWER_BYTES} bytes")
+        return tomllib.loads(content.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML: {error}", hint="docs/verify.md shows one.") from None
+
+
+def _check_request(path: Path, template: Template) -> None:
+    """See that the request can be sent, so that what fails later is the system's."""
+    if not _TOKEN.fullmatch(template.method):
+        raise UsageError(f"{path}: {clipped(template.method)} is no HTTP method", hint='Write method = "POST".')
+    if not isinstance(template.headers, dict):
         raise UsageError(f"{path}: headers is no table", hint='Write headers = {"x-session-id" = "me"}.')
-    return replace(Template(), **table)
+    for name, value in template.headers.items():
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not _TOKEN.fullmatch(name):
+            raise UsageError(
+                f"{path}: the header {clipped(name)} is {clipped(value)}, and must be printable ASCII text",
+                hint='Write headers = {"x-session-id" = "me"}.',
+            )
+    try:
+        json.dumps(template.body, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: body cannot be sent as JSON: {error}", hint="Write dates and times as text, in quotes."
+        ) from None
 
 
 def create_job(base: str, template: Template) -> str:
@@ -84,12 +169,19 @@ def create_job(base: str, template: Template) -> str:
     found: Any = _json(answer)
     for key in template.id.split("."):
         found = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(found, str | int) or isinstance(found, bool):
+    if not _is_id(found):
         raise UsageError(
             f"the answer of {template.method} {template.path} has no id at {template.id!r}: {_gist(answer)}",
             hint=f"Say where it stands with id in [{SECTION}].",
         )
     return str(found)
+
+
+def _is_id(found: Any) -> bool:
+    """Whether it can be one: what no database stores is none."""
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        return False
+    return 0 < len(str(found)) <= LONGEST_ID and str(found).isprintable()
 
 
 def workers_off(base: str, template: Template) -> str | None:
@@ -104,45 +196,59 @@ def workers_off(base: str, template: Template) -> str | None:
     workers = told.get("workers") if isinstance(told, dict) else None
     if not isinstance(workers, dict) or workers.get("enabled") is not False:
         return None
-    return str(workers.get("reason") or f"{template.health} says that workers are not enabled")
+    return shown(workers.get("reason") or f"{template.health} says that workers are not enabled")
 
 
 def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any) -> tuple[int, bytes]:
     url = base.rstrip("/") + path
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{base!r} is no base URL", hint="Name one such as http://127.0.0.1:8080.")
     data = None if body is None else json.dumps(body).encode()
     given = {**({} if data is None else {"content-type": "application/json"}), **headers}
-    request = urllib.request.Request(url, data=data, headers=given, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-            return response.status, response.read(LARGEST)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(LARGEST)
-    except (OSError, ValueError) as error:
+        if not url.startswith(("http://", "https://")) or not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError("it has to begin with http:// and to be printable ASCII")
+        request = urllib.request.Request(url, data=data, headers=given, method=method)
+        _ = urlsplit(url).port  # It is looked at only here.
+    except ValueError as error:
+        raise UsageError(
+            f"{clipped(url)} is no URL: {error}", hint="Name a base URL such as http://127.0.0.1:8080."
+        ) from None
+    what = f"{method} {clipped(url, longest=200)[1:-1]}"
+    try:
+        return within_budget(lambda: _answer(request), what=what)
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise EnvironmentUnavailable(
-            f"{method} {url}: nobody answers: {reason}", hint="Start the api-server, or name its base URL."
+            f"{what}: nobody answers: {shown(reason) or type(error).__name__}",
+            hint="Start the api-server, or name its base URL.",
         ) from None
+
+
+def _answer(request: urllib.request.Request) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
+            return response.status, response.read(ANSWER_BYTES)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(ANSWER_BYTES)
 
 
 def _json(answer: bytes) -> Any:
     try:
         return json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _gist(answer: bytes) -> str:
-    text = " ".join(answer.decode("utf-8", "replace").split())
-    return text[:SHOWN] or "nothing"
+    return shown(answer[: ANSWER_BYTES // 100].decode("utf-8", "replace")) or "nothing"
 
 
 # the looks ------------------------------------------------------------------------------------------------------------
 
 
 LOOK_EVERY_SECONDS: Final = 0.05
+_MOST: Final = SQL("2000")
+"""Characters that are read of what the system wrote."""
 ENDS: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -177,8 +283,7 @@ def watch(
 
     Raises EnvironmentUnavailable without the database, UsageError where it has no `tool_job`.
     """
-    with read_only(dsn) as session:
-        users = find_tables(session).users
+    users = within_budget(lambda: _users(dsn), what="the database")
     if users is None:
         raise UsageError(
             "the database has no table tool_job with an id and a status",
@@ -190,7 +295,7 @@ def watch(
     row: dict[str, Any] = {}
     while True:
         row = _row(dsn, users, job) or row
-        status = row.get("status")
+        status = _text(row.get("status"))
         if status is not None and (not statuses or statuses[-1].status != status):
             statuses.append(Seen(status, whole.seconds - whole.left))
             told(statuses[-1])
@@ -203,23 +308,40 @@ def watch(
         deadline.pause(LOOK_EVERY_SECONDS)
 
 
+def _users(dsn: str) -> JobTable | None:
+    with read_only(dsn) as session:
+        return find_tables(session).users
+
+
 def _row(dsn: str, users: JobTable, job: str) -> dict[str, Any] | None:
-    error = SQL("t.error::text") if "error" in users.defaults else SQL("null::text")
+    error = SQL("left(t.error::text, {most})").format(most=_MOST) if "error" in users.defaults else SQL("null::text")
     query = SQL(
-        "SELECT t.status::text AS status, {started} AS started, {error} AS error FROM {table} t WHERE {id}"
+        "SELECT left(t.status::text, {most}) AS status, {started} AS started, {error} AS error "
+        "FROM {table} t WHERE {id}"
     ).format(
         started=users.column("t", "started"),
         error=error,
         table=users.full,
         id=SQL("{}::text = %(job)s").format(users.column("t", "id")),
+        most=_MOST,
     )
-    with read_only(dsn) as session:
-        rows = session.rows(query, {"job": job})
+
+    def look() -> list[dict[str, Any]]:
+        with read_only(dsn) as session:
+            return session.rows(query, {"job": job})
+
+    try:
+        rows = within_budget(look, what="the database")
+    except TooSlow:
+        raise EnvironmentUnavailable(
+            f"the database took more than {LIMIT_SECONDS} s to show the job {job}",
+            hint="Is tool_job locked, or without an index on its id?",
+        ) from None
     return rows[0] if rows else None
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else shown(value)
 
 
 # the judgement --------------------------------------------------------------------------------------------------------

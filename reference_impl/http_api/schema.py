@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 from reference_impl.models import MaintenanceReport, ToolJob, ToolJobStatus
 
 _INT4 = 2**31
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _JOB_EXAMPLE: dict[str, JsonValue] = {
     "id": "0b8c8a2e-1f4e-4f7a-9d53-0d0a7b9f4f21",
@@ -33,6 +35,20 @@ class _Wire(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
 
 
+def _written_out(value: object) -> object:
+    """Refuse a number, which pydantic would take for the seconds since 1970; so would it a text of digits."""
+    if value is None or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError("write an instant such as 2026-01-01T12:00:00Z")
+
+
+def _number(value: object) -> object:
+    """Refuse what only Python takes for a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise ValueError("write a number")
+
+
 class CreateJob(_Wire):
     """A request to have something done."""
 
@@ -42,10 +58,14 @@ class CreateJob(_Wire):
 
     tool_slug: Annotated[str, Field(min_length=1, max_length=100, description="Which tool does it.")]
     input: Annotated[Any, Field(description="What the tool gets: any JSON value.")]
-    priority: Annotated[int, Field(ge=-_INT4, lt=_INT4, description="The higher, the sooner.")] = 0
-    start_after: Annotated[AwareDatetime | None, Field(description="Not before this instant, with its UTC offset.")] = (
-        None
-    )
+    priority: Annotated[
+        int, Field(gt=-_INT4, lt=_INT4, description="The higher, the sooner."), BeforeValidator(_number)
+    ] = 0
+    start_after: Annotated[
+        AwareDatetime | None,
+        BeforeValidator(_written_out),
+        Field(description="Not before this instant, with its UTC offset."),
+    ] = None
 
 
 class Job(_Wire):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psycopg
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
 
 from reference_impl.errors import StoreUnavailableError
 from reference_impl.store.statements import Statement
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
 
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
@@ -101,6 +103,8 @@ async def open_database(dsn: str, *, max_size: int = 4, timeout_seconds: float =
 
     Raises `psycopg_pool.PoolTimeout` where no connection could be made within `timeout_seconds`.
     """
+    from psycopg_pool import AsyncConnectionPool  # Only a pool needs it: a single connection does without.
+
     pool = AsyncConnectionPool[Connection](
         dsn,
         kwargs={"autocommit": True, "row_factory": dict_row},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 from typing import Any
 
@@ -143,6 +144,22 @@ def test_a_verb_that_hangs_is_named_and_ends_the_campaign() -> None:
     assert "the verb complete of" in done.trouble.message
     assert done.trouble.code is ExitCode.FAIL
     assert done.verdict is Verdict.FAIL
+
+
+HANGS_FOR_GOOD = """
+import signal, time
+from harness.explore.watchdog import Watchdog
+from harness.printable import printable_streams
+with printable_streams(), Watchdog(0.05):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    time.sleep(20)
+"""
+
+
+def test_what_cannot_be_interrupted_is_ended_under_a_command_too() -> None:
+    ended = subprocess.run([sys.executable, "-c", HANGS_FOR_GOOD], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert 'File "<string>", line 7' in ended.stderr
 
 
 def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_hang() -> None:

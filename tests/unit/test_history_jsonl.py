@@ -60,6 +60,11 @@ def test_a_line_that_is_no_event_is_named(dumped: list[str], line: str) -> None:
         load_history([dumped[0].splitlines()[0], line])
 
 
+def test_a_line_nested_beyond_pythons_stack_is_named(dumped: list[str]) -> None:
+    with pytest.raises(UsageError, match="line 2 is no event of a history"):
+        load_history([dumped[0].splitlines()[0], '{"kind": ' + "[" * 200_000])
+
+
 def test_a_blank_first_line_hides_no_missing_header() -> None:
     with pytest.raises(UsageError, match="names the format"):
         load_history(["\n", '{"kind": "phase", "at": 0, "name": "chaos"}\n'])

@@ -191,6 +191,10 @@ def test_a_job_that_never_was_is_not_found(service: Service) -> None:
         b'{"toolSlug": "word-count", "input": 1, "priorty": 3}',
         b'{"toolSlug": "word-count", "input": 1, "priority": 99999999999}',
         b'{"toolSlug": "word-count", "input": 1, "startAfter": "2026-01-01T00:00:00"}',
+        b'{"toolSlug": "word-count", "input": 1, "startAfter": 0}',
+        b'{"toolSlug": "word-count", "input": 1, "priority": true}',
+        b'{"toolSlug": "word-count", "input": 1, "priority": "5"}',
+        b'{"toolSlug": "word-count", "input": 1, "startAfter": "1767225600"}',
         b'{"toolSlug": "\\ud800", "input": 1}',
         b'{"toolSlug": "word-count", "input": NaN}',
         b'{"toolSlug": "word-count", "input": "\\u0000"}',
@@ -372,6 +376,7 @@ def test_openapi_describes_every_route_with_an_example(service: Service) -> None
     schemas = document["components"]["schemas"]
     assert all(schemas[name]["examples"] for name in ("CreateJob", "Job", "JobList", "Maintenance", "Problem"))
     assert "toolSlug" in schemas["Job"]["properties"]
+    assert schemas["CreateJob"]["properties"]["priority"]["exclusiveMinimum"] == -(2**31)
     create = document["paths"]["/api/jobs"]["post"]["responses"]
     assert {"200", "201", "400", "403", "404", "409", "413", "422", "500", "503"} == set(create)
     assert create["200"]["content"] == create["201"]["content"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from harness.errors import ExitCode, UsageError
 from harness.model.duration import MINUTE, SECOND
 from harness.scenario.document import ScenarioError
 from harness.scenario.job_plan import Ending, Span
-from harness.scenario.reader import read_scenario, read_scenario_text
+from harness.scenario.reader import parse_changes, read_scenario, read_scenario_text
+from harness.scenario.schema import DeviationPart, ExpectPart, JobPart, ProcessorPart, ScenarioPart, SettingsPart
 
 GOOD = """\
 format: 1
@@ -122,7 +124,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "eleven years": (with_jobs("settings: {lease: 4015d}"), "s.yaml:3:", "longer than ten years"),
     "attempts as text": (with_jobs('settings: {max_attempts: "3"}'), "s.yaml:3:", "expected a whole number, got '3'"),
     "attempts as bool": (with_jobs("settings: {max_attempts: true}"), "s.yaml:3:", "expected a whole number"),
-    "no attempts": (with_jobs("settings: {max_attempts: 0}"), "s.yaml:3:", "greater than or equal to 1"),
+    "no attempts": (with_jobs("settings: {max_attempts: 0}"), "s.yaml:3:", "max_attempts: expected at least 1, got 0"),
     "bool as text": (with_jobs("settings: {retry_backoff: yes}"), "s.yaml:3:", "expected true or false, got 'yes'"),
     "empty setting": (with_jobs("settings: {lease: }"), "s.yaml:3:", "lease has no value"),
     "unread variable": (with_jobs('env: {PGBOSS_BATCH_SIZE: "5"}'), "s.yaml:3:", "set `settings.batch_size`"),
@@ -159,7 +161,20 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
         "s.yaml:3:",
         "globals and stubs are for TypeScript, and 'm:f' is Python",
     ),
-    "processor without its name": (with_jobs("processors: {tool: {stubs: {}}}"), "s.yaml:3:", "run"),
+    "processor without its name": (
+        with_jobs("processors: {tool: {stubs: {}}}"), "s.yaml:3:", "the key 'run' in processors.tool is missing",
+    ),
+    "processor of another type": (
+        with_jobs("processors: {tool: 3}"), "s.yaml:3:",
+        "processors.tool: expected text, or a mapping with `run`, got the number 3",
+    ),
+    "wrong key in a processor named like a key": (
+        with_jobs("processors: {stubs: {run: m:f, rn: x}}"), "s.yaml:3:",
+        "unknown key 'rn' in processors.stubs (did you mean 'run'?). Known keys: run, globals, stubs",
+    ),
+    "no workers at all": (with_jobs("workers: []"), "s.yaml:3:", "workers: at least 1 must be there, got 0"),
+    "no target": (with_jobs("application: x"), "s.yaml:3:", "application: expected `module:factory` or"),
+    "surrogate in a target": (with_jobs('application: "\\ud800"'), "s.yaml:3:", "text without lone surrogates"),
     "processor of no job": (with_jobs("processors: {tol: m:f}"), "s.yaml:3:", "no job has the tool 'tol'"),
     "scripted and real": (
         with_jobs("processors: {tool: m:f}", "jobs: {a: {outcomes: fail}}"), "s.yaml:2:", "for scripted jobs"
@@ -183,7 +198,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "null output": (with_jobs("expect: {a: {output: null}}"), "s.yaml:3:", "asks for nothing"),
     "gap": (with_jobs("expect: {a: {gaps: [60s]}}"), "s.yaml:3:", "the shortest and the longest wait as 60s..122s"),
     "gap the wrong way round": (with_jobs("expect: {a: {gaps: [2s..1s]}}"), "s.yaml:3:", "an empty gap"),
-    "negative runs": (with_jobs("expect: {a: {runs: -1}}"), "s.yaml:3:", "greater than or equal to 0"),
+    "negative runs": (with_jobs("expect: {a: {runs: -1}}"), "s.yaml:3:", "expected at least 0, got -1"),
     "anomaly": (
         with_jobs("controls:\n  - {settings: {lease: 1s}, finds: concurent_execution}"), "s.yaml:4:",
         "did you mean 'concurrent_execution'?",
@@ -204,7 +219,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "deep nesting": ("format: 1\njobs: " + "[" * 5000 + "]" * 5000, "s.yaml:2:", "nested deeper than 60"),
     "list as a key": ("format: 1\n? [a]\n: 1\n", "s.yaml:2:", "a key is text"),
     "endless number": ("format: 1\njobs: {a: {priority: " + "9" * 5000 + "}}\n", "s.yaml:2:", "more than 1000 digits"),
-    "priority": (with_jobs("", "jobs: {a: {priority: 3000000000}}"), "s.yaml:2:", "less than or equal to"),
+    "priority": (with_jobs("", "jobs: {a: {priority: 3000000000}}"), "s.yaml:2:", "expected at most 2147483647"),
 }  # fmt: skip
 
 
@@ -213,6 +228,45 @@ def test_a_bad_scenario_is_refused_with_its_line(name: str) -> None:
     text, where, what = BAD[name]
     message = refusal(text)
     assert any(line.startswith(where) and what in line for line in message.splitlines()), message
+
+
+OTHER_VALUES = ["3", "-1", "true", "null", "[]", "{}", "x", "[[1]]", "{a: {b: 1}}", "''"]
+THEIR_WORDS = re.compile(r"function-|Part\b|Input|should|valid |validation|None|True|False|unable|instance")
+
+
+def test_no_mistake_is_told_in_the_words_of_a_library() -> None:
+    """Every key, with values of every type: what is said is about the file, in its own words."""
+    parts = {"jobs: {{a: {{{key}: {value}}}}}": JobPart, "expect: {{a: {{{key}: {value}}}}}": ExpectPart}
+    parts |= {"settings: {{{key}: {value}}}": SettingsPart, "processors: {{tool: {{{key}: {value}}}}}": ProcessorPart}
+    parts |= {"tape: [{{{key}: {value}}}]": DeviationPart, "{key}: {value}": ScenarioPart}
+    lines = {
+        form.format(key=key, value=value)
+        for form, part in parts.items()
+        for key in part.model_fields
+        for value in OTHER_VALUES
+    }
+    told = 0
+    for line in sorted(lines - {f"format: {value}" for value in OTHER_VALUES}):
+        try:
+            read_scenario_text(f"format: 1\n{'' if line.startswith('jobs') else 'jobs: {a: {}}'}\n{line}\n")
+        except ScenarioError as error:
+            told += 1
+            for problem in error.problems:
+                assert not THEIR_WORDS.search(problem.message), f"{line}\n{problem.message}"
+    assert told > 300
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("max_attempts=0", "max_attempts=0: expected at least 1, got 0"),
+        ("retry_backoff=3", "retry_backoff=3: expected true or false, got the number 3"),
+        ("lease=", "lease=: lease has no value"),
+    ],
+)
+def test_a_setting_of_the_command_line_is_refused_in_the_same_words(change: str, told: str) -> None:
+    with pytest.raises(UsageError, match=f"^{told}"):
+        parse_changes([change])
 
 
 def test_many_mistakes_are_told_together_in_the_order_of_the_file() -> None:

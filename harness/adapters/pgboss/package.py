@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.errors import UsageError
+from harness.errors import EnvironmentUnavailable, UsageError, clipped
 from harness.foreign import find_node, npm_package
 from harness.foreign.packages import run
 from harness.private import write_private
@@ -54,23 +54,44 @@ class PgBossStatements:
     statements: Mapping[str, str | None]
 
 
+def check_version(version: str) -> None:
+    """Raise UsageError for what is no version of pg-boss 10."""
+    if not _VERSION.fullmatch(version):
+        raise UsageError(
+            f"pg-boss {clipped(version)} cannot be driven by its SQL alone",
+            hint=f"Name a version of pg-boss 10, such as pgboss@{NEWEST_OF_10}.",
+        )
+
+
 def load(version: str) -> PgBossStatements:
     """Return a version's statements, installing it where it is missing.
 
     Raises UsageError for a version that is not one of pg-boss 10, EnvironmentUnavailable without Node or npm, and
     where the package does not install.
     """
-    if not _VERSION.fullmatch(version):
-        raise UsageError(
-            f"pg-boss {version!r} cannot be driven by its SQL alone",
-            hint=f"Name a version of pg-boss 10, such as pgboss@{NEWEST_OF_10}.",
-        )
+    check_version(version)
     folder = npm_package("pg-boss", version)
     known = folder / _TOLD
-    if not known.exists():
+    statements = _kept(known)
+    if statements is None:  # Never asked for, or what was kept is damaged.
         write_private(known, _asked(folder))
-    statements: dict[str, str | None] = json.loads(known.read_text(encoding="utf-8"))
+        statements = _kept(known)
+    if statements is None:
+        raise EnvironmentUnavailable(
+            f"pg-boss {version} told no statements that can be read: see {known}",
+            hint="This version keeps its SQL elsewhere; pg-boss 10.1 to 10.4 are known.",
+        )
     return PgBossStatements(version, statements)
+
+
+def _kept(known: Path) -> dict[str, str | None] | None:
+    """Read the answer that was kept; None where there is none, or what is there is no such answer."""
+    try:
+        told = json.loads(known.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(told, dict) and "create" in told and all(isinstance(told[name], str | None) for name in told)
+    return told if whole else None
 
 
 def _asked(folder: Path) -> str:

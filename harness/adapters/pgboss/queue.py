@@ -14,7 +14,7 @@ import psycopg
 
 from harness.adapters.foreign_queue import OneTableQueue
 from harness.adapters.pgboss.contract import contract_of, policy_suffix, split_policy
-from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA, PgBossStatements
+from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA, PgBossStatements, check_version
 from harness.adapters.pgboss.translation import (
     PLAIN,
     STRICTLY,
@@ -249,6 +249,7 @@ class PgBossEngine:
         After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for one that is not known.
         """
         self.version, policy = split_policy(version)
+        check_version(self.version)
         self.keys = PgBossKeys(policy)
         """How keys are said to it."""
         self.info = EngineInfo(

@@ -76,7 +76,7 @@ def config_of(settings: Settings) -> Config:
 
 def _problem(detail: Mapping[str, Any]) -> str:
     where = "".join(f"{name} is {detail['input']!r}: " for name in detail["loc"])
-    return where + str(detail["msg"]).removeprefix("Value error, ")
+    return where + str(detail["msg"]).removeprefix("Value error, ").replace("Input should", "it must")
 
 
 def _config(settings: Settings) -> Config:

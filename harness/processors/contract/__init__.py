@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.errors import HarnessError, ProgramMissing, UsageError, did_you_mean
 from harness.model.duration import SECOND
 from harness.processors.contract.checks import ANSWERS, DELIVERIES
 from harness.processors.contract.forked_runner import MEMORY_BYTES, ForkedRunner
@@ -169,6 +169,8 @@ def _add_test(number: int, check: Check) -> None:
         try:
             contract = self.contract()
             finding = contract.judge(check.id)
+        except ProgramMissing as error:
+            raise pytest.skip.Exception(str(error)) from None
         except HarnessError as error:
             if first:
                 raise pytest.fail.Exception(f"{type(self).__name__}: {error}", pytrace=False) from None

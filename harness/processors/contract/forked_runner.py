@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, ProgramMissing, UsageError
 from harness.foreign.peer import end_descendants, end_marked, end_session
 from harness.postgres.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
@@ -96,7 +96,8 @@ class ForkedRunner:
                 (folder / "part").rename(folder / "worlds")
         except HarnessError as error:
             with contextlib.suppress(BaseException):
-                (folder / "refused").write_text(json.dumps([error.message, error.hint]), encoding="utf-8")
+                missing = isinstance(error, ProgramMissing)
+                (folder / "refused").write_text(json.dumps([error.message, error.hint, missing]), encoding="utf-8")
         except BaseException:  # noqa: BLE001 - nothing may get out of here into the test run that was forked
             with contextlib.suppress(BaseException):
                 (folder / "broken").write_text(traceback.format_exc(), encoding="utf-8")
@@ -154,8 +155,8 @@ class ForkedRunner:
             hung = f"no answer within {self._real_seconds:g} s of real time: it was killed at {where}"
             return [TrialRecord(hung=hung, printed=_size(folder / "printed"))]
         if (folder / "refused").exists():
-            message, hint = json.loads((folder / "refused").read_text(encoding="utf-8"))
-            raise UsageError(message, hint=hint)
+            message, hint, missing = json.loads((folder / "refused").read_text(encoding="utf-8"))
+            raise (ProgramMissing if missing else UsageError)(message, hint=hint)
         died = _said(status)
         if (folder / "broken").exists():
             lines = (folder / "broken").read_text(encoding="utf-8").strip().splitlines()

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from select import select
 from typing import Any
 
@@ -232,3 +233,13 @@ def test_killing_ends_what_it_started_too(start: Start) -> None:
 def test_a_command_that_is_not_there_is_named() -> None:
     with pytest.raises(EnvironmentUnavailable, match="the peer cannot be started"):
         Peer(["/nowhere/to/be/found"], name="the peer")
+
+
+def test_what_it_writes_is_for_this_user_alone(start: Start, tmp_path: Path) -> None:
+    """Bytecode in a cached package is run by the next peer, whatever the umask was when it was written."""
+    before = os.umask(0)
+    try:
+        start(f"open({str(tmp_path / 'written')!r}, 'w').close(); idle(message)").ask("write")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "written").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,45 @@
+"""What cannot be written is told, with an exit code that is no verdict."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import PIPE_CLOSED
+from harness.errors import ExitCode
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL = Path("/dev/full")
+COMMAND = [sys.executable, "-m", "harness.cli"]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_the_environments(tmp_path: Path) -> None:
+    with FULL.open("w") as full:
+        ended = subprocess.run(
+            [*COMMAND, "schema"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    assert ended.returncode == ExitCode.ENVIRONMENT
+    assert ended.stderr.endswith("job-harness: standard output: cannot be written: No space left on device\n")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_reader_who_goes_away_gets_no_pass() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [*COMMAND, "schema"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=30
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (PIPE_CLOSED, "")

