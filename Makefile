@@ -25,7 +25,7 @@ demo: $(STAMP)  ## run all scenarios on two engines, then find, shrink, replay a
 	@BIN=$(BIN) FLAGSHIP=$(FLAGSHIP) sh docs/demo.sh
 
 test: $(STAMP)  ## run the tests (under five minutes on two cores)
-	@$(BIN)/python -m pytest -n $(WORKERS) -m 'not campaign' $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not campaign' $(ARGS)
 
 campaign: $(STAMP)  ## run what takes longer than the tests may
 	@$(BIN)/python -m pytest -m campaign $(ARGS)
