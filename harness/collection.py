@@ -55,7 +55,7 @@ class ScenarioFile(pytest.File):
     seed: int | None
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Answer an item for each engine, each followed by its controls."""
+        """Return an item for each engine, each followed by its controls."""
         from harness.scenario.reader import read_scenario
         from harness.wiring import split_name, wrong_queues
 

@@ -76,7 +76,7 @@ def explanation(history: History) -> str:
 
 
 def _raised_in(trace: TracebackType) -> str:
-    """Answer the file of the last frame."""
+    """Return the file of the last frame."""
     while trace.tb_next is not None:
         trace = trace.tb_next
     return _file(trace)

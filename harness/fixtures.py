@@ -73,7 +73,7 @@ class Shared:
         return "" if self._cluster is None else str(self._cluster.provenance)
 
     def cluster(self) -> Cluster:
-        """Answer the session's PostgreSQL; engines find it too. Raises EnvironmentUnavailable, each time alike."""
+        """Return the session's PostgreSQL; engines find it too. Raises EnvironmentUnavailable, each time alike."""
         if self._missing is not None:
             raise self._missing
         if self._cluster is None:
@@ -88,13 +88,13 @@ class Shared:
         return self._cluster
 
     def get(self, name: str) -> Engine:
-        """Answer an engine by name. Raises UsageError, NotApplicable, EnvironmentUnavailable."""
+        """Return an engine by name. Raises UsageError, NotApplicable, EnvironmentUnavailable."""
         if split_name(name)[0] == "postgres":
             self.cluster()
         return self._engines.get(name)
 
     def workplace(self, name: str) -> MakeWorkplace:
-        """Answer what a `JobHarness` stands on: pg-boss's own work() loop, or the reference queue in memory.
+        """Return what a `JobHarness` stands on: pg-boss's own work() loop, or the reference queue in memory.
 
         Raises UsageError for what is no version of pg-boss.
         """
@@ -133,7 +133,7 @@ def works_by_itself(name: str) -> bool:
 
 
 def workplaces(names: Iterable[str]) -> tuple[str, ...]:
-    """Answer what tests of `job_harness` run on: each engine that works by itself, and memory for all others.
+    """Return what tests of `job_harness` run on: each engine that works by itself, and memory for all others.
 
     Raises UsageError for an engine that does not exist.
     """
@@ -179,7 +179,7 @@ def _database_of(url: str) -> str:
 
 
 def open_queue(engine: Engine, *, settings: Settings, clocks: EngineClocks, seed: int) -> QueueUnderTest:
-    """Answer an empty queue whose retry delays are jittered by `seed`."""
+    """Return an empty queue whose retry delays are jittered by `seed`."""
     return engine.open(settings, clocks, random.Random(seed).random)
 
 

@@ -32,7 +32,7 @@ NEEDED = ("actors", "send")
 
 
 def as_application(made: object, *, name: str) -> Any:
-    """Answer an object that has the two methods of an application.
+    """Return an object that has the two methods of an application.
 
     Raises UsageError that says which it lacks.
     """
@@ -72,7 +72,7 @@ class ApplicationEngine:
         )
 
     def guarded(self, safeguard: str) -> ApplicationEngine:
-        """Answer the same application with one safeguard switched on, on the same store: it lives as long as this one.
+        """Return the same application with one safeguard switched on, on the same store: it lives as long as this one.
 
         Raises UsageError for a safeguard that it does not declare.
         """
@@ -98,7 +98,7 @@ class ApplicationEngine:
         return as_application(made, name=self._name)
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
-        """Answer an application at its start, seen as a queue without verbs."""
+        """Return an application at its start, seen as a queue without verbs."""
         tables = self._store.open(settings, clocks.store, jitter)
         return cast(QueueUnderTest, ApplicationQueue(self._made(), self._name, tables, clocks.store))
 
@@ -140,7 +140,7 @@ class Staged:
         return {}
 
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
-        """Answer a factory for each request to the API, for each process, and for the queue's own upkeep."""
+        """Return a factory for each request to the API, for each process, and for the queue's own upkeep."""
         stage = Stage(world, self._tables, self._clock)
         factories = {
             f"client-{plan.name}": self._client(world, stage, plan)

@@ -34,7 +34,7 @@ ACCEPTED = "An engine (info, open, close), a queue (see harness.port.QueueUnderT
 
 
 def offered(factory: Callable[..., Any], *, name: str) -> tuple[str, ...]:
-    """Answer the parameters by which a factory is called. Raises UsageError where it asks for another."""
+    """Return the parameters by which a factory is called. Raises UsageError where it asks for another."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):
@@ -85,7 +85,7 @@ class QueueEngine:
             ) from error
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
-        """Answer a queue, with what it may leave out filled in."""
+        """Return a queue, with what it may leave out filled in."""
         queue = self._made(settings, clocks, jitter)
         if callable(getattr(queue, "changed", None)) and callable(getattr(queue, "close", None)):
             return queue

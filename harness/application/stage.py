@@ -144,7 +144,7 @@ class Stage:
     # polling --------------------------------------------------------------------------------------------------------
 
     def tick(self, look: Look, order: int, *, since: LastLook) -> Poll:
-        """Answer the wait until the next tick at which there may be something that was not there when it looked."""
+        """Return the wait until the next tick at which there may be something that was not there when it looked."""
         slow = look.interval >= self.settings.cron_period
 
         def due() -> Instant | None:

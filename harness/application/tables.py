@@ -221,11 +221,11 @@ class TwoTables:
     # what the harness sees ------------------------------------------------------------------------------------------
 
     def jobs(self) -> Mapping[JobId, JobView]:
-        """Answer both rows of every job as one view."""
+        """Return both rows of every job as one view."""
         return self._views
 
     def changed(self) -> list[JobId]:
-        """Answer and forget which jobs were touched."""
+        """Return and forget which jobs were touched."""
         touched = list(self._touched)
         self._touched.clear()
         return touched
@@ -248,7 +248,7 @@ class TwoTables:
 
 
 def view_of(job: JobId, user: ToolJob | None, row: QueueRow | None, settings: Settings) -> JobView:
-    """Answer the two rows of a job, either of which may be missing, as an observer sees them."""
+    """Return the two rows of a job, either of which may be missing, as an observer sees them."""
     created = user.created_at if user is not None else row.created_at if row is not None else 0
     return JobView(
         id=job,
@@ -346,7 +346,7 @@ class TableStore(Protocol):
         ...
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> Tables:
-        """Answer empty tables. Raises EnvironmentUnavailable where the machine lacks what they need."""
+        """Return empty tables. Raises EnvironmentUnavailable where the machine lacks what they need."""
         ...
 
     def close(self) -> None:
@@ -362,7 +362,7 @@ class InMemory:
     provenance = ""
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> TwoTables:
-        """Answer empty tables."""
+        """Return empty tables."""
         return TwoTables(settings, now, jitter)
 
     def close(self) -> None:

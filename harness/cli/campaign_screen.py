@@ -44,7 +44,7 @@ def level_line(campaign: Campaign) -> str:
 
 
 def campaign_lines(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
-    """Answer what was covered, in at most 36 lines."""
+    """Return what was covered, in at most 36 lines."""
     if not campaign.coverage.observed:
         return []
     return [*_situations(campaign, capabilities), *_faults(campaign), *_novelty(campaign), *_trouble(campaign)]
@@ -192,7 +192,7 @@ def campaign_data(
 
 
 def finding_data(finding: Finding, told: Told) -> dict[str, Any]:
-    """Answer a finding as data."""
+    """Return a finding as data."""
     kind = ANOMALIES[finding.anomaly][1]
     return {
         "anomaly": finding.anomaly,

@@ -112,7 +112,7 @@ class SearchRequest:
 
 
 def settings_of(folder: str | None) -> Settings:
-    """Answer the settings to begin with; those of a repository are printed with their places and their contradictions.
+    """Return the settings to begin with; those of a repository are printed with their places and their contradictions.
 
     Raises UsageError where there is no such folder.
     """

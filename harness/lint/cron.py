@@ -49,7 +49,7 @@ def _problem(parts: list[str]) -> str | None:
 
 
 def period_seconds(schedule: str) -> float | None:
-    """Answer the longest time between two runs, a day where that is longer; None where it is no expression."""
+    """Return the longest time between two runs, a day where that is longer; None where it is no expression."""
     if problem_of(schedule) is not None:
         return None
     runs = CronSim(schedule, START)
@@ -72,7 +72,7 @@ def is_maintenance(cron: Cron) -> bool:
 
 
 def maintenance_period(facts: Facts) -> float:
-    """Answer how often maintenance runs, in seconds; a minute where nothing tells."""
+    """Return how often maintenance runs, in seconds; a minute where nothing tells."""
     found = [period_seconds(cron.schedule) for cron in facts.crons if is_maintenance(cron)]
     known = [period for period in found if period is not None]
     return min(known) if known else DEFAULT_PERIOD_SECONDS

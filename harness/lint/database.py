@@ -29,7 +29,7 @@ class ReadOnlySession:
     def rows(
         self, query: LiteralString | Composed | SQL, values: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Answer all rows. Raises TooSlow where the limit is reached."""
+        """Return all rows. Raises TooSlow where the limit is reached."""
         try:
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 cursor.execute(query, values)

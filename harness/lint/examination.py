@@ -30,7 +30,7 @@ class Examination:
     """What of a database was not looked at because it is not there."""
 
     def at_least(self, severity: Severity) -> tuple[CheckFinding, ...]:
-        """Answer the findings of this weight or more."""
+        """Return the findings of this weight or more."""
         return tuple(finding for finding in self.findings if finding.severity >= severity)
 
 

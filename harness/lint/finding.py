@@ -45,7 +45,7 @@ class CheckFinding:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Answer what stays the same when lines move and sentences change: a baseline remembers this."""
+        """Return what stays the same when lines move and sentences change: a baseline remembers this."""
         return (self.rule, self.place.file, self.subject)
 
 

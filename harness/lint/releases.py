@@ -103,7 +103,7 @@ class ReleaseSpan(NamedTuple):
 
 
 def span_of(written: str) -> tuple[Version, Version] | None:
-    """Answer the versions that a range allows, the second one excluded; None where that cannot be told."""
+    """Return the versions that a range allows, the second one excluded; None where that cannot be told."""
     text = written.strip().removeprefix("npm:").removeprefix("workspace:")
     found = _VERSION.search(text)
     if found is None or "||" in text or text.startswith(("<", "*", "latest", "file:", "link:", "git", "http")):
@@ -134,7 +134,7 @@ def _is_within(folder: str, path: str) -> bool:
 
 
 def manifest_of(facts: Facts, file: str, library: str = PGBOSS) -> Dependency | None:
-    """Answer the nearest manifest above a file that asks for a library, or the only one that does anywhere."""
+    """Return the nearest manifest above a file that asks for a library, or the only one that does anywhere."""
     asked = [one for one in facts.packages if one.library == library and not one.locked]
     above = [one for one in asked if _is_within(one.folder, dirname(file))]
     if above:
@@ -152,7 +152,7 @@ def locks_of(facts: Facts, manifest: Dependency) -> list[Dependency]:
 
 
 def release_of(facts: Facts, file: str, library: str = PGBOSS) -> ReleaseSpan | None:
-    """Answer which release of a library a file runs with; None where nothing tells."""
+    """Return which release of a library a file runs with; None where nothing tells."""
     key = ("release", dirname(file), library, len(facts.packages))
     if key not in facts.worked_out:
         facts.worked_out[key] = _release_of(facts, file, library)
@@ -176,7 +176,7 @@ def _release(package: Dependency) -> ReleaseSpan | None:
 
 
 def ignored_by(major: int | None, name: str, source: SettingSource) -> Ignored | None:
-    """Answer why an option has no effect there; None where it has one, or the release is not known."""
+    """Return why an option has no effect there; None where it has one, or the release is not known."""
     if major is None:
         return None
     return next(
@@ -190,14 +190,14 @@ def ignored_by(major: int | None, name: str, source: SettingSource) -> Ignored |
 
 
 def library_defaults(major: int | None) -> Mapping[str, float | bool]:
-    """Answer the defaults of a release, empty where it is not known."""
+    """Return the defaults of a release, empty where it is not known."""
     if major is None:
         return {}
     return DEFAULTS.get(major, DEFAULTS[11] if major > 11 else {})
 
 
 def pgboss_major(facts: Facts) -> int | None:
-    """Answer the major version of pg-boss that the whole repository uses; None where it uses none, or several."""
+    """Return the major version of pg-boss that the whole repository uses; None where it uses none, or several."""
     files = {one.place.file for one in facts.packages if one.library == PGBOSS and not one.locked}
     files |= {one.place.file for one in facts.packages if one.library == PGBOSS} if not files else set()
     majors = {release.major for file in files if (release := release_of(facts, file)) is not None}

@@ -118,7 +118,7 @@ def walk(root: Path) -> Iterator[Entry | Unopened]:
 
 
 def kind_of(name: str) -> str | None:
-    """Answer what a file of this name may say; None where it is not read."""
+    """Return what a file of this name may say; None where it is not read."""
     kind = _NAMES.get(name) or _SUFFIXES.get(name.rpartition(".")[2])
     if kind is None:
         if name.startswith(".env") and _ENV.match(name) and name.rpartition(".")[2] not in NOT_ENVIRONMENTS:

@@ -120,7 +120,7 @@ def shouted(name: str) -> str:
 
 @cache
 def meaning_of(name: str, *, option: bool = False) -> Meaning | None:
-    """Answer what a name stands for; `option` says that it stands among a queue's options or columns."""
+    """Return what a name stands for; `option` says that it stands among a queue's options or columns."""
     group, dot, member = name.partition(".")
     if dot:
         inner = GROUPS.get(group, {}).get(member)
@@ -215,7 +215,7 @@ class EffectiveSettings:
     unknown: frozenset[str]
 
     def get(self, name: str) -> Setting | None:
-        """Answer a setting; None where nothing sets it, or what sets it is unknown."""
+        """Return a setting; None where nothing sets it, or what sets it is unknown."""
         return None if name in self.unknown else self.settings.get(name)
 
     def related(self, *settings: Setting | None) -> tuple[Related, ...]:
@@ -269,7 +269,7 @@ def _sends(facts: Facts, queue: str) -> list[Place | None]:
 
 
 def standing(facts: Facts, service: Service | None, queue: str, *, call: Place | None = None) -> EffectiveSettings:
-    """Answer what holds in a service for a queue, and for the jobs that one call sends to it."""
+    """Return what holds in a service for a queue, and for the jobs that one call sends to it."""
     release = _worked_with(facts, queue)
     major = release.major if release is not None else pgboss_major(facts)
     candidates: dict[str, list[Value]] = {}
@@ -294,7 +294,7 @@ def standing(facts: Facts, service: Service | None, queue: str, *, call: Place |
 
 
 def _worked_with(facts: Facts, queue: str) -> ReleaseSpan | None:
-    """Answer the release that works a queue, or that sends to it where nothing works it."""
+    """Return the release that works a queue, or that sends to it where nothing works it."""
     calls = [call for call in facts.calls if call.library == PGBOSS and queue and call.queue == queue]
     calls.sort(key=lambda call: (call.method != "work", call.method in SENDS))
     return release_of(facts, calls[0].place.file) if calls else None
@@ -317,7 +317,7 @@ def _without_effect(value: Value, facts: Facts) -> bool:
 
 
 def _winner(name: str, values: list[Value], service: Service | None) -> Setting | None:
-    """Answer the setting that wins; None where it is unknown."""
+    """Return the setting that wins; None where it is unknown."""
     places = {id(value): number for number, value in enumerate(values)}
     values = sorted(values, key=lambda value: (*_rank(value), _age(value, places[id(value)])))
     first = values[0]
@@ -345,7 +345,7 @@ def _age(value: Value, number: int) -> int:
 
 
 def resolved(value: Value, service: Service | None) -> Value:
-    """Answer what the environment of the service makes of a value that reads a variable."""
+    """Return what the environment of the service makes of a value that reads a variable."""
     if value.variable and service is not None and value.variable in service.values:
         return service.values[value.variable]
     return value
@@ -407,7 +407,7 @@ def queues_of(facts: Facts) -> list[str]:
 
 
 def simulation_of(facts: Facts, *, queue: str = "") -> Simulation:
-    """Answer the settings under which a repository's worker runs a queue: the first one, where none is named.
+    """Return the settings under which a repository's worker runs a queue: the first one, where none is named.
 
     What it does not set keeps its default.
     """
@@ -443,7 +443,7 @@ def _of_workers(facts: Facts, queue: str) -> EffectiveSettings:
 
 
 def _value(name: str, number: float) -> int | bool | None:
-    """Answer a value that a simulation can run under; None where it cannot be one."""
+    """Return a value that a simulation can run under; None where it cannot be one."""
     if name == "retry_backoff":
         return bool(number)
     if name in Settings.duration_names():

@@ -42,7 +42,7 @@ LONGEST_REPAIRED: Final = 300_000
 
 
 def parse(text: bytes, *, jsx: bool = False) -> Node:
-    """Answer the root of a source file; valid forms that the grammar stumbles over are blanked out and read past."""
+    """Return the root of a source file; valid forms that the grammar stumbles over are blanked out and read past."""
     root = _parser(jsx).parse(text).root_node
     if not root.has_error or len(text) > LONGEST_REPAIRED or _VALID.search(text) is None:
         return root
@@ -85,12 +85,12 @@ def parse_json(text: bytes) -> JsonDocument:
 
 
 def line_of(node: Node) -> int:
-    """Answer the line of a node, counted from 1."""
+    """Return the line of a node, counted from 1."""
     return int(node.start_point[0]) + 1
 
 
 def text_of(node: Node) -> str:
-    """Answer the source of a node."""
+    """Return the source of a node."""
     return (node.text or b"").decode("utf-8", "replace")
 
 
@@ -105,7 +105,7 @@ def descend(node: Node, *, wanted: Callable[[Node], bool] | None = None) -> Iter
 
 
 def first_error(root: Node) -> int | None:
-    """Answer the line of the first thing that is no syntax; None where there is none."""
+    """Return the line of the first thing that is no syntax; None where there is none."""
     if not root.has_error:
         return None
     waiting = [root]
@@ -129,7 +129,7 @@ def pairs_of(node: Node) -> Iterator[tuple[str, Node, Node]]:
 
 
 def unquoted(node: Node) -> str:
-    """Answer the text of a key or a string without its quotes."""
+    """Return the text of a key or a string without its quotes."""
     text = text_of(node)
     if len(text) >= 2 and text[0] in "\"'`" and text[-1] == text[0]:
         inner = text[1:-1]
@@ -138,7 +138,7 @@ def unquoted(node: Node) -> str:
 
 
 def callee_of(call: Node) -> tuple[Node | None, str]:
-    """Answer the owner and the name of what a call calls; `await a.b<T>(...)` is read as a call of `await a.b`."""
+    """Return the owner and the name of what a call calls; `await a.b<T>(...)` is read as a call of `await a.b`."""
     function = call.child_by_field_name("function")
     while function is not None and function.type in TRANSPARENT and function.named_children:
         function = function.named_children[0]
@@ -159,7 +159,7 @@ def arguments_of(call: Node) -> list[Node]:
 
 
 def enclosing_function(node: Node) -> str:
-    """Answer the name of the function that a node stands in; empty where it stands in none, or in one without name."""
+    """Return the name of the function that a node stands in; empty where it stands in none, or in one without name."""
     here = node.parent
     while here is not None:
         if here.type in ("function_declaration", "method_definition"):
@@ -322,7 +322,7 @@ FUNCTIONS: Final = frozenset({
 
 
 def scope_of(node: Node) -> Node | None:
-    """Answer the block within a function that a declaration holds in; None outside of functions."""
+    """Return the block within a function that a declaration holds in; None outside of functions."""
     block: Node | None = None
     here = node.parent
     while here is not None:
@@ -374,19 +374,19 @@ class Constants:
         self.modules[module.path] = module
 
     def module(self, path: str) -> Module | None:
-        """Answer a module; one that seemed to say nothing is parsed now."""
+        """Return a module; one that seemed to say nothing is parsed now."""
         if path not in self.modules and path in self.unread:
             self.modules[path] = self.unread[path]()
         return self.modules.get(path)
 
     def text(self, path: str) -> bytes:
-        """Answer the source of a module without parsing it where that was not done."""
+        """Return the source of a module without parsing it where that was not done."""
         if path in self.modules:
             return self.modules[path].root.text or b""
         return self.sources(path)
 
     def value(self, node: Node, module: Module, *, depth: int = 0) -> Constant:
-        """Answer what an expression comes to."""
+        """Return what an expression comes to."""
         if depth > DEEPEST:
             return UNKNOWN
         if node.type in TRANSPARENT:
@@ -396,7 +396,7 @@ class Constants:
         return UNKNOWN if evaluate is None else evaluate(self, node, module, depth + 1)
 
     def remembered(self, node: Node, module: Module, *, depth: int) -> Constant:
-        """Answer what a constant comes to, evaluated once; one that needs itself is unknown."""
+        """Return what a constant comes to, evaluated once; one that needs itself is unknown."""
         key = (module.path, node.start_byte, node.end_byte)
         if key not in self._known:
             self._known[key] = UNKNOWN
@@ -452,7 +452,7 @@ class Constants:
         return None
 
     def dotted(self, text: str, module: Module) -> str | None:
-        """Answer the text that `"name"`, `NAME` or `Names.ONE` stands for; None where it cannot be told."""
+        """Return the text that `"name"`, `NAME` or `Names.ONE` stands for; None where it cannot be told."""
         if text[:1] in "\"'`":
             return text[1:-1]
         head, _, member = text.partition(".")
@@ -722,7 +722,7 @@ def _static(node: Node, name: str) -> Node | None:
 
 
 def _position(function: Node, name: str) -> int | None:
-    """Answer which parameter of a function has this name."""
+    """Return which parameter of a function has this name."""
     single = function.child_by_field_name("parameter")
     if single is not None:
         return 0 if text_of(single) == name else None
@@ -736,7 +736,7 @@ def _position(function: Node, name: str) -> int | None:
 
 
 def _called_as(function: Node) -> str:
-    """Answer the name by which a function is called; empty where it has none."""
+    """Return the name by which a function is called; empty where it has none."""
     name = function.child_by_field_name("name")
     if name is not None:
         return text_of(name)

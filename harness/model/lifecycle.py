@@ -77,7 +77,7 @@ PARTNERS: Final[dict[Status, frozenset[QueueState]]] = {
 
 
 def step(status: Status, event: Event) -> Status | None:
-    """Answer the status that follows, or None where the arrow does not exist."""
+    """Return the status that follows, or None where the arrow does not exist."""
     return TRANSITIONS.get((status, event))
 
 

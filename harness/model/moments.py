@@ -8,7 +8,7 @@ from harness.model.settings import Settings
 
 
 def moments(settings: Settings) -> dict[str, Duration]:
-    """Answer the named durations, each positive, the shortest name for each length."""
+    """Return the named durations, each positive, the shortest name for each length."""
     backoff = retry_bounds(settings, attempts=1)[1]
     named = {
         "1s": SECOND,

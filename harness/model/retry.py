@@ -10,7 +10,7 @@ GOLDEN = 0.6180339887498949
 
 
 def retry_delay(settings: Settings, *, attempts: int, jitter: float) -> Duration:
-    """Answer the wait after the attempt with this number (the first is 1) failed.
+    """Return the wait after the attempt with this number (the first is 1) failed.
 
     With backoff `retry_delay * 2^(attempts-1) * (1 + jitter)`, jitter in [0, 1), cut to whole microseconds,
     never above `retry_delay_max`; without it `retry_delay` exactly.
@@ -22,7 +22,7 @@ def retry_delay(settings: Settings, *, attempts: int, jitter: float) -> Duration
 
 
 def retry_bounds(settings: Settings, *, attempts: int) -> tuple[Duration, Duration]:
-    """Answer the shortest and the longest wait that `retry_delay` may give."""
+    """Return the shortest and the longest wait that `retry_delay` may give."""
     return (
         retry_delay(settings, attempts=attempts, jitter=0.0),
         retry_delay(settings, attempts=attempts, jitter=1.0),
@@ -30,5 +30,5 @@ def retry_bounds(settings: Settings, *, attempts: int) -> tuple[Duration, Durati
 
 
 def spread(jitter: float, row: int) -> float:
-    """Answer the jitter of the row with this number (from 0) in a statement over several rows."""
+    """Return the jitter of the row with this number (from 0) in a statement over several rows."""
     return (jitter + row * GOLDEN) % 1.0

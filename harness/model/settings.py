@@ -44,7 +44,7 @@ class Settings:
     workers_enabled: bool = True
 
     def changed(self, **values: Any) -> Settings:
-        """Answer a copy with some settings replaced."""
+        """Return a copy with some settings replaced."""
         return replace(self, **values)
 
     @classmethod

@@ -61,7 +61,7 @@ class Assertions:
     def assert_enqueued(
         self, slug: str | None = None, *, count: int | None = None, **wanted: Unpack[Looked]
     ) -> JobHandle:
-        """Answer the first job that matches, as `all_enqueued` does. Raises AssertionError with the near misses.
+        """Return the first job that matches, as `all_enqueued` does. Raises AssertionError with the near misses.
 
         With `count`, exactly so many have to match.
         """
@@ -99,7 +99,7 @@ class Assertions:
             raise AssertionError(problem)
 
     def status(self, job: JobHandle | JobId) -> Status:
-        """Answer a job's status. Raises UsageError for an unknown job."""
+        """Return a job's status. Raises UsageError for an unknown job."""
         view = self._look(self._id(job))
         assert view.status is not None, "the reference writes both rows at once"
         return view.status
@@ -352,7 +352,7 @@ def nothing_matches(wanted: Wanted, jobs: Jobs, *, known: Iterable[str]) -> str:
 
 
 def moment_of(start_after: Any, *, start: datetime) -> Instant:
-    """Answer a time of day as an instant of the run."""
+    """Return a time of day as an instant of the run."""
     return (start_after - start) // timedelta(microseconds=1)  # type: ignore[no-any-return]
 
 

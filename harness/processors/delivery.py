@@ -84,7 +84,7 @@ async def step(name: str) -> None:
 
 
 def current() -> Delivery | None:
-    """Answer the delivery to which the calling code belongs."""
+    """Return the delivery to which the calling code belongs."""
     return delivery_of(LIFETIME.get())
 
 

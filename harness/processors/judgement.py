@@ -29,7 +29,7 @@ LONGEST_ERROR = 300
 
 
 def anomaly_screen(at: Workplace, history: History, *, title: str) -> str | None:
-    """Answer the first screen where the history breaches an invariant of ours."""
+    """Return the first screen where the history breaches an invariant of ours."""
     anomalies = tuple(anomaly for anomaly in at.session.judge.anomalies if anomaly.name in ANOMALIES)
     if not anomalies:
         return None
@@ -172,7 +172,7 @@ def _instructions(code: CodeType) -> tuple[tuple[str, Any, int], ...]:
 
 
 def _loaded(code: CodeType, function: FunctionType) -> Iterator[tuple[Any, int]]:
-    """Answer each global, and each attribute of one, that the code loads."""
+    """Return each global, and each attribute of one, that the code loads."""
     local = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     names: dict[str, Any] = {}
     value: Any = _MISSING

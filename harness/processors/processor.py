@@ -18,7 +18,7 @@ Begin = Callable[[ToolJob], Delivery]
 
 
 def find_processor(named: JobProcessor | str) -> JobProcessor:
-    """Answer the callable: itself, from "module:name", or from "path.ts#name". Raises UsageError."""
+    """Return the callable: itself, from "module:name", or from "path.ts#name". Raises UsageError."""
     if not isinstance(named, str):
         if not callable(named):
             raise UsageError(

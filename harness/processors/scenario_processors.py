@@ -167,7 +167,7 @@ def _placed(plan: ProcessorPlan) -> JobProcessor:
 
 
 def found(plan: ProcessorPlan) -> JobProcessor:
-    """Answer what a scenario's processor is, looked for beside the scenario file.
+    """Return what a scenario's processor is, looked for beside the scenario file.
 
     Raises UsageError where there is none, and what an import raises.
     """

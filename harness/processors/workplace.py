@@ -61,7 +61,7 @@ class Workplace(Protocol):
         ...
 
     def moment(self, at: Instant) -> datetime:
-        """Answer an instant of the run as a time of day."""
+        """Return an instant of the run as a time of day."""
         ...
 
     # the worker -----------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Workplace(Protocol):
         ...
 
     def claim_of(self, job: JobId) -> Claim | None:
-        """Answer the last claim of a job."""
+        """Return the last claim of a job."""
         ...
 
     @property

@@ -68,7 +68,7 @@ class RunContext:
 
     @property
     def next_upkeep(self) -> Callable[[], Instant | None]:
-        """Answer who tells when the queue's own upkeep next has something to do: a lease, or what the queue says."""
+        """Return who tells when the queue's own upkeep next has something to do: a lease, or what the queue says."""
         own, leases = self._recorder.next_upkeep, self.board.next_expiry
         return (
             leases if own is None else lambda: min((due for due in (own(), leases()) if due is not None), default=None)
@@ -94,7 +94,7 @@ class RunContext:
         return asked if self.memory is None else bool(self.memory.read(asked))
 
     def plan(self, job: JobId) -> JobPlan:
-        """Answer the plan of a job; one that nobody planned succeeds."""
+        """Return the plan of a job; one that nobody planned succeeds."""
         plan = self.plans.get(job)
         return plan if plan is not None else JobPlan(name=job)
 

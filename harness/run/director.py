@@ -80,7 +80,7 @@ class Director:
                 return
 
     def _client_amid_call(self) -> Actor | None:
-        """Answer a client that stands before a statement of a verb: where verbs are stepped, it waits its turn anew."""
+        """Return a client that stands before a statement of a verb: where verbs are stepped, it waits its turn anew."""
         clients = (actor for actor in self.kernel.ready if actor.name.startswith("client-"))
         return next((actor for actor in clients if actor.call is not None), None)
 
@@ -387,7 +387,7 @@ def place_of(actor: Actor) -> str:
 
 
 def gaps(history: History, job: JobId) -> list[Duration]:
-    """Answer how long a job waited between the end of one attempt and the start of the next."""
+    """Return how long a job waited between the end of one attempt and the start of the next."""
     waits: list[Duration] = []
     since: Instant | None = None
     for event in history.of_job(job):

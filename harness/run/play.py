@@ -59,7 +59,7 @@ class Explanation(NamedTuple):
 
 
 def explanation(name: str, run: Run, contract: Contract) -> Explanation | None:
-    """Answer what a contract says of a scenario (`theme/name`) that failed; None where it did not, or nothing is said.
+    """Return what a contract says of a scenario (`theme/name`) that failed; None where it did not, or nothing is said.
 
     A documented difference excuses what a scenario expects; an anomaly has to be among those that are known of it.
     """

@@ -46,7 +46,7 @@ class Limits:
 
 
 def quiet_limit(scenario: Scenario) -> Duration:
-    """Answer how long nothing may change before the system is at rest, come what may."""
+    """Return how long nothing may change before the system is at rest, come what may."""
     settings = scenario.settings
     attempts = max(2, settings.max_attempts, *(plan.max_attempts or 0 for plan in scenario.jobs))
     longest_wait = retry_bounds(settings, attempts=attempts)[1]
@@ -64,7 +64,7 @@ def _facts(plan: JobPlan, scenario: Scenario) -> JobFacts:
 
 
 def _effective(scenario: Scenario, contract: Contract) -> Scenario:
-    """Answer the scenario with the settings and the periods of schedules that an engine can keep."""
+    """Return the scenario with the settings and the periods of schedules that an engine can keep."""
     periods = {plan.name: contract.period(plan.every) for plan in scenario.jobs if plan.scheduled and plan.every}
     settings = contract.effective(scenario.settings)
     if settings == scenario.settings and all(
@@ -344,7 +344,7 @@ class Session(LiveSession):
                 looked = kernel.steps + stride
 
     def _progress(self) -> tuple[int, int]:
-        """Answer what only grows where a run gets on, unless jobs are deleted."""
+        """Return what only grows where a run gets on, unless jobs are deleted."""
         return len(self.board.views), len(self.board.live)
 
     def _next(self) -> str:
@@ -371,7 +371,7 @@ class Session(LiveSession):
         return any(view.status is Status.PENDING and view.start_after > now for view in self.board.live.values())
 
     def result(self, failures: list[str]) -> Run:
-        """Answer what the run came to so far."""
+        """Return what the run came to so far."""
         return Run(
             scenario=self._given,
             engine=self.engine.info.name,

@@ -23,7 +23,7 @@ class StockApplication:
     """What the workers do; a wrong worker is another class."""
 
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
-        """Answer a factory for each process by name; clients come from `clients`."""
+        """Return a factory for each process by name; clients come from `clients`."""
         factories = dict(self.workers(world)) if self.worker.wanted(world.settings) else {}
         factories["queue"] = lambda: upkeep(world)
         if world.capabilities.maintenance:
@@ -38,7 +38,7 @@ class StockApplication:
         return {name: lambda name=name: self.worker(world, name).work() for name in world.scenario.workers}  # type: ignore[misc]
 
     def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
-        """Answer a factory for each client by name."""
+        """Return a factory for each client by name."""
         return {
             f"client-{plan.name}": lambda plan=plan: client(world, plan)  # type: ignore[misc]
             for plan in world.scenario.jobs
@@ -47,7 +47,7 @@ class StockApplication:
 
 
 def request_of(plan: JobPlan, name: str, world: RunContext, actor: str) -> JobRequest:
-    """Answer what a client sends; start times are instants of the client's own clock."""
+    """Return what a client sends; start times are instants of the client's own clock."""
     start_after = None if plan.start_after is None else world.now(actor) + plan.start_after
     return JobRequest(
         id=name,

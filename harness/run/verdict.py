@@ -60,17 +60,17 @@ class Run:
 
     @property
     def gravest(self) -> Anomaly | None:
-        """Answer the anomaly that costs most."""
+        """Return the anomaly that costs most."""
         return min(self.anomalies, key=lambda anomaly: (gravity(anomaly.name), anomaly.event), default=None)
 
     def led_by(self, name: str) -> Anomaly | None:
-        """Answer the first anomaly of this name, or the gravest where there is none."""
+        """Return the first anomaly of this name, or the gravest where there is none."""
         named = (anomaly for anomaly in self.anomalies if anomaly.name == name)
         return min(named, key=lambda anomaly: anomaly.event, default=None) or self.gravest
 
     @property
     def found(self) -> frozenset[str]:
-        """Answer the names of all anomalies."""
+        """Return the names of all anomalies."""
         return frozenset(anomaly.name for anomaly in self.anomalies)
 
 

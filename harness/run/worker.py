@@ -147,7 +147,7 @@ class Worker:
         yield from self.insist(failure(claim, error, final=ended.final))
 
     def beat_interval(self) -> Duration:
-        """Answer how long it waits from one heartbeat to the next; 0: it sends none while a job runs."""
+        """Return how long it waits from one heartbeat to the next; 0: it sends none while a job runs."""
         return self.world.settings.heartbeat_interval
 
     def heartbeats(self, claims: list[Claim]) -> Steps:
@@ -182,10 +182,10 @@ HOPE: Final = 30
 
 
 def patience(vain: int) -> int:
-    """Answer how many polls to let pass after so many in vain: what is due may be locked for long by somebody dead."""
+    """Return how many polls to let pass after so many in vain: what is due may be locked for long by somebody dead."""
     return 1 << min(max(0, vain - 3), 6)
 
 
 def failure(claim: Claim, error: str, *, final: bool) -> VerbCall:
-    """Answer the call that reports a failure."""
+    """Return the call that reports a failure."""
     return VerbCall("fail", (claim, error, final), claim.job, claim.token)

@@ -23,7 +23,7 @@ class Drift(NamedTuple):
     """How long that takes."""
 
     def at(self, now: Instant) -> Duration:
-        """Answer how far the clock is ahead at a true instant."""
+        """Return how far the clock is ahead at a true instant."""
         passed = min(max(now - self.began, 0), self.within)
         return self.start + (self.offset - self.start) * passed // self.within
 
@@ -70,11 +70,11 @@ class Clocks:
             self._offsets[whose] = offset
 
     def offsets(self) -> dict[str, Duration]:
-        """Answer the actors whose clocks are off."""
+        """Return the actors whose clocks are off."""
         return {actor: offset for actor, offset in self._offsets.items() if offset}
 
     def drifts(self) -> dict[str, Drift]:
-        """Answer the clocks that drift, or drifted and were not set right since."""
+        """Return the clocks that drift, or drifted and were not set right since."""
         return dict(self._drifts)
 
     def restore(self, offsets: Mapping[str, Duration], drifts: Mapping[str, Drift]) -> None:

@@ -408,7 +408,7 @@ class Kernel:
         return frames
 
     def reborn(self, actor: Actor, delay: Duration) -> tuple[list[Frame], Request]:
-        """Answer the frames of an actor that just came back after a crash, and what it stands before."""
+        """Return the frames of an actor that just came back after a crash, and what it stands before."""
         frame = _reborn(delay, actor.factory)
         return [frame], next(frame)
 

@@ -88,7 +88,7 @@ class Lifetime:
             self.parent.adopt(task)
 
     def context(self) -> contextvars.Context:
-        """Answer a context whose tasks and callbacks belong here, and which inherits nothing else."""
+        """Return a context whose tasks and callbacks belong here, and which inherits nothing else."""
         context = contextvars.Context()
         context.run(LIFETIME.set, self)
         return context
@@ -112,7 +112,7 @@ class Lifetime:
         self._parked.append(handle)
 
     def unpark(self) -> list[asyncio.Handle]:
-        """Answer what was kept, once."""
+        """Return what was kept, once."""
         parked, self._parked = self._parked, []
         return [handle for handle in parked if not handle.cancelled()]
 

@@ -94,7 +94,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         watch(self)
 
     def time(self) -> float:
-        """Answer virtual seconds."""
+        """Return virtual seconds."""
         return self._now
 
     @property
@@ -580,7 +580,7 @@ class IdleSelector:
     # what asyncio calls of a selector -------------------------------------------------------------------------------
 
     def select(self, timeout: float | None = None) -> Events:
-        """Answer what is ready, or hand over to the idle loop."""
+        """Return what is ready, or hand over to the idle loop."""
         self.callbacks += len(self._ready) or 1
         if self.callbacks > self._limit and self._too_many is not None:
             raise self._too_many()
@@ -606,11 +606,11 @@ class IdleSelector:
         return self._selector.modify(fileobj, events, data)
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        """Answer the registration of a descriptor."""
+        """Return the registration of a descriptor."""
         return self._selector.get_key(fileobj)
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """Answer all registrations."""
+        """Return all registrations."""
         return self._selector.get_map()
 
     def close(self) -> None:
@@ -630,7 +630,7 @@ class IdleSelector:
         return sorted(self._registered - self.passive)
 
     def poll(self) -> Events:
-        """Answer what is ready now, without a system call where nothing but the wake-up pipe is registered."""
+        """Return what is ready now, without a system call where nothing but the wake-up pipe is registered."""
         return self._selector.select(0) if len(self._registered) > self._own else []
 
     def wait(self, seconds: float) -> Events:

@@ -201,7 +201,7 @@ class ReferenceApplication:
         return sample_job(slug, through_json(value), max_attempts=self.settings.max_attempts, moment=self._now())
 
     def moment(self, at: Instant) -> datetime:
-        """Answer an instant of the run as a time of day."""
+        """Return an instant of the run as a time of day."""
         return self.start + timedelta(microseconds=at)
 
     # what the worker does -------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ class ReferenceApplication:
         return due is not None and due <= self.session.clocks.now
 
     def claim_of(self, job: JobId) -> Claim | None:
-        """Answer the last claim of a job."""
+        """Return the last claim of a job."""
         return self.store.claims.get(job)
 
     def check(self) -> None:
@@ -358,7 +358,7 @@ class ReferenceApplication:
 
 
 def through_json(value: Json) -> Any:
-    """Answer a value as it is after JSON and back. Raises `InvalidJsonError` where JSON cannot hold it."""
+    """Return a value as it is after JSON and back. Raises `InvalidJsonError` where JSON cannot hold it."""
     return decode(encode(value))
 
 

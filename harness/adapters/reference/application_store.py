@@ -65,7 +65,7 @@ class StoreRows:
         self._changed: dict[JobId, None] = {}
 
     def jobs(self) -> dict[JobId, JobView]:
-        """Answer all current jobs."""
+        """Return all current jobs."""
         touched = dict.fromkeys(self._jobs.touched)
         touched |= dict.fromkeys(names(row.data) or key for key, row in self._queued.touched.items())
         self._jobs.touched.clear()
@@ -76,7 +76,7 @@ class StoreRows:
         return self._views
 
     def changed(self) -> list[JobId]:
-        """Answer and forget what was touched."""
+        """Return and forget what was touched."""
         changed = list(self._changed)
         self._changed.clear()
         return changed
@@ -333,7 +333,7 @@ class RecordedStore:
 
 
 def instant(moment: datetime, *, start: datetime) -> Instant:
-    """Answer the microseconds from the start of the run."""
+    """Return the microseconds from the start of the run."""
     return (moment - start) // timedelta(microseconds=1)
 
 

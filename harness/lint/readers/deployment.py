@@ -155,7 +155,7 @@ DEEPEST_YAML: Final = 40
 
 
 def _too_deep(text: str) -> int | None:
-    """Answer the line at which brackets or indentation are nested deeper than any blueprint; a parser takes minutes."""
+    """Return the line at which brackets or indentation are nested deeper than any blueprint; a parser takes minutes."""
     depth = 0
     for number, line in enumerate(text.splitlines(), start=1):
         depth += line.count("[") + line.count("{") - line.count("]") - line.count("}")

@@ -319,7 +319,7 @@ class NodeQueues:
                 self._note(BULLMQ, kind, names, options, whole, inner)
 
     def _queue_of(self, owner: Node) -> QueueNames:
-        """Answer which queue a variable stands for: what it was made with."""
+        """Return which queue a variable stands for: what it was made with."""
         made, where = self._constants.node(owner, self._module)
         while made.type in TRANSPARENT and made.named_children:
             made = made.named_children[0]
@@ -400,7 +400,7 @@ class NodeQueues:
         return QueueNames(one, found.texts)
 
     def _options(self, node: Node, *, depth: int = 0) -> tuple[dict[str, Value], bool]:
-        """Answer what an object of options sets, with what is spread into it, and whether that is all."""
+        """Return what an object of options sets, with what is spread into it, and whether that is all."""
         return self._within(node, self._module, "", depth)
 
     def _within(self, node: Node, module: Module, prefix: str, depth: int) -> tuple[dict[str, Value], bool]:
@@ -550,7 +550,7 @@ class Reach:
         self._constants = constants
 
     def from_handler(self, handler: Node, module: Module) -> tuple[tuple[LongestWait, ...], tuple[LongestWait, ...]]:
-        """Answer the waits in the code that it calls, and those in what is imported only."""
+        """Return the waits in the code that it calls, and those in what is imported only."""
         called: dict[Place, LongestWait] = {}
         waiting = [self._constants.node(one, module) for one in _unwrapped(handler)]
         seen: set[tuple[str, int]] = set()

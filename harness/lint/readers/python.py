@@ -117,7 +117,7 @@ class _Reader:
         return written, named.get("default", value.args[0] if value.args else ast.Constant(None))
 
     def _value(self, node: ast.expr) -> tuple[Scalar, str]:
-        """Answer a value, and the variable that outranks it."""
+        """Return a value, and the variable that outranks it."""
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             if name in ("int", "float", "str") and len(node.args) == 1:
@@ -199,7 +199,7 @@ class _Reader:
 
 
 def _prefix_of(node: ast.ClassDef) -> str:
-    """Answer the `env_prefix` of a settings class."""
+    """Return the `env_prefix` of a settings class."""
     for call in (inner for statement in node.body for inner in ast.walk(statement) if isinstance(inner, ast.Call)):
         for keyword in call.keywords:
             if keyword.arg == "env_prefix" and isinstance(keyword.value, ast.Constant):
@@ -308,7 +308,7 @@ class PythonQueues:
                 continue
 
     def _app_names(self) -> dict[str, str]:
-        """Answer which names stand for an app, wherever one is made: name -> library."""
+        """Return which names stand for an app, wherever one is made: name -> library."""
         found: dict[str, str] = {}
         for module in self._modules:
             for name, value in module.constants.items():
@@ -325,7 +325,7 @@ class PythonQueues:
         return f"{module.names.get(head, '')}.{rest}".strip(".")
 
     def _library_of(self, owner: str, module: PythonModule) -> str | None:
-        """Answer whose app a name is: made here, imported from the library, or imported from where it is made."""
+        """Return whose app a name is: made here, imported from the library, or imported from where it is made."""
         head = owner.partition(".")[0]
         origin = module.names.get(head, "")
         for library in (CELERY, PROCRASTINATE, PGQUEUER):
@@ -339,7 +339,7 @@ class PythonQueues:
         return None
 
     def _configuration(self) -> dict[str, str]:
-        """Answer which modules hold the settings of Celery, and under which prefix: path -> prefix."""
+        """Return which modules hold the settings of Celery, and under which prefix: path -> prefix."""
         found: dict[str, str] = {}
         for module in self._modules:
             if re.search(r"(^|/)celery_?config\w*\.py$", module.path):
@@ -424,7 +424,7 @@ class PythonQueues:
             self._crontab(node, module)
 
     def _used(self, module: PythonModule) -> frozenset[str]:
-        """Answer the libraries that a file uses: what it imports, and the apps that it imports from elsewhere."""
+        """Return the libraries that a file uses: what it imports, and the apps that it imports from elsewhere."""
         apps = {
             self._apps[last] for origin in module.names.values() if (last := origin.rpartition(".")[2]) in self._apps
         }
@@ -581,7 +581,7 @@ class PythonQueues:
         return found
 
     def _option(self, name: str, node: ast.expr, module: PythonModule) -> dict[str, Value]:
-        """Answer an option, and those of a dict below it with a dot."""
+        """Return an option, and those of a dict below it with a dot."""
         place = Place(module.path, node.lineno)
         found = {name: Value(name, self._scalar(node, module), place, SettingSource.SEND)}
         if isinstance(node, ast.Name):
@@ -613,7 +613,7 @@ class PythonQueues:
         )
 
     def _scalar(self, node: ast.expr, module: PythonModule, *, depth: int = 0) -> Scalar:
-        """Answer what an expression comes to; `settings.NAME` is the only NAME of the repository."""
+        """Return what an expression comes to; `settings.NAME` is the only NAME of the repository."""
         if depth > 20:
             return UNKNOWN
         match node:
@@ -666,7 +666,7 @@ def _is_aside(path: str) -> bool:
 
 
 def _decorator(node: ast.expr) -> tuple[str, str]:
-    """Answer the owner and the name of a decorator, called or not."""
+    """Return the owner and the name of a decorator, called or not."""
     inner = node.func if isinstance(node, ast.Call) else node
     if isinstance(inner, ast.Attribute):
         return ast.unparse(inner.value), inner.attr
@@ -674,7 +674,7 @@ def _decorator(node: ast.expr) -> tuple[str, str]:
 
 
 def _celery_name(name: str, prefix: str) -> str | None:
-    """Answer what a setting is called now; None for what is none of Celery's."""
+    """Return what a setting is called now; None for what is none of Celery's."""
     if name in OLD_NAMES:
         return OLD_NAMES[name]
     if prefix:

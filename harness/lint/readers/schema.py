@@ -188,7 +188,7 @@ _SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def scalar_of(tokens: Sequence[Token]) -> str | float | bool | None:
-    """Answer what a default comes to: a number, a text, or an interval as seconds; None where it is computed."""
+    """Return what a default comes to: a number, a text, or an interval as seconds; None where it is computed."""
     plain = [token for token in tokens if token.text not in "()" and not token.says("INTERVAL")]
     if not plain or (len(plain) > 1 and plain[1].text != "::"):
         return None

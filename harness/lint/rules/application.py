@@ -251,7 +251,7 @@ def _attempts(facts: Facts) -> Iterator[Breach]:
 
 
 def longest_seconds(standing: EffectiveSettings) -> float | None:
-    """Answer how long a job may take from its first attempt to its last, with pg-boss's backoff at its longest."""
+    """Return how long a job may take from its first attempt to its last, with pg-boss's backoff at its longest."""
     limit, delay = standing.get("retry_limit"), standing.get("retry_delay")
     if limit is None:
         return None

@@ -65,11 +65,11 @@ class _Celery:
         self.sends = _calls(facts, CELERY, "apply_async")
 
     def of(self, task: QueueCall, name: str) -> Value | None:
-        """Answer an option of a task, or the setting behind it."""
+        """Return an option of a task, or the setting behind it."""
         return task.options.get(name, self.settings.get(f"task_{name}"))
 
     def number(self, name: str) -> float | None:
-        """Answer a setting as a number."""
+        """Return a setting as a number."""
         value = self.settings.get(name)
         return None if value is None or isinstance(value.value, bool) else number_of(value.value)
 

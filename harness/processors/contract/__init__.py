@@ -88,7 +88,7 @@ class ContractRun:
         self._findings: dict[str, ContractFinding] = {}
 
     def judge(self, id: str) -> ContractFinding:
-        """Answer what one check comes to. Raises UsageError for one that does not exist."""
+        """Return what one check comes to. Raises UsageError for one that does not exist."""
         check = _find(id)
         if id not in self._findings:
             self._findings[id] = self._judge(check)
@@ -137,7 +137,7 @@ class ProcessorContract:
 
     @classmethod
     def contract(cls) -> ContractRun:
-        """Answer the contract of this class, made once."""
+        """Return the contract of this class, made once."""
         made = cls.__dict__.get("_contract")
         if isinstance(made, ContractRun):
             return made
@@ -261,7 +261,7 @@ class ContractReport:
         return [check.id for check, finding in self.findings if finding.outcome is CheckOutcome.FAILED]
 
     def finding(self, id: str) -> ContractFinding:
-        """Answer what one check came to. Raises KeyError."""
+        """Return what one check came to. Raises KeyError."""
         return {check.id: finding for check, finding in self.findings}[id]
 
     def __str__(self) -> str:

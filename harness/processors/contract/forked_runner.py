@@ -171,7 +171,7 @@ def _fork() -> int:
 
 
 def _wait(pid: int, seconds: float) -> int | None:
-    """Answer how a child ended, or None where it did not within these real seconds."""
+    """Return how a child ended, or None where it did not within these real seconds."""
     deadline = Deadline(seconds)
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -190,7 +190,7 @@ def _said(status: int) -> str:
 
 
 def _innermost(stack: str) -> str:
-    """Answer the line of the user's code in what faulthandler wrote."""
+    """Return the line of the user's code in what faulthandler wrote."""
     main = stack.rpartition("Thread 0x")[2]  # Every thread is written, the main one last.
     lines = [line.strip() for line in main.splitlines() if line.strip().startswith("File ")]
     own = [line for line in lines if "/harness/" not in line and "/asyncio/" not in line and "threading.py" not in line]

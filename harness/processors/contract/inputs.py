@@ -76,7 +76,7 @@ def _from_strategy(strategy: Any) -> list[Any]:
 
 
 def hostile_inputs(example: Any) -> list[tuple[str, Any]]:
-    """Answer inputs that are wrong each in one way, with what is wrong: nobody should send them, somebody will."""
+    """Return inputs that are wrong each in one way, with what is wrong: nobody should send them, somebody will."""
     found: list[tuple[str, Any]] = [
         ("null", None),
         ("an empty object", {}),
@@ -143,7 +143,7 @@ _FORMATS = {
 
 
 def schema_example(schema: Any) -> Any:
-    """Answer a value for a JSON schema. Raises UsageError where it takes a pattern or a rule that is not understood."""
+    """Return a value for a JSON schema. Raises UsageError where it takes a pattern or a rule that is not understood."""
     return _Maker(schema).make(schema, "$", 0)
 
 

@@ -239,7 +239,7 @@ class Probe:
         return [(at, self.runner.run(TrialPlan(self._input, pause_at=at))) for at in self.positions(first=2)]
 
     def positions(self, *, first: int) -> list[int]:
-        """Answer the moments to disturb it at, spread over all of them."""
+        """Return the moments to disturb it at, spread over all of them."""
         assert self.good is not None
         last = self.good.world.first.moments
         most = self.runner.abilities.most_positions
@@ -298,7 +298,7 @@ class Check:
     """What to do in TypeScript, where that reads differently."""
 
     def in_typescript(self) -> Check:
-        """Answer the same check with what to do in TypeScript."""
+        """Return the same check with what to do in TypeScript."""
         return replace(self, repair=self.typescript or self.repair)
 
 

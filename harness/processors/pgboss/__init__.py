@@ -170,7 +170,7 @@ class PgBossApplication:
         )
 
     def moment(self, at: Instant) -> datetime:
-        """Answer an instant of the run as a time of day."""
+        """Return an instant of the run as a time of day."""
         return self.start + timedelta(microseconds=at)
 
     # what the worker does -------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class PgBossApplication:
         return bool(self._board.live)
 
     def claim_of(self, job: JobId) -> Claim | None:
-        """Answer the last claim of a job."""
+        """Return the last claim of a job."""
         return self._driven.claims.get(job)
 
     @property
@@ -345,12 +345,12 @@ class PgBossApplication:
 
 
 def workplace_of(process: WorkProcess) -> MakeWorkplace:
-    """Answer what opens a `JobHarness`'s place of work on this release of pg-boss."""
+    """Return what opens a `JobHarness`'s place of work on this release of pg-boss."""
     return partial(PgBossApplication, process)
 
 
 def work_process(engine: str, *, dsn: str | None = None) -> WorkProcess:
-    """Answer the process for an engine's name: `pgboss` is the newest 10, `pgboss-node` the newest of all.
+    """Return the process for an engine's name: `pgboss` is the newest 10, `pgboss-node` the newest of all.
 
     Raises UsageError for what is no version.
     """

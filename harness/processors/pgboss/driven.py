@@ -229,11 +229,11 @@ class WorkRows:
         self._shown = list(jobs)
 
     def jobs(self) -> dict[JobId, JobView]:
-        """Answer the views."""
+        """Return the views."""
         return self._views
 
     def changed(self) -> list[JobId]:
-        """Answer which of them are shown."""
+        """Return which of them are shown."""
         return self._shown
 
 
