@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## run all scenarios on two engines, then find, shrink, replay and repair a bug
 	@BIN=$(BIN) FLAGSHIP=$(FLAGSHIP) sh docs/demo.sh
 
-test: $(STAMP)  ## run the tests (under five minutes on two cores)
+test: $(STAMP)  ## run the tests (about seven minutes on two cores)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not campaign' $(ARGS)
 
 campaign: $(STAMP)  ## run what takes longer than the tests may
