@@ -17,7 +17,7 @@ from harness.sim.actor import Actor, State
 from harness.sim.kernel import Kernel
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import RESOLUTION_SECONDS, VirtualLoop
-from harness.sim.request import Elsewhere, Frame, Point, Request
+from harness.sim.request import Elsewhere, Frame, Point, Request, VerbCall
 
 _AT_WORK = Elsewhere()
 _GOING_ON = Point("going on")
@@ -141,6 +141,7 @@ class CarriedProcess:
         self.on_severed = on_severed
         self.standing: dict[_Task, None] = {}
         """What stands at gates, in the order in which it came."""
+        self._passing: _Task | None = None
         self._carrier = carrier
         self._begin = begin
 
@@ -172,9 +173,15 @@ class CarriedProcess:
 
         Where the kernel drives, `meanwhile` is called outside the loop as the gate is passed; its result is the reply.
         """
-        task = _Task(self)
-        task.then = meanwhile
         kernel = self._carrier.kernel
+        if not self._carrier.scheduled and not kernel.interferences:
+            if type(request) is not VerbCall:
+                kernel.waves_through(self.name, request)
+                return None
+            task = self._undisturbed()
+        else:
+            task = _Task(self)
+        task.then = meanwhile
         if self._carrier.scheduled:
             kernel.stand(task, request)
         else:
@@ -192,6 +199,17 @@ class CarriedProcess:
                 kernel.leave(task)
             raise
 
+    def _undisturbed(self) -> _Task:
+        """Return a task for a gate where nothing can go wrong: the one that was there before, once it has passed."""
+        task = self._passing
+        if task is None or not task.answered or task.root is not self.actor:
+            task = self._passing = _Task(self)
+        else:
+            task.answered = False
+            task.answer = None
+            self.standing[task] = None
+        return task
+
     async def die(self, *, back_after: Duration) -> NoReturn:
         """Crash here and now; a new activation begins `back_after` later."""
         kernel = self._carrier.kernel
@@ -208,6 +226,8 @@ class CarriedProcess:
 
     def pass_by(self, request: Request) -> None:
         """Come to a gate where nothing can be awaited: a crash or a pause takes effect at the next await."""
+        if self._carrier.kernel.waves_through(self.name, request):
+            return
         task = _Task(self)
         self._carrier.kernel.arrive(task, request)
         if not task.answered and not self.life.over:

@@ -73,7 +73,7 @@ class Lifetime:
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """List the unfinished tasks that were created in here, or further inside."""
-        return [task for task in self._tasks if not task.done()]
+        return [task for task in self._tasks if not task.done()] if self._tasks else []
 
     def within(self, other: Lifetime | None) -> bool:
         """Whether this is `other`, or inside it."""
