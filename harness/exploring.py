@@ -98,17 +98,27 @@ class ExploredTest:
         self.item.add_report_section("call", EXPLORED, "\n".join([f"{disturbed} disturbed runs ({rate})", *lost]))
         if campaign.unsure:
             pytest.skip(f"inconclusive: {campaign.unsure}")
-        if campaign.finding is None and disturbed and sum(campaign.lost.values()) == disturbed:
-            pytest.skip(f"inconclusive: no run was judged; {lost[0]}")
         if campaign.finding is not None:
             pytest.fail(self._screen(), pytrace=False)
+        if unjudged := sum(campaign.lost.values()):
+            pytest.skip(f"inconclusive: {unjudged} of {disturbed} runs were not judged; {'; '.join(lost)}")
+
+    def tell_failed(self) -> None:
+        """Where the test itself failed, that is told; a replay fails by its anomaly first, where it shows one."""
+        if self.tape is not None:
+            self.campaign.harness.come_to_rest()
+            self._fail_by_anomaly()
 
     def _tell_replayed(self, tape: Tape) -> None:
         harness = self.campaign.harness
         harness.come_to_rest()
+        self._fail_by_anomaly()
         if missing := [deviation for deviation in tape if deviation not in harness.tape]:
             told = "; ".join(map(str, missing))
             pytest.skip(f"inconclusive: the token no longer fits this test: {told} never came up")
+
+    def _fail_by_anomaly(self) -> None:
+        harness = self.campaign.harness
         if harness.anomalies:
             seen = PlayedTest(harness.anomalies, harness.tape, dump_history(harness.history), now=harness.now_instant)
             pytest.fail(self._shown(seen), pytrace=False)

@@ -124,9 +124,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         child = forked.child
     else:
         try:
-            return (yield)
-        finally:
-            explored.tell()
+            result = yield
+        except Exception:
+            explored.tell_failed()
+            raise
+        explored.tell()
+        return result
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - what a disturbed test raises is written down, not raised

@@ -136,7 +136,7 @@ class Staged:
         self._upkeep = upkeep
 
     def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
-        """Answer nobody: the API is a process of the application, which may crash."""
+        """Return no clients: the API is a process of the application, which may crash."""
         return {}
 
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:

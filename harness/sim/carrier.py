@@ -121,7 +121,7 @@ class LoopCarrier:
     # where the loop drives ------------------------------------------------------------------------------------------
 
     def act(self) -> bool:
-        """Let one actor act that stands at a gate. False: nobody does."""
+        """Let one actor act that stands at a gate. False: no actor does."""
         return bool(self.kernel.ready) and self.kernel.step()
 
     def next_due(self) -> float | None:

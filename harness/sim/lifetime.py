@@ -148,7 +148,7 @@ class Lifetime:
             self.parent.employ(thread, ends=ends)
 
     def close_frames(self) -> None:
-        """Close what was kept, when nobody looks any more. Whatever that raises is nobody's concern."""
+        """Close what was kept, after the verdict. Whatever that raises is ignored."""
         context = self.context()  # Code of the dead is told from code of the living, even now.
         for task in self._held:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # it never was destroyed by mistake

@@ -84,3 +84,18 @@ def test_what_makes_no_sense_is_refused_in_words(suite: pytest.Pytester, options
     result = suite.runpytest_inprocess(*options)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([f"*{said}*"])
+
+
+def test_a_test_that_fails_by_itself_fails_and_is_not_hidden_by_the_campaign(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=CAREFUL.replace('assert job.status == "COMPLETED"', 'assert job.status == "FAILED"'))
+    result = suite.runpytest_inprocess("--job-explore=10")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *COMPLETED*"])
+
+
+def test_runs_that_end_their_process_are_not_judged_and_so_not_green(suite: pytest.Pytester) -> None:
+    dies = 'if job.attempts > 1: __import__("os")._exit(0)'
+    suite.makepyfile(test_it=PAYMENT.format(charge=dies))
+    result = suite.runpytest_inprocess("--job-explore=20", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*inconclusive: * of 20 runs were not judged*ended before it was judged*"])
