@@ -121,15 +121,16 @@ class ExploredTest:
         harness = self.campaign.harness
         if harness.anomalies:
             seen = PlayedTest(harness.anomalies, harness.tape, dump_history(harness.history), now=harness.now_instant)
-            pytest.fail(self._shown(seen), pytrace=False)
+            pytest.fail(self._shown(seen, seen.anomalies[0].name), pytrace=False)
 
     def _screen(self) -> str:
         finding = self.campaign.finding
         assert finding is not None
-        return f"{self._shown(finding.played)}\nFound in {finding.runs} runs; shrunk in {finding.shrink_runs} runs."
+        screen = self._shown(finding.played, finding.anomaly)
+        return f"{screen}\nFound in {finding.runs} runs; shrunk in {finding.shrink_runs} runs."
 
-    def _shown(self, seen: PlayedTest) -> str:
-        harness, anomaly = self.campaign.harness, seen.anomalies[0].name
+    def _shown(self, seen: PlayedTest, anomaly: str) -> str:
+        harness = self.campaign.harness
         title = f"{anomaly} in {self.item.name}"
         run = seen.run(title=title, settings=harness.settings, engine=harness.engine)
         token = encode(ReplayToken(_target(self.item), self.campaign.seed, seen.tape))
