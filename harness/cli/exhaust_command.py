@@ -28,10 +28,10 @@ from harness.scenario.reader import parse_changes
 from harness.wiring import Engines
 
 COUNTS = {
-    "workers": ("so many workers", 2),
-    "jobs": ("so many jobs", 2),
-    "cancels": ("so many jobs are cancelled", 0),
-    "retries": ("so many jobs are retried by an operator", 0),
+    "workers": ("number of workers", 2),
+    "jobs": ("number of jobs", 2),
+    "cancels": ("number of jobs to cancel", 0),
+    "retries": ("number of jobs an operator retries", 0),
 }
 SHARE = 64
 ANY = "any"
@@ -71,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--unique", action="store_true", help="all jobs share one unique key")
     add("--jitters", type=int, default=1, metavar="N", help="values of a stretched retry delay, 1 to 4 (default: 1)")
     add("--no-symmetry", action="store_true", help="do not take workers and jobs to be interchangeable")
-    add("--states", type=int, default=5_000_000, metavar="N", help="at most so many states (default: 5000000)")
+    add("--states", type=int, default=5_000_000, metavar="N", help="at most N states (default: 5000000)")
 
 
 def _place(fault: str) -> str:

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     configure_search(parser)
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="where the search begins (default: 0)")
-    add("--runs", type=int, default=5_000, metavar="N", help="at most so many runs (default: 5000)")
+    add("--runs", type=int, default=5_000, metavar="N", help="at most N runs (default: 5000)")
     add(
         "--processes",
         "-j",
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DRAWN_LIMITS.steps,
         metavar="N",
-        help="a run ends after so many steps: less where jobs go on for ever (default: 20000)",
+        help="a run ends after N steps: set it lower where jobs never finish (default: 20000)",
     )
     for name in bounds():
         add(f"--{name}", nargs="?", action=_Bound, default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -106,7 +106,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=Limits().steps,
         metavar="N",
-        help="a run that is still at work after so many steps fails (default: 200000)",
+        help="a run that is still at work after N steps fails (default: 200000)",
     )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")

@@ -140,7 +140,7 @@ class FaultKind:
     def scope_help(self) -> str:
         """Say what that option counts."""
         several = self.nouns[1] or f"{self.id}s"
-        return f"at most so many {several}{f' of {self.package}' if self.package else ''} (default: 0)"
+        return f"at most N {several}{f' of {self.package}' if self.package else ''} (default: 0)"
 
     @property
     def scope_option(self) -> str:
