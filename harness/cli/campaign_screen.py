@@ -35,7 +35,7 @@ class Told(NamedTuple):
     replay: str
     """The command that plays it again."""
     run: Run
-    """What happened, and what would have stopped it."""
+    """What happened, and what fixes it."""
 
 
 def level_line(campaign: Campaign) -> str:
@@ -122,22 +122,21 @@ def _head(heads: list[str]) -> list[Line]:
 
 def _novelty(campaign: Campaign) -> list[Line]:
     novelty = campaign.coverage.novelty()
-    text = (
-        f"{novelty.new} of the last {novelty.last} of these runs ({novelty.share:.0%}) still showed a new state; "
-        f"{novelty.states} states so far."
+    told = (
+        f"Still finding new states ({novelty.share:.0%} of the last {novelty.last} runs looked at): search longer."
+        if novelty.new
+        else f"No new state in the last {novelty.last} runs looked at."
     )
-    return [Line(line) for line in wrap("", text, width=WIDTH, lines=2)]
+    return [Line(line) for line in wrap("", f"{told} {novelty.states} states so far.", width=WIDTH, lines=2)]
 
 
 def _trouble(campaign: Campaign) -> list[Line]:
     lines = []
     for item in campaign.missing:
         due = round(item.share * campaign.coverage.observed)
-        lines.append(
-            Line(clip(f"Never occurred: {item.name} (at least {due} were to be expected).", WIDTH), "bold red")
-        )
+        lines.append(Line(clip(f"Never occurred: {item.name} (expected in at least {due} runs).", WIDTH), "bold red"))
     if campaign.missing:
-        text = f"A campaign that never meets what it must meet {EXPECTED} times proves nothing about it: it fails."
+        text = f"What should occur {EXPECTED} times and never did was not tested: the campaign fails."
         lines.append(Line(clip(text, WIDTH)))
     return lines
 

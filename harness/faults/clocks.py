@@ -13,7 +13,7 @@ from harness.sim.choices import Option
 from harness.sim.clock import STORE
 from harness.sim.kernel import Kernel
 
-LATE: Final = Phrase("late by ", "MOMENT", timed=True)
+LATE: Final = Phrase("late by ", "MOMENT", timed=True, sentence="time runs late by {argument}")
 
 
 def _late(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
@@ -48,8 +48,8 @@ LATENESS: Final = FaultKind(
 )
 
 
-STORE_STEPS: Final = Phrase("store clock ", "ahead 5s", point="store")
-OWN_STEPS: Final = Phrase("own clock ", "behind 5s", point="own")
+STORE_STEPS: Final = Phrase("store clock ", "ahead 5s", point="store", sentence="the store's clock jumps {argument}")
+OWN_STEPS: Final = Phrase("own clock ", "behind 5s", point="own", sentence="the clock of {actor} jumps {argument}")
 
 
 def _steps(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
@@ -122,8 +122,12 @@ CLOCK_OFFSET: Final = FaultKind(
 )
 
 
-STORE_DRIFTS: Final = Phrase("store clock drifts ", "ahead", point="store")
-OWN_DRIFTS: Final = Phrase("own clock drifts ", "behind", point="own")
+STORE_DRIFTS: Final = Phrase(
+    "store clock drifts ", "ahead", point="store", sentence="the store's clock drifts {argument}"
+)
+OWN_DRIFTS: Final = Phrase(
+    "own clock drifts ", "behind", point="own", sentence="the clock of {actor} drifts {argument}"
+)
 WAYS: Final[Mapping[str, int]] = {"ahead": 1, "behind": -1}
 _STORE_DRIFT: Final = tuple(STORE_DRIFTS.option("clock_drift", way) for way in WAYS)
 _OWN_DRIFT: Final = tuple(OWN_DRIFTS.option("clock_drift", way) for way in WAYS)

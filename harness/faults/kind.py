@@ -36,6 +36,8 @@ class Phrase(NamedTuple):
     """Whether the name of a moment follows: a shrinker tries shorter ones."""
     plainer: str = ""
     """The words of a fault that is easier to understand, which a shrinker tries instead."""
+    sentence: str = ""
+    """How a screen says it, with `{actor}`, `{point}` (the step that it was about to take) and `{argument}`."""
 
     def option(self, kind: str, argument: str = "") -> Option:
         """Return the option of this form; `kind` is the fault's id."""

@@ -13,8 +13,10 @@ from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
 from harness.sim.request import VerbCall
 
-BEFORE: Final = Phrase("crash", point="before")
-AFTER: Final = Phrase("crash after", point="after", plainer="crash")
+BEFORE: Final = Phrase("crash", point="before", sentence="{actor} crashes before {point}")
+AFTER: Final = Phrase(
+    "crash after", point="after", plainer="crash", sentence="{actor} crashes after {point}, before the reply"
+)
 _DIES: Final = (BEFORE.option("crash"),)
 _DIES_ANYWHERE: Final = (*_DIES, AFTER.option("crash"))
 
@@ -67,7 +69,7 @@ CRASH: Final = FaultKind(
 )
 
 
-PAUSES: Final = Phrase("pause ", "MOMENT", timed=True)
+PAUSES: Final = Phrase("pause ", "MOMENT", timed=True, sentence="{actor} pauses for {argument} before {point}")
 PAST: Final = PAUSES.option("pause", "a lease + a retry")
 """After a pause of this length another worker has what this one held."""
 HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
@@ -119,7 +121,7 @@ PAUSE: Final = FaultKind(
 )
 
 
-STOPS: Final = Phrase("stop")
+STOPS: Final = Phrase("stop", sentence="{actor} is told to stop before {point}")
 _STOP: Final = (STOPS.option("shutdown"),)
 
 
@@ -153,7 +155,13 @@ SHUTDOWN: Final = FaultKind(
 )
 
 
-LEAVES: Final = Phrase("crash leaving its session for ", "MOMENT", timed=True, plainer="crash")
+LEAVES: Final = Phrase(
+    "crash leaving its session for ",
+    "MOMENT",
+    timed=True,
+    plainer="crash",
+    sentence="{actor} crashes before {point}, and its session stays for {argument}",
+)
 
 
 def _abandons(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:

@@ -11,7 +11,7 @@ from harness.printable import printable
 from harness.report.case import Case
 from harness.report.screen import one_line, screen_text
 from harness.report.summary import case_screen
-from harness.run.verdict import Verdict, stopped_by
+from harness.run.verdict import Verdict, fixed_by
 from harness.scenario.document import ScenarioError
 
 # JUnit ----------------------------------------------------------------------------------------------------------------
@@ -85,8 +85,8 @@ def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -
             continue
         level = "warning" if case.exit_code is ExitCode.INCONCLUSIVE else "error"
         title = f"{case.engine}: {case.scenario.title or case.name}"
-        stopped = stopped_by(case.run.trials) if case.run is not None else ""
-        told = f"{case.headline}\nStopped by: {stopped}" if stopped else case.headline
+        fix = fixed_by(case.run.trials) if case.run is not None else ""
+        told = f"{case.headline}\nFixed by: {fix}" if fix else case.headline
         lines.append(_command(level, case.scenario.path, case.line, title, told))
     return "".join(f"{line}\n" for line in lines)
 

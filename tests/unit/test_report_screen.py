@@ -45,16 +45,19 @@ def test_the_first_screen_says_what_broke_what_it_costs_and_how_to_see_it_again(
     assert text.startswith("FAIL  scenarios/x.yaml on memory\nconcurrent_execution: Two workers run one job at once.\n")
     assert "Guarantee lost: one at a time: no job is run by two workers at once" in text
     assert "t+6m1s" in text
-    assert "Normal run: nothing deviated." in text
+    assert "No fault was needed: everybody ran on time." in text
     assert "Settings: stuck_timeout 5m (default 30m)" in text
     assert "Replay: job-harness run scenarios/x.yaml --engine memory\n" in text
     assert "In file: scenarios/x.yaml\n" in text
     assert "Written:" not in text, "nothing was written"
 
 
-def test_a_deviating_run_names_its_deviations() -> None:
+def test_a_failing_run_names_its_faults_and_its_order() -> None:
     run = run_of(STUCK + "tape: [{at: w1 claim, do: crash}]\n")
-    assert "Normal except: w1 claim #1: crash" in screen_text(first_screen(run))
+    other = run_of(STUCK + "tape: [{at: w1 start a, do: pause a lease + 1s}, {at: w1 claim, do: w2 first}]\n")
+    text = screen_text(first_screen(other))
+    assert "One fault: w1 pauses for a lease + 1s before `start a`\nOrder: w2 acts before w1's `claim`" in text
+    assert "One fault: w1 crashes before `claim`" in screen_text(first_screen(run))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
