@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from harness.errors import ExitCode
 from harness.explore.coverage import EXPECTED, OBSERVED_EVERY, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
 from harness.faults import CONSEQUENCES, kinds
 from harness.invariants import ANOMALIES
 from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
+from harness.report.ci import CiResult
 from harness.report.json_report import run_data
 from harness.report.screen import Line, clip, pad, wrap
-from harness.run.verdict import Run
+from harness.run.verdict import Run, fix_line
 
 WIDTH = 80
 ROWS = 12
@@ -34,6 +37,8 @@ class Told(NamedTuple):
     """By engine, what replaying it came to."""
     replay: str
     """The command that plays it again."""
+    screen: str
+    """The first screen."""
     run: Run
     """What happened, and what fixes it."""
 
@@ -43,11 +48,35 @@ def level_line(campaign: Campaign) -> str:
     return f"Guarantees: {level(campaign.found)}."
 
 
-def campaign_lines(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
-    """Return what was covered, in at most 36 lines."""
+def campaign_lines(campaign: Campaign, capabilities: Capabilities, *, whole: bool) -> list[Line]:
+    """Return what was covered: in a few lines, or with `whole` in two tables, at most 36 lines."""
     if not campaign.coverage.observed:
         return []
-    return [*_situations(campaign, capabilities), *_faults(campaign), *_novelty(campaign), *_trouble(campaign)]
+    tables = [*_situations(campaign, capabilities), *_faults(campaign)] if whole else _brief(campaign, capabilities)
+    return [*tables, *_novelty(campaign), *_trouble(campaign)]
+
+
+def _brief(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
+    """Say which situations never came up, and how often each fault struck."""
+    coverage = campaign.coverage
+    declared = [item.name for item in declared_situations(capabilities, stepwise=not campaign.stock)]
+    unseen = [name for name in declared if not coverage.situations[name]]
+    told = f"Situations: {len(declared) - len(unseen)} of {len(declared)} came up"
+    told += f"; never: {', '.join(unseen)}." if unseen else "."
+    struck = [f"{name} {count}" for name, count in _struck(campaign).most_common()]
+    faults = f"Faults: {', '.join(struck)} (in {coverage.observed} runs looked at)." if struck else "Faults: none."
+    lines = [*wrap("", told, width=WIDTH, lines=3), *wrap("", faults, width=WIDTH, lines=2)]
+    return [*map(Line, lines), Line("--coverage shows both as tables.")]
+
+
+def _struck(campaign: Campaign) -> Counter[str]:
+    """Count the strikes of each kind of fault."""
+    cells = campaign.coverage.faults
+    struck: Counter[str] = Counter()
+    for kind in kinds().values():
+        names = {name for name, _ in kind.columns} or ({kind.id} if kind.mark else set(kind.events))
+        struck[kind.nouns[1] or kind.id] += sum(count for cell, count in cells.items() if cell.fault in names)
+    return +struck
 
 
 def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
@@ -141,6 +170,33 @@ def _trouble(campaign: Campaign) -> list[Line]:
     return lines
 
 
+# for CI -------------------------------------------------------------------------------------------------------------
+
+
+def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
+    """Return each finding of a search as CI shows it, at the scenario that was written for it."""
+    return [
+        CiResult(
+            engine,
+            anomaly,
+            "failure",
+            f"{anomaly}: {ANOMALIES[anomaly][1].sentence}",
+            one.screen,
+            anomaly,
+            f"{anomaly} (found by a search)",
+            one.written,
+            fix="".join(fix_line(one.run.trials)),
+        )
+        for anomaly, one in told.items()
+    ]
+
+
+def search_result(engine: str, code: ExitCode, message: str) -> CiResult:
+    """Return a search without a finding as CI shows it: a pass, a failure, or not judged."""
+    outcome = {ExitCode.PASS: "", ExitCode.FAIL: "failure", ExitCode.INCONCLUSIVE: "skipped"}.get(code, "error")
+    return CiResult(engine, "search", outcome, message if outcome else "", message if outcome else "", "search")
+
+
 # as JSON ------------------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +204,7 @@ def campaign_data(
     campaign: Campaign,
     capabilities: Capabilities,
     *,
-    told: dict[str, Told],
+    told: Mapping[str, Told],
     settings: dict[str, str],
     strategy: str,
     seconds: float,

@@ -148,9 +148,12 @@ def _exhausted(
     ending = _search(explorer, arguments.time, watchdog)
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
-    code, shown = _tell(explorer, ending, presenter)
+    code, shown = _tell(explorer, ending, presenter, quiet=arguments.quiet)
     if request.report is not None:
         request.report.write(exhaustive_data(explorer, ending, shown=shown))
+    told = {one.finding.anomaly: one.told for one in shown}
+    message = statement(explorer, ending.seconds, interrupted=ending.interrupted)[0]
+    request.tell_ci(engine.info.name, told, code=code, message=message)
     return code
 
 
@@ -205,11 +208,13 @@ def _watch(
     return watch
 
 
-def _tell(explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter) -> tuple[int, list[Shown]]:
+def _tell(
+    explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter, *, quiet: bool
+) -> tuple[int, list[Shown]]:
     found = sorted(explorer.sightings.values(), key=lambda sighting: gravity(sighting.anomaly))
     shown = _found(explorer, found, ending.seconds, presenter) if found else []
-    for line in statement(explorer, ending.seconds, interrupted=ending.interrupted):
-        print(line)
+    told = statement(explorer, ending.seconds, interrupted=ending.interrupted)
+    print("\n".join(told[:1] if quiet else told))
     if ending.trouble is not None:
         print(f"Ended early: {ending.trouble}")
     if found:

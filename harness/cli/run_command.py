@@ -14,7 +14,7 @@ from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.report.case import Case, exit_code_of, without_excused
-from harness.report.ci import github_annotations, junit_xml
+from harness.report.ci import case_results, github_annotations, junit_xml
 from harness.report.json_report import json_report
 from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
@@ -192,10 +192,10 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
         print(f"... and {len(bad) - MOST_SCREENS} more, listed below\n")
     show_lines(summary(cases, planned=planned, quiet=arguments.quiet), sys.stdout)
     if arguments.annotations:
-        show_as_it_is(github_annotations(cases, []))
+        show_as_it_is(github_annotations(case_results(cases)))
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
-        "junit": lambda: junit_xml(cases),
+        "junit": lambda: junit_xml(case_results(cases)),
         "json": lambda: json_report(cases, seed=arguments.seed, changes=arguments.changes, planned=planned),
         "history": lambda: _history(cases),
     }

@@ -23,7 +23,7 @@ from harness.model.lifecycle import QueueState
 from harness.model.settings import Settings
 from harness.port import without_sessions
 from harness.printable import printable
-from harness.run.verdict import Run, Verdict, fixed_by
+from harness.run.verdict import Run, Verdict, fix_line
 from harness.scenario.scenario import Step
 
 # text that fits -------------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def _row_of(event: Any, index: int, job: JobId | None, involved: set[str]) -> Ro
     if isinstance(event, Observed):
         return Row(event.at, event.actor, _change(event) + suffix, index, _weight(event))
     if isinstance(event, Effect) and event.name != "claimed":
-        return Row(event.at, event.actor, _effect(event) + suffix, index, 3 if event.name == "started" else 1)
+        return Row(event.at, event.actor, _effect(event) + suffix, index, 4 if event.name == "started" else 1)
     if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
         return Row(event.at, event.actor, f"{event.verb} {event.outcome.kind}{suffix}", index, 2)
     return None
@@ -369,8 +369,8 @@ def _settings(run: Run, width: int) -> list[Line]:
 
 
 def _fixes(run: Run, width: int) -> list[Line]:
-    told = fixed_by(run.trials)
-    return [Line(text, "green") for text in wrap("Fixed by: ", told, width=width, lines=3)] if told else []
+    label, told = fix_line(run.trials)
+    return [Line(text, "green") for text in wrap(label, told, width=width, lines=3)] if told else []
 
 
 def _also(run: Run, width: int, lead: str) -> list[Line]:

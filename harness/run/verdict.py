@@ -100,22 +100,22 @@ class Trial:
     """How many of as many runs show it without the change."""
 
 
-def fixed_by(trials: tuple[Trial, ...]) -> str:
-    """Say in one line which changes fix an anomaly; empty where none was tried."""
+def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
+    """Say which changes fix an anomaly, as a label and a text; both empty where none was tried."""
     if not trials:
-        return ""
-    stoppers = [trial for trial in trials if trial.stops]
-    rest = len(trials) - len(stoppers)
-    if stoppers:
-        told = [_told(stays, stoppers) for stays in dict.fromkeys(trial.stays for trial in stoppers)]
-        return "; ".join(told) + _of_all(len(trials), rest)
+        return "", ""
+    fixes = [trial for trial in trials if trial.stops]
+    rest = len(trials) - len(fixes)
+    if fixes:
+        told = [_told(stays, fixes) for stays in dict.fromkeys(trial.stays for trial in fixes)]
+        return "Fixed by: ", "; ".join(told) + _of_all(len(trials), rest)
     leads = [
         f"with {trial.name} the run shows {', '.join(trial.shows)} instead"
         for trial in trials
         if trial.gone and trial.shows
     ]
-    tried = "not the one change tried" if rest == 1 else f"none of the {rest} changes tried, one at a time"
-    return tried + (f"; {'; '.join(leads)}" if leads else "")
+    tried = "the one change tried does not help" if rest == 1 else f"none of the {rest} changes tried helps on its own"
+    return "No fix found: ", "; ".join([tried, *leads])
 
 
 def _of_all(tried: int, rest: int) -> str:

@@ -12,7 +12,7 @@ from harness.explore.sampling import Sampler
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.report.screen import first_screen, screen_text
-from harness.run.verdict import Run, Trial, fixed_by
+from harness.run.verdict import Run, Trial, fix_line
 from harness.scenario.job_plan import JobPlan, Span
 from harness.scenario.scenario import Scenario
 from harness.wiring import Engines
@@ -101,20 +101,23 @@ def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
         ((), ""),
         (
             (Trial("a", "safeguard", True, True), Trial("b", "setting", False, False)),
-            "a (tried 2 changes; the other one does not help)",
+            "Fixed by: a (tried 2 changes; the other one does not help)",
         ),
-        ((Trial("a", "safeguard", True, True),), "a"),
+        ((Trial("a", "safeguard", True, True),), "Fixed by: a"),
         (
             (Trial("a", "safeguard", True, True), Trial("b", "setting", True, True, ("y",), stays=("y",))),
-            "a; b, though y stays",
+            "Fixed by: a; b, though y stays",
         ),
-        ((Trial("a", "safeguard", False, False, ("x",)),), "not the one change tried"),
-        ((Trial("a", "safeguard", False, True, ("y",)),), "not the one change tried; with a the run shows y instead"),
+        ((Trial("a", "safeguard", False, False, ("x",)),), "No fix found: the one change tried does not help"),
+        (
+            (Trial("a", "safeguard", False, True, ("y",)),),
+            "No fix found: the one change tried does not help; with a the run shows y instead",
+        ),
         (
             (Trial("a", "safeguard", True, True, unused=1, runs=300, seen_without=9),),
-            "a (cannot be replayed with this change; in 300 new runs: 0 with it, 9 without)",
+            "Fixed by: a (cannot be replayed with this change; in 300 new runs: 0 with it, 9 without)",
         ),
     ],
 )
-def test_what_stops_it_is_told_in_a_line(trials: tuple[Trial, ...], told: str) -> None:
-    assert fixed_by(trials) == told
+def test_what_fixes_it_is_told_in_a_line(trials: tuple[Trial, ...], told: str) -> None:
+    assert "".join(fix_line(trials)) == told
