@@ -42,7 +42,7 @@ TITLES: Final[Mapping[str, str]] = {
     "procrastinate": "procrastinate",
     "pgqueuer": "PgQueuer",
     "graphile-worker": "graphile-worker",
-    "guide": "the application of the guide",
+    "guide": "the reference application",
 }
 UNKNOWN: Final = "no issue that we found"
 LATE: Final = "pg-boss#925 (by its source), with a fence from 12.35.0 on; pg-boss#555 is about its cause"
@@ -78,7 +78,7 @@ KNOWN: Final[Mapping[str, str]] = {
 }
 """Scenario -> whether its project knows it: an issue, a place in its manual, or neither after a search for one."""
 
-HEAD: Final = """# What was found on {title}?
+HEAD: Final = """# Findings: {title}
 
 Written by `python docs/findings.py`, which runs each scenario for its first screen. Each passes on {right},
 and shows its anomaly on what is named. [All of them](../findings.md) are replayed by one command.

@@ -35,7 +35,7 @@ the rate of the first row, where nothing ends a campaign early, is the one to co
 
 """
 
-HEAD = """# How surely are bugs found?
+HEAD = """# Detection rates: how surely bugs are found
 
 Written by
 

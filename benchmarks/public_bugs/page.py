@@ -10,7 +10,7 @@ from public_bugs.entry import Entry
 from public_bugs.measure import LEAST, MULTIPLE, Measured
 from public_bugs.search import Search, arguments
 
-HEAD: Final = """# Which bugs of public queues are found?
+HEAD: Final = """# Public bugs that the explorer finds
 
 Written by `make public-bugs`; one row again by `make public-bugs ARGS="--only BUG"`.
 
