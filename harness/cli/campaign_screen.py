@@ -65,18 +65,21 @@ def _brief(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
     told += f"; never: {', '.join(unseen)}." if unseen else "."
     struck = [f"{name} {count}" for name, count in _struck(campaign).most_common()]
     faults = f"Faults: {', '.join(struck)} (in {coverage.observed} runs looked at)." if struck else "Faults: none."
-    lines = [*wrap("", told, width=WIDTH, lines=3), *wrap("", faults, width=WIDTH, lines=2)]
+    lines = [*wrap("", told, width=WIDTH, lines=3), *wrap("", faults, width=WIDTH, lines=3)]
     return [*map(Line, lines), Line("--coverage shows both as tables.")]
 
 
 def _struck(campaign: Campaign) -> Counter[str]:
-    """Count the strikes of each kind of fault."""
-    cells = campaign.coverage.faults
-    struck: Counter[str] = Counter()
+    """Count the strikes of each kind of fault, also of one that only another installation knows."""
+    named = {}
     for kind in kinds().values():
         names = {name for name, _ in kind.columns} or ({kind.id} if kind.mark else set(kind.events))
-        struck[kind.nouns[1] or kind.id] += sum(count for cell, count in cells.items() if cell.fault in names)
-    return +struck
+        named |= dict.fromkeys(names, kind.nouns[1] or f"{kind.id}s")
+    struck: Counter[str] = Counter()
+    for cell, count in campaign.coverage.faults.items():
+        if cell.fault not in CONSEQUENCES:
+            struck[named.get(cell.fault, cell.fault)] += count
+    return struck
 
 
 def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:

@@ -32,7 +32,7 @@ def _oversleep(met: Circumstances, kernel: Kernel, actor: Actor | None, option: 
 
 LATENESS: Final = FaultKind(
     id="lateness",
-    sentence="Everybody oversleeps: time jumps past what was due.",
+    sentence="Every process wakes up late: time jumps past what was due.",
     words=(LATE,),
     options=_late,
     apply=_oversleep,

@@ -36,7 +36,7 @@ def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Optio
 
 LOST_MESSAGE: Final = FaultKind(
     id="lost_message",
-    sentence="A request never arrives, or its reply is lost.",
+    sentence="A request is lost, or its reply is.",
     words=(REQUEST, REPLY),
     options=_losses,
     apply=_lose,

@@ -53,7 +53,7 @@ def _told_crash(data: Mapping[str, Any]) -> str:
 
 CRASH: Final = FaultKind(
     id="crash",
-    sentence="A process dies before what it stands before, or right after, unheard.",
+    sentence="A process dies right before a step, or right after it and without the reply.",
     words=(BEFORE, AFTER),
     options=_crashes,
     apply=_crash,
@@ -106,7 +106,7 @@ def _told_pause(data: Mapping[str, Any]) -> str:
 
 PAUSE: Final = FaultKind(
     id="pause",
-    sentence="A process stands still while all others go on: a long garbage collection, a suspended machine.",
+    sentence="A process stops for a while and the others continue: a long garbage collection, a suspended machine.",
     words=(PAUSES,),
     options=_pauses,
     apply=_pause,
@@ -142,7 +142,7 @@ def _stop(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Optio
 
 SHUTDOWN: Final = FaultKind(
     id="shutdown",
-    sentence="A worker is told to stop, as by a deploy.",
+    sentence="A worker is told to stop, as in a deploy.",
     words=(STOPS,),
     options=_stops,
     apply=_stop,

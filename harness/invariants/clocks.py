@@ -85,7 +85,7 @@ class StoreClockDecides(Monitor):
 
 STORE_CLOCK_DECIDES = Invariant(
     id="store_clock_decides",
-    sentence="All of this holds with every clock off by up to the declared skew: the store's clock alone decides.",
+    sentence="All of this holds with every clock off by up to the declared skew: only the store's clock decides.",
     kind=Kind.ALWAYS,
     anomalies=(AnomalyKind("foreign_clock", Guarantee.STORE_CLOCK, "The queue used another clock than the store's."),),
     make=StoreClockDecides,

@@ -90,8 +90,10 @@ COMPLETED_HAS_RESULT = Invariant(
     sentence="COMPLETED carries the output of the attempt that completed it, completedAt >= startedAt, and no error.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("success_without_run", Guarantee.TRUTHFUL_RESULT, "A job is COMPLETED whose work never finished."),
-        AnomalyKind("wrong_result", Guarantee.TRUTHFUL_RESULT, "A job holds another result than its worker gave."),
+        AnomalyKind(
+            "success_without_run", Guarantee.TRUTHFUL_RESULT, "A job is COMPLETED although its work never finished."
+        ),
+        AnomalyKind("wrong_result", Guarantee.TRUTHFUL_RESULT, "A job's result is not the one its worker returned."),
         AnomalyKind("completed_with_error", Guarantee.TRUTHFUL_RESULT, "A COMPLETED job still holds an error."),
         AnomalyKind("completed_before_started", Guarantee.TRUTHFUL_RESULT, "A job was completed before it started."),
     ),
@@ -254,7 +256,7 @@ WORK_FINISHED = Invariant(
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind(
-            "silent_success", Guarantee.TRUTHFUL_RESULT, "A job is reported COMPLETED and its work never finished."
+            "silent_success", Guarantee.TRUTHFUL_RESULT, "A job is reported COMPLETED although its work never finished."
         ),
     ),
     make=WorkStarted,
@@ -280,9 +282,7 @@ PROCESSES_SURVIVE = Invariant(
     id="processes_survive",
     sentence="No process of an application dies of an exception that it did not catch.",
     kind=Kind.ALWAYS,
-    anomalies=(
-        AnomalyKind("unhandled_error", Guarantee.ISOLATION, "A process died of an exception that it did not catch."),
-    ),
+    anomalies=(AnomalyKind("unhandled_error", Guarantee.ISOLATION, "A process died of an uncaught exception."),),
     make=Monitor,
     stepwise=ProcessesSurvive,
 )

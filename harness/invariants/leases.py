@@ -276,7 +276,7 @@ LEASE_OUTLIVES_EXECUTION = Invariant(
     sentence="No job is taken back while its worker is within its allowed time.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("concurrent_execution", Guarantee.ONE_AT_A_TIME, "Two workers run one job at once."),
+        AnomalyKind("concurrent_execution", Guarantee.ONE_AT_A_TIME, "Two workers run the same job at once."),
         AnomalyKind("taken_back_early", Guarantee.ONE_AT_A_TIME, "A job was taken back before its timeout was over."),
         AnomalyKind(
             "healthy_claim_taken_back", Guarantee.ONE_AT_A_TIME, "A job was taken from a worker that did nothing wrong."
@@ -341,7 +341,7 @@ SHUTDOWN_LEAVES_NOTHING_CLAIMED = Invariant(
     sentence="A worker that was told to stop, and ended, leaves nothing claimed behind.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("claim_left_behind", Guarantee.PROGRESS, "A worker ended in good order with a job still claimed."),
+        AnomalyKind("claim_left_behind", Guarantee.PROGRESS, "A worker shut down cleanly with a job still claimed."),
     ),
     make=ShutdownLeavesNothingClaimed,
     capabilities=("release",),

@@ -108,11 +108,13 @@ class UniqueRespected(Monitor):
 
 UNIQUE_RESPECTED = Invariant(
     id="unique_respected",
-    sentence="There is at most one unfinished job for each unique key, and the key is free once that job ended.",
+    sentence="There is at most at most one unfinished job per unique key, and the key is free once that job ended.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs hold one unique key."),
-        AnomalyKind("unique_key_stuck", Guarantee.UNIQUENESS, "A unique key is refused that nobody holds."),
+        AnomalyKind("unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs have the same unique key."),
+        AnomalyKind(
+            "unique_key_stuck", Guarantee.UNIQUENESS, "A unique key is refused although no unfinished job holds it."
+        ),
     ),
     make=UniqueRespected,
     capabilities=("unique",),
@@ -201,7 +203,9 @@ SERIAL_KEY_EXCLUSIVE = Invariant(
     sentence="At most one job of each serial key is PROCESSING.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("serial_key_shared", Guarantee.CONCURRENCY, "Two jobs of one serial key are PROCESSING at once."),
+        AnomalyKind(
+            "serial_key_shared", Guarantee.CONCURRENCY, "Two jobs with the same serial key are PROCESSING at once."
+        ),
     ),
     make=SerialKeyExclusive,
     capabilities=("serial_keys",),

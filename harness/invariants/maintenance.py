@@ -138,9 +138,7 @@ EXPIRY_IS_TOTAL = Invariant(
     id="expiry_is_total",
     sentence="Every claim whose lease ran out is taken back by the next expiry, whatever else is running.",
     kind=Kind.ALWAYS,
-    anomalies=(
-        AnomalyKind("overdue_claim_left", Guarantee.PROGRESS, "Expiry was done, and an overdue claim still stands."),
-    ),
+    anomalies=(AnomalyKind("overdue_claim_left", Guarantee.PROGRESS, "Expiry ran and left a claim that was overdue."),),
     make=ExpiryIsTotal,
     capabilities=("virtual_time",),
 )
@@ -171,8 +169,8 @@ RETENTION_SPARES_LIVE = Invariant(
     sentence="Only terminal jobs are deleted, and only after their retention.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("live_job_deleted", Guarantee.AT_LEAST_ONCE, "A job that was not finished was deleted."),
-        AnomalyKind("deleted_early", Guarantee.RETENTION, "A finished job was deleted before its time."),
+        AnomalyKind("live_job_deleted", Guarantee.AT_LEAST_ONCE, "A job was deleted before it ended."),
+        AnomalyKind("deleted_early", Guarantee.RETENTION, "A job was deleted before its retention was over."),
     ),
     make=RetentionSparesLive,
     capabilities=("maintenance",),
@@ -199,8 +197,8 @@ TABLES_AGREE = Invariant(
     sentence="The two rows of a job agree at rest, and no row of one lacks its partner.",
     kind=Kind.EVENTUALLY,
     anomalies=(
-        AnomalyKind("tables_disagree", Guarantee.CONSISTENCY, "The two rows of a job tell different things."),
-        AnomalyKind("orphan_row", Guarantee.CONSISTENCY, "One row of a job has no partner."),
+        AnomalyKind("tables_disagree", Guarantee.CONSISTENCY, "The two rows of a job contradict each other."),
+        AnomalyKind("orphan_row", Guarantee.CONSISTENCY, "One of a job's two rows is missing."),
     ),
     make=TablesAgree,
     stepwise=TablesAgree,

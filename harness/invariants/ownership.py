@@ -69,8 +69,8 @@ SINGLE_OWNER = Invariant(
     sentence="There is at most one live, unexpired claim on a job.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("double_claim", Guarantee.ONE_AT_A_TIME, "A job was claimed while another claim on it stood."),
-        AnomalyKind("token_reused", Guarantee.FENCING, "Two claims of a job carry the same fencing token."),
+        AnomalyKind("double_claim", Guarantee.ONE_AT_A_TIME, "A job was claimed while another worker still held it."),
+        AnomalyKind("token_reused", Guarantee.FENCING, "Two claims of one job have the same fencing token."),
     ),
     make=SingleOwner,
     capabilities=("fencing",),
@@ -217,9 +217,7 @@ NO_LOST_UPDATE = Invariant(
     sentence="No verb overwrites what another wrote after it began to read.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind(
-            "lost_update", Guarantee.UPDATES, "A verb wrote what was right when it read, over what another wrote since."
-        ),
+        AnomalyKind("lost_update", Guarantee.UPDATES, "A verb overwrote a change that was made after it had read."),
     ),
     make=NoLostUpdate,
 )

@@ -11,7 +11,7 @@ import pytest
 from harness.adapters.memory import MemoryEngine
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.report.case import Case, exit_code_of
-from harness.report.ci import github_annotations, junit_xml, xml_text
+from harness.report.ci import case_results, github_annotations, junit_xml, xml_text
 from harness.report.json_report import json_report
 from harness.report.screen import HEIGHT, WIDTH, first_screen, screen_text
 from harness.report.summary import case_screen, replay_of, summary
@@ -42,7 +42,9 @@ def case_of(text: str = STUCK) -> Case:
 
 def test_the_first_screen_says_what_broke_what_it_costs_and_how_to_see_it_again() -> None:
     text = screen_text(case_screen(case_of()))
-    assert text.startswith("FAIL  scenarios/x.yaml on memory\nconcurrent_execution: Two workers run one job at once.\n")
+    assert text.startswith(
+        "FAIL  scenarios/x.yaml on memory\nconcurrent_execution: Two workers run the same job at once.\n"
+    )
     assert "Guarantee lost: one at a time: no job is run by two workers at once" in text
     assert "t+6m1s" in text
     assert "No fault was needed: everybody ran on time." in text
@@ -123,7 +125,7 @@ def test_junit_survives_nul_and_surrogates() -> None:
     case = case_of()
     assert case.run is not None
     case = replace(case, run=replace(case.run, anomalies=(), failures=("boom \x00 \ud800 \x1b ]]> <&",)))
-    root = ElementTree.fromstring(junit_xml([case]))
+    root = ElementTree.fromstring(junit_xml(case_results([case])))
     failure = root.find("./testsuite/testcase/failure")
     assert failure is not None
     assert failure.get("message") == "boom \\x00 \\ud800 \\x1b ]]> <&"
@@ -134,13 +136,13 @@ def test_junit_tells_failures_errors_and_skips_apart() -> None:
     passed = case_of("format: 1\njobs: {a: {}}\n")
     gone = replace(passed, run=None, error=EnvironmentUnavailable("gone"))
     open_ = replace(passed, run=None, skipped="not on postgres")
-    root = ElementTree.fromstring(junit_xml([passed, case_of(), gone, open_]))
+    root = ElementTree.fromstring(junit_xml(case_results([passed, case_of(), gone, open_])))
     assert [root.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
 
 
 def test_annotations_escape_what_github_would_read() -> None:
     case = case_of("format: 1\ntitle: 'a, b: 100%'\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n")
-    (line,) = github_annotations([case], []).splitlines()
+    (line,) = github_annotations(case_results([case])).splitlines()
     assert line.startswith(
         "::error file=scenarios/x.yaml,line=1,title=memory%3A a%2C b%3A 100%25::scenarios/x.yaml:4: a"
     )
