@@ -37,13 +37,13 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Subcommand -> where it is, and what it does. See `command`."""
 
 READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
-"""Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
+"""Commands that run no user code; every other one does so in a child, and if that ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
 INTERRUPTED = 130
 TERMINATED = 143
 PIPE_CLOSED = 141
-"""Whoever read the output went away: what was judged was not told, so it is no pass."""
+"""The reader of the output went away: the result was not delivered, so it is no pass."""
 DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 EPILOG = """\
 exit codes:
@@ -53,7 +53,7 @@ exit codes:
   3  inconclusive    something asked for could not be judged here; the output says what
   4  environment     the machine, or a database, is missing something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
-  141                whoever read the output went away
+  141                the reader of the output went away
 
 A FILE to write may be -, which is standard output; all else then goes to standard error.
 """
@@ -93,7 +93,7 @@ def _terminable(arguments: list[str]) -> int:
 
 
 def _let_go_of(stream: TextIO) -> None:
-    """Write what is left; where nobody takes it, the interpreter must not try again, with a code of its own."""
+    """Write what is left; if the reader is gone, the interpreter must not try again with an exit code of its own."""
     try:
         stream.flush()
     except OSError:

@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stalls",
         default="1",
         metavar="N",
-        help=f"how often one who is ready is passed by time until he acts, or {ANY} (1)",
+        help=f"how often time may pass by an actor that is ready, until it acts; or {ANY} (1)",
     )
     add(
         "--kind",
@@ -119,7 +119,7 @@ class Shown(NamedTuple):
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Search, and tell what came of it."""
+    """Search, and report the result."""
     request = SearchRequest.checked(arguments)
     if arguments.states < 1:
         raise UsageError(f"--states must be at least 1, not {arguments.states}")
@@ -187,7 +187,7 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
 
 
 class Hanging(HarnessError):
-    """A step of the target did not come to an end."""
+    """A step of the target did not end."""
 
     exit_code = ExitCode.FAIL
 

@@ -30,7 +30,7 @@ from harness.wiring import Engines
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 SHARE = 50
-"""The progress bar hears of every so many runs."""
+"""The progress bar is updated after this many runs."""
 OPENER = "harness.wiring:open_engine"
 
 
@@ -80,7 +80,7 @@ class _Bound(argparse.Action):
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Search, and tell what came of it."""
+    """Search, and report the result."""
     if arguments.runs < 1:
         raise UsageError(f"--runs must be at least 1, not {arguments.runs}")
     if arguments.processes < 1:

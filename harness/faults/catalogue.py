@@ -110,7 +110,7 @@ def cause_of(deviation: Deviation) -> Cause:
 
 
 def _order(option: Option, actor: str, point: str) -> str:
-    """Say who came first; `next` names whom the kernel brings to the front, whoever stood there."""
+    """Say who came first; `next` names the actor that the kernel brings to the front, in the place of the one there."""
     ahead = {TIME: "time passes", OTHERS: "everybody else acts"}.get(option.kind, f"{option.actor} acts")
     return f"{ahead} before {actor}'s `{point}`" if point else f"{ahead} first"
 
@@ -131,7 +131,7 @@ def family_of(option: Option) -> str:
 
 
 def kind_of(fault: Fault) -> FaultKind | None:
-    """Return the kind that an event of a history tells of; None where it follows from one, or nobody here has it."""
+    """Return the kind that an event of a history belongs to; None where it follows from one, or is unknown here."""
     data = fault.data if isinstance(fault.data, dict) else {}
     named = [kind for kind in kinds().values() if fault.name in kind.events]
     marked = [kind for kind in named if kind.mark and kind.mark in data]
@@ -170,7 +170,7 @@ class FaultPlan:
     __slots__ = ("_counts",)
 
     def __init__(self, **counts: int) -> None:
-        """Allow so many of each.
+        """Allow this many of each.
 
         Raises UsageError for a fault that does not exist.
         """
@@ -285,7 +285,7 @@ def _problem_of(kind: FaultKind) -> str:
 
 
 def _guarded(kind: FaultKind, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Name the fault and its package where it raises: nobody else is to blame, least of all the queue."""
+    """Name the fault and its package where it raises: nothing else is to blame, least of all the queue."""
 
     def guarded(met: Circumstances, kernel: Kernel, actor: Actor | None, *option: Option) -> Any:
         try:

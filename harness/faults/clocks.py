@@ -141,7 +141,7 @@ def _drifts(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence
 
 
 def _drift(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
-    """Let a clock run fast or slow to the edge of the declared skew: no step that anybody could notice."""
+    """Let a clock run fast or slow to the edge of the declared skew: without a step that could be noticed."""
     settings = met.settings
     whose = STORE if actor is None else actor.name
     offset = WAYS[option.argument] * settings.max_skew

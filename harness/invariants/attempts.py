@@ -1,7 +1,7 @@
 """Attempts: how often a job is delivered, and when that is enough to fail it for good.
 
 Deliveries are counted here, whatever the row says: a claim counts, also one whose worker crashed before it started,
-since nobody can tell how far a dead worker came. A release gives the attempt back, an operator's retry starts anew.
+since it is unknown how far a dead worker came. A release gives the attempt back, an operator's retry starts anew.
 Nothing is excused by a fault: a delivery that a fault cut short is a delivery. An application's claims are not seen, so
 there the runs that it declares are counted instead.
 """

@@ -57,7 +57,7 @@ class IsolationBetweenJobs(Monitor):
 
 
 class BystandersComplete(IsolationBetweenJobs):
-    """A job that an application cancelled was cancelled by somebody."""
+    """A job that an application cancelled was cancelled on purpose."""
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
         self._cancelled.update(job for job, view in views.items() if view.status is Status.CANCELLED)

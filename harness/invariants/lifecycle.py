@@ -1,4 +1,4 @@
-"""The life of a job: which statuses may follow one another, that each job comes to an end, and that a cancel holds.
+"""The life of a job: which statuses may follow one another, that each job ends, and that a cancel holds.
 
 What happened is read from the rows alone; no fault excuses an arrow that does not exist or a job that vanished.
 `reconcile` may move a job whose two rows disagree, because `tables_agree` judges what it makes of them; an operator's
@@ -153,7 +153,7 @@ NO_LOST_JOB = Invariant(
 RECURRENCES = 4
 """So often, at least, the same must come again; and more often than a job may be delivered."""
 REMEMBERED = 100_000
-"""Of so many different constellations the monitor keeps count."""
+"""The monitor counts this many different constellations."""
 REVIVING = frozenset({"retry", "resume"})
 """Who gives a job a new budget of attempts."""
 
@@ -239,7 +239,7 @@ class NoLivelock(Monitor):
         )
 
     def _relative(self, view: JobView, now: Instant) -> Hashable:
-        """Return how a job stands, its times by their distance from now as far as anybody may ask for it."""
+        """Return how a job stands, its times by their distance from now as far as it may matter."""
         running = view.status is Status.PROCESSING
         return (
             view.id,
@@ -260,7 +260,7 @@ def _patience(view: JobView) -> int:
 
 NO_LIVELOCK = Invariant(
     id="no_livelock",
-    sentence="Every accepted job comes to an end: once faults stop, no job goes round for ever.",
+    sentence="Every accepted job ends: once faults stop, no job goes round for ever.",
     kind=Kind.EVENTUALLY,
     anomalies=(
         AnomalyKind("livelock", Guarantee.AT_LEAST_ONCE, "A job changes again and again and never ends.", endless=True),

@@ -1,7 +1,7 @@
 """Maintenance: it may run late, twice or twice at once; it takes back all that is overdue and deletes nothing else.
 
 A verb of maintenance that runs again at the same instant, with nothing in between, must find nothing to do. A change by
-anybody else, a step of the clock, a crash and the end of a dead session count as something in between. Expiry is blamed
+any other actor, a step of the clock, a crash and the end of a dead session count as something between. Expiry is blamed
 for an overdue claim only where it ran alone, was answered, and no dead session can hold a lock on the row. Deletion is
 judged by the store's clock with twice the declared skew to spare. Whether two rows agree is asked at rest only: in
 between, a process that writes two tables in two transactions is at work, or died, and maintenance is what repairs it.
@@ -86,7 +86,7 @@ MAINTENANCE_IDEMPOTENT = Invariant(
 
 
 class ExpiryIsTotal(Monitor):
-    """Looks at what `expire` left that nobody else was at the same time at work on, and that no dead session locks."""
+    """Looks at what `expire` left although no other actor was working on it and no dead session locked it."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"expire"}),

@@ -142,7 +142,7 @@ PRIORITY_ORDER = Invariant(
 
 
 class WorkConserving(Monitor):
-    """Looks at what a claim left that nobody else was at the same time at work on."""
+    """Looks at what a claim left although no other actor was working on it at the same time."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"claim"}),

@@ -132,7 +132,7 @@ class Monitor:
     """By method, the verbs (of an effect or a fault: the names) that it wants to see; without an entry, all."""
 
     momentary: ClassVar[frozenset[str]] = frozenset()
-    """Instants, or dictionaries of them, that nobody asks for any more once the clock has moved on."""
+    """Instants, or dictionaries of them, that no rule asks for any more once the clock has moved on."""
 
     derived: ClassVar[frozenset[str]] = frozenset()
     """Attributes that follow from the others: no memory of their own. Who has some overrides `restore` to make them."""

@@ -112,7 +112,7 @@ class EnqueueIffCommit(Monitor):
         self._sent: dict[str, dict[JobId, None]] = {}
         """By transaction, the jobs that the queue took."""
         self._ending: dict[str, str] = {}
-        """How its producer wants a transaction to end, once he said so."""
+        """How its producer wants a transaction to end, once it said so."""
         self._committed: dict[str, None] = {}
         self._seen: set[JobId] = set()
 

@@ -1,4 +1,4 @@
-"""One scenario on one engine, and what came of it; or one of its controls."""
+"""One scenario on one engine, and its outcome; or one of its controls."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def pad(text: str, width: int) -> str:
 
 
 def wrap(label: str, text: str, *, width: int, lines: int) -> list[str]:
-    """Set `label` before a text and break it into at most so many lines."""
+    """Set `label` before a text and break it into at most `lines` lines."""
     indent = " " * min(cell_len(label), 12)
     broken = textwrap.wrap(one_line(text), width - cell_len(label), break_on_hyphens=False) or [""]
     rest = textwrap.wrap(" ".join(broken[1:]), width - len(indent), break_on_hyphens=False)

@@ -19,7 +19,7 @@ READ = ("*.md", "*.py", "*.mjs", "*.ts", "*.sql", "*.yaml", "*.toml", "Makefile"
 LEFT_OUT = ("tests/docs/prose.py", "CHANGELOG.md")
 """The patterns themselves, and what was written before there were any."""
 PATTERNS = {
-    r"\b([Nn]obody|[Ss]omebody|[Aa]nybody|[Ww]hoever)\b": "name who it is: the worker, the caller, another process",
+    r"\b(?<![_\"])([Nn]obody|[Ss]omebody|[Aa]nybody|[Ww]hoever)\b": "name who it is: the worker, the caller, another process",
     r'"""Answers? ': "Return",
     r"\b[Aa]nswers? (?:true|false|whether|which|who|how|what)\b": "returns, or says",
     r"\bhad again\b|\bcan(?:not| no longer) be had\b|\b(?:may|to) be had\b": "reproduces; is available",
@@ -35,7 +35,6 @@ PATTERNS = {
     r"\bit this small\b": "shrunk in N runs",
     r"\b(?:is|are|was|were) to be (?:told|known|seen|typed|said|found|had)\b": "can be, or say who does it",
     r"\bwhat (?:became|comes|came) of (?:it|them|that)\b": "the result, the outcome",
-    r"\b(?:a|the) place of its own\b": "its own place",
     r"\bof somebody(?:'s)? (?:else|own)\b": "other people's, your own",
     r"^# .*\?$": "a title is what people search for, not a question",
 }
