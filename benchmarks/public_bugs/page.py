@@ -40,7 +40,7 @@ Row = Sequence[str]
 def written(
     entries: Sequence[Entry], measured: Iterable[Measured], *, untried: Mapping[str, str], before: str = ""
 ) -> str:
-    """Answer the page; `before` is what it was."""
+    """Return the page; `before` is what it was."""
     rows = {**rows_of(before), **{item.entry.key: row(item) for item in measured}}
     table = [rows.get(entry.key) or _unmeasured(entry) for entry in entries]
     parts = [

@@ -71,7 +71,7 @@ def _brief(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
 
 def _struck(campaign: Campaign) -> Counter[str]:
     """Count the strikes of each kind of fault, also of one that only another installation knows."""
-    named = {}
+    named: dict[str, str] = {}
     for kind in kinds().values():
         names = {name for name, _ in kind.columns} or ({kind.id} if kind.mark else set(kind.events))
         named |= dict.fromkeys(names, kind.nouns[1] or f"{kind.id}s")

@@ -1,7 +1,7 @@
 """Turns of phrase that a native engineer would not use: `python -m tests.docs.prose [PATH]...` lists where they stand.
 
-A sample, not a grammar: each pattern was met here more than once, and each says what to write instead. Everything that a
-person reads is looked at: pages, help, errors, screens, docstrings, comments, scenarios.
+A sample, not a grammar: each pattern was met here more than once, and each says what to write instead. It covers all
+that a person reads: pages, help, errors, screens, docstrings, comments, scenarios.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ READ = ("*.md", "*.py", "*.mjs", "*.ts", "*.sql", "*.yaml", "*.toml", "Makefile"
 LEFT_OUT = ("tests/docs/prose.py", "CHANGELOG.md")
 """The patterns themselves, and what was written before there were any."""
 PATTERNS = {
-    r"\b(?<![_\"])([Nn]obody|[Ss]omebody|[Aa]nybody|[Ww]hoever)\b": "name who it is: the worker, the caller, another process",
+    r"""(?<![\w"'/])(?:[Nn]obody|[Ss]omebody|[Aa]nybody|[Ww]hoever)\b(?!')""": "say which actor, caller or process",
     r'"""Answers? ': "Return",
     r"\b[Aa]nswers? (?:true|false|whether|which|who|how|what)\b": "returns, or says",
     r"\bhad again\b|\bcan(?:not| no longer) be had\b|\b(?:may|to) be had\b": "reproduces; is available",

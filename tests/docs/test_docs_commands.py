@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 90
 
 
 def reader(folder: Path, page: Path) -> dict[str, str]:
-    """Make what a reader of this page has: the scenarios, and the files that the page told him to save."""
+    """Make what a reader of this page has: the scenarios, and the files that the page said to save."""
     shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios")
     for block in pages.blocks(page):
         if block.file is not None:

@@ -130,7 +130,7 @@ class Quits(MemoryQueue):
 
 
 class Restless(MemoryQueue):
-    """Breaks where nobody expects it."""
+    """Breaks where it is not expected."""
 
     def jobs(self) -> Any:
         raise RuntimeError("odd place")
