@@ -108,7 +108,7 @@ class UniqueRespected(Monitor):
 
 UNIQUE_RESPECTED = Invariant(
     id="unique_respected",
-    sentence="There is at most at most one unfinished job per unique key, and the key is free once that job ended.",
+    sentence="At most one unfinished job has a given unique key, and the key is free once that job has ended.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs have the same unique key."),
