@@ -44,7 +44,7 @@ STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:op
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
 RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
 """Shipped engines that are another project's queue, in versions."""
-SESSIONS: Final = "give every actor a database session of its own; each statement then waits for its turn"
+SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
 """What the option says of itself, wherever a command has it."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"

@@ -21,12 +21,12 @@ from harness.extras import missing_extra
 from harness.printable import keep_for_document, printable_streams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
+    "run": ("harness.cli.run_command", "run scenarios and judge the results"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
-    "exhaust": ("harness.cli.exhaust_command", "look at every run within a small scope"),
-    "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
+    "exhaust": ("harness.cli.exhaust_command", "examine every run within a small scope"),
+    "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
-    "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
+    "verify": ("harness.cli.verify_command", "send one job through a running system and watch it until it ends"),
     "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
     "new": (
         "harness.cli.project_commands:new",
@@ -47,15 +47,15 @@ PIPE_CLOSED = 141
 DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 EPILOG = """\
 exit codes:
-  0  pass            everything was judged, and holds
-  1  fail            something was breached, or a control did not find its anomaly
-  2  usage           a command, an option or a scenario that makes no sense
+  0  pass            everything was judged and holds
+  1  fail            something is broken, or a control did not find its anomaly
+  2  usage           a command, an option or a scenario is wrong
   3  inconclusive    something asked for could not be judged here; the output says what
-  4  environment     the machine, or a database, is missing something or went away
+  4  environment     the machine or a database lacks something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
   141                the reader of the output went away
 
-A FILE to write may be -, which is standard output; all else then goes to standard error.
+FILE may be - for standard output; everything else then goes to standard error.
 """
 
 
@@ -159,7 +159,7 @@ def _respelled(arguments: list[str]) -> list[str]:
 def _dispatch(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="job-harness",
-        description="Simulates and judges job processors and the queues that feed them.",
+        description="Test and simulate job processors and the queues behind them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

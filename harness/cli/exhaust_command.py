@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")
     add("--unique", action="store_true", help="all jobs share one unique key")
     add("--jitters", type=int, default=1, metavar="N", help="values of a stretched retry delay, 1 to 4 (default: 1)")
-    add("--no-symmetry", action="store_true", help="do not take workers and jobs to be interchangeable")
+    add("--no-symmetry", action="store_true", help="treat workers and jobs of one kind as different")
     add("--states", type=int, default=5_000_000, metavar="N", help="at most N states (default: 5000000)")
 
 

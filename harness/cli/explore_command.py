@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     configure_search(parser)
     add = parser.add_argument
-    add("--seed", type=int, default=0, metavar="N", help="where the search begins (default: 0)")
+    add("--seed", type=int, default=0, metavar="N", help="the seed of the first run (default: 0)")
     add("--runs", type=int, default=5_000, metavar="N", help="at most N runs (default: 5000)")
     add(
         "--processes",
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="share the runs among N processes; the answer is the same (default: 1)",
+        help="share the runs among N processes; the result is the same (default: 1)",
     )
     add("--coverage", action="store_true", help="show every situation, and where each fault struck")
     add("--jobs", type=int, action=_Processes, dest="processes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -90,23 +90,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="memory",
         metavar="NAMES",
-        help="engines, with commas; NAME+MISTAKE is a wrong queue",
+        help="engines, separated by commas; NAME+MISTAKE is a wrong queue",
     )
     add("--sessions", action="store_true", help=SESSIONS)
-    add("--seed", type=int, metavar="N", help="draw what a scenario leaves open from this seed (a tape outranks it)")
-    add("--replay", metavar="TOKEN", help="play the one scenario with the deviations of a replay token")
-    add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="change a setting in all")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="draw what a scenario leaves open from this seed (a tape takes precedence)",
+    )
+    add("--replay", metavar="TOKEN", help="replay a token on the one scenario that is named")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="SETTING=VALUE",
+        help="change a setting in every scenario (repeatable)",
+    )
     add(
         "--controls",
         action=argparse.BooleanOptionalAction,
-        help="also show that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
+        help="also check that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
     )
     add(
         "--steps",
         type=int,
         default=Limits().steps,
         metavar="N",
-        help="a run that is still at work after N steps fails (default: 200000)",
+        help="a run that has not finished after N steps fails (default: 200000)",
     )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")

@@ -48,7 +48,7 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
-TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
+TARGET = "what to search: an engine, or your own module:factory or file.py:factory (default: memory)"
 
 
 # asked ----------------------------------------------------------------------------------------------------------------
@@ -59,24 +59,31 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
     add("--sessions", action="store_true", help=SESSIONS)
-    add("--time", type=float, metavar="SECONDS", help="search at most so long")
-    add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
+    add("--time", type=float, metavar="SECONDS", help="stop after this many seconds")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="SETTING=VALUE",
+        help="change a setting (repeatable)",
+    )
     add(
         "--settings-from",
         metavar="DIR[#QUEUE]",
-        help="search under what the repository in DIR sets (for QUEUE, else its first), as `check` reads it",
+        help="use the settings that the repository in DIR has (for QUEUE, else its first), as `check` reads them",
     )
-    add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
+    add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")
     add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
     add(
         "--patience",
         type=float,
         default=PATIENCE,
         metavar="SECONDS",
-        help="a step that takes longer hangs (default: 10)",
+        help="a step that takes longer counts as hanging (default: 10)",
     )
-    add("--save", metavar="FILE", help=f"where the failing scenario goes (default: a file in {FOLDER}/)")
-    add("--replay", default="", metavar="ENGINES", help="replay what was found on these engines too, with commas")
+    add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOLDER}/)")
+    add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
     add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
     add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
