@@ -34,7 +34,7 @@ JOBS = {
 
 
 def fill(folder: Path, files: int) -> None:
-    """Write so many sources, 200 a folder, about 2 kB each."""
+    """Write this many sources, 200 a folder, about 2 kB each."""
     for number in range(0, files, A_FOLDER):
         below = folder / f"p{number // 5_000}" / f"m{number}"
         below.mkdir(parents=True)
@@ -43,7 +43,7 @@ def fill(folder: Path, files: int) -> None:
 
 
 def checked(root: Path) -> float:
-    """Answer the seconds of the whole command, the start of Python included."""
+    """Return the seconds of the whole command, the start of Python included."""
 
     def command() -> None:
         subprocess.run(

@@ -27,7 +27,7 @@ SECONDS = 60
 
 
 def chosen() -> list[str]:
-    """Answer every so many of the wrong queues, spread over the catalogue."""
+    """Return some of the wrong queues, spread evenly over the catalogue."""
     names = [name for name, mistake in CATALOGUE.items() if mistake.queue is not None]
     return names[:: max(1, len(names) // CHOSEN)][:CHOSEN]
 
@@ -42,7 +42,7 @@ def explore(name: str, number: int) -> tuple[float, int, int]:
 
 
 def machine_of(engine: Engine) -> type[LifecycleMachine]:
-    """Answer a machine over an engine."""
+    """Return a machine over an engine."""
 
     class Machine(LifecycleMachine):
         def make_engine(self) -> Engine:

@@ -69,7 +69,7 @@ def calling() -> Generator[Any, Any, Any]:
 
 
 def empty(factory: Callable[[], Generator[Any, Any, Any]], steps: int) -> float:
-    """Answer the steps per second of actors that do nothing."""
+    """Return the steps per second of actors that do nothing."""
     kernel = Kernel(Boring(), Idle(), step_limit=steps + ACTORS)
     for number in range(ACTORS):
         kernel.spawn(f"a{number}", factory)
@@ -80,7 +80,7 @@ def empty(factory: Callable[[], Generator[Any, Any, Any]], steps: int) -> float:
 
 
 def long_run(invariants: tuple[Invariant, ...]) -> float:
-    """Answer the steps per second of one run with many jobs, half of which fail once."""
+    """Return the steps per second of one run with many jobs, half of which fail once."""
     retried = (Ending.FAIL, Ending.SUCCEED)
     jobs = (JobPlan("a", every=MINUTE, count=JOBS), JobPlan("b", every=MINUTE, count=JOBS, outcomes=retried))
     scenario = Scenario(workers=("w1", "w2", "w3"), jobs=jobs)
@@ -91,7 +91,7 @@ def long_run(invariants: tuple[Invariant, ...]) -> float:
 
 
 def many_runs() -> float:
-    """Answer the steps per second of many runs of the generic workload, drawing and set-up included."""
+    """Return the steps per second of many runs of the generic workload, drawing and set-up included."""
     sampler = Sampler(MemoryEngine())
     began = time.perf_counter()
     steps = sum(sampler.sample(run_seed(1, number)).steps for number in range(RUNS))

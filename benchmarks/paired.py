@@ -45,14 +45,14 @@ def interleave(measures: Mapping[str, Callable[[], float]], *, rounds: int, seco
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Answer the real seconds that a piece of work takes."""
+    """Return the real seconds that a piece of work takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def ratios(rows: Mapping[str, Sequence[float]], base: str) -> dict[str, float]:
-    """Answer the median over the rounds of each row's ratio to the base row of the same round."""
+    """Return the median over the rounds of each row's ratio to the base row of the same round."""
     return {
         name: median(value / other for value, other in zip(values, rows[base], strict=False))
         for name, values in rows.items()

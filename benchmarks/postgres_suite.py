@@ -120,7 +120,7 @@ def find_pg_ctl() -> str | None:
 
 
 def available() -> tuple[dict[str, str], list[str]]:
-    """Answer the conftests that can run here, and why the others cannot."""
+    """Return the conftests that can run here, and why the others cannot."""
     from harness.postgres import provider
     from harness.postgres.provider import find_embedded
 
@@ -182,7 +182,7 @@ class Suites:
             "JOB_HARNESS_CACHE": str(cache),
             "HOME": str(self._folder),
         }
-        # Docker's socket belongs to whoever started it, so that suite runs as us.
+        # Docker's socket belongs to the user who started it, so that suite runs as us.
         uid = None if name == "testcontainers" else self._interpreter.uid
         began = time.perf_counter()
         done = subprocess.run(

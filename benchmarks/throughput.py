@@ -109,7 +109,7 @@ async def _one_turn(store: PostgresStore, batch: int) -> int:
         settled = [await store.complete(claim, {}) for claim in claims]
     else:
         settled = [answer is True for answer in await store.complete_many([Settlement(claim, {}) for claim in claims])]
-    assert all(settled), "a claim was lost though nobody else is at work"
+    assert all(settled), "a claim was lost though no other worker is there"
     return len(settled)
 
 

@@ -32,7 +32,7 @@ async def python(job: ToolJob) -> JobResult:
 
 
 def drained(register: Callable[[JobHarness], None]) -> float:
-    """Answer the seconds of one job in a drain; what comes before the first job is not counted."""
+    """Return the seconds of one job in a drain; what comes before the first job is not counted."""
     with JobHarness() as jobs:
         register(jobs)
         for number in range(JOBS):
@@ -42,7 +42,7 @@ def drained(register: Callable[[JobHarness], None]) -> float:
 
 
 def fresh(target: TypeScriptProcessor) -> float:
-    """Answer the seconds of one job with a harness and a Node child of its own, from start to end."""
+    """Return the seconds of one job with a harness and a Node child of its own, from start to end."""
 
     def once() -> None:
         with JobHarness() as jobs:

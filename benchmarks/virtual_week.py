@@ -39,7 +39,7 @@ def retries(hours: int) -> Scenario:
 
 
 def times_faster(scenario: Scenario, engine: Engine) -> float:
-    """Answer how many virtual seconds pass in one real one."""
+    """Return how many virtual seconds pass in one real one."""
     began = time.perf_counter()
     run = Session(scenario, engine=engine, limits=LIMITS).run()
     took = time.perf_counter() - began

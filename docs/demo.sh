@@ -17,7 +17,7 @@ expect 0 "a scenario failed"
 
 echo
 echo "2. A contradiction in the settings: jobs may run for 10 minutes, and maintenance takes them back after 5."
-echo "   Nobody wrote a test for it; the generic workload is explored, and the first failure is made small."
+echo "   No test was written for it; the generic workload is explored, and the first failure is shrunk."
 mkdir -p "$(dirname "$FLAGSHIP")"
 job_harness explore memory --set stuck_timeout=5m --looking-for concurrent_execution --save "$FLAGSHIP" --replay postgres
 code=$?

@@ -1,7 +1,7 @@
 """Writes what was found on other people's queues: `python docs/findings.py`, with `--check` to compare only.
 
 One page for each engine below `docs/findings/`, from the scenarios in `scenarios/findings/`, which are run for their
-first screens; and the table of all of them on `docs/findings.md`. A scenario of which nobody said whether its project
+first screens; and the table of all of them on `docs/findings.md`. A scenario without a word on whether its project
 knows it stops this script, by name. `--text` runs nothing and keeps the screens that there are.
 """
 
@@ -42,7 +42,7 @@ TITLES: Final[Mapping[str, str]] = {
     "procrastinate": "procrastinate",
     "pgqueuer": "PgQueuer",
     "graphile-worker": "graphile-worker",
-    "guide": "the application of the guide",
+    "guide": "the reference application",
 }
 UNKNOWN: Final = "no issue that we found"
 LATE: Final = "pg-boss#925 (by its source), with a fence from 12.35.0 on; pg-boss#555 is about its cause"
@@ -78,7 +78,7 @@ KNOWN: Final[Mapping[str, str]] = {
 }
 """Scenario -> whether its project knows it: an issue, a place in its manual, or neither after a search for one."""
 
-HEAD: Final = """# What was found on {title}?
+HEAD: Final = """# Findings: {title}
 
 Written by `python docs/findings.py`, which runs each scenario for its first screen. Each passes on {right},
 and shows its anomaly on what is named. [All of them](../findings.md) are replayed by one command.
@@ -116,7 +116,7 @@ class Finding:
 
     @property
     def known(self) -> str:
-        """Whether its project knows it. Raises SystemExit where nobody said."""
+        """Whether its project knows it. Raises SystemExit where that is not said."""
         if self.name not in KNOWN:
             raise SystemExit(f"{self.scenario.path}: say in docs/findings.py (KNOWN) whether its project knows it")
         return KNOWN[self.name]
@@ -132,9 +132,9 @@ def findings() -> list[Finding]:
 
 
 def run_for_screens(engines: Engines) -> Screens:
-    """Answer a function that runs a finding's command and answers what it prints first.
+    """Return a function that runs a finding's command and returns what it prints first.
 
-    It raises what the engine raises where that cannot be had.
+    It raises what the engine raises where that is impossible.
     """
 
     def screen(finding: Finding) -> str:
@@ -203,7 +203,7 @@ def _anchor(heading: str) -> str:
 
 
 def texts(screen: Callable[[Path], Screens], *, only: str | None = None) -> dict[Path, str]:
-    """Answer all pages, or that of one engine and the table; `screen` answers where the screens of a page come from."""
+    """Return all pages, or that of one engine and the table; `screen` says where the screens of a page come from."""
     found = findings()
     pages = {}
     for group in dict.fromkeys(item.group for item in found):
@@ -218,7 +218,7 @@ def texts(screen: Callable[[Path], Screens], *, only: str | None = None) -> dict
 
 
 def kept(path: Path) -> Screens:
-    """Answer the screens that a page has."""
+    """Return the screens that a page has."""
     screens = screens_of(path.read_text(encoding="utf-8")) if path.exists() else {}
     return lambda finding: screens.get(finding.command, "")
 

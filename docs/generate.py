@@ -1,6 +1,6 @@
 """Writes the reference tables of these pages from the code: `python docs/generate.py`, with `--check` to compare only.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`. Something new in the code that nobody described
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`. Something new in the code without a description
 stops this script, by name.
 """
 
@@ -71,7 +71,7 @@ KEYS: Final[Mapping[str, str]] = {
     "priority": "the highest goes first (0)",
     "max_attempts": "deliveries in total; the setting, where it is left out",
     "unique_key": "no second unfinished job of this tool with this key",
-    "every": "with `count`: so many jobs, so far apart, named `a1`, `a2`, ...",
+    "every": "with `count`: that many jobs, this far apart, named `a1`, `a2`, ...",
     "count": "how many (1)",
     "status": "PENDING, PROCESSING, COMPLETED, FAILED, CANCELLED, or `gone` once it is deleted",
     "attempts": "how many deliveries counted",
@@ -82,7 +82,7 @@ KEYS: Final[Mapping[str, str]] = {
 """What the models do not say of their keys themselves."""
 
 STEPS: Final[Mapping[str, str]] = {
-    "act": "A worker acts, and time passes, until he has done this; `->` asserts what the queue answered.",
+    "act": "A worker acts, and time passes, until it has done this; `->` asserts what the queue answered.",
     "crash": "A process dies, now or where it stands then. What it held stays as it was.",
     "restart": "What crashed or was stopped comes back.",
     "pause": "A process stands still, now or once it is there.",
@@ -91,7 +91,7 @@ STEPS: Final[Mapping[str, str]] = {
     "lose": "The connection breaks before or after the verb took effect; the caller cannot tell which.",
     "twice": "The message arrives twice.",
     "advance": "Time passes and everything due happens, in the order of time.",
-    "jump": "The clock moves and nobody acts.",
+    "jump": "The clock moves and no actor acts.",
     "run": "Time passes until nothing changes any more.",
     "upkeep": "The queue takes back what is overdue; maintenance reconciles, rescues and deletes.",
     "enqueue": "Send a job that is `held_back`.",
@@ -140,14 +140,14 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "cancel": "a job can be cancelled",
     "retry": "an operator may revive a job that ended",
     "priorities": "the highest priority is claimed first",
-    "unique": "one unfinished job for each unique key",
+    "unique": "at most one unfinished job per unique key",
     "start_after": "a job can be sent for later",
     "maintenance": "two tables: reconcile, rescue and purge",
     "virtual_time": "the store's clock is the harness's",
     "snapshot": "the state can be taken out and put back",
     "fencing": "a claim carries a token, and a lost claim changes nothing",
     "results": "a job shows its output, or its error",
-    "concurrency_limits": "so many jobs at once, of one tool or of all",
+    "concurrency_limits": "a limit of jobs at once, of one tool or of all",
     "serial_keys": "jobs of one key run one after the other",
     "dead_letters": "a job that failed for good leaves a new one, for a tool of its own",
     "transactions": "a job can be sent inside a transaction",
@@ -219,7 +219,7 @@ def _checks() -> str:
 
 
 def _seen_in_public() -> dict[str, str]:
-    """Answer for each rule a public repository in which its breach was a real problem, by the verdict of a reader."""
+    """Return for each rule a public repository in which its breach was a real problem, by the verdict of a reader."""
     listed = YAML(typ="safe").load((FOLDER.parent / "benchmarks/wild/wild.yaml").read_text(encoding="utf-8"))
     found: dict[str, str] = {}
     for entry in listed["repositories"]:
@@ -476,7 +476,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
 
 
 def generated(text: str) -> str:
-    """Answer a page with its tables as the code has them now. Raises KeyError for a table that does not exist."""
+    """Return a page with its tables as the code has them now. Raises KeyError for a table that does not exist."""
     return _BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found['name']]()}\n{found[3]}", text)
 
 

@@ -46,7 +46,7 @@ __all__ = [
     "Contract",  # where an engine says that it differs: what is documented is no anomaly
     "Engine",  # protocol: opens queues
     "EngineInfo",  # all that an engine may have beyond its verbs
-    "FaultKind",  # something that can be made to go wrong, and all that is to be known of it
+    "FaultKind",  # something that can be made to go wrong: how it strikes, reads, and what it excuses
     "Guarantee",  # what a user can no longer rely on once an anomaly showed
     "Invariant",  # a property of every run, with the monitor that watches it
     "JavaScript",  # an expression that stands in for something around a TypeScript processor
@@ -58,7 +58,7 @@ __all__ = [
     "JobView",  # a job as its rows are
     "Kind",  # when an invariant is judged: always, at rest, or once in a campaign
     "LifecycleMachine",  # to subclass: lets Hypothesis look for a breach of your engine
-    "Monitor",  # to subclass: sees the events of a run and tells of breaches
+    "Monitor",  # to subclass: sees the events of a run and reports breaches
     "NonRetryableError",  # to raise in a processor: the job fails for good
     "Outcome",  # what a verb of a queue came to: done, refused or unknown
     "Point",  # a place inside a verb of a queue at which others may act

@@ -23,7 +23,7 @@ _KEYS = (b"title:", b"jobs:", b"steps:", b"expect:", b"settings:", b"workers:", 
 def is_scenario(path: Path, folder: Path, *, name: str, chosen: bool) -> bool:
     """Whether a YAML file is ours: it starts with `format:` and has our keys, or lies below a folder `name`.
 
-    Where nobody chose the folder, a file in it needs one of our keys, so that other tools' files are left alone.
+    Unless the folder was named, a file in it needs one of our keys, so that other tools' files are left alone.
     """
     first, keys = _top_level(path)
     if first == b"format:" and keys:

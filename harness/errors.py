@@ -92,6 +92,6 @@ def at_place(place: str) -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Answer ` (did you mean 'x'?)` for a near miss, else nothing."""
+    """Return ` (did you mean 'x'?)` for a near miss, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) if len(name) <= LONGEST_NAME else []
     return f" (did you mean {close[0]!r}?)" if close else ""

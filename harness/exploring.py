@@ -234,7 +234,7 @@ class ListedGates(Replay):
 
 
 class InChild(BaseException):
-    """Raised in a forked child, for whoever plays the test to catch."""
+    """Raised in a forked child, for the code that plays the test to catch."""
 
     def __init__(self, child: ChildRun) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ def brought(group: str) -> Mapping[str, Any]:
 
 
 def package_of(point: EntryPoint) -> str:
-    """Say which package an entry point is of; empty where nobody knows."""
+    """Say which package an entry point is of; empty where that is unknown."""
     return f" of {point.dist.name} {point.dist.version}" if point.dist else ""
 
 
@@ -43,7 +43,7 @@ def loaded(point: EntryPoint) -> Any:
     """Load an entry point. Raises UsageError that names it and its package where it cannot be loaded."""
     try:
         return point.load()
-    except (Exception, SystemExit) as error:  # Whatever somebody else's module raises while it is imported.
+    except (Exception, SystemExit) as error:  # Whatever another package's module raises while it is imported.
         raise UsageError(
             f"the entry point {point.group}:{point.name}{package_of(point)} cannot be loaded: "
             f"{type(error).__name__}: {error}",

@@ -1,6 +1,6 @@
 """What a plain `pip install job-harness` leaves out, and which extra brings it.
 
-Whatever may lack a package of an extra asks here for the words, so that nobody meets a bare ModuleNotFoundError.
+Code that may lack a package of an extra asks here for the words, so that a user never meets a bare ModuleNotFoundError.
 """
 
 from __future__ import annotations

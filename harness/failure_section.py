@@ -54,7 +54,7 @@ def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
 def errors_without_traceback() -> Iterator[None]:
     """Fail a test in the words of the harness's own error alone: what raised it is no line of the user's.
 
-    What the environment lacks passes: whoever asked decides whether that fails or skips.
+    What the environment lacks passes: the caller decides whether that fails or skips.
     """
     try:
         yield

@@ -64,7 +64,7 @@ class Shared:
 
     @property
     def dsn_given(self) -> bool:
-        """Whether somebody named the server: then it has to answer."""
+        """Whether the server was named by the user: then it has to answer."""
         return bool(self._dsn or self._dsn_before)
 
     @property

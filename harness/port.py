@@ -225,7 +225,7 @@ class Sessions(Protocol):
         ...
 
     def sever(self, actor: str) -> Callable[[], None]:
-        """Take a dead actor's session from it; answer what drops the session, and with it the locks."""
+        """Take a dead actor's session from it; return what drops the session, and with it the locks."""
         ...
 
     def made_at(self) -> Instant:
@@ -262,7 +262,7 @@ class Engine(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """All that is to be known of it beyond its verbs."""
+        """All that an engine declares beyond its verbs."""
         ...
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
@@ -346,7 +346,7 @@ class EngineInfo:
     settings: Settings | None = None
     """What it runs under unless the user says otherwise."""
     application: Application | None = None
-    """Who is at work on its queues in the place of the stock actors, unless a session names somebody else."""
+    """Who works on its queues in the place of the stock actors, unless a session names others."""
     stepped: Application | None = None
     """Who is at work in the place of `application` where actors are set back, step by step: generators throughout."""
     processes: Callable[[Any], Application] | None = None
@@ -354,7 +354,7 @@ class EngineInfo:
     next_upkeep: Callable[[Any], Instant | None] | None = None
     """Tells when `expire` next has something to do on this queue beside leases; None: nothing. See `OwnUpkeep`."""
     prepare: Callable[[], None] = _nothing_to_prepare
-    """Installs and starts now what the first run would; raises EnvironmentUnavailable where that cannot be had."""
+    """Installs and starts now what the first run would; raises EnvironmentUnavailable where that is impossible."""
     provenance: Callable[[], str] = _from_nowhere
     """Says where the server came from and why; empty while there is none, or where it needs none."""
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
@@ -434,7 +434,7 @@ _PLAIN: Mapping[str, tuple[type, ...]] = {
 
 
 def as_engine(found: Any) -> Engine:
-    """Return what somebody else's code made as an engine: as it is, or adapted where it speaks by plain attributes.
+    """Return what another package made as an engine: as it is, or adapted where it has plain attributes.
 
     The only place that reads those. An attribute of a subclass (`class Mine(MemoryEngine): name = "mine"`) counts more
     than the info that it inherits. Raises UsageError for what is no engine, and whatever reading an attribute raises.

@@ -76,7 +76,7 @@ def printable_streams() -> Iterator[None]:
 def as_it_is(stream: TextIO) -> TextIO:
     """Return the stream below, for what is meant to be obeyed: colours, annotations, a document that is data.
 
-    Whoever writes there has made each part printable, or has encoded it.
+    The code that writes there has made each part printable, or has encoded it.
     """
     return stream._as_it_is if isinstance(stream, _PrintableStream) else stream
 

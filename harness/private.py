@@ -1,7 +1,7 @@
 """Folders and files that only this user can have changed: caches, locks, what a run leaves behind.
 
 What lies in a cache is executed later: a cluster whose configuration names commands, packages of npm and of the Python
-index. Whoever can write there runs code with our rights. So a cache is used only where this user, root, or the owner
+index. A user who can write there runs code with our rights. So a cache is used only where this user, root, or the owner
 of `/` could have written to it or to any folder or link on the way; and what is made here is for this user alone,
 whatever the umask says. Must not know what is kept.
 """
@@ -64,7 +64,7 @@ def cache_folder(kind: str = "", *, environ: Mapping[str, str] | None = None) ->
 def private_folder(path: Path) -> Path:
     """Make a folder for this user alone, with whatever is missing above it; one of ours that is open is closed.
 
-    Raises OSError where that cannot be done, and where `path` is a link, or somebody else's.
+    Raises OSError where that cannot be done, and where `path` is a link, or another user's.
     """
     for part in (*reversed(path.absolute().parents), path):
         with suppress(FileExistsError):
@@ -94,9 +94,9 @@ def write_private(path: Path, text: str) -> None:
 
 
 def weakness(path: Path) -> str:
-    """Say how a stranger could have changed what `path` leads to; nothing where nobody could.
+    """Say how a stranger could have changed what `path` leads to; empty where none could.
 
-    Every folder and link on the way counts, for whoever may write to a folder may replace what is in it.
+    Every folder and link on the way counts, for a user who may write to a folder may replace what is in it.
     """
     path = path.absolute()
     path.stat()  # A link that leads round in a circle ends here.
@@ -114,7 +114,7 @@ def weakness(path: Path) -> str:
 
 
 def all_ours(folder: Path) -> bool:
-    """Whether everything in a folder is this user's, and nobody else may write to any of it."""
+    """Whether everything in a folder is this user's, and no other user may write to any of it."""
     pending = [folder]
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -129,7 +129,7 @@ def all_ours(folder: Path) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether this is a plain file of this user's that nobody else may write to."""
+    """Whether this is a plain file of this user's that no other user may write to."""
     status = path.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not _others_write(status)
 
@@ -226,7 +226,7 @@ def _loose(folder: Path) -> bool:
 
 
 def _others_write(status: os.stat_result) -> bool:
-    """Whether somebody beside the owner may write: a group counts, unless it is root's or the owner's own."""
+    """Whether a user beside the owner may write: a group counts, unless it is root's or the owner's own."""
     if status.st_mode & stat.S_IWOTH:
         return True
     if not status.st_mode & stat.S_IWGRP or status.st_gid == 0:

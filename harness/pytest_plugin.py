@@ -153,7 +153,7 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
     try:
         return (yield)
     except Exception as error:
-        if type(error).__module__ == "harness.errors":  # Nothing of ours is imported for anybody else's error.
+        if type(error).__module__ == "harness.errors":  # Nothing of ours is imported for another package's error.
             from harness.errors import ProgramMissing
 
             if isinstance(error, ProgramMissing):
@@ -333,7 +333,7 @@ def _shared(config: pytest.Config) -> Shared:
 
 
 def _give_up(error: EnvironmentUnavailable, shared: Shared) -> NoReturn:
-    """Skip where a program is missing, or a PostgreSQL was to be found; fail where the one that was named is gone."""
+    """Skip where a program is missing, or no PostgreSQL was found; fail where the one that was named is gone."""
     from harness.errors import ProgramMissing
 
     if shared.dsn_given and not isinstance(error, ProgramMissing):

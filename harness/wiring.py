@@ -2,7 +2,7 @@
 
 An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
 group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
-somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
+another project's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
 `NAME --sessions` gives every actor a database session; reports call it `NAME-gated`, which names it, too.
 """
 
@@ -43,8 +43,8 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
 RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
-"""Shipped engines that are somebody else's queue, in versions."""
-SESSIONS: Final = "give every actor a database session of its own; each statement then waits for its turn"
+"""Shipped engines that are another project's queue, in versions."""
+SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
 """What the option says of itself, wherever a command has it."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
@@ -104,7 +104,7 @@ def _parsed(engine: str) -> _Parsed:
 
 
 def is_target(name: str) -> bool:
-    """Whether this is `module:factory` or `path.py:factory`: an engine or an application of somebody's own."""
+    """Whether this is `module:factory` or `path.py:factory`: an engine or an application of the user's own."""
     return ":" in name
 
 
@@ -456,7 +456,7 @@ def _provenance(name: str, engine: Engine) -> str:
     """Ask for it at the end of a command, whose report no engine of another package may cost by raising here."""
     try:
         return str(engine.info.provenance())
-    except Exception as error:  # noqa: BLE001 - whatever somebody else's engine raises
+    except Exception as error:  # noqa: BLE001 - whatever another package's engine raises
         return f"{name} does not say where its server came from: {_said(error)}"
 
 

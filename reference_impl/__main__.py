@@ -42,7 +42,7 @@ from reference_impl.store.wakeup import listen
 from reference_impl.worker import Worker
 
 try:
-    import psycopg_pool  # noqa: F401 - whoever opens the store needs it
+    import psycopg_pool  # noqa: F401 - needed to open the store
     import uvicorn
     from fastapi import FastAPI
 
@@ -376,7 +376,7 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class _InterruptedError(QueueError):
-    """Somebody was in a hurry; running jobs were released."""
+    """A second signal asked for haste; running jobs were released."""
 
 
 def _leave_if_haunted(runner: asyncio.Runner, code: int) -> None:

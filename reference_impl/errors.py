@@ -16,7 +16,7 @@ class StoreUnavailableError(QueueError):
 
 
 class UnknownToolError(QueueError):
-    """A tool slug that nobody registered."""
+    """A tool slug that is not registered."""
 
 
 class InvalidJsonError(QueueError, ValueError):

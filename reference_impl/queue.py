@@ -28,7 +28,7 @@ class JobNotFoundError(QueueError):
 
 
 class NotOwnerError(QueueError):
-    """The job belongs to somebody else, or nobody said who is asking."""
+    """The job belongs to another owner, or the caller did not say who is asking."""
 
 
 class InputTooLargeError(QueueError):
@@ -52,13 +52,13 @@ class Owner:
 
     @property
     def known(self) -> bool:
-        """Whether anybody said who is asking."""
+        """Whether the caller said who is asking."""
         return bool(self.user_id or self.session_id)
 
     def owns(self, job: ToolJob) -> bool:
         """Whether the job's user is asking, or its session where it has no user.
 
-        A session id outlives a sign-out and is shared by whoever uses the browser: it opens no user's jobs.
+        A session id outlives a sign-out and is shared by all who use the browser: it opens no user's jobs.
         """
         if job.user_id:
             return self.user_id == job.user_id
@@ -119,7 +119,7 @@ class JobQueue:
         return job
 
     async def list_own(self, *, owner: Owner, limit: int = 100) -> list[ToolJob]:
-        """Read the owner's jobs, newest first. Raises `NotOwnerError` where nobody says who is asking."""
+        """Read the owner's jobs, newest first. Raises `NotOwnerError` where the owner is missing."""
         _require_owner(owner)
         by_user = await self._store.list_owned(user_id=owner.user_id, limit=limit) if owner.user_id else []
         by_session = await self._store.list_owned(session_id=owner.session_id, limit=limit) if owner.session_id else []
@@ -179,10 +179,10 @@ class JobQueue:
 
 def _require_owner(owner: Owner) -> None:
     if not owner.known:
-        raise NotOwnerError("Nobody said who is asking: sign in, or send an x-session-id header.")
+        raise NotOwnerError("The request does not say who is asking: sign in, or send an x-session-id header.")
     for value in (owner.user_id, owner.session_id):
         if value is not None and (len(value) > _LONGEST_OWNER or not _storable(value)):
-            raise NotOwnerError(f"{_shown(value)} identifies nobody: at most {_LONGEST_OWNER} characters, without NUL.")
+            raise NotOwnerError(f"{_shown(value)} is no identity: at most {_LONGEST_OWNER} characters, without NUL.")
 
 
 def _unique_key(key: str | None, *, owner: Owner) -> str | None:

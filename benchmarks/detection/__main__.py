@@ -26,7 +26,7 @@ from harness.port import Capabilities  # noqa: E402
 PAGE = HERE.parents[1] / "docs" / "detection.md"
 OTHERS = (Strategy.UNIFORM, Strategy.POS, Strategy.SWARM)
 FEWER = 3
-"""Ways that are only compared get one seed for so many of the default's."""
+"""Ways that are only compared get one seed for this many of the default's."""
 
 
 MEASURED = [name for name, mistake in CATALOGUE.items() if mistake.queue is not None and name not in UNDRAWN]

@@ -22,7 +22,7 @@ from harness.run.stock import StockApplication
 from harness.run.worker import Worker
 
 HITS = 100
-"""A density is counted until there are so many hits, or all runs are done."""
+"""A density is counted until there are this many hits, or all runs are done."""
 DEFAULTS = Settings()
 REPLAYS = 100
 EXAMPLES = 300
@@ -58,7 +58,7 @@ class Density:
 
 
 def detect(mistake: str, strategy: Strategy, *, number: int, runs: int) -> Detection:
-    """Look for a mistake with one strategy, at most so many runs; shrink and replay what is found."""
+    """Look for a mistake with one strategy, in at most `runs` runs; shrink and replay what is found."""
     wrong = CATALOGUE[mistake]
     engine = wrong.engine("memory")
     began = time.process_time()
@@ -116,7 +116,7 @@ def density(mistake: str, *, runs: int) -> Density:
     calls = 0
 
     def counted(wrong: type, right: type) -> type:
-        """Answer the wrong class, which tells when its own code is run."""
+        """Return the wrong class, which tells when its own code is run."""
         own = {name: counting(method) for name, method in _own_methods(wrong, right)}
         return type(f"Counted{wrong.__name__}", (wrong,), own)
 
@@ -151,7 +151,7 @@ def density(mistake: str, *, runs: int) -> Density:
 
 
 def _own_methods(wrong: type, right: type) -> Iterator[tuple[str, Callable[..., object]]]:
-    """Answer the functions that a wrong class has and the right one has not, or otherwise."""
+    """Return the functions that a wrong class has and the right one has not, or otherwise."""
     for kind in wrong.__mro__:
         if issubclass(right, kind):
             return
@@ -161,7 +161,7 @@ def _own_methods(wrong: type, right: type) -> Iterator[tuple[str, Callable[..., 
 
 
 def false_alarms(engine: Engine, *, steps: int) -> tuple[int, int, int]:
-    """Run a right queue for so many steps; answer runs, steps, and runs in which anything was reported."""
+    """Run a right queue for this many steps; return runs, steps, and runs in which anything was reported."""
     sampler = Sampler(engine)
     runs = done = alarms = 0
     while done < steps:

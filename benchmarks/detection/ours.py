@@ -53,7 +53,7 @@ class ReadThenWrite(MemoryQueue):
 
 
 def engine_of(mistake: str) -> Engine:
-    """Answer the model queue with the mistake of this name."""
+    """Return the model queue with the mistake of this name."""
     if mistake == "none":
         return MemoryEngine()
     if mistake == "claim-read-then-write":

@@ -24,7 +24,7 @@ SECONDS_AIM = 1.0
 WORSE_AIM = 3.0
 TOOLS = ("simloop", "simloom", "frontrun", "ours")
 RIVAL_SHARE = 10
-"""One campaign of each rival for so many of ours."""
+"""One campaign of each rival for this many of ours."""
 ABOUT_RIVALS = """One small lease queue: two workers, two jobs, a supervisor, two crashes at random times
 (frontrun has no faults, so none there). Each rival runs it as an asyncio program in its own campaign;
 ours are the same mistakes in the
@@ -35,7 +35,7 @@ the rate of the first row, where nothing ends a campaign early, is the one to co
 
 """
 
-HEAD = """# How surely are bugs found?
+HEAD = """# Detection rates: how surely bugs are found
 
 Written by
 
@@ -64,7 +64,7 @@ def written(
     rivals: str,
     seconds: float,
 ) -> str:
-    """Answer the page."""
+    """Return the page."""
     found = _by(detections)
     note = f"The whole page took {seconds / 60:.0f} minutes."
     parts = [
@@ -130,7 +130,7 @@ def _reasons(found: Found) -> str:
     under = ", ".join(f"`{name}`" for name in UNDER)
     return (
         "".join(lines)
-        + "\nA campaign that is over is no proof: it had so many runs, and a longer one goes on from there.\n"
+        + "\nA campaign that found nothing proves nothing: a longer one continues from there.\n"
         + f"\n{under} are looked for under a lease of 4 minutes that heartbeats keep; all others under the defaults.\n"
     )
 

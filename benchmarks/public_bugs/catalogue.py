@@ -42,9 +42,9 @@ UNTRIED: Final[Mapping[str, str]] = {
 
 
 def named(parts: Sequence[str]) -> list[Entry]:
-    """Answer the entries whose bug or release contains one of these; all, if there are none.
+    """Return the entries whose bug or release contains one of these; all, if there are none.
 
-    Raises SystemExit for a part that is in no entry: nothing would be measured, and nobody told.
+    Raises SystemExit for a part that is in no entry: nothing would be measured, and no one would notice.
     """
     for part in parts:
         if not any(part in " ".join(entry.key) for entry in ENTRIES):

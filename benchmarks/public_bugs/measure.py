@@ -11,7 +11,7 @@ from public_bugs.entry import Entry
 from public_bugs.search import Ask, NotRun, Search, search
 
 MULTIPLE: Final = 3
-"""The fixed release is given so many times the runs that the affected one needed."""
+"""The fixed release is given this many times the runs that the affected one needed."""
 LEAST: Final = 50
 """Runs of the fixed release, all seeds together."""
 
@@ -27,7 +27,7 @@ class Measured:
     """Why there is no result, or only a part of it."""
 
     def data(self) -> dict[str, Any]:
-        """Answer it as plain data."""
+        """Return it as plain data."""
         return {
             "bug": self.entry.bug,
             "affected": [asdict(item) for item in self.affected],
@@ -37,7 +37,7 @@ class Measured:
 
 
 def measure(entry: Entry, *, seeds: int, ask: Ask) -> Measured:
-    """Look for a bug with so many seeds; then, if any found it, in the release that fixed it."""
+    """Look for a bug with this many seeds; then, if any found it, in the release that fixed it."""
     affected: list[Search] = []
     fixed: list[Search] = []
     try:
@@ -56,6 +56,6 @@ def measure(entry: Entry, *, seeds: int, ask: Ask) -> Measured:
 
 
 def wanted(affected: Sequence[Search]) -> list[int]:
-    """Answer how many runs of each seed the fixed release is given."""
+    """Return how many runs of each seed the fixed release is given."""
     share = math.ceil(LEAST / len(affected))
     return [max(share, MULTIPLE * item.runs) if item.anomaly else share for item in affected]

@@ -10,7 +10,7 @@ from public_bugs.entry import Entry
 from public_bugs.measure import LEAST, MULTIPLE, Measured
 from public_bugs.search import Search, arguments
 
-HEAD: Final = """# Which bugs of public queues are found?
+HEAD: Final = """# Public bugs that the explorer finds
 
 Written by `make public-bugs`; one row again by `make public-bugs ARGS="--only BUG"`.
 
@@ -40,7 +40,7 @@ Row = Sequence[str]
 def written(
     entries: Sequence[Entry], measured: Iterable[Measured], *, untried: Mapping[str, str], before: str = ""
 ) -> str:
-    """Answer the page; `before` is what it was."""
+    """Return the page; `before` is what it was."""
     rows = {**rows_of(before), **{item.entry.key: row(item) for item in measured}}
     table = [rows.get(entry.key) or _unmeasured(entry) for entry in entries]
     parts = [

@@ -37,7 +37,7 @@ DOING: Final = Entry(
     known_as="procrastinate#307",
     url=f"{ISSUES}/307",
     about=(
-        "leaves the job of a killed worker in doing for ever, unless somebody runs the task that its manual gives for "
+        "leaves the job of a killed worker in doing for ever, unless the task runs that its manual gives for "
         "stalled jobs, which is not there by itself"
     ),
     affected="procrastinate@3.10.0/unattended",

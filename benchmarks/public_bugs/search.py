@@ -62,13 +62,13 @@ class Search:
 
 
 def arguments(entry: Entry, release: str, *, seed: int) -> list[str]:
-    """Answer the arguments of the command that looks for a bug in a release."""
+    """Return the arguments of the command that looks for a bug in a release."""
     wanted = [word for anomaly in entry.anomalies for word in ("--looking-for", anomaly)]
     return [release, *entry.options, *wanted, "--seed", str(seed)]
 
 
 def search(entry: Entry, release: str, *, seed: int, runs: int, seconds: float, ask: Ask) -> Search:
-    """Look until the bug shows, so many runs are done or so many seconds are over.
+    """Look until the bug shows, or the given runs or seconds are used up.
 
     A finding that is another bug counts its runs and seconds, and the search goes on with another seed; so it does
     after a run that ended a command otherwise. Raises NotRun where the command has no result.

@@ -20,7 +20,7 @@ def _meddles_with_clocks(scenario: Scenario) -> bool:
 
 
 def ends_with(ending: Ending, about: str) -> Shape:
-    """Answer the shape of a bug that needs an attempt that ends so."""
+    """Return the shape of a bug that needs an attempt that ends so."""
     return Shape(about, lambda scenario: any(ending in job.outcomes for job in scenario.jobs))
 
 

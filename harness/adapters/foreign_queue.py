@@ -1,4 +1,4 @@
-"""Somebody else's queue in a peer: one engine for all of them, driven by a declaration of the release.
+"""Another project's queue in a peer: one engine for all of them, driven by a declaration of the release.
 
 A room in `harness.adapters` declares a `ForeignRelease` and writes the verbs as an `AskingQueue`; starting peer and
 server, emptying tables, proving that the clock is ours and giving every actor a session happen here. This module knows
@@ -62,7 +62,7 @@ def _nothing_read(database: ForeignDatabase) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ForeignRelease:
-    """One release of somebody else's queue, declared."""
+    """One release of another project's queue, declared."""
 
     package: str
     version: str
@@ -209,7 +209,7 @@ class ForeignEngine:
 
 
 class OneTableQueue:
-    """The base of somebody else's queue: one table, nothing to reconcile, and no verb that its room did not write."""
+    """The base of another project's queue: one table, nothing to reconcile, and only the verbs that its room wrote."""
 
     def changed(self) -> list[JobId] | None:
         """Changes are not tracked, so every job is read again."""

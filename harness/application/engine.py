@@ -234,7 +234,7 @@ class Driver:
             yield Sleep(RESTART, "restarting")
 
     def once(self, factory: Callable[[], Any]) -> Generator[Request, Any, End]:
-        """Run a process to its end; answer how that was."""
+        """Run a process until it ends; return how it ended."""
         self._at = "starting"
         self._looked = LastLook(-1, -1)
         frame: Any = None
@@ -287,7 +287,7 @@ class Driver:
 
 
 def where_of(error: BaseException) -> str:
-    """Answer `file:line` of the innermost frame that is not ours."""
+    """Return `file:line` of the innermost frame that is not ours."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith(OURS)] or list(frames)
     if not theirs:

@@ -1,4 +1,4 @@
-"""A factory that answers a `QueueUnderTest` becomes an engine: nobody who has one class needs to write a second.
+"""A factory that returns a `QueueUnderTest` becomes an engine: one class is enough, a second need not be written.
 
 The factory is called once for every run, with those of `settings`, `clocks` and `jitter` that it names as parameters:
 `clocks.store()` is the time, `jitter()` draws from 0 to 1.

@@ -32,7 +32,7 @@ class TimedOut(WorkFailed):
 
 
 class LeaseLost(WorkFailed):
-    """The heartbeat answered False: somebody else may have the job."""
+    """The heartbeat returned False: another worker may have the job."""
 
 
 class LastLook(NamedTuple):
@@ -242,7 +242,7 @@ def poll(interval: str | Duration) -> Look:
 
 
 def minutes(number: float) -> Duration:
-    """Answer so many minutes, in the microseconds that settings are kept in."""
+    """Return this many minutes, in the microseconds that settings are kept in."""
     return round(number * MINUTE)
 
 

@@ -103,7 +103,7 @@ class TwoTables:
         self._put_tool_job(replace(row, **_columns(values)))
 
     def update_tool_job(self, job: JobId, where: Mapping[str, Any] | None = None, **values: Any) -> bool:
-        """Set columns where the row is there and its columns are as in `where`; answer whether a row was updated.
+        """Set columns where the row exists and matches `where`; return whether a row was updated.
 
         A status of PROCESSING stamps `started_at`, a terminal one `completed_at` and `expires_at`, unless given.
         """
@@ -122,7 +122,7 @@ class TwoTables:
         return True
 
     def delete_tool_job(self, job: JobId) -> bool:
-        """Delete the row; answer whether there was one."""
+        """Delete the row; return whether there was one."""
         found = self.tool_jobs.pop(job, None)
         self._project(job)
         return found is not None
@@ -159,14 +159,14 @@ class TwoTables:
         return taken
 
     def touch(self, row: QueueRow, *, fenced: bool = False) -> bool:
-        """Extend the lease by its full length; answer whether the row still is `active`."""
+        """Extend the lease by its full length; return whether the row is still `active`."""
         current = self._active(row, fenced=fenced)
         if current is not None:
             self._put_row(replace(current, lease_until=self.now() + self.settings.lease))
         return current is not None
 
     def complete(self, row: QueueRow, *, fenced: bool = False) -> bool:
-        """Settle as `completed` where it is `active`, whoever has it; with `fenced`, only by its latest fetch."""
+        """Settle as `completed` if it is `active`, whichever worker has it; with `fenced`, only by its latest fetch."""
         current = self._active(row, fenced=fenced)
         if current is not None:
             self._put_row(replace(current, state=QueueState.COMPLETED, worker=None, lease_until=None))
@@ -188,7 +188,7 @@ class TwoTables:
         return True
 
     def delete_row(self, job: JobId) -> bool:
-        """Delete the queue's row; answer whether there was one."""
+        """Delete the queue's row; return whether there was one."""
         found = self.queue.pop(job, None)
         self._project(job)
         return found is not None

@@ -21,12 +21,12 @@ from harness.extras import missing_extra
 from harness.printable import keep_for_document, printable_streams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "run": ("harness.cli.run_command", "run scenarios and judge what happens"),
+    "run": ("harness.cli.run_command", "run scenarios and judge the results"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
-    "exhaust": ("harness.cli.exhaust_command", "look at every run within a small scope"),
-    "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
+    "exhaust": ("harness.cli.exhaust_command", "examine every run within a small scope"),
+    "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
-    "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
+    "verify": ("harness.cli.verify_command", "send one job through a running system and watch it until it ends"),
     "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
     "new": (
         "harness.cli.project_commands:new",
@@ -37,25 +37,25 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Subcommand -> where it is, and what it does. See `command`."""
 
 READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
-"""Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
+"""Commands that run no user code; every other one does so in a child, and if that ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
 INTERRUPTED = 130
 TERMINATED = 143
 PIPE_CLOSED = 141
-"""Whoever read the output went away: what was judged was not told, so it is no pass."""
+"""The reader of the output went away: the result was not delivered, so it is no pass."""
 DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 EPILOG = """\
 exit codes:
-  0  pass            everything was judged, and holds
-  1  fail            something was breached, or a control did not find its anomaly
-  2  usage           a command, an option or a scenario that makes no sense
+  0  pass            everything was judged and holds
+  1  fail            something is broken, or a control did not find its anomaly
+  2  usage           a command, an option or a scenario is wrong
   3  inconclusive    something asked for could not be judged here; the output says what
-  4  environment     the machine, or a database, is missing something or went away
+  4  environment     the machine or a database lacks something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
-  141                whoever read the output went away
+  141                the reader of the output went away
 
-A FILE to write may be -, which is standard output; all else then goes to standard error.
+FILE may be - for standard output; everything else then goes to standard error.
 """
 
 
@@ -93,7 +93,7 @@ def _terminable(arguments: list[str]) -> int:
 
 
 def _let_go_of(stream: TextIO) -> None:
-    """Write what is left; where nobody takes it, the interpreter must not try again, with a code of its own."""
+    """Write what is left; if the reader is gone, the interpreter must not try again with an exit code of its own."""
     try:
         stream.flush()
     except OSError:
@@ -159,7 +159,7 @@ def _respelled(arguments: list[str]) -> list[str]:
 def _dispatch(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="job-harness",
-        description="Simulates and judges job processors and the queues that feed them.",
+        description="Test and simulate job processors and the queues behind them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from harness.errors import ExitCode
 from harness.explore.coverage import EXPECTED, OBSERVED_EVERY, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
 from harness.faults import CONSEQUENCES, kinds
 from harness.invariants import ANOMALIES
 from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
+from harness.report.ci import CiResult
 from harness.report.json_report import run_data
 from harness.report.screen import Line, clip, pad, wrap
-from harness.run.verdict import Run
+from harness.run.verdict import Run, fix_line
 
 WIDTH = 80
 ROWS = 12
@@ -34,8 +37,10 @@ class Told(NamedTuple):
     """By engine, what replaying it came to."""
     replay: str
     """The command that plays it again."""
+    screen: str
+    """The first screen."""
     run: Run
-    """What happened, and what would have stopped it."""
+    """What happened, and what fixes it."""
 
 
 def level_line(campaign: Campaign) -> str:
@@ -43,11 +48,38 @@ def level_line(campaign: Campaign) -> str:
     return f"Guarantees: {level(campaign.found)}."
 
 
-def campaign_lines(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
-    """Return what was covered, in at most 36 lines."""
+def campaign_lines(campaign: Campaign, capabilities: Capabilities, *, whole: bool) -> list[Line]:
+    """Return what was covered: in a few lines, or with `whole` in two tables, at most 36 lines."""
     if not campaign.coverage.observed:
         return []
-    return [*_situations(campaign, capabilities), *_faults(campaign), *_novelty(campaign), *_trouble(campaign)]
+    tables = [*_situations(campaign, capabilities), *_faults(campaign)] if whole else _brief(campaign, capabilities)
+    return [*tables, *_novelty(campaign), *_trouble(campaign)]
+
+
+def _brief(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
+    """Say which situations never came up, and how often each fault struck."""
+    coverage = campaign.coverage
+    declared = [item.name for item in declared_situations(capabilities, stepwise=not campaign.stock)]
+    unseen = [name for name in declared if not coverage.situations[name]]
+    told = f"Situations: {len(declared) - len(unseen)} of {len(declared)} came up"
+    told += f"; never: {', '.join(unseen)}." if unseen else "."
+    struck = [f"{name} {count}" for name, count in _struck(campaign).most_common()]
+    faults = f"Faults: {', '.join(struck)} (in {coverage.observed} runs looked at)." if struck else "Faults: none."
+    lines = [*wrap("", told, width=WIDTH, lines=3), *wrap("", faults, width=WIDTH, lines=3)]
+    return [*map(Line, lines), Line("--coverage shows both as tables.")]
+
+
+def _struck(campaign: Campaign) -> Counter[str]:
+    """Count the strikes of each kind of fault, also of one that only another installation knows."""
+    named: dict[str, str] = {}
+    for kind in kinds().values():
+        names = {name for name, _ in kind.columns} or ({kind.id} if kind.mark else set(kind.events))
+        named |= dict.fromkeys(names, kind.nouns[1] or f"{kind.id}s")
+    struck: Counter[str] = Counter()
+    for cell, count in campaign.coverage.faults.items():
+        if cell.fault not in CONSEQUENCES:
+            struck[named.get(cell.fault, cell.fault)] += count
+    return struck
 
 
 def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
@@ -122,24 +154,50 @@ def _head(heads: list[str]) -> list[Line]:
 
 def _novelty(campaign: Campaign) -> list[Line]:
     novelty = campaign.coverage.novelty()
-    text = (
-        f"{novelty.new} of the last {novelty.last} of these runs ({novelty.share:.0%}) still showed a new state; "
-        f"{novelty.states} states so far."
+    told = (
+        f"Still finding new states ({novelty.share:.0%} of the last {novelty.last} runs looked at): search longer."
+        if novelty.new
+        else f"No new state in the last {novelty.last} runs looked at."
     )
-    return [Line(line) for line in wrap("", text, width=WIDTH, lines=2)]
+    return [Line(line) for line in wrap("", f"{told} {novelty.states} states so far.", width=WIDTH, lines=2)]
 
 
 def _trouble(campaign: Campaign) -> list[Line]:
     lines = []
     for item in campaign.missing:
         due = round(item.share * campaign.coverage.observed)
-        lines.append(
-            Line(clip(f"Never occurred: {item.name} (at least {due} were to be expected).", WIDTH), "bold red")
-        )
+        lines.append(Line(clip(f"Never occurred: {item.name} (expected in at least {due} runs).", WIDTH), "bold red"))
     if campaign.missing:
-        text = f"A campaign that never meets what it must meet {EXPECTED} times proves nothing about it: it fails."
+        text = f"What should occur {EXPECTED} times and never did was not tested: the campaign fails."
         lines.append(Line(clip(text, WIDTH)))
     return lines
+
+
+# for CI -------------------------------------------------------------------------------------------------------------
+
+
+def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
+    """Return each finding of a search as CI shows it, at the scenario that was written for it."""
+    return [
+        CiResult(
+            engine,
+            anomaly,
+            "failure",
+            f"{anomaly}: {ANOMALIES[anomaly][1].sentence}",
+            one.screen,
+            anomaly,
+            f"{anomaly} (found by a search)",
+            one.written,
+            fix="".join(fix_line(one.run.trials)),
+        )
+        for anomaly, one in told.items()
+    ]
+
+
+def search_result(engine: str, code: ExitCode, message: str) -> CiResult:
+    """Return a search without a finding as CI shows it: a pass, a failure, or not judged."""
+    outcome = {ExitCode.PASS: "", ExitCode.FAIL: "failure", ExitCode.INCONCLUSIVE: "skipped"}.get(code, "error")
+    return CiResult(engine, "search", outcome, message if outcome else "", message if outcome else "", "search")
 
 
 # as JSON ------------------------------------------------------------------------------------------------------------
@@ -149,7 +207,7 @@ def campaign_data(
     campaign: Campaign,
     capabilities: Capabilities,
     *,
-    told: dict[str, Told],
+    told: Mapping[str, Told],
     settings: dict[str, str],
     strategy: str,
     seconds: float,

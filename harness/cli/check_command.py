@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SERVICE=FILE",
         help=f"the variables of a service, instead of the .env files found; {PROCESS} is this process's (repeatable)",
     )
-    add("--database", metavar="DSN", help="also look at what is wrong there now; it is only read")
+    add("--database", metavar="DSN", help="also check this live database; it is only read")
     add("--table", metavar="NAME", help="with --database: the table that has a row for each job (default: tool_job)")
     add(
         "--link",
@@ -49,10 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="warning",
         choices=[*(str(level) for level in reversed(Severity)), NEVER],
         metavar="SEVERITY",
-        help="the least severity that fails: error, warning, note or never (default: warning)",
+        help="the lowest severity that fails: error, warning, note or never (default: warning)",
     )
-    add("--baseline", metavar="FILE", help="accept what this file holds; it may only shrink")
-    add("--write-baseline", metavar="FILE", help="write what is found now as a baseline, and pass")
+    add("--baseline", metavar="FILE", help="accept the findings in this file; it may only shrink")
+    add("--write-baseline", metavar="FILE", help="write the current findings as a baseline, and pass")
     add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
     add("--sarif", metavar="FILE", help="write them as SARIF 2.1.0")
     add("--junit", metavar="FILE", help="write them as JUnit XML")

@@ -14,7 +14,7 @@ from harness.explore.finding import broken_engine
 from harness.port import Engine
 from harness.wiring import SESSIONS, Engines, named, split_name
 
-TARGETS = "engines, or module:factory or file.py:factory of your own, with commas (default: memory)"
+TARGETS = "engines, or your own module:factory or file.py:factory, separated by commas (default: memory)"
 ORDER = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
 
 
@@ -23,10 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("targets", nargs="?", default="memory", metavar="ENGINES", help=TARGETS)
     add("--sessions", action="store_true", help=SESSIONS)
-    add("--level", action="append", default=[], choices=[str(level) for level in Level], help="only this level")
-    add("--cases", action="store_true", help="a row for each case, a column for each engine, and what explains each")
+    add("--level", action="append", default=[], choices=[str(level) for level in Level], help="run this level only")
+    add(
+        "--cases", action="store_true", help="print a row for each case and a column for each engine, with explanations"
+    )
     add("--json", metavar="FILE", help="write the results as JSON")
-    add("--quiet", "-q", action="store_true", help="leave out what an engine does not claim to do")
+    add("--quiet", "-q", action="store_true", help="leave out cases that an engine does not support")
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stalls",
         default="1",
         metavar="N",
-        help=f"how often one who is ready is passed by time until he acts, or {ANY} (1)",
+        help=f"how often time may pass by an actor that is ready, until it acts; or {ANY} (1)",
     )
     add(
         "--kind",
@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")
     add("--unique", action="store_true", help="all jobs share one unique key")
     add("--jitters", type=int, default=1, metavar="N", help="values of a stretched retry delay, 1 to 4 (default: 1)")
-    add("--no-symmetry", action="store_true", help="do not take workers and jobs to be interchangeable")
+    add("--no-symmetry", action="store_true", help="treat workers and jobs of one kind as different")
     add("--states", type=int, default=5_000_000, metavar="N", help="at most N states (default: 5000000)")
 
 
@@ -119,7 +119,7 @@ class Shown(NamedTuple):
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Search, and tell what came of it."""
+    """Search, and report the result."""
     request = SearchRequest.checked(arguments)
     if arguments.states < 1:
         raise UsageError(f"--states must be at least 1, not {arguments.states}")
@@ -148,9 +148,12 @@ def _exhausted(
     ending = _search(explorer, arguments.time, watchdog)
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
-    code, shown = _tell(explorer, ending, presenter)
+    code, shown = _tell(explorer, ending, presenter, quiet=arguments.quiet)
     if request.report is not None:
         request.report.write(exhaustive_data(explorer, ending, shown=shown))
+    told = {one.finding.anomaly: one.told for one in shown}
+    message = statement(explorer, ending.seconds, interrupted=ending.interrupted)[0]
+    request.tell_ci(engine.info.name, told, code=code, message=message)
     return code
 
 
@@ -184,7 +187,7 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
 
 
 class Hanging(HarnessError):
-    """A step of the target did not come to an end."""
+    """A step of the target did not end."""
 
     exit_code = ExitCode.FAIL
 
@@ -205,11 +208,13 @@ def _watch(
     return watch
 
 
-def _tell(explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter) -> tuple[int, list[Shown]]:
+def _tell(
+    explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter, *, quiet: bool
+) -> tuple[int, list[Shown]]:
     found = sorted(explorer.sightings.values(), key=lambda sighting: gravity(sighting.anomaly))
     shown = _found(explorer, found, ending.seconds, presenter) if found else []
-    for line in statement(explorer, ending.seconds, interrupted=ending.interrupted):
-        print(line)
+    told = statement(explorer, ending.seconds, interrupted=ending.interrupted)
+    print("\n".join(told[:1] if quiet else told))
     if ending.trouble is not None:
         print(f"Ended early: {ending.trouble}")
     if found:

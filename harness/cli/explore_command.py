@@ -30,7 +30,7 @@ from harness.wiring import Engines
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
 SHARE = 50
-"""The progress bar hears of every so many runs."""
+"""The progress bar is updated after this many runs."""
 OPENER = "harness.wiring:open_engine"
 
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     configure_search(parser)
     add = parser.add_argument
-    add("--seed", type=int, default=0, metavar="N", help="where the search begins (default: 0)")
+    add("--seed", type=int, default=0, metavar="N", help="the seed of the first run (default: 0)")
     add("--runs", type=int, default=5_000, metavar="N", help="at most N runs (default: 5000)")
     add(
         "--processes",
@@ -46,8 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="share the runs among N processes; the answer is the same (default: 1)",
+        help="share the runs among N processes; the result is the same (default: 1)",
     )
+    add("--coverage", action="store_true", help="show every situation, and where each fault struck")
     add("--jobs", type=int, action=_Processes, dest="processes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--strategy", choices=[*Strategy], default=Strategy.PORTFOLIO, metavar="NAME", help=STRATEGIES)
     add(
@@ -79,7 +80,7 @@ class _Bound(argparse.Action):
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Search, and tell what came of it."""
+    """Search, and report the result."""
     if arguments.runs < 1:
         raise UsageError(f"--runs must be at least 1, not {arguments.runs}")
     if arguments.processes < 1:
@@ -110,8 +111,9 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         _trouble(campaign, plan.steps)
     else:
         _nothing(campaign, plan.settings, seconds, plan.steps)
-    if not campaign.findings or plan.keep_going:
-        show_lines(campaign_lines(campaign, engine.info.capabilities), sys.stdout)
+    if not arguments.quiet and (not campaign.findings or plan.keep_going):
+        lines = campaign_lines(campaign, engine.info.capabilities, whole=arguments.coverage)
+        show_lines(lines, sys.stdout)
     print(level_line(campaign))
     if request.report is not None:
         changed = {name: value for name, (value, _) in changed_settings(plan.settings).items()}
@@ -119,7 +121,9 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
             campaign, engine.info.capabilities, told=told, settings=changed, strategy=plan.strategy, seconds=seconds
         )
         request.report.write(data)
-    return _code(campaign)
+    code = _code(campaign)
+    request.tell_ci(campaign.engine, told, code=code, message=_headline(campaign, seconds))
+    return code
 
 
 def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:
@@ -193,14 +197,18 @@ def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
 
 
 def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int) -> None:
-    word = "interrupted" if campaign.interrupted else str(campaign.verdict)
-    found = "a run that does not reproduce" if campaign.unsteady is not None else "no anomaly"
-    print(f"{word}: {found} on {campaign.engine} in {_spent(campaign, seconds)}.")
+    print(_headline(campaign, seconds))
     _trouble(campaign, steps)
     for name, (value, default) in changed_settings(settings).items():
         print(f"  {name} was {value} (default {default})")
     if campaign.verdict is Verdict.PASS:
-        print("This is a sample, no proof: another seed looks at other runs.")
+        print("This is a sample, not a proof: another seed looks at other runs.")
+
+
+def _headline(campaign: Campaign, seconds: float) -> str:
+    word = "interrupted" if campaign.interrupted else str(campaign.verdict)
+    found = "a run that does not reproduce" if campaign.unsteady is not None else "no anomaly"
+    return f"{word}: {found} on {campaign.engine} in {_spent(campaign, seconds)}."
 
 
 def _trouble(campaign: Campaign, steps: int) -> None:

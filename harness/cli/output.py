@@ -49,7 +49,7 @@ def show_as_it_is(text: str) -> None:
 
 @contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
-    """Show how many of `total` cases are done; yield what is to be told of each."""
+    """Show how many of `total` cases are done; yield what each one has to be passed to."""
     if quiet or not sys.stderr.isatty():
         yield lambda case: None
         return

@@ -19,8 +19,8 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("folder", nargs="?", default=".", metavar="FOLDER", help="the repository (default: this folder)")
-    add("--lang", choices=[str(item) for item in Language], help="what processors are written in (default: detected)")
-    add("--dry-run", action="store_true", help="show what would be written, and write nothing")
+    add("--lang", choices=[str(item) for item in Language], help="the language of the processors (default: detected)")
+    add("--dry-run", action="store_true", help="show what would be written without writing it")
 
 
 def execute_init(arguments: argparse.Namespace) -> int:
@@ -54,9 +54,9 @@ def configure_new(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("tool", metavar="TOOL", help="the slug of the tool, such as my-tool")
-    add("--lang", choices=[str(item) for item in Language], help="what it is written in (default: detected)")
+    add("--lang", choices=[str(item) for item in Language], help="its language (default: detected)")
     add("--folder", default=".", metavar="FOLDER", help="the repository, or a package of its workspace")
-    add("--dry-run", action="store_true", help="show the files and the edits as a diff, and write nothing")
+    add("--dry-run", action="store_true", help="show the new files and edits as a diff without writing them")
 
 
 def execute_new(arguments: argparse.Namespace) -> int:

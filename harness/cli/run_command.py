@@ -14,7 +14,7 @@ from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.report.case import Case, exit_code_of, without_excused
-from harness.report.ci import github_annotations, junit_xml
+from harness.report.ci import case_results, github_annotations, junit_xml
 from harness.report.json_report import json_report
 from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
@@ -90,23 +90,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="memory",
         metavar="NAMES",
-        help="engines, with commas; NAME+MISTAKE is a wrong queue",
+        help="engines, separated by commas; NAME+MISTAKE is a wrong queue",
     )
     add("--sessions", action="store_true", help=SESSIONS)
-    add("--seed", type=int, metavar="N", help="draw what a scenario leaves open from this seed (a tape outranks it)")
-    add("--replay", metavar="TOKEN", help="play the one scenario with the deviations of a replay token")
-    add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="change a setting in all")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="draw what a scenario leaves open from this seed (a tape takes precedence)",
+    )
+    add("--replay", metavar="TOKEN", help="replay a token on the one scenario that is named")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="SETTING=VALUE",
+        help="change a setting in every scenario (repeatable)",
+    )
     add(
         "--controls",
         action=argparse.BooleanOptionalAction,
-        help="also show that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
+        help="also check that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
     )
     add(
         "--steps",
         type=int,
         default=Limits().steps,
         metavar="N",
-        help="a run that is still at work after N steps fails (default: 200000)",
+        help="a run that has not finished after N steps fails (default: 200000)",
     )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")
@@ -192,10 +204,10 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
         print(f"... and {len(bad) - MOST_SCREENS} more, listed below\n")
     show_lines(summary(cases, planned=planned, quiet=arguments.quiet), sys.stdout)
     if arguments.annotations:
-        show_as_it_is(github_annotations(cases, []))
+        show_as_it_is(github_annotations(case_results(cases)))
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
-        "junit": lambda: junit_xml(cases),
+        "junit": lambda: junit_xml(case_results(cases)),
         "json": lambda: json_report(cases, seed=arguments.seed, changes=arguments.changes, planned=planned),
         "history": lambda: _history(cases),
     }

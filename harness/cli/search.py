@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli import Terminated
-from harness.cli.campaign_screen import Told
-from harness.cli.output import OutputFile, show_lines
-from harness.errors import UsageError, did_you_mean
+from harness.cli.campaign_screen import Told, finding_results, search_result
+from harness.cli.output import OutputFile, show_as_it_is, show_lines
+from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
@@ -25,7 +25,17 @@ from harness.model.settings import Settings
 from harness.port import Engine
 from harness.printable import as_it_is
 from harness.private import private_folder
-from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, setting_text, wrap
+from harness.report.ci import github_annotations, junit_xml
+from harness.report.screen import (
+    HEIGHT,
+    Line,
+    clip,
+    first_screen,
+    replay_command,
+    screen_text,
+    setting_text,
+    wrap,
+)
 from harness.run.verdict import Run
 from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
@@ -38,7 +48,7 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
-TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
+TARGET = "what to search: an engine, or your own module:factory or file.py:factory (default: memory)"
 
 
 # asked ----------------------------------------------------------------------------------------------------------------
@@ -49,25 +59,36 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
     add("--sessions", action="store_true", help=SESSIONS)
-    add("--time", type=float, metavar="SECONDS", help="search at most so long")
-    add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
+    add("--time", type=float, metavar="SECONDS", help="stop after this many seconds")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="SETTING=VALUE",
+        help="change a setting (repeatable)",
+    )
     add(
         "--settings-from",
         metavar="DIR[#QUEUE]",
-        help="search under what the repository in DIR sets (for QUEUE, else its first), as `check` reads it",
+        help="use the settings that the repository in DIR has (for QUEUE, else its first), as `check` reads them",
     )
-    add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
+    add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")
     add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
     add(
         "--patience",
         type=float,
         default=PATIENCE,
         metavar="SECONDS",
-        help="a step that takes longer hangs (default: 10)",
+        help="a step that takes longer counts as hanging (default: 10)",
     )
-    add("--save", metavar="FILE", help=f"where the failing scenario goes (default: a file in {FOLDER}/)")
-    add("--replay", default="", metavar="ENGINES", help="replay what was found on these engines too, with commas")
+    add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOLDER}/)")
+    add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
+    add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
+    add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
+    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--quiet", "-q", action="store_true", help="print the verdict and what was found, nothing else")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,9 @@ class SearchRequest:
     """Engines on which what is found is replayed."""
     output: OutputFile | None
     report: OutputFile | None
+    junit: OutputFile | None
+    annotated: bool
+    verbose: bool
 
     @classmethod
     def checked(cls, arguments: argparse.Namespace) -> SearchRequest:
@@ -104,11 +128,22 @@ class SearchRequest:
             split_name(name)
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
-        return cls(target, settings, wanted, others, output, report)
+        junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
+        return cls(target, settings, wanted, others, output, report, junit, arguments.annotations, arguments.verbose)
+
+    def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
+        """Write for CI what was found; of a search without a finding, its exit code and why."""
+        known = ExitCode(code) if code in list(ExitCode) else ExitCode.INCONCLUSIVE
+        results = finding_results(engine, told) or [search_result(engine, known, message)]
+        if self.annotated:
+            show_as_it_is(github_annotations(results))
+        if self.junit is not None:
+            self.junit.write(junit_xml(results))
 
     def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
         """Return who shows what is found on this engine."""
-        return FindingPresenter(opened_as(self.target, engine), engines, self.others, self.output, halted)
+        name = opened_as(self.target, engine)
+        return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose)
 
 
 def settings_of(folder: str | None) -> Settings:
@@ -191,7 +226,9 @@ class FindingPresenter:
     output: OutputFile | None = None
     """Where the first finding goes."""
     halted: str = ""
-    """Why the target is not run any more: what hangs once would hang again, with nobody to end it."""
+    """Why the target is no longer run: a step that hangs once would hang again."""
+    verbose: bool = False
+    """Whether to say how each failing run was drawn."""
 
     def tell(self, finding: Finding, *, spent: str, first: bool = True) -> Told:
         """Show a finding, write its scenario, and replay it."""
@@ -217,11 +254,12 @@ class FindingPresenter:
         show_lines([*between, *lines, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
         self._how(finding, spent)
         names = dict.fromkeys((self.name, *self.others))
-        return Told(written, problem, {name: self._replay(scenario, name, finding) for name in names}, command, run)
+        replays = {name: self._replay(scenario, name, finding) for name in names}
+        return Told(written, problem, replays, command, screen_text(lines), run)
 
     def _how(self, finding: Finding, spent: str) -> None:
         print(f"Found in {spent}; shrunk in {finding.shrink_runs} runs.")
-        if ":" in finding.drawn:
+        if self.verbose and finding.drawn:
             print("\n".join(wrap("Drawn by ", finding.drawn, width=WIDTH, lines=2)))
         if not finding.minimal:
             print("Cut short while it was made smaller: a smaller run may exist.")

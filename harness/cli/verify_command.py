@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--dsn", metavar="DSN", help="the database to watch tool_job in, read-only (default: DATABASE_URL)")
     add("--config", metavar="FILE", help="TOML with the request (default: pyproject.toml)")
     add("--poll", type=float, default=2.0, metavar="SECONDS", help="the workers' polling interval (default: 2)")
-    add("--margin", type=float, default=3.0, metavar="SECONDS", help="what a start may take beyond it (default: 3)")
-    add("--takes", type=float, default=60.0, metavar="SECONDS", help="what the job may take once started (default: 60)")
+    add("--margin", type=float, default=3.0, metavar="SECONDS", help="how much longer a start may take (default: 3)")
+    add("--takes", type=float, default=60.0, metavar="SECONDS", help="how long the job may run (default: 60)")
     add("--json", metavar="FILE", help="write the verdict as JSON")
 
 

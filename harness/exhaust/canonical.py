@@ -35,7 +35,7 @@ Naming = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How far back, and ahead, the distance of an instant is kept: as far as a setting lets anybody ask for it."""
+    """How far back, and ahead, the distance of an instant is kept: as far as any setting lets it matter."""
 
     started: Duration
     """Since a running job was started: its lease, its timeout, the stuck timeout."""
@@ -143,7 +143,7 @@ class Canonical:
         return value
 
     def _age(self, at: Instant, now: Instant, longest: Duration) -> Any:
-        """Return the distance of an instant, as far as anybody may ask for it."""
+        """Return the distance of an instant, as far as it may matter."""
         distance = at - now
         if distance < -longest:
             distance = -longest

@@ -56,7 +56,7 @@ class ActorMemory:
     # what the world asks --------------------------------------------------------------------------------------------
 
     def read(self, value: Any) -> Any:
-        """Keep what the actor at work reads, or answer what it read then."""
+        """Keep what the actor at work reads, or return what it read then."""
         if not self.muted:
             if self._actor:
                 self.told[self._actor].append(value)
@@ -154,7 +154,7 @@ class WatchedApplication:
 
 
 class Script:
-    """Answers from moves, boring once they are used up. What was not boring is its tape, as in any run."""
+    """Choices from moves, boring once they are used up. What was not boring is its tape, as in any run."""
 
     def __init__(self, moves: Iterable[Move] = (), *, jitters: int = 1) -> None:
         self.tape: list[Deviation] = []
@@ -215,7 +215,7 @@ def start_of(settings: Settings) -> int:
 
 
 def overtaking(settings: Settings) -> Duration:
-    """Return by how much time overtakes whoever is ready, at most and at once: until a lease has surely run out."""
+    """Return how far time may pass by a ready actor, at most and at once: until a lease has surely run out."""
     return settings.lease + settings.expire_interval + settings.cron_period
 
 
@@ -269,7 +269,7 @@ class Rig:
             session.close()
             raise UsageError(
                 f"{self._engine.info.name} brings processes of its own: they go by what they read, not by replies, "
-                "so nobody can tell from outside where they stand, and a search cannot bring them back there",
+                "so it cannot be seen from outside where they stand, and a search cannot bring them back there",
                 hint="Use job-harness explore: an application is searched by sampling.",
             )
         session.application = WatchedApplication(session.application, self.memory)
@@ -345,7 +345,7 @@ class Rig:
         return self.stalls + sum(process.name not in self.stalled for process in self.kernel.ready) <= self.scope.stalls
 
     def _stall(self) -> None:
-        """Note who stalls: whoever is ready while time passes, until he acts."""
+        """Note which actors stall: those that are ready while time passes, until they act."""
         if self.scope.stalls is None or self.kernel.next_wake() == self.kernel.now:
             return
         for process in self.kernel.ready:

@@ -52,7 +52,7 @@ class Scope:
     faults: FaultPlan = field(default_factory=FaultPlan)
     """What may go wrong in one run, and how often."""
     stalls: int | None = 1
-    """How often an actor that is ready may be passed by time until he acts; None: as often as time likes."""
+    """How often time may pass by an actor that is ready, until it acts; None: any number of times."""
     kinds: tuple[JobKind, ...] = (JobKind(),)
     priorities: tuple[int, ...] = (0,)
     unique: bool = False

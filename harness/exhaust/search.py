@@ -28,7 +28,7 @@ from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 
 CHECKED = 997
-"""Every so many states one is reached again from an empty queue, and must be the same."""
+"""After this many states one is reached again from an empty queue, and must be the same."""
 REST, CUT = -1, -2
 """Instead of a boring successor: the run is at rest here, or an anomaly ended it."""
 
@@ -57,7 +57,7 @@ Watch = Callable[[Progress], bool]
 
 
 class Explorer:
-    """Searches one scope on one engine. `sightings` and `progress` tell what came of it, also after Ctrl-C."""
+    """Searches one scope on one engine. `sightings` and `progress` hold the result, also after Ctrl-C."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Explorer:
     ) -> None:
         """Search for these anomalies, by default all; go on after the first unless `first_only`.
 
-        `at_work` is told of every session before it is stepped. Without `merge`, every path is a state of its own:
+        `at_work` is told about every session before it is stepped. Without `merge`, every path is a state of its own:
         only for tiny scopes, to compare with.
         """
         self.engine = as_stepped(engine)
@@ -106,9 +106,9 @@ class Explorer:
         self._moves: list[Move] = []
         self._workloads: list[int] = []
         self.boring: list[int] = []
-        """By node, the node that follows where nobody deviates."""
+        """By node, the node that follows without any deviation."""
         self._basins: list[int] = []
-        """By node, one that it comes to where nobody deviates: where they all end is a rest, or a circle."""
+        """By node, one that it reaches without any deviation: where they all end is a rest, or a circle."""
 
     # the search -----------------------------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class Explorer:
             self._see(anomaly.name, node, at_rest=True)
 
     def _flow(self, node: int, reached: int) -> bool:
-        """Note that one node leads to another where nobody deviates. True: that closes a circle."""
+        """Note that one node leads to another without any deviation. True: that closes a circle."""
         basins = self._basins
         while basins[reached] != reached:
             basins[reached] = basins[basins[reached]]
@@ -290,7 +290,7 @@ class Explorer:
             )
 
     def _judge_from_the_start(self, node: int) -> None:
-        """Judge a run that goes in a circle where nobody deviates: it stops only once faults do, or it never does.
+        """Judge a run that goes in a circle without any deviation: it stops only once faults do, or it never does.
 
         Where pollers alone go on and nothing changes, that is its rest; where jobs do, a livelock.
         """
@@ -389,7 +389,7 @@ class Forecast(NamedTuple):
     states: int
     seconds: float
     pilots: int
-    """So many smaller scopes were searched for it."""
+    """This many smaller scopes were searched for it."""
     at_least: bool
     """Whether one of them was cut short, so that there may be many more."""
 
@@ -414,7 +414,7 @@ class Forecaster:
     def __init__(
         self, engine: Engine, scope: Scope, *, clock: Callable[[], float], at_work: Callable[[Session], None]
     ) -> None:
-        """Measure by this clock, in seconds; `at_work` is told of every session before it is stepped."""
+        """Measure by this clock, in seconds; `at_work` is told about every session before it is stepped."""
         self._engine = engine
         self._clock = clock
         self._at_work = at_work
@@ -481,7 +481,7 @@ def _scope(explorer: Explorer) -> Iterator[str]:
         yield f"  Every run of up to {max(0, progress.depth)} moves was looked at; {progress.frontier} states wait."
     yield f"  Scope: {scope.sentence()}"
     stalls = "any number of" if scope.stalls is None else f"at most {scope.stalls}"
-    yield f"  Stalls, time passing by somebody who is ready until he acts: {stalls}"
+    yield f"  Stalls, time passing by an actor that is ready until it acts: {stalls}"
     yield f"  Job kinds: {'; '.join(map(str, scope.kinds))}"
     if scope.priorities != (0,):
         yield f"  Priorities: {', '.join(map(str, scope.priorities))}"

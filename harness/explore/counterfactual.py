@@ -1,7 +1,7 @@
 """Which safeguard stops an anomaly: its run is replayed with each one switched on, or each setting repaired, in turn.
 
 A change counts only where the replay shows neither the anomaly nor one that the run did not show anyway; and where
-some leave nothing at all, only those. Where the tape no longer fits, the same scenario is run with new choices, with
+some leave nothing at all, only those. Where a change makes the tape impossible, new choices are drawn, with
 the change and without it.
 """
 
@@ -21,7 +21,7 @@ from harness.scenario.scenario import Scenario
 from harness.sim.choices import Replay, Uniform
 
 RUNS = 300
-"""How many runs confirm a change that the tape no longer fits."""
+"""How many runs confirm a change under which the tape cannot be replayed."""
 RUNS_ON_A_SERVER = 80
 """And how many where each costs tens of milliseconds."""
 OFTEN = 3
@@ -52,7 +52,7 @@ class Counterfactual:
     """All anomalies of the run."""
     limits: Limits = LIMITS
     runs: int = RUNS
-    """How many runs confirm a change that the tape no longer fits."""
+    """How many runs confirm a change under which the tape cannot be replayed."""
 
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""

@@ -20,7 +20,7 @@ from harness.model.lifecycle import TERMINAL, Status
 from harness.port import Capabilities
 
 OBSERVED_EVERY = 4
-"""Every so many runs one is observed: that keeps the cost under a twentieth of a campaign."""
+"""One run in this many is examined: that keeps the cost under a twentieth of a campaign."""
 LAST = 0.1
 """The share of the observed runs, from the end, in which new states are counted."""
 ORDINAL: Final = {status: number for number, status in enumerate((*Status, None))}
@@ -114,7 +114,7 @@ def _cell(fault: Fault, views: dict[JobId, JobView]) -> Cell:
 
 
 EXPECTED = 20
-"""A situation is missing once so many occurrences were to be expected: chance explains that once in 10^8 campaigns."""
+"""A situation is missing once this many occurrences were expected: chance explains that once in 10^8 campaigns."""
 
 
 @dataclass(frozen=True, slots=True)

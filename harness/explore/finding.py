@@ -49,12 +49,12 @@ class Campaign:
     findings: tuple[Finding, ...] = ()
     """One for each anomaly, in the order in which they were met."""
     interruption: BaseException | None = None
-    """What ended the search before its time, where somebody did."""
+    """What ended the search early, such as Ctrl-C."""
     coverage: Coverage = field(default_factory=Coverage)
     missing: tuple[Situation, ...] = ()
     """Situations that never occurred although the campaign was long enough to expect them."""
     unsteady: Unsteady | None = None
-    """A run that could not be had again: nothing the search says can be relied on."""
+    """A run that does not reproduce: nothing the search says can be relied on."""
     trouble: Trouble | None = None
     """What kept the search from going on."""
     stock: bool = True
@@ -69,7 +69,7 @@ class Campaign:
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody ended the search before its time."""
+        """Whether the search was ended early."""
         return self.interruption is not None
 
     @property
@@ -142,7 +142,7 @@ class Tally:
 
 
 REPEATED_EVERY = 100
-"""Every so many runs one is done twice."""
+"""One run in this many is done twice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from harness.scenario.scenario import Scenario
 from harness.sim.choices import Choices
 
 UNORDERED: Final = frozenset({"expire", "rescue", "reconcile", "purge"})
-"""Verbs that answer a set of jobs: in which order they name them is nobody's promise. Neither are the words in which
+"""Verbs that return a set of jobs: no queue promises the order in which they are named. Neither are the words in which
 a verb refuses; everything else has to be equal, times to the microsecond."""
 
 
@@ -205,7 +205,7 @@ class LockstepQueue:
 
 
 class LockstepEngine:
-    """An engine made of two, which it does not own: whoever opened them closes them."""
+    """An engine made of two, which it does not own: the code that opened them closes them."""
 
     def __init__(self, left: Engine, right: Engine) -> None:
         self.left = left
@@ -263,7 +263,7 @@ def _located(engine: Engine, call: Call, step: int, differences: tuple[Differenc
 
 
 def _finished(verb: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
-    """Do a verb to its end, through all its points. What it raises is an outcome that nobody knows."""
+    """Do a verb to its end, through all its points. What it raises is an unknown outcome."""
     try:
         reply = verb(*arguments)
         while hasattr(reply, "send"):

@@ -172,7 +172,7 @@ class EnabledActs:
         return [actor for actor in self._workers() if not actor.alive]
 
     def _unstopped(self) -> list[Actor]:
-        """Those who may be shut down: one at a time, or soon nobody would be left."""
+        """Those who may be shut down: one at a time, or soon none would be left."""
         stopping = self.session.world.stopping
         return [] if stopping or self._down() else self._alive()
 

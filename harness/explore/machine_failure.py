@@ -47,7 +47,7 @@ def failures_directory() -> Path:
 
 
 def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, directory: Path) -> LifecycleFailure:
-    """Write the scenario down and answer the exception that tells of it."""
+    """Write the scenario down and return the exception that reports it."""
     invariant, kind = ANOMALIES[anomaly.name]
     about = f"job {anomaly.job}: " if anomaly.job is not None else ""
     headline = [

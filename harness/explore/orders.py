@@ -24,7 +24,7 @@ Script: TypeAlias = Callable[[GatedConnection], Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order, and what came of it."""
+    """One order, and its outcome."""
 
     steps: tuple[str, ...]
     """`worker: update tool_job`, in the order in which they were released; a later one may have been answered first."""
@@ -33,7 +33,7 @@ class Order:
     waits: tuple[str, ...] = ()
     """`rescuer: update tool_job`: the steps that waited for a lock of another actor."""
     surprises: tuple[str, ...] = ()
-    """Where PostgreSQL let somebody else than the first waiter go first."""
+    """Where PostgreSQL let a waiter other than the first go first."""
     left: Any = None
     """What `inspect` answered afterwards."""
     leftovers: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def all_verb_orders(
     """Run one verb of each actor against each other, in every order of its statements and commits.
 
     `prepare` answers a queue with `Sessions`, in its first state, before each order; each of `actors` is called with
-    that queue on its behalf, and answers what the verb does; `inspect` looks at the queue that is left. Raises
+    that queue on its behalf, and returns what the verb does; `inspect` looks at the queue that is left. Raises
     LimitReached beyond `limit` orders.
     """
 

@@ -1,6 +1,6 @@
 """Several processes that share the runs of a campaign; which of them does a run changes nothing in what it comes to.
 
-A stretch of runs goes to whoever is free; what comes back is handed on in the order of the runs. The processes end with
+A stretch of runs goes to whichever process is free; results are passed on in the order of the runs. The processes end
 their parent: their pipe breaks. One that is killed is reported, with the runs that it had in hand.
 """
 
@@ -49,7 +49,7 @@ class CampaignPlan:
     keep_going: bool = False
     patience: float = PATIENCE
     steps: int = DRAWN_LIMITS.steps
-    """After so many a run ends."""
+    """After this many steps a run ends."""
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class _PoolProcess:
     given: float = 0.0
 
     def died(self) -> Trouble:
-        """Say what became of it."""
+        """Say how it ended."""
         try:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -106,7 +106,7 @@ class ProcessPool:
         return _PoolProcess(number, process, ours)
 
     def _end(self) -> None:
-        """Close the pipes, which ends whoever waits, and end the others."""
+        """Close the pipes, which ends the processes that wait, and end the others."""
         for member in self._members:
             member.pipe.close()
         for member in self._members:

@@ -1,6 +1,6 @@
 """A finding outside the search that found it: the file that keeps it, what its replay comes to, where engines part.
 
-Whatever goes wrong here costs only itself: it is a value that says so, for somebody else to print.
+Whatever goes wrong here costs only itself: it is a value that says so, and the caller prints it.
 """
 
 from __future__ import annotations

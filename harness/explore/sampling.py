@@ -51,7 +51,7 @@ class RunSource(Protocol):
     """Does the runs of a campaign, and hands over what they came to in the order of their numbers."""
 
     def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
-        """Do up to so many runs while `watch`, told how many are done, answers True."""
+        """Do up to this many runs while `watch`, told how many are done, returns True."""
         ...
 
     def again(self) -> Unsteady | None:
@@ -227,7 +227,7 @@ class Sampler:
         try:
             self.watchdog.opening()
             shrinker.shrink()
-        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller tells of it
+        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller reports it
             stop = cut
         else:
             smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
@@ -314,7 +314,7 @@ class _Record:
         return stop is None
 
     def _again(self, seed: int) -> Run:
-        """Do a run once more; somebody who interrupts just then still gets it."""
+        """Do a run once more; an interruption that arrives just then is still delivered."""
         try:
             return self.sampler.sample(seed)
         except self.interruptions as stop:

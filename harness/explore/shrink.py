@@ -152,7 +152,7 @@ REDRAWN = 24
 """How often a smaller scenario is drawn anew."""
 REDRAWN_RATES = (0.0, 0.05, 0.15)
 PAIRS = 8
-"""Of at most so many deviations, every two are dropped together."""
+"""Of at most this many deviations, every two are dropped together."""
 
 Redraw = Callable[[Scenario, Choices], Session]
 

@@ -419,12 +419,12 @@ class Mishaps(Play):
         self.play(f"{actor.name} {'loses the reply' if repeats_claim else how}{when(actor)}")
 
     @precondition(lambda machine: machine._clocks_set < MOST_CLOCKS)
-    @rule(whose=st.sampled_from(("store", "somebody")), way=st.sampled_from(("ahead", "behind")))
+    @rule(whose=st.sampled_from(("store", "actor")), way=st.sampled_from(("ahead", "behind")))
     def set_clock(self, whose: str, way: str) -> None:
         """Set a clock wrong, within the declared skew."""
         self._clocks_set += 1
-        somebody = SCHEDULERS[0] if self._schedules else self.workers[0]
-        name = "store" if whose == "store" else somebody
+        actor = SCHEDULERS[0] if self._schedules else self.workers[0]
+        name = "store" if whose == "store" else actor
         self.play(f"{name} clock is {format_duration(self.session.settings.max_skew)} {way}")
 
     @rule(moment=st.sampled_from((*MOMENTS, *SHORT)))

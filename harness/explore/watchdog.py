@@ -1,4 +1,4 @@
-"""Ends a step that never ends: a target that hangs is named, and nobody waits for it.
+"""Ends a step that never ends: a target that hangs is named and not waited for.
 
 A timer of real time looks whether the run has come further since it last looked. It needs a Unix signal and the main
 thread; elsewhere there is no watchdog. A target that hangs in C, where no Python handler runs, is ended together with
@@ -24,7 +24,7 @@ from harness.run.session import Session
 PATIENCE = 10.0
 """Seconds of real time that one step may take."""
 LAST_RESORT = 3
-"""A target that swallows so many interruptions is ended together with its process."""
+"""A target that swallows this many interruptions is ended together with its process."""
 
 
 class Hung(BaseException):

@@ -40,7 +40,7 @@ SPANS = {
     "2x lease": Span(factor=2.0, setting="lease"),
 }
 BYSTANDER = JobPlan("z", takes=(SPANS["1s"], SPANS["0.95x timeout"]))
-"""A second attempt is long: whoever lost it to a lease that ran out finds it in other hands."""
+"""A second attempt is long: a worker that lost it to a lease that ran out finds it in other hands."""
 DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
 SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}
 TOOLS = ("tool", "tool", "other")

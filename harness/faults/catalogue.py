@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.extensions import FAULTS, brought, provider_of
@@ -23,7 +23,7 @@ from harness.model.moments import moments
 from harness.model.settings import Settings
 from harness.port import Capabilities
 from harness.sim.actor import Actor
-from harness.sim.choices import ORDER, Option, read_order
+from harness.sim.choices import ORDER, OTHERS, TIME, Deviation, Option, read_order
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
 
@@ -86,6 +86,40 @@ def phrase_of(option: Option) -> Phrase | None:
     return max(forms, key=lambda phrase: len(phrase.words), default=None)
 
 
+class Cause(NamedTuple):
+    """What a deviation did, in words."""
+
+    words: str
+    is_fault: bool
+    """Whether something went wrong; otherwise it only chose the order or a value."""
+
+
+def cause_of(deviation: Deviation) -> Cause:
+    """Say what a deviation of a tape did: `w1 fail b #2: crash` is `w1 crashes before its 2nd fail b`."""
+    option = read_option(deviation.option)
+    actor, _, point = deviation.label.partition(" ")
+    step = f"its {_ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
+    if option.kind in ORDER:
+        return Cause(_order(option, actor, point), is_fault=False)
+    phrase = phrase_of(option)
+    if phrase is None:
+        return Cause(str(deviation), is_fault=False)
+    if not phrase.sentence:
+        return Cause(str(deviation), is_fault=True)
+    return Cause(phrase.sentence.format(actor=actor, point=step, argument=option.argument), is_fault=True)
+
+
+def _order(option: Option, actor: str, point: str) -> str:
+    """Say who came first; `next` names the actor that the kernel brings to the front, in the place of the one there."""
+    ahead = {TIME: "time passes", OTHERS: "everybody else acts"}.get(option.kind, f"{option.actor} acts")
+    return f"{ahead} before {actor}'s `{point}`" if point else f"{ahead} first"
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
 def families() -> tuple[str, ...]:
     """Return the families of options that a swarm switches on and off together; the order of actors is the first."""
     return tuple(dict.fromkeys(("order", *(kind.drawn_with for kind in kinds().values()))))
@@ -97,7 +131,7 @@ def family_of(option: Option) -> str:
 
 
 def kind_of(fault: Fault) -> FaultKind | None:
-    """Return the kind that an event of a history tells of; None where it follows from one, or nobody here has it."""
+    """Return the kind that an event of a history belongs to; None where it follows from one, or is unknown here."""
     data = fault.data if isinstance(fault.data, dict) else {}
     named = [kind for kind in kinds().values() if fault.name in kind.events]
     marked = [kind for kind in named if kind.mark and kind.mark in data]
@@ -136,7 +170,7 @@ class FaultPlan:
     __slots__ = ("_counts",)
 
     def __init__(self, **counts: int) -> None:
-        """Allow so many of each.
+        """Allow this many of each.
 
         Raises UsageError for a fault that does not exist.
         """
@@ -251,7 +285,7 @@ def _problem_of(kind: FaultKind) -> str:
 
 
 def _guarded(kind: FaultKind, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Name the fault and its package where it raises: nobody else is to blame, least of all the queue."""
+    """Name the fault and its package where it raises: nothing else is to blame, least of all the queue."""
 
     def guarded(met: Circumstances, kernel: Kernel, actor: Actor | None, *option: Option) -> Any:
         try:

@@ -13,7 +13,7 @@ from harness.sim.choices import Option
 from harness.sim.clock import STORE
 from harness.sim.kernel import Kernel
 
-LATE: Final = Phrase("late by ", "MOMENT", timed=True)
+LATE: Final = Phrase("late by ", "MOMENT", timed=True, sentence="time runs late by {argument}")
 
 
 def _late(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
@@ -32,14 +32,14 @@ def _oversleep(met: Circumstances, kernel: Kernel, actor: Actor | None, option: 
 
 LATENESS: Final = FaultKind(
     id="lateness",
-    sentence="Everybody oversleeps: time jumps past what was due.",
+    sentence="Every process wakes up late: time jumps past what was due.",
     words=(LATE,),
     options=_late,
     apply=_oversleep,
     events=("late",),
     excuses=Excuse.LATE,
     family="late",
-    nouns=("lateness", "latenesses"),
+    nouns=("late wake-up", "late wake-ups"),
     option="lateness",
     step="`jump`",
     tally="time ran late",
@@ -48,8 +48,8 @@ LATENESS: Final = FaultKind(
 )
 
 
-STORE_STEPS: Final = Phrase("store clock ", "ahead 5s", point="store")
-OWN_STEPS: Final = Phrase("own clock ", "behind 5s", point="own")
+STORE_STEPS: Final = Phrase("store clock ", "ahead 5s", point="store", sentence="the store's clock jumps {argument}")
+OWN_STEPS: Final = Phrase("own clock ", "behind 5s", point="own", sentence="the clock of {actor} jumps {argument}")
 
 
 def _steps(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
@@ -122,8 +122,12 @@ CLOCK_OFFSET: Final = FaultKind(
 )
 
 
-STORE_DRIFTS: Final = Phrase("store clock drifts ", "ahead", point="store")
-OWN_DRIFTS: Final = Phrase("own clock drifts ", "behind", point="own")
+STORE_DRIFTS: Final = Phrase(
+    "store clock drifts ", "ahead", point="store", sentence="the store's clock drifts {argument}"
+)
+OWN_DRIFTS: Final = Phrase(
+    "own clock drifts ", "behind", point="own", sentence="the clock of {actor} drifts {argument}"
+)
 WAYS: Final[Mapping[str, int]] = {"ahead": 1, "behind": -1}
 _STORE_DRIFT: Final = tuple(STORE_DRIFTS.option("clock_drift", way) for way in WAYS)
 _OWN_DRIFT: Final = tuple(OWN_DRIFTS.option("clock_drift", way) for way in WAYS)
@@ -137,7 +141,7 @@ def _drifts(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence
 
 
 def _drift(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
-    """Let a clock run fast or slow to the edge of the declared skew: no step that anybody could notice."""
+    """Let a clock run fast or slow to the edge of the declared skew: without a step that could be noticed."""
     settings = met.settings
     whose = STORE if actor is None else actor.name
     offset = WAYS[option.argument] * settings.max_skew

@@ -36,6 +36,8 @@ class Phrase(NamedTuple):
     """Whether the name of a moment follows: a shrinker tries shorter ones."""
     plainer: str = ""
     """The words of a fault that is easier to understand, which a shrinker tries instead."""
+    sentence: str = ""
+    """How a screen says it, with `{actor}`, `{point}` (the step that it was about to take) and `{argument}`."""
 
     def option(self, kind: str, argument: str = "") -> Option:
         """Return the option of this form; `kind` is the fault's id."""
@@ -85,7 +87,7 @@ Apply: TypeAlias = Callable[[Circumstances, Kernel, Actor | None, Option], None]
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """Something that can be made to go wrong, and all that is to be known of it."""
+    """Something that can be made to go wrong: how it strikes, how it reads, and what it excuses."""
 
     id: str
     """Names it in plans, in tables, and as an entry point."""
@@ -132,7 +134,7 @@ class FaultKind:
         return self.family or self.id
 
     def counted(self, count: int) -> str:
-        """Say so many of it."""
+        """Count it in words: `2 crashes`."""
         one, several = self.nouns if self.nouns[0] else (self.id, f"{self.id}s")
         return f"1 {one}" if count == 1 else f"{count} {several}"
 

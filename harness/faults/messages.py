@@ -12,8 +12,12 @@ from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
 from harness.sim.request import VerbCall
 
-REQUEST: Final = Phrase("lose request", point="request", plainer="crash")
-REPLY: Final = Phrase("lose reply", point="reply", plainer="crash after")
+REQUEST: Final = Phrase(
+    "lose request", point="request", plainer="crash", sentence="{actor} sends {point}, and the request is lost"
+)
+REPLY: Final = Phrase(
+    "lose reply", point="reply", plainer="crash after", sentence="{actor} sends {point}, and the reply is lost"
+)
 _LOST: Final = (REQUEST.option("lost_message"), REPLY.option("lost_message"))
 
 
@@ -32,7 +36,7 @@ def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Optio
 
 LOST_MESSAGE: Final = FaultKind(
     id="lost_message",
-    sentence="A request never arrives, or its reply is lost.",
+    sentence="A request is lost, or its reply is.",
     words=(REQUEST, REPLY),
     options=_losses,
     apply=_lose,
@@ -46,7 +50,7 @@ LOST_MESSAGE: Final = FaultKind(
 )
 
 
-TWICE: Final = Phrase("deliver twice")
+TWICE: Final = Phrase("deliver twice", sentence="{actor} sends {point}, and it arrives twice")
 REPEATABLE: Final = frozenset(
     {"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue", "tick", "commit"}
 )

@@ -13,8 +13,10 @@ from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
 from harness.sim.request import VerbCall
 
-BEFORE: Final = Phrase("crash", point="before")
-AFTER: Final = Phrase("crash after", point="after", plainer="crash")
+BEFORE: Final = Phrase("crash", point="before", sentence="{actor} crashes before {point}")
+AFTER: Final = Phrase(
+    "crash after", point="after", plainer="crash", sentence="{actor} crashes after {point}, before the reply"
+)
 _DIES: Final = (BEFORE.option("crash"),)
 _DIES_ANYWHERE: Final = (*_DIES, AFTER.option("crash"))
 
@@ -51,7 +53,7 @@ def _told_crash(data: Mapping[str, Any]) -> str:
 
 CRASH: Final = FaultKind(
     id="crash",
-    sentence="A process dies before what it stands before, or right after, unheard.",
+    sentence="A process dies right before a step, or right after it and without the reply.",
     words=(BEFORE, AFTER),
     options=_crashes,
     apply=_crash,
@@ -67,7 +69,7 @@ CRASH: Final = FaultKind(
 )
 
 
-PAUSES: Final = Phrase("pause ", "MOMENT", timed=True)
+PAUSES: Final = Phrase("pause ", "MOMENT", timed=True, sentence="{actor} pauses for {argument} before {point}")
 PAST: Final = PAUSES.option("pause", "a lease + a retry")
 """After a pause of this length another worker has what this one held."""
 HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
@@ -104,7 +106,7 @@ def _told_pause(data: Mapping[str, Any]) -> str:
 
 PAUSE: Final = FaultKind(
     id="pause",
-    sentence="A process stands still while all others go on: a long garbage collection, a suspended machine.",
+    sentence="A process stops for a while and the others continue: a long garbage collection, a suspended machine.",
     words=(PAUSES,),
     options=_pauses,
     apply=_pause,
@@ -119,7 +121,7 @@ PAUSE: Final = FaultKind(
 )
 
 
-STOPS: Final = Phrase("stop")
+STOPS: Final = Phrase("stop", sentence="{actor} is told to stop before {point}")
 _STOP: Final = (STOPS.option("shutdown"),)
 
 
@@ -140,7 +142,7 @@ def _stop(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Optio
 
 SHUTDOWN: Final = FaultKind(
     id="shutdown",
-    sentence="A worker is told to stop, as by a deploy.",
+    sentence="A worker is told to stop, as in a deploy.",
     words=(STOPS,),
     options=_stops,
     apply=_stop,
@@ -153,7 +155,13 @@ SHUTDOWN: Final = FaultKind(
 )
 
 
-LEAVES: Final = Phrase("crash leaving its session for ", "MOMENT", timed=True, plainer="crash")
+LEAVES: Final = Phrase(
+    "crash leaving its session for ",
+    "MOMENT",
+    timed=True,
+    plainer="crash",
+    sentence="{actor} crashes before {point}, and its session stays for {argument}",
+)
 
 
 def _abandons(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:

@@ -1,6 +1,6 @@
 """Who owns the clock of each actor and each store, how it is told the time, and how that is proved.
 
-`CLOCKS` is the table of docs/contracts/clocks.md. `prove` is what an engine of somebody else has to pass before it is
+`CLOCKS` is the table of docs/contracts/clocks.md. `prove` is what another project's engine has to pass before it is
 searched: a due job becomes due, and a lease really expires, both not before. Must not know: any particular queue.
 """
 
@@ -59,20 +59,20 @@ CLOCKS: Final = (
         engines=("postgres",),
     ),
     ClockOwner(
-        "PostgreSQL under somebody else's SQL",
+        "PostgreSQL under another project's SQL",
         "harness.foreign.database:ForeignDatabase",
         "`now()` and its kin are functions over a sequence, which is set before each request",
         ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_postgres_clock.py"),
         engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker"),
     ),
     ClockOwner(
-        "somebody else's queue in Node",
+        "another project's queue in Node",
         "harness/foreign/clock.mjs",
         "`now` of each message of the peer protocol; timers never fire",
         ("harness.foreign.clocks:prove", f"{_TESTS}/test_contract_peer_protocol.py"),
     ),
     ClockOwner(
-        "somebody else's queue in Python",
+        "another project's queue in Python",
         "harness.foreign.database:ForeignDatabase",
         "it keeps no clock, and says so in `hello`; where its library asks for the time, a request carries it",
         (f"{_TESTS}/test_foreign_engines.py",),
@@ -139,7 +139,7 @@ def prove(
 ) -> Duration:
     """Send a job for later, claim it when it is due, and let its lease run out, on a queue opened for it.
 
-    Answers how long after its time a job becomes due: 0, or the microsecond of a strict comparison.
+    Returns how long after its time a job becomes due: 0, or the microsecond of a strict comparison.
 
     Raises VirtualClockError that names what did not follow.
     """

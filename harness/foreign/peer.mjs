@@ -17,7 +17,7 @@ export class Peer {
     this.severed = new Set();
     this.number = 0;
     this.turn = 0;
-    // A thread of its own notices that the harness is gone even while somebody's code keeps this one busy.
+    // A thread of its own notices that the harness is gone even while a queue's code keeps this one busy.
     const watch = `const life = new (require("net").Socket)({ fd: ${life}, readable: true, writable: false });
       life.on("close", () => process.kill(process.pid, "SIGKILL")).resume();`;
     new Worker(watch, { eval: true, stdout: false, stderr: false }).unref();
@@ -29,7 +29,7 @@ export class Peer {
     for (let sent = 0; sent < line.length; ) sent += fs.writeSync(this.outward, line, sent);
   }
 
-  /** Say that an actor did something which somebody outside can see. */
+  /** Say that an actor did something that can be seen from outside. */
   effect(kind, data = {}, actor = null) {
     if (!this.severed.has(actor)) this.send({ effect: kind, actor, data });
   }
@@ -38,7 +38,7 @@ export class Peer {
   gate(point, args, actor = null) {
     const gate = ++this.number;
     return new Promise((resolve, reject) => {
-      if (this.severed.has(actor)) return; // Nobody ever resumes it.
+      if (this.severed.has(actor)) return; // It is never resumed.
       this.gates.set(gate, { actor, resolve, reject });
       this.send({ gate, actor, point, with: args });
     });
@@ -47,7 +47,7 @@ export class Peer {
   /**
    * Take messages, one after the other; those for which `beside` says so, beside each other.
    *
-   * `act` carries out a `go` or a `time`, and answers how it ended; `now` sets the clock, `sever` forgets an actor;
+   * `act` carries out a `go` or a `time`, and says how it ended; `now` sets the clock, `sever` forgets an actor;
    * `rest` is awaited at the end of a turn, and `next` says when the next timer is due.
    */
   serve({ act, now, sever = () => {}, rest = async () => {}, next = () => ({ next: null }), beside = () => false }) {
@@ -94,7 +94,7 @@ export class Peer {
   }
 }
 
-/** How a request ended: its value, that nothing happened (`Refused`), or that nobody knows what did. */
+/** How a request ended: its value, that nothing happened (`Refused`), or that its outcome is unknown. */
 export async function outcomeOf(work, Refused) {
   try {
     return { value: (await work()) ?? null };

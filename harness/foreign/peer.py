@@ -36,7 +36,7 @@ VARIABLE: Final = "JOB_HARNESS_PEER"
 when the harness is gone."""
 SCHEMA: Final = Path(__file__).with_name("peer_protocol.schema.json")
 ANSWER_SECONDS: Final = 20.0
-"""Real seconds for which a peer may stay silent, unless whoever starts it says otherwise."""
+"""Real seconds for which a peer may stay silent, unless the code that starts it says otherwise."""
 STANDSTILL_SECONDS: Final = 60.0
 """Real seconds that a turn may take, I/O in flight included."""
 LARGEST_TURN: Final = 128 * 1024 * 1024
@@ -63,7 +63,7 @@ Report: TypeAlias = dict[str, Any]
 
 
 class Responder(Protocol):
-    """Whoever carries out requests by name: a peer, or one session of it."""
+    """Carries out requests by name: a peer, or one session of it."""
 
     def ask(self, do: str, arguments: Mapping[str, Any] | None = None, *, now: float | None = None) -> Report:
         """Have it done, and return the `idle` that ends it, with `value`, `refused` or `raised`."""
@@ -108,7 +108,7 @@ class Peer:
         self._turn = 0
         self._greeted = False
         self._posted: dict[int, str] = {}
-        """Turns that nobody waits for just now, and what they are about."""
+        """Turns that are not waited for just now, and what they are about."""
         self._ended: dict[int, Report] = {}
         self._forgotten: set[int] = set()
         self._size = 0
@@ -242,7 +242,7 @@ class Peer:
                 raise self._lost("blocked", what, do=do)
 
     def _ends(self, report: Report, number: int) -> bool:
-        """Whether a report ends this turn. What ends another one is kept for whoever asks for it."""
+        """Whether a report ends this turn. What ends another one is kept until it is asked for."""
         turn = report["idle"]
         if turn == number and not self._outgoing:
             self._size = len(self._incoming)
@@ -280,7 +280,7 @@ class Peer:
         return ended
 
     def sever(self, actor: str) -> None:
-        """Tell the peer that one of its actors is dead; nobody waits until it has seen to it."""
+        """Tell the peer that one of its actors is dead, without waiting for it."""
         self._forgotten.add(self._tell({"sever": 0, "actor": actor}))
         self._flush("sever")
 
@@ -308,7 +308,7 @@ class Peer:
         return number
 
     def _flush(self, do: str) -> None:
-        """Send all of it: whoever waits for the peer to speak next writes nothing meanwhile."""
+        """Send all of it: while the caller waits for the peer to speak, nothing else is written."""
         self._silence = Deadline(self._patience)
         while self._outgoing:
             self._pump(self._silence.left, self._patience)
@@ -590,7 +590,7 @@ def _pids() -> list[int]:
 
 
 def _end_all(pids: Sequence[int]) -> None:
-    """Kill processes, and wait until they are gone: a signal takes its time, and whoever looks next finds none left."""
+    """Kill processes, and wait until they are gone, since a signal takes its time: afterwards none is left."""
     for pid in pids:
         _signal(pid, signal.SIGKILL)
     deadline = Deadline(DYING_SECONDS)

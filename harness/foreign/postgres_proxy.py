@@ -3,7 +3,7 @@
 An actor's process connects to a `PostgresEndpoint`, a socket of ours; each connection is a `ProxiedSession`, which
 reads PostgreSQL's own protocol, so that nothing of the driver or the library above it is replaced. The driver gets its
 replies one by one. A statement outside a transaction is put into one of its own, so that its commit is a gate too: in
-between it has its locks, and nobody sees what it did. It keeps the contract of `harness.foreign.wire_proxy`.
+between it has its locks, and its effects are visible to none. It keeps the contract of `harness.foreign.wire_proxy`.
 
 Hides: PostgreSQL's messages (see "Frontend/Backend Protocol" in its manual), sockets, how a session is opened. Must not
 know: queues, peers, whose verb it is.
@@ -57,7 +57,7 @@ _NO_GATE: Final = re.compile(
     r"^(begin|start\s+transaction|savepoint|release|set|show|deallocate|discard)\b(?!.*;.*\w)",
     re.IGNORECASE | re.DOTALL,
 )
-"""What neither waits for anybody nor shows anybody anything."""
+"""What neither waits for another session nor shows one anything."""
 _WROTE: Final = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 _CLEAN: Final = "SELECT pg_advisory_unlock_all()"
 _IDLE: Final = b"I"
@@ -299,7 +299,7 @@ class ProxiedSession:
         return data
 
     def _told(self, notice: Frame) -> bool:
-        """Take what the session tells of its waiting; everything else is for the driver."""
+        """Take what the session says about its waiting; everything else is for the driver."""
         told = fields(notice)
         if told.get("V") != "LOG":
             return False
@@ -309,13 +309,13 @@ class ProxiedSession:
         return True
 
     def _complete(self, steps: Generator[int, Any, None]) -> None:
-        """Carry out what waits for nobody, and wait for it."""
+        """Carry out what never waits for another session, and wait for it."""
         flight = InFlightStatement(steps, actor=self.actor, point="", pid=self.pid, descriptor=self.socket)
         while not flight.done:
             if not flight.pump(PATIENCE):
                 raise EnvironmentUnavailable(
                     f"PostgreSQL did not answer within {PATIENCE:g} real seconds",
-                    hint="Somebody else may hold a lock: look at pg_stat_activity.",
+                    hint="Another session may hold a lock: look at pg_stat_activity.",
                 )
 
     def _at_once(self, sql: str) -> None:
@@ -328,7 +328,7 @@ class ProxiedSession:
         self._reply = reply
 
     def _wrote(self) -> bool:
-        """Say whether the transaction wrote or locked a row; if not, nobody can tell when it ends."""
+        """Say whether the transaction wrote or locked a row; if not, its end cannot be observed."""
         reply = self._reply
         self._at_once(_WROTE)
         wrote = any(frame.kind == b"D" and frame.body.endswith(b"t") for frame in self._reply)
@@ -434,7 +434,7 @@ class PostgresEndpoint:
                     live[descriptor].pass_on()
 
     def cut(self) -> None:
-        """Let nobody connect any more, and let the process hear nothing; its sessions end as the coordinator says."""
+        """Refuse new connections and let the process hear nothing; its sessions end as the coordinator says."""
         for session in self.sessions:
             session.cut()
         self._listener.close()

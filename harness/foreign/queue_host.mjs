@@ -1,7 +1,7 @@
 // Runs as a peer in Node: carries out requests by the methods of another script's class.
 //
 // `node queue_host.mjs SCRIPT FOLDER`: the script exports a class `Answers`, made with the folder that the package is
-// installed in, and an error class `Refused`, which says that nothing happened; any other error, that nobody knows what
+// installed in, and an error class `Refused`, which says that nothing happened; any other error, that it is unknown what
 // did. Where actors have sessions of their own, `session({ url })` makes one, over a connection to that URL, as another
 // process would have it. Virtual time is what a message says; timers never fire: what a library would do by itself is
 // asked for instead.

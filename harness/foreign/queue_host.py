@@ -3,7 +3,7 @@
 That script has a class `Answers`, whose coroutine methods are the requests. Where actors have sessions of their own,
 `session(url)` makes one, over a connection to that URL, as another process would have it. The script must not need this
 package, nor may this module: the process has only what was installed for it. A method that raises `Refused` says that
-nothing happened; any other exception, that nobody knows what did. See docs/contracts/peer_protocol.md.
+nothing happened; any other exception, that it is unknown what did. See docs/contracts/peer_protocol.md.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class QueueHost:
 
 
 def _die_with_harness(life: int) -> None:
-    """Notice that the harness is gone, even while somebody's code keeps the other thread busy."""
+    """Notice that the harness is gone, even while a queue's code keeps the other thread busy."""
     os.read(life, 1)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Somebody else's queue at work: a peer that has the package, beside the database that it works on.
+"""Another project's queue at work: a peer that has the package, beside the database that it works on.
 
 Both start when the first queue is opened and live until `close`; where one of them went away, both are started anew. A
 package's own functions are called by a script (a class `Answers`) in `queue_host.mjs` or `queue_host.py`. Must not
@@ -50,7 +50,7 @@ def outcome_of(idle: Report) -> Outcome:
 
 
 class ForeignRuntime:
-    """A peer that has somebody else's package, and its database, for as many runs as there are."""
+    """A peer that has another project's package, and its database, for as many runs as there are."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class ForeignRuntime:
     def ready(self) -> None:
         """Start both where they do not stand.
 
-        Raises EnvironmentUnavailable where one cannot be had, VirtualClockError where time is not ours.
+        Raises EnvironmentUnavailable where one is not available, VirtualClockError where time is not under control.
         """
         if self._database is None or self._peer is None or not (self._peer.alive and self._database.alive):
             self._start()

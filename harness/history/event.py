@@ -38,7 +38,7 @@ class Return(NamedTuple):
     answered: bool
     """False where the queue answered and the actor never heard it."""
     alone: bool = True
-    """Whether nobody else was in the middle of a call at any time of this one."""
+    """Whether no other actor was in the middle of a call at any time of this one."""
 
 
 class Observed(NamedTuple):
@@ -55,7 +55,7 @@ class Observed(NamedTuple):
 
 
 class SideEffect(NamedTuple):
-    """Something done to the world outside of the job system, as whoever does it declares it.
+    """Something done to the world outside of the job system, as the code that does it declares it.
 
     `docs/contracts/effect.md` is the contract: what each field means to a monitor, and what may be left out.
     """
@@ -63,13 +63,13 @@ class SideEffect(NamedTuple):
     kind: str
     """What is done: `charged`, `email sent`."""
     identity: str | None = None
-    """Which one it is: two with the same kind and identity are one deed, done twice. None: nobody can tell."""
+    """Which one it is: two with the same kind and identity are one deed, done twice. None: unknown."""
     data: Any = None
     """What else is known of it, as JSON."""
     idempotent: bool = False
-    """Whether whoever receives it ignores a repetition of the same identity: then twice is no harm."""
+    """Whether its receiver ignores a repetition of the same identity: then twice does no harm."""
     reply: Any = None
-    """What came back from outside, as JSON; None where nothing did, or nobody waited."""
+    """What came back from outside, as JSON; None where nothing did, or nothing was awaited."""
 
 
 RUN_EVENTS: Final = frozenset({"claimed", "started", "ended", "point"})
@@ -93,7 +93,7 @@ class Effect(NamedTuple):
 
     @property
     def declared(self) -> SideEffect | None:
-        """The side effect; None where this tells of a run and not of the world outside."""
+        """The side effect; None where this is about a run and not about the world outside."""
         if self.name in RUN_EVENTS:
             return None
         return SideEffect(self.name, self.identity, self.data, self.idempotent, self.reply)
@@ -112,11 +112,11 @@ class Excuse(StrEnum):
     """What a fault explains by itself, so that no monitor blames the queue for it."""
 
     LATE = "late"
-    """Whoever it strikes, `*` being all, acts later by `data["for"]`."""
+    """The actor it strikes (`*` is all of them) acts later by `data["for"]`."""
     CLOCK = "clock"
     """The clock of `data["whose"]` comes to be off by `data["offset"]`."""
     UNHEARD = "unheard"
-    """Whoever it strikes may never hear what the queue did, at `data["at"]`."""
+    """The actor it strikes may never hear what the queue did, at `data["at"]`."""
     DEATH = "death"
     """The same, and it is gone with all that it had in hand."""
 

@@ -10,7 +10,7 @@ DEADLOCK_SIGNS: Final = ("DeadlockDetected", "40P01")
 
 
 class OutcomeKind(StrEnum):
-    """Whether the effect happened: yes, no, or nobody knows."""
+    """Whether the effect happened: yes, no, or unknown."""
 
     DONE = "done"
     REFUSED = "refused"

@@ -1,7 +1,7 @@
 """Attempts: how often a job is delivered, and when that is enough to fail it for good.
 
 Deliveries are counted here, whatever the row says: a claim counts, also one whose worker crashed before it started,
-since nobody can tell how far a dead worker came. A release gives the attempt back, an operator's retry starts anew.
+since it is unknown how far a dead worker came. A release gives the attempt back, an operator's retry starts anew.
 Nothing is excused by a fault: a delivery that a fault cut short is a delivery. An application's claims are not seen, so
 there the runs that it declares are counted instead.
 """
@@ -84,7 +84,9 @@ ATTEMPTS_BOUNDED = Invariant(
     anomalies=(
         AnomalyKind("attempt_overrun", Guarantee.BOUNDED_ATTEMPTS, "A job was delivered more often than allowed."),
         AnomalyKind("attempt_not_counted", Guarantee.BOUNDED_ATTEMPTS, "A delivery did not count as an attempt."),
-        AnomalyKind("attempts_changed", Guarantee.BOUNDED_ATTEMPTS, "Attempts changed other than by a delivery."),
+        AnomalyKind(
+            "attempts_changed", Guarantee.BOUNDED_ATTEMPTS, "The number of attempts changed without a delivery."
+        ),
     ),
     make=AttemptsBounded,
     stepwise=RunsBounded,
@@ -130,7 +132,11 @@ FAILED_ONLY_WHEN_EXHAUSTED = Invariant(
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("failed_early", Guarantee.AT_LEAST_ONCE, "A job failed for good with attempts left."),
-        AnomalyKind("final_error_retried", Guarantee.BOUNDED_ATTEMPTS, "A job went on after an error declared final."),
+        AnomalyKind(
+            "final_error_retried",
+            Guarantee.BOUNDED_ATTEMPTS,
+            "A job was retried after an error that was declared final.",
+        ),
     ),
     make=FailedOnlyWhenExhausted,
 )

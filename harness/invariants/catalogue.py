@@ -73,7 +73,7 @@ def everything() -> tuple[Invariant, ...]:
     for entry, invariant in others.items():
         if not isinstance(invariant, Invariant):
             raise UsageError(
-                f"the entry point {INVARIANTS}:{entry} is no invariant but {type(invariant).__name__}",
+                f"the entry point {INVARIANTS}:{entry} is not an invariant but {type(invariant).__name__}",
                 hint="It must name an object of harness.invariants.Invariant.",
             )
         taken = [name for name in (anomaly.name for anomaly in invariant.anomalies) if name in names]
@@ -124,12 +124,12 @@ def gravity(name: str) -> int:
 # what is left of a queue's promises -----------------------------------------------------------------------------------
 
 RUNGS: Final[tuple[tuple[Guarantee, str], ...]] = (
-    (Guarantee.AT_LEAST_ONCE, "not even at least once"),
+    (Guarantee.AT_LEAST_ONCE, "jobs may be lost or never end"),
     (Guarantee.UPDATES, "at least once, but updates are lost"),
-    (Guarantee.TRUTHFUL_RESULT, "at least once, but a status may lie"),
-    (Guarantee.ONE_AT_A_TIME, "at least once and truthful, but two workers at once"),
+    (Guarantee.TRUTHFUL_RESULT, "at least once, but a status may be wrong"),
+    (Guarantee.ONE_AT_A_TIME, "at least once with correct statuses, but two workers may run a job at once"),
     (Guarantee.FENCING, "at least once and one at a time, but not fenced"),
-    (Guarantee.BOUNDED_ATTEMPTS, "fenced, but attempts are not bounded"),
+    (Guarantee.BOUNDED_ATTEMPTS, "fenced, but the number of attempts is not bounded"),
     (Guarantee.ISOLATION, "fenced and bounded, but one bad job harms others"),
 )
 """The gravest first: a queue that breaks one keeps at most what the line says."""
@@ -137,13 +137,20 @@ SHORT: Final = {
     Guarantee.WAITING: "freedom from deadlocks",
     Guarantee.CANCELLATION: "cancellation",
     Guarantee.UNIQUENESS: "unique keys",
+    Guarantee.ATOMIC_ENQUEUE: "transactional enqueue",
+    Guarantee.CRON: "exactly one job per slot",
+    Guarantee.CONCURRENCY: "concurrency limits",
+    Guarantee.PROGRESS: "progress",
+    Guarantee.DEAD_LETTERS: "dead letters",
+    Guarantee.OPTIONS: "job options",
     Guarantee.SCHEDULE: "schedule and order",
     Guarantee.CONSISTENCY: "agreement of both tables",
     Guarantee.REPEATABLE_MAINTENANCE: "repeatable maintenance",
     Guarantee.STORE_CLOCK: "the store's clock",
     Guarantee.RETENTION: "retention",
+    Guarantee.OWN: "the test's own rules",
 }
-WHOLE = "no guarantee was seen to break"
+WHOLE = "none was seen to break"
 
 
 def lost(anomalies: Iterable[str]) -> tuple[Guarantee, ...]:
@@ -159,7 +166,7 @@ def level(anomalies: Iterable[str]) -> str:
     for guarantee, line in RUNGS:
         if guarantee in broken:
             return line
-    return f"fenced at least once, but without {_listed([SHORT.get(item, item.name) for item in broken])}"
+    return f"at least once and fenced, but without {_listed([SHORT.get(item, item.name) for item in broken])}"
 
 
 def _listed(names: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 Times that a verb writes are compared with the store's clock at the moment of the change (`Observed.clock`: for a
 transaction, when its first statement ran), never with true time. So a store whose clock is wrong is no breach: all that
-matters is that nobody else's clock decides. A store may round, hence `TOLERANCE` and `ROUNDING`; no fault excuses more.
+matters is that no other clock decides. A store may round, hence `TOLERANCE` and `ROUNDING`; no fault excuses more.
 A retry delay may lie anywhere between the shortest and the longest that the settings and the engine's contract
 (`doublings`) allow, since the jitter is the queue's own choice.
 
@@ -85,7 +85,7 @@ class StoreClockDecides(Monitor):
 
 STORE_CLOCK_DECIDES = Invariant(
     id="store_clock_decides",
-    sentence="All of this holds with every clock off by up to the declared skew: the store's clock alone decides.",
+    sentence="All of this holds with every clock off by up to the declared skew: only the store's clock decides.",
     kind=Kind.ALWAYS,
     anomalies=(AnomalyKind("foreign_clock", Guarantee.STORE_CLOCK, "The queue used another clock than the store's."),),
     make=StoreClockDecides,

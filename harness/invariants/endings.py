@@ -2,11 +2,11 @@
 
 A COMPLETED job needs a run that succeeded and the output which that run gave; a failure of any kind, with any error
 value, needs a recorded outcome. A worker that could not report is excused where a fault kept it from reporting, and
-after `ENOUGH_TRIES` reports in vain; a verb that raises is a lost outcome, but for a deadlock, which is judged under
+after `ENOUGH_TRIES` unanswered reports; a verb that raises is a lost outcome, but for a deadlock, which is judged under
 `isolation`. `reconcile` may complete a job without a worker, for that is how it repairs one whose rows disagree.
 
-Runs are what the application or the worker declares (`started`, `ended`). Where no run is ever told of, nothing is
-concluded from their absence. What a process raises and nobody catches is the application's own doing, so it is judged
+Runs are what the application or the worker declares (`started`, `ended`). Where no run is ever declared, nothing is
+concluded from their absence. What a process raises and does not catch is the application's own doing, so it is judged
 there alone.
 """
 
@@ -39,7 +39,7 @@ class CompletedHasResult(Monitor):
         super().__init__(rules, breach)
         self._said: dict[str, Call] = {}
         self._runs_seen = False
-        """Whether runs are told of at all."""
+        """Whether runs are declared at all."""
         self._succeeded: set[JobId] = set()
 
     def on_call(self, event: Call) -> None:
@@ -90,8 +90,10 @@ COMPLETED_HAS_RESULT = Invariant(
     sentence="COMPLETED carries the output of the attempt that completed it, completedAt >= startedAt, and no error.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("success_without_run", Guarantee.TRUTHFUL_RESULT, "A job is COMPLETED whose work never finished."),
-        AnomalyKind("wrong_result", Guarantee.TRUTHFUL_RESULT, "A job holds another result than its worker gave."),
+        AnomalyKind(
+            "success_without_run", Guarantee.TRUTHFUL_RESULT, "A job is COMPLETED although its work never finished."
+        ),
+        AnomalyKind("wrong_result", Guarantee.TRUTHFUL_RESULT, "A job's result is not the one its worker returned."),
         AnomalyKind("completed_with_error", Guarantee.TRUTHFUL_RESULT, "A COMPLETED job still holds an error."),
         AnomalyKind("completed_before_started", Guarantee.TRUTHFUL_RESULT, "A job was completed before it started."),
     ),
@@ -106,7 +108,7 @@ SETTLING = frozenset({"complete", "fail", "release"})
 REPORTED = frozenset({"success", "failure", "timeout", "bad output"})
 """Ends of a run that its worker has to report."""
 ENOUGH_TRIES = 2
-"""Whoever reported in vain so often is excused."""
+"""After this many unanswered reports a worker is excused."""
 TO_REPORT: Duration = MINUTE
 """So long a worker may take to report, and to report again."""
 FAILING = frozenset({"fail", "expire", "rescue"})
@@ -124,7 +126,7 @@ class FailureIsRecorded(Monitor):
         super().__init__(rules, breach)
         self._rows: dict[JobId, JobView] = {}
         self._unreported: dict[JobId, tuple[str, Instant, int]] = {}
-        """Whose run has ended and is not settled: by which worker, when, and how often that was reported in vain."""
+        """Whose run has ended and is not settled: by which worker, when, and how many reports went unanswered."""
 
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
@@ -132,16 +134,16 @@ class FailureIsRecorded(Monitor):
             self._unreported[event.job] = (event.actor, event.at, 0)
 
     def on_fault(self, event: Fault) -> None:
-        """Excuse whoever was kept from reporting."""
+        """Excuse a worker that was kept from reporting."""
         if event.name != "stopped" and self.rules.excuses.get(event.name) not in (Excuse.LATE, Excuse.DEATH):
             return
         for job in [job for job, (worker, _, _) in self._unreported.items() if event.actor in ("*", worker)]:
             del self._unreported[job]
 
     def _taken_back(self, event: Observed, worker: str, since: Instant, tries: int) -> None:
-        """Judge the loss of a claim whose run had ended: whoever got no answer once must have asked again."""
+        """Judge the loss of a claim whose run had ended: a worker that once got no answer must have asked again."""
         if event.verb in ("expire", "rescue") and tries < ENOUGH_TRIES and event.at - since > TO_REPORT:
-            how = "reported it once, in vain" if tries else "never reported it"
+            how = "reported it once and got no answer" if tries else "never reported it"
             self.breach("outcome_lost", f"its run ended; {worker} {how}, and {event.verb} took it back", job=event.job)
 
     def on_observed(self, event: Observed) -> None:
@@ -201,7 +203,7 @@ class WorkStarted(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._unstarted: dict[JobId, str] = {}
-        """Who claimed a job last, until he starts it."""
+        """Who claimed a job last, until that worker starts it."""
 
     def on_effect(self, event: Effect) -> None:
         if event.name == "claimed":
@@ -219,7 +221,7 @@ class WorkStarted(Monitor):
 
 
 class WorkFinished(Monitor):
-    """Compares what the user's row says with what the runs came to, whoever wrote the row."""
+    """Compares what the user's row says with how the runs ended."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started", "ended"})}
 
@@ -254,7 +256,7 @@ WORK_FINISHED = Invariant(
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind(
-            "silent_success", Guarantee.TRUTHFUL_RESULT, "A job is reported COMPLETED and its work never finished."
+            "silent_success", Guarantee.TRUTHFUL_RESULT, "A job is reported COMPLETED although its work never finished."
         ),
     ),
     make=WorkStarted,
@@ -266,7 +268,7 @@ WORK_FINISHED = Invariant(
 
 
 class ProcessesSurvive(Monitor):
-    """Hears of every exception that nobody caught."""
+    """Hears of every uncaught exception."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_fault": frozenset({"raised"})}
 
@@ -280,9 +282,7 @@ PROCESSES_SURVIVE = Invariant(
     id="processes_survive",
     sentence="No process of an application dies of an exception that it did not catch.",
     kind=Kind.ALWAYS,
-    anomalies=(
-        AnomalyKind("unhandled_error", Guarantee.ISOLATION, "A process died of an exception that it did not catch."),
-    ),
+    anomalies=(AnomalyKind("unhandled_error", Guarantee.ISOLATION, "A process died of an uncaught exception."),),
     make=Monitor,
     stepwise=ProcessesSurvive,
 )

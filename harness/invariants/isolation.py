@@ -57,7 +57,7 @@ class IsolationBetweenJobs(Monitor):
 
 
 class BystandersComplete(IsolationBetweenJobs):
-    """A job that an application cancelled was cancelled by somebody."""
+    """A job that an application cancelled was cancelled on purpose."""
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
         self._cancelled.update(job for job, view in views.items() if view.status is Status.CANCELLED)
@@ -70,7 +70,9 @@ ISOLATION_BETWEEN_JOBS = Invariant(
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("batch_poisoned", Guarantee.ISOLATION, "A verb for many jobs raised because of one of them."),
-        AnomalyKind("bystander_harmed", Guarantee.ISOLATION, "A healthy job did not complete, with no fault around."),
+        AnomalyKind(
+            "bystander_harmed", Guarantee.ISOLATION, "A healthy job did not complete, although no fault concerned it."
+        ),
     ),
     make=IsolationBetweenJobs,
     stepwise=BystandersComplete,

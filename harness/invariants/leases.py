@@ -4,7 +4,7 @@ A worker that does nothing wrong must keep its claim. So each claim carries for 
 from acting (`Holding.late`): a pause, a late timer, a clock that is off, a wait within the claiming transaction. Once
 that is more than the lease has to spare beyond the longest legal run, the loss of the claim is excused. A crash, a lost
 request or reply and a duplicate excuse it at once, for the holder may not know what it holds; so does a cancel, and a
-report of the run's end that got no answer. A session that outlives its actor keeps locks for which anybody may wait: it
+report of the run's end that got no answer. A session that outlives its actor keeps locks that others may wait for: it
 excuses all. Nothing else does, least of all load: a queue that takes back a healthy claim has its timeouts wrong.
 
 An application's claims are not seen; `ConcurrentRuns` judges by the runs that it declares and the same excuses.
@@ -44,12 +44,12 @@ class Holding:
         self.renewed = claimed
         """When the lease was last opened or extended, on the store's clock."""
         self.started = False
-        """Whether its holder has started, or died and never will: he is not looked up again."""
+        """Whether its holder has started, or died and never will: it is not looked up again."""
         self.late: Duration = 0
         """How long faults have kept the holder from acting since the claim."""
 
     def close(self) -> None:
-        """Forget the times of a claim that stands no more: nobody asks for them again."""
+        """Forget the times of a claim that no longer stands: they are not asked for again."""
         self.claimed = self.renewed = 0
 
 
@@ -69,10 +69,10 @@ class Holdings:
         self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
         self._infinite: Duration = settings.lease + settings.stuck_timeout
         self._unheard: dict[str, Instant] = {}
-        """Who was kept from hearing what a claim gave him, and when."""
+        """Which worker was kept from hearing what a claim gave it, and when."""
 
     def excused(self, holding: Holding) -> bool:
-        """Say whether faults alone explain that this holder is not done before his lease."""
+        """Say whether faults alone explain that this holder is not done before its lease runs out."""
         return holding.late >= self._excuse
 
     def observe(self, event: Observed) -> Holding | None:
@@ -119,7 +119,7 @@ class Holdings:
             case Excuse.CLOCK:
                 late = abs(event.data["offset"]) if event.data["whose"] != "store" else 0
             case Excuse.DEATH if event.data.get("session_stays"):
-                for holding in self.of.values():  # anybody may have to wait for a lock that stays
+                for holding in self.of.values():  # any actor may have to wait for a lock that stays
                     holding.late = self._infinite
                 return
             case Excuse.DEATH | Excuse.UNHEARD:
@@ -137,7 +137,7 @@ class Holdings:
                 self.delay(holding, late)
 
     def unanswered(self, job: JobId, token: int | None) -> None:
-        """Take over that a holder reported the end of his run and got no answer: that he holds it is not his doing."""
+        """Note that a holder reported the end of its run and got no answer: it does not hold the job by choice."""
         holding = self.of.get(job)
         if holding is not None and holding.token == token:
             holding.late = self._infinite
@@ -150,7 +150,7 @@ class Holdings:
                 holding.started = True
 
     def delay(self, holding: Holding, duration: Duration) -> None:
-        """Take over how long a holder was kept from acting; what excuses him already is not counted on."""
+        """Note how long a holder was kept from acting; what excuses it already is not counted on."""
         holding.late += duration
         if holding.late >= self._excuse:
             holding.late = self._infinite
@@ -167,7 +167,7 @@ class ConcurrentRuns(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._running: dict[JobId, dict[str, int]] = {}
-        """By job, who runs it, and the number of his claim."""
+        """By job, which worker runs it, and the number of its claim."""
         self._late: dict[str, Duration] = {}
         margin = self.settings.lease - self.settings.job_timeout
         self._bearable: Duration = max(1, margin - 2 * self.settings.max_skew)
@@ -276,7 +276,7 @@ LEASE_OUTLIVES_EXECUTION = Invariant(
     sentence="No job is taken back while its worker is within its allowed time.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("concurrent_execution", Guarantee.ONE_AT_A_TIME, "Two workers run one job at once."),
+        AnomalyKind("concurrent_execution", Guarantee.ONE_AT_A_TIME, "Two workers run the same job at once."),
         AnomalyKind("taken_back_early", Guarantee.ONE_AT_A_TIME, "A job was taken back before its timeout was over."),
         AnomalyKind(
             "healthy_claim_taken_back", Guarantee.ONE_AT_A_TIME, "A job was taken from a worker that did nothing wrong."
@@ -341,7 +341,7 @@ SHUTDOWN_LEAVES_NOTHING_CLAIMED = Invariant(
     sentence="A worker that was told to stop, and ended, leaves nothing claimed behind.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("claim_left_behind", Guarantee.PROGRESS, "A worker ended in good order with a job still claimed."),
+        AnomalyKind("claim_left_behind", Guarantee.PROGRESS, "A worker shut down cleanly with a job still claimed."),
     ),
     make=ShutdownLeavesNothingClaimed,
     capabilities=("release",),

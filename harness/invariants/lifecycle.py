@@ -1,4 +1,4 @@
-"""The life of a job: which statuses may follow one another, that each job comes to an end, and that a cancel holds.
+"""The life of a job: which statuses may follow one another, that each job ends, and that a cancel holds.
 
 What happened is read from the rows alone; no fault excuses an arrow that does not exist or a job that vanished.
 `reconcile` may move a job whose two rows disagree, because `tables_agree` judges what it makes of them; an operator's
@@ -73,9 +73,9 @@ LEGAL_TRANSITION = Invariant(
     sentence="A job takes only the arrows of its lifecycle; a terminal status is final except by a declared retry.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("illegal_transition", Guarantee.TRUTHFUL_RESULT, "A job took an arrow that does not exist."),
-        AnomalyKind("terminal_job_revived", Guarantee.TRUTHFUL_RESULT, "A terminal job became alive again."),
-        AnomalyKind("terminal_job_rewritten", Guarantee.TRUTHFUL_RESULT, "The result of a terminal job changed."),
+        AnomalyKind("illegal_transition", Guarantee.TRUTHFUL_RESULT, "A job made a transition that does not exist."),
+        AnomalyKind("terminal_job_revived", Guarantee.TRUTHFUL_RESULT, "A job that had ended came back to life."),
+        AnomalyKind("terminal_job_rewritten", Guarantee.TRUTHFUL_RESULT, "The result of a job that had ended changed."),
     ),
     make=LegalTransition,
     stepwise=TerminalIsFinal,
@@ -138,9 +138,9 @@ NO_LOST_JOB = Invariant(
     sentence="Every accepted job is terminal once faults stop and time passes.",
     kind=Kind.EVENTUALLY,
     anomalies=(
-        AnomalyKind("job_vanished", Guarantee.AT_LEAST_ONCE, "An accepted job is gone and never ended."),
-        AnomalyKind("job_stuck", Guarantee.AT_LEAST_ONCE, "A job stays PROCESSING and nobody works on it."),
-        AnomalyKind("job_never_run", Guarantee.AT_LEAST_ONCE, "A job stays PENDING and nobody takes it."),
+        AnomalyKind("job_vanished", Guarantee.AT_LEAST_ONCE, "An accepted job disappeared before it ended."),
+        AnomalyKind("job_stuck", Guarantee.AT_LEAST_ONCE, "A job stays PROCESSING although no worker runs it."),
+        AnomalyKind("job_never_run", Guarantee.AT_LEAST_ONCE, "A job stays PENDING and is never claimed."),
     ),
     make=NoLostJob,
     stepwise=NoLostJob,
@@ -153,7 +153,7 @@ NO_LOST_JOB = Invariant(
 RECURRENCES = 4
 """So often, at least, the same must come again; and more often than a job may be delivered."""
 REMEMBERED = 100_000
-"""Of so many different constellations the monitor keeps count."""
+"""The monitor counts this many different constellations."""
 REVIVING = frozenset({"retry", "resume"})
 """Who gives a job a new budget of attempts."""
 
@@ -239,7 +239,7 @@ class NoLivelock(Monitor):
         )
 
     def _relative(self, view: JobView, now: Instant) -> Hashable:
-        """Return how a job stands, its times by their distance from now as far as anybody may ask for it."""
+        """Return how a job stands, its times by their distance from now as far as it may matter."""
         running = view.status is Status.PROCESSING
         return (
             view.id,
@@ -260,7 +260,7 @@ def _patience(view: JobView) -> int:
 
 NO_LIVELOCK = Invariant(
     id="no_livelock",
-    sentence="Every accepted job comes to an end: once faults stop, no job goes round for ever.",
+    sentence="Every accepted job ends: once faults stop, no job goes round for ever.",
     kind=Kind.EVENTUALLY,
     anomalies=(
         AnomalyKind("livelock", Guarantee.AT_LEAST_ONCE, "A job changes again and again and never ends.", endless=True),
@@ -318,9 +318,11 @@ CANCEL_WINS = Invariant(
     sentence="A cancelled job stays cancelled; no result, retry or rescue undoes it.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("cancel_undone", Guarantee.CANCELLATION, "A cancelled job came to another status."),
-        AnomalyKind("cancel_ignored", Guarantee.CANCELLATION, "A cancel was confirmed and did nothing."),
-        AnomalyKind("cancelled_job_started", Guarantee.CANCELLATION, "A job was claimed and started after its cancel."),
+        AnomalyKind("cancel_undone", Guarantee.CANCELLATION, "A cancelled job changed to another status."),
+        AnomalyKind("cancel_ignored", Guarantee.CANCELLATION, "A cancel was confirmed but had no effect."),
+        AnomalyKind(
+            "cancelled_job_started", Guarantee.CANCELLATION, "A job was claimed and started after it was cancelled."
+        ),
     ),
     make=CancelWins,
     capabilities=("cancel",),

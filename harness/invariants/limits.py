@@ -1,8 +1,8 @@
 """Limits: one unfinished job for a unique key, one PROCESSING job for a serial key, and no more at once than allowed.
 
 These are counted from the rows as they change, so a claim counts until the row says otherwise: a worker that died keeps
-its place until its claim is taken back, and nobody is accused for that. Faults excuse nothing here, since a limit that
-holds only in good weather is none. A refusal of a unique key is wrong only where nobody held the key at any time of the
+its place until its claim is taken back, and no actor is blamed for that. Faults excuse nothing here, since a limit that
+holds only in good weather is none. A refusal of a unique key is wrong only if no job held the key at any time of the
 call; refusals that say `exists` speak of the job's id and not of its key.
 
 `Standing` says which jobs wait, which are active and which of them a limit or a serial key keeps back; the judges of
@@ -74,7 +74,7 @@ class UniqueRespected(Monitor):
         super().__init__(rules, breach)
         self._holders: dict[tuple[str, str], dict[JobId, None]] = {}
         self._asked: dict[int, tuple[str, str]] = {}
-        """Enqueues under way whose key nobody has held since they were called."""
+        """Enqueues under way whose key no job has held since they were called."""
 
     def on_call(self, event: Call) -> None:
         if event.verb == "enqueue":
@@ -103,16 +103,18 @@ class UniqueRespected(Monitor):
     def on_return(self, event: Return) -> None:
         asked = self._asked.pop(event.number, None)
         if asked is not None and not event.outcome.done and event.answered and "exists" not in event.outcome.reason:
-            self.breach("unique_key_stuck", f"refused, and nobody holds the key: {event.outcome.reason}", job=event.job)
+            self.breach("unique_key_stuck", f"refused, and no job holds the key: {event.outcome.reason}", job=event.job)
 
 
 UNIQUE_RESPECTED = Invariant(
     id="unique_respected",
-    sentence="There is at most one unfinished job for each unique key, and the key is free once that job ended.",
+    sentence="At most one unfinished job has a given unique key, and the key is free once that job has ended.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs hold one unique key."),
-        AnomalyKind("unique_key_stuck", Guarantee.UNIQUENESS, "A unique key is refused that nobody holds."),
+        AnomalyKind("unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs have the same unique key."),
+        AnomalyKind(
+            "unique_key_stuck", Guarantee.UNIQUENESS, "A unique key is refused although no unfinished job holds it."
+        ),
     ),
     make=UniqueRespected,
     capabilities=("unique",),
@@ -201,7 +203,9 @@ SERIAL_KEY_EXCLUSIVE = Invariant(
     sentence="At most one job of each serial key is PROCESSING.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("serial_key_shared", Guarantee.CONCURRENCY, "Two jobs of one serial key are PROCESSING at once."),
+        AnomalyKind(
+            "serial_key_shared", Guarantee.CONCURRENCY, "Two jobs with the same serial key are PROCESSING at once."
+        ),
     ),
     make=SerialKeyExclusive,
     capabilities=("serial_keys",),

@@ -1,7 +1,7 @@
 """Maintenance: it may run late, twice or twice at once; it takes back all that is overdue and deletes nothing else.
 
 A verb of maintenance that runs again at the same instant, with nothing in between, must find nothing to do. A change by
-anybody else, a step of the clock, a crash and the end of a dead session count as something in between. Expiry is blamed
+any other actor, a step of the clock, a crash and the end of a dead session count as something between. Expiry is blamed
 for an overdue claim only where it ran alone, was answered, and no dead session can hold a lock on the row. Deletion is
 judged by the store's clock with twice the declared skew to spare. Whether two rows agree is asked at rest only: in
 between, a process that writes two tables in two transactions is at work, or died, and maintenance is what repairs it.
@@ -86,7 +86,7 @@ MAINTENANCE_IDEMPOTENT = Invariant(
 
 
 class ExpiryIsTotal(Monitor):
-    """Looks at what `expire` left that nobody else was at the same time at work on, and that no dead session locks."""
+    """Looks at what `expire` left although no other actor was working on it and no dead session locked it."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"expire"}),
@@ -138,9 +138,7 @@ EXPIRY_IS_TOTAL = Invariant(
     id="expiry_is_total",
     sentence="Every claim whose lease ran out is taken back by the next expiry, whatever else is running.",
     kind=Kind.ALWAYS,
-    anomalies=(
-        AnomalyKind("overdue_claim_left", Guarantee.PROGRESS, "Expiry was done, and an overdue claim still stands."),
-    ),
+    anomalies=(AnomalyKind("overdue_claim_left", Guarantee.PROGRESS, "Expiry ran and left a claim that was overdue."),),
     make=ExpiryIsTotal,
     capabilities=("virtual_time",),
 )
@@ -171,8 +169,8 @@ RETENTION_SPARES_LIVE = Invariant(
     sentence="Only terminal jobs are deleted, and only after their retention.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("live_job_deleted", Guarantee.AT_LEAST_ONCE, "A job that was not finished was deleted."),
-        AnomalyKind("deleted_early", Guarantee.RETENTION, "A finished job was deleted before its time."),
+        AnomalyKind("live_job_deleted", Guarantee.AT_LEAST_ONCE, "A job was deleted before it ended."),
+        AnomalyKind("deleted_early", Guarantee.RETENTION, "A job was deleted before its retention was over."),
     ),
     make=RetentionSparesLive,
     capabilities=("maintenance",),
@@ -199,8 +197,8 @@ TABLES_AGREE = Invariant(
     sentence="The two rows of a job agree at rest, and no row of one lacks its partner.",
     kind=Kind.EVENTUALLY,
     anomalies=(
-        AnomalyKind("tables_disagree", Guarantee.CONSISTENCY, "The two rows of a job tell different things."),
-        AnomalyKind("orphan_row", Guarantee.CONSISTENCY, "One row of a job has no partner."),
+        AnomalyKind("tables_disagree", Guarantee.CONSISTENCY, "The two rows of a job contradict each other."),
+        AnomalyKind("orphan_row", Guarantee.CONSISTENCY, "One of a job's two rows is missing."),
     ),
     make=TablesAgree,
     stepwise=TablesAgree,

@@ -130,7 +130,9 @@ PRIORITY_ORDER = Invariant(
     id="priority_order",
     sentence="Among due jobs of a queue the claim takes the highest priority, then the oldest.",
     kind=Kind.ALWAYS,
-    anomalies=(AnomalyKind("priority_inversion", Guarantee.SCHEDULE, "A job overtook one that was before it."),),
+    anomalies=(
+        AnomalyKind("priority_inversion", Guarantee.SCHEDULE, "A job was claimed ahead of one that should go first."),
+    ),
     make=PriorityOrder,
     capabilities=("priorities",),
 )
@@ -140,7 +142,7 @@ PRIORITY_ORDER = Invariant(
 
 
 class WorkConserving(Monitor):
-    """Looks at what a claim left that nobody else was at the same time at work on."""
+    """Looks at what a claim left although no other actor was working on it at the same time."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"claim"}),
@@ -204,7 +206,7 @@ WORK_CONSERVING = Invariant(
     sentence="A claim leaves nothing that is due and allowed: permits and serial keys are given back on every path.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("due_job_left", Guarantee.PROGRESS, "A worker asked for work and a due job was kept from it."),
+        AnomalyKind("due_job_left", Guarantee.PROGRESS, "A worker asked for work and did not get a job that was due."),
     ),
     make=WorkConserving,
 )

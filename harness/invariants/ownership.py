@@ -1,4 +1,4 @@
-"""Ownership: one live claim on a job; nobody writes without holding it, or over what another wrote meanwhile.
+"""Ownership: one live claim on a job; no actor writes without holding it, or over what another wrote meanwhile.
 
 A claim is judged by its fencing token: a verb is stale when its token was not the row's at the time of the call, or not
 at the time of the change. A claim whose lease ran out may be taken by another, so `double_claim` needs a lease that
@@ -6,7 +6,7 @@ still stood on the store's clock. A claim may also extend what its worker alread
 sign of life. No fault excuses a stale verb: paused workers, lost replies and crashes are exactly what fencing is for.
 
 A lost update is a change that is wrong on the row as it is, and would have been right on the row as it was before
-somebody else changed it during the call. That is why a queue that simply does the wrong thing is not accused of it.
+another actor changed it during the call. That is why a queue that simply does the wrong thing is not accused of it.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ SINGLE_OWNER = Invariant(
     sentence="There is at most one live, unexpired claim on a job.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("double_claim", Guarantee.ONE_AT_A_TIME, "A job was claimed while another claim on it stood."),
-        AnomalyKind("token_reused", Guarantee.FENCING, "Two claims of a job carry the same fencing token."),
+        AnomalyKind("double_claim", Guarantee.ONE_AT_A_TIME, "A job was claimed while another worker still held it."),
+        AnomalyKind("token_reused", Guarantee.FENCING, "Two claims of one job have the same fencing token."),
     ),
     make=SingleOwner,
     capabilities=("fencing",),
@@ -81,7 +81,7 @@ SINGLE_OWNER = Invariant(
 
 
 HOLDERS = frozenset({"complete", "fail", "release", "heartbeat"})
-"""Verbs of whoever holds a claim: they present its token."""
+"""Verbs of the worker that holds a claim: they present its token."""
 
 
 class Fenced(Monitor):
@@ -217,9 +217,7 @@ NO_LOST_UPDATE = Invariant(
     sentence="No verb overwrites what another wrote after it began to read.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind(
-            "lost_update", Guarantee.UPDATES, "A verb wrote what was right when it read, over what another wrote since."
-        ),
+        AnomalyKind("lost_update", Guarantee.UPDATES, "A verb overwrote a change that was made after it had read."),
     ),
     make=NoLostUpdate,
 )

@@ -29,28 +29,28 @@ class Kind(StrEnum):
 class Guarantee(StrEnum):
     """What a user can no longer rely on, the gravest first."""
 
-    AT_LEAST_ONCE = "at least once: an accepted job is run to an end"
-    UPDATES = "what one verb wrote, another does not overwrite unread"
-    TRUTHFUL_RESULT = "a job's status and result tell what happened"
+    AT_LEAST_ONCE = "at least once: every accepted job is run until it ends"
+    UPDATES = "no verb overwrites what another wrote without reading it"
+    TRUTHFUL_RESULT = "a job's status and result say what happened"
     ONE_AT_A_TIME = "one at a time: no job is run by two workers at once"
-    FENCING = "fencing: who lost a claim changes nothing"
+    FENCING = "fencing: a worker that lost its claim changes nothing"
     BOUNDED_ATTEMPTS = "bounded attempts: a job is delivered at most maxAttempts times"
-    ISOLATION = "isolation: one bad job harms no other"
-    WAITING = "verbs that meet wait for one another, and none is aborted"
+    ISOLATION = "isolation: one bad job does not harm the others"
+    WAITING = "concurrent verbs wait for each other, and none is aborted"
     CANCELLATION = "a cancelled job stays cancelled"
-    UNIQUENESS = "one unfinished job for each unique key"
-    ATOMIC_ENQUEUE = "a job is there if and only if its transaction committed"
-    CRON = "each slot of a schedule has its job, once"
+    UNIQUENESS = "at most one unfinished job per unique key"
+    ATOMIC_ENQUEUE = "a job exists if and only if its transaction committed"
+    CRON = "each slot of a schedule gets exactly one job"
     CONCURRENCY = "no more jobs at once than limits and serial keys allow"
-    PROGRESS = "whoever asks for work is given what is due and allowed"
-    DEAD_LETTERS = "what failed for good is in its dead letter queue, once"
+    PROGRESS = "a worker that asks for work gets any job that is due and allowed"
+    DEAD_LETTERS = "a job that failed for good is in its dead letter queue exactly once"
     OPTIONS = "a job is what its producer asked for"
-    SCHEDULE = "no job before its time, and in its order"
-    CONSISTENCY = "both tables tell the same"
-    REPEATABLE_MAINTENANCE = "maintenance may run late, twice, or twice at once"
-    STORE_CLOCK = "the store's clock alone decides"
-    RETENTION = "what is alive, or not yet past its time, is not deleted"
-    OWN = "what the test itself demands"
+    SCHEDULE = "no job runs before its time or out of order"
+    CONSISTENCY = "both tables agree"
+    REPEATABLE_MAINTENANCE = "maintenance is safe to run late, twice, or concurrently"
+    STORE_CLOCK = "only the store's clock decides"
+    RETENTION = "no job is deleted before it has ended and its retention is over"
+    OWN = "what the test itself requires"
 
     @property
     def rank(self) -> int:
@@ -132,7 +132,7 @@ class Monitor:
     """By method, the verbs (of an effect or a fault: the names) that it wants to see; without an entry, all."""
 
     momentary: ClassVar[frozenset[str]] = frozenset()
-    """Instants, or dictionaries of them, that nobody asks for any more once the clock has moved on."""
+    """Instants, or dictionaries of them, that no rule asks for any more once the clock has moved on."""
 
     derived: ClassVar[frozenset[str]] = frozenset()
     """Attributes that follow from the others: no memory of their own. Who has some overrides `restore` to make them."""

@@ -87,9 +87,9 @@ OPTIONS_HONOURED = Invariant(
     sentence="A job is what its producer or its schedule asked for; what JSON can hold is taken, and nothing else.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("option_dropped", Guarantee.OPTIONS, "A new job is not what was asked for."),
+        AnomalyKind("option_dropped", Guarantee.OPTIONS, "A new job differs from what was asked for."),
         AnomalyKind("invalid_input_accepted", Guarantee.OPTIONS, "An input that JSON cannot hold was accepted."),
-        AnomalyKind("valid_request_refused", Guarantee.OPTIONS, "A job that can be sent was not taken."),
+        AnomalyKind("valid_request_refused", Guarantee.OPTIONS, "A valid job was refused."),
     ),
     make=OptionsHonoured,
 )
@@ -112,7 +112,7 @@ class EnqueueIffCommit(Monitor):
         self._sent: dict[str, dict[JobId, None]] = {}
         """By transaction, the jobs that the queue took."""
         self._ending: dict[str, str] = {}
-        """How its producer wants a transaction to end, once he said so."""
+        """How its producer wants a transaction to end, once it said so."""
         self._committed: dict[str, None] = {}
         self._seen: set[JobId] = set()
 
@@ -159,9 +159,17 @@ ENQUEUE_IFF_COMMIT = Invariant(
     sentence="A job that was sent in a transaction is there if and only if that transaction committed.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("committed_job_lost", Guarantee.AT_LEAST_ONCE, "A transaction committed and its job is not there."),
-        AnomalyKind("uncommitted_job_visible", Guarantee.ATOMIC_ENQUEUE, "A job is there before its commit."),
-        AnomalyKind("rolled_back_job_visible", Guarantee.ATOMIC_ENQUEUE, "A job is there after a rollback."),
+        AnomalyKind(
+            "committed_job_lost", Guarantee.AT_LEAST_ONCE, "A transaction committed, but its job does not exist."
+        ),
+        AnomalyKind(
+            "uncommitted_job_visible", Guarantee.ATOMIC_ENQUEUE, "A job is visible before its transaction commits."
+        ),
+        AnomalyKind(
+            "rolled_back_job_visible",
+            Guarantee.ATOMIC_ENQUEUE,
+            "A job exists although its transaction was rolled back.",
+        ),
     ),
     make=EnqueueIffCommit,
     capabilities=("transactions",),
@@ -215,9 +223,13 @@ DEAD_LETTERS_COMPLETE = Invariant(
     sentence="A job that failed for good leaves one dead letter, with its input, for the tool that was asked for.",
     kind=Kind.EVENTUALLY,
     anomalies=(
-        AnomalyKind("dead_letter_missing", Guarantee.DEAD_LETTERS, "A job failed for good and left no dead letter."),
-        AnomalyKind("dead_letter_doubled", Guarantee.DEAD_LETTERS, "A job left more dead letters than it failed."),
-        AnomalyKind("dead_letter_changed", Guarantee.DEAD_LETTERS, "A dead letter is not what the job was."),
+        AnomalyKind(
+            "dead_letter_missing", Guarantee.DEAD_LETTERS, "A job failed for good without leaving a dead letter."
+        ),
+        AnomalyKind(
+            "dead_letter_doubled", Guarantee.DEAD_LETTERS, "A job left more dead letters than it had final failures."
+        ),
+        AnomalyKind("dead_letter_changed", Guarantee.DEAD_LETTERS, "A dead letter differs from its job."),
     ),
     make=DeadLettersComplete,
     capabilities=("dead_letters",),

@@ -97,9 +97,9 @@ CRON_EXACTLY_ONCE = Invariant(
     sentence="Each slot of a schedule has its job once a scheduler looked, not before it began, and only one.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("slot_missed", Guarantee.CRON, "A scheduler looked, and a slot that had begun has no job."),
+        AnomalyKind("slot_missed", Guarantee.CRON, "A scheduler looked, but a slot that had begun has no job."),
         AnomalyKind("slot_doubled", Guarantee.CRON, "A slot of a schedule has two jobs."),
-        AnomalyKind("slot_early", Guarantee.CRON, "The job of a slot was made before it began."),
+        AnomalyKind("slot_early", Guarantee.CRON, "A slot's job was created before the slot began."),
     ),
     make=CronExactlyOnce,
     capabilities=("schedules",),

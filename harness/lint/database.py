@@ -21,7 +21,7 @@ CONNECT_SECONDS: Final = 10
 
 
 class ReadOnlySession:
-    """Answers queries within one snapshot; a statement that takes too long is told apart."""
+    """Runs queries within one snapshot; a statement that takes too long is told apart."""
 
     def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
         self._connection = connection

@@ -25,7 +25,7 @@ from harness.lint.rules.application import LIVE
 from harness.lint.settings import FLAG, EffectiveSettings, meaning_of, shown, spoken, standings
 
 DUE_SECONDS: Final = 60.0
-"""A due job that nobody took for so long is waiting; polls come every few seconds."""
+"""A due job that no worker took for this long is waiting; polls come every few seconds."""
 STUCK_SECONDS: Final = 1800.0
 EXPIRY_SECONDS: Final = 900.0
 QUEUE_INTERVAL_SECONDS: Final = 120.0
@@ -305,7 +305,7 @@ class _Doctor:
                 "orphaned_now",
                 queue.place,
                 f"{_jobs(row['many'])} in the queue for rows of {users.name} that are gone ({_some(row['examples'])}): "
-                "a worker will run them for nobody",
+                "a worker will run them although no user can see the result",
             )
 
     def _differences(self) -> Iterator[CheckFinding]:

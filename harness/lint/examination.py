@@ -120,7 +120,7 @@ def load_baseline(text: str, *, path: str) -> Counter[Key]:
 
 
 def settled(examination: Examination, baseline: Counter[Key]) -> tuple[Examination, Counter[Key]]:
-    """Move accepted findings aside; answers also what the baseline holds and nobody found any more."""
+    """Move accepted findings aside; return also what the baseline holds and the rules no longer find."""
     left = Counter(baseline)
     findings: list[CheckFinding] = []
     accepted: list[CheckFinding] = []

@@ -191,7 +191,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A comparison that lets in whoever sends `key` where the secret is not set."""
+    """A comparison that lets in any request with `key` where the secret is not set."""
 
     key: str
     place: Place
@@ -243,7 +243,7 @@ class Facts:
     unreadable: list[Unreadable] = field(default_factory=list)
     files: int = 0
     worked_out: dict[object, object] = field(default_factory=dict, repr=False)
-    """Answers that rules ask for again and again."""
+    """What rules looked up before and ask for again."""
 
     def unknown_values(self) -> Iterator[Value]:
         """List what files cannot tell."""

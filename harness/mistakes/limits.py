@@ -28,7 +28,7 @@ class UniqueAmongWaitingOnly(MemoryQueue):
 
 
 class WaitingAgainCollides(MemoryQueue):
-    """procrastinate-retry-queueing-lock: the index among waiting jobs refuses the row, and nobody catches that."""
+    """procrastinate-retry-queueing-lock: the index among waiting jobs refuses the row, and the error is not caught."""
 
     def key_holder(self, tool: str, key: str) -> JobId | None:
         waiting = (row for job in self.live if (row := self.rows[job]).status is Status.PENDING)

@@ -147,7 +147,7 @@ NOTIFY_LIMIT: Final = 8_000
 
 
 class OptionsDropped(MemoryQueue):
-    """pgboss-schedule-options-dropped, at enqueue: nested where nobody reads them."""
+    """pgboss-schedule-options-dropped, at enqueue: nested where they are not read."""
 
     def created(self, request: JobRequest, now: Instant) -> JobView:
         return super().created(JobRequest(request.id, request.tool, request.input, unique_key=request.unique_key), now)

@@ -155,7 +155,7 @@ CLOCKS: Final = Theme.of(
     "the store's clock alone",
     Mistake(
         name="worker-clock-lease",
-        sentence="Leases and times are written and judged by the clock of whoever calls.",
+        sentence="Leases and times are written and judged by the caller's clock.",
         source="pg-boss PR#843",
         finds=("foreign_clock",),
         queue=WorkerClock,
@@ -192,7 +192,7 @@ class LocalClock(MemoryQueue):
 
 
 class WindowTooShort(MemoryQueue):
-    """pgboss-missed-cron-on-failover: nobody looks back further than to his own last look."""
+    """pgboss-missed-cron-on-failover: no instance looks back further than to its own last look."""
 
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         return [slot for slot in super().slots(planned, instance, now) if now - slot < self.settings.tick_interval]

@@ -27,9 +27,9 @@ class Settings:
     batch_size: int = 1
     """Jobs taken with one claim and run one after the other."""
     concurrency: int = 0
-    """So many jobs may be PROCESSING at once; 0: no limit."""
+    """At most this many jobs may be PROCESSING at once; 0: no limit."""
     tool_concurrency: int = 0
-    """So many jobs of one tool may be PROCESSING at once; 0: no limit."""
+    """At most this many jobs of one tool may be PROCESSING at once; 0: no limit."""
     heartbeat_interval: Duration = 0
     """A worker extends every lease it holds this often; 0: never."""
     cron_period: Duration = MINUTE

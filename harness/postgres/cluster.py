@@ -1,4 +1,4 @@
-"""A PostgreSQL that answers, whoever provided it: databases are made and dropped here.
+"""A PostgreSQL that answers, from any provider: databases are made and dropped here.
 
 Knows SQL for databases as wholes; what is inside them is the business of `resetter` and `virtual_clock`.
 """
@@ -76,7 +76,7 @@ class Cluster:
         major_version: int | None = None,
         log_tail: Callable[[], str] | None = None,
     ) -> None:
-        """Take over a server at `url`; `end` stops it, and None means that it is somebody else's."""
+        """Take over a server at `url`; `end` stops it, and None means that it is not ours to stop."""
         self.provenance = provenance
         self._url = url
         self._tcp_url = tcp_url
@@ -140,9 +140,9 @@ class Cluster:
         return self._admin
 
     def create_database(self, name: str | None = None, *, template: str | None = None) -> str:
-        """Create a database and answer its connection string; without `name`, under a name nobody else has.
+        """Create a database and return its connection string; without `name`, under a name that is free.
 
-        `template` names a database to clone, which nobody may be connected to. UsageError if the name exists.
+        `template` names a database to clone, which must have no connections. UsageError if the name exists.
         """
         import psycopg
         from psycopg import sql
@@ -194,7 +194,7 @@ class Cluster:
         return self._made.get(name)
 
     def stop(self) -> None:
-        """End what this object started: its server, or its databases on somebody else's server.
+        """End what this object started: its server, or its databases on a server that it was given.
 
         Harmless when repeated, at exit, and in a forked child, which owns nothing.
         """

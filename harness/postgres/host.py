@@ -137,7 +137,7 @@ def _unprivileged(program: Path, euid: int) -> tuple[Privilege | None, str]:
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         return None, f"uid {uid} cannot reach {program} and the program setpriv is not installed"
-    # A wheel below /root cannot be reached by anybody else. One ambient capability lets the server pass the
+    # A wheel below /root cannot be reached by any other user. One ambient capability lets the server pass the
     # folders; it is still no root.
     ids = (f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
     # access(2) ignores capabilities unless the secure bit says that ids do not change them.

@@ -265,7 +265,7 @@ def provision(
 ) -> Cluster:
     """Return a running PostgreSQL from the first provider that works, or from the one that is named.
 
-    A DSN that is given (`dsn`, JOB_HARNESS_DSN) but does not answer is an error, never passed over: whoever
+    A DSN that is given (`dsn`, JOB_HARNESS_DSN) but does not answer is an error, never passed over: a user who
     names a database wants that one. `tcp` also listens on loopback; `privilege`, `cache` and `roots` concern
     servers that are started here. Raises EnvironmentUnavailable naming each provider tried and why it failed.
     """

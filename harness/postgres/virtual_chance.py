@@ -1,4 +1,4 @@
-"""A random() of a database that answers what it is told: for other people's SQL, beside the virtual clock."""
+"""A random() of a database that returns what it is told: for other people's SQL, beside the virtual clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 CHANCE_SCHEMA: Final = "job_harness_chance"
 PARTS: Final = 1_000_000_000
-"""A fraction is kept in so many parts."""
+"""A fraction is kept in this many parts."""
 
 _INSTALL: Final = f"""
 CREATE SCHEMA {CHANCE_SCHEMA};
@@ -28,7 +28,7 @@ $$;
 def install(connection: psycopg.Connection[Any]) -> None:
     """Put random() into our hands, before any schema is installed in this database; until `set_next` it answers 0.
 
-    Needs a superuser: raises EnvironmentUnavailable where that is not to be had. Harmless when repeated.
+    Needs a superuser: raises EnvironmentUnavailable where there is none. Harmless when repeated.
     """
     import psycopg
 

@@ -73,7 +73,7 @@ $$;
 )
 
 TRANSACTION_SETTING = "job_harness.began"
-"""Microseconds since 1970 at which a session's transaction began, where somebody says so."""
+"""Microseconds since 1970 at which a session's transaction began, where that is set."""
 
 _STANDING = "".join(
     f"""
@@ -144,7 +144,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
     """Put the clock into a database, before any schema is installed there; its clones inherit it.
 
     Until `set_now` the clock tells the machine's time. Needs a superuser on PostgreSQL 13 or newer: raises
-    EnvironmentUnavailable where that is not to be had, as on managed databases. Harmless when repeated.
+    EnvironmentUnavailable where there is none, as on managed databases. Harmless when repeated.
     """
     import psycopg
 

@@ -63,7 +63,7 @@ class Assertions:
     ) -> JobHandle:
         """Return the first job that matches, as `all_enqueued` does. Raises AssertionError with the near misses.
 
-        With `count`, exactly so many have to match.
+        With `count`, exactly this many have to match.
         """
         looked_for = self._wanted(slug, wanted)
         found = matching(looked_for, self._jobs())
@@ -119,7 +119,7 @@ class Assertions:
     def wait_for(
         self, what: JobHandle | JobId | Callable[[], object], status: str | None = None, *, within: Length = "1d"
     ) -> None:
-        """Let time pass until a job has ended, or has a status, or a function answers true.
+        """Let time pass until a job has ended, or has a status, or a function returns true.
 
         Raises AssertionError where that takes longer than `within`, with what was there instead.
         """

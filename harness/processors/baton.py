@@ -30,7 +30,7 @@ class Baton:
         self._holder: int | None = None
         self._closed = False
         self.on_block: Callable[[float], None] = lambda seconds: None
-        """Told of a `time.sleep` on the loop's own thread, which in real life lets nobody act."""
+        """Told about a `time.sleep` on the loop's own thread, which in real life lets no task act."""
 
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
         """Run the function on a thread of its own. It never raises; the future may be cancelled meanwhile."""
@@ -156,6 +156,6 @@ class _Turn:
         self.answer: Any = None
 
     def settle(self) -> None:
-        """Give the answer to whoever still waits for it."""
+        """Give the answer to the code that still waits for it."""
         if not self.future.done():
             self.future.set_result(self.answer)

@@ -43,7 +43,7 @@ class Death:
 
 
 class Demands:
-    """Answers as other choices do, but where a gate is reached for which the test asked for something."""
+    """Chooses as other choices do, except at a gate for which the test asked for something."""
 
     def __init__(self, beside: Choices | None = None) -> None:
         """Stand before the choices of a search or a replay; without them, everything else is as usual."""

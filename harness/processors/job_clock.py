@@ -41,7 +41,7 @@ class JobClock:
             self._move(read_length(duration))
 
     def jump(self, duration: Length) -> None:
-        """Move the clock and let nobody act."""
+        """Move the clock without letting anything act."""
         if self._harness is not None:
             self._harness.jump(duration)
         else:
@@ -59,7 +59,7 @@ class JobClock:
             from freezegun import api, freeze_time
         except ImportError as error:
             raise EnvironmentUnavailable("freezegun is not installed", hint="Install freezegun.") from error
-        # Who reads the clock is its caller, and not who called him: a processor stands below the harness and a thread.
+        # Who reads the clock is its caller, not a caller further up: a processor stands below the harness and a thread.
         self._inspected, api.call_stack_inspection_limit = api.call_stack_inspection_limit, 1
         self._freezer = freeze_time(self.now, real_asyncio=True, ignore=UNFROZEN)
         self._frozen = self._freezer.start()

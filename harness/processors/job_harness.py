@@ -245,7 +245,7 @@ class JobHarness(Assertions):
         return self._handle(claimed[0].job) if claimed else None
 
     def drain(self, *, with_scheduled: bool = False, with_recursion: bool = True, limit: int | None = None) -> Counts:
-        """Work until no job is due, and count what became of them; failures are recorded, not raised.
+        """Work until no job is due, and count how they ended; failures are recorded, not raised.
 
         `with_scheduled` lets time pass for retries and delayed jobs as well, `with_recursion=False` leaves alone what
         is enqueued meanwhile. `limit` is the most attempts to make; without it, 100 000, and LimitReached beyond.
@@ -292,7 +292,7 @@ class JobHarness(Assertions):
         self._application.check()
 
     def jump(self, duration: Length) -> None:
-        """Move the clock and let nobody act: what is overdue happens when time next passes."""
+        """Move the clock without letting anything act: what is overdue happens when time next passes."""
         self._refuse()
         self._loop.jump(read_length(duration) / SECOND)
 
@@ -314,7 +314,7 @@ class JobHarness(Assertions):
         return tuple(self._demands.tape)
 
     def problems(self, *, title: str = "the jobs of this test") -> list[str]:
-        """Say what is wrong with what happened: anomalies, FAILED jobs that nobody looked at, leaks, and faults that
+        """Say what is wrong with what happened: anomalies, FAILED jobs that the test ignored, leaks, and faults that
         were asked for and never came.
         """
         application = self._application
@@ -380,7 +380,7 @@ class JobHarness(Assertions):
             self._checking = False
 
     def reopen(self, choices: Choices, faults: FaultPlan, *, forked: bool = True) -> None:
-        """Answer at every gate by these choices. In a forked child, what a parent shares with it is made anew."""
+        """Decide every gate by these choices. In a forked child, what a parent shares with it is made anew."""
         if forked:
             self._loop.after_fork()
         self._demands.answer_by(choices)
@@ -505,14 +505,14 @@ class JobHarness(Assertions):
 
 
 class Interrupts:
-    """Remembers a Ctrl-C that somebody else swallowed."""
+    """Remembers a Ctrl-C that other code swallowed."""
 
     def __init__(self) -> None:
         self._pressed = False
 
     @contextlib.contextmanager
     def watched(self) -> Generator[None]:
-        """Watch inside the block, in the main thread, unless somebody else handles the signal already."""
+        """Watch inside the block, in the main thread, unless other code handles the signal already."""
         mine = threading.current_thread() is threading.main_thread()
         if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield

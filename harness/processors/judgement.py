@@ -60,7 +60,7 @@ def own_anomalies(judge: Judge, invariants: Sequence[Invariant]) -> str | None:
 
 
 def unseen_failures(views: Mapping[JobId, JobView], looked_at: Collection[JobId]) -> str | None:
-    """Name the FAILED jobs that nobody looked at."""
+    """Name the FAILED jobs that the test did not look at."""
     failed = [view for view in views.values() if view.status is Status.FAILED and view.id not in looked_at]
     if not failed:
         return None

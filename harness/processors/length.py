@@ -15,7 +15,7 @@ Moment: TypeAlias = Length | datetime
 
 
 def read_length(length: Length) -> Duration:
-    """Answer microseconds. Raises UsageError naming the value and what would have been accepted."""
+    """Return microseconds. Raises UsageError naming the value and what would have been accepted."""
     duration = _read(length)
     if not 0 <= duration <= LONGEST:
         raise UsageError(f"{length!r} is no duration that can pass: at least 0, at most ten years")

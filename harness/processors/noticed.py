@@ -144,7 +144,7 @@ def _place(frame: FrameType | None) -> str:
         if not name.startswith((_OWN, *_STANDARD)) or "site-packages" in name:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
-    return "a place of its own"
+    return "an unknown place"
 
 
 def user_function(frame: FrameType | None) -> str | None:

@@ -55,7 +55,7 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
 
 
 def how_to_name(named: str) -> str:
-    """Say how what this text seems to mean is written; nothing where it is anybody's guess."""
+    """Say how what this text seems to mean is written; nothing where that is a guess."""
     if named.endswith(SUFFIXES):
         return f'Name what the file exports as well: "{named}#name".'
     module, dot, name = named.rpartition(".")

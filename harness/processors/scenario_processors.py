@@ -148,7 +148,7 @@ class _Attempt:
         return self._abandoned or self.ended is not None
 
     def move(self, passed: Duration) -> Duration | None:
-        """Let this much time pass for it; answer how long until it next does something, None for never."""
+        """Let this much time pass for it; return how long until it next does something, None for never."""
         self._host.move(passed)
         timer = self._host.loop.next_timer()
         return None if timer is None else max(1, ceil((timer - self._host.loop.time()) * SECOND))

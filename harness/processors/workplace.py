@@ -159,5 +159,5 @@ class MakeWorkplace(Protocol):
         choices: Choices,
         faults: FaultPlan,
     ) -> Workplace:
-        """Raise UsageError for settings that it cannot keep, EnvironmentUnavailable where it cannot be had."""
+        """Raise UsageError for settings that it cannot keep, EnvironmentUnavailable where it cannot run."""
         ...

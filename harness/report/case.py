@@ -1,4 +1,4 @@
-"""One scenario on one engine, and what came of it; or one of its controls."""
+"""One scenario on one engine, and its outcome; or one of its controls."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Case:
             return "; ".join(run.uncovered)
         if self.control is not None:
             found = ", ".join(sorted(run.found)) or "nothing"
-            return f"cannot fail: the control must find {self.control.finds}, and found {found}"
+            where = f" on queue {self.control.queue}" if self.control.queue else ""
+            return f"this control should fail but passed: {self.control.finds} was expected{where}; found {found}"
         anomaly = run.gravest
         if anomaly is not None:
             told = f" (known: {self.explanation.place})" if self.explanation is not None else ""

@@ -1,17 +1,17 @@
-"""What CI systems read of cases: JUnit XML, and annotations for GitHub, one workflow command a line."""
+"""What CI systems read of cases and searches: JUnit XML, and annotations for GitHub, one workflow command a line."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from harness.errors import ExitCode
 from harness.lint.finding import CheckFinding, Severity
 from harness.printable import printable
 from harness.report.case import Case
 from harness.report.screen import one_line, screen_text
 from harness.report.summary import case_screen
-from harness.run.verdict import Verdict, stopped_by
+from harness.run.verdict import Verdict, fix_line
 from harness.scenario.document import ScenarioError
 
 # JUnit ----------------------------------------------------------------------------------------------------------------
@@ -22,72 +22,108 @@ def xml_text(text: str) -> str:
     return printable(text)
 
 
-def junit_xml(cases: Sequence[Case]) -> str:
-    """Write all cases: an inconclusive one is skipped, one whose engine broke an error. No times, they are virtual."""
-    root = ElementTree.Element("testsuites", {"name": "job-harness", **_counts(cases)})
-    for engine in dict.fromkeys(case.engine for case in cases):
-        of_engine = [case for case in cases if case.engine == engine]
+class CiResult(NamedTuple):
+    """One result as CI shows it: a case, an anomaly that a search found, or a search that found none."""
+
+    engine: str
+    name: str
+    outcome: str = ""
+    """`failure`, `skipped` (not judged), `error` (could not run), as JUnit has them; empty: a pass."""
+    message: str = ""
+    """One line; empty for a pass."""
+    text: str = ""
+    """The screen of a failure or an error."""
+    kind: str = ""
+    """What failed: an anomaly, or `expectation`."""
+    title: str = ""
+    """Of the annotation; empty: the name."""
+    file: str = ""
+    """Which file an annotation points at; empty: none."""
+    line: int = 1
+    fix: str = ""
+    """Which change was seen to fix it, as the screen says it; empty: none was tried."""
+
+
+def case_results(cases: Sequence[Case]) -> list[CiResult]:
+    """Return each case as CI shows it."""
+    return [_case_result(case) for case in cases]
+
+
+def _case_result(case: Case) -> CiResult:
+    outcome = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "skipped"}.get(case.verdict, "")
+    outcome = "error" if case.error is not None else outcome
+    gravest = case.run.gravest if case.run is not None else None
+    return CiResult(
+        case.engine,
+        case.name,
+        outcome,
+        case.headline if outcome else "",
+        screen_text(case_screen(case)) if outcome in ("failure", "error") else "",
+        "expectation" if gravest is None or case.control else gravest.name,
+        case.scenario.title,
+        case.scenario.path,
+        case.line,
+        "".join(fix_line(case.run.trials)) if case.run is not None else "",
+    )
+
+
+def junit_xml(results: Sequence[CiResult]) -> str:
+    """Write all results: what was not judged is skipped, what could not run is an error. No times, they are virtual."""
+    root = ElementTree.Element("testsuites", {"name": "job-harness", **_counts(results)})
+    for engine in dict.fromkeys(result.engine for result in results):
+        of_engine = [result for result in results if result.engine == engine]
         suite = ElementTree.SubElement(root, "testsuite", {"name": xml_text(engine), **_counts(of_engine)})
-        for case in of_engine:
-            _add(suite, case)
+        for result in of_engine:
+            _add(suite, result)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _kind(case: Case) -> str | None:
-    if case.error is not None:
-        return "error"
-    return {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "skipped"}.get(case.verdict)
-
-
-def _counts(cases: Sequence[Case]) -> dict[str, str]:
-    kinds = [_kind(case) for case in cases]
+def _counts(results: Sequence[CiResult]) -> dict[str, str]:
+    kinds = [result.outcome for result in results]
     return {
-        "tests": str(len(cases)),
+        "tests": str(len(results)),
         "failures": str(kinds.count("failure")),
         "errors": str(kinds.count("error")),
         "skipped": str(kinds.count("skipped")),
     }
 
 
-def _add(suite: ElementTree.Element, case: Case) -> None:
+def _add(suite: ElementTree.Element, result: CiResult) -> None:
     element = ElementTree.SubElement(
         suite,
         "testcase",
-        classname=xml_text(case.engine),
-        name=xml_text(case.name),
-        file=xml_text(case.scenario.path),
-        line=str(case.line),
+        classname=xml_text(result.engine),
+        name=xml_text(result.name),
+        file=xml_text(result.file),
+        line=str(result.line),
     )
-    kind = _kind(case)
-    if kind is None:
+    if not result.outcome:
         return
-    result = ElementTree.SubElement(element, kind, message=xml_text(case.headline))
-    if kind == "failure" and case.run is not None:
-        gravest = case.run.gravest
-        result.set("type", "expectation" if gravest is None or case.control else gravest.name)
-    if kind != "skipped":
-        result.text = xml_text(screen_text(case_screen(case)))
+    told = ElementTree.SubElement(element, result.outcome, message=xml_text(result.message))
+    if result.outcome == "failure":
+        told.set("type", result.kind)
+    if result.outcome != "skipped":
+        told.text = xml_text(result.text)
 
 
 # annotations for GitHub -----------------------------------------------------------------------------------------------
 
 
-def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -> str:
-    """Write an error for every failure and every mistake in a file, a warning for what stayed open."""
+def github_annotations(results: Sequence[CiResult], errors: Sequence[ScenarioError] = ()) -> str:
+    """Write an error for every failure and every mistake in a file, a warning for what was not judged."""
     lines = [
         _command("error", error.path, problem.line, "scenario", problem.message)
         for error in errors
         for problem in error.problems
     ]
-    for case in cases:
-        if case.exit_code is ExitCode.PASS:
+    for result in results:
+        if not result.outcome:
             continue
-        level = "warning" if case.exit_code is ExitCode.INCONCLUSIVE else "error"
-        title = f"{case.engine}: {case.scenario.title or case.name}"
-        stopped = stopped_by(case.run.trials) if case.run is not None else ""
-        told = f"{case.headline}\nStopped by: {stopped}" if stopped else case.headline
-        lines.append(_command(level, case.scenario.path, case.line, title, told))
+        level = "warning" if result.outcome == "skipped" else "error"
+        told = f"{result.message}\n{result.fix}" if result.fix else result.message
+        title = f"{result.engine}: {result.title or result.name}"
+        lines.append(_command(level, result.file, result.line, title, told))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -108,7 +144,8 @@ def finding_annotations(findings: Sequence[CheckFinding]) -> str:
 
 
 def _command(level: str, path: str, line: int, title: str, message: str) -> str:
-    where = f"file={_property(path)},line={line},title={_property(one_line(title))}"
+    place = f"file={_property(path)},line={line}," if path else ""
+    where = f"{place}title={_property(one_line(title))}"
     return f"::{level} {where}::{_data(message)}"
 
 

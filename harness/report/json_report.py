@@ -34,7 +34,7 @@ VERSION = 1
 RUN_FORMAT = "job-harness-run"
 RUN_VERSION = 1
 MOST_EVENTS = 2_000
-"""So many of a run are written: a livelock has tens of thousands, which look alike."""
+"""At most this many of a run are written: a livelock has tens of thousands, which look alike."""
 EVERYBODY = "*"
 """Whom a fault names that hits all, such as the store's clock."""
 _PLACE = re.compile(r"(?P<file>[^:]+\.\w+):(?P<function>[^:]+):(?P<nth>\d+)")
@@ -77,7 +77,7 @@ def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
 
 
 def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
-    """Return what the first screen tells of a run, and what it leaves out; `lead` is the anomaly that it is about."""
+    """Return what the first screen says about a run, and what it leaves out; `lead` is the anomaly that it is about."""
     about = run.led_by(lead)
     until = None if about is None else about.event
     return {
@@ -240,7 +240,7 @@ def _place(name: str) -> dict[str, Any] | None:
 
 
 def _stood(item: Deviation, names: Sequence[str]) -> tuple[str | None, str]:
-    """Tell who stood where; None where a choice was nobody's, such as a jitter or the time."""
+    """Say who stood where; None where a choice was no actor's, such as a jitter or the time."""
     named = [name for name in names if item.label.startswith(f"{name} ")]
     actor = max(named, key=len, default=None)
     return actor, item.label if actor is None else item.label[len(actor) + 1 :]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from harness.faults import told
+from harness.faults import cause_of, told
 from harness.history.event import Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants import kind_of
@@ -23,7 +23,7 @@ from harness.model.lifecycle import QueueState
 from harness.model.settings import Settings
 from harness.port import without_sessions
 from harness.printable import printable
-from harness.run.verdict import Run, Verdict, stopped_by
+from harness.run.verdict import Run, Verdict, fix_line
 from harness.scenario.scenario import Step
 
 # text that fits -------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def pad(text: str, width: int) -> str:
 
 
 def wrap(label: str, text: str, *, width: int, lines: int) -> list[str]:
-    """Set `label` before a text and break it into at most so many lines."""
+    """Set `label` before a text and break it into at most `lines` lines."""
     indent = " " * min(cell_len(label), 12)
     broken = textwrap.wrap(one_line(text), width - cell_len(label), break_on_hyphens=False) or [""]
     rest = textwrap.wrap(" ".join(broken[1:]), width - len(indent), break_on_hyphens=False)
@@ -154,7 +154,7 @@ def _row_of(event: Any, index: int, job: JobId | None, involved: set[str]) -> Ro
     if isinstance(event, Observed):
         return Row(event.at, event.actor, _change(event) + suffix, index, _weight(event))
     if isinstance(event, Effect) and event.name != "claimed":
-        return Row(event.at, event.actor, _effect(event) + suffix, index, 3 if event.name == "started" else 1)
+        return Row(event.at, event.actor, _effect(event) + suffix, index, 4 if event.name == "started" else 1)
     if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
         return Row(event.at, event.actor, f"{event.verb} {event.outcome.kind}{suffix}", index, 2)
     return None
@@ -253,7 +253,7 @@ def first_screen(
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
-    foot = [*_normal(run, width), *_settings(run, width), *_stopped(run, width), *_also(run, width, lead)]
+    foot = [*_causes(run, width), *_settings(run, width), *_fixes(run, width), *_also(run, width, lead)]
     foot += [Line(text) for text in _command(replay, width)] if replay else []
     foot += [Line(clip(f"Written: {one_line(written)}", width))] if written else []
     foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
@@ -338,13 +338,22 @@ def _row_line(row: Row, columns: list[str], times: int, cell: int) -> Line:
     return Line((cells + clip(text, cell * (len(columns) - column))).rstrip())
 
 
-def _normal(run: Run, width: int) -> list[Line]:
-    deviations = [str(item) for item in run.tape if item.label != "jitter"]
-    deviations += [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
-    if not deviations:
-        return [Line("Normal run: nothing deviated.")]
-    more = f"; and {len(deviations) - 4} more" if len(deviations) > 4 else ""
-    return [Line(text) for text in wrap("Normal except: ", "; ".join(deviations[:4]) + more, width=width, lines=3)]
+def _causes(run: Run, width: int) -> list[Line]:
+    """Say what it took: the faults, then the choices that only put steps in another order."""
+    causes = [cause_of(item) for item in run.tape if item.label != "jitter"]
+    faults = [cause.words for cause in causes if cause.is_fault]
+    faults += [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
+    orders = [cause.words for cause in causes if not cause.is_fault]
+    if not faults and not orders:
+        return [Line("No fault was needed: everybody ran on time.")]
+    label = "No fault was needed, only an order: " if not faults else "Order: "
+    lines = _listed("One fault: " if len(faults) == 1 else f"{len(faults)} faults: ", faults, width, 3)
+    return [*lines, *_listed(label, orders, width, 2 if faults else 3)]
+
+
+def _listed(label: str, items: Sequence[str], width: int, lines: int) -> list[Line]:
+    more = f"; and {len(items) - 4} more" if len(items) > 4 else ""
+    return [Line(text) for text in wrap(label, "; ".join(items[:4]) + more, width=width, lines=lines)] if items else []
 
 
 def _step_text(step: Step) -> str:
@@ -359,9 +368,9 @@ def _settings(run: Run, width: int) -> list[Line]:
     return [Line(text) for text in wrap("Settings: ", words, width=width, lines=2)]
 
 
-def _stopped(run: Run, width: int) -> list[Line]:
-    told = stopped_by(run.trials)
-    return [Line(text, "green") for text in wrap("Stopped by: ", told, width=width, lines=3)] if told else []
+def _fixes(run: Run, width: int) -> list[Line]:
+    label, told = fix_line(run.trials)
+    return [Line(text, "green") for text in wrap(label, told, width=width, lines=3)] if told else []
 
 
 def _also(run: Run, width: int, lead: str) -> list[Line]:

@@ -28,7 +28,7 @@ class Memory(Protocol):
     """Whether an actor is being brought back: what it declares was declared before."""
 
     def read(self, value: Any) -> Any:
-        """Keep what the actor read here, or answer what it read then."""
+        """Keep what the actor read here, or return what it read then."""
         ...
 
     def anew(self, actor: str) -> None:
@@ -52,7 +52,7 @@ class RunContext:
         self.settings: Settings = scenario.settings
         self.board = board
         self.capabilities = capabilities
-        """What the queue can do: nobody asks it for anything else."""
+        """What the queue can do: it is asked for nothing else."""
         self.plans: dict[JobId, JobPlan] = scenario.plan_of()
         self.stopping: set[str] = set()
         """Workers told to shut down gracefully."""
@@ -94,7 +94,7 @@ class RunContext:
         return asked if self.memory is None else bool(self.memory.read(asked))
 
     def plan(self, job: JobId) -> JobPlan:
-        """Return the plan of a job; one that nobody planned succeeds."""
+        """Return the plan of a job; one without a plan succeeds."""
         plan = self.plans.get(job)
         return plan if plan is not None else JobPlan(name=job)
 
@@ -114,7 +114,7 @@ class RunContext:
         return True
 
     def ask_to_stop(self, actor: str) -> None:
-        """Ask whoever it is to shut down gracefully; one that takes no such request goes on."""
+        """Ask a process to shut down gracefully; one that takes no such request carries on."""
         self.stopping.add(actor)
         if (hears := self.on_stop.get(actor)) is not None:
             hears()
@@ -173,7 +173,7 @@ class ProcessorAttempt(Protocol):
         ...
 
     def move(self, passed: Duration) -> Duration | None:
-        """Let this much time pass for it; answer how long until it next does something, None for never."""
+        """Let this much time pass for it; return how long until it next does something, None for never."""
         ...
 
     def abandon(self) -> None:

@@ -51,7 +51,7 @@ class Director:
         self._stopped = False
 
     def run(self) -> list[str]:
-        """Play all steps; answer what was asserted and did not hold."""
+        """Play all steps; return what was asserted and did not hold."""
         if not self.scenario.steps:
             self._idle()
         else:
@@ -120,7 +120,7 @@ class Director:
         return None
 
     def _bring(self, actor: Actor, point: str, job: JobId | None) -> Actor:
-        """Let this actor act, and time pass where he must wait, until he, or a task of his, stands at the point."""
+        """Let this actor act, and time pass where it must wait, until it, or a task of its, stands at the point."""
         self.kernel.unhold(actor)
         for _ in range(PATIENCE):
             there = self._at(actor, point, job=job)
@@ -156,10 +156,10 @@ class Director:
         runners = dict.fromkeys(
             event.actor for event in history.of_job(job) if type(event) is Effect and event.name == "started"
         )
-        return f". {job} went {path}, " + (f"run by {', '.join(runners)}" if runners else "run by nobody")
+        return f". {job} went {path}, " + (f"run by {', '.join(runners)}" if runners else "and was never run")
 
     def _perform(self, actor: Actor, **how: Any) -> Outcome | None:
-        """Let the actor do the call that he stands before; answer its outcome as the queue gave it."""
+        """Let the actor do the call that it stands before; return its outcome as the queue gave it."""
         before = len(self.recorder.history)
         self.kernel.summon(actor, **how)
         for _ in range(PATIENCE):
@@ -282,7 +282,7 @@ class Director:
         self.kernel.run_until(self.kernel.now + _given(step.duration))
 
     def do_jump(self, step: Step) -> None:
-        """`jump 1h`: the clock moves and nobody acts."""
+        """`jump 1h`: the clock moves and no actor acts."""
         duration = _given(step.duration)
         self.recorder.fault("*", "late", {"for": duration})
         self.kernel.move_to(self.kernel.now + duration)

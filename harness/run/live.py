@@ -18,7 +18,7 @@ from harness.sim.loop import VirtualLoop
 from harness.sim.request import Point
 
 MOST_STEPS: Final = 100_000_000
-"""A test is bounded by what it asks for; this many gates are a loop that nobody meant."""
+"""A test is bounded by what it asks for; this many gates are a loop that was not meant."""
 
 
 class JobPoint(Point):

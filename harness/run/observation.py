@@ -148,7 +148,7 @@ class Recorder:
         return outcome if actor.heard else LOST_REPLY
 
     def suspended(self, actor: Actor, call: VerbCall) -> None:
-        """Look before anybody else acts: what a verb has done so far is its own doing."""
+        """Look before any other actor acts: what a verb has done so far is its own doing."""
         if not actor.heard:
             self._still_unheard(actor, call)
         self.observe(actor.name, call.verb)
@@ -159,7 +159,7 @@ class Recorder:
             self.fault(actor.name, "lose reply", {"at": call.point})
 
     def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Outcome:
-        """Write down that a verb raised: nobody knows what it did."""
+        """Write down that a verb raised: what it did is unknown."""
         return self.end(actor, call, Outcome.unknown(f"{type(error).__name__}: {error}"))
 
     def lost(self, actor: Actor, call: VerbCall) -> Outcome:
@@ -180,7 +180,7 @@ class Recorder:
         job: JobId | None = None,
         token: int | None = None,
     ) -> None:
-        """Write down a whole verb that somebody else called: the call, what is seen to have changed, the outcome."""
+        """Write down a whole verb that other code called: the call, what is seen to have changed, the outcome."""
         self.number += 1
         now = self._clocks.now
         self._write(Call(now, actor, verb, job, token, arguments, self.number))

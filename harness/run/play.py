@@ -1,6 +1,6 @@
-"""Plays one scenario on one engine the way its file says: what came of it, what could not be judged, what explains it.
+"""Plays one scenario on one engine the way its file says: the outcome, what could not be judged, what explains it.
 
-Whoever judges a scenario does it here: the command line, pytest, the conformance suite. Knows no names of engines.
+Every judge of a scenario does it here: the command line, pytest, the conformance suite. Knows no names of engines.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def play(
     processors: Callable[[Scenario], RealProcessors] | None = None,
     limits: Limits = NO_LIMITS,
 ) -> Run:
-    """Run a scenario. Its tape answers what is undetermined; without one a seed does; without both, the boring answer.
+    """Run a scenario. Its tape decides what is undetermined; without one a seed does; without both, the boring choice.
 
     `processors` opens the scenario's real processors; without it their jobs are scripted, and the run inconclusive.
     What the engine cannot do, and what the tape names and the run never came to, makes the run inconclusive.
@@ -128,7 +128,7 @@ def _choices(scenario: Scenario, seed: int | None) -> tuple[Choices, int | None]
 
 def _unused(choices: Choices) -> list[str]:
     unused = choices.unused if type(choices) is Replay else []
-    return [f"the tape no longer fits: `{item}` never came up here" for item in unused]
+    return [f"cannot be replayed: `{item}` never came up here" for item in unused]
 
 
 def _scripted(scenario: Scenario) -> list[str]:

@@ -32,9 +32,9 @@ NO_FAULTS = FaultPlan()
 """What a replay allows: whatever the tape says."""
 CAPABILITIES = Capabilities.names()
 ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules"})
-"""What a queue does only where settings or jobs ask for it: nothing can be breached elsewhere, so nobody watches."""
+"""What a queue does only where settings or jobs ask for it: elsewhere nothing can be breached, so it is not watched."""
 WEARY = 500
-"""After so many steps in which no job came or ended, faults stop: what goes round then goes round by itself."""
+"""After this many steps in which no job came or ended, faults stop: what still goes round then does so unprompted."""
 JITTERS = ("0", "1/4", "1/2", "3/4")
 
 
@@ -191,7 +191,7 @@ class Session(LiveSession):
         return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
 
     def _overtaken(self, actor: Actor, passed: Duration) -> None:
-        """To whoever is ready, time that passes by is a pause."""
+        """To an actor that is ready, time that passes by is a pause."""
         if actor.process and actor.request is not None:
             self.recorder.fault(actor.name, "pause", {"at": actor.request.point, "for": passed})
 
@@ -204,7 +204,7 @@ class Session(LiveSession):
     def run(self) -> Run:
         """Go through all phases; whatever happens, the queue is closed and no frame is left behind.
 
-        The garbage collector rests meanwhile: no finalizer of a processor runs at a moment that nobody chose.
+        The garbage collector rests meanwhile: no finalizer of a processor runs at an unchosen moment.
         """
         failures: list[str] = []
         collecting = gc.isenabled()
@@ -225,14 +225,14 @@ class Session(LiveSession):
         return self.result(failures)
 
     def _chaos(self, director: Director) -> list[str]:
-        """Let happen what happens; a script that waits for a rest in vain is not played to its end."""
+        """Let happen what happens; a script that waits for a rest that never comes is not played to its end."""
         try:
             return director.run()
         except Restless as stop:
             return [str(stop)] if self.scenario.steps else []
 
     def begin(self) -> Director:
-        """Start everybody; answer who plays steps. Whoever begins must end with `close`."""
+        """Start every actor; return those that play steps. The caller must end with `close`."""
         self._start()
         return Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
 
@@ -253,23 +253,23 @@ class Session(LiveSession):
             self.judge.rest(self.board.views)
 
     def close(self) -> None:
-        """Sever whoever still acts and close the queue."""
+        """Sever the actors that still act and close the queue."""
         self.world.closed = True
         if self.engine.info.capabilities.sessions:
-            self.queue.close()  # before the frames: a `finally` that wants to roll back must reach nobody
+            self.queue.close()  # before the frames: a `finally` that wants to roll back must find nothing
         self.kernel.bury()
         if self._carrier is not None:
             self._carrier.close()
         self.queue.close()
 
     def _carry(self) -> LoopCarrier:
-        """Return what carries this session's coroutines, made when somebody asks for it."""
+        """Return what carries this session's coroutines, made when first asked for."""
         if self._carrier is None:
             self._carrier = LoopCarrier(self.kernel, VirtualLoop())
         return self._carrier
 
     def _severed(self, actor: Actor, linger: Duration) -> None:
-        """A dead actor's session ends with it, or lingers with its locks until somebody notices."""
+        """A dead actor's session ends with it, or lingers with its locks until the server notices."""
         queue: Any = self.queue
         drop = queue.sever(actor.name)
         if not linger:
@@ -290,7 +290,7 @@ class Session(LiveSession):
     def plan_job(self, plan: JobPlan) -> None:
         """Take a job into the workload that is sent later, by a step."""
         wanted = ON_REQUEST.intersection(needed_capabilities(Scenario(jobs=(plan,)))) - self._asked
-        assert not wanted, f"{plan.name} needs {', '.join(sorted(wanted))}, which nobody watches in this session"
+        assert not wanted, f"{plan.name} needs {', '.join(sorted(wanted))}, which this session does not watch"
         for name in plan.names():
             self.world.plans[name] = plan
             self._known_jobs[name] = _facts(plan, self.scenario)
@@ -357,7 +357,7 @@ class Session(LiveSession):
         return bool(anomalies) and self._until is not None and any(item.name == self._until for item in anomalies)
 
     def at_rest(self, start: Instant, quiet: Duration) -> bool:
-        """Say whether nothing is due within the quiet time since the last change. Asked where nobody is ready."""
+        """Say whether nothing is due within the quiet time since the last change. Asked where no actor is ready."""
         wake = self.kernel.next_wake()
         if wake is None:
             return True

@@ -1,4 +1,4 @@
-"""What a run comes to: pass, fail or inconclusive, and why; and what was tried to see what would have stopped it.
+"""What a run comes to: pass, fail or inconclusive, and why; and which changes were tried to fix it.
 
 Values only: how a run is played, explored or shown is for others to know.
 """
@@ -48,7 +48,7 @@ class Run:
     """It had taken as many steps as a run may, and jobs still came or ended."""
     seed: int | None = None
     trials: tuple[Trial, ...] = ()
-    """What was changed, one thing at a time, to see what stops the anomaly."""
+    """What was changed, one thing at a time, to see what fixes the anomaly."""
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -76,7 +76,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One change, and whether it stops the anomaly."""
+    """One change, and whether it fixes the anomaly."""
 
     name: str
     """The safeguard, or the setting with its new value."""
@@ -100,17 +100,29 @@ class Trial:
     """How many of as many runs show it without the change."""
 
 
-def stopped_by(trials: tuple[Trial, ...]) -> str:
-    """Say in one line what stops an anomaly; empty where nothing was tried."""
+def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
+    """Say which changes fix an anomaly, as a label and a text; both empty where none was tried."""
     if not trials:
+        return "", ""
+    fixes = [trial for trial in trials if trial.stops]
+    rest = len(trials) - len(fixes)
+    if fixes:
+        told = [_told(stays, fixes) for stays in dict.fromkeys(trial.stays for trial in fixes)]
+        return "Fixed by: ", "; ".join(told) + _of_all(len(trials), rest)
+    leads = [
+        f"with {trial.name} the run shows {', '.join(trial.shows)} instead"
+        for trial in trials
+        if trial.gone and trial.shows
+    ]
+    tried = "the one change tried does not help" if rest == 1 else f"none of the {rest} changes tried helps on its own"
+    return "No fix found: ", "; ".join([tried, *leads])
+
+
+def _of_all(tried: int, rest: int) -> str:
+    if not rest:
         return ""
-    stoppers = [trial for trial in trials if trial.stops]
-    rest = len(trials) - len(stoppers)
-    if stoppers:
-        told = [_told(stays, stoppers) for stays in dict.fromkeys(trial.stays for trial in stoppers)]
-        return "; ".join(told) + (f" ({rest} of {len(trials)} tried do not)" if rest else "")
-    leads = [f"with {trial.name} it is {', '.join(trial.shows)}" for trial in trials if trial.gone and trial.shows]
-    return f"none of {rest} tried, one at a time" + (f"; {'; '.join(leads)}" if leads else "")
+    others = "the other one does not help" if rest == 1 else f"the other {rest} do not help"
+    return f" (tried {tried} changes; {others})"
 
 
 def _told(stays: tuple[str, ...], stoppers: list[Trial]) -> str:
@@ -122,5 +134,5 @@ def _named(trial: Trial) -> str:
     """Name it, and say what it rests on where that is no replay."""
     if not trial.unused:
         return trial.name
-    runs = f"{trial.seen} of {trial.runs} runs, {trial.seen_without} without it"
-    return f"{trial.name} (the tape no longer fits; {runs})"
+    runs = f"in {trial.runs} new runs: {trial.seen} with it, {trial.seen_without} without"
+    return f"{trial.name} (cannot be replayed with this change; {runs})"

@@ -178,11 +178,11 @@ class Worker:
 
 
 HOPE: Final = 30
-"""So many polls in vain a worker bears that meets nobody's locks; a queue that never gives what is due ends sooner."""
+"""A worker bears this many empty polls in a row while no lock explains them; a queue that gives nothing ends sooner."""
 
 
 def patience(vain: int) -> int:
-    """Return how many polls to let pass after so many in vain: what is due may be locked for long by somebody dead."""
+    """Return how many polls to skip after this many empty ones: a dead actor may lock what is due for long."""
     return 1 << min(max(0, vain - 3), 6)
 
 

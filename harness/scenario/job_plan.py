@@ -148,7 +148,7 @@ class JobPlan:
     open_for: Duration = 0
     """How long that transaction stays open after the job was sent."""
     cancel_after: Duration | None = None
-    """How long after it is sent somebody cancels it."""
+    """How long after it is sent it is cancelled."""
     retry_after: Duration | None = None
     """How long after that (or after it was sent) an operator retries it."""
     every: Duration | None = None

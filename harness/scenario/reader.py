@@ -73,7 +73,7 @@ def problems_of(error: ValidationError, document: YamlDocument) -> list[Problem]
     for detail in error.errors(include_url=False):
         path, form = _place(detail, document.data)
         if form is not None and not form.meant:
-            continue  # The value was held against every form that it may have; only the one that was meant is told of.
+            continue  # The value was held against every form that it may have; only the one that was meant is reported.
         message = _message(detail, path)
         if form is not None:
             message = message.replace("expected text, got", "expected text, or a mapping with `run`, got")
@@ -241,7 +241,7 @@ def read_scenario(path: FilePath | str, *, queues: Collection[str] | None = None
     Raises ScenarioError with `file:line` for everything that is wrong, UsageError where the file cannot be read.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never come to an end
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end
             raise UsageError(f"{path}: is no regular file", hint="Name a scenario file.")
         with open(path, "rb") as file:
             raw = file.read(LARGEST + 1)

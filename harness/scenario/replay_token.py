@@ -1,4 +1,4 @@
-"""A replay token: one word that plays a run again, whoever prints it and whoever is given it.
+"""A replay token: one word that plays a run again, whichever front door prints it and whichever is given it.
 
 Hides its form (`docs/contracts/replay_token.md`): what was run, by a digest; the seed that it was drawn from; and its
 deviations. The deviations alone decide what is played: a seed would draw something else after any change of what is

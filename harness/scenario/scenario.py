@@ -183,7 +183,7 @@ class Scenario:
     queue: str | None = None
     """A wrong queue to run on, by name."""
     application: str | None = None
-    """An application of somebody's own to run on: `module:factory` or `path.py:factory`, `+SAFEGUARD` behind it."""
+    """An application of your own to run on: `module:factory` or `path.py:factory`, `+SAFEGUARD` behind it."""
     expect: Mapping[str, Expectation] = field(default_factory=dict)
     controls: tuple[Control, ...] = ()
     path: str = ""

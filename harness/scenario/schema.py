@@ -242,9 +242,9 @@ class SettingsPart(NoNulls):
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Jobs taken with one claim and run one after the other."""
     concurrency: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """So many jobs may be PROCESSING at once; 0: no limit."""
+    """At most this many jobs may be PROCESSING at once; 0: no limit."""
     tool_concurrency: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """So many jobs of one tool may be PROCESSING at once; 0: no limit."""
+    """At most this many jobs of one tool may be PROCESSING at once; 0: no limit."""
     heartbeat_interval: Heartbeat = 0
     """A worker extends its leases this often; null or 0: never."""
     cron_period: Positive = 0
@@ -294,13 +294,13 @@ class JobPart(NoNulls):
     open_for: Length = 0
     """How long that transaction stays open after the job was sent."""
     cancel_after: Length | None = None
-    """How long after it is sent somebody cancels it."""
+    """How long after it is sent it is cancelled."""
     retry_after: Length | None = None
     """How long after that, or after it was sent, an operator retries it."""
     every: Positive | None = None
     count: Annotated[int, Field(ge=1, le=MOST_SENT)] = 1
     scheduled: bool = False
-    """With `every` and `count`: the queue makes them by a schedule, one for each slot, for so many slots."""
+    """With `every` and `count`: the queue makes them by a schedule, one for each of `count` slots."""
     held_back: bool = False
     """Sent only by a step `enqueue NAME`."""
 
@@ -337,7 +337,7 @@ class ControlPart(NoNulls):
 
     queue: Name | None = None
     engine: Text | None = None
-    """An engine, with its version where it has one: what the explorer found on somebody else's queue is kept by it."""
+    """An engine, with its version where it has one: it keeps what the explorer found on another project's queue."""
     application: Target | None = None
     """Another application, or the same without or with a safeguard."""
     settings: SettingsPart | None = None

@@ -93,7 +93,7 @@ class LoopCarrier:
         """Let everything happen on the loop that is due by `now`. Does nothing where the loop itself is asking.
 
         The clock moves first: where everybody is late, nothing happens at an instant that is over.
-        Raises what a process died of that nobody caught.
+        Raises what a process died of and did not catch.
         """
         loop = self.loop
         if loop.is_running():
@@ -157,7 +157,7 @@ class CarriedProcess:
     def __call__(self) -> Frame:
         """Start it: what the kernel calls, again after a crash. It is stepped further only when a pause is over.
 
-        Then whoever was about to send something sends it, and only after that the process learns how late it is.
+        Then a task that was about to send something sends it, and only after that the process learns how late it is.
         """
         if self.life.over:
             self.life = Lifetime(self.name)

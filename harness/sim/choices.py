@@ -2,7 +2,7 @@
 
 A choice has a label and options, the first being the boring one. A tape is the list of answers that were not boring:
 `(label, nth) -> option`. An inserted question with another label moves nothing. An option is a value; a tape keeps the
-words that it prints, and `read_order` (for faults, `harness.faults.read_option`) reads them back. Nobody else takes
+words that it prints, and `read_order` (for faults, `harness.faults.read_option`) reads them back. No other code takes
 those words apart.
 """
 
@@ -36,9 +36,9 @@ class Option(NamedTuple):
 FIRST: Final = "first"
 """The kind of letting another actor act, who is ready too; the one at the gate stays there."""
 NEXT: Final = "next"
-"""The kind of bringing another actor to the front; what he does is asked at his own gate."""
+"""The kind of bringing another actor to the front; what it does is asked at its own gate."""
 TIME: Final = "time"
-"""The kind of moving time although somebody is ready."""
+"""The kind of moving time although an actor is ready."""
 OTHERS: Final = "others"
 """The kind of letting a carried task wait until everybody else on its loop waits."""
 ORDER: Final = frozenset({FIRST, NEXT, TIME, OTHERS})
@@ -81,7 +81,7 @@ Options: TypeAlias = Callable[[], Sequence[Option]]
 
 
 class Choices(Protocol):
-    """Answers what is undetermined."""
+    """Decides what is undetermined."""
 
     @property
     def tape(self) -> list[Deviation]:
@@ -142,7 +142,7 @@ class Uniform:
 
 
 class Replay:
-    """Answers from a tape, boring where the tape is silent.
+    """Replays a tape, boring where the tape is silent.
 
     `unused` lists the deviations whose question never came up, or no longer has that option.
     """
@@ -181,7 +181,7 @@ class Replay:
 
 
 def note_pick(choices: Choices, pick: Pick, nth: int) -> str:
-    """Write down what something outside picked; answer what is wrong where a replayed tape says otherwise."""
+    """Write down what something outside picked; return what is wrong where a replayed tape says otherwise."""
     if pick.option != pick.options[0]:
         choices.tape.append(Deviation(pick.label, nth, pick.option))
     if not isinstance(choices, Replay):

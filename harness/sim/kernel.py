@@ -1,8 +1,8 @@
 """The scheduler: steps actors one at a time over virtual time; every undetermined order is a choice.
 
-Boring is first come, first served, and time that moves only when nobody can act. The kernel knows neither queue nor
+Boring is first come, first served, and time that moves only when no actor can act. The kernel knows neither queue nor
 history: an `Executor` executes calls, interferences (faults) offer options at gates, carriers bring actors from gate to
-gate, and the `Agenda` says who acts when by himself: sleepers with their times, and those who poll on a grid.
+gate, and the `Agenda` says who acts next unprompted: sleepers with their times, and those who poll on a grid.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Interference(Protocol):
 
 
 class Kernel:
-    """Steps actors until nobody can act any more."""
+    """Steps actors until none can act any more."""
 
     def __init__(self, choices: Choices, executor: Executor, *, step_limit: int = 1_000_000) -> None:
         self.choices = choices
@@ -72,7 +72,7 @@ class Kernel:
         """Whether time may move while actors are ready, and any ready actor may be brought to the front."""
         self.on_advance: Callable[[Instant], None] | None = None
         self.on_suspend: Callable[[Actor, VerbCall], None] | None = None
-        """Hears of every gate inside a verb, before anybody else acts."""
+        """Hears of every gate inside a verb, before any other actor acts."""
         self.on_crash: Callable[[Actor, Duration], None] | None = None
         """Hears of a crash, and how long what the actor held is to stay."""
         self.surprises: list[str] = []
@@ -220,7 +220,7 @@ class Kernel:
     # steps ----------------------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Let one actor act, or time move. False: nobody will ever act again by himself."""
+        """Let one actor act, or time move. False: no actor will ever act again unprompted."""
         if not self.ready:
             return self._advance()
         self.steps += 1
@@ -266,7 +266,7 @@ class Kernel:
     def arrive(self, actor: Actor, request: Request) -> None:
         """Let a carried actor, which came to a gate by itself, do what it stands before; or deviate.
 
-        Its turn is now: whoever carries it lets its tasks run in the order in which they wake, which is no choice.
+        Its turn is now: its carrier lets its tasks run in the order in which they wake, which is no choice.
         """
         self.steps += 1
         if self.steps > self.step_limit:
@@ -486,7 +486,7 @@ class Kernel:
         self.move_to(target)
 
     def next_wake(self) -> Instant | None:
-        """Tell when somebody next acts by himself: a sleeper wakes, or a poll's tick finds something due."""
+        """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
         wake = self._agenda.next(self.now)
         for carrier in self.carriers:
             own = carrier.next_wake()
@@ -538,7 +538,7 @@ def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:
 
 
 Sleeper: TypeAlias = tuple[Instant, int, Actor]
-"""When he wakes, his ticket in the order of falling asleep, and who."""
+"""When it wakes, its ticket in the order of falling asleep, and which actor it is."""
 
 
 class Agenda:
@@ -567,12 +567,12 @@ class Agenda:
         heapq.heappush(self.sleeping, (wake, self._tickets, actor))
 
     def poll(self, actor: Actor) -> None:
-        """Let an actor wait for what he polls for."""
+        """Let an actor wait for what it polls for."""
         self._planned = False
         self.polling[actor.name] = actor
 
     def wake(self, actor: Actor) -> None:
-        """Take a sleeper off, whatever his time."""
+        """Take a sleeper off, whatever its time."""
         self._planned = False
         self.sleeping = [entry for entry in self.sleeping if entry[2] is not actor]
         heapq.heapify(self.sleeping)
@@ -584,7 +584,7 @@ class Agenda:
         self._planned = False
 
     def next(self, now: Instant) -> Instant | None:
-        """Tell when somebody next acts by himself: a sleeper wakes, or a poll's tick finds something due."""
+        """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
         if self._planned:
             return self._wake
         wake = self.sleeping[0][0] if self.sleeping else None

@@ -1,4 +1,4 @@
-"""The asyncio carrier: an event loop on virtual time, which jumps to the next timer when nobody can act.
+"""The asyncio carrier: an event loop on virtual time, which jumps to the next timer when no task can act.
 
 Time stands still while real work is outstanding: a thread of an executor, a held piece of work, a registered
 descriptor. The selector that asyncio is given (`IdleSelector`) hands over to the loop's own idling instead of blocking.
@@ -41,7 +41,7 @@ REAL_PATIENCE_SECONDS = 60.0
 
 
 class Attendant(Protocol):
-    """Somebody who acts beside the loop, on the same time."""
+    """An actor beside the loop, on the same time."""
 
     def act(self) -> bool:
         """Do one thing that can be done now. False: there is none."""
@@ -57,7 +57,7 @@ class Deadlock(HarnessError):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock moves only when nobody can act, and then at once to the next timer.
+    """An event loop whose clock moves only when no task can act, and then at once to the next timer.
 
     A plain thread that will call `call_soon_threadsafe` is invisible to a loop: wrap its time in `outstanding`.
     """
@@ -83,7 +83,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.on_jump: Callable[[float], None] | None = None
         """Told the new time whenever it moves."""
         self.attendant: Attendant | None = None
-        """Asked whenever nobody here can act, before time moves."""
+        """Asked whenever no task can act, before time moves."""
         self._held: dict[object, str] = {}
         self._horizon: float | None = None
         self._until: Callable[[], bool] | None = None
@@ -118,7 +118,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._run(ends_when_idle=True)
 
     def run_until(self, holds: Callable[[], bool]) -> None:
-        """Run until `holds` answers true at an instant at which nobody can act any more.
+        """Run until `holds` returns true at an instant at which no task can act any more.
 
         Raises `Deadlock` where it never will: no timer is left.
         """
@@ -144,7 +144,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return timer is None or timer >= self._now + RESOLUTION_SECONDS
 
     def jump(self, seconds: float) -> None:
-        """Move the clock and let nobody act: what is overdue happens in the next run."""
+        """Move the clock and let no task act: what is overdue happens in the next run."""
         if not seconds >= 0:
             raise UsageError(f"time cannot move by {seconds} seconds", hint="Give a number of at least 0.")
         self._move_to(self._now + seconds)
@@ -235,7 +235,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             work = functools.partial(life.context().run, work)  # A thread knows to whom its work belongs, and no more.
         self._check_closed()  # type: ignore[attr-defined]
         submitted = counting.submit(work, *args)
-        # The answer belongs to nobody: its way to the loop is one and the same, however quick the thread was.
+        # The answer belongs to no lifetime: its way to the loop is one and the same, however quick the thread was.
         answer: asyncio.Future[T] = contextvars.Context().run(asyncio.wrap_future, submitted, loop=self)
         answer.add_done_callback(lambda _: counting.check(answer), context=contextvars.Context())
         counting.answer = answer
@@ -274,7 +274,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._call_soon = self._call_soon_alive  # asyncio's own one door to the queue
 
     def sever(self, life: Lifetime) -> None:
-        """Let nothing of this lifetime ever go on: a crash. What it awaits is answered to nobody."""
+        """Let nothing of this lifetime ever run again: a crash. What it awaits is never delivered."""
         if life.severed:
             return
         life.severed = True
@@ -334,7 +334,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         unwatch(self)
 
     def close_sockets(self, life: Lifetime) -> None:
-        """Close what a severed lifetime has opened, as the machine does when a process dies: nobody is told."""
+        """Close what a severed lifetime has opened, as the machine does when a process dies: no code of it is told."""
         for descriptor, transport in sorted(self._transports.items()):  # type: ignore[attr-defined]  # 3.11 to 3.13
             if (opener := tag(transport)) is not None and opener.within(life):
                 self._forget(descriptor)
@@ -405,7 +405,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     # the idle loop --------------------------------------------------------------------------------------------------
 
     def _idle(self) -> list[Any]:
-        """Nobody can act: wait for real work, or move time, or end. Called in place of a blocking `select`."""
+        """No task can act: wait for real work, or move time, or end. Called in place of a blocking `select`."""
         if self._ready:  # type: ignore[attr-defined]  # a thread was quicker than the selector
             return self._gate.poll()
         if self._held or self._gate.active:

@@ -1,4 +1,4 @@
-"""What answers in its own order and asks nobody: a database that lets one of several waiters go first."""
+"""What answers in its own order and offers no choice: a database that lets one of several waiters go first."""
 
 from __future__ import annotations
 

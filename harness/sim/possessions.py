@@ -9,7 +9,7 @@ for ever. A real crash frees all of that: the next process starts with new locks
 - By looking, for what has no owner: a locked `threading.Lock` or a pool that the severed frames still reach was held by
   the dead process, for all that runs the user's code died with it.
 - Not at all, where only the user knows what a new process would have: an item that was taken from a queue, a task that
-  others wait for. These are kept as lost, and an attempt that waits for one in vain is inconclusive, not failed.
+  others wait for. These are kept as lost, and an attempt that waits for one forever is inconclusive, not failed.
 
 Leans on names of CPython's asyncio and threading (checked on 3.11, 3.12 and 3.13), httpcore 1.0 and psycopg_pool
 3.3. Imports none of the latter; knows neither queues nor processors.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _OWN = tuple(f"{Path(__file__).resolve().parents[2] / name}" for name in ("harness/", "reference_impl/"))
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _CLOSED_BOOKS = frozenset({"harness", "reference_impl", "pydantic", "_pytest", *sys.stdlib_module_names})
-"""Packages into whose objects nobody looks for a lock of the user's."""
+"""Packages whose objects are not searched for a lock of the user's."""
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _SECRET = "_owners_of_job_harness"
 DEEPEST, MOST_LOOKED_AT = 5, 5_000
@@ -218,7 +218,7 @@ class Possessions:
             self._relieve(life, thing, f"of {name}", free)
 
     def _relieve(self, life: Lifetime, thing: Any, name: str, free: Callable[[], str | None]) -> None:
-        """Free a thing; one that cannot be, of a version perhaps that nobody has looked at, is lost."""
+        """Free a thing; one that cannot be, perhaps of a version that was never checked, is lost."""
         try:
             told = free()
         except Exception as error:  # noqa: BLE001 - it is other people's code, whose insides may have changed
@@ -227,7 +227,7 @@ class Possessions:
             self._lost.append((thing, f"{life.name} died and {told}"))
 
     def forget(self) -> None:
-        """Let go of everything: nobody will ask any more."""
+        """Let go of everything: nothing will be asked any more."""
         self._lost.clear()
 
     @property
@@ -295,7 +295,7 @@ def _leave_line(frame: types.FrameType) -> None:
     if not turn.done() or turn.cancelled():
         return
     if queue:
-        thing._wakeup_next(line)  # Whoever finds nothing there waits again.
+        thing._wakeup_next(line)  # A waiter that finds nothing there waits again.
     elif isinstance(thing, asyncio.Condition) or (isinstance(thing, asyncio.Lock) and not thing.locked()):
         _answer_next(line)
 
@@ -391,7 +391,7 @@ def _free_connection(loop: VirtualLoop, connection: Any, own: bool, dead: set[in
     if connection.pgconn.status != 0 or getattr(connection, "_pool", None) is not None:
         return None
     if not own and connection.pgconn.transaction_status == 0:
-        return None  # It idles, and whoever opened it may still want it.
+        return None  # It idles, and its owner may still want it.
     connection.pgconn.finish()
     return "used this connection" if not own else None
 
@@ -410,7 +410,7 @@ def _free_psycopg_pool(loop: VirtualLoop, pool: Any, own: bool, dead: set[int], 
         pool._closed, pool._opened = True, False
         if own:
             return "had opened this pool"
-        pool._open()  # It is a new process's: its tasks belong to nobody, as if it had been opened there.
+        pool._open()  # It is a new process's: its tasks belong to no lifetime, as if it had been opened there.
         return None
     for client in [each for each in pool._waiting if id(each) in found._seen]:
         pool._waiting.remove(client)
@@ -442,7 +442,7 @@ def _kind(value: Any) -> Any:
 
 
 def tag(thing: Any, life: Lifetime | None = None) -> Lifetime | None:
-    """Tell to whom a thing belongs, or note it. None: to nobody."""
+    """Say to which lifetime a thing belongs, or note it. None: to none."""
     if thing is not None and life is not None:
         thing.__dict__[_SECRET] = life
     owner: Lifetime | None = getattr(thing, "__dict__", {}).get(_SECRET)
@@ -512,11 +512,11 @@ def _place(frame: types.FrameType | None) -> str:
         if not _is_library(frame):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
-    return "a place of its own"
+    return "an unknown place"
 
 
 def _user_place(frames: list[types.FrameType]) -> str:
-    return next((_place(frame) for frame in reversed(frames) if not _is_library(frame)), "a place of its own")
+    return next((_place(frame) for frame in reversed(frames) if not _is_library(frame)), "an unknown place")
 
 
 def _by_creation(task: asyncio.Task[Any]) -> tuple[int, str]:

@@ -53,7 +53,7 @@ def within_budget(ask: Callable[[], Answer], *, what: str, seconds: float = ANSW
     def run() -> None:
         try:
             answers.append(ask())
-        except BaseException as error:  # noqa: BLE001 - it is raised again by whoever asked
+        except BaseException as error:  # noqa: BLE001 - it is raised again by the caller
             errors.append(error)
 
     asking = threading.Thread(target=run, name=f"verify: {what}", daemon=True)
@@ -158,7 +158,7 @@ def _check_request(path: Path, template: Template) -> None:
 def create_job(base: str, template: Template) -> str:
     """Send the request; answer the job's id.
 
-    Raises EnvironmentUnavailable where nobody answers, UsageError where the API refuses or answers without an id.
+    Raises EnvironmentUnavailable where no server answers, UsageError where the API refuses or answers without an id.
     """
     status, answer = _sent(base, template.path, template.method, template.headers, template.body)
     if not 200 <= status < 300:
@@ -218,7 +218,7 @@ def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any)
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise EnvironmentUnavailable(
-            f"{what}: nobody answers: {shown(reason) or type(error).__name__}",
+            f"{what}: no server answers: {shown(reason) or type(error).__name__}",
             hint="Start the api-server, or name its base URL.",
         ) from None
 
@@ -279,7 +279,7 @@ class Watched:
 def watch(
     dsn: str, job: str, *, start_within: float, end_within: float, told: Callable[[Seen], None] = lambda seen: None
 ) -> Watched:
-    """Look at the job until it ends; it has so many seconds to start, and then so many to end.
+    """Look at the job until it ends; it has this many seconds to start, and then as many to end.
 
     Raises EnvironmentUnavailable without the database, UsageError where it has no `tool_job`.
     """
@@ -397,6 +397,6 @@ def judged(
         return TrialResult(job, watched, f"{watched.last} {end_within:g} s after it started", cause)
     if not watched.started and "PROCESSING" not in seen:
         return TrialResult(
-            job, watched, "COMPLETED without ever being PROCESSING", "startedAt is empty: nobody says who ran it"
+            job, watched, "COMPLETED without ever being PROCESSING", "startedAt is empty: it does not say who ran it"
         )
     return TrialResult(job, watched)

@@ -70,7 +70,7 @@ _RETRY_AFTER_SECONDS = 1
 _MEANINGS = {
     400: "The body is no JSON in UTF-8.",
     401: "The bearer secret is missing or wrong.",
-    403: "The job belongs to another user or session, or nobody said who is asking.",
+    403: "The job belongs to another user or session, or the request does not say who is asking.",
     404: "No such job or tool.",
     409: "The job's state does not allow it.",
     413: "The input is too large.",
@@ -88,7 +88,7 @@ async def _owner(
     request: Request,
     x_session_id: Annotated[
         str | None,
-        Header(description="The anonymous session: it sees what it created while nobody was signed in."),
+        Header(description="The anonymous session: it sees what it created while no user was signed in."),
     ] = None,
 ) -> Owner:
     user_id = await request.app.state.authenticate(request)
@@ -111,8 +111,8 @@ def create_app(
         version="1",
         summary="Create jobs, follow them, cancel them.",
         description=(
-            "A job belongs to the user who created it (header `x-user-id`, set by the gateway), or, where nobody was "
-            "signed in, to the anonymous session (header `x-session-id`). Nobody else can see it."
+            "A job belongs to the user who created it (header `x-user-id`, set by the gateway), or, where no user was "
+            "signed in, to the anonymous session (header `x-session-id`). No one else can see it."
         ),
     )
     app.state.authenticate = authenticate
@@ -170,9 +170,9 @@ def _job_routes(queue: JobQueue) -> APIRouter:
     @router.get("", response_model=JobList, responses=_problems(403, 422, 500, 503))
     async def list_jobs(
         asking: Asking,
-        limit: Annotated[int, Query(ge=1, le=500, description="At most so many.")] = 100,
+        limit: Annotated[int, Query(ge=1, le=500, description="How many at most.")] = 100,
     ) -> JobList:
-        """List the jobs of whoever is asking, newest first."""
+        """List the caller's jobs, newest first."""
         return JobList(jobs=[Job.of(job) for job in await queue.list_own(owner=asking, limit=limit)])
 
     @router.get("/{job_id}", response_model=Job, responses=_problems(403, 404, 500, 503))

@@ -11,14 +11,14 @@ from starlette.requests import Request
 from reference_impl.config import Config
 
 Authenticator: TypeAlias = Callable[[Request], Awaitable[str | None]]
-"""Answers with the id of the user who is asking, `None` for an anonymous request."""
+"""Returns the id of the user who is asking, `None` for an anonymous request."""
 
 
 async def trusted_header(request: Request) -> str | None:
     """Believe the header `x-user-id`.
 
     Only for use behind a gateway that signs users in, sets this header, and drops it from requests of its
-    clients: whoever can send the header is whom it names.
+    clients: anyone who can send the header is the user that it names.
     """
     return request.headers.get("x-user-id") or None
 
@@ -29,7 +29,7 @@ def cron_refusal(request: Request, config: Config) -> tuple[int, str] | None:
     if secret is None:
         found = "not set" if config.cron_secret is None else "blank or the text of an unset variable"
         return 503, (
-            f"CRON_SECRET is {found}, so nobody can be told from the cron and maintenance is closed. "
+            f"CRON_SECRET is {found}, so the cron cannot be told from other callers and maintenance is closed. "
             "Set CRON_SECRET to a random text here and where the cron is configured."
         )
     expected = f"Bearer {secret}".encode()

@@ -89,7 +89,7 @@ class Job(_Wire):
 
     @classmethod
     def of(cls, job: ToolJob) -> Self:
-        """Leave out what is nobody's business: the owner and the queue's own id."""
+        """Leave out what is internal: the owner and the queue's own id."""
         return cls(**{name: getattr(job, name) for name in cls.model_fields})
 
 

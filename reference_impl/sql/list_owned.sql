@@ -1,5 +1,5 @@
 -- Read the jobs of one owner, newest first: a user's, a user's of one session where both are given, or those that a
--- session made while nobody was signed in. Two branches, since one condition with OR could use neither owner's index.
+-- session made while no user was signed in. Two branches, since one condition with OR could use neither owner's index.
 WITH owned AS (
   SELECT t.* FROM "public"."tool_job" t
   WHERE t."userId" = :user_id::text AND (:session_id::text IS NULL OR t."sessionId" = :session_id::text)

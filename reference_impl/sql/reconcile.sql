@@ -9,7 +9,7 @@
 --   tool_job alone, attempts left      gets a queue row and is PENDING: at once if it was, after the retry delay if it ran
 --   tool_job alone, none left          FAILED, with a queue row
 --   tool_job alone, no partition       is left alone until its tool is registered
---   queue row alone                    is deleted: nobody could ever see it run
+--   queue row alone                    is deleted: no user could ever see it run
 --
 -- A new queue row gets an id made from the job's id and its old link, so that chance has no part in it, and carries on
 -- from the token in tool_job: a claim on the lost row stays fenced. Both rows are locked and looked at again before

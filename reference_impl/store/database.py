@@ -54,7 +54,7 @@ class ConnectionDatabase:
     """A database behind one connection, which must be in autocommit mode."""
 
     def __init__(self, connection: Connection) -> None:
-        """Use `connection`; whoever opened it closes it."""
+        """Use `connection`; the caller, who opened it, closes it."""
         self._connection = connection
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
@@ -66,7 +66,7 @@ class PoolDatabase:
     """A database behind a pool, one connection a statement."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
-        """Use `pool`; whoever opened it closes it."""
+        """Use `pool`; the caller, who opened it, closes it."""
         self._pool = pool
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:

@@ -34,7 +34,7 @@ def _slots(kind: type) -> tuple[tuple[str, Any, Any], ...]:
 
 @dataclass(frozen=True, slots=True)
 class ToolRow:
-    """One row of `public.tool_job`; JSON is kept as text, so that nobody shares a value with the store."""
+    """One row of `public.tool_job`; JSON is kept as text, so that no caller shares a value with the store."""
 
     id: str
     tool_slug: str

@@ -69,7 +69,7 @@ class Attempt:
         self._attention = asyncio.Event()
         self._release_asked = False
         self._lost: str | None = None
-        """Why the store says that the claim is somebody else's, or nobody's."""
+        """Why the store says that the claim is another worker's, or no worker's."""
         self._beat: asyncio.Task[None] | None = None
         self._next_beat = 0.0
 

@@ -42,7 +42,7 @@ def run_on_thread(function: Callable[[], Answer], *, name: str) -> asyncio.Futur
 def _call_if_open(loop: asyncio.AbstractEventLoop, callback: Callable[[Answer], None], answer: Answer) -> None:
     try:
         loop.call_soon_threadsafe(callback, answer)
-    except RuntimeError:  # The loop was closed in between; nobody waits for the answer.
+    except RuntimeError:  # The loop was closed in between; no one waits for the answer.
         return
 
 

@@ -31,11 +31,11 @@ class Journal:
         _LOGGER.log(level, "%s %s", event, text, extra={"event": event, "fields": known})
 
     def warn(self, event: str, /, *, claim: Claim | None = None, **fields: object) -> None:
-        """Log something that somebody should look at some day."""
+        """Log something worth a look some day."""
         self.note(event, level=logging.WARNING, claim=claim, **fields)
 
     def alarm(self, event: str, /, *, claim: Claim | None = None, **fields: object) -> None:
-        """Log something that somebody should look at now."""
+        """Log something that needs a look now."""
         self.note(event, level=logging.ERROR, claim=claim, **fields)
 
 

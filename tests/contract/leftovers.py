@@ -1,4 +1,4 @@
-"""What a child of a test leaves behind: processes that carry its mark, and folders that nobody works in."""
+"""What a child of a test leaves behind: processes that carry its mark, and folders without an owner."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Place:
         raise AssertionError("no server was started")
 
     def processes(self) -> list[int]:
-        """List who carries the mark, or works in a folder of somebody who did."""
+        """List the processes that carry the mark, or work in a folder of one that did."""
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
         marked = [pid for pid in pids if self._marked(pid)]
         for pid in marked:
@@ -130,7 +130,7 @@ class Place:
 
 @contextmanager
 def clean_place(folder: Path) -> Iterator[Place]:
-    """Answer a place, and see to it that nothing is left there; what is left is ended all the same."""
+    """Return a place, and see to it that nothing is left there; what is left is ended all the same."""
     place = Place(folder)
     try:
         yield place

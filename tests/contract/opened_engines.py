@@ -1,4 +1,4 @@
-"""Engines by name for the tests of one module: each is opened once, and one that cannot be had here skips its test."""
+"""Engines by name for the tests of one module: each is opened once, and one that cannot run here skips its test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other people's queues where something goes wrong around them: PostgreSQL, the version, somebody else beside them."""
+"""Other people's queues where something goes wrong around them: PostgreSQL, the version, another client."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def server() -> Iterator[Cluster]:
 
 @pytest.fixture
 def opened(server: Cluster) -> Iterator[Opened]:
-    """Answer engines by name, all on one server; one that cannot be had here skips the test."""
+    """Return engines by name, all on one server; one that cannot run here skips the test."""
     engines: dict[str, Any] = {}
 
     def get(name: str) -> Any:

@@ -64,7 +64,7 @@ def cluster() -> Iterator[Cluster]:
 def asked(
     request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, dict[str, Any]]:
-    """Answer a release, and what it does with keys, missing queues and expiries."""
+    """Return a release, and what it does with keys, missing queues and expiries."""
     try:
         node, folder = find_node(), npm_package("pg-boss", request.param)
     except EnvironmentUnavailable as unavailable:

@@ -36,7 +36,7 @@ def test_the_page_has_the_moments_of_the_code() -> None:
 
 
 class Driver:
-    """A process whose driver connects to an endpoint, with somebody who lets go whatever stands at a gate."""
+    """A process whose driver connects to an endpoint, with a coordinator that lets go whatever stands at a gate."""
 
     def __init__(self, endpoint: PostgresEndpoint, beside: int) -> None:
         self.endpoint = endpoint

@@ -36,7 +36,7 @@ def test_the_only_connection_of_a_pool_is_free_again_and_so_are_its_locks(job_po
         harness.register("tool", processor)
         job = harness.enqueue("tool")
         harness.crash_worker(at="held 1")  # The pool was opened by the worker that dies.
-        harness.crash_worker(at="held 2")  # And now by nobody who dies.
+        harness.crash_worker(at="held 2")  # And now by no dying worker.
         harness.run_until_idle()
         assert (job.status, job.attempts, job.error) == ("COMPLETED", 3, None)
         assert harness.problems() == []

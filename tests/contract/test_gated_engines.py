@@ -48,7 +48,7 @@ def procrastinate(engines: Get) -> ForeignEngine:
 
 
 def two_claims(engine: ForeignEngine) -> list[tuple[str, int]]:
-    """Answer every order of two workers' claims under a limit of one job, and how many got one."""
+    """Return every order of two workers' claims under a limit of one job, and how many got one."""
 
     def prepare() -> Any:
         queue = engine.open(ONE_AT_A_TIME, clocks, lambda: 0.0)
@@ -104,7 +104,7 @@ def test_a_statement_that_waits_for_another_actors_lock_is_seen_to_wait(repaired
 
 
 def left_by_death(engine: ForeignEngine, gates: int, die: Any) -> dict[str, Status]:
-    """Let a worker die at one of the gates of a claim of two jobs; answer what is left of them."""
+    """Let a worker die at one of the gates of a claim of two jobs; return what is left of them."""
     clocks = Clocks()
     queue: Any = engine.open(Settings(), clocks, lambda: 0.0)
     for name in ("a", "b"):

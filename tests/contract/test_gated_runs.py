@@ -62,7 +62,7 @@ def asked(engine: ReferenceEngine, query: str) -> list[Any]:
 
 
 def disturbed(engine: ReferenceEngine, point: str, disturb: Callable[[Session], None]) -> Run:
-    """Play the scenario and disturb it the first time that somebody stands before `point`."""
+    """Play the scenario and disturb it the first time that an actor stands before `point`."""
     session = Session(SCENARIO, engine=engine)
     suspended = session.kernel.on_suspend
     done: list[str] = []
@@ -129,7 +129,7 @@ def test_a_transaction_that_is_left_open_is_a_failure_of_the_run(engine: Referen
 def test_a_server_that_stops_in_the_middle_is_an_environment_error(
     engine: ReferenceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("JOB_HARNESS_DSN", raising=False)  # a server of its own: whoever shares one does not stop it
+    monkeypatch.delenv("JOB_HARNESS_DSN", raising=False)  # a server of its own: a shared one must not be stopped
     own = opened()
     try:
         with pytest.raises(EnvironmentUnavailable, match="went away"):

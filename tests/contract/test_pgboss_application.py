@@ -150,7 +150,7 @@ def test_a_fenced_settlement_takes_only_its_own_delivery(tables: PgBossTables, c
     assert not tables.touch(old, fenced=True)
     assert not tables.complete(old, fenced=True)
     assert tables.touch(new, fenced=True)
-    assert tables.complete(old)  # as the library does: whoever has it
+    assert tables.complete(old)  # as the library does: whichever worker has it
     assert not tables.fail(new, fenced=True)
 
 

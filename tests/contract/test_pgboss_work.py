@@ -74,7 +74,7 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Callable[[str], WorkProcess]]:
-    """Answer a process by release; one that cannot be had here skips the test."""
+    """Return a process by release; one that cannot run here skips the test."""
     opened: dict[str, WorkProcess] = {}
     with ExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""A server of our own: it starts for everybody, meets nobody, and leaves nothing behind."""
+"""A server of our own: it starts for every user, conflicts with none, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_an_ordinary_user_starts_one_too(open_folder: Path) -> None:
     packages = str(Path(psycopg.__file__).parents[1])
     closed = [str(folder) for folder in Path(packages).parents if not folder.stat().st_mode & stat.S_IXOTH]
     if closed:
-        pytest.skip(f"no other user may enter this checkout: {closed[-1]} is closed to him")
+        pytest.skip(f"no other user may enter this checkout: {closed[-1]} is closed to them")
     environment = {"PYTHONPATH": f"{ROOT}:{packages}", "PATH": os.environ["PATH"], "HOME": str(open_folder)}
     ids = {"user": 65534, "group": 65534, "extra_groups": []}
     process = started(START + "sys.stdin.read()", python=python_for_everybody(), env=environment, **ids)

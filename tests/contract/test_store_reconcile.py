@@ -161,7 +161,7 @@ def test_between_unfinished_halves_the_queue_decides(open_store: Any) -> None:
             assert (row.status, row.attempts) == (ToolJobStatus.PENDING, 0)
             (claim,) = await damage.store.claim(worker="w", tools=[TOOL])
             await damage.tool_job("a", status=ToolJobStatus.PENDING, attempts=0)
-            assert not await damage.store.complete(claim, 1), "its own half says that nobody runs it"
+            assert not await damage.store.complete(claim, 1), "its own half says that it does not run"
             row = await damage.mended()
             assert (row.status, row.attempts, row.started_at) == (ToolJobStatus.PROCESSING, 1, NOW)
             assert await damage.store.complete(claim, 1)

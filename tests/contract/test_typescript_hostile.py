@@ -47,8 +47,8 @@ ANSWERS = {
     "an exit": ("process.exit(3)", "exit code 3"),
     "a kill": ("process.kill(process.pid, 'SIGKILL'); await new Promise(() => {})", "SIGKILL"),
     "an unhandled rejection": (
-        "Promise.reject(new Error('nobody')); await new Promise((go) => setTimeout(go, 10)); return { success: true }",
-        "unhandled rejection: Error: nobody; it ends a Node process",
+        "Promise.reject(new Error('unseen')); await new Promise((go) => setTimeout(go, 10)); return { success: true }",
+        "unhandled rejection: Error: unseen; it ends a Node process",
     ),
     "a throw in a timer": (
         "await new Promise(() => setTimeout(() => { throw new Error('late') }, 10))",

@@ -88,7 +88,7 @@ def test_another_database_is_the_first_thing_to_suspect(
 
 
 class Odd(BaseHTTPRequestHandler):
-    """Answers what the path asks for."""
+    """Returns what the path asks for."""
 
     def do_POST(self) -> None:
         status, _, body = self.path.strip("/").partition("/")

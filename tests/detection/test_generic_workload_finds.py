@@ -15,7 +15,7 @@ from harness.model.settings import Settings
 from harness.run.session import Session
 
 RUNS = 600
-"""Within so many runs a mistake is found."""
+"""Within this many runs a mistake is found."""
 RARE_RUNS = 12_000
 DEFAULTS = Settings()
 RARE = frozenset(

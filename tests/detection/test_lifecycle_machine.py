@@ -30,7 +30,7 @@ QUICK = settings(
 
 
 class StaleComplete(MemoryQueue):
-    """Completes whatever is PROCESSING, whoever holds it."""
+    """Completes whatever is PROCESSING, whichever worker holds it."""
 
     def complete(self, claim: Claim, output: Any) -> Outcome:
         row = self.rows.get(claim.job)

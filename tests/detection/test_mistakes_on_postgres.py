@@ -31,7 +31,7 @@ def right() -> Iterator[ReferenceEngine]:
 
 
 def shrunk(name: str, able: Capabilities) -> Scenario:
-    """Answer the first small scenario of the model's that asks for nothing which the other queue cannot do."""
+    """Return the first small scenario of the model's that asks for nothing which the other queue cannot do."""
     mistake = CATALOGUE[name]
     sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
     for seed in range(1, 9):

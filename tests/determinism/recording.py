@@ -28,7 +28,7 @@ LONG = Scenario(
 
 
 def histories(count: int) -> list[str]:
-    """Answer the history of each seed, of a fifth of them on an application, and at the end of one long scenario."""
+    """Return the history of each seed, of a fifth of them on an application, and at the end of one long scenario."""
     sampler = Sampler(MemoryEngine())
     texts = [dump_history(sampler.sample(seed).history) for seed in range(count)]
     application = open_target(f"{APPLICATION}:MyApp")
@@ -47,7 +47,7 @@ def carried_histories(count: int) -> list[str]:
 
 
 def digests(count: int, kind: str = "plain") -> list[str]:
-    """Answer one digest for each history."""
+    """Return one digest for each history."""
     texts = histories(count) if kind == "plain" else carried_histories(count)
     return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 

@@ -70,7 +70,7 @@ SEEING = StateKeys._under
 
 
 class Ghost(Monitor):
-    """Remembers where a worker died: nothing else in a run does once he is back."""
+    """Remembers where a worker died: nothing else in a run does once it is back."""
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    """Answer the fenced blocks of a page in order."""
+    """Return the fenced blocks of a page in order."""
     found = _BLOCK.finditer(page.read_text(encoding="utf-8"))
     return [
         Block(page, number, tuple(match["info"].split()), match["text"], match["file"])
@@ -47,10 +47,10 @@ def blocks(page: Path) -> list[Block]:
 
 
 def blocks_of(*words: str) -> list[Block]:
-    """Answer the blocks of all pages that are marked so, and with nothing else."""
+    """Return the blocks of all pages that are marked so, and with nothing else."""
     return [block for page in PAGES for block in blocks(page) if block.words == words]
 
 
 def anchor(heading: str) -> str:
-    """Answer the anchor of a heading, as it is made where the pages are read."""
+    """Return the anchor of a heading, as it is made where the pages are read."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -35,4 +35,4 @@ def test_each_failure_on_the_page_fits_a_terminal() -> None:
         written = next(number for number, line in enumerate(screen, start=1) if line.startswith("Written: "))
         assert written <= 24
         assert max(map(len, screen[:written])) <= 80
-        assert any(line.startswith("Stopped by: ") for line in screen)
+        assert any(line.startswith("Fixed by: ") for line in screen)

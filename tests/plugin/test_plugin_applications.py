@@ -52,7 +52,7 @@ def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
     found(anomaly, "tests/scenarios/found.yaml", seed=seed)
     failed = suite.runpytest_inprocess()
     failed.assert_outcomes(failed=1)
-    failed.stdout.fnmatch_lines([f"FAIL  {anomaly} (found by exploration)", "Stopped by: *", "Replay: pytest *"])
+    failed.stdout.fnmatch_lines([f"FAIL  {anomaly} (found by exploration)", "Fixed by: *", "Replay: pytest *"])
 
     switched(suite.path, [repair])
     suite.runpytest_inprocess().assert_outcomes(passed=1)

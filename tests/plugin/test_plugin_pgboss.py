@@ -222,7 +222,7 @@ def test_the_same_tests_are_green_and_red_as_each_engine_is(pytester: pytest.Pyt
         assert told == [{"PASSED"}, {"FAILED"}, {"FAILED"}], f"{name}\n{text}"
     beside = [ended("test_nothing_runs_beside_itself", engine) for engine in ("memory", OLD, NEW)]
     assert beside == [{"PASSED"}, {"PASSED", "ERROR"}, {"PASSED"}], text
-    ran.stdout.fnmatch_lines(["concurrent_execution: Two workers run one job at once."])
+    ran.stdout.fnmatch_lines(["concurrent_execution: Two workers run the same job at once."])
     ran.stdout.fnmatch_lines(
         [
             "E   harness.errors.UsageError: pg-boss 10.4.2 cannot do deliver_twice: *",

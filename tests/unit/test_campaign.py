@@ -130,7 +130,7 @@ class Quits(MemoryQueue):
 
 
 class Restless(MemoryQueue):
-    """Breaks where nobody expects it."""
+    """Breaks where it is not expected."""
 
     def jobs(self) -> Any:
         raise RuntimeError("odd place")
@@ -267,17 +267,17 @@ def anomaly_of(guarantee: Guarantee) -> str:
 
 def test_the_level_is_named_by_the_gravest_guarantee_that_broke() -> None:
     told = {guarantee: level([anomaly_of(guarantee)]) for guarantee in Guarantee if guarantee is not Guarantee.OWN}
-    assert told[Guarantee.AT_LEAST_ONCE] == "not even at least once"
+    assert told[Guarantee.AT_LEAST_ONCE] == "jobs may be lost or never end"
     assert told[Guarantee.FENCING] == "at least once and one at a time, but not fenced"
-    assert told[Guarantee.UNIQUENESS] == "fenced at least once, but without unique keys"
+    assert told[Guarantee.UNIQUENESS] == "at least once and fenced, but without unique keys"
     assert len(set(told.values())) == len(told)
     assert level([]) == WHOLE
-    assert level(ANOMALIES) == "not even at least once"
+    assert level(ANOMALIES) == "jobs may be lost or never end"
 
 
 def test_breaches_below_the_ladder_are_listed() -> None:
     broken = [anomaly_of(Guarantee.RETENTION), anomaly_of(Guarantee.UNIQUENESS)]
-    assert level(broken) == "fenced at least once, but without unique keys and retention"
+    assert level(broken) == "at least once and fenced, but without unique keys and retention"
 
 
 def test_an_application_is_asked_for_no_situation_of_verbs() -> None:

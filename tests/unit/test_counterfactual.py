@@ -12,7 +12,7 @@ from harness.explore.sampling import Sampler
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.report.screen import first_screen, screen_text
-from harness.run.verdict import Run, Trial, stopped_by
+from harness.run.verdict import Run, Trial, fix_line
 from harness.scenario.job_plan import JobPlan, Span
 from harness.scenario.scenario import Scenario
 from harness.wiring import Engines
@@ -63,7 +63,7 @@ def test_a_wrong_setting_is_stopped_by_its_repair_and_the_screen_says_so() -> No
     told = explained(run, engine=engine, anomaly="concurrent_execution")
 
     assert [trial.name for trial in told.trials if trial.stops] == ["stuck_timeout 13m"]
-    assert "Stopped by: stuck_timeout 13m (" in screen_text(first_screen(told))
+    assert "Fixed by: stuck_timeout 13m (" in screen_text(first_screen(told))
 
 
 def test_a_wrong_queue_is_stopped_by_the_safeguard_it_lacks() -> None:
@@ -99,19 +99,25 @@ def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
     ("trials", "told"),
     [
         ((), ""),
-        ((Trial("a", "safeguard", True, True), Trial("b", "setting", False, False)), "a (1 of 2 tried do not)"),
-        ((Trial("a", "safeguard", True, True),), "a"),
+        (
+            (Trial("a", "safeguard", True, True), Trial("b", "setting", False, False)),
+            "Fixed by: a (tried 2 changes; the other one does not help)",
+        ),
+        ((Trial("a", "safeguard", True, True),), "Fixed by: a"),
         (
             (Trial("a", "safeguard", True, True), Trial("b", "setting", True, True, ("y",), stays=("y",))),
-            "a; b, though y stays",
+            "Fixed by: a; b, though y stays",
         ),
-        ((Trial("a", "safeguard", False, False, ("x",)),), "none of 1 tried, one at a time"),
-        ((Trial("a", "safeguard", False, True, ("y",)),), "none of 1 tried, one at a time; with a it is y"),
+        ((Trial("a", "safeguard", False, False, ("x",)),), "No fix found: the one change tried does not help"),
+        (
+            (Trial("a", "safeguard", False, True, ("y",)),),
+            "No fix found: the one change tried does not help; with a the run shows y instead",
+        ),
         (
             (Trial("a", "safeguard", True, True, unused=1, runs=300, seen_without=9),),
-            "a (the tape no longer fits; 0 of 300 runs, 9 without it)",
+            "Fixed by: a (cannot be replayed with this change; in 300 new runs: 0 with it, 9 without)",
         ),
     ],
 )
-def test_what_stops_it_is_told_in_a_line(trials: tuple[Trial, ...], told: str) -> None:
-    assert stopped_by(trials) == told
+def test_what_fixes_it_is_told_in_a_line(trials: tuple[Trial, ...], told: str) -> None:
+    assert "".join(fix_line(trials)) == told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,26 @@ def test_a_replay_on_another_engine_tells_where_the_two_part(folder: Path, capsy
     assert "Replayed on reference: pass, does not show priority_inversion." in shown
     assert "claim: memory+priority-ignored and reference differ\n" in shown
     assert "Replayed on memory: pass, does not show priority_inversion." in shown
+
+
+def test_a_search_reports_to_ci_what_it_found_and_what_it_could_not_judge(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = ["explore", "memory+expire-never", "--runs", "60", "--annotations", "--junit", "junit.xml", "--quiet"]
+    assert main(search) == 1
+    written = ".job-harness/found/overdue_claim_left-memory+expire-never.yaml"
+    case = ElementTree.parse(folder / "junit.xml").find(".//testcase[@name='overdue_claim_left']")
+    assert case is not None
+    assert case.get("file") == written
+    failure = case.find("failure")
+    assert failure is not None
+    assert failure.get("type") == "overdue_claim_left"
+    assert "One fault: " in str(failure.text)
+    assert f"::error file={written},line=1,title=memory+expire-never" in capsys.readouterr().out
+
+    assert main(["exhaust", "memory", "--jobs", "1", "--states", "9", "--junit", "junit.xml", "--annotations"]) == 3
+    assert ElementTree.parse(folder / "junit.xml").find(".//testcase/skipped") is not None
+    assert "::warning title=memory%3A search::inconclusive: " in capsys.readouterr().out
 
 
 def test_a_divergence_is_told_in_words() -> None:

@@ -69,7 +69,9 @@ def test_a_fault_of_another_package_is_known_wherever_faults_are() -> None:
         met.observe(run.history)
     assert any(cell.fault == "blackout" for cell in met.faults), "the workload draws it, and it strikes"
     assert {SwarmChoices(seed).weights["blackout"] for seed in range(20)} == {0, 1, 4}, "a swarm weighs it"
-    screen = [line.text for line in campaign_lines(Campaign("memory", 0, 40, 1, coverage=met), Capabilities())]
+    screen = [
+        line.text for line in campaign_lines(Campaign("memory", 0, 40, 1, coverage=met), Capabilities(), whole=True)
+    ]
     assert any("blackout struck " in text for text in screen)
     assert (
         "| `blackout` | The power of a process is cut for a while. | `blackout for MOMENT` | none |"
@@ -158,7 +160,9 @@ def test_a_campaigns_screen_counts_what_has_no_column() -> None:
     met.faults.update({Cell("-", "time", "drift"): 3, Cell("PROCESSING", "running", "crash"): 1})
     met.faults[Cell("-", "start", "abandoned_session")] = 1
     met.faults[Cell("-", "start", "session ends")] = 1
-    text = "\n".join(line.text for line in campaign_lines(Campaign("memory", 0, 4, 1, coverage=met), Capabilities()))
+    text = "\n".join(
+        line.text for line in campaign_lines(Campaign("memory", 0, 4, 1, coverage=met), Capabilities(), whole=True)
+    )
     assert "A process left its session behind once; a clock drifted 3 times." in text
     assert "session ends" not in text
 

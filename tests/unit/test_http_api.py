@@ -98,7 +98,7 @@ def test_nobody_else_reads_or_cancels_the_job(service: Service, headers: dict[st
 
 
 def test_a_session_opens_no_job_of_a_user_who_was_signed_in(service: Service) -> None:
-    """A session id outlives a sign-out: whoever comes after at the same browser has it too."""
+    """A session id outlives a sign-out: the next user of the same browser has it too."""
     signed_in = service.create({**ANNA, **SESSION}).json()["id"]
     before = service.create(SESSION).json()["id"]
 

@@ -284,7 +284,7 @@ def test_an_interference_strikes_where_the_tape_says() -> None:
 
 
 class Counter:
-    """Answers who waits at it when it is told to; stands where a database would."""
+    """Says who waits at it when it is told to; stands where a database would."""
 
     def __init__(self) -> None:
         self.answered: set[str] = set()

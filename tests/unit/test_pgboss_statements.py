@@ -1,4 +1,4 @@
-"""What pg-boss told of its statements is kept, and told again where the file was damaged."""
+"""What pg-boss said of its statements is kept, and read again where the file was damaged."""
 
 from __future__ import annotations
 

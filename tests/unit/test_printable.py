@@ -18,7 +18,7 @@ from harness.lint.facts import Place
 from harness.lint.finding import CheckFinding, Severity
 from harness.printable import printable, printable_streams
 from harness.report.case import Case
-from harness.report.ci import finding_annotations, github_annotations, junit_xml
+from harness.report.ci import case_results, finding_annotations, github_annotations, junit_xml
 from harness.report.findings import findings_junit, sarif
 from harness.report.screen import Line, screen_text
 from harness.scenario.reader import read_scenario_text
@@ -72,10 +72,10 @@ def test_colours_reach_a_terminal_and_nobody_elses_do(monkeypatch: pytest.Monkey
 def test_every_report_of_a_run_is_printable() -> None:
     scenario = replace(read_scenario_text("format: 1\ntitle: x\njobs: {a: {}}\n"), path=HOSTILE, title=HOSTILE)
     case = Case(scenario, "memory", error=EnvironmentUnavailable(HOSTILE))
-    (annotation,) = github_annotations([case], []).splitlines()
+    (annotation,) = github_annotations(case_results([case])).splitlines()
     assert annotation.startswith("::error file=")
     assert not obeyed(annotation.removeprefix("::"))
-    root = ElementTree.fromstring(junit_xml([case]))
+    root = ElementTree.fromstring(junit_xml(case_results([case])))
     assert not obeyed("".join(f"{element.attrib} {element.text or ''}" for element in root.iter()))
     assert not obeyed(screen_text([Line(HOSTILE)]))
 

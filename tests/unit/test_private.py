@@ -1,4 +1,4 @@
-"""What is executed later lies where nobody but this user could have put it."""
+"""What is executed later lies where only this user could have put it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.foreign import packages
 from harness.postgres.patience import Deadline
 
 STRANGER = 54_321
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def test_drain_may_leave_alone_what_is_enqueued_meanwhile(jobs: JobHarness) -> N
     assert len(jobs.all_enqueued(status="PENDING")) == 1
 
 
-# what became of it --------------------------------------------------------------------------------------------------
+# how it ended --------------------------------------------------------------------------------------------------------
 
 
 async def refuse(job: ToolJob) -> JobResult:

@@ -24,7 +24,7 @@ class Database:
 
 
 class Child:
-    """Answers with these replies in turn."""
+    """Returns with these replies in turn."""
 
     def __init__(self, *replies: dict[str, Any]) -> None:
         self.replies = list(replies)

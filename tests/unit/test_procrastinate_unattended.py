@@ -1,4 +1,4 @@
-"""What stands behind a release of procrastinate, and whether anybody sees to stalled jobs."""
+"""What stands behind a release of procrastinate, and whether stalled jobs are seen to."""
 
 from __future__ import annotations
 

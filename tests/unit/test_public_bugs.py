@@ -40,7 +40,7 @@ ENTRY = Entry(
 
 
 class Told:
-    """Answers in order, and keeps what was asked."""
+    """Returns in order, and keeps what was asked."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)

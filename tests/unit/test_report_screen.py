@@ -11,7 +11,7 @@ import pytest
 from harness.adapters.memory import MemoryEngine
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.report.case import Case, exit_code_of
-from harness.report.ci import github_annotations, junit_xml, xml_text
+from harness.report.ci import case_results, github_annotations, junit_xml, xml_text
 from harness.report.json_report import json_report
 from harness.report.screen import HEIGHT, WIDTH, first_screen, screen_text
 from harness.report.summary import case_screen, replay_of, summary
@@ -42,19 +42,24 @@ def case_of(text: str = STUCK) -> Case:
 
 def test_the_first_screen_says_what_broke_what_it_costs_and_how_to_see_it_again() -> None:
     text = screen_text(case_screen(case_of()))
-    assert text.startswith("FAIL  scenarios/x.yaml on memory\nconcurrent_execution: Two workers run one job at once.\n")
+    assert text.startswith(
+        "FAIL  scenarios/x.yaml on memory\nconcurrent_execution: Two workers run the same job at once.\n"
+    )
     assert "Guarantee lost: one at a time: no job is run by two workers at once" in text
     assert "t+6m1s" in text
-    assert "Normal run: nothing deviated." in text
+    assert "No fault was needed: everybody ran on time." in text
     assert "Settings: stuck_timeout 5m (default 30m)" in text
     assert "Replay: job-harness run scenarios/x.yaml --engine memory\n" in text
     assert "In file: scenarios/x.yaml\n" in text
     assert "Written:" not in text, "nothing was written"
 
 
-def test_a_deviating_run_names_its_deviations() -> None:
+def test_a_failing_run_names_its_faults_and_its_order() -> None:
     run = run_of(STUCK + "tape: [{at: w1 claim, do: crash}]\n")
-    assert "Normal except: w1 claim #1: crash" in screen_text(first_screen(run))
+    other = run_of(STUCK + "tape: [{at: w1 start a, do: pause a lease + 1s}, {at: w1 claim, do: w2 first}]\n")
+    text = screen_text(first_screen(other))
+    assert "One fault: w1 pauses for a lease + 1s before `start a`\nOrder: w2 acts before w1's `claim`" in text
+    assert "One fault: w1 crashes before `claim`" in screen_text(first_screen(run))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
@@ -82,7 +87,7 @@ def test_a_control_passes_where_it_finds_its_anomaly_and_else_the_scenario_canno
     run = play(controlled(scenario, control), engine=MemoryEngine())
     case = Case(scenario, "memory", run, control)
     assert case.exit_code is ExitCode.FAIL
-    assert case.headline == "cannot fail: the control must find concurrent_execution, and found nothing"
+    assert case.headline == "this control should fail but passed: concurrent_execution was expected; found nothing"
     assert replay_of(case) == "job-harness run scenarios/x.yaml --engine memory --set lease=1m"
 
 
@@ -120,7 +125,7 @@ def test_junit_survives_nul_and_surrogates() -> None:
     case = case_of()
     assert case.run is not None
     case = replace(case, run=replace(case.run, anomalies=(), failures=("boom \x00 \ud800 \x1b ]]> <&",)))
-    root = ElementTree.fromstring(junit_xml([case]))
+    root = ElementTree.fromstring(junit_xml(case_results([case])))
     failure = root.find("./testsuite/testcase/failure")
     assert failure is not None
     assert failure.get("message") == "boom \\x00 \\ud800 \\x1b ]]> <&"
@@ -131,13 +136,13 @@ def test_junit_tells_failures_errors_and_skips_apart() -> None:
     passed = case_of("format: 1\njobs: {a: {}}\n")
     gone = replace(passed, run=None, error=EnvironmentUnavailable("gone"))
     open_ = replace(passed, run=None, skipped="not on postgres")
-    root = ElementTree.fromstring(junit_xml([passed, case_of(), gone, open_]))
+    root = ElementTree.fromstring(junit_xml(case_results([passed, case_of(), gone, open_])))
     assert [root.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
 
 
 def test_annotations_escape_what_github_would_read() -> None:
     case = case_of("format: 1\ntitle: 'a, b: 100%'\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n")
-    (line,) = github_annotations([case], []).splitlines()
+    (line,) = github_annotations(case_results([case])).splitlines()
     assert line.startswith(
         "::error file=scenarios/x.yaml,line=1,title=memory%3A a%2C b%3A 100%25::scenarios/x.yaml:4: a"
     )

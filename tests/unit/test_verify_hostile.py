@@ -25,7 +25,7 @@ OVER = threading.Event()
 
 
 class Hostile(BaseHTTPRequestHandler):
-    """Answers whatever the path asks for."""
+    """Returns whatever the path asks for."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))

@@ -1,6 +1,6 @@
 """Runs the lease queue under frontrun: random schedules over a virtual clock.
 
-It has no faults and draws nothing for the program, so that jobs take fixed times and nobody crashes.
+It has no faults and draws nothing for the program, so that jobs take fixed times and no process crashes.
 
 Usage: python frontrun_runner.py MISTAKE FIRST_SEED SEEDS fixed|drawn
 """

@@ -33,7 +33,7 @@ class Campaign:
 
 
 def environment() -> Path:
-    """Answer the interpreter of the rivals' environment, making it where it is missing. Raises `NotInstalled`."""
+    """Return the interpreter of the rivals' environment, making it where it is missing. Raises `NotInstalled`."""
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "job-harness" / "rivals"
     python = base / "bin" / "python"
     stamp = base / "installed.json"

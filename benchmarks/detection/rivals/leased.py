@@ -115,7 +115,7 @@ class Store:
 
     @property
     def settled(self) -> bool:
-        """Whether every job came to an end, or a breach ended the run."""
+        """Whether every job ended, or a breach ended the run."""
         return self.breach is not None or all(job.status in ("COMPLETED", "FAILED") for job in self.jobs.values())
 
 
@@ -143,7 +143,7 @@ async def supervisor(store: Store) -> None:
 
 
 def store_of(mistake: str, around: Surroundings, now: Callable[[], float], *, drawn: bool) -> Store:
-    """Answer a store with two jobs: of half a lease, or, where `drawn`, of half, one or two leases."""
+    """Return a store with two jobs: of half a lease, or, where `drawn`, of half, one or two leases."""
     store = Store(mistake, around, now)
     for name in ("a", "b"):
         takes = (0.5, 1.0, 2.0)[around.below(3)] * LEASE if drawn else 0.5 * LEASE

@@ -24,7 +24,7 @@ class Around:
 
 
 def workload(mistake: str, *, drawn: bool):
-    """Answer the coroutine function of one run."""
+    """Return the coroutine function of one run."""
 
     async def run(world: simloom.World) -> None:
         store = leased.store_of(mistake, Around(), asyncio.get_running_loop().time, drawn=drawn)

@@ -24,7 +24,7 @@ class Around:
 
 
 def workload(mistake: str, *, drawn: bool):
-    """Answer the coroutine function of one run."""
+    """Return the coroutine function of one run."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()

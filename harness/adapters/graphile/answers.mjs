@@ -106,7 +106,7 @@ export class Answers {
     if (rows.length === 0) throw new Refused("graphile-worker deleted no row");
   }
 
-  /** Give a job that failed for good so many attempts in total. */
+  /** Give a job that failed for good this number of attempts in total. */
   async retry({ id, most, runAt }) {
     const rows = await this.utils.rescheduleJobs([id], { maxAttempts: most, runAt: new Date(runAt) });
     if (rows.length === 0) throw new Refused("graphile-worker changed no row");

@@ -52,18 +52,18 @@ class JobRows:
         self.ended: dict[JobId, None] = {}
         """Terminal jobs, in the order in which they ended."""
         self.transactions: dict[str, tuple[JobView, ...]] = {}
-        """What open transactions have written, which nobody else sees."""
+        """What open transactions have written, which no other caller sees."""
         self.schedules: dict[str, StandingSchedule] = {}
         self.drawn = 0.0
         """The jitter of the statement under way: one number, which its rows share out."""
         self._touched: dict[JobId, None] = {}
 
     def now(self, caller: str) -> Instant:
-        """Read the clock: the store's, whoever asks."""
+        """Read the clock: always the store's."""
         return self.clocks.store()
 
     def jobs(self) -> dict[JobId, JobView]:
-        """Return the rows themselves; nobody may change them."""
+        """Return the rows themselves; callers must not change them."""
         return self.rows
 
     def changed(self) -> list[JobId]:

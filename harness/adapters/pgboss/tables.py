@@ -161,11 +161,11 @@ class PgBossTables:
         self._write(*tool_job.insertion(job, values, self.settings))
 
     def update_tool_job(self, job: JobId, where: Mapping[str, Any] | None = None, **values: Any) -> bool:
-        """Set columns where the row is there and its columns are as in `where`; answer whether a row was updated."""
+        """Set columns where the row exists and matches `where`; return whether a row was updated."""
         return bool(self._write(*tool_job.update(job, where or {}, values, self.settings)))
 
     def delete_tool_job(self, job: JobId) -> bool:
-        """Delete the row; answer whether there was one."""
+        """Delete the row; return whether there was one."""
         return bool(self._write(tool_job.DELETE, [job]))
 
     # the queue ------------------------------------------------------------------------------------------------------
@@ -194,19 +194,19 @@ class PgBossTables:
         return [self.queue[row["data"]["toolJobId"]] for row in fetched]
 
     def touch(self, row: QueueRow, *, fenced: bool = False) -> bool:
-        """Let the lease begin anew; answer whether the row still is `active`."""
+        """Let the lease begin anew; return whether the row is still `active`."""
         with self.transaction():
             return self._held(row, fenced) and bool(self._write(_TOUCH, [QUEUE, uuid_of(row.job)]))
 
     def complete(self, row: QueueRow, *, fenced: bool = False) -> bool:
-        """Complete by id, as the library does: whoever has it, unless `fenced`."""
+        """Complete by id, as the library does: no matter which worker holds it, unless `fenced`."""
         if not fenced:
             return self._count("complete", row.job, None)
         with self.transaction():
             return self._held(row, fenced) and self._count("complete", row.job, None)
 
     def fail(self, row: QueueRow, *, final: bool = False, fenced: bool = False) -> bool:
-        """Fail by id, as the library does: whoever has it and whether anybody has, unless `fenced`."""
+        """Fail by id, as the library does: no matter which worker holds it, if any, unless `fenced`."""
         self._draw()
         if not final and not fenced:
             return self._count("fail", row.job, None)
@@ -222,11 +222,11 @@ class PgBossTables:
         return self._count("cancel", job)
 
     def delete_row(self, job: JobId) -> bool:
-        """Delete the queue's row; answer whether there was one. Versions before 10.1 have no statement for it."""
+        """Delete the queue's row; return whether there was one. Versions before 10.1 have no statement for it."""
         return self._count("delete", job)
 
     def expire(self) -> list[JobId]:
-        """Maintain, as the library does: fail what is overdue, archive, drop. Answer what was taken back.
+        """Maintain, as the library does: fail what is overdue, archive, drop. Return what was taken back.
 
         A statement that would find nothing to do is not said.
         """

@@ -1,7 +1,7 @@
 """pg-boss's own `work()` loop: one process of it after the other on a database of ours, on a clock of ours.
 
 A `Turn` says everything that happened until the process came to rest: which handlers it called, and when its timers are
-due. What a job does is decided by whoever drives it. Hides how the process is started, killed and told the time, and
+due. The caller decides what a job does. Hides how the process is started, killed and told the time, and
 the options in which pg-boss is told the harness's settings. Must not know: processors, loops, who drives it.
 """
 
@@ -100,7 +100,7 @@ class WorkProcess:
         return "" if self._database is None else str(self._database.cluster.provenance)
 
     def begin(self, *, seed: int = 0) -> Turn:
-        """Start over at the instant 0, on empty tables, with nobody at work.
+        """Start over at the instant 0, on empty tables, with no worker running.
 
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
         VirtualClockError where PostgreSQL keeps to the machine's time.

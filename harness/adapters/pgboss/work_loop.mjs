@@ -136,7 +136,7 @@ function handlerOf(round) {
 }
 
 const requests = {
-  /** Start pg-boss as a process does, with nobody at work yet. */
+  /** Start pg-boss as a process does, with no worker yet. */
   async open({ url, schema, seed, options }) {
     clock.begin(clock.now);
     install(clock, seed);
@@ -186,7 +186,7 @@ const requests = {
     return id;
   },
 
-  /** Fetch one job, as nobody does who leaves that to the loop; answers whether there was one. */
+  /** Fetch one job, which an application leaves to the loop; returns whether there was one. */
   async fetch({ queue }) {
     const jobs = await boss.fetch(queue);
     return (jobs ?? []).length > 0;
@@ -196,7 +196,7 @@ const requests = {
     await changed("cancel", queue, id);
   },
 
-  /** Resume what was cancelled, retry what failed; answers which of the two it was. */
+  /** Resume what was cancelled, retry what failed; returns which of the two it was. */
   async retry({ queue, id }) {
     for (const verb of ["resume", "retry"]) {
       if (typeof boss[verb] === "function" && (await boss[verb](queue, id)).affected) return verb;

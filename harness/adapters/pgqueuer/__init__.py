@@ -42,7 +42,7 @@ def effective(settings: Settings) -> Settings:
 
 _NO_TOKENS: Final = "there are no fencing tokens (docs: adr/ADR-0004, Positive consequences)"
 _BY_ID: Final = (
-    "whoever comes late settles a job by its id alone, waiting or held"
+    "a late worker settles a job by its id alone, waiting or held"
     f" (src: adapters/persistence/qb, build_log_job_query and build_retry_job_query): {_NO_TOKENS}"
 )
 _NOT_COUNTED: Final = (
@@ -58,7 +58,7 @@ _NO_FINAL: Final = (
     " (docs: guides/retry, Automatic retry with DatabaseRetryEntrypointExecutor)"
 )
 _NOT_TOLD: Final = (
-    "an outcome of a job that left the table changes nothing, and nobody is told"
+    "an outcome of a job that left the table changes nothing, and the worker is not told"
     " (src: adapters/persistence/qb, build_log_job_query)"
 )
 _NO_RESULTS: Final = (
@@ -147,7 +147,7 @@ _STATES: Final = {
 
 
 class SentJob(NamedTuple):
-    """What the rows do not tell of a job."""
+    """What the rows do not say about a job."""
 
     id: JobId
     most: int
@@ -218,7 +218,7 @@ class PgQueuerQueue(AskingQueue):
         self._handles: dict[tuple[JobId, int], int] = {}
         """By what the child knows a job that was picked."""
         self._open: dict[int, datetime] = {}
-        """Picked jobs that `expire` found stale, with the heartbeat that was too old: anybody may have them."""
+        """Picked jobs that `expire` found stale, with the heartbeat that was too old: any worker may take them."""
 
     # observation ----------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class PgQueuerQueue(AskingQueue):
         return done(request.id)
 
     def cancel(self, job: JobId) -> Outcome:
-        """Cancel what waits or runs, whose worker is told by a notification that nobody awaits.
+        """Cancel what waits or runs; its worker gets a notification, which this adapter does not wait for.
 
         What is held as failed has ended here; PgQueuer would delete it.
         """
@@ -304,7 +304,7 @@ class PgQueuerQueue(AskingQueue):
         return Claim(name, attempt, pick, worker, job["tool"], self._clocks.store() + self._settings.lease)
 
     def heartbeat(self, claim: Claim) -> Outcome:
-        """Set the heartbeat of the job, whoever holds it."""
+        """Set the heartbeat of the job, no matter which worker holds it."""
         return without_value(self._ask("heartbeat", id=self._numbers[claim.job]))
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
@@ -328,7 +328,7 @@ class PgQueuerQueue(AskingQueue):
     # upkeep ---------------------------------------------------------------------------------------------------------
 
     def expire(self) -> Outcome:
-        """Show what is stale as waiting, as it is: PgQueuer writes nothing, whoever dequeues takes a stale job over."""
+        """Show what is stale as waiting: PgQueuer writes nothing, and the next dequeue takes a stale job over."""
         self._database.set_now(self._clocks.store())
         stale = self._database.run(STALE, [timedelta(microseconds=self._settings.lease)], prepare=True)
         self._open |= {row["id"]: row["heartbeat"] for row in stale if row["id"] in self._known}

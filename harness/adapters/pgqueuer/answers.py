@@ -50,7 +50,7 @@ class PgQueuerAnswers:
         self.claimed.clear()
 
     async def enqueue(self, tool: str, payload: str, priority: int, wait: int | None, key: str | None) -> int:
-        """Enqueue a job that waits for so many microseconds; answers its id."""
+        """Enqueue a job that waits for the given microseconds; returns its id."""
         after = None if wait is None else timedelta(microseconds=wait)
         try:
             ids = await self.queries.enqueue(tool, payload.encode(), priority, after, key)
@@ -75,7 +75,7 @@ class PgQueuerAnswers:
         return {"job": name, "id": job.id, "handle": len(self.claimed) - 1, "tool": job.entrypoint}
 
     async def heartbeat(self, id: int) -> None:
-        """Show that somebody works on a job."""
+        """Show that a worker is running a job."""
         await self.queries.update_heartbeat([id])
 
     async def complete(self, handle: int) -> None:

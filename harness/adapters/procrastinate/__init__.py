@@ -33,7 +33,7 @@ from harness.port import Capabilities, Claim, Contract, JobRequest, Known
 
 PACKAGE: Final = "procrastinate"
 UNATTENDED: Final = "unattended"
-"""After a slash behind the release: nobody runs the manual's task for stalled jobs, as nobody does once installed."""
+"""After a slash behind the release: the manual's task for stalled jobs is not run, as after a plain installation."""
 DRIVER: Final = "psycopg[binary]"
 TABLES: Final = (
     "procrastinate_events",
@@ -202,7 +202,7 @@ class ProcrastinateQueue(AskingQueue):
     )
 
     def __init__(self, opened: Opened, *, attended: bool = True) -> None:
-        """Attended: whether somebody runs the manual's task for stalled jobs."""
+        """Attended: whether the manual's task for stalled jobs is run."""
         super().__init__(opened)
         self._attended = attended
         self._numbers: dict[JobId, int] = {}
@@ -288,7 +288,7 @@ class ProcrastinateQueue(AskingQueue):
         return Claim(name, attempt, number, worker, job["tool"], self._clocks.store() + self._settings.lease)
 
     def heartbeat(self, claim: Claim) -> Outcome:
-        """Show that the worker lives: it holds all its jobs by that, and is not told of any that it lost."""
+        """Show that the worker lives: this keeps all its jobs, and it does not learn of any that it lost."""
         return without_value(self._ask("heartbeat", worker=claim.worker))
 
     def complete(self, claim: Claim, output: Json) -> Outcome:

@@ -1,7 +1,7 @@
 """The reference queue at work on virtual time: the real worker and the real maintenance over a store in memory.
 
 Hides how both are paced: on their grids, and only where something is due. Also starts single processors as the worker
-does, for whoever has a loop of its own.
+does, for callers that have a loop of their own.
 """
 
 from __future__ import annotations
@@ -409,7 +409,7 @@ class Pacer:
         self._tick: Instant | None = None
         self._last: Instant = -1
         self._context = contextvars.Context()
-        """Whoever made something due may die; the grid of time goes on."""
+        """The process that made something due may die; the grid of time continues."""
 
     def __aiter__(self) -> Pacer:
         return self

@@ -39,7 +39,7 @@ BEFORE_STARTING: Final = "before starting"
 
 
 class _Noted(dict[str, Any]):
-    """Rows by id, and which of them were touched since somebody last asked."""
+    """Rows by id, and which of them were touched since the last look."""
 
     def __init__(self) -> None:
         super().__init__()

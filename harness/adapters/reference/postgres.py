@@ -340,7 +340,7 @@ class GatedReferenceQueue(ReferenceQueue):
         return queue
 
     def sever(self, actor: str) -> Callable[[], None]:
-        """Take a dead actor's session from it; answer what drops it."""
+        """Take a dead actor's session from it; return what drops it."""
         return self._room.sever(actor)
 
     def made_at(self) -> Instant:
@@ -360,7 +360,7 @@ class GatedReferenceQueue(ReferenceQueue):
         return self._seen
 
     def changed(self) -> list[JobId] | None:
-        """Nothing, as long as no transaction ended; then nobody knows what was touched."""
+        """Nothing, as long as no transaction ended; after that, what was touched is unknown."""
         return None if self._news else []
 
     def close(self) -> None:

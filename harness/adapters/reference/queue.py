@@ -193,7 +193,7 @@ class ReferenceQueue:
         """Share `tools`, the slugs registered so far, with whatever outlives this queue."""
         self.settings = settings
         self.store: Store
-        """Where the verbs go; `observed` where `jobs` looks. Both are set by whoever opens the queue."""
+        """Where the verbs go; `observed` where `jobs` looks. Both are set by the code that opens the queue."""
         self.observed: Store
         self._clocks = clocks
         self._jitter = jitter
@@ -236,7 +236,7 @@ class ReferenceQueue:
         return await self.observed.rows()
 
     def changed(self) -> list[JobId] | None:
-        """Nobody keeps book of what was touched."""
+        """Changes are not tracked, so every job is read again."""
         return None
 
     def close(self) -> None:

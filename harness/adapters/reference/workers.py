@@ -216,7 +216,7 @@ class GatedStore:
         return outcome.done
 
     async def _ask(self, call: VerbCall) -> Outcome:
-        """Make a call at its gate. Raises ConnectionError where nobody knows what came of it."""
+        """Make a call at its gate. Raises ConnectionError where its outcome is unknown."""
         outcome: Outcome = await self._process.gate(call)
         if outcome.kind is OutcomeKind.UNKNOWN:
             raise ConnectionError(f"{call.verb}: {outcome.reason}")

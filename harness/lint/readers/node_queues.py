@@ -80,7 +80,7 @@ POLICIES: Final = frozenset({"short", "singleton", "stately", "exclusive", "key_
 ASIDE: Final = re.compile(
     r"(^|/)(__tests__|tests?|e2e|fixtures?|examples?|samples?|demos?|docs|seeds?|benchmarks?|scripts)(/|$)|\.(test|spec)\."
 )
-"""Tests, examples and the like: what is wrong there is wrong, and nobody runs it in production."""
+"""Tests, examples and the like: what is wrong there is wrong, but does not run in production."""
 
 _BOSS_TYPE: Final = re.compile(r"\bPgBoss\b(?!\.)")
 _ADDS: Final = frozenset({"addJob", "quickAddJob"})

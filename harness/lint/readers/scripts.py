@@ -221,7 +221,7 @@ def _bearer(node: Node, module: Module, facts: Facts) -> None:
 
 
 def _is_skipped(secret: str, comparison: Node) -> bool:
-    """Tell `secret && header !== ...`: without a secret nobody is refused."""
+    """Recognise `secret && header !== ...`: without a secret no request is refused."""
     here = comparison
     while here.parent is not None and here.parent.type in ("parenthesized_expression", "binary_expression"):
         here = here.parent

@@ -414,7 +414,7 @@ def _archived(facts: Facts) -> Iterator[Breach]:
         if waiting is not None and waiting.place is None:
             yield Breach(
                 call.place,
-                f"pg-boss 10 archives a job that nobody claimed for {spoken(waiting.value)}, and its row of {table} "
+                f"pg-boss 10 archives a job that was not claimed for {spoken(waiting.value)}, and its row of {table} "
                 "stays PENDING for ever",
                 "Set retentionMinutes of its queue, and let maintenance fail PENDING rows whose queue row is gone.",
                 subject="waiting",

@@ -223,7 +223,7 @@ def _secret_weak(facts: Facts) -> Iterator[Breach]:
         if why is not None and not value.value.startswith("${"):
             yield Breach(
                 value.place,
-                f"{SECRET} of {service.name} {why}: anybody may guess it and call maintenance",
+                f"{SECRET} of {service.name} {why}: an attacker can guess it and call maintenance",
                 f"Set {SECRET} to a random text of 32 characters or more, such as that of `openssl rand -hex 32`.",
             )
 
@@ -301,7 +301,7 @@ SERVICES: Final = (
         "cron_secret_weak",
         Severity.WARNING,
         "CRON_SECRET is random and long: no placeholder, at least 16 characters.",
-        "Anybody may call maintenance, as often as he likes.",
+        "The maintenance endpoint is unauthenticated.",
         "Set CRON_SECRET to the output of `openssl rand -hex 32`.",
         "maintenance/running_twice_changes_nothing_more.yaml",
         _secret_weak,
@@ -509,7 +509,7 @@ CRON: Final = (
         "cron_path_unanswered",
         Severity.ERROR,
         "The path of every cron is a route that answers GET.",
-        "The cron gets 404 or 405, nobody looks at it, and maintenance never runs.",
+        "The cron gets 404 or 405, no one notices, and maintenance never runs.",
         "Make path and route the same.",
         "maintenance/rescues_stuck_job.yaml",
         _route,
@@ -527,7 +527,7 @@ CRON: Final = (
         "bearer_accepts_undefined",
         Severity.ERROR,
         "A comparison with `Bearer ${secret}` is made only where the secret is set.",
-        "Anybody who sends `Authorization: Bearer undefined` runs maintenance where the variable is missing.",
+        "Any request with `Authorization: Bearer undefined` runs maintenance where the variable is missing.",
         "Answer 401 or 500 where the secret is unset.",
         "maintenance/running_twice_changes_nothing_more.yaml",
         _bearer,

@@ -4,7 +4,7 @@
 >>> coordinator = SessionCoordinator(SessionPool(url))  # doctest: +SKIP
 >>> connection = coordinator.connection("w1")           # doctest: +SKIP
 
-`connection` is a psycopg `AsyncConnection`: whoever takes one can be explored, and `ActorPool` is for code that wants a
+`connection` is a psycopg `AsyncConnection`: code that takes one can be explored; `ActorPool` is for code that wants a
 pool. Every statement that is sent over it suspends at a point of its name; the kernel says who goes on. Knows
 PostgreSQL and the kernel; knows no jobs.
 """

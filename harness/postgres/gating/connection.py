@@ -53,7 +53,7 @@ class ActorPool:
             await connection.commit()
 
     async def getconn(self, *_: Any, **__: Any) -> GatedConnection:
-        """Return the session; nobody has to wait for his own."""
+        """Return the session; an actor never waits for its own."""
         connection = self._coordinator.connection(self._actor, autocommit=self._autocommit)
         connection.row_factory = self._row_factory
         return connection
@@ -143,7 +143,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
     """One actor's session. Everything psycopg offers works; each statement waits until the kernel lets it go.
 
     In autocommit mode a statement's commit is a gate of its own, `commit NAME`: between the two the statement has
-    its locks and nobody sees what it did. One that wrote and locked nothing is committed at once.
+    its locks and its effects are visible to none. One that wrote and locked nothing is committed at once.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         self._passed = True
 
     def _noticed(self, notice: PGresult) -> None:
-        """Take what the session tells of its waiting; everything else is for the caller's own handlers."""
+        """Take what the session says about its waiting; everything else is for the caller's own handlers."""
         if notice.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) != b"LOG":
             if self._pass_on is not None:
                 self._pass_on(notice)
@@ -275,7 +275,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
     def notifies(self, *_: Any, **__: Any) -> Any:
         """Refuse: to wait for what may never come is not a statement. Raises UsageError."""
         raise UsageError(
-            "a gated session cannot wait for notifications: nobody could say whether one is still to come",
+            "a gated session cannot wait for notifications: it is unknown whether one is still to come",
             hint="Let the actor poll; LISTEN and add_notify_handler work, and hear with the next statement.",
         )
 
@@ -296,12 +296,12 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
                 raise psycopg.errors.error_from_result(result)
 
     def _wrote(self) -> bool:
-        """Say whether the transaction wrote or locked a row; if not, nobody can tell when it ends."""
+        """Say whether the transaction wrote or locked a row; if not, its end cannot be observed."""
         answer = self.pgconn.exec_(b"SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
         return bool(answer.get_value(0, 0) == b"t")
 
     def _exec(self, sql: bytes) -> None:
-        """Send what never waits for anybody, and wait for it."""
+        """Send what never waits for another session, and wait for it."""
         if self.pgconn.exec_(sql).status == pq.ExecStatus.FATAL_ERROR:
             raise psycopg.OperationalError(self.pgconn.get_error_message())
 

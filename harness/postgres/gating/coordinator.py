@@ -23,7 +23,7 @@ from harness.sim.outside import Pick
 
 
 class GatedSession(Protocol):
-    """One session of one actor: psycopg's own, or one that somebody else's driver speaks through us."""
+    """One session of one actor: psycopg's own, or one that another driver speaks through us."""
 
     flight: InFlightStatement | None
     """The statement that is under way."""
@@ -85,7 +85,7 @@ WRITE: Final = 2
 
 
 class InFlightStatement:
-    """Drives a generator of psycopg as far as the socket lets it, and keeps what came of it."""
+    """Drives a generator of psycopg as far as the socket lets it, and keeps the result."""
 
     __slots__ = (
         "_descriptor",
@@ -176,9 +176,9 @@ QUICK: Final = 0.0003
 GRACE: Final = 0.001
 """Seconds that a session gets, beyond its deadlock timeout, to have looked for a circle, where it does not tell."""
 TOLD_WITHIN: Final = 1.0
-"""Seconds after which a session that should have told is taken to have looked: somebody set `client_min_messages`."""
+"""Seconds after which a silent session is assumed to have looked: a user's code set `client_min_messages`."""
 LONGEST_WAIT: Final = 0.05
-"""Where deadlocks are looked for more rarely than this (seconds), nobody waits for the look; the victim is recorded."""
+"""Where deadlocks are looked for more rarely than this (seconds), no look is awaited; the victim is recorded."""
 
 
 class SessionCoordinator:
@@ -288,7 +288,7 @@ class SessionCoordinator:
     def _await(self, flights: list[InFlightStatement]) -> None:
         """Wait until each is answered, or waits for a lock that one of us holds and has looked for a circle.
 
-        Whoever closes a circle later is then the only one who still looks: a deadlock has one victim, always the same.
+        The session that closes a circle later alone still looks: a deadlock has one victim, always the same.
         """
         deadline = Deadline(self.patience_seconds)
         looking: dict[int, tuple[tuple[str, ...], Deadline]] = {}
@@ -310,7 +310,7 @@ class SessionCoordinator:
         waits: Mapping[int, tuple[int, ...]],
         looking: dict[int, tuple[tuple[str, ...], Deadline]],
     ) -> bool:
-        """Say whether a statement waits, for good as long as nobody else acts."""
+        """Say whether a statement waits, and will go on waiting as long as no other actor acts."""
         flight.pump()  # what its session said before it began this wait
         blockers = self._ours(waits.get(flight.pid, ()))
         if flight.done or not blockers:
@@ -366,7 +366,7 @@ class SessionCoordinator:
     # crashes --------------------------------------------------------------------------------------------------------
 
     def sever(self, actor: str) -> Callable[[], None]:
-        """Take a dead actor's sessions from it; answer what drops them, and with them what it had open.
+        """Take a dead actor's sessions from it; return what drops them, and with them what it had open.
 
         Until then its locks stay, and a statement under way goes on.
         """

@@ -109,7 +109,7 @@ def leaves_nothing(probe: Probe) -> ContractFinding:
 
 
 def hostile_inputs_fail_cleanly(probe: Probe) -> ContractFinding:
-    """Judge what it does on inputs that nobody should send, and does not on others: that has its own check."""
+    """Judge what it does on invalid inputs, and does not do on others: that has its own check."""
     if not probe.hostile:
         return ContractFinding(CheckOutcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
     usual = {ending.how for _, ending in _plain(probe)} | {"answered", "died", "blocked"}
@@ -247,7 +247,7 @@ ANSWERS: Final = (
     ),
     _check(
         "hostile_inputs_fail_cleanly",
-        "An input that nobody should send gets an answer too: no exception, no endless run, nothing left.",
+        "An invalid input gets an answer too: no exception, no endless run, nothing left.",
         "Validate the input first, inside the try, and answer JobResult(success=False, error=...).",
         hostile_inputs_fail_cleanly,
         typescript='Validate the input first, inside the try, and return { success: false, error: "..." }.',

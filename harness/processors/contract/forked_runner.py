@@ -194,7 +194,7 @@ def _innermost(stack: str) -> str:
     main = stack.rpartition("Thread 0x")[2]  # Every thread is written, the main one last.
     lines = [line.strip() for line in main.splitlines() if line.strip().startswith("File ")]
     own = [line for line in lines if "/harness/" not in line and "/asyncio/" not in line and "threading.py" not in line]
-    chosen = (own or lines or ["a place that nobody could tell"])[0]
+    chosen = (own or lines or ["an unknown place"])[0]
     return chosen.replace('File "', "").replace('", line ', ":").replace(" in ", ", in ")
 
 

@@ -21,7 +21,7 @@ _LONG = 1_000_000
 
 
 def examples_of(declared: Any, examples: Sequence[Any]) -> list[Any]:
-    """Answer examples: those given, else from a pydantic model, a JSON schema or a Hypothesis strategy.
+    """Return examples: those given, else from a pydantic model, a JSON schema or a Hypothesis strategy.
 
     Raises UsageError where there is none, or one that JSON cannot hold.
     """
@@ -76,7 +76,7 @@ def _from_strategy(strategy: Any) -> list[Any]:
 
 
 def hostile_inputs(example: Any) -> list[tuple[str, Any]]:
-    """Return inputs that are wrong each in one way, with what is wrong: nobody should send them, somebody will."""
+    """Return invalid inputs, each wrong in one way, with what is wrong: a client will send one some day."""
     found: list[tuple[str, Any]] = [
         ("null", None),
         ("an empty object", {}),

@@ -46,7 +46,7 @@ class DeliveryEnding:
     error: str | None = None
     """The failure's text as answered, or what was raised."""
     told: str = ""
-    """What is to be said about it: the value that is no result, the line at which it waits."""
+    """What there is to say about it: the value that is no result, the line at which it waits."""
     output: str = ""
     """The output, shortened."""
     misfit: str | None = None
@@ -62,7 +62,7 @@ class DeliveryEnding:
     place: str = ""
     """Where it was when it was disturbed."""
     in_vain: str | None = None
-    """For what of a delivery that died before it waited in vain, where a new process would not."""
+    """What a delivery that died was waiting for, where a new process would not wait."""
 
     @property
     def succeeded(self) -> bool:
@@ -114,7 +114,7 @@ class TrialRecord:
 
     @property
     def first(self) -> DeliveryEnding:
-        """The first delivery; one that never came to an end where the process did not live to tell."""
+        """The first delivery; one that never ended where the process did not live to tell."""
         if self.endings:
             return self.endings[0]
         return DeliveryEnding("never", told=self.died or self.hung or "nothing was delivered")
@@ -174,7 +174,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One input and what came of it."""
+    """One input and its outcome."""
 
     about: str
     input: Any
@@ -204,7 +204,7 @@ class Probe:
 
     @cached_property
     def hostile(self) -> list[Tried]:
-        """Inputs that nobody should send."""
+        """Invalid inputs."""
         if not any(tried.world.endings and tried.world.first.came_to_an_end for tried in self.plain):
             return []  # What ends on no declared input is not tried on worse ones.
         inputs = hostile_inputs(self.examples[0])

@@ -247,7 +247,7 @@ class PgBossApplication:
         self._handlers.life = life
 
     def _start_workers(self) -> None:
-        """Start those that are missing, whoever has the first job due first, while the test allows them to fetch."""
+        """Start those that are missing, the one with the first job due first, while the test allows them to fetch."""
         if not self.settings.workers_enabled:
             return
         tools = dict.fromkeys((*self._tools_due(), *self.registry.get_registered_tools()))
@@ -390,7 +390,7 @@ class Handlers:
         session: LiveTest,
     ) -> None:
         self.life = Lifetime("no worker yet")
-        """The present process's; whoever severs it sets another."""
+        """The present process's; the code that severs it sets another."""
         self._driven = driven
         self._loop = loop
         self._run_blocking = run_blocking

@@ -147,7 +147,7 @@ class DrivenProcess:
         return Claim(view.id, view.attempts, view.token, self.rows.worker, view.tool, until)
 
     def _notice(self, fired: Any) -> None:
-        """Write down what changed and nobody asked for: a worker gave up waiting, or the supervision took back."""
+        """Write down what changed unasked: a worker gave up waiting, or the supervision took back."""
         known = self._board.views
         rest = []
         for job in self.rows.differing(known):
@@ -266,7 +266,7 @@ class RowReader:
         self._told(claim.worker, verb, outcome, shown=(claim.job,), **about)
 
     def supervised(self, jobs: list[JobId]) -> None:
-        """The supervision, or whoever else is not a worker, changed these."""
+        """The supervision, or another process that is not a worker, changed these."""
         for verb, gone in (("expire", False), ("purge", True)):
             shown = tuple(job for job in jobs if (job not in self._rows.jobs()) is gone)
             if shown:

@@ -249,7 +249,7 @@ class NodeProcessor:
             _change(run.input, ending["input"])
         if run.abandoned:
             how = "an answer" if isinstance(run.ending, JobResult) else f"{type(run.ending).__name__}: {run.ending}"
-            self._find(run, f"it was abandoned, and ended later with {how}; nobody heard it")
+            self._find(run, f"it was abandoned, and ended later with {how}, unheard")
         run.wake()
 
     def _nothing_comes(self) -> None:
@@ -347,13 +347,13 @@ class _ProcessorRun:
         self.wake()
 
     def wake(self) -> None:
-        """Let the caller look again: each turn is a point at which he may be crashed."""
+        """Let the caller look again: each turn is a point at which it may be crashed."""
         if self.moved is not None and not self.moved.done():
             self.moved.set_result(None)
 
 
 def _change(given: Any, changed: Any) -> None:
-    """Do to the input here what was done to it there: whoever compares, sees it."""
+    """Do to the input here what was done to it there, so that a comparison sees it."""
     if isinstance(given, dict) and isinstance(changed, dict):
         given.clear()
         given.update(changed)

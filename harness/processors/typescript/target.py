@@ -26,7 +26,7 @@ Value: TypeAlias = Any
 Stub: TypeAlias = "Mapping[str, Value] | JavaScript | str | os.PathLike[str]"
 """What stands in for a module: its exports by name, its source, or the file to read instead."""
 Fetch: TypeAlias = "Callable[..., Any] | Mapping[str, Any] | Literal['real'] | None"
-"""Who answers `fetch`: a function of the URL and the request, answers by URL, the network, or nobody."""
+"""What `fetch` returns: from a function of the URL and the request, answers by URL, the network, or nothing."""
 Functions: TypeAlias = dict[str, Callable[..., Any]]
 
 

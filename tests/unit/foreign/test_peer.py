@@ -104,7 +104,7 @@ def test_turns_of_several_actors_go_on_beside_each_other(start: Start) -> None:
     assert (hosts.ended(second) or {})["value"] == "late"
     hosts.sever("a")
     hosts.forget(first)
-    assert hosts.go("nothing")[-1]["idle"] == 5, "what nobody waits for any more is passed over"
+    assert hosts.go("nothing")[-1]["idle"] == 5, "a turn that is no longer awaited is passed over"
 
 
 def test_what_it_prints_is_no_report(start: Start) -> None:

@@ -123,7 +123,7 @@ export class Answers {
     await this.schedules.forward(instance);
   }
 
-  /** Fetch from queues in turn, from each up to so many, until there are enough. */
+  /** Fetch from queues in turn, at most the given number from each, until there are enough. */
   async claim({ turns, limit, options }) {
     const claimed = [];
     for (const [tool, most] of turns) {
@@ -157,7 +157,7 @@ export class Answers {
     return this.changed("cancel", tool, id);
   }
 
-  /** Resume what was cancelled, retry what failed; answers which of the two it was. */
+  /** Resume what was cancelled, retry what failed; returns which of the two it was. */
   async retry({ tool, id }) {
     for (const verb of ["resume", "retry"]) {
       if (typeof this.boss[verb] !== "function") continue;

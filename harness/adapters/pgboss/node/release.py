@@ -43,7 +43,7 @@ cacheQueueStats and fetchNextJob)."""
 FIRST_WITH_CAP: Final = 11
 """The first version that knows a longest retry delay (docs: api/jobs, send, retryDelayMax)."""
 WINDOW: Final = MINUTE
-"""So long after it began a slot is due (src: timekeeper, shouldSendIt, lately dueOccurrences). Nobody looks further
+"""For this long after it began a slot is due (src: timekeeper, shouldSendIt, lately dueOccurrences). It looks no more
 back, unless a schedule asks for what was `missed` (src: types.d.ts, ScheduleOptions), which none here does."""
 CRON_MINUTES: Final = tuple(count * MINUTE for count in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30))
 CRON_HOURS: Final = tuple(count * HOUR for count in (1, 2, 3, 4, 6, 8, 12))
@@ -200,7 +200,7 @@ class NodeJobTables:
             self._database.run(self._open_gates, prepare=True)
 
     def open_cron_gate(self) -> None:
-        """Let the next look at schedules be made, however short ago the last one was, and whoever made it."""
+        """Let schedules be looked at again, however recently that was done and by which instance."""
         self._database.run(f"UPDATE {SCHEMA}.version SET cron_on = NULL".encode(), prepare=True)
 
     def empty(self) -> None:

@@ -16,7 +16,7 @@ workers: [w1, w2]
 jobs:
   a: {takes: 9m}
 """
-TOLD = "Stopped by: stuck_timeout 13m ("
+TOLD = "Fixed by: stuck_timeout 13m ("
 
 
 @pytest.fixture
