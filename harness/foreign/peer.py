@@ -573,6 +573,12 @@ def end_descendants() -> None:
     _end_all(descendants_of(os.getpid()))
 
 
+def end_tree(pid: int) -> None:
+    """Kill a process and what it has started; whoever is its parent still has to reap it."""
+    _signal(pid, signal.SIGSTOP)  # So that it starts nothing more, and the list stands still.
+    _end_all([pid, *descendants_of(pid)])
+
+
 def end_marked(entry: str) -> None:
     """Kill every process whose environment has an entry, wherever it has gone."""
     marked = []

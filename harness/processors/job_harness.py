@@ -69,14 +69,17 @@ class JobHarness(Assertions):
         choices: Choices | None = None,
         faults: FaultPlan = NO_FAULTS,
     ) -> None:
-        """Open an empty queue. `seed` jitters retry delays; `blocked_after` real seconds a plain processor hangs.
+        """Open an empty queue. `seed` jitters retry delays; a processor hangs that keeps control for `blocked_after`.
+
+        That is in real seconds: a coroutine that does not come back within them ends the test with LimitReached, which
+        names its line; a plain function counts as hanging, and virtual time goes on without it.
 
         `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
         `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
         """
         self._invariants = tuple(invariants)
         self._demands = Demands(choices)
-        self._loop = VirtualLoop()
+        self._loop = VirtualLoop(busy_seconds=blocked_after)
         self._loop.on_jump = self._moved
         self._baton = Baton(self._loop, blocked_after=blocked_after)
         self._baton.on_block = self._blocked
@@ -325,7 +328,7 @@ class JobHarness(Assertions):
             anomaly_screen(application, self.history, title=title),
             own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
-            left_running([*self._running.leaked_tasks(), *self._noticed.left_behind(), *self._node.leaks()]),
+            left_running([*self._running.leaked_tasks(), *self._noticed.left_behind(), *self._node_leaks()]),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
@@ -347,11 +350,13 @@ class JobHarness(Assertions):
         if self._closed:
             return
         self._closed = self._running.closed = True
-        self._application.end()
+        if self._loop.broken is None:
+            self._application.end()
         self._node.close()
         self._baton.close()
         self._loop.end_tasks()
         self._loop.close()
+        self._noticed.end_children()
 
     # explored -------------------------------------------------------------------------------------------------------
 
@@ -445,6 +450,9 @@ class JobHarness(Assertions):
             if jobs is None or application.allowance is None:
                 application.allow(0)
         application.check()
+
+    def _node_leaks(self) -> list[str]:
+        return self._node.leaks() if self._loop.broken is None else []
 
     def _drive(self, run: Callable[[], Any]) -> Any:
         self._refuse()
