@@ -328,7 +328,7 @@ class JobHarness(Assertions):
             anomaly_screen(application, self.history, title=title),
             own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
-            left_running([*self._running.leaked_tasks(), *self._noticed.left_behind(), *self._node_leaks()]),
+            left_running([*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
@@ -450,6 +450,9 @@ class JobHarness(Assertions):
             if jobs is None or application.allowance is None:
                 application.allow(0)
         application.check()
+
+    def _hanging(self) -> list[str]:
+        return [f"a thread gives no sign of life: {place}" for place in self._baton.hanging()]
 
     def _node_leaks(self) -> list[str]:
         return self._node.leaks() if self._loop.broken is None else []

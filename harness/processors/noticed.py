@@ -85,11 +85,11 @@ class Noticed:
         found: list[str] = []
         for number, started in enumerate(self._threads):
             if started.left(0 if number else GRACE_SECONDS):
-                found.append(f"the thread {started} still runs")
+                found.append(f"the thread {started}")
         for spawned in multiprocessing.active_children():  # Not by os.fork, where that is how it starts them.
             if spawned.pid is not None and spawned.pid not in self._children_before | self._children.keys():
-                self._children[spawned.pid] = _Child(spawned.pid, spawned.name, None, None)
-        return found + [f"the child process {child} still runs" for child in self._children.values() if child.left]
+                self._children[spawned.pid] = _Child(spawned.pid, f"({spawned.name}) still runs", None, None)
+        return found + [f"the child process {child}" for child in self._children.values() if child.left]
 
     def end_children(self) -> None:
         """Kill the child processes that are still there, and whatever those have started."""
@@ -152,7 +152,7 @@ class Noticed:
                 self.note(f"child process: {words}")
             real(child, *arguments, **options)
             if inside:
-                self._children[child.pid] = _Child(child.pid, f"{words}, started at {place}", LIFETIME.get(), child)
+                self._children[child.pid] = _Child(child.pid, f"({words}) still runs, started at {place}", LIFETIME.get(), child)
 
         return spawn
 
@@ -160,7 +160,7 @@ class Noticed:
         def fork() -> int:
             pid: int = real()
             if pid and self._inside():
-                self._children[pid] = _Child(pid, f"forked at {_place(sys._getframe(1))}", LIFETIME.get(), None)
+                self._children[pid] = _Child(pid, f"still runs, forked at {_place(sys._getframe(1))}", LIFETIME.get(), None)
             return pid
 
         return fork
@@ -175,7 +175,7 @@ class _Thread(NamedTuple):
 
     def __str__(self) -> str:
         thread = self.reference()
-        return f"{'' if thread is None else thread.name!r}, started at {self.place},"
+        return f"{'' if thread is None else thread.name!r} still runs, started at {self.place}"
 
     def left(self, grace_seconds: float) -> bool:
         """Whether it is still there, and its worker is not dead."""
@@ -198,7 +198,7 @@ class _Child:
         self._popen = None if popen is None else weakref.ref(popen)
 
     def __str__(self) -> str:
-        return f"{self._pid} ({self._words})"
+        return f"{self._pid} {self._words}"
 
     @property
     def runs(self) -> bool:

@@ -207,7 +207,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if told:
             for task in tasks:
                 task.cancel()
-            self.watched.seconds = min(self.watched.seconds, ENDING_SECONDS)
+            self.watched.hurry(ENDING_SECONDS)
             self.callback_limit = min(self.callback_limit, ENDING_CALLBACKS + 20 * len(tasks))
             with contextlib.suppress(Deadlock, LimitReached):
                 self.run_until(lambda: all(task.done() for task in tasks))
@@ -372,7 +372,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Closing a frame does not close what it iterates over (asend.close, 3.11 to 3.13), which is closed here.
         iterated = list(self._asyncgens) if self._ended_lives else []  # type: ignore[attr-defined]
         complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        self.watched.seconds = min(self.watched.seconds, ENDING_SECONDS)
+        self.watched.hurry(ENDING_SECONDS)
         try:
             with contextlib.suppress(Interrupted), self.watched.at_work():
                 for life in self._ended_lives:

@@ -65,6 +65,11 @@ class Watched:
         self._hung_since = 0.0
         self._words = ""
 
+    def hurry(self, seconds: float) -> None:
+        """Allow less from here on, unless nothing is watched at all."""
+        if self.seconds < math.inf:
+            self.seconds = min(self.seconds, seconds)
+
     @contextlib.contextmanager
     def at_work(self) -> Generator[None]:
         """Watch the calling thread inside the block. Raises Interrupted, or lets code that it runs be interrupted."""
@@ -146,8 +151,9 @@ class Watchdog:
         with self._lock:
             self._watched[work] = None
             if not self._runs:
-                self._runs = True
-                _thread.start_new_thread(self._run, ())
+                with contextlib.suppress(RuntimeError):  # No thread is left: somebody started very many.
+                    _thread.start_new_thread(self._run, ())
+                    self._runs = True
 
     def end(self, work: Watched) -> None:
         """Watch no more; what was on its way to interrupt it does not arrive later."""

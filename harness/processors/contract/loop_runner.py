@@ -48,9 +48,13 @@ class LoopRunner:
         grace_seconds: float,
         output_limit: int,
         blocked_after: float,
+        busy_seconds: float,
     ) -> None:
-        """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging."""
-        self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after)
+        """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging.
+
+        A coroutine may keep control for `busy_seconds`.
+        """
+        self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after, busy_seconds=busy_seconds)
         self._loop.watch_lifetimes()
         self._node = NodeProcessors(self._loop, start=START, timeout_seconds=timeout_seconds, seed=0)
         self._processor = self._node.attach(processor, slug=slug)
@@ -91,6 +95,7 @@ class LoopRunner:
         self._baton.close()
         self._loop.end_tasks()
         self._loop.close()
+        self._noticed.end_children()
 
     def _deliver_all(self, plan: TrialPlan) -> tuple[list[DeliveryEnding], list[Lifetime]]:
         first = _Run(self, plan.input, attempt=1, plan=plan)
