@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, SupportsIndex
 
-from harness.errors import LimitReached
+from harness.errors import Hung
 from harness.sim.lifetime import LIFETIME, Severed
 from harness.sim.loop import VirtualLoop, place_of
 from harness.sim.watchdog import BUSY_SECONDS, Interrupted, raise_in, real_seconds
@@ -149,8 +149,8 @@ class Baton:
         else:
             self._loop.call_later(turn.seconds, self._give, turn)
 
-    def _spins(self, turn: _Turn) -> LimitReached:
-        return LimitReached(
+    def _spins(self, turn: _Turn) -> Hung:
+        return Hung(
             f"{turn.name} went round {turn.rounds} times at {self._loop.time():g} virtual seconds without time moving: "
             + self._place(turn),
             hint="Wait for what it waits for, or let time pass: time.sleep(1).",

@@ -97,7 +97,13 @@ class JobHarness(Assertions):
         except BaseException:
             self._loop.close()
             raise
-        self._node = NodeProcessors(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
+        self._node = NodeProcessors(
+            self._loop,
+            start=start,
+            timeout_seconds=settings.job_timeout / SECOND,
+            seed=seed,
+            busy_seconds=blocked_after,
+        )
         self._application.on_crash = self._node.crash
         self._session = self._application.session
         self._demands.kernel = self._session.kernel
@@ -328,6 +334,7 @@ class JobHarness(Assertions):
             anomaly_screen(application, self.history, title=title),
             own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
+            "\n".join(dict.fromkeys(self._node.blocked)) or None,
             left_running([*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]),
             not_happened(self._demands.deaths, self._demands.twice),
         )

@@ -102,7 +102,9 @@ class _Host:
         self.loop = VirtualLoop(busy_seconds=blocked_after, one_guest=True)
         self.baton = Baton(self.loop, blocked_after=blocked_after)
         start = START + timedelta(microseconds=began)
-        self._node = NodeProcessors(self.loop, start=start, timeout_seconds=timeout_seconds, seed=0)
+        self._node = NodeProcessors(
+            self.loop, start=start, timeout_seconds=timeout_seconds, seed=0, busy_seconds=blocked_after
+        )
         self._noticed = Noticed(self.loop, inside=lambda: True)
         self._attempt: _Attempt | None = None
 
@@ -130,7 +132,7 @@ class _Host:
         self._node.crash()
 
     def close(self) -> list[str]:
-        left = list(self.baton.blocked)
+        left = [*self.baton.blocked, *self._node.blocked]
         if self.loop.broken is None:
             left += self._node.leaks()
         self._node.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.errors import LimitReached, StepsSpent
+from harness.errors import Hung, LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
@@ -247,6 +247,8 @@ class Session(LiveSession):
         self._heal()
         try:
             self._settle()
+        except Hung:
+            raise
         except LimitReached:
             self.judge.without_rest()
             if not self.judge.endless:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
-from harness.errors import HarnessError, LimitReached, UsageError
+from harness.errors import HarnessError, Hung, LimitReached, UsageError
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.possessions import Possessions, tag, unwatch, watch
 from harness.sim.watchdog import BUSY_SECONDS, WATCHDOG, Interrupted, Watched, real_seconds
@@ -102,7 +102,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.callback_limit = callback_limit
         self.real_patience = real_patience
         self.rounds = rounds
-        self.broken: LimitReached | None = None
+        self.broken: Hung | None = None
         """What ended this loop for good: it never runs anybody's code again."""
         self.watched = Watched(busy_seconds, signs=lambda: self._gate.callbacks, on_hung=self._hung)
         self._one_guest = one_guest
@@ -508,7 +508,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             hint="Give real work a timeout of its own, or mark a descriptor that may stay silent as passive.",
         )
 
-    def break_with(self, error: LimitReached) -> None:
+    def break_with(self, error: Hung) -> None:
         """End this loop for good as soon as control comes back to it: nothing goes on, and every run raises this."""
         if self.broken is None:
             self.broken = error
@@ -518,7 +518,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Break, for code that keeps control. Called by the thread that watches."""
         task = asyncio.current_task(self)
         who = "something" if task is None else task.get_name()
-        error = LimitReached(
+        error = Hung(
             f"{who} has kept control for {self.watched.seconds:g} s of real time, at {place_of(frame)}",
             hint=f"An endless loop, or a long computation without an await? {RAISE_BOUND}",
         )
@@ -553,12 +553,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Whether so many rounds of one processor, while time stood still for so long in real time, are without end."""
         return count > self.rounds or (count > self.rounds // 100 and seconds > self.watched.seconds)
 
-    def _spins(self, handle: asyncio.Handle, count: int) -> LimitReached:
+    def _spins(self, handle: asyncio.Handle, count: int) -> Hung:
         task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
         named = isinstance(task, asyncio.Task)
         who = f"{task.get_name()} went" if named else "a callback goes"
         where = describe_task(task) if named else repr(handle)
-        return LimitReached(
+        return Hung(
             f"{who} round {count} times at {self._now:g} virtual seconds without time moving: {where}",
             hint="Await what it waits for, or let time pass: await asyncio.sleep(1).",
         )
@@ -763,7 +763,7 @@ def place_of(frame: FrameType | None) -> str:
     """Name the nearest line that is neither the harness's nor the standard library's, as `file:line in function`."""
     nearest = frame
     while frame is not None and _is_others(frame.f_code.co_filename):
-        frame = frame.f_back
+        frame = None if frame.f_code is VirtualLoop.run_forever.__code__ else frame.f_back
     frame = frame or nearest
     if frame is None:
         return "a place that nobody can tell"

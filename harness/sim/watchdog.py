@@ -164,6 +164,19 @@ class Watchdog:
         if work._words and not self.has_signal:
             raise_in(work.thread, None)
 
+    @contextlib.contextmanager
+    def patient(self) -> Generator[None]:
+        """Watch nothing of the calling thread inside the block: it waits for another process, and has a limit of its own."""
+        me = threading.get_ident()
+        works = [work for work in list(self._watched) if work.thread == me]
+        for work in works:
+            work.waits += 1
+        try:
+            yield
+        finally:
+            for work in works:
+                work.waits -= 1
+
     def _take_signal(self) -> None:
         if _SIGNAL is None or signal.getsignal(_SIGNAL) == self._interrupt:
             return
