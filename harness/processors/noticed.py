@@ -159,7 +159,9 @@ class Noticed:
     def _forked_by(self, real: Any) -> Any:
         def fork() -> int:
             pid: int = real()
-            if pid and self._inside():
+            if not pid and self._inside():
+                self._loop.leave_when_back()
+            elif self._inside():
                 self._children[pid] = _Child(pid, f"still runs, forked at {_place(sys._getframe(1))}", LIFETIME.get(), None)
             return pid
 
