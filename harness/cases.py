@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -92,9 +93,8 @@ class CaseRunner:
                 return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
             with at_place(written):
                 engine = self.engines.get(name)
-            run, told = examine(
-                scenario, engine=engine, seed=self.seed, processors=scenario_processors, limits=self.limits
-            )
+            opened = partial(scenario_processors, blocked_after=self.limits.blocked_after)
+            run, told = examine(scenario, engine=engine, seed=self.seed, processors=opened, limits=self.limits)
             if task.control:
                 place = engine.info.contract.differences.get(f"{case_name(scenario.path)} [{task.control.name}]")
                 if place is not None and task.control.finds not in run.found:

@@ -53,6 +53,7 @@ class ScenarioFile(pytest.File):
     engines: tuple[str, ...]
     shared: Callable[[], Shared]
     seed: int | None
+    blocked_after: float
 
     def collect(self) -> Iterator[pytest.Item]:
         """Return an item for each engine, each followed by its controls."""
@@ -95,9 +96,11 @@ class ScenarioItem(pytest.Item):
         """Run it; a verdict that is not green raises."""
         from harness.cases import CaseRunner, Task
         from harness.fixtures import exits_are_told
+        from harness.run.session import Limits
         from harness.run.verdict import Verdict
 
-        runner = CaseRunner(self.parent.shared(), seed=self.parent.seed, frugal=True)
+        limits = Limits(blocked_after=self.parent.blocked_after)
+        runner = CaseRunner(self.parent.shared(), seed=self.parent.seed, limits=limits, frugal=True)
         with exits_are_told(self):
             case = runner.case(Task(self.scenario, self.engine, self.control), folder=self.path.parent)
         if case.skipped:

@@ -55,6 +55,10 @@ class LimitReached(HarnessError):
     exit_code = ExitCode.FAIL
 
 
+class Hung(LimitReached):
+    """A processor keeps control, or goes round without end: the run is over, and nothing is judged by its rest."""
+
+
 class StepsSpent(LimitReached):
     """A run took as many steps as it may, and was still at work."""
 

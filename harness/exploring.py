@@ -13,6 +13,7 @@ import inspect
 import os
 import pickle
 import random
+import re
 import select
 import shlex
 import signal
@@ -27,10 +28,11 @@ from typing import Any, Final, NoReturn, cast
 import pytest
 
 from harness.adapters.reference.application import HAND_OUT_TWICE
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, Hung, UsageError
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
+from harness.foreign.peer import end_descendants, end_tree
 from harness.history.event import History
 from harness.history.jsonl import dump_history, load_history
 from harness.invariants import Anomaly
@@ -168,6 +170,8 @@ def _target(item: pytest.Function) -> str:
 
 RUN_SECONDS: Final = 30.0
 """Real seconds after which one run of a test counts as hanging."""
+MOST_HUNG: Final = 3
+"""Runs that hung after which a campaign gives up: each takes as long as one may."""
 BY_GRAVITY: Final = (
     BEFORE.option(CRASH.id),
     AFTER.option(CRASH.id),
@@ -199,6 +203,7 @@ class PlayedTest:
     now: int = 0
     lost: str = ""
     """Why nothing is known of it: the process died or hung."""
+    hung: bool = False
 
     @property
     def found(self) -> frozenset[str]:
@@ -254,15 +259,23 @@ class ChildRun:
         harness.reopen(choices, faults)
 
     def finish(self, error: BaseException | None) -> NoReturn:
-        """Bring the jobs to rest, tell what was seen, and end this process."""
+        """Bring the jobs to rest, tell what was seen, and end this process with whatever it has started."""
         try:
             self._write(error)
+            end_descendants()
         finally:
             os._exit(0)
 
     def _write(self, error: BaseException | None) -> None:
         harness = self._harness
+        if isinstance(error, Hung):
+            self._tell(PlayedTest(lost=error.message, hung=True))
+            return
         harness.come_to_rest()
+        if not harness.anomalies and (left := harness.left_behind()):
+            words = re.sub(r"process \d+", "process", left[0])
+            self._tell(PlayedTest(lost=f"a processor left something running: {words}"))
+            return
         listed = self._choices.gates if isinstance(self._choices, ListedGates) else ()
         seen = PlayedTest(
             anomalies=harness.anomalies,
@@ -272,6 +285,9 @@ class ChildRun:
             gates=tuple(listed),
             now=harness.now_instant,
         )
+        self._tell(seen)
+
+    def _tell(self, seen: PlayedTest) -> None:
         with os.fdopen(self._to, "wb") as out:
             pickle.dump(seen, out)
 
@@ -305,6 +321,8 @@ class TestExploration:
     played: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     """Why runs told nothing, and how often."""
+    hung: int = 0
+    """How many of those hung."""
     spent: float = 0.0
     """Real seconds."""
 
@@ -316,7 +334,7 @@ class TestExploration:
         began = time.monotonic()  # noqa: TID251 - what a campaign costs is real time
         try:
             first = self._play(ListedGates(), as_on_tape())
-            again = self._play(ListedGates(), as_on_tape())
+            again = first if first.lost else self._play(ListedGates(), as_on_tape())
             if why := _unsteady(first, again):
                 self.unsure = why
             elif first.failure:
@@ -333,11 +351,12 @@ class TestExploration:
     def _search(self, first: PlayedTest, began: float) -> None:
         for choices, faults in self._plans(first):
             late = self.seconds is not None and time.monotonic() - began > self.seconds  # noqa: TID251
-            if self.played >= self.runs + 2 or late:
+            if self.played >= self.runs + 2 or late or self.hung >= MOST_HUNG:
                 return
             seen = self._play(choices, faults)
             if seen.lost:
                 self.lost[seen.lost] = self.lost.get(seen.lost, 0) + 1
+                self.hung += seen.hung
             elif seen.anomalies:
                 self.finding = self._shrunk(seen)
                 return
@@ -389,8 +408,8 @@ def _heard(pid: int, out: int) -> PlayedTest:
         while True:
             left = deadline - time.monotonic()  # noqa: TID251
             if left <= 0 or not select.select([out], [], [], left)[0]:
-                os.kill(pid, signal.SIGKILL)
-                return PlayedTest(lost=f"it did not end within {RUN_SECONDS:g} s")
+                end_tree(pid)
+                return PlayedTest(lost=f"it did not end within {RUN_SECONDS:g} s", hung=True)
             part = os.read(out, 1 << 16)
             if not part:
                 break
@@ -402,7 +421,10 @@ def _heard(pid: int, out: int) -> PlayedTest:
         code = os.waitstatus_to_exitcode(status)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return PlayedTest(lost=f"its process ended before it was judged ({how})")
-    seen: PlayedTest = pickle.loads(told)
+    try:
+        seen: PlayedTest = pickle.loads(told)
+    except Exception as error:  # noqa: BLE001 - whatever a processor wrote among it
+        return PlayedTest(lost=f"what its process told cannot be read ({type(error).__name__})")
     return seen
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, did_you_mean
 from harness.model.settings import Settings
 from harness.printable import printable
+from harness.sim.watchdog import WATCHDOG
 from harness.wiring import Engines, split_name
 
 if TYPE_CHECKING:
@@ -28,26 +29,31 @@ OWN_WORKERS = frozenset({"pgboss", "pgboss-node"})
 
 @contextmanager
 def exits_are_told(test: pytest.Item) -> Iterator[None]:
-    """Let `os._exit` end the test run in words and with a code that is no pass: pytest itself would say nothing.
+    """Let what ends the test run at once do so in words and with a code that is no pass: pytest would say nothing.
 
-    A child that was forked leaves as it wants to.
+    That is `os._exit`, or a processor that keeps control and cannot be interrupted. A child that was forked leaves as
+    it wants to.
     """
-    owner, leave = os.getpid(), os._exit
+    owner, leave, say = os.getpid(), os._exit, WATCHDOG.say
+
+    def tell(words: str) -> None:
+        capture = test.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+            print(f"\njob-harness: {printable(f'{test.nodeid}: {words}')}", flush=True)
 
     def told(status: int) -> NoReturn:
         if os.getpid() == owner:
-            words = f"{test.nodeid}: something that it ran called os._exit({status}); nothing more was judged"
-            capture = test.config.pluginmanager.get_plugin("capturemanager")
-            with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
-                print(f"\njob-harness: {printable(words)}", flush=True)
+            tell(f"something that it ran called os._exit({status}); nothing more was judged")
             status = status or ExitCode.INCONCLUSIVE
         leave(status)
 
     os._exit = told
+    WATCHDOG.say = tell
     try:
         yield
     finally:
         os._exit = leave
+        WATCHDOG.say = say
 
 
 class Shared:

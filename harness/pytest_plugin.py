@@ -56,6 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"
     )
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
+    parser.addini(
+        "job_blocked_after", "a processor that keeps control for so many real seconds fails its test (default: 30)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,6 +96,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     file: ScenarioFile = ScenarioFile.from_parent(parent, path=file_path)
     file.engines = _engines(config)
     file.seed = config.getoption("--job-seed")
+    file.blocked_after = _blocked_after(config)
     file.shared = lambda: _shared(config)
     return file
 
@@ -208,6 +212,7 @@ def job_harness(
             opened = JobHarness(
                 settings=_settings(request, GUIDE),
                 seed=seed or 0,
+                blocked_after=_blocked_after(request.config),
                 invariants=job_invariants,
                 workplace=shared.workplace(getattr(request, "param", "memory")),
             )
@@ -309,6 +314,19 @@ def _engines(config: pytest.Config) -> tuple[str, ...]:
     if not names:
         raise pytest.UsageError("--job-engine names no engine; try --job-engine=memory,postgres")
     return names
+
+
+def _blocked_after(config: pytest.Config) -> float:
+    from harness.sim.watchdog import BUSY_SECONDS
+
+    text = config.getini("job_blocked_after")
+    try:
+        seconds = float(text) if text else BUSY_SECONDS
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise pytest.UsageError(f"job_blocked_after is {text!r}; give real seconds, such as 30")
+    return seconds
 
 
 def _workplaces(config: pytest.Config) -> tuple[str, ...]:

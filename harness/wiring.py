@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.run.context import RealProcessors
     from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
+from harness.sim.watchdog import BUSY_SECONDS
 
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "memory": ("harness.adapters.memory:MemoryEngine", {}),
@@ -380,12 +381,13 @@ def load(what: str, importing: Callable[[], Any]) -> Any:
         raise UsageError(f"{what} cannot be loaded: {error}", hint="Install the package that it needs.") from error
 
 
-def scenario_processors(scenario: Scenario) -> RealProcessors:
-    """Open the real processors of a scenario; the caller closes them.
+def scenario_processors(scenario: Scenario, *, blocked_after: float = BUSY_SECONDS) -> RealProcessors:
+    """Open the real processors of a scenario; the caller closes them. Each may keep control for `blocked_after` s.
 
     Raises UsageError for names that do not exist, EnvironmentUnavailable where there is no Node for TypeScript.
     """
-    opened: RealProcessors = import_module("harness.processors.scenario_processors").ScenarioProcessors(scenario)
+    module = import_module("harness.processors.scenario_processors")
+    opened: RealProcessors = module.ScenarioProcessors(scenario, blocked_after=blocked_after)
     return opened
 
 

@@ -120,6 +120,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="a run that has not finished after N steps fails (default: 200000)",
     )
+    add(
+        "--blocked-after",
+        type=float,
+        default=Limits().blocked_after,
+        metavar="SECONDS",
+        help="a processor that keeps control for so many real seconds fails the run (default: 30)",
+    )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")
     add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
@@ -138,6 +145,8 @@ def execute(arguments: argparse.Namespace) -> int:
     changes = parse_changes(arguments.changes)
     if arguments.steps < 1:
         raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
+    if not arguments.blocked_after > 0:
+        raise UsageError("a processor needs time to work", hint="Give --blocked-after more than 0 seconds.")
     scenarios = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
     if arguments.replay is not None:
         scenarios = [_replayed(arguments, scenarios)]
@@ -167,7 +176,7 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
     with Engines() as engines:
-        campaign = CaseRunner(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps))
+        campaign = CaseRunner(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after))
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)

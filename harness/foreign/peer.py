@@ -28,6 +28,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from harness.errors import EnvironmentUnavailable
 from harness.postgres.patience import Deadline
 from harness.private import NOBODY_ELSE
+from harness.sim.watchdog import WATCHDOG
 
 VERSION: Final = 1
 """Of the protocol. A peer says in `hello` which one it speaks."""
@@ -94,9 +95,11 @@ class Peer:
         folder: Path | None = None,
         log: Callable[[str], None] = lambda line: None,
         patience: float = ANSWER_SECONDS,
+        standstill: float = STANDSTILL_SECONDS,
     ) -> None:
         """Start the process in `folder`, with exactly this environment, by default ours; `log` hears what it prints.
 
+        It may be silent for `patience`, and one turn may take `standstill`, in real seconds.
         Raises EnvironmentUnavailable where it cannot be started.
         """
         self.name = name
@@ -104,6 +107,7 @@ class Peer:
         """Whether it keeps a clock, which has to be told the time; known once it has said `hello`."""
         self._log = _Log(log)
         self._patience = patience
+        self._standstill = standstill
         self._silence = Deadline(patience)
         self._turn = 0
         self._greeted = False
@@ -204,7 +208,8 @@ class Peer:
         number = self._tell(message)
         said: list[Report] = []
         try:
-            self._converse(number, said, patience=self._patience if patience is None else patience, do=do)
+            with WATCHDOG.patient():
+                self._converse(number, said, patience=self._patience if patience is None else patience, do=do)
         except PeerLost as lost:
             lost.said = said
             raise
@@ -216,7 +221,7 @@ class Peer:
         return said
 
     def _converse(self, number: int, said: list[Report], *, patience: float, do: str) -> None:
-        still = Deadline(max(STANDSTILL_SECONDS, patience))
+        still = Deadline(max(self._standstill, patience))
         self._silence = Deadline(patience)
         waits_for: list[str] = []
         while True:
@@ -238,7 +243,7 @@ class Peer:
                 raise self._lost("blocked", f"it did not answer for {patience:g} s of real time", do=do)
             if still.passed:
                 work = ", ".join(waits_for) or "work without end"
-                what = f"virtual time stood still for {still.seconds:.0f} real seconds, for {work}"
+                what = f"virtual time stood still for {still.seconds:g} real seconds, for {work}"
                 raise self._lost("blocked", what, do=do)
 
     def _ends(self, report: Report, number: int) -> bool:
@@ -571,6 +576,12 @@ def end_session(session: int) -> None:
 def end_descendants() -> None:
     """Kill every process that this one has started, and what those have started."""
     _end_all(descendants_of(os.getpid()))
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process and what it has started; whoever is its parent still has to reap it."""
+    _signal(pid, signal.SIGSTOP)  # So that it starts nothing more, and the list stands still.
+    _end_all([pid, *descendants_of(pid)])
 
 
 def end_marked(entry: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 DEEPEST = 500
@@ -13,10 +14,53 @@ def json_problem(value: Any) -> str | None:
     """Say why JSONB cannot hold a value, or None where it can."""
     if value is None or value is True or value is False or type(value) is int:
         return None
-    return _problem(value, "$", ())
+    return _problem(value)
 
 
-def _problem(value: Any, where: str, above: tuple[int, ...]) -> str | None:
+def _problem(value: Any) -> str | None:
+    """Look at a value and all that is in it, without recursion: no depth may hurt whoever asks."""
+    problem = _scalar_problem(value, "$")
+    if problem is not _CONTAINER:
+        return problem
+    levels = [(value, "$", _items(value))]
+    above = {id(value)}
+    while levels:
+        container, where, items = levels[-1]
+        for key, item in items:
+            if isinstance(container, dict):
+                if not isinstance(key, str):
+                    return f"key {key!r:.80} at {where}: JSON keys are text"
+                if found := _text_problem(key, f"{where} key"):
+                    return found
+            if item is None or item is True or item is False or type(item) is int:
+                continue
+            place = f"{where}[{key!r}]" if isinstance(key, int) else f"{where}.{key}"
+            problem = _scalar_problem(item, place)
+            if problem is _CONTAINER:
+                if id(item) in above:
+                    return f"a value that contains itself at {place}"
+                if len(levels) >= DEEPEST:
+                    return f"nested deeper than {DEEPEST} levels"
+                above.add(id(item))
+                levels.append((item, place, _items(item)))
+                break
+            if problem is not None:
+                return problem
+        else:
+            levels.pop()
+            above.discard(id(container))
+    return None
+
+
+_CONTAINER = "it holds other values"
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    return iter(value.items() if isinstance(value, dict) else enumerate(value))
+
+
+def _scalar_problem(value: Any, where: str) -> str | None:
+    """Say why JSONB cannot hold a value; None where it can, and `_CONTAINER` where that depends on what is in it."""
     match value:
         case None | bool() | int():
             return None
@@ -25,7 +69,7 @@ def _problem(value: Any, where: str, above: tuple[int, ...]) -> str | None:
         case str():
             return _text_problem(value, where)
         case list() | tuple() | dict():
-            return _nested_problem(value, where, above)
+            return _CONTAINER
         case _:
             return f"{type(value).__name__} at {where}: no JSON value"
 
@@ -37,24 +81,6 @@ def _text_problem(text: str, where: str) -> str | None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return f"lone surrogate at {where}: no valid text"
-    return None
-
-
-def _nested_problem(value: Any, where: str, above: tuple[int, ...]) -> str | None:
-    if id(value) in above:
-        return f"a value that contains itself at {where}"
-    if len(above) >= DEEPEST:
-        return f"nested deeper than {DEEPEST} levels"
-    inside = (*above, id(value))
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, item in pairs:
-        if isinstance(value, dict):
-            if not isinstance(key, str):
-                return f"key {key!r} at {where}: JSON keys are text"
-            if found := _text_problem(key, f"{where} key"):
-                return found
-        if found := _problem(item, f"{where}[{key!r}]" if isinstance(key, int) else f"{where}.{key}", inside):
-            return found
     return None
 
 

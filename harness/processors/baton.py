@@ -13,11 +13,16 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, SupportsIndex
 
+from harness.errors import Hung
 from harness.sim.lifetime import LIFETIME, Severed
-from harness.sim.loop import VirtualLoop
+from harness.sim.loop import VirtualLoop, place_of
+from harness.sim.watchdog import BUSY_SECONDS, Interrupted, raise_in, real_seconds
 
-BLOCKED_AFTER_SECONDS = 30.0
+BLOCKED_AFTER_SECONDS = BUSY_SECONDS
 """Real seconds after which a plain processor counts as hanging, and virtual time goes on without it."""
+ENDING_SECONDS = 0.2
+"""Real seconds in which the threads that are left have to end."""
+FIRST_PATIENCE_SECONDS = 0.02
 
 
 class Baton:
@@ -29,12 +34,14 @@ class Baton:
         self._turns: dict[int, _Turn] = {}
         self._holder: int | None = None
         self._closed = False
+        self.blocked: list[str] = []
+        """Which threads gave no sign of life in time, and where each was."""
         self.on_block: Callable[[float], None] = lambda seconds: None
         """Told about a `time.sleep` on the loop's own thread, which in real life lets no task act."""
 
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
         """Run the function on a thread of its own. It never raises; the future may be cancelled meanwhile."""
-        turn = _Turn(self._loop.create_future())
+        turn = _Turn(self._loop.create_future(), name)
         life = LIFETIME.get()
 
         def run() -> None:
@@ -44,7 +51,7 @@ class Baton:
             turn.go.wait()
             try:
                 answer = function()
-            except Severed:
+            except (Severed, Interrupted):
                 return
             finally:
                 self._turns.pop(threading.get_ident(), None)
@@ -58,7 +65,7 @@ class Baton:
                 with contextlib.suppress(RuntimeError):  # The loop was closed in between.
                     self._loop.call_soon_threadsafe(turn.settle)
 
-        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread = turn.thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         assert thread.ident is not None
         turn.ident = thread.ident
@@ -75,11 +82,27 @@ class Baton:
         found = [frames[ident] for ident, turn in self._turns.items() if turn.blocked and ident in frames]
         return [f"{frame.f_code.co_name} at {frame.f_code.co_filename}:{frame.f_lineno}" for frame in found]
 
-    def close(self) -> None:
-        """End the threads that sleep. One that hangs elsewhere cannot be ended; it does not keep the process."""
+    def close(self) -> list[str]:
+        """End the threads that sleep, and interrupt those that compute; name what cannot be ended, such as a real wait.
+
+        Such a thread does not keep the process from ending.
+        """
         self._closed = True
         for turn in list(self._turns.values()):
             turn.go.set()
+        left: list[str] = []
+        end = time.monotonic() + ENDING_SECONDS  # noqa: TID251 - threads end in real time
+        for turn in list(self._turns.values()):
+            thread = turn.thread
+            if thread is None or thread is threading.current_thread():
+                continue
+            thread.join(FIRST_PATIENCE_SECONDS)
+            while thread.is_alive() and real_seconds() < end:
+                raise_in(turn.ident)
+                thread.join(FIRST_PATIENCE_SECONDS)
+            if thread.is_alive():
+                left.append(f"the thread {turn.name!r} cannot be ended: {self._place(turn)}")
+        return left
 
     @contextlib.contextmanager
     def sleeping_virtually(self) -> Generator[None]:
@@ -106,17 +129,35 @@ class Baton:
             return
         before, self._holder = self._holder, turn.ident
         turn.stopped.clear()
+        watched = self._loop.watched
+        watched.waits += 1  # The thread has the bound of this class, and the loop waits for it.
         turn.go.set()
         back = turn.stopped.wait(self._blocked_after)
+        watched.waits -= 1
         self._holder = before
         with turn.lock:
             if not back and not turn.ended:
                 turn.blocked = True
+                self.blocked.append(
+                    f"{turn.name} has kept control for {self._blocked_after:g} s of real time, at {self._place(turn)}"
+                )
                 return
         if turn.ended:
             turn.settle()
+        elif self._loop.too_many_rounds(*turn.round(self._loop.time())):
+            self._loop.break_with(self._spins(turn))
         else:
             self._loop.call_later(turn.seconds, self._give, turn)
+
+    def _spins(self, turn: _Turn) -> Hung:
+        return Hung(
+            f"{turn.name} went round {turn.rounds} times at {self._loop.time():g} virtual seconds without time moving: "
+            + self._place(turn),
+            hint="Wait for what it waits for, or let time pass: time.sleep(1).",
+        )
+
+    def _place(self, turn: _Turn) -> str:
+        return place_of(sys._current_frames().get(turn.ident))
 
     def _sleep(self, turn: _Turn, seconds: float) -> None:
         if not seconds >= 0:
@@ -141,10 +182,31 @@ class Baton:
 class _Turn:
     """One function on its thread."""
 
-    __slots__ = ("answer", "blocked", "ended", "future", "go", "ident", "lock", "seconds", "stopped")
+    __slots__ = (
+        "answer",
+        "at",
+        "blocked",
+        "ended",
+        "future",
+        "go",
+        "ident",
+        "lock",
+        "name",
+        "rounds",
+        "seconds",
+        "since",
+        "stopped",
+        "thread",
+    )
 
-    def __init__(self, future: asyncio.Future[Any]) -> None:
+    def __init__(self, future: asyncio.Future[Any], name: str) -> None:
         self.future = future
+        self.name = name
+        self.thread: threading.Thread | None = None
+        self.at = -1.0
+        self.since = 0.0
+        self.rounds = 0
+        """How often it gave control back and went on at this instant."""
         self.ident = 0
         self.lock = threading.Lock()
         self.go = threading.Event()
@@ -154,6 +216,14 @@ class _Turn:
         self.ended = False
         self.blocked = False
         self.answer: Any = None
+
+    def round(self, now: float) -> tuple[int, float]:
+        """Count its rounds at this instant; return them, and for how many real seconds they have gone on."""
+        if now != self.at:
+            self.rounds, self.at, self.since = 0, now, real_seconds()
+            return 0, 0.0
+        self.rounds += 1
+        return self.rounds, real_seconds() - self.since
 
     def settle(self) -> None:
         """Give the answer to the code that still waits for it."""

@@ -17,7 +17,7 @@ from harness.adapters.reference.application import (
     JobResult,
     ReferenceApplication,
 )
-from harness.errors import HarnessError, LimitReached, UsageError, did_you_mean
+from harness.errors import HarnessError, Hung, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
 from harness.history.event import History, Observed
 from harness.invariants import Anomaly, Invariant
@@ -28,6 +28,7 @@ from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
+from harness.processors.delivery import current
 from harness.processors.demands import Demands
 from harness.processors.judgement import (
     anomaly_screen,
@@ -52,6 +53,8 @@ REST_SECONDS = 90 * 24 * 3600.0
 """Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
+LONGEST_CHAIN = 2_000
+"""Jobs each of which was enqueued by the one before; a longer chain counts as endless."""
 
 
 class JobHarness(Assertions):
@@ -69,14 +72,17 @@ class JobHarness(Assertions):
         choices: Choices | None = None,
         faults: FaultPlan = NO_FAULTS,
     ) -> None:
-        """Open an empty queue. `seed` jitters retry delays; `blocked_after` real seconds a plain processor hangs.
+        """Open an empty queue. `seed` jitters retry delays; a processor hangs that keeps control for `blocked_after`.
+
+        That is in real seconds: a coroutine that does not come back within them ends the test with LimitReached, which
+        names its line; a plain function counts as hanging, and virtual time goes on without it.
 
         `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
         `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
         """
         self._invariants = tuple(invariants)
         self._demands = Demands(choices)
-        self._loop = VirtualLoop()
+        self._loop = VirtualLoop(busy_seconds=blocked_after)
         self._loop.on_jump = self._moved
         self._baton = Baton(self._loop, blocked_after=blocked_after)
         self._baton.on_block = self._blocked
@@ -94,7 +100,13 @@ class JobHarness(Assertions):
         except BaseException:
             self._loop.close()
             raise
-        self._node = NodeProcessors(self._loop, start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed)
+        self._node = NodeProcessors(
+            self._loop,
+            start=start,
+            timeout_seconds=settings.job_timeout / SECOND,
+            seed=seed,
+            busy_seconds=blocked_after,
+        )
         self._application.on_crash = self._node.crash
         self._session = self._application.session
         self._demands.kernel = self._session.kernel
@@ -107,7 +119,11 @@ class JobHarness(Assertions):
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
         self._number = 0
+        self._chained: dict[JobId, tuple[int, JobId]] = {}
+        """By job that a processor enqueued: its place in the chain, and the job at work."""
         self._closed = False
+        self.longest_chain = LONGEST_CHAIN
+        """Jobs each of which was enqueued by the one before; with more of them the run ends."""
         self.frozen = False
         """Whether `datetime.now()` and its kin follow this harness."""
         self.on_time: Callable[[datetime], None] | None = None
@@ -168,7 +184,27 @@ class JobHarness(Assertions):
         job = self._application.enqueue(request)
         if job == request.id:
             self._accepted[job] = Accepted(request, now)
+            if (delivery := current()) is not None:
+                self._follow(job, delivery.job)
         return self._handle(job)
+
+    def _follow(self, job: JobId, parent: JobId) -> None:
+        """Remember who enqueued a job; a chain that is too long ends the run, and is named."""
+        depth = self._chained[job] = self._chained.get(parent, (1, ""))[0] + 1, parent
+        if depth[0] <= self.longest_chain:
+            return
+        chain = [job]
+        while parent:
+            chain.append(parent)
+            parent = self._chained.get(parent, (1, ""))[1]
+        names = [f"{each} ({self._view(each).tool})" for each in (*chain[:-4:-1], *chain[1::-1])]
+        self._loop.break_with(
+            Hung(
+                f"jobs enqueue each other without end: {' -> '.join(names[:3])} -> ... -> {' -> '.join(names[3:])}, "
+                f"{len(chain)} jobs in one chain",
+                hint="Let the chain end, work on fewer of its jobs, drain(limit=10), or raise job_harness.longest_chain.",
+            )
+        )
 
     def cancel(self, job: JobHandle | JobId) -> bool:
         """Cancel a job, as an operator does. False: it has ended already."""
@@ -276,7 +312,10 @@ class JobHarness(Assertions):
         return Counts(count_outcomes(events), on_read=lambda: self._looked_at.update(failed))
 
     def run_until_idle(self) -> None:
-        """Let worker and cron work, and time pass, until every job is terminal."""
+        """Let worker and cron work, and time pass, until every job is terminal.
+
+        Raises LimitReached where jobs enqueue each other without end: 2 000 in one chain, or `longest_chain`.
+        """
         if self._session.board.live:
             self._work(None, lambda: not self._session.board.live, at_once=False)
 
@@ -325,7 +364,8 @@ class JobHarness(Assertions):
             anomaly_screen(application, self.history, title=title),
             own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
-            left_running([*self._running.leaked_tasks(), *self._noticed.left_behind(), *self._node.leaks()]),
+            "\n".join(dict.fromkeys(self._node.blocked)) or None,
+            left_running([*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
@@ -347,11 +387,13 @@ class JobHarness(Assertions):
         if self._closed:
             return
         self._closed = self._running.closed = True
-        self._application.end()
+        if self._loop.broken is None:
+            self._application.end()
         self._node.close()
         self._baton.close()
         self._loop.end_tasks()
         self._loop.close()
+        self._noticed.end_children()
 
     # explored -------------------------------------------------------------------------------------------------------
 
@@ -402,6 +444,10 @@ class JobHarness(Assertions):
         if self._always:
             self._checked()
 
+    def left_behind(self) -> list[str]:
+        """Name the threads and child processes that processors left running."""
+        return self._noticed.left_behind()
+
     @property
     def anomalies(self) -> tuple[Anomaly, ...]:
         """What was judged wrong so far."""
@@ -445,6 +491,12 @@ class JobHarness(Assertions):
             if jobs is None or application.allowance is None:
                 application.allow(0)
         application.check()
+
+    def _hanging(self) -> list[str]:
+        return [f"a thread gives no sign of life: {place}" for place in self._baton.hanging()]
+
+    def _node_leaks(self) -> list[str]:
+        return self._node.leaks() if self._loop.broken is None else []
 
     def _drive(self, run: Callable[[], Any]) -> Any:
         self._refuse()

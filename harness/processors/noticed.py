@@ -8,19 +8,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
+import os
+import signal
 import socket
 import subprocess
 import sys
 import sysconfig
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
+from harness.foreign.peer import end_tree
 from harness.processors.delivery import current
-from harness.sim.lifetime import LIFETIME
+from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import VirtualLoop
 
 GRACE_SECONDS = 0.05
@@ -31,30 +34,41 @@ _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")
 _POOL = "concurrent/futures/thread.py"
 _BATON = "processors/baton.py"
 _DEFAULT_POOL = "asyncio_"
+_leave = os._exit
 _WAITS_FOR_CHILD = "asyncio-waitpid-"
 
 
 class Noticed:
     """Watches while the loop is driven."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, *, inside: Callable[[], bool] = lambda: current() is not None) -> None:
+        """Let `inside` say whether the calling code belongs to a processor."""
         self._loop = loop
+        self._inside = inside
         self.notes: dict[str, None] = {}
         """What was noticed, each once, in order."""
-        self._threads: list[weakref.ref[threading.Thread]] = []
-        self._children: list[weakref.ref[subprocess.Popen[Any]]] = []
+        self._threads: list[_Thread] = []
+        self._children: dict[int, _Child] = {}
         self._children_before = {child.pid for child in multiprocessing.active_children()}
 
     @contextlib.contextmanager
     def watching(self) -> Generator[None]:
-        """Watch inside the block, in code that belongs to a job."""
+        """Watch inside the block, in code that belongs to a job.
+
+        What such code forks ends here, should it ever come to the end of the block: it is no second test run.
+        """
         start, connect, popen = threading.Thread.start, socket.socket.connect, subprocess.Popen.__init__
+        fork, owner = os.fork, os.getpid()
         threading.Thread.start = self._started_by(start)  # type: ignore[method-assign]
         socket.socket.connect = self._connecting_by(connect)  # type: ignore[method-assign]
         subprocess.Popen.__init__ = self._spawned_by(popen)  # type: ignore[method-assign]
+        os.fork = self._forked_by(fork)
         try:
             yield
         finally:
+            if os.getpid() != owner:
+                _leave(0)
+            os.fork = fork
             threading.Thread.start = start  # type: ignore[method-assign]
             del socket.socket.connect  # It is inherited: what stood there was the base's.
             subprocess.Popen.__init__ = popen  # type: ignore[method-assign]
@@ -64,21 +78,28 @@ class Noticed:
         self.notes[f"{text} at {_place(sys._getframe(1))}"] = None
 
     def left_behind(self) -> list[str]:
-        """Name the threads and child processes that are still there, after a short grace."""
-        alive = [thread for reference in self._threads if (thread := reference()) is not None and thread.is_alive()]
-        for number, thread in enumerate(alive):
-            thread.join(0 if number else GRACE_SECONDS)
-        found = [f"the thread {thread.name!r} still runs" for thread in alive if thread.is_alive()]
-        for popen in self._children:
-            child = popen()
-            if child is not None and child.poll() is None:
-                found.append(f"the child process {child.pid} ({_shown(child.args)}) still runs")
-        new = [child for child in multiprocessing.active_children() if child.pid not in self._children_before]
-        return found + [f"the child process {child.pid} ({child.name}) still runs" for child in new]
+        """Name the threads and child processes that are still there, after a short grace.
+
+        What a worker that was killed had running is nobody's mistake.
+        """
+        found: list[str] = []
+        for number, started in enumerate(self._threads):
+            if started.left(0 if number else GRACE_SECONDS):
+                found.append(f"the thread {started}")
+        for spawned in multiprocessing.active_children():  # Not by os.fork, where that is how it starts them.
+            if spawned.pid is not None and spawned.pid not in self._children_before | self._children.keys():
+                self._children[spawned.pid] = _Child(spawned.pid, f"({spawned.name}) still runs", None, None)
+        return found + [f"the child process {child}" for child in self._children.values() if child.left]
+
+    def end_children(self) -> None:
+        """Kill the child processes that are still there, and whatever those have started."""
+        for child in self._children.values():
+            child.end()
+        self._children.clear()
 
     def _started_by(self, real: Any) -> Any:
         def start(thread: threading.Thread) -> None:
-            if current() is not None:
+            if self._inside():
                 self._thread_started(thread)
             real(thread)
 
@@ -93,9 +114,9 @@ class Noticed:
             return  # The harness started it, to run the processor.
         if caller.endswith(_POOL):
             if not thread.name.startswith(_DEFAULT_POOL):
-                self._threads.append(weakref.ref(thread))
+                self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), _place(sys._getframe(2))))
             return
-        self._threads.append(weakref.ref(thread))
+        self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), _place(sys._getframe(2))))
         life = LIFETIME.get()
         if life is not None:  # What it declares belongs to the job that started it.
             thread.run = functools.partial(life.context().run, thread.run)  # type: ignore[method-assign]
@@ -115,7 +136,7 @@ class Noticed:
 
     def _connecting_by(self, real: Any) -> Any:
         def connect(one: socket.socket, address: Any) -> Any:
-            if current() is not None:
+            if self._inside():
                 self.note(f"network: a connection to {_shown(address)}")
                 if self._loop.is_in_this_thread() and one.gettimeout() != 0:
                     self.note("blocking: a socket that waits in a coroutine,")
@@ -125,12 +146,132 @@ class Noticed:
 
     def _spawned_by(self, real: Any) -> Any:
         def spawn(child: subprocess.Popen[Any], *arguments: Any, **options: Any) -> None:
-            if current() is not None:
-                self._children.append(weakref.ref(child))
-                self.note(f"child process: {_shown(arguments[0] if arguments else options.get('args'))}")
+            inside, place = self._inside(), _place(sys._getframe(1))
+            words = _shown(arguments[0] if arguments else options.get("args"))
+            if inside:
+                self.note(f"child process: {words}")
             real(child, *arguments, **options)
+            if inside:
+                self._children[child.pid] = _Child(child.pid, f"({words}) still runs, started at {place}", LIFETIME.get(), child)
 
         return spawn
+
+    def _forked_by(self, real: Any) -> Any:
+        def fork() -> int:
+            pid: int = real()
+            if not pid and self._inside():
+                self._loop.leave_when_back()
+            elif self._inside():
+                self._children[pid] = _Child(pid, f"still runs, forked at {_place(sys._getframe(1))}", LIFETIME.get(), None)
+            return pid
+
+        return fork
+
+
+class _Thread(NamedTuple):
+    """A thread that a processor has started."""
+
+    reference: weakref.ref[threading.Thread]
+    life: Lifetime | None
+    place: str
+
+    def __str__(self) -> str:
+        thread = self.reference()
+        return f"{'' if thread is None else thread.name!r} still runs, started at {self.place}"
+
+    def left(self, grace_seconds: float) -> bool:
+        """Whether it is still there, and its worker is not dead."""
+        thread = self.reference()
+        if thread is None or not thread.is_alive() or (self.life is not None and self.life.over):
+            return False
+        thread.join(grace_seconds)
+        return thread.is_alive()
+
+
+class _Child:
+    """A process that a processor has started."""
+
+    __slots__ = ("_life", "_pid", "_popen", "_words")
+
+    def __init__(self, pid: int, words: str, life: Lifetime | None, popen: subprocess.Popen[Any] | None) -> None:
+        self._pid = pid
+        self._words = words
+        self._life = life
+        self._popen = None if popen is None else weakref.ref(popen)
+
+    def __str__(self) -> str:
+        return f"{self._pid} {self._words}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is still there."""
+        popen = None if self._popen is None else self._popen()
+        if popen is not None:
+            return popen.poll() is None
+        with contextlib.suppress(ChildProcessError):  # Somebody has waited for it.
+            return os.waitpid(self._pid, os.WNOHANG)[0] == 0
+        return False
+
+    @property
+    def left(self) -> bool:
+        """Whether it is still there, and its worker is not dead."""
+        return self.runs and not (self._life is not None and self._life.over)
+
+    def end(self) -> None:
+        """Kill it, with whatever it has started."""
+        if self.runs:
+            end_tree(self._pid)
+            self.runs  # noqa: B018 - it is reaped by looking
+
+
+class Surroundings:
+    """What processors share with the harness and may change: the working directory, standard streams, signals."""
+
+    def __init__(self) -> None:
+        self._folder = os.getcwd()  # noqa: PTH109 - what is to be restored is the machine's
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._streams = {number: _copied(number) for number in (0, 1, 2)}
+        here = threading.current_thread() is threading.main_thread()
+        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS} if here else {}
+
+    def restore(self) -> list[str]:
+        """Set all of it back; name the standard streams that were closed. Harmless when repeated."""
+        closed: list[str] = []
+        for number, copy in self._streams.items():
+            if copy is None:
+                continue
+            if not _is_open(number):
+                closed.append(f"{_STREAMS[number]} was closed")
+                os.dup2(copy, number)
+            os.close(copy)
+        self._streams.clear()
+        with contextlib.suppress(OSError):  # The folder may be gone.
+            os.chdir(self._folder)
+        os.umask(self._umask)
+        for number, handler in self._handlers.items():
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+        return closed
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STREAMS = ("standard input", "standard output", "standard error")
+
+
+def _copied(descriptor: int) -> int | None:
+    try:
+        return os.dup(descriptor)
+    except OSError:
+        return None
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _shown(value: Any) -> str:

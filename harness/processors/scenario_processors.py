@@ -27,6 +27,7 @@ from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import Json
 from harness.port import Claim
 from harness.processors.baton import Baton
+from harness.processors.noticed import Noticed, Surroundings
 from harness.processors.processor import find_processor
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
@@ -34,18 +35,24 @@ from harness.run.context import Ended
 from harness.scenario.job_plan import ProcessorPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.loop import VirtualLoop
+from harness.sim.watchdog import BUSY_SECONDS
 
 
 class ScenarioProcessors:
     """The processors of one scenario, at work for its workers."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        """Find and load them all. Raises UsageError, EnvironmentUnavailable, and what an import raises."""
+    def __init__(self, scenario: Scenario, *, blocked_after: float = BUSY_SECONDS) -> None:
+        """Find and load them all; `blocked_after` is for how many real seconds one may keep control.
+
+        Raises UsageError, EnvironmentUnavailable, and what an import raises.
+        """
+        self._blocked_after = blocked_after
+        self._surroundings = Surroundings()
         self._timeout_seconds = scenario.settings.job_timeout / SECOND
         self._processors = {tool: _placed(plan) for tool, plan in scenario.processors.items()}
         self._hosts: dict[str, _Host] = {}
         self._severed: list[_Host] = []
-        first = self._hosts[scenario.workers[0]] = _Host(0, timeout_seconds=self._timeout_seconds)
+        first = self._hosts[scenario.workers[0]] = self._host(0)
         try:
             for tool, processor in self._processors.items():
                 first.load(tool, processor)
@@ -61,7 +68,7 @@ class ScenarioProcessors:
             self._severed.append(host)
             host = None
         if host is None:
-            host = self._hosts[claim.worker] = _Host(now, timeout_seconds=self._timeout_seconds)
+            host = self._hosts[claim.worker] = self._host(now)
         host.catch_up(now)
         job = job_of(
             claim.job,
@@ -73,21 +80,32 @@ class ScenarioProcessors:
         )
         return host.begin(self._processors[claim.tool], job)
 
-    def close(self) -> None:
-        """End whatever still runs. Never raises."""
-        for host in (*self._hosts.values(), *self._severed):
-            host.close()
+    def _host(self, began: Instant) -> _Host:
+        return _Host(began, timeout_seconds=self._timeout_seconds, blocked_after=self._blocked_after)
+
+    def close(self) -> list[str]:
+        """End whatever still runs, and name what was left behind or cannot be ended. Harmless when repeated."""
+        left = [each for host in self._hosts.values() for each in host.close()]
+        for host in self._severed:
+            host.close()  # Its worker died: nothing could end what it had running.
+        self._hosts.clear()
+        self._severed.clear()
+        left += self._surroundings.restore()
+        return list(dict.fromkeys(left))
 
 
 class _Host:
     """The process of one worker, from its start to its crash."""
 
-    def __init__(self, began: Instant, *, timeout_seconds: float) -> None:
+    def __init__(self, began: Instant, *, timeout_seconds: float, blocked_after: float) -> None:
         self._began = began
-        self.loop = VirtualLoop()
-        self.baton = Baton(self.loop)
+        self.loop = VirtualLoop(busy_seconds=blocked_after, one_guest=True)
+        self.baton = Baton(self.loop, blocked_after=blocked_after)
         start = START + timedelta(microseconds=began)
-        self._node = NodeProcessors(self.loop, start=start, timeout_seconds=timeout_seconds, seed=0)
+        self._node = NodeProcessors(
+            self.loop, start=start, timeout_seconds=timeout_seconds, seed=0, busy_seconds=blocked_after
+        )
+        self._noticed = Noticed(self.loop, inside=lambda: True)
         self._attempt: _Attempt | None = None
 
     @property
@@ -107,18 +125,24 @@ class _Host:
         return self._attempt
 
     def move(self, passed: Duration) -> None:
-        with self.baton.sleeping_virtually():
+        with self.baton.sleeping_virtually(), self._noticed.watching():
             self.loop.advance(passed / SECOND)
 
     def crash(self) -> None:
         self._node.crash()
 
-    def close(self) -> None:
+    def close(self) -> list[str]:
+        left = [*self.baton.blocked, *self._node.blocked]
+        if self.loop.broken is None:
+            left += self._node.leaks()
         self._node.close()
-        self.baton.close()
-        with contextlib.suppress(Exception):
-            self.loop.end_tasks()
+        left += self.baton.close()
+        with contextlib.suppress(Exception), self._noticed.watching():
+            left += self.loop.end_tasks()
         self.loop.close()
+        left += [f"{each}: a processor left it behind" for each in self._noticed.left_behind()]
+        self._noticed.end_children()
+        return left
 
 
 class _Attempt:

@@ -188,6 +188,6 @@ class RealProcessors(Protocol):
         """Start the processor of the claim's tool."""
         ...
 
-    def close(self) -> None:
-        """End whatever still runs. Never raises."""
+    def close(self) -> list[str]:
+        """End whatever still runs, and name what was left behind or cannot be ended. Harmless when repeated."""
         ...

@@ -102,12 +102,14 @@ def play(
             return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
     else:
         unanswered = _scripted(scenario)
+    left: list[str] = []
     try:
         session = Session(scenario, engine=engine, choices=choices, faults=faults, processors=real, limits=limits)
         run = session.run()
     finally:
         if real is not None:
-            real.close()
+            left = real.close()
+    run = replace(run, failures=(*run.failures, *left))
     return replace(run, uncovered=(*run.uncovered, *_unused(choices), *unanswered), seed=used_seed)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.errors import LimitReached, StepsSpent
+from harness.errors import Hung, LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
@@ -27,6 +27,7 @@ from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.kernel import Kernel
 from harness.sim.loop import VirtualLoop
 from harness.sim.request import Frame, Sleep
+from harness.sim.watchdog import BUSY_SECONDS
 
 NO_FAULTS = FaultPlan()
 """What a replay allows: whatever the tape says."""
@@ -43,6 +44,8 @@ class Limits:
     """A bound on everything; reaching one is a result that names it."""
 
     steps: int = 200_000
+    blocked_after: float = BUSY_SECONDS
+    """Real seconds for which a real processor may keep control."""
 
 
 def quiet_limit(scenario: Scenario) -> Duration:
@@ -217,7 +220,7 @@ class Session(LiveSession):
             failures.extend(self._leftovers())
         except LimitReached as limit:
             self._cut = isinstance(limit, StepsSpent)
-            failures.append(str(limit))
+            failures.append(f"{limit.message}. {limit.hint}" if limit.hint else limit.message)
         finally:
             self.close()
             if collecting:
@@ -244,6 +247,8 @@ class Session(LiveSession):
         self._heal()
         try:
             self._settle()
+        except Hung:
+            raise
         except LimitReached:
             self.judge.without_rest()
             if not self.judge.endless:

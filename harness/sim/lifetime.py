@@ -147,8 +147,9 @@ class Lifetime:
         if self.parent is not None:
             self.parent.employ(thread, ends=ends)
 
-    def close_frames(self) -> None:
-        """Close what was kept, after the verdict. Whatever that raises is ignored."""
+    def close_frames(self) -> list[asyncio.Task[Any]]:
+        """Close what was kept, after the verdict; return what refuses to be closed. Whatever that raises is ignored."""
+        refusing: list[asyncio.Task[Any]] = []
         context = self.context()  # Code of the dead is told from code of the living, even now.
         for task in self._held:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # it never was destroyed by mistake
@@ -158,5 +159,8 @@ class Lifetime:
                     break
                 with contextlib.suppress(BaseException):
                     context.run(coroutine.close)
+            else:
+                refusing.append(task)
         self._held.clear()
         self._parked.clear()
+        return refusing

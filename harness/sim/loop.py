@@ -15,16 +15,19 @@ import contextvars
 import functools
 import heapq
 import math
+import os
 import selectors
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
-from harness.errors import HarnessError, LimitReached, UsageError
+from harness.errors import HarnessError, Hung, LimitReached, UsageError
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.possessions import Possessions, tag, unwatch, watch
+from harness.sim.watchdog import BUSY_SECONDS, WATCHDOG, Interrupted, Watched, real_seconds
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,6 +37,18 @@ Guard: TypeAlias = Callable[[Lifetime, Callback], Callback]
 
 CALLBACK_LIMIT = 10_000_000
 """Callbacks of one run; a loop that spins without end takes about half a minute to get there."""
+ROUNDS = 1_000_000
+"""Times that one processor may go round while time stands still: a loop that only gives way takes some seconds."""
+LOOKED_AT_AFTER = 100_000
+"""Callbacks of one run after which it is counted who they belong to, until time moves."""
+ENDING_SECONDS = 2.0
+"""Real seconds for which a task that is told to end may keep control."""
+ENDING_CALLBACKS = 10_000
+"""Callbacks in which the tasks that are told to end may do so, and 20 more for each."""
+RAISE_BOUND = (
+    "If it may take this long, raise the bound: JobHarness(blocked_after=60), job_blocked_after = 60 in pytest's "
+    "configuration, or job-harness run --blocked-after 60."
+)
 RESOLUTION_SECONDS = 5e-7
 """Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
 REAL_PATIENCE_SECONDS = 60.0
@@ -68,8 +83,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         start: float = 0.0,
         callback_limit: int = CALLBACK_LIMIT,
         real_patience: float = REAL_PATIENCE_SECONDS,
+        busy_seconds: float = BUSY_SECONDS,
+        rounds: int = ROUNDS,
+        one_guest: bool = False,
     ) -> None:
-        """Begin at `start` seconds: small, because large floats lose microseconds."""
+        """Begin at `start` seconds: small, because large floats lose microseconds.
+
+        `busy_seconds` is how long code may keep control in real time, and `rounds` how often one lifetime that is about
+        something (a processor) may go on while time stands still; with `one_guest` all that runs here is one.
+        """
         self._now = start
         self._gate = IdleSelector(selectors.DefaultSelector(), self._idle)
         self.guard: Guard | None = None
@@ -80,6 +102,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._gate.watch(self._ready)  # type: ignore[attr-defined]
         self.callback_limit = callback_limit
         self.real_patience = real_patience
+        self.rounds = rounds
+        self.broken: Hung | None = None
+        """What ended this loop for good: it never runs anybody's code again."""
+        self.watched = Watched(busy_seconds, signs=lambda: self._gate.callbacks, on_hung=self._hung)
+        self._one_guest = one_guest
+        self._counted: dict[Lifetime | None, int] = {}
+        self._counted_at = start
+        self._counted_since = 0.0
         self.on_jump: Callable[[float], None] | None = None
         """Told the new time whenever it moves."""
         self.attendant: Attendant | None = None
@@ -150,23 +180,46 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._move_to(self._now + seconds)
 
     def run_forever(self) -> None:
-        """Run until `stop` is called."""
-        self._gate.start_counting(self.callback_limit, self._too_many)
-        super().run_forever()
+        """Run until `stop` is called. Raises LimitReached where somebody keeps control, or goes round without end."""
+        if self.broken is not None:
+            raise self.broken
+        self._gate.start_counting(min(LOOKED_AT_AFTER, self.callback_limit), self._look_closer)
+        try:
+            with self.watched.at_work():
+                super().run_forever()
+        except Interrupted:
+            assert self.broken is not None
+            raise self.broken from None
 
     def is_in_this_thread(self) -> bool:
         """Whether the calling code runs on this loop."""
         return self._thread_id == threading.get_ident()  # type: ignore[attr-defined,no-any-return]  # 3.11 to 3.13
 
-    def end_tasks(self) -> None:
-        """Cancel all tasks and let them end; one that refuses to is left behind."""
+    def end_tasks(self) -> list[str]:
+        """Cancel all tasks and let them end; name those that refuse to, of which nothing ever goes on.
+
+        A loop that is broken runs nobody's code: its tasks are given up as they are, and none is named.
+        """
         held = {id(task) for life in self._ended_lives for task in life.tasks}
         tasks = [task for task in asyncio.all_tasks(self) if id(task) not in held]
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        if not tasks:
+            return []
+        told = self.broken is None
+        if told:
+            for task in tasks:
+                task.cancel()
+            self.watched.hurry(ENDING_SECONDS)
+            self.callback_limit = min(self.callback_limit, ENDING_CALLBACKS + 20 * len(tasks))
             with contextlib.suppress(Deadlock, LimitReached):
                 self.run_until(lambda: all(task.done() for task in tasks))
+        left = sorted((task for task in tasks if not task.done()), key=lambda task: task.get_name())
+        if not left:
+            return []
+        life = Lifetime("what does not end")
+        life.severed = True
+        life.hold(left)
+        self._ended_lives.append(life)
+        return [f"the task {task.get_name()!r} did not end when it was cancelled: {describe_task(task)}" for task in left if told]
 
     def _run(
         self,
@@ -320,12 +373,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Closing a frame does not close what it iterates over (asend.close, 3.11 to 3.13), which is closed here.
         iterated = list(self._asyncgens) if self._ended_lives else []  # type: ignore[attr-defined]
         complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        self.watched.hurry(ENDING_SECONDS)
         try:
-            for life in self._ended_lives:
-                life.close_frames()
-            for generator in iterated:
-                with contextlib.suppress(BaseException):
-                    generator.ag_await.close()
+            with contextlib.suppress(Interrupted), self.watched.at_work():
+                for life in self._ended_lives:
+                    WATCHDOG.kept += life.close_frames()
+                for generator in iterated:
+                    with contextlib.suppress(BaseException):
+                        generator.ag_await.close()
         finally:
             sys.unraisablehook = complain
         self._ended_lives.clear()
@@ -454,6 +509,66 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             hint="Give real work a timeout of its own, or mark a descriptor that may stay silent as passive.",
         )
 
+    def leave_when_back(self) -> None:
+        """End this process as soon as control comes back: it is what code in here forked, and no second run."""
+        self._gate.start_counting(-1, lambda: os._exit(0))
+        self.watched.seconds = math.inf
+
+    def break_with(self, error: Hung) -> None:
+        """End this loop for good as soon as control comes back to it: nothing goes on, and every run raises this."""
+        if self.broken is None:
+            self.broken = error
+        self._gate.look_at_once()
+
+    def _hung(self, frame: FrameType | None) -> str:
+        """Break, for code that keeps control. Called by the thread that watches."""
+        task = asyncio.current_task(self)
+        who = "something" if task is None else task.get_name()
+        error = Hung(
+            f"{who} has kept control for {self.watched.seconds:g} s of real time, at {place_of(frame)}",
+            hint=f"An endless loop, or a long computation without an await? {RAISE_BOUND}",
+        )
+        self.break_with(error)
+        return f"{error.message}; it cannot be interrupted, so the process ends here, and nothing more was judged\n  {error.hint}"
+
+    def _look_closer(self) -> int:
+        """Count for whom the callbacks are that are about to run; return after how many more to look again.
+
+        Raises what broke the loop, and LimitReached.
+        """
+        if self.broken is not None:
+            raise self.broken
+        callbacks = self._gate.callbacks
+        if callbacks > self.callback_limit:
+            raise self._too_many()
+        now = real_seconds()
+        if self._now != self._counted_at:
+            self._counted_at, self._counted_since = self._now, now
+            self._counted.clear()
+            return min(LOOKED_AT_AFTER, self.callback_limit - callbacks)
+        for handle in self._ready:  # type: ignore[attr-defined]  # asyncio's queue of callbacks, 3.11 to 3.14
+            life = handle._context.get(LIFETIME) if handle._context is not None else None
+            if self._one_guest or (life is not None and life.about is not None):
+                count = self._counted[life] = self._counted.get(life, 0) + 1
+                if self.too_many_rounds(count, now - self._counted_since):
+                    self.broken = self._spins(handle, count)
+                    raise self.broken
+        return 0
+
+    def too_many_rounds(self, count: int, seconds: float) -> bool:
+        """Whether so many rounds of one processor, while time stood still for so long in real time, are without end."""
+        return count > self.rounds or (count > self.rounds // 100 and seconds > self.watched.seconds)
+
+    def _spins(self, handle: asyncio.Handle, count: int) -> Hung:
+        task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+        named = isinstance(task, asyncio.Task)
+        who = f"{task.get_name()} went" if named else "a callback goes"
+        where = describe_task(task) if named else repr(handle)
+        return Hung(
+            f"{who} round {count} times at {self._now:g} virtual seconds without time moving: {where}",
+            hint="Await what it waits for, or let time pass: await asyncio.sleep(1).",
+        )
+
     def _too_many(self) -> LimitReached:
         return LimitReached(
             f"no rest after {self.callback_limit} callbacks at {self._now:g} virtual seconds\n{describe_tasks(self)}",
@@ -550,7 +665,7 @@ class IdleSelector:
         self._own = 0
         self._registered: set[int] = set()
         self._ready: Any = ()
-        self._too_many: Callable[[], Exception] | None = None
+        self._look: Callable[[], int] = lambda: sys.maxsize
         self._limit = 0
         self.callbacks = 0
         self.passive: set[int] = set()
@@ -567,11 +682,15 @@ class IdleSelector:
         self._registered.clear()
         self.passive.clear()
 
-    def start_counting(self, limit: int, too_many: Callable[[], Exception]) -> None:
-        """Raise the answer of `too_many` once more than `limit` callbacks have run from here."""
+    def start_counting(self, limit: int, look: Callable[[], int]) -> None:
+        """Call `look` once more than `limit` callbacks have run from here; it returns after how many more to call."""
         self.callbacks = 0
         self._limit = limit
-        self._too_many = too_many
+        self._look = look
+
+    def look_at_once(self) -> None:
+        """Call `look` when control next comes back; any thread may ask for it."""
+        self._limit = -1
 
     def watch(self, ready: Any) -> None:
         """Count the handles of the loop's own queue."""
@@ -582,8 +701,8 @@ class IdleSelector:
     def select(self, timeout: float | None = None) -> Events:
         """Return what is ready, or hand over to the idle loop."""
         self.callbacks += len(self._ready) or 1
-        if self.callbacks > self._limit and self._too_many is not None:
-            raise self._too_many()
+        if self.callbacks > self._limit:
+            self._limit = self.callbacks + self._look()
         if timeout == 0:
             return self.poll()
         return self._idle()
@@ -636,6 +755,29 @@ class IdleSelector:
     def wait(self, seconds: float) -> Events:
         """Wait for the machine in real time."""
         return self._selector.select(seconds)
+
+
+_OTHERS = (
+    str(Path(asyncio.__file__).parents[1]),
+    str(Path(__file__).resolve().parents[1]),
+    str(Path(__file__).resolve().parents[2] / "reference_impl"),
+    "<",
+)
+
+
+def place_of(frame: FrameType | None) -> str:
+    """Name the nearest line that is neither the harness's nor the standard library's, as `file:line in function`."""
+    nearest = frame
+    while frame is not None and _is_others(frame.f_code.co_filename):
+        frame = None if frame.f_code is VirtualLoop.run_forever.__code__ else frame.f_back
+    frame = frame or nearest
+    if frame is None:
+        return "a place that nobody can tell"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def _is_others(name: str) -> bool:
+    return name.startswith(_OTHERS) and "site-packages" not in name
 
 
 MOST_SHOWN = 10

@@ -7,6 +7,7 @@ runners.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 from harness.errors import HarnessError, ProgramMissing, UsageError, did_you_mean
 from harness.model.duration import SECOND
 from harness.processors.contract.checks import ANSWERS, DELIVERIES
-from harness.processors.contract.forked_runner import MEMORY_BYTES, ForkedRunner
+from harness.processors.contract.forked_runner import CAN_FORK, MEMORY_BYTES, ForkedRunner
 from harness.processors.contract.inputs import examples_of
 from harness.processors.contract.loop_runner import LoopRunner
 from harness.processors.contract.trial import Abilities, Check, CheckOutcome, ContractFinding, Probe
@@ -71,6 +72,7 @@ class ContractRun:
             grace_seconds=read_length(cancel_grace) / SECOND,
             output_limit=output_limit,
             blocked_after=real_seconds / 2,
+            busy_seconds=math.inf if isolated and CAN_FORK else real_seconds,  # A child that hangs is killed.
         )
         runner = ForkedRunner(
             make,

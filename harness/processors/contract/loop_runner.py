@@ -32,6 +32,8 @@ from harness.sim.loop import Deadlock, VirtualLoop, describe_task
 
 SPINS_AFTER = 100_000
 """Callbacks without any rest."""
+NODE_BLOCKED_SECONDS = 2.0
+"""Real seconds for which a TypeScript processor may be silent: a contract runs it very often."""
 LONGEST_TEXT = 300
 BLOCKING = "blocking: "
 
@@ -48,11 +50,17 @@ class LoopRunner:
         grace_seconds: float,
         output_limit: int,
         blocked_after: float,
+        busy_seconds: float,
     ) -> None:
-        """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging."""
-        self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after)
+        """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging.
+
+        A coroutine may keep control for `busy_seconds`.
+        """
+        self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after, busy_seconds=busy_seconds)
         self._loop.watch_lifetimes()
-        self._node = NodeProcessors(self._loop, start=START, timeout_seconds=timeout_seconds, seed=0)
+        self._node = NodeProcessors(
+            self._loop, start=START, timeout_seconds=timeout_seconds, seed=0, blocked_after=NODE_BLOCKED_SECONDS
+        )
         self._processor = self._node.attach(processor, slug=slug)
         self._pausable = self._processor is processor
         self._slug = slug
@@ -91,6 +99,7 @@ class LoopRunner:
         self._baton.close()
         self._loop.end_tasks()
         self._loop.close()
+        self._noticed.end_children()
 
     def _deliver_all(self, plan: TrialPlan) -> tuple[list[DeliveryEnding], list[Lifetime]]:
         first = _Run(self, plan.input, attempt=1, plan=plan)

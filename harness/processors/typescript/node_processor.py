@@ -22,20 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapters.reference.application import JobProcessor, JobResult, NonRetryableError, ToolJob
-from harness.errors import UsageError, did_you_mean
+from harness.errors import Hung, UsageError, did_you_mean
 from harness.foreign.packages import Node, find_node
 from harness.foreign.peer import Peer, PeerLost, Report
 from harness.private import cache_folder
 from harness.processors.typescript.target import TypeScriptProcessor
 from harness.sim.loop import VirtualLoop
+from harness.sim.watchdog import BUSY_SECONDS, real_seconds
 
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 OLDEST = (22, 15)
 """The first Node with both `module.registerHooks` and `module.stripTypeScriptTypes`."""
 START_SECONDS = 20.0
 """Real seconds that Node may take to start and to load the processor."""
-BLOCKED_AFTER_SECONDS = 2.0
+BLOCKED_AFTER_SECONDS = 10.0
 """Real seconds without an answer after which a processor counts as blocked."""
+TICKS = 100_000
+"""Timers of one attempt, one after the other; a loop of `setTimeout(0)`, a millisecond each, takes some seconds."""
 JUST_BEFORE = 0.001
 """Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
 RESPONSE_KEYS = ("status", "headers", "body", "json")
@@ -60,8 +63,12 @@ class NodeProcessor:
         slug: str | None = None,
         seed: int = 0,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
+        busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         """Start the peer and load the processor. `start` is the time of day at the loop's 0.
+
+        It may be silent for `blocked_after` real seconds, and real work of its own, such as a child process that it
+        waits for, may hold time for `busy_seconds`.
 
         Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
         """
@@ -78,6 +85,11 @@ class NodeProcessor:
         self._slug = slug
         self._seed = seed
         self._blocked_after = blocked_after
+        self._busy_seconds = busy_seconds
+        self._ticks = 0
+        self._ticks_since = 0.0
+        self.blocked: list[str] = []
+        """How attempts hung, each of which was ended by a limit in real time."""
         self._wire, self._functions = about.wire()
         self._file = about.file
         self._node = find_typescript_node()
@@ -145,6 +157,7 @@ class NodeProcessor:
             folder=self._file.parent,
             log=lambda line: _tell(f"{self._slug or self.about.name}: {line}"),
             patience=self._blocked_after,
+            standstill=self._busy_seconds,
         )
         loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
         loading["cache"] = str(cache_folder("typescript"))
@@ -231,7 +244,30 @@ class NodeProcessor:
             self._timer = self._loop.call_at(when, self._tick, next_ms, context=contextvars.Context())
 
     def _tick(self, due_ms: float) -> None:
+        self._ticks += 1
+        if self._ticks > TICKS or (self._ticks > TICKS // 10 and self._ticking_for() > self._busy_seconds):
+            self._goes_round()
+            return
         self._act(lambda peer, now: peer.time(max(due_ms, now)))
+
+    def _ticking_for(self) -> float:
+        return real_seconds() - self._ticks_since
+
+    def _count_anew(self) -> None:
+        self._ticks, self._ticks_since = 0, real_seconds()
+
+    def _goes_round(self) -> None:
+        """End what only sets timers: the run is broken, for nobody knows what would come of it."""
+        jobs = ", ".join(run.job for run in self._runs.values()) or "no job any more"
+        self._loop.break_with(
+            Hung(
+                f"the processor {self.about.target} ({jobs}) set {self._ticks} timers, one after the other, and came to "
+                "no end",
+                hint="A loop of setTimeout(0) takes a millisecond each time round: await what it waits for instead.",
+            )
+        )
+        self._drop()
+        self._runs.clear()
 
     def _now_ms(self) -> float:
         return round(self._start_ms + self._loop.time() * 1000, 3)
@@ -239,6 +275,7 @@ class NodeProcessor:
     # what it says ---------------------------------------------------------------------------------------------------
 
     def _ended(self, actor: str, ending: Mapping[str, Any]) -> None:
+        self._count_anew()
         run = self._runs.pop(actor, None)
         if run is None:
             self._find(None, "an attempt ended that was not running: something answered twice")
@@ -313,6 +350,9 @@ class NodeProcessor:
                 what = f"{report['data']['kind']}: {error.get('name')}: {error.get('message')}; it ends a Node process"
                 break
         self._find(self._runs.get(actor or ""), f"{lost.kind}: {what}")
+        if lost.kind == "blocked":
+            jobs = ", ".join(run.job for run in self._runs.values())
+            self.blocked.append(f"the processor {self.about.target} ({jobs}): {what}, and was killed")
         runs, self._runs = list(self._runs.values()), {}
         for run in runs:
             if lost.kind == "blocked":
@@ -405,12 +445,23 @@ def _row(job: ToolJob) -> dict[str, Any]:
 class NodeProcessors:
     """Turns what names a TypeScript processor into what runs it; leaves every other processor as it is."""
 
-    def __init__(self, loop: VirtualLoop, *, start: datetime, timeout_seconds: float, seed: int) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        *,
+        start: datetime,
+        timeout_seconds: float,
+        seed: int,
+        blocked_after: float = BLOCKED_AFTER_SECONDS,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        """Let each processor be silent for the lesser of the two real times, and wait in real life for the second."""
         self._loop = loop
         self._start = start
         self._timeout_seconds = timeout_seconds
         self._seed = seed
-        self._blocked_after = BLOCKED_AFTER_SECONDS
+        self._blocked_after = min(blocked_after, busy_seconds)
+        self._busy_seconds = busy_seconds
         self._attached: list[tuple[TypeScriptProcessor, str | None, NodeProcessor]] = []
 
     def attach(self, processor: JobProcessor, *, slug: str | None = None, strictly: bool = False) -> JobProcessor:
@@ -431,6 +482,7 @@ class NodeProcessors:
             slug=slug,
             seed=self._seed,
             blocked_after=self._blocked_after,
+            busy_seconds=self._busy_seconds,
         )
         if strictly and attached.serves_another is not None:
             attached.close()
@@ -445,6 +497,11 @@ class NodeProcessors:
     def findings(self) -> list[str]:
         """What was noticed in the peers, in the order of their processors."""
         return [finding for _, _, attached in self._attached for finding in attached.findings]
+
+    @property
+    def blocked(self) -> list[str]:
+        """Which attempts hung and were ended by a limit in real time: what followed is not the processor's doing."""
+        return [each for _, _, attached in self._attached for each in attached.blocked]
 
     def leaks(self) -> list[str]:
         """Name what attempts that are over left running in the peers."""
@@ -479,7 +536,7 @@ class InvalidResult(Exception):
 
 
 class ProcessorBlocked(Exception):
-    """It gave no sign of life for two real seconds and was killed; the attempt lasted until the job timeout."""
+    """It gave no sign of life for ten real seconds and was killed; the attempt lasted until the job timeout."""
 
 
 class ProcessDied(Exception):

@@ -212,10 +212,10 @@ def test_an_end_that_comes_twice_is_not_taken_for_the_next_one(start: Start) -> 
         twice.ask("count")
 
 
-def test_work_without_end_is_named_by_what_it_waits_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer, "STANDSTILL_SECONDS", 0.3)
-    busy = start("while True: say(idle=message['go'], next=None, io=['TCPWRAP']); time.sleep(0.02)", patience=0.3)
-    with pytest.raises(PeerLost, match="virtual time stood still for 0 real seconds, for TCPWRAP"):
+def test_work_without_end_is_named_by_what_it_waits_for(start: Start) -> None:
+    io = "while True: say(idle=message['go'], next=None, io=['TCPWRAP']); time.sleep(0.02)"
+    busy = start(io, patience=0.3, standstill=0.3)
+    with pytest.raises(PeerLost, match=r"virtual time stood still for 0\.3 real seconds, for TCPWRAP"):
         busy.ask("fetch")
 
 

@@ -21,6 +21,7 @@ const rest = new Rest();
 const running = new AsyncLocalStorage();
 const registered = new Map();
 const over = new Set();
+const working = new Set();
 let processor = null;
 
 /** Whose doing the present code is. */
@@ -151,6 +152,7 @@ function problem(name, message, more = {}) {
 function start(run, job) {
   for (const key of DATES) if (job[key] !== null && job[key] !== undefined) job[key] = new Date(job[key]);
   const given = JSON.stringify(job.input);
+  working.add(run);
   running.run(run, async () => {
     let ending;
     try {
@@ -160,6 +162,7 @@ function start(run, job) {
     }
     end(run, { ...ending, ...changed(job, given) });
     over.add(run);
+    working.delete(run);
   });
 }
 
@@ -235,6 +238,7 @@ async function act({ time, now, do: wanted, with: given, actor: run }) {
 
 globalThis.console = new Console(process.stderr, process.stderr);
 clock.owner = actor;
+rest.atWork = () => processor === null || working.size > 0;
 rest.alive = (io) => peer.send({ idle: peer.turn, next: clock.next(), io });
 process.on("unhandledRejection", (reason) => fatal("unhandled rejection", reason));
 process.on("uncaughtException", (error) => fatal("uncaught exception", error));

@@ -12,6 +12,8 @@ const ON_THREADS = /REQUEST$|JOB$/;
 // A compressor never says that it is done: it counts as busy for so long after it last did something.
 const COMPRESSOR = /^(ZLIB|BROTLI|ZSTD)/;
 const COMPRESSOR_MS = 50;
+// How long work is waited for that goes on when nothing is being run any more: whoever started it has answered.
+const LEFT_MS = 500;
 // What may be there without anything ever coming of it.
 const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
 
@@ -21,6 +23,8 @@ export class Rest {
     this.compressors = new Map();
     this.baseline = new Map();
     this.alive = () => {};
+    /** Says whether anything is being run. */
+    this.atWork = () => true;
     createHook({
       init: (id, type) => {
         if (ON_THREADS.test(type)) this.threads.set(id, type);
@@ -60,12 +64,15 @@ export class Rest {
   async reached() {
     let quiet = 0;
     let told = realMilliseconds();
+    let idleSince = null;
     for (let round = 0; quiet < QUIET_ROUNDS; round++) {
       await new Promise((resolve) => realSetImmediate(resolve));
       const kinds = this.outstanding();
       const moving = kinds.length > 0 || process.getActiveResourcesInfo().includes("Immediate");
       quiet = moving ? 0 : quiet + 1;
       if (kinds.length === 0) continue;
+      if (this.atWork()) idleSince = null;
+      else if (realMilliseconds() - (idleSince ??= realMilliseconds()) > LEFT_MS) return this.begin();
       if (round > IMPATIENT_ROUNDS) await new Promise((resolve) => realSetTimeout(resolve, POLL_MS));
       if (realMilliseconds() - told > ALIVE_EVERY_MS) {
         told = realMilliseconds();
