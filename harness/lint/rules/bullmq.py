@@ -238,6 +238,87 @@ def _schedulers(facts: Facts) -> Iterator[Breach]:
             )
 
 
+def _major(facts: Facts, call: QueueCall) -> int | None:
+    release = release_of(facts, call.place.file, BULLMQ)
+    return None if release is None else release.major
+
+
+def _prefixes(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, BULLMQ, "new Queue", "new Worker", "new QueueEvents", "new FlowProducer"):
+        for name in ("connection.keyPrefix", "connection.new.keyPrefix"):
+            value = call.options.get(name)
+            if value is not None and value.value not in ("", None):
+                yield Breach(
+                    value.place,
+                    "BullMQ cannot work over a connection with a keyPrefix: its scripts name keys by themselves",
+                    "Take keyPrefix out, and give `prefix` to the Queue and its Worker.",
+                    (Related(call.place, call.method),),
+                    weight_of(call),
+                    subject=call.queue or "",
+                )
+
+
+def _names(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, BULLMQ, "new Queue", "new Worker", "new QueueEvents"):
+        if call.queue is not None and ":" in call.queue and (_major(facts, call) or 0) >= 5:
+            yield Breach(
+                call.place,
+                f"BullMQ 5 takes no colon in the name of a queue: {call.method}({call.queue!r}) raises",
+                f"Call it {call.queue.replace(':', '-')!r}, or move what stands before the colon to `prefix`.",
+                severity=weight_of(call),
+                subject=call.queue,
+            )
+
+
+def _left_behind(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, BULLMQ, "add"):
+        pattern = next(
+            (name for name in ("repeat.pattern", "repeat.cron", "repeat.every") if name in call.options), None
+        )
+        if pattern is not None and (_major(facts, call) or 0) < 6:
+            yield Breach(
+                call.options[pattern].place,
+                f"add() with {pattern} makes another schedule whenever it is edited, and the old one goes on: after "
+                "the "
+                "next deploy the job runs by both",
+                "Use upsertJobScheduler (BullMQ 5.16 and later), which replaces the schedule of its id.",
+                severity=Severity.NOTE,
+                subject=call.queue or "",
+            )
+
+
+MOST_PRIORITY: Final = 2_097_152
+
+
+def _unaddable(call: QueueCall) -> tuple[str, str] | None:
+    """Return the option at which add() raises, and why."""
+    if "delay" in call.options and any(name.startswith("repeat.") for name in call.options):
+        return "delay", "delay and repeat exclude each other"
+    if "repeat.every" in call.options and {"repeat.pattern", "repeat.cron"} & call.options.keys():
+        return "repeat.every", "every and pattern exclude each other"
+    priority, jitter = number_at(call, "priority"), number_at(call, "backoff.jitter")
+    if priority is not None and (priority > MOST_PRIORITY or priority != int(priority)):
+        return "priority", f"a priority is a whole number up to {MOST_PRIORITY}"
+    if jitter is not None and not 0 <= jitter <= 1:
+        return "backoff.jitter", "jitter is between 0 and 1"
+    return None
+
+
+def _add_refused(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, BULLMQ, "add"):
+        problem = _unaddable(call)
+        major = _major(facts, call)
+        if problem is not None and (problem[0] not in ("priority", "backoff.jitter") or major is None or major >= 5):
+            option, why = problem
+            yield Breach(
+                call.options[option].place,
+                f"add() raises, and there is no job: {why}",
+                "Leave one of them out." if "exclude" in why else "Correct the number.",
+                severity=weight_of(call),
+                subject=f"{call.queue or ''} {option}",
+            )
+
+
 RULES: Final = (
     rule(
         "backoff_without_attempts",
@@ -323,6 +404,50 @@ RULES: Final = (
             "Make a QueueScheduler, or upgrade.",
         ),
         _schedulers,
+        scenario="configuration/workers_disabled.yaml",
+    ),
+    rule(
+        "redis_key_prefix_refused",
+        Severity.ERROR,
+        (
+            "BullMQ: its Redis connection has no keyPrefix.",
+            "The Queue does not start, or jobs are lost in keys that nobody reads.",
+            "Use `prefix`.",
+        ),
+        _prefixes,
+        scenario="configuration/workers_disabled.yaml",
+    ),
+    rule(
+        "queue_name_refused",
+        Severity.ERROR,
+        (
+            "BullMQ 5: the name of a queue has no colon.",
+            "The Queue and its Worker raise: nothing starts.",
+            "Use another sign.",
+        ),
+        _names,
+        scenario="configuration/workers_disabled.yaml",
+    ),
+    rule(
+        "repeat_left_behind",
+        Severity.NOTE,
+        (
+            "BullMQ: a repeated job is added so that an edit replaces its schedule.",
+            "After an edit the old schedule goes on beside the new one: the job runs by both.",
+            "Use upsertJobScheduler.",
+        ),
+        _left_behind,
+        scenario="maintenance/running_twice_changes_nothing_more.yaml",
+    ),
+    rule(
+        "bullmq_add_refused",
+        Severity.ERROR,
+        (
+            "BullMQ: the options of a job go together.",
+            "add() raises, and the job is lost.",
+            "Correct the options.",
+        ),
+        _add_refused,
         scenario="configuration/workers_disabled.yaml",
     ),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Final
 
+from harness.lint.celery_names import OF_OTHERS, PREFIXES, SETTINGS
 from harness.lint.facts import Facts, Place, QueueCall, Value
 from harness.lint.finding import Breach, Related, Severity
 from harness.lint.rules.calls import (
@@ -61,9 +63,12 @@ class _Celery:
 
 def _killed(facts: Facts) -> Iterator[Breach]:
     celery = _Celery(facts)
-    late, reject = celery.settings.get("task_acks_late"), celery.settings.get("task_reject_on_worker_lost")
-    if late is not None and late.value is True and (reject is None or reject.value in (False, None)):
-        yield _killed_at(late.place, "every task", "task_reject_on_worker_lost = True", "", late.name)
+    reject = celery.settings.get("task_reject_on_worker_lost")
+    for call in calls_of(facts, CELERY, "settings") if reject is None or reject.value in (False, None) else ():
+        late = call.options.get("task_acks_late")
+        if late is not None and late.value is True:
+            repair = "task_reject_on_worker_lost = True"
+            yield _killed_at(late.place, "every task", repair, "", late.name, weight_of(call))
     for task in celery.tasks:
         own, told = task.options.get("acks_late"), celery.of(task, "reject_on_worker_lost")
         if own is not None and own.value is True and (told is None or told.value in (False, None)) and task.whole:
@@ -108,19 +113,27 @@ def _visible(facts: Facts) -> Iterator[Breach]:
                 subject=f"countdown {send.queue}",
             )
     for task in celery.tasks:
-        late, hard = celery.of(task, "acks_late"), celery.of(task, "time_limit")
-        seconds = None if hard is None else number_of(hard.value)
-        if late is not None and late.value is True and hard is not None and seconds is not None and seconds > limit:
+        late = celery.of(task, "acks_late")
+        longest = _longest(celery, task) if late is not None and late.value is True else None
+        if longest is not None and longest[1] > limit:
             yield Breach(
-                hard.place,
-                f"{task.queue} may run for {spoken(seconds)} before it is acknowledged, and the broker delivers "
-                "it again "
-                f"after {spoken(limit)}: it runs twice at a time",
+                longest[0].place,
+                f"{task.queue} may run for {spoken(longest[1])} before it is acknowledged, and the broker delivers "
+                f"it again after {spoken(limit)}: it runs twice at a time",
                 repair,
                 related,
                 weight_of(task),
-                subject=f"time_limit {task.queue}",
+                subject=f"{longest[0].name} {task.queue}",
             )
+
+
+def _longest(celery: _Celery, task: QueueCall) -> tuple[Value, float] | None:
+    """Return what says how long a task may run, in seconds: its hard limit, or what it sleeps."""
+    for value in (celery.of(task, "time_limit"), task.options.get("body.sleep")):
+        seconds = None if value is None else number_of(value.value)
+        if value is not None and seconds is not None:
+            return value, seconds
+    return None
 
 
 def _prefetched(facts: Facts) -> Iterator[Breach]:
@@ -238,6 +251,47 @@ def _expired(facts: Facts) -> Iterator[Breach]:
             )
 
 
+_RETRYING: Final = ("retry_backoff", "default_retry_delay", "retry_kwargs", "retry_jitter", "max_retries")
+
+
+def _never_retried(facts: Facts) -> Iterator[Breach]:
+    for task in calls_of(facts, CELERY, "task"):
+        asked = [
+            name for name in _RETRYING if name in task.options and task.options[name].value not in (0, False, None)
+        ]
+        retried = "autoretry_for" in task.options or "body.retry" in task.options or not task.whole
+        if asked and not retried:
+            yield Breach(
+                task.options[asked[0]].place,
+                f"{task.queue} sets {asked[0]}, and nothing retries it: Celery heeds that beside autoretry_for, or "
+                "where the task calls self.retry()",
+                "Add autoretry_for=(...), or call self.retry(exc=...).",
+                severity=weight_of(task),
+                subject=task.queue or "",
+            )
+
+
+NEAR: Final = 0.85
+"""How alike a name must be to a setting's where other variables stand beside the settings."""
+
+
+def _unknown(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, CELERY, "settings"):
+        for name, value in call.options.items():
+            if "." in name or not name.startswith(PREFIXES) or name in SETTINGS | OF_OTHERS:
+                continue
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=NEAR)
+            if near or call.whole:
+                told = f" (did you mean {near[0]!r}?)" if near else ""
+                yield Breach(
+                    value.place,
+                    f"Celery has no setting {name!r}{told}, and says nothing: what it should do never happens",
+                    f"Write {near[0]}." if near else "Look up what the setting is called, or take it out.",
+                    severity=weight_of(call),
+                    subject=name,
+                )
+
+
 RULES: Final = (
     rule(
         "acks_late_loses_killed",
@@ -340,6 +394,28 @@ RULES: Final = (
         _expired,
         scenario="configuration/workers_disabled.yaml",
         ran="Celery 5.7.0",
+    ),
+    rule(
+        "celery_setting_unknown",
+        Severity.WARNING,
+        (
+            "Celery: every setting under its prefixes is one that it has.",
+            "What was set does not happen: no time limit, no limit of retries, another prefetch; nothing says so.",
+            "Correct the name.",
+        ),
+        _unknown,
+        scenario="expiry/hung_job_is_timed_out.yaml",
+    ),
+    rule(
+        "celery_never_retried",
+        Severity.WARNING,
+        (
+            "Celery: a task that says how it is retried is retried by something.",
+            "A task that fails once has failed: nothing is retried.",
+            "Add autoretry_for, or call self.retry().",
+        ),
+        _never_retried,
+        scenario="retries/fails_until_attempts_are_used_up.yaml",
     ),
 )
 """Rules about Celery."""

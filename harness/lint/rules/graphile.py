@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +14,7 @@ from harness.lint.rules.calls import (
     GRAPHILE,
     calls_of,
     is_set,
+    number_at,
     place_of,
     rule,
     weight_of,
@@ -31,15 +33,24 @@ _RUN: Final = frozenset({
 _CRON_KEYS: Final = frozenset({"id", "fill", "max", "queue", "jobKey", "jobKeyMode", "priority", "schedule"})
 
 
+_PRESET: Final = frozenset({
+    "connectionString", "schema", "preparedStatements", "crontabFile", "taskDirectory", "fileExtensions",
+    "concurrentJobs", "maxPoolSize", "pollInterval", "gracefulShutdownAbortTimeout", "useNodeTime", "logger", "events",
+    "minResetLockedInterval", "maxResetLockedInterval", "getQueueNameBatchDelay", "localQueue", "pgPool",
+    "completeJobBatchDelay", "failJobBatchDelay",
+})  # fmt: skip
+
+
 def _graphile_options(facts: Facts) -> Iterator[Breach]:
-    for call in calls_of(facts, GRAPHILE, "addJob", "run", "runOnce"):
-        known = _SPEC if call.method == "addJob" else _RUN
+    for call in calls_of(facts, GRAPHILE, "addJob", "run", "runOnce", "preset"):
+        known = {"addJob": _SPEC, "preset": _PRESET}.get(call.method, _RUN)
         for name, value in call.options.items():
             if "." in name or name in known:
                 continue
             alike = did_you_mean(name, known)
             right = {"attempts": "maxAttempts", "retries": "maxAttempts", "max_attempts": "maxAttempts",
-                     "concurrentJobs": "concurrency", "delay": "runAt", "queue": "queueName"}.get(name)  # fmt: skip
+                     "concurrentJobs": "concurrency", "concurrency": "concurrentJobs",
+                     "delay": "runAt", "queue": "queueName"}.get(name)  # fmt: skip
             if not alike and right is None:
                 continue
             yield Breach(
@@ -138,6 +149,93 @@ def _signals(facts: Facts) -> Iterator[Breach]:
             )
 
 
+_ONE_OF: Final = (("taskList", "taskDirectory"), ("crontab", "crontabFile", "parsedCronItems"))
+
+
+def _conflicts(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, GRAPHILE, "run", "runOnce"):
+        for names in _ONE_OF:
+            given = [name for name in names if name in call.options and call.options[name].value is not None]
+            if len(given) > 1:
+                yield Breach(
+                    call.options[given[1]].place,
+                    f"{call.method}() is given {' and '.join(given)}, which exclude each other: it raises, and no "
+                    "worker "
+                    "starts",
+                    f"Give it one of {', '.join(names)}.",
+                    severity=weight_of(call),
+                    subject=" ".join(given),
+                )
+
+
+def _no_attempts(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, GRAPHILE, "addJob"):
+        value = call.options.get("maxAttempts")
+        if value is not None and value.value == 0 and not isinstance(value.value, bool):
+            yield Breach(
+                value.place,
+                f"maxAttempts: 0 of {call.queue!r} counts as not set: the job is tried 25 times, over days",
+                "Write maxAttempts: 1 for a job that is tried once.",
+                severity=weight_of(call),
+                subject=call.queue or "",
+            )
+
+
+MODES: Final = ("replace", "preserve_run_at", "unsafe_dedupe")
+
+
+def _modes(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, GRAPHILE, "addJob"):
+        mode = call.options.get("jobKeyMode")
+        if mode is not None and isinstance(mode.value, str) and mode.value not in MODES and "jobKey" in call.options:
+            yield Breach(
+                mode.place,
+                f"{mode.value!r} is no jobKeyMode{did_you_mean(mode.value, MODES)}: addJob() raises, and there is no "
+                "job",
+                f"Write one of {', '.join(MODES)}.",
+                severity=weight_of(call),
+                subject=call.queue or "",
+            )
+
+
+POOL: Final = 10
+
+
+def _pools(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, GRAPHILE, "run", "preset"):
+        name = "concurrentJobs" if call.method == "preset" else "concurrency"
+        jobs, pool = number_at(call, name), number_at(call, "maxPoolSize")
+        size = POOL if pool is None and "maxPoolSize" not in call.options else pool
+        if jobs is not None and size is not None and jobs > size and "pgPool" not in call.options and call.whole:
+            yield Breach(
+                place_of(call, name),
+                f"{jobs:g} jobs at a time share {size:g} connections{'' if pool else ' (the default)'}: jobs wait "
+                "for one "
+                "another's, and to be completed",
+                f"Set maxPoolSize above {jobs:g}.",
+                severity=Severity.NOTE,
+                subject=name,
+            )
+
+
+def _not_filled(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, GRAPHILE, "cron"):
+        schedule = call.options.get("schedule")
+        fields = str(schedule.value).split() if schedule is not None else []
+        if (
+            len(fields) == 5
+            and all(re.fullmatch(r"[0-9]+", field) for field in fields[:2])
+            and "fill" not in call.options
+        ):
+            yield Breach(
+                call.place,
+                f"{call.queue} has no fill: a run that is due while no worker is up, as during a deploy, never comes",
+                "Write ?fill=1d after the task, if a late run is better than none.",
+                severity=Severity.NOTE,
+                subject=call.queue or "",
+            )
+
+
 RULES: Final = (
     rule(
         "graphile_option_unknown",
@@ -194,6 +292,61 @@ RULES: Final = (
         ),
         _signals,
         scenario="shutdown/running_job_is_finished.yaml",
+    ),
+    rule(
+        "graphile_options_conflict",
+        Severity.ERROR,
+        (
+            "graphile-worker: tasks come from one place, and crontabs from one.",
+            "run() raises: no worker starts.",
+            "Leave one out.",
+        ),
+        _conflicts,
+        scenario="configuration/workers_disabled.yaml",
+    ),
+    rule(
+        "max_attempts_zero",
+        Severity.WARNING,
+        (
+            "graphile-worker: maxAttempts is at least 1.",
+            "A job that was meant never to be retried is tried 25 times.",
+            "Write 1.",
+        ),
+        _no_attempts,
+        scenario="retries/fails_until_attempts_are_used_up.yaml",
+    ),
+    rule(
+        "job_key_mode_refused",
+        Severity.ERROR,
+        (
+            "graphile-worker: a jobKeyMode is replace, preserve_run_at or unsafe_dedupe.",
+            "addJob() raises, and the job is lost.",
+            "Correct it.",
+        ),
+        _modes,
+        scenario="uniqueness/refused_while_the_first_waits.yaml",
+    ),
+    rule(
+        "concurrency_above_pool",
+        Severity.NOTE,
+        (
+            "graphile-worker: there are as many connections as jobs at a time.",
+            "Jobs wait for a connection while their time runs.",
+            "Raise maxPoolSize.",
+        ),
+        _pools,
+        scenario="expiry/hung_job_is_timed_out.yaml",
+    ),
+    rule(
+        "cron_not_filled",
+        Severity.NOTE,
+        (
+            "graphile-worker: a daily or rarer cron is made up for where no worker was up.",
+            "The nightly run that falls into a deploy never happens.",
+            "Add fill.",
+        ),
+        _not_filled,
+        scenario="maintenance/cron_is_late.yaml",
     ),
 )
 """Rules about graphile-worker."""

@@ -88,9 +88,8 @@ def _locks(facts: Facts) -> Iterator[Breach]:
         if task is not None and task.whole and not {"queueing_lock", "lock"} & {*task.options, *call.options}:
             yield Breach(
                 call.place,
-                f"the periodic task {call.queue} has no queueing_lock: while no worker runs, each tick adds a "
-                "job, and all "
-                "run one after the other once a worker is back",
+                f"the periodic task {call.queue} has no queueing_lock: any worker adds a job at each tick, also "
+                "while those of its queue are down or busy, and all run one after the other then",
                 f'Write queueing_lock="{call.queue}", where one waiting job is enough.',
                 severity=Severity.NOTE,
                 subject=call.queue or "",
@@ -159,6 +158,82 @@ def _stalled(facts: Facts) -> Iterator[Breach]:
     )
 
 
+def _locked(facts: Facts) -> list[QueueCall]:
+    """List the tasks and defers that take a lock."""
+    found = calls_of(facts, PROCRASTINATE, "task", "defer", "cron")
+    return [call for call in found if "lock" in call.options and not call.aside]
+
+
+def _kept_locks(facts: Facts) -> Iterator[Breach]:
+    locked = _locked(facts)
+    if not locked or calls_of(facts, PROCRASTINATE, "stalled"):
+        return
+    first = locked[0]
+    yield Breach(
+        place_of(first, "lock"),
+        f"{first.queue} takes a lock, and nothing looks for stalled jobs: one whose worker was killed stays doing and "
+        "keeps its lock, and every later job with it stays todo for ever",
+        "Add a periodic task that calls job_manager.get_stalled_jobs() and retries each.",
+        tuple(Related(place_of(call, "lock"), f"{call.queue} takes a lock too") for call in locked[1:4]),
+        subject="lock",
+    )
+
+
+def _already(facts: Facts) -> Iterator[Breach]:
+    held = {task.queue for task in calls_of(facts, PROCRASTINATE, "task") if "queueing_lock" in task.options}
+    seen: set[str | None] = set()
+    for call in calls_of(facts, PROCRASTINATE, "defer"):
+        locked = "queueing_lock" in call.options or call.queue in held
+        if locked and is_set(call, "caught", False) and call.queue not in seen:
+            seen.add(call.queue)
+            yield Breach(
+                call.place,
+                f"{call.queue} has a queueing_lock, and nothing here catches AlreadyEnqueued: while one waits, this "
+                "raises "
+                "and whoever asked for it gets an error",
+                "Catch procrastinate.exceptions.AlreadyEnqueued where one waiting job is enough.",
+                severity=Severity.NOTE,
+                subject=call.queue or "",
+            )
+
+
+def _scheduled_twice(facts: Facts) -> Iterator[Breach]:
+    seen: dict[tuple[str, str | None, object], QueueCall] = {}
+    for call in calls_of(facts, PROCRASTINATE, "cron"):
+        told = call.options.get("periodic_id")
+        key = (call.place.file, call.queue, "" if told is None else told.value)
+        if key in seen and not is_unknown(call, "periodic_id"):
+            yield Breach(
+                call.place,
+                f"a second @app.periodic of {call.queue} has the same periodic_id: importing the module raises "
+                "TaskAlreadyRegistered, and no worker starts",
+                "Give each its own periodic_id.",
+                (Related(seen[key].place, "the other one"),),
+                weight_of(call),
+                subject=call.queue or "",
+            )
+        seen.setdefault(key, call)
+
+
+def _named_twice(facts: Facts) -> Iterator[Breach]:
+    seen: dict[tuple[str, object], QueueCall] = {}
+    for task in calls_of(facts, PROCRASTINATE, "task"):
+        told = task.options.get("name")
+        name = task.queue if told is None else told.value
+        key = (task.place.file, name)
+        if key in seen and isinstance(name, str) and task.whole:
+            yield Breach(
+                task.place,
+                f"a second task is called {name!r}: importing the module raises TaskAlreadyRegistered, and no worker "
+                "starts",
+                "Give it another name.",
+                (Related(seen[key].place, "the other one"),),
+                weight_of(task),
+                subject=name,
+            )
+        seen.setdefault(key, task)
+
+
 RULES: Final = (
     rule(
         "queue_unserved",
@@ -199,7 +274,7 @@ RULES: Final = (
         Severity.NOTE,
         (
             "procrastinate: a periodic task has a queueing lock.",
-            "After an hour without workers, sixty copies run one after the other.",
+            "After an hour in which its queue was not worked, sixty copies run one after the other.",
             "Set queueing_lock.",
         ),
         _locks,
@@ -238,6 +313,50 @@ RULES: Final = (
         ),
         _stalled,
         scenario="maintenance/rescues_stuck_job.yaml",
+    ),
+    rule(
+        "lock_of_a_dead_worker",
+        Severity.WARNING,
+        (
+            "procrastinate: where jobs take locks, something retries the jobs of workers that died.",
+            "The lock is never free again: all later jobs with it stay todo for ever.",
+            "Add a periodic task for stalled jobs.",
+        ),
+        _kept_locks,
+        scenario="maintenance/rescues_stuck_job.yaml",
+    ),
+    rule(
+        "already_enqueued_raises",
+        Severity.NOTE,
+        (
+            "procrastinate: who defers a task with a queueing lock expects AlreadyEnqueued.",
+            "The second request answers an error, where one job was meant to do for both.",
+            "Catch AlreadyEnqueued.",
+        ),
+        _already,
+        scenario="uniqueness/refused_while_the_first_waits.yaml",
+    ),
+    rule(
+        "periodic_twice",
+        Severity.ERROR,
+        (
+            "procrastinate: two schedules of a task have two periodic_ids.",
+            "Importing the module raises TaskAlreadyRegistered: no worker starts.",
+            "Give each its own periodic_id.",
+        ),
+        _scheduled_twice,
+        scenario="configuration/workers_disabled.yaml",
+    ),
+    rule(
+        "task_named_twice",
+        Severity.ERROR,
+        (
+            "procrastinate: no two tasks of a module have one name.",
+            "Importing the module raises TaskAlreadyRegistered: no worker starts.",
+            "Rename one.",
+        ),
+        _named_twice,
+        scenario="configuration/workers_disabled.yaml",
     ),
 )
 """Rules about procrastinate."""
