@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.lint.finding import Rule
-from harness.lint.rules import application, pgboss, queues, services
+from harness.lint.rules import application, bullmq, celery, crons, graphile, pgboss, pgqueuer, procrastinate, services
 
 CATALOGUE: Final[tuple[Rule, ...]] = (
     *application.TIMEOUTS,
@@ -14,7 +14,12 @@ CATALOGUE: Final[tuple[Rule, ...]] = (
     *services.CRON,
     *application.TOOLS,
     *pgboss.RULES,
-    *queues.RULES,
+    *celery.RULES,
+    *crons.RULES,
+    *procrastinate.RULES,
+    *pgqueuer.RULES,
+    *graphile.RULES,
+    *bullmq.RULES,
     *services.PLATFORM,
     *application.FILES,
     *application.NOW,

@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.lint.catalogue import CATALOGUE
 from harness.lint.facts import Facts, Value
 from harness.lint.finding import CheckFinding, Severity
+from harness.lint.releases import release_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,18 @@ def _unread(facts: Facts) -> Iterator[str]:
             yield f"{library} is used ({place}), and check does not read it"
         elif library not in understood:
             yield f"{library} is used ({place}), and none of its calls or settings was understood"
+    yield from _too_old(facts)
+
+
+OLDEST_PGBOSS: Final = 9
+
+
+def _too_old(facts: Facts) -> Iterator[str]:
+    """Say which releases are older than what the rules speak of."""
+    for package in facts.packages:
+        release = release_of(facts, package.place.file) if package.library == "pg-boss" else None
+        if release is not None and release.place == package.place and release.major < OLDEST_PGBOSS:
+            yield f"pg-boss {release.written} is used ({package.place}), and check reads {OLDEST_PGBOSS} and later"
 
 
 FORMAT: Final = "job-harness-check-baseline"

@@ -158,9 +158,9 @@ _PYTHON: Final = (
     b"RETRY_LIMIT",
 )  # fmt: skip
 _PYTHON_QUEUES: Final = (
-    b"celery", b"CELERY", b"procrastinate", b"pgqueuer", b".task", b"shared_task", b"run_worker", b"apply_async",
+    b"celery", b"CELERY", b"procrastinate", b"pgqueuer", b"PgQueuer", b".task", b"shared_task", b"run_worker",
     b"dramatiq", b"import rq", b"from rq", b"import arq", b"from arq", b"huey", b"taskiq", b"import saq", b"from saq",
-    b"django_q", b"BROKER_", b"acks_late", b"worker_prefetch",
+    b"django_q", b"BROKER_", b"broker_url", b"acks_late", b"worker_prefetch", b".defer", b"apply_async",
 )  # fmt: skip
 _SQL: Final = (b"job", b"JOB", b"Job", b"LISTEN", b"listen")
 _TEXT_READERS: Final[Mapping[str, Callable[[str, str, Facts], object]]] = {

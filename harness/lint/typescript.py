@@ -174,9 +174,9 @@ def enclosing_function(node: Node) -> str:
 
 
 INDEXED: Final = frozenset({
-    "new_expression", "call_expression", "decorator", "pair", "object", "variable_declarator", "required_parameter",
-    "optional_parameter", "public_field_definition", "template_string", "string", "binary_expression",
-    "function_declaration", "function_expression", "arrow_function", "method_definition",
+    "new_expression", "call_expression", "assignment_expression", "decorator", "pair", "object", "variable_declarator",
+    "required_parameter", "optional_parameter", "public_field_definition", "template_string", "string",
+    "binary_expression", "function_declaration", "function_expression", "arrow_function", "method_definition",
     "generator_function_declaration",
 })  # fmt: skip
 

@@ -23,6 +23,8 @@ PGQ = (
     "from pgqueuer import PgQueuer\n\nasync def main():\n    pgq = PgQueuer(driver)\n\n"
     "    @pgq.{}\n    async def run(job): ...\n"
 )
+PGQ_MAIN = "from pgqueuer import PgQueuer\n\n{}\nasync def main() -> PgQueuer:\n    return PgQueuer(driver)\n"
+ENQUEUE = "from pgqueuer.queries import Queries\nasync def ask(): await queries.enqueue({})\n"
 BULL = 'import {{ Queue, Worker }} from "bullmq";\n{}'
 GRAPHILE = 'import {{ run, quickAddJob }} from "graphile-worker";\n{}'
 
@@ -43,8 +45,8 @@ def graphile(text: str) -> dict[str, str]:
     return {"package.json": '{"dependencies": {"graphile-worker": "0.16.6"}}', "worker.ts": GRAPHILE.format(text)}
 
 
-def pgqueuer(text: str) -> dict[str, str]:
-    return {"worker.py": PGQ.format(text)}
+def pgqueuer(text: str, *, plain: bool = False) -> dict[str, str]:
+    return {"worker.py": PGQ.format(text).replace("    async def run", "    def run" if plain else "    async def run")}
 
 
 LATE = "task_acks_late = True\ntask_reject_on_worker_lost = True\n"
@@ -304,5 +306,195 @@ QUEUES = (
         bull('const q = new Queue("a");\nq.add("x", {}, { delay: 5000 });', version="1.91.1"),
         "queue.ts:3",
         bull('const q = new Queue("a");\nnew QueueScheduler("a");\nq.add("x", {}, { delay: 5000 });', version="1.91.1"),
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        celery(
+            CONF.format(10) + "@app.task(acks_late=True, reject_on_worker_lost=True)\ndef x():\n    time.sleep(60)\n"
+        ),
+        "tasks.py:6",
+        celery(
+            CONF.format(90) + "@app.task(acks_late=True, reject_on_worker_lost=True)\ndef x():\n    time.sleep(60)\n"
+        ),
+    ),
+    Example(
+        "acks_late_loses_killed",
+        {
+            "one.py": CELERY + "app.conf.update(task_acks_late=True)\n",
+            "two.py": CELERY + "app.conf.task_acks_late = False\n",
+        },
+        "one.py:4",
+        {"one.py": CELERY + "app.conf.update(\n task_acks_late=True, task_reject_on_worker_lost=True)\n"},
+    ),
+    Example(
+        "celery_setting_unknown",
+        celery("app.conf.update(task_time_limit=60,\n task_soft_limit=50)\n"),
+        "tasks.py:5",
+        celery("app.conf.update(task_time_limit=60,\n task_soft_time_limit=50, report_folder='r')\n"),
+    ),
+    Example(
+        "celery_setting_unknown",
+        {"jobs/celeryconf/base.py": "broker_name = 'r'\nbroker_url = f'redis://{broker_name}'\ntask_max_retries = 2\n"},
+        "jobs/celeryconf/base.py:3",
+        {"jobs/celeryconf/base.py": "broker_name = 'r'\nbroker_url = f'redis://{broker_name}'\n"},
+    ),
+    Example(
+        "celery_never_retried",
+        celery("@app.task(\n retry_backoff=True)\ndef mail(to): ...\n"),
+        "tasks.py:5",
+        celery("@app.task(\n retry_backoff=True, autoretry_for=(IOError,))\ndef mail(to): ...\n"),
+    ),
+    Example(
+        "celery_never_retried",
+        celery("@app.task(bind=True, max_retries=3)\ndef mail(self, to): ...\n"),
+        "tasks.py:4",
+        celery("@app.task(bind=True, max_retries=3)\ndef mail(self, to):\n    raise self.retry(countdown=5)\n"),
+    ),
+    Example(
+        "lock_of_a_dead_worker",
+        {"jobs.py": APP + TASK.format("") + "mail.configure(lock='m').defer(to=1)\n"},
+        "jobs.py:6",
+        procrastinate(TASK.format("") + "mail.configure(lock='m').defer(to=1)\n"),
+    ),
+    Example(
+        "already_enqueued_raises",
+        procrastinate(TASK.format('queueing_lock="m"') + "mail.defer(to=1)\n"),
+        "jobs.py:6",
+        procrastinate(TASK.format('queueing_lock="m"') + "try:\n    mail.defer(to=1)\nexcept AlreadyEnqueued: ...\n"),
+    ),
+    Example(
+        "periodic_twice",
+        procrastinate('@app.periodic(cron="0 9 * * *")\n' + PERIODIC.format("timestamp")),
+        "jobs.py:5",
+        procrastinate('@app.periodic(cron="0 9 * * *", periodic_id="b")\n' + PERIODIC.format("timestamp")),
+    ),
+    Example(
+        "task_named_twice",
+        procrastinate(TASK.format('name="m"') + "@app.task(name='m')\ndef sms(to): ...\n"),
+        "jobs.py:7",
+        procrastinate(TASK.format('name="m"') + "@app.task(name='s')\ndef sms(to): ...\n"),
+    ),
+    Example(
+        "pgqueuer_option_refused",
+        {"requirements.txt": "pgqueuer==1.6.0\n", **pgqueuer('entrypoint("mail", retry_timer=x)')},
+        "worker.py:6",
+        {"requirements.txt": "pgqueuer==0.26.3\n", **pgqueuer('entrypoint("mail", retry_timer=x)')},
+    ),
+    Example(
+        "pgqueuer_option_refused",
+        pgqueuer('entrypoint("mail", concurrency=1)'),
+        "worker.py:6",
+        pgqueuer('entrypoint("mail", concurrency_limit=1)'),
+    ),
+    Example(
+        "pgqueuer_entrypoint_not_async",
+        {"requirements.txt": "pgqueuer~=1.2\n", **pgqueuer('entrypoint("m")', plain=True)},
+        "worker.py:6",
+        {"requirements.txt": "pgqueuer~=1.2\n", **pgqueuer('entrypoint("m")')},
+    ),
+    Example(
+        "pgqueuer_factory_refused",
+        {"requirements.txt": "pgqueuer==1.6.0\n", "worker.py": PGQ_MAIN.format("")},
+        "worker.py:4",
+        {"requirements.txt": "pgqueuer==1.6.0\n", "worker.py": PGQ_MAIN.format("@asynccontextmanager")},
+    ),
+    Example(
+        "pgqueuer_registered_twice",
+        pgqueuer('entrypoint("m")\n    async def a(job): ...\n\n    @pgq.entrypoint("m")'),
+        "worker.py:9",
+        pgqueuer('entrypoint("m")\n    async def a(job): ...\n\n    @pgq.entrypoint("n")'),
+    ),
+    Example(
+        "pgqueuer_entrypoint_unknown",
+        {**pgqueuer('entrypoint("mail")'), "api.py": ENQUEUE.format('"mial", b""')},
+        "api.py:2",
+        {**pgqueuer('entrypoint("mail")'), "api.py": ENQUEUE.format('"mail", b""')},
+    ),
+    Example(
+        "pgqueuer_payload_refused",
+        {"api.py": ENQUEUE.format('"mail", json.dumps(order)')},
+        "api.py:2",
+        {"api.py": ENQUEUE.format('"mail", json.dumps(order).encode()')},
+    ),
+    Example(
+        "pgqueuer_batch_refused",
+        {"run.py": ENQUEUE.replace("queries.enqueue({})", "pgq.run(batch_size=10, max_concurrent_tasks=10)")},
+        "run.py:2",
+        {"run.py": ENQUEUE.replace("queries.enqueue({})", "pgq.run(batch_size=5, max_concurrent_tasks=10)")},
+    ),
+    Example(
+        "pgqueuer_killed_stays_picked",
+        {"requirements.txt": "pgqueuer==0.26.3\n", **pgqueuer('entrypoint("m")')},
+        "worker.py:6",
+        {"requirements.txt": "pgqueuer==1.6.0\n", **pgqueuer('entrypoint("m")')},
+    ),
+    Example(
+        "pgqueuer_duplicate_raises",
+        {"api.py": ENQUEUE.format('"mail", b"", dedupe_key="k"')},
+        "api.py:2",
+        {"api.py": ENQUEUE.format('"mail", b"", dedupe_key="k", on_conflict="skip"')},
+    ),
+    Example(
+        "graphile_option_unknown",
+        graphile("export const preset = { worker: { concurrency: 5 } };"),
+        "worker.ts:2",
+        graphile("export const preset = { worker: { concurrentJobs: 5 } };"),
+    ),
+    Example(
+        "graphile_options_conflict",
+        graphile("await run({ taskList,\n taskDirectory: 'tasks' });"),
+        "worker.ts:3",
+        graphile("await run({ taskList });"),
+    ),
+    Example(
+        "max_attempts_zero",
+        graphile("await helpers.addJob('mail', {}, { maxAttempts: 0 });"),
+        "worker.ts:2",
+        graphile("await helpers.addJob('mail', {}, { maxAttempts: 1 });"),
+    ),
+    Example(
+        "job_key_mode_refused",
+        graphile("await helpers.addJob('mail', {}, { jobKey: 'k', jobKeyMode: 'debounce' });"),
+        "worker.ts:2",
+        graphile("await helpers.addJob('mail', {}, { jobKey: 'k', jobKeyMode: 'preserve_run_at' });"),
+    ),
+    Example(
+        "concurrency_above_pool",
+        graphile("await run({ taskList, concurrency: 20 });"),
+        "worker.ts:2",
+        graphile("await run({ taskList, concurrency: 20, maxPoolSize: 24 });"),
+    ),
+    Example(
+        "cron_not_filled",
+        graphile("await run({ crontab: `\n0 3 * * * report\n` });"),
+        "worker.ts:3",
+        graphile("await run({ crontab: `\n0 3 * * * report ?fill=1d\n*/5 * * * * sweep\n` });"),
+    ),
+    Example(
+        "redis_key_prefix_refused",
+        bull(
+            "const redis = new Redis({ maxRetriesPerRequest: null, keyPrefix: 'a:' });\nnew Queue('a', "
+            "{ connection: redis });"
+        ),
+        "queue.ts:2",
+        bull(
+            "const redis = new Redis({ maxRetriesPerRequest: null });\nnew Queue('a', "
+            "{ connection: redis, prefix: 'a' });"
+        ),
+    ),
+    Example(
+        "queue_name_refused", bull("new Queue('mail:out');"), "queue.ts:2", bull("new Queue('a:b');", version="4.18.2")
+    ),
+    Example(
+        "repeat_left_behind",
+        bull("const q = new Queue('a');\nq.add('x', {}, { repeat: { pattern: '0 3 * * *' } });"),
+        "queue.ts:3",
+        bull("const q = new Queue('a');\nq.upsertJobScheduler('x', { pattern: '0 3 * * *' });"),
+    ),
+    Example(
+        "bullmq_add_refused",
+        bull("const q = new Queue('a');\nq.add('x', {}, { delay: 5, repeat: { every: 60_000 } });"),
+        "queue.ts:3",
+        bull("const q = new Queue('a');\nq.add('x', {}, { priority: 5, delay: 5 });"),
     ),
 )

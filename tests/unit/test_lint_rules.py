@@ -324,6 +324,24 @@ EXAMPLES = [
         boss('boss.send("a", {}, { singletonKey: id });', version="9.0.3"),
     ),
     Example(
+        "handler_takes_one_job",
+        boss('await boss.createQueue("a");\nawait boss.work("a",\n async (job) => run(job.data));'),
+        "boss.ts:4",
+        boss('await boss.createQueue("a");\nawait boss.work("a",\n async ([job]) => run(job.data));'),
+    ),
+    Example(
+        "handler_takes_one_job",
+        boss("const handle = async ({ data }) => run(data);\nawait boss.work(name, handle);"),
+        "boss.ts:2",
+        boss("const handle = async ({ data }) => run(data);\nawait boss.work(name, handle);", version="9.0.3"),
+    ),
+    Example(
+        "option_ignored",
+        boss('async function go() {\n const o = {};\n if (n) o["teamSize"] = n;\n await boss.work(name, o, run);\n}'),
+        "boss.ts:4",
+        boss('const o = {};\nfunction other() { const o = {}; o["teamSize"] = 2; }\nawait boss.work(name, o, run);'),
+    ),
+    Example(
         "package_versions_disagree",
         {**boss("", version="^12.14.0"), "package-lock.json": NPM_LOCK, "bun.lock": BUN_LOCK},
         "package-lock.json:3",

@@ -256,11 +256,34 @@ class NodeQueues:
         call = place if name in SENDS else None
         for queue in sorted(names.possible) or [""]:
             self._take(options, source, queue, call)
+        if name == "work" and len(arguments) > 1:
+            options = {**options, **self._one_job(arguments[-1])}
         self._note(PGBOSS, name, names, options, whole, node)
         if name == "schedule" and len(arguments) > 1:
             self._cron(PGBOSS, names, arguments[1], node)
         if name == "work" and len(arguments) > 1 and names.one is not None:
             self._handling(names.one, arguments[-1], node)
+
+    def _one_job(self, handler: Node) -> dict[str, Value]:
+        """Note where a handler takes what it is handed for one job: `(job) => job.data`, `({ data }) => ...`."""
+        found = Reach(self._constants).function(handler, self._module)
+        if found is None:
+            return {}
+        function, where = found
+        first = first_parameter(function)
+        if first is None:
+            return {}
+        at = None
+        if first.type == "object_pattern":
+            named = [unquoted(child.child_by_field_name("key") or child) for child in first.named_children]
+            at = first if set(named) & OF_A_JOB else None
+        elif first.type == "identifier":
+            name = text_of(first)
+            at = next((node for node in descend(function) if _member_of(node, name)), None)
+        if at is None:
+            return {}
+        place = Place(where.path, line_of(at))
+        return {"handler.single": Value("handler.single", True, place, SettingSource.WORK)}
 
     def _object_form(self, node: Node) -> tuple[QueueNames, Node | None]:
         """Read `send({ name, data, options })`."""
@@ -417,7 +440,25 @@ class NodeQueues:
         if whole.type != "object" or depth > 8:
             return {}, False
         self._seen.add((where.path, whole.start_byte))
-        return self._pairs(whole, where, prefix, depth)
+        found, complete = self._pairs(whole, where, prefix, depth)
+        if node.type == "identifier" and where is module:
+            self._add(text_of(node), whole, prefix, found)
+        return found, complete
+
+    def _add(self, name: str, whole: Node, prefix: str, found: dict[str, Value]) -> None:
+        """Read what is set on an object of options after it was made: `options.retryLimit = 3`."""
+        home = _function_around(whole)
+        for node in self._module.each("assignment_expression"):
+            left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
+            owner = None if left is None else left.child_by_field_name("object")
+            if left is None or right is None or owner is None or text_of(owner) != name:
+                continue
+            key = left.child_by_field_name("property") or left.child_by_field_name("index")
+            if key is not None and key.type in ("property_identifier", "string") and _stands_in(node, home):
+                option = prefix + unquoted(key)
+                place = Place(self._module.path, line_of(left))
+                constant = self._constants.value(right, self._module)
+                found[option] = as_value(option, constant, place, SettingSource.SEND)
 
     def _pairs(self, whole: Node, where: Module, prefix: str, depth: int) -> tuple[dict[str, Value], bool]:
         found: dict[str, Value] = {}
@@ -445,14 +486,16 @@ class NodeQueues:
         if maker is None or not text_of(maker).endswith("Redis"):
             return {}
         name = f"{prefix}new.maxRetriesPerRequest"
-        place = Place(where.path, line_of(made))
+        default = Value(name, IOREDIS_RETRIES, Place(where.path, line_of(made)), SettingSource.LIBRARY)
+        found: dict[str, Value] = {name: default}
         for argument in arguments_of(made):
             options, known = self._within(argument, where, "", 1)
-            if "maxRetriesPerRequest" in options:
-                return {name: replace(options["maxRetriesPerRequest"], name=name)}
             if options and not known:
-                return {}
-        return {name: Value(name, IOREDIS_RETRIES, place, SettingSource.LIBRARY)}
+                found.pop(name, None)
+            for option in ("maxRetriesPerRequest", "keyPrefix"):
+                if option in options:
+                    found[f"{prefix}new.{option}"] = replace(options[option], name=f"{prefix}new.{option}")
+        return found
 
     def _take(self, options: Mapping[str, Value], source: SettingSource, queue: str, call: Place | None) -> None:
         """Add what pg-boss is told to the settings."""
@@ -490,6 +533,49 @@ def _around(node: Node) -> Iterator[str]:
             if name is not None:
                 yield unquoted(name)
         here = here.parent
+
+
+OF_A_JOB: Final = frozenset({"data", "id", "name"})
+"""What a job has, and an array of jobs has not."""
+
+
+def first_parameter(function: Node) -> Node | None:
+    """Return the pattern of a function's first parameter; None where it takes none."""
+    alone = function.child_by_field_name("parameter")
+    if alone is not None:
+        return alone
+    several = function.child_by_field_name("parameters")
+    first = next((child for child in several.named_children if child.type != "comment"), None) if several else None
+    return None if first is None else first.child_by_field_name("pattern") or first
+
+
+def _member_of(node: Node, name: str) -> bool:
+    """Tell `NAME.data` and its kin."""
+    if node.type != "member_expression":
+        return False
+    owner, member = node.child_by_field_name("object"), node.child_by_field_name("property")
+    return (
+        owner is not None
+        and member is not None
+        and owner.type == "identifier"
+        and text_of(owner) == name
+        and text_of(member) in OF_A_JOB
+    )
+
+
+def _function_around(node: Node) -> Node | None:
+    here = node.parent
+    while here is not None and here.type not in FUNCTIONS:
+        here = here.parent
+    return here
+
+
+def _stands_in(node: Node, home: Node | None) -> bool:
+    """Tell whether code runs where an object was made: in that function, or also at the top of the module."""
+    here = _function_around(node)
+    while here is not None and here != home:
+        here = _function_around(here)
+    return here == home and (home is not None or _function_around(node) is None)
 
 
 def _one_pair(child: Node) -> Iterator[tuple[str, Node, Node]]:
@@ -557,7 +643,7 @@ class Reach:
         used: set[str] = set()
         while waiting and len(seen) < MOST_FUNCTIONS:
             node, where = waiting.pop()
-            function = self._function(node, where)
+            function = self.function(node, where)
             if function is None or (function[1].path, function[0].start_byte) in seen:
                 continue
             body, where = function
@@ -579,7 +665,8 @@ class Reach:
                         called.setdefault(wait.place, wait)
         return tuple(called.values()), tuple(wait for wait in self._imported(used) if wait.place not in called)
 
-    def _function(self, node: Node, module: Module) -> tuple[Node, Module] | None:
+    def function(self, node: Node, module: Module) -> tuple[Node, Module] | None:
+        """Return the function that a node is or names, and the module that holds it."""
         if node.type in FUNCTIONS:
             return node, module
         if node.type == "call_expression" and callee_of(node)[0] is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from harness.lint.celery_names import SETTINGS, celery_name
 from harness.lint.facts import (
     UNKNOWN,
     Door,
@@ -214,29 +215,6 @@ LIBRARIES: Final = frozenset({
     CELERY, PROCRASTINATE, PGQUEUER, "rq", "dramatiq", "arq", "huey", "taskiq", "saq", "django_q",
 })  # fmt: skip
 
-OLD_NAMES: Final = {
-    "CELERY_ACKS_LATE": "task_acks_late",
-    "CELERY_TASK_REJECT_ON_WORKER_LOST": "task_reject_on_worker_lost",
-    "CELERYD_PREFETCH_MULTIPLIER": "worker_prefetch_multiplier",
-    "CELERYD_CONCURRENCY": "worker_concurrency",
-    "CELERYD_MAX_TASKS_PER_CHILD": "worker_max_tasks_per_child",
-    "CELERYD_TASK_TIME_LIMIT": "task_time_limit",
-    "CELERYD_TASK_SOFT_TIME_LIMIT": "task_soft_time_limit",
-    "CELERYD_POOL": "worker_pool",
-    "CELERYBEAT_SCHEDULE": "beat_schedule",
-    "CELERY_RESULT_BACKEND": "result_backend",
-    "CELERY_TASK_RESULT_EXPIRES": "result_expires",
-    "CELERY_DEFAULT_QUEUE": "task_default_queue",
-    "CELERY_ROUTES": "task_routes",
-    "CELERY_ALWAYS_EAGER": "task_always_eager",
-    "CELERY_IGNORE_RESULT": "task_ignore_result",
-    "BROKER_URL": "broker_url",
-    "BROKER_TRANSPORT_OPTIONS": "broker_transport_options",
-}
-"""Names of Celery 3, which newer releases still read, and what they are called now."""
-_NEW: Final = re.compile(
-    r"^(task|worker|broker|result|beat)_[a-z_]+$|^(accept_content|timezone|enable_utc|imports|include|event_serializer)$"
-)
 _TASKS: Final = frozenset({"task", "shared_task", "periodic_task"})
 _CONFIGURES: Final = frozenset({"config_from_object", "update"})
 
@@ -251,6 +229,8 @@ class PythonModule:
     imports: frozenset[str] = frozenset()
     names: dict[str, str] = field(default_factory=dict)
     """Imported name -> where it comes from, with dots."""
+    caught: list[tuple[int, int]] | None = None
+    """Lines between which what is raised is caught, once asked for."""
 
     @classmethod
     def of(cls, path: str, tree: ast.Module) -> PythonModule:
@@ -269,8 +249,13 @@ class PythonModule:
         for statement in tree.body:
             for name, value in _assigned(statement):
                 module.constants[name] = value
-        module.imports = frozenset(roots & LIBRARIES)
+        module.imports = frozenset({_package(root) for root in roots} & LIBRARIES)
         return module
+
+
+def _package(root: str) -> str:
+    """Return what a package is called: PgQueuer was spelled with capitals."""
+    return PGQUEUER if root == "PgQueuer" else root
 
 
 def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
@@ -329,7 +314,7 @@ class PythonQueues:
         head = owner.partition(".")[0]
         origin = module.names.get(head, "")
         for library in (CELERY, PROCRASTINATE, PGQUEUER):
-            if origin.partition(".")[0] == library:
+            if _package(origin.partition(".")[0]) == library:
                 return library
         if head in module.constants and head in self._apps:
             return self._apps[head]
@@ -342,7 +327,7 @@ class PythonQueues:
         """Return which modules hold the settings of Celery, and under which prefix: path -> prefix."""
         found: dict[str, str] = {}
         for module in self._modules:
-            if re.search(r"(^|/)celery_?config\w*\.py$", module.path):
+            if re.search(r"(^|/)celery_?conf(ig)?(\w*|/\w+)\.py$", module.path):
                 found[module.path] = ""
             for node in ast.walk(module.tree):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
@@ -382,16 +367,17 @@ class PythonQueues:
 
     def _settings(self, module: PythonModule, prefix: str) -> None:
         options: dict[str, Value] = {}
+        read = {node.id for node in ast.walk(module.tree) if isinstance(node, ast.Name) and type(node.ctx) is ast.Load}
         for name, value in module.constants.items():
-            known = _celery_name(name, prefix)
-            if known is not None:
+            known = celery_name(name, prefix)
+            if known is not None and (known in SETTINGS or name not in read):
                 told = self._option(known, value, module)
                 written = name if not prefix else known
                 options.update({key: replace(one, name=written) if key == known else one for key, one in told.items()})
                 if known == "beat_schedule":
                     self._beat(value, module)
         if options:
-            self._note(CELERY, "settings", None, options, module, 1)
+            self._note(CELERY, "settings", None, options, module, 1, whole=not prefix)
 
     def _conf(self, node: ast.Assign, module: PythonModule) -> None:
         """Read `app.conf.task_acks_late = True`."""
@@ -399,7 +385,7 @@ class PythonQueues:
             text = ast.unparse(target) if isinstance(target, ast.Attribute) else ""
             owner, _, name = text.rpartition(".conf.")
             if owner and "." not in name and self._library_of(owner, module) == CELERY:
-                known = _celery_name(name, "")
+                known = celery_name(name, "")
                 if known is not None:
                     self._note(CELERY, "settings", None, self._option(known, node.value, module), module, node.lineno)
                     if known == "beat_schedule":
@@ -422,6 +408,46 @@ class PythonQueues:
             self._note(PROCRASTINATE, "stalled", None, {}, module, node.lineno)
         elif name == "crontab" and self._origin("crontab", module).startswith("celery"):
             self._crontab(node, module)
+        elif name in _DEFERS and PROCRASTINATE in self._used(module):
+            self._deferred(node, module)
+        elif PGQUEUER in module.imports and name in ("enqueue", "run"):
+            self._pgqueuer_call(name, node, module)
+
+    def _deferred(self, node: ast.Call, module: PythonModule) -> None:
+        """Read `task.defer(...)` and `task.configure(lock=...).defer(...)`."""
+        assert isinstance(node.func, ast.Attribute)
+        owner, options = node.func.value, dict[str, Value]()
+        if isinstance(owner, ast.Call) and isinstance(owner.func, ast.Attribute) and owner.func.attr == "configure":
+            options = self._keywords(owner, module)
+            owner = owner.func.value
+        if isinstance(owner, (ast.Name, ast.Attribute)):
+            task = ast.unparse(owner).rpartition(".")[2]
+            self._note(PROCRASTINATE, "defer", task, {**options, **self._caught(node, module)}, module, node.lineno)
+
+    def _pgqueuer_call(self, name: str, node: ast.Call, module: PythonModule) -> None:
+        options = {**self._keywords(node, module), **self._caught(node, module)}
+        if name == "run":
+            self._note(PGQUEUER, "run", None, options, module, node.lineno)
+            return
+        for at, argument in zip(("entrypoint", "payload"), node.args, strict=False):
+            options.update(self._option(at, argument, module))
+            options[f"{at}.kind"] = self._plain(f"{at}.kind", _kind(argument), module, argument.lineno)
+        told = options.get("entrypoint")
+        queue = told.value if told is not None and isinstance(told.value, str) else None
+        if told is not None:
+            self._note(PGQUEUER, "enqueue", queue, options, module, node.lineno)
+
+    def _caught(self, node: ast.Call, module: PythonModule) -> dict[str, Value]:
+        """Say whether what a call raises is caught around it: by its name, or whatever it is."""
+        if module.caught is None:
+            module.caught = [
+                (one.body[0].lineno, one.body[-1].end_lineno or one.body[-1].lineno)
+                for one in ast.walk(module.tree)
+                if (isinstance(one, ast.Try) and one.handlers)
+                or (isinstance(one, ast.With) and "suppress(" in ast.unparse(one.items[0]))
+            ]
+        caught = any(first <= node.lineno <= last for first, last in module.caught)
+        return {"caught": self._plain("caught", caught, module, node.lineno)}
 
     def _used(self, module: PythonModule) -> frozenset[str]:
         """Return the libraries that a file uses: what it imports, and the apps that it imports from elsewhere."""
@@ -445,7 +471,7 @@ class PythonQueues:
                     if isinstance(key, ast.Constant)
                 ]
         for name, value in listed:
-            known = {"broker": "broker_url", "backend": "result_backend"}.get(name) or _celery_name(name, "")
+            known = {"broker": "broker_url", "backend": "result_backend"}.get(name) or celery_name(name, "")
             if known is not None:
                 options.update(self._option(known, value, module))
                 if known == "beat_schedule":
@@ -497,6 +523,10 @@ class PythonQueues:
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> None:
         decorated = [(decorator, *_decorator(decorator)) for decorator in node.decorator_list]
         tasks = [one for one in decorated if one[2] in _TASKS]
+        if PGQUEUER in module.imports and isinstance(node, ast.AsyncFunctionDef) and node.returns is not None:
+            plain = not any("contextmanager" in ast.unparse(one) for one in node.decorator_list)
+            if plain and ast.unparse(node.returns).rpartition(".")[2] in ("PgQueuer", "QueueManager"):
+                self._note(PGQUEUER, "factory", node.name, {}, module, node.lineno)
         for at, (decorator, owner, name) in enumerate(decorated):
             library = self._library_of(owner or name, module)
             if name in _TASKS and library is None and name == "shared_task" and CELERY in module.imports:
@@ -523,7 +553,7 @@ class PythonQueues:
                 inner = self._keywords(retry, module)
                 if ast.unparse(retry.func).rpartition(".")[2] == "RetryStrategy":
                     options.update({f"retry.{name}": value for name, value in inner.items()})
-        body = self._body(node)
+        body = self._body(node, module)
         options.update({name: self._plain(name, value, module, node.lineno) for name, value in body.items()})
         whole = not (isinstance(decorator, ast.Call) and any(keyword.arg is None for keyword in decorator.keywords))
         place = Place(module.path, node.lineno)
@@ -531,7 +561,7 @@ class PythonQueues:
             QueueCall(library, "task", node.name, options, place, frozenset({node.name}), whole, _is_aside(module.path))
         )
 
-    def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Scalar]:
+    def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> dict[str, Scalar]:
         """Note what the body of a task does that matters: retries, and waiting for another task's result."""
         found: dict[str, Scalar] = {}
         for inner in ast.walk(node):
@@ -544,6 +574,11 @@ class PythonQueues:
                 allowed = any(keyword.arg == "disable_sync_subtasks" for keyword in inner.keywords)
                 if isinstance(sent, ast.Attribute) and sent.attr in ("delay", "apply_async") and not allowed:
                     found["body.get"] = inner.lineno
+            elif inner.func.attr == "sleep" and inner.args:
+                longest, seconds = found.get("body.sleep"), self._scalar(inner.args[0], module)
+                if isinstance(seconds, (int, float)):
+                    found["body.sleep"] = max(seconds, longest if isinstance(longest, (int, float)) else 0)
+        found["body.async"] = isinstance(node, ast.AsyncFunctionDef)
         found["body.parameters"] = len(node.args.args) + len(node.args.posonlyargs)
         if node.args.vararg is not None or node.args.kwonlyargs or node.args.kwarg is not None:
             found["body.parameters"] = 99
@@ -565,6 +600,8 @@ class PythonQueues:
         if name not in _ENTRY or not isinstance(decorator, ast.Call) or not decorator.args:
             return
         options = self._keywords(decorator, module)
+        asynchronous = isinstance(node, ast.AsyncFunctionDef)
+        options["body.async"] = self._plain("body.async", asynchronous, module, node.lineno)
         told = self._scalar(decorator.args[0], module)
         if name == "schedule" and len(decorator.args) > 1:
             options.update(self._option("schedule", decorator.args[1], module))
@@ -605,11 +642,13 @@ class PythonQueues:
         options: Mapping[str, Value],
         module: PythonModule,
         line: int,
+        *,
+        whole: bool = True,
     ) -> None:
         names = frozenset({queue}) if queue is not None else frozenset()
         place = Place(module.path, line)
         self._facts.calls.append(
-            QueueCall(library, method, queue, dict(options), place, names, aside=_is_aside(module.path))
+            QueueCall(library, method, queue, dict(options), place, names, whole, _is_aside(module.path))
         )
 
     def _scalar(self, node: ast.expr, module: PythonModule, *, depth: int = 0) -> Scalar:
@@ -659,6 +698,17 @@ class PythonQueues:
 
 
 _ENTRY: Final = frozenset({"entrypoint", "schedule"})
+_DEFERS: Final = frozenset({"defer", "defer_async", "batch_defer", "batch_defer_async"})
+
+
+def _kind(node: ast.expr) -> str:
+    """Return of which type an expression certainly is; empty where that cannot be told."""
+    if isinstance(node, ast.Constant):
+        return type(node.value).__name__
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dumps", "str"):
+        return "str"
+    kinds = {ast.JoinedStr: "str", ast.Dict: "dict", ast.List: "list"}
+    return kinds.get(type(node), "")
 
 
 def _is_aside(path: str) -> bool:
@@ -671,16 +721,6 @@ def _decorator(node: ast.expr) -> tuple[str, str]:
     if isinstance(inner, ast.Attribute):
         return ast.unparse(inner.value), inner.attr
     return "", inner.id if isinstance(inner, ast.Name) else ""
-
-
-def _celery_name(name: str, prefix: str) -> str | None:
-    """Return what a setting is called now; None for what is none of Celery's."""
-    if name in OLD_NAMES:
-        return OLD_NAMES[name]
-    if prefix:
-        bare = name.removeprefix(prefix).lower() if name.startswith(prefix) else ""
-        return bare if _NEW.match(bare) else None
-    return name if _NEW.match(name) else None
 
 
 def _computed(sign: ast.operator, left: Scalar, right: Scalar) -> Scalar:

@@ -391,6 +391,27 @@ def _outliving(
     )
 
 
+def _one_at_a_time(facts: Facts) -> Iterator[Breach]:
+    for call in _calls(facts):
+        single = call.options.get("handler.single")
+        release = release_of(facts, call.place.file)
+        if call.method != "work" or single is None or release is None or release.major < 10:
+            continue
+        yield Breach(
+            single.place,
+            f"pg-boss {release.major} hands an array of jobs to the handler{_of(call)}, and this takes it for one job: "
+            f"its data is undefined, and the job completes or fails with nothing done{_aside(call)}",
+            "Take the job out of the array: async ([job]) => ...",
+            (Related(call.place, "is handed to work() here"),),
+            _weight(call),
+            subject=call.queue or "",
+        )
+
+
+def _of(call: QueueCall) -> str:
+    return "" if call.queue is None else f" of {call.queue!r}"
+
+
 def _archived(facts: Facts) -> Iterator[Breach]:
     if pgboss_major(facts) != 10 or not facts.users_tables:
         return
@@ -469,6 +490,15 @@ RULES: Final = (
         "configuration/workers_disabled.yaml",
         _accepted,
         ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
+    ),
+    Rule(
+        "handler_takes_one_job",
+        Severity.ERROR,
+        "From pg-boss 10 on a handler takes an array of jobs.",
+        "job.data is undefined: the handler fails at every job, or does nothing and the job counts as completed.",
+        "Write async ([job]) => ...",
+        "configuration/workers_disabled.yaml",
+        _one_at_a_time,
     ),
     Rule(
         "handler_outlives_expiry",

@@ -1,0 +1,421 @@
+"""Rules about Celery, each from what its library documents."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Final
+
+from harness.lint.celery_names import OF_OTHERS, PREFIXES, SETTINGS
+from harness.lint.facts import Facts, Place, QueueCall, Value
+from harness.lint.finding import Breach, Related, Severity
+from harness.lint.rules.calls import (
+    CELERY,
+    calls_of,
+    number_at,
+    place_of,
+    rule,
+    weight_of,
+)
+from harness.lint.settings import number_of, spoken
+
+CELERY_VISIBILITY_SECONDS: Final = 3600.0
+"""What Redis waits for an acknowledgement where nothing is set; SQS half an hour."""
+SQS_VISIBILITY_SECONDS: Final = 1800.0
+CELERY_PREFETCH: Final = 4
+
+
+class _Celery:
+    """What holds for the tasks of a repository: the settings of its app, and those of each task above them."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.settings: dict[str, Value] = {}
+        for call in calls_of(facts, CELERY, "settings"):
+            self.settings.update(call.options)
+        self.tasks = calls_of(facts, CELERY, "task")
+        self.sends = calls_of(facts, CELERY, "apply_async")
+
+    def of(self, task: QueueCall, name: str) -> Value | None:
+        """Return an option of a task, or the setting behind it."""
+        return task.options.get(name, self.settings.get(f"task_{name}"))
+
+    def number(self, name: str) -> float | None:
+        """Return a setting as a number."""
+        value = self.settings.get(name)
+        return None if value is None or isinstance(value.value, bool) else number_of(value.value)
+
+    @property
+    def broker(self) -> str:
+        """The scheme of the broker's URL; empty where that is not told."""
+        url = self.settings.get("broker_url")
+        return url.value.partition(":")[0].lower() if url is not None and isinstance(url.value, str) else ""
+
+    @property
+    def visibility(self) -> float | None:
+        """The seconds after which an unacknowledged message is delivered again; None where that is not known."""
+        told = self.number("broker_transport_options.visibility_timeout")
+        if told is not None or "broker_transport_options.visibility_timeout" in self.settings:
+            return told
+        if self.broker.startswith("redis"):
+            return CELERY_VISIBILITY_SECONDS
+        return SQS_VISIBILITY_SECONDS if self.broker == "sqs" else None
+
+
+def _killed(facts: Facts) -> Iterator[Breach]:
+    celery = _Celery(facts)
+    reject = celery.settings.get("task_reject_on_worker_lost")
+    for call in calls_of(facts, CELERY, "settings") if reject is None or reject.value in (False, None) else ():
+        late = call.options.get("task_acks_late")
+        if late is not None and late.value is True:
+            repair = "task_reject_on_worker_lost = True"
+            yield _killed_at(late.place, "every task", repair, "", late.name, weight_of(call))
+    for task in celery.tasks:
+        own, told = task.options.get("acks_late"), celery.of(task, "reject_on_worker_lost")
+        if own is not None and own.value is True and (told is None or told.value in (False, None)) and task.whole:
+            repair = "reject_on_worker_lost=True"
+            yield _killed_at(
+                own.place, f"the task {task.queue}", repair, task.queue or "", "acks_late", weight_of(task)
+            )
+
+
+def _killed_at(
+    place: Place, whose: str, repair: str, subject: str, name: str, weight: Severity | None = None
+) -> Breach:
+    return Breach(
+        place,
+        f"{name} of {whose} promises another run after a crash, and a worker process that is killed (out of memory, "
+        "SIGKILL) acknowledges the task all the same: it is lost",
+        f"Set {repair} too, if the task may run twice; or say that it is not repeated, without acks_late.",
+        severity=weight,
+        subject=subject,
+    )
+
+
+def _visible(facts: Facts) -> Iterator[Breach]:
+    celery = _Celery(facts)
+    limit = celery.visibility
+    if limit is None:
+        return
+    told = celery.settings.get("broker_transport_options.visibility_timeout")
+    related = () if told is None else (Related(told.place, f"visibility_timeout is {spoken(limit)}"),)
+    repair = "Set visibility_timeout of broker_transport_options above it."
+    for send in celery.sends:
+        countdown = number_at(send, "countdown")
+        if countdown is not None and countdown > limit:
+            yield Breach(
+                place_of(send, "countdown"),
+                f"{send.queue} is sent {spoken(countdown)} ahead, and the broker delivers what is not "
+                "acknowledged within "
+                f"{spoken(limit)} again, to one worker after the other: it runs several times",
+                repair,
+                related,
+                weight_of(send),
+                subject=f"countdown {send.queue}",
+            )
+    for task in celery.tasks:
+        late = celery.of(task, "acks_late")
+        longest = _longest(celery, task) if late is not None and late.value is True else None
+        if longest is not None and longest[1] > limit:
+            yield Breach(
+                longest[0].place,
+                f"{task.queue} may run for {spoken(longest[1])} before it is acknowledged, and the broker delivers "
+                f"it again after {spoken(limit)}: it runs twice at a time",
+                repair,
+                related,
+                weight_of(task),
+                subject=f"{longest[0].name} {task.queue}",
+            )
+
+
+def _longest(celery: _Celery, task: QueueCall) -> tuple[Value, float] | None:
+    """Return what says how long a task may run, in seconds: its hard limit, or what it sleeps."""
+    for value in (celery.of(task, "time_limit"), task.options.get("body.sleep")):
+        seconds = None if value is None else number_of(value.value)
+        if value is not None and seconds is not None:
+            return value, seconds
+    return None
+
+
+def _prefetched(facts: Facts) -> Iterator[Breach]:
+    celery = _Celery(facts)
+    late = celery.settings.get("task_acks_late")
+    told = celery.settings.get("worker_prefetch_multiplier")
+    multiplier = CELERY_PREFETCH if told is None else celery.number("worker_prefetch_multiplier")
+    if late is None or late.value is not True or multiplier is None or multiplier == 1:
+        return
+    place = late.place if told is None else told.place
+    many = "without a limit" if multiplier == 0 else f"{multiplier:g} for each process"
+    yield Breach(
+        place,
+        f"with task_acks_late a worker holds tasks that it has not begun, {many}"
+        f"{' by default' if told is None else ''}: they wait behind its running one while other workers are idle",
+        "Set worker_prefetch_multiplier = 1.",
+        (Related(late.place, "task_acks_late = True"),),
+        subject="prefetch",
+    )
+
+
+def _limits(facts: Facts) -> Iterator[Breach]:
+    celery = _Celery(facts)
+    pairs = [(celery.settings.get("task_soft_time_limit"), celery.settings.get("task_time_limit"), "", None)]
+    for task in celery.tasks:
+        if "soft_time_limit" in task.options or "time_limit" in task.options:
+            soft, hard = celery.of(task, "soft_time_limit"), celery.of(task, "time_limit")
+            pairs.append((soft, hard, task.queue or "", weight_of(task)))  # type: ignore[arg-type]
+    for soft, hard, whose, weight in pairs:
+        first = None if soft is None else number_of(soft.value)
+        last = None if hard is None else number_of(hard.value)
+        if soft is not None and hard is not None and first and last and first >= last:
+            yield Breach(
+                soft.place,
+                f"the soft limit {f'of {whose} ' if whose else ''}is {spoken(first)}, and the worker is killed after "
+                f"{spoken(last)}: SoftTimeLimitExceeded is never raised, and nothing is cleaned up",
+                "Set the soft limit below the hard one.",
+                (Related(hard.place, f"the hard limit is {spoken(last)}"),),
+                weight,
+                subject=whose,
+            )
+
+
+def _mixed(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, CELERY, "settings"):
+        names = [value.name for key, value in call.options.items() if "." not in key]
+        old = [name for name in names if name.isupper()]
+        new = [name for name in names if name.islower()]
+        if old and new:
+            first = next(value for value in call.options.values() if value.name == old[0])
+            yield Breach(
+                first.place,
+                f"{old[0]} is a name of Celery 3 and {new[0]} one of Celery 4: together Celery refuses to start "
+                "(ImproperlyConfigured)",
+                "Write all settings by their new names, in lower case.",
+                subject="names",
+            )
+
+
+def _every_minute(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, CELERY, "crontab"):
+        names = ("hour", "day_of_week", "day_of_month", "month_of_year")
+        others = [name for name in names if name in call.options and call.options[name].value != "*"]
+        if others and "minute" not in call.options:
+            told = ", ".join(f"{name}={call.options[name].value}" for name in others)
+            yield Breach(
+                call.place,
+                f"crontab({told}) leaves minute at '*': the task is sent every minute of it, 60 times an hour",
+                "Add minute=0.",
+                severity=weight_of(call),
+                subject=told,
+            )
+
+
+def _subtasks(facts: Facts) -> Iterator[Breach]:
+    for task in calls_of(facts, CELERY, "task"):
+        waits = task.options.get("body.get")
+        if waits is not None:
+            line = int(number_of(waits.value) or task.place.line)
+            yield Breach(
+                Place(task.place.file, line),
+                f"the task {task.queue} waits for another task's result: a prefork worker raises RuntimeError, and in "
+                "others all workers may wait for one another",
+                "Chain the tasks, or give the second one a callback.",
+                severity=weight_of(task),
+                subject=task.queue or "",
+            )
+
+
+def _for_ever(facts: Facts) -> Iterator[Breach]:
+    for task in calls_of(facts, CELERY, "task"):
+        retries = "autoretry_for" in task.options or "body.retry" in task.options
+        most = task.options.get("max_retries")
+        if retries and most is not None and most.value is None:
+            yield Breach(
+                most.place,
+                f"max_retries=None of {task.queue}: a task that cannot succeed is tried for ever",
+                "Set a number, and look at what failed for good.",
+                severity=Severity.NOTE,
+                subject=task.queue or "",
+            )
+
+
+def _expired(facts: Facts) -> Iterator[Breach]:
+    for send in calls_of(facts, CELERY, "apply_async"):
+        countdown, expires = number_at(send, "countdown"), number_at(send, "expires")
+        if countdown is not None and expires is not None and expires <= countdown:
+            yield Breach(
+                place_of(send, "expires"),
+                f"{send.queue} starts after {spoken(countdown)} and expires after {spoken(expires)}: it is "
+                "always revoked",
+                "Let it expire later than it starts.",
+                severity=weight_of(send),
+                subject=send.queue or "",
+            )
+
+
+_RETRYING: Final = ("retry_backoff", "default_retry_delay", "retry_kwargs", "retry_jitter", "max_retries")
+
+
+def _never_retried(facts: Facts) -> Iterator[Breach]:
+    for task in calls_of(facts, CELERY, "task"):
+        asked = [
+            name for name in _RETRYING if name in task.options and task.options[name].value not in (0, False, None)
+        ]
+        retried = "autoretry_for" in task.options or "body.retry" in task.options or not task.whole
+        if asked and not retried:
+            yield Breach(
+                task.options[asked[0]].place,
+                f"{task.queue} sets {asked[0]}, and nothing retries it: Celery heeds that beside autoretry_for, or "
+                "where the task calls self.retry()",
+                "Add autoretry_for=(...), or call self.retry(exc=...).",
+                severity=weight_of(task),
+                subject=task.queue or "",
+            )
+
+
+NEAR: Final = 0.85
+"""How alike a name must be to a setting's where other variables stand beside the settings."""
+
+
+def _unknown(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, CELERY, "settings"):
+        for name, value in call.options.items():
+            if "." in name or not name.startswith(PREFIXES) or name in SETTINGS | OF_OTHERS:
+                continue
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=NEAR)
+            if near or call.whole:
+                told = f" (did you mean {near[0]!r}?)" if near else ""
+                yield Breach(
+                    value.place,
+                    f"Celery has no setting {name!r}{told}, and says nothing: what it should do never happens",
+                    f"Write {near[0]}." if near else "Look up what the setting is called, or take it out.",
+                    severity=weight_of(call),
+                    subject=name,
+                )
+
+
+RULES: Final = (
+    rule(
+        "acks_late_loses_killed",
+        Severity.WARNING,
+        (
+            "Celery: a task that is acknowledged late is also rejected when its worker process is lost.",
+            "The task is lost when its process is killed, which is what late acknowledgement was meant for.",
+            "Set task_reject_on_worker_lost.",
+        ),
+        _killed,
+        scenario="crashes/every_attempt_crashes.yaml",
+    ),
+    rule(
+        "visibility_timeout_too_short",
+        Severity.ERROR,
+        (
+            "Celery on Redis or SQS: the visibility timeout is longer than the longest countdown and time limit.",
+            "The broker hands the task to a second worker while the first one has it: it runs twice.",
+            "Raise visibility_timeout.",
+        ),
+        _visible,
+        scenario="expiry/hung_job_is_timed_out.yaml",
+    ),
+    rule(
+        "late_acks_with_prefetch",
+        Severity.NOTE,
+        (
+            "Celery: with late acknowledgement a worker takes one task at a time.",
+            "Tasks wait behind a long one although other workers are idle, and a crash redelivers them all.",
+            "Set worker_prefetch_multiplier = 1.",
+        ),
+        _prefetched,
+        scenario="configuration/batch_outlives_lease.yaml",
+    ),
+    rule(
+        "soft_limit_not_below_hard",
+        Severity.WARNING,
+        (
+            "Celery: the soft time limit is below the hard one.",
+            "The task is killed without SoftTimeLimitExceeded: what it holds is never released.",
+            "Set the soft limit below the hard one.",
+        ),
+        _limits,
+        scenario="configuration/expiry_leaves_room_to_settle.yaml",
+    ),
+    rule(
+        "celery_names_mixed",
+        Severity.ERROR,
+        (
+            "Celery: all settings have old names, or all have new ones.",
+            "Celery refuses to start.",
+            "Write the new names, in lower case.",
+        ),
+        _mixed,
+        scenario="configuration/workers_disabled.yaml",
+        ran="Celery 5.7.0",
+    ),
+    rule(
+        "crontab_every_minute",
+        Severity.WARNING,
+        (
+            "Celery: a crontab that names an hour or a day names the minute too.",
+            "crontab(hour=3) is every minute from 3:00 to 3:59: the nightly job runs sixty times.",
+            "Add minute=0.",
+        ),
+        _every_minute,
+        scenario="maintenance/running_twice_changes_nothing_more.yaml",
+        ran="Celery 5.7.0",
+    ),
+    rule(
+        "celery_waits_for_subtask",
+        Severity.ERROR,
+        (
+            "Celery: no task waits for the result of another.",
+            "A prefork worker raises RuntimeError; in others all workers wait for one another.",
+            "Use a chain or a callback.",
+        ),
+        _subtasks,
+        scenario="expiry/hung_job_is_timed_out.yaml",
+    ),
+    rule(
+        "celery_retries_forever",
+        Severity.NOTE,
+        (
+            "Celery: a task that retries has an end.",
+            "A task that cannot succeed is tried for ever.",
+            "Set max_retries.",
+        ),
+        _for_ever,
+        scenario="retries/fails_until_attempts_are_used_up.yaml",
+    ),
+    rule(
+        "expires_before_start",
+        Severity.ERROR,
+        (
+            "Celery: a task expires later than its countdown ends.",
+            "Every such task is revoked before it starts.",
+            "Raise expires above countdown.",
+        ),
+        _expired,
+        scenario="configuration/workers_disabled.yaml",
+        ran="Celery 5.7.0",
+    ),
+    rule(
+        "celery_setting_unknown",
+        Severity.WARNING,
+        (
+            "Celery: every setting under its prefixes is one that it has.",
+            "What was set does not happen: no time limit, no limit of retries, another prefetch; nothing says so.",
+            "Correct the name.",
+        ),
+        _unknown,
+        scenario="expiry/hung_job_is_timed_out.yaml",
+    ),
+    rule(
+        "celery_never_retried",
+        Severity.WARNING,
+        (
+            "Celery: a task that says how it is retried is retried by something.",
+            "A task that fails once has failed: nothing is retried.",
+            "Add autoretry_for, or call self.retry().",
+        ),
+        _never_retried,
+        scenario="retries/fails_until_attempts_are_used_up.yaml",
+    ),
+)
+"""Rules about Celery."""
