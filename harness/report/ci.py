@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.errors import ExitCode
-from harness.lint.finding import CheckFinding, Severity
 from harness.printable import printable
 from harness.report.case import Case
 from harness.report.screen import one_line, screen_text
 from harness.report.summary import case_screen
 from harness.run.verdict import Verdict, stopped_by
 from harness.scenario.document import ScenarioError
+
+if TYPE_CHECKING:
+    from harness.lint.finding import CheckFinding
+
+LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
+"""The severity of a finding of `check`, as GitHub calls it."""
 
 # JUnit ----------------------------------------------------------------------------------------------------------------
 
@@ -93,10 +99,9 @@ def github_annotations(cases: Sequence[Case], errors: Sequence[ScenarioError]) -
 
 def finding_annotations(findings: Sequence[CheckFinding]) -> str:
     """Write a command for every finding of `check`, with its repair."""
-    levels = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
     return "".join(
         _command(
-            levels[finding.severity],
+            LEVELS[str(finding.severity)],
             finding.place.file,
             finding.place.line,
             finding.rule,
