@@ -4,11 +4,11 @@
     python benchmarks/suite compare FOLDER FOLDER
     python benchmarks/suite blind FOLDER [ANOMALY ...]
 
-`run` plays `make test`, or what is asked of pytest, and writes two files into the folder: `costs.txt`, the CPU seconds by
-directory, file, test and fixture, and `detections.txt`, one line for each planted defect and what was found on it, with
-the tests that saw it. `compare` names the detections that the first folder has and the second has not, and fails where
-there are any. `blind` plays, for each anomaly of a folder's list, the tests that saw it while no judge reports it any more:
-a test that passes all the same saw it and holds nothing against it. It fails where an anomaly has no test that notices.
+`run` plays `make test`, or what is asked of pytest, and writes two files into the folder: `costs.txt`, the CPU seconds
+by directory, file, test and fixture, and `detections.txt`, one line for each planted defect and what was found on it,
+with the tests that saw it. `compare` names the detections that the first folder has and the second has not, and fails
+where there are any. `blind` plays, for each anomaly of a folder's list, the tests that saw it while no judge reports it
+any more, until one fails; it fails itself where none does: then an anomaly could be lost and nobody would notice.
 """
 
 from __future__ import annotations
