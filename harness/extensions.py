@@ -22,7 +22,7 @@ def offered(group: str) -> dict[str, EntryPoint]:
 
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
-    """Read what every installed package says of itself, once for each `path`: some milliseconds, and every name asks."""
+    """Read what every installed package says of itself, once for each `path`; every name of an engine asks."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 
