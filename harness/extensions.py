@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +17,12 @@ INVARIANTS: Final = "job_harness.invariants"
 
 def offered(group: str) -> dict[str, EntryPoint]:
     """Return the entry points of a group by name, nothing loaded yet."""
+    return dict(_installed(group, tuple(sys.path)))
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Read what every installed package says of itself, once for each `path`; every name of an engine asks."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 

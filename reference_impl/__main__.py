@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -41,16 +43,14 @@ from reference_impl.store.postgres import PostgresStore
 from reference_impl.store.wakeup import listen
 from reference_impl.worker import Worker
 
-try:
-    import psycopg_pool  # noqa: F401 - needed to open the store
-    import uvicorn
-    from fastapi import FastAPI
+if TYPE_CHECKING:
+    from reference_impl.http_api.server import ApiServer
 
-    from reference_impl.http_api import create_app
-except ModuleNotFoundError as error:
-    hint = "Bring it with: pip install 'job-harness[reference]'"
-    print(f"reference_impl: the package {error.name} is not installed. {hint}", file=sys.stderr)
-    raise SystemExit(4) from None
+for _package in ("psycopg_pool", "uvicorn", "fastapi"):  # Looked for, not imported: only `serve` needs all of them.
+    if find_spec(_package) is None:
+        hint = "Bring it with: pip install 'job-harness[reference]'"
+        print(f"reference_impl: the package {_package} is not installed. {hint}", file=sys.stderr)
+        raise SystemExit(4)
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -177,15 +177,15 @@ async def _work(config: Config, options: argparse.Namespace) -> int:
 
 
 async def _serve(config: Config, options: argparse.Namespace) -> int:
+    from reference_impl.http_api.server import server_of
+
     registry, slugs = _tools(options.tools)
     with _listening_socket(options.host, options.port) as listener:
         async with _open_store(config) as store:
             await _register_tools(store, registry)
-            server = _Server(
-                uvicorn.Config(
-                    _application(store, registry, config), log_config=None, timeout_graceful_shutdown=_REQUEST_SECONDS
-                )
-            )
+            queue = JobQueue(store, config, new_id=new_uuid, tools=registry.get_registered_tools())
+            maintenance = partial(run_maintenance, store, stuck_after=config.stuck_after)
+            server = server_of(queue, maintenance, config=config, request_seconds=_REQUEST_SECONDS)
             worker = _worker(store, registry, slugs, config=config, options=options) if options.with_worker else None
             host, port = listener.getsockname()[:2]
             print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
@@ -194,7 +194,7 @@ async def _serve(config: Config, options: argparse.Namespace) -> int:
 
 
 async def _serve_until_stopped(
-    server: _Server, listener: socket.socket, *, worker: Worker | None, config: Config
+    server: ApiServer, listener: socket.socket, *, worker: Worker | None, config: Config
 ) -> None:
     """Serve, and work beside it where workers are enabled. The end of one ends the other."""
     if config.workers_off_reason is not None:
@@ -225,21 +225,6 @@ async def _serve_until_stopped(
     for result in results:
         if isinstance(result, BaseException):
             raise result
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to its caller, who has a worker to stop as well."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-def _application(store: Store, registry: Registry, config: Config) -> FastAPI:
-    queue = JobQueue(store, config, new_id=new_uuid, tools=registry.get_registered_tools())
-    maintenance = partial(run_maintenance, store, stuck_after=config.stuck_after)
-    return create_app(queue=queue, maintenance=maintenance, config=config)
 
 
 def _tools(module_name: str) -> tuple[Registry, tuple[str, ...]]:

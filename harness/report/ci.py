@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.lint.finding import CheckFinding, Severity
 from harness.printable import printable
 from harness.report.case import Case
 from harness.report.screen import one_line, screen_text
 from harness.report.summary import case_screen
 from harness.run.verdict import Verdict, fix_line
 from harness.scenario.document import ScenarioError
+
+if TYPE_CHECKING:
+    from harness.lint.finding import CheckFinding
+
+LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
+"""The severity of a finding of `check`, as GitHub calls it."""
 
 # JUnit ----------------------------------------------------------------------------------------------------------------
 
@@ -129,10 +134,9 @@ def github_annotations(results: Sequence[CiResult], errors: Sequence[ScenarioErr
 
 def finding_annotations(findings: Sequence[CheckFinding]) -> str:
     """Write a command for every finding of `check`, with its repair."""
-    levels = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
     return "".join(
         _command(
-            levels[finding.severity],
+            LEVELS[str(finding.severity)],
             finding.place.file,
             finding.place.line,
             finding.rule,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, Json
@@ -17,8 +17,10 @@ from harness.run.job_index import JobIndex
 from harness.run.observation import Recorder
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
-from harness.sim.carrier import LoopCarrier
 from harness.sim.clock import Clocks
+
+if TYPE_CHECKING:
+    from harness.sim.carrier import LoopCarrier
 
 
 class Memory(Protocol):

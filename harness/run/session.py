@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import Hung, LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
@@ -22,12 +22,13 @@ from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
 from harness.sim.actor import Actor, State
-from harness.sim.carrier import CarriedProcess, LoopCarrier
 from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.kernel import Kernel
-from harness.sim.loop import VirtualLoop
 from harness.sim.request import Frame, Sleep
 from harness.sim.watchdog import BUSY_SECONDS
+
+if TYPE_CHECKING:
+    from harness.sim.carrier import LoopCarrier
 
 NO_FAULTS = FaultPlan()
 """What a replay allows: whatever the tape says."""
@@ -270,6 +271,9 @@ class Session(LiveSession):
     def _carry(self) -> LoopCarrier:
         """Return what carries this session's coroutines, made when first asked for."""
         if self._carrier is None:
+            from harness.sim.carrier import LoopCarrier  # asyncio, which most runs do without
+            from harness.sim.loop import VirtualLoop
+
             self._carrier = LoopCarrier(self.kernel, VirtualLoop())
         return self._carrier
 
@@ -305,10 +309,19 @@ class Session(LiveSession):
         for name, factory in self.application.clients(self.world).items():
             self.kernel.spawn(name, factory)
         for name, process in self.application.actors(self.world).items():
-            if isinstance(process, CarriedProcess):
-                process.start()
-            else:
+            if not self._started(process):
                 self.kernel.spawn(name, process, process=True)
+
+    def _started(self, process: Callable[[], Frame]) -> bool:
+        """Start what is carried on the loop; it knows its name. False: it is stepped by the kernel."""
+        if self._carrier is None:
+            return False
+        from harness.sim.carrier import CarriedProcess
+
+        if not isinstance(process, CarriedProcess):
+            return False
+        process.start()
+        return True
 
     def _heal(self) -> None:
         self.recorder.phase("heal")

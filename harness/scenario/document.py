@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
@@ -151,7 +152,7 @@ def read_document(raw: bytes, path: str) -> YamlDocument:
         message = f"the byte {raw[error.start]:#04x} is no UTF-8; save the file as UTF-8"
         raise ScenarioError(path, [Problem(line, message)]) from None
     try:
-        return _YamlReading(text).document()
+        return _document(text)
     except Wrong as wrong:
         raise ScenarioError(path, [wrong.problem]) from None
     except MarkedYAMLError as error:
@@ -163,6 +164,15 @@ def read_document(raw: bytes, path: str) -> YamlDocument:
         what = f"the character {text[at]!r}" if at < len(text) else "a character"
         message = f"this is no YAML: {what} may not stand in a YAML file; write it as an escape inside quotes"
         raise ScenarioError(path, [Problem(text.count("\n", 0, at) + 1, message)]) from None
+
+
+@lru_cache(maxsize=256)
+def _document(text: str) -> YamlDocument:
+    """Read a text, once: a suite meets a scenario as a file, as a case of the conformance, and again in each search.
+
+    The reader is plain Python and takes some ten milliseconds a file. Nobody changes what it returns.
+    """
+    return _YamlReading(text).document()
 
 
 def _why(error: MarkedYAMLError) -> str:

@@ -43,6 +43,8 @@ class Place:
 
     folder: Path
     mark: str = field(default_factory=lambda: uuid.uuid1().hex)
+    older: frozenset[int] = field(default_factory=lambda: frozenset(_pids()))
+    """Who was there before anybody was started here: they carry no mark, and reading all of them is the cost."""
     before: frozenset[Path] = field(default_factory=lambda: frozenset(_clusters()))
     seen: set[str] = field(default_factory=set)
     children: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -94,12 +96,12 @@ class Place:
                     return pid
             if child.poll() is not None:
                 return None
-            deadline.pause(0.01)
+            deadline.pause(0.02)
         raise AssertionError("no server was started")
 
     def processes(self) -> list[int]:
         """List the processes that carry the mark, or work in a folder of one that did."""
-        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        pids = [pid for pid in _pids() if pid not in self.older]
         marked = [pid for pid in pids if self._marked(pid)]
         for pid in marked:
             self.seen.update(word for word in _words(pid) if Path(word).name.startswith("job-harness-"))
@@ -144,6 +146,10 @@ def clean_place(folder: Path) -> Iterator[Place]:
             os.kill(pid, signal.SIGKILL)
         for child in place.children:
             child.wait()
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def _clusters() -> list[Path]:

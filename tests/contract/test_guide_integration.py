@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -17,6 +18,8 @@ import httpx
 import pytest
 
 from harness.postgres import Cluster, provision
+from reference_impl.__main__ import main
+from reference_impl.store.migrations import migrate
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -64,8 +67,7 @@ def setting(cluster: Cluster, tmp_path: Path) -> Iterator[Setting]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("JOB_", "PGBOSS_", "USE_"))}
     environ = {**kept, "DATABASE_URL": url, "PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))}
     environ.pop("CRON_SECRET", None)
-    migrated = command("migrate", environ=environ)
-    assert migrated.returncode == 0, migrated.stderr
+    asyncio.run(migrate(url))
     yield Setting(environ, tmp_path / "gate")
     cluster.drop_database(name)
 
@@ -284,14 +286,20 @@ def _contradiction(environ: dict[str, str]) -> dict[str, str]:
     ],
 )
 def test_a_wrong_environment_is_told_from_a_failure(
-    change: Callable[[dict[str, str]], dict[str, str]], words: str
+    change: Callable[[dict[str, str]], dict[str, str]],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    environ = change({**os.environ, "PYTHONPATH": str(ROOT)})
-    ended = command("maintain", environ=environ)
+    environ = change(dict(os.environ))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    for key, value in environ.items():
+        monkeypatch.setenv(key, value)
 
-    assert ended.returncode == 4
-    assert words in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert main(["maintain"]) == 4
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
 
 
 def test_a_database_without_the_schema_is_to_be_migrated(cluster: Cluster) -> None:
@@ -300,11 +308,14 @@ def test_a_database_without_the_schema_is_to_be_migrated(cluster: Cluster) -> No
     try:
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": url, "USE_PGBOSS_WORKERS": "true"}
         ended = command("work", environ=environ)
+        migrated = command("migrate", environ=environ)
     finally:
         cluster.drop_database(name)
 
     assert ended.returncode == 4
     assert "Run python -m reference_impl migrate first" in ended.stderr
+    assert migrated.returncode == 0, migrated.stderr
+    assert migrated.stdout.startswith("migrated: ")
 
 
 def test_a_port_that_is_taken_is_named(setting: Setting) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SEEDS = 200
-CARRIED = 40
+SEEDS = 80
+CARRIED = 20
 OTHERS = ("3.14", "3.13", "3.12", "3.11")
 
 
@@ -92,9 +92,8 @@ def test_a_seed_gives_the_same_bytes_when_the_heap_looks_different(here: list[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hash_seed", ["1", "424242"])
-def test_a_seed_gives_the_same_bytes_under_any_hash_seed(here: list[str], hash_seed: str) -> None:
-    assert first_difference(here, child(sys.executable, hash_seed)) == ""
+def test_a_seed_gives_the_same_bytes_under_any_hash_seed(here: list[str]) -> None:
+    assert first_difference(here, child(sys.executable, "424242")) == ""
 
 
 @pytest.mark.slow

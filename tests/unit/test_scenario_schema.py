@@ -29,10 +29,15 @@ def test_every_setting_can_be_written_down() -> None:
     assert tuple(SettingsPart.model_fields) == Settings.names()
 
 
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json_schema())
+
+
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
-def test_the_schema_accepts_every_scenario_there_is(path: Path) -> None:
+def test_the_schema_accepts_every_scenario_there_is(path: Path, validator: jsonschema.Draft202012Validator) -> None:
     read_scenario(path)
-    jsonschema.validate(read_document(path.read_bytes(), str(path)).data, json_schema())
+    validator.validate(read_document(path.read_bytes(), str(path)).data)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,8 @@ def test_the_schema_accepts_every_scenario_there_is(path: Path) -> None:
         {"format": 1, "jobs": {"a": {}}, "controls": [{"queue": "x", "finds": "nothing"}]},
     ],
 )
-def test_the_schema_refuses_what_the_reader_refuses(document: dict[str, object]) -> None:
+def test_the_schema_refuses_what_the_reader_refuses(
+    document: dict[str, object], validator: jsonschema.Draft202012Validator
+) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(document, json_schema())
+        validator.validate(document)

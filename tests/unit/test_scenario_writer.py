@@ -121,7 +121,7 @@ def without_lines(scenario: Scenario) -> Scenario:
 
 
 @given(scenarios())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_written_reads_back_equal(scenario: Scenario) -> None:
     text = write_scenario(scenario)
     assert without_lines(read_scenario_text(text)) == scenario, text

@@ -1,0 +1,92 @@
+"""Where one generic run spends its time: drawing, opening the session, binding monitors, the kernel, events, dispatch.
+
+Usage: .venv/bin/python benchmarks/run_profile.py [SECONDS]
+
+The stack is sampled once for each millisecond of CPU, which disturbs the run little; a profiler that hooks every call
+would charge most to whoever makes many small calls. A sample counts for the innermost part of its stack that stands in
+`PARTS`. The shares are of one process and one machine; the page is for what is large and what is small.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
+from harness.adapters.memory import MemoryEngine
+from harness.explore.sampling import Sampler
+
+EVERY = 0.001
+PARTS: tuple[tuple[str, str, str], ...] = (
+    ("draw the workload and the strategy", "explore/workload.py", ""),
+    ("draw the workload and the strategy", "explore/sampling.py", "policy_of"),
+    ("bind the monitors", "invariants/property.py", "__init__"),
+    ("bind the monitors", "invariants/property.py", "_bind"),
+    ("open the session", "run/session.py", "__init__"),
+    ("open the session", "run/session.py", "expose"),
+    ("judge each event", "invariants/property.py", "see"),
+    ("judge at rest", "invariants/property.py", "_tell"),
+    ("compare and record rows", "run/observation.py", "observe"),
+    ("record calls, returns, effects", "run/observation.py", ""),
+    ("choose at gates", "sim/choices.py", ""),
+    ("choose at gates", "explore/strategy.py", ""),
+    ("offer faults and orders", "sim/kernel.py", "_options"),
+    ("plan time", "sim/kernel.py", "next_wake"),
+    ("plan time", "sim/kernel.py", "move_to"),
+    ("the queue's verbs", "adapters/memory/queue.py", ""),
+    ("workers, clients, crons", "run/worker.py", ""),
+    ("workers, clients, crons", "run/stock.py", ""),
+    ("workers, clients, crons", "run/context.py", ""),
+    ("start, heal, settle, close", "run/session.py", ""),
+    ("step actors", "sim/kernel.py", ""),
+    ("count coverage, repeat runs, the rest", "", ""),
+)
+"""What a frame is part of: by the end of its file, and its function where that is named. The first that fits counts."""
+
+
+def part_of(frame: FrameType | None) -> str:
+    """Return the part of a run that a stack is in: of its innermost frame that belongs to one."""
+    while frame is not None:
+        code = frame.f_code
+        if "/harness/" in code.co_filename:
+            for part, file, function in PARTS[:-1]:
+                if code.co_filename.endswith(file) and function in ("", code.co_name):
+                    return part
+        frame = frame.f_back
+    return PARTS[-1][0]
+
+
+def profile(seconds: float) -> tuple[Counter[str], int, int, float]:
+    """Sample generic runs on the model queue; return the samples by part, and how many runs and steps they were."""
+    samples: Counter[str] = Counter()
+    Sampler(MemoryEngine()).explore(seed=1, runs=100)  # what is made once is made now
+    signal.signal(signal.SIGPROF, lambda signum, frame: samples.update((part_of(frame),)))
+    runs = steps = 0
+    began = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
+    while time.process_time() - began < seconds:
+        campaign = Sampler(MemoryEngine()).explore(seed=runs + 2, runs=200)
+        runs += campaign.runs
+        steps += campaign.steps
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return samples, runs, steps, time.process_time() - began
+
+
+def main(seconds: float) -> None:
+    samples, runs, steps, took = profile(seconds)
+    total = sum(samples.values())
+    run = took / runs * 1e6
+    print(f"\n### Where does a generic run of {steps / runs:.0f} steps spend its time?\n")
+    print("| | share | microseconds a run |\n| --- | ---: | ---: |")
+    for part, count in samples.most_common():
+        print(f"| {part} | {count / total:.0%} | {count / total * run:.0f} |")
+    print(f"| all | 100% | {run:.0f} |")
+    print(f"\n{runs} runs in {took:.0f} s of CPU, {total} samples of the stack. Each counts for its innermost part.")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 10)
