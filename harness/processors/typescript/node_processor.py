@@ -245,7 +245,7 @@ class NodeProcessor:
 
     def _tick(self, due_ms: float) -> None:
         self._ticks += 1
-        if self._ticks > TICKS or (self._ticks > TICKS // 10 and self._ticking_for() > self._busy_seconds):
+        if self._ticks > TICKS or (self._ticks > TICKS // 100 and self._ticking_for() > self._busy_seconds):
             self._goes_round()
             return
         self._act(lambda peer, now: peer.time(max(due_ms, now)))
