@@ -164,7 +164,9 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
     with Engines() as engines:
-        campaign = CaseRunner(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after))
+        campaign = CaseRunner(
+            engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after)
+        )
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)

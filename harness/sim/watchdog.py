@@ -4,7 +4,8 @@ A loop cannot judge code that never comes back to it. So one thread of the proce
 each loop at work has gone on since; nobody pays for that but this thread. What has not come back within its bound is
 interrupted where it stands: by a signal in the main thread, which also ends a wait in the system, by an exception that
 the interpreter raises in any other thread. Whoever swallows that is interrupted again and again; where nothing helps,
-the process ends with a message and a code that is no pass, for it would otherwise hang for ever. Must not know what it watches.
+the process ends with a message and a code that is no pass, for it would otherwise hang for ever. Must not know what it
+watches.
 """
 
 from __future__ import annotations
@@ -47,9 +48,7 @@ class Interrupted(BaseException):
 class Watched:
     """Something whose code may keep control for at most `seconds`, a stretch of work at a time."""
 
-    def __init__(
-        self, seconds: float, *, signs: Callable[[], int], on_hung: Callable[[FrameType | None], str]
-    ) -> None:
+    def __init__(self, seconds: float, *, signs: Callable[[], int], on_hung: Callable[[FrameType | None], str]) -> None:
         """Let `signs` return a number that changes whenever control comes back. Both are called by another thread.
 
         `on_hung` is told the frame that keeps control; it returns what is said should the process have to end.
@@ -166,7 +165,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def patient(self) -> Generator[None]:
-        """Watch nothing of the calling thread inside the block: it waits for another process, and has a limit of its own."""
+        """Watch nothing of the calling thread inside the block: it waits for another process, under another limit."""
         me = threading.get_ident()
         works = [work for work in list(self._watched) if work.thread == me]
         for work in works:

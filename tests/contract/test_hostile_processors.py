@@ -51,7 +51,9 @@ class Guest(NamedTuple):
 
 
 FAILED = "expected status COMPLETED, got FAILED"
-ENDED = Guest("ended with exit code 0 before everything was judged", "called os._exit(0)", "ended its process with code 0")
+ENDED = Guest(
+    "ended with exit code 0 before everything was judged", "called os._exit(0)", "ended its process with code 0"
+)
 PYTHON = {
     "computes_for_ever": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
     "computes_whatever_is_raised": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
@@ -95,8 +97,8 @@ IN_CHILD_ONLY = {("forks", "contract")}
 
 TYPESCRIPT = {
     "setsTimers": Guest("timers, one after the other, and came to no end", contract="came to no end"),
-    "computes": Guest("did not answer for 0.2 s of real time", contract="did not answer for"),
-    "waitsForAChild": Guest("stood still for 0.2 real seconds", contract="stood still for"),
+    "computes": Guest("did not answer for"),
+    "waitsForAChild": Guest("virtual time stood still for"),
     "leaves": Guest(FAILED, "ended with exit code 0"),
     "leavesAChild": Guest("still runs, started by"),
     "rejects": Guest(FAILED, "unhandled rejection: Error: nobody"),
@@ -139,12 +141,15 @@ def name_of(run: Any) -> str:
 
 
 def bound_of(run: Any) -> float:
-    return BLOCKED_AFTER if name_of(run) in HANG else PATIENT
+    if name_of(run) in HANG:
+        return 1.0 if isinstance(run, str) else BLOCKED_AFTER
+    return PATIENT
 
 
 def in_scenario(engine: str) -> Callable[[Any, Path], int]:
     def way(run: Any, folder: Path) -> int:
-        (folder / "s.yaml").write_text(SCENARIO.format(run=run if isinstance(run, str) else f"{run.__module__}:{run.__name__}"))
+        named = run if isinstance(run, str) else f"{run.__module__}:{run.__name__}"
+        (folder / "s.yaml").write_text(SCENARIO.format(run=named))
         os.chdir(folder)
         options = ["--engine", engine, "--blocked-after", str(bound_of(run))]
         return supervised(lambda: _answered(["run", *options, "s.yaml"]))
