@@ -32,6 +32,12 @@ async def computes_whatever_is_raised(job: ToolJob) -> JobResult:
             continue
 
 
+async def cannot_be_interrupted(job: ToolJob) -> JobResult:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
+    while True:
+        pass
+
+
 def computes_on_its_thread(job: ToolJob) -> JobResult:
     while True:
         pass

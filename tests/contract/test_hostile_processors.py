@@ -57,6 +57,7 @@ ENDED = Guest(
 PYTHON = {
     "computes_for_ever": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
     "computes_whatever_is_raised": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
+    "cannot_be_interrupted": Guest("cannot be interrupted, so the process ends here", contract="it was killed at"),
     "computes_on_its_thread": Guest("kept control for 0.2 s of real time", "timed out", "hostile_guests.py:"),
     "waits_in_the_system": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
     "swallows_its_cancellation": Guest("did not end when it was cancelled", "timed out", "it still runs"),
@@ -78,6 +79,7 @@ PYTHON = {
 HANG = (
     "computes_for_ever",
     "computes_whatever_is_raised",
+    "cannot_be_interrupted",
     "computes_on_its_thread",
     "waits_in_the_system",
     "gives_way_for_ever",
