@@ -108,7 +108,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.watched = Watched(busy_seconds, signs=lambda: self._gate.callbacks, on_hung=self._hung)
         self._one_guest = one_guest
         self._counted: dict[Lifetime | None, int] = {}
-        self._counted_at = start
+        self._counted_at = -math.inf
         self._counted_since = 0.0
         self.on_jump: Callable[[float], None] | None = None
         """Told the new time whenever it moves."""
