@@ -35,6 +35,8 @@ _LOOKS = 8
 """Looks within one bound."""
 _LONGEST_PAUSE = 0.25
 _IDLE_LOOKS = 20
+_SUSPENDED_SECONDS = 1.0
+"""A watch that looks so late was stopped with its process: a laptop that sleeps, Ctrl-Z."""
 _DEBUGGERS = ("bdb", "pdb", "ipdb", "pudb", "IPython", "pydevd", "debugpy", "_pydevd_bundle")
 real_seconds = time.monotonic  # noqa: TID251 - how long somebody keeps control is real time
 _sleep = time.sleep  # noqa: TID251 - the machine's own, whatever stands there while processors run
@@ -93,6 +95,11 @@ class Watched:
     def grace(self) -> float:
         """Real seconds for which it may go on once it was interrupted."""
         return min(GRACE_SECONDS, 5 * self.seconds)
+
+    def excuse(self, seconds: float) -> None:
+        """Do not count a time in which this whole process stood still."""
+        self._since += seconds
+        self._hung_since += seconds
 
     def look(self, now: float) -> None:
         """Interrupt it where it is time to."""
@@ -188,12 +195,16 @@ class Watchdog:
             raise Interrupted
 
     def _run(self) -> None:
-        idle = 0
+        idle, pause, last = 0, 0.0, real_seconds()
         while True:
             with self._lock:
                 now = real_seconds()
+                stood = now - last - pause
                 for work in list(self._watched):
+                    if stood > _SUSPENDED_SECONDS:
+                        work.excuse(stood)
                     work.look(now)
+                last = now
                 idle = 0 if self._watched else idle + 1
                 if idle > _IDLE_LOOKS:
                     self._runs = False

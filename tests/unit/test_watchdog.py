@@ -14,7 +14,7 @@ from harness.errors import Hung
 from harness.model.json_value import DEEPEST, json_problem
 from harness.processors import JobHarness, JobResult, ToolJob
 from harness.sim.loop import VirtualLoop
-from harness.sim.watchdog import real_seconds
+from harness.sim.watchdog import Watched, real_seconds
 
 
 async def computes() -> None:
@@ -67,6 +67,17 @@ def test_what_comes_back_or_stands_in_a_debugger_is_left_alone(seconds: float, d
     loop.close()
 
 
+def test_a_process_that_was_suspended_has_kept_nobody_waiting() -> None:
+    hung: list[str] = []
+    work = Watched(1.0, signs=lambda: 0, on_hung=lambda frame: hung.append("hung") or "hung")  # type: ignore[func-returns-value]
+    work.look(100.0)
+    work.excuse(3600.0)
+    work.look(3700.5)
+    assert not hung
+    work.look(3701.0)
+    assert hung
+
+
 def test_rounds_are_counted_for_one_processor_and_not_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "LOOKED_AT_AFTER", 500)
 
@@ -80,7 +91,7 @@ def test_rounds_are_counted_for_one_processor_and_not_for_all(monkeypatch: pytes
         jobs.register("t", gives_way)
         for _ in range(10):
             jobs.enqueue("t", {})
-        assert jobs.drain() == {"success": 10}  # 6000 callbacks at one instant, and only 600 of each
+        assert jobs.drain() == {"completed": 10}  # 6000 callbacks at one instant, and only 600 of each
 
 
 def test_jobs_that_enqueue_each_other_without_end_are_named_as_a_chain() -> None:
