@@ -98,7 +98,7 @@ IN_CHILD_ONLY = {("forks", "contract")}
 """What a processor of a contract forks ends with the try, and is no finding of it."""
 
 TYPESCRIPT = {
-    "setsTimers": Guest("timers, one after the other, and came to no end", contract="came to no end"),
+    "setsTimers": Guest("#setsTimers (a) set 1", "timers, one after the other, and came to no end"),
     "computes": Guest("did not answer for"),
     "waitsForAChild": Guest("virtual time stood still for"),
     "leaves": Guest(FAILED, "ended with exit code 0"),
@@ -150,7 +150,7 @@ def bound_of(run: Any) -> float:
 
 def in_scenario(engine: str) -> Callable[[Any, Path], int]:
     def way(run: Any, folder: Path) -> int:
-        named = run if isinstance(run, str) else f"{run.__module__}:{run.__name__}"
+        named = Path(run).name if isinstance(run, str) else f"{run.__module__}:{run.__name__}"
         (folder / "s.yaml").write_text(SCENARIO.format(run=named))
         os.chdir(folder)
         options = ["--engine", engine, "--blocked-after", str(bound_of(run))]
