@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -39,7 +40,9 @@ def exits_are_told(test: pytest.Item) -> Iterator[None]:
     def tell(words: str) -> None:
         capture = test.config.pluginmanager.get_plugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
-            print(f"\njob-harness: {printable(f'{test.nodeid}: {words}')}", flush=True)
+            # A worker of pytest-xdist speaks to its controller through standard output, which nobody reads as text.
+            stream = sys.stderr if hasattr(test.config, "workerinput") else sys.stdout
+            print(f"\njob-harness: {printable(f'{test.nodeid}: {words}')}", file=stream, flush=True)
 
     def told(status: int) -> NoReturn:
         if os.getpid() == owner:

@@ -125,7 +125,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=Limits().blocked_after,
         metavar="SECONDS",
-        help="a processor that keeps control for so many real seconds fails the run (default: 30)",
+        help="a processor that keeps control for this many real seconds fails the run (default: 30)",
     )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")
@@ -176,7 +176,9 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
     with Engines() as engines:
-        campaign = CaseRunner(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after))
+        campaign = CaseRunner(
+            engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after)
+        )
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)

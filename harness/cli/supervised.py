@@ -70,7 +70,10 @@ def _ended_early(code: int) -> int:
         hint, answer = "It may have run out of memory, or crashed in a library.", ExitCode.ENVIRONMENT
     else:
         what = f"ended with exit code {code}"
-        hint, answer = "Something that it ran called os._exit, replaced the program, or could not be interrupted.", ExitCode.INCONCLUSIVE
+        hint, answer = (
+            "Something that it ran called os._exit, replaced the program, or could not be interrupted.",
+            ExitCode.INCONCLUSIVE,
+        )
     print(f"job-harness: the process {what} before everything was judged\n  {hint}", file=sys.stderr)
     return int(answer)
 

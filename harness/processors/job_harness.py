@@ -202,7 +202,7 @@ class JobHarness(Assertions):
             Hung(
                 f"jobs enqueue each other without end: {' -> '.join(names[:3])} -> ... -> {' -> '.join(names[3:])}, "
                 f"{len(chain)} jobs in one chain",
-                hint="Let the chain end, work on fewer of its jobs, drain(limit=10), or raise job_harness.longest_chain.",
+                hint="Let the chain end, work on fewer of its jobs (drain(limit=10)), or raise longest_chain.",
             )
         )
 
@@ -365,7 +365,9 @@ class JobHarness(Assertions):
             own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
-            left_running([*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]),
+            left_running(
+                [*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]
+            ),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]

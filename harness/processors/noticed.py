@@ -152,7 +152,9 @@ class Noticed:
                 self.note(f"child process: {words}")
             real(child, *arguments, **options)
             if inside:
-                self._children[child.pid] = _Child(child.pid, f"({words}) still runs, started at {place}", LIFETIME.get(), child)
+                self._children[child.pid] = _Child(
+                    child.pid, f"({words}) still runs, started at {place}", LIFETIME.get(), child
+                )
 
         return spawn
 
@@ -162,7 +164,9 @@ class Noticed:
             if not pid and self._inside():
                 self._loop.leave_when_back()
             elif self._inside():
-                self._children[pid] = _Child(pid, f"still runs, forked at {_place(sys._getframe(1))}", LIFETIME.get(), None)
+                self._children[pid] = _Child(
+                    pid, f"still runs, forked at {_place(sys._getframe(1))}", LIFETIME.get(), None
+                )
             return pid
 
         return fork
@@ -228,7 +232,7 @@ class Surroundings:
     """What processors share with the harness and may change: the working directory, standard streams, signals."""
 
     def __init__(self) -> None:
-        self._folder = os.getcwd()  # noqa: PTH109 - what is to be restored is the machine's
+        self._folder = os.getcwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._streams = {number: _copied(number) for number in (0, 1, 2)}

@@ -108,7 +108,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.watched = Watched(busy_seconds, signs=lambda: self._gate.callbacks, on_hung=self._hung)
         self._one_guest = one_guest
         self._counted: dict[Lifetime | None, int] = {}
-        self._counted_at = start
+        self._counted_at = -math.inf
         self._counted_since = 0.0
         self.on_jump: Callable[[float], None] | None = None
         """Told the new time whenever it moves."""
@@ -219,7 +219,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         life.severed = True
         life.hold(left)
         self._ended_lives.append(life)
-        return [f"the task {task.get_name()!r} did not end when it was cancelled: {describe_task(task)}" for task in left if told]
+        return [
+            f"the task {task.get_name()!r} did not end when it was cancelled: {describe_task(task)}"
+            for task in left
+            if told
+        ]
 
     def _run(
         self,
@@ -529,7 +533,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             hint=f"An endless loop, or a long computation without an await? {RAISE_BOUND}",
         )
         self.break_with(error)
-        return f"{error.message}; it cannot be interrupted, so the process ends here, and nothing more was judged\n  {error.hint}"
+        end = "it cannot be interrupted, so the process ends here, and nothing more was judged"
+        return f"{error.message}; {end}\n  {error.hint}"
 
     def _look_closer(self) -> int:
         """Count for whom the callbacks are that are about to run; return after how many more to look again.
@@ -561,11 +566,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _spins(self, handle: asyncio.Handle, count: int) -> Hung:
         task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
-        named = isinstance(task, asyncio.Task)
-        who = f"{task.get_name()} went" if named else "a callback goes"
-        where = describe_task(task) if named else repr(handle)
+        if isinstance(task, asyncio.Task):
+            who, where = task.get_name(), describe_task(task)
+        else:
+            who, where = "a callback", repr(handle)
         return Hung(
-            f"{who} round {count} times at {self._now:g} virtual seconds without time moving: {where}",
+            f"{who} went round {count} times at {self._now:g} virtual seconds without time moving: {where}",
             hint="Await what it waits for, or let time pass: await asyncio.sleep(1).",
         )
 

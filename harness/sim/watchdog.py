@@ -4,7 +4,8 @@ A loop cannot judge code that never comes back to it. So one thread of the proce
 each loop at work has gone on since; nobody pays for that but this thread. What has not come back within its bound is
 interrupted where it stands: by a signal in the main thread, which also ends a wait in the system, by an exception that
 the interpreter raises in any other thread. Whoever swallows that is interrupted again and again; where nothing helps,
-the process ends with a message and a code that is no pass, for it would otherwise hang for ever. Must not know what it watches.
+the process ends with a message and a code that is no pass, for it would otherwise hang for ever. Must not know what it
+watches.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _LOOKS = 8
 """Looks within one bound."""
 _LONGEST_PAUSE = 0.25
 _IDLE_LOOKS = 20
+_SUSPENDED_SECONDS = 1.0
+"""A watch that looks so late was stopped with its process: a laptop that sleeps, Ctrl-Z."""
 _DEBUGGERS = ("bdb", "pdb", "ipdb", "pudb", "IPython", "pydevd", "debugpy", "_pydevd_bundle")
 real_seconds = time.monotonic  # noqa: TID251 - how long somebody keeps control is real time
 _sleep = time.sleep  # noqa: TID251 - the machine's own, whatever stands there while processors run
@@ -47,9 +50,7 @@ class Interrupted(BaseException):
 class Watched:
     """Something whose code may keep control for at most `seconds`, a stretch of work at a time."""
 
-    def __init__(
-        self, seconds: float, *, signs: Callable[[], int], on_hung: Callable[[FrameType | None], str]
-    ) -> None:
+    def __init__(self, seconds: float, *, signs: Callable[[], int], on_hung: Callable[[FrameType | None], str]) -> None:
         """Let `signs` return a number that changes whenever control comes back. Both are called by another thread.
 
         `on_hung` is told the frame that keeps control; it returns what is said should the process have to end.
@@ -94,6 +95,11 @@ class Watched:
     def grace(self) -> float:
         """Real seconds for which it may go on once it was interrupted."""
         return min(GRACE_SECONDS, 5 * self.seconds)
+
+    def excuse(self, seconds: float) -> None:
+        """Do not count a time in which this whole process stood still."""
+        self._since += seconds
+        self._hung_since += seconds
 
     def look(self, now: float) -> None:
         """Interrupt it where it is time to."""
@@ -166,7 +172,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def patient(self) -> Generator[None]:
-        """Watch nothing of the calling thread inside the block: it waits for another process, and has a limit of its own."""
+        """Watch nothing of the calling thread inside the block: it waits for another process, under another limit."""
         me = threading.get_ident()
         works = [work for work in list(self._watched) if work.thread == me]
         for work in works:
@@ -189,12 +195,16 @@ class Watchdog:
             raise Interrupted
 
     def _run(self) -> None:
-        idle = 0
+        idle, pause, last = 0, 0.0, real_seconds()
         while True:
             with self._lock:
                 now = real_seconds()
+                stood = now - last - pause
                 for work in list(self._watched):
+                    if stood > _SUSPENDED_SECONDS:
+                        work.excuse(stood)
                     work.look(now)
+                last = now
                 idle = 0 if self._watched else idle + 1
                 if idle > _IDLE_LOOKS:
                     self._runs = False

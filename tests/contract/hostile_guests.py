@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from time import sleep as real_sleep
+from time import sleep as real_sleep  # noqa: TID251 - that is what it is about
 from typing import Any
 
 from harness.processors import JobResult, ToolJob
@@ -27,8 +28,14 @@ async def computes_whatever_is_raised(job: ToolJob) -> JobResult:
         try:
             while True:
                 pass
-        except BaseException:  # noqa: BLE001, S110 - the worst there is
-            pass
+        except BaseException:  # noqa: BLE001 - the worst there is
+            continue
+
+
+async def cannot_be_interrupted(job: ToolJob) -> JobResult:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
+    while True:
+        pass
 
 
 def computes_on_its_thread(job: ToolJob) -> JobResult:
@@ -37,26 +44,24 @@ def computes_on_its_thread(job: ToolJob) -> JobResult:
 
 
 async def waits_in_the_system(job: ToolJob) -> JobResult:
-    real_sleep(60)
+    real_sleep(60)  # noqa: ASYNC251 - that is what it is about
     return DONE
 
 
 async def swallows_its_cancellation(job: ToolJob) -> JobResult:
     while True:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(1)
-        except asyncio.CancelledError:
-            pass
 
 
 async def gives_way_for_ever(job: ToolJob) -> JobResult:
-    while True:
+    while True:  # noqa: ASYNC110 - that is what it is about
         await asyncio.sleep(0)
 
 
 def sleeps_for_nothing(job: ToolJob) -> JobResult:
     while True:
-        time.sleep(0)
+        time.sleep(0)  # noqa: TID251 - that is what it is about
 
 
 def leaves_the_process(job: ToolJob) -> JobResult:

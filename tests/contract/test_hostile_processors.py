@@ -27,6 +27,7 @@ from harness.foreign.peer import end_marked, end_session
 from harness.processors import JobHarness
 from harness.processors.contract import CheckOutcome, ContractRun
 from tests.contract import hostile_guests
+from tests.contract.node_at_hand import needs_node
 
 BLOCKED_AFTER = 0.2
 PATIENT = 10.0
@@ -50,11 +51,14 @@ class Guest(NamedTuple):
 
 
 FAILED = "expected status COMPLETED, got FAILED"
-ENDED = Guest("ended with exit code 0 before everything was judged", "called os._exit(0)", "ended its process with code 0")
+ENDED = Guest(
+    "ended with exit code 0 before everything was judged", "called os._exit(0)", "ended its process with code 0"
+)
 PYTHON = {
     "computes_for_ever": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
     "computes_whatever_is_raised": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
-    "computes_on_its_thread": Guest("kept control for 0.2 s of real time", "timed out", "it was killed at"),
+    "cannot_be_interrupted": Guest("cannot be interrupted, so the process ends here", contract="it was killed at"),
+    "computes_on_its_thread": Guest("kept control for 0.2 s of real time", "timed out", "hostile_guests.py:"),
     "waits_in_the_system": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
     "swallows_its_cancellation": Guest("did not end when it was cancelled", "timed out", "it still runs"),
     "gives_way_for_ever": Guest("without time moving", contract="it was killed at"),
@@ -75,10 +79,14 @@ PYTHON = {
 HANG = (
     "computes_for_ever",
     "computes_whatever_is_raised",
+    "cannot_be_interrupted",
     "computes_on_its_thread",
     "waits_in_the_system",
     "gives_way_for_ever",
     "sleeps_for_nothing",
+    "setsTimers",
+    "computes",
+    "waitsForAChild",
 )
 HARMLESS = ("answers_much", "changes_the_surroundings")
 """What is nobody's harm, once the harness has looked after itself."""
@@ -89,6 +97,38 @@ RACES = {("goes_on_twice", way) for way in ("memory", "reference", "job_harness"
 IN_CHILD_ONLY = {("forks", "contract")}
 """What a processor of a contract forks ends with the try, and is no finding of it."""
 
+TYPESCRIPT = {
+    "setsTimers": Guest("#setsTimers (a) set 1", "timers, one after the other, and came to no end"),
+    "computes": Guest("did not answer for"),
+    "waitsForAChild": Guest("virtual time stood still for"),
+    "leaves": Guest(FAILED, "ended with exit code 0"),
+    "leavesAChild": Guest("still runs, started by"),
+    "rejects": Guest(FAILED, "unhandled rejection: Error: nobody"),
+    "answersDeeply": Guest(FAILED, "nested"),
+}
+TYPESCRIPT_SOURCE = """
+import { spawn } from "node:child_process";
+const after = (milliseconds: number) => new Promise((go) => setTimeout(go, milliseconds));
+export async function setsTimers() { for (;;) await after(0); }
+export async function computes() { for (;;) {} }
+export async function waitsForAChild() {
+  await new Promise((go) => spawn("sleep", ["60"]).on("exit", go));
+  return { success: true };
+}
+export async function leaves() { process.exit(0); }
+export async function leavesAChild() { spawn("sleep", ["60"]); return { success: true }; }
+export async function rejects() { Promise.reject(new Error("nobody")); await after(10); return { success: true }; }
+export async function answersDeeply() {
+  let value: any = 1;
+  for (let n = 0; n < 100_000; n++) value = [value];
+  return { success: true, output: value };
+}
+export async function prints() {
+  for (let n = 0; n < 3000; n++) process.stdout.write("y".repeat(999) + "\\n");
+  return { success: true };
+}
+"""
+
 SCENARIO = """
 format: 1
 title: A hostile guest
@@ -98,13 +138,20 @@ expect: {{a: {{status: COMPLETED}}}}
 """
 
 
+def name_of(run: Any) -> str:
+    return run.rpartition("#")[2] if isinstance(run, str) else str(run.__name__)
+
+
 def bound_of(run: Any) -> float:
-    return BLOCKED_AFTER if run.__name__ in HANG else PATIENT
+    if name_of(run) in HANG:
+        return 1.0 if isinstance(run, str) else BLOCKED_AFTER
+    return PATIENT
 
 
 def in_scenario(engine: str) -> Callable[[Any, Path], int]:
     def way(run: Any, folder: Path) -> int:
-        (folder / "s.yaml").write_text(SCENARIO.format(run=f"{run.__module__}:{run.__name__}"))
+        named = Path(run).name if isinstance(run, str) else f"{run.__module__}:{run.__name__}"
+        (folder / "s.yaml").write_text(SCENARIO.format(run=named))
         os.chdir(folder)
         options = ["--engine", engine, "--blocked-after", str(bound_of(run))]
         return supervised(lambda: _answered(["run", *options, "s.yaml"]))
@@ -150,7 +197,7 @@ def by_exploring(run: Any, folder: Path) -> int:
 
 
 def by_contract(run: Any, folder: Path) -> int:
-    contract = ContractRun(run, examples=[{}], real_seconds=1.0 if run.__name__ in HANG else PATIENT)
+    contract = ContractRun(run, examples=[{}], real_seconds=1.0 if name_of(run) in HANG else PATIENT)
     findings = [contract.judge(check) for check in ("declared_input_succeeds", "leaves_nothing_running")]
     print(*(finding.text for finding in findings), sep="\n")
     return int(any(finding.outcome is not CheckOutcome.PASSED for finding in findings))
@@ -163,7 +210,10 @@ WAYS: dict[str, Callable[[Any, Path], int]] = {
     "explore": by_exploring,
     "contract": by_contract,
 }
-SOON = {"job_harness": {*PYTHON, *HARMLESS}, "memory": {"gives_way_for_ever", "leaves_the_process", "leaves_a_child"}}
+SOON = {
+    "job_harness": {*PYTHON, *HARMLESS},
+    "memory": {"gives_way_for_ever", "leaves_the_process", "leaves_a_child", "setsTimers", "leavesAChild"},
+}
 """What the default run tries; `make campaign` tries all of it."""
 
 
@@ -219,11 +269,11 @@ def of_session(session: int) -> list[str]:
     return found
 
 
-def cells(guests: Any) -> list[Any]:
+def cells(guests: Any, ways: Any = WAYS) -> list[Any]:
     return [
         pytest.param(way, guest, id=f"{guest}-{way}", marks=() if guest in SOON.get(way, ()) else pytest.mark.campaign)
         for guest in guests
-        for way in WAYS
+        for way in ways
     ]
 
 
@@ -240,4 +290,30 @@ def test_a_hostile_processor_ends_soon_is_named_and_never_green(way: str, guest:
 @pytest.mark.parametrize(("way", "guest"), cells(HARMLESS))
 def test_what_harms_nobody_is_green_everywhere(way: str, guest: str, tmp_path: Path) -> None:
     ended = cell(way, getattr(hostile_guests, guest), tmp_path)
+    assert (ended.code, ended.left) == (0, []), ended.said
+
+
+def typescript(guest: str, folder: Path) -> str:
+    (folder / "guests.ts").write_text(TYPESCRIPT_SOURCE)
+    return f"{folder / 'guests.ts'}#{guest}"
+
+
+BESIDE_NODE = [way for way in WAYS if way != "explore"]
+"""A forked run would share the Node child: a test of TypeScript cannot be explored, and says so."""
+
+
+@needs_node
+@pytest.mark.parametrize(("way", "guest"), cells(TYPESCRIPT, BESIDE_NODE))
+def test_hostile_typescript_ends_soon_is_named_and_never_green(way: str, guest: str, tmp_path: Path) -> None:
+    ended = cell(way, typescript(guest, tmp_path), tmp_path)
+    assert ended.left == []
+    assert ended.code not in (0, ExitCode.ENVIRONMENT), ended.said
+    assert TYPESCRIPT[guest].words(way) in ended.said
+
+
+@needs_node
+@pytest.mark.campaign
+@pytest.mark.parametrize("way", BESIDE_NODE)
+def test_typescript_that_prints_much_is_green(way: str, tmp_path: Path) -> None:
+    ended = cell(way, typescript("prints", tmp_path), tmp_path)
     assert (ended.code, ended.left) == (0, []), ended.said

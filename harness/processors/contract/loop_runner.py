@@ -59,7 +59,12 @@ class LoopRunner:
         self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after, busy_seconds=busy_seconds)
         self._loop.watch_lifetimes()
         self._node = NodeProcessors(
-            self._loop, start=START, timeout_seconds=timeout_seconds, seed=0, blocked_after=NODE_BLOCKED_SECONDS
+            self._loop,
+            start=START,
+            timeout_seconds=timeout_seconds,
+            seed=0,
+            blocked_after=NODE_BLOCKED_SECONDS,
+            busy_seconds=2 * blocked_after,
         )
         self._processor = self._node.attach(processor, slug=slug)
         self._pausable = self._processor is processor
@@ -233,7 +238,7 @@ class _Run:
         if success is not True and success is not False:
             return DeliveryEnding("no result", told=f"its success is {_kind(success)}", **about)
         error: object = answer.error
-        text = error if isinstance(error, str) or error is None else shown(error)
+        text = error if isinstance(error, str) or error is None else _output(error)
         return DeliveryEnding(
             "answered",
             success=answer.success,

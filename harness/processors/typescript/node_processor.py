@@ -37,6 +37,8 @@ START_SECONDS = 20.0
 """Real seconds that Node may take to start and to load the processor."""
 BLOCKED_AFTER_SECONDS = 10.0
 """Real seconds without an answer after which a processor counts as blocked."""
+LEAST_PATIENCE_SECONDS = 0.5
+"""A peer that waits for real work says so four times a second."""
 TICKS = 100_000
 """Timers of one attempt, one after the other; a loop of `setTimeout(0)`, a millisecond each, takes some seconds."""
 JUST_BEFORE = 0.001
@@ -245,7 +247,7 @@ class NodeProcessor:
 
     def _tick(self, due_ms: float) -> None:
         self._ticks += 1
-        if self._ticks > TICKS or (self._ticks > TICKS // 10 and self._ticking_for() > self._busy_seconds):
+        if self._ticks > TICKS or (self._ticks > TICKS // 100 and self._ticking_for() > self._busy_seconds):
             self._goes_round()
             return
         self._act(lambda peer, now: peer.time(max(due_ms, now)))
@@ -261,8 +263,8 @@ class NodeProcessor:
         jobs = ", ".join(run.job for run in self._runs.values()) or "no job any more"
         self._loop.break_with(
             Hung(
-                f"the processor {self.about.target} ({jobs}) set {self._ticks} timers, one after the other, and came to "
-                "no end",
+                f"the processor {self.about.target} ({jobs}) set {self._ticks} timers, one after the other, and "
+                "came to no end",
                 hint="A loop of setTimeout(0) takes a millisecond each time round: await what it waits for instead.",
             )
         )
@@ -460,7 +462,7 @@ class NodeProcessors:
         self._start = start
         self._timeout_seconds = timeout_seconds
         self._seed = seed
-        self._blocked_after = min(blocked_after, busy_seconds)
+        self._blocked_after = max(LEAST_PATIENCE_SECONDS, min(blocked_after, busy_seconds))
         self._busy_seconds = busy_seconds
         self._attached: list[tuple[TypeScriptProcessor, str | None, NodeProcessor]] = []
 

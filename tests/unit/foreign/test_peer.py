@@ -43,9 +43,9 @@ def gone(pid: int) -> bool:
     return False
 
 
-def hosted(body: str, *, first: str = SERVE, patience: float = 20.0) -> Peer:
+def hosted(body: str, *, first: str = SERVE, patience: float = 20.0, **more: Any) -> Peer:
     code = HOST + first + textwrap.indent(textwrap.dedent(body), "    " if first else "")
-    return Peer([sys.executable, "-I", "-S", "-c", code], name="the peer", patience=patience)
+    return Peer([sys.executable, "-I", "-S", "-c", code], name="the peer", patience=patience, **more)
 
 
 @pytest.fixture(scope="module")

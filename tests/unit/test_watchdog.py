@@ -1,0 +1,124 @@
+"""Who keeps control is named and interrupted, wherever it stands; what only takes long is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import types
+from collections.abc import Callable
+
+import pytest
+
+import harness.sim.loop as loop_module
+from harness.errors import Hung
+from harness.model.json_value import DEEPEST, json_problem
+from harness.processors import JobHarness, JobResult, ToolJob
+from harness.sim.loop import VirtualLoop
+from harness.sim.watchdog import Watched, real_seconds
+
+
+async def computes() -> None:
+    while True:
+        pass
+
+
+async def works_for(seconds: float, *, debugger: str = "") -> str:
+    code = "end = now() + seconds\nwhile now() < end: pass\n"
+    names = {"now": real_seconds, "seconds": seconds, "__name__": debugger or "work"}
+    types.FunctionType(compile(code, "work.py", "exec"), names)()
+    return "done"
+
+
+def ended(work: Callable[[], object], *, on_thread: bool) -> BaseException | object:
+    answers: list[BaseException | object] = []
+
+    def run() -> None:
+        try:
+            answers.append(work())
+        except BaseException as error:  # noqa: BLE001 - it is what is looked at
+            answers.append(error)
+
+    if on_thread:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    else:
+        run()
+    return answers[0]
+
+
+@pytest.mark.parametrize("on_thread", [False, True])
+def test_what_keeps_control_is_interrupted_on_every_thread_and_the_loop_is_broken(on_thread: bool) -> None:
+    loop = VirtualLoop(busy_seconds=0.1)
+    error = ended(lambda: loop.run(computes()), on_thread=on_thread)
+    assert isinstance(error, Hung)
+    assert "has kept control for 0.1 s of real time, at" in error.message
+    assert "test_watchdog.py" in error.message
+    again = ended(loop.run_until_idle, on_thread=False)
+    loop.end_tasks()
+    loop.close()
+    assert again is error
+
+
+@pytest.mark.parametrize(("seconds", "debugger"), [(0.05, ""), (0.3, "pdb")])
+def test_what_comes_back_or_stands_in_a_debugger_is_left_alone(seconds: float, debugger: str) -> None:
+    loop = VirtualLoop(busy_seconds=0.2 if debugger else 5.0)
+    assert loop.run(works_for(seconds, debugger=debugger)) == "done"
+    loop.close()
+
+
+def test_a_process_that_was_suspended_has_kept_nobody_waiting() -> None:
+    hung: list[str] = []
+    work = Watched(1.0, signs=lambda: 0, on_hung=lambda frame: hung.append("hung") or "hung")  # type: ignore[func-returns-value]
+    work.look(100.0)
+    work.excuse(3600.0)
+    work.look(3700.5)
+    assert not hung
+    work.look(3701.0)
+    assert hung
+
+
+def test_rounds_are_counted_for_one_processor_and_not_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "LOOKED_AT_AFTER", 500)
+
+    async def gives_way(job: ToolJob) -> JobResult:
+        for _ in range(600):
+            await asyncio.sleep(0)
+        return JobResult(success=True)
+
+    with JobHarness() as jobs:
+        jobs._loop.rounds = 1000
+        jobs.register("t", gives_way)
+        for _ in range(10):
+            jobs.enqueue("t", {})
+        assert jobs.drain() == {"completed": 10}  # 6000 callbacks at one instant, and only 600 of each
+
+
+def test_jobs_that_enqueue_each_other_without_end_are_named_as_a_chain() -> None:
+    with JobHarness() as jobs:
+        jobs.longest_chain = 20
+
+        async def again(job: ToolJob) -> JobResult:
+            jobs.enqueue("odd" if job.tool_slug == "even" else "even")
+            return JobResult(success=True)
+
+        jobs.register("even", again)
+        jobs.register("odd", again)
+        jobs.enqueue("even")
+        chain = (
+            r"job-1 \(even\) -> job-2 \(odd\) -> job-3 \(even\) -> \.\.\. -> job-20 \(odd\) -> job-21 \(even\), 21 jobs"
+        )
+        with pytest.raises(Hung, match=chain):
+            jobs.run_until_idle()
+
+
+def test_no_depth_hurts_whoever_asks_what_json_can_hold() -> None:
+    value: object = "x"
+    for _ in range(DEEPEST):
+        value = [value]
+    assert json_problem(value) is None
+    for _ in range(100_000):
+        value = {"in": value}
+    assert json_problem(value) == f"nested deeper than {DEEPEST} levels"
+    twice = [1]
+    assert json_problem([twice, {"and": twice}]) is None
