@@ -67,11 +67,11 @@ def test_it_is_found_shrunk_saved_and_replayed_and_the_repair_passes(
 
 
 def test_the_reference_queue_raises_no_alarm_with_a_session_for_every_actor(right: ReferenceEngine) -> None:
-    assert alarms(right, runs=60) == []
+    assert alarms(right, runs=40) == []
 
 
 def test_verbs_of_several_statements_raise_none_when_each_write_compares(right: ReferenceEngine) -> None:
-    assert alarms(right.planted(settlement=Settlement()), runs=60) == []
+    assert alarms(right.planted(settlement=Settlement()), runs=40) == []
 
 
 @pytest.mark.campaign
