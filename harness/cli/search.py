@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.cli import Terminated
 from harness.cli.campaign_screen import Told
@@ -27,7 +28,6 @@ from harness.printable import as_it_is
 from harness.private import private_folder
 from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_command, setting_text, wrap
 from harness.run.verdict import Run
-from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
 from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
 
@@ -95,7 +95,7 @@ class SearchRequest:
         if not arguments.patience > 0:
             raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
         settings = settings_of(arguments.settings_from)
-        parse_changes(arguments.changes)
+        changes_of(arguments)
         wanted = _anomalies(arguments.looking_for)
         target = named(arguments.target, sessions=arguments.sessions)
         split_name(target)
@@ -109,6 +109,18 @@ class SearchRequest:
     def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
         """Return who shows what is found on this engine."""
         return FindingPresenter(opened_as(self.target, engine), engines, self.others, self.output, halted)
+
+
+def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `--set` changes, durations in microseconds. Without it nothing is read, and pydantic not imported.
+
+    Raises UsageError that names the option and what would have been accepted.
+    """
+    if not arguments.changes:
+        return {}
+    from harness.scenario.reader import parse_changes
+
+    return parse_changes(arguments.changes)
 
 
 def settings_of(folder: str | None) -> Settings:
