@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "kernel.py": ("5",),
     "virtual_week.py": ("2",),
     "explorer.py": ("3",),
+    "run_profile.py": ("10",),
     "exhaustive.py": ("1",),
     "gating.py": ("3",),
     "engines.py": ("3",),

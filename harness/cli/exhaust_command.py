@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 from harness.cli import INTERRUPTED
 from harness.cli.campaign_screen import Told, finding_data
-from harness.cli.search import INTERRUPTIONS, FindingPresenter, SearchRequest, configure_search, progress_bar
+from harness.cli.search import (
+    INTERRUPTIONS,
+    FindingPresenter,
+    SearchRequest,
+    changes_of,
+    configure_search,
+    progress_bar,
+)
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.exhaust.scope import SCOPE_SETTINGS, Scope, parse_kind
 from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
@@ -24,7 +31,6 @@ from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.report.screen import changed_settings
-from harness.scenario.reader import parse_changes
 from harness.wiring import Engines
 
 COUNTS = {
@@ -99,7 +105,7 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
         unique=arguments.unique,
         jitters=arguments.jitters,
         symmetry=not arguments.no_symmetry,
-        settings=settings.changed(**parse_changes(arguments.changes)),
+        settings=settings.changed(**changes_of(arguments)),
     )
 
 

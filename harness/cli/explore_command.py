@@ -13,7 +13,7 @@ from harness.cli import INTERRUPTED, TERMINATED, Terminated
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
 from harness.cli.exhaust_command import bounds
 from harness.cli.output import show_lines
-from harness.cli.search import INTERRUPTIONS, SearchRequest, configure_search, progress_bar
+from harness.cli.search import INTERRUPTIONS, SearchRequest, changes_of, configure_search, progress_bar
 from harness.errors import ExitCode, UsageError
 from harness.explore.finding import Campaign, Finding
 from harness.explore.process_pool import CampaignPlan, ProcessPool
@@ -25,7 +25,6 @@ from harness.port import Engine
 from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.scenario.reader import parse_changes
 from harness.wiring import Engines
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
@@ -131,7 +130,7 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
     return CampaignPlan(
         OPENER,
         request.target,
-        (own or request.settings).changed(**parse_changes(arguments.changes)),
+        (own or request.settings).changed(**changes_of(arguments)),
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.cli import Terminated
 from harness.cli.campaign_screen import Told, finding_results, search_result
@@ -37,7 +38,6 @@ from harness.report.screen import (
     wrap,
 )
 from harness.run.verdict import Run
-from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
 from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
 
@@ -119,7 +119,7 @@ class SearchRequest:
         if not arguments.patience > 0:
             raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
         settings = settings_of(arguments.settings_from)
-        parse_changes(arguments.changes)
+        changes_of(arguments)
         wanted = _anomalies(arguments.looking_for)
         target = named(arguments.target, sessions=arguments.sessions)
         split_name(target)
@@ -144,6 +144,18 @@ class SearchRequest:
         """Return who shows what is found on this engine."""
         name = opened_as(self.target, engine)
         return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose)
+
+
+def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `--set` changes, durations in microseconds. Without it nothing is read, and pydantic not imported.
+
+    Raises UsageError that names the option and what would have been accepted.
+    """
+    if not arguments.changes:
+        return {}
+    from harness.scenario.reader import parse_changes
+
+    return parse_changes(arguments.changes)
 
 
 def settings_of(folder: str | None) -> Settings:

@@ -64,7 +64,7 @@ class Counterfactual:
 
     def _trial(self, name: str, kind: str, engine: Engine, scenario: Scenario) -> Trial:
         choices = Replay(scenario.tape)
-        run = Session(scenario, engine=engine, choices=choices, faults=as_on_tape(), limits=self.limits).run()
+        run = Session(scenario, engine=engine, choices=choices, faults=as_on_tape(), limits=self.limits).run_for_good()
         gone = self.anomaly not in run.found and not run.failures
         trial = Trial(
             name,
@@ -97,7 +97,7 @@ class Counterfactual:
                 limits=self.limits,
                 until=self.anomaly,
             )
-            seen += self.anomaly in session.run().found
+            seen += self.anomaly in session.run_for_good().found
         return seen
 
 

@@ -16,7 +16,6 @@ from harness.port import Engine
 from harness.run.play import play
 from harness.run.verdict import Run
 from harness.scenario.document import ScenarioError
-from harness.scenario.reader import read_scenario_text
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
 
@@ -36,6 +35,8 @@ def keep(scenario: Scenario, write: Callable[[str], None]) -> str:
     """Write a scenario by `write`, which takes its text; return why that cannot be done, or nothing."""
     try:
         text = write_scenario(scenario)
+        from harness.scenario.reader import read_scenario_text  # and pydantic: only who keeps a finding reads it back
+
         if read_scenario_text(text) != scenario:
             raise UsageError("a scenario file cannot hold this run: read back, it is another one")
         write(text)

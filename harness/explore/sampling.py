@@ -104,7 +104,7 @@ class Sampler:
             session = self.session(seed)
             watchdog.watch(session)
             self._stock = isinstance(session.application, StockApplication)
-            return session.run()
+            return session.run_for_good()
         finally:
             watchdog.done()
 

@@ -73,7 +73,7 @@ class Shrinker:
         if self.runs >= self._limit:
             return False
         self.runs += 1
-        run = self._open(candidate).run()
+        run = self._open(candidate).run_for_good()
         if self._anomaly not in run.found:
             return False
         self.best = run
@@ -184,7 +184,7 @@ class JointShrinker(Shrinker):
         if self.runs >= self._limit:
             return False
         self.runs += 1
-        run = self._open(candidate).run()
+        run = self._open(candidate).run_for_good()
         if self._anomaly not in run.found or _events(run, self._anomaly) >= _events(self.best, self._anomaly):
             return False
         self.best = run
@@ -226,7 +226,7 @@ class JointShrinker(Shrinker):
                 return False
             self.runs += 1
             choices = Uniform(number, rate=REDRAWN_RATES[number % len(REDRAWN_RATES)])
-            run = self._redraw(replace(candidate, tape=()), choices).run()
+            run = self._redraw(replace(candidate, tape=()), choices).run_for_good()
             if self._anomaly in run.found:
                 self.best = run
                 self.scenario = replace(run.scenario, tape=run.tape)

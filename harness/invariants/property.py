@@ -283,6 +283,11 @@ class Judge:
             if told is not None:
                 told(*arguments)
 
+    def dismiss(self) -> None:
+        """Let the monitors go; what they reported stays."""
+        self.monitors.clear()
+        self._routes.clear()
+
     def report(self, name: str, invariant: str, message: str, *, job: JobId | None = None) -> None:
         """Take a breach of a rule that is no monitor's, such as a function of a test."""
         self.anomalies.append(Anomaly(name, invariant, self._now, max(self._index, 0), job, message))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, W
 
 from harness.errors import did_you_mean
 from harness.invariants import ANOMALIES
-from harness.model.duration import Duration, format_duration, parse_duration
+from harness.model.duration import Duration, parse_duration
 from harness.scenario.job_plan import Ending, Payload, Span, parse_span
 from harness.scenario.scenario import Step, parse_step
 
@@ -147,11 +147,6 @@ def _text(value: Any) -> str:
     return text_of(value, "text")
 
 
-def gap_text(gap: tuple[Duration, Duration]) -> str:
-    """Write a gap."""
-    return f"{format_duration(gap[0])}..{format_duration(gap[1])}"
-
-
 Positive: TypeAlias = Annotated[Duration, BeforeValidator(_positive), WithJsonSchema(DURATION_SCHEMA)]
 Length: TypeAlias = Annotated[Duration, BeforeValidator(read_duration), WithJsonSchema(DURATION_SCHEMA)]
 Heartbeat: TypeAlias = Annotated[
@@ -183,7 +178,6 @@ Name: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type":
 # the keys -------------------------------------------------------------------------------------------------------------
 
 
-FORMAT = 1
 MOST_WORKERS = 16
 MOST_JOBS = 1_000
 MOST_SENT = 100_000

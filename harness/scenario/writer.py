@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from harness.errors import UsageError
-from harness.model.duration import format_duration
+from harness.model.duration import Duration, format_duration
 from harness.model.settings import Settings
 from harness.scenario.document import plain_scalar
 from harness.scenario.job_plan import JobPlan, ProcessorPlan, Span
 from harness.scenario.scenario import Control, Expectation, Scenario
-from harness.scenario.schema import FORMAT, gap_text
 
+FORMAT = 1
 WIDTH = 110
 _PLAIN = re.compile(r"""[A-Za-z0-9_][A-Za-z0-9_ ./#"'()>+*=-]*""")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\x00": "\\0"}
@@ -112,7 +112,7 @@ def _expectation(expected: Expectation) -> dict[str, Any]:
         for name in ("status", "attempts", "runs", "path", "output", "error")
         if (value := getattr(expected, name)) is not None
     }
-    return part if expected.gaps is None else {**part, "gaps": [gap_text(gap) for gap in expected.gaps]}
+    return part if expected.gaps is None else {**part, "gaps": [_gap_text(gap) for gap in expected.gaps]}
 
 
 def _control(control: Control) -> dict[str, Any]:
@@ -212,3 +212,7 @@ def _escaped(sign: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _gap_text(gap: tuple[Duration, Duration]) -> str:
+    return f"{format_duration(gap[0])}..{format_duration(gap[1])}"

@@ -17,6 +17,8 @@ from harness.run.session import Session
 RUNS = 600
 """Within this many runs a mistake is found."""
 RARE_RUNS = 12_000
+SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in (2, 3))]
+"""One seed shows that a mistake is found; that others find it too is looked at by `make campaign`."""
 DEFAULTS = Settings()
 RARE = frozenset(
     {
@@ -64,16 +66,16 @@ def check(mistake: Mistake, finding: Finding) -> None:
     assert len(finding.scenario.jobs) <= 4
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("mistake", EVERYDAY, ids=lambda mistake: mistake.name)
-def test_a_mistake_is_found_shrunk_and_replayed_and_the_right_queue_passes(mistake: Mistake) -> None:
-    for seed in (1, 2, 3):
-        check(mistake, explore(mistake, seed=seed, runs=RUNS))
+def test_a_mistake_is_found_shrunk_and_replayed_and_the_right_queue_passes(mistake: Mistake, seed: int) -> None:
+    check(mistake, explore(mistake, seed=seed, runs=RUNS))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", sorted(KEPT_BY_HEARTBEATS))
-def test_a_mistake_with_heartbeats_is_found_where_they_keep_the_lease(name: str) -> None:
-    for seed in (1, 2, 3):
-        check(MISTAKES[name], explore(MISTAKES[name], seed=seed, runs=RUNS, settings=BEATING))
+def test_a_mistake_with_heartbeats_is_found_where_they_keep_the_lease(name: str, seed: int) -> None:
+    check(MISTAKES[name], explore(MISTAKES[name], seed=seed, runs=RUNS, settings=BEATING))
 
 
 def test_a_lease_that_heartbeats_keep_raises_no_alarm_on_the_right_queue() -> None:
@@ -97,7 +99,7 @@ def test_every_invariant_and_every_anomaly_has_a_wrong_queue_that_leads_to_it() 
 
 @pytest.mark.slow
 def test_the_right_queue_raises_no_alarm() -> None:
-    assert _alarms(MemoryQueue, runs=3_000) == []
+    assert _alarms(MemoryQueue, runs=1_000) == []
 
 
 @pytest.mark.campaign

@@ -22,8 +22,11 @@ PATIENCE_SECONDS = 90
 
 
 def reader(folder: Path, page: Path) -> dict[str, str]:
-    """Make what a reader of this page has: the scenarios, and the files that the page said to save."""
-    shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios")
+    """Make what a reader of this page has: the scenarios, and the files that the page said to save.
+
+    But for the findings on other people's queues: `run scenarios` starts all of those, as `make test` does by itself.
+    """
+    shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios", ignore=shutil.ignore_patterns("findings"))
     for block in pages.blocks(page):
         if block.file is not None:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def test_a_situation_that_never_occurs_fails_a_campaign_that_was_long_enough_to_
 
 @pytest.mark.slow
 def test_every_situation_that_a_spotter_can_name_is_declared() -> None:
-    met = campaign(runs=800).coverage.situations
+    met = campaign(runs=400).coverage.situations
     assert set(met) <= {item.name for item in SITUATIONS}
     assert {item.name for item in SITUATIONS if item.share >= 0.01} <= set(met)
 
