@@ -49,6 +49,7 @@ from harness.scenario.schema import (
     ProcessorPart,
     ScenarioPart,
     SettingsPart,
+    json_schema,
 )
 from reference_impl.config import Config
 
@@ -230,20 +231,26 @@ def _seen_in_public() -> dict[str, str]:
     return found
 
 
+def _sentences(model: Any) -> dict[str, str]:
+    """Return each key of a part of a scenario file with its sentence in the JSON schema, or else in this file."""
+    schema = json_schema()
+    part = schema if model is ScenarioPart else schema["$defs"][model.__name__]
+    return {name: part["properties"][name].get("description") or KEYS[name] for name in model.model_fields}
+
+
 def _settings() -> str:
     lengths = Settings.duration_names()
     rows = []
     for name in Settings.names():
         value = getattr(Settings(), name)
         shown = format_duration(value) if name in lengths else str(value).lower()
-        rows.append((_code(name), _code(shown), SettingsPart.model_fields[name].description or KEYS[name]))
+        rows.append((_code(name), _code(shown), _sentences(SettingsPart)[name]))
     return table(("setting", "default", "meaning"), rows)
 
 
 def _keys(model: Any) -> Callable[[], str]:
     def keys() -> str:
-        described = ((name, field.description or KEYS[name]) for name, field in model.model_fields.items())
-        return table(("key", "meaning"), [(_code(name), text) for name, text in described])
+        return table(("key", "meaning"), [(_code(name), text) for name, text in _sentences(model).items()])
 
     return keys
 
