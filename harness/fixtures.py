@@ -40,7 +40,7 @@ def exits_are_told(test: pytest.Item) -> Iterator[None]:
     def tell(words: str) -> None:
         capture = test.config.pluginmanager.get_plugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
-            # A worker of pytest-xdist speaks to its controller through standard output, which nobody reads as text.
+            # A worker of pytest-xdist speaks to its controller through standard output, which is not read as text.
             stream = sys.stderr if hasattr(test.config, "workerinput") else sys.stdout
             print(f"\njob-harness: {printable(f'{test.nodeid}: {words}')}", file=stream, flush=True)
 

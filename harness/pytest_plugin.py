@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
-        "job_blocked_after", "a processor that keeps control for so many real seconds fails its test (default: 30)"
+        "job_blocked_after", "a processor that keeps control for this many real seconds fails its test (default: 30)"
     )
 
 

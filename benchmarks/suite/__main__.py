@@ -8,7 +8,7 @@
 by directory, file, test and fixture, and `detections.txt`, one line for each planted defect and what was found on it,
 with the tests that saw it. `compare` names the detections that the first folder has and the second has not, and fails
 where there are any. `blind` plays, for each anomaly of a folder's list, the tests that saw it while no judge reports it
-any more, until one fails; it fails itself where none does: then an anomaly could be lost and nobody would notice.
+any more, until one fails; it fails itself where none does: then an anomaly could be lost unnoticed.
 """
 
 from __future__ import annotations

@@ -579,7 +579,7 @@ def end_descendants() -> None:
 
 
 def end_tree(pid: int) -> None:
-    """Kill a process and what it has started; whoever is its parent still has to reap it."""
+    """Kill a process and what it has started; its parent still has to reap it."""
     _signal(pid, signal.SIGSTOP)  # So that it starts nothing more, and the list stands still.
     _end_all([pid, *descendants_of(pid)])
 

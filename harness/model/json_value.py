@@ -18,7 +18,7 @@ def json_problem(value: Any) -> str | None:
 
 
 def _problem(value: Any) -> str | None:
-    """Look at a value and all that is in it, without recursion: no depth may hurt whoever asks."""
+    """Look at a value and all that is in it, without recursion: no depth may hurt the caller."""
     problem = _scalar_problem(value, "$")
     if problem is not _CONTAINER:
         return problem

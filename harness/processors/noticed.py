@@ -212,7 +212,7 @@ class _Child:
         popen = None if self._popen is None else self._popen()
         if popen is not None:
             return popen.poll() is None
-        with contextlib.suppress(ChildProcessError):  # Somebody has waited for it.
+        with contextlib.suppress(ChildProcessError):  # It has been waited for already.
             return os.waitpid(self._pid, os.WNOHANG)[0] == 0
         return False
 

@@ -109,7 +109,7 @@ def play(
     finally:
         if real is not None:
             left = real.close()
-    run = replace(run, failures=(*left, *run.failures))  # What hung or was left explains what came of it.
+    run = replace(run, failures=(*left, *run.failures))  # What hung or was left explains the outcome.
     return replace(run, uncovered=(*run.uncovered, *_unused(choices), *unanswered), seed=used_seed)
 
 

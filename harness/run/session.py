@@ -235,7 +235,7 @@ class Session(LiveSession):
         return self.result(failures)
 
     def run_for_good(self) -> Run:
-        """Run, and take the session apart: afterwards nobody may ask it anything but how far it came.
+        """Run, and take the session apart: afterwards it may be asked only how far it came.
 
         Its parts refer to each other, so only the garbage collector would free the thousand objects that a small run
         leaves behind. Taken apart they go at once: a generic run takes 13 % less.

@@ -170,7 +170,7 @@ def read_document(raw: bytes, path: str) -> YamlDocument:
 def _document(text: str) -> YamlDocument:
     """Read a text, once: a suite meets a scenario as a file, as a case of the conformance, and again in each search.
 
-    The reader is plain Python and takes some ten milliseconds a file. Nobody changes what it returns.
+    The reader is plain Python and takes some ten milliseconds a file. No caller changes what it returns.
     """
     return _YamlReading(text).document()
 

@@ -180,7 +180,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._move_to(self._now + seconds)
 
     def run_forever(self) -> None:
-        """Run until `stop` is called. Raises LimitReached where somebody keeps control, or goes round without end."""
+        """Run until `stop` is called. Raises LimitReached where a task keeps control, or goes round without end."""
         if self.broken is not None:
             raise self.broken
         self._gate.start_counting(min(LOOKED_AT_AFTER, self.callback_limit), self._look_closer)
@@ -561,7 +561,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return 0
 
     def too_many_rounds(self, count: int, seconds: float) -> bool:
-        """Whether so many rounds of one processor, while time stood still for so long in real time, are without end."""
+        """Whether this many rounds of one processor, while time stood still for this long in real time, are without end."""
         return count > self.rounds or (count > self.rounds // 100 and seconds > self.watched.seconds)
 
     def _spins(self, handle: asyncio.Handle, count: int) -> Hung:
@@ -778,7 +778,7 @@ def place_of(frame: FrameType | None) -> str:
         frame = None if frame.f_code is VirtualLoop.run_forever.__code__ else frame.f_back
     frame = frame or nearest
     if frame is None:
-        return "a place that nobody can tell"
+        return "an unknown place"
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 

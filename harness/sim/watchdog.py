@@ -1,9 +1,9 @@
-"""Watches whoever runs other people's code: what keeps control for too long is named and interrupted.
+"""Watches loops that run other people's code: what keeps control for too long is named and interrupted.
 
 A loop cannot judge code that never comes back to it. So one thread of the process looks, a few times a second, whether
-each loop at work has gone on since; nobody pays for that but this thread. What has not come back within its bound is
+each loop at work has gone on since; no other thread pays for that. What has not come back within its bound is
 interrupted where it stands: by a signal in the main thread, which also ends a wait in the system, by an exception that
-the interpreter raises in any other thread. Whoever swallows that is interrupted again and again; where nothing helps,
+the interpreter raises in any other thread. Code that swallows that is interrupted again and again; where nothing helps,
 the process ends with a message and a code that is no pass, for it would otherwise hang for ever. Must not know what it
 watches.
 """
@@ -30,7 +30,7 @@ BUSY_SECONDS = 30.0
 GRACE_SECONDS = 5.0
 """Real seconds for which what was interrupted may go on before the process ends."""
 _SIGNAL = getattr(signal, "SIGURG", None)
-"""Ignored by default and used by nobody else; pytest-timeout has SIGALRM."""
+"""Ignored by default and otherwise unused; pytest-timeout has SIGALRM."""
 _LOOKS = 8
 """Looks within one bound."""
 _LONGEST_PAUSE = 0.25
@@ -38,7 +38,7 @@ _IDLE_LOOKS = 20
 _SUSPENDED_SECONDS = 1.0
 """A watch that looks so late was stopped with its process: a laptop that sleeps, Ctrl-Z."""
 _DEBUGGERS = ("bdb", "pdb", "ipdb", "pudb", "IPython", "pydevd", "debugpy", "_pydevd_bundle")
-real_seconds = time.monotonic  # noqa: TID251 - how long somebody keeps control is real time
+real_seconds = time.monotonic  # noqa: TID251 - how long a processor keeps control is real time
 _sleep = time.sleep  # noqa: TID251 - the machine's own, whatever stands there while processors run
 _exit = os._exit
 
@@ -134,7 +134,7 @@ def raise_in(thread: int, error: type[BaseException] | None = Interrupted) -> No
 class Watchdog:
     """The thread that watches. It starts with the first work, ends soon after the last, and is no `threading.Thread`:
 
-    whoever lists or counts threads sees the ones of the processors only.
+    code that lists or counts threads sees the ones of the processors only.
     """
 
     def __init__(self) -> None:
@@ -152,12 +152,12 @@ class Watchdog:
         """Watch from here on."""
         if threading.current_thread() is threading.main_thread():
             self._take_signal()
-        if self._owner != os.getpid():  # In a fork there is no thread, and nobody gives its lock back.
+        if self._owner != os.getpid():  # In a fork there is no thread, and its lock is never given back.
             self._lock, self._watched, self._owner, self._runs = threading.Lock(), {}, os.getpid(), False
         with self._lock:
             self._watched[work] = None
             if not self._runs:
-                with contextlib.suppress(RuntimeError):  # No thread is left: somebody started very many.
+                with contextlib.suppress(RuntimeError):  # No thread is left: the processor started very many.
                     _thread.start_new_thread(self._run, ())
                     self._runs = True
 
@@ -214,7 +214,7 @@ class Watchdog:
 
 
 def _debugged(frame: FrameType | None) -> bool:
-    """Whether somebody stands there in a debugger."""
+    """Whether it stands there in a debugger."""
     while frame is not None:
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _DEBUGGERS:
             return True

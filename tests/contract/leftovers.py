@@ -44,7 +44,7 @@ class Place:
     folder: Path
     mark: str = field(default_factory=lambda: uuid.uuid1().hex)
     older: frozenset[int] = field(default_factory=lambda: frozenset(_pids()))
-    """Who was there before anybody was started here: they carry no mark, and reading all of them is the cost."""
+    """Which processes were there before this test started any: they carry no mark, and reading all of them is the cost."""
     before: frozenset[Path] = field(default_factory=lambda: frozenset(_clusters()))
     seen: set[str] = field(default_factory=set)
     children: list[subprocess.Popen[str]] = field(default_factory=list)

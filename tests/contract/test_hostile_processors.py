@@ -1,6 +1,6 @@
 """One table: hostile processors, and every way of running one. Each ends soon, is never green, and leaves nothing.
 
-A cell is a child forked for it: what a processor does there harms nobody else.
+A cell is a child forked for it: what a processor does there harms no other.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ TYPESCRIPT = {
     "waitsForAChild": Guest("virtual time stood still for"),
     "leaves": Guest(FAILED, "ended with exit code 0"),
     "leavesAChild": Guest("still runs, started by"),
-    "rejects": Guest(FAILED, "unhandled rejection: Error: nobody"),
+    "rejects": Guest(FAILED, "unhandled rejection: Error: unseen"),
     "answersDeeply": Guest(FAILED, "nested"),
 }
 TYPESCRIPT_SOURCE = """

@@ -1,6 +1,6 @@
 """Notes every anomaly that is reported in any Python process of the suite, and which test it was reported in.
 
-On `PYTHONPATH`, Python imports this at its start, whoever starts it; so a command that a test runs, and what that
+On `PYTHONPATH`, Python imports this at its start, from any parent; so a command that a test runs, and what that
 command forks, write their lines too. `harness.run.observation` is where every history gets its judge: a list of
 anomalies that writes down what it is given takes the place of the judge's own there. A process that has been given
 another `PYTHONPATH`, or `python -I`, writes nothing.

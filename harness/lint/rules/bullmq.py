@@ -411,7 +411,7 @@ RULES: Final = (
         Severity.ERROR,
         (
             "BullMQ: its Redis connection has no keyPrefix.",
-            "The Queue does not start, or jobs are lost in keys that nobody reads.",
+            "The Queue does not start, or jobs are lost in keys that are never read.",
             "Use `prefix`.",
         ),
         _prefixes,

@@ -190,7 +190,7 @@ def _already(facts: Facts) -> Iterator[Breach]:
                 call.place,
                 f"{call.queue} has a queueing_lock, and nothing here catches AlreadyEnqueued: while one waits, this "
                 "raises "
-                "and whoever asked for it gets an error",
+                "and the caller who asked for it gets an error",
                 "Catch procrastinate.exceptions.AlreadyEnqueued where one waiting job is enough.",
                 severity=Severity.NOTE,
                 subject=call.queue or "",

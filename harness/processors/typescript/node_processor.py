@@ -259,7 +259,7 @@ class NodeProcessor:
         self._ticks, self._ticks_since = 0, real_seconds()
 
     def _goes_round(self) -> None:
-        """End what only sets timers: the run is broken, for nobody knows what would come of it."""
+        """End what only sets timers: the run is broken, for its outcome is unknown."""
         jobs = ", ".join(run.job for run in self._runs.values()) or "no job any more"
         self._loop.break_with(
             Hung(

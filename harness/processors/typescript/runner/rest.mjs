@@ -12,7 +12,7 @@ const ON_THREADS = /REQUEST$|JOB$/;
 // A compressor never says that it is done: it counts as busy for so long after it last did something.
 const COMPRESSOR = /^(ZLIB|BROTLI|ZSTD)/;
 const COMPRESSOR_MS = 50;
-// How long work is waited for that goes on when nothing is being run any more: whoever started it has answered.
+// How long work is waited for that goes on when nothing is being run any more: the processor has answered.
 const LEFT_MS = 500;
 // What may be there without anything ever coming of it.
 const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
