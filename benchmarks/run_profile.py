@@ -3,7 +3,7 @@
 Usage: .venv/bin/python benchmarks/run_profile.py [SECONDS]
 
 The stack is sampled once for each millisecond of CPU, which disturbs the run little; a profiler that hooks every call
-would charge most to code that makes many small calls. A sample counts for the innermost part of its stack that stands in
+would charge most to code with many small calls. A sample counts for the innermost part of its stack that stands in
 `PARTS`. The shares are of one process and one machine; the page is for what is large and what is small.
 """
 

@@ -561,7 +561,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return 0
 
     def too_many_rounds(self, count: int, seconds: float) -> bool:
-        """Whether this many rounds of one processor, while time stood still for this long in real time, are without end."""
+        """Whether a processor that went round this often, while time stood still for `seconds`, will never end."""
         return count > self.rounds or (count > self.rounds // 100 and seconds > self.watched.seconds)
 
     def _spins(self, handle: asyncio.Handle, count: int) -> Hung:

@@ -44,7 +44,7 @@ class Place:
     folder: Path
     mark: str = field(default_factory=lambda: uuid.uuid1().hex)
     older: frozenset[int] = field(default_factory=lambda: frozenset(_pids()))
-    """Which processes were there before this test started any: they carry no mark, and reading all of them is the cost."""
+    """The processes there before this test started any: they carry no mark, and reading all of them is the cost."""
     before: frozenset[Path] = field(default_factory=lambda: frozenset(_clusters()))
     seen: set[str] = field(default_factory=set)
     children: list[subprocess.Popen[str]] = field(default_factory=list)

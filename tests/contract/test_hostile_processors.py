@@ -117,7 +117,7 @@ export async function waitsForAChild() {
 }
 export async function leaves() { process.exit(0); }
 export async function leavesAChild() { spawn("sleep", ["60"]); return { success: true }; }
-export async function rejects() { Promise.reject(new Error("nobody")); await after(10); return { success: true }; }
+export async function rejects() { Promise.reject(new Error("unseen")); await after(10); return { success: true }; }
 export async function answersDeeply() {
   let value: any = 1;
   for (let n = 0; n < 100_000; n++) value = [value];
