@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from harness.cli import INTERRUPTED
 from harness.cli.campaign_screen import Told, finding_data
-from harness.cli.search import INTERRUPTIONS, FindingPresenter, SearchRequest, configure_search, progress_bar
+from harness.cli.search import STOPPED, FindingPresenter, SearchRequest, configure_search, progress_bar
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.exhaust.scope import SCOPE_SETTINGS, Scope, parse_kind
 from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
@@ -20,6 +19,14 @@ from harness.explore.sampling import HANG_HINT
 from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import ENDINGS, SPANS
 from harness.faults import FaultPlan, kinds
+from harness.interruption import (
+    INTERRUPTIONS,
+    Terminated,
+    between_runs,
+    exit_code_of,
+    raised_at_once,
+    stopping_point,
+)
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -107,8 +114,15 @@ class SearchEnd(NamedTuple):
     """How a search ended."""
 
     seconds: float
-    interrupted: bool
+    interruption: BaseException | None
     trouble: HarnessError | None
+
+    @property
+    def stopped_by(self) -> str:
+        """What ended it from outside; empty where nothing did."""
+        if self.interruption is None:
+            return ""
+        return "SIGTERM" if isinstance(self.interruption, Terminated) else "Ctrl-C"
 
 
 class Shown(NamedTuple):
@@ -126,7 +140,8 @@ def execute(arguments: argparse.Namespace) -> int:
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines() as engines:
         engine = engines.get(request.target)
-        engine.info.prepare()
+        with raised_at_once():
+            engine.info.prepare()
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
 
 
@@ -157,7 +172,7 @@ def _exhausted(
 def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> SearchEnd:
     """Search, and say how that ended; whatever ends it, what was found is kept."""
     started = time.perf_counter()
-    interrupted = False
+    interruption: BaseException | None = None
     trouble: HarnessError | None = None
     with progress_bar(measured=False) as advance, watchdog:
         watchdog.opening()
@@ -169,8 +184,8 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
                 print(forecaster.forecast(), file=sys.stderr)
             started = time.perf_counter()
             explorer.run(_watch(limit, started, advance, watchdog))
-        except INTERRUPTIONS:
-            interrupted = True
+        except INTERRUPTIONS as stop:
+            interruption = stop
         except Hung as hung:
             trouble = Hanging(str(hung), hint=HANG_HINT)
         except HarnessError as error:
@@ -180,7 +195,7 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
         watchdog.done()
     if trouble is not None:
         explorer.stopped_by = "what is named below"
-    return SearchEnd(time.perf_counter() - started, interrupted, trouble)
+    return SearchEnd(time.perf_counter() - started, interruption, trouble)
 
 
 class Hanging(HarnessError):
@@ -196,6 +211,7 @@ def _watch(
 
     def watch(progress: Progress) -> bool:
         nonlocal asked
+        stopping_point()
         watchdog.opening()
         asked += 1
         if asked % SHARE == 0:
@@ -207,24 +223,31 @@ def _watch(
 
 def _tell(explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter) -> tuple[int, list[Shown]]:
     found = sorted(explorer.sightings.values(), key=lambda sighting: gravity(sighting.anomaly))
-    shown = _found(explorer, found, ending.seconds, presenter) if found else []
-    for line in statement(explorer, ending.seconds, interrupted=ending.interrupted):
+    shown = _found(explorer, found, ending, presenter) if found else []
+    for line in statement(explorer, ending.seconds, stopped_by=ending.stopped_by):
         print(line)
     if ending.trouble is not None:
         print(f"Ended early: {ending.trouble}")
+    interruption = ending.interruption or presenter.interruption
+    if interruption is not None:
+        return exit_code_of(interruption), shown
     if found:
         return int(ExitCode.FAIL), shown
     if ending.trouble is not None:
         return int(ending.trouble.exit_code), shown
-    if ending.interrupted:
-        return INTERRUPTED, shown
     return int(ExitCode.PASS if explorer.complete else ExitCode.INCONCLUSIVE), shown
 
 
-def _found(explorer: Explorer, found: list[Sighting], seconds: float, presenter: FindingPresenter) -> list[Shown]:
-    progress = explorer.progress
-    finding = finding_of(explorer, found[0])
-    spent = f"{progress.states} states, {progress.transitions} transitions, {seconds:.1f} s"
+def _found(explorer: Explorer, found: list[Sighting], ending: SearchEnd, presenter: FindingPresenter) -> list[Shown]:
+    stop, progress = ending.interruption, explorer.progress
+    if stop is not None and not between_runs(stop):
+        seen = ", ".join(sighting.anomaly for sighting in found)
+        print(f"Seen, not shown: {seen}; the search was cut short in the middle of a step.")
+        return []
+    if stop is not None:
+        presenter.halted = STOPPED
+    finding = finding_of(explorer, found[0], shrink=stop is None)
+    spent = f"{progress.states} states, {progress.transitions} transitions, {ending.seconds:.1f} s"
     shown = [Shown(finding, presenter.tell(finding, spent=spent))]
     if len(found) > 1:
         print(f"Also within this scope: {', '.join(sighting.anomaly for sighting in found[1:])}.")
@@ -241,10 +264,10 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
         "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
-        "interrupted": ending.interrupted,
+        "interrupted": ending.interruption is not None,
         "stopped_by": explorer.stopped_by or None,
         "trouble": None if trouble is None else trouble.message,
-        "statement": statement(explorer, ending.seconds, interrupted=ending.interrupted),
+        "statement": statement(explorer, ending.seconds, stopped_by=ending.stopped_by),
         "scope": scope.sentence(),
         "kinds": [str(kind) for kind in scope.kinds],
         "settings": {name: value for name, (value, _) in changed_settings(scope.settings).items()},

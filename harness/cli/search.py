@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cli import Terminated
 from harness.cli.campaign_screen import Told
 from harness.cli.output import OutputFile, show_lines
 from harness.errors import UsageError, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
+from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -31,8 +31,8 @@ from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
 from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
 
-INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 FOLDER = Path(".job-harness") / "found"
+STOPPED = "interrupted"
 WIDTH = 80
 LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
@@ -192,6 +192,8 @@ class FindingPresenter:
     """Where the first finding goes."""
     halted: str = ""
     """Why the target is not run any more: what hangs once would hang again, with nobody to end it."""
+    interruption: BaseException | None = None
+    """What ended the telling before its time, where somebody did."""
 
     def tell(self, finding: Finding, *, spent: str, first: bool = True) -> Told:
         """Show a finding, write its scenario, and replay it."""
@@ -231,11 +233,14 @@ class FindingPresenter:
             return finding.run, self.halted
         try:
             return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
-        except INTERRUPTIONS:
-            self.halted = "interrupted"
+        except INTERRUPTIONS as stop:
+            self._halt(stop)
             return finding.run, self.halted
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
+
+    def _halt(self, stop: BaseException) -> None:
+        self.halted, self.interruption = STOPPED, stop
 
     def _place(self, finding: Finding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
@@ -255,8 +260,8 @@ class FindingPresenter:
                     reproduce(scenario, finding.anomaly, engine=name, found_on=self.name, get=self.engines.get),
                     finding.anomaly,
                 )
-            except INTERRUPTIONS:
-                self.halted = "interrupted"
+            except INTERRUPTIONS as stop:
+                self._halt(stop)
         return _not_replayed(name, self.halted)
 
 

@@ -25,6 +25,7 @@ from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import draw
 from harness.faults import FaultPlan
 from harness.history.event import Event
+from harness.interruption import INTERRUPTIONS, between_runs
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -129,6 +130,7 @@ class Sampler:
             again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
         except Hung as hung:
             tally.trouble = Trouble(f"run {number} (seed {drawn}): {hung}", HANG_HINT, ExitCode.FAIL)
+            tally.torn = True
             return False
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
             tally.trouble = Trouble.of(error, engine=self.engine.info.name)
@@ -173,9 +175,10 @@ class Sampler:
             tally = Tally(first)
             try:
                 going = self.stretch(tally, seed=seed, count=min(STRETCH, runs - first), watch=watch)
-            except BaseException as stop:
+            except INTERRUPTIONS as stop:
+                tally.interruption = stop
                 yield tally
-                raise stop from None
+                return
             yield tally
             if not going:
                 return
@@ -195,13 +198,12 @@ class Sampler:
         runs: int,
         watch: Watch | None = None,
         source: RunSource | None = None,
-        interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
     ) -> Campaign:
         """Sample until something is found, `runs` are done, or `watch` (told the count) answers False.
 
-        `source` does the runs elsewhere. An interruption ends the search and keeps what it found.
+        `source` does the runs elsewhere. Ctrl-C or SIGTERM ends the search and keeps what it found.
         """
-        record = _Record(self, seed, interruptions)
+        record = _Record(self, seed)
         doing = self if source is None else source
         try:
             for tally in doing.tallies(seed=seed, runs=runs, watch=watch or (lambda done: True)):
@@ -209,7 +211,7 @@ class Sampler:
                     break
             else:
                 record.unsteady = doing.again()
-        except interruptions as stop:
+        except INTERRUPTIONS as stop:
             record.interruption = stop
         except Hung as hung:
             record.trouble = Trouble(str(hung), HANG_HINT, ExitCode.FAIL)
@@ -223,14 +225,12 @@ class Sampler:
         open_session, redraw = self._sessions(anomaly)
         shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
         stop: BaseException | None = None
-        smallest = run
         try:
             self.watchdog.opening()
             shrinker.shrink()
-        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller tells of it
-            stop = cut
-        else:
             smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
+        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller tells of it
+            stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()
         if anomaly not in smallest.found:
@@ -261,17 +261,19 @@ REST_HINT = "The target is at work without end, or goes on without anything to d
 class _Record:
     """What a campaign came to so far."""
 
-    def __init__(self, sampler: Sampler, seed: int, interruptions: tuple[type[BaseException], ...]) -> None:
+    def __init__(self, sampler: Sampler, seed: int) -> None:
         self.sampler = sampler
-        self.interruptions = interruptions
         self.seed = seed
         self.runs = 0
         self.steps = 0
         self.cut = 0
         self.findings: list[Finding] = []
+        self.unshown: list[FailingRun] = []
         self.coverage = Coverage()
         self.stock = True
         self.interruption: BaseException | None = None
+        self.torn = False
+        """Whether a step was cut short in the middle: what the engine says from there on is believed of no run."""
         self.unsteady: Unsteady | None = None
         self.trouble: Trouble | None = None
 
@@ -284,47 +286,62 @@ class _Record:
         self.stock = self.stock and tally.stock
         self.unsteady = tally.unsteady
         self.trouble = tally.trouble
+        self.interruption = tally.interruption
+        self.torn = tally.torn
         known = {finding.anomaly for finding in self.findings}
         for hit in tally.hits:
             if hit.anomaly not in known and not self._shrink(hit):
                 return False
         going = self.sampler.keep_going or not self.findings
-        return going and self.unsteady is None and self.trouble is None
+        return going and self.unsteady is None and self.trouble is None and self.interruption is None
 
     def _shrink(self, hit: FailingRun) -> bool:
         drawn = run_seed(self.seed, hit.number)
         run = self._again(drawn)
+        if run is None or (self.torn and hit.anomaly not in run.found):
+            self.unshown.append(hit)
+            return True
         if hit.anomaly not in run.found:
             told = f"{hit.anomaly} showed", f"{', '.join(sorted(run.found)) or 'nothing'} shows"
             self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
             return False
-        if self.interruption is not None:
+        if self.interruption is not None or self.torn:
             about = policy_of(self.sampler.strategy, drawn).about
             scenario = replace(run.scenario, tape=run.tape)
             self.findings.append(Finding(hit.anomaly, scenario, run, drawn, hit.number + 1, 0, False, about))
             return False
         finding, stop = self.sampler.shrink(run, hit.anomaly, seed=drawn, runs=hit.number + 1)
         self.findings.append(finding)
-        if isinstance(stop, self.interruptions):
+        if isinstance(stop, INTERRUPTIONS):
             self.interruption = stop
         elif isinstance(stop, Hung):
+            self.torn = True
             self.trouble = Trouble(f"while a run was made smaller: {stop}", HANG_HINT, ExitCode.FAIL)
         elif stop is not None:
             self.trouble = Trouble.of(stop, engine=self.sampler.engine.info.name)
         return stop is None
 
-    def _again(self, seed: int) -> Run:
-        """Do a run once more; somebody who interrupts just then still gets it."""
+    def _again(self, seed: int) -> Run | None:
+        """Do a run once more, also for somebody who interrupts just then; None where the engine stands in mid-step."""
+        if self.interruption is not None and not between_runs(self.interruption):
+            return None
         try:
             return self.sampler.sample(seed)
-        except self.interruptions as stop:
+        except INTERRUPTIONS as stop:
             self.interruption = stop
-            return self.sampler.sample(seed)
+            return self._again(seed)
+        except Hung as hung:
+            self.torn = True
+            self.trouble = self.trouble or Trouble(f"a run that was done again: {hung}", HANG_HINT, ExitCode.FAIL)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the rest is kept
+            self.trouble = self.trouble or Trouble.of(error, engine=self.sampler.engine.info.name)
+        return None
 
     def campaign(self) -> Campaign:
         """Return the campaign."""
         engine = self.sampler.engine
-        demanded = self.stock and not self.findings and self.interruption is None and self.trouble is None
+        found = self.findings or self.unshown
+        demanded = self.stock and not found and self.interruption is None and self.trouble is None
         missing = missing_situations(
             self.coverage.situations, capabilities=engine.info.capabilities, observed=self.coverage.observed
         )
@@ -341,4 +358,5 @@ class _Record:
             self.trouble,
             self.stock,
             self.cut,
+            tuple(self.unshown),
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
+from harness.interruption import stopping_point
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
@@ -144,6 +145,7 @@ class Session(LiveSession):
 
         `announced` are capabilities that only jobs planned later will ask for: see `plan_job`.
         """
+        stopping_point()
         contract = engine.info.contract
         self._given = scenario
         self.scenario = scenario = _effective(scenario, contract)
