@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from importlib import import_module
-from typing import Final, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from harness import __version__
 from harness.errors import ExitCode, HarnessError, UsageError, clipped
@@ -142,8 +142,15 @@ def _respelled(arguments: list[str]) -> list[str]:
     return ["exhaust", *(argument for argument in arguments[1:] if argument != "--exhaustive")]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Lets a help that cannot be written be an error: argparse passes over it, and says 0."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)
+
+
 def _dispatch(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="job-harness",
         description="Simulates and judges job processors and the queues that feed them.",
         epilog=EPILOG,

@@ -91,7 +91,7 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
     Raises UsageError for bounds that make no sense.
     """
     stalls = arguments.stalls
-    if stalls != ANY and not stalls.isdigit():
+    if stalls != ANY and not (stalls.isascii() and stalls.isdigit()):
         raise UsageError(f"--stalls is {stalls!r}", hint=f"Give a number, or {ANY}.")
     try:
         priorities = tuple(int(text) for text in arguments.priorities.split(","))
@@ -193,9 +193,21 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
             trouble = broken_engine(explorer.engine.info.name, error)
         watchdog.done()
+    trouble = _environment(explorer, interruption) or trouble
     if trouble is not None:
         explorer.stopped_by = "what is named below"
     return SearchEnd(time.perf_counter() - started, interruption, trouble)
+
+
+def _environment(explorer: Explorer, interruption: BaseException | None) -> HarnessError | None:
+    """Say what is gone that the engine stands on: then what ended the search, or was seen in it, is not the queue's."""
+    if interruption is not None and not between_runs(interruption):
+        return None
+    try:
+        explorer.engine.info.confirm()
+    except HarnessError as gone:
+        return gone
+    return None
 
 
 class Hanging(HarnessError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from harness.errors import ExitCode
+from harness.errors import ExitCode, HarnessError
 from harness.explore.coverage import OBSERVED_EVERY, Coverage, missing_situations
 from harness.explore.finding import (
     REPEATED_EVERY,
@@ -129,11 +129,11 @@ class Sampler:
             run = self.sample(drawn)
             again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
         except Hung as hung:
-            tally.trouble = Trouble(f"run {number} (seed {drawn}): {hung}", HANG_HINT, ExitCode.FAIL)
+            tally.trouble = self.trouble_of(hung, f"run {number} (seed {drawn}): ")
             tally.torn = True
             return False
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
-            tally.trouble = Trouble.of(error, engine=self.engine.info.name)
+            tally.trouble = self.trouble_of(error)
             return False
         tally.runs += 1
         tally.steps += run.steps
@@ -146,6 +146,17 @@ class Sampler:
             tally.unsteady = Unsteady(number, drawn, *differs)
             return False
         return self._judged(tally, run, number)
+
+    def trouble_of(self, error: BaseException, where: str = "") -> Trouble:
+        """Return what a step that hung, or whatever else was raised, comes to: a hang is the environment's first."""
+        if not isinstance(error, Hung):
+            return Trouble.of(error, engine=self.engine.info.name)
+        self.watchdog.done()
+        try:
+            self.engine.info.confirm()
+        except HarnessError as gone:
+            return Trouble.of(gone, engine=self.engine.info.name)
+        return Trouble(f"{where}{error}", HANG_HINT, ExitCode.FAIL)
 
     def _judged(self, tally: Tally, run: Run, number: int) -> bool:
         if run.cut and self._stock:
@@ -214,7 +225,7 @@ class Sampler:
         except INTERRUPTIONS as stop:
             record.interruption = stop
         except Hung as hung:
-            record.trouble = Trouble(str(hung), HANG_HINT, ExitCode.FAIL)
+            record.trouble = self.trouble_of(hung)
         return record.campaign()
 
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[Finding, BaseException | None]:
@@ -316,9 +327,9 @@ class _Record:
             self.interruption = stop
         elif isinstance(stop, Hung):
             self.torn = True
-            self.trouble = Trouble(f"while a run was made smaller: {stop}", HANG_HINT, ExitCode.FAIL)
+            self.trouble = self.sampler.trouble_of(stop, "while a run was made smaller: ")
         elif stop is not None:
-            self.trouble = Trouble.of(stop, engine=self.sampler.engine.info.name)
+            self.trouble = self.sampler.trouble_of(stop)
         return stop is None
 
     def _again(self, seed: int) -> Run | None:
@@ -332,9 +343,9 @@ class _Record:
             return self._again(seed)
         except Hung as hung:
             self.torn = True
-            self.trouble = self.trouble or Trouble(f"a run that was done again: {hung}", HANG_HINT, ExitCode.FAIL)
+            self.trouble = self.trouble or self.sampler.trouble_of(hung, "a run that was done again: ")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the rest is kept
-            self.trouble = self.trouble or Trouble.of(error, engine=self.sampler.engine.info.name)
+            self.trouble = self.trouble or self.sampler.trouble_of(error)
         return None
 
     def campaign(self) -> Campaign:

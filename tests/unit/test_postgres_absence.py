@@ -1,0 +1,65 @@
+"""What a driver says of a server that is not there is told from what a server refuses, in any language."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+from harness.errors import EnvironmentUnavailable
+from harness.foreign.peer import Peer, PeerLost, _field
+from harness.foreign.runtime import outcome_of
+from harness.postgres.absence import means_absence
+from harness.postgres.patience import Deadline
+
+ABSENT = [
+    ("error: terminating connection due to administrator command", "57P01"),
+    ("error: the database system is shutting down", "57P03"),
+    ("Error: connect ECONNREFUSED 127.0.0.1:5432", "ECONNREFUSED"),
+    ("Error: connect ENOENT /dev/shm/x/.s.PGSQL.5432", "ENOENT"),
+    ("Error: Connection terminated unexpectedly", ""),
+    ("Error: Client has encountered a connection error and is not queryable", ""),
+    ("Error: timeout exceeded when trying to connect", ""),
+    ("OperationalError: consuming input failed: server closed the connection unexpectedly", ""),
+    ("InterfaceError: connection is closed", ""),
+    ("ConnectionDoesNotExistError: connection was closed in the middle of operation", "08003"),
+    ("PoolTimeout: couldn't get a connection after 30.00 sec", ""),
+]
+REFUSED = [
+    ("error: duplicate key value violates unique constraint", "23505"),
+    ("error: terminating connection is what this job is called", "22P05"),
+    ("error: canceling statement due to statement timeout", "57014"),
+    ("DeadlockDetected: deadlock detected", "40P01"),
+    ("Error: job abc does not exist", ""),
+]
+
+
+@pytest.mark.parametrize(("words", "code"), ABSENT)
+def test_a_server_that_is_not_there_is_the_environments(words: str, code: str) -> None:
+    assert means_absence(words, code=code)
+    with pytest.raises(EnvironmentUnavailable, match="PostgreSQL went away while a peer used it"):
+        outcome_of({"idle": 1, "next": None, "raised": words, "code": code or None})
+
+
+@pytest.mark.parametrize(("words", "code"), REFUSED)
+def test_what_a_server_refuses_is_the_queues(words: str, code: str) -> None:
+    assert outcome_of({"idle": 1, "next": None, "raised": words, "code": code or None}).reason == words
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether a process is stopped")
+def test_a_peer_that_a_signal_stopped_is_the_environments_and_one_that_we_ended_says_nothing() -> None:
+    command = [sys.executable, "-c", "import signal; signal.pause()"]
+    ended, stopped = Peer(command, name="one that we end"), Peer(command, name="one that is stopped")
+    for peer in (ended, stopped):
+        peer.confirm()
+    ended.kill()
+    ended.confirm()
+    os.kill(stopped.pid, signal.SIGSTOP)
+    deadline = Deadline(5.0)
+    while _field(stopped.pid, 0) != "T" and not deadline.passed:
+        deadline.pause()
+    stopped.kill()  # as an interruption in the middle of a turn does
+    with pytest.raises(PeerLost, match="stopped by a signal"):
+        stopped.confirm()
