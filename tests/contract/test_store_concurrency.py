@@ -260,9 +260,9 @@ def test_a_server_that_ends_the_sessions_costs_one_answer(reference_dsn: str) ->
 
 def test_a_statement_waits_for_a_connection_no_longer_than_it_was_told_to(reference_dsn: str) -> None:
     async def story() -> None:
-        async with open_database(reference_dsn, max_size=1, wait_seconds=0.01) as database:
-            async with database._pool.connection():
-                with pytest.raises(StoreUnavailableError, match="PoolTimeout"):
-                    await PostgresStore(database).get("nobody")
+        opened = open_database(reference_dsn, max_size=1, wait_seconds=0.01)
+        async with opened as database, database._pool.connection():
+            with pytest.raises(StoreUnavailableError, match="PoolTimeout"):
+                await PostgresStore(database).get("nobody")
 
     asyncio.run(story())

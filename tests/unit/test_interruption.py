@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.exploring import _heard
 from harness.interruption import (
     Interrupted,
     Interruptions,
@@ -140,3 +141,19 @@ def test_every_command_that_is_terminated_prints_what_it_has(
         assert signals.raised
     assert capsys.readouterr().out
     assert Path("report.json").stat().st_size > 2
+
+
+def test_an_interrupted_exploration_of_a_test_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    monkeypatch.setattr("harness.exploring.select.select", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        _heard(child, reading)
+    os.close(writing)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, 0)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from harness.adapters.pgboss.work import turn_of
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.peer import Peer, PeerLost, _field
 from harness.foreign.runtime import outcome_of
@@ -63,3 +64,9 @@ def test_a_peer_that_a_signal_stopped_is_the_environments_and_one_that_we_ended_
     stopped.kill()  # as an interruption in the middle of a turn does
     with pytest.raises(PeerLost, match="stopped by a signal"):
         stopped.confirm()
+
+
+def test_what_pgboss_emits_while_its_server_goes_is_the_environments() -> None:
+    emitted = {"effect": "trouble", "actor": None, "data": {"message": "the database system is shutting down"}}
+    with pytest.raises(EnvironmentUnavailable, match="while pg-boss worked on it"):
+        turn_of([emitted, {"idle": 1, "next": None, "timers": [], "value": None}])
