@@ -8,12 +8,17 @@ import sys
 
 import pytest
 
+from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.adapters.pgboss.work import turn_of
-from harness.errors import EnvironmentUnavailable
+from harness.cases import CaseRunner, Task
+from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.foreign.peer import Peer, PeerLost, _field
 from harness.foreign.runtime import outcome_of
+from harness.port import Engine
 from harness.postgres.absence import means_absence
 from harness.postgres.patience import Deadline
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
 
 ABSENT = [
     ("error: terminating connection due to administrator command", "57P01"),
@@ -70,3 +75,22 @@ def test_what_pgboss_emits_while_its_server_goes_is_the_environments() -> None:
     emitted = {"effect": "trouble", "actor": None, "data": {"message": "the database system is shutting down"}}
     with pytest.raises(EnvironmentUnavailable, match="while pg-boss worked on it"):
         turn_of([emitted, {"idle": 1, "next": None, "timers": [], "value": None}])
+
+
+def test_after_a_peer_was_lost_the_other_cases_say_that_they_were_not_run() -> None:
+    class Lost(MemoryEngine):
+        def open(self, *given: object) -> MemoryQueue:
+            raise PeerLost("died", "its process was killed", name="the child")
+
+    class Shelf:
+        def get(self, name: str) -> Engine:
+            return Lost()
+
+        def drop(self, name: str) -> None:
+            """Nothing was kept."""
+
+    runner = CaseRunner(Shelf())
+    first, second = (runner.case(Task(Scenario(jobs=(JobPlan("a"),)), "memory")) for _ in range(2))
+    assert isinstance(first.error, PeerLost)
+    assert str(second.error).startswith("not run: the child: its process was killed")
+    assert second.exit_code is ExitCode.ENVIRONMENT
