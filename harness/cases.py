@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from harness.errors import EnvironmentUnavailable, HarnessError, at_place
+from harness.errors import EnvironmentUnavailable, HarnessError, ProgramMissing, at_place
 from harness.explore.finding import broken_engine
 from harness.port import Engine
 from harness.report.case import Case
@@ -90,7 +90,8 @@ class CaseRunner:
                 name = engine_name(task.engine, scenario, folder=folder)
             gone = self._gone.get(bare_name(name))
             if gone is not None:
-                return replace(base, error=type(gone)(f"not run: {gone.message}", hint=gone.hint))
+                kind = ProgramMissing if isinstance(gone, ProgramMissing) else EnvironmentUnavailable
+                return replace(base, error=kind(f"not run: {gone.message}", hint=gone.hint))
             with at_place(written):
                 engine = self.engines.get(name)
             opened = partial(scenario_processors, blocked_after=self.limits.blocked_after)

@@ -402,7 +402,7 @@ class TestExploration:
 
 
 def _heard(pid: int, out: int) -> PlayedTest:
-    """Read what a child tells, and wait for its end; one that hangs is killed."""
+    """Read what a child tells, and wait for its end; one that hangs, or that nobody waits for any more, is killed."""
     told, deadline = bytearray(), time.monotonic() + RUN_SECONDS  # noqa: TID251
     try:
         while True:
@@ -414,6 +414,9 @@ def _heard(pid: int, out: int) -> PlayedTest:
             if not part:
                 break
             told += part
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
     finally:
         os.close(out)
         _, status = os.waitpid(pid, 0)

@@ -357,6 +357,11 @@ class EngineInfo:
     """Installs and starts now what the first run would; raises EnvironmentUnavailable where that is impossible."""
     provenance: Callable[[], str] = _from_nowhere
     """Says where the server came from and why; empty while there is none, or where it needs none."""
+    confirm: Callable[[], None] = _nothing_to_prepare
+    """Looks, at the end of each run, whether what it stands on (a server, a peer) is there as when the run began.
+
+    Raises EnvironmentUnavailable where it is not: then nothing that the run showed is held against the queue.
+    """
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
     """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
     sessions: Callable[[], Engine] | None = None
@@ -382,6 +387,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "next_upkeep": (Callable | None, "a function of the queue, or None"),
     "prepare": (Callable, "a function without arguments"),
     "provenance": (Callable, "a function without arguments"),
+    "confirm": (Callable, "a function without arguments"),
     "safeguards": (Mapping, "a mapping from names to functions without arguments"),
     "sessions": (Callable | None, "a function without arguments, or None"),
 }

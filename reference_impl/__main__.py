@@ -57,6 +57,8 @@ EXIT_FAILED = 1
 EXIT_ENVIRONMENT = 4
 
 _CONNECT_SECONDS = 10.0
+_WAIT_SECONDS = 1.0
+"""How long a request waits for a connection before it is told to come again: while the database is down, none comes."""
 _REQUEST_SECONDS = 10
 """How long requests in flight hold up the end of the server."""
 _PARTING_SECONDS = 1.0
@@ -181,7 +183,7 @@ async def _serve(config: Config, options: argparse.Namespace) -> int:
 
     registry, slugs = _tools(options.tools)
     with _listening_socket(options.host, options.port) as listener:
-        async with _open_store(config) as store:
+        async with _open_store(config, wait_seconds=_WAIT_SECONDS) as store:
             await _register_tools(store, registry)
             queue = JobQueue(store, config, new_id=new_uuid, tools=registry.get_registered_tools())
             maintenance = partial(run_maintenance, store, stuck_after=config.stuck_after)
@@ -271,12 +273,14 @@ def _database_url(config: Config) -> str:
 
 
 @asynccontextmanager
-async def _open_store(config: Config) -> AsyncIterator[Store]:
+async def _open_store(config: Config, *, wait_seconds: float | None = None) -> AsyncIterator[Store]:
     dsn = _database_url(config)
     connections = min(config.pgboss_batch_size + _SPARE_CONNECTIONS, _MOST_CONNECTIONS)
     async with _database_errors():
         await _probe(dsn)
-        async with open_database(dsn, max_size=connections, timeout_seconds=_CONNECT_SECONDS) as database:
+        async with open_database(
+            dsn, max_size=connections, timeout_seconds=_CONNECT_SECONDS, wait_seconds=wait_seconds
+        ) as database:
             yield PostgresStore(database)
 
 

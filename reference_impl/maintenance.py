@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from datetime import timedelta
 
-from reference_impl.errors import MaintenanceError
+from reference_impl.errors import MaintenanceError, StoreUnavailableError
 from reference_impl.models import MaintenanceReport
 from reference_impl.store.protocol import Store
 
@@ -24,6 +24,8 @@ class _Parts:
     async def run(self, name: str, part: Awaitable[list[str]]) -> tuple[str, ...]:
         try:
             return tuple(await part)
+        except StoreUnavailableError:
+            raise  # Every other part would wait for the same database.
         except Exception as error:  # noqa: BLE001 - one failing part must not stop the others; it is raised at the end
             self.failures[name] = error
             return ()
@@ -41,7 +43,8 @@ async def _expire_all(store: Store) -> list[str]:
 async def run_maintenance(store: Store, *, stuck_after: timedelta) -> MaintenanceReport:
     """Take back overdue claims, reconcile both tables, rescue stuck jobs, delete what is past its retention.
 
-    Raises `MaintenanceError`, with the report, after all parts have had their turn where one of them failed.
+    Raises `MaintenanceError`, with the report, after all parts have had their turn where one of them failed, and
+    `StoreUnavailableError` as soon as the database does not answer: what was done until then is done.
     """
     parts = _Parts()
     report = MaintenanceReport(

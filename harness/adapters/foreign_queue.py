@@ -143,6 +143,7 @@ class ForeignEngine:
             next_upkeep=release.next_upkeep,
             prepare=self._ready,
             provenance=self._provenance,
+            confirm=self._runtime_confirmed,
             sessions=partial(ForeignEngine, release, dsn=dsn, sessions=True),
         )
         self._schema: Any = None
@@ -158,6 +159,9 @@ class ForeignEngine:
 
     def _ready(self) -> None:
         self._runtime.ready()
+
+    def _runtime_confirmed(self) -> None:
+        self._runtime.confirm()
 
     def _provenance(self) -> str:
         return self._runtime.provenance

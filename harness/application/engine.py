@@ -68,6 +68,7 @@ class ApplicationEngine:
             settings=getattr(application, "settings", None) or Settings(),
             processes=lambda queue: queue.application,
             provenance=lambda: self._store.provenance,
+            confirm=lambda: self._store.confirm(),
             safeguards={safeguard: partial(self.guarded, safeguard) for safeguard in self._safeguards},
         )
 

@@ -349,6 +349,10 @@ class TableStore(Protocol):
         """Return empty tables. Raises EnvironmentUnavailable where the machine lacks what they need."""
         ...
 
+    def confirm(self) -> None:
+        """Raise EnvironmentUnavailable where what they are kept in is not there as it was."""
+        ...
+
     def close(self) -> None:
         """Give back what was provided. Never raises."""
         ...
@@ -364,6 +368,9 @@ class InMemory:
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> TwoTables:
         """Return empty tables."""
         return TwoTables(settings, now, jitter)
+
+    def confirm(self) -> None:
+        """Memory is there."""
 
     def close(self) -> None:
         """Nothing to give back."""

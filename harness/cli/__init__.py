@@ -1,6 +1,6 @@
 """The command `job-harness`: a table of subcommands, imported one at a time, and exit codes that mean something.
 
-0 pass, 1 fail, 2 usage, 3 inconclusive, 4 environment; 130 after Ctrl-C, 143 after SIGTERM, with what was found so far.
+0 pass, 1 fail, 2 usage, 3 inconclusive, 4 environment; 130 after Ctrl-C, 143 after SIGTERM, whatever was found so far.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib import import_module
-from typing import Final, NamedTuple, NoReturn, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from harness import __version__
 from harness.errors import ExitCode, HarnessError, UsageError, clipped
 from harness.extras import missing_extra
+from harness.interruption import INTERRUPTIONS, Interruptions, Terminated, exit_code_of, raised_at_once
 from harness.printable import keep_for_document, printable_streams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -40,8 +40,6 @@ READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
 """Commands that run no user code; every other one does so in a child, and if that ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
-INTERRUPTED = 130
-TERMINATED = 143
 PIPE_CLOSED = 141
 """The reader of the output went away: the result was not delivered, so it is no pass."""
 DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
@@ -66,10 +64,6 @@ class Command(NamedTuple):
     execute: Callable[[argparse.Namespace], int]
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     if argv is not None:
@@ -83,11 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _terminable(arguments: list[str]) -> int:
-    before = signal.signal(signal.SIGTERM, _terminate)
+    """Run a command; where a signal arrived, its exit code is the signal's, also where that came too late to matter."""
     try:
-        return _answered(arguments)
+        with Interruptions() as signals:
+            code = _answered(arguments)
+            return code if signals.exit_code is None else signals.exit_code
     finally:
-        signal.signal(signal.SIGTERM, before)
         _let_go_of(sys.stdout)
         _let_go_of(sys.stderr)
 
@@ -134,18 +129,9 @@ def _told(arguments: list[str]) -> int:
             raise
         _say(f"job-harness: {error.filename or 'standard output'}: cannot be written: {error.strerror}")
         return int(ExitCode.ENVIRONMENT)
-    except KeyboardInterrupt:
-        print("job-harness: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except Terminated:
-        print("job-harness: terminated", file=sys.stderr)
-        return TERMINATED
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    """End once: `timeout` signals a process and its group, and the second must not cut short what the first prints."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    except INTERRUPTIONS as stop:
+        _say(f"job-harness: {'terminated' if isinstance(stop, Terminated) else 'interrupted'}")
+        return exit_code_of(stop)
 
 
 def _respelled(arguments: list[str]) -> list[str]:
@@ -156,8 +142,15 @@ def _respelled(arguments: list[str]) -> list[str]:
     return ["exhaust", *(argument for argument in arguments[1:] if argument != "--exhaustive")]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Lets a help that cannot be written be an error: argparse passes over it, and says 0."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)
+
+
 def _dispatch(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="job-harness",
         description="Test and simulate job processors and the queues behind them.",
         epilog=EPILOG,
@@ -179,7 +172,8 @@ def _dispatch(arguments: list[str]) -> int:
         return int(stop.code or 0)
     _keep_standard_output(parsed)
     try:
-        return command(COMMANDS[parsed.command][0]).execute(parsed)
+        with raised_at_once() if parsed.command in READ_ONLY else nullcontext():
+            return command(COMMANDS[parsed.command][0]).execute(parsed)
     except SystemExit as stop:
         told = f"something that was run called sys.exit({clipped(stop.code)}); the rest was not judged"
         print(f"job-harness: {told}", file=sys.stderr)

@@ -231,6 +231,7 @@ def campaign_data(
         "level": level(campaign.found),
         "guarantees_lost": [str(item) for item in lost(campaign.found)],
         "findings": [finding_data(finding, told[finding.anomaly]) for finding in campaign.findings],
+        "not_shown": [{"anomaly": hit.anomaly, "run": hit.number} for hit in campaign.unshown],
         "coverage": {
             "observed_runs": coverage.observed,
             "situations": {

@@ -11,6 +11,7 @@ from harness.cli.output import OutputFile
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.finding import broken_engine
+from harness.interruption import INTERRUPTIONS, exit_code_of
 from harness.port import Engine
 from harness.wiring import SESSIONS, Engines, named, split_name
 
@@ -40,44 +41,57 @@ def execute(arguments: argparse.Namespace) -> int:
         split_name(name)
     output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
     levels = [Level(name) for name in arguments.level] or list(Level)
-    results, codes = _conformances(names, levels, quiet=arguments.quiet)
+    results, codes, interruption = _conformances(names, levels, quiet=arguments.quiet)
     if len(names) > 1:
         print("\n".join(table(results)))
     if arguments.cases:
         print("\n" * (len(names) > 1) + "\n".join(matrix(results)))
     if output is not None:
         output.write(json.dumps([result.as_data() for result in results], indent=2) + "\n")
+    if interruption is not None:
+        print("interrupted: the cases that are not named above were not run")
+        return exit_code_of(interruption)
     codes.extend(result.exit_code for result in results)
     return int(next((code for code in ORDER if code in codes), ExitCode.PASS))
 
 
-def _conformance(engine: Engine, name: str, levels: list[Level]) -> Conformance:
+def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Result]) -> Conformance:
     if engine.info.processes is not None:
         raise UsageError(
             f"{name} is an application: the suite asks the verbs of a queue, and it has none",
             hint=f"Search it instead: job-harness explore {name}.",
         )
     try:
-        return conform(engine, levels=levels)
+        return conform(engine, levels=levels, watch=done.append)
     except HarnessError:
         raise
     except (Exception, SystemExit) as error:
         raise broken_engine(name, error) from error
 
 
-def _conformances(names: list[str], levels: list[Level], *, quiet: bool) -> tuple[list[Conformance], list[ExitCode]]:
+def _conformances(
+    names: list[str], levels: list[Level], *, quiet: bool
+) -> tuple[list[Conformance], list[ExitCode], BaseException | None]:
+    """Run all; return with it the codes of engines that were not judged, and what ended it before its time."""
     results: list[Conformance] = []
     codes: list[ExitCode] = []
     with Engines() as engines:
         for name in names:
+            done: list[Result] = []
+            interruption: BaseException | None = None
             try:
-                results.append(_conformance(engines.get(name), name, levels))
+                results.append(_conformance(engines.get(name), name, levels, done))
+            except INTERRUPTIONS as stop:
+                interruption = stop
+                results.append(Conformance(name, done))
             except EnvironmentUnavailable as error:
                 codes.append(error.exit_code)
                 print(f"{name}: not judged: {error}\n")
                 continue
             print("\n".join(detail(results[-1], quiet=quiet)) + "\n")
-    return results, codes
+            if interruption is not None:
+                return results, codes, interruption
+    return results, codes, None
 
 
 WIDTH = 100

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from harness.cli import INTERRUPTED
 from harness.cli.campaign_screen import Told, finding_data
 from harness.cli.search import (
-    INTERRUPTIONS,
+    STOPPED,
     FindingPresenter,
     SearchRequest,
     changes_of,
@@ -27,6 +26,14 @@ from harness.explore.sampling import HANG_HINT
 from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import ENDINGS, SPANS
 from harness.faults import FaultPlan, kinds
+from harness.interruption import (
+    INTERRUPTIONS,
+    Terminated,
+    between_runs,
+    exit_code_of,
+    raised_at_once,
+    stopping_point,
+)
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -90,7 +97,7 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
     Raises UsageError for bounds that make no sense.
     """
     stalls = arguments.stalls
-    if stalls != ANY and not stalls.isdigit():
+    if stalls != ANY and not (stalls.isascii() and stalls.isdigit()):
         raise UsageError(f"--stalls is {stalls!r}", hint=f"Give a number, or {ANY}.")
     try:
         priorities = tuple(int(text) for text in arguments.priorities.split(","))
@@ -113,8 +120,15 @@ class SearchEnd(NamedTuple):
     """How a search ended."""
 
     seconds: float
-    interrupted: bool
+    interruption: BaseException | None
     trouble: HarnessError | None
+
+    @property
+    def stopped_by(self) -> str:
+        """What ended it from outside; empty where nothing did."""
+        if self.interruption is None:
+            return ""
+        return "SIGTERM" if isinstance(self.interruption, Terminated) else "Ctrl-C"
 
 
 class Shown(NamedTuple):
@@ -132,7 +146,8 @@ def execute(arguments: argparse.Namespace) -> int:
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines() as engines:
         engine = engines.get(request.target)
-        engine.info.prepare()
+        with raised_at_once():
+            engine.info.prepare()
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
 
 
@@ -158,7 +173,7 @@ def _exhausted(
     if request.report is not None:
         request.report.write(exhaustive_data(explorer, ending, shown=shown))
     told = {one.finding.anomaly: one.told for one in shown}
-    message = statement(explorer, ending.seconds, interrupted=ending.interrupted)[0]
+    message = statement(explorer, ending.seconds, stopped_by=ending.stopped_by)[0]
     request.tell_ci(engine.info.name, told, code=code, message=message)
     return code
 
@@ -166,7 +181,7 @@ def _exhausted(
 def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> SearchEnd:
     """Search, and say how that ended; whatever ends it, what was found is kept."""
     started = time.perf_counter()
-    interrupted = False
+    interruption: BaseException | None = None
     trouble: HarnessError | None = None
     with progress_bar(measured=False) as advance, watchdog:
         watchdog.opening()
@@ -178,8 +193,8 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
                 print(forecaster.forecast(), file=sys.stderr)
             started = time.perf_counter()
             explorer.run(_watch(limit, started, advance, watchdog))
-        except INTERRUPTIONS:
-            interrupted = True
+        except INTERRUPTIONS as stop:
+            interruption = stop
         except Hung as hung:
             trouble = Hanging(str(hung), hint=HANG_HINT)
         except HarnessError as error:
@@ -187,9 +202,21 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
             trouble = broken_engine(explorer.engine.info.name, error)
         watchdog.done()
+    trouble = _environment(explorer, interruption) or trouble
     if trouble is not None:
         explorer.stopped_by = "what is named below"
-    return SearchEnd(time.perf_counter() - started, interrupted, trouble)
+    return SearchEnd(time.perf_counter() - started, interruption, trouble)
+
+
+def _environment(explorer: Explorer, interruption: BaseException | None) -> HarnessError | None:
+    """Say what is gone that the engine stands on: then what ended the search, or was seen in it, is not the queue's."""
+    if interruption is not None and not between_runs(interruption):
+        return None
+    try:
+        explorer.engine.info.confirm()
+    except HarnessError as gone:
+        return gone
+    return None
 
 
 class Hanging(HarnessError):
@@ -205,6 +232,7 @@ def _watch(
 
     def watch(progress: Progress) -> bool:
         nonlocal asked
+        stopping_point()
         watchdog.opening()
         asked += 1
         if asked % SHARE == 0:
@@ -218,24 +246,31 @@ def _tell(
     explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter, *, quiet: bool
 ) -> tuple[int, list[Shown]]:
     found = sorted(explorer.sightings.values(), key=lambda sighting: gravity(sighting.anomaly))
-    shown = _found(explorer, found, ending.seconds, presenter) if found else []
-    told = statement(explorer, ending.seconds, interrupted=ending.interrupted)
+    shown = _found(explorer, found, ending, presenter) if found else []
+    told = statement(explorer, ending.seconds, stopped_by=ending.stopped_by)
     print("\n".join(told[:1] if quiet else told))
     if ending.trouble is not None:
         print(f"Ended early: {ending.trouble}")
+    interruption = ending.interruption or presenter.interruption
+    if interruption is not None:
+        return exit_code_of(interruption), shown
     if found:
         return int(ExitCode.FAIL), shown
     if ending.trouble is not None:
         return int(ending.trouble.exit_code), shown
-    if ending.interrupted:
-        return INTERRUPTED, shown
     return int(ExitCode.PASS if explorer.complete else ExitCode.INCONCLUSIVE), shown
 
 
-def _found(explorer: Explorer, found: list[Sighting], seconds: float, presenter: FindingPresenter) -> list[Shown]:
-    progress = explorer.progress
-    finding = finding_of(explorer, found[0])
-    spent = f"{progress.states} states, {progress.transitions} transitions, {seconds:.1f} s"
+def _found(explorer: Explorer, found: list[Sighting], ending: SearchEnd, presenter: FindingPresenter) -> list[Shown]:
+    stop, progress = ending.interruption, explorer.progress
+    if stop is not None and not between_runs(stop):
+        seen = ", ".join(sighting.anomaly for sighting in found)
+        print(f"Seen, not shown: {seen}; the search was cut short in the middle of a step.")
+        return []
+    if stop is not None:
+        presenter.halted = STOPPED
+    finding = finding_of(explorer, found[0], shrink=stop is None)
+    spent = f"{progress.states} states, {progress.transitions} transitions, {ending.seconds:.1f} s"
     shown = [Shown(finding, presenter.tell(finding, spent=spent))]
     if len(found) > 1:
         print(f"Also within this scope: {', '.join(sighting.anomaly for sighting in found[1:])}.")
@@ -252,10 +287,10 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
         "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
-        "interrupted": ending.interrupted,
+        "interrupted": ending.interruption is not None,
         "stopped_by": explorer.stopped_by or None,
         "trouble": None if trouble is None else trouble.message,
-        "statement": statement(explorer, ending.seconds, interrupted=ending.interrupted),
+        "statement": statement(explorer, ending.seconds, stopped_by=ending.stopped_by),
         "scope": scope.sentence(),
         "kinds": [str(kind) for kind in scope.kinds],
         "settings": {name: value for name, (value, _) in changed_settings(scope.settings).items()},

@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
-from harness.cli import INTERRUPTED, TERMINATED, Terminated
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
 from harness.cli.exhaust_command import bounds
 from harness.cli.output import show_lines
-from harness.cli.search import INTERRUPTIONS, SearchRequest, changes_of, configure_search, progress_bar
+from harness.cli.search import STOPPED, SearchRequest, changes_of, configure_search, progress_bar
 from harness.errors import ExitCode, UsageError
 from harness.explore.finding import Campaign, Finding
 from harness.explore.process_pool import CampaignPlan, ProcessPool
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import Watchdog
+from harness.interruption import exit_code_of, raised_at_once, stopping_point
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.report.screen import changed_settings
@@ -89,7 +89,8 @@ def execute(arguments: argparse.Namespace) -> int:
     request = SearchRequest.checked(arguments)
     with Engines() as engines:
         engine = engines.get(request.target)
-        engine.info.prepare()
+        with raised_at_once():
+            engine.info.prepare()
         return _sampled(arguments, request, engine, engines)
 
 
@@ -99,7 +100,8 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
     campaign = _searched(arguments, engine, plan)
     seconds = time.perf_counter() - started
     hangs = campaign.trouble is not None and campaign.trouble.code is ExitCode.FAIL
-    presenter = request.presenter(engine, engines, "a run of the target does not end" if hangs else "")
+    halted = STOPPED if campaign.interrupted else "a run of the target does not end" if hangs else ""
+    presenter = request.presenter(engine, engines, halted)
     told = {
         finding.anomaly: presenter.tell(
             finding, spent=_met(campaign, finding, seconds), first=finding is campaign.finding
@@ -107,6 +109,9 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         for finding in campaign.findings
     }
     if campaign.findings:
+        if campaign.interrupted:
+            print(f"interrupted after {_spent(campaign, seconds)}.")
+        _unshown(campaign)
         _trouble(campaign, plan.steps)
     else:
         _nothing(campaign, plan.settings, seconds, plan.steps)
@@ -120,7 +125,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
             campaign, engine.info.capabilities, told=told, settings=changed, strategy=plan.strategy, seconds=seconds
         )
         request.report.write(data)
-    code = _code(campaign)
+    code = _code(campaign, campaign.interruption or presenter.interruption)
     request.tell_ci(campaign.engine, told, code=code, message=_headline(campaign, seconds))
     return code
 
@@ -154,17 +159,15 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
         pool = stack.enter_context(ProcessPool(plan, size=size)) if size > 1 else None
         advance = stack.enter_context(progress_bar(measured=True))
         watch = _watch(arguments.runs, arguments.time, time.perf_counter(), advance)
-        return sampler.explore(
-            seed=arguments.seed, runs=arguments.runs, watch=watch, source=pool, interruptions=INTERRUPTIONS
-        )
+        return sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, source=pool)
 
 
-def _code(campaign: Campaign) -> int:
-    """What was found counts more than that the search was ended."""
-    if campaign.findings or campaign.interruption is None:
-        code = campaign.verdict.exit_code
-        return int(campaign.trouble.code if campaign.trouble is not None and code is not ExitCode.FAIL else code)
-    return TERMINATED if isinstance(campaign.interruption, Terminated) else INTERRUPTED
+def _code(campaign: Campaign, interruption: BaseException | None) -> int:
+    """That somebody ended the search counts more than what it found until then, which is printed."""
+    if interruption is not None:
+        return exit_code_of(interruption)
+    code = campaign.verdict.exit_code
+    return int(campaign.trouble.code if campaign.trouble is not None and code is not ExitCode.FAIL else code)
 
 
 def _watch(
@@ -175,6 +178,7 @@ def _watch(
 
     def watch(done: int) -> bool:
         nonlocal told
+        stopping_point()
         spent = time.perf_counter() - started
         if done >= told:
             told = done + SHARE
@@ -197,6 +201,7 @@ def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
 
 def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int) -> None:
     print(_headline(campaign, seconds))
+    _unshown(campaign)
     _trouble(campaign, steps)
     for name, (value, default) in changed_settings(settings).items():
         print(f"  {name} was {value} (default {default})")
@@ -207,7 +212,14 @@ def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int)
 def _headline(campaign: Campaign, seconds: float) -> str:
     word = "interrupted" if campaign.interrupted else str(campaign.verdict)
     found = "a run that does not reproduce" if campaign.unsteady is not None else "no anomaly"
-    return f"{word}: {found} on {campaign.engine} in {_spent(campaign, seconds)}."
+    shown = "nothing that can be shown" if campaign.unshown else found
+    return f"{word}: {shown} on {campaign.engine} in {_spent(campaign, seconds)}."
+
+
+def _unshown(campaign: Campaign) -> None:
+    for hit in campaign.unshown:
+        print(f"Seen in run {hit.number}, not shown: {hit.anomaly}; the search was cut short in the middle of a step.")
+        print(f"  The same command with --runs {hit.number + 1} shows it.")
 
 
 def _trouble(campaign: Campaign, steps: int) -> None:

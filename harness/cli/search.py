@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cli import Terminated
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
+from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -41,8 +41,8 @@ from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
 
-INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 FOLDER = Path(".job-harness") / "found"
+STOPPED = "interrupted"
 WIDTH = 80
 LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
@@ -241,6 +241,8 @@ class FindingPresenter:
     """Why the target is no longer run: a step that hangs once would hang again."""
     verbose: bool = False
     """Whether to say how each failing run was drawn."""
+    interruption: BaseException | None = None
+    """What ended the telling early, such as Ctrl-C."""
 
     def tell(self, finding: Finding, *, spent: str, first: bool = True) -> Told:
         """Show a finding, write its scenario, and replay it."""
@@ -281,11 +283,14 @@ class FindingPresenter:
             return finding.run, self.halted
         try:
             return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
-        except INTERRUPTIONS:
-            self.halted = "interrupted"
+        except INTERRUPTIONS as stop:
+            self._halt(stop)
             return finding.run, self.halted
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
+
+    def _halt(self, stop: BaseException) -> None:
+        self.halted, self.interruption = STOPPED, stop
 
     def _place(self, finding: Finding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
@@ -305,8 +310,8 @@ class FindingPresenter:
                     reproduce(scenario, finding.anomaly, engine=name, found_on=self.name, get=self.engines.get),
                     finding.anomaly,
                 )
-            except INTERRUPTIONS:
-                self.halted = "interrupted"
+            except INTERRUPTIONS as stop:
+                self._halt(stop)
         return _not_replayed(name, self.halted)
 
 

@@ -28,8 +28,10 @@ def supervised(work: Callable[[], int]) -> int:
     """Run `work` in a child and return its exit code; in the child itself it returns too.
 
     A child that ends before `work` has returned is inconclusive where it ended itself, and the environment's where
-    it was killed. SIGTERM and SIGINT are passed on; a parent that is killed takes its child with it (on Linux).
+    it was killed. SIGTERM and SIGINT are passed on, and a child that one of them ended is called so by its exit code; a
+    parent that is killed takes its child with it (on Linux).
     """
+    passed_on: list[int] = []
     reading, writing = os.pipe()
     parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
@@ -46,11 +48,11 @@ def supervised(work: Callable[[], int]) -> int:
         return code
     os.close(writing)
     for number in PASSED_ON:
-        signal.signal(number, lambda number, frame: _pass_on(child, number))
+        signal.signal(number, lambda number, frame: _pass_on(child, number, passed_on))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _, status = os.waitpid(child, 0)
     handed_over = _handed_over(reading)
-    return handed_over[0] if handed_over else _ended_early(os.waitstatus_to_exitcode(status))
+    return handed_over[0] if handed_over else _ended_early(os.waitstatus_to_exitcode(status), passed_on)
 
 
 def _handed_over(reading: int) -> bytes:
@@ -64,7 +66,11 @@ def _handed_over(reading: int) -> bytes:
         os.close(reading)
 
 
-def _ended_early(code: int) -> int:
+def _ended_early(code: int, passed_on: list[int]) -> int:
+    if passed_on and code in (-passed_on[0], 128 + passed_on[0]):
+        name = signal.Signals(passed_on[0]).name
+        print(f"job-harness: ended by {name} before what was found could be told", file=sys.stderr)
+        return 128 + passed_on[0]
     if code < 0:
         what = f"was killed by {signal.Signals(-code).name}"
         hint, answer = "It may have run out of memory, or crashed in a library.", ExitCode.ENVIRONMENT
@@ -78,7 +84,8 @@ def _ended_early(code: int) -> int:
     return int(answer)
 
 
-def _pass_on(child: int, number: int) -> None:
+def _pass_on(child: int, number: int, passed_on: list[int]) -> None:
+    passed_on.append(number)
     with suppress(ProcessLookupError):  # It has just ended.
         os.kill(child, number)
 

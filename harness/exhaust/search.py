@@ -19,6 +19,7 @@ from harness.exhaust.state import BORING, GlobalState, Move, Path
 from harness.explore.finding import Finding
 from harness.explore.shrink import Shrinker
 from harness.faults import FaultPlan
+from harness.interruption import INTERRUPTIONS
 from harness.invariants import gravity
 from harness.model.duration import format_duration
 from harness.model.settings import Settings
@@ -345,8 +346,8 @@ def walk(path: Path, scenario: Scenario, engine: Engine, explorer: Explorer) -> 
     return session.run()
 
 
-def finding_of(explorer: Explorer, sighting: Sighting) -> Finding:
-    """Return the finding: the shortest run, replayed from its tape alone, and shrunk.
+def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -> Finding:
+    """Return the finding: the shortest run, replayed from its tape alone, and shrunk as far as nobody interrupts.
 
     Raises Unfaithful where the anomaly does not show when the run is done from the start.
     """
@@ -368,12 +369,13 @@ def finding_of(explorer: Explorer, sighting: Sighting) -> Finding:
         return Session(candidate, engine=engine, limits=REPLAYED, until=anomaly)
 
     shrinker = Shrinker(run, anomaly, open_session, base=Settings())
-    minimal = True
+    minimal = shrink
     try:
-        shrinker.shrink()
-    except KeyboardInterrupt:
-        minimal = False
-    smallest = Session(shrinker.scenario, engine=engine, limits=REPLAYED).run()
+        if shrink:
+            shrinker.shrink()
+        smallest = Session(shrinker.scenario, engine=engine, limits=REPLAYED).run()
+    except INTERRUPTIONS:
+        minimal, smallest = False, shrinker.best
     states = explorer.progress.states
     return Finding(anomaly, shrinker.scenario, smallest, 0, states, shrinker.runs, minimal)
 
@@ -455,23 +457,25 @@ class Forecaster:
         return self._known[scope]
 
 
-def statement(explorer: Explorer, seconds: float, *, interrupted: bool = False) -> list[str]:
-    """Return the lines of the verdict. Only a search that left nothing to look at is called complete."""
+def statement(explorer: Explorer, seconds: float, *, stopped_by: str = "") -> list[str]:
+    """Return the lines of the verdict. Only a search that left nothing to look at is called complete.
+
+    `stopped_by` is what ended it from outside, if anything did.
+    """
     progress = explorer.progress
     spent = f"{progress.states} states, {progress.transitions} transitions, depth {progress.depth}, {seconds:.1f} s"
-    return [_verdict(explorer, spent, interrupted=interrupted), *_scope(explorer), *_standing(explorer)]
+    return [_verdict(explorer, spent, stopped_by or explorer.stopped_by), *_scope(explorer), *_standing(explorer)]
 
 
-def _verdict(explorer: Explorer, spent: str, *, interrupted: bool) -> str:
+def _verdict(explorer: Explorer, spent: str, stopped_by: str) -> str:
     engine, found = explorer.engine.info.name, explorer.sightings
     if explorer.complete and not found:
         return f"complete: no anomaly on {engine} within the scope: {spent}."
     if explorer.complete:
         return f"complete: {len(found)} named anomalies on {engine} within the scope: {spent}."
     if found:
-        return f"Searched until {'Ctrl-C' if interrupted else explorer.stopped_by}: {spent}."
-    by = "Ctrl-C" if interrupted else explorer.stopped_by
-    return f"inconclusive: stopped by {by}, no anomaly on {engine} so far: {spent}."
+        return f"Searched until {stopped_by}: {spent}."
+    return f"inconclusive: stopped by {stopped_by}, no anomaly on {engine} so far: {spent}."
 
 
 def _scope(explorer: Explorer) -> Iterator[str]:

@@ -61,6 +61,8 @@ class Campaign:
     """Whether the actors were the stock ones, rather than an application's own."""
     cut: int = 0
     """How many runs reached their limit of steps: of these only the part before it was judged."""
+    unshown: tuple[FailingRun, ...] = ()
+    """Anomalies that were seen in runs which could not be done again, for the search was cut short in mid-step."""
 
     @property
     def finding(self) -> Finding | None:
@@ -74,13 +76,15 @@ class Campaign:
 
     @property
     def found(self) -> frozenset[str]:
-        """Return the names of all anomalies that the findings show."""
-        return frozenset(name for finding in self.findings for name in (finding.anomaly, *finding.run.found))
+        """Return the names of all anomalies that were seen."""
+        shown = {name for finding in self.findings for name in (finding.anomaly, *finding.run.found)}
+        return frozenset(shown.union(hit.anomaly for hit in self.unshown))
 
     @property
     def verdict(self) -> Verdict:
         """Fail where something was found or missed; inconclusive where runs do not repeat, or none came to its end."""
-        if self.findings or self.missing or (self.trouble is not None and self.trouble.code is ExitCode.FAIL):
+        hung = self.trouble is not None and self.trouble.code is ExitCode.FAIL
+        if self.findings or self.unshown or self.missing or hung:
             return Verdict.FAIL
         if self.unsteady is not None or self.trouble is not None or self.cut == self.runs:
             return Verdict.INCONCLUSIVE
@@ -137,6 +141,10 @@ class Tally:
     coverage: Coverage = field(default_factory=Coverage)
     unsteady: Unsteady | None = None
     trouble: Trouble | None = None
+    interruption: BaseException | None = None
+    """What ended the search here, where somebody did."""
+    torn: bool = False
+    """Whether a step was cut short in the middle."""
     stock: bool = True
     """Whether the actors were the stock ones: situations are demanded of no others."""
 

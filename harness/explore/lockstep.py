@@ -213,7 +213,11 @@ class LockstepEngine:
         able = (left.info.capabilities, right.info.capabilities)
         both = {name: all(getattr(one, name) for one in able) for name in Capabilities.names()}
         capabilities = Capabilities(**{**both, "snapshot": False})
-        self.info = EngineInfo(f"{left.info.name} | {right.info.name}", capabilities)
+        self.info = EngineInfo(f"{left.info.name} | {right.info.name}", capabilities, confirm=self._confirm)
+
+    def _confirm(self) -> None:
+        self.left.info.confirm()
+        self.right.info.confirm()
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> LockstepQueue:
         """Open a queue on each; both draw the same numbers."""

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from harness.explore.finding import Tally, Trouble, Unsteady
 from harness.explore.sampling import DRAWN_LIMITS, Sampler, Watch
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import PATIENCE, Hung, Watchdog
+from harness.interruption import SIGNALS
 from harness.model.settings import Settings
 from harness.run.session import Limits
 
@@ -113,13 +114,9 @@ class ProcessPool:
             try:
                 member.process.wait(timeout=0.0 if member.first >= 0 else 5.0)
             except subprocess.TimeoutExpired:
-                member.process.terminate()
-        for member in self._members:
-            try:
-                member.process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
                 member.process.kill()
-                member.process.wait()
+        for member in self._members:
+            member.process.wait()
         self._members.clear()
 
     # work -----------------------------------------------------------------------------------------------------------
@@ -192,12 +189,17 @@ class ProcessPool:
 
 
 def serve(descriptor: int) -> None:
-    """Serve until the parent goes. Ctrl-C is for the parent; what a target prints goes to stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Serve until the parent goes. Signals are for the parent; what a target prints goes to stderr."""
+    for number in SIGNALS:
+        signal.signal(number, _leave_it)  # A handler ends with `exec`: what is started here is not deaf.
     os.dup2(2, 1)
     pipe: Connection[Any, Any] = Connection(descriptor)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         _serve(pipe)
+
+
+def _leave_it(number: int, frame: FrameType | None) -> None:
+    """Do nothing."""
 
 
 def _serve(pipe: Connection[Any, Any]) -> None:

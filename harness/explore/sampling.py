@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from harness.errors import ExitCode
+from harness.errors import ExitCode, HarnessError
 from harness.explore.coverage import OBSERVED_EVERY, Coverage, missing_situations
 from harness.explore.finding import (
     REPEATED_EVERY,
@@ -25,6 +25,7 @@ from harness.explore.watchdog import Hung, Watchdog
 from harness.explore.workload import draw
 from harness.faults import FaultPlan
 from harness.history.event import Event
+from harness.interruption import INTERRUPTIONS, between_runs
 from harness.invariants import gravity
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -128,10 +129,11 @@ class Sampler:
             run = self.sample(drawn)
             again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
         except Hung as hung:
-            tally.trouble = Trouble(f"run {number} (seed {drawn}): {hung}", HANG_HINT, ExitCode.FAIL)
+            tally.trouble = self.trouble_of(hung, f"run {number} (seed {drawn}): ")
+            tally.torn = True
             return False
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
-            tally.trouble = Trouble.of(error, engine=self.engine.info.name)
+            tally.trouble = self.trouble_of(error)
             return False
         tally.runs += 1
         tally.steps += run.steps
@@ -144,6 +146,17 @@ class Sampler:
             tally.unsteady = Unsteady(number, drawn, *differs)
             return False
         return self._judged(tally, run, number)
+
+    def trouble_of(self, error: BaseException, where: str = "") -> Trouble:
+        """Return what a step that hung, or whatever else was raised, comes to: a hang is the environment's first."""
+        if not isinstance(error, Hung):
+            return Trouble.of(error, engine=self.engine.info.name)
+        self.watchdog.done()
+        try:
+            self.engine.info.confirm()
+        except HarnessError as gone:
+            return Trouble.of(gone, engine=self.engine.info.name)
+        return Trouble(f"{where}{error}", HANG_HINT, ExitCode.FAIL)
 
     def _judged(self, tally: Tally, run: Run, number: int) -> bool:
         if run.cut and self._stock:
@@ -173,9 +186,10 @@ class Sampler:
             tally = Tally(first)
             try:
                 going = self.stretch(tally, seed=seed, count=min(STRETCH, runs - first), watch=watch)
-            except BaseException as stop:
+            except INTERRUPTIONS as stop:
+                tally.interruption = stop
                 yield tally
-                raise stop from None
+                return
             yield tally
             if not going:
                 return
@@ -195,13 +209,12 @@ class Sampler:
         runs: int,
         watch: Watch | None = None,
         source: RunSource | None = None,
-        interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
     ) -> Campaign:
         """Sample until something is found, `runs` are done, or `watch` (told the count) answers False.
 
-        `source` does the runs elsewhere. An interruption ends the search and keeps what it found.
+        `source` does the runs elsewhere. Ctrl-C or SIGTERM ends the search and keeps what it found.
         """
-        record = _Record(self, seed, interruptions)
+        record = _Record(self, seed)
         doing = self if source is None else source
         try:
             for tally in doing.tallies(seed=seed, runs=runs, watch=watch or (lambda done: True)):
@@ -209,10 +222,10 @@ class Sampler:
                     break
             else:
                 record.unsteady = doing.again()
-        except interruptions as stop:
+        except INTERRUPTIONS as stop:
             record.interruption = stop
         except Hung as hung:
-            record.trouble = Trouble(str(hung), HANG_HINT, ExitCode.FAIL)
+            record.trouble = self.trouble_of(hung)
         return record.campaign()
 
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[Finding, BaseException | None]:
@@ -223,14 +236,12 @@ class Sampler:
         open_session, redraw = self._sessions(anomaly)
         shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
         stop: BaseException | None = None
-        smallest = run
         try:
             self.watchdog.opening()
             shrinker.shrink()
-        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller reports it
-            stop = cut
-        else:
             smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
+        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller tells of it
+            stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()
         if anomaly not in smallest.found:
@@ -261,17 +272,19 @@ REST_HINT = "The target is at work without end, or goes on without anything to d
 class _Record:
     """What a campaign came to so far."""
 
-    def __init__(self, sampler: Sampler, seed: int, interruptions: tuple[type[BaseException], ...]) -> None:
+    def __init__(self, sampler: Sampler, seed: int) -> None:
         self.sampler = sampler
-        self.interruptions = interruptions
         self.seed = seed
         self.runs = 0
         self.steps = 0
         self.cut = 0
         self.findings: list[Finding] = []
+        self.unshown: list[FailingRun] = []
         self.coverage = Coverage()
         self.stock = True
         self.interruption: BaseException | None = None
+        self.torn = False
+        """Whether a step was cut short in the middle: what the engine says from there on is believed of no run."""
         self.unsteady: Unsteady | None = None
         self.trouble: Trouble | None = None
 
@@ -284,47 +297,62 @@ class _Record:
         self.stock = self.stock and tally.stock
         self.unsteady = tally.unsteady
         self.trouble = tally.trouble
+        self.interruption = tally.interruption
+        self.torn = tally.torn
         known = {finding.anomaly for finding in self.findings}
         for hit in tally.hits:
             if hit.anomaly not in known and not self._shrink(hit):
                 return False
         going = self.sampler.keep_going or not self.findings
-        return going and self.unsteady is None and self.trouble is None
+        return going and self.unsteady is None and self.trouble is None and self.interruption is None
 
     def _shrink(self, hit: FailingRun) -> bool:
         drawn = run_seed(self.seed, hit.number)
         run = self._again(drawn)
+        if run is None or (self.torn and hit.anomaly not in run.found):
+            self.unshown.append(hit)
+            return True
         if hit.anomaly not in run.found:
             told = f"{hit.anomaly} showed", f"{', '.join(sorted(run.found)) or 'nothing'} shows"
             self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
             return False
-        if self.interruption is not None:
+        if self.interruption is not None or self.torn:
             about = policy_of(self.sampler.strategy, drawn).about
             scenario = replace(run.scenario, tape=run.tape)
             self.findings.append(Finding(hit.anomaly, scenario, run, drawn, hit.number + 1, 0, False, about))
             return False
         finding, stop = self.sampler.shrink(run, hit.anomaly, seed=drawn, runs=hit.number + 1)
         self.findings.append(finding)
-        if isinstance(stop, self.interruptions):
+        if isinstance(stop, INTERRUPTIONS):
             self.interruption = stop
         elif isinstance(stop, Hung):
-            self.trouble = Trouble(f"while a run was made smaller: {stop}", HANG_HINT, ExitCode.FAIL)
+            self.torn = True
+            self.trouble = self.sampler.trouble_of(stop, "while a run was made smaller: ")
         elif stop is not None:
-            self.trouble = Trouble.of(stop, engine=self.sampler.engine.info.name)
+            self.trouble = self.sampler.trouble_of(stop)
         return stop is None
 
-    def _again(self, seed: int) -> Run:
-        """Do a run once more; an interruption that arrives just then is still delivered."""
+    def _again(self, seed: int) -> Run | None:
+        """Do a run once more, also when interrupted just then; None where the engine is in the middle of a step."""
+        if self.interruption is not None and not between_runs(self.interruption):
+            return None
         try:
             return self.sampler.sample(seed)
-        except self.interruptions as stop:
+        except INTERRUPTIONS as stop:
             self.interruption = stop
-            return self.sampler.sample(seed)
+            return self._again(seed)
+        except Hung as hung:
+            self.torn = True
+            self.trouble = self.trouble or self.sampler.trouble_of(hung, "a run that was done again: ")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the rest is kept
+            self.trouble = self.trouble or self.sampler.trouble_of(error)
+        return None
 
     def campaign(self) -> Campaign:
         """Return the campaign."""
         engine = self.sampler.engine
-        demanded = self.stock and not self.findings and self.interruption is None and self.trouble is None
+        found = self.findings or self.unshown
+        demanded = self.stock and not found and self.interruption is None and self.trouble is None
         missing = missing_situations(
             self.coverage.situations, capabilities=engine.info.capabilities, observed=self.coverage.observed
         )
@@ -341,4 +369,5 @@ class _Record:
             self.trouble,
             self.stock,
             self.cut,
+            tuple(self.unshown),
         )

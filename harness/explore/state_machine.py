@@ -531,6 +531,7 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
 
     def _breach(self, anomaly: Anomaly) -> Exception:
         """Make the scenario small where this failure is the one that is shown: Hypothesis may try many before."""
+        self.engine.info.confirm()
         self._close()
         scenario, shown, replays = self.scenario, anomaly, True
         if current_build_context().is_final:

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MILLISECOND, SECOND, Instant
 from harness.postgres import provision, virtual_chance, virtual_clock
+from harness.postgres.absence import PatientConnection, judged
 
 if TYPE_CHECKING:
     from harness.postgres import Cluster
@@ -66,10 +67,8 @@ class ForeignDatabase:
         self._resets = 0
         try:
             self.url = self.cluster.create_database()
-            self._session = psycopg.Connection[Row].connect(
-                self.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
-            )
-            self._own = psycopg.connect(self.url, autocommit=True)
+            self._session = PatientConnection.to(self.url, row_factory=dict_row, cursor_factory=psycopg.RawCursor)
+            self._own = PatientConnection.to(self.url)
             virtual_clock.install(self._own)
             virtual_chance.install(self._own)
             self.set_now(0)
@@ -100,6 +99,13 @@ class ForeignDatabase:
         """What the database's clock shows."""
         assert self._now is not None
         return self._now
+
+    def confirm(self) -> None:
+        """Look whether the server is there as it was, on a session as old as the database.
+
+        Raises EnvironmentUnavailable where it is not.
+        """
+        self._own.confirm(tail=self.cluster.log_tail)
 
     def set_now(self, instant: Instant) -> None:
         """Move the database's clock, for every session."""
@@ -154,14 +160,10 @@ class ForeignDatabase:
         try:
             return work()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if self.alive:
+            found = judged(error, when=when, cluster=self.cluster, broken=not self.alive)
+            if found is error:
                 raise
-            words = " ".join(str(error).split())
-            tail = self.cluster.log_tail()
-            raise EnvironmentUnavailable(
-                f"PostgreSQL went away {when}: {words}" + (f"\n{tail}" if tail else ""),
-                hint="It was stopped or killed while in use: nothing can be said about this run. Start it again.",
-            ) from error
+            raise found from error
 
 
 def _gist(text: bytes) -> str:

@@ -95,11 +95,19 @@ export class Peer {
 }
 
 /** How a request ended: its value, that nothing happened (`Refused`), or that its outcome is unknown. */
+/** The SQLSTATE of an error, or the name of its errno, or that of what it came from. */
+function codeOf(error) {
+  for (let here = error, depth = 0; here && depth < 8; here = here.cause ?? here.errors?.[0], depth++) {
+    if (typeof here.code === "string") return here.code;
+  }
+  return null;
+}
+
 export async function outcomeOf(work, Refused) {
   try {
     return { value: (await work()) ?? null };
   } catch (error) {
     if (error instanceof Refused) return { refused: error.message };
-    return { raised: `${error?.name}: ${error?.message}` };
+    return { raised: `${error?.name}: ${error?.message}`, code: codeOf(error) };
   }
 }

@@ -58,6 +58,8 @@ REPORTS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
 """What each report has to have, by the field that says which one it is; the schema says the same and more."""
 _CHUNK: Final = 1 << 16
 _TAIL_LINES: Final = 4
+STOPPED: Final = ("T", "t")
+"""What Linux calls the state of a process that a signal or a debugger stopped."""
 _PROC: Final = Path("/proc")
 
 Report: TypeAlias = dict[str, Any]
@@ -110,6 +112,8 @@ class Peer:
         self._standstill = standstill
         self._silence = Deadline(patience)
         self._turn = 0
+        self._stopped = False
+        """Whether a signal had stopped it when it was ended."""
         self._greeted = False
         self._posted: dict[int, str] = {}
         """Turns that are not waited for just now, and what they are about."""
@@ -158,6 +162,16 @@ class Peer:
         """Whether it was neither killed nor has ended by itself."""
         return self._end.alive and self._process.poll() is None
 
+    def confirm(self) -> None:
+        """Raise PeerLost where the process has ended by itself, or a signal stopped it (where the system tells).
+
+        That we ended one which did not answer in time says nothing, unless it was found stopped.
+        """
+        if self._end.alive and self._process.poll() is not None:
+            raise self._died()
+        if self._stopped or (self._end.alive and _field(self.pid, 0) in STOPPED):
+            raise self._lost("blocked", "its process was stopped by a signal", hint="Something outside stopped it.")
+
     @property
     def descriptor(self) -> int:
         """What becomes readable when the peer says or prints something."""
@@ -169,6 +183,7 @@ class Peer:
 
     def kill(self) -> None:
         """End the process and whatever it started at once, as a power cut would. Harmless when repeated."""
+        self._stopped = self._stopped or (self._end.alive and _field(self.pid, 0) in STOPPED)
         self._end()
         self._log.flush()
 

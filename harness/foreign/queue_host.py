@@ -9,6 +9,7 @@ nothing happened; any other exception, that it is unknown what did. See docs/con
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import json
 import os
@@ -58,7 +59,7 @@ class QueueHost:
         except self._module.Refused as refused:
             outcome = {"refused": str(refused)}
         except Exception as error:  # noqa: BLE001 - whatever the library raises is an observation
-            outcome = {"raised": f"{type(error).__name__}: {error}"}
+            outcome = {"raised": f"{type(error).__name__}: {error}", "code": _code_of(error)}
         self._tell({"idle": number, "next": None, **outcome})
 
     async def _act(self, message: dict[str, Any]) -> Any:
@@ -77,6 +78,20 @@ class QueueHost:
         line = memoryview(json.dumps(report).encode() + b"\n")
         while line:
             line = line[os.write(self._outward, line) :]
+
+
+def _code_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error, or the name of its errno, or that of what it came from."""
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        seen.add(id(here))
+        if isinstance(code := getattr(here, "sqlstate", None), str):
+            return code
+        if isinstance(here, OSError) and here.errno:
+            return errno.errorcode.get(here.errno)
+        here = here.__cause__ or here.__context__
+    return None
 
 
 def _die_with_harness(life: int) -> None:

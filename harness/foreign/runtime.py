@@ -17,6 +17,7 @@ from harness.errors import EnvironmentUnavailable
 from harness.foreign.packages import NODE_ENVIRONMENT, find_node
 from harness.foreign.peer import Peer, Report
 from harness.history.outcome import Outcome, done
+from harness.postgres.absence import absent, means_absence
 
 if TYPE_CHECKING:
     from harness.foreign.database import ForeignDatabase
@@ -43,9 +44,15 @@ def python_peer(script: Path, *, name: str, packages: Path) -> Peer:
 
 
 def outcome_of(idle: Report) -> Outcome:
-    """Read how a request ended from the `idle` that ended its turn."""
+    """Read how a request ended from the `idle` that ended its turn.
+
+    Raises EnvironmentUnavailable where the peer's driver says that PostgreSQL is not there.
+    """
     if "raised" in idle:
-        return Outcome.unknown(str(idle["raised"]))
+        words = str(idle["raised"])
+        if means_absence(words, code=str(idle.get("code") or "")):
+            raise absent(words, when="while a peer used it")
+        return Outcome.unknown(words)
     return Outcome.refused(str(idle["refused"])) if "refused" in idle else done(idle.get("value"))
 
 
@@ -126,6 +133,13 @@ class ForeignRuntime:
         except BaseException:
             self.close()
             raise
+
+    def confirm(self) -> None:
+        """Look whether both are there as they were. Raises EnvironmentUnavailable where one is not."""
+        if self._database is not None:
+            self._database.confirm()
+        if self._peer is not None:
+            self._peer.confirm()
 
     def close(self) -> None:
         """Stop what was started. Never raises."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import Hung, LimitReached, StepsSpent
+from harness.errors import EnvironmentUnavailable, Hung, LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
+from harness.interruption import stopping_point
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import Status
@@ -94,6 +96,18 @@ class Restless(LimitReached):
     """Everybody is at work and no job comes or ends."""
 
 
+@contextmanager
+def _environment_first(engine: Engine) -> Iterator[None]:
+    """Ask, whatever breaks in here, whether the environment is to blame before the queue is."""
+    try:
+        yield
+    except EnvironmentUnavailable:
+        raise
+    except Exception:
+        engine.info.confirm()
+        raise
+
+
 class LiveSession:
     """An observation with a kernel: what scenarios, users' tests and drawn workloads are played on."""
 
@@ -154,6 +168,7 @@ class Session(LiveSession):
 
         `announced` are capabilities that only jobs planned later will ask for: see `plan_job`.
         """
+        stopping_point()
         contract = engine.info.contract
         self._given = scenario
         self.scenario = scenario = _effective(scenario, contract)
@@ -163,14 +178,15 @@ class Session(LiveSession):
         self._known_jobs = {name: _facts(plan, scenario) for name, plan in scenario.plan_of().items()}
         self._asked = frozenset((*needed_capabilities(scenario), *announced))
         self.choices = choices
-        observation = Observation(
-            lambda clocks: engine.open(scenario.settings, clocks, self._jitter),
-            settings=scenario.settings,
-            contract=contract,
-            engine=engine.info,
-            jobs=self._known_jobs,
-            invariants=lambda queue: self._judged(queue, invariants),
-        )
+        with _environment_first(engine):
+            observation = Observation(
+                lambda clocks: engine.open(scenario.settings, clocks, self._jitter),
+                settings=scenario.settings,
+                contract=contract,
+                engine=engine.info,
+                jobs=self._known_jobs,
+                invariants=lambda queue: self._judged(queue, invariants),
+            )
         super().__init__(observation, choices=choices, limits=limits)
         self.uncovered: list[str] = []
         self.world = RunContext(
@@ -215,10 +231,22 @@ class Session(LiveSession):
         """Go through all phases; whatever happens, the queue is closed and no frame is left behind.
 
         The garbage collector rests meanwhile: no finalizer of a processor runs at an unchosen moment.
+        Raises EnvironmentUnavailable where what the engine stands on is not there as it was: such a run says nothing.
         """
-        failures: list[str] = []
         collecting = gc.isenabled()
         gc.disable()
+        try:
+            with _environment_first(self.engine):
+                failures = self._played()
+            self.engine.info.confirm()
+        finally:
+            self.close()
+            if collecting:
+                gc.enable()
+        return self.result(failures)
+
+    def _played(self) -> list[str]:
+        failures: list[str] = []
         try:
             director = self.begin()
             failures.extend(self._chaos(director))
@@ -228,11 +256,7 @@ class Session(LiveSession):
         except LimitReached as limit:
             self._cut = isinstance(limit, StepsSpent)
             failures.append(f"{limit.message}. {limit.hint}" if limit.hint else limit.message)
-        finally:
-            self.close()
-            if collecting:
-                gc.enable()
-        return self.result(failures)
+        return failures
 
     def run_for_good(self) -> Run:
         """Run, and take the session apart: afterwards it may be asked only how far it came.

@@ -227,6 +227,7 @@ def _health_routes(queue: JobQueue, config: Config) -> APIRouter:
         except Exception as error:  # noqa: BLE001 - whatever the driver raises is the news
             database = DatabaseHealth(reachable=False, error=_unreachable(error))
             response.status_code = 503
+            response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
         else:
             database = DatabaseHealth(reachable=True)
         workers = WorkersHealth(enabled=config.workers_enabled, reason=config.workers_off_reason)

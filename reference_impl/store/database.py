@@ -98,9 +98,12 @@ async def connect(dsn: str) -> Connection:
 
 
 @asynccontextmanager
-async def open_database(dsn: str, *, max_size: int = 4, timeout_seconds: float = 30.0) -> AsyncIterator[PoolDatabase]:
+async def open_database(
+    dsn: str, *, max_size: int = 4, timeout_seconds: float = 30.0, wait_seconds: float | None = None
+) -> AsyncIterator[PoolDatabase]:
     """Open a pool for the time of a `with` block.
 
+    A statement waits `wait_seconds` for a free connection, as long as opening may take unless given.
     Raises `psycopg_pool.PoolTimeout` where no connection could be made within `timeout_seconds`.
     """
     from psycopg_pool import AsyncConnectionPool  # Only a pool needs it: a single connection does without.
@@ -111,7 +114,7 @@ async def open_database(dsn: str, *, max_size: int = 4, timeout_seconds: float =
         configure=configure,
         min_size=1,
         max_size=max_size,
-        timeout=timeout_seconds,
+        timeout=timeout_seconds if wait_seconds is None else wait_seconds,
         open=False,
         name="reference_impl",
     )

@@ -256,3 +256,13 @@ def test_a_server_that_ends_the_sessions_costs_one_answer(reference_dsn: str) ->
             assert await store.get("nobody") is None
 
     asyncio.run(story())
+
+
+def test_a_statement_waits_for_a_connection_no_longer_than_it_was_told_to(reference_dsn: str) -> None:
+    async def story() -> None:
+        opened = open_database(reference_dsn, max_size=1, wait_seconds=0.01)
+        async with opened as database, database._pool.connection():
+            with pytest.raises(StoreUnavailableError, match="PoolTimeout"):
+                await PostgresStore(database).get("nobody")
+
+    asyncio.run(story())

@@ -17,6 +17,7 @@ from harness.explore.sampling import Sampler, run_seed
 from harness.explore.watchdog import Hung, Watchdog
 from harness.history.event import Fault
 from harness.history.outcome import Outcome
+from harness.interruption import Terminated
 from harness.invariants import ANOMALIES, Guarantee
 from harness.invariants.catalogue import WHOLE, level
 from harness.mistakes import CATALOGUE
@@ -225,17 +226,14 @@ def test_keep_going_tells_of_each_anomaly_once() -> None:
 
 @pytest.mark.slow
 def test_what_was_found_before_an_interruption_is_kept() -> None:
-    class Stop(BaseException):
-        pass
-
     def watch(done: int) -> bool:
         if done == 20:
-            raise Stop
+            raise Terminated(between_runs=True)
         return True
 
     engine = CATALOGUE["error-lost"].engine("memory")
     sampler = Sampler(engine, keep_going=True)
-    done = sampler.explore(seed=1, runs=30, watch=watch, interruptions=(Stop,))
+    done = sampler.explore(seed=1, runs=30, watch=watch)
     assert done.runs == 20
     assert done.interrupted
     assert done.findings

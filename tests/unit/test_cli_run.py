@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine
-from harness.cli import INTERRUPTED, main
+from harness.cli import main
 from harness.cli.output import OutputFile
 from harness.cli.run_command import scenario_files
 from harness.errors import EnvironmentUnavailable, UsageError
@@ -146,7 +146,7 @@ def test_ctrl_c_prints_what_was_found_and_closes_the_engines(
 
     engine_that(monkeypatch, Interrupted)
     (folder / "scenarios" / "a_bad.yaml").write_text(BAD)
-    assert main(["run"]) == INTERRUPTED
+    assert main(["run"]) == 130
     said = capsys.readouterr()
     assert "expected status FAILED" in said.out
     assert "Stopped after 1 of 2" in said.out

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import signal
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from harness.adapters.memory import MemoryEngine
-from harness.cli import Terminated, _terminate, main
+from harness.cli import main
 from harness.explore.lockstep import Difference, Divergence
 from harness.explore.sampling import Sampler
 from harness.explore.shrink import Shrinker
+from harness.interruption import Interrupted, Terminated
 from harness.model.duration import MINUTE
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -109,7 +109,7 @@ def test_whatever_ends_a_search_while_a_run_is_made_smaller_keeps_it(
 
     monkeypatch.setattr(Shrinker, "shrink", interrupted)
     sampler = Sampler(MemoryEngine(), Settings(stuck_timeout=5 * MINUTE))
-    campaign = sampler.explore(seed=0, runs=500, interruptions=(KeyboardInterrupt, Terminated))
+    campaign = sampler.explore(seed=0, runs=500)
 
     assert isinstance(campaign.interruption, stop)
     assert campaign.finding is not None
@@ -123,7 +123,7 @@ def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(mo
     def interrupts_the_look(self: Sampler, seed: int) -> Run:
         run = sample(self, seed)
         if run.found and interrupted.append(seed) is None and len(interrupted) == 3:  # run 0 is done twice
-            raise KeyboardInterrupt
+            raise Interrupted(between_runs=True)
         return run
 
     monkeypatch.setattr(Sampler, "sample", interrupts_the_look)
@@ -142,7 +142,7 @@ def test_who_interrupts_the_telling_is_told_all_findings(
 
     monkeypatch.setattr(f"harness.{asked}", interrupted)
 
-    assert main(["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "60", "--keep-going"]) == 1
+    assert main(["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "60", "--keep-going"]) == 130
 
     shown = capsys.readouterr().out
     assert shown.count("FAIL  ") == shown.count("Not replayed on memory: interrupted.") > 1
@@ -219,11 +219,23 @@ def test_a_divergence_is_told_in_words() -> None:
     ]
 
 
-def test_a_second_sigterm_does_not_cut_short_what_the_first_lets_print() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(Terminated):
-            _terminate(signal.SIGTERM, None)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def test_what_was_seen_before_a_step_was_cut_short_is_named_and_not_run_again(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sampler.sample
+    done: list[Run] = []
+
+    def cut(self: Sampler, seed: int) -> Run:
+        if len(done) > 2 and "taken_back_early" in done[-1].found:  # Run 0 is done twice.
+            raise KeyboardInterrupt
+        done.append(sample(self, seed))
+        return done[-1]
+
+    monkeypatch.setattr(Sampler, "sample", cut)
+
+    assert main(["explore", "memory", *SEARCH, "--keep-going", "--json", "found.json"]) == 130
+
+    report = json.loads((folder / "found.json").read_text())
+    (hit,) = report["not_shown"]
+    assert (report["verdict"], report["interrupted"], hit["anomaly"]) == ("fail", True, "taken_back_early")
+    assert f"Seen in run {hit['run']}, not shown: taken_back_early" in capsys.readouterr().out

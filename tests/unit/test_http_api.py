@@ -304,6 +304,16 @@ def test_parts_of_maintenance_that_fail_are_named_without_the_drivers_words() ->
     assert "hush" not in answer.text
 
 
+def test_maintenance_of_a_database_that_restarts_is_to_be_asked_for_again() -> None:
+    service = Service(cron_secret="hush!")
+    service.maintenance = lambda: run_maintenance(service.store, stuck_after=timedelta(minutes=30))
+    breaking(service, StoreUnavailableError("The database did not answer (AdminShutdown)."))
+    answer = service.ask("GET", "/api/cron/job-maintenance", headers={"authorization": "Bearer hush!"})
+
+    assert (answer.status_code, answer.json()["error"]) == (503, "Unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
 REQUESTS = [
     ("POST", "/api/jobs", {"json": BODY}),
     ("GET", "/api/jobs", {}),
@@ -358,6 +368,7 @@ def test_health_is_down_without_a_database_and_tells_no_secrets() -> None:
 
     service.store.next_due = away  # type: ignore[method-assign]
     answer = service.ask("GET", "/healthz")
+    assert int(answer.headers["retry-after"]) >= 1
 
     assert (answer.status_code, answer.json()["status"]) == (503, "down")
     assert "hush" not in answer.text

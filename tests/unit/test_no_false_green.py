@@ -88,7 +88,7 @@ def test_a_signal_reaches_the_work(number: signal.Signals) -> None:
     assert child.stdout.readline() == "waiting\n"
     os.killpg(child.pid, number)  # A terminal signals both, and the parent passes it on.
     _, err = child.communicate(timeout=20)
-    assert child.returncode == ExitCode.ENVIRONMENT
+    assert child.returncode == 128 + number
     assert err.count("\nKeyboardInterrupt\n") == (1 if number is signal.SIGINT else 0)
 
 

@@ -18,10 +18,11 @@ COMMAND = [sys.executable, "-m", "harness.cli"]
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
-def test_a_full_disk_is_the_environments(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [["schema"], ["run", "--help"]])
+def test_a_full_disk_is_the_environments(tmp_path: Path, asked: list[str]) -> None:
     with FULL.open("w") as full:
         ended = subprocess.run(
-            [*COMMAND, "schema"],
+            [*COMMAND, *asked],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=full,

@@ -258,6 +258,7 @@ class PgBossEngine:
             contract=contract_of(policy),
             prepare=self._prepare,
             provenance=self._provenance,
+            confirm=self._confirm,
         )
         self._dsn = dsn
         self._session: PgBossDatabase | None = None
@@ -280,6 +281,10 @@ class PgBossEngine:
 
     def _prepare(self) -> None:
         self.session()
+
+    def _confirm(self) -> None:
+        if self._session is not None:
+            self._session.database.confirm()
 
     def _provenance(self) -> str:
         return "" if self._session is None else str(self._session.database.cluster.provenance)

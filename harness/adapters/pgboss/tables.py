@@ -61,16 +61,17 @@ class PgBossStore:
         """Choose a version of pg-boss 10, and a server instead of one started here."""
         self._engine = PgBossEngine(version, dsn=dsn)
         self.name = self._engine.info.name
-        self._made = False
+        self._made: PgBossDatabase | None = None
+        """The database in which both tables were made."""
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> PgBossTables:
         """Return empty tables. Raises EnvironmentUnavailable without Node, npm or PostgreSQL."""
         session = self._engine.session()
-        if not self._made:
+        if self._made is not session:
             session.database.run(tool_job.CREATE)
             session.database.check()
             session.create_queue(QUEUE, now=0)
-            self._made = True
+            self._made = session
         session.reset()
         session.database.empty(tool_job.TABLE)
         return PgBossTables(session, settings, now, jitter)
@@ -80,10 +81,14 @@ class PgBossStore:
         """Where the PostgreSQL came from and why, once there is one."""
         return self._engine.info.provenance()
 
+    def confirm(self) -> None:
+        """Raise EnvironmentUnavailable where the server is not there as it was."""
+        self._engine.info.confirm()
+
     def close(self) -> None:
         """Stop what was provided. Never raises."""
         self._engine.close()
-        self._made = False
+        self._made = None
 
 
 class PgBossTables:

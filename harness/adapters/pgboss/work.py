@@ -26,6 +26,7 @@ from harness.model.duration import MILLISECOND, SECOND, Duration, Instant
 from harness.model.job import JobId
 from harness.model.settings import Settings
 from harness.port import Contract, JobRequest
+from harness.postgres.absence import absent, means_absence
 from harness.postgres.virtual_clock import VirtualClockError
 
 if TYPE_CHECKING:
@@ -244,13 +245,20 @@ class Turn(NamedTuple):
 
 
 def turn_of(said: Sequence[Report]) -> Turn:
-    """Read what the process reported in a turn, `idle` last."""
+    """Read what the process reported in a turn, `idle` last.
+
+    Raises EnvironmentUnavailable where it tells of a PostgreSQL that is not there.
+    """
     idle = said[-1]
     effects = [report for report in said if "effect" in report]
+    trouble = tuple(effect["data"]["message"] for effect in effects if effect["effect"] == "trouble")
+    for words in trouble:
+        if means_absence(words):
+            raise absent(words, when="while pg-boss worked on it")
     return Turn(
         outcome=outcome_of(idle),
         calls=tuple(HandlerCall(gate["gate"], gate["point"], tuple(gate["with"])) for gate in said if "gate" in gate),
-        trouble=tuple(effect["data"]["message"] for effect in effects if effect["effect"] == "trouble"),
+        trouble=trouble,
         stirred=any(effect["effect"] == "stirred" for effect in effects),
         timers=tuple(
             Timer(instant_at(when), None if period is None else round(period * MILLISECOND), name)

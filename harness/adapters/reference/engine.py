@@ -89,6 +89,7 @@ class ReferenceEngine:
             application=application,
             stepped=stepping,
             provenance=self._provenance,
+            confirm=self._confirm,
             sessions=None if name == "reference" else self._with_sessions,
         )
         self._store = name
@@ -177,9 +178,11 @@ class ReferenceEngine:
         return queue
 
     def session(self) -> ReferenceDatabase:
-        """Return the session with PostgreSQL, provided now where there is none yet."""
+        """Return the session with PostgreSQL, provided now where there is none yet, or where it went away."""
         if self._lender is not None:
             return self._lender.session()
+        if self._session is not None and not self._session.alive:
+            self.close()
         if self._session is None:
             from harness.adapters.reference.postgres import ReferenceDatabase
 
@@ -188,6 +191,11 @@ class ReferenceEngine:
 
     def _provenance(self) -> str:
         return "" if self._session is None else str(self._session.cluster.provenance)
+
+    def _confirm(self) -> None:
+        session = self._lender._session if self._lender is not None else self._session
+        if session is not None:
+            session.confirm()
 
     def close(self) -> None:
         """Stop what was provided. Never raises."""

@@ -23,6 +23,7 @@ from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, EngineClocks, Reply
 from harness.postgres import provision
+from harness.postgres.absence import PatientConnection, judged
 from harness.postgres.gating import GatedConnection, Room
 from harness.sim.request import Point
 from reference_impl.errors import InvalidJsonError
@@ -77,7 +78,7 @@ class ReferenceDatabase:
         self._resets = 0
         try:
             self.url = self.cluster.create_database()
-            self._connection = psycopg.Connection[Row].connect(self.url, autocommit=True, row_factory=dict_row)
+            self._connection = PatientConnection.to(self.url, row_factory=dict_row)
             self._migrate()
         except BaseException:
             self.cluster.stop()
@@ -89,6 +90,11 @@ class ReferenceDatabase:
             for migration in migrations():
                 self._connection.execute(migration.sql.encode(), prepare=False)
         self._connection.execute(SESSION_SETTINGS.encode(), prepare=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the session was not seen to break."""
+        return not (self._connection.closed or self._connection.broken)
 
     @property
     def pid(self) -> int:
@@ -124,16 +130,13 @@ class ReferenceDatabase:
         except (psycopg.Error, OSError, EnvironmentUnavailable):
             return  # It is gone already, and its supervisor sees to the rest.
 
-    def _judged(self, error: Exception, when: str) -> Any:
+    def confirm(self) -> None:
+        """Look whether the server is there as it was. Raises EnvironmentUnavailable where it is not."""
+        self._connection.confirm(tail=self.cluster.log_tail)
+
+    def _judged(self, error: psycopg.Error, when: str) -> Exception:
         """Return the error itself where the session lives on, else that the environment is gone."""
-        if not (self._connection.closed or self._connection.broken):
-            return error
-        words = " ".join(str(error).split())
-        tail = self.cluster.log_tail()
-        return EnvironmentUnavailable(
-            f"PostgreSQL went away {when}: {words}" + (f"\n{tail}" if tail else ""),
-            hint="It was stopped or killed while in use: nothing can be said about this run. Start it again.",
-        )
+        return judged(error, when=when, cluster=self.cluster, broken=not self.alive)
 
 
 READ_SHOWN: Final = 'SELECT "status"::text, "token" FROM "public"."tool_job" WHERE "id" = %(job)s'

@@ -18,6 +18,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
 from harness.errors import UsageError
+from harness.postgres.absence import answered
 from harness.sim.request import Point, Wait
 
 if TYPE_CHECKING:
@@ -297,13 +298,22 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
 
     def _wrote(self) -> bool:
         """Say whether the transaction wrote or locked a row; if not, its end cannot be observed."""
-        answer = self.pgconn.exec_(b"SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        answer = self._answered(b"SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
         return bool(answer.get_value(0, 0) == b"t")
 
     def _exec(self, sql: bytes) -> None:
         """Send what never waits for another session, and wait for it."""
-        if self.pgconn.exec_(sql).status == pq.ExecStatus.FATAL_ERROR:
-            raise psycopg.OperationalError(self.pgconn.get_error_message())
+        self._answered(sql)
+
+    def _answered(self, sql: bytes) -> PGresult:
+        try:
+            result = answered(self.pgconn, sql, url=self._coordinator.pool.url)
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result)
+        except psycopg.Error as error:
+            self._coordinator.heed(error, f"during {sql.decode()!r} of {self.actor}")
+            raise
+        return result
 
 
 def run_free(work: Awaitable[T] | Coroutine[Any, Any, T]) -> T:

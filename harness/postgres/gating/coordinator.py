@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import psycopg
 
 from harness.errors import LimitReached
+from harness.postgres.absence import absent, means_absence, silence_of
 from harness.postgres.gating.connection import GatedConnection
 from harness.postgres.gating.pool import SessionPool
 from harness.postgres.patience import PATIENCE, Deadline
@@ -340,6 +341,8 @@ class SessionCoordinator:
 
     def _landed(self, flight: InFlightStatement, session: GatedSession | None) -> None:
         self._last = flight.actor
+        if session is not None and isinstance(flight.error, psycopg.Error):
+            self.heed(flight.error, f"during {flight.point!r} of {flight.actor}")
         if session is not None and session.idle:
             self.revision += 1
             self.made_at = session.transaction_time()
@@ -347,6 +350,11 @@ class SessionCoordinator:
         if isinstance(flight.error, psycopg.errors.DeadlockDetected):
             flight.error.args = (f"deadlock detected: {self._circle(flight)}",)
         flight.blockers = ()
+
+    def heed(self, error: psycopg.Error, when: str) -> None:
+        """Raise EnvironmentUnavailable where an error says that the server is gone, and it is: one session may end."""
+        if means_absence(str(error), code=error.sqlstate or "") and silence_of(self.pool.url) is not None:
+            raise absent(error, when=when) from error
 
     def _circle(self, victim: InFlightStatement) -> str:
         """Say in words who waited for whom: PostgreSQL's own words name processes and transactions, new each time."""

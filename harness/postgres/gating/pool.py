@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn
 
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.postgres.absence import PatientConnection, absent, answered
 from harness.postgres.patience import Deadline
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class LockMonitor:
 
     def __init__(self, url: str) -> None:
         """Connect to the database at `url`; raises psycopg's error where it cannot, UsageError where it is too old."""
-        self._connection: psycopg.Connection[Any] = psycopg.connect(url, autocommit=True)
+        self._connection = PatientConnection.to(url)
         version = self._connection.info.server_version
         if version < OLDEST:
             self._connection.close()
@@ -55,6 +56,11 @@ class LockMonitor:
     def pid(self) -> int:
         """The server's process behind this session."""
         return self._connection.info.backend_pid
+
+    @property
+    def lost(self) -> bool:
+        """Whether the server was seen not to answer."""
+        return self._connection.closed
 
     def waiting(self, pids: Iterable[int]) -> Mapping[int, tuple[int, ...]]:
         """Return which of these sessions wait for a lock, and for whose."""
@@ -104,10 +110,7 @@ class LockMonitor:
         try:
             return self._connection.execute(query.encode(), values).fetchall()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise EnvironmentUnavailable(
-                f"PostgreSQL went away while statements were gated: {' '.join(str(error).split())}",
-                hint="It was stopped or killed while in use: nothing can be said about this run. Start it again.",
-            ) from error
+            raise absent(error, when="while statements were gated") from error
 
 
 # the sessions ---------------------------------------------------------------------------------------------------------
@@ -196,20 +199,27 @@ class SessionPool:
     def give_back(self, connection: GatedConnection) -> None:
         """Keep a session for the next run, cleaned; one that is in the middle of something is ended."""
         session = connection.pgconn
-        if session.status != pq.ConnStatus.OK:
+        if session.status != pq.ConnStatus.OK or self.monitor.lost:
             session.finish()
             return
-        if session.transaction_status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
-            session.exec_(b"ROLLBACK")
-        idle = session.transaction_status == pq.TransactionStatus.IDLE
-        if not idle or session.exec_(self._clean).status == pq.ExecStatus.FATAL_ERROR:
+        if self._cleaned(session):
+            self._idle.append(PooledSession(session, connection.prepared))
+        else:
             self.drop(session)
-            return
-        self._idle.append(PooledSession(session, connection.prepared))
+
+    def _cleaned(self, session: PGconn) -> bool:
+        try:
+            if session.transaction_status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+                answered(session, b"ROLLBACK", url=self.url)
+            if session.transaction_status != pq.TransactionStatus.IDLE:
+                return False
+            return answered(session, self._clean, url=self.url).status != pq.ExecStatus.FATAL_ERROR
+        except psycopg.Error:
+            return False
 
     def drop(self, session: PGconn) -> None:
         """End a session, whatever it is doing; its locks are free afterwards."""
-        pid = session.backend_pid if session.status == pq.ConnStatus.OK else 0
+        pid = session.backend_pid if session.status == pq.ConnStatus.OK and not self.monitor.lost else 0
         try:
             if pid:
                 self.monitor.end(pid)
