@@ -64,15 +64,15 @@ def errors_without_traceback() -> Iterator[None]:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
-def explanation(history: History) -> str:
-    """Write what happened, one column for each actor: at most 200 rows. Nothing, where no job was touched."""
+def explanation(history: History, *, most: int = MOST_ROWS) -> str:
+    """Write what happened, one column for each actor, in at most `most` rows. Nothing, where no job was touched."""
     from harness.report.screen import timeline
 
     jobs = {job for event in history.events if (job := getattr(event, "job", None)) is not None}
     if not jobs:
         return ""
     only = jobs.pop() if len(jobs) == 1 else None
-    return "\n".join(line.text for line in timeline(history, job=only, most=MOST_ROWS, width=WIDTH))
+    return "\n".join(line.text for line in timeline(history, job=only, most=most, width=WIDTH))
 
 
 def _raised_in(trace: TracebackType) -> str:

@@ -38,7 +38,10 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
-TARGET = "what to search: an engine, or module:factory or file.py:factory of your own (default: memory)"
+TARGET = (
+    "what to search: an engine, module:factory or file.py:factory of your own, or, with explore, a test of job_harness, "
+    "as test_file.py::test_name (default: memory)"
+)
 
 
 # asked ----------------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class Lifetime:
 
     @property
     def stopped_by(self) -> Lifetime | None:
-        """The nearest of this lifetime and those around it that is severed or paused itself: it keeps what may not act."""
+        """The nearest of this lifetime and those around it that is itself severed or paused: it keeps callbacks."""
         life: Lifetime | None = self
         while life is not None and not (life.severed or life.paused):
             life = life.parent
