@@ -19,7 +19,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import zip_longest
@@ -171,8 +171,11 @@ class ExploredTest:
         """Take the harness of the run that pytest is about to call."""
         self.campaign.harness = harness
 
-    def explore_by_rerunning(self, *, forget: Callable[[], None]) -> None:
-        """Play the test many times in this process, its fixtures included."""
+    def explore_by_rerunning(self, *, forget: Callable[[], None]) -> bool:
+        """Play the test many times in this process, its fixtures included. Return whether it could not even be called.
+
+        Then that is reported already.
+        """
         rerunner = Rerunner(self.item, forget=forget)
 
         def play(choices: Choices, faults: FaultPlan) -> PlayedTest:
@@ -185,6 +188,9 @@ class ExploredTest:
 
         self.campaign.rerun, self.campaign.left_behind = play, rerunner.left_behind
         self._interruptible(self.campaign.explore)
+        if uncalled := bool(rerunner.uncalled) and self.campaign.played == 1:
+            rerunner.report_uncalled()
+        return uncalled
 
     def explore(self, *, threads: Sequence[Any] = ()) -> None:
         """Play the test many times in forked children, or set it up to play the tape. Raises InChild in every child.
@@ -210,9 +216,11 @@ class ExploredTest:
             campaign = self.campaign
             found = "nothing was found" if campaign.finding is None else "this was found:\n" + self._screen()
             words = f"{self.item.nodeid}: interrupted after {campaign.disturbed} disturbed runs; so far {found}"
-            reporter = self.item.config.pluginmanager.get_plugin("terminalreporter")
+            plugins = self.item.config.pluginmanager
+            reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
             if reporter is not None:
-                reporter.write_line(f"\njob-harness: {words}")
+                with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+                    reporter.write_line(f"\njob-harness: {words}")
             raise
 
     def tell(self) -> None:
@@ -595,7 +603,7 @@ class TestExploration:
         began = time.monotonic()  # noqa: TID251 - what a campaign costs is real time
         try:
             first = self._play(ListedGates(), as_on_tape())
-            again = self._play(ListedGates(), as_on_tape())
+            again = first if first.lost else self._play(ListedGates(), as_on_tape())
             self.gated = bool(first.gates)
             if why := _unsteady(first, again):
                 self.unsure = why + self._leaks()

@@ -265,6 +265,8 @@ class Rerunner:
         self._item = item
         self._forget = forget
         self._first = self.state()
+        self.uncalled: list[pytest.TestReport] = []
+        """The reports of a run whose fixtures failed or were skipped."""
 
     def state(self) -> ModuleState:
         """Read the state of the project's modules now."""
@@ -273,6 +275,14 @@ class Rerunner:
     def left_behind(self) -> list[str]:
         """Name what the runs so far have changed in modules."""
         return self.state().changed(self._first)
+
+    def report_uncalled(self) -> None:
+        """Let pytest report the run whose fixtures failed as the test's own: such fixtures are not asked twice."""
+        hook, item = self._item.ihook, self._item
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self.uncalled:
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def play(self) -> str:
         """Play once, and return why the test was not called; empty where it was. What is reported of it is dropped."""
@@ -288,4 +298,5 @@ class Rerunner:
         setup = reports[0]
         if setup.passed:
             return ""
+        self.uncalled = reports
         return f"its fixtures {'are skipped' if setup.skipped else 'fail'}"

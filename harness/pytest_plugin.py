@@ -135,16 +135,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     """Explore a test whose runs are played in this process; after that its own protocol begins as ever."""
     if not isinstance(item, pytest.Function) or not _asks_to_explore(item):
-        return
+        return None
     try:
         explored = item.stash[_EXPLORED] = _made_to_explore(item)
     except pytest.fail.Exception:
-        return  # the test's own call says so
-    if explored.reruns:
-        explored.explore_by_rerunning(forget=lambda: item.stash.__setitem__(_FAILED, False))
+        return None  # the test's own call says so
+    if explored.reruns and explored.explore_by_rerunning(forget=lambda: item.stash.__setitem__(_FAILED, False)):
+        return True
+    return None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -290,7 +291,7 @@ def job_harness(
         notes = harness.notes()
         if request.config.getoption("--job-explain") and (told := explanation(harness.history)):
             request.node.add_report_section("teardown", EXPLAINED, told)
-        elif problems and request.node.stash.get(_EXPLORED, None) is None:
+        elif problems and _EXPLORED not in request.node.stash and not request.node.stash.get(_FAILED, False):
             from harness.exploring import failed_section
 
             request.node.add_report_section("teardown", EXPLAINED, failed_section(request.node))

@@ -39,7 +39,7 @@ LINES_BELOW = 4
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
 TARGET = (
-    "what to search: an engine, module:factory or file.py:factory of your own, or, with explore, a test of job_harness, "
+    "what to search: an engine, module:factory or file.py:factory of your own, or, with explore, a test of job_harness "
     "as test_file.py::test_name (default: memory)"
 )
 
