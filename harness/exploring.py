@@ -29,7 +29,6 @@ import pytest
 
 from harness.adapters.reference.application import HAND_OUT_TWICE
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.failure_section import explanation
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -60,8 +59,6 @@ NAME_DIGITS: Final = 6
 """Digits of a token's target that are of the test's name; as many more are of its source."""
 EXPLORED = "job-harness: explored"
 """The section of a report that tells what a campaign came to."""
-MOST_ROWS: Final = 10
-"""Of the timeline below a test that failed by itself; `--job-explain` shows all."""
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""
 
@@ -316,17 +313,6 @@ class ExploredTest:
         command = f"pytest {shlex.quote(self.item.nodeid)} --job-replay {token}"
         screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly)).rstrip()
         return f"--job-replay {token}\n\n{screen}"
-
-
-def failed_section(item: pytest.Item) -> str:
-    """Return what happened to the jobs of a test that failed, in few rows, and the token that plays it again."""
-    harness = getattr(item, "funcargs", {}).get("job_harness")
-    if not isinstance(item, pytest.Function) or not isinstance(harness, JobHarness) or not len(harness.history):
-        return ""
-    told = explanation(harness.history, most=MOST_ROWS)
-    if not told or harness.unforkable:
-        return told
-    return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"
 
 
 def token_of(item: pytest.Function, tape: Tape) -> str:

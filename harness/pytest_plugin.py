@@ -238,8 +238,7 @@ def _show_failed(item: pytest.Item, report: pytest.TestReport) -> None:
     explored = item.stash.get(_EXPLORED, None)
     if "job_harness" not in getattr(item, "fixturenames", ()) or (explored is not None and explored.told):
         return
-    from harness.exploring import failed_section
-    from harness.failure_section import EXPLAINED
+    from harness.failure_section import EXPLAINED, failed_section
 
     if told := failed_section(item):
         report.sections.append((f"Captured {EXPLAINED} call", told))
@@ -268,7 +267,7 @@ def job_harness(
     """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
     from harness.errors import EnvironmentUnavailable
-    from harness.failure_section import EXPLAINED, errors_without_traceback, explanation
+    from harness.failure_section import EXPLAINED, errors_without_traceback, explanation, failed_section
     from harness.fixtures import exits_are_told
     from harness.processors import JobHarness
 
@@ -292,8 +291,6 @@ def job_harness(
         if request.config.getoption("--job-explain") and (told := explanation(harness.history)):
             request.node.add_report_section("teardown", EXPLAINED, told)
         elif problems and _EXPLORED not in request.node.stash and not request.node.stash.get(_FAILED, False):
-            from harness.exploring import failed_section
-
             request.node.add_report_section("teardown", EXPLAINED, failed_section(request.node))
     if notes:
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
