@@ -531,13 +531,13 @@ class TestFinding:
     anomaly: str
     played: PlayedTest
     runs: int
-    """How many runs it took to find; 0: nothing had to go wrong."""
+    """How many disturbed runs it took to find; 0: the undisturbed one shows it."""
     shrink_runs: int
 
     def told(self) -> str:
         """Say what it took."""
         if not self.runs:
-            return "Found in the undisturbed run: nothing had to go wrong."
+            return "Found in the undisturbed run: nothing had to go wrong beside what the test itself asks for."
         return f"Found in {_counted(self.runs)}; shrunk in {_counted(self.shrink_runs)}."
 
 

@@ -82,6 +82,11 @@ def test_a_careful_one_is_made_anew(job_harness, ledger):
 def test_a_careless_one_is_found(job_harness):
     play(job_harness, careless)
 
+@explored()
+def test_broken_without_any_fault(job_harness):
+    job_harness.always(lambda harness: not harness.effects("charged"))
+    play(job_harness, careless)
+
 @explored(isolation="rerun")
 def test_a_history_that_leaks(job_harness):
     async def pay(job):
@@ -259,7 +264,7 @@ def test_runs_that_end_their_process_are_not_judged_and_so_not_green(suite: pyte
 def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=SHARING)
     result = suite.runpytest_inprocess("-rsxP")
-    assert result.parseoutcomes() == {"passed": 3, "failed": 2, "skipped": 6, "xfailed": 1}
+    assert result.parseoutcomes() == {"passed": 3, "failed": 3, "skipped": 6, "xfailed": 1}
     said = result.stdout.str()
     for line in (
         "Changed by the runs before: test_it.paid.",
@@ -270,11 +275,12 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
         "it uses an event loop that the parent made",
         "known: always_broken: charged_once (until 2999-01-01)",
         "known until 2020-01-01, which is over: always_broken",
+        "Found in the undisturbed run",
         "20 disturbed runs in ",
         "rerun, seed 0",
     ):
         assert line in said, line
-    result.stdout.fnmatch_lines(["job-harness: explored 12 tests: * disturbed runs in * s*"])
+    result.stdout.fnmatch_lines(["job-harness: explored 13 tests: * disturbed runs in * s*"])
 
 
 def test_a_test_that_fails_by_itself_shows_its_timeline_and_a_token_that_fits_as_long_as_its_gates_do(
