@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ ASSERTIONS = str(HERE / "processors" / "assertions.py")
 CARRIERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (asyncio, concurrent.futures))
 """What carries our calls to a processor: between our frames and the processor's its own are left out as well."""
 MOST_ROWS = 200
+FEW_ROWS = 10
+"""Below a test that failed by itself; `--job-explain` shows all."""
 WIDTH = 100
 EXPLAINED = "job-harness: what happened"
 """The section of a report that `--job-explain` adds."""
@@ -64,15 +67,28 @@ def errors_without_traceback() -> Iterator[None]:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
-def explanation(history: History) -> str:
-    """Write what happened, one column for each actor: at most 200 rows. Nothing, where no job was touched."""
+def explanation(history: History, *, most: int = MOST_ROWS) -> str:
+    """Write what happened, one column for each actor, in at most `most` rows. Nothing, where no job was touched."""
     from harness.report.screen import timeline
 
     jobs = {job for event in history.events if (job := getattr(event, "job", None)) is not None}
     if not jobs:
         return ""
     only = jobs.pop() if len(jobs) == 1 else None
-    return "\n".join(line.text for line in timeline(history, job=only, most=MOST_ROWS, width=WIDTH))
+    return "\n".join(line.text for line in timeline(history, job=only, most=most, width=WIDTH))
+
+
+def failed_section(item: pytest.Item) -> str:
+    """Return what happened to the jobs of a test that failed by itself, in few rows, and the token that replays it."""
+    from harness.exploring import token_of  # only a test of ours that failed pays for it
+
+    harness = getattr(item, "funcargs", {}).get("job_harness")
+    if not isinstance(item, pytest.Function) or harness is None or not len(harness.history):
+        return ""
+    told = explanation(harness.history, most=FEW_ROWS)
+    if not told or harness.unforkable:
+        return told
+    return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"
 
 
 def _raised_in(trace: TracebackType) -> str:

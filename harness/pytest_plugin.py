@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+import datetime
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.errors import EnvironmentUnavailable
+    from harness.exploring import ExploredTest
     from harness.fixtures import JobPostgres, Shared
     from harness.invariants import Invariant
     from harness.port import QueueUnderTest
@@ -18,9 +21,17 @@ if TYPE_CHECKING:
 
 _SHARED = pytest.StashKey["Shared"]()
 _FAILED = pytest.StashKey[bool]()
+_EXPLORED = pytest.StashKey["ExploredTest"]()
+_THREADS = pytest.StashKey[Sequence[threading.Thread]]()
+"""What ran before any test: the threads of pytest's own plugins."""
+_TODAY = pytest.StashKey[datetime.date]()
+"""The day on which this run of pytest began, whatever a test freezes."""
 _DEFAULT_FOLDER = "scenarios"
 _NOTES = "job-harness: not under control"
 """The section of a report that names clocks, chance, threads and network which a processor used past the harness."""
+
+_COST = "job-harness: explored"
+"""The section of a report that says what a campaign cost, first of all its runs and seconds."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +66,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"
     )
+    group.addoption(
+        "--job-stop-at",
+        type=int,
+        metavar="N",
+        help="stop a replay in the debugger at its gate number N; a failing replay lists its gates",
+    )
+    parser.addini("job_isolation", "how runs of an explored test are kept apart: fork or rerun (default: what fits)")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
         "job_blocked_after", "a processor that keeps control for this many real seconds fails its test (default: 30)"
@@ -64,8 +82,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
     config.addinivalue_line("markers", "job_settings(**settings): settings of job_harness and job_queue, by name")
-    config.addinivalue_line("markers", "job_explore(runs=200, seconds=None): play this test of job_harness so often")
+    config.addinivalue_line(
+        "markers",
+        "job_explore(runs=200, seconds=None, isolation=None, known={}): play this test of job_harness so often",
+    )
     config.addinivalue_line("markers", "postgres: needs a real PostgreSQL")
+    config.stash[_THREADS] = threading.enumerate()
+    config.stash[_TODAY] = datetime.datetime.now().astimezone().date()  # noqa: TID251 - a quarantine ends on a real day
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -78,6 +101,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say which PostgreSQL was used, and why, and what was not under control."""
     _tell_notes(terminalreporter)
+    _tell_explored(terminalreporter)
     shared = config.stash.get(_SHARED, None)
     if shared is not None and shared.provenance:
         terminalreporter.write_line(shared.provenance)
@@ -114,16 +138,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("job_harness", marked, indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Explore a test whose runs are played in this process; after that its own protocol begins as ever."""
+    if not isinstance(item, pytest.Function) or not _asks_to_explore(item):
+        return None
+    try:
+        explored = item.stash[_EXPLORED] = _made_to_explore(item)
+    except pytest.fail.Exception:
+        return None  # the test's own call says so
+    if explored.reruns and explored.explore_by_rerunning(forget=lambda: item.stash.__setitem__(_FAILED, False)):
+        return True
+    return None
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Explore a test of `job_harness` where that is asked for; then, or instead of that, let it run once."""
-    explored = _explored(pyfuncitem)
-    if explored is None:
+    if not _asks_to_explore(pyfuncitem):
         return (yield)
     from harness.exploring import InChild
 
+    explored = _explored(pyfuncitem)
+    harness: Any = pyfuncitem.funcargs["job_harness"]
+    if explored.turn is not None:
+        with explored.turn.playing(harness):
+            yield
+        return True
+    explored.attach(harness)
     try:
-        explored.explore()
+        explored.explore(threads=pyfuncitem.config.stash[_THREADS])
     except InChild as forked:
         child = forked.child
     else:
@@ -141,14 +185,27 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     child.finish(None)
 
 
-def _explored(item: pytest.Function) -> Any:
+def _asks_to_explore(item: pytest.Function) -> bool:
     option, token = item.config.getoption("--job-explore"), item.config.getoption("--job-replay")
-    marker = item.get_closest_marker("job_explore")
-    if not (option or token or marker) or "job_harness" not in item.fixturenames:
-        return None
+    return bool(option or token or item.get_closest_marker("job_explore")) and "job_harness" in item.fixturenames
+
+
+def _explored(item: pytest.Function) -> ExploredTest:
+    explored = item.stash.get(_EXPLORED, None)
+    return _made_to_explore(item) if explored is None else explored
+
+
+def _made_to_explore(item: pytest.Function) -> ExploredTest:
     from harness.exploring import ExploredTest
 
-    return ExploredTest.of(item, option=option, token=token, marker=marker)
+    config = item.config
+    return ExploredTest.of(
+        item,
+        option=config.getoption("--job-explore"),
+        token=config.getoption("--job-replay"),
+        marker=item.get_closest_marker("job_explore"),
+        today=config.stash[_TODAY],
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -175,7 +232,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.failed:
         item.stash[_FAILED] = True
+        if call.when == "call" and not item.config.getoption("--job-explain"):
+            _show_failed(item, report)
     return report
+
+
+def _show_failed(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Show what happened to the jobs of a test that failed by itself, with its token; a campaign has its own screen."""
+    explored = item.stash.get(_EXPLORED, None)
+    if "job_harness" not in getattr(item, "fixturenames", ()) or (explored is not None and explored.told):
+        return
+    from harness.failure_section import EXPLAINED, failed_section
+
+    if told := failed_section(item):
+        report.sections.append((f"Captured {EXPLAINED} call", told))
 
 
 @pytest.fixture
@@ -201,17 +271,17 @@ def job_harness(
     """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
     from harness.errors import EnvironmentUnavailable
-    from harness.failure_section import EXPLAINED, errors_without_traceback, explanation
+    from harness.failure_section import EXPLAINED, errors_without_traceback, explanation, failed_section
     from harness.fixtures import exits_are_told
     from harness.processors import JobHarness
 
-    seed = request.config.getoption("--job-seed")
+    seed = _seed(request.config)
     shared = _shared(request.config)
     try:
         with errors_without_traceback():
             opened = JobHarness(
                 settings=_settings(request, GUIDE),
-                seed=seed or 0,
+                seed=seed,
                 blocked_after=_blocked_after(request.config),
                 invariants=job_invariants,
                 workplace=shared.workplace(getattr(request, "param", "memory")),
@@ -225,8 +295,13 @@ def job_harness(
         notes = harness.notes()
         if request.config.getoption("--job-explain") and (told := explanation(harness.history)):
             request.node.add_report_section("teardown", EXPLAINED, told)
+        elif problems and _EXPLORED not in request.node.stash and not request.node.stash.get(_FAILED, False):
+            request.node.add_report_section("teardown", EXPLAINED, failed_section(request.node))
     if notes:
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
+    explored = request.node.stash.get(_EXPLORED, None)
+    if explored is not None and explored.turn is not None:
+        return  # It was disturbed on purpose, and is judged by whoever did that.
     if problems and not request.node.stash.get(_FAILED, False):
         pytest.fail("\n\n".join(problems), pytrace=False)
 
@@ -309,6 +384,19 @@ def _tell_notes(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"job-harness: not under control in {which}: {what} (-rP shows where)")
 
 
+def _tell_explored(terminalreporter: Any) -> None:
+    tests, runs, spent = 0, 0, 0.0
+    for report in {id(each): each for reports in terminalreporter.stats.values() for each in reports}.values():
+        told = [text for name, text in getattr(report, "sections", ()) if _COST in name]
+        if told and report.when == "call":
+            words = told[0].split()  # 200 disturbed runs in 5.1 s
+            tests, runs, spent = tests + 1, runs + int(words[0]), spent + float(words[4])
+    if tests:
+        which = "1 test" if tests == 1 else f"{tests} tests"
+        rate = f" ({runs / spent:.0f} runs/s)" if spent else ""
+        terminalreporter.write_line(f"job-harness: explored {which}: {runs} disturbed runs in {spent:.1f} s{rate}")
+
+
 def _engines(config: pytest.Config) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in config.getoption("--job-engine").split(",") if name.strip()))
     if not names:
@@ -357,6 +445,20 @@ def _give_up(error: EnvironmentUnavailable, shared: Shared) -> NoReturn:
     if shared.dsn_given and not isinstance(error, ProgramMissing):
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     raise pytest.skip.Exception(str(error)) from None
+
+
+def _seed(config: pytest.Config) -> int:
+    """Return what jitters retry delays: what is asked for, or what the run of a replay token had."""
+    seed, token = config.getoption("--job-seed"), config.getoption("--job-replay")
+    if seed is None and token:
+        from harness.errors import UsageError
+        from harness.scenario.replay_token import decode
+
+        try:
+            return decode(token).seed or 0
+        except UsageError:
+            return 0  # the test's own call says so
+    return seed or 0
 
 
 def _settings(request: pytest.FixtureRequest, settings: Any) -> Any:

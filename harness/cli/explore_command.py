@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
 from harness.cli.exhaust_command import bounds
+from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
 from harness.cli.search import STOPPED, SearchRequest, changes_of, configure_search, progress_bar
 from harness.errors import ExitCode, UsageError
@@ -28,6 +29,7 @@ from harness.run.verdict import Verdict
 from harness.wiring import Engines
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
+RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""
 OPENER = "harness.wiring:open_engine"
@@ -38,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     configure_search(parser)
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="the seed of the first run (default: 0)")
-    add("--runs", type=int, default=5_000, metavar="N", help="at most N runs (default: 5000)")
+    add("--runs", type=int, metavar="N", help="at most N runs (default: 5000; of a test 200)")
     add(
         "--processes",
         "-j",
@@ -80,6 +82,10 @@ class _Bound(argparse.Action):
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, and report the result."""
+    if is_test(arguments.target):
+        return explore_test(arguments.target, _options_of_test(arguments))
+    if arguments.runs is None:
+        arguments.runs = RUNS
     if arguments.runs < 1:
         raise UsageError(f"--runs must be at least 1, not {arguments.runs}")
     if arguments.processes < 1:
@@ -92,6 +98,25 @@ def execute(arguments: argparse.Namespace) -> int:
         with raised_at_once():
             engine.info.prepare()
         return _sampled(arguments, request, engine, engines)
+
+
+def _options_of_test(arguments: argparse.Namespace) -> list[str]:
+    """Say in pytest's words what was asked of a test. Raises UsageError for what a test is not asked."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    usual = vars(parser.parse_args([]))
+    for name, value in usual.items():
+        if name not in ("target", "runs", "time", "seed") and getattr(arguments, name) != value:
+            raise UsageError(
+                f"--{name.replace('_', '-')} says nothing of a test: {arguments.target} is explored by pytest",
+                hint="A test takes --runs, --time and --seed; for more, call pytest --job-explore.",
+            )
+    if arguments.runs is not None and arguments.time is not None:
+        raise UsageError("a test is bounded by --runs or by --time", hint="Leave one of them out.")
+    bound = (
+        f"{arguments.time:g}s" if arguments.time is not None else str(200 if arguments.runs is None else arguments.runs)
+    )
+    return [f"--job-explore={bound}", *([f"--job-seed={arguments.seed}"] if arguments.seed else [])]
 
 
 def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engine, engines: Engines) -> int:

@@ -48,7 +48,10 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
-TARGET = "what to search: an engine, or your own module:factory or file.py:factory (default: memory)"
+TARGET = (
+    "what to search: an engine, your own module:factory or file.py:factory, or, with explore, a test of job_harness as "
+    "test_file.py::test_name (default: memory)"
+)
 
 
 # asked ----------------------------------------------------------------------------------------------------------------

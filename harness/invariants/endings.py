@@ -127,16 +127,22 @@ class FailureIsRecorded(Monitor):
         self._rows: dict[JobId, JobView] = {}
         self._unreported: dict[JobId, tuple[str, Instant, int]] = {}
         """Whose run has ended and is not settled: by which worker, when, and how many reports went unanswered."""
+        self._held_until: dict[str, Instant] = {}
+        """Until when a worker is paused."""
 
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
         if event.data in REPORTED and (row is None or row.token == event.token):  # else another claim stands by now
-            self._unreported[event.job] = (event.actor, event.at, 0)
+            # A pause that strikes in plain code takes hold at the next await, and the end is told before that.
+            since = max(event.at, self._held_until.get(event.actor, event.at))
+            self._unreported[event.job] = (event.actor, since, 0)
 
     def on_fault(self, event: Fault) -> None:
         """Excuse a worker that was kept from reporting."""
         if event.name != "stopped" and self.rules.excuses.get(event.name) not in (Excuse.LATE, Excuse.DEATH):
             return
+        if isinstance(length := event.data.get("for"), int):
+            self._held_until[event.actor] = event.at + length
         for job in [job for job, (worker, _, _) in self._unreported.items() if event.actor in ("*", worker)]:
             del self._unreported[job]
 

@@ -465,6 +465,11 @@ class JobHarness(Assertions):
         return ""
 
     @property
+    def own_descriptors(self) -> frozenset[int]:
+        """The descriptors of its loop, which `reopen` makes anew in a forked child."""
+        return self._loop.own_descriptors()
+
+    @property
     def settings(self) -> Settings:
         """The settings of its queue and worker."""
         return self._application.settings

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from harness.faults import FaultPlan
+from harness.faults.processes import CRASH
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobId
 from harness.run.observation import Observation
@@ -73,6 +74,13 @@ class LiveTest(LiveSession):
         self.choices = self.kernel.choices = choices
         self.explored = True
         self.expose(faults)
+        drawn = self.kernel.interferences
+        if all(each.id != CRASH.id for each in drawn):
+            # A test asks for a death of its own, whatever a search has drawn: that must be possible, and nothing more.
+            self.expose(FaultPlan(crash=1))
+            for each in self.kernel.interferences:
+                each.left = 0  # type: ignore[attr-defined]  # what `expose` arms has a budget
+            self.kernel.interferences = [*drawn, *self.kernel.interferences]
         self._offer_own()
 
     def heal(self) -> None:

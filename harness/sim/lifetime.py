@@ -71,6 +71,14 @@ class Lifetime:
         return self.severed or self.paused or (self.parent is not None and self.parent.still)
 
     @property
+    def stopped_by(self) -> Lifetime | None:
+        """The nearest of this lifetime and those around it that is itself severed or paused: it keeps callbacks."""
+        life: Lifetime | None = self
+        while life is not None and not (life.severed or life.paused):
+            life = life.parent
+        return life
+
+    @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """List the unfinished tasks that were created in here, or further inside."""
         return [task for task in self._tasks if not task.done()] if self._tasks else []
@@ -108,8 +116,8 @@ class Lifetime:
         self._held.extend(tasks)
 
     def park(self, handle: asyncio.Handle) -> None:
-        """Keep a callback instead of running it."""
-        self._parked.append(handle)
+        """Keep a callback instead of running it, until whatever stands still here or around here goes on."""
+        (self.stopped_by or self)._parked.append(handle)
 
     def unpark(self) -> list[asyncio.Handle]:
         """Return what was kept, once."""

@@ -351,11 +351,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let a paused lifetime go on; timers that ran out meanwhile fire at once."""
         life.paused = False
         for handle in life.unpark():
-            if isinstance(handle, asyncio.TimerHandle):
+            own: Lifetime | None = handle._context.get(LIFETIME)  # type: ignore[attr-defined]
+            if own is not None and own.still:  # something further inside, or around this, stands still by itself
+                own.park(handle)
+            elif isinstance(handle, asyncio.TimerHandle):
                 handle._scheduled = True  # type: ignore[attr-defined]
                 heapq.heappush(self._scheduled, handle)  # type: ignore[attr-defined]
             else:
                 self._ready.append(handle)  # type: ignore[attr-defined]
+
+    def own_descriptors(self) -> frozenset[int]:
+        """Return the descriptors that `after_fork` makes anew: those of the wake-up pipe. 3.11 to 3.14."""
+        return frozenset(end.fileno() for end in (self._ssock, self._csock))  # type: ignore[attr-defined]
 
     def after_fork(self) -> None:
         """Take a selector and a wake-up pipe of its own in a forked child: those of the parent are shared with it.

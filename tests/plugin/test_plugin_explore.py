@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
 
 import pytest
 
-import harness.exploring  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+import harness.exploring  # loaded once: an inner run forgets what it loads itself
+import harness.report.screen
+from harness.cli import explore_command
+from harness.errors import UsageError
+from harness.scenario.replay_token import ReplayToken, encode
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -32,6 +38,160 @@ def test_pay(job_harness):
     job = job_harness.enqueue("pay", 7)
     job_harness.run_until_idle()
     assert job.status == "COMPLETED"
+"""
+SHARING = """
+import asyncio, os, socket, threading
+from datetime import date
+import pytest
+from harness.processors import JobResult, effect
+
+paid, calls, ledger_of_all, bystander = [], [], None, {"n": 0}
+
+async def careless(job):
+    await asyncio.sleep(1)
+    effect("charged", order=job.input)
+    return JobResult(success=True)
+
+def play(harness, processor):
+    def charged_once(harness):
+        assert len(harness.effects("charged")) <= 1
+    harness.always(charged_once)
+    harness.register("pay", processor)
+    job = harness.enqueue("pay", 7)
+    harness.run_until_idle()
+    assert job.status == "COMPLETED"
+
+def explored(**options):
+    return pytest.mark.job_explore(**{"runs": 10, **options})
+
+@pytest.fixture
+def ledger():
+    return set()
+
+@explored(isolation="rerun", runs=20)
+def test_a_careful_one_is_made_anew(job_harness, ledger):
+    async def pay(job):
+        await asyncio.sleep(1)
+        if job.input not in ledger:
+            ledger.add(job.input)
+            effect("charged")
+        return JobResult(success=True)
+    play(job_harness, pay)
+
+@explored(isolation="rerun")
+def test_a_careless_one_is_found(job_harness):
+    play(job_harness, careless)
+
+@explored()
+def test_broken_without_any_fault(job_harness):
+    job_harness.always(lambda harness: not harness.effects("charged"))
+    play(job_harness, careless)
+
+@explored(isolation="rerun")
+def test_a_history_that_leaks(job_harness):
+    async def pay(job):
+        if job.input not in paid:
+            paid.append(job.input)
+            effect("charged")
+        return JobResult(success=True)
+    play(job_harness, pay)
+
+@explored(isolation="rerun")
+def test_a_leak_beside_a_finding(job_harness):
+    calls.append(1)
+    play(job_harness, careless)
+
+@explored(known={"always_broken: charged_once": date(2999, 1, 1)})
+def test_known(job_harness):
+    play(job_harness, careless)
+
+@explored(known={"always_broken": date(2020, 1, 1)})
+def test_known_no_more(job_harness):
+    play(job_harness, careless)
+
+@pytest.fixture
+def peer():
+    near, far = socket.socketpair()
+    yield near
+    near.close()
+    far.close()
+
+@explored()
+def test_a_socket(job_harness, peer):
+    async def pay(job):
+        peer.send(b"x")
+        return JobResult(success=True)
+    play(job_harness, pay)
+
+@explored()
+def test_a_file(job_harness, tmp_path):
+    with open(tmp_path / "ledger.txt", "w+") as file:
+        async def pay(job):
+            file.write("x")
+            file.flush()
+            return JobResult(success=True)
+        play(job_harness, pay)
+
+@pytest.fixture
+def shared_file(tmp_path):
+    with open(tmp_path / "shared.txt", "w+") as file:
+        yield file
+
+@explored()
+def test_a_file_of_a_fixture(job_harness, shared_file):
+    async def pay(job):
+        shared_file.write("x")
+        shared_file.flush()
+        return JobResult(success=True)
+    play(job_harness, pay)
+
+@pytest.fixture
+def server():
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait, name="my-server")
+    thread.start()
+    yield
+    ends.set()
+    thread.join()
+
+@explored()
+def test_a_thread(job_harness, server):
+    play(job_harness, careless)
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+@explored()
+def test_a_loop(job_harness, loop):
+    loop.run_until_complete(asyncio.sleep(0))
+    play(job_harness, careless)
+
+@explored()
+def test_that_forks(job_harness):
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    async def pay(job):
+        return JobResult(success=True)
+    play(job_harness, pay)
+"""
+INTERRUPTED = """
+import pytest
+from harness.processors import JobResult, effect
+
+runs = []
+
+@pytest.mark.job_explore(isolation="rerun")
+def test_it(job_harness):
+    runs.append(1)
+    if len(runs) == 5:
+        raise KeyboardInterrupt
+    job_harness.register("pay", lambda job: JobResult(success=True))
+    job_harness.enqueue("pay")
+    job_harness.run_until_idle()
 """
 CARELESS = PAYMENT.format(charge='effect("charged", order=job.input)')
 CAREFUL = PAYMENT.format(charge='if job.input not in paid: paid.append(job.input); effect("charged")')
@@ -99,3 +259,107 @@ def test_runs_that_end_their_process_are_not_judged_and_so_not_green(suite: pyte
     result = suite.runpytest_inprocess("--job-explore=20", "-rs")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*inconclusive: * of 20 runs were not judged*ended before it was judged*"])
+
+
+def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=SHARING)
+    result = suite.runpytest_inprocess("-rsxP")
+    assert result.parseoutcomes() == {"passed": 3, "failed": 3, "skipped": 6, "xfailed": 1}
+    said = result.stdout.str()
+    for line in (
+        "Changed by the runs before: test_it.paid.",
+        "earlier runs in this process had changed test_it.calls",
+        "it uses the socket pair on descriptor",
+        "shared.txt, opened before the fork",
+        "a thread runs beside this test, which a forked child does not have: 'my-server'",
+        "it uses an event loop that the parent made",
+        "known: always_broken: charged_once (until 2999-01-01)",
+        "known until 2020-01-01, which is over: always_broken",
+        "Found in the undisturbed run",
+        "20 disturbed runs in ",
+        "rerun, seed 0",
+    ):
+        assert line in said, line
+    result.stdout.fnmatch_lines(["job-harness: explored 13 tests: * disturbed runs in * s*"])
+
+
+def test_a_test_that_fails_by_itself_shows_its_timeline_and_a_token_that_fits_as_long_as_its_gates_do(
+    suite: pytest.Pytester,
+) -> None:
+    failing = CARELESS.replace("job_harness.run_until_idle()", 'job_harness.crash_worker(at="charged")\n    assert 0')
+    failing = failing.replace("    assert 0", "    job_harness.run_until_idle()\n    assert job.attempts == 1")
+    suite.makepyfile(test_it=failing)
+    result = suite.runpytest_inprocess()
+    result.stdout.fnmatch_lines(["*job-harness: what happened*", "*CRASHES at charged job-1", "Replay: pytest *"])
+    (token,) = re.findall(r"jh1_[a-z2-7]+", result.stdout.str())
+    again = suite.runpytest_inprocess(f"--job-replay={token}", "--job-stop-at=999")
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*always_broken in test_pay", "*gates*", "*  worker-1 charged job-1: crash"])
+    for changed, outcomes, said in (
+        (CARELESS + "    # changed\n", {"failed": 1}, "The test has changed since this token was made; all of its *"),
+        (
+            CARELESS.replace('effect("charged"', 'effect("billed"'),
+            {"skipped": 1},
+            "*no longer fits this test; worker-1 charged job-1 #1: crash never came up (did you mean 'worker-1 billed*",
+        ),
+        (CARELESS.replace("test_pay", "test_other"), {"failed": 1}, "this replay token is not of *test_other*"),
+    ):
+        suite.makepyfile(test_it=changed)
+        replayed = suite.runpytest_inprocess(f"--job-replay={token}", "-rs")
+        assert replayed.parseoutcomes() == outcomes
+        replayed.stdout.fnmatch_lines([said])
+
+
+def test_a_replay_stops_at_a_gate(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite.makepyfile(test_it=CAREFUL)
+    token = encode(ReplayToken(_target_of(suite), 0, ()))
+    stops: list[str] = []
+    monkeypatch.setattr(pytest, "set_trace", lambda header: stops.append(header))
+    suite.runpytest_inprocess(f"--job-replay={token}", "--job-stop-at=4").assert_outcomes(passed=1)
+    assert [stop.partition(" (")[0] for stop in stops] == ["job-harness: gate 4  worker-1 charged job-1"]
+    result = suite.runpytest_inprocess(f"--job-replay={token}", "--job-stop-at=99")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["--job-stop-at 99: this run has no such gate; it has *"])
+
+
+def _target_of(suite: pytest.Pytester) -> str:
+    (item,) = suite.inline_genitems()[0]
+    return harness.exploring._target(item)
+
+
+def test_an_interrupted_campaign_says_what_was_found(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=INTERRUPTED)
+    result = suite.runpytest_inprocess(no_reraise_ctrlc=True)
+    result.stdout.fnmatch_lines(["*::test_it: interrupted after * disturbed runs; so far nothing was found"])
+
+
+def test_in_ci_time_bounds_a_campaign_and_the_commit_seeds_it(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("GITHUB_SHA", "0000002a" + "0" * 32)
+    monkeypatch.setattr(harness.exploring, "CI_SECONDS", 1e-9)
+    suite.makepyfile(test_it=CAREFUL)
+    result = suite.runpytest_inprocess("--job-explore=40", "-rsP")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*inconclusive: no disturbed run was played within 1e-09 s"])
+    monkeypatch.setattr(harness.exploring, "CI_SECONDS", 1e9)
+    result = suite.runpytest_inprocess("--job-explore=3", "-rP")
+    result.stdout.fnmatch_lines(["3 disturbed runs in *; fork, seed 42"])
+
+
+def test_the_command_explores_a_test_and_what_was_not_judged_is_inconclusive(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=CHANCE)
+    result = suite.run(sys.executable, "-m", "harness.cli", "explore", "test_it.py::test_pay", "--runs", "3")
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["*inconclusive: two undisturbed runs differ*"])
+    with pytest.raises(UsageError, match="--keep-going says nothing of a test"):
+        explore_command.execute(_parsed("test_it.py::test_pay", "--keep-going"))
+    with pytest.raises(UsageError, match="by --runs or by --time"):
+        explore_command.execute(_parsed("test_it.py", "--runs=3", "--time=3"))
+
+
+def _parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    explore_command.configure(parser)
+    return parser.parse_args(words)

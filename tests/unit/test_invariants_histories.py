@@ -490,6 +490,14 @@ def test_an_end_of_a_run_that_nobody_reported_shows_when_its_claim_is_taken_back
     assert found("outcome_lost", [did("ended", "success"), Fault(0, "w1", "crash", {}), lost]) == set()
 
 
+def test_a_worker_that_is_paused_as_its_run_ends_is_excused_for_as_long_as_it_stands_still() -> None:
+    lost = saw("expire", RUNNING, RETRYING, at=DAY, actor="queue")
+    told = did("ended", "success")
+    assert found("outcome_lost", [Fault(0, "w1", "pause", {"for": DAY}), told, lost]) == set()
+    assert found("outcome_lost", [Fault(0, "w1", "pause", {"for": MINUTE}), told, lost]) == {"outcome_lost"}
+    assert found("outcome_lost", [Fault(0, "w2", "pause", {"for": DAY}), told, lost]) == {"outcome_lost"}
+
+
 def test_the_end_of_a_run_whose_claim_was_lost_says_nothing_of_the_next_claim() -> None:
     again = RUNNING._replace(attempts=2, token=2)
     unheard = saw("claim", RETRYING, again)  # by the same worker, to which the reply was lost

@@ -14,7 +14,7 @@ from harness.history.event import SideEffect
 from harness.history.jsonl import dump_history
 from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
 from harness.run.session import as_on_tape
-from harness.sim.choices import Choices, Deviation, Replay, Tape, Uniform
+from harness.sim.choices import Boring, Choices, Deviation, Replay, Tape, Uniform
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = FaultPlan(crash=1, pause=1, lost_message=1, duplicate=1)
@@ -44,6 +44,17 @@ def two_payments(harness: JobHarness) -> None:
     harness.enqueue("pay", 7)
     harness.enqueue("pay", 8)
     harness.run_until_idle()
+
+
+def test_a_crash_that_a_test_asks_for_comes_whatever_a_search_has_drawn() -> None:
+    def crashing(harness: JobHarness) -> None:
+        job = harness.enqueue("pay", 7)
+        harness.crash_worker(at="before starting")
+        harness.wait_for(job, "COMPLETED")
+
+    history, tape, anomalies = played(crashing, Boring(), faults=FaultPlan(pause=1))
+    assert (history.count('"kind":"fault"'), history.count('"name":"crash"')) == (1, 1)
+    assert (len(tape), anomalies) == (1, set())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.errors import LimitReached, UsageError
+from harness.sim.lifetime import Lifetime
 from harness.sim.loop import Deadlock, VirtualLoop
 
 
@@ -229,3 +230,30 @@ def test_a_runner_ends_it_like_any_other_loop() -> None:
         runner.run(asyncio.sleep(86_400))
         assert runner.run(asyncio.to_thread(lambda: 5)) == 5
         assert runner.get_loop().time() == 86_400
+
+
+def test_a_pause_ends_for_what_is_further_inside_too_but_not_for_what_is_paused_itself(
+    loop: VirtualLoop,
+) -> None:
+    outer = Lifetime("worker")
+    inner, other = Lifetime("delivery", parent=outer), Lifetime("another delivery", parent=outer)
+    woke: list[tuple[str, float]] = []
+
+    async def sleep_twice(name: str) -> None:
+        for _ in range(2):
+            await asyncio.sleep(1)
+            woke.append((name, loop.time()))
+
+    for life in (inner, other):
+        life.context().run(loop.create_task, sleep_twice(life.name))
+    loop.advance(0.5)
+    loop.pause(outer)
+    loop.pause(other)
+    inner.context().run(loop.call_later, 1, lambda: woke.append(("timer", loop.time())))
+    loop.advance(4)
+    loop.resume(outer)
+    loop.advance(5)
+    assert woke == [("timer", 4.5), ("delivery", 4.5), ("delivery", 5.5)]
+    loop.resume(other)
+    loop.advance(2)
+    assert woke[3:] == [("another delivery", 9.5), ("another delivery", 10.5)]

@@ -1,0 +1,302 @@
+"""What keeps the runs of an explored test apart, and what they share all the same.
+
+*fork*: each run is a forked child, made after the fixtures. Whatever the parent holds is copied, but for what a copy
+cannot be had of: its threads, its event loops, and whatever stands behind its descriptors. *rerun*: fixtures and body
+are made anew in one process, as pytest makes them for any test, so that only what outlives a test is shared: the state
+of modules. What is shared is found here and named. Knows neither campaigns nor how a run is judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import inspect
+import os
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+import pytest
+
+from harness.errors import UsageError, did_you_mean
+from harness.sim.loop import VirtualLoop
+
+HINT: Final = "let its fixtures and its body be made anew for each run: job_explore(isolation='rerun')"
+
+
+class Isolation(StrEnum):
+    """How a run is kept apart from the next."""
+
+    FORK = "fork"
+    RERUN = "rerun"
+
+
+def isolation_of(item: pytest.Function, *, marked: object) -> Isolation:
+    """Return what the marker says, or the ini file, or what this system and this test can do.
+
+    Raises UsageError for what is no isolation, and for a fork where there is none.
+    """
+    asked = marked or item.config.getini("job_isolation")
+    if asked:
+        known = [each.value for each in Isolation]
+        if asked not in known:
+            raise UsageError(
+                f"job_explore: there is no isolation {asked!r}{did_you_mean(str(asked), known)}",
+                hint="There are fork and rerun.",
+            )
+        if asked == Isolation.FORK and not hasattr(os, "fork"):
+            raise UsageError("job_explore: this system cannot fork", hint="Write isolation='rerun'.")
+        return Isolation(str(asked))
+    # macOS forks, but its own libraries refuse to work in the child; a coroutine runs on a loop of the parent.
+    plain = hasattr(os, "fork") and sys.platform != "darwin" and not inspect.iscoroutinefunction(item.function)
+    return Isolation.FORK if plain else Isolation.RERUN
+
+
+def unforkable_threads(before: Collection[threading.Thread]) -> str:
+    """Say which threads run that were started since `before`: a child has none of them, and perhaps their locks."""
+    here = threading.current_thread()
+    names = [repr(one.name) for one in threading.enumerate() if one is not here and one not in before]
+    if not names:
+        return ""
+    many = "threads run" if len(names) > 1 else "a thread runs"
+    return f"{many} beside this test, which a forked child does not have: {', '.join(names)}; {HINT}"
+
+
+# what a forked child shares -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Inherited:
+    """The descriptors and event loops that a child gets from its parent."""
+
+    descriptors: dict[int, str]
+    """Sockets and pipes, by what a person calls them."""
+    files: dict[int, str]
+    """Files that can be written, with their paths."""
+    loops: list[asyncio.AbstractEventLoop]
+    _ours: dict[int, socket.socket] = field(default_factory=dict)
+    """In the child: the far ends of what stands in for the descriptors."""
+    _before: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _refused: list[str] = field(default_factory=list)
+
+    @classmethod
+    def seen(cls, *, own: Collection[int]) -> Inherited:
+        """Look at this process; `own` are descriptors that the harness makes anew in a child."""
+        descriptors, files = {}, {}
+        for descriptor in _open_descriptors():
+            if descriptor in own or descriptor < 3:
+                continue
+            with suppress(OSError):
+                mode = os.fstat(descriptor).st_mode
+                if stat.S_ISSOCK(mode):
+                    descriptors[descriptor] = _called(descriptor)
+                elif stat.S_ISREG(mode) and (path := _writable(descriptor)):
+                    files[descriptor] = path
+        loops = [one for one in gc.get_objects() if _is_loop(one)]
+        return cls(descriptors, files, [one for one in loops if not one.is_closed()])
+
+    def cut(self) -> None:
+        """In the child: put a socket that leads nowhere in the place of each, and refuse the parent's loops."""
+        for descriptor in self.descriptors:
+            with suppress(OSError):
+                kind = socket.socket(fileno=os.dup(descriptor))
+                with kind:
+                    dgram = kind.type == socket.SOCK_DGRAM
+                near, far = socket.socketpair(type=socket.SOCK_DGRAM if dgram else socket.SOCK_STREAM)
+                far.setblocking(False)
+                if not dgram:
+                    far.shutdown(socket.SHUT_WR)  # whoever waits for an answer is told that none will come
+                os.set_blocking(near.fileno(), os.get_blocking(descriptor))
+                os.dup2(near.fileno(), descriptor, inheritable=False)
+                near.close()
+                self._ours[descriptor] = far
+        self._before = {descriptor: _position(descriptor) for descriptor in self.files}
+        for loop in self.loops:
+            with suppress(AttributeError):  # a loop written in C may have no place for it
+                loop.run_forever = self._refuse  # type: ignore[method-assign]
+
+    def _refuse(self) -> NoReturn:
+        self._refused.append("an event loop that the parent made")
+        raise RuntimeError(f"this event loop belongs to the parent of a forked run; {HINT}")
+
+    def used(self) -> str:
+        """In the child: say what of the parent's the run has used; empty where it used nothing."""
+        names = [self.descriptors[descriptor] for descriptor, far in self._ours.items() if _told(far)]
+        names += [
+            f"the file {path}"
+            for descriptor, path in self.files.items()
+            if _position(descriptor) != self._before.get(descriptor)
+        ]
+        if not (names := list(dict.fromkeys([*names, *self._refused]))):
+            return ""
+        return f"it uses {', '.join(names)}, opened before the fork and shared with the parent; {HINT}"
+
+
+def _is_loop(one: object) -> bool:
+    return issubclass(type(one), asyncio.AbstractEventLoop) and type(one) is not VirtualLoop
+
+
+def _open_descriptors() -> list[int]:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return sorted(int(name) for name in os.listdir(folder))
+    return []
+
+
+def _called(descriptor: int) -> str:
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        for ask, word in ((one.getpeername, "to"), (one.getsockname, "at")):
+            with suppress(OSError):
+                address = ask()
+                if address:
+                    told = ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address)
+                    return f"the socket {word} {told}"
+    return f"the socket pair on descriptor {descriptor}"
+
+
+def _writable(descriptor: int) -> str:
+    """Return the path of a file that runs could write over; empty for a log, which grows, and for captured output."""
+    import fcntl  # not on Windows, which does not fork
+
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    if flags & os.O_ACCMODE == os.O_RDONLY or flags & os.O_APPEND:
+        return ""
+    with suppress(OSError):
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        return "" if path.endswith(" (deleted)") else path
+    return f"on descriptor {descriptor}"
+
+
+def _position(descriptor: int) -> tuple[int, ...]:
+    try:
+        found = os.fstat(descriptor)
+        return (os.lseek(descriptor, 0, os.SEEK_CUR), found.st_size, found.st_mtime_ns)
+    except OSError:
+        return ()
+
+
+def _told(far: socket.socket) -> bool:
+    try:
+        return bool(far.recv(1))
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNRESET)
+
+
+# what a rerun shares --------------------------------------------------------------------------------------------------
+
+DEEPEST: Final = 4
+MOST_ITEMS: Final = 200
+"""Of one container; what lies beyond is counted, not compared."""
+
+
+class ModuleState:
+    """What the modules of a project hold at one moment, without running any of their code."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read every module whose file is below `folder`, installed packages left out."""
+        self._values: dict[str, object] = {}
+        for name, module in list(sys.modules.items()):
+            if _is_of(module, folder):
+                for attribute, value in list(vars(module).items()):
+                    if not attribute.startswith("__") and not attribute.startswith("@"):
+                        self._values[f"{name}.{attribute}"] = _shape(value, DEEPEST, set())
+
+    def changed(self, before: ModuleState) -> list[str]:
+        """Name what is not as it was `before`; a module that was loaded since is no change."""
+        return [
+            name for name, value in self._values.items() if name in before._values and before._values[name] != value
+        ]
+
+
+def _is_of(module: object, folder: Path) -> bool:
+    file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
+    if not isinstance(file, str) or "site-packages" in file:
+        return False
+    return Path(file).is_relative_to(folder) and not str(getattr(module, "__name__", "")).startswith("harness.")
+
+
+def _shape(value: Any, levels: int, seen: set[int]) -> object:
+    """Return what of a value can be compared: by its content as far as it is plain data, else by its type."""
+    kind = type(value)
+    if kind in (int, float, str, bytes, bool, complex, type(None)):
+        return value
+    if levels == 0 or id(value) in seen or isinstance(value, ModuleType):
+        return kind.__qualname__
+    seen = seen | {id(value)}
+    if kind in (list, tuple) or kind.__name__ == "deque":
+        return (kind.__name__, len(value), [_shape(each, levels - 1, seen) for each in list(value)[:MOST_ITEMS]])
+    if kind in (set, frozenset):
+        return (kind.__name__, len(value), sorted(repr(_shape(each, levels - 1, seen)) for each in value)[:MOST_ITEMS])
+    if isinstance(value, dict):
+        return (kind.__name__, len(value), list(_pairs(value, levels, seen)))
+    own = {} if value.__class__ is not kind else _attributes(value)
+    return (kind.__qualname__, list(_pairs(own, levels, seen)))
+
+
+def _attributes(value: object) -> Mapping[str, object]:
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    if isinstance(value, type):
+        return {name: one for name, one in held.items() if not name.startswith("__") and not callable(one)}
+    return dict(held)
+
+
+def _pairs(mapping: Mapping[Any, Any], levels: int, seen: set[int]) -> Iterator[tuple[str, object]]:
+    for key, value in list(mapping.items())[:MOST_ITEMS]:
+        yield repr(_shape(key, 1, seen)), _shape(value, levels - 1, seen)
+
+
+class Rerunner:
+    """Plays a test's whole protocol in this process: function-scoped fixtures, body, teardown, all anew each time."""
+
+    def __init__(self, item: pytest.Function, *, forget: Callable[[], None]) -> None:
+        """Play `item`; `forget` is called after each run, for what pytest keeps of it elsewhere."""
+        self._item = item
+        self._forget = forget
+        self._first = self.state()
+        self.uncalled: list[pytest.TestReport] = []
+        """The reports of a run whose fixtures failed or were skipped."""
+
+    def state(self) -> ModuleState:
+        """Read the state of the project's modules now."""
+        return ModuleState(self._item.config.rootpath)
+
+    def left_behind(self) -> list[str]:
+        """Name what the runs so far have changed in modules."""
+        return self.state().changed(self._first)
+
+    def report_uncalled(self) -> None:
+        """Let pytest report the run whose fixtures failed as the test's own: such fixtures are not asked twice."""
+        hook, item = self._item.ihook, self._item
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self.uncalled:
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def play(self) -> str:
+        """Play once, and return why the test was not called; empty where it was. What is reported of it is dropped."""
+        from _pytest.runner import runtestprotocol  # what plugins that run a test again use, 7 to 9
+
+        item = self._item
+        sections, properties = len(item._report_sections), len(item.user_properties)
+        # The parent as the next item: then all that belongs to the item alone is torn down, and nothing wider.
+        reports = runtestprotocol(item, log=False, nextitem=item.parent)  # type: ignore[arg-type]
+        del item._report_sections[sections:]
+        del item.user_properties[properties:]
+        self._forget()
+        setup = reports[0]
+        if setup.passed:
+            return ""
+        self.uncalled = reports
+        return f"its fixtures {'are skipped' if setup.skipped else 'fail'}"
