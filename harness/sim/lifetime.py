@@ -108,8 +108,16 @@ class Lifetime:
         self._held.extend(tasks)
 
     def park(self, handle: asyncio.Handle) -> None:
-        """Keep a callback instead of running it."""
-        self._parked.append(handle)
+        """Keep a callback instead of running it, in the outermost lifetime around that stands still.
+
+        That one is resumed; whatever is kept further inside would be forgotten.
+        """
+        keeper, around = self, self.parent
+        while around is not None:
+            if around.paused or around.severed:
+                keeper = around
+            around = around.parent
+        keeper._parked.append(handle)
 
     def unpark(self) -> list[asyncio.Handle]:
         """Return what was kept, once."""

@@ -294,7 +294,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let a paused lifetime go on; timers that ran out meanwhile fire at once."""
         life.paused = False
         for handle in life.unpark():
-            if isinstance(handle, asyncio.TimerHandle):
+            its: Lifetime = handle._context[LIFETIME]  # type: ignore[attr-defined]  # a parked one belongs to some
+            if its.still:
+                its.park(handle)
+            elif isinstance(handle, asyncio.TimerHandle):
                 handle._scheduled = True  # type: ignore[attr-defined]
                 heapq.heappush(self._scheduled, handle)  # type: ignore[attr-defined]
             else:
