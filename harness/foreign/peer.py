@@ -13,11 +13,13 @@ clocks.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import selectors
 import signal
 import subprocess
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +36,9 @@ VERSION: Final = 1
 VARIABLE: Final = "JOB_HARNESS_PEER"
 """The environment variable that names a peer's descriptors: it reads the first, writes the second, and the third closes
 when the harness is gone."""
+WATCHED: Final = "JOB_HARNESS_PEER_WATCHED"
+"""The environment variable that says that the system ends this peer when the harness is gone: it need not watch."""
+_SIGNALS_AN_END: Final = sys.platform == "linux"
 SCHEMA: Final = Path(__file__).with_name("peer_protocol.schema.json")
 ANSWER_SECONDS: Final = 20.0
 """Real seconds for which a peer may stay silent, unless whoever starts it says otherwise."""
@@ -107,6 +112,7 @@ class Peer:
         self._silence = Deadline(patience)
         self._turn = 0
         self._greeted = False
+        self._borrowed = False
         self._posted: dict[int, str] = {}
         """Turns that nobody waits for just now, and what they are about."""
         self._ended: dict[int, Report] = {}
@@ -124,6 +130,7 @@ class Peer:
         ours, theirs = (self._inward, self._outward, life), (theirs_in, theirs_out, theirs_life)
         try:
             self._process = _started(command, theirs, environment=environment, folder=folder)
+            _end_with_us(self._process.pid, theirs_life)
         except OSError as error:
             _close(ours)
             hint = f"Does {command[0]} exist, and may it be run?"
@@ -152,7 +159,7 @@ class Peer:
     @property
     def alive(self) -> bool:
         """Whether it was neither killed nor has ended by itself."""
-        return self._end.alive and self._process.poll() is None
+        return self._end.alive and (self._borrowed or self._process.poll() is None)
 
     @property
     def descriptor(self) -> int:
@@ -162,6 +169,14 @@ class Peer:
     def started(self) -> list[int]:
         """List the processes that it started and that still run, where the system tells them."""
         return descendants_of(self.pid)
+
+    def borrow(self) -> None:
+        """Take turns with it in a forked child. Its parent leaves it alone meanwhile, and is the one to end it."""
+        self._borrowed = True
+        shared = self._selector  # Whatever is changed in it is changed for the parent too.
+        self._selector = selectors.DefaultSelector()
+        for key in shared.get_map().values():
+            self._selector.register(key.fd, key.events, key.data)
 
     def kill(self) -> None:
         """End the process and whatever it started at once, as a power cut would. Harmless when repeated."""
@@ -490,10 +505,22 @@ def _started(
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
         cwd=folder,
-        env={**given, VARIABLE: ",".join(map(str, descriptors))},
+        env={**given, VARIABLE: ",".join(map(str, descriptors)), **({WATCHED: "1"} if _SIGNALS_AN_END else {})},
         start_new_session=True,
         umask=NOBODY_ELSE,  # What it writes beside its packages, such as bytecode, is run by the next one.
     )
+
+
+def _end_with_us(pid: int, life: int) -> None:
+    """Let the kernel kill a peer once nobody holds the other end of this pipe, whatever the peer is doing.
+
+    Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer that had to watch the
+    pipe itself would need a thread for it, and in Node that is half of what it costs to start.
+    """
+    if _SIGNALS_AN_END:
+        fcntl.fcntl(life, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _close(descriptors: Sequence[int]) -> None:
