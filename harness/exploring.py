@@ -8,11 +8,15 @@ shown is the report's work.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import hashlib
 import inspect
 import os
 import pickle
 import random
+import resource
 import select
 import shlex
 import signal
@@ -22,20 +26,23 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, NoReturn, cast
 
 import pytest
 
-from harness.adapters.reference.application import HAND_OUT_TWICE
-from harness.errors import HarnessError, UsageError
+from harness.adapters.reference.application import HAND_OUT_TWICE, JobResult, ToolJob
+from harness.errors import EnvironmentUnavailable, HarnessError, UsageError
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
+from harness.foreign.peer import descendants_of
 from harness.history.event import History
 from harness.history.jsonl import dump_history, load_history
 from harness.invariants import Anomaly
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
+from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
 from harness.report.screen import first_screen, screen_text
 from harness.run.session import as_on_tape
@@ -93,9 +100,8 @@ class ExploredTest:
             self._tell_replayed(self.tape)
             return
         disturbed = max(0, campaign.played - 2)
-        rate = f"{disturbed / campaign.spent:.0f} runs/s" if campaign.spent else ""
         lost = [f"{count} told nothing: {why}" for why, count in campaign.lost.items()]
-        self.item.add_report_section("call", EXPLORED, "\n".join([f"{disturbed} disturbed runs ({rate})", *lost]))
+        self.item.add_report_section("call", EXPLORED, "\n".join([f"{disturbed} disturbed runs{campaign.rate}", *lost]))
         if campaign.unsure:
             pytest.skip(f"inconclusive: {campaign.unsure}")
         if campaign.finding is not None:
@@ -134,7 +140,7 @@ class ExploredTest:
         title = f"{anomaly} in {self.item.name}"
         run = seen.run(title=title, settings=harness.settings, engine=harness.engine)
         token = encode(ReplayToken(_target(self.item), self.campaign.seed, seen.tape))
-        command = f"pytest {shlex.quote(self.item.nodeid)} --job-replay {token}"
+        command = f"pytest {shlex.quote(self.item.nodeid)}{_as_before(self.item)} --job-replay {token}"
         return screen_text(first_screen(run, title=title, replay=command, lead=anomaly)).rstrip()
 
 
@@ -155,6 +161,13 @@ def _bounds(option: str | None, marker: Any) -> tuple[int, float | None]:
     if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
         raise UsageError(f"job_explore: runs must be at least 1, not {runs!r}")
     return runs, seconds
+
+
+def _as_before(item: pytest.Function) -> str:
+    """Return the options without which this test would be another one: its engine, and the seed of its delays."""
+    given = {"--job-engine": item.config.getoption("--job-engine"), "--job-seed": item.config.getoption("--job-seed")}
+    said = [(name, value) for name, value in given.items() if value not in (None, "memory")]
+    return "".join(f" {name}={shlex.quote(str(value))}" for name, value in said)
 
 
 def _target(item: pytest.Function) -> str:
@@ -182,6 +195,8 @@ BY_GRAVITY: Final = (
 SINGLE_SHARE: Final = 0.6
 """The share of the runs with a single deviation, where there are more of them than runs."""
 MOST_SHRINKING: Final = 200
+WARMING_RUNS: Final = 20
+WARMING_FAULTS: Final = FaultPlan(crash=1, lost_message=1, duplicate=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +206,7 @@ class PlayedTest:
     anomalies: tuple[Anomaly, ...] = ()
     tape: Tape = ()
     history: str = ""
-    """As JSON lines."""
+    """As JSON lines; empty where the run was disturbed and showed nothing."""
     failure: str = ""
     """What the test's own code raised."""
     gates: tuple[tuple[str, int, tuple[Option, ...]], ...] = ()
@@ -248,6 +263,7 @@ class ChildRun:
         self._harness = harness
         self._choices = choices
         self._to = to
+        gc.disable()  # A run is short, and a collection would copy every page that is shared with the parent.
         quiet = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(quiet, stream)
@@ -257,6 +273,7 @@ class ChildRun:
         """Bring the jobs to rest, tell what was seen, and end this process."""
         try:
             self._write(error)
+            self._harness.end_processes()
         finally:
             os._exit(0)
 
@@ -264,13 +281,17 @@ class ChildRun:
         harness = self._harness
         harness.come_to_rest()
         listed = self._choices.gates if isinstance(self._choices, ListedGates) else ()
+        wanted = (
+            isinstance(self._choices, ListedGates) or harness.anomalies
+        )  # A history that nobody looks at costs as much as a fork to tell.
         seen = PlayedTest(
             anomalies=harness.anomalies,
             tape=harness.tape,
-            history=dump_history(harness.history),
+            history=dump_history(harness.history) if wanted else "",
             failure="" if error is None else f"{type(error).__name__}: {error}",
             gates=tuple(listed),
             now=harness.now_instant,
+            lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
         )
         with os.fdopen(self._to, "wb") as out:
             pickle.dump(seen, out)
@@ -307,13 +328,24 @@ class TestExploration:
     """Why runs told nothing, and how often."""
     spent: float = 0.0
     """Real seconds."""
+    used: float = 0.0
+    """Seconds of a processor's time, in this process and in the children that it has seen end."""
+
+    @property
+    def rate(self) -> str:
+        """Say how many runs there were in a second and what each cost; empty before any."""
+        if not self.played or not self.spent:
+            return ""
+        each = f"{self.used / self.played * 1000:.0f} ms of CPU each"
+        return f" ({self.played / self.spent:.3g} runs/s, {each})"
 
     def explore(self) -> None:
         """Play the undisturbed test twice, then disturbed ones until one shows an anomaly or the bound is reached.
 
         Raises InChild in every child.
         """
-        began = time.monotonic()  # noqa: TID251 - what a campaign costs is real time
+        _warm()
+        began, used = time.monotonic(), _used()  # noqa: TID251 - what a campaign costs is real time
         try:
             first = self._play(ListedGates(), as_on_tape())
             again = self._play(ListedGates(), as_on_tape())
@@ -323,8 +355,10 @@ class TestExploration:
                 self.unsure = f"undisturbed, it fails: {first.failure}"
             else:
                 self._search(first, began)
+        except EnvironmentUnavailable as error:
+            self.unsure = str(error)
         finally:
-            self.spent = time.monotonic() - began  # noqa: TID251
+            self.spent, self.used = time.monotonic() - began, _used() - used  # noqa: TID251
 
     def replay(self, tape: Tape) -> None:
         """Let the harness of this process play a tape from here on."""
@@ -371,15 +405,59 @@ class TestExploration:
 
     def _play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
         self.played += 1
+        self.harness.prepare_children()
         out, into = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: threads beside a fork
             pid = os.fork()
         if pid == 0:
             os.close(out)
-            raise InChild(ChildRun(self.harness, choices, faults, to=into))
+            raise InChild(_begun(self.harness, choices, faults, to=into))
         os.close(into)
-        return _heard(pid, out)
+        seen = _heard(pid, out)
+        if seen.lost:
+            self.harness.forget_children()
+        return seen
+
+
+def _begun(harness: JobHarness, choices: Choices, faults: FaultPlan, *, to: int) -> ChildRun:
+    """Begin a run in a forked child; where that fails, say why and end the child: it must never return to the test."""
+    try:
+        return ChildRun(harness, choices, faults, to=to)
+    except BaseException as error:  # noqa: BLE001 - also what a user's own module raises as it is loaded
+        try:
+            with os.fdopen(to, "wb") as out:
+                pickle.dump(PlayedTest(lost=f"it could not begin: {type(error).__name__}: {error}"), out)
+        finally:
+            os._exit(0)
+
+
+def _used() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+@cache
+def _warm() -> None:
+    """Play a few small runs in this process, so that no child has to learn what they teach it.
+
+    What a run fills or changes for the first time is memory that each child would copy page by page: the routes of the
+    judges, code that CPython specializes as it runs (3.11 and later).
+    """
+    for number in range(WARMING_RUNS):
+        with JobHarness(choices=Uniform(number, rate=0.1), faults=WARMING_FAULTS) as harness:
+            harness.register("warm", _warming)
+            harness.enqueue("warm")
+            harness.enqueue("warm")
+            harness.come_to_rest()
+            dump_history(harness.history)
+
+
+async def _warming(job: ToolJob) -> JobResult:
+    await asyncio.sleep(1)
+    effect("warmed")
+    if job.attempts == 1:
+        raise ConnectionError("the first attempt fails")
+    return JobResult(success=True)
 
 
 def _heard(pid: int, out: int) -> PlayedTest:
@@ -389,7 +467,9 @@ def _heard(pid: int, out: int) -> PlayedTest:
         while True:
             left = deadline - time.monotonic()  # noqa: TID251
             if left <= 0 or not select.select([out], [], [], left)[0]:
-                os.kill(pid, signal.SIGKILL)
+                for each in (pid, *descendants_of(pid)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
                 return PlayedTest(lost=f"it did not end within {RUN_SECONDS:g} s")
             part = os.read(out, 1 << 16)
             if not part:
