@@ -128,7 +128,9 @@ class FailureIsRecorded(Monitor):
 
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
-        if event.data in REPORTED and (row is None or row.token == event.token):  # else another claim stands by now
+        # Where the claim was taken back before, or another one stands by now, there is nothing left to report.
+        holds = row is None or (row.token == event.token and row.status is Status.PROCESSING)
+        if event.data in REPORTED and holds:
             self._unreported[event.job] = (event.actor, event.at, 0)
 
     def on_fault(self, event: Fault) -> None:
