@@ -267,6 +267,7 @@ class ChildRun:
         quiet = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(quiet, stream)
+        sys.stdout = sys.stderr = os.fdopen(quiet, "w")  # pytest's own lead to a file that the parent reads, too.
         harness.reopen(choices, faults)
 
     def finish(self, error: BaseException | None) -> NoReturn:
