@@ -20,18 +20,18 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import Aim, interleave, seconds_of, show
 
+from harness.adapters.reference.application import JobProcessor, ReferenceApplication
 from harness.errors import EnvironmentUnavailable
 from harness.exploring import InChild, TestExploration
 from harness.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor, effect
-from harness.processors.job_harness import JobProcessor
 from harness.processors.pgboss import work_process, workplace_of
 from harness.processors.typescript import find_typescript_node
 from harness.processors.workplace import MakeWorkplace
 
 RUNS = 20
 FEW = 10
-RESIDENT = 350
-"""Megabytes that a test process of some size has."""
+RESIDENT = (0, 100, 350)
+"""Megabytes that a test process may have beside the harness: nothing, an application, a large one."""
 WANTED = {"TypeScript in memory": 10.0, "Python on pg-boss": 3.0, "TypeScript on pg-boss": 3.0}
 """Runs a second; in memory, where all of a run is measured, for each core."""
 SOURCE = """
@@ -81,9 +81,11 @@ def forked() -> float:
     return list(spent)[1] / RUNS
 
 
-def explored(processor: JobProcessor, workplace: MakeWorkplace | None = None, *, runs: int) -> tuple[float, float]:
+def explored(
+    processor: JobProcessor, workplace: MakeWorkplace = ReferenceApplication, *, runs: int
+) -> tuple[float, float]:
     """Play a campaign that finds nothing; return the seconds of a run on the clock, and its CPU seconds."""
-    with JobHarness(**({} if workplace is None else {"workplace": workplace})) as harness:
+    with JobHarness(workplace=workplace) as harness:
         harness.register("pay", processor)
         campaign = TestExploration(harness, runs=runs)
         harness.prepare_children()
@@ -108,41 +110,33 @@ def resident(megabytes: int) -> Iterator[None]:
     held.clear()
 
 
-def with_memory(measure: Callable[[], float]) -> Callable[[], float]:
+def with_memory(measure: Callable[[], float], megabytes: int) -> Callable[[], float]:
+    """Measure in a process that holds so much memory."""
+
     def measured() -> float:
-        with resident(RESIDENT):
+        with resident(megabytes):
             return measure()
 
     return measured
 
 
 def in_memory() -> float:
+    """Return the CPU seconds of a run in memory."""
     return explored(pay, runs=RUNS)[1]
 
 
 def against_forks(seconds: float) -> None:
-    """Print the table of CPU times against bare forks."""
-    why = "What is left are pages that a child copies because it counts references on them."
-    for rows, base in (
-        ({"a bare fork": forked, "an explored run": in_memory}, "a bare fork"),
-        (
-            {
-                f"a bare fork, {RESIDENT} MB resident": with_memory(forked),
-                f"an explored run, {RESIDENT} MB resident": with_memory(in_memory),
-            },
-            f"a bare fork, {RESIDENT} MB resident",
-        ),
-    ):
-        taken = interleave(rows, rounds=10, seconds=seconds)
-        show(
-            "What does an explored run cost in memory?",
-            taken,
-            base=base,
-            unit="ms of CPU",
-            scale=1000,
-            aims=[Aim(list(rows)[1], 3.0, why)],
-            note="CPU time of parent and child; a processor in Python, one deviation in each run.",
+    """Print the tables of CPU times against bare forks, in a process of some sizes."""
+    why = "What is left are pages that a child copies because it counts references on them, about 1 300 in each run."
+    for megabytes in RESIDENT:
+        more = f", {megabytes} MB more" if megabytes else ""
+        bare, run = f"a bare fork{more}", f"an explored run{more}"
+        taken = interleave(
+            {bare: with_memory(forked, megabytes), run: with_memory(in_memory, megabytes)}, rounds=10, seconds=seconds
         )
+        note = "CPU time of parent and child; a processor in Python, at most a few deviations in each run."
+        title = "What does an explored run cost in memory?"
+        show(title, taken, base=bare, unit="ms of CPU", scale=1000, aims=[Aim(run, 3.0, why)], note=note)
 
 
 def rates(seconds: float) -> None:
@@ -153,9 +147,9 @@ def rates(seconds: float) -> None:
         path.write_text(SOURCE, encoding="utf-8")
         script = TypeScriptProcessor(f"{path}#pay", globals={"charge": charge})
         boss = workplace_of(process)
-        places: dict[str, tuple[JobProcessor, MakeWorkplace | None, int]] = {
-            "Python in memory": (pay, None, RUNS),
-            "TypeScript in memory": (script, None, FEW),
+        places: dict[str, tuple[JobProcessor, MakeWorkplace, int]] = {
+            "Python in memory": (pay, ReferenceApplication, RUNS),
+            "TypeScript in memory": (script, ReferenceApplication, FEW),
             "Python on pg-boss": (pay, boss, FEW),
             "TypeScript on pg-boss": (script, boss, FEW),
         }
