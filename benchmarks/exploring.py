@@ -18,7 +18,7 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
-from paired import Aim, interleave, seconds_of, show
+from paired import Aim, interleave, show
 
 from harness.adapters.reference.application import JobProcessor, ReferenceApplication
 from harness.errors import EnvironmentUnavailable
@@ -139,6 +139,15 @@ def against_forks(seconds: float) -> None:
         show(title, taken, base=bare, unit="ms of CPU", scale=1000, aims=[Aim(run, 3.0, why)], note=note)
 
 
+def node_alone(used: list[float]) -> float:
+    """Start Node, which does nothing; return the seconds on the clock, and note those of CPU."""
+    spent = Spent()
+    subprocess.run([find_typescript_node().path, "-e", "0"], check=True)
+    wall, cpu = spent
+    used.append(cpu)
+    return wall
+
+
 def rates(seconds: float) -> None:
     """Print how many runs a second there are, by where a processor runs."""
     process = work_process("pgboss")
@@ -167,8 +176,7 @@ def rates(seconds: float) -> None:
                 return measured
 
             measures = {name: measure(name) for name in places}
-            bare = [find_typescript_node().path, "-e", "0"]
-            measures["Node alone"] = lambda: seconds_of(lambda: subprocess.run(bare, check=True))
+            measures["Node alone"] = lambda: node_alone(used.setdefault("Node alone", []))
             rows = interleave(measures, rounds=5, seconds=seconds)
         except EnvironmentUnavailable as error:
             print(f"\nNot measured: {error}")
