@@ -24,6 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -38,7 +39,6 @@ VARIABLE: Final = "JOB_HARNESS_PEER"
 when the harness is gone."""
 WATCHED: Final = "JOB_HARNESS_PEER_WATCHED"
 """The environment variable that says that the system ends this peer when the harness is gone: it need not watch."""
-_SIGNALS_AN_END: Final = sys.platform == "linux"
 SCHEMA: Final = Path(__file__).with_name("peer_protocol.schema.json")
 ANSWER_SECONDS: Final = 20.0
 """Real seconds for which a peer may stay silent, unless whoever starts it says otherwise."""
@@ -505,7 +505,7 @@ def _started(
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
         cwd=folder,
-        env={**given, VARIABLE: ",".join(map(str, descriptors)), **({WATCHED: "1"} if _SIGNALS_AN_END else {})},
+        env={**given, VARIABLE: ",".join(map(str, descriptors)), **({WATCHED: "1"} if _signals_an_end() else {})},
         start_new_session=True,
         umask=NOBODY_ELSE,  # What it writes beside its packages, such as bytecode, is run by the next one.
     )
@@ -517,10 +517,30 @@ def _end_with_us(pid: int, life: int) -> None:
     Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer that had to watch the
     pipe itself would need a thread for it, and in Node that is half of what it costs to start.
     """
-    if _SIGNALS_AN_END:
-        fcntl.fcntl(life, fcntl.F_SETOWN, pid)
-        fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+    if _signals_an_end():
+        _signal_at_end(life, pid, signal.SIGKILL)
+
+
+def _signal_at_end(life: int, pid: int, number: signal.Signals) -> None:
+    fcntl.fcntl(life, fcntl.F_SETOWN, pid)
+    fcntl.fcntl(life, fcntl.F_SETSIG, number)  # type: ignore[attr-defined,unused-ignore]  # Linux has it
+    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+@cache
+def _signals_an_end() -> bool:
+    """Whether this system can be asked to: some sandboxes that pass for Linux cannot."""
+    if sys.platform != "linux":
+        return False
+    end, life = os.pipe()
+    try:
+        _signal_at_end(end, os.getpid(), signal.SIGURG)  # Nobody minds that one, should it ever come.
+    except OSError:
+        return False
+    finally:
+        os.close(end)
+        os.close(life)
+    return True
 
 
 def _close(descriptors: Sequence[int]) -> None:
