@@ -165,7 +165,10 @@ def _bounds(option: str | None, marker: Any) -> tuple[int, float | None]:
 
 def _as_before(item: pytest.Function) -> str:
     """Return the options without which this test would be another one: its engine, and the seed of its delays."""
-    given = {"--job-engine": item.config.getoption("--job-engine"), "--job-seed": item.config.getoption("--job-seed")}
+    engines, params = item.config.getoption("--job-engine"), item.callspec.params if hasattr(item, "callspec") else {}
+    own = params.get("job_harness", "memory")
+    engine = engines if own == "memory" else own  # Beside others, memory is a test of another name than alone.
+    given = {"--job-engine": engine, "--job-seed": item.config.getoption("--job-seed")}
     said = [(name, value) for name, value in given.items() if value not in (None, "memory")]
     return "".join(f" {name}={shlex.quote(str(value))}" for name, value in said)
 

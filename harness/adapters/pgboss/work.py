@@ -64,7 +64,6 @@ class WorkProcess:
         After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a release before 10, and
         for what is no version or no policy.
         """
-        self._wanted = version
         wanted, policy = split_policy(version)
         self.keys = PgBossKeys(policy)
         """How unique keys are said under the policy of its queues; serial keys are not."""
@@ -201,7 +200,7 @@ class WorkProcess:
             return
         if ready is not None:
             ready.close()
-        ready = self._for_children = WorkProcess(self._wanted, dsn=self.database.cluster.url())
+        ready = self._for_children = WorkProcess(self._release.name, dsn=self.database.cluster.url())
         ready.begin(seed=self._seed)
         ready.database.disconnect()
 
