@@ -93,6 +93,8 @@ class NodeProcessor:
         self._peer: Peer | None = None
         self._runs: dict[str, _ProcessorRun] = {}
         self._number = 0
+        self._before = 0
+        """How many jobs the peers before this one have run."""
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
         self._asked: set[int] = set()
@@ -140,14 +142,26 @@ class NodeProcessor:
         return [*(f"a {timer} of {self.about.target} still runs" for timer in timers), *processes]
 
     def crash(self) -> None:
-        """Kill the peer with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one."""
+        """Kill the peer with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one.
+
+        Explored, one that has done nothing but load its module is left: the next one would be no other, and starting it
+        costs as much as the rest of the run.
+        """
+        if self.guard is None or not self._unused:
+            self._end()
+
+    @property
+    def _unused(self) -> bool:
+        return self._peer is not None and self._number == self._before and self._timer is None and not self._asked
+
+    def _end(self) -> None:
         self._drop()
         self._runs.clear()
 
     def close(self) -> None:
         """End the peer. Harmless when repeated."""
         self._closed = True
-        self.crash()
+        self._end()
         for task in self._tasks:
             task.cancel()
 
@@ -179,6 +193,7 @@ class NodeProcessor:
 
     def _load(self, peer: Peer, at_ms: float | None = None) -> None:
         self._peer = peer
+        self._before = self._number
         loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
         loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
         try:
