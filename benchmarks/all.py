@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "throughput.py": (),
     "processors.py": ("3",),
     "typescript.py": ("20",),
+    "exploring.py": ("20",),
     "check.py": ("20",),
     "plugin_startup.py": (),
     "postgres_first_test.py": ("3",),

@@ -8,28 +8,33 @@ apart is known to `isolation`; how a run is shown is the report's work.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import hashlib
 import inspect
 import os
 import pickle
 import random
 import re
+import resource
 import select
 import shlex
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import cache
 from itertools import zip_longest
 from typing import Any, Final, NoReturn
 
 import pytest
 
-from harness.adapters.reference.application import HAND_OUT_TWICE
-from harness.errors import HarnessError, Hung, UsageError, did_you_mean
+from harness.adapters.reference.application import HAND_OUT_TWICE, JobResult, ToolJob
+from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -40,6 +45,7 @@ from harness.invariants import Anomaly
 from harness.isolation import Inherited, Isolation, Rerunner, isolation_of, unforkable_threads
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
+from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
 from harness.report.screen import first_screen, screen_text
 from harness.run.session import as_on_tape
@@ -245,7 +251,8 @@ class ExploredTest:
 
     def _cost(self) -> str:
         campaign = self.campaign
-        rate = f" ({campaign.disturbed / campaign.spent:.0f} runs/s)" if campaign.spent and campaign.disturbed else ""
+        each = f"{campaign.used / max(1, campaign.played) * 1000:.0f} ms of CPU each"
+        rate = f" ({campaign.disturbed / campaign.spent:.3g} runs/s, {each})" if campaign.spent else ""
         bound = f", stopped after {campaign.seconds:g} s" if campaign.late else ""
         how = f"{self.asked.isolation}, seed {campaign.seed}"
         return f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s{rate}{bound}; {how}"
@@ -312,7 +319,7 @@ class ExploredTest:
         title = f"{anomaly} in {self.item.name}"
         run = seen.run(title=title, settings=harness.settings, engine=harness.engine)
         token = token_of(self.item, seen.tape)
-        command = f"pytest {shlex.quote(self.item.nodeid)} --job-replay {token}"
+        command = f"pytest {shlex.quote(self.item.nodeid)}{_as_before(self.item)} --job-replay {token}"
         screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly)).rstrip()
         return f"--job-replay {token}\n\n{screen}"
 
@@ -333,6 +340,16 @@ def _refuse_other(token: ReplayToken, item: pytest.Function) -> bool:
 def _fits(key: str, anomaly: Anomaly) -> bool:
     """Whether a known finding is this one: by its name, or by its name and the beginning of its message."""
     return key == anomaly.name or (": " in key and f"{anomaly.name}: {anomaly.message}".startswith(key))
+
+
+def _as_before(item: pytest.Function) -> str:
+    """Return the options without which this test would be another one: its engine, and the seed of its delays."""
+    engines, params = item.config.getoption("--job-engine"), item.callspec.params if hasattr(item, "callspec") else {}
+    own = params.get("job_harness", "memory")
+    engine = engines if own == "memory" else own  # Beside others, memory is a test of another name than alone.
+    given = {"--job-engine": engine, "--job-seed": item.config.getoption("--job-seed")}
+    said = [(name, value) for name, value in given.items() if value not in (None, "memory")]
+    return "".join(f" {name}={shlex.quote(str(value))}" for name, value in said)
 
 
 def _target(item: pytest.Function) -> str:
@@ -367,6 +384,8 @@ BY_GRAVITY: Final = (
 SINGLE_SHARE: Final = 0.6
 """The share of the runs with a single deviation, where there are more of them than runs."""
 MOST_SHRINKING: Final = 200
+WARMING_RUNS: Final = 20
+WARMING_FAULTS: Final = FaultPlan(crash=1, lost_message=1, duplicate=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +395,7 @@ class PlayedTest:
     anomalies: tuple[Anomaly, ...] = ()
     tape: Tape = ()
     history: str = ""
-    """As JSON lines."""
+    """As JSON lines; empty where the run was disturbed and showed nothing."""
     failure: str = ""
     """What the test's own code raised."""
     gates: tuple[tuple[str, int, tuple[Option, ...]], ...] = ()
@@ -477,13 +496,16 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
     if not harness.anomalies and (left := harness.left_behind()):
         words = re.sub(r"process \d+", "process", left[0])
         return PlayedTest(lost=f"a processor left something running: {words}")
+    # To write a history that no one looks at would cost as much as a fork.
+    wanted = isinstance(choices, ListedGates) or harness.anomalies
     return PlayedTest(
         anomalies=harness.anomalies,
         tape=harness.tape,
-        history=dump_history(harness.history),
+        history=dump_history(harness.history) if wanted else "",
         failure="" if error is None else f"{type(error).__name__}: {error}",
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         now=harness.now_instant,
+        lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
         uncontrolled=tuple(harness.notes()),
     )
 
@@ -508,9 +530,11 @@ class ChildRun:
         self._pid = os.getpid()
         self._inherited = inherited
         os.setpgid(0, 0)  # Whatever it starts can be ended with it, and Ctrl-C is the parent's to hear.
+        gc.disable()  # A run is short, and a collection would copy every page that is shared with the parent.
         quiet = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(quiet, stream)
+        sys.stdout = sys.stderr = os.fdopen(quiet, "w")  # pytest's own lead to a file that the parent reads, too.
         harness.reopen(choices, faults)
         if inherited is not None:
             inherited.cut()
@@ -520,6 +544,7 @@ class ChildRun:
         try:
             if os.getpid() == self._pid:  # else the test itself has forked, and this is its own child
                 self._write(error)
+                self._harness.end_processes()
                 end_descendants()
         finally:
             os._exit(0)
@@ -528,9 +553,13 @@ class ChildRun:
         seen = _judged(self._harness, self._choices, error)
         if self._inherited is not None and (shared := self._inherited.used()):
             seen = PlayedTest(lost=shared)
-        told = pickle.dumps(seen)
-        with os.fdopen(self._to, "wb") as out:
-            out.write(len(told).to_bytes(HEADER_BYTES, "big") + told)
+        _send(self._to, seen)
+
+
+def _send(to: int, seen: PlayedTest) -> None:
+    told = pickle.dumps(seen)
+    with os.fdopen(to, "wb") as out:
+        out.write(len(told).to_bytes(HEADER_BYTES, "big") + told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -571,6 +600,8 @@ class TestExploration:
     """How many of those hung."""
     spent: float = 0.0
     """Real seconds."""
+    used: float = 0.0
+    """Seconds of a processor's time, in this process and in the children that it has seen end."""
     known: Mapping[str, date] = field(default_factory=dict)
     """What is tolerated today."""
     tolerated: dict[str, None] = field(default_factory=dict)
@@ -599,7 +630,8 @@ class TestExploration:
 
         Raises InChild in every child.
         """
-        began = time.monotonic()  # noqa: TID251 - what a campaign costs is real time
+        _warm()
+        began, used = time.monotonic(), _used()  # noqa: TID251 - what a campaign costs is real time
         try:
             first = self._play(ListedGates(), as_on_tape())
             again = first if first.lost else self._play(ListedGates(), as_on_tape())
@@ -612,8 +644,10 @@ class TestExploration:
                 self._search(first, began)
                 if self.rerun is not None and not self.unsure:
                     self._compare(first)
+        except EnvironmentUnavailable as error:
+            self.unsure = str(error)
         finally:
-            self.spent = time.monotonic() - began  # noqa: TID251
+            self.spent, self.used = time.monotonic() - began, _used() - used  # noqa: TID251
 
     def _undisturbed(self, first: PlayedTest) -> bool:
         """Whether an anomaly needs no search: the undisturbed run shows it."""
@@ -696,15 +730,60 @@ class TestExploration:
         self.played += 1
         if self.rerun is not None:
             return self.rerun(choices, faults)
+        self.harness.prepare_children()
         out, into = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: threads beside a fork
             pid = os.fork()
         if pid == 0:
             os.close(out)
-            raise InChild(ChildRun(self.harness, choices, faults, to=into, inherited=self.inherited))
+            raise InChild(_begun(self.harness, choices, faults, to=into, inherited=self.inherited))
         os.close(into)
-        return _heard(pid, out)
+        seen = _heard(pid, out)
+        if seen.lost:
+            self.harness.forget_children()
+        return seen
+
+
+def _begun(
+    harness: JobHarness, choices: Choices, faults: FaultPlan, *, to: int, inherited: Inherited | None
+) -> ChildRun:
+    """Begin a run in a forked child; where that fails, say why and end the child: it must never return to the test."""
+    try:
+        return ChildRun(harness, choices, faults, to=to, inherited=inherited)
+    except BaseException as error:  # noqa: BLE001 - also what a user's own module raises as it is loaded
+        try:
+            _send(to, PlayedTest(lost=f"it could not begin: {type(error).__name__}: {error}"))
+        finally:
+            os._exit(0)
+
+
+def _used() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+@cache
+def _warm() -> None:
+    """Play a few small runs in this process, so that no child has to learn what they teach it.
+
+    What a run fills or changes for the first time is memory that each child would copy page by page: the routes of the
+    judges, code that CPython specializes as it runs (3.11 and later).
+    """
+    for number in range(WARMING_RUNS):
+        with JobHarness(choices=Uniform(number, rate=0.1), faults=WARMING_FAULTS) as harness:
+            harness.register("warm", _warming)
+            harness.enqueue("warm")
+            harness.enqueue("warm")
+            harness.come_to_rest()
+            dump_history(harness.history)
+
+
+async def _warming(job: ToolJob) -> JobResult:
+    await asyncio.sleep(1)
+    effect("warmed")
+    if job.attempts == 1:
+        raise ConnectionError("the first attempt fails")
+    return JobResult(success=True)
 
 
 def _heard(pid: int, out: int) -> PlayedTest:

@@ -2,14 +2,14 @@
 // Must not know: processors, messages, modules.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { syncBuiltinESMExports } from "node:module";
-import perfHooks from "node:perf_hooks";
 import timers from "node:timers";
 import timersPromises from "node:timers/promises";
-import util from "node:util";
 
 const LONGEST_DELAY = 2 ** 31 - 1;
 // Instants this close are one: milliseconds travel as decimals.
 const SAME = 1e-3;
+// `util.promisify.custom`: to import all of `node:util` costs milliseconds.
+const CUSTOM = Symbol.for("nodejs.util.promisify.custom");
 
 const real = {
   Date: globalThis.Date,
@@ -31,6 +31,8 @@ export class Clock {
     this.order = 0;
     /** Says who sets a timer. */
     this.owner = () => null;
+    /** Says where in the user's code a timer is set; it costs a stack, so nobody is asked until somebody wants it. */
+    this.place = () => "";
   }
 
   begin(now) {
@@ -54,8 +56,8 @@ export class Clock {
     return first;
   }
 
-  /** Fire everything due until then, in the order of time; `rest` is awaited after each, `broken` hears what throws. */
-  async moveTo(target, { rest, broken }) {
+  /** Fire everything due until then, or only the `one` due first; `rest` is awaited after each, `broken` hears throws. */
+  async moveTo(target, { rest, broken, one = false }) {
     this.now = Math.max(this.now, target);
     for (;;) {
       const timer = this.earliest();
@@ -66,6 +68,7 @@ export class Clock {
         broken(timer, error);
       }
       await rest();
+      if (one) return;
     }
   }
 
@@ -105,6 +108,7 @@ class Timer {
     this.context = AsyncLocalStorage.snapshot();
     this.id = ++clock.order;
     this.owner = clock.owner();
+    this.place = clock.place();
     this.kept = true;
   }
 
@@ -162,8 +166,8 @@ export function install(clock, seed) {
   globalThis.Date = virtualDate(clock);
   Math.random = seeded(seed);
   installTimers(clock);
-  perfHooks.performance.now = () => clock.now - clock.start;
-  Object.defineProperty(perfHooks.performance, "timeOrigin", { get: () => clock.start, configurable: true });
+  performance.now = () => clock.now - clock.start;
+  Object.defineProperty(performance, "timeOrigin", { get: () => clock.start, configurable: true });
   const elapsed = () => BigInt(Math.round((clock.now - clock.start) * 1e6));
   process.hrtime = (since) => {
     const now = elapsed();
@@ -210,10 +214,10 @@ function installTimers(clock) {
     clearTimeout: (timer) => clock.remove(timer),
     clearInterval: (timer) => clock.remove(timer),
   };
-  fakes.setTimeout[util.promisify.custom] = (delay, value, options) => later(delay, value, options);
+  fakes.setTimeout[CUSTOM] = (delay, value, options) => later(delay, value, options);
   Object.assign(globalThis, fakes);
   Object.assign(timers, fakes);
-  timersPromises.setTimeout = fakes.setTimeout[util.promisify.custom];
+  timersPromises.setTimeout = fakes.setTimeout[CUSTOM];
   timersPromises.setInterval = async function* (delay, value) {
     for (;;) yield await later(delay, value);
   };

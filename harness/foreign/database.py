@@ -67,14 +67,24 @@ class ForeignDatabase:
         self._resets = 0
         try:
             self.url = self.cluster.create_database()
-            self._session = PatientConnection.to(self.url, row_factory=dict_row, cursor_factory=psycopg.RawCursor)
-            self._own = PatientConnection.to(self.url)
+            self.connect()
             virtual_clock.install(self._own)
             virtual_chance.install(self._own)
             self.set_now(0)
         except BaseException:
             self.cluster.stop()
             raise
+
+    def connect(self) -> None:
+        """Begin both sessions anew, and forget those before: in a forked child they are the parent's."""
+        self._now = None
+        self._session = PatientConnection.to(self.url, row_factory=dict_row, cursor_factory=psycopg.RawCursor)
+        self._own = PatientConnection.to(self.url)
+
+    def disconnect(self) -> None:
+        """End both sessions and keep the database: forked children connect by themselves."""
+        self._session.close()
+        self._own.close()
 
     def let_transactions_stand(self) -> None:
         """Let now() stand still in a transaction that says when it began."""

@@ -13,15 +13,18 @@ clocks.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import selectors
 import signal
 import subprocess
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -35,6 +38,8 @@ VERSION: Final = 1
 VARIABLE: Final = "JOB_HARNESS_PEER"
 """The environment variable that names a peer's descriptors: it reads the first, writes the second, and the third closes
 when the harness is gone."""
+WATCHED: Final = "JOB_HARNESS_PEER_WATCHED"
+"""The environment variable that says that the system ends this peer when the harness is gone: it need not watch."""
 SCHEMA: Final = Path(__file__).with_name("peer_protocol.schema.json")
 ANSWER_SECONDS: Final = 20.0
 """Real seconds for which a peer may stay silent, unless the code that starts it says otherwise."""
@@ -115,6 +120,7 @@ class Peer:
         self._stopped = False
         """Whether a signal had stopped it when it was ended."""
         self._greeted = False
+        self._borrowed = False
         self._posted: dict[int, str] = {}
         """Turns that are not waited for just now, and what they are about."""
         self._ended: dict[int, Report] = {}
@@ -132,6 +138,7 @@ class Peer:
         ours, theirs = (self._inward, self._outward, life), (theirs_in, theirs_out, theirs_life)
         try:
             self._process = _started(command, theirs, environment=environment, folder=folder)
+            _end_with_us(self._process.pid, theirs_life)
         except OSError as error:
             _close(ours)
             hint = f"Does {command[0]} exist, and may it be run?"
@@ -160,7 +167,7 @@ class Peer:
     @property
     def alive(self) -> bool:
         """Whether it was neither killed nor has ended by itself."""
-        return self._end.alive and self._process.poll() is None
+        return self._end.alive and (self._borrowed or self._process.poll() is None)
 
     def confirm(self) -> None:
         """Raise PeerLost where the process has ended by itself, or a signal stopped it (where the system tells).
@@ -180,6 +187,14 @@ class Peer:
     def started(self) -> list[int]:
         """List the processes that it started and that still run, where the system tells them."""
         return descendants_of(self.pid)
+
+    def borrow(self) -> None:
+        """Take turns with it in a forked child. Its parent leaves it alone meanwhile, and is the one to end it."""
+        self._borrowed = True
+        shared = self._selector  # Whatever is changed in it is changed for the parent too.
+        self._selector = selectors.DefaultSelector()
+        for key in shared.get_map().values():
+            self._selector.register(key.fd, key.events, key.data)
 
     def kill(self) -> None:
         """End the process and whatever it started at once, as a power cut would. Harmless when repeated."""
@@ -510,10 +525,42 @@ def _started(
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
         cwd=folder,
-        env={**given, VARIABLE: ",".join(map(str, descriptors))},
+        env={**given, VARIABLE: ",".join(map(str, descriptors)), **({WATCHED: "1"} if _signals_an_end() else {})},
         start_new_session=True,
         umask=NOBODY_ELSE,  # What it writes beside its packages, such as bytecode, is run by the next one.
     )
+
+
+def _end_with_us(pid: int, life: int) -> None:
+    """Let the kernel kill a peer once nobody holds the other end of this pipe, whatever the peer is doing.
+
+    Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer that had to watch the
+    pipe itself would need a thread for it, and in Node that is half of what it costs to start.
+    """
+    if _signals_an_end():
+        _signal_at_end(life, pid, signal.SIGKILL)
+
+
+def _signal_at_end(life: int, pid: int, number: signal.Signals) -> None:
+    fcntl.fcntl(life, fcntl.F_SETOWN, pid)
+    fcntl.fcntl(life, fcntl.F_SETSIG, number)  # type: ignore[attr-defined,unused-ignore]  # Linux has it
+    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+@cache
+def _signals_an_end() -> bool:
+    """Whether this system can be asked to: some sandboxes that pass for Linux cannot."""
+    if sys.platform != "linux":
+        return False
+    end, life = os.pipe()
+    try:
+        _signal_at_end(end, os.getpid(), signal.SIGURG)  # Nobody minds that one, should it ever come.
+    except OSError:
+        return False
+    finally:
+        os.close(end)
+        os.close(life)
+    return True
 
 
 def _close(descriptors: Sequence[int]) -> None:

@@ -132,7 +132,9 @@ class FailureIsRecorded(Monitor):
 
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
-        if event.data in REPORTED and (row is None or row.token == event.token):  # else another claim stands by now
+        # Where the claim was taken back before, or another one stands by now, there is nothing left to report.
+        holds = row is None or (row.token == event.token and row.status is Status.PROCESSING)
+        if event.data in REPORTED and holds:
             # A pause that strikes in plain code takes hold at the next await, and the end is told before that.
             since = max(event.at, self._held_until.get(event.actor, event.at))
             self._unreported[event.job] = (event.actor, since, 0)

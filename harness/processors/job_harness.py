@@ -17,7 +17,7 @@ from harness.adapters.reference.application import (
     JobResult,
     ReferenceApplication,
 )
-from harness.errors import HarnessError, Hung, LimitReached, UsageError, did_you_mean
+from harness.errors import EnvironmentUnavailable, HarnessError, Hung, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
 from harness.history.event import History, Observed
 from harness.invariants import Anomaly, Invariant
@@ -124,6 +124,8 @@ class JobHarness(Assertions):
         self._closed = False
         self.longest_chain = LONGEST_CHAIN
         """Jobs each of which was enqueued by the one before; with more of them the run ends."""
+        if self._session.explored:
+            self._node.explore(self._running.stand)
         self.frozen = False
         """Whether `datetime.now()` and its kin follow this harness."""
         self.on_time: Callable[[datetime], None] | None = None
@@ -416,7 +418,7 @@ class JobHarness(Assertions):
                 try:
                     broken = "" if check(self) is not False else "it returned False"
                 except AssertionError as error:
-                    broken = str(error) or "an assertion without words"
+                    broken = str(error).partition("\n")[0] or "an assertion without words"
                 if broken:
                     name = getattr(check, "__name__", "a check")
                     self._session.judge.report("always_broken", "always", f"{name}: {broken}")
@@ -427,9 +429,37 @@ class JobHarness(Assertions):
         """Decide every gate by these choices. In a forked child, what a parent shares with it is made anew."""
         if forked:
             self._loop.after_fork()
+            self._application.reopen()
         self._demands.answer_by(choices)
         self._session.disturb(self._demands, faults)
         self._running.watch_waits()
+        self._node.explore(self._running.stand)
+
+    def prepare_children(self) -> None:
+        """Have ready what a forked child needs in place of processes and databases that are this process's own.
+
+        Raises EnvironmentUnavailable.
+        """
+        self._application.prepare_children()
+
+    def forget_children(self) -> None:
+        """Give up what the last child used: it was not heard to end in good order."""
+        self._application.forget_children()
+
+    @property
+    def undecided(self) -> str:
+        """Why what this harness saw may be the machine's doing; empty where it is not."""
+        try:
+            self._application.check()
+        except EnvironmentUnavailable as lost:
+            return str(lost)
+        except Exception:  # noqa: BLE001 - whatever else ended a worker is what the run came to
+            return ""
+        return "; ".join(dict.fromkeys(self._node.blocked))
+
+    def end_processes(self) -> None:
+        """End every other process that works for this harness, and nothing more: a forked child is about to leave."""
+        self._node.close()
 
     def come_to_rest(self) -> None:
         """Let nothing go wrong any more, work until every job has ended, and judge what must hold then."""
@@ -458,11 +488,12 @@ class JobHarness(Assertions):
     @property
     def unforkable(self) -> str:
         """Why a forked child cannot play this test; empty where it can."""
-        if self._node.pids:
-            return "a forked run would share the Node child of its TypeScript processors"
-        if not isinstance(self._application, ReferenceApplication):
-            return f"a forked run would share the process and the database of {self.engine}"
-        return ""
+        if worked := self._node.worked:
+            return (
+                f"a fixture has run {worked[0]} on a job already, and what its module remembers is in a Node process "
+                "that a forked run cannot share; run that job in the test itself"
+            )
+        return self._application.unforkable
 
     @property
     def own_descriptors(self) -> frozenset[int]:

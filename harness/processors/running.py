@@ -126,6 +126,14 @@ class Running:
                     found[f"inconclusive: an attempt that was told to stop still runs: {why}"] = None
         return list(found)
 
+    def stand(self, place: str, life: Lifetime | None, callback: Callback) -> Callback:
+        """Put a gate of this name before what a processor in another process waits for."""
+        delivery = delivery_of(life)
+        process = self._application.session.worker
+        if life is None or delivery is None or process is None or not life.within(process.life):
+            return callback
+        return process.guard(JobPoint(place, delivery.job), callback)
+
     def _guard(self, life: Lifetime, callback: Callback) -> Callback:
         """Put a gate, named by the nearest line of the user's, before what a processor waits for outside itself."""
         delivery = delivery_of(life)

@@ -123,6 +123,25 @@ class Workplace(Protocol):
         """Raise UsageError where a job cannot be handed out twice."""
         ...
 
+    # forked children ------------------------------------------------------------------------------------------------
+
+    @property
+    def unforkable(self) -> str:
+        """Why a forked child cannot go on from here; empty where it can."""
+        ...
+
+    def prepare_children(self) -> None:
+        """Have ready what forked children use, one after the other, in place of what is this process's own."""
+        ...
+
+    def forget_children(self) -> None:
+        """Give up what the last child used: it ended in the middle of something."""
+        ...
+
+    def reopen(self) -> None:
+        """Let go, in a forked child, of what is the parent's."""
+        ...
+
     # the end --------------------------------------------------------------------------------------------------------
 
     @property

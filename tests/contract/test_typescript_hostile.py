@@ -193,11 +193,15 @@ def test_nothing_is_left_when_the_harness_closes(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.slow
-def test_a_child_at_work_dies_with_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("watched", ["by the system", "by a thread of its own"])
+def test_a_child_at_work_dies_with_its_parent(tmp_path: Path, watched: str) -> None:
     target = processor(tmp_path, "console.log('pid', process.pid); for (;;) {}")
     script = f"""
 import sys
+from harness.foreign import peer
 from harness.processors import JobHarness
+if {watched!r} != "by the system":
+    peer._signals_an_end = lambda: False
 jobs = JobHarness()
 jobs._node._blocked_after = 60
 jobs.perform_job({target!r}, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ import harness.report.screen
 from harness.cli import explore_command
 from harness.errors import UsageError
 from harness.scenario.replay_token import ReplayToken, encode
+from tests.contract.node_at_hand import needs_node
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -197,6 +199,41 @@ CARELESS = PAYMENT.format(charge='effect("charged", order=job.input)')
 CAREFUL = PAYMENT.format(charge='if job.input not in paid: paid.append(job.input); effect("charged")')
 CHANCE = PAYMENT.format(charge='effect("rolled", number=__import__("os").getpid())')
 
+PAY_TS = """
+export const pay = async (job: any) => {
+  if (await isPaid(job.input)) return { success: true };
+  await charge(job.input);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  await record(job.input);
+  return { success: true };
+};
+"""
+TYPESCRIPT = """
+import pytest
+from harness.processors import TypeScriptProcessor, effect
+
+@pytest.fixture
+def registered(job_harness):
+    charged, paid = set(), set()
+
+    def charge(order):
+        if {once} and order in charged:
+            return
+        charged.add(order)
+        effect("charged", order=order)
+
+    stubs = {{"isPaid": lambda order: order in paid, "charge": charge, "record": paid.add}}
+    job_harness.register("pay", TypeScriptProcessor("pay.ts#pay", globals=stubs))
+
+def test_pay(job_harness, registered):
+    def charged_once(harness):
+        assert len(harness.effects("charged")) <= 1
+    job_harness.always(charged_once)
+    job = job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+"""
+
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
@@ -363,3 +400,26 @@ def _parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     explore_command.configure(parser)
     return parser.parse_args(words)
+
+
+@needs_node
+def test_typescript_that_a_fixture_registered_is_explored_with_a_node_process_for_each_run(
+    suite: pytest.Pytester,
+) -> None:
+    Path("pay.ts").write_text(PAY_TS, encoding="utf-8")
+    suite.makepyfile(test_it=TYPESCRIPT.format(once=False))
+    result = suite.runpytest_inprocess("--job-explore=20")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*always_broken in test_pay", "*CRASHES at charged job-1*"])
+    token = re.search(r"jh1_[a-z2-7]+", "".join(result.outlines))
+    assert token is not None
+    suite.runpytest_inprocess(f"--job-replay={token[0]}").assert_outcomes(failed=1)
+
+
+@needs_node
+def test_typescript_that_has_run_before_the_test_is_inconclusive_and_says_what_to_do(suite: pytest.Pytester) -> None:
+    Path("pay.ts").write_text(PAY_TS, encoding="utf-8")
+    ran = 'globals=stubs))\n    job_harness.enqueue("pay", 8)\n    job_harness.drain()'
+    suite.makepyfile(test_it=TYPESCRIPT.format(once=True).replace("globals=stubs))", ran))
+    result = suite.runpytest_inprocess("--job-explore=5", "-rs")
+    result.stdout.fnmatch_lines(["*a fixture has run pay.ts#pay on a job already*run that job in the test itself*"])

@@ -182,6 +182,37 @@ export const mail = async (job: { input: { to: string }; attempts: number }) => 
 };
 """
 
+EXPLORED = """
+import asyncio
+import pytest
+from harness.processors import JobResult, effect
+
+paid = []
+
+async def pay(job):
+    await asyncio.sleep(1)
+    if {careless} or job.input not in paid:
+        paid.append(job.input)
+        effect("charged", order=job.input)
+    await asyncio.sleep(1)
+    return JobResult(success=True)
+
+@pytest.fixture
+def one_is_paid(job_harness):
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", 1)
+    job_harness.drain()
+
+def test_pay(job_harness, one_is_paid):
+    def charged_once(harness):
+        orders = [effect.data["order"] for effect in harness.effects("charged")]
+        assert len(orders) == len(set(orders))
+    job_harness.always(charged_once)
+    job = job_harness.enqueue("pay", 2)
+    job_harness.run_until_idle()
+    assert (job.status, len(job_harness.effects("charged"))) == ("COMPLETED", 2)
+"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def at_hand() -> None:
@@ -237,3 +268,12 @@ def test_an_engine_that_does_not_exist_is_an_error_and_not_memory(pytester: pyte
     ran = pytester.runpytest_subprocess("--job-engine=pgbos")
     assert ran.ret != 0
     ran.stdout.fnmatch_lines(["*--job-engine: no such engine: 'pgbos'*"])
+
+
+def test_it_is_explored_on_a_database_of_its_own_from_where_the_fixtures_left_it(pytester: pytest.Pytester) -> None:
+    pytester.makeini(INI)
+    pytester.makepyfile(test_careless=EXPLORED.format(careless=True), test_careful=EXPLORED.format(careless=False))
+    ran = pytester.runpytest_subprocess(f"--job-engine={OLD}", "--job-explore=8", "-rP", timeout=100)
+    ran.assert_outcomes(failed=1, passed=1)
+    ran.stdout.fnmatch_lines(["*CRASHES at charged job-2*", f"*--job-engine={OLD} --job-replay*"])
+    ran.stdout.fnmatch_lines(["8 disturbed runs (* runs/s, * ms of CPU each)"])

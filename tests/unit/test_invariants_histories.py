@@ -504,6 +504,8 @@ def test_the_end_of_a_run_whose_claim_was_lost_says_nothing_of_the_next_claim() 
     lost = saw("expire", again, RETRYING, at=DAY, actor="queue")
     assert found("outcome_lost", [unheard, did("ended", "timeout", token=1), lost]) == set()
     assert found("outcome_lost", [unheard, did("ended", "timeout", token=2), lost]) == {"outcome_lost"}
+    taken_back = saw("expire", RUNNING, RETRYING, actor="queue")
+    assert found("outcome_lost", [taken_back, did("ended", "success", token=1), unheard, lost]) == set()
 
 
 def test_a_worker_that_stops_need_not_give_back_what_its_lease_ran_out_on() -> None:

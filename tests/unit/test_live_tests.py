@@ -163,3 +163,13 @@ def test_a_deed_counts_by_its_identity_and_may_come_again_where_its_receiver_ign
         harness.run_until_idle()
         assert {anomaly.name for anomaly in harness.anomalies} == found
         assert '"identity":"order-7"' in dump_history(harness.history)
+
+
+@pytest.mark.parametrize("option", ["others first", "pause 1s"])
+def test_a_processor_goes_on_when_the_stall_of_its_worker_is_over(option: str) -> None:
+    stall = Replay([Deviation("worker-1 charged job-1", 1, option)])
+    with JobHarness(choices=stall, faults=as_on_tape()) as harness:
+        harness.register("pay", charge_then_record)
+        job = harness.enqueue("pay", 7)
+        harness.run_until_idle()
+        assert (job.status, job.attempts, len(harness.tape)) == ("COMPLETED", 1, 1)

@@ -8,7 +8,7 @@ the options in which pg-boss is told the harness's settings. Must not know: proc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -40,6 +40,8 @@ SUPERVISION: Final = "supervision"
 LIMIT: Final = "limit"
 """A timer that is no round: the end of the wait for a handler, for one."""
 NEVER: Final = 10**18
+MOST_TURNS: Final = 1000
+"""Turns that are repeated in a forked child: what the fixtures of a test did before its first line."""
 _BEHAVIOUR: Final[Mapping[str, Any]] = {
     "supervise": True,
     "schedule": False,
@@ -75,6 +77,11 @@ class WorkProcess:
         self._database: ForeignDatabase | None = None
         self._tables: NodeJobTables | None = None
         self._seed = 0
+        self._turns: list[tuple[str, Instant, dict[str, Any]]] = []
+        """What was asked of it since `begin`, so that it can be carried into a forked child."""
+        self._for_children: WorkProcess | None = None
+        self._borrowed = False
+        """Whether this is a forked child, and the process is its parent's to end."""
         self.strictly: Duration = 0
         """How long after its time a job can be fetched, 0 or a microsecond: releases differ, so it is measured."""
 
@@ -109,34 +116,49 @@ class WorkProcess:
         self._seed = seed
         if self._database is None:
             return self._begin_first()
+        self._turns.clear()
         self.tables.empty()
         self._forget_rounds()
         if self._peer is None or not self._peer.alive:
             return self._start(0)
-        return self._checked(self.ask("reset", 0, seed=seed))
+        return self._checked(self._ask("reset", 0, seed=seed))
 
     def kill(self) -> None:
-        """End the process with SIGKILL, as a power cut would."""
-        if self._peer is not None:
+        """End the process with SIGKILL, as a power cut would. A borrowed one is left; `restart` makes it forget."""
+        if self._peer is not None and not self._borrowed:
             self._peer.kill()
 
     def restart(self, now: Instant) -> Turn:
         """Start another process on the same database, once the one before is dead."""
+        self._note("restart", now)
+        if self._borrowed:
+            return self._checked(self._ask("reset", now, seed=self._seed))
         self.kill()
         return self._start(now)
 
     def ask(self, question: str, now: Instant, **arguments: Any) -> Turn:
         """Ask the process something at an instant. Raises EnvironmentUnavailable where it is gone."""
+        self._note("ask", now, question=question, **arguments)
+        return self._ask(question, now, **arguments)
+
+    def _ask(self, question: str, now: Instant, **arguments: Any) -> Turn:
         peer = self._at(now)
         return turn_of(peer.go(question, arguments, now=exact_milliseconds_of(now)))
 
+    def draw(self, now: Instant, *, fraction: float) -> None:
+        """Let PostgreSQL's next random number be this one."""
+        self._note("draw", now, fraction=fraction)
+        self.database.set_chance(fraction)
+
     def send(self, now: Instant, *, ago: Instant = 0, **arguments: Any) -> Turn:
         """Send a job; for the database, `ago` microseconds ago."""
+        self._note("send", now, ago=ago, **arguments)
         peer = self._at(now - ago)
         return turn_of(peer.go("send", arguments, now=exact_milliseconds_of(now)))
 
     def reply(self, call: int, now: Instant, *, value: Any = None, error: Mapping[str, str] | None = None) -> Turn:
         """Let a handler that was called end, with a value or with an error: `name` and `message`."""
+        self._note("reply", now, call=call, value=value, error=error)
         peer = self._at(now)
         if error is not None:  # pg-boss stores the stack, and places in our own files differ.
             error = {**error, "stack": f"{error['name']}: {error['message']}"}
@@ -144,6 +166,7 @@ class WorkProcess:
 
     def tick(self, now: Instant, *, skip: Mapping[str, Instant]) -> Turn:
         """Let the first timer fire that is due by now; rounds are left out before their instants in `skip`."""
+        self._note("tick", now, skip=dict(skip))
         peer = self._at(now)
         left_out = {name: exact_milliseconds_of(until) for name, until in skip.items()}
         return turn_of(peer.time(exact_milliseconds_of(now), skip=left_out))
@@ -155,8 +178,59 @@ class WorkProcess:
         self.database.set_now(now)
         return self._peer
 
+    def _note(self, turn: str, now: Instant, **arguments: Any) -> None:
+        if len(self._turns) <= MOST_TURNS:
+            self._turns.append((turn, now, arguments))
+
+    # forked children ------------------------------------------------------------------------------------------------
+
+    @property
+    def unforkable(self) -> str:
+        """Why forked children cannot go on from here; empty where they can."""
+        if len(self._turns) > MOST_TURNS:
+            return f"more than {MOST_TURNS} turns of {self.name} would have to be repeated in each run"
+        return ""
+
+    def prepare_children(self) -> None:
+        """Have a second process ready, on a database of its own on the same server, which forked children use in turn.
+
+        Where one is ready that still runs, nothing happens. Raises EnvironmentUnavailable.
+        """
+        ready = self._for_children
+        if ready is not None and ready._peer is not None and ready._peer.alive:
+            return
+        if ready is not None:
+            ready.close()
+        ready = self._for_children = WorkProcess(self._release.name, dsn=self.database.cluster.url())
+        ready.begin(seed=self._seed)
+        ready.database.disconnect()
+
+    def forget_children(self) -> None:
+        """End the process of the children: one of them left it in the middle of something."""
+        if self._for_children is not None:
+            self._for_children.kill()
+
+    def in_child(self) -> WorkProcess:
+        """Return, in a forked child, the process that was made ready, as this one stands: every turn is repeated on it.
+
+        This one, and its database, are the parent's. Raises EnvironmentUnavailable.
+        """
+        ready = self._for_children
+        if ready is None or ready._peer is None:
+            raise EnvironmentUnavailable(f"{self.name} has no process ready for a forked child")
+        ready._borrowed = True
+        ready._peer.borrow()
+        ready.database.connect()
+        ready.begin(seed=self._seed)
+        for turn, now, arguments in self._turns:
+            _REPEATED[turn](ready, now=now, **arguments)
+        return ready
+
     def close(self) -> None:
         """Stop what was started. Never raises."""
+        if self._for_children is not None:
+            self._for_children.close()
+            self._for_children = None
         if self._peer is not None:
             self._peer.kill()
             self._peer = None
@@ -197,7 +271,7 @@ class WorkProcess:
     def _start(self, now: Instant) -> Turn:
         self._peer = Peer(self._command, name=self.name, environment={**os.environ, **NODE_ENVIRONMENT})
         asked = {"url": self.database.url, "schema": SCHEMA, "seed": self._seed, "options": _BEHAVIOUR}
-        return self._checked(self.ask("open", now, **asked))
+        return self._checked(self._ask("open", now, **asked))
 
     def _checked(self, turn: Turn) -> Turn:
         if not turn.outcome.done:
@@ -210,6 +284,16 @@ class WorkProcess:
         if found:
             cleared = ", ".join(f"{row['column']} = NULL" for row in found)
             self.database.run(f"UPDATE {SCHEMA}.version SET {cleared}".encode())
+
+
+_REPEATED: Final[Mapping[str, Callable[..., object]]] = {
+    "ask": WorkProcess.ask,
+    "draw": WorkProcess.draw,
+    "reply": WorkProcess.reply,
+    "restart": WorkProcess.restart,
+    "send": WorkProcess.send,
+    "tick": WorkProcess.tick,
+}
 
 
 # turns ----------------------------------------------------------------------------------------------------------------

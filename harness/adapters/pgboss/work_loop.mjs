@@ -160,6 +160,7 @@ const requests = {
 
   async begin() {
     peer.gates.clear();
+    peer.number = 0; // As in a process that has just started: what is repeated in another has the same numbers.
     workers = new Map();
     boss = requests.made();
     const mine = boss;

@@ -268,6 +268,20 @@ class ReferenceApplication:
                 raise error
 
     @property
+    def unforkable(self) -> str:
+        """Nothing: it is all in the memory of this process."""
+        return ""
+
+    def prepare_children(self) -> None:
+        """Do nothing: a forked child has it all."""
+
+    def forget_children(self) -> None:
+        """Do nothing: no child uses what another one used."""
+
+    def reopen(self) -> None:
+        """Do nothing: what a forked child has is its own."""
+
+    @property
     def ended(self) -> bool:
         """Whether the worker or the cron ended by itself."""
         return any(task.done() for task in self._tasks)

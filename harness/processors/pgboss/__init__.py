@@ -82,7 +82,6 @@ class PgBossApplication:
         self.registry = Registry()
         self.on_crash: Callable[[], None] = lambda: None
         self._loop = loop
-        self._process = process
         self._driven = DrivenProcess(process, loop, observation=observation, seed=seed)
         self._handlers = Handlers(
             self._driven,
@@ -103,21 +102,21 @@ class PgBossApplication:
         """Let a processor be the handler of a queue of the tool's name. Raises `ConfigurationError`, UsageError."""
         self.registry.register_processor(slug, processor)
         self._done(
-            self._driven.ask("create", queue=slug, options={"policy": self._process.keys.policy.name}),
+            self._driven.ask("create", queue=slug, options={"policy": self._driven.process.keys.policy.name}),
             f"the queue {slug!r} cannot be made",
         )
 
     def enqueue(self, request: JobRequest) -> JobId:
         """Send a job. Raises `InvalidJsonError`, and UsageError for what pg-boss refuses."""
         keyed = request.unique_key is not None
-        if keyed and not self._process.keys.policy.unique:
+        if keyed and not self._driven.process.keys.policy.unique:
             raise self._cannot(
                 "enqueue(unique_key=...)",
-                f"queues with the policy {self._process.keys.policy.name!r} look at no key",
+                f"queues with the policy {self._driven.process.keys.policy.name!r} look at no key",
                 f"Name a policy that does, as in --job-engine=pgboss-node@12/exclusive, or {ON_MEMORY}.",
             )
         data = {"job": request.id, "input": through_json(request.input)}
-        process = self._process
+        process = self._driven.process
         options = send_options(request, self.settings, keys=process.keys, keeps_queues=process.tables.keeps_queues)
         holder: list[JobId] = []
 
@@ -321,6 +320,25 @@ class PgBossApplication:
     def _done(self, turn: Turn, what: str) -> None:
         if not turn.outcome.done:
             raise UsageError(f"{self.engine}: {what}: {turn.outcome.reason}")
+
+    # forked children ------------------------------------------------------------------------------------------------
+
+    @property
+    def unforkable(self) -> str:
+        """Why a forked child cannot go on from here; empty where it can."""
+        return self._driven.process.unforkable
+
+    def prepare_children(self) -> None:
+        """Have a process and a database ready that forked children use in turn. Raises EnvironmentUnavailable."""
+        self._driven.process.prepare_children()
+
+    def forget_children(self) -> None:
+        """Give up what the last child used: it ended in the middle of something."""
+        self._driven.process.forget_children()
+
+    def reopen(self) -> None:
+        """Let go, in a forked child, of the parent's process and database. Raises EnvironmentUnavailable."""
+        self._driven.reopen()
 
     # the end --------------------------------------------------------------------------------------------------------
 

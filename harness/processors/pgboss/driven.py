@@ -108,7 +108,12 @@ class DrivenProcess:
     def draw(self) -> None:
         """Let PostgreSQL's next random number be ours, where a failure may ask for one."""
         if self._settings.retry_backoff and any(v.status is Status.PROCESSING for v in self._board.live.values()):
-            self.process.database.set_chance(self._jitter())
+            self.process.draw(self._clocks.now, fraction=self._jitter())
+
+    def reopen(self) -> None:
+        """Go on in a forked child on the process that was made ready for it. Raises EnvironmentUnavailable."""
+        self.process = self.process.in_child()
+        self.rows.stand_on(self.process)
 
     def kill(self) -> None:
         """End the process with SIGKILL. It is asked nothing until `restart`."""
@@ -200,6 +205,10 @@ class WorkRows:
         self._workers: dict[tuple[JobId, int], str] = {}
         self._views: dict[JobId, JobView] = {}
         self._shown: list[JobId] = []
+
+    def stand_on(self, process: WorkProcess) -> None:
+        """Read from another database, which has the same rows."""
+        self._process = process
 
     def read(self) -> None:
         """Read all rows."""

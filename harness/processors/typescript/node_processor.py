@@ -18,8 +18,9 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness.adapters.reference.application import JobProcessor, JobResult, NonRetryableError, ToolJob
 from harness.errors import Hung, UsageError, did_you_mean
@@ -27,9 +28,12 @@ from harness.foreign.packages import Node, find_node
 from harness.foreign.peer import Peer, PeerLost, Report
 from harness.private import cache_folder
 from harness.processors.typescript.target import TypeScriptProcessor
-from harness.sim.loop import VirtualLoop
+from harness.sim.lifetime import LIFETIME, Lifetime
+from harness.sim.loop import Callback, VirtualLoop
 from harness.sim.watchdog import BUSY_SECONDS, real_seconds
 
+Guard: TypeAlias = Callable[[str, "Lifetime | None", Callback], Callback]
+"""Takes a place, the delivery that comes to it, and what goes on from there; returns that behind a gate."""
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 OLDEST = (22, 15)
 """The first Node with both `module.registerHooks` and `module.stripTypeScriptTypes`."""
@@ -41,6 +45,8 @@ LEAST_PATIENCE_SECONDS = 0.5
 """A peer that waits for real work says so four times a second."""
 TICKS = 100_000
 """Timers of one attempt, one after the other; a loop of `setTimeout(0)`, a millisecond each, takes some seconds."""
+EXPLORED_BLOCKED_SECONDS = 10.0
+"""The same in an explored run: a machine that is busy with runs is slow, and no verdict may hang on that."""
 JUST_BEFORE = 0.001
 """Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
 RESPONSE_KEYS = ("status", "headers", "body", "json")
@@ -66,6 +72,7 @@ class NodeProcessor:
         seed: int = 0,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
         busy_seconds: float = BUSY_SECONDS,
+        guard: Guard | None = None,
     ) -> None:
         """Start the peer and load the processor. `start` is the time of day at the loop's 0.
 
@@ -86,7 +93,7 @@ class NodeProcessor:
         self._timeout_seconds = timeout_seconds
         self._slug = slug
         self._seed = seed
-        self._blocked_after = blocked_after
+        self.blocked_after = blocked_after
         self._busy_seconds = busy_seconds
         self._ticks = 0
         self._ticks_since = 0.0
@@ -98,12 +105,21 @@ class NodeProcessor:
         self._peer: Peer | None = None
         self._runs: dict[str, _ProcessorRun] = {}
         self._number = 0
+        self._before = 0
+        """How many jobs the peers before this one have run."""
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
         self._asked: set[int] = set()
         """The calls that await a stub's answer."""
         self._closed = False
-        self._begin()
+        self.guard = guard
+        """Puts a gate before each of its timers and before the reply of each stub; None while nothing is explored."""
+        self._at_gate = False
+        """Whether its next timer stands at a gate."""
+        self._worker = contextvars.Context()
+        """The context of the worker whose process the peer is part of: what it plans stands still with that worker."""
+        self._loaded_ms = self._now_ms()
+        self._load(self._start())
 
     async def __call__(self, job: ToolJob) -> JobResult:
         """Run it on a job. Cancelled, it is abandoned: it lives on in its peer, and what it still does is told."""
@@ -138,33 +154,63 @@ class NodeProcessor:
         return [*(f"a {timer} of {self.about.target} still runs" for timer in timers), *processes]
 
     def crash(self) -> None:
-        """Kill the peer with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one."""
+        """Kill the peer with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one.
+
+        Explored, one that has done nothing but load its module is left: the next one would be no other, and starting it
+        costs as much as the rest of the run.
+        """
+        if self.guard is None or not self._unused:
+            self._end()
+
+    @property
+    def _unused(self) -> bool:
+        return self._peer is not None and self._number == self._before and self._timer is None and not self._asked
+
+    def _end(self) -> None:
         self._drop()
         self._runs.clear()
 
     def close(self) -> None:
         """End the peer. Harmless when repeated."""
         self._closed = True
-        self.crash()
+        self._end()
         for task in self._tasks:
             task.cancel()
 
     # the peer ------------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        peer = self._peer = Peer(
+    @property
+    def worked(self) -> bool:
+        """Whether it has run on a job: then its module may remember something that a fresh peer would not."""
+        return self._number > 0
+
+    def restart(self) -> Callable[[], None]:
+        """Give the peer up and start another, in this process; what is returned loads the processor as at first.
+
+        A forked child lets go of its parent's peer and does not touch it. Raises nothing before the loading.
+        """
+        self._drop()
+        peer = self._start()
+        return lambda: self._load(peer, self._loaded_ms)
+
+    def _start(self) -> Peer:
+        return Peer(
             [self._node.path, *_OPTIONS, str(RUNNER)],
             name=self.about.target,
             environment=self.about.process_environment(os.environ),
             folder=self._file.parent,
             log=lambda line: _tell(f"{self._slug or self.about.name}: {line}"),
-            patience=self._blocked_after,
+            patience=self.blocked_after,
             standstill=self._busy_seconds,
         )
+
+    def _load(self, peer: Peer, at_ms: float | None = None) -> None:
+        self._peer = peer
+        self._before = self._number
         loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
-        loading["cache"] = str(cache_folder("typescript"))
+        loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
         try:
-            said = self._turn(lambda now: peer.go("load", {**loading, **self._wire}, now=now, patience=START_SECONDS))
+            said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=START_SECONDS))
         except PeerLost as lost:
             raise not_loaded(self.about.target, {"name": lost.kind, "message": lost.what}) from None
         effects = {report["effect"]: report["data"] for report in said if "effect" in report}
@@ -185,6 +231,7 @@ class NodeProcessor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._at_gate = False
         self._asked.clear()
         peer, self._peer = self._peer, None
         if peer is not None:
@@ -194,8 +241,11 @@ class NodeProcessor:
         if self._closed:
             raise UsageError(f"{self.about.target}: its harness is closed")
         if self._peer is None or not self._peer.alive:
-            contextvars.Context().run(self._begin)  # The peer is the harness's, not the job's that finds none.
+            contextvars.Context().run(
+                lambda: self._load(self._start())
+            )  # The peer is the harness's, not the job's that finds none.
         self._number += 1
+        self._worker = _worker_context(LIFETIME.get())
         name = str(self._number)
         run = self._runs[name] = _ProcessorRun(job, began=self._loop.time())
         self._act(lambda peer, now: peer.go("run", {"job": _row(job)}, actor=name, now=now))
@@ -227,7 +277,7 @@ class NodeProcessor:
             if "gate" in report:
                 self._called(report)
             elif "idle" in report:
-                self._plan(report["next"])
+                self._plan(report)
                 if report["next"] is None and not self._asked:
                     self._nothing_comes()
             elif report["effect"] == "ended":
@@ -237,20 +287,43 @@ class NodeProcessor:
         for run in self._runs.values():
             run.wake()
 
-    def _plan(self, next_ms: float | None) -> None:
+    def _plan(self, idle: Report) -> None:
+        """Set the loop's timer to when the peer next wants to be woken, behind a gate where that is explored."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        if next_ms is not None:
-            when = max((next_ms - self._start_ms) / 1000, self._loop.time())
-            self._timer = self._loop.call_at(when, self._tick, next_ms, context=contextvars.Context())
+        next_ms = idle["next"]
+        if next_ms is None or self._at_gate:
+            return  # What stands at a gate plans anew once it has passed.
+        run = self._runs.get(idle.get("actor") or "")
+        tick: Callback = partial(self._tick, next_ms)
+        if self.guard is not None and run is not None:
+            tick = self._gated(idle["point"], run, next_ms)
+        when = max((next_ms - self._start_ms) / 1000, self._loop.time())
+        self._timer = self._loop.call_at(when, tick, context=self._worker)
+
+    def _gated(self, place: str, run: _ProcessorRun, due_ms: float) -> Callback:
+        peer = self._peer
+
+        def passed() -> None:
+            if self._peer is peer:
+                self._at_gate = False
+                self._tick(due_ms)
+
+        def due() -> None:
+            assert self.guard is not None
+            self._at_gate = True
+            self.guard(place, run.life, passed)()
+
+        return due
 
     def _tick(self, due_ms: float) -> None:
         self._ticks += 1
         if self._ticks > TICKS or (self._ticks > TICKS // 100 and self._ticking_for() > self._busy_seconds):
             self._goes_round()
             return
-        self._act(lambda peer, now: peer.time(max(due_ms, now)))
+        one = {} if self.guard is None else {"one": True}
+        self._act(lambda peer, now: peer.time(max(due_ms, now), **one))
 
     def _ticking_for(self) -> float:
         return real_seconds() - self._ticks_since
@@ -306,20 +379,33 @@ class NodeProcessor:
             context = contextvars.copy_context() if run is None else run.context
             answer = context.run(self._functions[name], *args)
         except Exception as error:  # noqa: BLE001 - what a stub raises, the processor catches
-            self._loop.call_soon(self._reply, gate["gate"], name, None, error)
+            self._loop.call_soon(self._replying(gate, run), None, error, context=self._worker)
             return
         if not inspect.isawaitable(answer):
-            self._loop.call_soon(self._reply, gate["gate"], name, answer, None)
+            self._loop.call_soon(self._replying(gate, run), answer, None, context=self._worker)
             return
         task = context.run(asyncio.ensure_future, answer, loop=self._loop)
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._awaited(gate["gate"], name, done))
+        reply = self._replying(gate, run)
+        task.add_done_callback(lambda done: self._awaited(done, reply))
 
-    def _awaited(self, gate: int, name: str, task: asyncio.Future[Any]) -> None:
+    def _awaited(self, task: asyncio.Future[Any], reply: Callback) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             error = task.exception()
-            self._reply(gate, name, None if error else task.result(), error)
+            reply(None if error else task.result(), error)
+
+    def _replying(self, gate: Report, run: _ProcessorRun | None) -> Callback:
+        """Return what brings a stub's answer to the peer that asked, and to no later one; explored, behind a gate."""
+        peer = self._peer
+
+        def reply(answer: Any, error: BaseException | None) -> None:
+            if self._peer is peer:
+                self._reply(gate["gate"], gate["point"], answer, error)
+
+        if self.guard is None or run is None:
+            return reply
+        return self.guard(f"reply of {gate['point']}()", run.life, reply)
 
     def _reply(self, gate: int, name: str, answer: Any, error: BaseException | None) -> None:
         self._asked.discard(gate)
@@ -371,7 +457,7 @@ def _tell(line: str) -> None:
 class _ProcessorRun:
     """One attempt in the peer."""
 
-    __slots__ = ("abandoned", "attempt", "began", "context", "ending", "input", "job", "moved")
+    __slots__ = ("abandoned", "attempt", "began", "context", "ending", "input", "job", "life", "moved")
 
     def __init__(self, job: ToolJob, *, began: float) -> None:
         self.job = job.id
@@ -380,6 +466,7 @@ class _ProcessorRun:
         self.began = began
         self.context = contextvars.copy_context()
         """What a stub does for this attempt, belongs to it."""
+        self.life = LIFETIME.get()
         self.abandoned = False
         self.ending: JobResult | Exception | None = None
         self.moved: asyncio.Future[None] | None = None
@@ -392,6 +479,15 @@ class _ProcessorRun:
         """Let the caller look again: each turn is a point at which it may be crashed."""
         if self.moved is not None and not self.moved.done():
             self.moved.set_result(None)
+
+
+def _worker_context(life: Lifetime | None) -> contextvars.Context:
+    """Return a context that belongs to the worker around a delivery."""
+    if life is None:
+        return contextvars.Context()
+    while life.parent is not None:
+        life = life.parent
+    return life.context()
 
 
 def _change(given: Any, changed: Any) -> None:
@@ -465,6 +561,7 @@ class NodeProcessors:
         self._blocked_after = max(LEAST_PATIENCE_SECONDS, min(blocked_after, busy_seconds))
         self._busy_seconds = busy_seconds
         self._attached: list[tuple[TypeScriptProcessor, str | None, NodeProcessor]] = []
+        self._guard: Guard | None = None
 
     def attach(self, processor: JobProcessor, *, slug: str | None = None, strictly: bool = False) -> JobProcessor:
         """Return what the worker calls. A registration `strictly` has to be that of `slug`.
@@ -485,6 +582,7 @@ class NodeProcessors:
             seed=self._seed,
             blocked_after=self._blocked_after,
             busy_seconds=self._busy_seconds,
+            guard=self._guard,
         )
         if strictly and attached.serves_another is not None:
             attached.close()
@@ -494,6 +592,25 @@ class NodeProcessors:
             )
         self._attached.append((processor, slug, attached))
         return attached
+
+    def explore(self, guard: Guard) -> None:
+        """Put gates before timers and replies from here on, in peers of this process: those there are start anew.
+
+        Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
+        """
+        self._guard = guard
+        self._blocked_after = max(self._blocked_after, EXPLORED_BLOCKED_SECONDS)
+        for _, _, attached in self._attached:
+            attached.guard = guard
+            attached.blocked_after = self._blocked_after
+        loading = [attached.restart() for _, _, attached in self._attached]  # All of them start beside each other.
+        for load in loading:
+            load()
+
+    @property
+    def worked(self) -> list[str]:
+        """The processors that have run on a job."""
+        return [about.target for about, _, attached in self._attached if attached.worked]
 
     @property
     def findings(self) -> list[str]:

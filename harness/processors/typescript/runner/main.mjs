@@ -3,11 +3,11 @@
 // Each run of a job is an actor. Standard output and error belong to the processor. A turn ends when this process has
 // nothing left to do by itself. Time moves only when a message says so.
 import { AsyncLocalStorage } from "node:async_hooks";
-import { Console } from "node:console";
 import { pathToFileURL } from "node:url";
 import { Clock, install } from "../../../foreign/clock.mjs";
 import { Peer } from "../../../foreign/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
+import { deepStack, placeOf } from "./places.mjs";
 import { Rest } from "./rest.mjs";
 import { keepIn } from "./stripping.mjs";
 import { described, lenient, toJson } from "./values.mjs";
@@ -89,8 +89,9 @@ const registry = {
 
 // loading ------------------------------------------------------------------------------------------------------------
 
-async function load({ file, name, slug, globals, stubs, fetch, seed, cache }) {
+async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates }) {
   keepIn(cache);
+  if (gates) clock.place = () => placeOf(deepStack());
   clock.begin(clock.now);
   install(clock, seed);
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
@@ -229,14 +230,21 @@ const requests = {
   },
 };
 
-async function act({ time, now, do: wanted, with: given, actor: run }) {
+async function act({ time, now, one, do: wanted, with: given, actor: run }) {
   if (time === undefined) return { value: requests[wanted](given, run) ?? null };
   const broken = (timer, error) => timer.context(() => fatal("uncaught exception", error));
-  await clock.moveTo(now, { rest: () => rest.reached(), broken });
+  await clock.moveTo(now, { rest: () => rest.reached(), broken, one });
   return {};
 }
 
-globalThis.console = new Console(process.stderr, process.stderr);
+/** When the next timer is due; where gates are wanted, also whose it is and where it was set. */
+function upcoming() {
+  const timer = clock.earliest();
+  if (timer === null) return { next: null };
+  return timer.place ? { next: timer.when, actor: timer.owner, point: timer.place } : { next: timer.when };
+}
+
+globalThis.console = new console.Console(process.stderr, process.stderr);
 clock.owner = actor;
 rest.atWork = () => processor === null || working.size > 0;
 rest.alive = (io) => peer.send({ idle: peer.turn, next: clock.next(), io });
@@ -246,6 +254,6 @@ peer.serve({
   act,
   now: (now) => (clock.now = Math.max(clock.now, now)),
   rest: () => rest.reached(),
-  next: () => ({ next: clock.next() }),
+  next: upcoming,
 });
 rest.begin();

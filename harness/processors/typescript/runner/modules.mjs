@@ -1,11 +1,12 @@
 // How the processor's imports are found: stubs, TypeScript without extensions, tsconfig paths; and how they are read.
 // Must not know: processors, timers, the channel.
-import fs from "node:fs";
 import module from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { strippedTypes } from "./stripping.mjs";
 import { Paths } from "./tsconfig.mjs";
+
+const fs = module.createRequire(import.meta.url)("node:fs"); // See peer.mjs.
 
 const STUB = "job-harness-stub:";
 const EXTENSIONS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".json"];

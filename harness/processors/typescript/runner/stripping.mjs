@@ -1,9 +1,9 @@
 // TypeScript to JavaScript, by Node itself; what was read once is kept, because Node needs 30 ms to begin.
 // Must not know: how modules are found.
-import { hash } from "node:crypto";
-import fs from "node:fs";
 import module from "node:module";
 import path from "node:path";
+
+const fs = module.createRequire(import.meta.url)("node:fs"); // See peer.mjs.
 
 const MOST_KEPT = 2000;
 let folder = null;
@@ -16,14 +16,28 @@ export function keepIn(where) {
 /** Answer the source without its types, each character where it was. Throws what Node throws. */
 export function strippedTypes(source, url) {
   if (folder === null) return strip(source, url);
-  const file = path.join(folder, `${hash("sha256", `${process.version} ${url}\n${source}`)}.js`);
+  const asked = `${process.version} ${url}\n${source}`;
+  const file = path.join(folder, `${digest(asked)}.json`);
   try {
-    return fs.readFileSync(file, "utf8");
+    const [kept, text] = JSON.parse(fs.readFileSync(file, "utf8"));
+    if (kept === asked) return text;
   } catch {
-    const text = strip(source, url);
-    keep(file, text);
-    return text;
+    // It is not there yet, or damaged.
   }
+  const text = strip(source, url);
+  keep(file, JSON.stringify([asked, text]));
+  return text;
+}
+
+// Only a name: what was asked stands in the file and is compared. To load `node:crypto` costs more than a file is worth.
+function digest(text) {
+  let [one, other] = [0xdeadbeef, 0x41c6ce57];
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    one = Math.imul(one ^ code, 2654435761);
+    other = Math.imul(other ^ code, 1597334677);
+  }
+  return `${(one >>> 0).toString(16).padStart(8, "0")}${(other >>> 0).toString(16).padStart(8, "0")}`;
 }
 
 function strip(source, url) {

@@ -1,7 +1,8 @@
 // Reads `paths` and `baseUrl` of the nearest tsconfig.json. Must not know: modules, stubs.
-import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+
+const fs = createRequire(import.meta.url)("node:fs"); // See peer.mjs.
 
 const DEEPEST = 20;
 

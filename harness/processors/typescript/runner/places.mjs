@@ -1,0 +1,31 @@
+// Where in the user's own code something is done: `file.ts:function`, a name that survives an upgrade of a library and a
+// new line above. Must not know: timers, messages.
+
+const DEPTH = 30;
+const FRAME = /^\s*at (?:async )?(?:(.*?) \()?(file:\/\/[^)?]+)(?:\?[^):]*)?:\d+:\d+\)?$/;
+const OURS = ["/typescript/runner/", "/harness/foreign/"];
+const LIBRARY = "/node_modules/";
+const NAME = /^(?:new )?(?:Object\.)?([\w$]+(?:\.[\w$]+)*)(?: \[as [^\]]+\])?$/;
+
+/** The lines of the present stack, callers that await included. */
+export function deepStack() {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = DEPTH;
+  const { stack } = new Error();
+  Error.stackTraceLimit = limit;
+  return stack;
+}
+
+/** The nearest named function of the user's; its file alone where nothing there has a name; "" where no file is his. */
+export function placeOf(stack) {
+  let nearest = "";
+  for (const line of stack.split("\n")) {
+    const [, called, url] = FRAME.exec(line) ?? [];
+    if (url === undefined || url.includes(LIBRARY) || OURS.some((folder) => url.includes(folder))) continue;
+    const file = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+    const [, name] = NAME.exec(called ?? "") ?? [];
+    if (name !== undefined) return `${file}:${name}`;
+    nearest ||= file;
+  }
+  return nearest;
+}
