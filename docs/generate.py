@@ -211,7 +211,7 @@ def _checks() -> str:
         shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
         head = ("weight", "what goes wrong otherwise", "repair", "a scenario with the same failure")
         row = (str(rule.severity), rule.prevents, rule.repair, shown)
-        notes = [f"Tried by running {rule.ran}."] if rule.ran else []
+        notes = [f"Tried by running {'; '.join(map(str, rule.ran))}."] if rule.ran else []
         notes += [f"Seen in {seen[rule.id]}"] if rule.id in seen else []
         more = "".join(f"\n{note}\n" for note in notes)
         parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}{more}")

@@ -22,6 +22,15 @@ from harness.lint.settings import spoken
 BULLMQ_LOCK_MS: Final = 30_000.0
 
 
+REPEAT_GONE: Final = 6
+"""The major release since which add() no longer knows `repeat`."""
+
+
+def _major(facts: Facts, call: QueueCall) -> int | None:
+    release = release_of(facts, call.place.file, BULLMQ)
+    return None if release is None else release.major
+
+
 def _defaults(facts: Facts, queue: str | None, name: str) -> bool:
     """Tell whether a default of the queue, or of all queues, sets an option of its jobs."""
     for call in calls_of(facts, BULLMQ, "new Queue", "forRoot"):
@@ -87,6 +96,8 @@ def _misplaced(facts: Facts) -> Iterator[Breach]:
         for name, right in _MISPLACED[call.method].items():
             if name in call.options:
                 yield _ignored(call, name, f"Write it as {right}.", "the default holds")
+        if call.method == "add" and "repeat" in call.options and (_major(facts, call) or 0) >= REPEAT_GONE:
+            yield _ignored(call, "repeat", "Use upsertJobScheduler.", "the job runs once, at once")
         for name in ("timeout", "defaultJobOptions.timeout"):
             if name in call.options and call.method != "new Worker":
                 told = "Stop the work in the processor, as with AbortSignal.timeout()."
@@ -182,22 +193,6 @@ def _stays(facts: Facts, call: QueueCall) -> bool:
     return True
 
 
-def _not_numbers(facts: Facts) -> Iterator[Breach]:
-    for call in calls_of(facts, BULLMQ, "add", "new Queue"):
-        for name in ("attempts", "defaultJobOptions.attempts"):
-            value = call.options.get(name)
-            if value is not None and value.variable and value.factor == 1.0 and not isinstance(value.value, str):
-                continue
-            if value is not None and isinstance(value.value, str) and value.value.isascii() and value.value.isdigit():
-                yield Breach(
-                    value.place,
-                    f"attempts is the text {value.value!r}, and BullMQ compares it with a number",
-                    "Write Number(...) around it.",
-                    severity=Severity.NOTE,
-                    subject=call.queue or "",
-                )
-
-
 def _removed_before_read(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "getJob", "getCompleted"):
         if call.queue is None:
@@ -238,11 +233,6 @@ def _schedulers(facts: Facts) -> Iterator[Breach]:
             )
 
 
-def _major(facts: Facts, call: QueueCall) -> int | None:
-    release = release_of(facts, call.place.file, BULLMQ)
-    return None if release is None else release.major
-
-
 def _prefixes(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "new Queue", "new Worker", "new QueueEvents", "new FlowProducer"):
         for name in ("connection.keyPrefix", "connection.new.keyPrefix"):
@@ -275,7 +265,7 @@ def _left_behind(facts: Facts) -> Iterator[Breach]:
         pattern = next(
             (name for name in ("repeat.pattern", "repeat.cron", "repeat.every") if name in call.options), None
         )
-        if pattern is not None and (_major(facts, call) or 0) < 6:
+        if pattern is not None and (_major(facts, call) or 0) < REPEAT_GONE:
             yield Breach(
                 call.options[pattern].place,
                 f"add() with {pattern} makes another schedule whenever it is edited, and the old one goes on: after "
@@ -290,25 +280,23 @@ def _left_behind(facts: Facts) -> Iterator[Breach]:
 MOST_PRIORITY: Final = 2_097_152
 
 
-def _unaddable(call: QueueCall) -> tuple[str, str] | None:
+def _unaddable(call: QueueCall, major: int | None) -> tuple[str, str] | None:
     """Return the option at which add() raises, and why."""
-    if "delay" in call.options and any(name.startswith("repeat.") for name in call.options):
-        return "delay", "delay and repeat exclude each other"
-    if "repeat.every" in call.options and {"repeat.pattern", "repeat.cron"} & call.options.keys():
+    both = "repeat.every" in call.options and {"repeat.pattern", "repeat.cron"} & call.options.keys()
+    if both and (major or 0) < REPEAT_GONE:
         return "repeat.every", "every and pattern exclude each other"
     priority, jitter = number_at(call, "priority"), number_at(call, "backoff.jitter")
     if priority is not None and (priority > MOST_PRIORITY or priority != int(priority)):
         return "priority", f"a priority is a whole number up to {MOST_PRIORITY}"
-    if jitter is not None and not 0 <= jitter <= 1:
+    if jitter is not None and not 0 <= jitter <= 1 and (major is None or major >= 5):
         return "backoff.jitter", "jitter is between 0 and 1"
     return None
 
 
 def _add_refused(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "add"):
-        problem = _unaddable(call)
-        major = _major(facts, call)
-        if problem is not None and (problem[0] not in ("priority", "backoff.jitter") or major is None or major >= 5):
+        problem = _unaddable(call, _major(facts, call))
+        if problem is not None:
             option, why = problem
             yield Breach(
                 call.options[option].place,
@@ -363,7 +351,6 @@ RULES: Final = (
         ),
         _redis_retries,
         scenario="configuration/workers_disabled.yaml",
-        ran="BullMQ 4.18.2, 5.79.0",
     ),
     rule(
         "job_id_blocks_repeats",
@@ -375,14 +362,6 @@ RULES: Final = (
         ),
         _job_ids,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
-        ran="BullMQ 4.18.2, 5.79.0",
-    ),
-    rule(
-        "attempts_not_a_number",
-        Severity.NOTE,
-        ("BullMQ: attempts is a number.", "A text is compared with a number.", "Write Number(...)."),
-        _not_numbers,
-        scenario="retries/fails_until_attempts_are_used_up.yaml",
     ),
     rule(
         "job_removed_before_read",

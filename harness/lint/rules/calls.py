@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from harness.lint.facts import UNKNOWN, Facts, Place, QueueCall
-from harness.lint.finding import Rule, Severity
+from harness.lint.finding import Rule, Severity, Tried
 from harness.lint.settings import number_of
 
 CELERY: Final = "celery"
@@ -48,7 +48,7 @@ def rule(
     check: object,
     *,
     scenario: str,
-    ran: str = "",
+    ran: tuple[Tried, ...] = (),
 ) -> Rule:
     sentence, prevents, repair = texts
     return Rule(identity, severity, sentence, prevents, repair, scenario, check, ran)  # type: ignore[arg-type]

@@ -347,7 +347,6 @@ RULES: Final = (
         ),
         _mixed,
         scenario="configuration/workers_disabled.yaml",
-        ran="Celery 5.7.0",
     ),
     rule(
         "crontab_every_minute",
@@ -359,7 +358,6 @@ RULES: Final = (
         ),
         _every_minute,
         scenario="maintenance/running_twice_changes_nothing_more.yaml",
-        ran="Celery 5.7.0",
     ),
     rule(
         "celery_waits_for_subtask",
@@ -393,7 +391,6 @@ RULES: Final = (
         ),
         _expired,
         scenario="configuration/workers_disabled.yaml",
-        ran="Celery 5.7.0",
     ),
     rule(
         "celery_setting_unknown",

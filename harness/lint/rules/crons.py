@@ -68,7 +68,6 @@ RULES: Final = (
         ),
         _crons,
         scenario="maintenance/cron_is_late.yaml",
-        ran="Celery 5.7.0, procrastinate 3.10.0",
     ),
 )
 """Rules about schedules in code, of whatever queue."""

@@ -258,7 +258,6 @@ RULES: Final = (
         ),
         _graphile_crontab,
         scenario="configuration/workers_disabled.yaml",
-        ran="graphile-worker 0.13.0, 0.18.0",
     ),
     rule(
         "job_key_mode_inert",

@@ -451,7 +451,6 @@ RULES: Final = (
         "Give the queue a policy, or add singletonSeconds.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _inert,
-        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "queue_never_created",
@@ -461,7 +460,6 @@ RULES: Final = (
         "Call createQueue before the first send.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _created,
-        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "queue_options_never_arrive",
@@ -489,7 +487,6 @@ RULES: Final = (
         "Set an expiry below 24 hours.",
         "configuration/workers_disabled.yaml",
         _accepted,
-        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
     ),
     Rule(
         "handler_takes_one_job",

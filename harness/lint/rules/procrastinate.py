@@ -256,7 +256,6 @@ RULES: Final = (
         ),
         _reversed,
         scenario="configuration/workers_disabled.yaml",
-        ran="procrastinate 3.10.0",
     ),
     rule(
         "periodic_without_timestamp",
@@ -301,7 +300,6 @@ RULES: Final = (
         ),
         _explodes,
         scenario="retries/backoff_doubles.yaml",
-        ran="procrastinate 3.10.0",
     ),
     rule(
         "stalled_never_retried",
