@@ -86,10 +86,11 @@ def left() -> int:
 @claim
 def acks_late_loses_killed() -> tuple[bool, str]:
     killed_late.delay()
+    until(lambda: count("killed_late") == 1)
+    until(lambda: left() == 0, 8)
+    lost = count("killed_late") == 1 and left() == 0
     killed_rejected.delay()
     again = until(lambda: count("killed_rejected") >= 2)
-    until(lambda: left() == 0, 5)
-    lost = count("killed_late") == 1 and left() == 0
     return (
         lost and again,
         f"killed: {count('killed_late')} run, {left()} left; with reject {count('killed_rejected')} runs",

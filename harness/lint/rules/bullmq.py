@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.lint.facts import Facts, QueueCall
-from harness.lint.finding import Breach, Related, Severity
+from harness.lint.finding import Breach, Related, Severity, Tried
 from harness.lint.releases import release_of
 from harness.lint.rules.calls import (
     BULLMQ,
+    NOW,
     calls_of,
     is_set,
     number_at,
@@ -20,8 +21,6 @@ from harness.lint.rules.calls import (
 from harness.lint.settings import spoken
 
 BULLMQ_LOCK_MS: Final = 30_000.0
-
-
 REPEAT_GONE: Final = 6
 """The major release since which add() no longer knows `repeat`."""
 
@@ -318,6 +317,7 @@ RULES: Final = (
         ),
         _backoff,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=NOW,
     ),
     rule(
         "bullmq_option_ignored",
@@ -329,6 +329,7 @@ RULES: Final = (
         ),
         _misplaced,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=NOW,
     ),
     rule(
         "lock_renewed_too_late",
@@ -340,6 +341,7 @@ RULES: Final = (
         ),
         _renewed,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=NOW,
     ),
     rule(
         "redis_retries_refused",
@@ -351,6 +353,7 @@ RULES: Final = (
         ),
         _redis_retries,
         scenario="configuration/workers_disabled.yaml",
+        ran=NOW,
     ),
     rule(
         "job_id_blocks_repeats",
@@ -362,6 +365,7 @@ RULES: Final = (
         ),
         _job_ids,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
+        ran=NOW,
     ),
     rule(
         "job_removed_before_read",
@@ -373,6 +377,7 @@ RULES: Final = (
         ),
         _removed_before_read,
         scenario="tables/purge_deletes_both_rows.yaml",
+        ran=NOW,
     ),
     rule(
         "queue_scheduler_missing",
@@ -384,6 +389,7 @@ RULES: Final = (
         ),
         _schedulers,
         scenario="configuration/workers_disabled.yaml",
+        ran=(Tried(BULLMQ, ("1.91.1",)),),
     ),
     rule(
         "redis_key_prefix_refused",
@@ -395,6 +401,7 @@ RULES: Final = (
         ),
         _prefixes,
         scenario="configuration/workers_disabled.yaml",
+        ran=NOW,
     ),
     rule(
         "queue_name_refused",
@@ -406,6 +413,7 @@ RULES: Final = (
         ),
         _names,
         scenario="configuration/workers_disabled.yaml",
+        ran=NOW,
     ),
     rule(
         "repeat_left_behind",
@@ -417,6 +425,7 @@ RULES: Final = (
         ),
         _left_behind,
         scenario="maintenance/running_twice_changes_nothing_more.yaml",
+        ran=(Tried(BULLMQ, ("4.18.2", "5.79.0")),),
     ),
     rule(
         "bullmq_add_refused",
@@ -428,6 +437,7 @@ RULES: Final = (
         ),
         _add_refused,
         scenario="configuration/workers_disabled.yaml",
+        ran=NOW,
     ),
 )
 """Rules about BullMQ."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.lint.celery_names import OF_OTHERS, PREFIXES, SETTINGS
 from harness.lint.facts import Facts, Place, QueueCall, Value
-from harness.lint.finding import Breach, Related, Severity
+from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import (
     CELERY,
     calls_of,
@@ -303,6 +303,7 @@ RULES: Final = (
         ),
         _killed,
         scenario="crashes/every_attempt_crashes.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "visibility_timeout_too_short",
@@ -314,6 +315,7 @@ RULES: Final = (
         ),
         _visible,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "late_acks_with_prefetch",
@@ -325,6 +327,7 @@ RULES: Final = (
         ),
         _prefetched,
         scenario="configuration/batch_outlives_lease.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "soft_limit_not_below_hard",
@@ -336,6 +339,7 @@ RULES: Final = (
         ),
         _limits,
         scenario="configuration/expiry_leaves_room_to_settle.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_names_mixed",
@@ -347,6 +351,7 @@ RULES: Final = (
         ),
         _mixed,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "crontab_every_minute",
@@ -358,6 +363,7 @@ RULES: Final = (
         ),
         _every_minute,
         scenario="maintenance/running_twice_changes_nothing_more.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_waits_for_subtask",
@@ -369,6 +375,7 @@ RULES: Final = (
         ),
         _subtasks,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_retries_forever",
@@ -380,6 +387,7 @@ RULES: Final = (
         ),
         _for_ever,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "expires_before_start",
@@ -391,6 +399,7 @@ RULES: Final = (
         ),
         _expired,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_setting_unknown",
@@ -402,6 +411,7 @@ RULES: Final = (
         ),
         _unknown,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_never_retried",
@@ -413,6 +423,7 @@ RULES: Final = (
         ),
         _never_retried,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(CELERY),
     ),
 )
 """Rules about Celery."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
 from harness.lint.facts import Facts, LongestWait, Place, QueueCall, SettingSource, Value
-from harness.lint.finding import Breach, Related, Rule, Severity
+from harness.lint.finding import Breach, Related, Rule, Severity, tried_on
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
     LONGEST_EXPIRY_SECONDS,
@@ -451,6 +451,7 @@ RULES: Final = (
         "Give the queue a policy, or add singletonSeconds.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _inert,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "queue_never_created",
@@ -460,6 +461,7 @@ RULES: Final = (
         "Call createQueue before the first send.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _created,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "queue_options_never_arrive",
@@ -469,6 +471,7 @@ RULES: Final = (
         "Call updateQueue too.",
         "scheduling/options_are_kept.yaml",
         _arriving,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "option_ignored",
@@ -478,6 +481,7 @@ RULES: Final = (
         "Write the option that this release knows, where it knows it.",
         "scheduling/options_are_kept.yaml",
         _heeded,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "expiry_refused",
@@ -487,6 +491,7 @@ RULES: Final = (
         "Set an expiry below 24 hours.",
         "configuration/workers_disabled.yaml",
         _accepted,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "handler_takes_one_job",
@@ -496,6 +501,7 @@ RULES: Final = (
         "Write async ([job]) => ...",
         "configuration/workers_disabled.yaml",
         _one_at_a_time,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "handler_outlives_expiry",
@@ -505,6 +511,7 @@ RULES: Final = (
         "Raise the queue's expiry above the wait, or wait less long.",
         "configuration/expiry_leaves_room_to_settle.yaml",
         _outlived,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "pgboss_version",
