@@ -351,6 +351,20 @@ QUEUES = (
         celery("@app.task(bind=True, max_retries=3)\ndef mail(self, to):\n    raise self.retry(countdown=5)\n"),
     ),
     Example(
+        "celery_never_retried",
+        celery("@app.task(bind=True, retry_kwargs={'max_retries': 5})\ndef mail(self, to):\n    post(to)\n"),
+        "tasks.py:4",
+        celery(
+            "@app.task(bind=True, retry_kwargs={'max_retries': 5})\ndef mail(self, to):\n    post_or_retry(self, to)\n"
+        ),
+    ),
+    Example(
+        "celery_setting_unknown",
+        celery("app.conf.task_time_limits = 60\n"),
+        "tasks.py:4",
+        {"tasks.py": "from celery import Celery\napp = Celery('shop', task_cls='shop.tasks:Task')\n"},
+    ),
+    Example(
         "lock_of_a_dead_worker",
         {"jobs.py": APP + TASK.format("") + "mail.configure(lock='m').defer(to=1)\n"},
         "jobs.py:6",

@@ -12,6 +12,7 @@ from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import (
     CELERY,
     calls_of,
+    is_set,
     number_at,
     place_of,
     rule,
@@ -259,7 +260,8 @@ def _never_retried(facts: Facts) -> Iterator[Breach]:
         asked = [
             name for name in _RETRYING if name in task.options and task.options[name].value not in (0, False, None)
         ]
-        retried = "autoretry_for" in task.options or "body.retry" in task.options or not task.whole
+        helped = is_set(task, "bind", True) and "body.hands_on" in task.options
+        retried = helped or not task.whole or {"autoretry_for", "body.retry"} & task.options.keys()
         if asked and not retried:
             yield Breach(
                 task.options[asked[0]].place,
