@@ -112,9 +112,10 @@ const claims = {
   async job_id_blocks_repeats() {
     const q = queue();
     let runs = 0;
-    worker(q, async () => {
+    const ready = worker(q, async () => {
       runs += 1;
     });
+    await ready.waitUntilReady();
     await ended(await q.add("x", {}, { jobId: "page-1" }));
     await q.add("x", {}, { jobId: "page-1" });
     await sleep(300);

@@ -17,7 +17,7 @@ export async function raised(act) {
 }
 
 /** Wait for something, at most this long. */
-export async function until(reached, ms = 8000) {
+export async function until(reached, ms = 20_000) {
   for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) if (await reached()) return true;
   return reached();
 }
