@@ -212,22 +212,25 @@ def _checks() -> str:
         shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
         head = ("weight", "what goes wrong otherwise", "repair", "a scenario with the same failure")
         row = (str(rule.severity), rule.prevents, rule.repair, shown)
-        notes = [f"Tried by running {rule.ran}."] if rule.ran else []
-        notes += [f"Seen in {seen[rule.id]}"] if rule.id in seen else []
+        notes = [f"Tried by running {'; '.join(map(str, rule.ran))}."] if rule.ran else []
+        notes += [seen[rule.id]] if rule.id in seen else []
         more = "".join(f"\n{note}\n" for note in notes)
         parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}{more}")
     return "\n".join(parts)
 
 
 def _seen_in_public() -> dict[str, str]:
-    """Return for each rule a public repository in which its breach was a real problem, by the verdict of a reader."""
-    listed = YAML(typ="safe").load((FOLDER.parent / "benchmarks/wild/wild.yaml").read_text(encoding="utf-8"))
+    """Return for each rule a public repository that breaches it, by the verdict of a reader of its code."""
+    wild = FOLDER.parent / "benchmarks/wild"
+    lists = [
+        YAML(typ="safe").load((wild / name).read_text(encoding="utf-8")) for name in ("wild.yaml", "held_out.yaml")
+    ]
     found: dict[str, str] = {}
-    for entry in listed["repositories"]:
-        for verdict in entry["verdicts"]:
-            if verdict["verdict"] == "true":
-                why = verdict["why"].rstrip(".")
-                found.setdefault(verdict["rule"], f"{entry['repo']} ({entry['queue']}), `{verdict['file']}`: {why}.")
+    for wanted, words in (("true", "Seen in"), ("arguable", "Seen, where its owner may have reasons, in")):
+        for entry in (entry for listed in lists for entry in listed["repositories"]):
+            for verdict in (one for one in entry["verdicts"] if one["verdict"] == wanted):
+                where = f"{entry['repo']} ({entry['queue']}), `{verdict['file']}`"
+                found.setdefault(verdict["rule"], f"{words} {where}: {verdict['why'].rstrip('.')}.")
     return found
 
 

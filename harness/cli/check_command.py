@@ -136,7 +136,9 @@ def _write(output: OutputFile, examination: Examination, baseline: Counter[Key])
                 hint="A baseline may only shrink: repair what is new, or write it without --baseline to begin anew.",
             )
     output.write(dump_baseline(examination.findings))
-    print(f"{len(examination.findings)} findings are accepted in {output.path.name}; let it only shrink.")
+    many = len(examination.findings)
+    said = "finding is" if many == 1 else "findings are"
+    print(f"{many} {said} accepted in {output.path.name}; let it only shrink.")
     return int(ExitCode.PASS)
 
 

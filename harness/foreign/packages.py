@@ -208,7 +208,8 @@ def python_package(name: str, version: str, *extras: str) -> Path:
         command = [*_pip(), "install", *PIP_OPTIONS, "--target", str(folder), f"{name}=={version}", *extras]
         run(command, seconds=INSTALL_SECONDS, what=what, hint=hint, cwd=folder)
 
-    return installed("python", f"{_TAG}-{name}@{version}", install)
+    beside = "".join("+" + re.sub(r"[^a-z0-9]+", "-", extra.lower()).strip("-") for extra in extras)
+    return installed("python", f"{_TAG}-{name}@{version}{beside}", install)
 
 
 def newest_python(name: str, wanted: str) -> str:
@@ -225,7 +226,9 @@ def newest_python(name: str, wanted: str) -> str:
         told = run(command, seconds=ASK_SECONDS, what=f"the versions of {name} are unknown", hint="")
         known = told.partition("Available versions:")[2].partition("\n")[0].replace(",", " ").split()
     except EnvironmentUnavailable:
-        known = [path.name.rpartition("@")[2] for path in cache_folder("python").glob(f"{_TAG}-{name}@*")]
+        known = [
+            path.name.rpartition("@")[2].partition("+")[0] for path in cache_folder("python").glob(f"{_TAG}-{name}@*")
+        ]
     numbered = [version for version in known if _NUMBERED.fullmatch(version)]
     fitting = [version for version in numbered if wanted == "latest" or version.startswith(f"{wanted}.")]
     if not fitting:

@@ -67,8 +67,8 @@ SETTINGS: Final = frozenset({
 })  # fmt: skip
 """Every setting under these five prefixes that some release from 4.4 to 5.7 reads."""
 PREFIXES: Final = ("task_", "worker_", "broker_", "result_", "beat_")
-OF_OTHERS: Final = frozenset({"beat_dburi", "beat_schema"})
-"""Settings of packages beside Celery, under its prefixes."""
+OF_OTHERS: Final = frozenset({"beat_dburi", "beat_schema", "task_cls"})
+"""Settings of packages beside Celery, and an argument of its app, under its prefixes."""
 
 
 def celery_name(name: str, prefix: str) -> str | None:

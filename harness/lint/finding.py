@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from harness.lint.facts import Facts, Place
 
@@ -60,6 +60,32 @@ class Breach(NamedTuple):
     subject: str = ""
 
 
+RELEASES: Final[Mapping[str, tuple[str, ...]]] = {
+    "pg-boss": ("9.0.3", "10.4.2", "11.1.2", "12.27.0", "12.28.0", "12.38.0"),
+    "graphile-worker": ("0.13.0", "0.16.6", "0.18.0"),
+    "bullmq": ("1.91.1", "4.18.2", "5.79.0", "6.7.0"),
+    "celery": ("5.2.7", "5.4.0", "5.7.0"),
+    "procrastinate": ("2.15.1", "3.2.2", "3.10.0"),
+    "pgqueuer": ("0.26.3", "1.0.2", "1.6.0"),
+}
+"""Library -> the releases on which what the rules claim of it is run."""
+
+
+class Tried(NamedTuple):
+    """Releases of one library."""
+
+    library: str
+    versions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.library} {', '.join(self.versions)}"
+
+
+def tried_on(*libraries: str) -> tuple[Tried, ...]:
+    """Name all releases of these libraries."""
+    return tuple(Tried(library, RELEASES[library]) for library in libraries)
+
+
 Check: TypeAlias = Callable[[Facts], Iterable[Breach]]
 
 
@@ -78,8 +104,8 @@ class Rule:
     repair: str
     scenario: str
     check: Check
-    ran: str = ""
-    """The releases on which its claim was tried by running them."""
+    ran: tuple[Tried, ...] = ()
+    """The releases on which its claim was tried by running them (`make rules`)."""
 
     def findings(self, facts: Facts) -> Iterator[CheckFinding]:
         """List the breaches, each once."""

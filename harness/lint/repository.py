@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -76,6 +77,8 @@ class Entry(NamedTuple):
     path: str
     kind: str
     absolute: str
+    regular: bool = False
+    """Whether the listing of its folder already says that it is a regular file, and no link."""
 
 
 class Unopened(NamedTuple):
@@ -96,7 +99,7 @@ def walk(root: Path) -> Iterator[Entry | Unopened]:
         folder, prefix, depth = waiting.pop()
         try:
             with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted(listing, key=attrgetter("name"))
         except OSError as error:
             yield Unopened(prefix.rstrip("/") or ".", error.strerror or str(error))
             continue
@@ -110,7 +113,7 @@ def walk(root: Path) -> Iterator[Entry | Unopened]:
                 continue
             kind = kind_of(name)
             if kind is not None:
-                yield Entry(prefix + name, kind, entry.path)
+                yield Entry(prefix + name, kind, entry.path, entry.is_file(follow_symlinks=False))
         if seen > MOST_FILES:
             yield Unopened(prefix.rstrip("/") or ".", f"more than {MOST_FILES} files: the rest was not looked at")
             return
@@ -132,19 +135,26 @@ def kind_of(name: str) -> str | None:
 FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES) -> bytes:
-    """Read a whole regular file.
+SMALL_BYTES: Final = 65_536
+"""What is read at once: most files are smaller, and need no look at their size."""
+
+
+def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES, regular: bool = False) -> bytes:
+    """Read a whole regular file; `regular` where it is known to be one.
 
     Raises ValueError saying why it is not read, OSError where the system refuses.
     """
     descriptor = os.open(absolute, FLAGS)
     try:
+        start = os.read(descriptor, SMALL_BYTES) if regular else b""
+        if regular and len(start) < SMALL_BYTES:
+            return start
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is no regular file")
         if status.st_size > largest:
             raise ValueError(f"is larger than {largest // 1000} kB")
-        return os.read(descriptor, status.st_size) if status.st_size else b""
+        return start + os.read(descriptor, status.st_size) if status.st_size else start
     finally:
         os.close(descriptor)
 
@@ -260,12 +270,12 @@ class _RepositoryReading:
         """Scripts that seemed to say nothing, and send something: perhaps on a pg-boss that another file makes."""
 
     def take(self, entry: Entry) -> None:
-        path, kind, absolute = entry
+        path, kind, absolute, regular = entry
         if kind == "env" and (self._named or is_documentation(path)):
             return
         self.facts.files += 1
         try:
-            data = read_bytes(absolute, largest=LARGEST_BYTES_OF.get(kind, LARGEST_BYTES))
+            data = read_bytes(absolute, largest=LARGEST_BYTES_OF.get(kind, LARGEST_BYTES), regular=regular)
             self._read(entry, data)
         except ValueError as error:
             if kind not in ("script", "python", "sql", "lock", "crontab", "requirements", "pyproject", "commands"):
@@ -274,7 +284,7 @@ class _RepositoryReading:
             self.facts.unreadable.append(Unreadable(Place(path, 1), error.strerror or str(error)))
 
     def _read(self, entry: Entry, data: bytes) -> None:
-        path, kind, absolute = entry
+        path, kind, absolute, _ = entry
         worth = _FILTERS.get(kind)
         if worth is not None and not _holds(data, worth):
             self._route(path)

@@ -249,8 +249,16 @@ def standings(facts: Facts) -> Sequence[EffectiveSettings]:
     return found
 
 
+_FOR_ALL: Final = (SettingSource.CONSTRUCTOR, SettingSource.QUEUE, SettingSource.COLUMN, SettingSource.DATABASE)
+"""What sets something for queues that no call names."""
+
+
 def _standings(facts: Facts) -> Iterator[EffectiveSettings]:
-    queues = ["", *dict.fromkeys(value.queue for value in facts.values if value.queue)]
+    named = dict.fromkeys(value.queue for value in facts.values if value.queue)
+    used = [call for call in facts.calls if call.method in ("createQueue", "work", *SENDS)]
+    told = any(not value.queue and value.source in _FOR_ALL for value in facts.values)
+    others = [] if used and not told and all(call.queue in named for call in used) else [""]
+    queues = [*others, *named]
     services: list[Service | None] = [*facts.services] or [None]
     for service in services:
         for queue in queues:

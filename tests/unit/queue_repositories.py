@@ -253,6 +253,12 @@ QUEUES = (
         {"queue.ts": 'const queue = new Set();\nqueue.add("x", {}, { timeout: 5000 });'},
     ),
     Example(
+        "bullmq_option_ignored",
+        bull("const q = new Queue('a');\nq.add('x', {}, { repeat: { every: 60_000 } });", version="6.7.0"),
+        "queue.ts:3",
+        bull("const q = new Queue('a');\nq.add('x', {}, { repeat: { every: 60_000 } });"),
+    ),
+    Example(
         "lock_renewed_too_late",
         bull('new Worker("a", run, { lockDuration: 30_000,\n lockRenewTime: 60_000 });'),
         "queue.ts:3",
@@ -286,12 +292,6 @@ QUEUES = (
             'const q = new Queue("a");\nq.add("x", {}, { jobId: "a:b", removeOnComplete: true, removeOnFail: true });',
             version="4.18.2",
         ),
-    ),
-    Example(
-        "attempts_not_a_number",
-        bull('const q = new Queue("a");\nq.add("x", {}, { attempts: "3" });'),
-        "queue.ts:3",
-        bull('const q = new Queue("a");\nq.add("x", {}, { attempts: Number("3") });'),
     ),
     Example(
         "job_removed_before_read",
@@ -349,6 +349,20 @@ QUEUES = (
         celery("@app.task(bind=True, max_retries=3)\ndef mail(self, to): ...\n"),
         "tasks.py:4",
         celery("@app.task(bind=True, max_retries=3)\ndef mail(self, to):\n    raise self.retry(countdown=5)\n"),
+    ),
+    Example(
+        "celery_never_retried",
+        celery("@app.task(bind=True, retry_kwargs={'max_retries': 5})\ndef mail(self, to):\n    post(to)\n"),
+        "tasks.py:4",
+        celery(
+            "@app.task(bind=True, retry_kwargs={'max_retries': 5})\ndef mail(self, to):\n    post_or_retry(self, to)\n"
+        ),
+    ),
+    Example(
+        "celery_setting_unknown",
+        celery("app.conf.task_time_limits = 60\n"),
+        "tasks.py:4",
+        {"tasks.py": "from celery import Celery\napp = Celery('shop', task_cls='shop.tasks:Task')\n"},
     ),
     Example(
         "lock_of_a_dead_worker",
@@ -493,7 +507,7 @@ QUEUES = (
     ),
     Example(
         "bullmq_add_refused",
-        bull("const q = new Queue('a');\nq.add('x', {}, { delay: 5, repeat: { every: 60_000 } });"),
+        bull("const q = new Queue('a');\nq.add('x', {}, { repeat: { every: 60_000, pattern: '0 3 * * *' } });"),
         "queue.ts:3",
         bull("const q = new Queue('a');\nq.add('x', {}, { priority: 5, delay: 5 });"),
     ),

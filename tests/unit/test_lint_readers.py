@@ -412,3 +412,18 @@ def test_a_registration_that_is_only_imported_is_a_finding(tmp_path: Path) -> No
     }
 
     assert [one.rule for one in examine(read(tmp_path, files)).findings] == ["registration_never_called"]
+
+
+def test_one_broken_statement_hides_no_other_and_an_array_is_one_default(tmp_path: Path) -> None:
+    sql = (
+        "CREATE TABEL tool_job (oops;\n"
+        "CREATE TABLE tool_job (grants TEXT[] DEFAULT ARRAY['a', 'b']::TEXT[], max_attempts INT DEFAULT 3);\n"
+        "SELECT FROM WHERE ((;\nALTER TABLE tool_job ALTER COLUMN max_attempts SET DEFAULT 5;\n"
+    )
+    columns = [(one.name, one.default, one.place.line) for one in read(tmp_path, {"schema.sql": sql}).columns]
+
+    assert columns == [
+        ("grants", "ARRAY [ 'a' , 'b' ] :: TEXT [ ]", 2),
+        ("max_attempts", "3", 2),
+        ("max_attempts", "5", 4),
+    ]

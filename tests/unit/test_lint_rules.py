@@ -478,6 +478,12 @@ def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None
     assert all("(in a test or an example)" in one.message for one in found)
 
 
+def test_the_default_of_a_queue_that_is_not_there_is_not_judged(tmp_path: Path) -> None:
+    files = {**boss('await boss.createQueue("a", {\n expireInSeconds: 600 });'), "job.ts": CONFIG.replace("10", "20")}
+
+    assert places(write(tmp_path, files), "expiry_within_timeout") == ["boss.ts:3"]
+
+
 def test_a_cron_path_that_is_one_letter_off_names_the_route(tmp_path: Path) -> None:
     files = {"vercel.json": CRON.replace("job-maintenance", "job-maintenence"), ROUTE: GUARDED}
     found = [one.message for one in examine(read_repository(write(tmp_path, files))).findings]

@@ -564,7 +564,10 @@ class PythonQueues:
     def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> dict[str, Scalar]:
         """Note what the body of a task does that matters: retries, and waiting for another task's result."""
         found: dict[str, Scalar] = {}
+        first = node.args.args[0].arg if node.args.args else ""
         for inner in ast.walk(node):
+            if isinstance(inner, ast.Call) and any(isinstance(one, ast.Name) and one.id == first for one in inner.args):
+                found["body.hands_on"] = True  # the task itself, where it is bound: a helper may retry it
             if not (isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)):
                 continue
             if inner.func.attr == "retry" and ast.unparse(inner.func.value) in ("self", node.name):

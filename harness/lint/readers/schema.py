@@ -133,11 +133,11 @@ def _parts(tokens: Sequence[Token], opening: int) -> list[list[Token]]:
     parts: list[list[Token]] = [[]]
     depth = 0
     for token in tokens[opening:]:
-        if token.text == "(":
+        if token.text in "([":
             depth += 1
             if depth == 1:
                 continue
-        elif token.text == ")":
+        elif token.text in ")]":
             depth -= 1
             if depth == 0:
                 break
@@ -170,7 +170,7 @@ def _default(path: str, table: str, name: str, tokens: Sequence[Token], facts: F
     for token in tokens[1:]:
         if depth == 0 and (token.says(*_AFTER_DEFAULT) or token.text == ","):
             break
-        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.text, 0)
         taken.append(token)
     if not taken:
         return

@@ -57,6 +57,8 @@ _CRON_PATH: Final = re.compile(r"^/api/[\w\-/]+$")
 
 def route_path(path: str) -> str | None:
     """Return the path that a file of Next.js answers; None for other files. Groups in parentheses are no part of it."""
+    if "/route." not in path and "pages/" not in path:
+        return None
     found = ROUTE_FILE.search(path)
     if found is not None:
         parts = [part for part in found["path"].split("/") if part and not part.startswith(("(", "@"))]

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.lint.facts import Facts, QueueCall
-from harness.lint.finding import Breach, Related, Severity
+from harness.lint.finding import Breach, Related, Severity, Tried
 from harness.lint.releases import release_of
 from harness.lint.rules.calls import (
     BULLMQ,
+    NOW,
     calls_of,
     is_set,
     number_at,
@@ -20,6 +21,13 @@ from harness.lint.rules.calls import (
 from harness.lint.settings import spoken
 
 BULLMQ_LOCK_MS: Final = 30_000.0
+REPEAT_GONE: Final = 6
+"""The major release since which add() no longer knows `repeat`."""
+
+
+def _major(facts: Facts, call: QueueCall) -> int | None:
+    release = release_of(facts, call.place.file, BULLMQ)
+    return None if release is None else release.major
 
 
 def _defaults(facts: Facts, queue: str | None, name: str) -> bool:
@@ -87,6 +95,8 @@ def _misplaced(facts: Facts) -> Iterator[Breach]:
         for name, right in _MISPLACED[call.method].items():
             if name in call.options:
                 yield _ignored(call, name, f"Write it as {right}.", "the default holds")
+        if call.method == "add" and "repeat" in call.options and (_major(facts, call) or 0) >= REPEAT_GONE:
+            yield _ignored(call, "repeat", "Use upsertJobScheduler.", "the job runs once, at once")
         for name in ("timeout", "defaultJobOptions.timeout"):
             if name in call.options and call.method != "new Worker":
                 told = "Stop the work in the processor, as with AbortSignal.timeout()."
@@ -182,22 +192,6 @@ def _stays(facts: Facts, call: QueueCall) -> bool:
     return True
 
 
-def _not_numbers(facts: Facts) -> Iterator[Breach]:
-    for call in calls_of(facts, BULLMQ, "add", "new Queue"):
-        for name in ("attempts", "defaultJobOptions.attempts"):
-            value = call.options.get(name)
-            if value is not None and value.variable and value.factor == 1.0 and not isinstance(value.value, str):
-                continue
-            if value is not None and isinstance(value.value, str) and value.value.isascii() and value.value.isdigit():
-                yield Breach(
-                    value.place,
-                    f"attempts is the text {value.value!r}, and BullMQ compares it with a number",
-                    "Write Number(...) around it.",
-                    severity=Severity.NOTE,
-                    subject=call.queue or "",
-                )
-
-
 def _removed_before_read(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "getJob", "getCompleted"):
         if call.queue is None:
@@ -238,11 +232,6 @@ def _schedulers(facts: Facts) -> Iterator[Breach]:
             )
 
 
-def _major(facts: Facts, call: QueueCall) -> int | None:
-    release = release_of(facts, call.place.file, BULLMQ)
-    return None if release is None else release.major
-
-
 def _prefixes(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "new Queue", "new Worker", "new QueueEvents", "new FlowProducer"):
         for name in ("connection.keyPrefix", "connection.new.keyPrefix"):
@@ -275,7 +264,7 @@ def _left_behind(facts: Facts) -> Iterator[Breach]:
         pattern = next(
             (name for name in ("repeat.pattern", "repeat.cron", "repeat.every") if name in call.options), None
         )
-        if pattern is not None and (_major(facts, call) or 0) < 6:
+        if pattern is not None and (_major(facts, call) or 0) < REPEAT_GONE:
             yield Breach(
                 call.options[pattern].place,
                 f"add() with {pattern} makes another schedule whenever it is edited, and the old one goes on: after "
@@ -290,25 +279,23 @@ def _left_behind(facts: Facts) -> Iterator[Breach]:
 MOST_PRIORITY: Final = 2_097_152
 
 
-def _unaddable(call: QueueCall) -> tuple[str, str] | None:
+def _unaddable(call: QueueCall, major: int | None) -> tuple[str, str] | None:
     """Return the option at which add() raises, and why."""
-    if "delay" in call.options and any(name.startswith("repeat.") for name in call.options):
-        return "delay", "delay and repeat exclude each other"
-    if "repeat.every" in call.options and {"repeat.pattern", "repeat.cron"} & call.options.keys():
+    both = "repeat.every" in call.options and {"repeat.pattern", "repeat.cron"} & call.options.keys()
+    if both and (major or 0) < REPEAT_GONE:
         return "repeat.every", "every and pattern exclude each other"
     priority, jitter = number_at(call, "priority"), number_at(call, "backoff.jitter")
     if priority is not None and (priority > MOST_PRIORITY or priority != int(priority)):
         return "priority", f"a priority is a whole number up to {MOST_PRIORITY}"
-    if jitter is not None and not 0 <= jitter <= 1:
+    if jitter is not None and not 0 <= jitter <= 1 and (major is None or major >= 5):
         return "backoff.jitter", "jitter is between 0 and 1"
     return None
 
 
 def _add_refused(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "add"):
-        problem = _unaddable(call)
-        major = _major(facts, call)
-        if problem is not None and (problem[0] not in ("priority", "backoff.jitter") or major is None or major >= 5):
+        problem = _unaddable(call, _major(facts, call))
+        if problem is not None:
             option, why = problem
             yield Breach(
                 call.options[option].place,
@@ -330,6 +317,7 @@ RULES: Final = (
         ),
         _backoff,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=NOW,
     ),
     rule(
         "bullmq_option_ignored",
@@ -341,6 +329,7 @@ RULES: Final = (
         ),
         _misplaced,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=NOW,
     ),
     rule(
         "lock_renewed_too_late",
@@ -352,6 +341,7 @@ RULES: Final = (
         ),
         _renewed,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=NOW,
     ),
     rule(
         "redis_retries_refused",
@@ -363,7 +353,7 @@ RULES: Final = (
         ),
         _redis_retries,
         scenario="configuration/workers_disabled.yaml",
-        ran="BullMQ 4.18.2, 5.79.0",
+        ran=NOW,
     ),
     rule(
         "job_id_blocks_repeats",
@@ -375,14 +365,7 @@ RULES: Final = (
         ),
         _job_ids,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
-        ran="BullMQ 4.18.2, 5.79.0",
-    ),
-    rule(
-        "attempts_not_a_number",
-        Severity.NOTE,
-        ("BullMQ: attempts is a number.", "A text is compared with a number.", "Write Number(...)."),
-        _not_numbers,
-        scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=NOW,
     ),
     rule(
         "job_removed_before_read",
@@ -394,6 +377,7 @@ RULES: Final = (
         ),
         _removed_before_read,
         scenario="tables/purge_deletes_both_rows.yaml",
+        ran=NOW,
     ),
     rule(
         "queue_scheduler_missing",
@@ -405,6 +389,7 @@ RULES: Final = (
         ),
         _schedulers,
         scenario="configuration/workers_disabled.yaml",
+        ran=(Tried(BULLMQ, ("1.91.1",)),),
     ),
     rule(
         "redis_key_prefix_refused",
@@ -416,6 +401,7 @@ RULES: Final = (
         ),
         _prefixes,
         scenario="configuration/workers_disabled.yaml",
+        ran=NOW,
     ),
     rule(
         "queue_name_refused",
@@ -427,6 +413,7 @@ RULES: Final = (
         ),
         _names,
         scenario="configuration/workers_disabled.yaml",
+        ran=NOW,
     ),
     rule(
         "repeat_left_behind",
@@ -438,6 +425,7 @@ RULES: Final = (
         ),
         _left_behind,
         scenario="maintenance/running_twice_changes_nothing_more.yaml",
+        ran=(Tried(BULLMQ, ("4.18.2", "5.79.0")),),
     ),
     rule(
         "bullmq_add_refused",
@@ -449,6 +437,7 @@ RULES: Final = (
         ),
         _add_refused,
         scenario="configuration/workers_disabled.yaml",
+        ran=NOW,
     ),
 )
 """Rules about BullMQ."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from harness.lint.facts import UNKNOWN, Facts, Place, QueueCall
-from harness.lint.finding import Rule, Severity
+from harness.lint.finding import RELEASES, Rule, Severity, Tried
 from harness.lint.settings import number_of
 
 CELERY: Final = "celery"
@@ -14,6 +14,10 @@ PROCRASTINATE: Final = "procrastinate"
 PGQUEUER: Final = "pgqueuer"
 GRAPHILE: Final = "graphile-worker"
 BULLMQ: Final = "bullmq"
+
+
+NOW: Final = (Tried(BULLMQ, RELEASES[BULLMQ][1:]),)
+"""The releases of BULLMQ on which a rule is run that speaks of no older one."""
 
 
 def calls_of(facts: Facts, library: str, *methods: str) -> list[QueueCall]:
@@ -48,7 +52,7 @@ def rule(
     check: object,
     *,
     scenario: str,
-    ran: str = "",
+    ran: tuple[Tried, ...] = (),
 ) -> Rule:
     sentence, prevents, repair = texts
     return Rule(identity, severity, sentence, prevents, repair, scenario, check, ran)  # type: ignore[arg-type]

@@ -8,10 +8,11 @@ from typing import Final
 
 from harness.lint.celery_names import OF_OTHERS, PREFIXES, SETTINGS
 from harness.lint.facts import Facts, Place, QueueCall, Value
-from harness.lint.finding import Breach, Related, Severity
+from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import (
     CELERY,
     calls_of,
+    is_set,
     number_at,
     place_of,
     rule,
@@ -259,7 +260,8 @@ def _never_retried(facts: Facts) -> Iterator[Breach]:
         asked = [
             name for name in _RETRYING if name in task.options and task.options[name].value not in (0, False, None)
         ]
-        retried = "autoretry_for" in task.options or "body.retry" in task.options or not task.whole
+        helped = is_set(task, "bind", True) and "body.hands_on" in task.options
+        retried = helped or not task.whole or {"autoretry_for", "body.retry"} & task.options.keys()
         if asked and not retried:
             yield Breach(
                 task.options[asked[0]].place,
@@ -303,6 +305,7 @@ RULES: Final = (
         ),
         _killed,
         scenario="crashes/every_attempt_crashes.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "visibility_timeout_too_short",
@@ -314,6 +317,7 @@ RULES: Final = (
         ),
         _visible,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "late_acks_with_prefetch",
@@ -325,6 +329,7 @@ RULES: Final = (
         ),
         _prefetched,
         scenario="configuration/batch_outlives_lease.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "soft_limit_not_below_hard",
@@ -336,6 +341,7 @@ RULES: Final = (
         ),
         _limits,
         scenario="configuration/expiry_leaves_room_to_settle.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_names_mixed",
@@ -347,7 +353,7 @@ RULES: Final = (
         ),
         _mixed,
         scenario="configuration/workers_disabled.yaml",
-        ran="Celery 5.7.0",
+        ran=tried_on(CELERY),
     ),
     rule(
         "crontab_every_minute",
@@ -359,7 +365,7 @@ RULES: Final = (
         ),
         _every_minute,
         scenario="maintenance/running_twice_changes_nothing_more.yaml",
-        ran="Celery 5.7.0",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_waits_for_subtask",
@@ -371,6 +377,7 @@ RULES: Final = (
         ),
         _subtasks,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_retries_forever",
@@ -382,6 +389,7 @@ RULES: Final = (
         ),
         _for_ever,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "expires_before_start",
@@ -393,7 +401,7 @@ RULES: Final = (
         ),
         _expired,
         scenario="configuration/workers_disabled.yaml",
-        ran="Celery 5.7.0",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_setting_unknown",
@@ -405,6 +413,7 @@ RULES: Final = (
         ),
         _unknown,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(CELERY),
     ),
     rule(
         "celery_never_retried",
@@ -416,6 +425,7 @@ RULES: Final = (
         ),
         _never_retried,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(CELERY),
     ),
 )
 """Rules about Celery."""

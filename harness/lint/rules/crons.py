@@ -8,10 +8,11 @@ from typing import Final
 
 from harness.lint.cron import problem_of
 from harness.lint.facts import Facts, QueueCall
-from harness.lint.finding import Breach, Severity
+from harness.lint.finding import Breach, Severity, tried_on
 from harness.lint.rules.calls import (
     CELERY,
     GRAPHILE,
+    NOW,
     rule,
     weight_of,
 )
@@ -68,7 +69,7 @@ RULES: Final = (
         ),
         _crons,
         scenario="maintenance/cron_is_late.yaml",
-        ran="Celery 5.7.0, procrastinate 3.10.0",
+        ran=(*tried_on("pg-boss", CELERY, "procrastinate", "pgqueuer"), *NOW),
     ),
 )
 """Rules about schedules in code, of whatever queue."""

@@ -9,7 +9,7 @@ from typing import Final
 from harness.errors import did_you_mean
 from harness.lint.cron import problem_of
 from harness.lint.facts import Facts, Place
-from harness.lint.finding import Breach, Related, Severity
+from harness.lint.finding import Breach, Related, Severity, Tried, tried_on
 from harness.lint.rules.calls import (
     GRAPHILE,
     calls_of,
@@ -247,6 +247,7 @@ RULES: Final = (
         ),
         _graphile_options,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "graphile_crontab_refused",
@@ -258,7 +259,7 @@ RULES: Final = (
         ),
         _graphile_crontab,
         scenario="configuration/workers_disabled.yaml",
-        ran="graphile-worker 0.13.0, 0.18.0",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "job_key_mode_inert",
@@ -270,6 +271,7 @@ RULES: Final = (
         ),
         _job_key_mode,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "graphile_task_unknown",
@@ -281,6 +283,7 @@ RULES: Final = (
         ),
         _task_unknown,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "graphile_signals_ignored",
@@ -292,6 +295,7 @@ RULES: Final = (
         ),
         _signals,
         scenario="shutdown/running_job_is_finished.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "graphile_options_conflict",
@@ -303,6 +307,7 @@ RULES: Final = (
         ),
         _conflicts,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "max_attempts_zero",
@@ -314,6 +319,7 @@ RULES: Final = (
         ),
         _no_attempts,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "job_key_mode_refused",
@@ -325,6 +331,7 @@ RULES: Final = (
         ),
         _modes,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "concurrency_above_pool",
@@ -336,6 +343,7 @@ RULES: Final = (
         ),
         _pools,
         scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(GRAPHILE),
     ),
     rule(
         "cron_not_filled",
@@ -347,6 +355,7 @@ RULES: Final = (
         ),
         _not_filled,
         scenario="maintenance/cron_is_late.yaml",
+        ran=(Tried(GRAPHILE, ("0.18.0",)),),
     ),
 )
 """Rules about graphile-worker."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
 from harness.lint.facts import Facts, LongestWait, Place, QueueCall, SettingSource, Value
-from harness.lint.finding import Breach, Related, Rule, Severity
+from harness.lint.finding import Breach, Related, Rule, Severity, tried_on
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
     LONGEST_EXPIRY_SECONDS,
@@ -451,7 +451,7 @@ RULES: Final = (
         "Give the queue a policy, or add singletonSeconds.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _inert,
-        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "queue_never_created",
@@ -461,7 +461,7 @@ RULES: Final = (
         "Call createQueue before the first send.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _created,
-        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "queue_options_never_arrive",
@@ -471,6 +471,7 @@ RULES: Final = (
         "Call updateQueue too.",
         "scheduling/options_are_kept.yaml",
         _arriving,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "option_ignored",
@@ -480,6 +481,7 @@ RULES: Final = (
         "Write the option that this release knows, where it knows it.",
         "scheduling/options_are_kept.yaml",
         _heeded,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "expiry_refused",
@@ -489,7 +491,7 @@ RULES: Final = (
         "Set an expiry below 24 hours.",
         "configuration/workers_disabled.yaml",
         _accepted,
-        ran="pg-boss 10.4.2, 11.1.2, 12.27.0, 12.28.0, 12.38.0",
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "handler_takes_one_job",
@@ -499,6 +501,7 @@ RULES: Final = (
         "Write async ([job]) => ...",
         "configuration/workers_disabled.yaml",
         _one_at_a_time,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "handler_outlives_expiry",
@@ -508,6 +511,7 @@ RULES: Final = (
         "Raise the queue's expiry above the wait, or wait less long.",
         "configuration/expiry_leaves_room_to_settle.yaml",
         _outlived,
+        ran=tried_on(PGBOSS),
     ),
     Rule(
         "pgboss_version",

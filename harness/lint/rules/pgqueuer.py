@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.errors import did_you_mean
 from harness.lint.facts import Facts, QueueCall
-from harness.lint.finding import Breach, Related, Severity
+from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.releases import release_of
 from harness.lint.rules.calls import PGQUEUER, calls_of, is_set, is_unknown, number_at, place_of, rule, weight_of
 
@@ -194,6 +194,7 @@ RULES: Final = (
         ),
         _never_retried,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_option_refused",
@@ -205,6 +206,7 @@ RULES: Final = (
         ),
         _refused,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_entrypoint_not_async",
@@ -216,6 +218,7 @@ RULES: Final = (
         ),
         _plain_functions,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_factory_refused",
@@ -227,6 +230,7 @@ RULES: Final = (
         ),
         _factories,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_registered_twice",
@@ -238,6 +242,7 @@ RULES: Final = (
         ),
         _registered_twice,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_entrypoint_unknown",
@@ -249,6 +254,7 @@ RULES: Final = (
         ),
         _nobodys,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_payload_refused",
@@ -260,6 +266,7 @@ RULES: Final = (
         ),
         _payloads,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_batch_refused",
@@ -271,6 +278,7 @@ RULES: Final = (
         ),
         _batches,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_killed_stays_picked",
@@ -282,6 +290,7 @@ RULES: Final = (
         ),
         _killed,
         scenario="maintenance/rescues_stuck_job.yaml",
+        ran=tried_on(PGQUEUER),
     ),
     rule(
         "pgqueuer_duplicate_raises",
@@ -293,6 +302,7 @@ RULES: Final = (
         ),
         _duplicates,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
+        ran=tried_on(PGQUEUER),
     ),
 )
 """Rules about PgQueuer."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.errors import did_you_mean
 from harness.lint.facts import Facts, QueueCall
-from harness.lint.finding import Breach, Related, Severity
+from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import (
     PROCRASTINATE,
     calls_of,
@@ -245,6 +245,7 @@ RULES: Final = (
         ),
         _unserved,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "periodic_below_task",
@@ -256,7 +257,7 @@ RULES: Final = (
         ),
         _reversed,
         scenario="configuration/workers_disabled.yaml",
-        ran="procrastinate 3.10.0",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "periodic_without_timestamp",
@@ -268,6 +269,7 @@ RULES: Final = (
         ),
         _timestamp,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "periodic_without_lock",
@@ -279,6 +281,7 @@ RULES: Final = (
         ),
         _locks,
         scenario="maintenance/running_twice_changes_nothing_more.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "retry_at_once",
@@ -290,6 +293,7 @@ RULES: Final = (
         ),
         _at_once,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "backoff_explodes",
@@ -301,7 +305,7 @@ RULES: Final = (
         ),
         _explodes,
         scenario="retries/backoff_doubles.yaml",
-        ran="procrastinate 3.10.0",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "stalled_never_retried",
@@ -313,6 +317,7 @@ RULES: Final = (
         ),
         _stalled,
         scenario="maintenance/rescues_stuck_job.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "lock_of_a_dead_worker",
@@ -324,6 +329,7 @@ RULES: Final = (
         ),
         _kept_locks,
         scenario="maintenance/rescues_stuck_job.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "already_enqueued_raises",
@@ -335,6 +341,7 @@ RULES: Final = (
         ),
         _already,
         scenario="uniqueness/refused_while_the_first_waits.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "periodic_twice",
@@ -346,6 +353,7 @@ RULES: Final = (
         ),
         _scheduled_twice,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
     rule(
         "task_named_twice",
@@ -357,6 +365,7 @@ RULES: Final = (
         ),
         _named_twice,
         scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(PROCRASTINATE),
     ),
 )
 """Rules about procrastinate."""

@@ -1,0 +1,1 @@
+"""What the rules of `check` claim, run on releases of each library."""

@@ -1,0 +1,219 @@
+"""What the rules about Celery claim, asked of one release with a Redis and workers of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from celery import Celery
+from celery.app.defaults import NAMESPACES, flatten
+from celery.schedules import crontab
+from celery_app import (
+    COUNTS,
+    URL,
+    ahead,
+    by_default,
+    for_ever,
+    killed_late,
+    killed_rejected,
+    only_said,
+    retried,
+    slow_late,
+    soft_at_hard,
+    soft_below_hard,
+    waits,
+)
+from claims import claim, raised, tell
+
+HERE = Path(__file__).resolve().parent
+BROKER = redis.Redis.from_url(URL + "/0")
+
+
+@contextmanager
+def worker(*, concurrency: int = 2, fresh: bool = True, **environment: str) -> Iterator[None]:
+    """Run a prefork worker, beside those that run; a fresh one begins with nothing."""
+    if fresh:
+        COUNTS.flushall()
+    command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", str(concurrency)]
+    given = {
+        **os.environ,
+        **environment,
+        "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ['PYTHONPATH']}",
+        "C_FORCE_ROOT": "1",
+    }
+    process = subprocess.Popen(
+        [*command, "--without-gossip", "--without-mingle"],
+        env=given,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def count(name: str) -> int:
+    return int(COUNTS.get(name) or 0)
+
+
+def until(reached: Callable[[], bool], seconds: float = 20) -> bool:
+    """Wait for something, at most this long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if reached():
+            return True
+        time.sleep(0.05)
+    return reached()
+
+
+def left() -> int:
+    """Return how many tasks the broker holds, taken or not."""
+    return int(BROKER.llen("celery")) + int(BROKER.hlen("unacked"))
+
+
+@claim
+def acks_late_loses_killed() -> tuple[bool, str]:
+    killed_late.delay()
+    until(lambda: count("killed_late") == 1)
+    until(lambda: left() == 0, 8)
+    lost = count("killed_late") == 1 and left() == 0
+    killed_rejected.delay()
+    again = until(lambda: count("killed_rejected") >= 2)
+    return (
+        lost and again,
+        f"killed: {count('killed_late')} run, {left()} left; with reject {count('killed_rejected')} runs",
+    )
+
+
+@claim
+def soft_limit_not_below_hard() -> tuple[bool, str]:
+    soft_at_hard.delay()
+    soft_below_hard.delay()
+    right = until(lambda: count("soft_below_hard.cleaned") == 1)
+    until(lambda: count("soft_at_hard.cleaned") == 1, 2)
+    cleaned = count("soft_at_hard.cleaned")
+    return right and cleaned == 0, f"equal: {cleaned} cleaned up; below: {count('soft_below_hard.cleaned')}"
+
+
+@claim
+def celery_waits_for_subtask() -> tuple[bool, str]:
+    told = waits.delay().get(timeout=20)
+    return told == "RuntimeError", f"raises {told or 'nothing'}"
+
+
+@claim
+def celery_retries_forever() -> tuple[bool, str]:
+    for_ever.delay()
+    by_default.delay()
+    until(lambda: count("for_ever") == 7 and count("by_default") == 4)
+    return count("for_ever") == 7 and count(
+        "by_default"
+    ) == 4, f"{count('for_ever')} runs, by default {count('by_default')}"
+
+
+@claim
+def celery_never_retried() -> tuple[bool, str]:
+    only_said.delay()
+    retried.delay()
+    until(lambda: count("retried") == 3)
+    return count("only_said") == 1 and count("retried") == 3, f"{count('only_said')} run; autoretry {count('retried')}"
+
+
+@claim
+def expires_before_start() -> tuple[bool, str]:
+    sent = ahead.apply_async(countdown=2, expires=1)
+    until(lambda: sent.state == "REVOKED", 10)
+    return sent.state == "REVOKED" and count("ahead") == 0, f"{sent.state}, {count('ahead')} runs"
+
+
+@claim
+def celery_names_mixed() -> tuple[bool, str]:
+    mixed = Celery("mixed")
+    mixed.conf.update({})
+    mixed.config_from_object({"CELERYD_CONCURRENCY": 2, "worker_prefetch_multiplier": 1})
+    error = raised(lambda: mixed.conf.worker_concurrency)
+    return error == "ImproperlyConfigured", f"raises {error or 'nothing'}"
+
+
+@claim
+def crontab_every_minute() -> tuple[bool, str]:
+    many = len(crontab(hour=3).minute)
+    return many == 60, f"crontab(hour=3) has {many} minutes"
+
+
+@claim
+def code_cron_invalid() -> tuple[bool, str]:
+    error = raised(lambda: crontab(minute=60))
+    return bool(error) and not raised(lambda: crontab(minute=59)), f"crontab(minute=60) raises {error or 'nothing'}"
+
+
+@claim
+def celery_setting_unknown() -> tuple[bool, str]:
+    sys.path.append(str(HERE.parents[1]))
+    from harness.lint.celery_names import PREFIXES, SETTINGS
+
+    had = {name for name, _ in flatten(NAMESPACES) if name.startswith(PREFIXES)}
+    wrong = Celery("wrong")
+    error = raised(lambda: wrong.conf.update(task_soft_limit=50))
+    heeded = wrong.conf.task_soft_time_limit
+    missing = sorted(had - SETTINGS)
+    return (
+        not error and heeded is None and not missing,
+        f"taken in silence; {len(had)} settings, unknown to check: {missing}",
+    )
+
+
+@claim
+def late_acks_with_prefetch() -> tuple[bool, str]:
+    return True, ""
+
+
+@claim
+def visibility_timeout_too_short() -> tuple[bool, str]:
+    return True, ""
+
+
+def held(prefetch: int) -> int:
+    """Return how many tasks a worker with one process holds unacknowledged, where six are there."""
+    queue = f"held{prefetch}"
+    with worker(concurrency=1, PREFETCH=str(prefetch), QUEUE=queue):
+        for _ in range(6):
+            slow_late.apply_async((1.5,), queue=queue)
+        until(lambda: count("slow_late") == 1)
+        time.sleep(0.7)
+        many = int(BROKER.hlen("unacked"))
+    BROKER.flushdb()
+    return many
+
+
+if __name__ == "__main__":
+    from claims import CLAIMS
+
+    many, one = held(4), held(1)
+    CLAIMS["late_acks_with_prefetch"] = lambda: (many > one, f"holds {many} tasks at 4, {one} at 1")
+    with worker(concurrency=1, VISIBILITY="1", QUEUE="visible"):
+        slow_late.apply_async((25,), queue="visible")
+        until(lambda: count("slow_late") == 1)
+        time.sleep(1.5)
+        with worker(concurrency=1, fresh=False, VISIBILITY="1", QUEUE="visible"):
+            until(lambda: count("slow_late") >= 2, 20)
+            twice = count("slow_late")
+    BROKER.flushdb()
+    CLAIMS["visibility_timeout_too_short"] = lambda: (
+        twice >= 2,
+        f"{twice} runs at a time of a task of 25 s, timeout 1 s",
+    )
+    with worker():
+        tell()

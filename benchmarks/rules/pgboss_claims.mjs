@@ -1,0 +1,107 @@
+// What the rules about pg-boss claim, asked of one release on a database of its own.
+
+import { load, raised, release, sleep, tell, until } from "./claims.mjs";
+
+const loaded = load("pg-boss");
+const PgBoss = loaded.PgBoss ?? loaded;
+const connectionString = process.env.DATABASE_URL;
+const boss = new PgBoss({ connectionString, supervise: false, schedule: false, noSupervisor: true, noScheduling: true });
+boss.on("error", () => undefined);
+await boss.start();
+const [major, minor] = release;
+const ten = major >= 10;
+const DAY = 86_400;
+let made = 0;
+const queue = async (options) => {
+  made += 1;
+  const name = `q${made}`;
+  if (ten) await boss.createQueue(name, { name, ...options });
+  return name;
+};
+const soon = major >= 10 ? { pollingIntervalSeconds: 0.5 } : { newJobCheckInterval: 200 };
+const twice = async (name, options) => {
+  const ids = [await boss.send(name, {}, options), await boss.send(name, {}, options)];
+  return ids.filter((id) => id !== null).length;
+};
+
+await tell({
+  async singleton_key_inert() {
+    const plain = await twice(await queue(), { singletonKey: "k" });
+    const timed = await twice(await queue(), { singletonKey: "k", singletonSeconds: 600 });
+    const keyed = ten ? await twice(await queue({ policy: "short" }), { singletonKey: "k" }) : 1;
+    const holds = plain === (ten ? 2 : 1) && timed === 1 && keyed === 1;
+    return [holds, `two sends with a key: ${plain} jobs, with singletonSeconds ${timed}, with the policy short ${keyed}`];
+  },
+  async queue_never_created() {
+    let sent = null;
+    const error = await raised(async () => (sent = await boss.send("nobody-made-this", {})));
+    const holds = ten ? (major === 10 ? sent === null && !error : Boolean(error)) : sent !== null;
+    return [holds, error || (sent === null ? "send() answers null" : "taken")];
+  },
+  async expiry_refused() {
+    const name = await queue();
+    const told = [];
+    for (const seconds of [DAY - 1, DAY, DAY + 1]) {
+      told.push(Boolean(await raised(() => boss.send(name, {}, { expireInSeconds: seconds }))));
+    }
+    const exact = ten && (major < 12 || minor < 28);
+    const wanted = [false, exact, ten];
+    return [String(told) === String(wanted), `a day less 1 s, a day, a day and 1 s: ${told.map((no) => (no ? "raises" : "taken")).join(", ")}`];
+  },
+  async queue_options_never_arrive() {
+    if (!ten) return [true, "has no createQueue"];
+    const name = await queue({ retryLimit: 3 });
+    await boss.createQueue(name, { name, retryLimit: 7 }).catch(() => undefined);
+    const before = (await boss.getQueue(name)).retryLimit;
+    await boss.updateQueue(name, { retryLimit: 7 });
+    const after = (await boss.getQueue(name)).retryLimit;
+    return [before === 3 && after === 7, `createQueue again: ${before}, updateQueue: ${after}`];
+  },
+  async option_ignored() {
+    const name = await queue();
+    for (let n = 0; n < 3; n += 1) await boss.send(name, {});
+    let together = 0;
+    await boss.work(name, { teamSize: 3, teamConcurrency: 3, ...soon }, async () => {
+      together += 1;
+      await sleep(700);
+      together -= 1;
+    });
+    await until(() => together > 0);
+    await sleep(300);
+    const seen = together;
+    return [ten ? seen === 1 : seen === 3, `teamSize 3: ${seen} at a time`];
+  },
+  async handler_takes_one_job() {
+    const name = await queue();
+    await boss.send(name, { to: 7 });
+    let handed;
+    await boss.work(name, soon, async (job) => {
+      handed = job;
+    });
+    await until(() => handed !== undefined);
+    const array = Array.isArray(handed);
+    return [array === ten && (handed.data === undefined) === ten, array ? "an array; its data is undefined" : "one job"];
+  },
+  async handler_outlives_expiry() {
+    const name = await queue({ expireInSeconds: 1, retryLimit: 3 });
+    await boss.send(name, {}, { expireInSeconds: 1, retryLimit: 3 });
+    let runs = 0;
+    const run = async () => {
+      runs += 1;
+      await sleep(4500);
+    };
+    await boss.work(name, soon, run);
+    await boss.work(name, soon, run);
+    await until(() => runs === 1);
+    await sleep(1300);
+    if (boss.supervise) await boss.supervise(name).catch(() => undefined);
+    if (boss.maintain) await boss.maintain().catch(() => undefined);
+    await until(() => runs === 2, 4000);
+    return [runs >= 2, `a job of 4.5 s, taken back after 1 s: ${runs} runs at a time`];
+  },
+  async code_cron_invalid() {
+    const name = await queue();
+    const error = await raised(() => boss.schedule(name, "0 25 * * *"));
+    return [Boolean(error), error || "taken"];
+  },
+});
