@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "conform": ("harness.cli.conform_command", "say how far queues conform, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "verify": ("harness.cli.verify_command", "send one job through a running system, and watch it to its end"),
+    "doctor": ("harness.cli.doctor_command", "say what is installed, what can run here, and what repairs the rest"),
     "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
     "new": (
         "harness.cli.project_commands:new",
@@ -36,7 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
-READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
+READ_ONLY: Final = frozenset({"check", "verify", "doctor", "init", "new", "schema", None})
 """Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
