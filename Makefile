@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint bench detection public-bugs engines campaign fresh clean
+.PHONY: help demo test lint bench detection public-bugs fuzz reliability engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -46,6 +46,12 @@ detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and w
 
 public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write docs/public_bugs.md
 	@$(BIN)/python benchmarks/public_bugs/__main__.py $(ARGS)
+
+fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+reliability: $(STAMP)  ## stop, kill and fuzz it, count what is left or lost, and write docs/reliability.md
+	@$(BIN)/python benchmarks/reliability/__main__.py $(ARGS)
 
 engines: $(STAMP)  ## install other people's queues; every scenario on every engine, and what explains what is no pass
 	@$(BIN)/python -m harness.cli conform --quiet --cases $(ENGINES)
