@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from harness.cli import INTERRUPTED
+from harness.cli import INTERRUPTED, TERMINATED, Terminated
 from harness.cli.campaign_screen import Told, finding_data
 from harness.cli.search import INTERRUPTIONS, FindingPresenter, SearchRequest, configure_search, progress_bar
 from harness.errors import ExitCode, HarnessError, UsageError
@@ -107,8 +107,15 @@ class SearchEnd(NamedTuple):
     """How a search ended."""
 
     seconds: float
-    interrupted: bool
+    interruption: BaseException | None
     trouble: HarnessError | None
+
+    @property
+    def interrupted_by(self) -> str:
+        """Who stopped it; empty where nobody did."""
+        if self.interruption is None:
+            return ""
+        return "SIGTERM" if isinstance(self.interruption, Terminated) else "Ctrl-C"
 
 
 class Shown(NamedTuple):
@@ -157,7 +164,7 @@ def _exhausted(
 def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> SearchEnd:
     """Search, and say how that ended; whatever ends it, what was found is kept."""
     started = time.perf_counter()
-    interrupted = False
+    interruption: BaseException | None = None
     trouble: HarnessError | None = None
     with progress_bar(measured=False) as advance, watchdog:
         watchdog.opening()
@@ -169,8 +176,8 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
                 print(forecaster.forecast(), file=sys.stderr)
             started = time.perf_counter()
             explorer.run(_watch(limit, started, advance, watchdog))
-        except INTERRUPTIONS:
-            interrupted = True
+        except INTERRUPTIONS as stop:
+            interruption = stop
         except Hung as hung:
             trouble = Hanging(str(hung), hint=HANG_HINT)
         except HarnessError as error:
@@ -180,7 +187,7 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
         watchdog.done()
     if trouble is not None:
         explorer.stopped_by = "what is named below"
-    return SearchEnd(time.perf_counter() - started, interrupted, trouble)
+    return SearchEnd(time.perf_counter() - started, interruption, trouble)
 
 
 class Hanging(HarnessError):
@@ -208,7 +215,7 @@ def _watch(
 def _tell(explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter) -> tuple[int, list[Shown]]:
     found = sorted(explorer.sightings.values(), key=lambda sighting: gravity(sighting.anomaly))
     shown = _found(explorer, found, ending.seconds, presenter) if found else []
-    for line in statement(explorer, ending.seconds, interrupted=ending.interrupted):
+    for line in statement(explorer, ending.seconds, interrupted_by=ending.interrupted_by):
         print(line)
     if ending.trouble is not None:
         print(f"Ended early: {ending.trouble}")
@@ -216,8 +223,8 @@ def _tell(explorer: Explorer, ending: SearchEnd, presenter: FindingPresenter) ->
         return int(ExitCode.FAIL), shown
     if ending.trouble is not None:
         return int(ending.trouble.exit_code), shown
-    if ending.interrupted:
-        return INTERRUPTED, shown
+    if ending.interruption is not None:
+        return TERMINATED if isinstance(ending.interruption, Terminated) else INTERRUPTED, shown
     return int(ExitCode.PASS if explorer.complete else ExitCode.INCONCLUSIVE), shown
 
 
@@ -241,10 +248,10 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
         "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
-        "interrupted": ending.interrupted,
+        "interrupted": ending.interruption is not None,
         "stopped_by": explorer.stopped_by or None,
         "trouble": None if trouble is None else trouble.message,
-        "statement": statement(explorer, ending.seconds, interrupted=ending.interrupted),
+        "statement": statement(explorer, ending.seconds, interrupted_by=ending.interrupted_by),
         "scope": scope.sentence(),
         "kinds": [str(kind) for kind in scope.kinds],
         "settings": {name: value for name, (value, _) in changed_settings(scope.settings).items()},

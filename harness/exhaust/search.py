@@ -455,22 +455,22 @@ class Forecaster:
         return self._known[scope]
 
 
-def statement(explorer: Explorer, seconds: float, *, interrupted: bool = False) -> list[str]:
+def statement(explorer: Explorer, seconds: float, *, interrupted_by: str = "") -> list[str]:
     """Return the lines of the verdict. Only a search that left nothing to look at is called complete."""
     progress = explorer.progress
     spent = f"{progress.states} states, {progress.transitions} transitions, depth {progress.depth}, {seconds:.1f} s"
-    return [_verdict(explorer, spent, interrupted=interrupted), *_scope(explorer), *_standing(explorer)]
+    return [_verdict(explorer, spent, interrupted_by=interrupted_by), *_scope(explorer), *_standing(explorer)]
 
 
-def _verdict(explorer: Explorer, spent: str, *, interrupted: bool) -> str:
+def _verdict(explorer: Explorer, spent: str, *, interrupted_by: str) -> str:
     engine, found = explorer.engine.info.name, explorer.sightings
     if explorer.complete and not found:
         return f"complete: no anomaly on {engine} within the scope: {spent}."
     if explorer.complete:
         return f"complete: {len(found)} named anomalies on {engine} within the scope: {spent}."
     if found:
-        return f"Searched until {'Ctrl-C' if interrupted else explorer.stopped_by}: {spent}."
-    by = "Ctrl-C" if interrupted else explorer.stopped_by
+        return f"Searched until {interrupted_by or explorer.stopped_by}: {spent}."
+    by = interrupted_by or explorer.stopped_by
     return f"inconclusive: stopped by {by}, no anomaly on {engine} so far: {spent}."
 
 
