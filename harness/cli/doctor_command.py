@@ -186,7 +186,7 @@ def _engine(name: str, found: dict[str, Item]) -> Item:
     if name not in NEEDS:
         point = offered("job_harness.engines")[name]
         whose = f"{point.dist.name} {point.dist.version}" if point.dist else "another package"
-        return Item("engines", name, Health.OK, f"of {whose}; what it needs is its own affair")
+        return Item("engines", name, Health.OK, f"from {whose}; --try shows whether it opens")
     lacking = [item for need in NEEDS[name] if (item := _need(need, name, found)).health is not Health.OK]
     if lacking:
         told = "; ".join(dict.fromkeys(item.about for item in lacking))

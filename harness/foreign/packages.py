@@ -277,7 +277,7 @@ def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node
     named = os.environ.get(VARIABLE)
     if named:
         seen = f"{VARIABLE} names {named}, which is {_dotted(found[0].version) if found else 'no Node'}"
-    whose = f", for {wanted_by}" if wanted_by else ""
+    whose = f" for {wanted_by}" if wanted_by else ""
     raise ProgramMissing(
         f"Node {_dotted(oldest)} or newer is needed{whose}, and {seen}",
         hint=f"Bring one into this environment with: {REPAIR}",
