@@ -37,7 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
-READ_ONLY: Final = frozenset({"check", "verify", "doctor", "init", "new", "schema", None})
+READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
 """Commands that never run anybody's code; every other one does so in a child, and no early end of that is a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import FrameType
 from typing import Final, NoReturn
@@ -20,6 +20,8 @@ from harness.errors import ExitCode
 PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT)
 ONE_STROKE_SECONDS: Final = 0.25
 """Ctrl-C reaches the child twice, from the terminal and from its parent; within this time it is the same one."""
+STOPPED: Final = 128
+"""The exit code of a command that a signal stopped is so much and the number of the signal."""
 _DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG of Linux."""
 
@@ -45,12 +47,13 @@ def supervised(work: Callable[[], int]) -> int:
             os.write(writing, bytes([code]))
         return code
     os.close(writing)
+    passed_on: set[int] = set()
     for number in PASSED_ON:
-        signal.signal(number, lambda number, frame: _pass_on(child, number))
+        signal.signal(number, lambda number, frame: _pass_on(child, number, passed_on))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _, status = os.waitpid(child, 0)
     handed_over = _handed_over(reading)
-    return handed_over[0] if handed_over else _ended_early(os.waitstatus_to_exitcode(status))
+    return handed_over[0] if handed_over else _ended_early(os.waitstatus_to_exitcode(status), passed_on)
 
 
 def _handed_over(reading: int) -> bytes:
@@ -64,7 +67,10 @@ def _handed_over(reading: int) -> bytes:
         os.close(reading)
 
 
-def _ended_early(code: int) -> int:
+def _ended_early(code: int, passed_on: Collection[int]) -> int:
+    if -code in passed_on:  # It was stopped before it had begun: until then a signal ends it.
+        print(f"job-harness: stopped by {signal.Signals(-code).name}", file=sys.stderr)
+        return STOPPED - code
     if code < 0:
         what = f"was killed by {signal.Signals(-code).name}"
         hint, answer = "It may have run out of memory, or crashed in a library.", ExitCode.ENVIRONMENT
@@ -75,7 +81,8 @@ def _ended_early(code: int) -> int:
     return int(answer)
 
 
-def _pass_on(child: int, number: int) -> None:
+def _pass_on(child: int, number: int, passed_on: set[int]) -> None:
+    passed_on.add(number)
     with suppress(ProcessLookupError):  # It has just ended.
         os.kill(child, number)
 
