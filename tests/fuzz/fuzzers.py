@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socketserver
 import sys
 import threading
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError, UsageError
 from harness.foreign.peer import Peer, PeerLost
 from harness.history.jsonl import dump_history, load_history
+from harness.processors import JobHarness
 from harness.scenario.reader import read_scenario
 from harness.scenario.replay_token import decode
 from harness.scenario.scenario import Expectation
@@ -169,6 +171,52 @@ def judge_peer(folder: Path) -> None:
             raise Fault("wrong answer", "it counts as lost, and its process is alive", place="alive")
 
 
+_NODE: Final = r"""
+import json, os, sys
+if "--version" in sys.argv:
+    raise SystemExit(print("v24.0.0"))
+reading, writing, life = map(int, os.environ["JOB_HARNESS_PEER"].split(","))
+def say(report):
+    os.write(writing, json.dumps(report).encode() + bytes([10]))
+say({"hello": 1, "clock": True})
+for line in open(reading, "rb"):
+    number = next(iter(json.loads(line).values()))
+    if number > 2:
+        say({"idle": number, "next": None})
+    else:
+        name = ("loaded", "said")[number - 1]
+        os.write(writing, open(os.path.join(os.environ["FUZZ_INPUT"], name), "rb").read())
+"""
+"""Stands for Node."""
+
+
+def _succeeded(line: bytes) -> bool:
+    with suppress(ValueError, KeyError, TypeError):
+        report = json.loads(line)
+        return report["effect"] == "ended" and report["data"]["result"]["success"] is True
+    return False
+
+
+def judge_typescript(folder: Path) -> None:
+    """Run one job in a Node that says this: it ends, or an error of the product's own says why."""
+    node = folder / "node"
+    node.write_text(f"#!/bin/sh\nexec {sys.executable} -ISc '{_NODE}' \"$@\"\n")
+    node.chmod(0o700)
+    (folder / "processor.ts").write_text("export const run = 1;\n")
+    environment = {"JOB_HARNESS_NODE": str(node), "FUZZ_INPUT": str(folder)}
+    with (
+        mock.patch.dict(os.environ, environment),
+        suppress(HarnessError),
+        guarded(HarnessError),
+        JobHarness() as jobs,
+    ):
+        jobs.register("run", f"{folder}/processor.ts#run")
+        job = jobs.enqueue("run", {"n": 1})
+        jobs.run_until_idle()
+        if job.status == "COMPLETED" and not any(map(_succeeded, (folder / "said").read_bytes().splitlines())):
+            raise Fault("false green", "the job is COMPLETED, and no report says success", place="completed")
+
+
 # systems under `verify` -----------------------------------------------------------------------------------------------
 
 
@@ -224,5 +272,6 @@ FUZZERS: Final = (
     Fuzzer("configuration", "baselines, `.env` files, TOML", strategies.configuration_inputs, judge_configuration),
     Fuzzer("history", "histories as JSON lines", strategies.history_inputs, judge_history),
     Fuzzer("peer", "what a peer says", strategies.peer_inputs, judge_peer),
+    Fuzzer("typescript", "what a Node peer says of a processor", strategies.typescript_inputs, judge_typescript),
     Fuzzer("answers", "what a system answers to `verify`", strategies.answer_inputs, judge_answers),
 )

@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -116,15 +117,15 @@ def changed(draw: st.DrawFn, document: Any, *, pool: Sequence[Any] = VALUES, mos
     for _ in range(draw(st.integers(0, most))):
         places = list(_places(document))
         if not places:
-            return draw(st.sampled_from(list(pool)))
+            return deepcopy(draw(st.sampled_from(list(pool))))
         holder, key = places[draw(st.integers(0, len(places) - 1))]
         match draw(st.sampled_from(("replace", "replace", "drop", "repeat", "rename"))):
             case "replace":
-                holder[key] = draw(st.one_of(st.sampled_from(list(pool)), st.sampled_from(VALUES)))
+                holder[key] = deepcopy(draw(st.one_of(st.sampled_from(list(pool)), st.sampled_from(VALUES))))
             case "drop":
                 del holder[key]
             case "repeat" if isinstance(holder, list):
-                holder[key:key] = [holder[key]] * draw(st.sampled_from((1, 2, 40)))
+                holder[key:key] = [deepcopy(holder[key]) for _ in range(draw(st.sampled_from((1, 2, 40))))]
             case _ if isinstance(holder, dict):
                 holder[draw(st.sampled_from((*HOSTILE[:12], *holder)))] = holder.pop(key)
             case _:
@@ -305,6 +306,38 @@ def peer_inputs(draw: st.DrawFn) -> Files:
     if draw(st.integers(0, 2)) == 0:
         said = draw(mutated(said.decode("utf-8", "replace"), most=2))
     return {"hello": greeting + b"\n", "said": said}
+
+
+_ENDINGS: Final = (
+    {"result": {"success": True, "output": {"n": 1}, "error": None, "retryable": None}},
+    {"result": {"success": False, "output": None, "error": "it broke", "retryable": False}},
+    {"threw": {"name": "TypeError", "message": "x is undefined", "stack": "TypeError: x\n    at a.ts:1:1"}},
+    {"bad": "the processor answered a number"},
+)
+_LOADING: Final = (
+    {"effect": "loaded", "actor": None, "data": {}},
+    {"effect": "failed", "actor": None, "data": {"name": "SyntaxError", "message": "no", "exports": ["a", "b"]}},
+    {"effect": "registered", "actor": None, "data": {"what": "it registered another"}},
+    {"effect": "fatal", "actor": "1", "data": {"kind": "exit", "error": {"name": "Error", "message": "gone"}}},
+)
+
+
+@st.composite
+def typescript_inputs(draw: st.DrawFn) -> Files:
+    """Draw what a Node peer says while it loads a processor, and while it runs one job."""
+    loading = [draw(changed(each, most=1)) for each in draw(st.lists(st.sampled_from(_LOADING), max_size=1))]
+    loaded = [*loading, _LOADING[0], {"idle": 1, "next": None}]
+    ended = {"effect": "ended", "actor": "1", "data": draw(st.sampled_from(_ENDINGS))}
+    effects = [
+        *draw(st.lists(st.sampled_from((*_REPORTS[:3], *_LOADING)), max_size=2)),
+        ended,
+        {"idle": 2, "next": None},
+    ]
+    said = [draw(changed(report, most=1)) for report in effects]
+    return {
+        "loaded": b"".join(_json(each) + b"\n" for each in loaded),
+        "said": b"".join(_json(each) + b"\n" for each in said),
+    }
 
 
 # systems under `verify` -----------------------------------------------------------------------------------------------
