@@ -47,3 +47,11 @@ def test_the_page_says_what_did_not_hold(monkeypatch: pytest.MonkeyPatch) -> Non
     text = page.written(proofs, command="make it", date="2030-01-01", machine="a machine", minutes=1.0)
     assert "| [Kills](#kills) | **no** | One was lost. |" in text
     assert "| lost | 1 |" in text
+
+    other = size.Proof("Fuzzed", "About.", ("what", "count"), (("inputs", "9"),), "9 inputs.", held=True)
+    whole = page.written([*proofs, other], command="make it", date="2030-01-01", machine="a machine", minutes=1.0)
+    better = size.Proof("Kills", "About.", ("what", "count"), (("lost", "0"),), "None was lost.", held=True)
+    again = page.renewed(whole, better, command="make it again", date="2030-01-02")
+    assert "| [Kills](#kills) | yes | None was lost. |" in again
+    assert "| lost | 0 |\n\nMeasured again on 2030-01-02 by `make it again`.\n\n## Fuzzed\n" in again
+    assert again.replace("\n\nMeasured again on 2030-01-02 by `make it again`.", "").count("\n") == whole.count("\n")
