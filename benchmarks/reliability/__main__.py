@@ -68,18 +68,25 @@ def main() -> int:
         choices=PROOFS,
         help="one proof, and print it instead of writing the page",
     )
+    add("--renew", choices=PROOFS, help="run one proof again, and put it in its place on the page")
     given = parser.parse_args()
     began = time.monotonic()
     proofs = []
+    chosen = [given.renew] if given.renew else given.only or list(PROOFS)
     for name, prove in PROOFS.items():
-        if not given.only or name in given.only:
+        if name in chosen:
             print(f"{name} ...", file=sys.stderr, flush=True)
             proofs.append(prove(SIZES[given.size], seed=given.seed))
             print(f"  {proofs[-1].result}", file=sys.stderr, flush=True)
+    options = f"--size {given.size} --seed {given.seed}{f' --renew {given.renew}' if given.renew else ''}"
+    command, date = f'make reliability ARGS="{options}"', datetime.datetime.now(datetime.UTC).date().isoformat()
+    if given.renew:
+        PAGE.write_text(page.renewed(PAGE.read_text(encoding="utf-8"), proofs[0], command=command, date=date))
+        return 0 if proofs[0].held else 1
     text = page.written(
         proofs,
-        command=f'make reliability ARGS="--size {given.size} --seed {given.seed}"',
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        command=command,
+        date=date,
         machine=machine(),
         minutes=(time.monotonic() - began) / 60,
     )

@@ -22,10 +22,22 @@ below did not hold.
 def written(proofs: Sequence[Proof], *, command: str, date: str, machine: str, minutes: float) -> str:
     """Return the page."""
     text = HEAD.format(command=command, date=date, machine=machine, minutes=minutes)
-    for proof in proofs:
-        anchor = proof.title.lower().replace(" ", "-")
-        text += f"| [{proof.title}](#{anchor}) | {'yes' if proof.held else '**no**'} | {proof.result} |\n"
-    return text + "".join(_section(proof) for proof in proofs)
+    return text + "".join(map(_row, proofs)) + "".join(_section(proof) for proof in proofs)
+
+
+def renewed(before: str, proof: Proof, *, command: str, date: str) -> str:
+    """Return the page with one proof measured anew, which its section says; everything else stays as it was."""
+    start = _row(proof).partition("(")[0]
+    lines = [_row(proof) if line.startswith(start) else line for line in before.splitlines(keepends=True)]
+    head, *sections = "".join(lines).split("\n## ")
+    again = f"{_section(proof).rstrip()}\n\nMeasured again on {date} by `{command}`.\n".removeprefix("\n## ")
+    kept = [again if section.startswith(f"{proof.title}\n") else section for section in sections]
+    return "\n## ".join([head, *kept])
+
+
+def _row(proof: Proof) -> str:
+    anchor = proof.title.lower().replace(" ", "-")
+    return f"| [{proof.title}](#{anchor}) | {'yes' if proof.held else '**no**'} | {proof.result} |\n"
 
 
 def _section(proof: Proof) -> str:
