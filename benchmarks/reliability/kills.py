@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import httpx
 import psycopg
@@ -33,6 +33,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CLIENTS: Final = 4
 GAP_SECONDS: Final = (1.0, 5.0)
 """Between two kills: jobs are done now and then, whatever the machine is busy with."""
+SECONDS_OF_A_KILL: Final = 8.0
+"""About so long it takes until jobs flow again and the next one strikes."""
 CRON_SECONDS: Final = 2.0
 """How often maintenance is asked for: it takes back the jobs of a worker that is dead."""
 LONGEST_SECONDS: Final = 900.0
@@ -65,8 +67,8 @@ SETTINGS: Final = {
 ABOUT: Final = (
     "The reference application at work on PostgreSQL: four clients send jobs over HTTP, each with an idempotency "
     "key, and ask again until they are acknowledged. Meanwhile the API, the worker and PostgreSQL are killed in "
-    "turn with SIGKILL, at random moments, and started again. Of PostgreSQL one process is killed, upon which it "
-    "ends every session and recovers from its log; `synchronous_commit` is on."
+    "turn with SIGKILL, at random moments while jobs are running, and started again. Of PostgreSQL one process is "
+    "killed, upon which it ends every session and recovers from its log; `synchronous_commit` is on."
 )
 
 
@@ -147,18 +149,20 @@ def _under_load(
     try:
         with _clients(load, base, size, began + LONGEST_SECONDS):
             victims = {"API": api.kill, "worker": worker.kill, "PostgreSQL": lambda: _kill_postgres(url, chance)}
-            next_kill, next_cron = began + 5, began
+            next_kill, next_cron, before = began, began, 0
             while time.monotonic() < began + LONGEST_SECONDS:
                 api.keep()
                 worker.keep()
                 if time.monotonic() > next_cron:
                     _maintain(base)
                     next_cron = time.monotonic() + CRON_SECONDS
-                if load.acknowledged and kills.total() < size.kills and time.monotonic() > next_kill:
+                due = kills.total() < size.kills and time.monotonic() > next_kill
+                if due and len(load.acknowledged) > before and _running(url):
                     name = list(victims)[kills.total() % len(victims)]
                     kills[name] += victims[name]()
+                    before = len(load.acknowledged)
                     next_kill = time.monotonic() + chance.uniform(*GAP_SECONDS)
-                if kills.total() >= size.kills and len(load.acknowledged) == size.jobs and _all_ended(url):
+                if kills.total() >= size.kills and len(load.acknowledged) == size.jobs and not _unended(url):
                     break
                 time.sleep(0.1)
     finally:
@@ -178,7 +182,7 @@ def _clients(load: Load, base: str, size: Size, until: float) -> Iterator[None]:
     """Ask for each job with a key of its own, again and again until it is acknowledged."""
     numbers = iter(range(size.jobs))
     lock = threading.Lock()
-    pace = size.kills * sum(GAP_SECONDS) / 2 * CLIENTS / size.jobs  # So that jobs flow as long as there are kills.
+    pace = size.kills * SECONDS_OF_A_KILL * CLIENTS / size.jobs  # So that jobs flow as long as there are kills.
 
     def client() -> None:
         with httpx.Client(base_url=base, headers={"x-user-id": "anna"}, timeout=5) as http:
@@ -228,14 +232,22 @@ def _kill_postgres(url: str, chance: random.Random) -> bool:
     return True
 
 
-def _all_ended(url: str) -> bool:
+def _running(url: str) -> int:
+    """Count the jobs that somebody has in hand: a kill strikes only where there are some."""
+    return _count(url, "status = 'PROCESSING'", where_unknown=0)
+
+
+def _unended(url: str) -> int:
+    return _count(url, "status IN ('PENDING', 'PROCESSING')", where_unknown=1)
+
+
+def _count(url: str, condition: LiteralString, *, where_unknown: int) -> int:
     try:
         with psycopg.connect(url, connect_timeout=2) as connection:
-            query = "SELECT count(*) FROM tool_job WHERE status IN ('PENDING', 'PROCESSING')"
-            row = connection.execute(query).fetchone()
+            row = connection.execute("SELECT count(*) FROM tool_job WHERE " + condition).fetchone()
     except psycopg.Error:
-        return False
-    return row is not None and row[0] == 0
+        return where_unknown
+    return int(row[0]) if row else where_unknown
 
 
 def _judged(load: Load, kills: Counter[str], seconds: float, rows: list[tuple[Any, ...]], runs: Counter[int]) -> Proof:
