@@ -41,6 +41,18 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
+POSTGRES, NPM, PIP = "PostgreSQL", "npm", "pip"
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "memory": (),
+    "reference": (),
+    "postgres": (POSTGRES,),
+    "pgboss": (POSTGRES, NPM, "harness.adapters.pgboss.package:OLDEST_NODE"),
+    "pgboss-node": (POSTGRES, NPM, "harness.adapters.pgboss.node.release:NEWEST_ASKS_FOR"),
+    "graphile-worker": (POSTGRES, NPM, "harness.adapters.graphile:NEWEST_ASKS_FOR"),
+    "procrastinate": (POSTGRES, PIP),
+    "pgqueuer": (POSTGRES, PIP),
+}
+"""What the machine has to have for a shipped engine in its newest release; of Node, where its version is said."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
 RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueuer", "procrastinate"})

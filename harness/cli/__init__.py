@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
     "verify": ("harness.cli.verify_command", "send one job through a running system and watch it until it ends"),
+    "doctor": ("harness.cli.doctor_command", "say what is installed, what can run here, and what repairs the rest"),
     "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
     "new": (
         "harness.cli.project_commands:new",

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from harness.cli import STANDARD_OUTPUT
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from harness.printable import as_it_is, document_stream, printable
-from harness.report.case import Case
 from harness.report.screen import Line, screen_text
+
+if TYPE_CHECKING:
+    from harness.report.case import Case
 
 # lines ----------------------------------------------------------------------------------------------------------------
 

@@ -208,9 +208,10 @@ def _scenarios(paths: Sequence[str], changes: dict[str, Any], *, annotated: bool
 
 
 def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str, OutputFile], *, planned: int) -> None:
+    asked: dict[str, Any] = {"seed": arguments.seed, "token": arguments.replay, "changes": arguments.changes}
     bad = [case for case in without_excused(cases) if case.exit_code is not ExitCode.PASS]
     for case in bad[:MOST_SCREENS]:
-        show_lines(case_screen(case, seed=arguments.seed, changes=arguments.changes), sys.stdout)
+        show_lines(case_screen(case, **asked), sys.stdout)
     if len(bad) > MOST_SCREENS:
         print(f"... and {len(bad) - MOST_SCREENS} more, listed below\n")
     show_lines(summary(cases, planned=planned, quiet=arguments.quiet), sys.stdout)
@@ -219,7 +220,7 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
         "junit": lambda: junit_xml(case_results(cases)),
-        "json": lambda: json_report(cases, seed=arguments.seed, changes=arguments.changes, planned=planned),
+        "json": lambda: json_report(cases, **asked, planned=planned),
         "history": lambda: _history(cases),
     }
     for option, output in outputs.items():

@@ -20,6 +20,8 @@ from harness.errors import ExitCode
 PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT)
 ONE_STROKE_SECONDS: Final = 0.25
 """Ctrl-C reaches the child twice, from the terminal and from its parent; within this time it is the same one."""
+STOPPED: Final = 128
+"""The exit code of a command that a signal stopped is so much and the number of the signal."""
 _DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG of Linux."""
 
@@ -67,10 +69,11 @@ def _handed_over(reading: int) -> bytes:
 
 
 def _ended_early(code: int, passed_on: list[int]) -> int:
-    if passed_on and code in (-passed_on[0], 128 + passed_on[0]):
-        name = signal.Signals(passed_on[0]).name
-        print(f"job-harness: ended by {name} before what was found could be told", file=sys.stderr)
-        return 128 + passed_on[0]
+    for number in passed_on:
+        if code in (-number, 128 + number):
+            name = signal.Signals(number).name
+            print(f"job-harness: ended by {name} before what was found could be shown", file=sys.stderr)
+            return 128 + number
     if code < 0:
         what = f"was killed by {signal.Signals(-code).name}"
         hint, answer = "It may have run out of memory, or crashed in a library.", ExitCode.ENVIRONMENT

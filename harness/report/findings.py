@@ -66,7 +66,7 @@ def _summary(examination: Examination, fail_on: Severity) -> list[Line]:
     if examination.accepted:
         told.append(f"{len(examination.accepted)} accepted by the baseline")
     if not examination.covered:
-        return [Line(f"inconclusive: {files}, and none of them sets anything of a job queue", "yellow")]
+        return [Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow")]
     failed = bool(examination.at_least(fail_on))
     word, style = ("FAIL", "bold red") if failed else ("pass", "green")
     if examination.uncovered and not failed:

@@ -42,7 +42,12 @@ _PLACE = re.compile(r"(?P<file>[^:]+\.\w+):(?P<function>[^:]+):(?P<nth>\d+)")
 
 
 def json_report(
-    cases: Sequence[Case], *, seed: int | None = None, changes: Iterable[str] = (), planned: int | None = None
+    cases: Sequence[Case],
+    *,
+    seed: int | None = None,
+    token: str | None = None,
+    changes: Iterable[str] = (),
+    planned: int | None = None,
 ) -> str:
     """Write all cases. Every key is always there; times are microseconds from the start of the run."""
     changes = list(changes)
@@ -54,12 +59,12 @@ def json_report(
         "planned": len(cases) if planned is None else planned,
         "seed": seed,
         "changes": changes,
-        "cases": [_case(case, seed, changes) for case in cases],
+        "cases": [_case(case, seed, token, changes) for case in cases],
     }
     return json.dumps(report, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
+def _case(case: Case, seed: int | None, token: str | None, changes: list[str]) -> dict[str, Any]:
     control = case.control
     return {
         "scenario": case.scenario.path,
@@ -71,7 +76,7 @@ def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
         "exit_code": int(case.exit_code),
         "message": case.headline,
         "hint": "" if case.error is None else case.error.hint,
-        "replay": replay_of(case, seed=seed, changes=changes),
+        "replay": replay_of(case, seed=seed, token=token, changes=changes),
         "run": None if case.run is None else run_data(case.run),
     }
 

@@ -77,13 +77,20 @@ def changed_settings(settings: Settings) -> dict[str, tuple[str, str]]:
     }
 
 
-def replay_command(path: str, *, engine: str, seed: int | None = None, changes: Iterable[str] = ()) -> str:
-    """Write the command that plays a scenario file again; without an engine, on the one that the file names."""
+def replay_command(
+    path: str, *, engine: str, seed: int | None = None, token: str | None = None, changes: Iterable[str] = ()
+) -> str:
+    """Write the command that plays a scenario file again; without an engine, on the one that the file names.
+
+    A run that was a replay of a token is played again by that token.
+    """
     parts = ["job-harness", "run", path, *(("--engine", without_sessions(engine)) if engine else ())]
     if engine != without_sessions(engine):
         parts.append("--sessions")
     if seed is not None:
         parts += ["--seed", str(seed)]
+    if token is not None:
+        parts += ["--replay", token]
     for change in changes:
         parts += ["--set", change]
     return shlex.join(parts)

@@ -94,16 +94,18 @@ WORDS = {
 }
 
 
-def replay_of(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> str:
+def replay_of(case: Case, *, seed: int | None = None, token: str | None = None, changes: Iterable[str] = ()) -> str:
     """Write the command that plays a case again; of a control, with its wrong queue and its wrong settings."""
     own = case.scenario.application is not None and ":" not in case.engine
     engine, control = "" if own else case.engine, case.control
     if control is None:
-        return replay_command(case.scenario.path, engine=engine, seed=seed, changes=changes) + _limit_of(case)
+        return replay_command(case.scenario.path, engine=engine, seed=seed, token=token, changes=changes) + _limit_of(
+            case
+        )
     if control.queue is not None:
         engine = f"{engine.partition('+')[0]}+{control.queue}"
     wrong = [f"{name}={setting_text(name, value)}" for name, value in control.settings.items()]
-    return replay_command(case.scenario.path, engine=engine, seed=seed, changes=[*changes, *wrong])
+    return replay_command(case.scenario.path, engine=engine, seed=seed, token=token, changes=[*changes, *wrong])
 
 
 def _limit_of(case: Case) -> str:
@@ -112,9 +114,11 @@ def _limit_of(case: Case) -> str:
     return "" if limit == NO_LIMITS.steps else f" --steps {limit}"
 
 
-def case_screen(case: Case, *, seed: int | None = None, changes: Iterable[str] = ()) -> list[Line]:
+def case_screen(
+    case: Case, *, seed: int | None = None, token: str | None = None, changes: Iterable[str] = ()
+) -> list[Line]:
     """Return what is printed of a case that is no pass."""
-    replay = replay_of(case, seed=seed, changes=changes)
+    replay = replay_of(case, seed=seed, token=token, changes=changes)
     title = f"{case.name} on {case.engine}"
     run = case.run
     if run is not None and case.control is None and case.exit_code is ExitCode.FAIL:

@@ -144,18 +144,26 @@ class Uniform:
 class Replay:
     """Replays a tape, boring where the tape is silent.
 
-    `unused` lists the deviations whose question never came up, or no longer has that option.
+    `unused` lists the deviations whose question never came up, or no longer has that option, and those that another
+    one for the same question overrides: the last counts.
     """
 
     def __init__(self, tape: Iterable[Deviation]) -> None:
-        self._answers = {(item.label, item.nth): item.option for item in tape}
+        self._answers: dict[tuple[str, int], str] = {}
+        self._overridden: list[Deviation] = []
+        for item in tape:
+            key = (item.label, item.nth)
+            if self._answers.get(key, item.option) != item.option:
+                self._overridden.append(Deviation(*key, self._answers[key]))
+            self._answers[key] = item.option
         self._seen: dict[str, int] = {}
         self.tape: list[Deviation] = []
 
     @property
     def unused(self) -> list[Deviation]:
         used = {(item.label, item.nth) for item in self.tape}
-        return [Deviation(*key, option) for key, option in self._answers.items() if key not in used]
+        never = [Deviation(*key, option) for key, option in self._answers.items() if key not in used]
+        return [*self._overridden, *never]
 
     def expected(self, label: str, nth: int) -> str | None:
         """Tell what stands on the tape for a question; None where it is silent."""

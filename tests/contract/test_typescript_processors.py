@@ -575,7 +575,7 @@ def test_without_a_node_the_one_command_that_repairs_it_is_named(
     monkeypatch.delenv(packages.VARIABLE, raising=False)
     with JobHarness() as jobs, pytest.raises(EnvironmentUnavailable, match=r"node is 20\.20\.2") as caught:
         jobs.register("my-tool", f"{GUIDE}/processor.ts#processMyTool")
-    assert "Node 22.15 or newer is needed, for TypeScript" in caught.value.message
+    assert "Node 22.15 or newer is needed for TypeScript" in caught.value.message
     assert caught.value.hint.endswith("pip install 'job-harness[node]'")
 
 

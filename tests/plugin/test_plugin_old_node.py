@@ -50,7 +50,7 @@ def test_every_test_that_needs_it_is_skipped(pytester: pytest.Pytester, monkeypa
     outcomes = told.parseoutcomes()
     assert outcomes.pop("skipped") >= 3
     assert outcomes == {"failed": 1}
-    told.stdout.fnmatch_lines(["*Node 22.15 or newer is needed, for TypeScript*which is 12.0.1*"])
+    told.stdout.fnmatch_lines(["*Node 22.15 or newer is needed for TypeScript*which is 12.0.1*"])
 
 
 def test_a_test_that_needs_a_program_is_skipped_and_any_other_error_is_its_own() -> None:

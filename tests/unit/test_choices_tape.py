@@ -49,3 +49,9 @@ def test_options_are_computed_only_where_they_are_wanted() -> None:
     assert Boring().gate("a", never) is None
     assert Replay(()).gate("a", never) is None
     assert Uniform(1, rate=0.0).gate("a", never) is None
+
+
+def test_of_two_deviations_for_one_question_the_other_is_named_as_unused() -> None:
+    replay = Replay((Deviation("jitter", 1, "1/4"), Deviation("jitter", 1, "1/2"), Deviation("jitter", 1, "1/2")))
+    assert replay.pick("jitter", ["0", "1/4", "1/2"]) == "1/2"
+    assert replay.unused == [Deviation("jitter", 1, "1/4")]

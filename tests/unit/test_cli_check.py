@@ -57,6 +57,17 @@ def test_fail_on_decides_what_fails(level: str, code: int, guide: Path) -> None:
     assert main(["check", "--fail-on", level]) == code
 
 
+def test_a_repository_of_which_nothing_can_be_read_is_no_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "celeryconfig.py").write_text("CELERY_ACKS_LATE = True\nx = (\n")
+
+    assert main(["check", str(tmp_path)]) == 3
+    told = capsys.readouterr().out
+    assert "note unreadable_file celeryconfig.py:2" in told
+    assert "inconclusive: 1 file read, and no settings of a job queue were found" in told
+
+
 def test_a_warning_does_not_fail_where_only_errors_do(tmp_path: Path) -> None:
     write(tmp_path, {".env": "CRON_SECRET=hunter2\n"})
 

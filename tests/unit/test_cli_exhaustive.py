@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli import Terminated, main
+from harness.exhaust.search import Explorer
 
 ODD = """
 from harness.adapters.memory import MemoryQueue
@@ -121,3 +122,20 @@ def test_a_clock_that_drifts_is_within_reach_of_a_complete_search(capsys: pytest
     wanted = ("--clock-drifts", "1", "--looking-for", "foreign_clock")
     assert exhaust("memory+worker-clock-lease", "--jobs", "1", "--workers", "1", "--set", "max_skew=5s", *wanted) == 1
     assert "1 clock drift" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("stop", "code", "word"), [(KeyboardInterrupt, 130, "Ctrl-C"), (Terminated, 143, "SIGTERM")])
+def test_a_search_that_is_stopped_says_by_whom(
+    stop: type[BaseException],
+    code: int,
+    word: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(Explorer, "run", stopped)
+    assert exhaust("memory", "--jobs", "1") == code
+    assert f"inconclusive: stopped by {word}, no anomaly on memory so far" in capsys.readouterr().out

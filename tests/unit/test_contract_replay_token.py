@@ -117,6 +117,8 @@ def test_the_command_line_replays_a_token_on_its_scenario_and_refuses_it_on_anot
     drawn = json.loads(report.read_text())["cases"][0]["run"]
     assert drawn["tape"], "the seed was to deviate"
     main(["run", path, "--replay", drawn["token"], "--json", str(report)])
-    assert json.loads(report.read_text())["cases"][0]["run"]["tape"] == drawn["tape"]
+    (case,) = json.loads(report.read_text())["cases"]
+    assert case["run"]["tape"] == drawn["tape"]
+    assert case["replay"] == f"job-harness run {path} --engine memory --replay {drawn['token']}"
     assert main(["run", SCENARIO, "--replay", drawn["token"]]) == 2
     assert "is not of scenarios/crashes/while_running.yaml" in capsys.readouterr().err

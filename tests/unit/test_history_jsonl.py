@@ -68,3 +68,19 @@ def test_a_line_nested_beyond_pythons_stack_is_named(dumped: list[str]) -> None:
 def test_a_blank_first_line_hides_no_missing_header() -> None:
     with pytest.raises(UsageError, match="names the format"):
         load_history(["\n", '{"kind": "phase", "at": 0, "name": "chaos"}\n'])
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"kind":"phase","at":"soon","name":"chaos"}', "at cannot be 'soon'"),
+        ('{"kind":"fault","at":0,"actor":["w1"],"name":"crash","data":null}', r"actor cannot be \['w1'\]"),
+        (
+            '{"kind":"effect","at":0,"actor":"w1","job":{},"attempt":1,"token":1,"name":"started","data":null}',
+            "job cannot",
+        ),
+    ],
+)
+def test_a_field_of_another_type_is_refused_with_its_line(dumped: list[str], line: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=f"line 2 is no event of a history: {complaint}"):
+        load_history([dumped[0].splitlines()[0], line])

@@ -44,6 +44,12 @@ def holds_the_pipe():
         os._exit(0)
     return 4
 
+def is_stopped_too_early(name):
+    number = getattr(signal, name)
+    signal.signal(number, signal.SIG_DFL)  # As it is until the command has set its own handler.
+    os.kill(os.getppid(), number)
+    time.sleep(60)
+
 def waits():
     print("waiting", flush=True)
     time.sleep(60)
@@ -56,6 +62,13 @@ sys.exit(code)
 
 def script(work: str) -> list[str]:
     return [sys.executable, "-c", SUPERVISED.format(work=work)]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_comes_before_the_command_has_begun_is_no_fault_of_the_machine(name: str, code: int) -> None:
+    work = f"is_stopped_too_early('{name}')"
+    ended = subprocess.run(script(work), capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (code, f"job-harness: stopped by {name}\n")
 
 
 @pytest.mark.parametrize(

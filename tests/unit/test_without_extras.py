@@ -37,6 +37,7 @@ COMMANDS = (
     ["check", "."],
     ["verify", "http://127.0.0.1:1", "--dsn", "postgresql://127.0.0.1:1/x"],
     ["schema"],
+    ["doctor"],
 )
 
 
@@ -78,6 +79,8 @@ def test_every_command_works_or_names_the_extra(plain: list[str], tmp_path: Path
         # The system may have a PostgreSQL of its own.
         assert code == 0 or "pip install 'job-harness[" in str(text) or command.split()[0] in ("check", "verify"), text
     assert "pass          reference  one.yaml" in str(told[" ".join(COMMANDS[0])])
+    for extra in set(BROUGHT_BY.values()):
+        assert f"repair: pip install 'job-harness[{extra}]'" in told["doctor"][1]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(("package", "extra"), [("psycopg_pool", "reference"), ("docker.errors", "testcontainers")])

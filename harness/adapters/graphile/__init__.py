@@ -32,6 +32,8 @@ from harness.port import Capabilities, Claim, Contract, JobRequest, Known
 PACKAGE: Final = "graphile-worker"
 OLDEST: Final = (0, 17)
 NEEDS_NEWER_NODE: Final = (0, 18)
+NEWEST_ASKS_FOR: Final = (22, 18)
+"""The Node that releases from `NEEDS_NEWER_NODE` on ask for."""
 TABLES: Final = ("graphile_worker._private_jobs", "graphile_worker._private_job_queues")
 
 
@@ -321,7 +323,7 @@ def release(version: str = "latest") -> ForeignRelease:
         queue=GraphileQueue,
         capabilities=GraphileQueue.capabilities,
         contract=CONTRACT,
-        start=in_node(__file__, PACKAGE, whole, oldest=(22, 18) if number >= NEEDS_NEWER_NODE else (20, 0)),
+        start=in_node(__file__, PACKAGE, whole, oldest=NEWEST_ASKS_FOR if number >= NEEDS_NEWER_NODE else (20, 0)),
         empty=emptied(*TABLES, numbered=TABLES, as_new=True),
         proven_under=Settings(lease=LEASE),
         keeps_sessions=False,  # A session remembers which tasks the database knows.

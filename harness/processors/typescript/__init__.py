@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.foreign.packages import find_typescript_node
 from harness.processors.typescript.node_processor import (
     InvalidResult,
     JavaScriptError,
@@ -10,7 +11,6 @@ from harness.processors.typescript.node_processor import (
     ProcessDied,
     ProcessorBlocked,
     ProcessorNotLoaded,
-    find_typescript_node,
 )
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
 

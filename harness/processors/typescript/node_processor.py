@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from harness.adapters.reference.application import JobProcessor, JobResult, NonRetryableError, ToolJob
 from harness.errors import Hung, UsageError, did_you_mean
-from harness.foreign.packages import Node, find_node
+from harness.foreign.packages import find_typescript_node
 from harness.foreign.peer import Peer, PeerLost, Report
 from harness.private import cache_folder
 from harness.processors.typescript.target import TypeScriptProcessor
@@ -35,8 +35,6 @@ from harness.sim.watchdog import BUSY_SECONDS, real_seconds
 Guard: TypeAlias = Callable[[str, "Lifetime | None", Callback], Callback]
 """Takes a place, the delivery that comes to it, and what goes on from there; returns that behind a gate."""
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
-OLDEST = (22, 15)
-"""The first Node with both `module.registerHooks` and `module.stripTypeScriptTypes`."""
 START_SECONDS = 20.0
 """Real seconds that Node may take to start and to load the processor."""
 BLOCKED_AFTER_SECONDS = 10.0
@@ -51,11 +49,6 @@ JUST_BEFORE = 0.001
 """Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
 RESPONSE_KEYS = ("status", "headers", "body", "json")
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
-
-
-def find_typescript_node() -> Node:
-    """Return a Node that reads TypeScript. Raises EnvironmentUnavailable with the command that brings one."""
-    return find_node(OLDEST, wanted_by="TypeScript")
 
 
 class NodeProcessor:

@@ -141,7 +141,7 @@ def test_a_module_of_the_current_folder_is_not_taken_for_pip(tmp_path: Path, mon
     (tmp_path / "pip.py").write_text("print('a stranger')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert packages.run([*packages._pip(), "--version"], seconds=60, what="pip", hint="").startswith("pip ")
+    assert packages.run([*packages.pip_command(), "--version"], seconds=60, what="pip", hint="").startswith("pip ")
 
 
 def test_pip_takes_wheels_only() -> None:

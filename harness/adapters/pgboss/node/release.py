@@ -35,6 +35,8 @@ HEARTBEATS: Final = (12, 12)
 """The first release whose claims can be extended (docs: api/jobs, touch)."""
 NODES: Final = {(12, 0): (22, 12), (11, 0): (22, 0), OLDEST: (20, 0)}
 """From which release on which Node is asked for (src: package.json, engines), the newest first."""
+NEWEST_ASKS_FOR: Final = max(NODES.values())
+"""The Node that the newest releases ask for."""
 GROUPS: Final = (12, 8)
 """The first release that can limit how many jobs of a group run at once (docs: api/workers, groupConcurrency)."""
 CACHED: Final = (11, 0)
