@@ -23,7 +23,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -197,10 +197,10 @@ class ExploredTest:
             rerunner.report_uncalled()
         return uncalled
 
-    def explore(self, *, threads: Sequence[Any] = ()) -> None:
+    def explore(self, *, threads: Sequence[Any] = (), opened: Collection[tuple[int, int, int]] = ()) -> None:
         """Play the test many times in forked children, or set it up to play the tape. Raises InChild in every child.
 
-        `threads` are those that pytest itself has.
+        `threads` are those that pytest itself has; `opened` is what it has open: descriptor, device and inode.
         """
         if self.tape is not None:
             stop = self.item.config.getoption("--job-stop-at")
@@ -210,7 +210,7 @@ class ExploredTest:
             harness = self.campaign.harness
             self.campaign.unsure = harness.unforkable or unforkable_threads(threads)
             if not self.campaign.unsure:
-                self.campaign.inherited = Inherited.seen(own=harness.own_descriptors)
+                self.campaign.inherited = Inherited.seen(own=harness.own_descriptors, opened=opened)
                 self._interruptible(self.campaign.explore)
 
     def _interruptible(self, explore: Callable[[], None]) -> None:

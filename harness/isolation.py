@@ -89,14 +89,20 @@ class Inherited:
     _refused: list[str] = field(default_factory=list)
 
     @classmethod
-    def seen(cls, *, own: Collection[int]) -> Inherited:
-        """Look at this process; `own` are descriptors that the harness makes anew in a child."""
+    def seen(cls, *, own: Collection[int], opened: Collection[tuple[int, int, int]] = ()) -> Inherited:
+        """Look at this process; `own` are descriptors that the harness makes anew in a child.
+
+        `opened` was open before any test: pytest's own standard output, for one, which others write to as well.
+        """
         descriptors, files = {}, {}
         for descriptor in _open_descriptors():
             if descriptor in own or descriptor < 3:
                 continue
             with suppress(OSError):
-                mode = os.fstat(descriptor).st_mode
+                found = os.fstat(descriptor)
+                if (descriptor, found.st_dev, found.st_ino) in opened:
+                    continue
+                mode = found.st_mode
                 if stat.S_ISSOCK(mode):
                     descriptors[descriptor] = _called(descriptor)
                 elif stat.S_ISREG(mode) and (path := _writable(descriptor)):

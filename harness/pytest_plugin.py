@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +25,7 @@ _SHARED = pytest.StashKey["Shared"]()
 _FAILED = pytest.StashKey[bool]()
 _EXPLORED = pytest.StashKey["ExploredTest"]()
 _THREADS = pytest.StashKey[Sequence[threading.Thread]]()
+_DESCRIPTORS = pytest.StashKey[Collection[tuple[int, int, int]]]()
 """What ran before any test: the threads of pytest's own plugins."""
 _TODAY = pytest.StashKey[datetime.date]()
 """The day on which this run of pytest began, whatever a test freezes."""
@@ -88,7 +91,19 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "postgres: needs a real PostgreSQL")
     config.stash[_THREADS] = threading.enumerate()
+    config.stash[_DESCRIPTORS] = _open_descriptors()
     config.stash[_TODAY] = datetime.datetime.now().astimezone().date()  # noqa: TID251 - a quarantine ends on a real day
+
+
+def _open_descriptors() -> frozenset[tuple[int, int, int]]:
+    """List what is open already, each with its device and inode: pytest's own, copies of its standard output too."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/dev/fd"):
+            with contextlib.suppress(OSError):
+                opened = os.fstat(int(name))
+                found.add((int(name), opened.st_dev, opened.st_ino))
+    return frozenset(found)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -167,7 +182,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         return True
     explored.attach(harness)
     try:
-        explored.explore(threads=pyfuncitem.config.stash[_THREADS])
+        stash = pyfuncitem.config.stash
+        explored.explore(threads=stash[_THREADS], opened=stash[_DESCRIPTORS])
     except InChild as forked:
         child = forked.child
     else:

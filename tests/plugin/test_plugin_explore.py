@@ -246,7 +246,13 @@ def test_a_double_charge_fails_the_test_with_a_screen_and_a_token_that_replays_i
     suite.runpytest_inprocess().assert_outcomes(passed=1)
     result = suite.runpytest_inprocess("--job-explore=60")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*always_broken in test_pay", "*CRASHES at charged job-1", "*charged job-1 #1: crash"])
+    result.stdout.fnmatch_lines(
+        [
+            "*always_broken in test_pay",
+            "*CRASHES at charged job-1",
+            "One fault: worker-1 crashes before `charged job-1`",
+        ]
+    )
     token = re.search(r"jh1_[a-z2-7]+", "".join(result.outlines))
     assert token is not None
     again = suite.runpytest_inprocess(f"--job-replay={token[0]}")
