@@ -49,6 +49,7 @@ from harness.scenario.schema import (
     ProcessorPart,
     ScenarioPart,
     SettingsPart,
+    sentences,
 )
 from reference_impl.config import Config
 
@@ -232,17 +233,19 @@ def _seen_in_public() -> dict[str, str]:
 
 def _settings() -> str:
     lengths = Settings.duration_names()
+    told = sentences()[SettingsPart.__name__]
     rows = []
     for name in Settings.names():
         value = getattr(Settings(), name)
         shown = format_duration(value) if name in lengths else str(value).lower()
-        rows.append((_code(name), _code(shown), SettingsPart.model_fields[name].description or KEYS[name]))
+        rows.append((_code(name), _code(shown), told.get(name) or KEYS[name]))
     return table(("setting", "default", "meaning"), rows)
 
 
 def _keys(model: Any) -> Callable[[], str]:
     def keys() -> str:
-        described = ((name, field.description or KEYS[name]) for name, field in model.model_fields.items())
+        told = sentences().get(model.__name__, {})
+        described = ((name, told.get(name) or KEYS[name]) for name in model.model_fields)
         return table(("key", "meaning"), [(_code(name), text) for name, text in described])
 
     return keys
