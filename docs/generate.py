@@ -49,7 +49,7 @@ from harness.scenario.schema import (
     ProcessorPart,
     ScenarioPart,
     SettingsPart,
-    json_schema,
+    sentences,
 )
 from reference_impl.config import Config
 
@@ -234,26 +234,22 @@ def _seen_in_public() -> dict[str, str]:
     return found
 
 
-def _sentences(model: Any) -> dict[str, str]:
-    """Return each key of a part of a scenario file with its sentence in the JSON schema, or else in this file."""
-    schema = json_schema()
-    part = schema if model is ScenarioPart else schema["$defs"][model.__name__]
-    return {name: part["properties"][name].get("description") or KEYS[name] for name in model.model_fields}
-
-
 def _settings() -> str:
     lengths = Settings.duration_names()
+    told = sentences()[SettingsPart.__name__]
     rows = []
     for name in Settings.names():
         value = getattr(Settings(), name)
         shown = format_duration(value) if name in lengths else str(value).lower()
-        rows.append((_code(name), _code(shown), _sentences(SettingsPart)[name]))
+        rows.append((_code(name), _code(shown), told.get(name) or KEYS[name]))
     return table(("setting", "default", "meaning"), rows)
 
 
 def _keys(model: Any) -> Callable[[], str]:
     def keys() -> str:
-        return table(("key", "meaning"), [(_code(name), text) for name, text in _sentences(model).items()])
+        told = sentences().get(model.__name__, {})
+        described = ((name, told.get(name) or KEYS[name]) for name in model.model_fields)
+        return table(("key", "meaning"), [(_code(name), text) for name, text in described])
 
     return keys
 

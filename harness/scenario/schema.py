@@ -394,19 +394,30 @@ def schema_text() -> str:
     return json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _describe(schema: dict[str, Any]) -> None:
-    """Give every key the sentence below it in this file.
+def sentences() -> dict[str, dict[str, str]]:
+    """Return what each key means, by the class of its part: the sentence that stands below it in this file.
 
     pydantic's `use_attribute_docstrings` does the same, and parses the file once for each class at import: a quarter of
-    the start of every command, for a text that only the schema needs.
+    the start of every command, for texts that only the schema and the pages need.
     """
+    found: dict[str, dict[str, str]] = {}
     for part in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:
-        of = schema if isinstance(part, ast.ClassDef) and part.name == ScenarioPart.__name__ else None
-        if isinstance(part, ast.ClassDef) and (of := of or schema["$defs"].get(part.name)):
-            for key, below in pairwise(part.body):
-                match key, below:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(sentence))):
-                        of["properties"][name]["description"] = sentence
+        for key, below in pairwise(part.body if isinstance(part, ast.ClassDef) else ()):
+            match part, key, below:
+                case (
+                    ast.ClassDef(name=of),
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(sentence))),
+                ):
+                    found.setdefault(of, {})[name] = sentence
+    return found
+
+
+def _describe(schema: dict[str, Any]) -> None:
+    parts = {**schema["$defs"], ScenarioPart.__name__: schema}
+    for part, keys in sentences().items():
+        for key, sentence in keys.items():
+            parts[part]["properties"][key]["description"] = sentence
 
 
 def _tidy(schema: Any) -> None:

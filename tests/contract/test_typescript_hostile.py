@@ -135,7 +135,7 @@ def test_a_flood_of_prints_is_cut_off_and_said(tmp_path: Path, capsys: pytest.Ca
 def test_what_writes_into_the_channel_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = """
     const fs = await import("node:fs");
-    for (let fd = 3; fd < 40; fd++) { try { fs.writeSync(fd, "hello\\n") } catch {} }
+    for (let fd = 3; fd < 400; fd++) { try { fs.writeSync(fd, "hello\\n") } catch {} }
     return { success: true };
     """
     with JobHarness() as jobs:

@@ -19,14 +19,13 @@ from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
 
 PATIENCE_SECONDS = 90
+LEFT_OUT = ("findings", "cancel", "configuration", "dead_letters", "maintenance", "retries", "scheduling", "uniqueness")
+"""Scenarios that no command names, or whose queues take long to start: `make test` plays each of them by itself."""
 
 
 def reader(folder: Path, page: Path) -> dict[str, str]:
-    """Make what a reader of this page has: the scenarios, and the files that the page said to save.
-
-    But for the findings on other people's queues: `run scenarios` starts all of those, as `make test` does by itself.
-    """
-    shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios", ignore=shutil.ignore_patterns("findings"))
+    """Make what a reader of this page has: most of the scenarios, and the files that the page said to save."""
+    shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios", ignore=shutil.ignore_patterns(*LEFT_OUT))
     for block in pages.blocks(page):
         if block.file is not None:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
