@@ -60,7 +60,7 @@ RUNS = 200
 MOST_RUNS: Final = 1_000_000
 """Of a campaign that is bounded by time."""
 CI_SECONDS: Final = 60.0
-"""Real seconds that one test may take where the environment says that this is CI and nobody bounds the time."""
+"""Real seconds that one test may take where the environment says that this is CI and no limit is given."""
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKITE_COMMIT", "CIRCLE_SHA1")
 """Where a CI says which commit it tests."""
 NAME_DIGITS: Final = 6
@@ -455,7 +455,7 @@ class NumberedGates(Replay):
         self.labels: list[str] = []
 
     def gate(self, label: str, options: Options) -> Option | None:
-        """Answer from the tape, and stop before the answer takes effect."""
+        """Choose from the tape, and stop before the choice takes effect."""
         option = super().gate(label, options)
         self.labels.append(label)
         told = f"{len(self.labels):>4}  {label}{'' if option is None else f': {option.words}'}"
@@ -511,7 +511,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
 
 
 class InChild(BaseException):
-    """Raised in a forked child, for whoever plays the test to catch."""
+    """Raised in a forked child, for the code that plays the test to catch."""
 
     def __init__(self, child: ChildRun) -> None:
         super().__init__()
@@ -678,7 +678,7 @@ class TestExploration:
                 return
 
     def _new(self, seen: PlayedTest) -> Anomaly | None:
-        """Return the gravest anomaly that nobody knows; remember the known ones."""
+        """Return the gravest anomaly that is not a known one; remember the known ones."""
         for anomaly in seen.anomalies:
             key = next((key for key in self.known if _fits(key, anomaly)), None)
             if key is None:
@@ -816,7 +816,7 @@ def _heard(pid: int, out: int) -> PlayedTest:
 
 
 def _read(out: int, pid: int) -> bytes | None:
-    """Read one message, whoever else still holds the pipe. Empty: the child ended without; None: it hangs."""
+    """Read one message, even if another process still holds the pipe. Empty: the child sent none; None: it hangs."""
     told, deadline = bytearray(), time.monotonic() + RUN_SECONDS  # noqa: TID251
     while True:
         left = deadline - time.monotonic()  # noqa: TID251

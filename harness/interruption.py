@@ -1,12 +1,12 @@
 """When a signal ends a command: between two runs, never in the middle of a statement that is used again.
 
-Ctrl-C and SIGTERM are noted at once and raised where nothing is under way, at a `stopping_point`: whoever opens a run
+Ctrl-C and SIGTERM are noted at once and raised where nothing is under way, at a `stopping_point`: code that opens a run
 comes to one first. Where none comes within `GRACE_SECONDS`, or a second signal arrives, the exception is raised where
 the program stands; what was at work then must not be used again, which is what `between_runs` tells. What has not ended
 `LAST_SECONDS` after that ends with the process.
 
 The handler is the only state, and the process's own table of handlers is where it is kept: under pytest, or where
-somebody else handles signals, nothing here does anything. Must not know: commands, runs, engines.
+other code handles signals, nothing here does anything. Must not know: commands, runs, engines.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What keeps the runs of an explored test apart, and what they share all the same.
 
-*fork*: each run is a forked child, made after the fixtures. Whatever the parent holds is copied, but for what a copy
-cannot be had of: its threads, its event loops, and whatever stands behind its descriptors. *rerun*: fixtures and body
+*fork*: each run is a forked child, made after the fixtures. Whatever the parent holds is copied, but for what cannot be
+copied: its threads, its event loops, and whatever stands behind its descriptors. *rerun*: fixtures and body
 are made anew in one process, as pytest makes them for any test, so that only what outlives a test is shared: the state
 of modules. What is shared is found here and named. Knows neither campaigns nor how a run is judged.
 """
@@ -120,7 +120,7 @@ class Inherited:
                 near, far = socket.socketpair(type=socket.SOCK_DGRAM if dgram else socket.SOCK_STREAM)
                 far.setblocking(False)
                 if not dgram:
-                    far.shutdown(socket.SHUT_WR)  # whoever waits for an answer is told that none will come
+                    far.shutdown(socket.SHUT_WR)  # code that waits for an answer is told that none will come
                 os.set_blocking(near.fileno(), os.get_blocking(descriptor))
                 os.dup2(near.fileno(), descriptor, inheritable=False)
                 near.close()

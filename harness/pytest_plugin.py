@@ -317,7 +317,7 @@ def job_harness(
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
     explored = request.node.stash.get(_EXPLORED, None)
     if explored is not None and explored.turn is not None:
-        return  # It was disturbed on purpose, and is judged by whoever did that.
+        return  # It was disturbed on purpose, and is judged by the code that did that.
     if problems and not request.node.stash.get(_FAILED, False):
         pytest.fail("\n\n".join(problems), pytrace=False)
 

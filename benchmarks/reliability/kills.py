@@ -1,7 +1,7 @@
 """The reference application under load, while its API, its worker and PostgreSQL are killed; then every job is counted.
 
 What is promised: a job that was acknowledged is there and ends, COMPLETED with its own output; it is run at least once,
-and again only where somebody died on it; an idempotency key stands for one unfinished job.
+and again only where a worker died on it; an idempotency key stands for one unfinished job.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SETTINGS: Final = {
     "PGBOSS_POLLING_INTERVAL": "0.2",
     "PGBOSS_BATCH_SIZE": "20",
 }
-"""A claim that somebody died on is taken back after seven seconds, so that the proof ends."""
+"""A claim whose worker died is taken back after seven seconds, so that the proof ends."""
 ABOUT: Final = (
     "The reference application at work on PostgreSQL: four clients send jobs over HTTP, each with an idempotency "
     "key, and ask again until they are acknowledged. Meanwhile the API, the worker and PostgreSQL are killed in "
@@ -172,7 +172,7 @@ def _under_load(
 
 
 def _maintain(base: str) -> None:
-    """Be the cron: call maintenance, whoever is dead just now."""
+    """Be the cron: call maintenance, whatever is dead just now."""
     with contextlib.suppress(httpx.HTTPError):
         httpx.get(f"{base}/api/cron/job-maintenance", headers={"authorization": "Bearer hush"}, timeout=5)
 
@@ -233,7 +233,7 @@ def _kill_postgres(url: str, chance: random.Random) -> bool:
 
 
 def _running(url: str) -> int:
-    """Count the jobs that somebody has in hand: a kill strikes only where there are some."""
+    """Count the jobs that a worker has in hand: a kill strikes only where there are some."""
     return _count(url, "status = 'PROCESSING'", where_unknown=0)
 
 
@@ -267,7 +267,7 @@ def _judged(load: Load, kills: Counter[str], seconds: float, rows: list[tuple[An
         ("acknowledged and not there", str(len(lost))),
         ("not COMPLETED with their own output", str(len(wrong))),
         ("COMPLETED and never run", str(len(never_run))),
-        ("runs beyond the first, because somebody died on a job", str(runs.total() - len(rows))),
+        ("runs beyond the first, because a process died on a job", str(runs.total() - len(rows))),
         ("attempts beyond the first", str(sum(row[4] - 1 for row in rows))),
         ("a second job, asked for again after the first had ended", str(again)),
         ("refused with another code than 500 or 503", str(len(load.refused))),

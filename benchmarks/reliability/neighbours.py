@@ -1,4 +1,4 @@
-"""Two users, and ten runs at once, on one machine: each run passes, and no cache is touched by anybody else."""
+"""Two users, and ten runs at once, on one machine: each run passes, and no cache is touched by another."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def prove(size: Size, *, seed: int) -> Proof:
     two = _two_users()
     rows.append(two)
     held = all(row[-1] == "0" for row in rows if row[-1] != "-")
-    result = f"{rows[0][1]} runs at once on one empty cache, and two users on one temporary folder: nobody met anybody."
+    result = f"{rows[0][1]} runs at once on one empty cache, and two users on one temporary folder: no conflict."
     if two[-1] == "-":
-        result = f"{rows[0][1]} runs at once on one empty cache: nobody met anybody. Two users: {two[2]}."
+        result = f"{rows[0][1]} runs at once on one empty cache: no conflict. Two users: {two[2]}."
     about = (
-        "Every run starts PostgreSQL, of which an image is kept in the cache: whoever comes first makes it. Neither of "
+        "Every run starts PostgreSQL, of which an image is kept in the cache: the first run makes it. Neither of "
         "the two users has a home, so that the caches of both are in one temporary folder. Afterwards the owner and "
         "the mode of every file are looked at."
     )
     columns = ("what", "runs", "what was seen", "wrong")
-    return Proof("Neighbours", about, columns, tuple(rows), result if held else "Somebody met somebody.", held=held)
+    return Proof("Neighbours", about, columns, tuple(rows), result if held else "There was a conflict.", held=held)
 
 
 def _at_once(count: int) -> tuple[str, ...]:
@@ -84,7 +84,12 @@ def _two_users() -> tuple[str, ...]:
             wrong += [f"{path} is of {path.lstat().st_uid}" for path in files if path.lstat().st_uid != owner]
             wrong += [f"open to others: {path}" for path in files if _is_open(path)]
     _tell(wrong)
-    return (name, str(len(commands)), "a cache for each user, all of it his own and closed to others", str(len(wrong)))
+    return (
+        name,
+        str(len(commands)),
+        "a cache for each user, all of it their own and closed to others",
+        str(len(wrong)),
+    )
 
 
 def _start(python: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:

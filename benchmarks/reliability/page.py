@@ -7,7 +7,7 @@ from typing import Final
 
 from reliability.size import Proof
 
-HEAD: Final = """# How reliable is it?
+HEAD: Final = """# Reliability: proofs and their figures
 
 Written by `{command}` on {date}.
 It ran for {minutes:.0f} minutes on {machine}. Every figure is from that run,

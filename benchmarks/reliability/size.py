@@ -31,7 +31,7 @@ SIZES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What one proof came to: a heading, a table, what else is to be said, and whether all of it held."""
+    """The result of one proof: a heading, a table, further remarks, and whether all of it held."""
 
     title: str
     about: str

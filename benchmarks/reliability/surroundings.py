@@ -32,7 +32,7 @@ def test_record():
 
 @dataclass(frozen=True, slots=True)
 class Surrounding:
-    """One way to be called; `missing` says why it cannot be had here."""
+    """One way to be called; `missing` says why it is not available here."""
 
     name: str
     command: Sequence[str] = (sys.executable,)

@@ -22,7 +22,7 @@ app.conf.update(
 
 
 def ran(name: str) -> int:
-    """Count a run; answers how many there were."""
+    """Count a run; returns how many there were."""
     return int(COUNTS.incr(name))
 
 

@@ -12,7 +12,7 @@ CLAIMS: dict[str, Claim] = {}
 
 
 def claim(function: Claim) -> Claim:
-    """Note what a rule of this name claims; the function answers whether it holds, and what was seen."""
+    """Note what a rule of this name claims; the function returns whether it holds, and what was seen."""
     CLAIMS[function.__name__] = function
     return function
 

@@ -36,7 +36,7 @@ def on_database(act: Act) -> Any:
 
 
 async def worked(pgq: PgQueuer, *, seconds: float = 3, **run: Any) -> str:
-    """Let it work for a while; answers what it raised."""
+    """Let it work for a while; returns what it raised."""
     task = asyncio.create_task(pgq.qm.run(dequeue_timeout=timedelta(seconds=0.1), **run))
     await asyncio.wait({task}, timeout=seconds)
     pgq.qm.shutdown.set()
@@ -155,7 +155,7 @@ def pgqueuer_entrypoint_unknown() -> tuple[bool, str]:
         return await left(connection)
 
     rows = on_database(act)
-    return rows == ["queued"], f"what nobody is called: {', '.join(rows)}"
+    return rows == ["queued"], f"jobs under a name without an entrypoint: {', '.join(rows)}"
 
 
 @claim

@@ -42,7 +42,7 @@ def states() -> list[str]:
 
 
 def played(app: procrastinate.App, act: Callable[[], Any], **worker: Any) -> list[str]:
-    """Open an app, do something, let a worker run until nothing is left to do; answers what every job is then."""
+    """Open an app, do something, let a worker run until nothing is left to do; returns what every job is then."""
 
     async def play() -> None:
         async with app.open_async():
@@ -93,7 +93,7 @@ def periodic_below_task() -> tuple[bool, str]:
 
 
 def ticks(app: procrastinate.App, many: int) -> Callable[[], Any]:
-    """Defer what is periodic at so many ticks."""
+    """Defer what is periodic at this many ticks."""
     registry = app.periodic_registry
 
     async def defer() -> None:

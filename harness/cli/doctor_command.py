@@ -115,7 +115,7 @@ def _plugin(part: str) -> Item:
     name, where = "pytest plugin", f"pytest {version('pytest')}, Hypothesis {version('hypothesis')}"
     if "job_harness" not in offered("pytest11"):
         again = f"{sys.executable} -m pip install --force-reinstall --no-deps job-harness"
-        return Item(part, name, Health.BROKEN, f"{where}; pytest is not told of the plugin", again)
+        return Item(part, name, Health.BROKEN, f"{where}; pytest does not know the plugin", again)
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         return Item(
             part,
@@ -156,7 +156,7 @@ def _postgres() -> Iterator[Item]:
 
 
 def _no_postgres(items: Sequence[Item]) -> Item:
-    """Return why there is no PostgreSQL, with the repair that asks least of anybody."""
+    """Return why there is no PostgreSQL, with the easiest repair."""
     easiest = next(item for item in items if item.name == "embedded")
     return Item(POSTGRES, POSTGRES, Health.MISSING, "there is no PostgreSQL", easiest.repair)
 

@@ -188,7 +188,7 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
 
 
 def _code(campaign: Campaign, interruption: BaseException | None) -> int:
-    """That somebody ended the search counts more than what it found until then, which is printed."""
+    """An interruption counts more than what the search found until then, which is printed."""
     if interruption is not None:
         return exit_code_of(interruption)
     code = campaign.verdict.exit_code

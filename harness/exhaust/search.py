@@ -347,7 +347,7 @@ def walk(path: Path, scenario: Scenario, engine: Engine, explorer: Explorer) -> 
 
 
 def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -> Finding:
-    """Return the finding: the shortest run, replayed from its tape alone, and shrunk as far as nobody interrupts.
+    """Return the finding: the shortest run, replayed from its tape alone, and shrunk unless that is interrupted.
 
     Raises Unfaithful where the anomaly does not show when the run is done from the start.
     """

@@ -142,7 +142,7 @@ class Tally:
     unsteady: Unsteady | None = None
     trouble: Trouble | None = None
     interruption: BaseException | None = None
-    """What ended the search here, where somebody did."""
+    """What ended the search here, such as Ctrl-C."""
     torn: bool = False
     """Whether a step was cut short in the middle."""
     stock: bool = True

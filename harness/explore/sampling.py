@@ -240,7 +240,7 @@ class Sampler:
             self.watchdog.opening()
             shrinker.shrink()
             smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
-        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller tells of it
+        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller reports it
             stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()

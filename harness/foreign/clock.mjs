@@ -31,7 +31,7 @@ export class Clock {
     this.order = 0;
     /** Says who sets a timer. */
     this.owner = () => null;
-    /** Says where in the user's code a timer is set; it costs a stack, so nobody is asked until somebody wants it. */
+    /** Says where in the user's code a timer is set; it costs a stack, so it is only called while runs are explored. */
     this.place = () => "";
   }
 

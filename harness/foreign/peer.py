@@ -532,7 +532,7 @@ def _started(
 
 
 def _end_with_us(pid: int, life: int) -> None:
-    """Let the kernel kill a peer once nobody holds the other end of this pipe, whatever the peer is doing.
+    """Let the kernel kill a peer once the other end of this pipe is closed, whatever the peer is doing.
 
     Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer that had to watch the
     pipe itself would need a thread for it, and in Node that is half of what it costs to start.
@@ -554,7 +554,7 @@ def _signals_an_end() -> bool:
         return False
     end, life = os.pipe()
     try:
-        _signal_at_end(end, os.getpid(), signal.SIGURG)  # Nobody minds that one, should it ever come.
+        _signal_at_end(end, os.getpid(), signal.SIGURG)  # That one does no harm, should it ever come.
     except OSError:
         return False
     finally:

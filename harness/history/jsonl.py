@@ -130,7 +130,7 @@ Fields = TypeVar("Fields", bound=tuple[Any, ...])
 
 
 def _fitting(value: Fields) -> Fields:
-    """Return it. Raises TypeError where a field is of another type than whoever reads the history counts on."""
+    """Return it. Raises TypeError where a field is of another type than readers of a history count on."""
     for (name, types), field in zip(_types(type(value)), value, strict=True):
         if not isinstance(field, types):
             raise TypeError(f"{name} cannot be {clipped(field)}")

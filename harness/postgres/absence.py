@@ -103,7 +103,7 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def answered(session: PGconn, sql: bytes, *, url: str) -> PGresult:
-    """Send SQL that never waits for anybody over a bare session, and return the last answer; bounded like the above."""
+    """Send SQL that never waits for a lock over a bare session, and return the last answer; bounded like the above."""
     session.send_query(sql)
     results: list[PGresult] = wait(_bounded(generators.execute(session), session, url), session.socket)
     return results[-1]

@@ -25,7 +25,7 @@ SHUTDOWNS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal
 ENGINES = ("pgboss@10.4.2", "pgboss-node@12.18.3", "procrastinate", "pgqueuer", "graphile-worker")
 GATED = ("postgres-gated", "procrastinate-gated", "pgqueuer-gated", "graphile-worker-gated")
 STEPS = 150
-"""So many steps of actors are done before the server goes."""
+"""This many steps of actors are done before the server goes."""
 
 
 def _striking(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None]) -> None:
@@ -56,7 +56,7 @@ def _striking(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None]) -> No
 def test_a_server_that_goes_away_in_mid_search_is_the_environments(
     monkeypatch: pytest.MonkeyPatch, name: str, how: str
 ) -> None:
-    monkeypatch.delenv("JOB_HARNESS_DSN", raising=False)  # A server of its own: whoever shares one does not stop it.
+    monkeypatch.delenv("JOB_HARNESS_DSN", raising=False)  # A server of its own: a shared one must not be stopped.
     try:
         server = provision()
     except EnvironmentUnavailable as missing:

@@ -30,7 +30,7 @@ export const pay = async (job: any) => {
 
 
 def played(folder: Path, choices: Choices, look: Callable[[JobHarness, JobHandle], Any]) -> Any:
-    """Let one job be paid for under these choices, and look at what became of it."""
+    """Let one job be paid for under these choices, and look at the result."""
     target = written(folder, PAY, name="pay.ts") + "#pay"
     with JobHarness(choices=choices, faults=as_on_tape()) as jobs:
         stubs = {"charge": lambda order: effect("charged", order=order)}

@@ -1,4 +1,4 @@
-"""One fuzzer for so many seconds, in a child: what ends or hangs the child is a finding too, and its input is kept.
+"""One fuzzer for a given time, in a child: what ends or hangs the child is a finding too, and its input is kept.
 
 Hypothesis draws and shrinks. A campaign goes on after a finding, and reports each place once. Must not know: what is
 fuzzed.
@@ -59,7 +59,7 @@ class Fuzzed:
 
 
 def fuzz(fuzzer: Fuzzer, *, seed: int, seconds: float, keep: Path, batches: int | None = None) -> Fuzzed:
-    """Fuzz in a child for so long, or for so many batches; findings are kept in folders below `keep`."""
+    """Fuzz in a child for so long, or for this many batches; findings are kept in folders below `keep`."""
     with tempfile.TemporaryDirectory(prefix="job-harness-fuzz-") as scratch:
         place = Path(scratch)
         child = os.fork()

@@ -221,7 +221,7 @@ def judge_typescript(folder: Path) -> None:
 
 
 class _Answers(socketserver.BaseRequestHandler):
-    """Answers with the bytes of a file, whatever is asked."""
+    """Returns the bytes of a file, whatever is asked."""
 
     def handle(self) -> None:
         asked = self.request.recv(65536)
@@ -242,7 +242,7 @@ def _system(folder: Path) -> Iterator[str]:
 
 
 def judge_answers(folder: Path) -> None:
-    """Verify a system that answers so; a pass needs a row that says COMPLETED at last, and that somebody ran it."""
+    """Verify a system that answers so; a pass needs a row that says COMPLETED at last, and that it was run."""
     rows: list[Any] = json.loads((folder / "rows.json").read_bytes())
     shown: list[Mapping[str, Any] | None] = [row if isinstance(row, dict) else None for row in rows]
     seen: list[Mapping[str, Any]] = []

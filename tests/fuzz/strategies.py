@@ -55,7 +55,7 @@ _WORD: Final = re.compile(r"[\w.-]+|[^\w\s]")
 
 @st.composite
 def mutated(draw: st.DrawFn, text: str, *, most: int = 4) -> bytes:
-    """Draw a text with up to so many changes, as bytes; half of what is drawn has one change only."""
+    """Draw a text with a few changes, as bytes; half of what is drawn has one change only."""
     for _ in range(draw(st.integers(0, most))):
         text = draw(st.sampled_from(_CHANGES))(draw, text)
     data = text.encode("utf-8", "surrogatepass")
@@ -112,7 +112,7 @@ _CHANGES: Final = (_insert, _delete, _repeat, _replace_word, _replace_word, _swa
 
 @st.composite
 def changed(draw: st.DrawFn, document: Any, *, pool: Sequence[Any] = VALUES, most: int = 3) -> Any:
-    """Draw a document with up to so many of its parts replaced, dropped, repeated or renamed."""
+    """Draw a document with some of its parts replaced, dropped, repeated or renamed."""
     document = json.loads(json.dumps(document, default=str))
     for _ in range(draw(st.integers(0, most))):
         places = list(_places(document))

@@ -331,7 +331,7 @@ class Turn(NamedTuple):
 def turn_of(said: Sequence[Report]) -> Turn:
     """Read what the process reported in a turn, `idle` last.
 
-    Raises EnvironmentUnavailable where it tells of a PostgreSQL that is not there.
+    Raises EnvironmentUnavailable where it reports a PostgreSQL that is not there.
     """
     idle = said[-1]
     effects = [report for report in said if "effect" in report]

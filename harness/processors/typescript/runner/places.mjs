@@ -16,7 +16,7 @@ export function deepStack() {
   return stack;
 }
 
-/** The nearest named function of the user's; its file alone where nothing there has a name; "" where no file is his. */
+/** The nearest named function of the user's; its file alone where nothing there has a name; "" where no file is theirs. */
 export function placeOf(stack) {
   let nearest = "";
   for (const line of stack.split("\n")) {
