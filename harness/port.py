@@ -99,9 +99,15 @@ class Capabilities:
     inputs: bool = False
     """`JobView.input` tells what was sent."""
     results: bool = True
-    """`JobView.output` and `error` tell how a job ended; the one capability that a queue has unless it says no."""
+    """`JobView.output` and `error` tell how a job ended. A queue has this unless it says no, as the last two."""
     sessions: bool = False
     """Every actor has a database session of its own, so that lock waits and abandoned locks are real: `Sessions`."""
+    takes_back_in_claim: bool = False
+    """No `expire`: a claim takes, or fails for good, what a dead worker held, so idle workers ask when a lease ends."""
+    final_errors: bool = True
+    """A worker can say that another attempt is of no use; a queue that cannot be told so says no."""
+    own_attempts: bool = True
+    """A request's own `max_attempts` is kept; where a queue has one limit for all, it says no."""
 
     def missing(self, needed: Iterable[str]) -> tuple[str, ...]:
         """List what is needed and not there."""
@@ -297,6 +303,8 @@ class Contract:
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
     """Returns the settings as it can keep them: what it has no way to set is what it does instead."""
+    fixed: frozenset[str] = frozenset()
+    """Settings that it has no way to take: a scenario that sets one of them otherwise is not judged there."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True

@@ -3,7 +3,7 @@
 An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
 group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
 somebody else's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
-`NAME --sessions` gives every actor a database session; reports call it `NAME-gated`, which names it, too.
+`queue.yaml` is a queue in a file. `NAME --sessions` gives every actor a database session; reports call it `NAME-gated`, which names it, too.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueu
 """Shipped engines that are somebody else's queue, in versions."""
 SESSIONS: Final = "give every actor a database session of its own; each statement then waits for its turn"
 """What the option says of itself, wherever a command has it."""
+QUEUE_FILES: Final = (".yaml", ".yml")
+"""How the name of a queue in a file ends."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 FORMS = "Write module:factory or path/to/file.py:factory."
@@ -104,8 +106,13 @@ def _parsed(engine: str) -> _Parsed:
 
 
 def is_target(name: str) -> bool:
-    """Whether this is `module:factory` or `path.py:factory`: an engine or an application of somebody's own."""
-    return ":" in name
+    """Whether this is `module:factory`, `path.py:factory` or a queue file: somebody's own engine or application."""
+    return ":" in name or is_queue_file(name)
+
+
+def is_queue_file(name: str) -> bool:
+    """Whether this is a queue in a file: `queue.yaml`."""
+    return without_sessions(name.partition(" --")[0].strip()).endswith(QUEUE_FILES)
 
 
 def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
@@ -215,6 +222,9 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or
     what was made instead.
     """
+    if is_queue_file(name):
+        opened: Engine = import_module("harness.adapters.queue_file").open_engine(name)
+        return opened
     from harness.application.queue_target import engine_from
 
     where, asked = store_of(name)
@@ -230,7 +240,10 @@ def located(name: str, folder: Path) -> str:
     Raises UsageError where no folder has it.
     """
     where, colon, attribute = name.partition(":")
-    if not where.endswith(".py") or Path(where).is_absolute():
+    if is_queue_file(name):
+        plain = without_sessions(name)
+        where, colon, attribute = plain, "", name.removeprefix(plain)
+    if not where.endswith((".py", *QUEUE_FILES)) or Path(where).is_absolute():
         return name
     start = folder.resolve()
     for above in (start, *start.parents):

@@ -18,7 +18,7 @@ from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, fin
 from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
 from harness.explore.watchdog import Hung, Watchdog
-from harness.explore.workload import ENDINGS, SPANS
+from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
 from harness.faults import FaultPlan, kinds
 from harness.invariants import gravity
 from harness.model.settings import Settings
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="kinds",
         metavar="ENDING[, DURATION]",
-        help=f"a kind of job (repeatable; default: succeeds, 1s). Endings: {', '.join(ENDINGS)}. "
+        help=f"a kind of job (repeatable; default: succeeds, 1s). Endings: {', '.join((*ENDINGS, *MORE_ENDINGS))}. "
         f"Durations: {', '.join(SPANS)}".replace("%", "%%"),
     )
     add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")

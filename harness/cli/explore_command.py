@@ -86,7 +86,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--processes must be at least 1, not {arguments.processes}")
     if arguments.steps < 1:
         raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
-    request = SearchRequest.checked(arguments)
+    request = SearchRequest.checked(arguments, file_sessions=True)
     with Engines() as engines:
         engine = engines.get(request.target)
         engine.info.prepare()

@@ -29,7 +29,7 @@ from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_comma
 from harness.run.verdict import Run
 from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
-from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
+from harness.wiring import SESSIONS, Engines, explained, is_queue_file, is_target, named, opened_as, split_name
 
 INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 FOLDER = Path(".job-harness") / "found"
@@ -48,7 +48,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     """Declare the options of every search."""
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
-    add("--sessions", action="store_true", help=SESSIONS)
+    add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} (explore does so for a queue file)")
     add("--time", type=float, metavar="SECONDS", help="search at most so long")
     add("--set", action="append", default=[], dest="changes", metavar="SETTING=VALUE", help="search under this setting")
     add(
@@ -85,8 +85,8 @@ class SearchRequest:
     report: OutputFile | None
 
     @classmethod
-    def checked(cls, arguments: argparse.Namespace) -> SearchRequest:
-        """Check what every search is asked.
+    def checked(cls, arguments: argparse.Namespace, *, file_sessions: bool = False) -> SearchRequest:
+        """Check what every search is asked; `file_sessions`: a queue file has sessions unless that is refused.
 
         Raises UsageError that names the option.
         """
@@ -97,7 +97,9 @@ class SearchRequest:
         settings = settings_of(arguments.settings_from)
         parse_changes(arguments.changes)
         wanted = _anomalies(arguments.looking_for)
-        target = named(arguments.target, sessions=arguments.sessions)
+        asked: bool | None = arguments.sessions
+        sessions = file_sessions and is_queue_file(arguments.target) if asked is None else asked
+        target = named(arguments.target, sessions=sessions)
         split_name(target)
         others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
         for name in others:

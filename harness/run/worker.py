@@ -52,7 +52,7 @@ class Worker:
                     break
                 yield from self.run_one(claims)
             if not outcome.value:
-                yield Poll(settings.poll_interval * patience(vain - hope), world.board.next_claim, origin=origin)
+                yield Poll(settings.poll_interval * patience(vain - hope), world.next_claim, origin=origin)
         world.stopped(self.name)
 
     def give_back(self, claims: list[Claim]) -> Steps:

@@ -60,7 +60,7 @@ _BOUNDS = {
     "string_too_long": "expected at most {max_length} characters",
     "greater_than_equal": "expected at least {ge}",
     "less_than_equal": "expected at most {le}",
-    "string_pattern_mismatch": "expected `module:factory` or `path/to/file.py:factory`",
+    "string_pattern_mismatch": "expected `module:factory`, `path/to/file.py:factory` or `path/to/queue.yaml`",
     "string_unicode": "expected text without lone surrogates",
 }
 """What is said of a value out of bounds; the only pattern is that of a target."""
