@@ -367,6 +367,8 @@ class EngineInfo:
     """Says where the server came from and why; empty while there is none, or where it needs none."""
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
     """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
+    written: Callable[[str], tuple[str, ...]] = lambda verb: ()
+    """Returns how a verb is written, where that can be shown: `file:line`, and the lines below it."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
 
@@ -391,6 +393,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "prepare": (Callable, "a function without arguments"),
     "provenance": (Callable, "a function without arguments"),
     "safeguards": (Mapping, "a mapping from names to functions without arguments"),
+    "written": (Callable, "a function of a verb's name"),
     "sessions": (Callable | None, "a function without arguments, or None"),
 }
 

@@ -20,6 +20,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
+from harness.history.event import Observed, Return
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -34,6 +35,8 @@ from harness.wiring import SESSIONS, Engines, explained, is_queue_file, is_targe
 INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 FOLDER = Path(".job-harness") / "found"
 WIDTH = 80
+STATEMENT_LINES = 10
+"""Of SQL that is shown below a first screen."""
 LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
@@ -204,6 +207,7 @@ class FindingPresenter:
         written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine="" if scenario.application else engine) if written else ""
         run, unasked = self._explained(finding)
+        statement = self._statement(finding)
         lines = first_screen(
             run,
             title=f"{finding.anomaly} on {self.name}",
@@ -216,10 +220,30 @@ class FindingPresenter:
         notes += [f"No fix was tried: {unasked}"] if unasked else []
         wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
         between = [] if first else [Line("")]
-        show_lines([*between, *lines, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
+        show_lines(
+            [*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout
+        )
         self._how(finding, spent)
         names = dict.fromkeys((self.name, *self.others))
         return Told(written, problem, {name: self._replay(scenario, name, finding) for name in names}, command, run)
+
+    def _statement(self, finding: Finding) -> list[Line]:
+        """Show how the verb is written that did it: the one that changed the job last."""
+        run = finding.run
+        anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
+        if anomaly is None:
+            return []
+        verbs = [
+            event.verb
+            for event in run.history.events[: anomaly.event + 1]
+            if isinstance(event, Observed | Return) and anomaly.job in (None, event.job)
+        ]
+        written = self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
+        if not written:
+            return []
+        shown = [clip(f"  {line}", WIDTH) for line in written[1:STATEMENT_LINES]]
+        more = [f"  ... {len(written) - STATEMENT_LINES} more lines"] if len(written) > STATEMENT_LINES else []
+        return [Line(""), Line(clip(f"Written at {written[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
 
     def _how(self, finding: Finding, spent: str) -> None:
         print(f"Found in {spent}; shrunk in {finding.shrink_runs} runs.")

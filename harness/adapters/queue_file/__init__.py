@@ -52,11 +52,20 @@ class QueueFileEngine:
             settings=self.file.settings,
             prepare=self._ready,
             provenance=self._provenance,
+            written=self._written,
             sessions=partial(QueueFileEngine, path, dsn=dsn, sessions=True, patience_seconds=patience_seconds),
         )
 
     def _capabilities(self, columns: frozenset[str]) -> Capabilities:
         return replace(self.file.capabilities(columns), sessions=self._sessions, snapshot=not self._sessions)
+
+    def _written(self, verb: str) -> tuple[str, ...]:
+        """Show a verb as the file has it; every line of SQL keeps its place below the others."""
+        statements = self.file.verbs.get(verb)
+        if statements is None:
+            return ()
+        source = statements[0].source
+        return (f"{source.place()}: {verb}", *(line.rstrip() for line in source.text.rstrip().splitlines()))
 
     def _provenance(self) -> str:
         return "" if self._database is None else str(self._database.foreign.cluster.provenance)

@@ -190,6 +190,8 @@ class QueueFile:
     def fixed(self) -> frozenset[str]:
         """The settings that no statement asks for: they are as the file says."""
         names = {name for name in ("lease", "max_attempts", "retention") if not self.asks(name)}
+        if not self.asks("limit", "claim"):
+            names.add("batch_size")
         if not self.asks("delay", "fail"):
             waits = ("retry_delay", "retry_delay_max", "retry_backoff")
             names |= {name for name in waits if not self.asks(name, "fail")}
@@ -265,7 +267,6 @@ def output_names(source: SqlSource) -> list[str]:
 _UNSEEN: Final[Mapping[str, tuple[str, ...]]] = {
     "output": ("wrong_result", "success_without_run"),
     "error": ("error_lost",),
-    "started_at": ("completed_before_started",),
     "completed_at": ("completed_before_started",),
 }
 """By column, what cannot be told where `jobs` does not show it."""

@@ -70,7 +70,9 @@ class TableQueue(OneTableQueue):
         self._database = database
         self._clocks = clocks
         self._snapshots = snapshots
-        self._reader = RowReader(database.file, database.columns, max_attempts=settings.max_attempts)
+        self._reader = RowReader(
+            database.file, database.columns, max_attempts=settings.max_attempts, clock=clocks.store
+        )
         self._verbs = TableVerbs(
             database.file, settings=settings, clocks=clocks, jitter=jitter, reader=self._reader, look=self.jobs
         )
@@ -202,7 +204,9 @@ class GatedTableQueue(OneTableQueue):
         self._database = database
         self._clocks = clocks
         self._coordinator = SessionCoordinator(pool, clock=clocks.store, patience_seconds=patience_seconds)
-        self._reader = RowReader(database.file, database.columns, max_attempts=settings.max_attempts)
+        self._reader = RowReader(
+            database.file, database.columns, max_attempts=settings.max_attempts, clock=self.made_at
+        )
         self._verbs = TableVerbs(
             database.file, settings=settings, clocks=clocks, jitter=jitter, reader=self._reader, look=self._look
         )

@@ -45,7 +45,7 @@ class _Rehearsal:
         self._database = database
         self._file = database.file
         settings = database.file.settings
-        self._reader = RowReader(database.file, database.columns, max_attempts=settings.max_attempts)
+        self._reader = RowReader(database.file, database.columns, max_attempts=settings.max_attempts, clock=lambda: 0)
         self._verbs = TableVerbs(
             database.file,
             settings=settings,

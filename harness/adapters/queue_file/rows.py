@@ -7,7 +7,7 @@ numbered in the order in which claims brought them. Knows no statement but that 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -39,13 +39,15 @@ class Remembered:
     last: dict[JobId, int] = field(default_factory=dict)
     """By job, the token of its last claim."""
     owners: dict[tuple[JobId, int], str] = field(default_factory=dict)
+    started: dict[tuple[JobId, int], Instant] = field(default_factory=dict)
+    """By job and token, when its claim was first seen."""
     keys: dict[JobId, Any] = field(default_factory=dict)
     """By job, what verbs are given as `:job`."""
 
     def copy(self) -> Remembered:
         """Return a copy that can be kept."""
         numbers = {job: dict(tokens) for job, tokens in self.numbers.items()}
-        return Remembered(numbers, dict(self.last), dict(self.owners), dict(self.keys))
+        return Remembered(numbers, dict(self.last), dict(self.owners), dict(self.started), dict(self.keys))
 
     def number(self, job: JobId, token: Any) -> int:
         """Return the number of a token that a claim brought, a new one where it is new."""
@@ -79,8 +81,13 @@ def columns_of(file: QueueFile, names: Iterable[str]) -> frozenset[str]:
 class RowReader:
     """Turns the rows of one look into views."""
 
-    def __init__(self, file: QueueFile, columns: frozenset[str], *, max_attempts: int) -> None:
-        """Read rows with these columns; `max_attempts` is of a job of which no column says that."""
+    def __init__(
+        self, file: QueueFile, columns: frozenset[str], *, max_attempts: int, clock: Callable[[], Instant]
+    ) -> None:
+        """Read rows with these columns; `max_attempts` is of a job of which no column says that.
+
+        `clock` tells when what is read was written.
+        """
         self.remembered = Remembered()
         self.tools: dict[JobId, str] = {}
         """By job, what it was sent for: of a table with one kind of job no column says that."""
@@ -89,6 +96,7 @@ class RowReader:
         self._file = file
         self._columns = columns
         self._most = max_attempts
+        self._clock = clock
 
     def views(self, rows: Iterable[Mapping[str, Any]]) -> dict[JobId, JobView]:
         """Return the jobs, oldest first. Raises QueueFileError where a row cannot be one."""
@@ -110,6 +118,8 @@ class RowReader:
         attempts = self._number(job, row, "attempts", 0)
         token = self._token(job, row, status)
         instants = {name: self._instant(job, row, name) for name in INSTANTS}
+        if "started_at" not in self._columns:
+            instants["started_at"] = self._first_seen(job, token, running=status is Status.PROCESSING)
         created, start = instants.pop("created_at"), instants.pop("start_after")
         worker = None if status is not Status.PROCESSING else self._worker(job, row, token)
         return JobView(
@@ -152,6 +162,10 @@ class RowReader:
         if status is Status.PROCESSING and shown is not None:
             return remembered.number(job, shown)
         return remembered.last.get(job, 0)
+
+    def _first_seen(self, job: JobId, token: int, *, running: bool) -> Instant | None:
+        started = self.remembered.started
+        return started.setdefault((job, token), self._clock()) if running else started.get((job, token))
 
     def _worker(self, job: JobId, row: Mapping[str, Any], token: int) -> str | None:
         if row.get("worker") is not None:

@@ -220,6 +220,7 @@ def _frozen(remembered: Remembered) -> Hashable:
         tuple((job, tuple(tokens.items())) for job, tokens in remembered.numbers.items()),
         tuple(remembered.last.items()),
         tuple(remembered.owners.items()),
+        tuple(remembered.started.items()),
         tuple(remembered.keys.items()),
     )
 
