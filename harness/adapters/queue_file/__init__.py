@@ -34,7 +34,7 @@ class QueueFileEngine:
     ) -> None:
         """Read the file at `path`; `dsn` names a server on which to make a database, instead of one started here.
 
-        With `sessions` every actor has a session, and each statement is a gate. Raises QueueFileError with `file:line`
+        A statement may take `patience_seconds`, in real time, unless it waits for a lock. With `sessions` every actor has a session, and each statement is a gate. Raises QueueFileError with `file:line`
         for what is wrong with the file.
         """
         self.file: QueueFile = read_queue_file(path)
@@ -77,7 +77,7 @@ class QueueFileEngine:
             from harness.adapters.queue_file.rehearsal import rehearse
             from harness.adapters.queue_file.snapshot import TableSnapshots
 
-            database = QueueDatabase(self.file, dsn=self._dsn, schema=self._schema())
+            database = QueueDatabase(self.file, dsn=self._dsn, schema=self._schema(), patience_ms=int(self._patience * 500))
             try:
                 rehearse(database)
                 self._snapshots = TableSnapshots(database)
@@ -92,7 +92,8 @@ class QueueFileEngine:
             return self.file.schema
         from harness.adapters.queue_file.live import copied_schema
 
-        return copied_schema(self._connection(), self.file.place("connection"))
+        line = self.file.lines["connection"]
+        return copied_schema(self._connection(), path=self.file.path, line=line, only=sorted(self.file.tables))
 
     def _connection(self) -> str:
         given = self.file.connection or ""

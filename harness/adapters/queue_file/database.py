@@ -24,9 +24,7 @@ from harness.postgres import Resetter
 
 PATIENCE_MS: Final = 5_000
 """Milliseconds of real time that a statement may take where nobody else is at work."""
-LOOK_MS: Final = 2_000
-"""Milliseconds that `jobs` may take, which is asked after every step."""
-_SETTINGS: Final = f"SET statement_timeout = {PATIENCE_MS}; SET TimeZone = 'UTC'; SET plan_cache_mode = force_custom_plan"
+_SETTINGS: Final = "SET statement_timeout = {}; SET TimeZone = 'UTC'; SET plan_cache_mode = force_custom_plan"
 SESSION_SETTINGS: Final = "SET TimeZone = 'UTC'; SET plan_cache_mode = force_custom_plan"
 """What an actor's own session runs first."""
 _TYPES: Final[Mapping[str, int]] = {"timestamptz": 1184, "interval": 1186, "int8": 20, "float8": 701, "bool": 16}
@@ -35,8 +33,15 @@ _TYPES: Final[Mapping[str, int]] = {"timestamptz": 1184, "interval": 1186, "int8
 class QueueDatabase:
     """One database, empty but for the schema of a queue file; `columns` are those that `jobs` shows."""
 
-    def __init__(self, file: QueueFile, *, dsn: str | None = None, schema: Sequence[SqlSource] = ()) -> None:
-        """Provision it, and make the tables of `schema`.
+    def __init__(
+        self,
+        file: QueueFile,
+        *,
+        dsn: str | None = None,
+        schema: Sequence[SqlSource] = (),
+        patience_ms: int = PATIENCE_MS,
+    ) -> None:
+        """Provision it, and make the tables of `schema`; no statement may take longer than `patience_ms`, real time.
 
         Raises EnvironmentUnavailable where there is no PostgreSQL, QueueFileError with `file:line` where the schema does
         not load or a statement cannot be prepared.
@@ -48,7 +53,8 @@ class QueueDatabase:
             self._session = psycopg.Connection[dict[str, Any]].connect(
                 self.foreign.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
             )
-            self._session.execute(_SETTINGS.encode())
+            self._patience_ms = patience_ms
+            self._session.execute(_SETTINGS.format(patience_ms).encode())
             for source in schema:
                 self._load(source)
             self.foreign.check()
@@ -64,6 +70,11 @@ class QueueDatabase:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def overdue(self) -> str:
+        """Say that a statement took too long."""
+        return f"it did not end within {self._patience_ms / 1000:g} s"
 
     @property
     def url(self) -> str:
@@ -144,7 +155,7 @@ class QueueDatabase:
         position = error.diag.statement_position
         place = at(int(position) - 1) if position else None
         if isinstance(error, psycopg.errors.QueryCanceled):
-            said = f"it did not end within {PATIENCE_MS // 1000} s"
+            said = self.overdue
         hint = error.diag.message_hint or error.diag.message_detail or ""
         if "data type of parameter" in said:
             hint = "Say what it is: :job::text, :input::jsonb."
@@ -160,7 +171,7 @@ class QueueDatabase:
             return self._session.execute(self.file.jobs.sql, values, prepare=True).fetchall()
         except psycopg.errors.QueryCanceled:
             raise source.error(
-                f"it did not end within {PATIENCE_MS // 1000} s, and is asked after every step",
+                f"{self.overdue}, and is asked after every step",
                 hint="Take the sleep or the endless join out of it; there are at most a few jobs.",
             ) from None
         except psycopg.Error as error:

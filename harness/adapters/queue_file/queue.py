@@ -16,7 +16,7 @@ from harness.adapters.foreign_queue import OneTableQueue
 from harness.adapters.queue_file.database import QueueDatabase
 from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.snapshot import TableContent, TableSnapshots
-from harness.adapters.queue_file.verbs import Planned, Result, TableVerbs, parameters, stops
+from harness.adapters.queue_file.verbs import WRITING, Planned, Result, TableVerbs, parameters, stops
 from harness.foreign.database import timestamp_of
 from harness.history.outcome import Outcome
 from harness.model.duration import Instant
@@ -289,7 +289,7 @@ class GatedTableQueue(OneTableQueue):
             if stops(verb, results[-1], last=whole):
                 break
         self._reader.claimer = claimer
-        if not whole or not connection.wrote:
+        if not whole or not (changed_a_row(results) if decided(results) else connection.wrote):
             self._ended(connection, commit=whole)
             return results
         await connection.gate(f"commit {statements[-1].point}")
@@ -309,6 +309,16 @@ class GatedTableQueue(OneTableQueue):
     def _ended(self, connection: GatedConnection, *, commit: bool) -> None:
         if not connection.severed and not connection.closed and not connection.idle:
             connection.end_now(commit=commit)
+
+
+def decided(results: Sequence[Result]) -> bool:
+    """Say whether what statements said of themselves tells if they wrote: each of them changes rows, and says how many."""
+    return all(result.tag in WRITING for result in results)
+
+
+def changed_a_row(results: Sequence[Result]) -> bool:
+    """Say whether a row was changed."""
+    return any(result.count for result in results)
 
 
 async def _read(cursor: Any) -> Result:

@@ -11,7 +11,7 @@ from typing import Final
 
 import psycopg
 
-from harness.adapters.queue_file.database import PATIENCE_MS, QueueDatabase
+from harness.adapters.queue_file.database import QueueDatabase
 from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.verbs import Planned, Result, TableVerbs
 from harness.history.outcome import Outcome
@@ -124,7 +124,7 @@ class _Rehearsal:
             return self._database.carry_out(verb, planned.values, watch=lambda: self._watch(verb))
         except psycopg.errors.QueryCanceled:
             raise statements[0].source.error(
-                f"it did not end within {PATIENCE_MS // 1000} s, with nobody else at work",
+                f"{self._database.overdue}, with nobody else at work",
                 hint="Take the sleep, the endless loop or the lock that nobody frees out of it.",
             ) from None
         except psycopg.errors.InvalidTransactionTermination as error:
