@@ -120,12 +120,12 @@ WRONG = {
         "queue: small", "queue: small\ntables: [jobs]", 13, "it changes the table other, which is none of those"
     ),
     "a table that is not there": Wrong("queue: small", "queue: small\ntables: [job]", 16, "(did you mean 'jobs'?)"),
-    "a claim that tells nothing": Wrong("  RETURNING id\n", "", 8, "it returns no row for what it took"),
-    "a claim of no job": Wrong("RETURNING id", "RETURNING attempts AS id", 8, "it returned 1 as id, and `jobs` shows no"),
-    "a claim that takes nothing": Wrong("LIMIT 1 FOR", "LIMIT 0 FOR", 8, "it takes nothing, and there is one job that"),
+    "a claim that tells nothing": Wrong("  RETURNING id\n", "", 9, "it returns no row for what it took"),
+    "a claim of no job": Wrong("RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, and `jobs` shows no"),
+    "a claim that takes nothing": Wrong("LIMIT 1 FOR", "LIMIT 0 FOR", 9, "it takes nothing, and there is one job that"),
     "a verb that always fails": Wrong(COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"),
     "an enqueue that sends nothing": Wrong("VALUES (:job)", "SELECT :job WHERE false", 7, "it sends nothing"),
-    "a clock that is the machine's": Wrong("until timestamptz", "until timestamp DEFAULT localtimestamp", 0, "localti"),
+    "a clock that is the machine's": Wrong("until timestamptz", "until timestamp DEFAULT localtimestamp", 3, "LOCALTI"),
 }
 FOLLOWS = {
     "a verb that commits by itself": (COMPLETE, "complete: CALL other()"),
@@ -242,7 +242,7 @@ def test_the_screen_shows_the_statement(
     path = EXAMPLES / "unfenced_complete.yaml"
     assert main(["explore", str(path), "--runs", "6", "--no-sessions", "--seed", "3"]) == ExitCode.FAIL
     shown = capsys.readouterr().out
-    assert "unfenced_complete.yaml:27: complete" in shown
+    assert "unfenced_complete.yaml:26: complete" in shown
     assert "  WHERE id = :job\n" in shown
     written = next((tmp_path / ".job-harness" / "found").iterdir())
     assert main(["run", str(written)]) == ExitCode.FAIL

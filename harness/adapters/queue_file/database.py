@@ -21,6 +21,7 @@ from harness.errors import EnvironmentUnavailable, did_you_mean
 from harness.foreign.database import ForeignDatabase
 from harness.model.duration import Instant
 from harness.postgres import Resetter
+from harness.postgres.virtual_clock import VirtualClockError
 
 PATIENCE_MS: Final = 5_000
 """Milliseconds of real time that a statement may take where nobody else is at work."""
@@ -57,7 +58,7 @@ class QueueDatabase:
             self._session.execute(_SETTINGS.format(patience_ms).encode())
             for source in schema:
                 self._load(source)
-            self.foreign.check()
+            self._prove_the_clock()
             self._resetter = Resetter(self.foreign.cluster, self._session.info.dbname)
             self._seeds = self._resetter.filled()
             self.tables: tuple[str, ...] = tuple(t for t in self._resetter.tables if t not in self._seeds)
@@ -109,6 +110,16 @@ class QueueDatabase:
             self._session.execute(b"ROLLBACK")
             raise source.error("it begins a transaction and leaves it open", hint="Add COMMIT, or leave BEGIN out.")
 
+    def _prove_the_clock(self) -> None:
+        """Raises VirtualClockError where the schema keeps to the machine's time."""
+        try:
+            self.foreign.check()
+        except VirtualClockError as error:
+            place = self.file.place("schema" if self.file.schema else "connection")
+            error.message = f"{place}: schema: {error.message}"
+            error.hint = "Write now() in the place of what keeps to the machine's time."
+            raise
+
     def _refuse_tables(self) -> None:
         if not self.tables and not self._seeds:
             raise self.file.jobs.source.error("the schema has no table", hint="Look at `schema`.")
@@ -156,7 +167,7 @@ class QueueDatabase:
         place = at(int(position) - 1) if position else None
         if isinstance(error, psycopg.errors.QueryCanceled):
             said = self.overdue
-        hint = error.diag.message_hint or error.diag.message_detail or ""
+        hint = error.diag.message_hint or error.diag.message_detail or "These are PostgreSQL's own words; correct the SQL."
         if "data type of parameter" in said:
             hint = "Say what it is: :job::text, :input::jsonb."
         raise source.error(f"{what}: {said}" if what else said, at=place, hint=hint) from error

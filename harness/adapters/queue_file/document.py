@@ -254,11 +254,12 @@ def output_names(source: SqlSource) -> list[str]:
             continue
         if not begun:
             begun = word == "select"
-        elif word in ("from", ";", "union", "where", "order"):
+            continue
+        if word in ("from", ";", "union", "where", "order"):
             break
         elif piece == ",":
             names.append(last)
-        elif piece == "*" and last in ("", ".", "select"):
+        elif piece == "*" and last in ("", "."):
             raise source.error("it shows `*`", at=at, hint="Name the columns: SELECT id, status, attempts, ...")
         last = "" if piece == "," else piece.strip('"') if kind in ("word", "quoted") else piece
     return [*names, last]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.adapters.queue_file.database import QueueDatabase
 from harness.adapters.queue_file.rows import Remembered
@@ -41,14 +40,16 @@ SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal)
 """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TableContent:
-    """All rows as PostgreSQL writes them, and what the rows alone do not tell. Nothing here is compared: `_fields`."""
+class TableContent(dict[str, JobView]):
+    """All rows as PostgreSQL writes them, and what the rows alone do not tell.
 
-    rows: tuple[Any, ...]
-    remembered: Remembered
+    A search compares what a snapshot holds beside jobs. Here it finds nothing: a mapping of no job.
+    """
 
-    _fields: ClassVar[tuple[str, ...]] = ()
+    def __init__(self, rows: tuple[Any, ...], remembered: Remembered) -> None:
+        super().__init__()
+        self.rows = rows
+        self.remembered = remembered
 
 
 class _Column(NamedTuple):
