@@ -81,8 +81,8 @@ def configure_schema(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         default="scenario",
-        choices=("scenario", "report"),
-        help="scenario files, or what run --json and explore --json write (default: scenario)",
+        choices=("scenario", "report", "queue"),
+        help="scenario files, what run --json and explore --json write, or queue files (default: scenario)",
     )
 
 
@@ -92,6 +92,10 @@ def execute_schema(arguments: argparse.Namespace) -> int:
         from harness.report.json_report import schema
 
         print(json.dumps(schema(), indent=2))
+    elif arguments.what == "queue":
+        from harness.adapters.queue_file.document import schema_text as queue_schema_text
+
+        print(queue_schema_text(), end="")
     else:
         print(schema_text(), end="")
     return 0

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from harness.adapters.queue_file.document import DURATIONS, QueueFile
 from harness.adapters.queue_file.rows import RowReader
-from harness.adapters.queue_file.statement import SqlSource, Statement
+from harness.adapters.queue_file.statement import SqlSource, Statement, words
 from harness.foreign.database import timestamp_of
 from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import SECOND
@@ -83,6 +83,8 @@ class TableVerbs:
         self._jitter = jitter
         self._reader = reader
         self._look = look
+        self._tells_twice = any("conflict" in words(statement.source.text) for statement in file.verbs["enqueue"])
+        """Whether the SQL itself sees to it that a job is not sent twice; else the harness does not send it again."""
         self._chance = any(b"random(" in s.sql.lower() for verb in file.verbs.values() for s in verb)
 
     def plan(self, verb: str, arguments: tuple[Any, ...], *, caller: str = "") -> Planned | Outcome:
@@ -111,6 +113,8 @@ class TableVerbs:
     def _enqueue(self, request: JobRequest) -> Planned | Outcome:
         if problem := request.problem:
             return Outcome.refused(f"no database can hold it: {problem}")
+        if not self._tells_twice and request.id in self._look():
+            return Outcome.refused("this id exists", request.id)
         self._reader.tools[request.id] = request.tool
         start = self._clocks.store() if request.start_after is None else request.start_after
         values = {
