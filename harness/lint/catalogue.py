@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.lint.finding import Rule
-from harness.lint.rules import application, pgboss, queues, services
+from harness.lint.rules import application, pgboss, queue_files, queues, services
 
 CATALOGUE: Final[tuple[Rule, ...]] = (
     *application.TIMEOUTS,
@@ -15,6 +15,7 @@ CATALOGUE: Final[tuple[Rule, ...]] = (
     *application.TOOLS,
     *pgboss.RULES,
     *queues.RULES,
+    *queue_files.RULES,
     *services.PLATFORM,
     *application.FILES,
     *application.NOW,

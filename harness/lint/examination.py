@@ -62,6 +62,7 @@ def _anything(facts: Facts) -> bool:
         or facts.packages
         or facts.unreadable
         or facts.open_doors
+        or facts.table_queues
     )
 
 
