@@ -56,6 +56,7 @@ def _conformance(engine: Engine, name: str, levels: list[Level]) -> Conformance:
             hint=f"Search it instead: job-harness explore {name}.",
         )
     try:
+        engine.info.prepare()
         return conform(engine, levels=levels)
     except HarnessError:
         raise

@@ -22,6 +22,7 @@ from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario, needed_capabilities
 from harness.sim.choices import Boring, Choices, Replay, Uniform
 
+DEFAULTS: Final = Settings()
 DURATIONS: Final = Settings.duration_names()
 NO_LIMITS = Limits()
 """Those of every run."""
@@ -121,17 +122,22 @@ def uncovered_capabilities(scenario: Scenario, engine: Engine) -> tuple[str, ...
         f"{engine.info.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
         for name in engine.info.capabilities.missing(needed)
     ]
-    return tuple(missing) or _fixed_otherwise(scenario, engine)
+    return tuple(missing) or fixed_otherwise(scenario, engine, asked=True)
 
 
-def _fixed_otherwise(scenario: Scenario, engine: Engine) -> tuple[str, ...]:
-    """Name the first setting that an engine has no way to take, and that a scenario wants to be another."""
+def fixed_otherwise(scenario: Scenario, engine: Engine, *, asked: bool = False) -> tuple[str, ...]:
+    """Name the first setting that an engine has no way to take, and that a scenario wants to be another.
+
+    `asked`: only what it asks for, and not what it leaves at its default. Then it can be played all the same: what it
+    finds is so, and only what it expects may be for the other setting.
+    """
     contract = engine.info.contract
     own = contract.effective(scenario.settings)
     for name in sorted(contract.fixed):
-        if (wanted := getattr(scenario.settings, name)) != (fixed := getattr(own, name)):
-            shown = (format_duration(value) if name in DURATIONS else str(value).lower() for value in (fixed, wanted))
-            return (f"{engine.info.name} fixes {name} at {next(shown)}, and this asks for {next(shown)}",)
+        wanted, fixed = getattr(scenario.settings, name), getattr(own, name)
+        if wanted != fixed and not (asked and wanted == getattr(DEFAULTS, name)):
+            shown = [format_duration(value) if name in DURATIONS else str(value).lower() for value in (fixed, wanted)]
+            return (f"{engine.info.name} fixes {name} at {shown[0]}, and this is written for {shown[1]}",)
     return ()
 
 

@@ -63,7 +63,9 @@ class QueueDatabase:
             self._seeds = self._resetter.filled()
             self.tables: tuple[str, ...] = tuple(t for t in self._resetter.tables if t not in self._seeds)
             """What is emptied between runs; a table with rows of the schema's own stays as it is."""
-            self._vacuum = f"VACUUM {', '.join(self.tables)}".encode()
+            self.quoted: tuple[str, ...] = tuple(map(_quoted, self.tables))
+            """The same, as SQL names them."""
+            self._vacuum = f"VACUUM {', '.join(self.quoted)}".encode()
             self._refuse_tables()
             self.columns: frozenset[str] = self._prepared()
             self.origins: Mapping[str, tuple[int, int]] = self._origins()
@@ -174,12 +176,12 @@ class QueueDatabase:
 
     # looking and acting ---------------------------------------------------------------------------------------------
 
-    def look(self) -> list[dict[str, Any]]:
-        """Read what `jobs` shows. Raises QueueFileError where it fails, or takes too long."""
+    def look(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Read what `jobs` shows, under these values of its parameters. Raises QueueFileError where it fails, or takes too long."""
         source = self.file.jobs.source
         try:
-            values = parameters(self.file.jobs, {}, ())
-            return self._session.execute(self.file.jobs.sql, values, prepare=True).fetchall()
+            given = parameters(self.file.jobs, values, ())
+            return self._session.execute(self.file.jobs.sql, given, prepare=True).fetchall()
         except psycopg.errors.QueryCanceled:
             raise source.error(
                 f"{self.overdue}, and is asked after every step",
@@ -238,6 +240,11 @@ class QueueDatabase:
                 except (psycopg.Error, OSError):
                     continue
         self.foreign.close()
+
+
+def _quoted(table: str) -> str:
+    """Return `schema.name` as SQL names it."""
+    return ".".join('"{}"'.format(part.replace('"', '""')) for part in table.split(".", 1))
 
 
 def _type_of(name: str) -> int:

@@ -190,6 +190,8 @@ class QueueFile:
     def fixed(self) -> frozenset[str]:
         """The settings that no statement asks for: they are as the file says."""
         names = {name for name in ("lease", "max_attempts", "retention") if not self.asks(name)}
+        if "lease" in names:  # no worker may run for longer than its lease, which is as the file says
+            names.add("job_timeout")
         if not self.asks("limit", "claim"):
             names.add("batch_size")
         if not self.asks("delay", "fail"):
@@ -269,6 +271,7 @@ _UNSEEN: Final[Mapping[str, tuple[str, ...]]] = {
     "output": ("wrong_result", "success_without_run"),
     "error": ("error_lost",),
     "completed_at": ("completed_before_started",),
+    "start_after": ("backoff_out_of_range",),
 }
 """By column, what cannot be told where `jobs` does not show it."""
 
@@ -371,7 +374,8 @@ class _Reading:
         return _wrong(self._path, self._line(key), f"{key}: {message}", hint)
 
     def _statements(self, verb: str) -> tuple[Statement, ...]:
-        return read_statements(self._source(verb, getattr(self._part, verb)), OF_VERB[verb] | SETTINGS | {"now"})
+        clock = set() if verb == "jobs" else {"now"}  # what a job is does not depend on who looks
+        return read_statements(self._source(verb, getattr(self._part, verb)), OF_VERB[verb] | SETTINGS | clock)
 
     def _source(self, key: str, text: str) -> SqlSource:
         """Find the lines of a value: below its key for a block, on that of the key for anything else."""

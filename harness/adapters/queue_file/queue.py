@@ -132,7 +132,7 @@ class TableQueue(OneTableQueue):
     def jobs(self) -> Mapping[JobId, JobView]:
         """Return all jobs, read again where a verb has acted."""
         if self._seen is None:
-            self._seen = self._reader.views(self._database.look())
+            self._seen = self._reader.views(self._database.look(self._verbs.standing()))
             self._reader.claimer = None
         return self._seen
 
@@ -233,7 +233,7 @@ class GatedTableQueue(OneTableQueue):
     def _look(self) -> Mapping[JobId, JobView]:
         if self._revision != self._coordinator.revision:
             self._revision = self._coordinator.revision
-            self._seen, self._news = self._reader.views(self._database.look()), True
+            self._seen, self._news = self._reader.views(self._database.look(self._verbs.standing())), True
         return self._seen
 
     def jobs(self) -> Mapping[JobId, JobView]:

@@ -56,7 +56,7 @@ class _Rehearsal:
         )
 
     def _look(self) -> Mapping[JobId, JobView]:
-        return self._reader.views(self._database.look())
+        return self._reader.views(self._database.look(self._verbs.standing()))
 
     def go(self) -> None:
         """Send, take, settle; then the same for each other way in which a claim can end."""

@@ -16,7 +16,7 @@ from harness.adapters.queue_file.document import COLUMNS, NEEDED, QueueFile
 from harness.adapters.queue_file.statement import QueueFileError
 from harness.errors import did_you_mean
 from harness.foreign.database import instant_of
-from harness.model.duration import Instant
+from harness.model.duration import DAY, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import QueueState, Status
 
@@ -27,7 +27,8 @@ _STATES: Final[Mapping[Status, QueueState]] = {
     Status.FAILED: QueueState.FAILED,
     Status.CANCELLED: QueueState.CANCELLED,
 }
-WHENEVER: Final[Instant] = 0
+WHENEVER: Final[Instant] = -365 * DAY
+"""A job without a time is due whatever the clock says, and a clock may go wrong before the start of a run."""
 
 
 @dataclass(slots=True)
@@ -91,6 +92,8 @@ class RowReader:
         self.remembered = Remembered()
         self.tools: dict[JobId, str] = {}
         """By job, what it was sent for: of a table with one kind of job no column says that."""
+        self.names: dict[str, JobId] = {}
+        """By what a table has that takes no text for an id, the job's name."""
         self.claimer: str | None = None
         """For whom the verb that acts claims."""
         self._file = file
@@ -103,7 +106,8 @@ class RowReader:
         found: dict[JobId, JobView] = {}
         keys: dict[JobId, Any] = {}
         for row in rows:
-            job = self._text(row, "id")
+            shown = self._text(row, "id")
+            job = self.names.get(shown, shown)
             if job in found:
                 raise self._error(
                     f"two rows for the job {job!r}", "Select one row for each job: a join may repeat it."
@@ -136,7 +140,7 @@ class RowReader:
             error=None if row.get("error") is None else str(row["error"]),
             unique_key=row.get("unique_key"),
             created_at=WHENEVER if created is None else created,
-            start_after=(created or WHENEVER) if start is None else start,
+            start_after=WHENEVER if start is None else start,
             input=_json(row.get("input")),
             **{name: value if status is not Status.PENDING else None for name, value in instants.items()},
         )

@@ -70,7 +70,7 @@ class TableSnapshots:
         self.recalls = False
         """Whether what a verb came to is remembered: only a search asks for snapshots."""
         session = database.session
-        columns = [_Column(**row) for row in session.execute(_COLUMNS, [list(database.tables)]).fetchall()]
+        columns = [_Column(**row) for row in session.execute(_COLUMNS, [list(database.quoted)]).fetchall()]
         self._tables: list[tuple[str, list[_Column]]] = []
         for table in dict.fromkeys(column.table for column in columns):
             self._tables.append((table, [column for column in columns if column.table == table]))

@@ -94,10 +94,11 @@ class TableVerbs:
             return planned
         worker = caller or planned.values.get("worker", "")
         now = self._clocks.of(worker) if worker else self._clocks.store()
-        values = {**self._standing(), **planned.values, "now": timestamp_of(now)}
+        values = {**self.standing(), **planned.values, "now": timestamp_of(now)}
         return Planned(values, planned.after, self._jitter() if self._chance else None)
 
-    def _standing(self) -> dict[str, Any]:
+    def standing(self) -> dict[str, Any]:
+        """Return the parameters that are the same for every statement of a run."""
         settings = self._settings
         values: dict[str, Any] = {"max_attempts": settings.max_attempts, "retry_backoff": settings.retry_backoff}
         for name in DURATIONS:
@@ -152,7 +153,9 @@ class TableVerbs:
         if self._file.ids == "text":
             return job
         number = uuid.uuid5(_NAMES, job)
-        return number if self._file.ids == "uuid" else number.int % (1 << 31)
+        made = number if self._file.ids == "uuid" else number.int % (1 << 31)
+        self._reader.names[str(made)] = job
+        return made
 
     def _cancel(self, job: JobId) -> Planned | Outcome:
         return self._operated(job)
