@@ -28,7 +28,13 @@ NEVER = "never"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("folder", nargs="?", default=".", metavar="FOLDER", help="the root of the repository, or a queue file (default: this folder)")
+    add(
+        "folder",
+        nargs="?",
+        default=".",
+        metavar="FOLDER",
+        help="the root of the repository, or a queue file (default: this folder)",
+    )
     add(
         "--env",
         action="append",

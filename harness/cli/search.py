@@ -220,9 +220,7 @@ class FindingPresenter:
         notes += [f"No fix was tried: {unasked}"] if unasked else []
         wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
         between = [] if first else [Line("")]
-        show_lines(
-            [*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout
-        )
+        show_lines([*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
         self._how(finding, spent)
         names = dict.fromkeys((self.name, *self.others))
         return Told(written, problem, {name: self._replay(scenario, name, finding) for name in names}, command, run)

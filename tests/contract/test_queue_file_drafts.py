@@ -1,4 +1,4 @@
-"""`job-harness init --queue`: a draft that works on the table as it is, from a schema or a database that is only read."""
+"""`job-harness init --queue`: a draft that works on the table as it is, from a schema or from a database."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ pytestmark = pytest.mark.postgres
 EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
 SCHEMAS = {
     "a table with everything": (EXAMPLES / "mail.sql").read_text(encoding="utf-8"),
-    "a key that the sender gives": "CREATE TABLE task (id uuid PRIMARY KEY, state text CHECK (state IN ('new', 'claimed', "
+    "a key that the sender gives": "CREATE TABLE task (id uuid PRIMARY KEY, "
+    "state text CHECK (state IN ('new', 'claimed', "
     "'success', 'failure')) NOT NULL, tries int NOT NULL DEFAULT 0, claimed_at timestamptz, kind text NOT NULL)",
     "an enum, and a name within the payload": "CREATE TYPE s AS ENUM ('PENDING', 'RUNNING', 'DONE', 'DEAD'); "
-    'CREATE TABLE "Job" (id serial PRIMARY KEY, status s NOT NULL DEFAULT \'PENDING\', attempts int NOT NULL DEFAULT 0, '
+    "CREATE TABLE \"Job\" (id serial PRIMARY KEY, status s NOT NULL DEFAULT 'PENDING', attempts int DEFAULT 0, "
     "data jsonb, lock_version int NOT NULL DEFAULT 0, locked_until timestamptz, last_error text, "
     "created_at timestamptz DEFAULT CURRENT_TIMESTAMP); CREATE TABLE account (id int PRIMARY KEY, status text)",
 }

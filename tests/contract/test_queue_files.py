@@ -1,4 +1,4 @@
-"""Queues in a file, on a real PostgreSQL: what is wrong with a file, what the examples show, and what a search is told."""
+"""Queues in a file, on a real PostgreSQL: what is wrong with one, what the examples show, what a search is told."""
 
 from __future__ import annotations
 
@@ -91,8 +91,12 @@ WRONG = {
     "no enqueue": Wrong(ENQUEUE, "", 1, "the key 'enqueue' is missing"),
     "nobody takes back": Wrong("expire:", "release:", 8, "nothing here takes back the job of a worker that died"),
     "two places for the tables": Wrong("queue: small", "queue: small\nconnection: x", 4, "both name the tables"),
-    "no file of that name": Wrong(SMALL[SMALL.index("schema") : SMALL.index("enqueue")], "schema: no.sql\n", 3, "no.sql"),
-    "an unknown parameter": Wrong("id = :job\nfail", "id = :jobs\nfail", 12, "no parameter :jobs (did you mean 'job'?)"),
+    "no file of that name": Wrong(
+        SMALL[SMALL.index("schema") : SMALL.index("enqueue")], "schema: no.sql\n", 3, "no.sql"
+    ),
+    "an unknown parameter": Wrong(
+        "id = :job\nfail", "id = :jobs\nfail", 12, "no parameter :jobs (did you mean 'job'?)"
+    ),
     "a numbered parameter": Wrong("VALUES (:job)", "VALUES ($1)", 7, "the parameter $1 has no name"),
     "a COMMIT of its own": Wrong(COMPLETE, f"{COMPLETE}; COMMIT", 12, "COMMIT begins or ends a transaction"),
     "an unknown anomaly": Wrong("queue: small", "queue: small\nwithout: {late: so}", 3, "no such anomaly: 'late'"),
@@ -100,13 +104,19 @@ WRONG = {
     "a schema that opens a transaction": Wrong("  CREATE TABLE o", "  BEGIN; CREATE TABLE o", 4, "leaves it open"),
     "SQL that does not parse": Wrong("WHERE status = 'PENDING' L", "WERE status = 'PENDING' L", 10, "syntax error"),
     "a column that is not there": Wrong("until = now()", "untli = now()", 9, 'column "untli"'),
-    "a column that means nothing": Wrong("lease_until", "lease_til", 15, "no place for the column 'lease_til' (did you"),
+    "a column that means nothing": Wrong(
+        "lease_until", "lease_til", 15, "no place for the column 'lease_til' (did you"
+    ),
     "a column that is missing": Wrong("id, status, attempts,", "id, status,", 15, "it shows no column attempts"),
     "all columns": Wrong("id, status, attempts, until AS lease_until", "*", 15, "it shows `*`"),
     "two rows for a job": Wrong(JOBS, f"{JOBS}, generate_series(1, 2)", 15, "two rows for the job 'rehearsal'"),
-    "no row for a job": Wrong(JOBS, f"{JOBS} WHERE false", 15, "enqueue was given 'rehearsal' as :job, and it shows not"),
+    "no row for a job": Wrong(
+        JOBS, f"{JOBS} WHERE false", 15, "enqueue was given 'rehearsal' as :job, and it shows not"
+    ),
     "a status that is none": Wrong("DEFAULT 'PENDING'", "DEFAULT 'new'", 15, "has the status 'new', which is none of"),
-    "a status without a meaning": Wrong(JOBS, f"{JOBS}\nstatus: {{new: PENDING}}", 16, "does not say what 'PENDING' me"),
+    "a status without a meaning": Wrong(
+        JOBS, f"{JOBS}\nstatus: {{new: PENDING}}", 16, "does not say what 'PENDING' me"
+    ),
     "a time that is none": Wrong("until AS lease", "12 AS lease", 15, "has to be a timestamp"),
     "a SELECT that is slow": Wrong(JOBS, f"{JOBS}, pg_sleep(9)", 15, "did not end within 0.2 s"),
     "a verb that never ends": Wrong(COMPLETE, "complete: SELECT pg_sleep(9)", 12, "did not end within 0.2 s"),
@@ -121,9 +131,13 @@ WRONG = {
     ),
     "a table that is not there": Wrong("queue: small", "queue: small\ntables: [job]", 16, "(did you mean 'jobs'?)"),
     "a claim that tells nothing": Wrong("  RETURNING id\n", "", 9, "it returns no row for what it took"),
-    "a claim of no job": Wrong("RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, and `jobs` shows no"),
+    "a claim of no job": Wrong(
+        "RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, and `jobs` shows no"
+    ),
     "a claim that takes nothing": Wrong("LIMIT 1 FOR", "LIMIT 0 FOR", 9, "it takes nothing, and there is one job that"),
-    "a verb that always fails": Wrong(COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"),
+    "a verb that always fails": Wrong(
+        COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"
+    ),
     "an enqueue that sends nothing": Wrong("VALUES (:job)", "SELECT :job WHERE false", 7, "it sends nothing"),
     "a clock that is the machine's": Wrong("until timestamptz", "until timestamp DEFAULT localtimestamp", 3, "LOCALTI"),
 }

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.lint.catalogue import RULES
-from harness.lint.rules import queue_files
 from harness.lint.examination import examine
 from harness.lint.repository import read_repository
+from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
 from tests.unit.guide_repository import write
 from tests.unit.queue_repositories import QUEUES, Example

@@ -37,7 +37,11 @@ CHANGED = {
         [],
     ),
     "a late worker by design": ("queue: mail", "queue: mail\nfencing: false", []),
-    "an order that no index follows": ("ORDER BY created_at, id", "ORDER BY run_at DESC, id", ["table_order_without_index 18"]),
+    "an order that no index follows": (
+        "ORDER BY created_at, id",
+        "ORDER BY run_at DESC, id",
+        ["table_order_without_index 18"],
+    ),
     "an order by the primary key": ("ORDER BY created_at, id", "ORDER BY id", []),
     "an order that is more than columns": ("ORDER BY created_at, id", "ORDER BY attempts * 2", []),
 }

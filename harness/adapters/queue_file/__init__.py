@@ -34,8 +34,8 @@ class QueueFileEngine:
     ) -> None:
         """Read the file at `path`; `dsn` names a server on which to make a database, instead of one started here.
 
-        A statement may take `patience_seconds`, in real time, unless it waits for a lock. With `sessions` every actor has a session, and each statement is a gate. Raises QueueFileError with `file:line`
-        for what is wrong with the file.
+        With `sessions` every actor has a session, and each statement is a gate; one may take `patience_seconds`, in
+        real time, unless it waits for a lock. Raises QueueFileError with `file:line` for what is wrong with the file.
         """
         self.file: QueueFile = read_queue_file(path)
         self._dsn = dsn
@@ -50,7 +50,7 @@ class QueueFileEngine:
             self._capabilities(columns),
             contract=self.file.contract(columns),
             settings=self.file.settings,
-            prepare=self._ready,
+            prepare=self._prepare,
             provenance=self._provenance,
             written=self._written,
             sessions=partial(QueueFileEngine, path, dsn=dsn, sessions=True, patience_seconds=patience_seconds),
@@ -70,6 +70,9 @@ class QueueFileEngine:
     def _provenance(self) -> str:
         return "" if self._database is None else str(self._database.foreign.cluster.provenance)
 
+    def _prepare(self) -> None:
+        self._ready()
+
     def _ready(self) -> QueueDatabase:
         """Start what is needed, and try every verb once."""
         if self._database is None:
@@ -77,7 +80,9 @@ class QueueFileEngine:
             from harness.adapters.queue_file.rehearsal import rehearse
             from harness.adapters.queue_file.snapshot import TableSnapshots
 
-            database = QueueDatabase(self.file, dsn=self._dsn, schema=self._schema(), patience_ms=int(self._patience * 500))
+            database = QueueDatabase(
+                self.file, dsn=self._dsn, schema=self._schema(), patience_ms=int(self._patience * 500)
+            )
             try:
                 rehearse(database)
                 self._snapshots = TableSnapshots(database)
@@ -126,7 +131,7 @@ class QueueFileEngine:
         }
         if self._sessions:
             return GatedTableQueue(database, self._opened_pool(), patience_seconds=self._patience, **about)  # type: ignore[return-value]
-        return TableQueue(database, snapshots=self._snapshots, **about)  # type: ignore[return-value]
+        return TableQueue(database, snapshots=self._snapshots, **about)
 
     def _opened_pool(self) -> SessionPool:
         if self._pool is None:

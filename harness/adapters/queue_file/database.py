@@ -44,8 +44,8 @@ class QueueDatabase:
     ) -> None:
         """Provision it, and make the tables of `schema`; no statement may take longer than `patience_ms`, real time.
 
-        Raises EnvironmentUnavailable where there is no PostgreSQL, QueueFileError with `file:line` where the schema does
-        not load or a statement cannot be prepared.
+        Raises EnvironmentUnavailable where there is no PostgreSQL, QueueFileError with `file:line` where the schema
+        does not load or a statement cannot be prepared.
         """
         self.file = file
         self.foreign = ForeignDatabase(dsn)
@@ -140,14 +140,16 @@ class QueueDatabase:
             for statement in statements:
                 self._parse(statement)
         described = self._parse(self.file.jobs)
-        return columns_of(self.file, [described.fname(n).decode() for n in range(described.nfields)])  # type: ignore[union-attr]
+        return columns_of(self.file, [described.fname(n).decode() for n in range(described.nfields)])
 
     def _parse(self, statement: Statement) -> Any:
         pgconn = self._session.pgconn
         types = [_type_of(name) for name in statement.names]
         prepared = pgconn.prepare(b"", statement.sql, types)
         if prepared.status == pq.ExecStatus.FATAL_ERROR:
-            self.refuse(psycopg.errors.error_from_result(prepared), statement.source, statement.at, "PostgreSQL refuses it")
+            self.refuse(
+                psycopg.errors.error_from_result(prepared), statement.source, statement.at, "PostgreSQL refuses it"
+            )
         return pgconn.describe_prepared(b"")
 
     def _origins(self) -> dict[str, tuple[int, int]]:
@@ -156,9 +158,7 @@ class QueueDatabase:
             described.fname(n).decode(): (described.ftable(n), described.ftablecol(n)) for n in range(described.nfields)
         }
 
-    def refuse(
-        self, error: psycopg.Error, source: SqlSource, at: Callable[[int], int], what: str = ""
-    ) -> NoReturn:
+    def refuse(self, error: psycopg.Error, source: SqlSource, at: Callable[[int], int], what: str = "") -> NoReturn:
         """Raise what PostgreSQL said as an error of the file, at PostgreSQL's own position."""
         if not self.foreign.alive or self._session.broken:
             raise EnvironmentUnavailable(
@@ -169,7 +169,9 @@ class QueueDatabase:
         place = at(int(position) - 1) if position else None
         if isinstance(error, psycopg.errors.QueryCanceled):
             said = self.overdue
-        hint = error.diag.message_hint or error.diag.message_detail or "These are PostgreSQL's own words; correct the SQL."
+        hint = (
+            error.diag.message_hint or error.diag.message_detail or "These are PostgreSQL's own words; correct the SQL."
+        )
         if "data type of parameter" in said:
             hint = "Say what it is: :job::text, :input::jsonb."
         raise source.error(f"{what}: {said}" if what else said, at=place, hint=hint) from error
@@ -177,7 +179,10 @@ class QueueDatabase:
     # looking and acting ---------------------------------------------------------------------------------------------
 
     def look(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Read what `jobs` shows, under these values of its parameters. Raises QueueFileError where it fails, or takes too long."""
+        """Read what `jobs` shows, under these values of its parameters.
+
+        Raises QueueFileError where it fails, or takes too long.
+        """
         source = self.file.jobs.source
         try:
             given = parameters(self.file.jobs, values, ())

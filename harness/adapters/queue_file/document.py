@@ -71,7 +71,8 @@ COLUMNS: Final[Mapping[str, str]] = {
 }
 """The columns that `jobs` may have, and what they mean."""
 NEEDED: Final = ("id", "status", "attempts")
-STATUSES: Final = tuple(str(status) for status in Status)
+MEANINGS: Final[Mapping[str, Status]] = {str(status): status for status in Status}
+"""What statuses mean that are called as the harness calls them."""
 TAKES_BACK: Final = ("by expire", "inside claim", "never")
 _SQL: dict[str, Any] = {"type": "string", "minLength": 1, "contentMediaType": "application/sql"}
 Sql = Annotated[Text, Field(min_length=1), WithJsonSchema(_SQL)]
@@ -234,13 +235,15 @@ class QueueFile:
             if column not in columns:
                 for anomaly in anomalies:
                     documented.setdefault(anomaly, f"{self.place('jobs')} shows no column {column}")
-        return Contract(documented=documented, effective=self.effective, fixed=self.fixed, oldest_first=self._oldest_first())
+        return Contract(
+            documented=documented, effective=self.effective, fixed=self.fixed, oldest_first=self._oldest_first()
+        )
 
     def _oldest_first(self) -> bool:
         """Say whether a claim orders by when a job came: by the column that `jobs` shows as that, or by the id."""
         shown = re.search(r"([\w\"]+)\s+as\s+created_at\b", self.jobs.source.text, re.IGNORECASE)
         named = {"created_at", "id"} | ({shown[1].strip('"').lower()} if shown else set())
-        said = [words(statement.source.text) for statement in self.verbs["claim"]][0]
+        said = words(self.verbs["claim"][0].source.text)
         orders = [said[at + 2 :] for at in range(len(said) - 1) if said[at : at + 2] == ["order", "by"]]
         return any(named & set(order[:6]) for order in orders)
 
@@ -259,7 +262,7 @@ def output_names(source: SqlSource) -> list[str]:
             continue
         if word in ("from", ";", "union", "where", "order"):
             break
-        elif piece == ",":
+        if piece == ",":
             names.append(last)
         elif piece == "*" and last in ("", "."):
             raise source.error("it shows `*`", at=at, hint="Name the columns: SELECT id, status, attempts, ...")
@@ -310,8 +313,12 @@ def _wrong(path: str, line: int, message: str, hint: str = _HINT) -> QueueFileEr
 def _read(path: Path, *, called: str) -> bytes:
     try:
         if not path.is_file():
-            near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else [])
-            raise QueueFileError(f"{called}: there is no such file{near}", hint="Name a queue file, such as queue.yaml.")
+            near = did_you_mean(
+                path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
+            )
+            raise QueueFileError(
+                f"{called}: there is no such file{near}", hint="Name a queue file, such as queue.yaml."
+            )
         with path.open("rb") as file:
             return file.read(LARGEST + 1)
     except OSError as error:
@@ -356,7 +363,7 @@ class _Reading:
             ids=part.ids,
             verbs=verbs,
             jobs=jobs[0],
-            status={name: Status(status) for name, status in (part.status or dict(zip(STATUSES, STATUSES))).items()},
+            status={name: Status(meaning) for name, meaning in part.status.items()} or MEANINGS,
             settings=self._settings(),
             takes_back=self._takes_back(),
             final_errors=any("final" in statement.names for statement in verbs["fail"]),
@@ -425,7 +432,9 @@ class _Reading:
         part = self._part
         if part.expire is not None:
             if part.takes_back not in (None, "by expire"):
-                raise self._error("takes_back", f"{part.takes_back!r}, and there is an `expire`", "Leave one of them out.")
+                raise self._error(
+                    "takes_back", f"{part.takes_back!r}, and there is an `expire`", "Leave one of them out."
+                )
             return "by expire"
         if part.takes_back in (None, "by expire"):
             raise self._error(

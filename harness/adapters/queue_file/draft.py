@@ -1,15 +1,14 @@
 """A first draft of a queue file, from a schema or a database that is only read: which table, which columns, usual SQL.
 
-Columns are known by the names that such tables give them. What is written is SQL that works on the table as it is; it is
-not the user's own, and says so.
+Columns are known by the names that such tables give them. What is written is SQL that works on the table as it is; it
+is not the user's own, and says so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, LiteralString, NamedTuple
 
@@ -22,11 +21,12 @@ from harness.foreign.database import ForeignDatabase
 from harness.lint.database import read_only
 
 _COLUMNS: Final[LiteralString] = """
-SELECT n.nspname AS schema, quote_ident(c.relname) AS table, quote_ident(a.attname) AS name, format_type(a.atttypid, a.atttypmod) AS type,
+SELECT n.nspname AS schema, quote_ident(c.relname) AS table, quote_ident(a.attname) AS name,
+       format_type(a.atttypid, a.atttypmod) AS type,
        a.attnotnull AS needed, pg_get_expr(d.adbin, d.adrelid) AS preset, a.attidentity <> '' AS numbered,
        a.attgenerated <> '' AS generated,
-       coalesce((SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = a.atttypid),
-                '{}') AS labels,
+       coalesce((SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e
+                 WHERE e.enumtypid = a.atttypid), '{}') AS labels,
        coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_constraint k
                  WHERE k.conrelid = c.oid AND k.contype = 'c' AND a.attnum = ANY (k.conkey)), '') AS checked,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p'
@@ -118,7 +118,9 @@ def _loaded(path: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     source = SqlSource.whole(text, str(path), "schema")
     database = ForeignDatabase()
     try:
-        with psycopg.Connection[dict[str, Any]].connect(database.url, autocommit=True, row_factory=dict_row) as connection:
+        with psycopg.Connection[dict[str, Any]].connect(
+            database.url, autocommit=True, row_factory=dict_row
+        ) as connection:
             try:
                 connection.execute(on_our_clock(text).encode(), prepare=False)
             except psycopg.Error as error:
@@ -205,7 +207,11 @@ class _Draft:
         self._columns = columns
         self._known = _known(columns)
         keys = [column for column in columns if column.key]
-        missing = [word for word, there in (("a primary key of one column", keys), ("status", "status" in self._known)) if not there]
+        missing = [
+            word
+            for word, there in (("a primary key of one column", keys), ("status", "status" in self._known))
+            if not there
+        ]
         if missing:
             raise QueueFileError(
                 f"the table {table} has no {' and no '.join(missing)}", hint="Name another: --table NAME."
@@ -216,7 +222,11 @@ class _Draft:
     def _words(self) -> dict[str, str]:
         """Return what the statuses are called: by the type, a constraint or the default, else as usual."""
         column = self._known["status"]
-        said = [*column.labels, *re.findall(r"'([^']+)'", column.checked), *re.findall(r"'([^']+)'", column.preset or "")]
+        said = [
+            *column.labels,
+            *re.findall(r"'([^']+)'", column.checked),
+            *re.findall(r"'([^']+)'", column.preset or ""),
+        ]
         words: dict[str, str] = {}
         for meaning, usual in _STATUSES.items():
             lower = {word.lower().replace("-", "_"): word for word in said}
@@ -259,7 +269,11 @@ class _Draft:
             values[self._known["name"].name] = ":job"
         if "input" in self._known:
             values[self._known["input"].name] = json if how == "input" else ":input"
-        for meaning, given in (("max_attempts", ":max_attempts"), ("start_after", ":start_after"), ("priority", ":priority")):
+        for meaning, given in (
+            ("max_attempts", ":max_attempts"),
+            ("start_after", ":start_after"),
+            ("priority", ":priority"),
+        ):
             if meaning in self._known:
                 values[self._known[meaning].name] = given
         if not self._known["status"].by_itself:
@@ -355,7 +369,9 @@ class _Draft:
         shown.append(_as(f"{self._known['status'].name}{'::text' if self._cast() else ''}", "status"))
         shown.append(_as(self._column("attempts") or "0", "attempts"))
         if "input" in self._known:
-            shown.append(f"{self._column('input')}{'->' + chr(39) + 'input' + chr(39) if how == 'input' else ''} AS input")
+            shown.append(
+                f"{self._column('input')}{'->' + chr(39) + 'input' + chr(39) if how == 'input' else ''} AS input"
+            )
         plain = ("max_attempts", "token", "worker", "lease_until", "started_at", "start_after", "output", "error",
                  "priority", "created_at", "completed_at")  # fmt: skip
         shown += [_as(self._known[meaning].name, meaning) for meaning in plain if meaning in self._known]
@@ -395,7 +411,10 @@ class _Draft:
             if sql:
                 parts.append(f"\n{verb}: |\n" + "\n".join(f"  {line}" for line in sql.splitlines()))
         if not overdue:
-            parts.append("\n# Nothing in the table says when a claim ends: a job whose worker dies stays as it is.\ntakes_back: never")
+            parts.append(
+                "\n# Nothing in the table says when a claim ends: a job whose worker dies stays as it is.\n"
+                "takes_back: never"
+            )
         means = ", ".join(f"{word}: {meaning}" for meaning, word in self._status.items())
         return "\n".join([*parts, f"status: {{{means}}}", ""])
 

@@ -1,12 +1,13 @@
 """What the text of a queue file tells the rules of `check`, without a database: columns by verb, order, indexes.
 
-It goes by words, for a grammar of PostgreSQL is a large dependency: what is not written as usual is left out, so that no
-rule says what is not so.
+It goes by words, for a grammar of PostgreSQL is a large dependency: what is not written as usual is left out, so that
+no rule says what is not so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -99,7 +100,7 @@ def _compared(words: list[_Word]) -> Iterator[str]:
 
 def _order(words: list[_Word], source: SqlSource) -> dict[str, object]:
     """Return by what a SELECT orders, from which table, and what it compares with something fixed."""
-    for at, (one, two) in enumerate(zip(words, words[1:], strict=False)):
+    for at, (one, two) in enumerate(pairwise(words)):
         if (one.text, two.text) != ("order", "by"):
             continue
         names: list[str] = []
@@ -115,7 +116,7 @@ def _order(words: list[_Word], source: SqlSource) -> dict[str, object]:
         froms = [n for n, word in enumerate(before) if word.text == "from"]
         if not froms or froms[-1] + 1 >= len(before):
             return {}
-        equal = {a.text for a, b in zip(before, before[1:], strict=False) if b.text == "="}
+        equal = {a.text for a, b in pairwise(before) if b.text == "="}
         line = int(source.place(one.at).rpartition(":")[2])
         return {
             "order": tuple(names),
@@ -153,7 +154,9 @@ def _indexes(source: SqlSource) -> Iterator[tuple[str, tuple[str, ...]]]:
     for at, word in enumerate(words):
         texts = [other.text for other in words[at : at + 3]]
         if texts[:2] == ["create", "table"]:
-            name = words[at + 5] if [w.text for w in words[at + 2 : at + 5]] == ["if", "not", "exists"] else words[at + 2]
+            name = (
+                words[at + 5] if [w.text for w in words[at + 2 : at + 5]] == ["if", "not", "exists"] else words[at + 2]
+            )
             table = name.text
         elif texts[:2] == ["primary", "key"]:
             follows = words[at + 2] if at + 2 < len(words) else None
@@ -165,8 +168,8 @@ def _indexes(source: SqlSource) -> Iterator[tuple[str, tuple[str, ...]]]:
             on = next((n for n in range(at, min(at + 8, len(words))) if words[n].text == "on"), None)
             opening = next((n for n in range(on or 0, len(words)) if words[n].text == "("), None)
             if on is not None and opening is not None:
-                name = words[on + 1].text if words[on + 1].text != "only" else words[on + 2].text
-                yield name, tuple(_listed(words, opening))
+                of = words[on + 1].text if words[on + 1].text != "only" else words[on + 2].text
+                yield of, tuple(_listed(words, opening))
 
 
 def _column_of(words: list[_Word], at: int) -> str:

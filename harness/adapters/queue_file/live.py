@@ -1,4 +1,4 @@
-"""The schema of a running database, read and written down as SQL: types, tables, functions, constraints, indexes, triggers.
+"""The schema of a running database, read and written down as SQL: types, tables, functions, and what belongs to them.
 
 The database is only read, in a transaction that can do nothing else; no row of it is looked at. What is made of it is a
 copy without rows, in a database of our own.

@@ -1,4 +1,4 @@
-"""A queue in a table as a `QueueUnderTest`: one step for each verb, or a gate at each statement of each actor's session.
+"""A queue in a table as a `QueueUnderTest`: one step for each verb, or a gate at each statement of an actor's session.
 
 The first can be set back to a snapshot of its tables, which is what a complete search needs. Knows no YAML.
 """
@@ -256,7 +256,7 @@ class GatedTableQueue(OneTableQueue):
             return planned
         claimer = planned.values.get("worker") if verb == "claim" else None
         connection = self._coordinator.connection(actor)
-        connection.row_factory, connection.cursor_factory = dict_row, GatedRawCursor  # type: ignore[assignment]
+        connection.row_factory, connection.cursor_factory = dict_row, GatedRawCursor
         try:
             results = await self._statements(connection, verb, planned, claimer)
         except psycopg.errors.IntegrityError as error:
@@ -280,7 +280,9 @@ class GatedTableQueue(OneTableQueue):
             await connection.gate(statement.point)
             self._at_the_gate(connection, planned.chance, begins=number == 0)
             try:
-                cursor = await connection.execute(statement.sql, parameters(statement, planned.values, results), prepare=True)
+                cursor = await connection.execute(
+                    statement.sql, parameters(statement, planned.values, results), prepare=True
+                )
                 results.append(await _read(cursor))
             except psycopg.Error as error:
                 error.add_note(statement.source.place(statement.offsets[0][1]))
@@ -312,17 +314,15 @@ class GatedTableQueue(OneTableQueue):
 
 
 def decided(results: Sequence[Result]) -> bool:
-    """Say whether what statements said of themselves tells if they wrote: each of them changes rows, and says how many."""
+    """Say whether what statements said of themselves tells if they wrote: each says how many rows it changed."""
     return all(result.tag in WRITING for result in results)
 
 
 def changed_a_row(results: Sequence[Result]) -> bool:
     """Say whether a row was changed."""
-    return any(result.count for result in results)
+    return any(result.changed for result in results)
 
 
 async def _read(cursor: Any) -> Result:
     tag = (cursor.statusmessage or "").partition(" ")[0]
     return Result(tag, cursor.rowcount, await cursor.fetchall() if cursor.description else None)
-
-

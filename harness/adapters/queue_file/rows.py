@@ -109,9 +109,7 @@ class RowReader:
             shown = self._text(row, "id")
             job = self.names.get(shown, shown)
             if job in found:
-                raise self._error(
-                    f"two rows for the job {job!r}", "Select one row for each job: a join may repeat it."
-                )
+                raise self._error(f"two rows for the job {job!r}", "Select one row for each job: a join may repeat it.")
             found[job] = self._view(job, row)
             keys[job] = row.get("key", row["id"])
         self.remembered.keys = keys
@@ -121,7 +119,7 @@ class RowReader:
         status = self._status(job, row["status"])
         attempts = self._number(job, row, "attempts", 0)
         token = self._token(job, row, status)
-        instants = {name: self._instant(job, row, name) for name in INSTANTS}
+        instants: dict[str, Any] = {name: self._instant(job, row, name) for name in INSTANTS}
         if "started_at" not in self._columns:
             instants["started_at"] = self._first_seen(job, token, running=status is Status.PROCESSING)
         created, start = instants.pop("created_at"), instants.pop("start_after")
@@ -142,7 +140,7 @@ class RowReader:
             created_at=WHENEVER if created is None else created,
             start_after=WHENEVER if start is None else start,
             input=_json(row.get("input")),
-            **{name: value if status is not Status.PENDING else None for name, value in instants.items()},
+            **(dict.fromkeys(instants) if status is Status.PENDING else instants),
         )
 
     def _status(self, job: JobId, shown: Any) -> Status:

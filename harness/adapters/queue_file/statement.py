@@ -1,6 +1,6 @@
 """SQL as a queue file has it: named parameters become numbered ones, and every character keeps its line in the file.
 
-Hides how SQL is cut into tokens: what stands in quotes or in a comment is neither a parameter nor the end of a statement.
+Hides how SQL is cut into tokens: what stands in quotes or in a comment is no parameter, and ends no statement.
 Knows no database, and no verb.
 """
 

@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
     tag: str
     """PostgreSQL's word for what it did: `UPDATE`, `SELECT`."""
-    count: int
+    changed: int
     """How many rows it changed or returned."""
     rows: Sequence[Mapping[str, Any]] | None
     """What it returned; None: it returns nothing."""
@@ -43,7 +43,7 @@ class Result(NamedTuple):
     def in_vain(self) -> bool:
         """Whether it changed no row, or answered that it did nothing."""
         if self.rows is None:
-            return self.count == 0
+            return self.changed == 0
         if self.rows and all(len(row) == 1 and next(iter(row.values())) in (None, False) for row in self.rows):
             return True
         return not self.rows
@@ -175,8 +175,10 @@ class TableVerbs:
 
         def after(results: Sequence[Result]) -> Outcome:
             rows = results[-1].rows
-            if rows is None and results[-1].count > 0:
-                raise source.error("it returns no row for what it took", hint="End it with RETURNING id, or with token.")
+            if rows is None and results[-1].changed > 0:
+                raise source.error(
+                    "it returns no row for what it took", hint="End it with RETURNING id, or with token."
+                )
             taken = [self._taken(row, worker, source) for row in rows or ()]
             return done([claim for claim in taken if claim is not None])
 
@@ -265,7 +267,7 @@ def stops(verb: str, result: Result, *, last: bool) -> bool:
     if last or verb in ("expire", "purge"):
         return last
     if result.tag in WRITING:
-        return verb != "claim" and result.count == 0
+        return verb != "claim" and result.changed == 0
     return result.tag == "SELECT" and result.in_vain
 
 

@@ -37,7 +37,8 @@ def _unfenced(facts: Facts) -> Iterator[Breach]:
             else:
                 yield Breach(
                     verb.place,
-                    f"the condition of {name} asks for no :token, :attempt or :worker: whoever lost the job may {name} it",
+                    f"the condition of {name} asks for no :token, :attempt or :worker: whoever lost the job may still "
+                    f"{name} it",
                     "Add AND lock_token = :token, or AND attempts = :attempt where attempts rise with each claim.",
                     subject=name,
                 )
@@ -53,8 +54,8 @@ def _token_left(facts: Facts) -> Iterator[Breach]:
             if ":token" in verb.compared and status not in verb.compared:
                 yield Breach(
                     verb.place,
-                    f"expire leaves {token} in the row, and {name} asks for it alone: until the next claim, whoever lost "
-                    f"the job may {name} it",
+                    f"expire leaves {token} in the row, and {name} asks for it alone: until the next claim, whoever "
+                    f"lost the job may {name} it",
                     f"Set {token} = NULL in expire, or ask for the status in {name}.",
                     subject=name,
                 )
@@ -102,7 +103,7 @@ def _unordered(facts: Facts) -> Iterator[Breach]:
 
 
 def _follows(claim: TableVerb, columns: tuple[str, ...]) -> bool:
-    """Say whether an index has rows in the order that a claim asks for, behind what it compares with something fixed."""
+    """Say whether an index has rows in the order that a claim asks for, behind what it compares with a fixed value."""
     rest = list(columns)
     while rest and rest[0] in claim.equal and rest[0] != claim.order[0]:
         rest.pop(0)
