@@ -431,6 +431,15 @@ def as_stepped(engine: Engine) -> Engine:
     return engine if info.stepped is None else AdaptedEngine(engine, replace(info, application=info.stepped))
 
 
+def without_anomalies(engine: Engine, names: Iterable[str], *, why: str) -> Engine:
+    """Return an engine of which these anomalies are not reported, as if it documented them; `why` is the place."""
+    info = engine.info
+    documented = {**info.contract.documented, **dict.fromkeys(names, why)}
+    if documented == dict(info.contract.documented):
+        return engine
+    return AdaptedEngine(engine, replace(info, contract=replace(info.contract, documented=documented)))
+
+
 _PLAIN: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "capabilities": (Capabilities,),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
 from harness.extensions import ENGINES, loaded, offered, package_of
 from harness.extras import missing_extra
-from harness.port import Engine, as_engine, with_sessions, without_sessions
+from harness.port import Engine, as_engine, with_sessions, without_anomalies, without_sessions
 
 if TYPE_CHECKING:
     from harness.application import TableStore
@@ -49,6 +49,9 @@ SESSIONS: Final = "give every actor a database session of its own; each statemen
 """What the option says of itself, wherever a command has it."""
 QUEUE_FILES: Final = (".yaml", ".yml")
 """How the name of a queue in a file ends."""
+WITHOUT: Final = "do not report this anomaly, which is meant to be so (repeatable)"
+WITHOUT_PLACE: Final = "--without"
+"""Where it is said of an anomaly that it is none."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 FORMS = "Write module:factory or path/to/file.py:factory."
@@ -406,7 +409,9 @@ def scenario_processors(scenario: Scenario) -> RealProcessors:
 class Engines:
     """Opens each engine once and closes all. A context manager; closing never raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, without: Iterable[str] = ()) -> None:
+        """Report no anomaly of these names on any of them."""
+        self._without = frozenset(without)
         self._open: dict[str, Engine] = {}
 
     def get(self, name: str) -> Engine:
@@ -417,7 +422,7 @@ class Engines:
         name = named(name)
         engine = self._open.get(name)
         if engine is None:
-            engine = self._open[name] = self._opened(name)
+            engine = self._open[name] = without_anomalies(self._opened(name), self._without, why=WITHOUT_PLACE)
         return engine
 
     def _opened(self, name: str) -> Engine:

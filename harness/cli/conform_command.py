@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from harness.cli.output import OutputFile
+from harness.cli.search import anomalies_named
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.finding import broken_engine
 from harness.port import Engine
-from harness.wiring import SESSIONS, Engines, named, split_name
+from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name
 
 TARGETS = "engines, or module:factory or file.py:factory of your own, with commas (default: memory)"
 ORDER = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("targets", nargs="?", default="memory", metavar="ENGINES", help=TARGETS)
     add("--sessions", action="store_true", help=SESSIONS)
+    add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--level", action="append", default=[], choices=[str(level) for level in Level], help="only this level")
     add("--cases", action="store_true", help="a row for each case, a column for each engine, and what explains each")
     add("--json", metavar="FILE", help="write the results as JSON")
@@ -38,7 +40,8 @@ def execute(arguments: argparse.Namespace) -> int:
         split_name(name)
     output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
     levels = [Level(name) for name in arguments.level] or list(Level)
-    results, codes = _conformances(names, levels, quiet=arguments.quiet)
+    without = anomalies_named(arguments.without)
+    results, codes = _conformances(names, levels, quiet=arguments.quiet, without=without)
     if len(names) > 1:
         print("\n".join(table(results)))
     if arguments.cases:
@@ -64,10 +67,12 @@ def _conformance(engine: Engine, name: str, levels: list[Level]) -> Conformance:
         raise broken_engine(name, error) from error
 
 
-def _conformances(names: list[str], levels: list[Level], *, quiet: bool) -> tuple[list[Conformance], list[ExitCode]]:
+def _conformances(
+    names: list[str], levels: list[Level], *, quiet: bool, without: frozenset[str]
+) -> tuple[list[Conformance], list[ExitCode]]:
     results: list[Conformance] = []
     codes: list[ExitCode] = []
-    with Engines() as engines:
+    with Engines(without=without) as engines:
         for name in names:
             try:
                 results.append(_conformance(engines.get(name), name, levels))

@@ -124,7 +124,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.states < 1:
         raise UsageError(f"--states must be at least 1, not {arguments.states}")
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
-    with Engines() as engines:
+    with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
         engine.info.prepare()
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))

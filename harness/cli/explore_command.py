@@ -87,7 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.steps < 1:
         raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
     request = SearchRequest.checked(arguments, file_sessions=True)
-    with Engines() as engines:
+    with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
         engine.info.prepare()
         return _sampled(arguments, request, engine, engines)
@@ -106,6 +106,8 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         )
         for finding in campaign.findings
     }
+    if plan.without:
+        print(f"Not reported: {', '.join(sorted(plan.without))} (--without).")
     if campaign.findings:
         _trouble(campaign, plan.steps)
     else:
@@ -133,6 +135,7 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
         arguments.keep_going,
         patience=arguments.patience,
         steps=arguments.steps,
+        without=request.without,
     )
 
 

@@ -30,7 +30,7 @@ from harness.report.screen import HEIGHT, Line, clip, first_screen, replay_comma
 from harness.run.verdict import Run
 from harness.scenario.reader import parse_changes
 from harness.scenario.scenario import Scenario
-from harness.wiring import SESSIONS, Engines, explained, is_queue_file, is_target, named, opened_as, split_name
+from harness.wiring import SESSIONS, WITHOUT, Engines, explained, is_queue_file, is_target, named, opened_as, split_name
 
 INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 FOLDER = Path(".job-harness") / "found"
@@ -60,6 +60,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
         help="search under what the repository in DIR sets (for QUEUE, else its first), as `check` reads it",
     )
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
+    add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
     add(
         "--patience",
@@ -82,6 +83,8 @@ class SearchRequest:
     settings: Settings
     """Of the repository that was named, else the defaults."""
     wanted: frozenset[str]
+    without: frozenset[str]
+    """Anomalies that are not reported."""
     others: tuple[str, ...]
     """Engines on which what is found is replayed."""
     output: OutputFile | None
@@ -99,7 +102,9 @@ class SearchRequest:
             raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
         settings = settings_of(arguments.settings_from)
         parse_changes(arguments.changes)
-        wanted = _anomalies(arguments.looking_for)
+        wanted, without = anomalies_named(arguments.looking_for), anomalies_named(arguments.without)
+        if both := sorted(wanted & without):
+            raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
         asked: bool | None = arguments.sessions
         sessions = file_sessions and is_queue_file(arguments.target) if asked is None else asked
         target = named(arguments.target, sessions=sessions)
@@ -109,7 +114,7 @@ class SearchRequest:
             split_name(name)
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
-        return cls(target, settings, wanted, others, output, report)
+        return cls(target, settings, wanted, without, others, output, report)
 
     def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
         """Return who shows what is found on this engine."""
@@ -158,7 +163,8 @@ def _of_queue(queue: str, queues: list[str]) -> str:
     return f", queue {queue or queues[0]!r}{more}"
 
 
-def _anomalies(names: list[str]) -> frozenset[str]:
+def anomalies_named(names: list[str]) -> frozenset[str]:
+    """Return anomalies that options name. Raises UsageError for one that does not exist."""
     for name in names:
         if name not in ANOMALIES:
             near = did_you_mean(name, ANOMALIES)

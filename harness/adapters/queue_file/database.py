@@ -247,6 +247,11 @@ class QueueDatabase:
         self.foreign.close()
 
 
+def places_of(error: psycopg.Error) -> list[str]:
+    """Return where the statement is written that raised this, as was noted when it did."""
+    return list(error.__dict__.get("__notes__", ()))
+
+
 def _quoted(table: str) -> str:
     """Return `schema.name` as SQL names it."""
     return ".".join('"{}"'.format(part.replace('"', '""')) for part in table.split(".", 1))

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from harness.adapters.foreign_queue import OneTableQueue
-from harness.adapters.queue_file.database import QueueDatabase
+from harness.adapters.queue_file.database import QueueDatabase, places_of
 from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.snapshot import TableContent, TableSnapshots
 from harness.adapters.queue_file.verbs import WRITING, Planned, Result, TableVerbs, parameters, stops
@@ -37,7 +37,7 @@ ASKED = frozenset(
 def told(error: psycopg.Error) -> psycopg.Error:
     """Return what PostgreSQL refused in one line, with the place of the statement and nothing of this session alone."""
     if error.diag.message_primary and not isinstance(error, psycopg.errors.DeadlockDetected):
-        places = "".join(f" (at {note})" for note in getattr(error, "__notes__", ()))
+        places = "".join(f" (at {note})" for note in places_of(error))
         error.args = (f"{error.diag.message_primary}{places}",)
     return error
 

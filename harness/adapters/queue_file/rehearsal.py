@@ -11,7 +11,7 @@ from typing import Final
 
 import psycopg
 
-from harness.adapters.queue_file.database import QueueDatabase
+from harness.adapters.queue_file.database import QueueDatabase, places_of
 from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.verbs import Planned, Result, TableVerbs
 from harness.history.outcome import Outcome
@@ -133,7 +133,9 @@ class _Rehearsal:
                 hint="A verb is one transaction: take COMMIT and ROLLBACK out of the procedure that it calls.",
             ) from None
         except psycopg.Error as error:
-            statement = next((s for s in statements if s.source.place(s.offsets[0][1]) in _notes(error)), statements[0])
+            statement = next(
+                (s for s in statements if s.source.place(s.offsets[0][1]) in places_of(error)), statements[0]
+            )
             self._database.refuse(error, statement.source, statement.at, f"the verb {verb} fails on a first job")
 
     def _watch(self, verb: str) -> None:
@@ -146,7 +148,3 @@ class _Rehearsal:
                 f"it changes the table {other[0]}, which is none of those under `tables`",
                 hint=f"Add {other[0]} to `tables` where that is meant; it is emptied between runs then.",
             )
-
-
-def _notes(error: psycopg.Error) -> list[str]:
-    return list(getattr(error, "__notes__", ()))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from harness.adapters.queue_file.document import COLUMNS, NEEDED, QueueFile
@@ -185,7 +186,7 @@ class RowReader:
         value = row.get(name, otherwise)
         if value is None:
             return otherwise
-        if isinstance(value, bool) or not hasattr(value, "__int__"):
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             raise self._error(f"{name} of the job {job!r} is {value!r}, and has to be a number", "Select another.")
         return int(value)
 
