@@ -49,17 +49,21 @@ class QueueDatabase:
         """
         self.file = file
         self.foreign = ForeignDatabase(dsn)
+        self._held: list[Any] = []
+        """What is closed with it."""
         try:
             self.foreign.let_transactions_stand()
             self._session = psycopg.Connection[dict[str, Any]].connect(
                 self.foreign.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
             )
+            self._held.append(self._session)
             self._patience_ms = patience_ms
             self._session.execute(_SETTINGS.format(patience_ms).encode())
             for source in schema:
                 self._load(source)
             self._prove_the_clock()
             self._resetter = Resetter(self.foreign.cluster, self._session.info.dbname)
+            self._held.append(self._resetter)
             self._seeds = self._resetter.filled()
             self.tables: tuple[str, ...] = tuple(t for t in self._resetter.tables if t not in self._seeds)
             """What is emptied between runs; a table with rows of the schema's own stays as it is."""
@@ -238,12 +242,12 @@ class QueueDatabase:
 
     def close(self) -> None:
         """End what was started. Never raises."""
-        for name in ("_resetter", "_session"):
-            if (held := getattr(self, name, None)) is not None:
-                try:
-                    held.close()
-                except (psycopg.Error, OSError):
-                    continue
+        for held in reversed(self._held):
+            try:
+                held.close()
+            except (psycopg.Error, OSError):
+                continue
+        self._held.clear()
         self.foreign.close()
 
 

@@ -83,13 +83,25 @@ class TableVerbs:
         self._jitter = jitter
         self._reader = reader
         self._look = look
+        self._plans: Mapping[str, Callable[..., Planned | Outcome]] = {
+            "enqueue": self._enqueue,
+            "claim": self._claim,
+            "heartbeat": self._heartbeat,
+            "complete": self._complete,
+            "fail": self._fail,
+            "release": self._release,
+            "cancel": self._operated,
+            "retry": self._operated,
+            "expire": self._expire,
+            "purge": self._purge,
+        }
         self._tells_twice = any("conflict" in words(statement.source.text) for statement in file.verbs["enqueue"])
         """Whether the SQL itself sees to it that a job is not sent twice; else the harness does not send it again."""
         self._chance = any(b"random(" in s.sql.lower() for verb in file.verbs.values() for s in verb)
 
     def plan(self, verb: str, arguments: tuple[Any, ...], *, caller: str = "") -> Planned | Outcome:
         """Plan a verb on behalf of an actor, or answer what needs no statement."""
-        planned: Planned | Outcome = getattr(self, f"_{verb}", self._nothing)(*arguments)
+        planned = self._plans.get(verb, self._nothing)(*arguments)
         if isinstance(planned, Outcome):
             return planned
         worker = caller or planned.values.get("worker", "")
@@ -156,12 +168,6 @@ class TableVerbs:
         made = number if self._file.ids == "uuid" else number.int % (1 << 31)
         self._reader.names[str(made)] = job
         return made
-
-    def _cancel(self, job: JobId) -> Planned | Outcome:
-        return self._operated(job)
-
-    def _retry(self, job: JobId) -> Planned | Outcome:
-        return self._operated(job)
 
     def _operated(self, job: JobId) -> Planned | Outcome:
         if job not in self._look():
