@@ -248,6 +248,21 @@ def test_the_repaired_queue_conforms(opened: Open) -> None:
     assert result.badge == "core 9/9, scheduled 2/2"
 
 
+DELETED = "complete: DELETE FROM messages WHERE id = :job AND receipt = :token"
+
+
+def test_a_claim_may_take_back_what_is_overdue_and_fail_what_was_received_too_often(
+    opened: Open, tmp_path: Path
+) -> None:
+    right = (EXAMPLES / "visibility.yaml").read_text(encoding="utf-8")
+    assert right.count(DELETED) == 1
+    path = tmp_path / "queue.yaml"
+    path.write_text(right)
+    assert [seed for seed in (*range(8), 33) if Sampler(opened(path)).sample(seed).found] == []
+    path.write_text(right.replace(DELETED, DELETED.removesuffix(" AND receipt = :token")))
+    assert Sampler(opened(path)).sample(33).found == {"stale_complete"}
+
+
 def test_the_screen_shows_the_statement(
     server: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,7 +117,7 @@ class TableQueue(OneTableQueue):
         self._database.set_now(self._clocks.store())
         if planned.chance is not None:
             self._database.foreign.set_chance(planned.chance)
-        self._reader.claimer = planned.values.get("worker") if verb == "claim" else None
+        self._reader.claimer, self._reader.verb = planned.values.get("worker") if verb == "claim" else None, verb
         try:
             results = self._database.carry_out(verb, planned.values)
         except psycopg.errors.IntegrityError as error:
@@ -161,6 +161,7 @@ class TableQueue(OneTableQueue):
         self._set_back = state
         self._seen, self._news = state.views, True
         self._reader.remembered = state.content.remembered.copy()
+        self._reader.shown = state.views
 
     def in_place(self) -> None:
         """Let the tables be what the state says."""
@@ -267,7 +268,7 @@ class GatedTableQueue(OneTableQueue):
         except psycopg.Error as error:
             self._ended(connection, commit=False)
             raise told(error) from None
-        self._reader.claimer = claimer
+        self._reader.claimer, self._reader.verb = claimer, verb
         return planned.after(results)
 
     async def _statements(
@@ -290,13 +291,13 @@ class GatedTableQueue(OneTableQueue):
             whole = number == len(statements) - 1
             if stops(verb, results[-1], last=whole):
                 break
-        self._reader.claimer = claimer
+        self._reader.claimer, self._reader.verb = claimer, verb
         if not whole or not (changed_a_row(results) if decided(results) else connection.wrote):
             self._ended(connection, commit=whole)
             return results
         await connection.gate(f"commit {statements[-1].point}")
         await connection.commit()
-        self._reader.claimer = claimer
+        self._reader.claimer, self._reader.verb = claimer, verb
         return results
 
     def _at_the_gate(self, connection: GatedConnection, chance: float | None, *, begins: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import psycopg
 
 from harness.adapters.queue_file.database import QueueDatabase, places_of
-from harness.adapters.queue_file.rows import RowReader
+from harness.adapters.queue_file.rows import Remembered, RowReader
 from harness.adapters.queue_file.verbs import Planned, Result, TableVerbs
 from harness.history.outcome import Outcome
 from harness.model.job import JobId, JobView
@@ -64,7 +64,7 @@ class _Rehearsal:
         for end in ("complete", "fail", "release", "cancel", "expire"):
             if end in self._file.verbs:
                 self._database.empty()
-                self._reader.remembered.keys.clear()
+                self._reader.remembered, self._reader.shown = Remembered(), {}
                 self._sent()
                 self._ended(end, self._taken())
         for verb in ("retry", "purge"):
@@ -120,6 +120,7 @@ class _Rehearsal:
 
     def _carried_out(self, verb: str, planned: Planned) -> list[Result]:
         statements = self._file.verbs[verb]
+        self._reader.verb = verb
         try:
             return self._database.carry_out(verb, planned.values, watch=lambda: self._watch(verb))
         except psycopg.errors.QueryCanceled:

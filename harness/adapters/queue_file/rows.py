@@ -21,6 +21,14 @@ from harness.model.duration import DAY, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import QueueState, Status
 
+_ENDED_BY: Final[Mapping[str, Status]] = {
+    "complete": Status.COMPLETED,
+    "fail": Status.FAILED,
+    "expire": Status.FAILED,
+    "claim": Status.FAILED,
+    "cancel": Status.CANCELLED,
+}
+"""By the verb that deletes a job's row, what became of the job."""
 INSTANTS: Final = ("created_at", "start_after", "started_at", "lease_until", "completed_at", "expires_at")
 _STATES: Final[Mapping[Status, QueueState]] = {
     Status.PROCESSING: QueueState.ACTIVE,
@@ -43,13 +51,17 @@ class Remembered:
     owners: dict[tuple[JobId, int], str] = field(default_factory=dict)
     started: dict[tuple[JobId, int], Instant] = field(default_factory=dict)
     """By job and token, when its claim was first seen."""
+    gone: dict[JobId, JobView] = field(default_factory=dict)
+    """Jobs whose row was deleted by what ended them."""
     keys: dict[JobId, Any] = field(default_factory=dict)
     """By job, what verbs are given as `:job`."""
 
     def copy(self) -> Remembered:
         """Return a copy that can be kept."""
         numbers = {job: dict(tokens) for job, tokens in self.numbers.items()}
-        return Remembered(numbers, dict(self.last), dict(self.owners), dict(self.started), dict(self.keys))
+        return Remembered(
+            numbers, dict(self.last), dict(self.owners), dict(self.started), dict(self.gone), dict(self.keys)
+        )
 
     def number(self, job: JobId, token: Any) -> int:
         """Return the number of a token that a claim brought, a new one where it is new."""
@@ -97,6 +109,10 @@ class RowReader:
         """By what a table has that takes no text for an id, the job's name."""
         self.claimer: str | None = None
         """For whom the verb that acts claims."""
+        self.verb = ""
+        """Which verb acted last."""
+        self.shown: Mapping[JobId, JobView] = {}
+        """The jobs as they were seen last."""
         self._file = file
         self._columns = columns
         self._most = max_attempts
@@ -114,7 +130,22 @@ class RowReader:
             found[job] = self._view(job, row)
             keys[job] = row.get("key", row["id"])
         self.remembered.keys = keys
-        return dict(sorted(found.items(), key=lambda item: item[1].created_at))
+        self._take_note_of_the_gone(found)
+        self.shown = dict(sorted({**self.remembered.gone, **found}.items(), key=lambda item: item[1].created_at))
+        return dict(self.shown)
+
+    def _take_note_of_the_gone(self, found: Mapping[JobId, JobView]) -> None:
+        """Keep what was deleted by the verb that ended it: to many a queue, a job that is done is one that is gone."""
+        gone = self.remembered.gone
+        status = _ENDED_BY.get(self.verb)
+        for job, view in self.shown.items():
+            if job in found or job in gone or status is None:
+                continue
+            if view.status is Status.PROCESSING or self.verb == "cancel":
+                ended = {"completed_at": self._clock(), "worker": None, "lease_until": None}
+                gone[job] = view._replace(status=status, queue_state=_STATES[status], **ended)
+        for job in [job for job in gone if job in found]:
+            del gone[job]
 
     def _view(self, job: JobId, row: Mapping[str, Any]) -> JobView:
         status = self._status(job, row["status"])

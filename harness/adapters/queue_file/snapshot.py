@@ -222,6 +222,7 @@ def _frozen(remembered: Remembered) -> Hashable:
         tuple(remembered.last.items()),
         tuple(remembered.owners.items()),
         tuple(remembered.started.items()),
+        tuple(remembered.gone),
         tuple(remembered.keys.items()),
     )
 
