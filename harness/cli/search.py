@@ -59,6 +59,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
         metavar="DIR[#QUEUE]",
         help="search under what the repository in DIR sets (for QUEUE, else its first), as `check` reads it",
     )
+    add("--queue", metavar="NAME", help="with --settings-from: the queue whose settings count, as DIR#NAME does")
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="only this anomaly counts (repeatable)")
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
@@ -100,7 +101,7 @@ class SearchRequest:
             raise UsageError(f"--time must be above 0, not {arguments.time:g}", hint="Give it in seconds.")
         if not arguments.patience > 0:
             raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
-        settings = settings_of(arguments.settings_from)
+        settings = settings_of(_of_one(arguments.settings_from, arguments.queue))
         parse_changes(arguments.changes)
         wanted, without = anomalies_named(arguments.looking_for), anomalies_named(arguments.without)
         if both := sorted(wanted & without):
@@ -119,6 +120,17 @@ class SearchRequest:
     def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
         """Return who shows what is found on this engine."""
         return FindingPresenter(opened_as(self.target, engine), engines, self.others, self.output, halted)
+
+
+def _of_one(folder: str | None, queue: str | None) -> str | None:
+    """Return what was named by --settings-from, with the queue that --queue names."""
+    if queue is None:
+        return folder
+    if folder is None:
+        raise UsageError(f"--queue {queue} says something of a repository", hint="Name it: --settings-from DIR.")
+    if "#" in folder and not Path(folder).is_dir():
+        raise UsageError(f"--settings-from {folder} names a queue, and so does --queue", hint="Leave one of them out.")
+    return f"{folder}#{queue}"
 
 
 def settings_of(folder: str | None) -> Settings:
