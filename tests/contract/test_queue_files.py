@@ -19,6 +19,8 @@ from harness.explore.sampling import Sampler
 from harness.faults import FaultPlan
 from harness.history.jsonl import dump_history
 from harness.postgres import Cluster, provision
+from harness.postgres.patience import Deadline
+from harness.run.verdict import Verdict
 
 pytestmark = pytest.mark.postgres
 
@@ -288,3 +290,21 @@ def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(ope
         assert not explorer.sightings
         seen.append((explorer.progress.states, explorer.progress.transitions, explorer.outcomes))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.campaign
+def test_the_repaired_queue_holds_for_two_thousand_runs(opened: Open) -> None:
+    engine = opened(EXAMPLES / "mail.yaml", sessions=True)
+    campaign = Sampler(engine, engine.info.settings or SCOPE_SETTINGS).explore(seed=1, runs=2000)
+    assert campaign.runs == 2000
+    assert campaign.verdict is Verdict.PASS
+
+
+@pytest.mark.campaign
+def test_the_repaired_queue_is_searched_completely(opened: Open) -> None:
+    explorer = Explorer(opened(EXAMPLES / "mail.yaml"), Scope(workers=2, jobs=2, faults=FaultPlan(crash=1)))
+    started = Deadline(600)
+    explorer.run(lambda progress: not started.passed)
+    print(f"{explorer.progress.states} states, {explorer.progress.transitions} transitions, {600 - started.left:.0f} s")
+    assert explorer.complete
+    assert not explorer.sightings

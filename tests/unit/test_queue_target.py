@@ -141,5 +141,5 @@ def test_an_application_says_what_it_can_do_and_nothing_else_is_drawn(tmp_path: 
     assert {scenario.settings.max_attempts for scenario in drawn} == {3}
     assert {plan.max_attempts for scenario in drawn for plan in scenario.jobs} == {None}
     assert "fails twice" in endings_for(engine.info.capabilities)
-    with pytest.raises(UsageError, match="capabilities is .* and has to be a Capabilities"):
+    with pytest.raises(UsageError, match=r"capabilities is .* and has to be a Capabilities"):
         open_target(f"{tmp_path}/mine.py:Wrong")

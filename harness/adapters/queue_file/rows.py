@@ -142,8 +142,8 @@ class RowReader:
             if job in found or job in gone or status is None:
                 continue
             if view.status is Status.PROCESSING or self.verb == "cancel":
-                ended = {"completed_at": self._clock(), "worker": None, "lease_until": None}
-                gone[job] = view._replace(status=status, queue_state=_STATES[status], **ended)
+                ended = view._replace(completed_at=self._clock(), worker=None, lease_until=None)
+                gone[job] = ended._replace(status=status, queue_state=_STATES[status])
         for job in [job for job in gone if job in found]:
             del gone[job]
 

@@ -101,7 +101,8 @@ class TableVerbs:
 
     def plan(self, verb: str, arguments: tuple[Any, ...], *, caller: str = "") -> Planned | Outcome:
         """Plan a verb on behalf of an actor, or answer what needs no statement."""
-        planned = self._plans.get(verb, self._nothing)(*arguments)
+        plan: Callable[..., Planned | Outcome] = self._plans.get(verb, self._nothing)
+        planned = plan(*arguments)
         if isinstance(planned, Outcome):
             return planned
         worker = caller or planned.values.get("worker", "")
