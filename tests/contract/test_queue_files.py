@@ -279,11 +279,12 @@ def test_the_screen_shows_the_statement(
     assert main(["run", str(written)]) == ExitCode.FAIL
 
 
-def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(opened: Open) -> None:
+@pytest.mark.parametrize("name", ["mail", "visibility"])
+def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(name: str, opened: Open) -> None:
     scope = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))
     seen = []
     for by_snapshots in (True, False):
-        explorer = Explorer(opened(EXAMPLES / "mail.yaml"), scope)
+        explorer = Explorer(opened(EXAMPLES / f"{name}.yaml"), scope)
         explorer.reexecuted = not by_snapshots
         explorer.run()
         assert explorer.complete

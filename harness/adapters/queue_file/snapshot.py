@@ -222,7 +222,7 @@ def _frozen(remembered: Remembered) -> Hashable:
         tuple(remembered.last.items()),
         tuple(remembered.owners.items()),
         tuple(remembered.started.items()),
-        tuple(remembered.gone),
+        tuple((job, view.status, view.token, view.completed_at) for job, view in remembered.gone.items()),
         tuple(remembered.keys.items()),
     )
 
