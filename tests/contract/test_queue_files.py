@@ -224,7 +224,7 @@ def test_a_live_database_that_does_not_answer_is_named_with_the_line(tmp_path: P
 
 PLANTED = {
     "unfenced_complete": (6, "stale_complete"),
-    "reaper_by_updated_at": (14, "taken_back_early"),
+    "reaper_by_updated_at": (1, "taken_back_early"),
     "attempts_on_failure": (1, "attempt_overrun"),
     "token_not_cleared": (6, "stale_complete"),
 }

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.queue_file.facts import facts_of
+from harness.adapters.queue_file.document import read_queue_file
+from harness.adapters.queue_file.facts import facts_of, sweeps_by_lease
 from harness.lint.examination import examine
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
@@ -55,6 +56,11 @@ def test_what_is_written_otherwise_is_seen_or_left_alone(name: str, tmp_path: Pa
     path = tmp_path / "queue.yaml"
     path.write_text(MAIL.replace(was, now))
     assert found(path) == seen
+
+
+def test_a_sweep_that_goes_by_something_else_than_leases_is_asked_all_the_time() -> None:
+    by_lease = {path.stem: sweeps_by_lease(read_queue_file(str(path))) for path in EXAMPLES.glob("*.yaml")}
+    assert [name for name, does in sorted(by_lease.items()) if not does] == ["reaper_by_updated_at", "visibility"]
 
 
 def found(path: Path) -> list[str]:

@@ -13,7 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.queue_file.document import QueueFile, read_queue_file
+from harness.adapters.queue_file.facts import sweeps_by_lease
 from harness.adapters.queue_file.statement import QueueFileError, SqlSource
+from harness.model.duration import Instant
+from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, with_sessions
 from harness.postgres.patience import PATIENCE
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from harness.postgres.gating import SessionPool
 
 FROM_ENVIRONMENT: Final = "env:"
+
+
+def next_sweep(queue: QueueUnderTest) -> Instant | None:
+    """Tell that a sweep that goes by something else than leases may find anything whenever a job runs."""
+    return 0 if any(view.status is Status.PROCESSING for view in queue.jobs().values()) else None
 
 
 class QueueFileEngine:
@@ -53,6 +61,7 @@ class QueueFileEngine:
             prepare=self._prepare,
             provenance=self._provenance,
             written=self._written,
+            next_upkeep=None if self.file.takes_back != "by expire" or sweeps_by_lease(self.file) else next_sweep,
             sessions=partial(QueueFileEngine, path, dsn=dsn, sessions=True, patience_seconds=patience_seconds),
         )
 

@@ -147,6 +147,28 @@ def _shown(file: QueueFile) -> dict[str, str]:
     return shown
 
 
+_NO_COLUMNS: Final = frozenset(
+    {"case", "when", "then", "else", "end", "is", "not", "null", "and", "or", "as", "now", "interval", "=", "<", "<=",
+     ">", ">=", "+", "-", "*", "(", ")", "''", ".", ",", "where"}
+)  # fmt: skip
+
+
+def sweeps_by_lease(file: QueueFile) -> bool:
+    """Say whether expire goes by what `jobs` shows as the end of a claim, so that it has nothing to do before that."""
+    item: list[str] = []
+    for word in _words(file.jobs.source)[1:]:
+        if word.depth == 0 and word.text in (",", "from"):
+            if item and item[-1] == "lease_until":
+                break
+            item = []
+        else:
+            item.append(word.text)
+    status = _shown(file).get("status", "status")
+    shown = set(item[:-1] or item) - _NO_COLUMNS - {status}
+    compared = {word for s in file.verbs.get("expire", ()) for word in _compared(_words(s.source))}
+    return bool(shown & compared)
+
+
 def _indexes(source: SqlSource) -> Iterator[tuple[str, tuple[str, ...]]]:
     """List the indexes and primary keys of a schema, each with its table and its columns."""
     words = _words(source)
