@@ -13,7 +13,7 @@ from harness.conformance.judge import Level, Mark, conform
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.postgres import Cluster, provision
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
 SCHEMAS = {

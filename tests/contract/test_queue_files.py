@@ -22,7 +22,7 @@ from harness.postgres import Cluster, provision
 from harness.postgres.patience import Deadline
 from harness.run.verdict import Verdict
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
 
@@ -279,7 +279,7 @@ def test_the_screen_shows_the_statement(
     assert main(["run", str(written)]) == ExitCode.FAIL
 
 
-@pytest.mark.parametrize("name", ["mail", "visibility"])
+@pytest.mark.parametrize("name", [pytest.param("mail", marks=pytest.mark.campaign), "visibility"])
 def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(name: str, opened: Open) -> None:
     scope = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))
     seen = []
