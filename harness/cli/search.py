@@ -259,7 +259,7 @@ class FindingPresenter:
             return []
         shown = [clip(f"  {line}", WIDTH) for line in written[1:STATEMENT_LINES]]
         more = [f"  ... {len(written) - STATEMENT_LINES} more lines"] if len(written) > STATEMENT_LINES else []
-        return [Line(""), Line(clip(f"Written at {written[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
+        return [Line(""), Line(clip(f"Source: {written[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
 
     def _how(self, finding: Finding, spent: str) -> None:
         print(f"Found in {spent}; shrunk in {finding.shrink_runs} runs.")
