@@ -155,6 +155,9 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "schedules": "the queue makes a job for each slot of a schedule",
     "inputs": "a job's input can be read back",
     "sessions": "every actor has a database session of its own: only with `--sessions`",
+    "takes_back_in_claim": "there is no sweep: a claim takes, or fails for good, what a dead worker held",
+    "final_errors": "a worker can say that another attempt is of no use",
+    "own_attempts": "a request's own `max_attempts` is kept",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {

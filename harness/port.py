@@ -99,9 +99,15 @@ class Capabilities:
     inputs: bool = False
     """`JobView.input` tells what was sent."""
     results: bool = True
-    """`JobView.output` and `error` tell how a job ended; the one capability that a queue has unless it says no."""
+    """`JobView.output` and `error` tell how a job ended. A queue has this unless it says no, as the last two."""
     sessions: bool = False
     """Every actor has a database session of its own, so that lock waits and abandoned locks are real: `Sessions`."""
+    takes_back_in_claim: bool = False
+    """No `expire`: a claim takes, or fails for good, what a dead worker held, so idle workers ask when a lease ends."""
+    final_errors: bool = True
+    """A worker can say that another attempt is of no use; a queue that cannot be told so says no."""
+    own_attempts: bool = True
+    """A request's own `max_attempts` is kept; where a queue has one limit for all, it says no."""
 
     def missing(self, needed: Iterable[str]) -> tuple[str, ...]:
         """List what is needed and not there."""
@@ -297,6 +303,8 @@ class Contract:
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
     """Returns the settings as it can keep them: what it has no way to set is what it does instead."""
+    fixed: frozenset[str] = frozenset()
+    """Settings that it has no way to take: a scenario that sets one of them otherwise is not judged there."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True
@@ -364,6 +372,8 @@ class EngineInfo:
     """
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
     """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
+    written: Callable[[str], tuple[str, ...]] = lambda verb: ()
+    """Returns how a verb is written, where that can be shown: `file:line`, and the lines below it."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
 
@@ -389,6 +399,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "provenance": (Callable, "a function without arguments"),
     "confirm": (Callable, "a function without arguments"),
     "safeguards": (Mapping, "a mapping from names to functions without arguments"),
+    "written": (Callable, "a function of a verb's name"),
     "sessions": (Callable | None, "a function without arguments, or None"),
 }
 
@@ -424,6 +435,15 @@ def as_stepped(engine: Engine) -> Engine:
     """Return an engine as an exhaustive search steps it: with actors that can be set back at work on its queues."""
     info = engine.info
     return engine if info.stepped is None else AdaptedEngine(engine, replace(info, application=info.stepped))
+
+
+def without_anomalies(engine: Engine, names: Iterable[str], *, why: str) -> Engine:
+    """Return an engine of which these anomalies are not reported, as if it documented them; `why` is the place."""
+    info = engine.info
+    documented = {**info.contract.documented, **dict.fromkeys(names, why)}
+    if documented == dict(info.contract.documented):
+        return engine
+    return AdaptedEngine(engine, replace(info, contract=replace(info.contract, documented=documented)))
 
 
 _PLAIN: Mapping[str, tuple[type, ...]] = {

@@ -3,14 +3,15 @@
 An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
 group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
 another project's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
-`NAME --sessions` gives every actor a database session; reports call it `NAME-gated`, which names it, too.
+`queue.yaml` is a queue in a file. `NAME --sessions` gives every actor a database session; reports call it `NAME-gated`,
+which names it, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
 from harness.extensions import ENGINES, loaded, offered, package_of
 from harness.extras import missing_extra
-from harness.port import Engine, as_engine, with_sessions, without_sessions
+from harness.port import Engine, as_engine, with_sessions, without_anomalies, without_sessions
 
 if TYPE_CHECKING:
     from harness.application import TableStore
@@ -59,6 +60,11 @@ RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueu
 """Shipped engines that are another project's queue, in versions."""
 SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
 """What the option says of itself, wherever a command has it."""
+QUEUE_FILES: Final = (".yaml", ".yml")
+"""How the name of a queue in a file ends."""
+WITHOUT: Final = "do not report this anomaly, which is meant to be so (repeatable)"
+WITHOUT_PLACE: Final = "--without"
+"""Where it is said of an anomaly that it is none."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 FORMS = "Write module:factory or path/to/file.py:factory."
@@ -117,8 +123,13 @@ def _parsed(engine: str) -> _Parsed:
 
 
 def is_target(name: str) -> bool:
-    """Whether this is `module:factory` or `path.py:factory`: an engine or an application of the user's own."""
-    return ":" in name
+    """Whether this is `module:factory`, `path.py:factory` or a queue file: the user's own engine or application."""
+    return ":" in name or is_queue_file(name)
+
+
+def is_queue_file(name: str) -> bool:
+    """Whether this is a queue in a file: `queue.yaml`."""
+    return without_sessions(name.partition(" --")[0].strip()).endswith(QUEUE_FILES)
 
 
 def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
@@ -228,6 +239,9 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or
     what was made instead.
     """
+    if is_queue_file(name):
+        opened: Engine = import_module("harness.adapters.queue_file").open_engine(name)
+        return opened
     from harness.application.queue_target import engine_from
 
     where, asked = store_of(name)
@@ -243,7 +257,10 @@ def located(name: str, folder: Path) -> str:
     Raises UsageError where no folder has it.
     """
     where, colon, attribute = name.partition(":")
-    if not where.endswith(".py") or Path(where).is_absolute():
+    if is_queue_file(name):
+        plain = without_sessions(name)
+        where, colon, attribute = plain, "", name.removeprefix(plain)
+    if not where.endswith((".py", *QUEUE_FILES)) or Path(where).is_absolute():
         return name
     start = folder.resolve()
     for above in (start, *start.parents):
@@ -406,7 +423,9 @@ def scenario_processors(scenario: Scenario, *, blocked_after: float = BUSY_SECON
 class Engines:
     """Opens each engine once and closes all. A context manager; closing never raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, without: Iterable[str] = ()) -> None:
+        """Report no anomaly of these names on any of them."""
+        self._without = frozenset(without)
         self._open: dict[str, Engine] = {}
 
     def get(self, name: str) -> Engine:
@@ -417,7 +436,7 @@ class Engines:
         name = named(name)
         engine = self._open.get(name)
         if engine is None:
-            engine = self._open[name] = self._opened(name)
+            engine = self._open[name] = without_anomalies(self._opened(name), self._without, why=WITHOUT_PLACE)
         return engine
 
     def _opened(self, name: str) -> Engine:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import harness
 from harness.application.stage import Exit, LastLook, Look, Rest, Stage, poll, step
@@ -20,7 +20,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest
+from harness.port import Capabilities, Contract, EngineClocks, EngineInfo, QueueUnderTest
 from harness.run.context import RunContext
 from harness.run.stock import request_of
 from harness.scenario.job_plan import JobPlan
@@ -29,6 +29,7 @@ from harness.sim.request import Frame, Point, Request, Sleep
 CAPABILITIES = Capabilities(heartbeat=True, maintenance=True, virtual_time=True)
 """What the generic workload may ask of any application: to honour its settings, and to keep two tables."""
 NEEDED = ("actors", "send")
+T = TypeVar("T")
 
 
 def as_application(made: object, *, name: str) -> Any:
@@ -43,6 +44,17 @@ def as_application(made: object, *, name: str) -> Any:
             hint="An application has actors(stage) and send(stage, job); see docs/applications.md.",
         )
     return made
+
+
+def _declared(application: object, what: str, kind: type[T], name: str) -> T | None:
+    """Return what an application says of itself; None: nothing. Raises UsageError where that is of another kind."""
+    value = getattr(application, what, None)
+    if value is not None and not isinstance(value, kind):
+        raise UsageError(
+            f"{name}: {what} is {value!r:.80}, and has to be a {kind.__name__}",
+            hint=f"Write {what} = {kind.__name__}(...), from harness.port; see docs/applications.md.",
+        )
+    return value
 
 
 class ApplicationEngine:
@@ -63,8 +75,8 @@ class ApplicationEngine:
         """By name, the factory of the same application with one safeguard more."""
         self.info = EngineInfo(
             name,
-            CAPABILITIES,
-            contract=self._store.contract,
+            _declared(application, "capabilities", Capabilities, name) or CAPABILITIES,
+            contract=_declared(application, "contract", Contract, name) or self._store.contract,
             settings=getattr(application, "settings", None) or Settings(),
             processes=lambda queue: queue.application,
             provenance=lambda: self._store.provenance,
@@ -101,7 +113,9 @@ class ApplicationEngine:
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return an application at its start, seen as a queue without verbs."""
         tables = self._store.open(settings, clocks.store, jitter)
-        return cast(QueueUnderTest, ApplicationQueue(self._made(), self._name, tables, clocks.store))
+        queue = ApplicationQueue(self._made(), self._name, tables, clocks.store)
+        queue.capabilities = self.info.capabilities
+        return cast(QueueUnderTest, queue)
 
     def close(self) -> None:
         """Give the store back, where it is its own."""
@@ -112,7 +126,7 @@ class ApplicationEngine:
 class ApplicationQueue:
     """What is seen of an application's tables; it has no verbs, for the application's own processes are at work."""
 
-    capabilities = CAPABILITIES
+    capabilities: Capabilities = CAPABILITIES
 
     def __init__(self, application: Any, name: str, tables: Tables, clock: Callable[[], Instant]) -> None:
         own = getattr(application, "jobs", None)

@@ -57,6 +57,11 @@ def looks_like_a_queue(made: object) -> bool:
     )
 
 
+def is_application(made: object) -> bool:
+    """Whether something has both methods of an application, whatever verbs it has beside them."""
+    return all(callable(getattr(made, method, None)) for method in NEEDED)
+
+
 class QueueEngine:
     """Opens the queues that a factory makes."""
 
@@ -159,7 +164,7 @@ def engine_from(
     made = _made(factory, name)
     if callable(getattr(made, "open", None)):
         return _without_store(_engine(made, name), asked)
-    if looks_like_a_queue(made):
+    if not is_application(made) and looks_like_a_queue(made):
         return _without_store(QueueEngine(factory, name=name), asked)
     if not any(hasattr(made, method) for method in NEEDED):
         raise UsageError(f"{name} answered {type(made).__name__}, which is no target", hint=ACCEPTED)

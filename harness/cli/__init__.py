@@ -33,7 +33,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "harness.cli.project_commands:new",
         "write a new tool: processor, registration, worker list, test, scenario",
     ),
-    "schema": ("harness.cli.project_commands:schema", "print the JSON schema of scenario files, or of reports"),
+    "schema": (
+        "harness.cli.project_commands:schema",
+        "print the JSON schema of scenario files, queue files or reports",
+    ),
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 

@@ -20,6 +20,7 @@ from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
 from harness.report.ci import finding_annotations
 from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from harness.report.screen import Line
+from harness.wiring import QUEUE_FILES
 
 NEVER = "never"
 
@@ -27,7 +28,13 @@ NEVER = "never"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("folder", nargs="?", default=".", metavar="FOLDER", help="the root of the repository (default: this folder)")
+    add(
+        "folder",
+        nargs="?",
+        default=".",
+        metavar="FOLDER",
+        help="the root of the repository, or a queue file (default: this folder)",
+    )
     add(
         "--env",
         action="append",
@@ -73,7 +80,7 @@ def execute(arguments: argparse.Namespace) -> int:
     baseline = _baseline(arguments.baseline)
     root = Path(arguments.folder)
     named = [_named(text) for text in arguments.environments]
-    facts = read_repository(root, environments=named, environ=os.environ)
+    facts = _facts(root, named)
     now = _now(arguments, facts)
     examination = examine(
         facts, without=arguments.without, now=now.findings, uncovered=now.uncovered, skipped=now.skipped
@@ -84,6 +91,15 @@ def execute(arguments: argparse.Namespace) -> int:
     code = _exit_code(examination, gone, arguments.fail_on)
     _report(arguments, examination, gone, outputs, code)
     return int(code)
+
+
+def _facts(root: Path, environments: list[NamedEnvironment]) -> Facts:
+    """Read a repository, or one queue file."""
+    if root.is_file() and root.suffix in QUEUE_FILES:
+        from harness.adapters.queue_file.facts import facts_of
+
+        return facts_of(str(root))
+    return read_repository(root, environments=environments, environ=os.environ)
 
 
 class Now(NamedTuple):

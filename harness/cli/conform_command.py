@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from harness.cli.output import OutputFile
+from harness.cli.search import anomalies_named
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.finding import broken_engine
 from harness.interruption import INTERRUPTIONS, exit_code_of
 from harness.port import Engine
-from harness.wiring import SESSIONS, Engines, named, split_name
+from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name
 
 TARGETS = "engines, or your own module:factory or file.py:factory, separated by commas (default: memory)"
 ORDER = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
@@ -24,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("targets", nargs="?", default="memory", metavar="ENGINES", help=TARGETS)
     add("--sessions", action="store_true", help=SESSIONS)
+    add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--level", action="append", default=[], choices=[str(level) for level in Level], help="run this level only")
     add(
         "--cases", action="store_true", help="print a row for each case and a column for each engine, with explanations"
@@ -41,7 +43,8 @@ def execute(arguments: argparse.Namespace) -> int:
         split_name(name)
     output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
     levels = [Level(name) for name in arguments.level] or list(Level)
-    results, codes, interruption = _conformances(names, levels, quiet=arguments.quiet)
+    without = anomalies_named(arguments.without)
+    results, codes, interruption = _conformances(names, levels, quiet=arguments.quiet, without=without)
     if len(names) > 1:
         print("\n".join(table(results)))
     if arguments.cases:
@@ -62,6 +65,7 @@ def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Resu
             hint=f"Search it instead: job-harness explore {name}.",
         )
     try:
+        engine.info.prepare()
         return conform(engine, levels=levels, watch=done.append)
     except HarnessError:
         raise
@@ -70,12 +74,12 @@ def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Resu
 
 
 def _conformances(
-    names: list[str], levels: list[Level], *, quiet: bool
+    names: list[str], levels: list[Level], *, quiet: bool, without: frozenset[str]
 ) -> tuple[list[Conformance], list[ExitCode], BaseException | None]:
     """Run all; return with it the codes of engines that were not judged, and what ended it before its time."""
     results: list[Conformance] = []
     codes: list[ExitCode] = []
-    with Engines() as engines:
+    with Engines(without=without) as engines:
         for name in names:
             done: list[Result] = []
             interruption: BaseException | None = None

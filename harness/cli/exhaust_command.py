@@ -24,7 +24,7 @@ from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, fin
 from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
 from harness.explore.watchdog import Hung, Watchdog
-from harness.explore.workload import ENDINGS, SPANS
+from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
 from harness.faults import FaultPlan, kinds
 from harness.interruption import (
     INTERRUPTIONS,
@@ -77,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="kinds",
         metavar="ENDING[, DURATION]",
-        help=f"a kind of job (repeatable; default: succeeds, 1s). Endings: {', '.join(ENDINGS)}. "
+        help=f"a kind of job (repeatable; default: succeeds, 1s). Endings: {', '.join((*ENDINGS, *MORE_ENDINGS))}. "
         f"Durations: {', '.join(SPANS)}".replace("%", "%%"),
     )
     add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")
@@ -144,7 +144,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.states < 1:
         raise UsageError(f"--states must be at least 1, not {arguments.states}")
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
-    with Engines() as engines:
+    with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
         with raised_at_once():
             engine.info.prepare()

@@ -92,8 +92,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--processes must be at least 1, not {arguments.processes}")
     if arguments.steps < 1:
         raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
-    request = SearchRequest.checked(arguments)
-    with Engines() as engines:
+    request = SearchRequest.checked(arguments, file_sessions=True)
+    with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
         with raised_at_once():
             engine.info.prepare()
@@ -133,6 +133,8 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         )
         for finding in campaign.findings
     }
+    if plan.without:
+        print(f"Not reported: {', '.join(sorted(plan.without))} (--without).")
     if campaign.findings:
         if campaign.interrupted:
             print(f"interrupted after {_spent(campaign, seconds)}.")
@@ -166,6 +168,7 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
         arguments.keep_going,
         patience=arguments.patience,
         steps=arguments.steps,
+        without=request.without,
     )
 
 

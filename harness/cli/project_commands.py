@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
+from typing import Final
 
 from harness.errors import ExitCode, UsageError
 from harness.scaffold.first_files import plan_first_files
@@ -21,10 +23,20 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
     add("folder", nargs="?", default=".", metavar="FOLDER", help="the repository (default: this folder)")
     add("--lang", choices=[str(item) for item in Language], help="the language of the processors (default: detected)")
     add("--dry-run", action="store_true", help="show what would be written without writing it")
+    add(
+        "--queue",
+        metavar="SCHEMA",
+        help="write a draft of queue.yaml instead, from a file of SQL or the URL of a database, which is only read",
+    )
+    add("--table", metavar="NAME", help="with --queue: the table that holds the jobs (default: the likeliest)")
 
 
 def execute_init(arguments: argparse.Namespace) -> int:
     """ChangePlan, show, write."""
+    if arguments.queue is not None:
+        return _draft_queue(arguments)
+    if arguments.table is not None:
+        raise UsageError("--table says something of a queue file", hint="Name its schema: --queue db/schema.sql.")
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(
@@ -33,6 +45,37 @@ def execute_init(arguments: argparse.Namespace) -> int:
         )
     plan = plan_first_files(project, language=project.language)
     return carry_out(plan, dry_run=arguments.dry_run)
+
+
+QUEUE_FILE: Final = "queue.yaml"
+
+
+def _draft_queue(arguments: argparse.Namespace) -> int:
+    """Write a draft of a queue file where there is none yet."""
+    from harness.adapters.queue_file.draft import MORE_DRAWN, draft, tables_of
+
+    folder, source = Path(arguments.folder), arguments.queue
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", hint="Name the folder that the file goes into.")
+    live = "://" in source or "=" in source
+    path = folder / QUEUE_FILE
+    if path.exists() and not arguments.dry_run:
+        raise UsageError(f"{path} is there already", hint="Nothing is overwritten: see the draft with --dry-run.")
+    schema = f"connection: {CONNECTION}" if live else f"schema: {os.path.relpath(source, folder)}"
+    text = draft(tables_of(source), schema=schema, table=arguments.table)
+    if arguments.dry_run:
+        print(text, end="")
+        return int(ExitCode.PASS)
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {path}. {MORE_DRAWN}")
+    if live:
+        print(f"It reads {CONNECTION}, so that no password stands in the file.")
+    print(f"Then: job-harness explore {path}")
+    return int(ExitCode.PASS)
+
+
+CONNECTION: Final = "env:DATABASE_URL"
+"""What a draft says of a database, whose URL may hold a password."""
 
 
 def carry_out(plan: ChangePlan, *, dry_run: bool) -> int:
@@ -81,8 +124,8 @@ def configure_schema(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         default="scenario",
-        choices=("scenario", "report"),
-        help="scenario files, or what run --json and explore --json write (default: scenario)",
+        choices=("scenario", "report", "queue"),
+        help="scenario files, what run --json and explore --json write, or queue files (default: scenario)",
     )
 
 
@@ -92,6 +135,10 @@ def execute_schema(arguments: argparse.Namespace) -> int:
         from harness.report.json_report import schema
 
         print(json.dumps(schema(), indent=2))
+    elif arguments.what == "queue":
+        from harness.adapters.queue_file.document import schema_text as queue_schema_text
+
+        print(queue_schema_text(), end="")
     else:
         print(schema_text(), end="")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.cases import CaseRunner, Task, tasks
 from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
+from harness.cli.search import anomalies_named
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.report.case import Case, exit_code_of, without_excused
@@ -22,7 +23,7 @@ from harness.scenario.document import ScenarioError
 from harness.scenario.reader import parse_changes, read_scenario
 from harness.scenario.replay_token import decode, target_of
 from harness.scenario.scenario import Scenario
-from harness.wiring import SESSIONS, Engines, named, split_name, wrong_queues
+from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name, wrong_queues
 
 # which files ----------------------------------------------------------------------------------------------------------
 
@@ -113,6 +114,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="also check that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
     )
+    add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add(
         "--steps",
         type=int,
@@ -175,7 +177,7 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
 
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
-    with Engines() as engines:
+    with Engines(without=anomalies_named(arguments.without)) as engines:
         campaign = CaseRunner(
             engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after)
         )

@@ -20,6 +20,7 @@ from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
+from harness.history.event import Observed, Return
 from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES
 from harness.model.settings import Settings
@@ -39,11 +40,13 @@ from harness.report.screen import (
 )
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
-from harness.wiring import SESSIONS, Engines, explained, is_target, named, opened_as, split_name
+from harness.wiring import SESSIONS, WITHOUT, Engines, explained, is_queue_file, is_target, named, opened_as, split_name
 
 FOLDER = Path(".job-harness") / "found"
 STOPPED = "interrupted"
 WIDTH = 80
+STATEMENT_LINES = 10
+"""Of SQL that is shown below a first screen."""
 LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
@@ -61,7 +64,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     """Declare the options of every search."""
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
-    add("--sessions", action="store_true", help=SESSIONS)
+    add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} (explore does so for a queue file)")
     add("--time", type=float, metavar="SECONDS", help="stop after this many seconds")
     add(
         "--set",
@@ -76,7 +79,9 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
         metavar="DIR[#QUEUE]",
         help="use the settings that the repository in DIR has (for QUEUE, else its first), as `check` reads them",
     )
+    add("--queue", metavar="NAME", help="with --settings-from: the queue whose settings count, as DIR#NAME does")
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")
+    add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
     add(
         "--patience",
@@ -103,6 +108,8 @@ class SearchRequest:
     settings: Settings
     """Of the repository that was named, else the defaults."""
     wanted: frozenset[str]
+    without: frozenset[str]
+    """Anomalies that are not reported."""
     others: tuple[str, ...]
     """Engines on which what is found is replayed."""
     output: OutputFile | None
@@ -112,8 +119,8 @@ class SearchRequest:
     verbose: bool
 
     @classmethod
-    def checked(cls, arguments: argparse.Namespace) -> SearchRequest:
-        """Check what every search is asked.
+    def checked(cls, arguments: argparse.Namespace, *, file_sessions: bool = False) -> SearchRequest:
+        """Check what every search is asked; `file_sessions`: a queue file has sessions unless that is refused.
 
         Raises UsageError that names the option.
         """
@@ -121,10 +128,14 @@ class SearchRequest:
             raise UsageError(f"--time must be above 0, not {arguments.time:g}", hint="Give it in seconds.")
         if not arguments.patience > 0:
             raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
-        settings = settings_of(arguments.settings_from)
+        settings = settings_of(_of_one(arguments.settings_from, arguments.queue))
         changes_of(arguments)
-        wanted = _anomalies(arguments.looking_for)
-        target = named(arguments.target, sessions=arguments.sessions)
+        wanted, without = anomalies_named(arguments.looking_for), anomalies_named(arguments.without)
+        if both := sorted(wanted & without):
+            raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
+        asked: bool | None = arguments.sessions
+        sessions = file_sessions and is_queue_file(arguments.target) if asked is None else asked
+        target = named(arguments.target, sessions=sessions)
         split_name(target)
         others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
         for name in others:
@@ -132,7 +143,8 @@ class SearchRequest:
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
         junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
-        return cls(target, settings, wanted, others, output, report, junit, arguments.annotations, arguments.verbose)
+        annotated, verbose = arguments.annotations, arguments.verbose
+        return cls(target, settings, wanted, without, others, output, report, junit, annotated, verbose)
 
     def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
         """Write for CI what was found; of a search without a finding, its exit code and why."""
@@ -159,6 +171,17 @@ def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
     from harness.scenario.reader import parse_changes
 
     return parse_changes(arguments.changes)
+
+
+def _of_one(folder: str | None, queue: str | None) -> str | None:
+    """Return what was named by --settings-from, with the queue that --queue names."""
+    if queue is None:
+        return folder
+    if folder is None:
+        raise UsageError(f"--queue {queue} says something of a repository", hint="Name it: --settings-from DIR.")
+    if "#" in folder and not Path(folder).is_dir():
+        raise UsageError(f"--settings-from {folder} names a queue, and so does --queue", hint="Leave one of them out.")
+    return f"{folder}#{queue}"
 
 
 def settings_of(folder: str | None) -> Settings:
@@ -203,7 +226,8 @@ def _of_queue(queue: str, queues: list[str]) -> str:
     return f", queue {queue or queues[0]!r}{more}"
 
 
-def _anomalies(names: list[str]) -> frozenset[str]:
+def anomalies_named(names: list[str]) -> frozenset[str]:
+    """Return anomalies that options name. Raises UsageError for one that does not exist."""
     for name in names:
         if name not in ANOMALIES:
             near = did_you_mean(name, ANOMALIES)
@@ -256,6 +280,7 @@ class FindingPresenter:
         written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine="" if scenario.application else engine) if written else ""
         run, unasked = self._explained(finding)
+        statement = self._statement(finding)
         lines = first_screen(
             run,
             title=f"{finding.anomaly} on {self.name}",
@@ -268,11 +293,29 @@ class FindingPresenter:
         notes += [f"No fix was tried: {unasked}"] if unasked else []
         wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
         between = [] if first else [Line("")]
-        show_lines([*between, *lines, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
+        show_lines([*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
         self._how(finding, spent)
         names = dict.fromkeys((self.name, *self.others))
         replays = {name: self._replay(scenario, name, finding) for name in names}
         return Told(written, problem, replays, command, screen_text(lines), run)
+
+    def _statement(self, finding: Finding) -> list[Line]:
+        """Show how the verb is written that did it: the one that changed the job last."""
+        run = finding.run
+        anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
+        if anomaly is None:
+            return []
+        verbs = [
+            event.verb
+            for event in run.history.events[: anomaly.event + 1]
+            if isinstance(event, Observed | Return) and anomaly.job in (None, event.job)
+        ]
+        written = self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
+        if not written:
+            return []
+        shown = [clip(f"  {line}", WIDTH) for line in written[1:STATEMENT_LINES]]
+        more = [f"  ... {len(written) - STATEMENT_LINES} more lines"] if len(written) > STATEMENT_LINES else []
+        return [Line(""), Line(clip(f"Source: {written[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
 
     def _how(self, finding: Finding, spent: str) -> None:
         print(f"Found in {spent}; shrunk in {finding.shrink_runs} runs.")

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.port import Engine
-from harness.run.play import examine, uncovered_capabilities
+from harness.run.play import examine, fixed_otherwise, uncovered_capabilities
 from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
 from harness.scenario.reader import read_scenario
@@ -190,6 +190,8 @@ def judged(case: SuiteCase, engine: Engine) -> Result:
         return Result(case, Mark.OPEN, "; ".join(run.uncovered), run)
     if told is not None:
         return Result(case, Mark(told.kind), told.place, run)
+    if not run.anomalies and (fixed := fixed_otherwise(case.scenario, engine)):
+        return Result(case, Mark.SKIPPED, fixed[0], run)
     anomaly = run.gravest
     why = f"{anomaly.name}: {anomaly.message}" if anomaly is not None else run.failures[0]
     return Result(case, Mark.FAIL, " ".join(why.split()), run)

@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 from harness.errors import UsageError, did_you_mean
-from harness.explore.workload import ENDINGS, SPANS
+from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
 from harness.faults import FaultKind, FaultPlan, kinds
 from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
@@ -107,7 +107,7 @@ class Scope:
     def _plan(self, name: str, kind: JobKind, priority: int, cancelled: bool, retried: bool) -> JobPlan:
         return JobPlan(
             name,
-            outcomes=ENDINGS[kind.ending],
+            outcomes=(ENDINGS | MORE_ENDINGS)[kind.ending],
             takes=(SPANS[kind.duration],),
             priority=priority,
             cancel_after=0 if cancelled else None,
@@ -158,7 +158,7 @@ def parse_kind(text: str) -> JobKind:
     """
     ending, _, duration = (part.strip() for part in text.partition(","))
     duration = duration or JobKind().duration
-    for what, name, known in (("ending", ending, ENDINGS), ("duration", duration, SPANS)):
+    for what, name, known in (("ending", ending, {**ENDINGS, **MORE_ENDINGS}), ("duration", duration, SPANS)):
         if name not in known:
             raise UsageError(
                 f"no such {what} of a job: {name!r}{did_you_mean(name, known)}", hint=f"There are {', '.join(known)}."

@@ -27,6 +27,7 @@ from harness.explore.strategy import Strategy
 from harness.explore.watchdog import PATIENCE, Hung, Watchdog
 from harness.interruption import SIGNALS
 from harness.model.settings import Settings
+from harness.port import without_anomalies
 from harness.run.session import Limits
 
 BOOT = "import sys; sys.path[:] = sys.argv[2:]; from harness.explore.process_pool import serve; serve(int(sys.argv[1]))"
@@ -51,6 +52,8 @@ class CampaignPlan:
     patience: float = PATIENCE
     steps: int = DRAWN_LIMITS.steps
     """After this many steps a run ends."""
+    without: frozenset[str] = frozenset()
+    """Anomalies that are not reported."""
 
 
 @dataclass(slots=True)
@@ -219,7 +222,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
 
 def _open(plan: CampaignPlan) -> Any:
     module, _, name = plan.opener.partition(":")
-    return getattr(import_module(module), name)(plan.target)
+    return without_anomalies(getattr(import_module(module), name)(plan.target), plan.without, why="--without")
 
 
 def _sampler(plan: CampaignPlan, engine: Any, watchdog: Watchdog) -> Sampler:

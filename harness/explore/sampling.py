@@ -83,6 +83,9 @@ class Sampler:
         drawing = policy_of(self.strategy, seed)
         lease = self.engine.info.contract.effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
+        if (contract := self.engine.info.contract).fixed:
+            settings = contract.effective(drawn.scenario.settings)
+            drawn = replace(drawn, scenario=replace(drawn.scenario, settings=settings))
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
         session = Session(

@@ -29,6 +29,8 @@ ENDINGS: dict[str, tuple[Ending, ...]] = {
     "hangs once": (Ending.HANG, Ending.SUCCEED),
     "kills its worker": (Ending.EXIT,),
 }
+MORE_ENDINGS: dict[str, tuple[Ending, ...]] = {"fails twice": (Ending.FAIL, Ending.FAIL, Ending.SUCCEED)}
+"""Drawn too where all jobs have the same attempts, which no draw changes there."""
 SPANS = {
     "1s": Span(fixed=SECOND),
     "0.1x timeout": Span(factor=0.1, setting="job_timeout"),
@@ -131,12 +133,12 @@ def _draw_job(
         span = DELAYS[pick(what, tuple(DELAYS))] if wanted and pick(f"{what}?", ("no", "no", "yes")) == "yes" else None
         return None if span is None else span.resolve(settings)
 
-    ending = pick("ending", tuple(ENDINGS))
-    attempts = pick("attempts", FEW_OR_MANY) if ending == "fails" else "as set"
+    ending = pick("ending", endings_for(capabilities))
+    attempts = pick("attempts", FEW_OR_MANY) if ending == "fails" and capabilities.own_attempts else "as set"
     operated = pick("operator", ("none", "none", "cancels", "cancels and retries", "retries"))
     return JobPlan(
         name,
-        outcomes=ENDINGS[ending],
+        outcomes=(ENDINGS | MORE_ENDINGS)[ending],
         takes=(SPANS[pick("duration", tuple(SPANS))],),
         max_attempts=None if attempts == "as set" else int(attempts),
         at=delay("send time", True) or 0,
@@ -147,6 +149,12 @@ def _draw_job(
         cancel_after=_draw_span(pick, "cancel", settings) if capabilities.cancel and "cancels" in operated else None,
         retry_after=_draw_span(pick, "retry", settings) if capabilities.retry and "retries" in operated else None,
     )
+
+
+def endings_for(capabilities: Capabilities) -> tuple[str, ...]:
+    """List the endings that a queue can be told of."""
+    more = () if capabilities.own_attempts else tuple(MORE_ENDINGS)
+    return tuple(name for name in (*ENDINGS, *more) if capabilities.final_errors or name != "fails finally")
 
 
 def _draw_featured(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:

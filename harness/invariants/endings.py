@@ -118,6 +118,7 @@ class FailureIsRecorded(Monitor):
     """Looks at what settling verbs answer, at the error that stays behind, and at runs whose end was not reported."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": SETTLING,
         "on_return": SETTLING,
         "on_effect": frozenset({"ended"}),
     }
@@ -129,6 +130,11 @@ class FailureIsRecorded(Monitor):
         """Whose run has ended and is not settled: by which worker, when, and how many reports went unanswered."""
         self._held_until: dict[str, Instant] = {}
         """Until when a worker is paused."""
+        self._reporting: dict[str, JobId | None] = {}
+        """By actor, the job that it is just reporting: it may wait for a lock that another holds."""
+
+    def on_call(self, event: Call) -> None:
+        self._reporting[event.actor] = event.job
 
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
@@ -150,6 +156,8 @@ class FailureIsRecorded(Monitor):
 
     def _taken_back(self, event: Observed, worker: str, since: Instant, tries: int) -> None:
         """Judge the loss of a claim whose run had ended: a worker that once got no answer must have asked again."""
+        if self._reporting.get(worker) == event.job:
+            return
         if event.verb in ("expire", "rescue") and tries < ENOUGH_TRIES and event.at - since > TO_REPORT:
             how = "reported it once and got no answer" if tries else "never reported it"
             self.breach("outcome_lost", f"its run ended; {worker} {how}, and {event.verb} took it back", job=event.job)
@@ -170,6 +178,7 @@ class FailureIsRecorded(Monitor):
             self.breach("error_lost", f"{event.verb} recorded no error", job=event.job)
 
     def on_return(self, event: Return) -> None:
+        self._reporting.pop(event.actor, None)
         report = self._unreported.get(event.job or "")
         if event.job is not None and report is not None and report[0] == event.actor:
             if event.outcome.kind is OutcomeKind.UNKNOWN or not event.answered:

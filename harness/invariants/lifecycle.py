@@ -30,6 +30,8 @@ from harness.model.lifecycle import ARROWS_OF_VERB, TERMINAL, Status
 REPAIRS = frozenset({"reconcile"})
 """May move a job whose rows disagree; `tables_agree` judges the result."""
 
+SWEPT = ARROWS_OF_VERB["expire"] | {(Status.PENDING, Status.FAILED)}
+"""What a claim that takes back may do to other jobs: one that used up its attempts fails where it is found."""
 REVIVING_STEPS = ("step retry", "step resume")
 """What an operator's step is called who revives a job."""
 
@@ -44,12 +46,16 @@ class LegalTransition(Monitor):
         if before.status is after.status:
             if before.status in TERMINAL and (before.output, before.error) != (after.output, after.error):
                 self.breach("terminal_job_rewritten", f"{event.verb} changed a {before.status} job", job=event.job)
-        elif (before.status, after.status) in ARROWS_OF_VERB.get(event.verb, ()) or event.verb in REPAIRS:
+        elif self._may(event.verb, before.status, after.status):
             return
         elif before.status in TERMINAL:
             self._left_terminal(event, before.status, after.status)
         else:
             self.breach("illegal_transition", f"{event.verb} moved {before.status} to {after.status}", job=event.job)
+
+    def _may(self, verb: str, before: Status, after: Status) -> bool:
+        swept = verb == "claim" and self.rules.takes_back_in_claim and (before, after) in SWEPT
+        return swept or (before, after) in ARROWS_OF_VERB.get(verb, ()) or verb in REPAIRS
 
     def _left_terminal(self, event: Observed, before: Status, after: Status) -> None:
         self.breach("terminal_job_revived", f"{event.verb} moved {before} to {after}", job=event.job)

@@ -94,6 +94,8 @@ class Rules:
     """Whether age decides among jobs of one priority."""
     excuses: Mapping[str, Excuse] = field(kw_only=True)
     """What the faults of a history explain by themselves, by the names of their events."""
+    takes_back_in_claim: bool = False
+    """Whether a claim takes back what a dead worker held, and then may do what `expire` may elsewhere."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 

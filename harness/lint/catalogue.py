@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from harness.lint.finding import Rule
-from harness.lint.rules import application, bullmq, celery, crons, graphile, pgboss, pgqueuer, procrastinate, services
+from harness.lint.rules import (
+    application,
+    bullmq,
+    celery,
+    crons,
+    graphile,
+    pgboss,
+    pgqueuer,
+    procrastinate,
+    queue_files,
+    services,
+)
 
 CATALOGUE: Final[tuple[Rule, ...]] = (
     *application.TIMEOUTS,
@@ -20,6 +31,7 @@ CATALOGUE: Final[tuple[Rule, ...]] = (
     *pgqueuer.RULES,
     *graphile.RULES,
     *bullmq.RULES,
+    *queue_files.RULES,
     *services.PLATFORM,
     *application.FILES,
     *application.NOW,

@@ -55,7 +55,15 @@ def examine(
 
 def _anything(facts: Facts) -> bool:
     settings = facts.values or facts.services or facts.crons or facts.listed or facts.calls
-    return bool(facts.imported or settings or facts.columns or facts.seeds or facts.packages or facts.open_doors)
+    return bool(
+        facts.imported
+        or settings
+        or facts.columns
+        or facts.seeds
+        or facts.packages
+        or facts.open_doors
+        or facts.table_queues
+    )
 
 
 READ: Final = frozenset({"pg-boss", "graphile-worker", "bullmq", "celery", "procrastinate", "pgqueuer"})

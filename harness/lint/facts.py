@@ -205,6 +205,37 @@ class Unreadable:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class TableVerb:
+    """What the SQL of one verb of a queue file says, all words in lower case."""
+
+    place: Place
+    assigned: frozenset[str]
+    """Columns that an UPDATE sets."""
+    compared: frozenset[str]
+    """Words in the condition of the UPDATE or DELETE, parameters with their colon; none: the SQL says nothing of it."""
+    equal: frozenset[str] = frozenset()
+    """Columns that a claim compares with something fixed."""
+    order: tuple[str, ...] = ()
+    """What a claim orders by, in order; empty where it is more than columns."""
+    table: str = ""
+    """Which table a claim looks for a job in."""
+    ordered_at: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableQueue:
+    """A queue in a file, as far as its text tells."""
+
+    place: Place
+    verbs: Mapping[str, TableVerb]
+    columns: Mapping[str, str]
+    """By what `jobs` shows, the column of the table that it is."""
+    indexes: tuple[tuple[str, tuple[str, ...]], ...]
+    """Tables, each with the columns of one of its indexes."""
+    fencing: bool
+
+
 @dataclass(slots=True)
 class Facts:
     """Everything that was read. Filled by readers, one file at a time, in the order of the paths."""
@@ -241,6 +272,7 @@ class Facts:
     mentions: dict[str, Place] = field(default_factory=dict)
     """Paths that appear as text in sources: a route of a server that is no file of its own."""
     unreadable: list[Unreadable] = field(default_factory=list)
+    table_queues: list[TableQueue] = field(default_factory=list)
     files: int = 0
     worked_out: dict[object, object] = field(default_factory=dict, repr=False)
     """What rules looked up before and ask for again."""

@@ -76,6 +76,14 @@ class RunContext:
             leases if own is None else lambda: min((due for due in (own(), leases()) if due is not None), default=None)
         )
 
+    @property
+    def next_claim(self) -> Callable[[], Instant | None]:
+        """Return who tells when a claim next has something to take: a job that is due, or a lease that runs out."""
+        board = self.board
+        if not self.capabilities.takes_back_in_claim:
+            return board.next_claim
+        return lambda: min((due for due in (board.next_claim(), board.next_expiry()) if due is not None), default=None)
+
     def now(self, actor: str) -> Instant:
         """Read an actor's own clock."""
         value = self._clocks.of(actor)

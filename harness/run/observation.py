@@ -64,6 +64,7 @@ class Observation(Generic[Q]):
             doublings=contract.doublings,
             excuses=excuses(),
             slot_due=contract.slot_due,
+            takes_back_in_claim=engine is not None and engine.capabilities.takes_back_in_claim,
         )
         judged = tuple(invariants(self.queue))
         self.judge = Judge(judged, rules, accepted=frozenset(contract.documented))

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
 from harness.history.event import History
+from harness.model.duration import format_duration
+from harness.model.settings import Settings
 from harness.port import Contract, Engine
 from harness.run.context import RealProcessors
 from harness.run.session import NO_FAULTS, Limits, Session, as_on_tape
@@ -20,6 +22,8 @@ from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario, needed_capabilities
 from harness.sim.choices import Boring, Choices, Replay, Uniform
 
+DEFAULTS: Final = Settings()
+DURATIONS: Final = Settings.duration_names()
 NO_LIMITS = Limits()
 """Those of every run."""
 
@@ -116,10 +120,27 @@ def play(
 def uncovered_capabilities(scenario: Scenario, engine: Engine) -> tuple[str, ...]:
     """Say, one sentence each, what a scenario needs and an engine does not have."""
     needed = needed_capabilities(scenario)
-    return tuple(
+    missing = [
         f"{engine.info.name} has no {name}, which {needed[name]} needs; run it on an engine that has it"
         for name in engine.info.capabilities.missing(needed)
-    )
+    ]
+    return tuple(missing) or fixed_otherwise(scenario, engine, asked=True)
+
+
+def fixed_otherwise(scenario: Scenario, engine: Engine, *, asked: bool = False) -> tuple[str, ...]:
+    """Name the first setting that an engine has no way to take, and that a scenario wants to be another.
+
+    `asked`: only what it asks for, and not what it leaves at its default. Then it can be played all the same: what it
+    finds is so, and only what it expects may be for the other setting.
+    """
+    contract = engine.info.contract
+    own = contract.effective(scenario.settings)
+    for name in sorted(contract.fixed):
+        wanted, fixed = getattr(scenario.settings, name), getattr(own, name)
+        if wanted != fixed and not (asked and wanted == getattr(DEFAULTS, name)):
+            shown = [format_duration(value) if name in DURATIONS else str(value).lower() for value in (fixed, wanted)]
+            return (f"{engine.info.name} fixes {name} at {shown[0]}, and this is written for {shown[1]}",)
+    return ()
 
 
 def _choices(scenario: Scenario, seed: int | None) -> tuple[Choices, int | None]:

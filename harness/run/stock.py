@@ -25,7 +25,8 @@ class StockApplication:
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Return a factory for each process by name; clients come from `clients`."""
         factories = dict(self.workers(world)) if self.worker.wanted(world.settings) else {}
-        factories["queue"] = lambda: upkeep(world)
+        if not world.capabilities.takes_back_in_claim:
+            factories["queue"] = lambda: upkeep(world)
         if world.capabilities.maintenance:
             factories["maintenance"] = lambda: maintenance(world)
         if any(plan.scheduled for plan in world.scenario.jobs):

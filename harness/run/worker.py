@@ -36,13 +36,14 @@ class Worker:
         order = names.index(self.name) if self.name in names else 0
         origin = order * settings.poll_interval // max(1, len(names)) // SECOND * SECOND
         vain, hope = 0, 0 if world.capabilities.sessions else HOPE
+        tireless = world.capabilities.snapshot and not world.capabilities.takes_back_in_claim
         while True:
             if vain <= hope:
                 world.anew(self.name)
             if world.told_to_stop(self.name):
                 break
             outcome: Outcome = yield VerbCall("claim", (self.name, settings.batch_size))
-            vain = 0 if outcome.value or world.capabilities.snapshot else vain + 1
+            vain = 0 if outcome.value or tireless else vain + 1
             claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
             for claim in claims:
                 world.effect(self.name, claim, "claimed")
@@ -52,7 +53,7 @@ class Worker:
                     break
                 yield from self.run_one(claims)
             if not outcome.value:
-                yield Poll(settings.poll_interval * patience(vain - hope), world.board.next_claim, origin=origin)
+                yield Poll(settings.poll_interval * patience(vain - hope), world.next_claim, origin=origin)
         world.stopped(self.name)
 
     def give_back(self, claims: list[Claim]) -> Steps:

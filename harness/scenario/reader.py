@@ -60,7 +60,7 @@ _BOUNDS = {
     "string_too_long": "expected at most {max_length} characters",
     "greater_than_equal": "expected at least {ge}",
     "less_than_equal": "expected at most {le}",
-    "string_pattern_mismatch": "expected `module:factory` or `path/to/file.py:factory`",
+    "string_pattern_mismatch": "expected `module:factory`, `path/to/file.py:factory` or `path/to/queue.yaml`",
     "string_unicode": "expected text without lone surrogates",
 }
 """What is said of a value out of bounds; the only pattern is that of a target."""
@@ -262,6 +262,9 @@ def read_scenario_text(text: bytes | str, *, path: str = "", queues: Collection[
     if not isinstance(document.data, dict):
         message = f"a scenario is a mapping that starts with `format: 1`, not {described(document.data)}"
         raise ScenarioError(path, [Problem(document.line(()), message)])
+    if {"enqueue", "claim"} <= set(document.data):
+        message = f"this is a queue in a file, not a scenario: job-harness explore {path or 'FILE'}"
+        raise ScenarioError(path, [Problem(1, message)])
     _refuse_unreadable_format(document, path)
     try:
         part = ScenarioPart.model_validate(document.data)

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.model.duration import SECOND, Duration, format_duration, parse_duration
 from harness.model.settings import Settings
-from harness.scenario.job_plan import JobPlan, ProcessorPlan
+from harness.scenario.job_plan import Ending, JobPlan, ProcessorPlan
 from harness.sim.choices import Tape
 
 # steps ----------------------------------------------------------------------------------------------------------------
@@ -231,6 +231,8 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
             "start_after": plan.start_after is not None,
             "cancel": plan.cancel_after is not None,
             "retry": plan.retry_after is not None,
+            "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
+            "own_attempts": plan.max_attempts is not None,
         }
         for name, wants in wanted.items():
             if wants:

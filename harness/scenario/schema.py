@@ -186,7 +186,10 @@ SMALLEST, LARGEST = -(2**31), 2**31 - 1
 
 Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
 StatusOrGone = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "gone"]
-Target = Annotated[Text, Field(pattern=r"^[^:\s]+:[A-Za-z_][\w.]*(@[\w.-]+)*(\+[\w-]+)*$", max_length=500)]
+Target = Annotated[
+    Text,
+    Field(pattern=r"^([^:\s]+:[A-Za-z_][\w.]*(@[\w.-]+)*(\+[\w-]+)*|[^:\s]+\.ya?ml(-gated)?)$", max_length=500),
+]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 

@@ -116,3 +116,16 @@ def test_what_fails_without_an_explanation_is_counted(folder: Path, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert "scheduling/oldest_first                      FAIL" in lines
     assert lines[-1].endswith("FAIL: 1 unexplained")
+
+
+def test_what_is_meant_is_left_out_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "5", "--looking-for"]
+    assert main([*search, "concurrent_execution"]) == 1
+    found = ["concurrent_execution", "taken_back_early"]
+    without = [word for name in found for word in ("--without", name)]
+    assert main([*search[:-1], *without]) == 0
+    assert "Not reported: concurrent_execution, taken_back_early (--without)." in capsys.readouterr().out
+    assert main(["run", ".job-harness/found/concurrent_execution-memory.yaml", "--quiet"]) == 1
+    assert main(["run", ".job-harness/found/concurrent_execution-memory.yaml", "--quiet", *without]) == 0
+    assert main(["conform", "memory", "--level", "core", "--quiet", "--without", "late"]) == 2
+    assert "no such anomaly: 'late'" in capsys.readouterr().err

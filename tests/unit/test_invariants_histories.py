@@ -498,6 +498,21 @@ def test_a_worker_that_is_paused_as_its_run_ends_is_excused_for_as_long_as_it_st
     assert found("outcome_lost", [Fault(0, "w2", "pause", {"for": DAY}), told, lost]) == {"outcome_lost"}
 
 
+def test_a_report_that_waits_for_a_lock_was_made() -> None:
+    lost = saw("expire", RUNNING, RETRYING, at=DAY, actor="queue")
+    assert found("outcome_lost", [did("ended", "success"), asked("complete"), lost]) == set()
+    assert found("outcome_lost", [did("ended", "success"), asked("heartbeat"), lost]) == {"outcome_lost"}
+
+
+def test_a_claim_that_takes_back_may_do_what_a_sweep_does_elsewhere() -> None:
+    dead = saw("claim", RUNNING, FAILED)
+    for takes_back, names in ((False, {"illegal_transition"}), (True, set())):
+        rules = Rules(SETTINGS, FACTS, excuses=excuses(), takes_back_in_claim=takes_back)
+        judge = Judge((ANOMALIES["illegal_transition"][0],), rules)
+        judge.see(dead)
+        assert {item.name for item in judge.anomalies} == names
+
+
 def test_the_end_of_a_run_whose_claim_was_lost_says_nothing_of_the_next_claim() -> None:
     again = RUNNING._replace(attempts=2, token=2)
     unheard = saw("claim", RETRYING, again)  # by the same worker, to which the reply was lost

@@ -61,6 +61,8 @@ def test_each_queue_has_settings_of_its_own(
     monkeypatch.chdir(tmp_path)
     assert main(["explore", "--settings-from", ".#slow", "--runs", "1"]) == 0
     assert "Settings from ., queue 'slow'; others: fast, as DIR#QUEUE:" in capsys.readouterr().out
+    assert main(["explore", "--settings-from", ".", "--queue", "slow", "--runs", "1"]) == 0
+    assert main(["explore", "--queue", "slow", "--runs", "1"]) == 2
     assert main(["explore", "--settings-from", ".#slwo", "--runs", "1"]) == 2
     assert "did you mean 'slow'?" in capsys.readouterr().err
 

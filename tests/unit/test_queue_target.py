@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.explore.sampling import Sampler
+from harness.explore.workload import endings_for
 from harness.wiring import open_target
 
 QUEUE = """
@@ -101,3 +102,44 @@ def test_what_is_no_target_is_told_what_it_lacks(file: str, factory: str, told: 
     with pytest.raises(UsageError) as caught:
         open_target(f"{file}:{factory}")
     assert told in str(caught.value)
+
+
+APPLICATION = """
+from dataclasses import replace
+from harness.port import Capabilities, Contract
+
+
+class Mine:
+    capabilities = Capabilities(heartbeat=True, maintenance=True, virtual_time=True, own_attempts=False)
+    contract = Contract(
+        documented={"job_never_run": "nobody works here"},
+        effective=lambda settings: replace(settings, max_attempts=3),
+        fixed=frozenset({"max_attempts"}),
+    )
+
+    def actors(self, stage):
+        return {}
+
+    def send(self, stage, job):
+        stage.tables.enqueue(job)
+
+    def claim(self):
+        '''A verb of a queue beside those of an application.'''
+
+
+class Wrong(Mine):
+    capabilities = {"heartbeat": True}
+"""
+
+
+def test_an_application_says_what_it_can_do_and_nothing_else_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(APPLICATION, encoding="utf-8")
+    engine = open_target(f"{tmp_path}/mine.py:Mine")
+    assert engine.info.processes is not None  # it is no queue, whatever verbs it has
+    sampler = Sampler(engine)
+    drawn = [sampler.session(seed).scenario for seed in range(30)]
+    assert {scenario.settings.max_attempts for scenario in drawn} == {3}
+    assert {plan.max_attempts for scenario in drawn for plan in scenario.jobs} == {None}
+    assert "fails twice" in endings_for(engine.info.capabilities)
+    with pytest.raises(UsageError, match=r"capabilities is .* and has to be a Capabilities"):
+        open_target(f"{tmp_path}/mine.py:Wrong")

@@ -173,7 +173,8 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
         "unknown key 'rn' in processors.stubs (did you mean 'run'?). Known keys: run, globals, stubs",
     ),
     "no workers at all": (with_jobs("workers: []"), "s.yaml:3:", "workers: at least 1 must be there, got 0"),
-    "no target": (with_jobs("application: x"), "s.yaml:3:", "application: expected `module:factory` or"),
+    "a queue in a file": ("format: 1\nqueue: q\nenqueue: x\nclaim: y\n", "s.yaml:1:", "job-harness explore s.yaml"),
+    "no target": (with_jobs("application: x"), "s.yaml:3:", "application: expected `module:factory`, `pa"),
     "surrogate in a target": (with_jobs('application: "\\ud800"'), "s.yaml:3:", "text without lone surrogates"),
     "processor of no job": (with_jobs("processors: {tol: m:f}"), "s.yaml:3:", "no job has the tool 'tol'"),
     "scripted and real": (

@@ -134,6 +134,16 @@ class GatedCursor(psycopg.AsyncCursor[Any]):
             connection.about_to_send(_text(query, connection))
 
 
+class GatedRawCursor(psycopg.AsyncRawCursor[Any]):
+    """Tells its connection which statement is sent, whose parameters are `$1`, `$2`, ..."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """Send one statement: a gate."""
+        connection: Any = self.connection
+        connection.about_to_send(_text(query, connection))
+        return await super().execute(query, params, **options)
+
+
 def _text(query: Any, connection: psycopg.AsyncConnection[Any]) -> str:
     if isinstance(query, bytes):
         return query.decode(errors="replace")
@@ -215,6 +225,20 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
     def forget_time(self) -> None:
         """Take note that the transaction ended."""
         self._began_at = None
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the transaction that is open wrote or locked a row; if not, nobody can tell when it ends."""
+        return self._wrote()
+
+    def begin_now(self, sql: bytes) -> None:
+        """Begin a transaction, by `sql`, at no gate: nobody can tell from outside when that is."""
+        self._exec(sql)
+
+    def end_now(self, *, commit: bool) -> None:
+        """End a transaction at no gate: one that wrote nothing, or that is rolled back."""
+        self._exec(b"COMMIT" if commit else b"ROLLBACK")
+        self.forget_time()
 
     def about_to_send(self, sql: str) -> None:
         """Take the text of the next statement."""

@@ -1,0 +1,329 @@
+"""A queue in a table as a `QueueUnderTest`: one step for each verb, or a gate at each statement of an actor's session.
+
+The first can be set back to a snapshot of its tables, which is what a complete search needs. Knows no YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.rows import dict_row
+
+from harness.adapters.foreign_queue import OneTableQueue
+from harness.adapters.queue_file.database import QueueDatabase, places_of
+from harness.adapters.queue_file.rows import RowReader
+from harness.adapters.queue_file.snapshot import TableContent, TableSnapshots
+from harness.adapters.queue_file.verbs import WRITING, Planned, Result, TableVerbs, parameters, stops
+from harness.foreign.database import timestamp_of
+from harness.history.outcome import Outcome
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+from harness.model.settings import Settings
+from harness.port import Capabilities, EngineClocks
+from harness.postgres.gating import SessionCoordinator, SessionPool
+from harness.postgres.gating.connection import GatedConnection, GatedRawCursor
+from harness.postgres.virtual_clock import standing_since
+
+ASKED = frozenset(
+    ("enqueue", "claim", "heartbeat", "complete", "fail", "release", "cancel", "retry", "expire", "purge", "reconcile",
+     "rescue")
+)  # fmt: skip
+"""The verbs of the port; reconcile and rescue find one table, and nothing to do in it."""
+
+
+def told(error: psycopg.Error) -> psycopg.Error:
+    """Return what PostgreSQL refused in one line, with the place of the statement and nothing of this session alone."""
+    if error.diag.message_primary and not isinstance(error, psycopg.errors.DeadlockDetected):
+        places = "".join(f" (at {note})" for note in places_of(error))
+        error.args = (f"{error.diag.message_primary}{places}",)
+    return error
+
+
+# one step for each verb -----------------------------------------------------------------------------------------------
+
+
+class QueueState(NamedTuple):
+    """A queue as it can be set back: what is seen, what else statements read, and all that stands in the tables."""
+
+    views: Mapping[JobId, JobView]
+    beside: frozenset[Any]
+    content: TableContent
+
+
+class TableQueue(OneTableQueue):
+    """Every verb is one transaction and one step. What a verb came to on the same rows is not asked again."""
+
+    def __init__(
+        self,
+        database: QueueDatabase,
+        *,
+        settings: Settings,
+        clocks: EngineClocks,
+        jitter: Callable[[], float],
+        capabilities: Capabilities,
+        snapshots: TableSnapshots,
+    ) -> None:
+        self.capabilities: Capabilities = capabilities
+        self._database = database
+        self._clocks = clocks
+        self._snapshots = snapshots
+        self._reader = RowReader(
+            database.file, database.columns, max_attempts=settings.max_attempts, clock=clocks.store
+        )
+        self._verbs = TableVerbs(
+            database.file, settings=settings, clocks=clocks, jitter=jitter, reader=self._reader, look=self.jobs
+        )
+        self._seen: Mapping[JobId, JobView] | None = None
+        self._news = True
+        self._set_back: QueueState | None = None
+        """The state in which it is, where the tables do not say so yet."""
+
+    def __getattr__(self, verb: str) -> Callable[..., Outcome]:
+        """Return a verb."""
+        if verb not in ASKED:
+            raise AttributeError(verb)
+        return partial(self._ask, verb)
+
+    def heartbeat(self, *arguments: Any) -> Outcome:
+        """Extend a claim."""
+        return self._ask("heartbeat", *arguments)
+
+    def release(self, *arguments: Any) -> Outcome:
+        """Give a job back."""
+        return self._ask("release", *arguments)
+
+    def purge(self) -> Outcome:
+        """Delete what ended long ago."""
+        return self._ask("purge")
+
+    def reconcile(self) -> Outcome:
+        """Do nothing: there is one table."""
+        return self._ask("reconcile")
+
+    rescue = reconcile
+
+    def _ask(self, verb: str, *arguments: Any) -> Outcome:
+        planned = self._verbs.plan(verb, arguments)
+        if isinstance(planned, Outcome):
+            return planned
+        return self._snapshots.asked(self, verb, planned) if self._snapshots.recalls else self.act(verb, planned)
+
+    def act(self, verb: str, planned: Planned) -> Outcome:
+        """Carry out a verb on the tables as they are."""
+        self.in_place()
+        self._database.set_now(self._clocks.store())
+        if planned.chance is not None:
+            self._database.foreign.set_chance(planned.chance)
+        self._reader.claimer, self._reader.verb = planned.values.get("worker") if verb == "claim" else None, verb
+        try:
+            results = self._database.carry_out(verb, planned.values)
+        except psycopg.errors.IntegrityError as error:
+            if verb != "enqueue":
+                raise told(error) from None
+            results = [Result("INSERT", 0, None)]
+        except psycopg.Error as error:
+            raise told(error) from None
+        self._seen, self._news = None, True
+        return planned.after(results)
+
+    def jobs(self) -> Mapping[JobId, JobView]:
+        """Return all jobs, read again where a verb has acted."""
+        if self._seen is None:
+            self._seen = self._reader.views(self._database.look(self._verbs.standing()))
+            self._reader.claimer = None
+        return self._seen
+
+    def changed(self) -> list[JobId] | None:
+        """Return nothing where no verb acted, else None: changes are not tracked."""
+        news, self._news = self._news, False
+        return None if news else []
+
+    # snapshots ------------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> Instant:
+        """What the store's clock shows."""
+        return self._clocks.store()
+
+    def snapshot(self) -> QueueState:
+        """Return the state as a value; from here on, what a verb comes to is remembered by state."""
+        self._snapshots.recalls = True
+        if self._set_back is None:
+            views = self.jobs()
+            self._set_back = self._snapshots.taken(views, self._reader.remembered)
+        return self._set_back
+
+    def restore(self, state: QueueState) -> None:
+        """Go back to a state; the tables follow when a verb asks them."""
+        self._set_back = state
+        self._seen, self._news = state.views, True
+        self._reader.remembered = state.content.remembered.copy()
+        self._reader.shown = state.views
+
+    def in_place(self) -> None:
+        """Let the tables be what the state says."""
+        if self._set_back is not None:
+            self._snapshots.put(self._set_back.content)
+            self._set_back = None
+
+
+# a gate at each statement ---------------------------------------------------------------------------------------------
+
+
+class ActorTable:
+    """The queue as one actor reaches it."""
+
+    def __init__(self, queue: GatedTableQueue, actor: str) -> None:
+        self._queue = queue
+        self._actor = actor
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        """Return a verb, each statement of which is a gate."""
+        if verb not in ASKED:
+            raise AttributeError(verb)
+        return partial(self._queue.ask, self._actor, verb)
+
+
+class GatedTableQueue(OneTableQueue):
+    """Sees all jobs from the harness's own session; `on_behalf` gives the queue of one actor."""
+
+    def __init__(
+        self,
+        database: QueueDatabase,
+        pool: SessionPool,
+        *,
+        patience_seconds: float,
+        settings: Settings,
+        clocks: EngineClocks,
+        jitter: Callable[[], float],
+        capabilities: Capabilities,
+    ) -> None:
+        self.capabilities: Capabilities = capabilities
+        self._database = database
+        self._clocks = clocks
+        self._coordinator = SessionCoordinator(pool, clock=clocks.store, patience_seconds=patience_seconds)
+        self._reader = RowReader(
+            database.file, database.columns, max_attempts=settings.max_attempts, clock=self.made_at
+        )
+        self._verbs = TableVerbs(
+            database.file, settings=settings, clocks=clocks, jitter=jitter, reader=self._reader, look=self._look
+        )
+        self._seen: Mapping[JobId, JobView] = {}
+        self._revision = -1
+        self._news = False
+
+    def on_behalf(self, actor: str) -> ActorTable:
+        """Return the queue as this actor's session reaches it."""
+        return ActorTable(self, actor)
+
+    def sever(self, actor: str) -> Callable[[], None]:
+        """Take a dead actor's session from it; return what drops it."""
+        return self._coordinator.sever(actor)
+
+    def made_at(self) -> Instant:
+        """Return the store's clock at the first statement of the transaction that ended last."""
+        return self._coordinator.made_at
+
+    def leftovers(self) -> list[str]:
+        """Say what actors left open."""
+        return self._coordinator.leftovers()
+
+    def _look(self) -> Mapping[JobId, JobView]:
+        if self._revision != self._coordinator.revision:
+            self._revision = self._coordinator.revision
+            self._seen, self._news = self._reader.views(self._database.look(self._verbs.standing())), True
+        return self._seen
+
+    def jobs(self) -> Mapping[JobId, JobView]:
+        """Return all jobs, read again where a transaction may have ended."""
+        return self._look()
+
+    def changed(self) -> list[JobId] | None:
+        """Return nothing where no transaction ended, else None: changes are not tracked."""
+        news, self._news = self._news, False
+        return None if news else []
+
+    def close(self) -> None:
+        """Give all sessions back."""
+        self._coordinator.close()
+
+    async def ask(self, actor: str, verb: str, *arguments: Any) -> Outcome:
+        """Carry out a verb in the actor's session."""
+        planned = self._verbs.plan(verb, arguments, caller=actor)
+        if isinstance(planned, Outcome):
+            return planned
+        claimer = planned.values.get("worker") if verb == "claim" else None
+        connection = self._coordinator.connection(actor)
+        connection.row_factory, connection.cursor_factory = dict_row, GatedRawCursor
+        try:
+            results = await self._statements(connection, verb, planned, claimer)
+        except psycopg.errors.IntegrityError as error:
+            self._ended(connection, commit=False)
+            if verb != "enqueue":
+                raise told(error) from None
+            results = [Result("INSERT", 0, None)]
+        except psycopg.Error as error:
+            self._ended(connection, commit=False)
+            raise told(error) from None
+        self._reader.claimer, self._reader.verb = claimer, verb
+        return planned.after(results)
+
+    async def _statements(
+        self, connection: GatedConnection, verb: str, planned: Planned, claimer: str | None
+    ) -> Sequence[Result]:
+        statements = self._database.file.verbs[verb]
+        results: list[Result] = []
+        whole = False
+        for number, statement in enumerate(statements):
+            await connection.gate(statement.point)
+            self._at_the_gate(connection, planned.chance, begins=number == 0)
+            try:
+                cursor = await connection.execute(
+                    statement.sql, parameters(statement, planned.values, results), prepare=True
+                )
+                results.append(await _read(cursor))
+            except psycopg.Error as error:
+                error.add_note(statement.source.place(statement.offsets[0][1]))
+                raise
+            whole = number == len(statements) - 1
+            if stops(verb, results[-1], last=whole):
+                break
+        self._reader.claimer, self._reader.verb = claimer, verb
+        if not whole or not (changed_a_row(results) if decided(results) else connection.wrote):
+            self._ended(connection, commit=whole)
+            return results
+        await connection.gate(f"commit {statements[-1].point}")
+        await connection.commit()
+        self._reader.claimer, self._reader.verb = claimer, verb
+        return results
+
+    def _at_the_gate(self, connection: GatedConnection, chance: float | None, *, begins: bool) -> None:
+        """Set the clock now that the statement has its turn; the first one's turn is when the transaction begins."""
+        self._database.set_now(self._clocks.store())
+        if chance is not None:
+            self._database.foreign.set_chance(chance)
+        if begins:
+            standing = standing_since(timestamp_of(connection.transaction_time()))
+            connection.begin_now(f"BEGIN; {standing}".encode())
+
+    def _ended(self, connection: GatedConnection, *, commit: bool) -> None:
+        if not connection.severed and not connection.closed and not connection.idle:
+            connection.end_now(commit=commit)
+
+
+def decided(results: Sequence[Result]) -> bool:
+    """Say whether what statements said of themselves tells if they wrote: each says how many rows it changed."""
+    return all(result.tag in WRITING for result in results)
+
+
+def changed_a_row(results: Sequence[Result]) -> bool:
+    """Say whether a row was changed."""
+    return any(result.changed for result in results)
+
+
+async def _read(cursor: Any) -> Result:
+    tag = (cursor.statusmessage or "").partition(" ")[0]
+    return Result(tag, cursor.rowcount, await cursor.fetchall() if cursor.description else None)

@@ -1,0 +1,84 @@
+"""`job-harness init --queue`: a draft that works on the table as it is, from a schema or from a database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from harness.adapters.queue_file import QueueFileEngine
+from harness.cli import main
+from harness.conformance.judge import Level, Mark, conform
+from harness.errors import EnvironmentUnavailable, ExitCode
+from harness.postgres import Cluster, provision
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
+SCHEMAS = {
+    "a table with everything": (EXAMPLES / "mail.sql").read_text(encoding="utf-8"),
+    "a key that the sender gives": "CREATE TABLE task (id uuid PRIMARY KEY, "
+    "state text CHECK (state IN ('new', 'claimed', "
+    "'success', 'failure')) NOT NULL, tries int NOT NULL DEFAULT 0, claimed_at timestamptz, kind text NOT NULL)",
+    "an enum, and a name within the payload": "CREATE TYPE s AS ENUM ('PENDING', 'RUNNING', 'DONE', 'DEAD'); "
+    "CREATE TABLE \"Job\" (id serial PRIMARY KEY, status s NOT NULL DEFAULT 'PENDING', attempts int DEFAULT 0, "
+    "data jsonb, lock_version int NOT NULL DEFAULT 0, locked_until timestamptz, last_error text, "
+    "created_at timestamptz DEFAULT CURRENT_TIMESTAMP); CREATE TABLE account (id int PRIMARY KEY, status text)",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Cluster:
+    try:
+        return provision()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(f"no PostgreSQL: {missing.message}")
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_draft_conforms_as_it_is(
+    name: str, tmp_path: Path, server: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
+    monkeypatch.chdir(tmp_path)
+    Path("schema.sql").write_text(SCHEMAS[name], encoding="utf-8")
+    assert main(["init", "--queue", "schema.sql"]) == ExitCode.PASS
+    assert "job-harness explore queue.yaml" in capsys.readouterr().out
+    assert main(["init", "--queue", "schema.sql"]) == ExitCode.USAGE  # nothing is overwritten
+    engine = QueueFileEngine("queue.yaml", dsn=server.url())
+    try:
+        marks = [result.mark for result in conform(engine, levels=[Level.CORE]).results]
+    finally:
+        engine.close()
+    assert not {Mark.FAIL, Mark.OPEN} & set(marks)
+    assert marks.count(Mark.PASS) >= 1
+
+
+def test_a_draft_of_a_database_reads_it_and_keeps_its_password_out(
+    tmp_path: Path, server: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", server.create_database())
+    monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
+    with psycopg.connect(server.create_database()) as live:
+        live.execute(SCHEMAS["a table with everything"].encode())
+        live.commit()
+        url = live.info.dsn + " password=secret"
+        assert main(["init", str(tmp_path), "--queue", url]) == ExitCode.PASS
+    text = (tmp_path / "queue.yaml").read_text(encoding="utf-8")
+    assert "connection: env:DATABASE_URL\n" in text
+    assert "secret" not in text
+
+
+def test_a_schema_that_does_not_load_is_told_with_its_line(
+    tmp_path: Path, server: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
+    path = tmp_path / "schema.sql"
+    path.write_text("CREATE TABLE a (id int);\nCREATE TABLE b (id nit);\n")
+    assert main(["init", str(tmp_path), "--queue", str(path)]) == ExitCode.USAGE
+    assert f'{path}:2: schema: it does not load: type "nit" does not exist' in capsys.readouterr().err
+    path.write_text("CREATE TABLE a (id int);\n")
+    assert main(["init", str(tmp_path), "--queue", str(path)]) == ExitCode.USAGE
+    assert "no table here has a column status or state" in capsys.readouterr().err
+    assert not (tmp_path / "queue.yaml").exists()

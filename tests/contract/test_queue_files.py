@@ -1,0 +1,311 @@
+"""Queues in a file, on a real PostgreSQL: what is wrong with one, what the examples show, what a search is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+import pytest
+
+from harness.adapters.queue_file import QueueFileEngine
+from harness.cli import main
+from harness.conformance.judge import Level, conform
+from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from harness.exhaust.scope import SCOPE_SETTINGS, Scope
+from harness.exhaust.search import Explorer
+from harness.explore.sampling import Sampler
+from harness.faults import FaultPlan
+from harness.history.jsonl import dump_history
+from harness.postgres import Cluster, provision
+from harness.postgres.patience import Deadline
+from harness.run.verdict import Verdict
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Cluster]:
+    try:
+        cluster = provision()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(f"no PostgreSQL: {missing.message}")
+    with cluster:
+        yield cluster
+
+
+Open = Callable[..., QueueFileEngine]
+
+
+@pytest.fixture
+def opened(server: Cluster) -> Iterator[Open]:
+    engines: list[QueueFileEngine] = []
+
+    def open_it(path: Path, **options: object) -> QueueFileEngine:
+        engines.append(QueueFileEngine(str(path), dsn=server.url(), **options))  # type: ignore[arg-type]
+        return engines[-1]
+
+    yield open_it
+    for engine in engines:
+        engine.close()
+
+
+# what is wrong with a file --------------------------------------------------------------------------------------------
+
+
+SMALL = """\
+format: 1
+queue: small
+schema: |
+  CREATE TABLE jobs (
+    id text PRIMARY KEY, status text DEFAULT 'PENDING', attempts int DEFAULT 0, until timestamptz);
+  CREATE TABLE other (n int);
+enqueue: INSERT INTO jobs (id) VALUES (:job)
+claim: |
+  UPDATE jobs SET status = 'PROCESSING', attempts = attempts + 1, until = now() + :lease
+  WHERE id = (SELECT id FROM jobs WHERE status = 'PENDING' LIMIT 1 FOR UPDATE SKIP LOCKED)
+  RETURNING id
+complete: UPDATE jobs SET status = 'COMPLETED' WHERE id = :job
+fail: UPDATE jobs SET status = 'PENDING' WHERE id = :job
+expire: UPDATE jobs SET status = 'PENDING' WHERE status = 'PROCESSING' AND until <= now()
+jobs: SELECT id, status, attempts, until AS lease_until FROM jobs
+"""
+ENQUEUE = "enqueue: INSERT INTO jobs (id) VALUES (:job)"
+COMPLETE = "complete: UPDATE jobs SET status = 'COMPLETED' WHERE id = :job"
+JOBS = "jobs: SELECT id, status, attempts, until AS lease_until FROM jobs"
+
+
+class Wrong(NamedTuple):
+    """One mistake: what is written instead of what, and what is told, at which line."""
+
+    was: str
+    now: str
+    line: int
+    told: str
+
+
+WRONG = {
+    "a key of no meaning": Wrong("expire:", "expires:", 14, "unknown key 'expires' (did you mean 'expire'?)"),
+    "no format": Wrong("format: 1", "format: 2", 1, "this program reads format 1"),
+    "no enqueue": Wrong(ENQUEUE, "", 1, "the key 'enqueue' is missing"),
+    "nobody takes back": Wrong("expire:", "release:", 8, "nothing here takes back the job of a worker that died"),
+    "two places for the tables": Wrong("queue: small", "queue: small\nconnection: x", 4, "both name the tables"),
+    "no file of that name": Wrong(
+        SMALL[SMALL.index("schema") : SMALL.index("enqueue")], "schema: no.sql\n", 3, "no.sql"
+    ),
+    "an unknown parameter": Wrong(
+        "id = :job\nfail", "id = :jobs\nfail", 12, "no parameter :jobs (did you mean 'job'?)"
+    ),
+    "a numbered parameter": Wrong("VALUES (:job)", "VALUES ($1)", 7, "the parameter $1 has no name"),
+    "a COMMIT of its own": Wrong(COMPLETE, f"{COMPLETE}; COMMIT", 12, "COMMIT begins or ends a transaction"),
+    "an unknown anomaly": Wrong("queue: small", "queue: small\nwithout: {late: so}", 3, "no such anomaly: 'late'"),
+    "a schema that does not load": Wrong("attempts int", "attempts nit", 5, 'type "nit" does not exist'),
+    "a schema that opens a transaction": Wrong("  CREATE TABLE o", "  BEGIN; CREATE TABLE o", 4, "leaves it open"),
+    "SQL that does not parse": Wrong("WHERE status = 'PENDING' L", "WERE status = 'PENDING' L", 10, "syntax error"),
+    "a column that is not there": Wrong("until = now()", "untli = now()", 9, 'column "untli"'),
+    "a column that means nothing": Wrong(
+        "lease_until", "lease_til", 15, "no place for the column 'lease_til' (did you"
+    ),
+    "a column that is missing": Wrong("id, status, attempts,", "id, status,", 15, "it shows no column attempts"),
+    "all columns": Wrong("id, status, attempts, until AS lease_until", "*", 15, "it shows `*`"),
+    "two rows for a job": Wrong(JOBS, f"{JOBS}, generate_series(1, 2)", 15, "two rows for the job 'rehearsal'"),
+    "no row for a job": Wrong(
+        JOBS, f"{JOBS} WHERE false", 15, "enqueue was given 'rehearsal' as :job, and it shows not"
+    ),
+    "a status that is none": Wrong("DEFAULT 'PENDING'", "DEFAULT 'new'", 15, "has the status 'new', which is none of"),
+    "a status without a meaning": Wrong(
+        JOBS, f"{JOBS}\nstatus: {{new: PENDING}}", 16, "does not say what 'PENDING' me"
+    ),
+    "a time that is none": Wrong("until AS lease", "12 AS lease", 15, "has to be a timestamp"),
+    "a SELECT that is slow": Wrong(JOBS, f"{JOBS}, pg_sleep(9)", 15, "did not end within 0.2 s"),
+    "a verb that never ends": Wrong(COMPLETE, "complete: SELECT pg_sleep(9)", 12, "did not end within 0.2 s"),
+    "a verb that commits by itself": Wrong(
+        "  CREATE TABLE other (n int);",
+        "  CREATE PROCEDURE other() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;\ntables: [jobs]",
+        13,
+        "it ends its transaction by itself",
+    ),
+    "another table": Wrong(
+        "queue: small", "queue: small\ntables: [jobs]", 13, "it changes the table other, which is none of those"
+    ),
+    "a table that is not there": Wrong("queue: small", "queue: small\ntables: [job]", 16, "(did you mean 'jobs'?)"),
+    "a claim that tells nothing": Wrong("  RETURNING id\n", "", 9, "it returns no row for what it took"),
+    "a claim of no job": Wrong(
+        "RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, and `jobs` shows no"
+    ),
+    "a claim that takes nothing": Wrong("LIMIT 1 FOR", "LIMIT 0 FOR", 9, "it takes nothing, and there is one job that"),
+    "a verb that always fails": Wrong(
+        COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"
+    ),
+    "an enqueue that sends nothing": Wrong("VALUES (:job)", "SELECT :job WHERE false", 7, "it sends nothing"),
+    "a clock that is the machine's": Wrong("until timestamptz", "until timestamp DEFAULT localtimestamp", 3, "LOCALTI"),
+}
+FOLLOWS = {
+    "a verb that commits by itself": (COMPLETE, "complete: CALL other()"),
+    "another table": (COMPLETE, f"{COMPLETE}; INSERT INTO other VALUES (1)"),
+}
+"""What else has to be written for a mistake to be one."""
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_told_with_its_line_and_leaves_nothing(
+    name: str, tmp_path: Path, opened: Open, server: Cluster
+) -> None:
+    wrong = WRONG[name]
+    text = SMALL
+    for was, now in ((wrong.was, wrong.now), *([FOLLOWS[name]] if name in FOLLOWS else [])):
+        assert text.count(was) == 1
+        text = text.replace(was, now)
+    path = tmp_path / "queue.yaml"
+    path.write_text(text)
+    before = databases(server)
+    with pytest.raises(HarnessError) as error:
+        opened(path, patience_seconds=0.4).info.prepare()
+    assert wrong.told in error.value.message
+    assert not wrong.line or error.value.message.startswith(f"{path}:{wrong.line}: ")
+    assert error.value.exit_code in (ExitCode.USAGE, ExitCode.ENVIRONMENT)
+    assert error.value.hint
+    assert databases(server) == before
+
+
+def databases(server: Cluster) -> list[object]:
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        return connection.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall()
+
+
+def test_the_small_file_itself_is_right(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "queue.yaml"
+    path.write_text(SMALL)
+    opened(path).info.prepare()
+
+
+def test_a_lock_that_nobody_frees_ends_the_run_by_name(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "queue.yaml"
+    path.write_text(SMALL.replace(COMPLETE, f"complete: SELECT pg_advisory_lock(1); {COMPLETE[10:]}"))
+    run = Sampler(opened(path, sessions=True)).sample(1)
+    assert any("advisory lock" in failure for failure in run.failures)
+
+
+# a database that is alive ---------------------------------------------------------------------------------------------
+
+
+def test_a_live_database_is_copied_and_never_written_to(tmp_path: Path, opened: Open, server: Cluster) -> None:
+    live = server.create_database()
+    with psycopg.connect(live, autocommit=True) as connection:
+        connection.execute((EXAMPLES / "mail.sql").read_bytes())
+        connection.execute("INSERT INTO mail_jobs (name, payload) VALUES ('precious', '{}')")
+        connection.execute("CREATE TABLE mail_log (job bigint REFERENCES mail_jobs, said text DEFAULT 'x' || 'y')")
+        counted = "SELECT xact_commit, tup_inserted, tup_updated, tup_deleted FROM pg_stat_database WHERE datname = %s"
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        before = connection.execute(counted, [connection.info.dbname]).fetchone()
+        path = tmp_path / "queue.yaml"
+        path.write_text((EXAMPLES / "mail.yaml").read_text().replace("schema: mail.sql", f"connection: {live}"))
+        assert conform(opened(path), levels=[Level.CORE]).badge.startswith("core 9/9")
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        after = connection.execute(counted, [connection.info.dbname]).fetchone()
+        assert before is not None
+        assert after is not None
+        assert after[1:] == before[1:]
+        assert connection.execute("SELECT name FROM mail_jobs").fetchall() == [("precious",)]
+
+
+def test_a_live_database_that_does_not_answer_is_named_with_the_line(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "queue.yaml"
+    path.write_text((EXAMPLES / "mail.yaml").read_text().replace("schema: mail.sql", "connection: host=/nowhere"))
+    with pytest.raises(EnvironmentUnavailable, match=r"queue.yaml:6: connection: "):
+        opened(path).info.prepare()
+
+
+# the examples ---------------------------------------------------------------------------------------------------------
+
+
+PLANTED = {
+    "unfenced_complete": (6, "stale_complete"),
+    "reaper_by_updated_at": (1, "taken_back_early"),
+    "attempts_on_failure": (1, "attempt_overrun"),
+    "token_not_cleared": (6, "stale_complete"),
+}
+"""By example, the run that shows its mistake, and as what."""
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_each_planted_mistake_is_found_and_not_in_the_repaired_queue(name: str, opened: Open) -> None:
+    number, anomaly = PLANTED[name]
+    engine = opened(EXAMPLES / f"{name}.yaml", sessions=True)
+    assert anomaly in Sampler(engine, engine.info.settings or SCOPE_SETTINGS).sample(number - 1).found
+
+
+def test_the_repaired_queue_holds_and_gives_the_same_history_again(opened: Open) -> None:
+    engine = opened(EXAMPLES / "mail.yaml", sessions=True)
+    runs = [Sampler(engine).sample(seed) for seed in (*range(8), 0)]
+    assert [sorted(run.found) for run in runs if run.found or run.failures] == []
+    assert dump_history(runs[-1].history) == dump_history(runs[0].history)
+
+
+def test_the_repaired_queue_conforms(opened: Open) -> None:
+    result = conform(opened(EXAMPLES / "mail.yaml"), levels=[Level.CORE, Level.SCHEDULED])
+    assert result.badge == "core 9/9, scheduled 2/2"
+
+
+DELETED = "complete: DELETE FROM messages WHERE id = :job AND receipt = :token"
+
+
+def test_a_claim_may_take_back_what_is_overdue_and_fail_what_was_received_too_often(
+    opened: Open, tmp_path: Path
+) -> None:
+    right = (EXAMPLES / "visibility.yaml").read_text(encoding="utf-8")
+    assert right.count(DELETED) == 1
+    path = tmp_path / "queue.yaml"
+    path.write_text(right)
+    assert [seed for seed in (*range(8), 33) if Sampler(opened(path)).sample(seed).found] == []
+    path.write_text(right.replace(DELETED, DELETED.removesuffix(" AND receipt = :token")))
+    assert Sampler(opened(path)).sample(33).found == {"stale_complete"}
+
+
+def test_the_screen_shows_the_statement(
+    server: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
+    path = EXAMPLES / "unfenced_complete.yaml"
+    assert main(["explore", str(path), "--runs", "6", "--no-sessions", "--seed", "3"]) == ExitCode.FAIL
+    shown = capsys.readouterr().out
+    assert "unfenced_complete.yaml:26: complete" in shown
+    assert "  WHERE id = :job\n" in shown
+    written = next((tmp_path / ".job-harness" / "found").iterdir())
+    assert main(["run", str(written)]) == ExitCode.FAIL
+
+
+@pytest.mark.parametrize("name", [pytest.param("mail", marks=pytest.mark.campaign), "visibility"])
+def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(name: str, opened: Open) -> None:
+    scope = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))
+    seen = []
+    for by_snapshots in (True, False):
+        explorer = Explorer(opened(EXAMPLES / f"{name}.yaml"), scope)
+        explorer.reexecuted = not by_snapshots
+        explorer.run()
+        assert explorer.complete
+        assert not explorer.sightings
+        seen.append((explorer.progress.states, explorer.progress.transitions, explorer.outcomes))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.campaign
+def test_the_repaired_queue_holds_for_two_thousand_runs(opened: Open) -> None:
+    engine = opened(EXAMPLES / "mail.yaml", sessions=True)
+    campaign = Sampler(engine, engine.info.settings or SCOPE_SETTINGS).explore(seed=1, runs=2000)
+    assert campaign.runs == 2000
+    assert campaign.verdict is Verdict.PASS
+
+
+@pytest.mark.campaign
+def test_the_repaired_queue_is_searched_completely(opened: Open) -> None:
+    explorer = Explorer(opened(EXAMPLES / "mail.yaml"), Scope(workers=2, jobs=2, faults=FaultPlan(crash=1)))
+    started = Deadline(600)
+    explorer.run(lambda progress: not started.passed)
+    print(f"{explorer.progress.states} states, {explorer.progress.transitions} transitions, {600 - started.left:.0f} s")
+    assert explorer.complete
+    assert not explorer.sightings

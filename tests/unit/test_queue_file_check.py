@@ -1,0 +1,67 @@
+"""What `check` says of a queue file by reading it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.queue_file.document import read_queue_file
+from harness.adapters.queue_file.facts import facts_of, sweeps_by_lease
+from harness.lint.examination import examine
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
+MAIL = (EXAMPLES / "mail.yaml").read_text(encoding="utf-8")
+SEEN = {
+    "unfenced_complete": ["table_settles_unfenced 26"],
+    "reaper_by_updated_at": ["table_reaper_by_age 39"],
+    "attempts_on_failure": ["table_attempts_uncounted 13"],
+    "token_not_cleared": ["table_token_left 26"],
+    "mail": [],
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_each_planted_mistake_is_seen_at_its_line(name: str) -> None:
+    assert found(EXAMPLES / f"{name}.yaml") == SEEN[name]
+
+
+CHANGED = {
+    "a worker instead of a token": (
+        "id = :job AND status = 'running' AND lock_token = :token\n\nfail",
+        "id = :job AND locked_by = :worker\n\nfail",
+        ["table_settles_unfenced 26"],
+    ),
+    "a function of one's own": (
+        MAIL[MAIL.index("  UPDATE mail_jobs\n  SET status = 'done'") : MAIL.index("fail: |")],
+        "  SELECT complete_job(:job)\n",
+        [],
+    ),
+    "a late worker by design": ("queue: mail", "queue: mail\nfencing: false", []),
+    "an order that no index follows": (
+        "ORDER BY created_at, id",
+        "ORDER BY run_at DESC, id",
+        ["table_order_without_index 18"],
+    ),
+    "an order by the primary key": ("ORDER BY created_at, id", "ORDER BY id", []),
+    "an order that is more than columns": ("ORDER BY created_at, id", "ORDER BY attempts * 2", []),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_is_written_otherwise_is_seen_or_left_alone(name: str, tmp_path: Path) -> None:
+    was, now, seen = CHANGED[name]
+    assert MAIL.count(was) == 1
+    (tmp_path / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text(encoding="utf-8"))
+    path = tmp_path / "queue.yaml"
+    path.write_text(MAIL.replace(was, now))
+    assert found(path) == seen
+
+
+def test_a_sweep_that_goes_by_something_else_than_leases_is_asked_all_the_time() -> None:
+    by_lease = {path.stem: sweeps_by_lease(read_queue_file(str(path))) for path in EXAMPLES.glob("*.yaml")}
+    assert [name for name, does in sorted(by_lease.items()) if not does] == ["reaper_by_updated_at", "visibility"]
+
+
+def found(path: Path) -> list[str]:
+    return [f"{finding.rule} {finding.place.line}" for finding in examine(facts_of(str(path))).findings]

@@ -1,0 +1,98 @@
+"""The format of queue files: SQL cut into statements, the schema for editors, and the page that tells of all of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from harness.adapters.queue_file.document import (
+    COLUMNS,
+    OF_VERB,
+    SETTINGS,
+    QueueFilePart,
+    json_schema,
+    output_names,
+    read_queue_file,
+)
+from harness.adapters.queue_file.statement import QueueFileError, SqlSource, read_statements
+from harness.cli import main
+from harness.scenario.document import read_document
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples" / "queues").glob("*.yaml"))
+PAGE = (ROOT / "docs" / "queue_files.md").read_text(encoding="utf-8")
+
+
+def statements(text: str) -> list[tuple[str, tuple[str, ...]]]:
+    source = SqlSource.whole(text, "q.yaml", "claim")
+    return [(item.sql.decode(), item.names) for item in read_statements(source, {"job", "now", "limit"})]
+
+
+CUT = {
+    "SELECT :job::text, ':job', \":job\" -- :job": [("SELECT $1::text, ':job', \":job\" -- :job", ("job",))],
+    "SELECT $$ ; :job $$, $a$ $$ ; $a$, :job, :now, :job": [
+        ("SELECT $$ ; :job $$, $a$ $$ ; $a$, $1, $2, $1", ("job", "now"))
+    ],
+    "SELECT 1; /* ; */ UPDATE t SET a = CURRENT_TIMESTAMP;": [
+        ("SELECT 1", ()),
+        ("UPDATE t SET a = now()", ()),
+    ],
+    "SELECT id; UPDATE t SET x = :rows_id WHERE id = :row_id": [
+        ("SELECT id", ()),
+        ("UPDATE t SET x = $1 WHERE id = $2", ("rows_id", "row_id")),
+    ],
+    "SELECT E'\\':job', x := :limit": [("SELECT E'\\':job', x := $1", ("limit",))],
+}
+
+
+@pytest.mark.parametrize("text", CUT)
+def test_sql_is_cut_where_postgresql_would_cut_it(text: str) -> None:
+    assert [(sql.rstrip(), names) for sql, names in statements(text)] == CUT[text]
+
+
+def test_a_position_of_postgresql_is_the_character_of_the_file() -> None:
+    text = "UPDATE jobs\nSET a = :job, b = CURRENT_TIMESTAMP\nWHERE wrong = :limit"
+    (statement,) = read_statements(SqlSource.whole(text, "q.yaml", "claim", first=7), {"job", "limit"})
+    sent = statement.sql.decode()
+    assert statement.at(sent.index("wrong")) == text.index("wrong")
+    assert statement.source.place(text.index("wrong")) == "q.yaml:9"
+    told = str(statement.source.error("no such column", at=statement.at(sent.index("wrong"))))
+    assert told == "q.yaml:9: claim: no such column\n    WHERE wrong = :limit\n          ^"
+
+
+def test_the_columns_of_a_select_are_told_from_its_text() -> None:
+    source = SqlSource.whole(
+        "WITH x AS (SELECT 1 AS no) SELECT a.id, (SELECT b FROM c) AS key, 'x,y' AS \"status\", max(f(1, 2)) n FROM t",
+        "q.yaml",
+        "jobs",
+    )
+    assert output_names(source) == ["id", "key", "status", "n"]
+    with pytest.raises(QueueFileError, match=r"it shows `\*`"):
+        output_names(SqlSource.whole("SELECT j.*, 1 AS x FROM j", "q.yaml", "jobs"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_valid_under_the_schema_for_editors(path: Path) -> None:
+    jsonschema.validate(read_document(path.read_bytes(), str(path)).data, json_schema())
+    assert read_queue_file(str(path)).verbs
+
+
+def test_the_schema_refuses_what_the_reader_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "queue"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    right = read_document(EXAMPLES[0].read_bytes(), "").data
+    for wrong in ({"expires": "x"}, {"takes_back": "later"}, {"without": {"late": "so"}}, {"format": 2}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**right, **wrong}, schema)
+
+
+def test_the_page_tells_of_every_key_parameter_and_column() -> None:
+    for name, field in QueueFilePart.model_fields.items():
+        assert f"`{field.alias or name}`" in PAGE
+    for name in (*COLUMNS, *(f":{name}" for names in OF_VERB.values() for name in names if "_seconds" not in name)):
+        assert f"`{name}`" in PAGE, name
+    for name in SETTINGS:
+        assert f"`:{name.removesuffix('_seconds')}`" in PAGE, name
