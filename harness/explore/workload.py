@@ -152,7 +152,7 @@ def _draw_job(
 
 
 def endings_for(capabilities: Capabilities) -> tuple[str, ...]:
-    """List the endings that a queue can be told of."""
+    """List the endings that a queue can record."""
     more = () if capabilities.own_attempts else tuple(MORE_ENDINGS)
     return tuple(name for name in (*ENDINGS, *more) if capabilities.final_errors or name != "fails finally")
 

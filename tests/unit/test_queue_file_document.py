@@ -1,4 +1,4 @@
-"""The format of queue files: SQL cut into statements, the schema for editors, and the page that tells of all of it."""
+"""The format of queue files: SQL cut into statements, the schema for editors, and the page that describes all of it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from harness.postgres import Resetter
 from harness.postgres.virtual_clock import VirtualClockError
 
 PATIENCE_MS: Final = 5_000
-"""Milliseconds of real time that a statement may take where nobody else is at work."""
+"""Milliseconds of real time that a statement may take while no other session is at work."""
 _SETTINGS: Final = "SET statement_timeout = {}; SET TimeZone = 'UTC'; SET plan_cache_mode = force_custom_plan"
 SESSION_SETTINGS: Final = "SET TimeZone = 'UTC'; SET plan_cache_mode = force_custom_plan"
 """What an actor's own session runs first."""

@@ -125,8 +125,8 @@ class _Rehearsal:
             return self._database.carry_out(verb, planned.values, watch=lambda: self._watch(verb))
         except psycopg.errors.QueryCanceled:
             raise statements[0].source.error(
-                f"{self._database.overdue}, with nobody else at work",
-                hint="Take the sleep, the endless loop or the lock that nobody frees out of it.",
+                f"{self._database.overdue}, with no other session at work",
+                hint="Take the sleep, the endless loop or the lock that is never released out of it.",
             ) from None
         except psycopg.errors.InvalidTransactionTermination as error:
             raise statements[0].source.error(

@@ -58,7 +58,7 @@ class Planned:
 
     values: Mapping[str, Any]
     after: Callable[[Sequence[Result]], Outcome]
-    """Reads what came of it; of a verb that stopped on the way, the results so far."""
+    """Reads the results; of a verb that stopped on the way, the results so far."""
     chance: float | None = None
     """What random() answers; None: no statement asks."""
 
@@ -100,7 +100,7 @@ class TableVerbs:
         self._chance = any(b"random(" in s.sql.lower() for verb in file.verbs.values() for s in verb)
 
     def plan(self, verb: str, arguments: tuple[Any, ...], *, caller: str = "") -> Planned | Outcome:
-        """Plan a verb on behalf of an actor, or answer what needs no statement."""
+        """Plan a verb on behalf of an actor, or return what needs no statement."""
         plan: Callable[..., Planned | Outcome] = self._plans.get(verb, self._nothing)
         planned = plan(*arguments)
         if isinstance(planned, Outcome):

@@ -37,8 +37,8 @@ def _unfenced(facts: Facts) -> Iterator[Breach]:
             else:
                 yield Breach(
                     verb.place,
-                    f"the condition of {name} asks for no :token, :attempt or :worker: whoever lost the job may still "
-                    f"{name} it",
+                    f"the condition of {name} asks for no :token, :attempt or :worker: a worker that lost the job may "
+                    f"still {name} it",
                     "Add AND lock_token = :token, or AND attempts = :attempt where attempts rise with each claim.",
                     subject=name,
                 )
@@ -54,8 +54,8 @@ def _token_left(facts: Facts) -> Iterator[Breach]:
             if ":token" in verb.compared and status not in verb.compared:
                 yield Breach(
                     verb.place,
-                    f"expire leaves {token} in the row, and {name} asks for it alone: until the next claim, whoever "
-                    f"lost the job may {name} it",
+                    f"expire leaves {token} in the row, and {name} asks for it alone: until the next claim, the worker "
+                    f"that lost the job may {name} it",
                     f"Set {token} = NULL in expire, or ask for the status in {name}.",
                     subject=name,
                 )

@@ -228,11 +228,11 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
 
     @property
     def wrote(self) -> bool:
-        """Whether the transaction that is open wrote or locked a row; if not, nobody can tell when it ends."""
+        """Whether the transaction that is open wrote or locked a row; if not, its end cannot be observed."""
         return self._wrote()
 
     def begin_now(self, sql: bytes) -> None:
-        """Begin a transaction, by `sql`, at no gate: nobody can tell from outside when that is."""
+        """Begin a transaction, by `sql`, at no gate: its begin cannot be observed from outside."""
         self._exec(sql)
 
     def end_now(self, *, commit: bool) -> None:
