@@ -17,7 +17,17 @@ from harness.foreign.clocks import CLOCKS, ClockOwner
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/contracts/clocks.md").read_text(encoding="utf-8")
 MACHINE = re.compile(r"(\w+\.)?(time\.(time|monotonic|perf_counter)(_ns)?|datetime\.(now|utcnow|today)|date\.today)")
-IN_REAL_TIME = ("postgres/patience.py", "cli/", "explore/", "exhaust/", "exploring.py")
+IN_REAL_TIME = (
+    "postgres/patience.py",
+    "cli/",
+    "explore/",
+    "exhaust/",
+    "exploring.py",
+    "interruption.py",
+    "sim/watchdog.py",
+    "processors/baton.py",
+    "pytest_plugin.py",
+)
 """Who waits for another process, speaks with a person, or measures how long a search takes."""
 
 

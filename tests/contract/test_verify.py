@@ -129,7 +129,7 @@ def test_the_id_may_stand_deeper(odd: str) -> None:
 
 
 def test_nobody_who_answers_is_an_environment_that_is_missing() -> None:
-    with pytest.raises(EnvironmentUnavailable, match="nobody answers"):
+    with pytest.raises(EnvironmentUnavailable, match="no server answers"):
         create_job("http://127.0.0.1:1", Template())
 
 

@@ -68,7 +68,10 @@ def script(work: str) -> list[str]:
 def test_a_signal_that_comes_before_the_command_has_begun_is_no_fault_of_the_machine(name: str, code: int) -> None:
     work = f"is_stopped_too_early('{name}')"
     ended = subprocess.run(script(work), capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stderr) == (code, f"job-harness: stopped by {name}\n")
+    assert (ended.returncode, ended.stderr) == (
+        code,
+        f"job-harness: ended by {name} before what was found could be shown\n",
+    )
 
 
 @pytest.mark.parametrize(

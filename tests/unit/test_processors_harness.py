@@ -415,8 +415,11 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
     left_out = {
         "close",
         "come_to_rest",
+        "end_processes",
+        "forget_children",
         "left_behind",
         "notes",
+        "prepare_children",
         "problems",
         "refuse_inside",
         "reopen",

@@ -80,7 +80,7 @@ def test_an_older_import_path_still_works(place: str) -> None:
 
 
 def test_pages_and_examples_import_what_is_public_alone() -> None:
-    beside = set(re.findall(r"`(harness[\w.]*)`", API.partition("## Modules beside it")[2].partition("\n## ")[0]))
+    beside = set(re.findall(r"`(harness[\w.]*)`", API.partition("## Public modules")[2].partition("\n## ")[0]))
     texts = {f"{block.page.name} {block.number}": block.text for page in pages.PAGES for block in pages.blocks(page)}
     texts |= {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("scenarios/**/*.py")}
     used = {

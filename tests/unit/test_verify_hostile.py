@@ -79,7 +79,7 @@ def test_an_answer_that_drips_is_given_up(base: str, path: str, monkeypatch: pyt
 
 
 def test_what_is_no_http_is_told(base: str) -> None:
-    with pytest.raises(EnvironmentUnavailable, match=r"nobody answers: \S"):
+    with pytest.raises(EnvironmentUnavailable, match=r"no server answers: \S"):
         create_job(base, Template(path="/garbage"))
 
 
