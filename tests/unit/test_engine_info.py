@@ -184,7 +184,7 @@ ALLOWED: dict[str, str] = {
     "what a platform or a release of a library has or has not": """
         O_CLOEXEC O_NONBLOCK _callbacks _inst _num_transactions _pool fork log_failure poll setitimer utcmax""",
     "what pytest's, Hypothesis' and pydantic's own objects have or have not": """
-        callspec example funcargs map model_json_schema param sections wasxfail""",
+        callspec workerinput example funcargs map model_json_schema param sections wasxfail""",
     "a field of some events and requests: the reader goes through all of them": """
         actor field job name point""",
     "a monitor subscribes by having the method; a class of states says what is momentary in it": """
