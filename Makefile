@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint bench detection public-bugs fuzz reliability rules engines campaign fresh clean
+.PHONY: help install demo test lint bench detection public-bugs fuzz reliability rules engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -20,6 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+install: $(STAMP)  ## make .venv with everything that the other targets need
 
 demo: $(STAMP)  ## run all scenarios on two engines, then find, shrink, replay and repair a bug
 	@BIN=$(BIN) FLAGSHIP=$(FLAGSHIP) sh docs/demo.sh
