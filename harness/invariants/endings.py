@@ -155,10 +155,15 @@ class FailureIsRecorded(Monitor):
             del self._unreported[job]
 
     def _taken_back(self, event: Observed, worker: str, since: Instant, tries: int) -> None:
-        """Judge the loss of a claim whose run had ended: a worker that once got no answer must have asked again."""
+        """Judge the loss of a claim whose run had ended: a worker that once got no answer must have asked again.
+
+        It has to ask only as long as its lease holds: after that the queue may refuse it, however late it looks.
+        """
         if self._reporting.get(worker) == event.job:
             return
-        if event.verb in ("expire", "rescue") and tries < ENOUGH_TRIES and event.at - since > TO_REPORT:
+        lease = event.before.lease_until if event.before is not None else None
+        until = event.at if lease is None else min(event.at, lease)
+        if event.verb in ("expire", "rescue") and tries < ENOUGH_TRIES and until - since > TO_REPORT:
             how = "reported it once and got no answer" if tries else "never reported it"
             self.breach("outcome_lost", f"its run ended; {worker} {how}, and {event.verb} took it back", job=event.job)
 

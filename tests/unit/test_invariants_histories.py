@@ -498,6 +498,14 @@ def test_a_worker_that_is_paused_as_its_run_ends_is_excused_for_as_long_as_it_st
     assert found("outcome_lost", [Fault(0, "w2", "pause", {"for": DAY}), told, lost]) == {"outcome_lost"}
 
 
+def test_a_worker_whose_lease_is_over_need_not_report_again() -> None:
+    lost = saw("expire", RUNNING, RETRYING, at=DAY, actor="queue")
+    unanswered = answered("complete", Outcome.unknown("the request was lost"))._replace(answered=False)
+    for ended, names in ((SETTINGS.lease + MINUTE, set()), (SETTINGS.lease - 2 * MINUTE, {"outcome_lost"})):
+        told = [did("ended", "success", at=ended), unanswered._replace(at=ended), lost]
+        assert found("outcome_lost", told) == names
+
+
 def test_a_report_that_waits_for_a_lock_was_made() -> None:
     lost = saw("expire", RUNNING, RETRYING, at=DAY, actor="queue")
     assert found("outcome_lost", [did("ended", "success"), asked("complete"), lost]) == set()
