@@ -15,7 +15,8 @@ from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.ci import case_results, github_annotations, junit_xml
-from harness.report.json_report import json_report
+from harness.report.json_report import json_report, report_data
+from harness.report.picture import picture
 from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
 from harness.scenario.document import ScenarioError
@@ -129,6 +130,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")
+    add("--html", metavar="FILE", help="draw what happened, as one HTML file that needs no network")
     add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
     add("--annotations", action="store_true", help="print annotations for GitHub")
     add("--quiet", "-q", action="store_true", help="print only what is not a pass")
@@ -138,7 +140,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run, print, write; return the exit code."""
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
-        for option in ("junit", "json", "history")
+        for option in ("junit", "json", "html", "history")
         if (name := getattr(arguments, option)) is not None
     }
     engines = _engines(arguments.engine, sessions=arguments.sessions)
@@ -176,7 +178,9 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
 
 def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
     with Engines() as engines:
-        campaign = CaseRunner(engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after))
+        campaign = CaseRunner(
+            engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after)
+        )
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)
@@ -218,6 +222,7 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
     writers: dict[str, Callable[[], str]] = {
         "junit": lambda: junit_xml(case_results(cases)),
         "json": lambda: json_report(cases, seed=arguments.seed, changes=arguments.changes, planned=planned),
+        "html": lambda: picture(report_data(cases, seed=arguments.seed, changes=arguments.changes, planned=planned)),
         "history": lambda: _history(cases),
     }
     for option, output in outputs.items():

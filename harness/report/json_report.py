@@ -55,7 +55,7 @@ def report_data(
 ) -> dict[str, Any]:
     """Return all cases as data: what `json_report` writes."""
     changes = list(changes)
-    report = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "verdict": str(verdict_of(cases)),
@@ -65,7 +65,6 @@ def report_data(
         "changes": changes,
         "cases": [_case(case, seed, changes) for case in cases],
     }
-    return report
 
 
 def _case(case: Case, seed: int | None, changes: list[str]) -> dict[str, Any]:
@@ -136,18 +135,13 @@ def _picture(run: Run, until: int | None) -> dict[str, Any]:
 
 def _story(history: History, *, start: int, stop: int) -> list[dict[str, Any]]:
     """List every event that is worth a row, in the words of the first screen."""
-    rows = rows_of(history, job=None, until=stop - 1, most=stop)
-    return [
-        {
-            "event": row.place,
-            "at": row.at,
-            "actor": row.actor,
-            "job": getattr(history.events[row.place], "job", None),
-            "text": row.text,
-        }
-        for row in rows
-        if row.place >= start
-    ]
+    told = []
+    for row in rows_of(history, job=None, until=stop - 1, most=stop):
+        if row.place >= start:
+            job = getattr(history.events[row.place], "job", None)
+            text = row.text if job is None else row.text.removesuffix(f" {job}")
+            told.append({"event": row.place, "at": row.at, "actor": row.actor, "job": job, "text": text})
+    return told
 
 
 def _nearest_pass(run: Run) -> dict[str, Any] | None:
