@@ -29,6 +29,7 @@ import pytest
 
 from harness.adapters.reference.application import HAND_OUT_TWICE
 from harness.errors import HarnessError, Hung, UsageError
+from harness.failure_section import draw
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -137,6 +138,7 @@ class ExploredTest:
         run = seen.run(title=title, settings=harness.settings, engine=harness.engine)
         token = encode(ReplayToken(_target(self.item), self.campaign.seed, seen.tape))
         command = f"pytest {shlex.quote(self.item.nodeid)} --job-replay {token}"
+        draw(run, self.item, replay=command, lead=anomaly)
         return screen_text(first_screen(run, title=title, replay=command, lead=anomaly)).rstrip()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from harness.history.event import History
+    from harness.run.verdict import Run
 
 HERE = Path(__file__).parent
 OWN = tuple(f"{folder}{os.sep}" for folder in (HERE, HERE.with_name("reference_impl")))
@@ -25,6 +28,10 @@ ASSERTIONS = str(HERE / "processors" / "assertions.py")
 CARRIERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (asyncio, concurrent.futures))
 """What carries our calls to a processor: between our frames and the processor's its own are left out as well."""
 MOST_ROWS = 200
+LONGEST_NAME = 80
+_DRAWN = pytest.StashKey[bool]()
+PICTURE = "job-harness: picture"
+"""The section of a report that names the file which `--job-html` wrote."""
 WIDTH = 100
 EXPLAINED = "job-harness: what happened"
 """The section of a report that `--job-explain` adds."""
@@ -73,6 +80,34 @@ def explanation(history: History) -> str:
         return ""
     only = jobs.pop() if len(jobs) == 1 else None
     return "\n".join(line.text for line in timeline(history, job=only, most=MOST_ROWS, width=WIDTH))
+
+
+def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: bool = False) -> None:
+    """Write the picture of a test's run where `--job-html` says, once for each test, and name the file in its report.
+
+    Raises EnvironmentUnavailable where the folder cannot be written.
+    """
+    if not (option := item.config.getoption("--job-html")) or item.stash.get(_DRAWN, False):
+        return
+    from harness.report.json_report import run_data
+    from harness.report.picture import Drawing, picture_of
+
+    item.stash[_DRAWN] = True
+    folder, name = Path(option), item.nodeid
+    mark = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    readable = re.sub(r"[^\w.-]+", "-", name.rpartition("/")[2]).strip("-.")[:LONGEST_NAME]
+    file = folder / f"{readable}-{mark}.html"
+    page = picture_of(
+        Drawing(run_data(run, lead=lead), name, str(run.verdict), replay=replay, lead=lead, minimal=minimal)
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(page, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise EnvironmentUnavailable(
+            f"--job-html {folder}: cannot be written: {error.strerror}", hint="Name a folder that you may write to."
+        ) from error
+    item.add_report_section("call", PICTURE, str(file))
 
 
 def _raised_in(trace: TracebackType) -> str:

@@ -47,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="show what happened to the jobs of each test that fails; with -rP of every test",
     )
     group.addoption(
+        "--job-html",
+        metavar="DIR",
+        help="draw what happened in each test that fails, as an HTML file in this folder that needs no network",
+    )
+    group.addoption(
         "--job-explore",
         metavar="RUNS",
         help="play each test of job_harness so often (200), or for so long (30s), with crashes, pauses, lost messages "
@@ -78,6 +83,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say which PostgreSQL was used, and why, and what was not under control."""
     _tell_notes(terminalreporter)
+    if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
+        terminalreporter.write_line(f"job-harness: pictures of tests that failed are in {folder}")
     shared = config.stash.get(_SHARED, None)
     if shared is not None and shared.provenance:
         terminalreporter.write_line(shared.provenance)
@@ -225,10 +232,23 @@ def job_harness(
         notes = harness.notes()
         if request.config.getoption("--job-explain") and (told := explanation(harness.history)):
             request.node.add_report_section("teardown", EXPLAINED, told)
+        if problems or request.node.stash.get(_FAILED, False):
+            _draw(request.node, harness, problems)
     if notes:
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
     if problems and not request.node.stash.get(_FAILED, False):
         pytest.fail("\n\n".join(problems), pytrace=False)
+
+
+def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:
+    if not item.config.getoption("--job-html"):
+        return
+    import shlex
+
+    from harness.failure_section import draw
+
+    failures = [problem.partition("\n")[0] for problem in problems] or ["the test failed"]
+    draw(harness.observed(title=item.name, failures=failures), item, replay=f"pytest {shlex.quote(item.nodeid)}")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from importlib import resources
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.model.duration import format_duration
 from harness.printable import printable
@@ -79,6 +79,12 @@ def picture(document: Json) -> str:
         cases=_cases(document),
         campaign=_campaign(document),
     )
+
+
+def picture_of(drawing: Drawing) -> str:
+    """Return the HTML page of one run."""
+    shown = [_page_of(drawing, 1)]
+    return _render(title=drawing.title, verdict=drawing.verdict, shown=shown, left_out=[], cases=[], campaign=None)
 
 
 def _drawings(document: Json) -> Iterator[Drawing]:
@@ -234,13 +240,21 @@ class GridRow:
     """Whether it came after the anomaly."""
 
 
+class Lane(NamedTuple):
+    """A column of steps: one actor, or all clients, each of which only sends."""
+
+    name: str
+    kind: str
+    actors: frozenset[str]
+
+
 @dataclass(slots=True)
 class Grid:
     """The rows of one run, the lanes beside them, and the bars that span them."""
 
     drawing: Drawing
     rows: list[GridRow]
-    lanes: list[str]
+    lanes: list[Lane]
     lead: Json | None
 
     @classmethod
@@ -254,14 +268,13 @@ class Grid:
         rows += [*_orders(run, rows, minimal=drawing.minimal), *_lapses(run)]
         rows += _ghosts(run, rows)
         rows.sort(key=lambda row: row.key)
-        named = [lane["name"] for lane in run["lanes"] if any(row.actor == lane["name"] for row in rows)]
-        named += sorted({row.actor for row in rows if row.actor not in (*named, "*", "")})
+        lanes = _lanes(run, rows)
         for row in rows:
-            row.lane = named.index(row.actor) if row.actor in named else None
+            row.lane = next((number for number, lane in enumerate(lanes) if row.actor in lane.actors), None)
             row.after = lead is not None and row.key[0] > lead["event"]
         for row in [row for row in rows if row.kind == "ghost" and row.after][:MOST_GHOSTS]:
             row.after = False
-        return cls(drawing, list(_with_gaps(rows)), named, lead)
+        return cls(drawing, list(_with_gaps(rows)), lanes, lead)
 
     def line_of(self, event: int) -> int:
         """Return the line of the grid, from 1, at which an event stands, or the next row after it."""
@@ -270,6 +283,20 @@ class Grid:
     def is_after(self, line: int) -> bool:
         """Return whether a line of the grid comes after the anomaly."""
         return self.lead is not None and line > self.line_of(self.lead["event"])
+
+
+def _lanes(run: Json, rows: Sequence[GridRow]) -> list[Lane]:
+    """Return the actors that have a row, workers first; several clients share a lane."""
+    acting = {row.actor for row in rows} - {"*", ""}
+    kinds = {_text(lane["name"]): str(lane["kind"]) for lane in run["lanes"] if _text(lane["name"]) in acting}
+    kinds |= dict.fromkeys(sorted(acting - kinds.keys()), "")
+    clients = frozenset(name for name, kind in kinds.items() if kind == "client")
+    lanes = [Lane(name, kind, frozenset({name})) for name, kind in kinds.items()]
+    if len(clients) < 2:
+        return lanes
+    first = next(lane for lane in lanes if lane.name in clients)
+    shared = Lane("clients", "", clients)
+    return [shared if lane is first else lane for lane in lanes if lane is first or lane.name not in clients]
 
 
 def _lead(run: Json, name: str) -> Json | None:
@@ -287,7 +314,7 @@ def _step(run: Json, told: Json) -> GridRow:
         "step",
         told["at"],
         _text(told["actor"]),
-        _text(told["text"]),
+        _words(told["text"]),
         told["job"],
         index,
         anchor=str(index),
@@ -536,6 +563,18 @@ def _overlaps(bars: Sequence[Bar]) -> Iterator[Bar]:
                 yield Bar("overlap", 0, start, end, f"{bar.text}. At the same time {other.text}")
 
 
+def _unheard(grid: Grid) -> list[dict[str, Any]]:
+    """Return where an actor never heard the outcome of its call: a stretch in its lane that has no end."""
+    last = len(grid.rows) + 1
+    return [
+        {"lane": number, "start": grid.line_of(index), "end": last}
+        for index, event in _indexed(grid.drawing.run)
+        if event["kind"] == "return" and event["outcome"]["kind"] == "unknown"
+        for number, lane in enumerate(grid.lanes)
+        if _text(event["actor"]) in lane.actors
+    ]
+
+
 def _lease_bar(grid: Grid, lease: Json, last: int) -> Bar:
     events = _indexed(grid.drawing.run)
     kind = "observed"
@@ -612,10 +651,11 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "replay": _text(drawing.replay),
         "place": _text(drawing.place),
         "token": run["token"] or "",
-        "lanes": [{"name": _text(name), "kind": _kind_of(run, name)} for name in grid.lanes],
+        "lanes": grid.lanes,
         "rows": grid.rows,
         "hidden": sum(row.after and row.kind in ("step", "mark", "lapse") for row in grid.rows),
         "jobs": columns,
+        "unheard": _unheard(grid),
         "others": len(run["jobs"]) - len(columns),
         "ghost": "" if run["nearest_pass"] is None else _text(run["nearest_pass"]["change"]),
         "ghosts": sum(row.kind == "ghost" for row in grid.rows),
@@ -629,10 +669,6 @@ def _labelled(line: str) -> tuple[str, str]:
     """Part a line such as `Fixed by: lease 11m` into its label and the rest."""
     label, colon, rest = _text(line).partition(": ")
     return (label + ":", rest) if colon and len(label) <= 32 else ("", _text(line))
-
-
-def _kind_of(run: Json, name: str) -> str:
-    return next((str(lane["kind"]) for lane in run["lanes"] if lane["name"] == name), "")
 
 
 def _here(lead: Json) -> str:
@@ -729,6 +765,7 @@ def _render(**content: Any) -> str:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         loader=jinja2.DictLoader(sources),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -736,6 +773,13 @@ def _render(**content: Any) -> str:
     environment.filters["moment"] = moment
     environment.filters["as_json"] = _script_json
     return environment.get_template("page.html").render(**content).rstrip() + "\n"
+
+
+def _shown(value: Any) -> Any:
+    """Return what a template puts out, with every character visible: no field can be forgotten."""
+    if type(value) is not str:  # Markup is a str, and is the template's own
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def _script_json(value: Any) -> Any:
