@@ -34,6 +34,8 @@ MOST_GHOSTS: Final = 3
 """At most this many steps of the passing run are shown beyond the anomaly: enough to see how it went on instead."""
 LONGEST: Final = 400
 """Characters of one value: an input of a megabyte tells nothing here."""
+LOST_MESSAGES: Final = frozenset(("lose request", "lose reply"))
+"""Faults after which an actor cannot know whether its call took effect."""
 SHOWN_FIELDS: Final = ("status", "queue_state", "attempts", "token", "worker", "lease_until")
 """Of a job's row, in the table of all jobs."""
 TIMES: Final = frozenset(
@@ -435,7 +437,7 @@ def _lapses(run: Json) -> Iterator[GridRow]:
     times = [event["at"] for event in run["events"]]
     for number, lease in enumerate(run["leases"]):
         until, to = lease["until"], lease["to"]
-        if until is None or until > run["ended_at"] or (to is not None and until >= to):
+        if until is None or until > max(run["ended_at"], times[-1]) or (to is not None and until >= to):
             continue
         place = run["first_event"] + bisect_left(times, until + 1)
         worker = f" of {lease['worker']}" if lease["worker"] else ""
@@ -564,15 +566,23 @@ def _overlaps(bars: Sequence[Bar]) -> Iterator[Bar]:
 
 
 def _unheard(grid: Grid) -> list[dict[str, Any]]:
-    """Return where an actor never heard the outcome of its call: a stretch in its lane that has no end."""
-    last = len(grid.rows) + 1
-    return [
-        {"lane": number, "start": grid.line_of(index), "end": last}
-        for index, event in _indexed(grid.drawing.run)
-        if event["kind"] == "return" and event["outcome"]["kind"] == "unknown"
-        for number, lane in enumerate(grid.lanes)
-        if _text(event["actor"]) in lane.actors
-    ]
+    """Return where an actor does not know whether its call took effect: until its next call, or without an end."""
+    events = _indexed(grid.drawing.run)
+    stretches = []
+    for number, lane in enumerate(grid.lanes):
+        mine = [(index, event) for index, event in events if _text(event.get("actor", "")) in lane.actors]
+        for place, (index, event) in enumerate(mine):
+            lost = event["kind"] == "fault" and event["name"] in LOST_MESSAGES
+            if not lost and not (event["kind"] == "return" and _is_open(event)):
+                continue
+            calls = [later for later, other in mine[place + 1 :] if other["kind"] == "call"][lost:]
+            end = grid.line_of(calls[0]) if calls else len(grid.rows) + 1
+            stretches.append({"lane": number, "start": grid.line_of(index), "end": end, "open": not calls})
+    return stretches
+
+
+def _is_open(returned: Json) -> bool:
+    return returned["outcome"]["kind"] == "unknown" or not returned["answered"]
 
 
 def _lease_bar(grid: Grid, lease: Json, last: int) -> Bar:

@@ -127,7 +127,7 @@ def test_the_lease_stands_beside_two_runs_that_overlap_and_the_passing_run_parts
 def test_what_has_no_known_end_is_drawn_without_one() -> None:
     text = picture(report(LOST))
     assert 'class="unheard"' in text
-    assert ">outcome unknown</p>" in text
+    assert "LOSES THE REPLY" in text.upper()
     case = {**report()["cases"][0], "run": RUN_WITH_EVERYTHING}
     text = picture({"verdict": "fail", "cases": [case]})
     assert 'class="bar lease open' in text

@@ -199,10 +199,9 @@ def test_bars_stand_where_the_run_has_them(browser: Browser, page: Path) -> None
     """What a comparison of screenshots would show, without its dependence on fonts: the geometry of the bars."""
     browser.emulate(width=1280, height=900)
     browser.open(page)
-    boxes = browser.run(
-        "return Object.fromEntries(['.bar.lease', '.bar.execution', '.overlap', '#step-14', '#step-22'].map(name => "
-        "{ const box = document.querySelector(name).getBoundingClientRect(); return [name, [box.left, box.top, box.bottom]]}))"
-    )
+    names = [".bar.lease", ".bar.execution", ".overlap", "#step-14", "#step-22"]
+    script = "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+    boxes = {name: browser.run(f"{script} return [box.left, box.top, box.bottom]", name) for name in names}
     lease, execution, overlap = boxes[".bar.lease"], boxes[".bar.execution"], boxes[".overlap"]
     assert lease[0] < execution[0], "the lease stands left of the run"
     assert boxes["#step-14"][1] < lease[2] < boxes["#step-14"][2], "the lease ends where it is taken back"
