@@ -387,7 +387,7 @@ def _state(row: Json | None) -> str:
 def _mark_faults(run: Json, rows: list[GridRow], *, minimal: bool) -> None:
     """Mark each fault where it struck; red where the shrinker has shown that the anomaly needs it."""
     struck = [row for row in rows if run["events"][(row.event or 0) - run["first_event"]]["kind"] == "fault"]
-    asked = [(item["actor"], item["gate"]) for item in run["deviations"] if item["is_fault"]]
+    asked = [(item["actor"], item["gate"]) for item in run["deviations"]]
     for row in struck:
         row.marks.append("fault")
         row.label = "fault"
