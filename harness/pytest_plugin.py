@@ -247,8 +247,11 @@ def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:
 
     from harness.failure_section import draw
 
-    failures = [problem.partition("\n")[0] for problem in problems] or ["the test failed"]
-    draw(harness.observed(title=item.name, failures=failures), item, replay=f"pytest {shlex.quote(item.nodeid)}")
+    seen = harness.observed(title=item.name)
+    told = problems[1:] if seen.anomalies else problems or ["the test failed"]  # the first one is the anomaly's screen
+    failures = [" ".join(problem.split("\n")[:2]) for problem in told]
+    run = harness.observed(title=item.name, failures=failures)
+    draw(run, item, replay=f"pytest {shlex.quote(item.nodeid)}")
 
 
 @pytest.fixture

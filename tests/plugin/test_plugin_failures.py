@@ -120,5 +120,5 @@ def test_passes(job_harness):
         "test_a_test_that_fails_leaves_its_picture_and_one_that_passes_none.py-test_never_looks"[:80],
     ]
     text = files[1].read_text(encoding="utf-8")
-    assert "a job ended FAILED and the test never looked" in text
+    assert "a job ended FAILED and the test never looked: job-1 (my-tool)" in text
     assert "503 &lt;script&gt;" in text

@@ -160,6 +160,16 @@ def test_hostile_text_in_every_field_is_shown_and_is_nothing_else(document: dict
     assert min(map(len, fences)) > 4, "no text can end the code block of the copy for an issue tracker"
 
 
+def test_a_fault_is_red_only_where_the_shrinker_has_shown_that_it_is_needed() -> None:
+    crash = STUCK.replace("{at: w2 claim, do: w1 first}", "{at: w1 running a, do: crash}")
+    run = report(crash)["cases"][0]["run"]
+    about = {"anomaly": "", "replay": "", "written": "", "replays": {}, "run": run}
+    for minimal, told in ((True, "fault: without it this does not happen"), (False, "fault")):
+        text = picture({"engine": "memory", "verdict": "fail", "findings": [{**about, "minimal": minimal}]})
+        assert f">{told}</p>" in text
+        assert ("fault needed" in text) == minimal
+
+
 def _commands(tmp_path: Path) -> Iterator[tuple[list[str], str]]:
     scenario = tmp_path / "x.yaml"
     scenario.write_text(STUCK)

@@ -33,7 +33,7 @@ for (const run of document.querySelectorAll("article.run")) {
     one(".said").textContent = step.text;
     const states = one(".states");
     states.replaceChildren();
-    for (const [job, { row, before, fresh }] of stateAt(step.event)) {
+    for (const [job, { row, before, fresh }] of [...stateAt(step.event)].sort((one, other) => other[1].fresh - one[1].fresh)) {
       states.append(element("h2", `job ${job}`));
       const list = element("dl");
       if (row === null) list.append(element("dt", "gone"), element("dd", ""));
