@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.faults import cause_of
 from harness.history.event import Call, Effect, Event, Fault, History, Observed
 from harness.history.jsonl import event_data
-from harness.invariants import ANOMALIES, Anomaly
+from harness.invariants import Anomaly, kind_of
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.report.case import Case, exit_code_of, verdict_of
@@ -196,7 +196,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
 
 
 def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
-    kind = ANOMALIES[anomaly.name][1]
+    kind = kind_of(anomaly.name)
     return {
         "name": anomaly.name,
         "invariant": anomaly.invariant,

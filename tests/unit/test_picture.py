@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from harness.adapters.memory import MemoryEngine
 from harness.cli import main
 from harness.explore import counterfactual
+from harness.invariants import Anomaly
 from harness.report.case import Case
-from harness.report.json_report import report_data
+from harness.report.json_report import report_data, run_data
 from harness.report.picture import picture
 from harness.run.play import play
 from harness.scenario.reader import read_scenario_text
@@ -194,3 +196,10 @@ def test_a_search_without_a_finding_shows_what_it_covered(tmp_path: Path, capsys
     assert "the search found no anomaly" in text
     assert 'class="heat"' in text
     assert '<span class="verdict pass">pass</span>' in text
+
+
+def test_a_rule_of_the_users_own_that_breaks_is_drawn() -> None:
+    run = play(read_scenario_text(LOST, path="x.yaml"), engine=MemoryEngine())
+    own = Anomaly("paid_twice", "own", at=0, event=2, job="a", message="the account was charged twice")
+    case = {**report(LOST)["cases"][0], "run": run_data(replace(run, anomalies=(own,)))}
+    assert "<code>paid_twice</code> A rule of the test&#39;s own." in picture({"verdict": "fail", "cases": [case]})
