@@ -232,7 +232,7 @@ class GridRow:
     lane: int | None = None
     anchor: str = ""
     marks: list[str] = field(default_factory=list)
-    """What else it is: `fault`, `needed`, `breach`, `refused`, `unknown`."""
+    """What else it is: `fault`, `needed`, `breach`, `lead`, `refused`, `unknown`."""
     label: str = ""
     """Why it is marked, in words: colour is never alone."""
     state: str = ""
@@ -266,7 +266,7 @@ class Grid:
         lead = _lead(run, drawing.lead)
         rows = [_step(run, row) for row in run["story"][-MOST_ROWS:]]
         _mark_faults(run, rows, minimal=drawing.minimal)
-        _mark_breaches(run, rows)
+        _mark_breaches(run, rows, lead)
         rows += [*_orders(run, rows, minimal=drawing.minimal), *_lapses(run)]
         rows += _ghosts(run, rows)
         rows.sort(key=lambda row: row.key)
@@ -398,13 +398,17 @@ def _mark_faults(run: Json, rows: list[GridRow], *, minimal: bool) -> None:
             row.label = "fault: without it this does not happen"
 
 
-def _mark_breaches(run: Json, rows: list[GridRow]) -> None:
-    """Mark the row at which each anomaly showed, or the last one before it."""
+def _mark_breaches(run: Json, rows: list[GridRow], lead: Json | None) -> None:
+    """Mark the row at which each anomaly showed, or the last one before it; the page is about `lead`."""
     for anomaly in run["anomalies"]:
         row = next((row for row in reversed(rows) if (row.event or 0) <= anomaly["event"]), None)
-        if row is not None and "breach" not in row.marks:
-            row.marks.append("breach")
+        if row is None:
+            continue
+        if "breach" not in row.marks or anomaly is lead:
+            row.marks = list(dict.fromkeys([*row.marks, "breach"]))
             row.label = _text(": ".join((anomaly["name"], anomaly["message"])))
+        if anomaly is lead:
+            row.marks.append("lead")
 
 
 def _orders(run: Json, rows: Sequence[GridRow], *, minimal: bool) -> Iterator[GridRow]:
@@ -668,6 +672,7 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "unheard": _unheard(grid),
         "others": len(run["jobs"]) - len(columns),
         "ghost": "" if run["nearest_pass"] is None else _text(run["nearest_pass"]["change"]),
+        "shows": any("lead" in row.marks for row in grid.rows),
         "ghosts": sum(row.kind == "ghost" for row in grid.rows),
         "left_out": run["left_out"] + max(0, len(run["story"]) - MOST_ROWS),
         "moments": _moments(run, grid),

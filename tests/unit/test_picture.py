@@ -200,6 +200,9 @@ def test_a_search_without_a_finding_shows_what_it_covered(tmp_path: Path, capsys
 
 def test_a_rule_of_the_users_own_that_breaks_is_drawn() -> None:
     run = play(read_scenario_text(LOST, path="x.yaml"), engine=MemoryEngine())
-    own = Anomaly("paid_twice", "own", at=0, event=2, job="a", message="the account was charged twice")
+    own = Anomaly("paid_twice", "own", at=0, event=3, job="a", message="the account was charged twice")
     case = {**report(LOST)["cases"][0], "run": run_data(replace(run, anomalies=(own,)))}
-    assert "<code>paid_twice</code> A rule of the test&#39;s own." in picture({"verdict": "fail", "cases": [case]})
+    text = picture({"verdict": "fail", "cases": [case]})
+    assert "<code>paid_twice</code> A rule of the test&#39;s own." in text
+    assert 'href="#breach"' in text
+    assert 'id="breach"' in text, "an event without a row of its own is shown at the row before it"
