@@ -455,9 +455,9 @@ def _lapses(run: Json) -> Iterator[GridRow]:
 def _ghosts(run: Json, rows: Sequence[GridRow]) -> Iterator[GridRow]:
     """Return the steps of the passing run that this one does not have; the first one is where the two part."""
     other = run["nearest_pass"]
-    if other is None:
-        return
     mine = [row for row in rows if row.kind == "step"]
+    if other is None or not mine:
+        return
     theirs = other["story"][:MOST_ROWS]
     blocks = SequenceMatcher(
         None,

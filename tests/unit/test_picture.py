@@ -198,6 +198,25 @@ def test_a_search_without_a_finding_shows_what_it_covered(tmp_path: Path, capsys
     assert '<span class="verdict pass">pass</span>' in text
 
 
+def test_a_complete_search_shows_its_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x.html"
+    assert main(["exhaust", "memory", "--workers", "1", "--jobs", "1", "--html", str(file), "--quiet"]) == 0
+    capsys.readouterr()
+    assert "New states at each depth" in file.read_text(encoding="utf-8")
+
+
+def test_of_a_run_too_long_for_a_page_the_end_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.report.json_report.MOST_EVENTS", 10)
+    document = report()
+    run = document["cases"][0]["run"]
+    page = picture(document)
+    assert run["first_event"] > 0
+    assert f"{run['left_out']} more events are not drawn" in page
+    assert all(f"step-{row['event']}" in Page(page).ids for row in run["story"])
+    run["story"] = []
+    assert "Two workers run the same job at once." in picture(document), "nothing was worth a row"
+
+
 def test_a_rule_of_the_users_own_that_breaks_is_drawn() -> None:
     run = play(read_scenario_text(LOST, path="x.yaml"), engine=MemoryEngine())
     own = Anomaly("paid_twice", "own", at=0, event=3, job="a", message="the account was charged twice")
