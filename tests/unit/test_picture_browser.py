@@ -157,6 +157,20 @@ def test_a_link_to_a_step_shows_it_also_where_it_was_hidden(browser: Browser, pa
     assert browser.run("return document.getElementById('step-48').offsetParent !== null")
 
 
+def test_the_replay_command_and_the_text_for_an_issue_are_copied(browser: Browser, page: Path) -> None:
+    browser.emulate(width=1280, height=900)
+    browser.open(page)
+    browser.run("navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve(); }")
+    copied = []
+    for number in (0, 1):
+        browser.run("document.querySelectorAll('.more').forEach(one => { one.open = true; })")
+        browser.run("document.querySelectorAll('.copy')[arguments[0]].click()", number)
+        copied.append(browser.run("return window.copied"))
+    assert copied[0] == "job-harness run scenarios/x.yaml --engine memory"
+    assert copied[1].startswith("**FAIL: scenarios/x.yaml on memory**")
+    assert "w2            starts, attempt 2 [a]" in copied[1]
+
+
 def test_the_passing_run_can_be_switched_off(browser: Browser, page: Path) -> None:
     browser.emulate(width=1280, height=900)
     browser.open(page)
