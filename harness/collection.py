@@ -119,6 +119,10 @@ class ScenarioItem(pytest.Item):
         if case.verdict is Verdict.INCONCLUSIVE:
             pytest.skip(f"inconclusive: {case.headline}")
         if case.verdict is Verdict.FAIL:
+            if case.run is not None:
+                from harness.failure_section import draw
+
+                draw(case.run, self, replay=f"pytest {shlex.quote(self.nodeid)}")
             raise ScenarioFailed(case)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

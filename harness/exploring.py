@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
-import inspect
 import os
 import pickle
 import random
@@ -35,6 +33,7 @@ import pytest
 
 from harness.adapters.reference.application import HAND_OUT_TWICE, JobResult, ToolJob
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
+from harness.failure_section import NAME_DIGITS, draw, target_of, token_of
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -50,7 +49,7 @@ from harness.processors.job_harness import JobHarness
 from harness.report.screen import first_screen, screen_text
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
-from harness.scenario.replay_token import ReplayToken, decode, encode
+from harness.scenario.replay_token import ReplayToken, decode
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import OTHERS_FIRST, Choices, Deviation, Option, Options, Replay, Tape, Uniform
 
@@ -63,8 +62,6 @@ CI_SECONDS: Final = 60.0
 """Real seconds that one test may take where the environment says that this is CI and no limit is given."""
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKITE_COMMIT", "CIRCLE_SHA1")
 """Where a CI says which commit it tests."""
-NAME_DIGITS: Final = 6
-"""Digits of a token's target that are of the test's name; as many more are of its source."""
 EXPLORED = "job-harness: explored"
 """The section of a report that tells what a campaign came to."""
 GATES = "job-harness: gates"
@@ -320,18 +317,14 @@ class ExploredTest:
         run = seen.run(title=title, settings=harness.settings, engine=harness.engine)
         token = token_of(self.item, seen.tape)
         command = f"pytest {shlex.quote(self.item.nodeid)}{_as_before(self.item)} --job-replay {token}"
+        draw(run, self.item, replay=command, lead=anomaly)
         screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly)).rstrip()
         return f"--job-replay {token}\n\n{screen}"
 
 
-def token_of(item: pytest.Function, tape: Tape) -> str:
-    """Return the token that plays this tape in this test; its seed jitters the retry delays."""
-    return encode(ReplayToken(_target(item), item.config.getoption("--job-seed") or 0, tape))
-
-
 def _refuse_other(token: ReplayToken, item: pytest.Function) -> bool:
     """Return whether a token was made of another version of this test. Raises UsageError for one of another test."""
-    target = _target(item)
+    target = target_of(item)
     if token.target[:NAME_DIGITS] != target[:NAME_DIGITS]:
         token.expect(target, called=item.nodeid)
     return token.target != target
@@ -350,16 +343,6 @@ def _as_before(item: pytest.Function) -> str:
     given = {"--job-engine": engine, "--job-seed": item.config.getoption("--job-seed")}
     said = [(name, value) for name, value in given.items() if value not in (None, "memory")]
     return "".join(f" {name}={shlex.quote(str(value))}" for name, value in said)
-
-
-def _target(item: pytest.Function) -> str:
-    """Return the digests of what a token is of: the test by its name, and by its source."""
-    try:
-        source = inspect.getsource(item.function)
-    except (OSError, TypeError):
-        source = ""
-    named, written = (hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS] for text in (item.name, source))
-    return named + written
 
 
 RUN_SECONDS: Final = 30.0

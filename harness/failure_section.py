@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import hashlib
+import inspect
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,8 @@ from harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from harness.history.event import History
+    from harness.run.verdict import Run
+    from harness.sim.choices import Tape
 
 HERE = Path(__file__).parent
 OWN = tuple(f"{folder}{os.sep}" for folder in (HERE, HERE.with_name("reference_impl")))
@@ -28,6 +33,12 @@ CARRIERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (a
 MOST_ROWS = 200
 FEW_ROWS = 10
 """Below a test that failed by itself; `--job-explain` shows all."""
+NAME_DIGITS = 6
+"""Digits of a token's target that are of the test's name; as many more are of its source."""
+LONGEST_NAME = 80
+_DRAWN = pytest.StashKey[bool]()
+PICTURE = "job-harness: picture"
+"""The section of a report that names the file which `--job-html` wrote."""
 WIDTH = 100
 EXPLAINED = "job-harness: what happened"
 """The section of a report that `--job-explain` adds."""
@@ -80,8 +91,6 @@ def explanation(history: History, *, most: int = MOST_ROWS) -> str:
 
 def failed_section(item: pytest.Item) -> str:
     """Return what happened to the jobs of a test that failed by itself, in few rows, and the token that replays it."""
-    from harness.exploring import token_of  # only a test of ours that failed pays for it
-
     harness = getattr(item, "funcargs", {}).get("job_harness")
     if not isinstance(item, pytest.Function) or harness is None or not len(harness.history):
         return ""
@@ -89,6 +98,51 @@ def failed_section(item: pytest.Item) -> str:
     if not told or harness.unforkable:
         return told
     return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"
+
+
+def token_of(item: pytest.Function, tape: Tape) -> str:
+    """Return the token that plays this tape in this test; its seed jitters the retry delays."""
+    from harness.scenario.replay_token import ReplayToken, encode
+
+    return encode(ReplayToken(target_of(item), item.config.getoption("--job-seed") or 0, tape))
+
+
+def target_of(item: pytest.Function) -> str:
+    """Return the digests of what a token is of: the test by its name, and by its source."""
+    try:
+        source = inspect.getsource(item.function)
+    except (OSError, TypeError):
+        source = ""
+    named, written = (hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS] for text in (item.name, source))
+    return named + written
+
+
+def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: bool = False) -> None:
+    """Write the picture of a test's run where `--job-html` says, once for each test, and name the file in its report.
+
+    Raises EnvironmentUnavailable where the folder cannot be written.
+    """
+    if not (option := item.config.getoption("--job-html")) or item.stash.get(_DRAWN, False):
+        return
+    from harness.report.json_report import run_data
+    from harness.report.picture import Drawing, picture_of
+
+    item.stash[_DRAWN] = True
+    folder, name = Path(option), item.nodeid
+    mark = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    readable = re.sub(r"[^\w.-]+", "-", name.rpartition("/")[2]).strip("-.")[:LONGEST_NAME]
+    file = folder / f"{readable}-{mark}.html"
+    page = picture_of(
+        Drawing(run_data(run, lead=lead), name, str(run.verdict), replay=replay, lead=lead, minimal=minimal)
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(page, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise EnvironmentUnavailable(
+            f"--job-html {folder}: cannot be written: {error.strerror}", hint="Name a folder that you may write to."
+        ) from error
+    item.add_report_section("call", PICTURE, str(file))
 
 
 def _raised_in(trace: TracebackType) -> str:

@@ -61,6 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="show what happened to the jobs of each test that fails; with -rP of every test",
     )
     group.addoption(
+        "--job-html",
+        metavar="DIR",
+        help="draw what happened in each test that fails, as an HTML file in this folder that needs no network",
+    )
+    group.addoption(
         "--job-explore",
         metavar="RUNS",
         help="play each test of job_harness so often (200), or for so long (30s), with crashes, pauses, lost messages "
@@ -117,6 +122,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Say which PostgreSQL was used, and why, and what was not under control."""
     _tell_notes(terminalreporter)
     _tell_explored(terminalreporter)
+    if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
+        terminalreporter.write_line(f"job-harness: pictures of tests that failed are in {folder}")
     shared = config.stash.get(_SHARED, None)
     if shared is not None and shared.provenance:
         terminalreporter.write_line(shared.provenance)
@@ -313,6 +320,8 @@ def job_harness(
             request.node.add_report_section("teardown", EXPLAINED, told)
         elif problems and _EXPLORED not in request.node.stash and not request.node.stash.get(_FAILED, False):
             request.node.add_report_section("teardown", EXPLAINED, failed_section(request.node))
+        if problems or request.node.stash.get(_FAILED, False):
+            _draw(request.node, harness, problems)
     if notes:
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
     explored = request.node.stash.get(_EXPLORED, None)
@@ -320,6 +329,20 @@ def job_harness(
         return  # It was disturbed on purpose, and is judged by the code that did that.
     if problems and not request.node.stash.get(_FAILED, False):
         pytest.fail("\n\n".join(problems), pytrace=False)
+
+
+def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:
+    if not item.config.getoption("--job-html"):
+        return
+    import shlex
+
+    from harness.failure_section import draw
+
+    seen = harness.observed(title=item.name)
+    told = problems[1:] if seen.anomalies else problems or ["the test failed"]  # the first one is the anomaly's screen
+    failures = [" ".join(problem.split("\n")[:2]) for problem in told]
+    run = harness.observed(title=item.name, failures=failures)
+    draw(run, item, replay=f"pytest {shlex.quote(item.nodeid)}")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -211,11 +210,11 @@ def campaign_data(
     settings: dict[str, str],
     strategy: str,
     seconds: float,
-) -> str:
-    """Write everything that the screen says, and the rows that it leaves out."""
+) -> dict[str, Any]:
+    """Return everything that the screen says, and the rows that it leaves out."""
     coverage = campaign.coverage
     novelty = coverage.novelty()
-    data: dict[str, Any] = {
+    return {
         "format": "job-harness-exploration",
         "version": 1,
         "engine": campaign.engine,
@@ -247,7 +246,6 @@ def campaign_data(
         "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),
         "trouble": None if campaign.trouble is None else campaign.trouble.message,
     }
-    return json.dumps(data, indent=2) + "\n"
 
 
 def finding_data(finding: Finding, told: Told) -> dict[str, Any]:

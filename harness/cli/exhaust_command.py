@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -170,8 +169,8 @@ def _exhausted(
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
     code, shown = _tell(explorer, ending, presenter, quiet=arguments.quiet)
-    if request.report is not None:
-        request.report.write(exhaustive_data(explorer, ending, shown=shown))
+    if request.is_written:
+        request.write(exhaustive_data(explorer, ending, shown=shown))
     told = {one.finding.anomaly: one.told for one in shown}
     message = statement(explorer, ending.seconds, stopped_by=ending.stopped_by)[0]
     request.tell_ci(engine.info.name, told, code=code, message=message)
@@ -280,10 +279,10 @@ def _found(explorer: Explorer, found: list[Sighting], ending: SearchEnd, present
 # as JSON --------------------------------------------------------------------------------------------------------------
 
 
-def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]) -> str:
-    """Write the verdict, the scope, the new states by depth and the findings."""
+def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]) -> dict[str, Any]:
+    """Return the verdict, the scope, the new states by depth and the findings."""
     progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
-    data: dict[str, Any] = {
+    return {
         "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
@@ -303,7 +302,6 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
         "anomalies": sorted(explorer.sightings),
         "findings": [finding_data(*one) for one in shown],
     }
-    return json.dumps(data, indent=2) + "\n"
 
 
 def _verdict(explorer: Explorer, trouble: HarnessError | None) -> str:

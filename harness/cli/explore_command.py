@@ -146,12 +146,12 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         lines = campaign_lines(campaign, engine.info.capabilities, whole=arguments.coverage)
         show_lines(lines, sys.stdout)
     print(level_line(campaign))
-    if request.report is not None:
+    if request.is_written:
         changed = {name: value for name, (value, _) in changed_settings(plan.settings).items()}
         data = campaign_data(
             campaign, engine.info.capabilities, told=told, settings=changed, strategy=plan.strategy, seconds=seconds
         )
-        request.report.write(data)
+        request.write(data)
     code = _code(campaign, campaign.interruption or presenter.interruption)
     request.tell_ci(campaign.engine, told, code=code, message=_headline(campaign, seconds))
     return code

@@ -16,7 +16,8 @@ from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.ci import case_results, github_annotations, junit_xml
-from harness.report.json_report import json_report
+from harness.report.json_report import json_report, report_data
+from harness.report.picture import picture
 from harness.report.summary import case_screen, summary
 from harness.run.session import Limits
 from harness.scenario.document import ScenarioError
@@ -131,6 +132,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")
+    add("--html", metavar="FILE", help="draw what happened, as one HTML file that needs no network")
     add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
     add("--annotations", action="store_true", help="print annotations for GitHub")
     add("--quiet", "-q", action="store_true", help="print only what is not a pass")
@@ -140,7 +142,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run, print, write; return the exit code."""
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
-        for option in ("junit", "json", "history")
+        for option in ("junit", "json", "html", "history")
         if (name := getattr(arguments, option)) is not None
     }
     engines = _engines(arguments.engine, sessions=arguments.sessions)
@@ -223,6 +225,7 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
     writers: dict[str, Callable[[], str]] = {
         "junit": lambda: junit_xml(case_results(cases)),
         "json": lambda: json_report(cases, **asked, planned=planned),
+        "html": lambda: picture(report_data(cases, **asked, planned=planned)),
         "history": lambda: _history(cases),
     }
     for option, output in outputs.items():

@@ -6,6 +6,7 @@ Whatever goes wrong with a finding costs only its own line: one that cannot be w
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from harness.port import Engine
 from harness.printable import as_it_is
 from harness.private import private_folder
 from harness.report.ci import github_annotations, junit_xml
+from harness.report.picture import picture
 from harness.report.screen import (
     HEIGHT,
     Line,
@@ -93,6 +95,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOLDER}/)")
     add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
+    add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
     add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
     add("--annotations", action="store_true", help="print annotations for GitHub")
@@ -114,6 +117,7 @@ class SearchRequest:
     """Engines on which what is found is replayed."""
     output: OutputFile | None
     report: OutputFile | None
+    html: OutputFile | None
     junit: OutputFile | None
     annotated: bool
     verbose: bool
@@ -142,9 +146,22 @@ class SearchRequest:
             split_name(name)
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
+        html = OutputFile.checked(arguments.html, "--html") if arguments.html else None
         junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
         annotated, verbose = arguments.annotations, arguments.verbose
-        return cls(target, settings, wanted, without, others, output, report, junit, annotated, verbose)
+        return cls(target, settings, wanted, without, others, output, report, html, junit, annotated, verbose)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the result is written as JSON or drawn."""
+        return self.report is not None or self.html is not None
+
+    def write(self, data: dict[str, Any]) -> None:
+        """Write the result as JSON, and draw it, where that was asked for."""
+        if self.report is not None:
+            self.report.write(json.dumps(data, indent=2) + "\n")
+        if self.html is not None:
+            self.html.write(picture(data))
 
     def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
         """Write for CI what was found; of a search without a finding, its exit code and why."""

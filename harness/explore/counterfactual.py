@@ -66,14 +66,16 @@ class Counterfactual:
         choices = Replay(scenario.tape)
         run = Session(scenario, engine=engine, choices=choices, faults=as_on_tape(), limits=self.limits).run_for_good()
         gone = self.anomaly not in run.found and not run.failures
+        stops = gone and run.found <= self.shown
         trial = Trial(
             name,
             kind,
-            stops=gone and run.found <= self.shown,
+            stops=stops,
             gone=gone,
             shows=tuple(sorted(run.found)),
             stays=tuple(sorted(run.found & self.shown - {self.anomaly})),
             unused=len(choices.unused),
+            history=run.history if stops and not choices.unused else None,
         )
         return self._confirmed(trial, engine, scenario) if trial.stops and choices.unused else trial
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -36,6 +36,7 @@ from harness.processors.judgement import (
     not_happened,
     own_anomalies,
     readings,
+    run_of,
     unseen_failures,
 )
 from harness.processors.length import Length, Moment, read_length
@@ -46,6 +47,7 @@ from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
 from harness.processors.workplace import MakeWorkplace
 from harness.run.session import NO_FAULTS
+from harness.run.verdict import Run
 from harness.sim.choices import Choices, Tape
 from harness.sim.loop import VirtualLoop
 
@@ -373,6 +375,10 @@ class JobHarness(Assertions):
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
+
+    def observed(self, *, title: str = "the jobs of this test", failures: Sequence[str] = ()) -> Run:
+        """Return what happened as a run, for a report; `failures` is what the test found wrong."""
+        return run_of(self._application, self.history, title=title, failures=failures)
 
     def notes(self) -> list[str]:
         """Name what was not under control: clocks and chance that processors read, threads, network, processes.

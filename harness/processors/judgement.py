@@ -30,21 +30,25 @@ LONGEST_ERROR = 300
 
 def anomaly_screen(at: Workplace, history: History, *, title: str) -> str | None:
     """Return the first screen where the history breaches an invariant of ours."""
-    anomalies = tuple(anomaly for anomaly in at.session.judge.anomalies if anomaly.name in ANOMALIES)
-    if not anomalies:
+    run = run_of(at, history, title=title)
+    if not run.anomalies:
         return None
     from harness.report.screen import first_screen, screen_text  # Only a failure pays for what draws it.
 
-    scenario = Scenario(title=title, settings=at.settings)
-    run = Run(
-        scenario=scenario,
+    return screen_text(first_screen(run, title=title)).rstrip()
+
+
+def run_of(at: Workplace, history: History, *, title: str, failures: Sequence[str] = ()) -> Run:
+    """Return what happened at a workplace as a run, for a report; `failures` is what else is wrong with it."""
+    return Run(
+        scenario=Scenario(title=title, settings=at.settings),
         engine=at.engine,
         history=history,
         tape=tuple(at.session.choices.tape),
-        anomalies=anomalies,
+        anomalies=tuple(anomaly for anomaly in at.session.judge.anomalies if anomaly.name in ANOMALIES),
+        failures=tuple(failures),
         now=at.session.kernel.now,
     )
-    return screen_text(first_screen(run, title=title)).rstrip()
 
 
 def own_anomalies(judge: Judge, invariants: Sequence[Invariant]) -> str | None:

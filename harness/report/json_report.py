@@ -16,13 +16,14 @@ from importlib import resources
 from typing import Any, TypeAlias
 
 from harness.errors import UsageError
-from harness.history.event import Call, Effect, Event, Fault, Observed
+from harness.faults import cause_of
+from harness.history.event import Call, Effect, Event, Fault, History, Observed
 from harness.history.jsonl import event_data
-from harness.invariants import ANOMALIES, Anomaly
+from harness.invariants import Anomaly, kind_of
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.report.case import Case, exit_code_of, verdict_of
-from harness.report.screen import Row, changed_settings, moment, rows_of, subject
+from harness.report.screen import Row, causes_of, changed_settings, moment, rows_of, subject
 from harness.report.summary import replay_of
 from harness.run.verdict import Run, Trial
 from harness.scenario.replay_token import ReplayToken, encode, target_of
@@ -50,8 +51,21 @@ def json_report(
     planned: int | None = None,
 ) -> str:
     """Write all cases. Every key is always there; times are microseconds from the start of the run."""
+    report = report_data(cases, seed=seed, token=token, changes=changes, planned=planned)
+    return json.dumps(report, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def report_data(
+    cases: Sequence[Case],
+    *,
+    seed: int | None = None,
+    token: str | None = None,
+    changes: Iterable[str] = (),
+    planned: int | None = None,
+) -> dict[str, Any]:
+    """Return all cases as data: what `json_report` writes."""
     changes = list(changes)
-    report = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "verdict": str(verdict_of(cases)),
@@ -61,7 +75,6 @@ def json_report(
         "changes": changes,
         "cases": [_case(case, seed, token, changes) for case in cases],
     }
-    return json.dumps(report, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _case(case: Case, seed: int | None, token: str | None, changes: list[str]) -> dict[str, Any]:
@@ -102,6 +115,8 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
         "not_stopped_by": [_trial(trial) for trial in run.trials if not trial.stops],
         "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
         "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), until=until)],
+        "told": [line.text for line in causes_of(run, lead)],
+        "nearest_pass": _nearest_pass(run),
         **_picture(run, until),
     }
 
@@ -117,6 +132,7 @@ def _picture(run: Run, until: int | None) -> dict[str, Any]:
         "lanes": lanes,
         "gates": _gates(run, window, names),
         "deviations": [_deviation(item, names) for item in run.tape],
+        "story": _story(run.history, start=start, stop=stop),
         "jobs": _jobs(window),
         "leases": _leases(window),
         "executions": _executions(window),
@@ -125,6 +141,26 @@ def _picture(run: Run, until: int | None) -> dict[str, Any]:
         "first_event": start,
         "left_out": len(run.history) - len(window),
     }
+
+
+def _story(history: History, *, start: int, stop: int) -> list[dict[str, Any]]:
+    """List every event that is worth a row, in the words of the first screen."""
+    told = []
+    for row in rows_of(history, job=None, until=stop - 1, most=stop):
+        if row.place >= start:
+            job = getattr(history.events[row.place], "job", None)
+            text = row.text if job is None else row.text.removesuffix(f" {job}")
+            told.append({"event": row.place, "at": row.at, "actor": row.actor, "job": job, "text": text})
+    return told
+
+
+def _nearest_pass(run: Run) -> dict[str, Any] | None:
+    """Return what happened in the replay with a change that fixes the anomaly: the first one that played the tape."""
+    for trial in run.trials:
+        if trial.stops and trial.history is not None:
+            story = _story(trial.history, start=0, stop=min(len(trial.history), MOST_EVENTS))
+            return {"change": trial.name, "story": story}
+    return None
 
 
 def schema() -> dict[str, Any]:
@@ -170,7 +206,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
 
 
 def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
-    kind = ANOMALIES[anomaly.name][1]
+    kind = kind_of(anomaly.name)
     return {
         "name": anomaly.name,
         "invariant": anomaly.invariant,
@@ -253,7 +289,16 @@ def _stood(item: Deviation, names: Sequence[str]) -> tuple[str | None, str]:
 
 def _deviation(item: Deviation, names: Sequence[str]) -> dict[str, Any]:
     actor, gate = _stood(item, names)
-    return {"label": item.label, "nth": item.nth, "option": item.option, "actor": actor, "gate": gate}
+    cause = cause_of(item)
+    return {
+        "label": item.label,
+        "nth": item.nth,
+        "option": item.option,
+        "actor": actor,
+        "gate": gate,
+        "words": cause.words,
+        "is_fault": cause.is_fault,
+    }
 
 
 def _jobs(window: Window) -> list[dict[str, Any]]:

@@ -260,7 +260,7 @@ def first_screen(
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
-    foot = [*_causes(run, width), *_settings(run, width), *_fixes(run, width), *_also(run, width, lead)]
+    foot = causes_of(run, lead, width=width)
     foot += [Line(text) for text in _command(replay, width)] if replay else []
     foot += [Line(clip(f"Written: {one_line(written)}", width))] if written else []
     foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
@@ -356,6 +356,15 @@ def _causes(run: Run, width: int) -> list[Line]:
     label = "No fault was needed, only an order: " if not faults else "Order: "
     lines = _listed("One fault: " if len(faults) == 1 else f"{len(faults)} faults: ", faults, width, 3)
     return [*lines, *_listed(label, orders, width, 2 if faults else 3)]
+
+
+UNBROKEN = 10_000
+"""A width at which every sentence stays on its line."""
+
+
+def causes_of(run: Run, lead: str = "", *, width: int = UNBROKEN) -> list[Line]:
+    """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed."""
+    return [*_causes(run, width), *_settings(run, width), *_fixes(run, width), *_also(run, width, lead)]
 
 
 def _listed(label: str, items: Sequence[str], width: int, lines: int) -> list[Line]:

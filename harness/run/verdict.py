@@ -98,6 +98,9 @@ class Trial:
     """How many of those showed the anomaly."""
     seen_without: int = 0
     """How many of as many runs show it without the change."""
+    history: History | None = field(default=None, compare=False, repr=False)
+    """What happened in the replay, where the change fixes the anomaly and the whole tape was played: the nearest run
+    that passes."""
 
 
 def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:

@@ -367,7 +367,7 @@ def test_a_replay_stops_at_a_gate(suite: pytest.Pytester, monkeypatch: pytest.Mo
 
 def _target_of(suite: pytest.Pytester) -> str:
     (item,) = suite.inline_genitems()[0]
-    return harness.exploring._target(item)
+    return harness.exploring.target_of(item)
 
 
 def test_an_interrupted_campaign_says_what_was_found(suite: pytest.Pytester) -> None:

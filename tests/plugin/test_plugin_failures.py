@@ -88,3 +88,37 @@ def test_it(job_harness):
 def test_explain_says_nothing_of_a_test_without_jobs(pytester: pytest.Pytester) -> None:
     shown = failing(pytester, "def test_it(job_harness):\n    assert 0\n", "--job-explain")
     assert "what happened" not in shown
+
+
+def test_a_test_that_fails_leaves_its_picture_and_one_that_passes_none(pytester: pytest.Pytester) -> None:
+    source = """
+from harness import JobResult
+
+async def down(job):
+    return JobResult(success=False, error="503 <script>")
+
+def played(job_harness):
+    job_harness.register("my-tool", down)
+    job = job_harness.enqueue("my-tool", {}, max_attempts=1)
+    job_harness.run_until_idle()
+    return job
+
+def test_asserts(job_harness):
+    assert played(job_harness).status == "COMPLETED"
+
+def test_never_looks(job_harness):
+    played(job_harness)
+
+def test_passes(job_harness):
+    assert played(job_harness).status == "FAILED"
+"""
+    shown = failing(pytester, source, "--job-html", "pictures")
+    assert "pictures of tests that failed are in pictures" in shown
+    files = sorted((pytester.path / "pictures").iterdir())
+    assert [file.name.rpartition("-")[0] for file in files] == [
+        "test_a_test_that_fails_leaves_its_picture_and_one_that_passes_none.py-test_asserts"[:80],
+        "test_a_test_that_fails_leaves_its_picture_and_one_that_passes_none.py-test_never_looks"[:80],
+    ]
+    text = files[1].read_text(encoding="utf-8")
+    assert "a job ended FAILED and the test never looked: job-1 (my-tool)" in text
+    assert "503 &lt;script&gt;" in text

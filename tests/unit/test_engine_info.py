@@ -179,8 +179,8 @@ def test_a_value_of_another_kind_is_refused(make: Callable[[], EngineInfo], told
 ALLOWED: dict[str, str] = {
     "what Python objects, frames, modules and exceptions have or have not": """
         __call__ __dataclass_fields__ __dict__ __file__ __func__ __module__ __name__ __qualname__ __self__ _asdict
-        _fields ag_frame close co_qualname cr_await cr_frame gi_code gi_frame gi_yieldfrom id lineno part position reason
-        reconfigure send sqlstate strerror""",
+        _fields ag_frame close co_qualname cr_await cr_frame gi_code gi_frame gi_yieldfrom id lineno part position
+        reason reconfigure send sqlstate strerror""",
     "what a platform or a release of a library has or has not": """
         O_CLOEXEC O_NONBLOCK SIGURG _callbacks _inst _num_transactions _pool fork log_failure poll setitimer utcmax""",
     "what pytest's, Hypothesis' and pydantic's own objects have or have not": """

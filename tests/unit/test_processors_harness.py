@@ -419,6 +419,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "forget_children",
         "left_behind",
         "notes",
+        "observed",
         "prepare_children",
         "problems",
         "refuse_inside",

@@ -1,0 +1,236 @@
+"""The page of a run in Chromium: keys, links, hostile text, accessibility, and how it looks at both widths.
+
+Skipped where there is no Chromium, and the part that needs axe-core where that is not installed: `JOB_HARNESS_AXE`
+names its `axe.min.js` (`npm install axe-core` brings it).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report.picture import picture
+from tests.unit.test_picture import _poisoned, report
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None, reason="no Chromium here: apt-get install chromium chromium-driver"
+    ),
+]
+SIZES = ((1280, 900), (390, 844))
+
+
+class Browser:
+    """Chromium, by the WebDriver protocol of chromedriver: no package is needed for it."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self._port = port
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={folder}",
+            "--force-device-scale-factor=1",
+        ]
+        options = {"binary": CHROMIUM, "args": arguments}
+        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options, "unhandledPromptBehavior": "ignore"}}}
+        self._session = ""
+        self._session = f"/session/{self._ask('POST', '/session', wanted)['sessionId']}"
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        import http.client
+
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        data = None if method != "POST" else json.dumps(body or {})
+        connection.request(method, self._session + path, data, {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())["value"]
+        connection.close()
+        if isinstance(answer, dict) and "error" in answer:
+            raise AssertionError(answer["message"])
+        return answer
+
+    def open(self, file: Path, fragment: str = "") -> None:
+        self._ask("POST", "/url", {"url": "about:blank"})
+        self._ask("POST", "/url", {"url": file.as_uri() + fragment})
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def run_to_the_end(self, script: str) -> Any:
+        return self._ask("POST", "/execute/async", {"script": script, "args": []})
+
+    def press(self, key: str) -> None:
+        keys = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": keys}]})
+
+    def emulate(self, *, width: int, height: int, scheme: str = "light") -> None:
+        """Set the size of the page and the colours that the reader prefers."""
+        self._devtools(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        self._devtools("Emulation.setEmulatedMedia", features=features)
+
+    def _devtools(self, command: str, **parameters: Any) -> Any:
+        return self._ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def has_dialog(self) -> bool:
+        try:
+            self._ask("GET", "/alert/text")
+        except AssertionError:
+            return False
+        return True
+
+    def screenshot(self) -> bytes:
+        return base64.b64decode(self._ask("GET", "/screenshot"))
+
+    def close(self) -> None:
+        self._ask("DELETE", "")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with subprocess.Popen([str(DRIVER), f"--port={port}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
+        assert driver.stdout is not None
+        try:
+            for line in driver.stdout:
+                if b"started successfully" in line:
+                    break
+            else:
+                pytest.skip("chromedriver does not start here")
+            one = Browser(port, tmp_path_factory.mktemp("profile"))
+            yield one
+            one.close()
+        finally:
+            driver.terminate()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("picture") / "page.html"
+    file.write_text(picture(report()), encoding="utf-8")
+    return file
+
+
+def test_keys_links_and_the_slider_move_through_the_steps(browser: Browser, page: Path) -> None:
+    browser.emulate(width=1280, height=900)
+    browser.open(page)
+    assert browser.run("return document.querySelector('.said').textContent") == "w2 starts, attempt 2"
+    browser.run("document.querySelector('.step-button').focus()")
+    browser.press("\ue015")  # arrow down
+    assert browser.run("return document.querySelector('.said').textContent") == "w1 claims, attempt 1"
+    browser.press("\ue007")  # enter
+    facts = browser.run("return document.activeElement.getAttribute('aria-controls')")
+    assert not browser.run("return document.getElementById(arguments[0]).hidden", facts)
+    assert browser.run("return location.hash") == f"#{facts.replace('facts', 'step')}"
+    browser.run("document.querySelector('.slider').focus()")
+    browser.press("\ue010")  # end
+    assert "FAILED" in browser.run("return document.querySelector('.states').textContent")
+    assert browser.run("return document.querySelector('.after-switch').checked"), "what followed is shown"
+
+
+def test_a_link_to_a_step_shows_it_also_where_it_was_hidden(browser: Browser, page: Path) -> None:
+    browser.emulate(width=1280, height=900)
+    browser.open(page, "#step-48")
+    assert browser.run("return document.querySelector('.at').textContent").startswith("48 ")
+    assert browser.run("return document.getElementById('step-48').offsetParent !== null")
+
+
+def test_the_replay_command_and_the_text_for_an_issue_are_copied(browser: Browser, page: Path) -> None:
+    browser.emulate(width=1280, height=900)
+    browser.open(page)
+    browser.run("navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve(); }")
+    copied = []
+    for number in (0, 1):
+        browser.run("document.querySelectorAll('.more').forEach(one => { one.open = true; })")
+        browser.run("document.querySelectorAll('.copy')[arguments[0]].click()", number)
+        copied.append(browser.run("return window.copied"))
+    assert copied[0] == "job-harness run scenarios/x.yaml --engine memory"
+    assert copied[1].startswith("**FAIL: scenarios/x.yaml on memory**")
+    assert "w2            starts, attempt 2 [a]" in copied[1]
+
+
+def test_the_passing_run_can_be_switched_off(browser: Browser, page: Path) -> None:
+    browser.emulate(width=1280, height=900)
+    browser.open(page)
+    seen = "return [...document.querySelectorAll('.row.ghost')].filter(row => row.offsetParent !== null).length"
+    assert browser.run(seen) > 0
+    browser.run("document.querySelector('.ghost-switch').click()")
+    assert browser.run(seen) == 0
+
+
+def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(picture(_poisoned(report())), encoding="utf-8")
+    browser.emulate(width=1280, height=900)
+    browser.open(file)
+    assert not browser.has_dialog()
+    assert browser.run("return document.querySelectorAll('img').length") == 0
+    assert "onerror=alert(1)" in browser.run("return document.querySelector('.states').textContent")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_page_fits_and_axe_finds_nothing(
+    browser: Browser, page: Path, width: int, height: int, scheme: str
+) -> None:
+    browser.emulate(width=width, height=height, scheme=scheme)
+    browser.open(page)
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    axe = Path(os.environ.get("JOB_HARNESS_AXE", "axe.min.js"))
+    if not axe.is_file():
+        pytest.skip("no axe-core here: npm install axe-core, and name its axe.min.js in JOB_HARNESS_AXE")
+    browser.run(axe.read_text(encoding="utf-8"))
+    found = browser.run_to_the_end(
+        "const done = arguments[0]; axe.run().then(result => done(result.violations.map(one => one.id + ' ' + "
+        "one.nodes.map(node => node.html).join(' '))))"
+    )
+    assert found == []
+
+
+def test_bars_stand_where_the_run_has_them(browser: Browser, page: Path) -> None:
+    """What a comparison of screenshots would show, without its dependence on fonts: the geometry of the bars."""
+    browser.emulate(width=1280, height=900)
+    browser.open(page)
+    names = [".bar.lease", ".bar.execution", ".overlap", "#step-14", "#step-22"]
+    script = "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+    boxes = {name: browser.run(f"{script} return [box.left, box.top, box.bottom]", name) for name in names}
+    lease, execution, overlap = boxes[".bar.lease"], boxes[".bar.execution"], boxes[".overlap"]
+    assert lease[0] < execution[0], "the lease stands left of the run"
+    assert boxes["#step-14"][1] < lease[2] < boxes["#step-14"][2], "the lease ends where it is taken back"
+    assert execution[2] > boxes["#step-22"][1], "the first run is still there when the second one starts"
+    assert boxes["#step-22"][1] < overlap[1] < boxes["#step-22"][2], "they overlap from the second start"
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_screenshots_differ_between_light_and_dark_and_are_of_the_right_size(
+    browser: Browser, page: Path, width: int, height: int
+) -> None:
+    taken = {}
+    for scheme in ("light", "dark"):
+        browser.emulate(width=width, height=height, scheme=scheme)
+        browser.open(page)
+        taken[scheme] = browser.screenshot()
+        assert struct.unpack(">II", taken[scheme][16:24]) == (width, height)
+    assert taken["light"] != taken["dark"]
