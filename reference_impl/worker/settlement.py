@@ -19,6 +19,7 @@ from reference_impl.worker.verdict import Failed, Succeeded, describe_error, sho
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
+"""Also how long a worker insists whose lease is over by its own clock."""
 
 T = TypeVar("T")
 
@@ -106,7 +107,10 @@ class Settlement:
                 return Outcome.FAILED
 
     async def _insist(self, verb: Callable[[], Awaitable[T]], *, claim: Claim, lease: Lease) -> T:
-        """Call the verb until the store answers. At least once, and then until the lease is over."""
+        """Call the verb until the store answers, for as long as the lease and at least for some seconds.
+
+        The store's own lease may be longer than this one, which counts from when the claim was asked for.
+        """
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE_SECONDS
         patience = max(lease.until, loop.time() + _LONGEST_PAUSE_SECONDS)
@@ -119,7 +123,7 @@ class Settlement:
             except Exception as error:  # noqa: BLE001 - drivers raise many kinds; each means: not settled yet
                 self._journal.warn("settle.failed", claim=claim, error=describe_error(error))
             wait = pause * (1 + self._jitter())
-            if loop.time() + wait >= lease.until:
+            if loop.time() + wait >= patience:
                 raise _GaveUpError
             await asyncio.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -148,6 +148,18 @@ def test_a_claim_whose_answer_took_a_lease_is_saved_or_given_back(length: str) -
     assert '"expire"' not in history
 
 
+def test_a_report_that_is_lost_after_the_workers_own_lease_is_sent_again() -> None:
+    slow = [
+        Deviation("worker-1 claim", 1, "pause a timeout"),
+        Deviation("worker-1 charged job-1", 1, "pause a cron"),
+        Deviation("worker-1 complete job-1", 1, "lose request"),
+    ]
+    history, _, anomalies = played(two_payments, Replay(slow), faults=FaultPlan(pause=2, lost_message=1))
+    assert anomalies == set()
+    assert '"expire"' not in history
+    assert history.count('"verb":"complete","job":"job-1"') > 2, "it was called twice"
+
+
 @pytest.mark.parametrize(("idempotent", "found"), [(False, {"effect_repeated"}), (True, set())])
 def test_a_deed_counts_by_its_identity_and_may_come_again_where_its_receiver_ignores_that(
     idempotent: bool, found: set[str]
