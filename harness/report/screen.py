@@ -347,7 +347,8 @@ def _row_line(row: Row, columns: list[str], times: int, cell: int) -> Line:
 
 def _causes(run: Run, width: int) -> list[Line]:
     """Say what it took: the faults, then the choices that only put steps in another order."""
-    causes = [cause_of(item) for item in run.tape if item.label != "jitter"]
+    effects = {f"{event.name} {event.job}" for event in run.history if isinstance(event, Effect)}
+    causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
     faults = [cause.words for cause in causes if cause.is_fault]
     faults += [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
     orders = [cause.words for cause in causes if not cause.is_fault]
