@@ -135,11 +135,9 @@ class ScenarioItem(pytest.Item):
 
         replay = f"pytest {shlex.quote(self.nodeid)}"
         if self.control is not None:
-            ran = ", ".join(sorted(case.run.found)) or "nothing"
             return (
                 f"FAIL  {self.scenario.title or self.nodeid}\n"
-                f"{self.parent.nodeid}:{case.line}: the control must find {self.control.finds}, and found {ran}: "
-                f"this scenario cannot fail\nReplay: {replay}"
+                f"{self.parent.nodeid}:{case.line}: {case.headline}\nReplay: {replay}"
             )
         return screen_text(first_screen(case.run, title=self.scenario.title, replay=replay)).rstrip()
 

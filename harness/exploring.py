@@ -578,7 +578,8 @@ class TestFinding:
         """Say what it took."""
         if not self.runs:
             return "Found in the undisturbed run: nothing had to go wrong beside what the test itself asks for."
-        return f"Found in {_counted(self.runs)}; shrunk in {_counted(self.shrink_runs)}."
+        smaller = f"shrunk in {_counted(self.shrink_runs)}" if self.shrink_runs else "already minimal"
+        return f"Found in {_counted(self.runs)}; {smaller}."
 
 
 @dataclass(slots=True)

@@ -94,6 +94,8 @@ class Cause(NamedTuple):
     words: str
     is_fault: bool
     """Whether something went wrong; otherwise it only chose the order or a value."""
+    gate: str = ""
+    """Of an order: before which step, where one is named; `words` say who came first."""
 
 
 def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
@@ -106,7 +108,8 @@ def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
     step = f"its {_ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
     when = "right after" if point in effects else "before"
     if option.kind in ORDER:
-        return Cause(_order(option, actor, point, when), is_fault=False)
+        gate = f"{when} {actor}'s `{point}`" if point else "first"
+        return Cause(_order(option), is_fault=False, gate=gate)
     phrase = phrase_of(option)
     if phrase is None:
         return Cause(str(deviation), is_fault=False)
@@ -123,10 +126,9 @@ def _place(deviation: Deviation, point: str, place: str) -> str:
     return point if deviation.nth == 1 else f"{point} for the {_ordinal(deviation.nth)} time"
 
 
-def _order(option: Option, actor: str, point: str, when: str) -> str:
+def _order(option: Option) -> str:
     """Say who came first; `next` names the actor that the kernel brings to the front, in the place of the one there."""
-    ahead = {TIME: "time passes", OTHERS: "everybody else acts"}.get(option.kind, f"{option.actor} acts")
-    return f"{ahead} {when} {actor}'s `{point}`" if point else f"{ahead} first"
+    return {TIME: "time passes", OTHERS: "everybody else acts"}.get(option.kind, f"{option.actor} acts")
 
 
 def _ordinal(number: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from harness.faults import cause_of, told
+from harness.faults import Cause, cause_of, told
 from harness.history.event import Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants import kind_of
@@ -262,7 +262,7 @@ def first_screen(
     head += _breach(run, width, lead)
     foot = [*_causes(run, width), *_settings(run, width), *_fixes(run, width), *_also(run, width, lead)]
     foot += [Line(text) for text in _command(replay, width)] if replay else []
-    foot += [Line(clip(f"Written: {one_line(written)}", width))] if written else []
+    foot += [Line(text) for text in wrap("Written: ", written, width=width, lines=2)] if written else []
     foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
     room = min(MOST, height - len(head) - len(foot) - 3)
     return [*head, Line(""), *_table(run, width, room, lead), Line(""), *foot][:height]
@@ -351,12 +351,25 @@ def _causes(run: Run, width: int) -> list[Line]:
     causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
     faults = [cause.words for cause in causes if cause.is_fault]
     faults += [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
-    orders = [cause.words for cause in causes if not cause.is_fault]
+    orders = _orders([cause for cause in causes if not cause.is_fault])
     if not faults and not orders:
         return [Line("No fault was needed: everybody ran on time.")]
     label = "No fault was needed, only an order: " if not faults else "Order: "
     lines = _listed("One fault: " if len(faults) == 1 else f"{len(faults)} faults: ", faults, width, 3)
     return [*lines, *_listed(label, orders, width, 2 if faults else 3)]
+
+
+def _orders(causes: Sequence[Cause]) -> list[str]:
+    """Say at each gate once who came first, and how often."""
+    gates: dict[str, dict[str, int]] = {}
+    for cause in causes:
+        ahead = gates.setdefault(cause.gate, {})
+        ahead[cause.words] = ahead.get(cause.words, 0) + 1
+    told = []
+    for gate, ahead in gates.items():
+        first = ", ".join(words if count == 1 else f"{words} ({count} times)" for words, count in ahead.items())
+        told.append(f"{first} {gate}".rstrip())
+    return told
 
 
 def _listed(label: str, items: Sequence[str], width: int, lines: int) -> list[Line]:
