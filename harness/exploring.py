@@ -33,7 +33,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
-from harness.adapters.reference.application import HAND_OUT_TWICE, JobResult, ToolJob
+from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobResult, ToolJob
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
@@ -47,7 +47,7 @@ from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
-from harness.report.screen import first_screen, screen_text
+from harness.report.screen import first_screen, one_line, screen_text
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
 from harness.scenario.replay_token import ReplayToken, decode, encode
@@ -320,8 +320,9 @@ class ExploredTest:
         run = seen.run(title=title, settings=harness.settings, engine=harness.engine)
         token = token_of(self.item, seen.tape)
         command = f"pytest {shlex.quote(self.item.nodeid)}{_as_before(self.item)} --job-replay {token}"
-        screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly)).rstrip()
-        return f"--job-replay {token}\n\n{screen}"
+        screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly, default=GUIDE)).rstrip()
+        summary = one_line(f"{anomaly}: {seen.led(anomaly).message}")
+        return f"{summary} (replay: --job-replay {token})\n--job-replay {token}\n\n{screen}"
 
 
 def token_of(item: pytest.Function, tape: Tape) -> str:
