@@ -74,7 +74,7 @@ def _brief(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
 
 
 def _sampled(campaign: Campaign) -> str:
-    """Say how many runs the figures are of: only every so many is looked at."""
+    """Say how many runs the figures are of: one in four is looked at."""
     return f"Coverage, sampled from {campaign.coverage.observed} of {max(campaign.runs, campaign.coverage.observed)} runs:"
 
 
