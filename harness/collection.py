@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from harness.scenario.scenario import Control, Scenario
 
 PREFIX_BYTES = 65_536
+_QUEUE_FILE = {b"enqueue:", b"claim:"}
+"""Keys that every queue file has and no scenario."""
 _KEYS = (b"title:", b"jobs:", b"steps:", b"expect:", b"settings:", b"workers:", b"controls:")
 
 
-def is_scenario(path: Path, folder: Path, *, name: str, chosen: bool) -> bool:
-    """Whether a YAML file is ours: it starts with `format:` and has our keys, or lies below a folder `name`.
+def is_scenario(path: Path, folder: Path, *, name: str, chosen: bool, asked: bool) -> bool:
+    """Whether a YAML file is a scenario: it lies below a folder `name`, or is itself named on the command line.
 
-    Unless the folder was named, a file in it needs one of our keys, so that other tools' files are left alone.
+    `chosen` says that the user set that folder's name, `asked` that the command line names this file. Where neither is
+    so, a file needs `format:` or our keys, so that other tools' files are left alone. A queue file is never one.
     """
-    first, keys = _top_level(path)
-    if first == b"format:" and keys:
+    first, keys, queue_file = _top_level(path)
+    if queue_file:
+        return False
+    if asked and first == b"format:" and keys:
         return True
     try:
         below = path.relative_to(folder).parts[:-1]
@@ -37,14 +42,14 @@ def is_scenario(path: Path, folder: Path, *, name: str, chosen: bool) -> bool:
     return inside and (chosen or first == b"format:" or len(keys) > 1)
 
 
-def _top_level(path: Path) -> tuple[bytes, set[bytes]]:
+def _top_level(path: Path) -> tuple[bytes, set[bytes], bool]:
     try:
         with path.open("rb") as file:
             lines = file.read(PREFIX_BYTES).removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError:
-        return b"", set()
+        return b"", set(), False
     starts = [line.split(b":", 1)[0] + b":" for line in lines if line[:1].isalpha() and b":" in line]
-    return (starts[0] if starts else b""), {key for key in _KEYS if key in starts}
+    return (starts[0] if starts else b""), {key for key in _KEYS if key in starts}, set(starts) >= _QUEUE_FILE
 
 
 class ScenarioFile(pytest.File):
@@ -139,11 +144,9 @@ class ScenarioItem(pytest.Item):
 
         replay = f"pytest {shlex.quote(self.nodeid)}"
         if self.control is not None:
-            ran = ", ".join(sorted(case.run.found)) or "nothing"
             return (
                 f"FAIL  {self.scenario.title or self.nodeid}\n"
-                f"{self.parent.nodeid}:{case.line}: the control must find {self.control.finds}, and found {ran}: "
-                f"this scenario cannot fail\nReplay: {replay}"
+                f"{self.parent.nodeid}:{case.line}: {case.headline}\nReplay: {replay}"
             )
         return screen_text(first_screen(case.run, title=self.scenario.title, replay=replay)).rstrip()
 

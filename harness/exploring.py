@@ -31,7 +31,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
-from harness.adapters.reference.application import HAND_OUT_TWICE, JobResult, ToolJob
+from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobResult, ToolJob
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
 from harness.failure_section import NAME_DIGITS, draw, target_of, token_of
 from harness.faults import FaultPlan
@@ -46,7 +46,7 @@ from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
-from harness.report.screen import first_screen, screen_text
+from harness.report.screen import first_screen, one_line, screen_text
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
 from harness.scenario.replay_token import ReplayToken, decode
@@ -318,8 +318,9 @@ class ExploredTest:
         token = token_of(self.item, seen.tape)
         command = f"pytest {shlex.quote(self.item.nodeid)}{_as_before(self.item)} --job-replay {token}"
         draw(run, self.item, replay=command, lead=anomaly)
-        screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly)).rstrip()
-        return f"--job-replay {token}\n\n{screen}"
+        screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly, default=GUIDE)).rstrip()
+        summary = one_line(f"{anomaly}: {seen.led(anomaly).message}")
+        return f"{summary} (replay: --job-replay {token})\n--job-replay {token}\n\n{screen}"
 
 
 def _refuse_other(token: ReplayToken, item: pytest.Function) -> bool:
@@ -561,7 +562,8 @@ class TestFinding:
         """Say what it took."""
         if not self.runs:
             return "Found in the undisturbed run: nothing had to go wrong beside what the test itself asks for."
-        return f"Found in {_counted(self.runs)}; shrunk in {_counted(self.shrink_runs)}."
+        smaller = f"shrunk in {_counted(self.shrink_runs)}" if self.shrink_runs else "already minimal"
+        return f"Found in {_counted(self.runs)}; {smaller}."
 
 
 @dataclass(slots=True)

@@ -82,19 +82,17 @@ def explanation(history: History, *, most: int = MOST_ROWS) -> str:
     """Write what happened, one column for each actor, in at most `most` rows. Nothing, where no job was touched."""
     from harness.report.screen import timeline
 
-    jobs = {job for event in history.events if (job := getattr(event, "job", None)) is not None}
-    if not jobs:
+    if all(getattr(event, "job", None) is None for event in history.events):
         return ""
-    only = jobs.pop() if len(jobs) == 1 else None
-    return "\n".join(line.text for line in timeline(history, job=only, most=most, width=WIDTH))
+    return "\n".join(line.text for line in timeline(history, most=most, width=WIDTH))
 
 
-def failed_section(item: pytest.Item) -> str:
-    """Return what happened to the jobs of a test that failed by itself, in few rows, and the token that replays it."""
+def failed_section(item: pytest.Item, *, most: int = FEW_ROWS) -> str:
+    """Return what happened to the jobs of a test that failed by itself, in `most` rows, and its token."""
     harness = getattr(item, "funcargs", {}).get("job_harness")
     if not isinstance(item, pytest.Function) or harness is None or not len(harness.history):
         return ""
-    told = explanation(harness.history, most=FEW_ROWS)
+    told = explanation(harness.history, most=most)
     if not told or harness.unforkable:
         return told
     return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"

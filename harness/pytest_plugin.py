@@ -27,6 +27,8 @@ _EXPLORED = pytest.StashKey["ExploredTest"]()
 _THREADS = pytest.StashKey[Sequence[threading.Thread]]()
 _DESCRIPTORS = pytest.StashKey[Collection[tuple[int, int, int]]]()
 """What ran before any test: the threads of pytest's own plugins."""
+_IN_MEMORY = pytest.StashKey[bool]()
+"""Whether there are tests of `job_harness`, and no engine was named that has a worker of its own."""
 _TODAY = pytest.StashKey[datetime.date]()
 """The day on which this run of pytest began, whatever a test freezes."""
 _DEFAULT_FOLDER = "scenarios"
@@ -124,6 +126,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     _tell_explored(terminalreporter)
     if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
         terminalreporter.write_line(f"job-harness: pictures of tests that failed are in {folder}")
+    engines = config.getoption("--job-engine")
+    if engines != "memory" and config.stash.get(_IN_MEMORY, False):
+        terminalreporter.write_line(
+            f"job_harness ran in memory: --job-engine {engines} applies to scenarios and job_queue"
+        )
     shared = config.stash.get(_SHARED, None)
     if shared is not None and shared.provenance:
         terminalreporter.write_line(shared.provenance)
@@ -137,7 +144,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     chosen = config.getoption("--job-scenarios") or config.getini("job_scenarios")
     from harness.collection import ScenarioFile, is_scenario
 
-    if not is_scenario(file_path, config.rootpath, name=chosen or _DEFAULT_FOLDER, chosen=bool(chosen)):
+    asked = parent.session.isinitpath(file_path)
+    if not is_scenario(file_path, config.rootpath, name=chosen or _DEFAULT_FOLDER, chosen=bool(chosen), asked=asked):
         return None
     file: ScenarioFile = ScenarioFile.from_parent(parent, path=file_path)
     file.engines = _engines(config)
@@ -155,7 +163,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for name in _engines(metafunc.config)
         ]
         metafunc.parametrize("job_queue", engines, indirect=True)
-    if "job_harness" in metafunc.fixturenames and (places := _workplaces(metafunc.config)) != ("memory",):
+    if "job_harness" in metafunc.fixturenames:
+        if (places := _workplaces(metafunc.config)) == ("memory",):
+            metafunc.config.stash[_IN_MEMORY] = True
+            return
         marked = [p if p == "memory" else pytest.param(p, marks=pytest.mark.postgres) for p in places]
         metafunc.parametrize("job_harness", marked, indirect=True)
 
@@ -294,7 +305,7 @@ def job_harness(
     """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
     from harness.errors import EnvironmentUnavailable
-    from harness.failure_section import EXPLAINED, errors_without_traceback, explanation, failed_section
+    from harness.failure_section import EXPLAINED, MOST_ROWS, errors_without_traceback, explanation, failed_section
     from harness.fixtures import exits_are_told
     from harness.processors import JobHarness
 
@@ -316,15 +327,18 @@ def job_harness(
         yield harness
         problems = harness.problems(title=request.node.name)
         notes = harness.notes()
-        if request.config.getoption("--job-explain") and (told := explanation(harness.history)):
-            request.node.add_report_section("teardown", EXPLAINED, told)
+        explored = request.node.stash.get(_EXPLORED, None)
+        if request.config.getoption("--job-explain"):
+            failed = (problems or request.node.stash.get(_FAILED, False)) and (explored is None or not explored.told)
+            rows = failed_section(request.node, most=MOST_ROWS) if failed else explanation(harness.history)
+            if rows:
+                request.node.add_report_section("teardown", EXPLAINED, rows)
         elif problems and _EXPLORED not in request.node.stash and not request.node.stash.get(_FAILED, False):
             request.node.add_report_section("teardown", EXPLAINED, failed_section(request.node))
         if problems or request.node.stash.get(_FAILED, False):
             _draw(request.node, harness, problems)
     if notes:
         request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
-    explored = request.node.stash.get(_EXPLORED, None)
     if explored is not None and explored.turn is not None:
         return  # It was disturbed on purpose, and is judged by the code that did that.
     if problems and not request.node.stash.get(_FAILED, False):

@@ -162,7 +162,7 @@ def safeguards(name: str, engine: Engine) -> dict[str, str]:
     if engine.info.safeguards or is_target(name):
         return {safeguard: f"{name}+{safeguard}" for safeguard in engine.info.safeguards}
     right, mistake = split_name(name)
-    return {} if mistake is None else {import_module(MISTAKES).safeguard_of(mistake): right}
+    return {} if mistake is None else {f"the right queue, with {import_module(MISTAKES).safeguard_of(mistake)}": right}
 
 
 def bare_name(name: str) -> str:

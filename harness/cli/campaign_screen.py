@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from harness.errors import ExitCode
-from harness.explore.coverage import EXPECTED, OBSERVED_EVERY, Cell, declared_situations
+from harness.explore.coverage import EXPECTED, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
 from harness.faults import CONSEQUENCES, kinds
 from harness.invariants import ANOMALIES
@@ -21,6 +21,10 @@ from harness.run.verdict import Run, fix_line
 WIDTH = 80
 ROWS = 12
 """Of the table of faults; what is rarer is in the JSON."""
+NEVER = "."
+"""What stands in a table for nothing."""
+FEWEST = 10
+"""Fewer runs than this say nothing of what is still new."""
 LABEL = 26
 """The width of the table's first column."""
 
@@ -61,11 +65,18 @@ def _brief(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
     declared = [item.name for item in declared_situations(capabilities, stepwise=not campaign.stock)]
     unseen = [name for name in declared if not coverage.situations[name]]
     told = f"Situations: {len(declared) - len(unseen)} of {len(declared)} came up"
-    told += f"; never: {', '.join(unseen)}." if unseen else "."
+    told += f"; never: {'; '.join(unseen)}." if unseen else "."
     struck = [f"{name} {count}" for name, count in _struck(campaign).most_common()]
-    faults = f"Faults: {', '.join(struck)} (in {coverage.observed} runs looked at)." if struck else "Faults: none."
+    faults = f"Faults: {', '.join(struck)}." if struck else "Faults: none."
     lines = [*wrap("", told, width=WIDTH, lines=3), *wrap("", faults, width=WIDTH, lines=3)]
-    return [*map(Line, lines), Line("--coverage shows both as tables.")]
+    return [Line(_sampled(campaign), "bold"), *map(Line, lines), Line("--coverage shows both as tables.")]
+
+
+def _sampled(campaign: Campaign) -> str:
+    """Say how many runs the figures are of: one in four is looked at."""
+    return (
+        f"Coverage, sampled from {campaign.coverage.observed} of {max(campaign.runs, campaign.coverage.observed)} runs:"
+    )
 
 
 def _struck(campaign: Campaign) -> Counter[str]:
@@ -84,11 +95,11 @@ def _struck(campaign: Campaign) -> Counter[str]:
 def _situations(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
     coverage = campaign.coverage
     observed = coverage.observed
-    lines = [Line(f"Situations, in % of {observed} runs looked at (every {OBSERVED_EVERY}th):", "bold")]
+    lines = [Line(_sampled(campaign), "bold"), Line(f"Situations, in % of those runs ({NEVER} = never):", "bold")]
     cells = []
     for item in declared_situations(capabilities, stepwise=not campaign.stock):
         count = coverage.situations[item.name]
-        share = f"{100 * count / observed:.1f}" if count else "-"
+        share = f"{100 * count / observed:.1f}" if count else NEVER
         cells.append(pad(item.name, 33) + f"{share:>5}")
     half = (len(cells) + 1) // 2
     lines.extend(Line(clip("   ".join(cells[index::half]), WIDTH)) for index in range(half))
@@ -110,7 +121,7 @@ def _faults(campaign: Campaign) -> list[Line]:
     lines = _head([head for _, head in columns])
     shown = [row for row, _ in rows.most_common()][:ROWS]
     for status, position in shown:
-        counts = "".join(f"{cells[Cell(status, position, name)] or '.':>{_width(head)}}" for name, head in columns)
+        counts = "".join(f"{cells[Cell(status, position, name)] or NEVER:>{_width(head)}}" for name, head in columns)
         lines.append(Line(pad(clip(f"{status} {position}", LABEL - 1), LABEL) + counts))
     others += [f"{len(rows) - len(shown)} rarer rows are in --json"] if len(rows) > len(shown) else []
     told = "; ".join(others)
@@ -153,6 +164,8 @@ def _head(heads: list[str]) -> list[Line]:
 
 def _novelty(campaign: Campaign) -> list[Line]:
     novelty = campaign.coverage.novelty()
+    if novelty.last < FEWEST:
+        return [Line(f"{novelty.states} states so far.")]
     told = (
         f"Still finding new states ({novelty.share:.0%} of the last {novelty.last} runs looked at): search longer."
         if novelty.new

@@ -138,6 +138,8 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
     if campaign.findings:
         if campaign.interrupted:
             print(f"interrupted after {_spent(campaign, seconds)}.")
+        elif any(finding.runs != campaign.runs for finding in campaign.findings):
+            print(f"Searched {_spent(campaign, seconds)}.")
         _unshown(campaign)
         _trouble(campaign, plan.steps)
     else:
@@ -222,9 +224,8 @@ def _spent(campaign: Campaign, seconds: float) -> str:
 
 
 def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
-    """Say what it took; a search that went on says in which run it was."""
-    spent = _spent(campaign, seconds)
-    return spent if campaign.runs == finding.runs else f"run {finding.runs} of {spent}"
+    """Say what it took; a search that went on says in which run it was, and what it took in all at its end."""
+    return _spent(campaign, seconds) if campaign.runs == finding.runs else f"run {finding.runs}"
 
 
 def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int) -> None:

@@ -302,7 +302,7 @@ class FindingPresenter:
             run,
             title=f"{finding.anomaly} on {self.name}",
             replay=command,
-            written=written,
+            written=f"{written} (on the wrong queue {mistake})" if written and mistake else written,
             lead=finding.anomaly,
             height=HEIGHT - LINES_BELOW,
         )
@@ -335,7 +335,7 @@ class FindingPresenter:
         return [Line(""), Line(clip(f"Source: {written[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
 
     def _how(self, finding: Finding, spent: str) -> None:
-        print(f"Found in {spent}; shrunk in {finding.shrink_runs} runs.")
+        print(f"Found in {spent}; {shrunk(finding.shrink_runs)}.")
         if self.verbose and finding.drawn:
             print("\n".join(wrap("Drawn by ", finding.drawn, width=WIDTH, lines=2)))
         if not finding.minimal:
@@ -376,6 +376,11 @@ class FindingPresenter:
             except INTERRUPTIONS as stop:
                 self._halt(stop)
         return _not_replayed(name, self.halted)
+
+
+def shrunk(runs: int) -> str:
+    """Say how many runs made a finding smaller."""
+    return f"shrunk in {'1 run' if runs == 1 else f'{runs} runs'}" if runs else "already minimal"
 
 
 def _shown(done: Reproduction, anomaly: str) -> str:

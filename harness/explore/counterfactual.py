@@ -106,12 +106,12 @@ class Counterfactual:
 def explained(
     run: Run, *, engine: Engine, safeguards: Iterable[Safeguard] = (), anomaly: str = "", runs: int = RUNS
 ) -> Run:
-    """Return a failing run together with what would have stopped its anomaly (the gravest, unless named)."""
-    gravest = run.gravest
-    if gravest is None:
+    """Return a failing run together with what fixes its anomaly (the one that leads its report, unless named)."""
+    lead = run.led_by(anomaly)
+    if lead is None:
         return run
     scenario = replace(run.scenario, tape=run.tape)
-    asked = Counterfactual(scenario, anomaly or gravest.name, engine, run.found, runs=runs)
+    asked = Counterfactual(scenario, anomaly or lead.name, engine, run.found, runs=runs)
     return replace(run, trials=asked.trials(safeguards))
 
 

@@ -16,7 +16,7 @@ from harness.port import Engine
 from harness.run.play import play
 from harness.run.verdict import Run
 from harness.scenario.document import ScenarioError
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import FOUND, Scenario
 from harness.scenario.writer import write_scenario
 
 
@@ -24,7 +24,7 @@ def scenario_of(finding: Finding, *, queue: str | None, application: str | None)
     """Return the scenario that replays a finding, titled; `queue` and `application` say on what it stands."""
     return replace(
         finding.scenario,
-        title=f"{finding.anomaly} (found by exploration)",
+        title=f"{finding.anomaly}{FOUND}",
         why=ANOMALIES[finding.anomaly][1].sentence,
         queue=queue,
         application=application,

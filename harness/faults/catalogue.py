@@ -6,7 +6,7 @@ value in a file of its own or of its family, and a line below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.extensions import FAULTS, brought, provider_of
 from harness.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
-from harness.faults.messages import DUPLICATE, LOST_MESSAGE
+from harness.faults.messages import DUPLICATE, HANDED_OUT_TWICE, LOST_MESSAGE
 from harness.faults.processes import ABANDONED_SESSION, CRASH, PAUSE, SHUTDOWN
 from harness.history.event import Excuse, Fault
 from harness.model.duration import Duration
@@ -79,6 +79,8 @@ def read_option(words: str) -> Option:
 
 def phrase_of(option: Option) -> Phrase | None:
     """Return the form of an option; None for an order of actors, and for what no fault here says."""
+    if HANDED_OUT_TWICE.reads(option.words):
+        return HANDED_OUT_TWICE
     kind = kinds().get(option.kind)
     if kind is None:
         return None
@@ -92,27 +94,41 @@ class Cause(NamedTuple):
     words: str
     is_fault: bool
     """Whether something went wrong; otherwise it only chose the order or a value."""
+    gate: str = ""
+    """Of an order: before which step, where one is named; `words` say who came first."""
 
 
-def cause_of(deviation: Deviation) -> Cause:
-    """Say what a deviation of a tape did: `w1 fail b #2: crash` is `w1 crashes before its 2nd fail b`."""
+def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
+    """Say what a deviation of a tape did: `w1 fail b #2: crash` is `w1 crashes before its 2nd fail b`.
+
+    `effects` are points that are declared effects: their gate comes when the effect has happened.
+    """
     option = read_option(deviation.option)
     actor, _, point = deviation.label.partition(" ")
     step = f"its {_ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
+    when = "right after" if point in effects else "before"
     if option.kind in ORDER:
-        return Cause(_order(option, actor, point), is_fault=False)
+        gate = f"{when} {actor}'s `{point}`" if point else "first"
+        return Cause(_order(option), is_fault=False, gate=gate)
     phrase = phrase_of(option)
     if phrase is None:
         return Cause(str(deviation), is_fault=False)
     if not phrase.sentence:
         return Cause(str(deviation), is_fault=True)
-    return Cause(phrase.sentence.format(actor=actor, point=step, argument=option.argument), is_fault=True)
+    said = {"actor": actor, "point": step, "job": point.rpartition(" ")[2], "argument": option.argument}
+    return Cause(phrase.sentence.format(place=_place(deviation, point, f"{when} {step}"), **said), is_fault=True)
 
 
-def _order(option: Option, actor: str, point: str) -> str:
+def _place(deviation: Deviation, point: str, place: str) -> str:
+    """Say where a process stood; some points of a test are places already: `while running job-1`."""
+    if not point.startswith(("before ", "while ")):
+        return place
+    return point if deviation.nth == 1 else f"{point} for the {_ordinal(deviation.nth)} time"
+
+
+def _order(option: Option) -> str:
     """Say who came first; `next` names the actor that the kernel brings to the front, in the place of the one there."""
-    ahead = {TIME: "time passes", OTHERS: "everybody else acts"}.get(option.kind, f"{option.actor} acts")
-    return f"{ahead} before {actor}'s `{point}`" if point else f"{ahead} first"
+    return {TIME: "time passes", OTHERS: "everybody else acts"}.get(option.kind, f"{option.actor} acts")
 
 
 def _ordinal(number: int) -> str:

@@ -37,7 +37,8 @@ class Phrase(NamedTuple):
     plainer: str = ""
     """The words of a fault that is easier to understand, which a shrinker tries instead."""
     sentence: str = ""
-    """How a screen says it, with `{actor}`, `{point}` (the step that it was about to take) and `{argument}`."""
+    """How a screen says it, with `{actor}`, `{point}` (the step at whose gate it stood), `{place}` (before that step,
+    or right after it where it is an effect), `{job}` (the point's last word) and `{argument}`."""
 
     def option(self, kind: str, argument: str = "") -> Option:
         """Return the option of this form; `kind` is the fault's id."""

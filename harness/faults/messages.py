@@ -51,6 +51,8 @@ LOST_MESSAGE: Final = FaultKind(
 
 
 TWICE: Final = Phrase("deliver twice", sentence="{actor} sends {point}, and it arrives twice")
+HANDED_OUT_TWICE: Final = Phrase("hand out twice", sentence="{job} is delivered twice (to {actor})")
+"""Offered where a queue hands a claimed job to its worker; no budget of a drawn run counts it."""
 REPEATABLE: Final = frozenset(
     {"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue", "tick", "commit"}
 )

@@ -13,7 +13,7 @@ from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
 from harness.sim.request import VerbCall
 
-BEFORE: Final = Phrase("crash", point="before", sentence="{actor} crashes before {point}")
+BEFORE: Final = Phrase("crash", point="before", sentence="{actor} crashes {place}")
 AFTER: Final = Phrase(
     "crash after", point="after", plainer="crash", sentence="{actor} crashes after {point}, before the reply"
 )
@@ -69,7 +69,7 @@ CRASH: Final = FaultKind(
 )
 
 
-PAUSES: Final = Phrase("pause ", "MOMENT", timed=True, sentence="{actor} pauses for {argument} before {point}")
+PAUSES: Final = Phrase("pause ", "MOMENT", timed=True, sentence="{actor} pauses for {argument} {place}")
 PAST: Final = PAUSES.option("pause", "a lease + a retry")
 """After a pause of this length another worker has what this one held."""
 HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
@@ -121,7 +121,7 @@ PAUSE: Final = FaultKind(
 )
 
 
-STOPS: Final = Phrase("stop", sentence="{actor} is told to stop before {point}")
+STOPS: Final = Phrase("stop", sentence="{actor} is told to stop {place}")
 _STOP: Final = (STOPS.option("shutdown"),)
 
 
@@ -160,7 +160,7 @@ LEAVES: Final = Phrase(
     "MOMENT",
     timed=True,
     plainer="crash",
-    sentence="{actor} crashes before {point}, and its session stays for {argument}",
+    sentence="{actor} crashes {place}, and its session stays for {argument}",
 )
 
 

@@ -110,7 +110,7 @@ ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 
 def kind_of(name: str) -> AnomalyKind:
     """Return what an anomaly breaches; one of a test's own invariants is named by the test alone."""
-    return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A rule of the test's own.")
+    return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A check of this test failed.")
 
 
 def gravity(name: str) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
+from harness.adapters.reference.application import GUIDE
 from harness.history.event import History
 from harness.invariants import ANOMALIES, Invariant, Judge
 from harness.model.job import JobId, JobView
@@ -35,7 +36,7 @@ def anomaly_screen(at: Workplace, history: History, *, title: str) -> str | None
         return None
     from harness.report.screen import first_screen, screen_text  # Only a failure pays for what draws it.
 
-    return screen_text(first_screen(run, title=title)).rstrip()
+    return screen_text(first_screen(run, title=title, default=GUIDE)).rstrip()
 
 
 def run_of(at: Workplace, history: History, *, title: str, failures: Sequence[str] = ()) -> Run:
@@ -58,8 +59,9 @@ def own_anomalies(judge: Judge, invariants: Sequence[Invariant]) -> str | None:
     lines: list[str] = []
     for name in dict.fromkeys(anomaly.name for anomaly in own):
         breaches = [anomaly for anomaly in own if anomaly.name == name]
-        times = "" if len(breaches) == 1 else f" ({len(breaches)} times, the first:)"
-        lines += [f"{name}: {sentences.get(name, '')}{times}", f"  {breaches[0].message}"]
+        times = "" if len(breaches) == 1 else f" ({len(breaches)} times; the first is shown)"
+        sentence = f": {sentences[name]}" if name in sentences else ""
+        lines += [f"{name}{times}{sentence}" if sentence else f"{name}{times}:", f"  {breaches[0].message}"]
     return "\n".join(lines) or None
 
 

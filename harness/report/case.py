@@ -76,14 +76,18 @@ class Case:
         if self.verdict is Verdict.INCONCLUSIVE:
             return "; ".join(run.uncovered)
         if self.control is not None:
-            found = ", ".join(sorted(run.found)) or "nothing"
-            where = f" on queue {self.control.queue}" if self.control.queue else ""
-            return f"this control should fail but passed: {self.control.finds} was expected{where}; found {found}"
-        anomaly = run.gravest
+            return f"control {self.control.name} did not find {self.control.finds}; it found {_listed(run.found)}"
+        anomaly = run.lead
         if anomaly is not None:
             told = f" (known: {self.explanation.place})" if self.explanation is not None else ""
             return f"{anomaly.name}: {anomaly.message}{told}"
         return run.failures[0]
+
+
+def _listed(found: Iterable[str]) -> str:
+    """List what a control found instead."""
+    *others, last = sorted(found) or ["nothing: this scenario cannot fail there"]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def exit_code_of(cases: Iterable[Case]) -> ExitCode:

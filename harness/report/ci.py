@@ -57,7 +57,7 @@ def case_results(cases: Sequence[Case]) -> list[CiResult]:
 def _case_result(case: Case) -> CiResult:
     outcome = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "skipped"}.get(case.verdict, "")
     outcome = "error" if case.error is not None else outcome
-    gravest = case.run.gravest if case.run is not None else None
+    gravest = case.run.lead if case.run is not None else None
     return CiResult(
         case.engine,
         case.name,

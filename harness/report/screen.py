@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from harness.faults import cause_of, told
+from harness.faults import Cause, cause_of, told
 from harness.history.event import Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
-from harness.invariants import kind_of
+from harness.invariants import Guarantee, kind_of
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId
 from harness.model.lifecycle import QueueState
@@ -24,7 +24,7 @@ from harness.model.settings import Settings
 from harness.port import without_sessions
 from harness.printable import printable
 from harness.run.verdict import Run, Verdict, fix_line
-from harness.scenario.scenario import Step
+from harness.scenario.scenario import DEFAULTS, Step
 
 # text that fits -------------------------------------------------------------------------------------------------------
 
@@ -67,9 +67,8 @@ def setting_text(name: str, value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def changed_settings(settings: Settings) -> dict[str, tuple[str, str]]:
+def changed_settings(settings: Settings, *, default: Settings = DEFAULTS) -> dict[str, tuple[str, str]]:
     """Return the settings that differ from the defaults, each with its value and the default, in words."""
-    default = Settings()
     return {
         name: (setting_text(name, getattr(settings, name)), setting_text(name, getattr(default, name)))
         for name in Settings.names()
@@ -113,7 +112,7 @@ class Row(NamedTuple):
 
 
 _VERBS = {
-    "enqueue": "sends",
+    "enqueue": "enqueues",
     "claim": "claims",
     "heartbeat": "extends",
     "complete": "completes",
@@ -250,19 +249,21 @@ def first_screen(
     written: str = "",
     file: str = "",
     lead: str = "",
+    default: Settings = DEFAULTS,
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> list[Line]:
     """Return the screen, at most `height` lines of `width` columns; `replay` alone may be broken over more.
 
     `title` says what was run, `replay` is the command that shows it again, `written` the file that was written for it,
-    `file` the one that it was read from, `lead` the anomaly that it is about: the gravest, unless said.
+    `file` the one that it was read from, `lead` the anomaly that it is about: the gravest, unless said; `default` the
+    settings that are no news.
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
-    foot = causes_of(run, lead, width=width)
+    foot = causes_of(run, lead, width=width, default=default)
     foot += [Line(text) for text in _command(replay, width)] if replay else []
-    foot += [Line(clip(f"Written: {one_line(written)}", width))] if written else []
+    foot += [Line(text) for text in wrap("Written: ", written, width=width, lines=2)] if written else []
     foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
     room = min(MOST, height - len(head) - len(foot) - 3)
     return [*head, Line(""), *_table(run, width, room, lead), Line(""), *foot][:height]
@@ -277,10 +278,11 @@ def _breach(run: Run, width: int, lead: str) -> list[Line]:
     anomaly = run.led_by(lead)
     if anomaly is not None:
         kind = kind_of(anomaly.name)
+        lost = "" if kind.guarantee is Guarantee.OWN else str(kind.guarantee)
         here = f"{f'job {anomaly.job}, ' if anomaly.job else ''}{moment(anomaly.at)}: {anomaly.message}"
         return [
             *(Line(text, "bold") for text in wrap("", f"{anomaly.name}: {kind.sentence}", width=width, lines=2)),
-            *(Line(text) for text in wrap("Guarantee lost: ", str(kind.guarantee), width=width, lines=2)),
+            *(Line(text) for text in wrap("Guarantee lost: ", lost, width=width, lines=2) if lost),
             *(Line(text) for text in wrap("Here: ", here, width=width, lines=2)),
         ]
     told = run.failures or run.uncovered
@@ -307,6 +309,10 @@ def timeline(
     history: History, *, job: JobId | None = None, until: int | None = None, most: int = MOST, width: int = WIDTH
 ) -> list[Line]:
     """Return what happened as at most `most` rows, one column for each actor; without `job`, to all jobs."""
+    if job is None:
+        events = history.events if until is None else history.events[: until + 1]
+        jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
+        job = jobs.pop() if len(jobs) == 1 else None
     rows = rows_of(history, job=job, until=until, most=max(1, most))
     if not rows:
         return [Line("Nothing happened.")]
@@ -347,10 +353,11 @@ def _row_line(row: Row, columns: list[str], times: int, cell: int) -> Line:
 
 def _causes(run: Run, width: int) -> list[Line]:
     """Say what it took: the faults, then the choices that only put steps in another order."""
-    causes = [cause_of(item) for item in run.tape if item.label != "jitter"]
+    effects = {f"{event.name} {event.job}" for event in run.history if isinstance(event, Effect)}
+    causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
     faults = [cause.words for cause in causes if cause.is_fault]
     faults += [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
-    orders = [cause.words for cause in causes if not cause.is_fault]
+    orders = _orders([cause for cause in causes if not cause.is_fault])
     if not faults and not orders:
         return [Line("No fault was needed: everybody ran on time.")]
     label = "No fault was needed, only an order: " if not faults else "Order: "
@@ -362,9 +369,22 @@ UNBROKEN = 10_000
 """A width at which every sentence stays on its line."""
 
 
-def causes_of(run: Run, lead: str = "", *, width: int = UNBROKEN) -> list[Line]:
+def causes_of(run: Run, lead: str = "", *, width: int = UNBROKEN, default: Settings = DEFAULTS) -> list[Line]:
     """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed."""
-    return [*_causes(run, width), *_settings(run, width), *_fixes(run, width), *_also(run, width, lead)]
+    return [*_causes(run, width), *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
+
+
+def _orders(causes: Sequence[Cause]) -> list[str]:
+    """Say at each gate once who came first, and how often."""
+    gates: dict[str, dict[str, int]] = {}
+    for cause in causes:
+        ahead = gates.setdefault(cause.gate, {})
+        ahead[cause.words] = ahead.get(cause.words, 0) + 1
+    told = []
+    for gate, ahead in gates.items():
+        first = ", ".join(words if count == 1 else f"{words} ({count} times)" for words, count in ahead.items())
+        told.append(f"{first} {gate}".rstrip())
+    return told
 
 
 def _listed(label: str, items: Sequence[str], width: int, lines: int) -> list[Line]:
@@ -376,11 +396,11 @@ def _step_text(step: Step) -> str:
     return f"{step.text} (line {step.line})" if step.line else step.text
 
 
-def _settings(run: Run, width: int) -> list[Line]:
-    changed = changed_settings(run.scenario.settings)
+def _settings(run: Run, width: int, default: Settings) -> list[Line]:
+    changed = changed_settings(run.scenario.settings, default=default)
     if not changed:
         return []
-    words = ", ".join(f"{name} {value} (default {default})" for name, (value, default) in changed.items())
+    words = ", ".join(f"{name} {value} (default {usual})" for name, (value, usual) in changed.items())
     return [Line(text) for text in wrap("Settings: ", words, width=width, lines=2)]
 
 

@@ -74,7 +74,7 @@ def _mark(case: Case | None) -> str:
         return "different"
     if case.error is not None or case.run is None:
         return "not run"
-    gravest = case.run.gravest
+    gravest = case.run.lead
     return str(case.verdict) if case.verdict is not Verdict.FAIL or gravest is None else gravest.name
 
 

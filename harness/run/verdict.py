@@ -64,9 +64,15 @@ class Run:
         return min(self.anomalies, key=lambda anomaly: (gravity(anomaly.name), anomaly.event), default=None)
 
     def led_by(self, name: str) -> Anomaly | None:
-        """Return the first anomaly of this name, or the gravest where there is none."""
-        named = (anomaly for anomaly in self.anomalies if anomaly.name == name)
+        """Return the first anomaly of this name, or of the scenario's; the gravest where there is neither."""
+        wanted = name or self.scenario.about
+        named = (anomaly for anomaly in self.anomalies if anomaly.name == wanted)
         return min(named, key=lambda anomaly: anomaly.event, default=None) or self.gravest
+
+    @property
+    def lead(self) -> Anomaly | None:
+        """Return the anomaly that a report begins with."""
+        return self.led_by("")
 
     @property
     def found(self) -> frozenset[str]:

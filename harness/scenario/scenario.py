@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from harness.model.duration import SECOND, Duration, format_duration, parse_duration
 from harness.model.settings import Settings
@@ -164,6 +164,10 @@ class Control:
         return " ".join([*(name for name in (self.queue, self.engine, self.application) if name), *changed])
 
 
+FOUND: Final = " (found by exploration)"
+"""Follows the name of the anomaly in the title of a scenario that a search wrote."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """What is at work, what goes wrong, what must come out."""
@@ -190,6 +194,11 @@ class Scenario:
     """The file it came from."""
     application_line: int = field(default=0, compare=False)
     """Where that file names the application."""
+
+    @property
+    def about(self) -> str:
+        """The anomaly that a written finding shows, which its title names; empty for other scenarios."""
+        return self.title.removesuffix(FOUND) if self.title.endswith(FOUND) else ""
 
     def plan_of(self) -> dict[str, JobPlan]:
         """Return the plan of every job by id."""

@@ -250,7 +250,7 @@ def test_a_double_charge_fails_the_test_with_a_screen_and_a_token_that_replays_i
         [
             "*always_broken in test_pay",
             "*CRASHES at charged job-1",
-            "One fault: worker-1 crashes before `charged job-1`",
+            "One fault: worker-1 crashes right after `charged job-1`",
         ]
     )
     token = re.search(r"jh1_[a-z2-7]+", "".join(result.outlines))

@@ -93,7 +93,7 @@ def test_a_control_is_an_item_that_must_find_its_anomaly(suite: pytest.Pytester)
     result.stdout.fnmatch_lines(
         [
             "*good.yaml::scenario?memory: stuck_timeout=* finds taken_back_early? PASSED*",
-            "*the control must find taken_back_early, and found nothing*",
+            "*control * did not find taken_back_early; it found nothing: this scenario cannot fail there*",
         ]
     )
 
@@ -107,9 +107,16 @@ def test_other_tools_yaml_is_left_alone(suite: pytest.Pytester) -> None:
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_a_scenario_outside_the_folder_is_known_by_its_format(suite: pytest.Pytester) -> None:
+def test_a_scenario_outside_the_folder_is_run_where_it_is_named(suite: pytest.Pytester) -> None:
     write(suite, "elsewhere/crash.yml", "# a comment\n" + GOOD)
-    suite.runpytest_inprocess().assert_outcomes(passed=1)
+    assert suite.runpytest_inprocess().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    suite.runpytest_inprocess("elsewhere/crash.yml").assert_outcomes(passed=1)
+
+
+def test_a_queue_file_is_no_scenario(suite: pytest.Pytester) -> None:
+    for name in ("queue.yaml", "scenarios/queue.yaml"):
+        write(suite, name, "format: 1\nqueue: mail\nenqueue: SELECT 1\nclaim: SELECT 1\njobs: SELECT 1\n")
+    assert suite.runpytest_inprocess().ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_a_chosen_folder_is_read_strictly(suite: pytest.Pytester) -> None:

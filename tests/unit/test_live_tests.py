@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.faults import FaultPlan
+from harness.faults import FaultPlan, cause_of
 from harness.history.event import SideEffect
 from harness.history.jsonl import dump_history
 from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
@@ -85,6 +85,7 @@ def test_a_delivery_that_a_test_asks_for_twice_is_a_deviation_and_is_found() -> 
 
     _, tape, anomalies = played(twice)
     assert [str(deviation) for deviation in tape] == ["worker-1 before starting job-1 #1: hand out twice"]
+    assert cause_of(tape[0])[:2] == ("job-1 is delivered twice (to worker-1)", True)
     assert "effect_repeated" in anomalies
 
 

@@ -87,7 +87,9 @@ def test_a_control_passes_where_it_finds_its_anomaly_and_else_the_scenario_canno
     run = play(controlled(scenario, control), engine=MemoryEngine())
     case = Case(scenario, "memory", run, control)
     assert case.exit_code is ExitCode.FAIL
-    assert case.headline == "this control should fail but passed: concurrent_execution was expected; found nothing"
+    assert case.headline == (
+        "control lease=1m did not find concurrent_execution; it found nothing: this scenario cannot fail there"
+    )
     assert replay_of(case) == "job-harness run scenarios/x.yaml --engine memory --set lease=1m"
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from harness.adapters.reference.queue import view_of
+from harness.faults.messages import HANDED_OUT_TWICE
 from harness.history.outcome import DONE, Outcome, OutcomeKind, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
@@ -32,7 +33,7 @@ T = TypeVar("T")
 TEST: Final = "test"
 """The actor that enqueues, cancels and retries."""
 STALE: Final = Outcome.refused("the claim was taken back")
-HAND_OUT_TWICE: Final = Option("redelivery", "hand out twice")
+HAND_OUT_TWICE: Final = HANDED_OUT_TWICE.option("redelivery")
 """The option by which a claimed job reaches its worker two times."""
 BEFORE_STARTING: Final = "before starting"
 """The place of each claimed job, before its worker hears of it."""
