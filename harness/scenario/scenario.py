@@ -117,7 +117,7 @@ def _match(folded: str) -> tuple[str, re.Match[str]] | None:
 
 
 def _meant(words: list[str]) -> str:
-    """Return ` (did you mean 'x'?)` where one word of the language, in place of one that is close to it, makes a step."""
+    """Return ` (did you mean 'x'?)` where one word of the language, in place of a similar one, makes a step."""
     known = {word.lower(): word for _, pattern, _ in GRAMMAR for word in _WORD.findall(pattern.replace(_NAME, ""))}
     for place, word in enumerate(words if len(words) <= MOST_WORDS else ()):
         short = word.lower() if len(word) <= LONGEST_NAME else ""

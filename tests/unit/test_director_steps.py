@@ -32,9 +32,10 @@ workers: [w1, w2]
 jobs: {welcome: {}, newsletter: {}}
 steps: [crash w1 while running welcome, run until idle]
 """)
-    assert done.failures == (
+    [told] = done.failures
+    assert told == (
         "crash w1 while running welcome: w1 never comes to 'running welcome': w2 claimed it, w1 claimed newsletter. "
-        "Send newsletter later (`at: 5s`), or name w2",
+        "Send newsletter later (`at: 5s`), or name w2"
     )
     text = screen_text(first_screen(done))
     assert "\nNot reached: crash w1 while running welcome (line 5)\n" in text

@@ -26,7 +26,7 @@ class JavaScript:
 
 
 Value: TypeAlias = Any
-"""JSON, a `JavaScript` expression, a Python callable (in the processor an async function), or dicts and lists of these."""
+"""JSON, a `JavaScript` expression, a Python callable (there an async function), or dicts and lists of these."""
 Stub: TypeAlias = "Mapping[str, Value] | JavaScript | str | os.PathLike[str]"
 """What stands in for a module: its exports by name, its source, or the file to read instead."""
 Fetch: TypeAlias = "Callable[..., Any] | Mapping[str, Any] | Literal['real'] | None"
@@ -148,9 +148,7 @@ def _value(given: Value, name: str, functions: Functions, around: tuple[int, ...
                     "object": {key: _value(each, f"{name}.{key}", functions, inside) for key, each in given.items()}
                 }
             if isinstance(given, list | tuple):
-                return {
-                    "list": [_value(each, f"{name}[{at}]", functions, inside) for at, each in enumerate(given)]
-                }
+                return {"list": [_value(each, f"{name}[{at}]", functions, inside) for at, each in enumerate(given)]}
         raise UsageError(
             f"{name} is {_shortly(given)}, which cannot be handed to JavaScript: {error}",
             hint="Give JSON, a callable, JavaScript(source), or dicts and lists of these.",
