@@ -92,8 +92,8 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
 def install_step(language: Language) -> str:
     """Return the step of a workflow that installs what runs here, wherever else that can be fetched from.
 
-    From a repository, the commit; from an index, the name. No other machine has this one's folder: then the name, below a
-    comment that says so.
+    From a repository, the commit; from an index, the name. No other machine has a folder of this one: then the
+    name, below a comment that says so.
     """
     required, where = _REQUIRED[language], _installed_from()
     vcs = where.get("vcs_info")
