@@ -201,7 +201,7 @@ class ExploredTest:
         """
         if self.tape is not None:
             stop = self.item.config.getoption("--job-stop-at")
-            self.gates = NumberedGates(self.tape, stop=stop)
+            self.gates = NumberedGates(self.tape, stop=stop, config=self.item.config, on_quit=self._quit)
             self.campaign.harness.reopen(self.gates, as_on_tape(), forked=False)
         elif not self.reruns:
             harness = self.campaign.harness
@@ -209,6 +209,18 @@ class ExploredTest:
             if not self.campaign.unsure:
                 self.campaign.inherited = Inherited.seen(own=harness.own_descriptors, opened=opened)
                 self._interruptible(self.campaign.explore)
+
+    def _quit(self) -> None:
+        """Let no job go on once the debugger was quit: a worker would take what ends it for its job's failure."""
+        self.campaign.harness.break_off("the debugger was quit")
+
+    def _end_after_quit(self) -> None:
+        """End the session as pytest does where the debugger was quit in the test; a later one is not listened to."""
+        plugins = self.item.config.pluginmanager
+        if self.gates is not None and plugins.is_registered(self.gates):
+            plugins.unregister(self.gates)
+        if self.gates is not None and self.gates.quit:
+            raise pytest.exit.Exception("Quitting debugger") from None
 
     def _interruptible(self, explore: Callable[[], None]) -> None:
         """Explore, and where that is interrupted say what was found so far."""
@@ -228,6 +240,7 @@ class ExploredTest:
     def tell(self) -> None:
         """Fail the test with what was found; skip it, with the reason, where nothing could be judged."""
         campaign = self.campaign
+        self._end_after_quit()
         if self.tape is not None:
             self._tell_replayed(self.tape)
             return
@@ -261,7 +274,8 @@ class ExploredTest:
         return [(key, day) for key, day in self.asked.known.items() if _fits(key, finding.played.led(finding.anomaly))]
 
     def tell_failed(self) -> None:
-        """Where the test itself failed, that is told; a replay fails by its anomaly first, where it shows one."""
+        """Where the test itself failed, that is told; a replay fails by its anomaly alone, where it shows one."""
+        self._end_after_quit()
         if self.tape is not None:
             self.campaign.harness.come_to_rest()
             self._fail_by_anomaly()
@@ -303,7 +317,7 @@ class ExploredTest:
 
     def _fail(self, screen: str) -> NoReturn:
         self.told = True
-        pytest.fail(screen, pytrace=False)
+        raise pytest.fail.Exception(screen, pytrace=False) from None
 
     def _screen(self) -> str:
         finding = self.campaign.finding
@@ -429,12 +443,15 @@ class ListedGates(Replay):
 
 
 class NumberedGates(Replay):
-    """Plays a tape, numbers every gate, and stops in the debugger at one of them."""
+    """Plays a tape, numbers every gate, and stops in the debugger at one of them; `on_quit` hears when that is quit."""
 
-    def __init__(self, tape: Tape, *, stop: int | None) -> None:
+    def __init__(self, tape: Tape, *, stop: int | None, config: pytest.Config, on_quit: Callable[[], None]) -> None:
         super().__init__(tape)
         self.stop = stop
         self.stopped = False
+        self.quit = False
+        self._config = config
+        self._on_quit = on_quit
         self.listed: list[str] = []
         self.labels: list[str] = []
 
@@ -446,8 +463,21 @@ class NumberedGates(Replay):
         self.listed.append(told)
         if len(self.labels) == self.stop:
             self.stopped = True
-            pytest.set_trace(header=f"job-harness: gate {told.strip()} (`up` leads to what stands there, `c` goes on)")
+            self._config.pluginmanager.register(self)
+            header = f"job-harness: gate {told.strip()} (`up` leads to what stands there, `c` goes on, `q` quits)"
+            pytest.set_trace(header=header)
         return option
+
+    def pytest_enter_pdb(self, pdb: Any) -> None:
+        """Hear when the debugger is quit, by whichever of its commands: each of them calls `set_quit`."""
+        set_quit = pdb.set_quit
+
+        def quitting() -> None:
+            self.quit = True
+            self._on_quit()
+            set_quit()
+
+        pdb.set_quit = quitting
 
 
 @dataclass(slots=True)

@@ -392,6 +392,14 @@ class JobHarness(Assertions):
         own = (*self._running.undecided(), *dict.fromkeys(told), *self._noticed.notes)
         return [*own, *self._node.findings, *self._application.notes]
 
+    def break_off(self, why: str) -> None:
+        """Let nothing go on any more: whatever lets jobs run from here on raises Hung, which says why.
+
+        How tasks end because of it is not told.
+        """
+        self._loop.break_with(Hung(why))
+        self._loop.set_exception_handler(lambda loop, context: None)
+
     def close(self) -> None:
         """End worker, cron and processors. What still runs has no effect on anything."""
         if self._closed:

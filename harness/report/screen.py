@@ -24,6 +24,7 @@ from harness.model.settings import Settings
 from harness.port import without_sessions
 from harness.printable import printable
 from harness.run.verdict import Run, Verdict, fix_line
+from harness.scenario.job_plan import Ending
 from harness.scenario.scenario import DEFAULTS, Step
 
 # text that fits -------------------------------------------------------------------------------------------------------
@@ -356,10 +357,10 @@ def _causes(run: Run, width: int) -> list[Line]:
     effects = {f"{event.name} {event.job}" for event in run.history if isinstance(event, Effect)}
     causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
     faults = [cause.words for cause in causes if cause.is_fault]
-    faults += [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
+    faults += [_step_text(step) for step in run.scenario.steps[: run.played] if step.kind in FAULT_STEPS]
     orders = _orders([cause for cause in causes if not cause.is_fault])
     if not faults and not orders:
-        return [Line("No fault was needed: everybody ran on time.")]
+        return _without_cause(run, width)
     label = "No fault was needed, only an order: " if not faults else "Order: "
     lines = _listed("One fault: " if len(faults) == 1 else f"{len(faults)} faults: ", faults, width, 3)
     return [*lines, *_listed(label, orders, width, 2 if faults else 3)]
@@ -385,6 +386,18 @@ def _orders(causes: Sequence[Cause]) -> list[str]:
         first = ", ".join(words if count == 1 else f"{words} ({count} times)" for words, count in ahead.items())
         told.append(f"{first} {gate}".rstrip())
     return told
+
+
+def _without_cause(run: Run, width: int) -> list[Line]:
+    """Say that nothing was made to go wrong: a step that would have done so was not reached, or there is none."""
+    missed = [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
+    if missed:
+        return _listed("Not reached: ", missed, width, 2)
+    died = {event.data["at"] for event in run.history if type(event) is Fault and event.name == "crash"}
+    exits = [job for job, plan in run.scenario.plan_of().items() if Ending.EXIT in plan.outcomes]
+    if downed := [f"job {job} takes its worker down" for job in exits if f"running {job}" in died]:
+        return _listed("No fault was needed: ", [f"{'; '.join(downed[:4])}."], width, 2)
+    return [Line("No fault was needed: everybody ran on time.")]
 
 
 def _listed(label: str, items: Sequence[str], width: int, lines: int) -> list[Line]:

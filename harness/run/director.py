@@ -49,6 +49,8 @@ class Director:
         self._failures: list[str] = []
         self._here: Step | None = None
         self._stopped = False
+        self.played = 0
+        """How many steps were done."""
 
     def run(self) -> list[str]:
         """Play all steps; return what was asserted and did not hold."""
@@ -67,6 +69,7 @@ class Director:
         """Play one step. Raises Stopped where it cannot be done."""
         self._here = step
         getattr(self, f"do_{step.kind}")(step)
+        self.played += 1
 
     def clients_first(self) -> None:
         """Let those who send at the start send, before the first step."""
@@ -135,7 +138,8 @@ class Director:
                 break
         at = place_of(actor) or "nothing"
         wanted = f"{point} {job or ''}".strip()
-        raise self._stop(f"{actor.name} never comes to {wanted!r}; it stands at {at!r}{self._fate(job)}")
+        why = self._claimed_instead(actor, job) or f"; it stands at {at!r}{self._fate(job)}"
+        raise self._stop(f"{actor.name} never comes to {wanted!r}{why}")
 
     def _able(self, actor: Actor, *, polls: bool) -> Actor | None:
         """Return who of a process can act now, the one that came first; with `polls`, also before its poll is due."""
@@ -146,6 +150,16 @@ class Director:
         polling = [task for task in tasks if task.state is State.POLLING]
         at_work = any(task.state is State.SLEEPING for task in tasks)
         return polling[0] if polling and not at_work else None
+
+    def _claimed_instead(self, actor: Actor, job: JobId | None) -> str:
+        """Tell who claimed the job while this worker claimed another one, and how to let this worker get it."""
+        claims = [event for event in self.recorder.history if type(event) is Observed and event.verb == "claim"]
+        takers = dict.fromkeys(event.actor for event in claims if event.job == job)
+        other = next((event.job for event in claims if event.actor == actor.name), None)
+        if not takers or actor.name in takers or other is None:
+            return ""
+        taker = " and ".join(takers)
+        return f": {taker} claimed it, {actor.name} claimed {other}. Send {other} later (`at: 5s`), or name {taker}"
 
     def _fate(self, job: JobId | None) -> str:
         """Tell what became of a job that an actor was awaited at."""

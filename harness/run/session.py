@@ -207,6 +207,7 @@ class Session(LiveSession):
         self.application: Application = staged or application or engine.info.application or StockApplication()
         self._until = until
         self._cut = False
+        self._director: Director | None = None
 
     def _judged(self, queue: Any, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
         """Leave out what the queue cannot do, and what a scenario has to ask for and this one does not."""
@@ -288,7 +289,8 @@ class Session(LiveSession):
     def begin(self) -> Director:
         """Start every actor; return those that play steps. The caller must end with `close`."""
         self._start()
-        return Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
+        self._director = Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
+        return self._director
 
     def rest(self) -> None:
         """Heal, settle and judge what must hold at rest, or what keeps it away.
@@ -451,4 +453,5 @@ class Session(LiveSession):
             steps=self.kernel.steps,
             now=self.kernel.now,
             cut=self._cut,
+            played=None if self._director is None else self._director.played,
         )

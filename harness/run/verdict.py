@@ -47,6 +47,8 @@ class Run:
     cut: bool = False
     """It had taken as many steps as a run may, and jobs still came or ended."""
     seed: int | None = None
+    played: int | None = None
+    """How many of the scenario's steps were done; None: all of them."""
     trials: tuple[Trial, ...] = ()
     """What was changed, one thing at a time, to see what fixes the anomaly."""
     about: dict[str, Any] = field(default_factory=dict)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+import shlex
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from harness.scaffold.plan import ChangePlan, Language, Project
 
@@ -59,11 +63,12 @@ jobs:
       - uses: actions/checkout@v4
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
-      - run: pip install EXTRAS
+INSTALL
       - run: TESTS
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
 """
-_EXTRAS: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "'job-harness[node]'"}
+_REQUIRED: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "job-harness[node]"}
+_NOT_ON_AN_INDEX: Final = "      # Until job-harness is on your index: pip install PATH_OR_URL\n"
 ON_PATH: Final = '"""The folder of this file is on the path of the tests: they import what stands beside it."""\n'
 
 
@@ -79,6 +84,35 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
     plan.add(folder / "scenarios" / "a_worker_dies.yaml", SCENARIO)
     if language is Language.PYTHON:
         plan.add(folder / "conftest.py", ON_PATH)
-    workflow = WORKFLOW.replace("EXTRAS", _EXTRAS[language]).replace("TESTS", plan.command(project.root))
+    workflow = WORKFLOW.replace("INSTALL", install_step(language)).replace("TESTS", plan.command(project.root))
     plan.add(project.root / ".github" / "workflows" / "jobs.yml", workflow)
     return plan
+
+
+def install_step(language: Language) -> str:
+    """Return the step of a workflow that installs what runs here, wherever else that can be fetched from.
+
+    From a repository, the commit; from an index, the name. No other machine has a folder of this one: then the
+    name, below a comment that says so.
+    """
+    required, where = _REQUIRED[language], _installed_from()
+    vcs = where.get("vcs_info")
+    if vcs:
+        folder = f"#subdirectory={where['subdirectory']}" if where.get("subdirectory") else ""
+        required += f" @ {vcs['vcs']}+{_without_password(where['url'])}@{vcs['commit_id']}{folder}"
+    return f"{_NOT_ON_AN_INDEX if where and not vcs else ''}      - run: pip install {shlex.quote(required)}"
+
+
+def _installed_from() -> dict[str, Any]:
+    """Return what the installer noted (PEP 610); nothing where that was an index."""
+    try:
+        noted = distribution("job-harness").read_text("direct_url.json")
+    except PackageNotFoundError:
+        return {"url": ""}  # It runs from a folder that was never installed.
+    found: dict[str, Any] = json.loads(noted) if noted else {}
+    return found
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.password else url

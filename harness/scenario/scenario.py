@@ -7,11 +7,13 @@ writing it back are other modules' work.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from harness.errors import LONGEST_NAME
 from harness.model.duration import SECOND, Duration, format_duration, parse_duration
 from harness.model.settings import Settings
 from harness.scenario.job_plan import Ending, JobPlan, ProcessorPlan
@@ -85,21 +87,44 @@ GRAMMAR: tuple[tuple[str, str, str], ...] = (
 )
 """Kind, pattern, example: the whole language of steps, in the order in which it is tried."""
 
+_WORD = re.compile(r"(?<![<\\\w])[A-Za-z]{2,}(?![\w>])")
+"""A literal word of a pattern; no name of a group and no class of characters."""
+MOST_WORDS = 12
+"""Longer text is no mistyped step."""
 _COMPILED = tuple((kind, re.compile(pattern)) for kind, pattern, _ in GRAMMAR)
 
 
 def parse_step(text: str, *, line: int = 0) -> Step:
     """Understand one step.
 
-    Raises ValueError that lists the forms there are.
+    Raises ValueError that lists the forms there are, and names the one word that is mistyped.
     """
     folded = " ".join(text.split())
-    for kind, pattern in sorted(_COMPILED, key=lambda entry: entry[0] == "act"):
-        match = pattern.fullmatch(folded)
-        if match is not None:
-            return _matched_step(kind, folded, line, match.groupdict())
+    found = _match(folded)
+    if found is not None:
+        kind, match = found
+        return _matched_step(kind, folded, line, match.groupdict())
     forms = "\n    ".join(example for _, _, example in GRAMMAR)
-    raise ValueError(f"no such step: {text!r}. Steps look like:\n    {forms}")
+    raise ValueError(f"no such step: {text!r}{_meant(folded.split())}. Steps look like:\n    {forms}")
+
+
+def _match(folded: str) -> tuple[str, re.Match[str]] | None:
+    """Return the kind of a step, the more special ones first, and what its parts are."""
+    for kind, pattern in sorted(_COMPILED, key=lambda entry: entry[0] == "act"):
+        if (match := pattern.fullmatch(folded)) is not None:
+            return kind, match
+    return None
+
+
+def _meant(words: list[str]) -> str:
+    """Return ` (did you mean 'x'?)` where one word of the language, in place of a similar one, makes a step."""
+    known = {word.lower(): word for _, pattern, _ in GRAMMAR for word in _WORD.findall(pattern.replace(_NAME, ""))}
+    for place, word in enumerate(words if len(words) <= MOST_WORDS else ()):
+        short = word.lower() if len(word) <= LONGEST_NAME else ""
+        for right in map(known.__getitem__, difflib.get_close_matches(short, sorted(known), n=3, cutoff=0.7)):
+            if right != word and _match(" ".join([*words[:place], right, *words[place + 1 :]])) is not None:
+                return f" (did you mean {right!r}?)"
+    return ""
 
 
 def _matched_step(kind: str, text: str, line: int, found: dict[str, str | None]) -> Step:

@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.cli import main
 from harness.errors import UsageError
+from harness.scaffold import first_files
 from harness.scaffold.plan import Language, ToolName, find_project
 from tests.contract.node_at_hand import missing_node
 
@@ -125,6 +127,41 @@ def test_a_slug_is_listed_as_the_others_are(repository: Path, before: str, after
     assert main(["new", "my-tool", "--lang", "typescript"]) == 0
     assert workers.read_text().endswith(after)
     assert 'from "./modules/my-tool/lib/register";' in workers.read_text()
+
+
+@pytest.mark.parametrize(
+    ("noted", "steps"),
+    [
+        (None, ["- run: pip install 'job-harness[node]'"]),
+        (
+            '{"url": "file:///home/ada/job-harness", "dir_info": {"editable": true}}',
+            [
+                "# Until job-harness is on your index: pip install PATH_OR_URL",
+                "- run: pip install 'job-harness[node]'",
+            ],
+        ),
+        (
+            '{"url": "https://ada:secret@git.example/jobs.git", "vcs_info": {"vcs": "git", "commit_id": "5f1c"}}',
+            ["- run: pip install 'job-harness[node] @ git+https://git.example/jobs.git@5f1c'"],
+        ),
+    ],
+    ids=["index", "folder", "git"],
+)
+def test_the_workflow_installs_what_runs_here(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, noted: str | None, steps: list[str]
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            return noted
+
+    monkeypatch.setattr(first_files, "distribution", lambda name: Installed())
+    assert main(["init", "--lang", "typescript"]) == 0
+    workflow = (repository / ".github" / "workflows" / "jobs.yml").read_text()
+    lines = [line.strip() for line in workflow.splitlines()]
+    at = next(number for number, line in enumerate(lines) if line.startswith("- run: pip install"))
+    assert lines[at + 1 - len(steps) : at + 1] == steps
+    assert ("# Until" in workflow) == (len(steps) == 2)
+    assert YAML(typ="safe").load(workflow)["jobs"]["test"]["steps"][2]["run"] == steps[-1].removeprefix("- run: ")
 
 
 @pytest.mark.parametrize("language", ["python", "typescript"])

@@ -10,6 +10,7 @@ import re
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,6 +198,51 @@ def test_modules_are_stubbed_by_specifier(tmp_path: Path) -> None:
     with JobHarness() as jobs:
         assert jobs.perform_job(target, None).output == ["ConnectionError: mailbox full", {"n": 1}, 7, 3]
     assert sent[0] == ("a", {"at": "2026-01-01T00:00:00.000Z", "fail": False})
+
+
+def test_callables_are_nested_in_stubs_as_deep_as_a_client_of_a_database_has_them(tmp_path: Path) -> None:
+    rows: dict[int, dict[str, object]] = {7: {"id": 7, "total": 40}}
+
+    async def update(wanted: dict[str, Any]) -> object:
+        await asyncio.sleep(60)
+        rows[wanted["where"]["id"]] |= wanted["data"]
+        return rows[wanted["where"]["id"]]
+
+    source = """
+    import client, { db } from "../db/client";
+    export const pay = async (job: any) => {
+      const found = await db.invoice.find({ where: { id: job.input } });
+      const total = db.rates[1].withTax(found.total);
+      const began = Date.now();
+      const paid = await db.invoice.update({ where: { id: job.input }, data: { total } });
+      const lost = await client.invoice.find({ where: { id: 8 } }).catch((error: Error) => String(error));
+      const noted = await Promise.all(log.sinks.map((each: any) => each("paid")));
+      return { success: true, output: { paid, lost, noted, kind: db.kind, waited: Date.now() - began } };
+    };
+    """
+    invoice = {"find": lambda wanted: rows[wanted["where"]["id"]], "update": update}
+    tax = {"withTax": JavaScript("(total: number) => total * 1.2")}
+    target = TypeScriptProcessor(
+        written(tmp_path, source, name="jobs/pay.ts") + "#pay",
+        stubs={
+            "../db/client": {
+                "db": {"invoice": invoice, "rates": [None, tax], "kind": "none"},
+                "default": {"invoice": invoice},
+            }
+        },
+        globals={"log": {"sinks": [str.upper, str.title]}},
+    )
+    with JobHarness() as jobs:
+        assert jobs.perform_job(target, 7).output == {
+            "paid": {"id": 7, "total": 48}, "lost": "KeyError: 8", "noted": ["PAID", "Paid"],
+            "kind": "none", "waited": 60_000,
+        }  # fmt: skip
+    circle: dict[str, Any] = {"find": print}
+    circle["again"] = circle
+    wrong = {"a": {"db": {"invoice": {"at": [print, tmp_path]}}}, "b": {"db": circle}, "c": {"db": {1: print}}}
+    for name, place in [("a", "a: db.invoice.at[1]"), ("b", "b: db.again"), ("c", "c: db")]:
+        with pytest.raises(UsageError, match=re.escape(f"{place} is ") + ".*cannot be handed to JavaScript"):
+            TypeScriptProcessor(target.target, stubs={name: wrong[name]}).wire()
 
 
 def test_fetch_is_answered_by_the_test_and_by_nobody_else(tmp_path: Path) -> None:

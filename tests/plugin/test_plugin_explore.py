@@ -14,6 +14,7 @@ import harness.report.screen
 from harness.cli import explore_command
 from harness.errors import UsageError
 from harness.scenario.replay_token import ReplayToken, encode
+from harness.sim.choices import Deviation
 from tests.contract.node_at_hand import needs_node
 
 INI = """[pytest]
@@ -338,6 +339,7 @@ def test_a_test_that_fails_by_itself_shows_its_timeline_and_a_token_that_fits_as
     again = suite.runpytest_inprocess(f"--job-replay={token}", "--job-stop-at=999")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*always_broken in test_pay", "*gates*", "*  worker-1 charged job-1: crash"])
+    assert "During handling" not in again.stdout.str()
     for changed, outcomes, said in (
         (CARELESS + "    # changed\n", {"failed": 1}, "The test has changed since this token was made; all of its *"),
         (
@@ -363,6 +365,20 @@ def test_a_replay_stops_at_a_gate(suite: pytest.Pytester, monkeypatch: pytest.Mo
     result = suite.runpytest_inprocess(f"--job-replay={token}", "--job-stop-at=99")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["--job-stop-at 99: this run has no such gate; it has *"])
+
+
+def test_quitting_the_debugger_ends_a_replay_wherever_it_stands_and_blames_nobody(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.makepyfile(test_it=CARELESS)
+    token = encode(ReplayToken(_target_of(suite), 0, (Deviation("worker-1 charged job-1", 1, "crash"),)))
+    monkeypatch.setattr("builtins.input", lambda prompt="": "q")
+    for gate in ("3", "6"):  # inside a processor, and inside maintenance: both catch what is raised in them
+        result = suite.runpytest_inprocess(f"--job-replay={token}", f"--job-stop-at={gate}")
+        assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.INTERRUPTED, {})
+        result.stdout.fnmatch_lines(["*Exit: Quitting debugger*"])
+        assert "Traceback" not in result.stdout.str() + result.stderr.str()
+        assert "FAIL" not in result.stdout.str()
 
 
 def _target_of(suite: pytest.Pytester) -> str:

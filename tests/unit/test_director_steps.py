@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.adapters.memory import MemoryEngine
 from harness.history.event import Fault
+from harness.report.screen import first_screen, screen_text
 from harness.run.session import Session
 from harness.run.verdict import Run
 from harness.scenario.reader import read_scenario_text
@@ -23,6 +24,22 @@ expect: {a: {status: FAILED}}
     assert len(done.failures) == 1
     assert "w1 never comes to 'running a'" in done.failures[0]
     assert "a went PENDING PROCESSING COMPLETED, run by w2" in done.failures[0]
+
+
+def test_a_worker_that_got_another_job_of_the_same_instant_is_told_from_one_that_got_none() -> None:
+    done = run("""
+workers: [w1, w2]
+jobs: {welcome: {}, newsletter: {}}
+steps: [crash w1 while running welcome, run until idle]
+""")
+    [told] = done.failures
+    assert told == (
+        "crash w1 while running welcome: w1 never comes to 'running welcome': w2 claimed it, w1 claimed newsletter. "
+        "Send newsletter later (`at: 5s`), or name w2"
+    )
+    text = screen_text(first_screen(done))
+    assert "\nNot reached: crash w1 while running welcome (line 5)\n" in text
+    assert "One fault" not in text
 
 
 def test_a_worker_that_keeps_the_leases_of_its_batch_still_stands_before_each_start() -> None:

@@ -54,6 +54,11 @@ def test_the_first_screen_says_what_broke_what_it_costs_and_how_to_see_it_again(
     assert "Written:" not in text, "nothing was written"
 
 
+def test_a_job_that_takes_its_worker_down_is_no_punctual_run() -> None:
+    run = run_of("format: 1\nworkers: [w1]\njobs: {a: {outcomes: [exit, succeed]}}\nexpect: {a: {attempts: 1}}\n")
+    assert "\nNo fault was needed: job a takes its worker down.\n" in screen_text(first_screen(run))
+
+
 def test_a_failing_run_names_its_faults_and_its_order() -> None:
     run = run_of(STUCK + "tape: [{at: w1 claim, do: crash}]\n")
     other = run_of(STUCK + "tape: [{at: w1 start a, do: pause a lease + 1s}, {at: w1 claim, do: w2 first}]\n")

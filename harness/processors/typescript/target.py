@@ -12,6 +12,10 @@ from typing import Any, Literal, TypeAlias
 from harness.errors import UsageError
 
 SUFFIXES = (".ts", ".mts", ".cts", ".js", ".mjs", ".cjs")
+DEEPEST = 100
+"""How deep a callable may be nested."""
+LONGEST_SHOWN = 200
+"""Characters of a value that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class JavaScript:
 
 
 Value: TypeAlias = Any
-"""JSON, a `JavaScript` expression, or a Python callable: in the processor it is an async function."""
+"""JSON, a `JavaScript` expression, a Python callable (there an async function), or dicts and lists of these."""
 Stub: TypeAlias = "Mapping[str, Value] | JavaScript | str | os.PathLike[str]"
 """What stands in for a module: its exports by name, its source, or the file to read instead."""
 Fetch: TypeAlias = "Callable[..., Any] | Mapping[str, Any] | Literal['real'] | None"
@@ -124,7 +128,8 @@ def names_typescript(named: object) -> bool:
     return bool(hash_ and name and path.endswith(SUFFIXES))
 
 
-def _value(given: Value, name: str, functions: Functions) -> dict[str, Any]:
+def _value(given: Value, name: str, functions: Functions, around: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Say one value, and put what is called back under its path; `around` is what it is nested in, by identity."""
     if isinstance(given, JavaScript):
         return {"source": given.source}
     if callable(given):
@@ -135,12 +140,28 @@ def _value(given: Value, name: str, functions: Functions) -> dict[str, Any]:
         return {"call": key}
     try:
         json.dumps(given, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
+        inside = (*around, id(given))
+        if id(given) not in around and len(around) < DEEPEST:
+            if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
+                return {
+                    "object": {key: _value(each, f"{name}.{key}", functions, inside) for key, each in given.items()}
+                }
+            if isinstance(given, list | tuple):
+                return {"list": [_value(each, f"{name}[{at}]", functions, inside) for at, each in enumerate(given)]}
         raise UsageError(
-            f"{name} is {given!r}, which cannot be handed to JavaScript: {error}",
-            hint="Give JSON, a callable, or JavaScript(source).",
+            f"{name} is {_shortly(given)}, which cannot be handed to JavaScript: {error}",
+            hint="Give JSON, a callable, JavaScript(source), or dicts and lists of these.",
         ) from None
     return {"json": given}
+
+
+def _shortly(given: Value) -> str:
+    try:
+        text = repr(given)
+    except RecursionError:
+        text = f"nested too deeply ({type(given).__name__})"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _answers(answers: Mapping[str, Any]) -> Callable[[str, Any], Any]:

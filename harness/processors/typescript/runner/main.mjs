@@ -43,6 +43,8 @@ function ask(name, args) {
 function valueOf(given) {
   if (given.call !== undefined) return async (...args) => ask(given.call, args);
   if (given.source !== undefined) return evaluated(given.source);
+  if (given.object !== undefined) return mapped(given.object, valueOf);
+  if (given.list !== undefined) return given.list.map(valueOf);
   return given.json;
 }
 
