@@ -451,4 +451,5 @@ class Session(LiveSession):
             steps=self.kernel.steps,
             now=self.kernel.now,
             cut=self._cut,
+            raised=self.recorder.raised_at,
         )
