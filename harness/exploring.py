@@ -39,7 +39,7 @@ from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWI
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
 from harness.foreign.peer import end_descendants, end_tree
 from harness.history.event import History
-from harness.history.jsonl import dump_history, load_history
+from harness.history.jsonl import dump_history, load_history, without_reason
 from harness.invariants import Anomaly
 from harness.isolation import Inherited, Isolation, Rerunner, isolation_of, unforkable_threads
 from harness.model.duration import SECOND, parse_duration
@@ -864,9 +864,10 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
     for seen in (first, again):
         if seen.lost:
             return f"undisturbed, {seen.lost}"
-    if first.history == again.history and first.failure == again.failure:
+    histories = ([without_reason(line) for line in seen.history.splitlines()] for seen in (first, again))
+    pairs = list(zip_longest(*histories, fillvalue="(nothing)"))
+    if all(one == other for one, other in pairs) and first.failure == again.failure:
         return ""
-    pairs = zip_longest(first.history.splitlines(), again.history.splitlines(), fillvalue="(nothing)")
     differing = next(((one, other) for one, other in pairs if one != other), (first.failure, again.failure))
     told = "; ".join(again.uncontrolled[:3])
     return (

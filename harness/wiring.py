@@ -178,6 +178,11 @@ def split_name(name: str) -> tuple[str, str | None]:
     if is_target(name):
         return named(name), None
     engine, plus, mistake = named(name).partition("+")
+    if is_queue_file(engine):
+        raise NotApplicable(
+            f"{engine} is a queue in a file, and {mistake!r} is a wrong variant of the engines that are shipped",
+            hint="Run the scenarios alone: --no-controls.",
+        )
     base, version, _ = _parsed(engine)
     at = "@" in engine
     if base not in (known := engine_names()):
@@ -348,6 +353,13 @@ def _store_of(target: str) -> Any:
     store, at, version = named.partition("@")
     if not named or named == "memory":
         return None
+    if store in (*STORES, "pgboss-node") and (store not in STORES or _newer_pgboss(version)):
+        raise UsageError(
+            f"{target}: an application's tables can be on pg-boss 10, not on {named}: from 11 on, pg-boss keeps its "
+            "statements to its own connection, and tool_job would be in another transaction",
+            hint="Name pgboss@10.4.2, or nothing for memory. A newer pg-boss itself is searched as pgboss-node@12, and "
+            "your processors run in its worker with pytest --job-engine=pgboss@12.",
+        )
     if store not in STORES or (at and not version):
         raise UsageError(
             f"{target}: no application's tables can be on {named!r}{did_you_mean(store, STORES)}",
@@ -356,6 +368,11 @@ def _store_of(target: str) -> Any:
     module, _, attribute = STORES[store].partition(":")
     factory = load(store, lambda: getattr(import_module(module), attribute))
     return factory(version) if version else factory()
+
+
+def _newer_pgboss(version: str) -> bool:
+    major = version.partition("/")[0].partition(".")[0]
+    return version == "latest" or (major.isdecimal() and int(major) > 10)
 
 
 def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Engine:

@@ -6,7 +6,7 @@ in memory, or wherever a `TableStore` keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -57,11 +57,21 @@ class QueueRow:
     lease_until: Instant | None = None
     retry_limit: int | None = None
     """How often it may be delivered again; None: so that there are as many deliveries as the job may have attempts."""
+    number: int = 0
+    """Which of the job's rows it is, from 0."""
 
     @property
     def attempt(self) -> int:
         """The number of the delivery, from 1."""
         return self.retry_count + 1
+
+
+WAITING = (QueueState.CREATED, QueueState.RETRY)
+
+
+def standing(rows: Iterable[QueueRow]) -> QueueRow | None:
+    """Return which of a job's rows is shown: at work, else waiting, else ended; of several the newest."""
+    return max(rows, key=lambda row: (row.state is QueueState.ACTIVE, row.state in WAITING, row.number), default=None)
 
 
 TOOL_JOB_COLUMNS = frozenset(field.name for field in fields(ToolJob)) - {"id", "created_at", "updated_at"}
@@ -76,6 +86,9 @@ class TwoTables:
         """Reads the store's clock."""
         self.tool_jobs: dict[JobId, ToolJob] = {}
         self.queue: dict[JobId, QueueRow] = {}
+        """By job, the row that stands for it, which `standing` chooses."""
+        self._rows: dict[JobId, dict[int, QueueRow]] = {}
+        """By job and number."""
         self._jitter = jitter
         self._views: dict[JobId, JobView] = {}
         self._touched: dict[JobId, None] = {}
@@ -83,11 +96,11 @@ class TwoTables:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Undo, where the block raises, what its statements did. It may not suspend."""
-        before = dict(self.tool_jobs), dict(self.queue)
+        before = dict(self.tool_jobs), dict(self.queue), {job: dict(rows) for job, rows in self._rows.items()}
         try:
             yield
         except BaseException:
-            self.tool_jobs, self.queue = before
+            self.tool_jobs, self.queue, self._rows = before
             for job in dict.fromkeys((*self._views, *self.tool_jobs, *self.queue)):
                 self._project(job)
             raise
@@ -129,33 +142,33 @@ class TwoTables:
 
     # the queue ------------------------------------------------------------------------------------------------------
 
-    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None) -> bool:
+    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None, another: bool = False) -> bool:
         """Insert a queue row in state `created`; answer False where one is there that has not ended.
 
         `retry_limit` counts retries: one more is delivered. Unless given it follows from the job's `max_attempts`.
+        With `another`, the row is inserted whatever rows the job has: a queue that is given no id of its own does so.
         """
-        row = self.queue.get(job)
-        if row is not None and row.state in (QueueState.CREATED, QueueState.RETRY, QueueState.ACTIVE):
+        rows = self._rows.get(job, {})
+        if not another and any(row.state in (*WAITING, QueueState.ACTIVE) for row in rows.values()):
             return False
         now = self.now()
-        token = 0 if row is None else row.token
+        number = max(rows, default=-1) + 1 if another else max(rows, default=0)
+        token = rows[number].token if number in rows else 0
         fresh = QueueRow(job, QueueState.CREATED, created_at=now, start_after=now, priority=priority, token=token)
-        self._put_row(replace(fresh, retry_limit=retry_limit))
+        self._put_row(replace(fresh, retry_limit=retry_limit, number=number))
         return True
 
     def fetch(self, worker: str, limit: int = 1) -> list[QueueRow]:
         """Take up to `limit` due rows: the highest priority first, then the oldest. Each is `active` for a lease."""
         now = self.now()
-        waiting = (QueueState.CREATED, QueueState.RETRY)
-        due = [row for row in self.queue.values() if row.state in waiting and row.start_after <= now]
-        due.sort(key=lambda row: (-row.priority, row.created_at, row.job))
+        due = [row for row in self._all_rows() if row.state in WAITING and row.start_after <= now]
+        due.sort(key=lambda row: (-row.priority, row.created_at, row.job, row.number))
         lease = now + self.settings.lease
-        taken = [
-            replace(row, state=QueueState.ACTIVE, worker=worker, token=row.token + 1, lease_until=lease)
-            for row in due[:limit]
-        ]
-        for row in taken:
-            self._put_row(row)
+        taken = []
+        for row in due[:limit]:
+            token = max(each.token for each in self._rows[row.job].values()) + 1
+            taken.append(replace(row, state=QueueState.ACTIVE, worker=worker, token=token, lease_until=lease))
+            self._put_row(taken[-1])
         return taken
 
     def touch(self, row: QueueRow, *, fenced: bool = False) -> bool:
@@ -180,29 +193,29 @@ class TwoTables:
         return current is not None
 
     def cancel(self, job: JobId) -> bool:
-        """Settle as `cancelled` what has not ended."""
-        row = self.queue.get(job)
-        if row is None or row.state not in (QueueState.CREATED, QueueState.RETRY, QueueState.ACTIVE):
-            return False
-        self._put_row(replace(row, state=QueueState.CANCELLED, worker=None, lease_until=None))
-        return True
+        """Settle as `cancelled` what has not ended, every row of the job."""
+        rows = [row for row in self._rows.get(job, {}).values() if row.state in (*WAITING, QueueState.ACTIVE)]
+        for row in rows:
+            self._put_row(replace(row, state=QueueState.CANCELLED, worker=None, lease_until=None))
+        return bool(rows)
 
     def delete_row(self, job: JobId) -> bool:
-        """Delete the queue's row; return whether there was one."""
+        """Delete the queue's rows of a job; return whether there was one."""
         found = self.queue.pop(job, None)
+        self._rows.pop(job, None)
         self._project(job)
         return found is not None
 
     def expire(self) -> list[JobId]:
         """Take back every `active` row whose lease ran out: the queue's own upkeep."""
         now = self.now()
-        overdue = [row for row in self.queue.values() if row.lease_until is not None and row.lease_until <= now]
+        overdue = [row for row in self._all_rows() if row.lease_until is not None and row.lease_until <= now]
         for row in overdue:
             self._put_row(self._failed(row, final=False))
         return [row.job for row in overdue]
 
     def _active(self, row: QueueRow, *, fenced: bool) -> QueueRow | None:
-        current = self.queue.get(row.job)
+        current = self._rows.get(row.job, {}).get(row.number)
         if current is None or current.state is not QueueState.ACTIVE or (fenced and current.token != row.token):
             return None
         return current
@@ -235,8 +248,13 @@ class TwoTables:
         self._project(row.id)
 
     def _put_row(self, row: QueueRow) -> None:
-        self.queue[row.job] = row
+        rows = self._rows.setdefault(row.job, {})
+        rows[row.number] = row
+        self.queue[row.job] = standing(rows.values()) or row
         self._project(row.job)
+
+    def _all_rows(self) -> list[QueueRow]:
+        return [row for rows in self._rows.values() for row in rows.values()]
 
     def _project(self, job: JobId) -> None:
         self._touched[job] = None
@@ -313,7 +331,7 @@ class Tables(Protocol):
 
     def delete_tool_job(self, job: JobId) -> bool: ...
 
-    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None) -> bool: ...
+    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None, another: bool = False) -> bool: ...
 
     def fetch(self, worker: str, limit: int = 1) -> list[QueueRow]: ...
 

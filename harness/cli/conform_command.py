@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Final
 
 from harness.cli.output import OutputFile
@@ -104,13 +105,14 @@ SHOWN = (Mark.FAIL, Mark.OPEN, Mark.KNOWN, Mark.DIFFERENT, Mark.SKIPPED)
 
 
 def detail(conformance: Conformance, *, quiet: bool = False) -> Iterator[str]:
-    """Name every case that does not pass, with the reason; `quiet` leaves out what was never asked."""
+    """Name every case that does not pass, whole where it fails; `quiet` leaves out what was never asked."""
     for mark in SHOWN:
         if quiet and mark in ASIDE:
             continue
         for result in conformance.results:
             if result.mark is mark:
-                yield _clipped(f"{mark:9} {result.case.level:9} {result.case.name}: {result.why}")
+                line = f"{mark:9} {result.case.level:9} {result.case.name}: {result.why}"
+                yield from [_clipped(line)] if mark in ASIDE else _whole(line)
     for name in conformance.lies:
         yield f"lie       declares {name}, and none of the cases that need it passes"
     yield f"{conformance.engine}: {conformance.badge}"
@@ -133,6 +135,10 @@ def _row(conformance: Conformance) -> list[str]:
         cells.append(f"{counts[Mark.PASS]}/{judged}" if judged else "-")
     marks = [result.mark for result in conformance.results]
     return [*cells, *(str(marks.count(mark)) for mark in ASIDE)]
+
+
+def _whole(line: str) -> list[str]:
+    return wrap(line, width=WIDTH, subsequent_indent=" " * 20, break_long_words=False, break_on_hyphens=False)
 
 
 def _clipped(line: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from harness.history.event import Return
+from harness.invariants import Anomaly
 from harness.port import Engine
 from harness.run.play import examine, fixed_otherwise, uncovered_capabilities
 from harness.run.session import Limits
@@ -193,8 +195,14 @@ def judged(case: SuiteCase, engine: Engine) -> Result:
     if not run.anomalies and (fixed := fixed_otherwise(case.scenario, engine)):
         return Result(case, Mark.SKIPPED, fixed[0], run)
     anomaly = run.gravest
-    why = f"{anomaly.name}: {anomaly.message}" if anomaly is not None else run.failures[0]
+    why = run.failures[0] if anomaly is None else f"{anomaly.name}: {anomaly.message}{_raised_at(run, anomaly)}"
     return Result(case, Mark.FAIL, " ".join(why.split()), run)
+
+
+def _raised_at(run: Run, anomaly: Anomaly) -> str:
+    event = run.history.events[anomaly.event]
+    place = run.raised.get(event.number) if isinstance(event, Return) else None
+    return f" (at {place})" if place else ""
 
 
 def _lies(engine: Engine, results: Sequence[Result]) -> list[str]:

@@ -13,7 +13,8 @@ from typing import Any
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.explore.coverage import Coverage, Situation
 from harness.extras import missing_extra
-from harness.history.event import Event
+from harness.history.event import Event, Return
+from harness.history.outcome import OutcomeKind
 from harness.model.duration import format_duration
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario
@@ -177,11 +178,14 @@ class Unsteady:
 
 
 def first_difference(one: list[Event], other: list[Event]) -> tuple[int, str, str] | None:
-    """Return the index of the first event that differs, and both in words; None where all are the same."""
+    """Return the index of the first event that differs, and both in words; None where all are the same.
+
+    The reason of a refusal is free text, and may name a process or an address: by it alone, no two runs differ.
+    """
     for index, (left, right) in enumerate(zip_longest(one, other)):
         if left == right:
             continue
-        texts = _told(left, right)
+        texts = _told(_without_reason(left), _without_reason(right))
         if texts is not None:
             return index, *texts
     return None
@@ -190,6 +194,12 @@ def first_difference(one: list[Event], other: list[Event]) -> tuple[int, str, st
 def perturbed(number: int) -> list[object]:
     """Return what lies on the heap while a run is repeated, so that addresses are other ones."""
     return [object() for _ in range(1_000 + number % 977)]
+
+
+def _without_reason(event: Event | None) -> Event | None:
+    if type(event) is Return and event.outcome.kind is OutcomeKind.REFUSED:
+        return event._replace(outcome=event.outcome._replace(reason=""))
+    return event
 
 
 def _told(left: Event | None, right: Event | None) -> tuple[str, str] | None:

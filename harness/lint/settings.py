@@ -419,19 +419,21 @@ def simulation_of(facts: Facts, *, queue: str = "") -> Simulation:
 
     What it does not set keeps its default.
     """
-    standing = _of_workers(facts, queue or next(iter(queues_of(facts)), ""))
+    among = _of_workers(facts, queue or next(iter(queues_of(facts)), ""))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, simulated in NAMES.items():
-        setting = standing.get(name)
+        setting = _written(among, name)
         if setting is None:
             continue
         value = _value(simulated, setting.value)
         if value is not None:
             values[simulated] = value
-            at = setting.place if setting.place is not None else setting.source.value
-            origins[simulated] = f"{setting.name} at {at}" if setting.place is not None else str(at)
-    limit = standing.get("retry_limit")
+            default = f"{setting.source.value}{_ignored(facts, name, among[0].queue)}"
+            origins[simulated] = default if setting.place is None else f"{setting.name} at {setting.place}"
+    limit = _written(among, "retry_limit")
+    if "max_attempts" in among[0].unknown and limit is not None and limit.place is None:
+        limit = None  # a file says how many attempts there are, in words that were not understood
     if "max_attempts" not in values and limit is not None:
         values["max_attempts"] = int(limit.value) + 1
         origins["max_attempts"] = f"{limit.name} + 1 at {limit.place}" if limit.place else f"1 + {limit.source.value}"
@@ -440,14 +442,35 @@ def simulation_of(facts: Facts, *, queue: str = "") -> Simulation:
     return Simulation(Settings().changed(**values), origins)
 
 
-def _of_workers(facts: Facts, queue: str) -> EffectiveSettings:
-    """Take the service that runs workers, or the first."""
+def _of_workers(facts: Facts, queue: str) -> list[EffectiveSettings]:
+    """List what holds where workers run, the service and call for which files say the most first."""
     found = list(standings(facts))
     of_queue = [one for one in found if one.queue == queue] or found
-    return next(
-        (one for one in of_queue if one.service is not None and FLAG in one.service.values),
-        of_queue[0],
-    )
+
+    def preference(one: EffectiveSettings) -> tuple[bool, int]:
+        flagged = one.service is not None and FLAG in one.service.values
+        return not flagged, -sum(each.place is not None for each in one.settings.values())
+
+    return sorted(of_queue, key=preference)
+
+
+def _written(among: Sequence[EffectiveSettings], name: str) -> Setting | None:
+    """Return a setting of the first; where that is the default of the library, what a file says in any other."""
+    first = among[0].get(name)
+    if first is None or first.place is not None:
+        return first
+    others = (one.get(name) for one in among[1:])
+    return next((other for other in others if other is not None and other.place is not None), first)
+
+
+def _ignored(facts: Facts, name: str, queue: str) -> str:
+    """Say which place sets this to no effect under the release that reads it; empty where none does."""
+    for value in facts.values:
+        meaning = meaning_of(value.name, option=value.source in _OPTIONS)
+        concerns = meaning is not None and meaning.setting == name and value.queue in ("", queue)
+        if concerns and _without_effect(value, facts):
+            return f"; {value.name} at {value.place} has no effect there"
+    return ""
 
 
 def _value(name: str, number: float) -> int | bool | None:

@@ -47,10 +47,11 @@ NEVER_FOLLOWS = (
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-# Word boundaries of PostgreSQL's regular expressions; a literal may carry a cast or stand in a call.
+# Word boundaries of PostgreSQL's regular expressions; a literal may carry a cast or stand in a call. In quotes, or with
+# a schema before it, a keyword is a name: so somebody's own function is called that is named after one.
 _SUSPICIOUS = (
-    r"\m(current_timestamp|current_date|current_time|localtimestamp|localtime|timeofday"
-    rf"|{REAL_PREFIX}[a-z_]+)\M|'\s*(now|today|tomorrow|yesterday)\s*'"
+    r"""(?<![."])\m(current_timestamp|current_date|current_time|localtimestamp|localtime)\M"""
+    rf"""|\m(timeofday|{REAL_PREFIX}[a-z_]+)\M|'\s*(now|today|tomorrow|yesterday)\s*'"""
 )
 
 _INSTALL = f"""

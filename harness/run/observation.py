@@ -6,8 +6,11 @@ An `Observation` alone is an audit: whatever feeds its recorder is judged. A `Se
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from harness.faults import excuses
@@ -93,6 +96,8 @@ class Recorder:
         """Told after each event."""
         self.number = 0
         """How many calls were made."""
+        self.raised_at: dict[int, str] = {}
+        """By number of the call, where its verb raised."""
         self._open: dict[str, int] = {}
         self._amid: set[str] = set()
         """Who is in the middle of a call."""
@@ -161,6 +166,7 @@ class Recorder:
 
     def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Outcome:
         """Write down that a verb raised: what it did is unknown."""
+        self.raised_at[self._open[actor.name]] = _place_of(error)
         return self.end(actor, call, Outcome.unknown(f"{type(error).__name__}: {error}"))
 
     def lost(self, actor: Actor, call: VerbCall) -> Outcome:
@@ -248,3 +254,22 @@ def _as_outcome(verb: str, result: Any) -> Outcome:
     if result is None:
         return DONE
     raise TypeError(f"{verb} answered {result!r:.200}; it must answer an Outcome ({', '.join(OutcomeKind)})")
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Return the folders of this package, of the standard library and of what is installed."""
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(folder + os.sep for folder in (str(Path(__file__).parents[1]), *sorted(installed)))
+
+
+def _place_of(error: BaseException) -> str:
+    """Return `file:line` of the innermost frame of a user's own file; empty where there is none."""
+    place = ""
+    entry = error.__traceback__
+    while entry is not None:
+        path = entry.tb_frame.f_code.co_filename
+        if not path.startswith(_libraries()):
+            place = f"{path}:{entry.tb_lineno}"
+        entry = entry.tb_next
+    return place

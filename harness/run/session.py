@@ -454,4 +454,5 @@ class Session(LiveSession):
             now=self.kernel.now,
             cut=self._cut,
             played=None if self._director is None else self._director.played,
+            raised=self.recorder.raised_at,
         )

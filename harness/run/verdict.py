@@ -5,6 +5,7 @@ Values only: how a run is played, explored or shown is for others to know.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -52,6 +53,8 @@ class Run:
     trials: tuple[Trial, ...] = ()
     """What was changed, one thing at a time, to see what fixes the anomaly."""
     about: dict[str, Any] = field(default_factory=dict)
+    raised: Mapping[int, str] = field(default_factory=dict)
+    """By number of the call whose verb raised, `file:line` of a user's own code; the history says what it raised."""
 
     @property
     def verdict(self) -> Verdict:

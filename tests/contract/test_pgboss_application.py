@@ -154,6 +154,43 @@ def test_a_fenced_settlement_takes_only_its_own_delivery(tables: PgBossTables, c
     assert not tables.fail(new, fenced=True)
 
 
+def test_a_job_may_have_several_rows_and_the_one_at_work_is_shown(tables: PgBossTables) -> None:
+    in_memory = TwoTables(SETTINGS, At(), lambda: 0.0)
+
+    assert shown(tables) == shown(in_memory) == ["created", "active", "active", "created", "active", "completed"]
+
+
+def shown(tables: Tables) -> list[str]:
+    """Send a job twice, and list what is seen of it while both rows are fetched and settled."""
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(str(tables.jobs()["a"].queue_state))
+
+    tables.insert_tool_job("a")
+    assert tables.send("a")
+    assert not tables.send("a")
+    assert tables.send("a", another=True)
+    look()
+    (first,) = tables.fetch("w1")
+    look()
+    assert (first.number, tables.queue["a"].worker) == (0, "w1")
+    with tables.transaction():
+        assert tables.touch(first, fenced=True)
+    look()
+    assert tables.complete(first, fenced=True)
+    look()
+    (second,) = tables.fetch("w2")
+    look()
+    assert (second.number, second.attempt) == (1, 1)
+    assert second.token != first.token
+    assert not tables.complete(first)
+    assert tables.complete(second)
+    look()
+    assert tables.fetch("w1") == []
+    return seen
+
+
 def test_a_touch_lets_the_lease_begin_anew(tables: PgBossTables, clock: At) -> None:
     tables.insert_tool_job("a")
     tables.send("a")
@@ -250,6 +287,8 @@ def test_what_is_deleted_is_seen_no_more(tables: PgBossTables) -> None:
     [
         ("MyApp@pgbos", "no application's tables can be on 'pgbos' (did you mean 'pgboss'?)"),
         ("MyApp@pgboss@", "with a version as in pgboss@10.4.2"),
+        ("MyApp@pgboss@12.38.0", "an application's tables can be on pg-boss 10, not on pgboss@12.38.0"),
+        ("MyApp@pgboss-node@12", "A newer pg-boss itself is searched as pgboss-node@12"),
         ("MyApp@pgboss@9.0.0", "cannot be driven by its SQL alone"),
     ],
 )

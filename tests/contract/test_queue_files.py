@@ -17,10 +17,15 @@ from harness.exhaust.scope import SCOPE_SETTINGS, Scope
 from harness.exhaust.search import Explorer
 from harness.explore.sampling import Sampler
 from harness.faults import FaultPlan
+from harness.history.event import Return
 from harness.history.jsonl import dump_history
+from harness.history.outcome import Outcome
 from harness.postgres import Cluster, provision
 from harness.postgres.patience import Deadline
+from harness.run.play import play
 from harness.run.verdict import Verdict
+from harness.scenario.reader import read_scenario_text
+from harness.wiring import NotApplicable, split_name
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -180,6 +185,65 @@ def test_the_small_file_itself_is_right(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "queue.yaml"
     path.write_text(SMALL)
     opened(path).info.prepare()
+
+
+FUNCTIONS = """\
+format: 1
+queue: functions
+schema: |
+  CREATE FUNCTION "current_time"() RETURNS timestamptz LANGUAGE sql AS $$ SELECT clock_timestamp() $$;
+  CREATE TABLE queues (name text); INSERT INTO queues VALUES ('jobs');
+  CREATE TABLE jobs (id text PRIMARY KEY, status text DEFAULT 'PENDING', attempts int DEFAULT 0, until timestamptz);
+  CREATE FUNCTION settle(name text, own int, now_is text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    UPDATE jobs SET status = now_is WHERE id = name AND status = 'PROCESSING' AND attempts = own;
+    IF NOT FOUND THEN RAISE EXCEPTION 'the claim of % is over', name; END IF;
+  END $$;
+  CREATE FUNCTION again(name text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    UPDATE jobs SET status = 'PENDING', attempts = 0 WHERE id = name AND status = 'FAILED';
+    IF NOT FOUND THEN RAISE EXCEPTION '% has not failed', name; END IF;
+  END $$;
+tables: [jobs]
+enqueue: INSERT INTO jobs (id) VALUES (:job)
+claim: |
+  UPDATE jobs SET status = 'PROCESSING', attempts = attempts + 1, until = "current_time"() + :lease
+  WHERE id = (SELECT id FROM jobs WHERE status = 'PENDING' OR (status = 'PROCESSING' AND until <= now()) LIMIT 1
+              FOR UPDATE SKIP LOCKED)
+  RETURNING id
+complete: SELECT settle(:job, :attempt::int, 'COMPLETED')
+fail: SELECT settle(:job, :attempt::int, 'FAILED')
+retry: SELECT again(:job)
+takes_back: inside claim
+jobs: SELECT id, status, attempts, until AS lease_until FROM jobs
+"""
+
+LATE = """\
+format: 1
+title: A late worker
+workers: [w1, w2]
+jobs:
+  a: {takes: 30s}
+steps:
+  - w1 pauses before completing a
+  - w2 completes a -> done
+  - w1 completes a -> refused
+expect:
+  a: {status: COMPLETED, attempts: 2, runs: 2}
+"""
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+def test_a_function_that_raises_refuses_and_leaves_nothing_behind(tmp_path: Path, opened: Open, sessions: bool) -> None:
+    path = tmp_path / "queue.yaml"
+    path.write_text(FUNCTIONS)
+    run = play(read_scenario_text(LATE), engine=opened(path, sessions=sessions))
+    refused = [event.outcome for event in run.history if isinstance(event, Return) and not event.outcome.done]
+    assert refused == [Outcome.refused("the claim of a is over")]
+    assert run.verdict is Verdict.PASS
+
+
+def test_a_wrong_queue_is_no_control_of_a_queue_file() -> None:
+    with pytest.raises(NotApplicable, match="is a queue in a file"):
+        split_name("queue.yaml+expire-never")
 
 
 def test_a_lock_that_nobody_frees_ends_the_run_by_name(tmp_path: Path, opened: Open) -> None:

@@ -14,6 +14,7 @@ from harness.application import ApplicationEngine, Stage, poll, sleep, step
 from harness.errors import UsageError
 from harness.history.event import Fault, Observed
 from harness.model.duration import MINUTE, SECOND
+from harness.model.job import JobView
 from harness.model.settings import Settings
 from harness.run.session import Limits, Session
 from harness.run.verdict import Run
@@ -59,6 +60,28 @@ def run(
     engine = ApplicationEngine(lambda: application, name="app")
     scenario = Scenario(jobs=jobs, tape=tape, restart_after=RESTART_AFTER, **how)
     return Session(scenario, engine=engine, limits=Limits(steps=5_000)).run()
+
+
+class SentTwice(Application):
+    """Its API sends a job again, as one whose client asks again."""
+
+    async def send(self, stage: Stage, job: Any) -> None:
+        await super().send(stage, job)
+        await step("insert again", job.id)
+        assert stage.tables.send(job.id, another=True)
+
+
+def test_a_job_with_two_queue_rows_is_judged_by_the_one_at_work() -> None:
+    done = run(SentTwice(w1=worker), workers=("w1",))
+
+    assert done.found == {"terminal_job_revived"}
+    assert [str(view.queue_state) for view in views_of(done)] == [
+        "created", "active", "active", "created", "active", "active", "completed",
+    ]  # fmt: skip
+
+
+def views_of(done: Run) -> list[JobView]:
+    return [event.after for event in done.history if type(event) is Observed and event.after is not None]
 
 
 def test_a_job_goes_through_both_tables() -> None:

@@ -15,14 +15,15 @@ from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situat
 from harness.explore.finding import Campaign, first_difference
 from harness.explore.sampling import Sampler, run_seed
 from harness.explore.watchdog import Hung, Watchdog
-from harness.history.event import Fault
-from harness.history.outcome import Outcome
+from harness.history.event import Event, Fault, Return
+from harness.history.jsonl import dump_history, without_reason
+from harness.history.outcome import Outcome, OutcomeKind
 from harness.interruption import Terminated
 from harness.invariants import ANOMALIES, Guarantee
 from harness.invariants.catalogue import WHOLE, level
 from harness.mistakes import CATALOGUE
-from harness.model.job import JobView
-from harness.port import Capabilities, Claim
+from harness.model.job import JobView, Json
+from harness.port import Capabilities, Claim, JobRequest
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.sim.request import Point
@@ -72,6 +73,22 @@ class Dice(MemoryQueue):
         return super().take(row, worker, now + (next(self.asked) % 7 == 3))
 
 
+class Talkative(MemoryQueue):
+    """Gives each refusal a number that no run resets, as an error that names a process or an address does."""
+
+    asked = itertools.count()
+
+    def _refuse(self, outcome: Outcome) -> Outcome:
+        refused = outcome.kind is OutcomeKind.REFUSED
+        return outcome._replace(reason=f"{outcome.reason} ({next(self.asked)})") if refused else outcome
+
+    def enqueue(self, request: JobRequest) -> Outcome:
+        return self._refuse(super().enqueue(request))
+
+    def complete(self, claim: Claim, output: Json) -> Outcome:
+        return self._refuse(super().complete(claim, output))
+
+
 class Late(MemoryQueue):
     """Changes its mind after a while."""
 
@@ -87,6 +104,24 @@ def test_a_target_that_is_not_deterministic_never_passes_and_its_first_differing
     assert done.unsteady is not None
     assert "First difference, event" in str(done.unsteady)
     assert done.unsteady.one != done.unsteady.other
+
+
+def test_runs_that_differ_only_in_the_text_of_a_refusal_are_one_run() -> None:
+    sampler = Sampler(MemoryEngine(Talkative))
+    refusing = next(seed for seed in range(30) if any(map(_is_refusal, sampler.sample(seed).history)))
+    runs = [sampler.sample(refusing).history for _ in range(2)]
+    assert dump_history(runs[0]) != dump_history(runs[1])
+    assert first_difference(runs[0].events, runs[1].events) is None
+    lines = [[without_reason(line) for line in dump_history(run).splitlines()] for run in runs]
+    assert lines[0] == lines[1]
+    event = next(filter(_is_refusal, runs[0].events))
+    assert isinstance(event, Return)
+    other = event._replace(outcome=Outcome.refused(event.outcome.reason, "another value"))
+    assert first_difference([event], [other]) is not None
+
+
+def _is_refusal(event: Event) -> bool:
+    return isinstance(event, Return) and event.outcome.kind is OutcomeKind.REFUSED
 
 
 @pytest.mark.slow

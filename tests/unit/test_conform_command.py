@@ -39,6 +39,22 @@ def test_the_adapter_on_the_page_conforms_however_it_is_named(
     assert ": core 9/9, reliable " in capsys.readouterr().out
 
 
+def test_what_a_verb_raises_is_shown_whole_with_its_file_and_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = f"the row of {' and '.join(f'job number {number}' for number in range(12))} is gone"
+    head, body = "    def complete(self, claim, output):\n", f"        raise KeyError({said!r})\n"
+    assert head in QUEUE
+    text = QUEUE.replace(head, head + body)
+    (folder / "raises.py").write_text(text, encoding="utf-8")
+    line = text.splitlines().index(body.rstrip()) + 1
+
+    assert main(["conform", "--quiet", "raises.py:MyQueue", "--level", "scheduled"]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f": outcome_lost: complete raised: KeyError: {said!r} (at " in shown
+    assert f"raises.py:{line})" in shown
+
+
 @pytest.mark.parametrize(
     ("capability", "level"),
     [

@@ -67,6 +67,39 @@ def test_each_queue_has_settings_of_its_own(
     assert "did you mean 'slow'?" in capsys.readouterr().err
 
 
+SETS_LIMIT = {
+    "one of two calls": {
+        "boss.ts": 'boss.send("mail", {});\nboss.send("mail", {}, { retryLimit: 5 });\nboss.work("mail", run);\n'
+    },
+    "the second of two services": {
+        "apps/api/.env": "JOB_TIMEOUT_MS=60000\n",
+        "apps/worker/.env": "JOB_RETRY_LIMIT=5\n",
+    },
+}
+
+
+@pytest.mark.parametrize("where", SETS_LIMIT)
+def test_a_default_is_never_named_where_a_file_sets_the_value(tmp_path: Path, where: str) -> None:
+    boss = {"package.json": '{"dependencies": {"pg-boss": "10.4.2"}}'}
+    simulation = simulation_of(read_repository(write(tmp_path, {**boss, **SETS_LIMIT[where]})))
+
+    assert simulation.settings.max_attempts == 6
+    assert " + 1 at " in simulation.origins["max_attempts"]
+
+
+def test_a_default_tells_of_a_value_without_effect_and_gives_way_to_one_that_is_not_understood(tmp_path: Path) -> None:
+    files = {
+        "package.json": '{"dependencies": {"pg-boss": "10.4.2"}}',
+        "boss.ts": 'boss.createQueue("mail", { expireInMinutes: 5 });\nboss.work("mail", run);\n',
+        ".env": "JOB_MAX_ATTEMPTS=many\n",
+    }
+    simulation = simulation_of(read_repository(write(tmp_path, files)))
+
+    ignored = "the library's default; expireInMinutes at boss.ts:1 has no effect there"
+    assert simulation.origins["lease"] == ignored
+    assert "max_attempts" not in simulation.origins
+
+
 def test_what_no_simulation_can_run_under_keeps_its_default(tmp_path: Path) -> None:
     files = {"job-config.ts": "export const JOB_TIMEOUT_MS = 0;\nexport const JOB_MAX_ATTEMPTS = -1;\n"}
 

@@ -74,6 +74,25 @@ def test_the_columns_of_a_select_are_told_from_its_text() -> None:
         output_names(SqlSource.whole("SELECT j.*, 1 AS x FROM j", "q.yaml", "jobs"))
 
 
+def test_a_delay_that_each_job_is_sent_with_is_not_fixed_and_what_the_cases_word_otherwise_is_told(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "q.yaml"
+    path.write_text(
+        "format: 1\nqueue: q\nschema: |\n  CREATE TABLE jobs (id text, wait interval);\n"
+        "enqueue: INSERT INTO jobs VALUES (:job, :retry_delay)\nclaim: SELECT id FROM jobs\n"
+        "complete: SELECT 1\nfail: SELECT 1\npurge: SELECT 1\ntakes_back: inside claim\n"
+        "jobs: SELECT id, 'PENDING' AS status, 0 AS attempts FROM jobs\n"
+    )
+    file = read_queue_file(str(path))
+    assert "retry_delay" not in file.fixed
+    assert "retry_backoff" in file.fixed
+    differences = file.contract(file.columns).differences
+    assert differences["crashes/before_completing"].startswith(f"{path}:10: ")
+    assert differences["maintenance/rescues_stuck_job"].startswith(f"{path}:9: ")
+    assert "crashes/every_attempt_crashes" in differences
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_valid_under_the_schema_for_editors(path: Path) -> None:
     jsonschema.validate(read_document(path.read_bytes(), str(path)).data, json_schema())

@@ -6,7 +6,7 @@ The queue is pg-boss's own statements. What version 10 lacks an application does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -19,6 +19,7 @@ from harness.adapters.pgboss.package import NEWEST_OF_10, SCHEMA
 from harness.adapters.pgboss.queue import PgBossDatabase, PgBossEngine
 from harness.adapters.pgboss.translation import (
     DATA,
+    ID,
     KEEP_UNTIL,
     RETRY_LIMIT,
     STRICTLY,
@@ -27,7 +28,7 @@ from harness.adapters.pgboss.translation import (
     uuid_of,
 )
 from harness.application import QueueRow, ToolJob
-from harness.application.tables import view_of
+from harness.application.tables import standing, view_of
 from harness.foreign.database import Row, instant_of
 from harness.model.duration import HOUR, Instant
 from harness.model.job import JobId, JobView
@@ -38,8 +39,8 @@ from harness.port import Contract, JobRequest
 QUEUE: Final = "tool"
 """The one queue of pg-boss that all jobs are sent to."""
 _LOOK: Final = (
-    "SELECT data->>'toolJobId' AS job, state, priority, retry_limit, retry_count, start_after, started_on, expire_in, "
-    f"created_on FROM {SCHEMA}.%s ORDER BY created_on, id"
+    "SELECT data->>'toolJobId' AS job, (data->>'row')::int AS number, state, priority, retry_limit, retry_count, "
+    f"start_after, started_on, expire_in, created_on FROM {SCHEMA}.%s ORDER BY created_on, id"
 )
 _JOBS: Final = (_LOOK % "job").encode()
 _ARCHIVE: Final = (_LOOK % "archive").encode()
@@ -50,6 +51,10 @@ _ATTEMPT: Final = "AND retry_count = $3"
 _LOCK: Final = f"SELECT id FROM {SCHEMA}.job {_WHERE} {_ATTEMPT} FOR UPDATE".encode()
 _TOUCH: Final = f"UPDATE {SCHEMA}.job SET started_on = now() {_WHERE} RETURNING id".encode()
 _LAST: Final = f"UPDATE {SCHEMA}.job SET retry_limit = retry_count {_WHERE}".encode()
+
+
+_ATTEMPTS: Final = 1000
+"""What the tokens of two rows of a job are apart."""
 
 
 class PgBossStore:
@@ -101,11 +106,13 @@ class PgBossTables:
         self.now = now
         self._session = session
         self._jitter = jitter
-        self._workers: dict[tuple[JobId, int], str] = {}
-        """Who fetched which attempt: pg-boss does not keep it."""
+        self._workers: dict[tuple[JobId, int, int], str] = {}
+        """By job, number of its row and attempt, who fetched it: pg-boss does not keep it."""
         self._views: dict[JobId, JobView] = {}
         self._touched: dict[JobId, None] = {}
-        self._read: tuple[dict[JobId, ToolJob], dict[JobId, QueueRow]] | None = None
+        self._numbers: dict[JobId, int] = {}
+        """By job, the number of the row that was sent last."""
+        self._read: tuple[dict[JobId, ToolJob], list[QueueRow]] | None = None
         self._seen = False
         """Whether the views are of what stands in the tables."""
         self._within = False
@@ -132,8 +139,8 @@ class PgBossTables:
             self._failed = self._within
             raise
 
-    def _count(self, name: str, job: JobId, *more: Any) -> bool:
-        return bool(self._say(name, [QUEUE, [uuid_of(job)], *more])[0]["count"])
+    def _count(self, name: str, ids: list[str], *more: Any) -> bool:
+        return bool(self._say(name, [QUEUE, ids, *more])[0]["count"])
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -178,14 +185,20 @@ class PgBossTables:
     @property
     def queue(self) -> Mapping[JobId, QueueRow]:
         """Read pg-boss's own table, oldest first; what it archived is not there any more."""
-        return self._rows()[1]
+        return _standing(self._rows()[1])
 
-    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None) -> bool:
-        """Send to pg-boss under an id made of the job's; answer False where it has a row under that id."""
+    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None, another: bool = False) -> bool:
+        """Send to pg-boss under an id made of the job's; answer False where it has a row under that id.
+
+        With `another`, the id is a new one, as it is where a caller of pg-boss gives none.
+        """
+        number = self._numbers.get(job, -1) + 1 if another else 0
+        self._numbers[job] = max(number, self._numbers.get(job, 0))
         user = self.tool_jobs.get(job)
         most = self.settings.max_attempts if user is None else user.max_attempts
         values = send_values(JobRequest(job, tool=QUEUE, priority=priority), self.settings)
-        values[DATA] = json_text({"toolJobId": job})
+        values[DATA] = json_text({"toolJobId": job, **({"row": number} if number else {})})
+        values[ID] = _id(job, number)
         values[KEEP_UNTIL] = None  # pg-boss's own 14 days: `retention` is about tool_job
         values[RETRY_LIMIT] = most - 1 if retry_limit is None else retry_limit
         return bool(self._say("send", values, ago=STRICTLY))
@@ -194,41 +207,43 @@ class PgBossTables:
         """Fetch up to `limit` due rows. pg-boss answers a batch in no order; here it is that in which it chose."""
         fetched = self._say("fetch", [QUEUE, limit])
         fetched.sort(key=lambda row: (-row["priority"], row["createdOn"], row["id"]))
-        for row in fetched:
-            self._workers[row["data"]["toolJobId"], row["retryCount"] + 1] = worker
-        return [self.queue[row["data"]["toolJobId"]] for row in fetched]
+        keys = [(row["data"]["toolJobId"], row["data"].get("row", 0)) for row in fetched]
+        for key, row in zip(keys, fetched, strict=True):
+            self._workers[(*key, row["retryCount"] + 1)] = worker
+        rows = {(row.job, row.number): row for row in self._rows()[1]} if fetched else {}
+        return [rows[key] for key in keys]
 
     def touch(self, row: QueueRow, *, fenced: bool = False) -> bool:
         """Let the lease begin anew; return whether the row is still `active`."""
         with self.transaction():
-            return self._held(row, fenced) and bool(self._write(_TOUCH, [QUEUE, uuid_of(row.job)]))
+            return self._held(row, fenced) and bool(self._write(_TOUCH, [QUEUE, _id_of(row)]))
 
     def complete(self, row: QueueRow, *, fenced: bool = False) -> bool:
         """Complete by id, as the library does: no matter which worker holds it, unless `fenced`."""
         if not fenced:
-            return self._count("complete", row.job, None)
+            return self._count("complete", [_id_of(row)], None)
         with self.transaction():
-            return self._held(row, fenced) and self._count("complete", row.job, None)
+            return self._held(row, fenced) and self._count("complete", [_id_of(row)], None)
 
     def fail(self, row: QueueRow, *, final: bool = False, fenced: bool = False) -> bool:
         """Fail by id, as the library does: no matter which worker holds it, if any, unless `fenced`."""
         self._draw()
         if not final and not fenced:
-            return self._count("fail", row.job, None)
+            return self._count("fail", [_id_of(row)], None)
         with self.transaction():
             if not self._held(row, fenced):
                 return False
             if final:
-                self._write(_LAST, [QUEUE, uuid_of(row.job)])
-            return self._count("fail", row.job, None)
+                self._write(_LAST, [QUEUE, _id_of(row)])
+            return self._count("fail", [_id_of(row)], None)
 
     def cancel(self, job: JobId) -> bool:
-        """Cancel what has not ended."""
-        return self._count("cancel", job)
+        """Cancel what has not ended, every row of the job."""
+        return self._count("cancel", self._ids(job))
 
     def delete_row(self, job: JobId) -> bool:
-        """Delete the queue's row; return whether there was one. Versions before 10.1 have no statement for it."""
-        return self._count("delete", job)
+        """Delete the queue's rows of a job; return whether there was one. Versions before 10.1 have no statement."""
+        return self._count("delete", self._ids(job))
 
     def expire(self) -> list[JobId]:
         """Maintain, as the library does: fail what is overdue, archive, drop. Return what was taken back.
@@ -236,7 +251,7 @@ class PgBossTables:
         A statement that would find nothing to do is not said.
         """
         now = self.now()
-        overdue = [row.job for row in self.queue.values() if row.lease_until is not None and row.lease_until <= now]
+        overdue = [row.job for row in self._rows()[1] if row.lease_until is not None and row.lease_until <= now]
         if overdue:
             self._draw()
             self._say("expire")
@@ -245,8 +260,11 @@ class PgBossTables:
             self._say("drop")
         return overdue
 
+    def _ids(self, job: JobId) -> list[str]:
+        return [_id(job, number) for number in range(self._numbers.get(job, 0) + 1)]
+
     def _held(self, row: QueueRow, fenced: bool) -> bool:
-        return not fenced or bool(self._write(_LOCK, [QUEUE, uuid_of(row.job), row.retry_count]))
+        return not fenced or bool(self._write(_LOCK, [QUEUE, _id_of(row), row.retry_count]))
 
     def _draw(self) -> None:
         if self.settings.retry_backoff:
@@ -257,8 +275,9 @@ class PgBossTables:
     def jobs(self) -> Mapping[JobId, JobView]:
         """Return both rows of every job as one view; a row that pg-boss archived is still its job's."""
         if not self._seen:
-            users, rows = self._rows()
-            archive = self._queue_rows(_ARCHIVE) if self.now() > _ARCHIVED_AFTER else {}
+            users, all_rows = self._rows()
+            rows = _standing(all_rows)
+            archive = _standing(self._queue_rows(_ARCHIVE)) if self.now() > _ARCHIVED_AFTER else {}
             archived = {job: row for job, row in archive.items() if job in users}
             views = {
                 job: view_of(job, users.get(job), rows.get(job, archived.get(job)), self.settings)
@@ -277,18 +296,18 @@ class PgBossTables:
         self._touched.clear()
         return touched
 
-    def _rows(self) -> tuple[dict[JobId, ToolJob], dict[JobId, QueueRow]]:
+    def _rows(self) -> tuple[dict[JobId, ToolJob], list[QueueRow]]:
         if self._read is None:
             users = [tool_job.tool_job_of(row) for row in self._session.database.run(tool_job.SELECT, [], prepare=True)]
             self._read = {user.id: user for user in users}, self._queue_rows(_JOBS)
         return self._read
 
-    def _queue_rows(self, look: bytes) -> dict[JobId, QueueRow]:
-        return {row["job"]: self._row(row) for row in self._session.database.run(look, [], prepare=True)}
+    def _queue_rows(self, look: bytes) -> list[QueueRow]:
+        return [self._row(row) for row in self._session.database.run(look, [], prepare=True)]
 
     def _row(self, row: Row) -> QueueRow:
         active, started = row["state"] == "active", row["started_on"]
-        attempt = row["retry_count"] + 1
+        attempt, number = row["retry_count"] + 1, row["number"] or 0
         seen = QueueRow(
             job=row["job"],
             state=QueueState(row["state"]),
@@ -296,13 +315,30 @@ class PgBossTables:
             start_after=(instant_of(row["start_after"]) or 0) + STRICTLY,
             priority=row["priority"],
             retry_count=row["retry_count"],
-            token=0 if started is None else attempt,
+            token=0 if started is None else number * _ATTEMPTS + attempt,
             retry_limit=row["retry_limit"],
+            number=number,
         )
         if not active:
             return seen
         lease = (instant_of(started + row["expire_in"]) or 0) + STRICTLY
-        return replace(seen, worker=self._workers.get((row["job"], attempt)), lease_until=lease)
+        return replace(seen, worker=self._workers.get((row["job"], number, attempt)), lease_until=lease)
+
+
+def _id(job: JobId, number: int) -> str:
+    return uuid_of(f"{job}~{number}" if number else job)
+
+
+def _id_of(row: QueueRow) -> str:
+    return _id(row.job, row.number)
+
+
+def _standing(rows: Iterable[QueueRow]) -> dict[JobId, QueueRow]:
+    """Return by job the row that is shown."""
+    shown: dict[JobId, QueueRow] = {}
+    for row in rows:
+        shown[row.job] = standing([row, shown[row.job]]) or row if row.job in shown else row
+    return shown
 
 
 def open_store(version: str = NEWEST_OF_10) -> PgBossStore:

@@ -86,7 +86,7 @@ PLAIN: Final = PgBossKeys()
 KEPT_WAITING: Final = 60 * 365 * 24 * 3600
 """Seconds: pg-boss drops what waits for longer (docs: api/jobs, send, Retention options), and `retention` is about jobs
 that ended. Its column is an integer."""
-DATA, KEEP_UNTIL, RETRY_LIMIT = 2, 11, 13
+ID, DATA, KEEP_UNTIL, RETRY_LIMIT = 0, 2, 11, 13
 """Where these stand among the parameters of `send`."""
 _STATUS: Final = {
     "created": Status.PENDING,

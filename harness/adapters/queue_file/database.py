@@ -51,6 +51,8 @@ class QueueDatabase:
         self.foreign = ForeignDatabase(dsn)
         self._held: list[Any] = []
         """What is closed with it."""
+        self._counted: Mapping[str, int] = {}
+        """By table, the changes that PostgreSQL had counted when the verb began that is watched."""
         try:
             self.foreign.let_transactions_stand()
             self._session = psycopg.Connection[dict[str, Any]].connect(
@@ -208,6 +210,7 @@ class QueueDatabase:
         """
         statements = self.file.verbs[verb]
         self._session.execute(b"BEGIN", prepare=False)
+        self._counted = {} if watch is None else self._counts()
         results: list[Result] = []
         try:
             for number, statement in enumerate(statements):
@@ -233,12 +236,16 @@ class QueueDatabase:
         return result_of(cursor)
 
     def changed_tables(self) -> frozenset[str]:
-        """Return the tables that the transaction under way has changed."""
+        """Return the tables that the transaction under way has changed, once it is watched."""
+        return frozenset(name for name, count in self._counts().items() if count > self._counted.get(name, 0))
+
+    def _counts(self) -> dict[str, int]:
+        """Count rows changed by table, as PostgreSQL does: for up to a second, it adds what was committed before."""
         rows = self._session.execute(
-            b"SELECT schemaname || '.' || relname AS name FROM pg_stat_xact_user_tables "
-            b"WHERE n_tup_ins + n_tup_upd + n_tup_del > 0"
+            b"SELECT schemaname || '.' || relname AS name, n_tup_ins + n_tup_upd + n_tup_del AS count "
+            b"FROM pg_stat_xact_user_tables"
         )
-        return frozenset(str(row["name"]) for row in rows.fetchall())
+        return {str(row["name"]): row["count"] for row in rows.fetchall()}
 
     def close(self) -> None:
         """End what was started. Never raises."""

@@ -31,6 +31,10 @@ from harness.scenario.schema import NoNulls, SettingsPart, Text, described
 DURATIONS: Final = ("lease", "job_timeout", "stuck_timeout", "retry_delay", "retry_delay_max", "retention")
 """Settings that any statement may ask for: `:lease` is an interval, `:lease_seconds` a number."""
 SETTINGS: Final = frozenset({"max_attempts", "retry_backoff", *DURATIONS, *(f"{name}_seconds" for name in DURATIONS)})
+_RESCUES: Final = tuple(
+    f"maintenance/{case}" for case in ("cron_is_late", "rescue_respects_max_attempts", "rescues_stuck_job")
+)
+"""Cases of a cron that looks for stuck jobs beside leases, which no file can describe."""
 HELD: Final = frozenset({"job", "token", "worker", "attempt"})
 """What a worker knows of its claim."""
 OF_VERB: Final[Mapping[str, frozenset[str]]] = {
@@ -197,7 +201,7 @@ class QueueFile:
             names.add("batch_size")
         if not self.asks("delay", "fail"):
             waits = ("retry_delay", "retry_delay_max", "retry_backoff")
-            names |= {name for name in waits if not self.asks(name, "fail")}
+            names |= {name for name in waits if not self.asks(name, "enqueue", "fail")}
         return frozenset(names - (set() if "purge" in self.verbs else {"retention"}))
 
     def effective(self, settings: Settings) -> Settings:
@@ -236,8 +240,23 @@ class QueueFile:
                 for anomaly in anomalies:
                     documented.setdefault(anomaly, f"{self.place('jobs')} shows no column {column}")
         return Contract(
-            documented=documented, effective=self.effective, fixed=self.fixed, oldest_first=self._oldest_first()
+            documented=documented,
+            differences=self._differences(),
+            effective=self.effective,
+            fixed=self.fixed,
+            oldest_first=self._oldest_first(),
         )
+
+    def _differences(self) -> dict[str, str]:
+        """Return, by case, what a file need not do as the cases expect: none of them excuses an anomaly."""
+        purge = f"{self.place('purge')}: there is one table, and taking back is no business of a purge"
+        differences = dict.fromkeys(_RESCUES, purge) if "purge" in self.verbs else {}
+        if self.takes_back == "inside claim":
+            place = self.place("takes_back")
+            differences["crashes/before_completing"] = f"{place}: the next worker to claim may be the one that died"
+        if not any("ran out" in statement.source.text for verb in self.verbs.values() for statement in verb):
+            differences["crashes/every_attempt_crashes"] = f"{self.place('claim')}: its SQL words that error otherwise"
+        return differences
 
     def _oldest_first(self) -> bool:
         """Say whether a claim orders by when a job came: by the column that `jobs` shows as that, or by the id."""

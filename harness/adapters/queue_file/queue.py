@@ -16,7 +16,7 @@ from harness.adapters.foreign_queue import OneTableQueue
 from harness.adapters.queue_file.database import QueueDatabase, places_of
 from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.snapshot import TableContent, TableSnapshots
-from harness.adapters.queue_file.verbs import WRITING, Planned, Result, TableVerbs, parameters, stops
+from harness.adapters.queue_file.verbs import WRITING, Planned, Result, TableVerbs, parameters, raised, stops
 from harness.foreign.database import timestamp_of
 from harness.history.outcome import Outcome
 from harness.model.duration import Instant
@@ -125,6 +125,8 @@ class TableQueue(OneTableQueue):
                 raise told(error) from None
             results = [Result("INSERT", 0, None)]
         except psycopg.Error as error:
+            if (reason := raised(error)) is not None:
+                return Outcome.refused(reason)
             raise told(error) from None
         self._seen, self._news = None, True
         return planned.after(results)
@@ -267,6 +269,8 @@ class GatedTableQueue(OneTableQueue):
             results = [Result("INSERT", 0, None)]
         except psycopg.Error as error:
             self._ended(connection, commit=False)
+            if (reason := raised(error)) is not None:
+                return Outcome.refused(reason)
             raise told(error) from None
         self._reader.claimer, self._reader.verb = claimer, verb
         return planned.after(results)

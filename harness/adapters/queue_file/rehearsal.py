@@ -13,7 +13,7 @@ import psycopg
 
 from harness.adapters.queue_file.database import QueueDatabase, places_of
 from harness.adapters.queue_file.rows import Remembered, RowReader
-from harness.adapters.queue_file.verbs import Planned, Result, TableVerbs
+from harness.adapters.queue_file.verbs import Planned, Result, TableVerbs, raised
 from harness.history.outcome import Outcome
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
@@ -22,6 +22,8 @@ from harness.sim.clock import Clocks
 
 JOB: Final = "rehearsal"
 WORKER: Final = "w1"
+MAY_REFUSE: Final = ("retry", "purge")
+"""What is asked of a job in whatever state it is: a function that raises there says that this is not its time."""
 
 
 def rehearse(database: QueueDatabase) -> None:
@@ -116,7 +118,10 @@ class _Rehearsal:
         planned = self._verbs.plan(verb, arguments)
         if isinstance(planned, Outcome):
             return planned
-        return planned.after(self._carried_out(verb, planned))
+        try:
+            return planned.after(self._carried_out(verb, planned))
+        except psycopg.Error as error:
+            return Outcome.refused(str(error))
 
     def _carried_out(self, verb: str, planned: Planned) -> list[Result]:
         statements = self._file.verbs[verb]
@@ -134,6 +139,8 @@ class _Rehearsal:
                 hint="A verb is one transaction: take COMMIT and ROLLBACK out of the procedure that it calls.",
             ) from None
         except psycopg.Error as error:
+            if verb in MAY_REFUSE and raised(error) is not None:
+                raise
             statement = next(
                 (s for s in statements if s.source.place(s.offsets[0][1]) in places_of(error)), statements[0]
             )

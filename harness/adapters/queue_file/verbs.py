@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
+import psycopg
+
 from harness.adapters.queue_file.document import DURATIONS, QueueFile
 from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.statement import SqlSource, Statement, words
@@ -264,6 +266,15 @@ def _refused(results: Sequence[Result]) -> bool:
 
 def _settled(results: Sequence[Result]) -> Outcome:
     return STALE if _refused(results) else DONE
+
+
+def raised(error: psycopg.Error) -> str | None:
+    """Return what a function of the user's own said by RAISE: it refuses, and its transaction leaves nothing behind.
+
+    None for what PostgreSQL itself has to say. The name is that of PL/pgSQL's source in PostgreSQL 13 to 18.
+    """
+    said = error.diag.message_primary
+    return said if error.diag.source_function == "exec_stmt_raise" else None
 
 
 def stops(verb: str, result: Result, *, last: bool) -> bool:
