@@ -5,11 +5,11 @@ An engine that breaks costs only its own cases. Knows no terminal, no file and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.errors import EnvironmentUnavailable, HarnessError, ProgramMissing, at_place
 from harness.explore.finding import broken_engine
@@ -70,6 +70,8 @@ class CaseRunner:
     limits: Limits = NO_LIMITS
     frugal: bool = False
     """Close each wrong queue after its case."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """What `--set` changed, by setting; an engine that fixes one of them refuses."""
     cases: list[Case] = field(default_factory=list)
     _gone: dict[str, HarnessError] = field(default_factory=dict)
 
@@ -94,6 +96,7 @@ class CaseRunner:
                 return replace(base, error=kind(f"not run: {gone.message}", hint=gone.hint))
             with at_place(written):
                 engine = self.engines.get(name)
+            engine.info.contract.refuse(self.changes)
             opened = partial(scenario_processors, blocked_after=self.limits.blocked_after)
             run, told = examine(scenario, engine=engine, seed=self.seed, processors=opened, limits=self.limits)
             if task.control:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from harness.cli.campaign_screen import Told, finding_data
@@ -146,6 +147,8 @@ def execute(arguments: argparse.Namespace) -> int:
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
+        engine.info.contract.refuse(changes_of(arguments))
+        scope = replace(scope, settings=engine.info.contract.held(scope.settings))
         with raised_at_once():
             engine.info.prepare()
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))

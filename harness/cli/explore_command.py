@@ -159,10 +159,12 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
 
 def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:
     own = None if arguments.settings_from else engine.info.settings
+    changes = changes_of(arguments)
+    engine.info.contract.refuse(changes)
     return CampaignPlan(
         OPENER,
         request.target,
-        (own or request.settings).changed(**changes_of(arguments)),
+        engine.info.contract.held((own or request.settings).changed(**changes)),
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,

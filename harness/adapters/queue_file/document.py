@@ -73,6 +73,8 @@ COLUMNS: Final[Mapping[str, str]] = {
 NEEDED: Final = ("id", "status", "attempts")
 MEANINGS: Final[Mapping[str, Status]] = {str(status): status for status in Status}
 """What statuses mean that are called as the harness calls them."""
+_PARAMETERS: Final = {"job_timeout": "lease", "batch_size": "limit"}
+"""The parameter that a statement takes for a setting, where the two are not called the same."""
 TAKES_BACK: Final = ("by expire", "inside claim", "never")
 _SQL: dict[str, Any] = {"type": "string", "minLength": 1, "contentMediaType": "application/sql"}
 Sql = Annotated[Text, Field(min_length=1), WithJsonSchema(_SQL)]
@@ -204,6 +206,10 @@ class QueueFile:
         """Return the settings as this queue can keep them."""
         return settings.changed(**{name: getattr(self.settings, name) for name in self.fixed})
 
+    def _how_to_change(self, name: str) -> str:
+        parameter = _PARAMETERS.get(name, name)
+        return f"{name} is written into {self.path}: change it there, or take :{parameter} in the statements"
+
     @property
     def columns(self) -> frozenset[str]:
         """The columns that `jobs` shows, as far as its text tells."""
@@ -236,7 +242,10 @@ class QueueFile:
                 for anomaly in anomalies:
                     documented.setdefault(anomaly, f"{self.place('jobs')} shows no column {column}")
         return Contract(
-            documented=documented, effective=self.effective, fixed=self.fixed, oldest_first=self._oldest_first()
+            documented=documented,
+            effective=self.effective,
+            fixed={name: self._how_to_change(name) for name in self.fixed},
+            oldest_first=self._oldest_first(),
         )
 
     def _oldest_first(self) -> bool:
