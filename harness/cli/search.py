@@ -280,7 +280,8 @@ class FindingPresenter:
         written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine="" if scenario.application else engine) if written else ""
         run, unasked = self._explained(finding)
-        statement = self._statement(finding)
+        source = self._source(finding)
+        statement = _statement(source)
         lines = first_screen(
             run,
             title=f"{finding.anomaly} on {self.name}",
@@ -297,25 +298,20 @@ class FindingPresenter:
         self._how(finding, spent)
         names = dict.fromkeys((self.name, *self.others))
         replays = {name: self._replay(scenario, name, finding) for name in names}
-        return Told(written, problem, replays, command, screen_text(lines), run)
+        return Told(written, problem, replays, command, screen_text([*lines, *statement]), run, source)
 
-    def _statement(self, finding: Finding) -> list[Line]:
-        """Show how the verb is written that did it: the one that changed the job last."""
+    def _source(self, finding: Finding) -> tuple[str, ...]:
+        """Return where and how the verb is written that did it, the one that changed the job last; empty: not told."""
         run = finding.run
         anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
         if anomaly is None:
-            return []
+            return ()
         verbs = [
             event.verb
             for event in run.history.events[: anomaly.event + 1]
             if isinstance(event, Observed | Return) and anomaly.job in (None, event.job)
         ]
-        written = self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
-        if not written:
-            return []
-        shown = [clip(f"  {line}", WIDTH) for line in written[1:STATEMENT_LINES]]
-        more = [f"  ... {len(written) - STATEMENT_LINES} more lines"] if len(written) > STATEMENT_LINES else []
-        return [Line(""), Line(clip(f"Source: {written[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
+        return self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
 
     def _how(self, finding: Finding, spent: str) -> None:
         print(f"Found in {spent}; shrunk in {finding.shrink_runs} runs.")
@@ -359,6 +355,14 @@ class FindingPresenter:
             except INTERRUPTIONS as stop:
                 self._halt(stop)
         return _not_replayed(name, self.halted)
+
+
+def _statement(source: tuple[str, ...]) -> list[Line]:
+    if not source:
+        return []
+    shown = [clip(f"  {line}", WIDTH) for line in source[1:STATEMENT_LINES]]
+    more = [f"  ... {len(source) - STATEMENT_LINES} more lines"] if len(source) > STATEMENT_LINES else []
+    return [Line(""), Line(clip(f"Source: {source[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
 
 
 def _shown(done: Reproduction, anomaly: str) -> str:
