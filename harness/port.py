@@ -308,6 +308,10 @@ class Contract:
 
     A scenario that sets one of them otherwise is not judged there.
     """
+    intended: Mapping[str, str] = field(default_factory=dict)
+    """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
+    file: str = ""
+    """The user's own file in which `without` names what is intended; empty: there is none."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True

@@ -17,6 +17,7 @@ from harness.cli.search import (
     SearchRequest,
     changes_of,
     configure_search,
+    print_left_out,
     progress_bar,
 )
 from harness.errors import ExitCode, HarnessError, UsageError
@@ -172,6 +173,7 @@ def _exhausted(
     ending = _search(explorer, arguments.time, watchdog)
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
+    print_left_out(engine, request.without)
     code, shown = _tell(explorer, ending, presenter, quiet=arguments.quiet)
     if request.report is not None:
         request.report.write(exhaustive_data(explorer, ending, shown=shown))

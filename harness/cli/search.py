@@ -250,6 +250,15 @@ def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float], None]]:
         yield lambda told, part: bar.update(task, completed=part, description=told)
 
 
+def print_left_out(engine: Engine, without: frozenset[str]) -> None:
+    """Name the anomalies that are not reported, by the option and by the user's own file."""
+    contract = engine.info.contract
+    own = contract.intended.keys() - without
+    for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
+        if names:
+            print("\n".join(wrap("", f"Not reported: {', '.join(sorted(names))} ({where}).", width=WIDTH, lines=3)))
+
+
 # found ----------------------------------------------------------------------------------------------------------------
 
 
@@ -294,11 +303,22 @@ class FindingPresenter:
         notes += [f"No fix was tried: {unasked}"] if unasked else []
         wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
         between = [] if first else [Line("")]
+        statement += self._intended(finding)
         show_lines([*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
         self._how(finding, spent)
         names = dict.fromkeys((self.name, *self.others))
         replays = {name: self._replay(scenario, name, finding) for name in names}
         return Told(written, problem, replays, command, screen_text([*lines, *statement]), run, source)
+
+    def _intended(self, finding: Finding) -> list[Line]:
+        """Say where the user's own file tells that an anomaly is meant to be so."""
+        contract = self.engines.get(self.name).info.contract
+        if not contract.file:
+            return []
+        entry = f'{finding.anomaly}: "why"'
+        told = f"`without` in {contract.file}: {entry}"
+        told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: without: {{{entry}}}"
+        return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
 
     def _source(self, finding: Finding) -> tuple[str, ...]:
         """Return where and how the verb is written that did it, the one that changed the job last; empty: not told."""

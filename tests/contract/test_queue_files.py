@@ -280,6 +280,7 @@ def test_the_screen_shows_the_statement(
     assert "Source: " in report
     assert "unfenced_complete.yaml:26: complete" in shown
     assert "  WHERE id = :job\n" in shown
+    assert 'unfenced_complete.yaml: without: {stale_complete: "why"}' in " ".join(shown.split())
     written = next((tmp_path / ".job-harness" / "found").iterdir())
     assert main(["run", str(written)]) == ExitCode.FAIL
 

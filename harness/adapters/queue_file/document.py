@@ -243,6 +243,8 @@ class QueueFile:
                     documented.setdefault(anomaly, f"{self.place('jobs')} shows no column {column}")
         return Contract(
             documented=documented,
+            intended=self.without,
+            file=self.path,
             effective=self.effective,
             fixed={name: self._how_to_change(name) for name in self.fixed},
             oldest_first=self._oldest_first(),
