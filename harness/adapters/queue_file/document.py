@@ -73,6 +73,8 @@ COLUMNS: Final[Mapping[str, str]] = {
 NEEDED: Final = ("id", "status", "attempts")
 MEANINGS: Final[Mapping[str, Status]] = {str(status): status for status in Status}
 """What statuses mean that are called as the harness calls them."""
+OPEN_STATUS: Final = "TODO_"
+"""What a draft writes before a meaning whose status it does not know, in place of that status."""
 _PARAMETERS: Final = {"job_timeout": "lease", "batch_size": "limit"}
 """The parameter that a statement takes for a setting, where the two are not called the same."""
 TAKES_BACK: Final = ("by expire", "inside claim", "never")
@@ -360,6 +362,7 @@ class _Reading:
 
     def file(self) -> QueueFile:
         """Return what the file says. Raises QueueFileError where that makes no sense."""
+        self._refuse_open_statuses()
         part = self._part
         verbs = {verb: self._statements(verb) for verb in VERBS if getattr(part, verb) is not None}
         jobs = self._statements("jobs")
@@ -384,6 +387,18 @@ class _Reading:
         )
         self._refuse_anomalies()
         return file if part.final_errors is None else replace(file, final_errors=part.final_errors)
+
+    def _refuse_open_statuses(self) -> None:
+        """A draft that is not completed would claim and settle by statuses that the table never has."""
+        marks = re.compile(rf"\b{OPEN_STATUS}({'|'.join(MEANINGS)})\b")
+        for number, line in enumerate(self._text, 1):
+            if (found := marks.search(line.partition("#")[0])) is not None:
+                raise _wrong(
+                    self._path,
+                    number,
+                    f"{found[0]} is what the draft writes for a status that it does not know",
+                    f"Replace it, everywhere in this file, by that one of your statuses that means {found[1]}.",
+                )
 
     def _line(self, *path: str) -> int:
         return self._document.line(path)
