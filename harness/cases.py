@@ -5,11 +5,11 @@ An engine that breaks costs only its own cases. Knows no terminal, no file and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.errors import EnvironmentUnavailable, HarnessError, ProgramMissing, at_place
 from harness.explore.finding import broken_engine
@@ -20,6 +20,8 @@ from harness.run.session import Limits
 from harness.scenario.reader import controlled, named_at
 from harness.scenario.scenario import Control, Scenario
 from harness.wiring import NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
+
+MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +34,35 @@ class Task:
 
 
 def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bool) -> list[Task]:
-    """List what is to be run, engine by engine; a control that names its engine is run there, once."""
+    """List what is to be run, engine by engine; an application's scenario is run once, whatever the engines."""
     return [
-        Task(scenario, _shown(engine, scenario, control), control)
+        Task(scenario, place, control)
         for number, engine in enumerate(engines)
         for scenario in scenarios
+        if number == 0 or scenario.application is None
         for control in (None, *(scenario.controls if controls else ()))
-        if number == 0 or (scenario.application is None and (control is None or control.engine is None))
+        if (place := _place(engine, engines, scenario, control)) is not None
     ]
 
 
-def _shown(engine: str, scenario: Scenario, control: Control | None) -> str:
-    """An application's scenario runs on its application, once, whatever the engines."""
-    if control is not None and control.engine is not None:
-        return control.engine
-    return engine if scenario.application is None or is_target(engine) else "application"
+def _place(engine: str, engines: Sequence[str], scenario: Scenario, control: Control | None) -> str | None:
+    place = engine if control is None else control_place(control, engine, engines)
+    own = control is not None and control.engine is not None
+    return place if own or place is None or scenario.application is None or is_target(engine) else "application"
+
+
+def control_place(control: Control, engine: str, engines: Sequence[str]) -> str | None:
+    """Return on which engine a control is run, of a scenario that is run on `engine`; None: it is run beside another.
+
+    One that names its engine is run there, once. A wrong queue cannot take the place of a user's own: it shows on
+    memory, once, that the scenario can fail.
+    """
+    if control.engine is not None:
+        return control.engine if engine == engines[0] else None
+    if control.queue is None or not is_target(engine):
+        return engine
+    first = engine == next(name for name in engines if is_target(name))
+    return MEMORY if first and MEMORY not in engines else None
 
 
 class EngineShelf(Protocol):
@@ -70,6 +86,8 @@ class CaseRunner:
     limits: Limits = NO_LIMITS
     frugal: bool = False
     """Close each wrong queue after its case."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """What `--set` changed, by setting; an engine that fixes one of them refuses."""
     cases: list[Case] = field(default_factory=list)
     _gone: dict[str, HarnessError] = field(default_factory=dict)
 
@@ -94,6 +112,7 @@ class CaseRunner:
                 return replace(base, error=kind(f"not run: {gone.message}", hint=gone.hint))
             with at_place(written):
                 engine = self.engines.get(name)
+            engine.info.contract.refuse(self.changes)
             opened = partial(scenario_processors, blocked_after=self.limits.blocked_after)
             run, told = examine(scenario, engine=engine, seed=self.seed, processors=opened, limits=self.limits)
             if task.control:

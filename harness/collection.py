@@ -62,6 +62,7 @@ class ScenarioFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Return an item for each engine, each followed by its controls."""
+        from harness.cases import control_place
         from harness.scenario.reader import read_scenario
         from harness.wiring import split_name, wrong_queues
 
@@ -71,11 +72,12 @@ class ScenarioFile(pytest.File):
             scenario = replace(read_scenario(self.path, queues=wrong_queues()), path=self.nodeid)
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
-        for engine in self.engines if scenario.application is None else ("application",):
+        engines = self.engines if scenario.application is None else ("application",)
+        for engine in engines:
             yield self._item(scenario, engine, None)
             for control in scenario.controls:
-                if control.engine is None or engine == self.engines[0]:
-                    yield self._item(scenario, control.engine or engine, control)
+                if (place := control_place(control, engine, engines)) is not None:
+                    yield self._item(scenario, place, control)
 
     def _item(self, scenario: Scenario, engine: str, control: Control | None) -> pytest.Item:
         about = engine if control is None else f"{engine}: {control.name} finds {control.finds}"

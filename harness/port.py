@@ -303,8 +303,15 @@ class Contract:
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
     """Returns the settings as it can keep them: what it has no way to set is what it does instead."""
-    fixed: frozenset[str] = frozenset()
-    """Settings that it has no way to take: a scenario that sets one of them otherwise is not judged there."""
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Settings that it has no way to take, each with what to do to change it.
+
+    A scenario that sets one of them otherwise is not judged there.
+    """
+    intended: Mapping[str, str] = field(default_factory=dict)
+    """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
+    file: str = ""
+    """The user's own file in which `without` names what is intended; empty: there is none."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True
@@ -313,6 +320,17 @@ class Contract:
     """Returns the period of a schedule as it can keep it."""
     slot_due: tuple[Duration, Duration] | None = None
     """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
+
+    def held(self, settings: Settings) -> Settings:
+        """Return the settings with what is fixed as it is."""
+        return self.effective(settings) if self.fixed else settings
+
+    def refuse(self, changes: Mapping[str, Any]) -> None:
+        """Raise UsageError where these changes, by setting, would change what is fixed: they would not be made."""
+        own = self.held(Settings()) if self.fixed else None
+        for name, value in changes.items():
+            if name in self.fixed and value != getattr(own, name):
+                raise UsageError(f"--set {name}: {self.fixed[name]}")
 
 
 class Application(Protocol):

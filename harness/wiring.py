@@ -135,8 +135,14 @@ def is_queue_file(name: str) -> bool:
 def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
     """Return what a scenario runs on: its own application, or the engine asked for with the wrong queue it names.
 
-    A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file.
+    A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file, and
+    NotApplicable where a wrong queue would take the place of a user's own.
     """
+    if scenario.queue is not None and is_target(engine):
+        raise NotApplicable(
+            f"{scenario.queue} is a wrong queue of this project, and takes the place of no other",
+            hint="Run it on memory or postgres.",
+        )
     if scenario.application is not None and not is_target(engine):
         return located(scenario.application, folder or Path(scenario.path).parent)
     return engine if scenario.queue is None else f"{split_name(engine)[0]}+{scenario.queue}"

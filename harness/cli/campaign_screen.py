@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -44,6 +45,8 @@ class Told(NamedTuple):
     """The first screen."""
     run: Run
     """What happened, and what fixes it."""
+    source: tuple[str, ...] = ()
+    """Where the verb is written that did it, as `file:line`, and the lines below it; empty where that is not told."""
 
 
 def level_line(campaign: Campaign) -> str:
@@ -189,7 +192,7 @@ def _trouble(campaign: Campaign) -> list[Line]:
 
 
 def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
-    """Return each finding of a search as CI shows it, at the scenario that was written for it."""
+    """Return each finding of a search as CI shows it: where the mistake is written, else at the scenario for it."""
     return [
         CiResult(
             engine,
@@ -199,11 +202,17 @@ def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
             one.screen,
             anomaly,
             f"{anomaly} (found by a search)",
-            one.written,
+            *_place(one),
             fix="".join(fix_line(one.run.trials)),
         )
         for anomaly, one in told.items()
     ]
+
+
+def _place(one: Told) -> tuple[str, int]:
+    """Return the file and the line of a finding."""
+    told = re.match(r"(.+?):(\d+)\b", one.source[0]) if one.source else None
+    return (one.written, 1) if told is None else (told[1], int(told[2]))
 
 
 def search_result(engine: str, code: ExitCode, message: str) -> CiResult:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from harness.cli.campaign_screen import Told, finding_data
@@ -15,6 +16,7 @@ from harness.cli.search import (
     SearchRequest,
     changes_of,
     configure_search,
+    print_left_out,
     progress_bar,
 )
 from harness.errors import ExitCode, HarnessError, UsageError
@@ -145,6 +147,8 @@ def execute(arguments: argparse.Namespace) -> int:
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
+        engine.info.contract.refuse(changes_of(arguments))
+        scope = replace(scope, settings=engine.info.contract.held(scope.settings))
         with raised_at_once():
             engine.info.prepare()
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
@@ -168,6 +172,7 @@ def _exhausted(
     ending = _search(explorer, arguments.time, watchdog)
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
+    print_left_out(engine, request.without)
     code, shown = _tell(explorer, ending, presenter, quiet=arguments.quiet)
     if request.is_written:
         request.write(exhaustive_data(explorer, ending, shown=shown))

@@ -13,7 +13,7 @@ from harness.cli.campaign_screen import campaign_data, campaign_lines, level_lin
 from harness.cli.exhaust_command import bounds
 from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
-from harness.cli.search import STOPPED, SearchRequest, changes_of, configure_search, progress_bar
+from harness.cli.search import STOPPED, SearchRequest, changes_of, configure_search, print_left_out, progress_bar
 from harness.errors import ExitCode, UsageError
 from harness.explore.finding import Campaign, Finding
 from harness.explore.process_pool import CampaignPlan, ProcessPool
@@ -133,8 +133,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         )
         for finding in campaign.findings
     }
-    if plan.without:
-        print(f"Not reported: {', '.join(sorted(plan.without))} (--without).")
+    print_left_out(engine, plan.without)
     if campaign.findings:
         if campaign.interrupted:
             print(f"interrupted after {_spent(campaign, seconds)}.")
@@ -161,10 +160,12 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
 
 def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:
     own = None if arguments.settings_from else engine.info.settings
+    changes = changes_of(arguments)
+    engine.info.contract.refuse(changes)
     return CampaignPlan(
         OPENER,
         request.target,
-        (own or request.settings).changed(**changes_of(arguments)),
+        engine.info.contract.held((own or request.settings).changed(**changes)),
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,

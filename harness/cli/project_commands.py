@@ -70,6 +70,8 @@ def _draft_queue(arguments: argparse.Namespace) -> int:
     print(f"wrote {path}. {MORE_DRAWN}")
     if live:
         print(f"It reads {CONNECTION}, so that no password stands in the file.")
+    if "# TODO: " in text:
+        print("First answer each TODO in it: they ask what your statuses mean.")
     print(f"Then: job-harness explore {path}")
     return int(ExitCode.PASS)
 

@@ -162,7 +162,7 @@ def execute(arguments: argparse.Namespace) -> int:
             f"--history takes one history, and {len(scenarios)} scenarios on {len(engines)} engines would be run",
             hint="Name one scenario file and one engine.",
         )
-    return _run(arguments, todo, outputs)
+    return _run(arguments, todo, outputs, changes)
 
 
 def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scenario:
@@ -178,10 +178,15 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
     return replace(scenarios[0], tape=token.tape)
 
 
-def _run(arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile]) -> int:
+def _run(
+    arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile], changes: dict[str, Any]
+) -> int:
     with Engines(without=anomalies_named(arguments.without)) as engines:
         campaign = CaseRunner(
-            engines, seed=arguments.seed, limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after)
+            engines,
+            seed=arguments.seed,
+            limits=Limits(steps=arguments.steps, blocked_after=arguments.blocked_after),
+            changes=changes,
         )
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:

@@ -267,6 +267,15 @@ def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float], None]]:
         yield lambda told, part: bar.update(task, completed=part, description=told)
 
 
+def print_left_out(engine: Engine, without: frozenset[str]) -> None:
+    """Name the anomalies that are not reported, by the option and by the user's own file."""
+    contract = engine.info.contract
+    own = contract.intended.keys() - without
+    for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
+        if names:
+            print("\n".join(wrap("", f"Not reported: {', '.join(sorted(names))} ({where}).", width=WIDTH, lines=3)))
+
+
 # found ----------------------------------------------------------------------------------------------------------------
 
 
@@ -297,7 +306,8 @@ class FindingPresenter:
         written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine="" if scenario.application else engine) if written else ""
         run, unasked = self._explained(finding)
-        statement = self._statement(finding)
+        source = self._source(finding)
+        statement = _statement(source)
         lines = first_screen(
             run,
             title=f"{finding.anomaly} on {self.name}",
@@ -310,29 +320,35 @@ class FindingPresenter:
         notes += [f"No fix was tried: {unasked}"] if unasked else []
         wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
         between = [] if first else [Line("")]
+        statement += self._intended(finding)
         show_lines([*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
         self._how(finding, spent)
         names = dict.fromkeys((self.name, *self.others))
         replays = {name: self._replay(scenario, name, finding) for name in names}
-        return Told(written, problem, replays, command, screen_text(lines), run)
+        return Told(written, problem, replays, command, screen_text([*lines, *statement]), run, source)
 
-    def _statement(self, finding: Finding) -> list[Line]:
-        """Show how the verb is written that did it: the one that changed the job last."""
+    def _intended(self, finding: Finding) -> list[Line]:
+        """Say where the user's own file tells that an anomaly is meant to be so."""
+        contract = self.engines.get(self.name).info.contract
+        if not contract.file:
+            return []
+        entry = f'{finding.anomaly}: "why"'
+        told = f"`without` in {contract.file}: {entry}"
+        told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: without: {{{entry}}}"
+        return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
+
+    def _source(self, finding: Finding) -> tuple[str, ...]:
+        """Return where and how the verb is written that did it, the one that changed the job last; empty: not told."""
         run = finding.run
         anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
         if anomaly is None:
-            return []
+            return ()
         verbs = [
             event.verb
             for event in run.history.events[: anomaly.event + 1]
             if isinstance(event, Observed | Return) and anomaly.job in (None, event.job)
         ]
-        written = self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
-        if not written:
-            return []
-        shown = [clip(f"  {line}", WIDTH) for line in written[1:STATEMENT_LINES]]
-        more = [f"  ... {len(written) - STATEMENT_LINES} more lines"] if len(written) > STATEMENT_LINES else []
-        return [Line(""), Line(clip(f"Source: {written[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
+        return self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
 
     def _how(self, finding: Finding, spent: str) -> None:
         print(f"Found in {spent}; {shrunk(finding.shrink_runs)}.")
@@ -381,6 +397,14 @@ class FindingPresenter:
 def shrunk(runs: int) -> str:
     """Say how many runs made a finding smaller."""
     return f"shrunk in {'1 run' if runs == 1 else f'{runs} runs'}" if runs else "already minimal"
+
+
+def _statement(source: tuple[str, ...]) -> list[Line]:
+    if not source:
+        return []
+    shown = [clip(f"  {line}", WIDTH) for line in source[1:STATEMENT_LINES]]
+    more = [f"  ... {len(source) - STATEMENT_LINES} more lines"] if len(source) > STATEMENT_LINES else []
+    return [Line(""), Line(clip(f"Source: {source[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
 
 
 def _shown(done: Reproduction, anomaly: str) -> str:

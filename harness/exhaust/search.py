@@ -368,7 +368,7 @@ def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -
     def open_session(candidate: Scenario) -> Session:
         return Session(candidate, engine=engine, limits=REPLAYED, until=anomaly)
 
-    shrinker = Shrinker(run, anomaly, open_session, base=Settings())
+    shrinker = Shrinker(run, anomaly, open_session, base=Settings(), held=engine.info.contract.held)
     minimal = shrink
     try:
         if shrink:

@@ -57,7 +57,10 @@ class Counterfactual:
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""
         tried = [self._trial(one.name, "safeguard", one.engine, self.scenario) for one in safeguards]
+        held = self.engine.info.contract.held
         for name, settings in repairs(self.scenario.settings, heartbeat=self.engine.info.capabilities.heartbeat):
+            if held(settings) != settings:
+                continue  # the target would leave it as it is
             tried.append(self._trial(name, "setting", self.engine, under(self.scenario, settings)))
         clean = any(trial.stops and not trial.stays for trial in tried)
         return tuple(replace(trial, stops=trial.stops and not (clean and trial.stays)) for trial in tried)

@@ -81,11 +81,11 @@ class Sampler:
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
         drawing = policy_of(self.strategy, seed)
-        lease = self.engine.info.contract.effective(self.settings).lease
+        contract = self.engine.info.contract
+        lease = contract.effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
-        if (contract := self.engine.info.contract).fixed:
-            settings = contract.effective(drawn.scenario.settings)
-            drawn = replace(drawn, scenario=replace(drawn.scenario, settings=settings))
+        settings = contract.held(drawn.scenario.settings)
+        drawn = replace(drawn, scenario=replace(drawn.scenario, settings=settings))
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
         session = Session(
@@ -237,7 +237,8 @@ class Sampler:
         Returns with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
         """
         open_session, redraw = self._sessions(anomaly)
-        shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw)
+        held = self.engine.info.contract.held
+        shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw, held=held)
         stop: BaseException | None = None
         try:
             self.watchdog.opening()

@@ -49,18 +49,34 @@ ALMOST = Span(factor=0.95, setting="job_timeout")
 """What hangs may be needed for its length alone."""
 
 Open = Callable[[Scenario], Session]
+Held = Callable[[Settings], Settings]
+"""Returns settings as the target leaves them: what is fixed there is nothing to shrink."""
+
+
+def _as_given(settings: Settings) -> Settings:
+    return settings
 
 
 class Shrinker:
     """Holds the smallest run so far."""
 
-    def __init__(self, run: Run, anomaly: str, open_session: Open, *, base: Settings, limit: int = 2_000) -> None:
+    def __init__(
+        self,
+        run: Run,
+        anomaly: str,
+        open_session: Open,
+        *,
+        base: Settings,
+        held: Held = _as_given,
+        limit: int = 2_000,
+    ) -> None:
         self.best = run
         self.scenario = replace(run.scenario, tape=run.tape)
         self.runs = 0
         self._anomaly = anomaly
         self._open = open_session
-        self._base = base
+        self._base = held(base)
+        self._held = held
         self._limit = limit
 
     def shrink(self) -> None:
@@ -114,7 +130,7 @@ class Shrinker:
         yield replace(scenario, settings=self._base)
         for names in TOGETHER:
             values = {name: getattr(self._base, name) for name in names}
-            changed = scenario.settings.changed(**values)
+            changed = self._held(scenario.settings.changed(**values))
             if changed != scenario.settings:
                 yield replace(scenario, settings=changed)
 
@@ -161,10 +177,18 @@ class JointShrinker(Shrinker):
     """Shrinks step by step, then jointly, until neither helps."""
 
     def __init__(
-        self, run: Run, anomaly: str, open_session: Open, *, base: Settings, redraw: Redraw, limit: int = 2_000
+        self,
+        run: Run,
+        anomaly: str,
+        open_session: Open,
+        *,
+        base: Settings,
+        redraw: Redraw,
+        held: Held = _as_given,
+        limit: int = 2_000,
     ) -> None:
         """Take what a shrinker takes, and how a scenario is run with other choices than its tape's."""
-        super().__init__(run, anomaly, open_session, base=base, limit=limit)
+        super().__init__(run, anomaly, open_session, base=base, held=held, limit=limit)
         self._redraw = redraw
 
     def shrink(self) -> None:
@@ -175,7 +199,7 @@ class JointShrinker(Shrinker):
 
     def _any_fewer_attempts(self) -> bool:
         """A chain of retries is read faster when it is short: then this setting stays off its default."""
-        if not any(self._try_sooner(candidate) for candidate in _fewer_attempts(self.scenario)):
+        if not any(self._try_sooner(candidate) for candidate in _fewer_attempts(self.scenario, self._held)):
             return False
         self._base = self._base.changed(max_attempts=self.scenario.settings.max_attempts)
         return True
@@ -240,16 +264,22 @@ def _events(run: Run, anomaly: str) -> int:
     return len(run.history) if shown is None else shown.event
 
 
-def _fewer_attempts(scenario: Scenario) -> Iterator[Scenario]:
-    """Allow fewest attempts first; what struck at a later attempt strikes at an earlier one."""
+def _fewer_attempts(scenario: Scenario, held: Held) -> Iterator[Scenario]:
+    """Allow fewest attempts first; what struck at a later attempt strikes at an earlier one.
+
+    Where the target fixes how many there are, only the tape changes: a scenario for fewer would not be judged there.
+    """
     most = scenario.settings.max_attempts
     for attempts in range(1, most):
-        fewer = replace(scenario, settings=scenario.settings.changed(max_attempts=attempts))
-        yield fewer
+        fewer = replace(scenario, settings=held(scenario.settings.changed(max_attempts=attempts)))
+        if fewer.settings != scenario.settings:
+            yield fewer
         for lowered in range(1, most - attempts + 1):
             tape = tuple(item._replace(nth=max(1, item.nth - lowered)) for item in scenario.tape)
             if tape != scenario.tape:
                 yield replace(fewer, tape=tape)
+        if fewer.settings == scenario.settings:
+            return
 
 
 def _fitting(scenario: Scenario, candidate: Scenario) -> Iterator[Tape]:

@@ -134,10 +134,26 @@ class NotBefore(Monitor):
         if not shortest - ROUNDING <= wait <= longest + ROUNDING:
             self.breach(
                 "backoff_out_of_range",
-                f"after attempt {event.after.attempts} it waits {format_duration(wait)}, "
-                f"not {format_duration(shortest)} to {format_duration(longest)}",
+                f"after attempt {event.after.attempts} {_waits(event, wait)}, not {_between(shortest, longest)}",
                 job=event.job,
             )
+
+
+def _waits(event: Observed, wait: Duration) -> str:
+    """Say how long a retry waits; a start time in the past was left there, or set there."""
+    assert event.before is not None
+    assert event.after is not None
+    if wait >= 0:
+        return f"it waits {format_duration(wait)}"
+    ago = format_duration(-wait)
+    if event.after.start_after == event.before.start_after:
+        return f"its start time was left where it was, {ago} ago: it waits 0s"
+    return f"its start time is {ago} ago: it waits 0s"
+
+
+def _between(shortest: Duration, longest: Duration) -> str:
+    bounds = dict.fromkeys((format_duration(shortest), format_duration(longest)))
+    return " to ".join(bounds)
 
 
 NOT_BEFORE = Invariant(

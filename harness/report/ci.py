@@ -67,9 +67,16 @@ def _case_result(case: Case) -> CiResult:
         "expectation" if gravest is None or case.control else gravest.name,
         case.scenario.title,
         case.scenario.path,
-        case.line,
+        _line(case),
         "".join(fix_line(case.run.trials)) if case.run is not None else "",
     )
+
+
+def _line(case: Case) -> int:
+    """Return the line of what was expected and did not come, else the case's own."""
+    failures = case.run.failures if case.run is not None and case.control is None else ()
+    lines = [text.removeprefix(f"{case.scenario.path}:").partition(":")[0] for text in failures]
+    return next((int(line) for line in lines if line.isdecimal()), case.line)
 
 
 def junit_xml(results: Sequence[CiResult]) -> str:

@@ -335,10 +335,16 @@ def test_the_screen_shows_the_statement(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
     path = EXAMPLES / "unfenced_complete.yaml"
-    assert main(["explore", str(path), "--runs", "6", "--no-sessions", "--seed", "3"]) == ExitCode.FAIL
+    search = ["explore", str(path), "--runs", "6", "--no-sessions", "--seed", "3", "--annotations", "--junit", "j.xml"]
+    assert main(search) == ExitCode.FAIL
     shown = capsys.readouterr().out
+    assert f"::error file={path},line=26," in shown
+    report = (tmp_path / "j.xml").read_text()
+    assert f'file="{path}" line="26"' in report
+    assert "Source: " in report
     assert "unfenced_complete.yaml:26: complete" in shown
     assert "  WHERE id = :job\n" in shown
+    assert 'unfenced_complete.yaml: without: {stale_complete: "why"}' in " ".join(shown.split())
     written = next((tmp_path / ".job-harness" / "found").iterdir())
     assert main(["run", str(written)]) == ExitCode.FAIL
 

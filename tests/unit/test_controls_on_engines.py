@@ -11,10 +11,10 @@ from harness.cli.run_command import scenario_files
 from harness.errors import ExitCode
 from harness.report.case import exit_code_of
 from harness.scenario.document import ScenarioError
-from harness.scenario.reader import read_scenario
+from harness.scenario.reader import controlled, read_scenario
 from harness.scenario.scenario import Control, Scenario
 from harness.scenario.writer import write_scenario
-from harness.wiring import Engines
+from harness.wiring import Engines, NotApplicable, engine_name
 
 TEXT = """\
 format: 1
@@ -60,6 +60,20 @@ def test_it_is_run_once_however_many_engines_are_named(tmp_path: Path) -> None:
         ("reference", True),
         ("reference", False),
     ]
+
+
+def test_a_wrong_queue_shows_on_memory_where_only_queues_of_the_user_are_named() -> None:
+    control = Control("job_stuck", queue="expire-never")
+    scenario = Scenario(controls=(control,))
+
+    def places(*engines: str) -> list[str]:
+        return [task.engine for task in tasks([scenario], engines, controls=True) if task.control is not None]
+
+    assert places("queue.yaml", "other.yaml") == ["memory"]
+    assert places("memory", "queue.yaml") == ["memory"]
+    assert places("reference", "queue.yaml") == ["reference", "memory"]
+    with pytest.raises(NotApplicable, match="expire-never is a wrong queue of this project"):
+        engine_name("queue.yaml", controlled(scenario, control))
 
 
 def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:

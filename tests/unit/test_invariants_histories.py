@@ -606,6 +606,14 @@ def test_a_delay_that_an_engine_doubles_no_more_is_judged_by_the_last_doubling(
     assert bool(judge.anomalies) == wrong
 
 
+def test_a_retry_whose_start_time_was_not_moved_is_told_as_such() -> None:
+    judge = Judge((ANOMALIES["backoff_out_of_range"][0],), Rules(SETTINGS, doublings=0, excuses=excuses()))
+    judge.see(saw("fail", RUNNING, RETRYING._replace(start_after=RUNNING.start_after)))
+
+    (anomaly,) = judge.anomalies
+    assert "its start time was left where it was, 1m ago: it waits 0s, not " in anomaly.message
+
+
 def test_an_invariant_is_known_by_its_id_alone(tmp_path: Path) -> None:
     anomaly = Anomaly("stale_fail", "fenced", at=0, event=0, job="a", message="w1 changed the job")
     told = str(breach(anomaly, Scenario(), replays=True, name="case", directory=tmp_path))

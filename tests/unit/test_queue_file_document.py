@@ -17,6 +17,7 @@ from harness.adapters.queue_file.document import (
     output_names,
     read_queue_file,
 )
+from harness.adapters.queue_file.draft import TableColumn, draft
 from harness.adapters.queue_file.statement import QueueFileError, SqlSource, read_statements
 from harness.cli import main
 from harness.scenario.document import read_document
@@ -115,3 +116,44 @@ def test_the_page_tells_of_every_key_parameter_and_column() -> None:
         assert f"`{name}`" in PAGE, name
     for name in SETTINGS:
         assert f"`:{name.removesuffix('_seconds')}`" in PAGE, name
+
+
+@pytest.mark.parametrize(
+    ("labels", "means", "asked"),
+    [
+        (
+            ("new", "sending", "sent", "dead"),
+            "status: {new: PENDING, sending: PROCESSING, sent: COMPLETED, dead: FAILED}",
+            "# TODO: check that sending means PROCESSING, sent means COMPLETED: this is a guess.",
+        ),
+        (
+            ("new", "taken", "sent", "dead"),
+            "status: {new: PENDING, TODO_PROCESSING: PROCESSING, TODO_COMPLETED: COMPLETED, dead: FAILED}",
+            "# TODO: which of new, taken, sent, dead means PROCESSING? Replace TODO_PROCESSING by it,",
+        ),
+        (
+            (),
+            "status: {queued: PENDING, running: PROCESSING, done: COMPLETED, failed: FAILED}",
+            "# TODO: your statuses, here and in the statements: the schema does not list any.",
+        ),
+    ],
+)
+def test_a_draft_asks_what_statuses_mean_that_it_can_only_guess(
+    labels: tuple[str, ...], means: str, asked: str, tmp_path: Path
+) -> None:
+    def column(name: str, kind: str = "text", *, key: bool = False, labels: tuple[str, ...] = ()) -> TableColumn:
+        return TableColumn(name, kind, True, None, key, False, labels, "", key)
+
+    status = column("status", "st" if labels else "text", labels=labels)
+    table = (column("id", "bigint", key=True), status, column("payload", "jsonb"), column("locked_until"))
+    text = draft({"mails": table}, schema="connection: env:MAILS")
+
+    assert f"\n{means}\n" in text
+    assert asked in text
+    path = tmp_path / "queue.yaml"
+    path.write_text(text, encoding="utf-8")
+    if "TODO_" not in text:
+        assert len(read_queue_file(str(path)).status) == 4
+        return
+    with pytest.raises(QueueFileError, match="TODO_PROCESSING is what the draft writes for a status that it does not"):
+        read_queue_file(str(path))

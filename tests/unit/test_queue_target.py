@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.adapters.memory import MemoryEngine
+from harness.cli.search import print_left_out
 from harness.errors import UsageError
 from harness.explore.sampling import Sampler
 from harness.explore.workload import endings_for
+from harness.port import Contract
 from harness.wiring import open_target
 
 QUEUE = """
@@ -66,6 +70,18 @@ class Silent:
     def enqueue(self):
         pass
 """
+
+
+def test_a_search_names_what_the_users_own_file_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = MemoryEngine()
+    contract = Contract(intended={"job_stuck": "by design", "zombie": "so"}, file="queue.yaml")
+    engine.info = replace(engine.info, contract=contract)
+
+    print_left_out(engine, frozenset({"job_stuck"}))
+
+    assert capsys.readouterr().out == (
+        "Not reported: job_stuck (--without).\nNot reported: zombie (`without` in queue.yaml).\n"
+    )
 
 
 @pytest.fixture

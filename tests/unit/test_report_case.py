@@ -8,6 +8,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
 from harness.port import Capabilities
 from harness.report.case import Case, exit_code_of, without_excused
+from harness.report.ci import case_results
 from harness.report.summary import summary
 from harness.run.play import play
 from harness.scenario.job_plan import JobPlan
@@ -47,3 +48,12 @@ def test_a_run_that_began_and_could_not_be_judged_stays_open() -> None:
 
     open_question = Case(SCENARIO, "other", run=replace(begun, uncovered=("the tape's `x` never came up here",)))
     assert exit_code_of([open_question, case(MemoryEngine())]) is ExitCode.INCONCLUSIVE
+
+
+def test_ci_is_pointed_at_the_line_of_the_expectation_that_failed() -> None:
+    failures = ("a worker hung", "late.yaml:11: a: expected attempts 3, got 2")
+    run = replace(play(Scenario(path="late.yaml"), engine=MemoryEngine()), failures=failures)
+
+    (result,) = case_results([Case(run.scenario, "memory", run)])
+
+    assert (result.file, result.line) == ("late.yaml", 11)

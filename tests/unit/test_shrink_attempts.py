@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from harness.errors import UsageError
 from harness.explore.finding import Finding
 from harness.explore.sampling import Sampler
 from harness.explore.shrink import _fewer_attempts
 from harness.mistakes import CATALOGUE
 from harness.model.settings import Settings
+from harness.port import Contract
 from harness.report.screen import MOST, rows_of
+from harness.run.play import play, uncovered_capabilities
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
@@ -42,6 +47,23 @@ def test_what_struck_at_a_later_attempt_is_tried_at_an_earlier_one() -> None:
     third = Deviation("w1 complete a", 3, "crash")
     scenario = Scenario(settings=Settings(max_attempts=3), jobs=(JobPlan("a"),), tape=(third,))
 
-    tried = [(item.settings.max_attempts, item.tape[0].nth) for item in _fewer_attempts(scenario)]
+    tried = [(item.settings.max_attempts, item.tape[0].nth) for item in _fewer_attempts(scenario, Contract().held)]
 
     assert tried == [(1, 3), (1, 2), (1, 1), (2, 3), (2, 2)]
+
+
+def test_what_the_target_fixes_is_as_it_was_in_a_finding_which_replays() -> None:
+    mistake = CATALOGUE["one-attempt-too-many"]
+    engine = mistake.engine("memory")
+    fixed = {"max_attempts": "max_attempts is written into queue.yaml"}
+    contract = Contract(effective=lambda settings: settings.changed(max_attempts=2), fixed=fixed)
+    engine.info = replace(engine.info, contract=contract)
+    finding = Sampler(engine, looking_for=frozenset({mistake.anomaly})).explore(seed=0, runs=400).finding
+    assert finding is not None
+
+    assert finding.scenario.settings.max_attempts == 2
+    assert mistake.anomaly in play(finding.scenario, engine=engine).found
+    assert not uncovered_capabilities(finding.scenario, engine)
+    with pytest.raises(UsageError, match=r"max_attempts is written into queue\.yaml"):
+        contract.refuse({"max_attempts": 1})
+    contract.refuse({"max_attempts": 2, "lease": 1})

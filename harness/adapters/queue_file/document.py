@@ -77,6 +77,10 @@ COLUMNS: Final[Mapping[str, str]] = {
 NEEDED: Final = ("id", "status", "attempts")
 MEANINGS: Final[Mapping[str, Status]] = {str(status): status for status in Status}
 """What statuses mean that are called as the harness calls them."""
+OPEN_STATUS: Final = "TODO_"
+"""What a draft writes before a meaning whose status it does not know, in place of that status."""
+_PARAMETERS: Final = {"job_timeout": "lease", "batch_size": "limit"}
+"""The parameter that a statement takes for a setting, where the two are not called the same."""
 TAKES_BACK: Final = ("by expire", "inside claim", "never")
 _SQL: dict[str, Any] = {"type": "string", "minLength": 1, "contentMediaType": "application/sql"}
 Sql = Annotated[Text, Field(min_length=1), WithJsonSchema(_SQL)]
@@ -208,6 +212,10 @@ class QueueFile:
         """Return the settings as this queue can keep them."""
         return settings.changed(**{name: getattr(self.settings, name) for name in self.fixed})
 
+    def _how_to_change(self, name: str) -> str:
+        parameter = _PARAMETERS.get(name, name)
+        return f"{name} is written into {self.path}: change it there, or take :{parameter} in the statements"
+
     @property
     def columns(self) -> frozenset[str]:
         """The columns that `jobs` shows, as far as its text tells."""
@@ -242,8 +250,10 @@ class QueueFile:
         return Contract(
             documented=documented,
             differences=self._differences(),
+            intended=self.without,
+            file=self.path,
             effective=self.effective,
-            fixed=self.fixed,
+            fixed={name: self._how_to_change(name) for name in self.fixed},
             oldest_first=self._oldest_first(),
         )
 
@@ -368,6 +378,7 @@ class _Reading:
 
     def file(self) -> QueueFile:
         """Return what the file says. Raises QueueFileError where that makes no sense."""
+        self._refuse_open_statuses()
         part = self._part
         verbs = {verb: self._statements(verb) for verb in VERBS if getattr(part, verb) is not None}
         jobs = self._statements("jobs")
@@ -392,6 +403,18 @@ class _Reading:
         )
         self._refuse_anomalies()
         return file if part.final_errors is None else replace(file, final_errors=part.final_errors)
+
+    def _refuse_open_statuses(self) -> None:
+        """A draft that is not completed would claim and settle by statuses that the table never has."""
+        marks = re.compile(rf"\b{OPEN_STATUS}({'|'.join(MEANINGS)})\b")
+        for number, line in enumerate(self._text, 1):
+            if (found := marks.search(line.partition("#")[0])) is not None:
+                raise _wrong(
+                    self._path,
+                    number,
+                    f"{found[0]} is what the draft writes for a status that it does not know",
+                    f"Replace it, everywhere in this file, by that one of your statuses that means {found[1]}.",
+                )
 
     def _line(self, *path: str) -> int:
         return self._document.line(path)

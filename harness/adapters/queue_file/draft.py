@@ -15,6 +15,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 import psycopg
 from psycopg.rows import dict_row
 
+from harness.adapters.queue_file.document import OPEN_STATUS
 from harness.adapters.queue_file.statement import QueueFileError, SqlSource, on_our_clock
 from harness.errors import did_you_mean
 from harness.foreign.database import ForeignDatabase
@@ -238,15 +239,29 @@ class _Draft:
         preset = re.findall(r"'([^']+)'", column.preset or "")
         if preset and "PENDING" not in words:
             words["PENDING"] = preset[0]
-        return words
+        self._guessed = _guessed(words, list(dict.fromkeys(said)))
+        return words | self._guessed
 
     def _is(self, meaning: str) -> str:
-        if meaning not in self._status:
-            raise QueueFileError(
-                f"{self._table}.{self._known['status'].name}: none of its values means {meaning}",
-                hint="Write the file by hand: docs/queue_files.md.",
-            )
-        return f"'{self._status[meaning]}'"
+        return f"'{self._status.get(meaning, OPEN_STATUS + meaning)}'"
+
+    def _meanings(self) -> list[str]:
+        """Write what the statuses mean, with what the reader of the draft has to decide or to look at."""
+        column = self._known["status"]
+        means = {self._is(meaning).strip("'"): meaning for meaning in _STATUSES if meaning != "CANCELLED"}
+        means |= {word: meaning for meaning, word in self._status.items()}
+        said = [*column.labels, *re.findall(r"'([^']+)'", column.checked)]
+        notes = [
+            f"# TODO: which of {', '.join(said)} means {meaning}? Replace {word} by it, everywhere in this file."
+            for word, meaning in means.items()
+            if meaning not in self._status
+        ]
+        if self._guessed:
+            guessed = ", ".join(f"{word} means {meaning}" for meaning, word in self._guessed.items())
+            notes.append(f"# TODO: check that {guessed}: this is a guess.")
+        if not said:
+            notes.append("# TODO: your statuses, here and in the statements: the schema does not list any.")
+        return [*notes, f"status: {{{', '.join(f'{word}: {meaning}' for word, meaning in means.items())}}}"]
 
     def _column(self, meaning: str) -> str | None:
         return self._known[meaning].name if meaning in self._known else None
@@ -415,12 +430,29 @@ class _Draft:
                 "\n# Nothing in the table says when a claim ends: a job whose worker dies stays as it is.\n"
                 "takes_back: never"
             )
-        means = ", ".join(f"{word}: {meaning}" for meaning, word in self._status.items())
-        return "\n".join([*parts, f"status: {{{means}}}", ""])
+        return "\n".join([*parts, *self._meanings(), ""])
 
     @property
     def _key_is_plain(self) -> bool:
         return self._named_by != "key" or self._key.type != "uuid"
+
+
+def _guessed(words: Mapping[str, str], said: Sequence[str]) -> dict[str, str]:
+    """Guess what the statuses mean that are not called as usual, where only one of them can be meant.
+
+    What is at work ends in -ing; the one that is left between work and failure is the good end.
+    """
+    guessed: dict[str, str] = {}
+    left = [word for word in said if word not in words.values()]
+    at_work = [word for word in left if word.lower().endswith("ing")]
+    if "PROCESSING" not in words and "PENDING" in words and len(at_work) == 1:
+        guessed["PROCESSING"] = at_work[0]
+        left.remove(at_work[0])
+    known = {**words, **guessed}
+    only_that = {"PENDING", "PROCESSING", "FAILED"} <= known.keys() and "COMPLETED" not in known and len(left) == 1
+    if only_that and said.index(left[0]) > said.index(known["PROCESSING"]):
+        guessed["COMPLETED"] = left[0]
+    return guessed
 
 
 _LATE: Final = "'the lease ran out'"
