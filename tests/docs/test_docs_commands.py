@@ -83,6 +83,13 @@ def test_what_is_to_be_typed_works_and_prints_what_is_shown(block: Any, tmp_path
     assert ended.returncode == 0, f"{block.text}\n{ended.stdout}{ended.stderr}"
     if block.shown:
         assert steady(ended.stdout) == steady("\n".join(block.shown))
+    assert excerpt_after(block) in steady(ended.stdout), "the screen below the command is no part of what it prints"
+
+
+def excerpt_after(block: Any) -> str:
+    """Return the part of a failing command's screen that the page shows in the block below it; empty where none is."""
+    below = pages.blocks(block.page)[block.number : block.number + 1]
+    return steady(below[0].text) if "fails" in block.words and below and below[0].words == ("text",) else ""
 
 
 @pytest.mark.slow
