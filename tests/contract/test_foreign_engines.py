@@ -147,8 +147,8 @@ def test_two_tools_may_have_one_unique_key_which_is_refused_until_its_job_ends(e
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("pgqueuer@newest", "is no version of pgqueuer"),
-        ("procrastinate@newest", "is no version of procrastinate"),
+        ("pgqueuer@newest", "is not a version of pgqueuer"),
+        ("procrastinate@newest", "is not a version of procrastinate"),
         ("graphile-worker@0.16.6", "graphile-worker 0.16.6 has other functions"),
         ("pgboss-node@9.0.3", "pg-boss 9.0.3 has another schema"),
         ("pgboss@12.38.0", "pg-boss '12.38.0' cannot be driven by its SQL alone"),

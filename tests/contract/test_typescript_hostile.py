@@ -20,8 +20,8 @@ from tests.contract.node_at_hand import needs_node, processor, written
 pytestmark = needs_node
 
 ANSWERS = {
-    "nothing": ("return undefined", "answered undefined, which is no JobResult"),
-    "text": ("return 'ok'", "answered a string, which is no JobResult"),
+    "nothing": ("return undefined", "answered undefined, which is not a JobResult"),
+    "text": ("return 'ok'", "answered a string, which is not a JobResult"),
     "no success": ("return { output: 1 }", "an object without success"),
     "success as text": ("return { success: 'true' }", "whose success is no boolean"),
     "BigInt": ("return { success: true, output: { id: 10n } }", "output.id is the BigInt 10n"),

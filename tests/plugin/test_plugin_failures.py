@@ -56,7 +56,7 @@ def test_it(job_harness):
     [
         ('job_timout="3s"', "there is no setting 'job_timout' (did you mean 'job_timeout'?)"),
         ('"3s"', 'Write @pytest.mark.job_settings(job_timeout="30s").'),
-        ('job_timeout="3 parsecs"', "'3 parsecs' is no duration"),
+        ('job_timeout="3 parsecs"', "'3 parsecs' is not a duration"),
         ('max_attempts="many"', "job_max_attempts is 'many': it must be a valid integer"),
     ],
 )

@@ -170,7 +170,7 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "no such setting": (["run", "--set", "leese=3m"], "did you mean 'lease'?"),
     "setting without value": (["run", "--set", "lease"], "setting=value"),
     "setting without unit": (["run", "--set", "lease=3"], "the number 3 has no unit"),
-    "no folder": (["run", "--junit", "none/j.xml"], "there is no folder"),
+    "no folder": (["run", "--junit", "none/j.xml"], "there is not a folder"),
     "a folder": (["run", "--json", "scenarios"], "this is a folder"),
     "two histories": (["run", "--history", "h", "--engine", "memory,reference"], "takes one history"),
 }

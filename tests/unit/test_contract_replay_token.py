@@ -57,8 +57,8 @@ def read_or_refused(word: str) -> ReplayToken | None:
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("", "'' is no replay token"),
-        ("w1 claim #3", "is no replay token"),
+        ("", "'' is not a replay token"),
+        ("w1 claim #3", "is not a replay token"),
         ("jh2_abcdefgh", "has version 2; this program reads version 1"),
         ("jh1_ABC018", "it holds other signs than a-z and 2-7"),
     ],

@@ -191,7 +191,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "worker that never starts": (
         with_jobs("env: {USE_PGBOSS_WORKERS: null}\nsteps: [w1 claims a]"), "s.yaml:4:", "w1 never starts"
     ),
-    "bad duration in a step": (with_jobs("steps: [advance 15]"), "s.yaml:3:", "'15' is no duration"),
+    "bad duration in a step": (with_jobs("steps: [advance 15]"), "s.yaml:3:", "'15' is not a duration"),
     "expectation of no job": (with_jobs("expect: {b: {status: FAILED}}"), "s.yaml:3:", "no such job: 'b'"),
     "expectation of the cron": (with_jobs("expect: {cron: {401: 0}}"), "s.yaml:3:", "cron"),
     "status": (with_jobs("expect: {a: {status: COMPLETE}}"), "s.yaml:3:", "did you mean 'COMPLETED'?"),
@@ -207,10 +207,10 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "control without a wrong": (with_jobs("controls: [{finds: job_lost}]"), "s.yaml:3:", "needs a wrong queue"),
     "tape without what": (with_jobs("tape: [{at: time}]"), "s.yaml:3:", "'do' in tape.0 is missing"),
     "tab": ("format: 1\njobs:\n\ta: {}\n", "s.yaml:3:", "a tab cannot indent"),
-    "broken in the middle": ("format: 1\njobs: {a: {}\nsteps: []\nexpect: }\n", "s.yaml:3:", "this is no YAML"),
+    "broken in the middle": ("format: 1\njobs: {a: {}\nsteps: []\nexpect: }\n", "s.yaml:3:", "not valid YAML"),
     "two documents": ("format: 1\n---\nformat: 1\n", "s.yaml:2:", "a second document starts here"),
     "YAML 1.1": ("%YAML 1.1\n---\nformat: 1\n", "s.yaml:2:", "scenarios are YAML 1.2"),
-    "no UTF-8": (b"format: 1\ntitle: \xff\n", "s.yaml:2:", "0xff is no UTF-8"),
+    "no UTF-8": (b"format: 1\ntitle: \xff\n", "s.yaml:2:", "0xff is not UTF-8"),
     "NUL in the file": (b"format: 1\ntitle: a\x00b\n", "s.yaml:2:", "'\\x00' may not stand in a YAML file"),
     "tag": ("format: 1\njobs: !!python/object {}\n", "s.yaml:2:", "without a tag"),
     "merge key": ("format: 1\njobs:\n  a: &a {}\n  b: {<<: *a}\n", "s.yaml:4:", "merge keys"),
@@ -299,5 +299,5 @@ def test_a_file_over_a_megabyte_is_refused_before_it_is_parsed(tmp_path: Path) -
 def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_scenario(tmp_path / "none.yaml")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         read_scenario(tmp_path)

@@ -233,7 +233,7 @@ class _Run:
 
     def _answered(self, answer: Any, about: dict[str, Any]) -> DeliveryEnding:
         if not isinstance(answer, JobResult):
-            return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is no JobResult", **about)
+            return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is not a JobResult", **about)
         success: object = answer.success
         if success is not True and success is not False:
             return DeliveryEnding("no result", told=f"its success is {_kind(success)}", **about)

@@ -179,11 +179,11 @@ function changed(job, given) {
 
 function endingOf(run, result) {
   if (result === null || typeof result !== "object" || typeof result.success !== "boolean") {
-    return { bad: `the processor answered ${kindOf(result)}, which is no JobResult` };
+    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult` };
   }
   const { success, output, error, retryable } = result;
   const json = toJson(output === undefined ? null : output, "output");
-  if (json.bad) return { bad: `the processor's output is no JSON: ${json.bad}` };
+  if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
   for (const what of json.notes) peer.effect("note", { what }, run);
   if (error !== undefined && error !== null && typeof error !== "string") {
     peer.effect("note", { what: `error is ${kindOf(error)}, where text is expected` }, run);
