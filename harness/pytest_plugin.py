@@ -64,7 +64,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--job-explore",
         metavar="RUNS|DURATION",
         help="run each test of job_harness N more times (200), or for a duration (30s), with crashes, pauses, "
-        "lost messages and duplicates at every await, effect and verb; what a run breaks fails the test, with a replay token",
+        "lost messages and duplicates at every await, effect and verb; what a run breaks fails the test, with a "
+        "replay token",
     )
     group.addoption(
         "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"

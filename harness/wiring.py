@@ -347,7 +347,7 @@ def _on_path(folder: Path) -> None:
 def _broken(what: str, error: BaseException) -> UsageError:
     from harness.application.engine import where_of
 
-    hint = "Install it, or fix the import." if isinstance(error, ImportError) else f"Repair {what}."
+    hint = "Install it, or fix the import." if isinstance(error, ImportError) else f"Fix {what}."
     if isinstance(error, SyntaxError):
         at = f" ({error.filename}:{error.lineno})"
     elif where := where_of(error, own=False):

@@ -6,6 +6,7 @@ process raises is observed instead of ending the run. Must not know any particul
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from collections.abc import Callable, Generator, Mapping
@@ -224,6 +225,8 @@ End: TypeAlias = Literal["ended", "raised", "killed"]
 """Of itself, of what it raised, or by the job that it ran."""
 END: Final = object()
 OURS = str(Path(harness.__file__).parent) + os.sep
+IMPORTING = ("<frozen ", str(Path(importlib.__file__).parent) + os.sep)
+"""Frames of an import itself, in which nothing of a user's is wrong."""
 
 
 class Driver:
@@ -303,7 +306,7 @@ class Driver:
 
 def where_of(error: BaseException, *, own: bool = True) -> str:
     """Return `file:line` of the innermost frame that is not ours, else, if `own`, of the innermost; or nothing."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(IMPORTING)]
     theirs = [frame for frame in frames if not frame.filename.startswith(OURS)] or (frames if own else [])
     if not theirs:
         return ""

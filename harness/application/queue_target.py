@@ -168,13 +168,18 @@ def engine_from(
         return _without_store(QueueEngine(factory, name=name), asked)
     if not any(hasattr(made, method) for method in NEEDED):
         raise UsageError(
-            f"{name} returned a {type(made).__name__}; expected an engine, a queue or an application", hint=ACCEPTED
+            f"{name} returned {_with_article(type(made).__name__)}; expected an engine, a queue or an application",
+            hint=ACCEPTED,
         )
     application = ApplicationEngine(factory, name=f"{name}@{asked}" if asked else name, store=store)
     for safeguard in safeguards:
         application = application.guarded(safeguard)
     application.owns_store = True
     return application
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _without_store(engine: Engine, asked: str) -> Engine:

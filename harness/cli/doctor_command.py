@@ -252,7 +252,7 @@ def screen(items: Sequence[Item], broken: Sequence[Item]) -> list[Line]:
 
 
 def _word(item: Item) -> str:
-    """Return its health in a word: a database that nobody named is not set."""
+    """Return its health in a word: a database for which no DSN is given is not set."""
     return "not set" if item.health is Health.UNUSED and item.name == "dsn" else str(item.health)
 
 

@@ -345,7 +345,11 @@ def test_a_test_that_fails_by_itself_shows_its_timeline_and_a_token_that_fits_as
             {"skipped": 1},
             "*no longer fits this test; worker-1 charged job-1 #1: crash never came up (did you mean 'worker-1 billed*",
         ),
-        (CARELESS.replace("test_pay", "test_other"), {"failed": 1}, "this replay token is not of *test_other*"),
+        (
+            CARELESS.replace("test_pay", "test_other"),
+            {"failed": 1},
+            "recorded for something else (*), not for *test_other*",
+        ),
     ):
         suite.makepyfile(test_it=changed)
         replayed = suite.runpytest_inprocess(f"--job-replay={token}", "-rs")
@@ -396,7 +400,7 @@ def test_the_command_explores_a_test_and_what_was_not_judged_is_inconclusive(sui
     result = suite.run(sys.executable, "-m", "harness.cli", "explore", "test_it.py::test_pay", "--runs", "3")
     assert result.ret == 3
     result.stdout.fnmatch_lines(["*inconclusive: two undisturbed runs differ*"])
-    with pytest.raises(UsageError, match="--keep-going says nothing of a test"):
+    with pytest.raises(UsageError, match="--keep-going is not supported when a test is explored"):
         explore_command.execute(_parsed("test_it.py::test_pay", "--keep-going"))
     with pytest.raises(UsageError, match="by --runs or by --time"):
         explore_command.execute(_parsed("test_it.py", "--runs=3", "--time=3"))

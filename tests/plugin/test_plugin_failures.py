@@ -52,6 +52,21 @@ def test_it(job_harness):
 
 
 @pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--job-engine=memroy", "ERROR: --job-engine: no such engine: 'memroy' (did you mean 'memory'?)"),
+        ("--job-explore=abc", "ERROR: --job-explore: expected a number of runs (200) or a duration (30s), not 'abc'"),
+        ("--job-explore=0", "not '0'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_usage_error(pytester: pytest.Pytester, option: str, told: str) -> None:
+    result = pytester.runpytest(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert told in result.stderr.str()
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+@pytest.mark.parametrize(
     ("marker", "told"),
     [
         ('job_timout="3s"', "there is no setting 'job_timout' (did you mean 'job_timeout'?)"),

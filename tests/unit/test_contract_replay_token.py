@@ -47,6 +47,9 @@ def test_a_damaged_token_is_refused(token: ReplayToken, data: st.DataObject) -> 
         assert read_or_refused(damaged) in (None, token)
 
 
+ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
 def read_or_refused(word: str) -> ReplayToken | None:
     try:
         return decode(word)
@@ -60,12 +63,19 @@ def read_or_refused(word: str) -> ReplayToken | None:
         ("", "'' is not a replay token"),
         ("w1 claim #3", "is not a replay token"),
         ("jh2_abcdefgh", "has version 2; this program reads version 1"),
-        ("jh1_ABC018", "it holds other signs than a-z and 2-7"),
+        ("jh1_ABC018", "damaged or cut off: it has characters other than a-z and 2-7"),
     ],
 )
 def test_what_is_no_token_of_this_version_is_refused_by_name(word: str, told: str) -> None:
     with pytest.raises(UsageError, match=re.escape(told)):
         decode(word)
+
+
+def test_a_token_whose_last_character_was_changed_is_refused_though_its_bytes_are_the_same() -> None:
+    word = next(word for seed in range(9) if len(word := encode(ReplayToken("a", seed))[4:]) % 8)
+    last = ALPHABET[ALPHABET.index(word[-1]) + 1]
+    with pytest.raises(UsageError, match="damaged or cut off: its last character"):
+        decode(f"jh1_{word[:-1]}{last}")
 
 
 def sealed(content: bytes) -> str:
@@ -121,4 +131,4 @@ def test_the_command_line_replays_a_token_on_its_scenario_and_refuses_it_on_anot
     assert case["run"]["tape"] == drawn["tape"]
     assert case["replay"] == f"job-harness run {path} --engine memory --replay {drawn['token']}"
     assert main(["run", SCENARIO, "--replay", drawn["token"]]) == 2
-    assert "is not of scenarios/crashes/while_running.yaml" in capsys.readouterr().err
+    assert "not for scenarios/crashes/while_running.yaml" in capsys.readouterr().err

@@ -337,7 +337,7 @@ def _misfit(answer: JobResult, *, limit: int) -> str | None:
             return f"its output: {problem}"
         error: object = answer.error
         if error is not None and not isinstance(error, str):
-            return f"its error is {_kind(error)}, no text"
+            return f"its error is {_kind(error)}, not text"
         problem = json_problem(error)
         return None if problem is None else f"its error: {problem}"
     except (MemoryError, RecursionError) as error:

@@ -118,7 +118,7 @@ def test_what_the_registry_answers_is_checked_before_it_is_used(
 ) -> None:
     fake(tmp_path / "npm", f"echo '{answer}'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(EnvironmentUnavailable, match=r"npm view pg-boss@12 answered .* no version of that kind"):
+    with pytest.raises(EnvironmentUnavailable, match=r"npm view pg-boss@12 answered .* not a version of that kind"):
         packages.newest_npm("pg-boss", "12")
 
 

@@ -116,7 +116,7 @@ async function chosen(found, { name, slug, modules }) {
     throw problem("MissingExport", `there is no export ${JSON.stringify(name)}`, { exports: Object.keys(found) });
   }
   if (typeof exported !== "function") {
-    throw problem("NoProcessor", `the export ${JSON.stringify(name)} is no function, but ${typeof exported}`);
+    throw problem("NoProcessor", `the export ${JSON.stringify(name)} is not a function, but of type ${typeof exported}`);
   }
   if (!/^register/.test(name) || exported.length > 0) return exported;
   await exported();
@@ -207,7 +207,7 @@ function end(run, ending) {
 function kindOf(value) {
   if (value === undefined || value === null) return String(value);
   if (typeof value !== "object") return `a ${typeof value}`;
-  return typeof value.success === "undefined" ? "an object without success" : "an object whose success is no boolean";
+  return typeof value.success === "undefined" ? "an object without success" : "an object whose success is not a boolean";
 }
 
 // turns --------------------------------------------------------------------------------------------------------------
