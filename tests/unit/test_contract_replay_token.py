@@ -41,10 +41,9 @@ def test_what_is_encoded_is_one_word_and_reads_back(token: ReplayToken) -> None:
 def test_a_damaged_token_is_refused(token: ReplayToken, data: st.DataObject) -> None:
     word = encode(token)
     place = data.draw(st.integers(len("jh1_"), len(word) - 1))
-    other = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))
+    other = data.draw(st.sampled_from(ALPHABET))
     for damaged in (word[:place], word[:place] + other + word[place + 1 :]):
-        # The last sign may have bits that base32 does not use: then nothing is damaged.
-        assert read_or_refused(damaged) in (None, token)
+        assert damaged == word or read_or_refused(damaged) is None
 
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
