@@ -400,7 +400,7 @@ def _pytest_options() -> str:
     parser = _Options()
     pytest_plugin.pytest_addoption(parser)
     rows = [
-        (_code(f"{attributes['option'][0]} {attributes['metavar']}"), attributes["help"])
+        (_code(" ".join(filter(None, (attributes["option"][0], attributes["metavar"])))), attributes["help"])
         for attributes in _declared(parser)
     ]
     rows += [(f"`{name}` (ini file)", text) for name, (text, *_) in parser._inidict.items()]

@@ -95,6 +95,22 @@ def at_place(place: str) -> Iterator[None]:
         raise
 
 
+SHORT_LIST: Final = 12
+"""Names that are all listed; of more, only the closest are."""
+CLOSEST: Final = 5
+
+
+def available(names: Iterable[str], *, near: str = "", listed: str = "") -> str:
+    """Return `Available: a, b.`; of a long list the closest to `near`, how many more, and where all are `listed`."""
+    known = list(names)
+    if len(known) <= SHORT_LIST:
+        return f"Available: {', '.join(known) or 'none'}."
+    short = near if len(near) <= LONGEST_NAME else ""
+    shown = difflib.get_close_matches(short, known, n=CLOSEST, cutoff=0.0)
+    where = f" ({listed})" if listed else ""
+    return f"Available: {', '.join(shown)} and {len(known) - len(shown)} more{where}."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for a near miss, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) if len(name) <= LONGEST_NAME else []

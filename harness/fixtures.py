@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, did_you_mean
+from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean
 from harness.model.settings import Settings
 from harness.printable import printable
 from harness.sim.watchdog import WATCHDOG
@@ -105,7 +105,7 @@ class Shared:
     def workplace(self, name: str) -> MakeWorkplace:
         """Return what a `JobHarness` stands on: pg-boss's own work() loop, or the reference queue in memory.
 
-        Raises UsageError for what is no version of pg-boss.
+        Raises UsageError for what is not a version of pg-boss.
         """
         from harness.adapters.reference.application import ReferenceApplication
 
@@ -204,7 +204,7 @@ def changed_settings(settings: Settings, changes: Mapping[str, Any]) -> Settings
         if name not in known:
             raise UsageError(
                 f"job_settings: there is no setting {name!r}{did_you_mean(name, known)}",
-                hint=f"There are {', '.join(known)}.",
+                hint=available(known, near=name, listed="docs/scenarios.md#settings"),
             )
     durations = Settings.duration_names()
     return settings.changed(

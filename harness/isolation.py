@@ -51,7 +51,7 @@ def isolation_of(item: pytest.Function, *, marked: object) -> Isolation:
         if asked not in known:
             raise UsageError(
                 f"job_explore: there is no isolation {asked!r}{did_you_mean(str(asked), known)}",
-                hint="There are fork and rerun.",
+                hint="Available: fork, rerun.",
             )
         if asked == Isolation.FORK and not hasattr(os, "fork"):
             raise UsageError("job_explore: this system cannot fork", hint="Write isolation='rerun'.")

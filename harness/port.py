@@ -486,7 +486,7 @@ def as_engine(found: Any) -> Engine:
     info = found.info if _has(found, "info") else None
     if info is not None and not isinstance(info, EngineInfo):
         raise UsageError(
-            f"{type(found).__name__}.info is {info!r:.80}, which is no EngineInfo",
+            f"{type(found).__name__}.info is {info!r:.80}, which is not an EngineInfo",
             hint="Write info = EngineInfo(name, capabilities), from harness.port.",
         )
     plain = {name: getattr(found, name) for name in _PLAIN if _has(found, name)}

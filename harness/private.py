@@ -201,7 +201,7 @@ def _unfit(folder: Path) -> str:
     except OSError as error:
         return _said(error)
     if not stat.S_ISDIR(status.st_mode):
-        return f"{folder} is no folder"
+        return f"{folder} is not a folder"
     if status.st_uid != os.geteuid():
         return f"{folder} belongs to {_user(status.st_uid)}"
     if _others_write(status):

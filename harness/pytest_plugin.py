@@ -69,9 +69,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--job-explore",
-        metavar="RUNS",
-        help="play each test of job_harness so often (200), or for so long (30s), with crashes, pauses, lost messages "
-        "and duplicates at every await, effect and verb; what a run breaks fails the test, with a replay token",
+        metavar="RUNS|DURATION",
+        help="run each test of job_harness N more times (200), or for a duration (30s), with crashes, pauses, "
+        "lost messages and duplicates at every await, effect and verb; what a run breaks fails the test, with a "
+        "replay token",
     )
     group.addoption(
         "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"
@@ -90,7 +91,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers."""
+    """Declare the markers, and refuse options that no test could follow."""
+    _check_options(config)
     config.addinivalue_line("markers", "job_settings(**settings): settings of job_harness and job_queue, by name")
     config.addinivalue_line(
         "markers",
@@ -100,6 +102,35 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_THREADS] = threading.enumerate()
     config.stash[_DESCRIPTORS] = _open_descriptors()
     config.stash[_TODAY] = datetime.datetime.now().astimezone().date()  # noqa: TID251 - a quarantine ends on a real day
+
+
+def _check_options(config: pytest.Config) -> None:
+    """Raise pytest's UsageError once, instead of an error in every test; the defaults need no import."""
+    if (asked := config.getoption("--job-explore")) is not None and not _bounds_runs(asked):
+        raise pytest.UsageError(
+            f"--job-explore: expected a number of runs (200) or a duration (30s), not {asked!r:.80}"
+        )
+    if (engines := _engines(config)) == ("memory",):
+        return
+    from harness.errors import UsageError
+    from harness.wiring import split_name
+
+    try:
+        for engine in engines:
+            split_name(engine)
+    except UsageError as error:
+        raise pytest.UsageError(f"--job-engine: {error}") from None
+
+
+def _bounds_runs(asked: str) -> bool:
+    if asked.isascii() and asked.isdigit():
+        return int(asked) > 0
+    from harness.model.duration import parse_duration
+
+    try:
+        return parse_duration(asked) > 0
+    except ValueError:
+        return False
 
 
 def _open_descriptors() -> frozenset[tuple[int, int, int]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, did_you_mean
+from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, available, did_you_mean
 from harness.extensions import ENGINES, loaded, offered, package_of
 from harness.extras import missing_extra
 from harness.port import Engine, as_engine, with_sessions, without_anomalies, without_sessions
@@ -62,12 +62,13 @@ SESSIONS: Final = "give every actor its own database session; each statement the
 """What the option says of itself, wherever a command has it."""
 QUEUE_FILES: Final = (".yaml", ".yml")
 """How the name of a queue in a file ends."""
-WITHOUT: Final = "do not report this anomaly, which is meant to be so (repeatable)"
+WITHOUT: Final = "ignore this anomaly: it is expected (repeatable)"
 WITHOUT_PLACE: Final = "--without"
 """Where it is said of an anomaly that it is none."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 FORMS = "Write module:factory or path/to/file.py:factory."
+TARGETS: Final = "an engine, a queue file (.yaml), module:factory or file.py:factory"
 
 
 class NotApplicable(UsageError):
@@ -192,7 +193,9 @@ def split_name(name: str) -> tuple[str, str | None]:
     base, version, _ = _parsed(engine)
     at = "@" in engine
     if base not in (known := engine_names()):
-        raise UsageError(f"no such engine: {base!r}{did_you_mean(base, known)}", hint=f"There are {', '.join(known)}.")
+        if (problem := _not_an_engine(name)) is not None:
+            raise problem
+        raise UsageError(f"no such engine: {base!r}{did_you_mean(base, known)}", hint=available(known))
     if at and (not version or (base in SHIPPED and base not in RELEASED)):
         raise UsageError(
             f"no such engine: {engine!r}: {base} has no versions" if version else f"{engine!r} names no version",
@@ -202,9 +205,16 @@ def split_name(name: str) -> tuple[str, str | None]:
         known = sorted(wrong_queues())
         raise UsageError(
             f"no such wrong queue: {mistake!r}{did_you_mean(mistake, known)}",
-            hint=f"There are {', '.join(known)}." if known else "This installation has none.",
+            hint=available(known, near=mistake or "", listed="docs/wrong_queues.md")
+            if known
+            else "This installation has none.",
         )
     return engine, mistake or None
+
+
+def _not_an_engine(name: str) -> UsageError | None:
+    """Say that this is a file of another kind; None where it may be a misspelled engine."""
+    return UsageError(f"{name} is not a target: expected {TARGETS}") if Path(name).exists() else None
 
 
 def opened_as(name: str, engine: Engine) -> str:
@@ -258,7 +268,7 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     where, asked = store_of(name)
     factory = load_factory(where)
     if not callable(factory):
-        raise UsageError(f"{where} is {factory!r:.80}, which cannot be called", hint=FORMS)
+        raise UsageError(f"{where} is of type {type(factory).__name__}, which cannot be called", hint=FORMS)
     return engine_from(factory, name=where, safeguards=name.split("+")[1:], store=store, asked=asked)
 
 
@@ -300,14 +310,13 @@ def load_factory(where: str) -> Any:
     """Import what `module:name` or `path.py:name` names. Raises UsageError that says what is missing."""
     place, _, attribute = where.partition(":")
     if not place or not attribute:
-        raise UsageError(f"{where!r} is no target", hint=FORMS)
+        raise UsageError(f"{where!r} is not a target", hint=FORMS)
     module = _from_file(Path(place)) if place.endswith(".py") else _from_path(place)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            names = [name for name in vars(found) if not name.startswith("_")]
-            near = did_you_mean(part, names)
-            raise UsageError(f"{place} has no {part!r}{near}", hint=f"It has {', '.join(sorted(names)[:12])}.")
+            callables = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
+            raise UsageError(f"{place} has no {part!r}{did_you_mean(part, callables)}", hint=FORMS)
         found = getattr(found, part)
     return found
 
@@ -349,8 +358,14 @@ def _on_path(folder: Path) -> None:
 def _broken(what: str, error: BaseException) -> UsageError:
     from harness.application.engine import where_of
 
-    at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else where_of(error)
-    return UsageError(f"{what} cannot be loaded: {type(error).__name__}: {error} (at {at})", hint=FORMS)
+    hint = "Install it, or fix the import." if isinstance(error, ImportError) else f"Fix {what}."
+    if isinstance(error, SyntaxError):
+        at = f" ({error.filename}:{error.lineno})"
+    elif where := where_of(error, own=False):
+        at = f" ({where})"
+    else:
+        at, hint = "", FORMS
+    return UsageError(f"importing {what} failed: {type(error).__name__}: {error}{at}", hint=hint)
 
 
 def _store_of(target: str) -> Any:

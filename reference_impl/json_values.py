@@ -106,7 +106,11 @@ def _fault_of_scalar(value: object) -> str | None:
         case float():
             return None if math.isfinite(value) else f"{value} is not a JSON number"
         case _:
-            return f"{type(value).__name__} is no JSON type; use null, bool, int, float, text, list, object"
+            return f"{_with_article(type(value).__name__)} is not JSON; use null, bool, int, float, text, list, object"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _children(value: object) -> Iterator[tuple[str, object]] | None:

@@ -182,7 +182,9 @@ def _require_owner(owner: Owner) -> None:
         raise NotOwnerError("The request does not say who is asking: sign in, or send an x-session-id header.")
     for value in (owner.user_id, owner.session_id):
         if value is not None and (len(value) > _LONGEST_OWNER or not _storable(value)):
-            raise NotOwnerError(f"{_shown(value)} is no identity: at most {_LONGEST_OWNER} characters, without NUL.")
+            raise NotOwnerError(
+                f"{_shown(value)} is not a valid identity: at most {_LONGEST_OWNER} characters, without NUL."
+            )
 
 
 def _unique_key(key: str | None, *, owner: Owner) -> str | None:

@@ -27,7 +27,7 @@ class Registry:
         """
         if not _SLUG.fullmatch(slug) or len(slug) > _LONGEST_SLUG:
             raise ConfigurationError(
-                f"{slug!r} is no tool slug: use lower-case letters, digits and single hyphens, "
+                f"{slug!r} is not a valid tool name: use lower-case letters, digits and single hyphens, "
                 f"at most {_LONGEST_SLUG} characters, such as 'my-tool'."
             )
         if not callable(processor):

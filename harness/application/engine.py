@@ -6,6 +6,7 @@ process raises is observed instead of ending the run. Must not know any particul
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from collections.abc import Callable, Generator, Mapping
@@ -40,7 +41,7 @@ def as_application(made: object, *, name: str) -> Any:
     missing = [method for method in NEEDED if not callable(getattr(made, method, None))]
     if missing:
         raise UsageError(
-            f"{name} answered {type(made).__name__}, which is no application: it has no {' and no '.join(missing)}",
+            f"{name} answered {type(made).__name__}, which is not an application: it has no {' and no '.join(missing)}",
             hint="An application has actors(stage) and send(stage, job); see docs/applications.md.",
         )
     return made
@@ -105,7 +106,7 @@ class ApplicationEngine:
             raise
         except (Exception, SystemExit) as error:
             raise UsageError(
-                f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+                f"{self._name}() raised {type(error).__name__}: {error} ({where_of(error)})",
                 hint="It is called without arguments, once for every run.",
             ) from error
         return as_application(made, name=self._name)
@@ -224,6 +225,8 @@ End: TypeAlias = Literal["ended", "raised", "killed"]
 """Of itself, of what it raised, or by the job that it ran."""
 END: Final = object()
 OURS = str(Path(harness.__file__).parent) + os.sep
+IMPORTING = ("<frozen ", str(Path(importlib.__file__).parent) + os.sep)
+"""Frames of an import itself, in which nothing of a user's is wrong."""
 
 
 class Driver:
@@ -301,10 +304,10 @@ class Driver:
         )
 
 
-def where_of(error: BaseException) -> str:
-    """Return `file:line` of the innermost frame that is not ours."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)] or list(frames)
+def where_of(error: BaseException, *, own: bool = True) -> str:
+    """Return `file:line` of the innermost frame that is not ours, else, if `own`, of the innermost; or nothing."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(IMPORTING)]
+    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)] or (frames if own else [])
     if not theirs:
         return ""
     path = theirs[-1].filename

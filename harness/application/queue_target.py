@@ -85,7 +85,7 @@ class QueueEngine:
             raise
         except (Exception, SystemExit) as error:
             raise UsageError(
-                f"{self._name} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+                f"{self._name}() raised {type(error).__name__}: {error} ({where_of(error)})",
                 hint="It is called once for every run.",
             ) from error
 
@@ -167,12 +167,19 @@ def engine_from(
     if not is_application(made) and looks_like_a_queue(made):
         return _without_store(QueueEngine(factory, name=name), asked)
     if not any(hasattr(made, method) for method in NEEDED):
-        raise UsageError(f"{name} answered {type(made).__name__}, which is no target", hint=ACCEPTED)
+        raise UsageError(
+            f"{name} returned {_with_article(type(made).__name__)}; expected an engine, a queue or an application",
+            hint=ACCEPTED,
+        )
     application = ApplicationEngine(factory, name=f"{name}@{asked}" if asked else name, store=store)
     for safeguard in safeguards:
         application = application.guarded(safeguard)
     application.owns_store = True
     return application
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _without_store(engine: Engine, asked: str) -> Engine:
@@ -202,6 +209,6 @@ def _made(factory: Callable[[], Any], where: str) -> Any:
         return factory()
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"{where} cannot be made: {type(error).__name__}: {error} (at {where_of(error)})",
+            f"{where}() raised {type(error).__name__}: {error} ({where_of(error)})",
             hint="It is called without arguments, once for every run.",
         ) from error

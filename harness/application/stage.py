@@ -255,4 +255,4 @@ def length(duration: str | Duration) -> Duration:
         return parse_duration(duration)
     if isinstance(duration, int) and not isinstance(duration, bool) and duration >= 0:
         return duration
-    raise TypeError(f'{duration!r} is no duration: write text with a unit ("30s"), or whole microseconds')
+    raise TypeError(f'{duration!r} is not a duration: write text with a unit ("30s"), or whole microseconds')

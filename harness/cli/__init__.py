@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, TextIO
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError, UsageError, clipped
+from harness.errors import ExitCode, HarnessError, UsageError, available, clipped, did_you_mean
 from harness.extras import missing_extra
 from harness.interruption import INTERRUPTIONS, Interruptions, Terminated, exit_code_of, raised_at_once
 from harness.printable import keep_for_document, printable_streams
@@ -55,7 +55,7 @@ exit codes:
   3  inconclusive    something asked for could not be judged here; the output says what
   4  environment     the machine or a database lacks something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
-  141                the reader of the output went away
+  141                the output pipe was closed
 
 FILE may be - for standard output; everything else then goes to standard error.
 """
@@ -164,14 +164,20 @@ def _dispatch(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     arguments = _respelled(arguments)
     chosen = _command_of(arguments)
+    used = parser
     for name, (module, summary) in COMMANDS.items():
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
         if name == chosen:
+            used = sub
             command(module).configure(sub)
     try:
-        parsed = parser.parse_args(arguments)
+        if chosen is not None and chosen not in COMMANDS:
+            parser.error(f"no such command: {chosen!r}{did_you_mean(chosen, COMMANDS)}. {available(COMMANDS)}")
+        parsed, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            used.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(unknown[0], used)}")
     except SystemExit as stop:
         return int(stop.code or 0)
     _keep_standard_output(parsed)
@@ -182,6 +188,12 @@ def _dispatch(arguments: list[str]) -> int:
         told = f"something that was run called sys.exit({clipped(stop.code)}); the rest was not judged"
         print(f"job-harness: {told}", file=sys.stderr)
         return int(ExitCode.INCONCLUSIVE)
+
+
+def _meant(unknown: str, parser: argparse.ArgumentParser) -> str:
+    """Say which option is near to one that does not exist; of other arguments nothing."""
+    known = [name for action in parser._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+    return did_you_mean(unknown.partition("=")[0], known) if unknown.startswith("-") else ""
 
 
 def command(where: str) -> Command:

@@ -115,7 +115,7 @@ def _now(arguments: argparse.Namespace, facts: Facts) -> Now:
     if arguments.database is None:
         for option in ("table", "link"):
             if getattr(arguments, option) is not None:
-                raise UsageError(f"--{option} says something of a database", hint="Name it: --database DSN.")
+                raise UsageError(f"--{option} needs --database DSN", hint="Name the database to look into.")
         return Now()
     from harness.lint.database import TableChoice, read_only
     from harness.lint.diagnosis import diagnose
@@ -129,7 +129,7 @@ def _now(arguments: argparse.Namespace, facts: Facts) -> Now:
 def _named(text: str) -> NamedEnvironment:
     service, sign, file = text.partition("=")
     if not sign or not service or not file:
-        raise UsageError(f"--env {text}: this is no SERVICE=FILE", hint="Write --env worker=prod.env.")
+        raise UsageError(f"--env {text}: this is not SERVICE=FILE", hint="Write --env worker=prod.env.")
     return NamedEnvironment(service, file)
 
 

@@ -240,7 +240,7 @@ def screen(items: Sequence[Item], broken: Sequence[Item]) -> list[Line]:
     for part in dict.fromkeys(item.part for item in items):
         lines.append(Line(part))
         for item in (item for item in items if item.part == part):
-            head = f"  {item.health:8} {item.name:{width}}  "
+            head = f"  {_word(item):8} {item.name:{width}}  "
             lines += [Line(text, _STYLES[item.health]) for text in _wrapped(head, item.about)]
             lines += [Line(f"{'':{len(head)}}repair: {item.repair}")] if item.repair else []  # To be copied: one line.
     lines.append(Line(""))
@@ -248,7 +248,12 @@ def screen(items: Sequence[Item], broken: Sequence[Item]) -> list[Line]:
         return [*lines, Line(f"The core cannot run: {', '.join(item.name for item in broken)}.", "bold red")]
     engines = [item for item in items if item.part == "engines"]
     able = sum(item.health is Health.OK for item in engines)
-    return [*lines, Line(f"The core can run, and {able} of {len(engines)} engines.", "green")]
+    return [*lines, Line(f"Ready: the core and {able} of {len(engines)} engines.", "green")]
+
+
+def _word(item: Item) -> str:
+    """Return its health in a word: a database for which no DSN is given is not set."""
+    return "not set" if item.health is Health.UNUSED and item.name == "dsn" else str(item.health)
 
 
 def _wrapped(head: str, text: str) -> list[str]:

@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stalls",
         default="1",
         metavar="N",
-        help=f"how often time may pass by an actor that is ready, until it acts; or {ANY} (1)",
+        help=f"how often time may pass by an actor that is ready, until it acts; or {ANY} (default: 1)",
     )
     add(
         "--kind",

@@ -28,7 +28,7 @@ from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.wiring import Engines
 
-STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all by turns (default: portfolio)"
+STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all in turn (default: portfolio)"
 RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""
@@ -51,7 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--coverage", action="store_true", help="show every situation, and where each fault struck")
     add("--jobs", type=int, action=_Processes, dest="processes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    add("--strategy", choices=[*Strategy], default=Strategy.PORTFOLIO, metavar="NAME", help=STRATEGIES)
+    add(
+        "--strategy",
+        choices=[str(item) for item in Strategy],
+        default=str(Strategy.PORTFOLIO),
+        metavar="NAME",
+        help=STRATEGIES,
+    )
     add(
         "--steps",
         type=int,
@@ -108,7 +114,7 @@ def _options_of_test(arguments: argparse.Namespace) -> list[str]:
     for name, value in usual.items():
         if name not in ("target", "runs", "time", "seed") and getattr(arguments, name) != value:
             raise UsageError(
-                f"--{name.replace('_', '-')} says nothing of a test: {arguments.target} is explored by pytest",
+                f"--{name.replace('_', '-')} is not supported when a test is explored: {arguments.target}",
                 hint="A test takes --runs, --time and --seed; for more, call pytest --job-explore.",
             )
     if arguments.runs is not None and arguments.time is not None:

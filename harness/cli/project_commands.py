@@ -36,7 +36,7 @@ def execute_init(arguments: argparse.Namespace) -> int:
     if arguments.queue is not None:
         return _draft_queue(arguments)
     if arguments.table is not None:
-        raise UsageError("--table says something of a queue file", hint="Name its schema: --queue db/schema.sql.")
+        raise UsageError("--table needs --queue SCHEMA", hint="Name the schema, such as --queue db/schema.sql.")
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(

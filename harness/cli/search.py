@@ -17,13 +17,14 @@ from typing import Any
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, show_as_it_is, show_lines
-from harness.errors import ExitCode, UsageError, did_you_mean
+from harness.errors import ExitCode, UsageError, available, clipped, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
 from harness.history.event import Observed, Return
 from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES
+from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.port import Engine
 from harness.printable import as_it_is
@@ -54,7 +55,7 @@ LINES_BELOW = 4
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
 TARGET = (
-    "what to search: an engine, your own module:factory or file.py:factory, or, with explore, a test of job_harness as "
+    "an engine, a queue file (queue.yaml), module:factory or file.py:factory, or (explore only) a test: "
     "test_file.py::test_name (default: memory)"
 )
 
@@ -67,14 +68,14 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
     add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} (explore does so for a queue file)")
-    add("--time", type=float, metavar="SECONDS", help="stop after this many seconds")
+    add("--time", type=_seconds, metavar="TIME", help="stop after this many seconds (90), or this long (5m)")
     add(
         "--set",
         action="append",
         default=[],
         dest="changes",
         metavar="SETTING=VALUE",
-        help="change a setting (repeatable)",
+        help="change a setting, as listed in docs/scenarios.md#settings (repeatable)",
     )
     add(
         "--settings-from",
@@ -100,6 +101,20 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
     add("--annotations", action="store_true", help="print annotations for GitHub")
     add("--quiet", "-q", action="store_true", help="print the verdict and what was found, nothing else")
+
+
+def _seconds(text: str) -> float:
+    """Read seconds, or a duration with a unit. Raises ArgumentTypeError naming the text and what is accepted."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return parse_duration(text) / SECOND
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds (90) or a duration (30s, 5m), not {clipped(text)}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +144,9 @@ class SearchRequest:
         Raises UsageError that names the option.
         """
         if arguments.time is not None and not arguments.time > 0:
-            raise UsageError(f"--time must be above 0, not {arguments.time:g}", hint="Give it in seconds.")
+            raise UsageError(
+                f"--time must be above 0, not {arguments.time:g}", hint="Give seconds (90), or a duration (5m)."
+            )
         if not arguments.patience > 0:
             raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
         settings = settings_of(_of_one(arguments.settings_from, arguments.queue))
@@ -140,6 +157,9 @@ class SearchRequest:
         asked: bool | None = arguments.sessions
         sessions = file_sessions and is_queue_file(arguments.target) if asked is None else asked
         target = named(arguments.target, sessions=sessions)
+        if "," in target and not is_target(target):
+            count = target.count(",") + 1
+            raise UsageError(f"{arguments.command} takes one engine, and {count} are named: {target}")
         split_name(target)
         others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
         for name in others:
@@ -195,7 +215,7 @@ def _of_one(folder: str | None, queue: str | None) -> str | None:
     if queue is None:
         return folder
     if folder is None:
-        raise UsageError(f"--queue {queue} says something of a repository", hint="Name it: --settings-from DIR.")
+        raise UsageError("--queue needs --settings-from DIR", hint="Name the repository whose settings count.")
     if "#" in folder and not Path(folder).is_dir():
         raise UsageError(f"--settings-from {folder} names a queue, and so does --queue", hint="Leave one of them out.")
     return f"{folder}#{queue}"
@@ -248,7 +268,10 @@ def anomalies_named(names: list[str]) -> frozenset[str]:
     for name in names:
         if name not in ANOMALIES:
             near = did_you_mean(name, ANOMALIES)
-            raise UsageError(f"no such anomaly: {name!r}{near}", hint=f"There are {', '.join(sorted(ANOMALIES))}.")
+            raise UsageError(
+                f"no such anomaly: {name!r}{near}",
+                hint=available(sorted(ANOMALIES), near=name, listed="docs/invariants.md"),
+            )
     return frozenset(names)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
-from harness.errors import UsageError, did_you_mean
+from harness.errors import UsageError, available, did_you_mean
 from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
 from harness.faults import FaultKind, FaultPlan, kinds
 from harness.model.duration import SECOND, Duration
@@ -160,7 +160,5 @@ def parse_kind(text: str) -> JobKind:
     duration = duration or JobKind().duration
     for what, name, known in (("ending", ending, {**ENDINGS, **MORE_ENDINGS}), ("duration", duration, SPANS)):
         if name not in known:
-            raise UsageError(
-                f"no such {what} of a job: {name!r}{did_you_mean(name, known)}", hint=f"There are {', '.join(known)}."
-            )
+            raise UsageError(f"no such {what} of a job: {name!r}{did_you_mean(name, known)}", hint=available(known))
     return JobKind(ending, duration)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.errors import HarnessError, UsageError, available, did_you_mean
 from harness.extensions import FAULTS, brought, provider_of
 from harness.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
@@ -194,7 +194,8 @@ class FaultPlan:
             if name not in SHIPPED and name not in kinds():
                 known = list(kinds())
                 raise UsageError(
-                    f"no such fault: {name!r}{did_you_mean(name, known)}", hint=f"There are {', '.join(known)}."
+                    f"no such fault: {name!r}{did_you_mean(name, known)}",
+                    hint=available(known, near=name, listed="docs/faults.md"),
                 )
         self._counts = {name: counts[name] for name in sorted(counts) if counts[name] > 0}
 
@@ -276,7 +277,7 @@ def _foreign(name: str, value: Any) -> FaultKind:
         kind = _called(name, value)
     else:
         raise UsageError(
-            f"the entry point {FAULTS}:{name} is no fault but {type(value).__name__}",
+            f"the entry point {FAULTS}:{name} is not a fault but {type(value).__name__}",
             hint="It must name a FaultKind, or a callable that takes how often the fault may happen and the "
             "circumstances, and returns what offers and applies its options.",
         )
@@ -296,7 +297,7 @@ def _problem_of(kind: FaultKind) -> str:
     if not kind.weight or not all(count.isdigit() for count in kind.weight):
         return f"weight is {kind.weight!r:.80}; it must be counts, as texts"
     if unknown := [name for name in kind.needs if name not in Capabilities.names()]:
-        return f"it needs {unknown[0]!r}{did_you_mean(unknown[0], Capabilities.names())}, which is no capability"
+        return f"it needs {unknown[0]!r}{did_you_mean(unknown[0], Capabilities.names())}, which is not a capability"
     return "" if callable(kind.options) and callable(kind.apply) else "options and apply must be functions"
 
 

@@ -127,7 +127,9 @@ def newest_npm(name: str, wanted: str) -> str:
     Where the registry does not answer, the newest one in the cache will do. Raises UsageError for what is no version.
     """
     if not _NPM_VERSION.fullmatch(wanted):
-        raise UsageError(f"{clipped(wanted)} is no version of {name}", hint="Name one such as 12, 12.25.1 or latest.")
+        raise UsageError(
+            f"{clipped(wanted)} is not a version of {name}", hint="Name one such as 12, 12.25.1 or latest."
+        )
     if _EXACT.fullmatch(wanted):
         return wanted
     try:
@@ -166,7 +168,7 @@ def _newest_of(told: str, name: str, wanted: str) -> str:
     fitting = [each for each in answers if isinstance(each, str) and _fits(each, wanted)]
     if not fitting:
         raise EnvironmentUnavailable(
-            f"npm view {name}@{wanted} answered {clipped(answer)}, which is no version of that kind",
+            f"npm view {name}@{wanted} answered {clipped(answer)}, which is not a version of that kind",
             hint=f"Name a version in full, as in {name}@1.2.3, or see whom npm asks: npm config get registry",
         )
     return max(fitting, key=_numbers_of)
@@ -221,7 +223,7 @@ def newest_python(name: str, wanted: str) -> str:
     Where the index does not answer, the newest one in the cache will do. Raises UsageError for what is no version.
     """
     if not _PYTHON_VERSION.fullmatch(wanted):
-        raise UsageError(f"{clipped(wanted)} is no version of {name}", hint="Name one such as 3, 3.8.1 or latest.")
+        raise UsageError(f"{clipped(wanted)} is not a version of {name}", hint="Name one such as 3, 3.8.1 or latest.")
     if wanted.count(".") >= 2:
         return wanted
     try:

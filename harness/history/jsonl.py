@@ -97,7 +97,7 @@ def _events(lines: Iterable[str]) -> Iterator[Event]:
                 yield _event(fields)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
-                f"line {number} is no event of a history: {error}",
+                f"line {number} is not an event of a history: {error}",
                 hint="Expected JSON lines as written by `job-harness run --history FILE`.",
             ) from error
 

@@ -79,7 +79,7 @@ def _attributes(value: Any, seen: dict[int, int]) -> tuple[Any, ...]:
     names = (*_slots(type(value)), *getattr(value, "__dict__", ()))
     if not names:
         raise UsageError(
-            f"{value!r:.100} cannot be remembered: it is no value",
+            f"{value!r:.100} cannot be remembered: it is not a value",
             hint="A monitor keeps numbers, texts, tuples, dictionaries, sets, lists and plain objects of these.",
         )
     return tuple((name, freeze(getattr(value, name), seen)) for name in names if hasattr(value, name))

@@ -120,7 +120,7 @@ def load_baseline(text: str, *, path: str) -> Counter[Key]:
     try:
         document = json.loads(text)
         if document["format"] != FORMAT or document["version"] not in (1, VERSION):
-            raise ValueError(f"its format is no {FORMAT} of version 1 or {VERSION}")
+            raise ValueError(f"its format is not {FORMAT} of version 1 or {VERSION}")
         old = document["version"] == 1
         return Counter(
             (str(one["rule"]), str(one["file"]), ANY if old else str(one["subject"])) for one in document["accepted"]
@@ -128,7 +128,8 @@ def load_baseline(text: str, *, path: str) -> Counter[Key]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         told = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
         raise UsageError(
-            f"{path}: is no baseline: {told}", hint=f"Write one with --write-baseline {path}, and let it only shrink."
+            f"{path}: is not a baseline: {told}",
+            hint=f"Write one with --write-baseline {path}, and let it only shrink.",
         ) from None
 
 

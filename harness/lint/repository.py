@@ -151,7 +151,7 @@ def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES, regular: bool = F
             return start
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("is no regular file")
+            raise ValueError("is not a regular file")
         if status.st_size > largest:
             raise ValueError(f"is larger than {largest // 1000} kB")
         return start + os.read(descriptor, status.st_size) if status.st_size else start

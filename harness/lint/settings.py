@@ -31,7 +31,7 @@ _UNITS: Final = {
 
 
 class Meaning(NamedTuple):
-    """A setting, and the seconds that one unit of the name is; 1 for what is no duration."""
+    """A setting, and the seconds that one unit of the name is; 1 for what is not a duration."""
 
     setting: str
     unit: float

@@ -78,10 +78,10 @@ def parse_json(text: bytes) -> JsonDocument:
     try:
         json.loads(plain)
     except json.JSONDecodeError as error:
-        return JsonDocument(root, (error.lineno, f"is no JSON from here on: {error.msg}"))
+        return JsonDocument(root, (error.lineno, f"is not JSON from here on: {error.msg}"))
     except (ValueError, RecursionError) as error:
-        return JsonDocument(root, (1, f"is no JSON: {type(error).__name__}"))
-    return JsonDocument(root, None if root is not None else (1, "is no JSON object"))
+        return JsonDocument(root, (1, f"is not JSON: {type(error).__name__}"))
+    return JsonDocument(root, None if root is not None else (1, "is not a JSON object"))
 
 
 def line_of(node: Node) -> int:

@@ -35,7 +35,9 @@ def parse_duration(text: str) -> Duration:
         total += float(part[1]) * _UNITS[part[2]]
         position = part.end()
     if not text or position != len(text):
-        raise ValueError(f"{text!r} is no duration: write a number with a unit, such as 30s, 10m, 1h30m, 7d or 250ms")
+        raise ValueError(
+            f"{text!r} is not a duration: write a number with a unit, such as 30s, 10m, 1h30m, 7d or 250ms"
+        )
     if total > LONGEST:
         raise ValueError(f"{text!r} is longer than ten years, the longest duration accepted")
     return round(total)

@@ -153,7 +153,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
         return
     if connection.info.parameter_status("is_superuser") != "on":
         raise EnvironmentUnavailable(
-            f"role {connection.info.user!r} is no superuser, so now() here cannot be made virtual",
+            f"role {connection.info.user!r} is not a superuser, so now() here cannot be made virtual",
             hint="Use a PostgreSQL that is started for the tests, or a DSN of a superuser.",
         )
     try:

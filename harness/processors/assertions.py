@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from harness.errors import UsageError, did_you_mean
+from harness.errors import UsageError, available, did_you_mean
 from harness.history.event import Effect, Event, History, Observed
 from harness.model.duration import SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId, JobView, Json
@@ -164,11 +164,11 @@ class Assertions:
                 known = list(Looked.__annotations__)
                 raise UsageError(
                     f"nothing of a job is called {key!r}{did_you_mean(key, known)}",
-                    hint=f"There are {', '.join(known)}.",
+                    hint=available(known),
                 )
         status = looked.get("status")
         if status is not None and status not in set(Status):
-            raise UsageError(f"there is no status {status!r}", hint=f"There are {', '.join(Status)}.")
+            raise UsageError(f"there is no status {status!r}", hint=available(Status))
         start_after = looked.get("start_after")
         absolute = isinstance(start_after, datetime)
         return Wanted(

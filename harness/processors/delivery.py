@@ -65,7 +65,9 @@ def effect(done: str | SideEffect, /, **data: Json) -> None:
     problem = json_problem(said.data) or json_problem(said.reply)
     if said.kind in RESERVED or not said.kind or problem is not None:
         why = (
-            f"its data is no JSON: {problem}" if problem else f"{said.kind!r} is what every history says of a processor"
+            f"its data is not JSON: {problem}"
+            if problem
+            else f"{said.kind!r} is what every history says of a processor"
         )
         raise UsageError(f"effect({said.kind!r}): {why}", hint='Write effect("charged", order=7).')
     if data and said is done:

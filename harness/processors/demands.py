@@ -71,8 +71,8 @@ class Demands:
         known = (*PLACES, *_MEANT)
         if at.startswith(("before ", "after ", "while ")) and place not in PLACES:
             raise UsageError(
-                f"there is no place {at!r} for a crash{did_you_mean(at, known)}",
-                hint=f"There are {', '.join(PLACES)}, and the name of a step or an effect.",
+                f"a worker cannot crash at {at!r}{did_you_mean(at, known)}",
+                hint=f"Known places: {', '.join(PLACES)}, or the name of an effect or step.",
             )
         self.deaths.append(Death(place, job, at))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -270,7 +271,7 @@ class JobHarness(Assertions):
         result = self._drive(lambda: self._loop.run(self._running.perform_once(found, job)))
         if not isinstance(result, JobResult):
             raise UsageError(
-                f"the processor answered {result!r}, which is no JobResult",
+                f"the processor answered {result!r}, which is not a JobResult",
                 hint="Answer JobResult(success=True, output=...) or JobResult(success=False, error='...').",
             )
         return result
@@ -418,8 +419,13 @@ class JobHarness(Assertions):
     def always(self, check: Callable[[JobHarness], object]) -> None:
         """Judge by a function of your own after every event and at rest: False or an AssertionError is an anomaly.
 
-        It looks at handles and effects, and lets nothing happen.
+        It looks at handles and effects, and lets nothing happen. Raises UsageError for what is no such function.
         """
+        if not _takes_one(check):
+            raise UsageError(
+                "always() takes a function of one argument, the harness",
+                hint="An invariant such as at_most_once belongs to the fixture job_invariants.",
+            )
         self._always.append(check)
         self._session.recorder.on_event = self._checked
 
@@ -606,6 +612,18 @@ class JobHarness(Assertions):
             known = self._session.board.views
             raise UsageError(f"there is no job {job!r}{did_you_mean(job, known)}")
         return view
+
+
+def _takes_one(check: object) -> bool:
+    if not callable(check):
+        return False
+    try:
+        inspect.signature(check).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # It has no signature that can be read, such as a function in C.
+        return True
+    return True
 
 
 class Interrupts:

@@ -17,11 +17,12 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from harness.adapters.reference.application import GUIDE
+from harness.errors import did_you_mean
 from harness.history.event import History
 from harness.invariants import ANOMALIES, Invariant, Judge
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
-from harness.processors.demands import Death
+from harness.processors.demands import PLACES, Death
 from harness.processors.workplace import Workplace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
@@ -96,7 +97,9 @@ def left_running(leaks: Collection[str]) -> str | None:
 
 def not_happened(deaths: Collection[Death], twice: Collection[JobId]) -> str | None:
     """Name the faults that the test asked for and that never came."""
-    lines = [f"  crash_worker(at={death.asked!r}{_of(death.job)})" for death in deaths]
+    lines = [
+        f"  crash_worker(at={death.asked!r}{_of(death.job)}){did_you_mean(death.asked, PLACES)}" for death in deaths
+    ]
     lines += [f"  deliver_twice({job})" for job in sorted(twice)]
     if not lines:
         return None
@@ -104,7 +107,8 @@ def not_happened(deaths: Collection[Death], twice: Collection[JobId]) -> str | N
         [
             "the test asked for what then never happened:",
             *lines,
-            "  Let the jobs get there, with drain() or run_until_idle(), or correct the name of the point.",
+            "  Let the jobs get there, with drain() or run_until_idle(), or correct the place.",
+            *([f"  Known places: {', '.join(PLACES)}, or the name of an effect or step."] if deaths else []),
         ]
     )
 

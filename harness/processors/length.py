@@ -18,7 +18,7 @@ def read_length(length: Length) -> Duration:
     """Return microseconds. Raises UsageError naming the value and what would have been accepted."""
     duration = _read(length)
     if not 0 <= duration <= LONGEST:
-        raise UsageError(f"{length!r} is no duration that can pass: at least 0, at most ten years")
+        raise UsageError(f"{length!r} is not a possible duration: at least 0, at most ten years")
     return duration
 
 
@@ -37,4 +37,6 @@ def _read(length: Length) -> Duration:
             return round(length * SECOND)
         case _:
             pass
-    raise UsageError(f"{length!r} is no duration", hint='Give text such as "15m", a number of seconds, or a timedelta.')
+    raise UsageError(
+        f"{length!r} is not a duration", hint='Give text such as "15m", a number of seconds, or a timedelta.'
+    )

@@ -22,7 +22,7 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
     if not isinstance(named, str):
         if not callable(named):
             raise UsageError(
-                f"{named!r} is no processor: it cannot be called",
+                f"{named!r} is not a processor: it cannot be called",
                 hint='Pass a function that takes a ToolJob and answers a JobResult, or its name as "module:name".',
             )
         return named
@@ -38,10 +38,12 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+            raise _broken(named, module_name, error) from error
         raise UsageError(
             f"the processor {named!r}: there is no module {error.name!r}", hint="Is its folder on sys.path?"
         ) from None
+    except ImportError as error:
+        raise _broken(named, module_name, error) from error
     except SystemExit as stop:
         raise UsageError(
             f"the processor {named!r}: {module_name} calls sys.exit({stop.code!r}) while it is imported",
@@ -52,6 +54,14 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
             raise UsageError(f"the processor {named!r}: {module_name} has no {name!r}{did_you_mean(name, dir(found))}")
         found = getattr(found, name)
     return find_processor(found) if not isinstance(found, str) else _refuse_text(named)
+
+
+def _broken(named: str, module: str, error: ImportError) -> UsageError:
+    from harness.application.engine import where_of  # Only a broken import pays for it.
+
+    where = where_of(error, own=False)
+    told = f"importing {module} failed: {type(error).__name__}: {error}{f' ({where})' if where else ''}"
+    return UsageError(f"the processor {named!r}: {told}", hint="Install it, or fix the import.")
 
 
 def how_to_name(named: str) -> str:

@@ -288,7 +288,7 @@ class Director:
         actor = self._actor(step.actor)
         actor = self._bring(actor, step.point or "", step.job)
         if type(actor.request) is not VerbCall:
-            raise self._stop(f"{step.point!r} is no call: no message can be lost or doubled there")
+            raise self._stop(f"{step.point!r} is not a call: no message can be lost or doubled there")
         return actor
 
     def do_advance(self, step: Step) -> None:

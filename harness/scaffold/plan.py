@@ -121,8 +121,10 @@ class ToolName:
         """Raise UsageError for what is no slug."""
         if not _SLUG.fullmatch(self.slug):
             near = "-".join(re.findall(r"[a-z0-9]+", self.slug.lower()))
-            hint = f"Write {near}." if _SLUG.fullmatch(near) else "Write words in lower case with dashes between them."
-            raise UsageError(f"{self.slug!r} is no slug of a tool", hint=hint)
+            raise UsageError(
+                f"{self.slug!r} is not a valid tool name: use lowercase letters, digits and hyphens, such as "
+                f"{near if _SLUG.fullmatch(near) else 'my-tool'}"
+            )
 
     @property
     def module(self) -> str:

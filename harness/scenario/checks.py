@@ -33,7 +33,7 @@ def listing(name: str, known: Collection[str]) -> str:
     """Say what there is instead of a name that does not exist."""
     listed = sorted(known)
     shown = ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
-    return f"{did_you_mean(name, listed)}. There are {shown}" if listed else ". There are none"
+    return f"{did_you_mean(name, listed)}. Available: {shown}" if listed else ". None is available"
 
 
 class StepChecks:
@@ -84,7 +84,7 @@ class StepChecks:
             yield from self._of_state(step, actor)
         elif actor not in (*self._workers, *upkeep, *clients):
             if actor in UPKEEP:
-                yield f"{actor} is no worker: it can be paused, crashed and restarted, and it `runs`"
+                yield f"{actor} is not a worker: it can be paused, crashed and restarted, and it `runs`"
             else:
                 yield f"no such actor: {actor!r}{listing(actor, [*self._workers, *upkeep])}"
         elif actor in self._workers and not workers_start(self._part):
@@ -162,7 +162,7 @@ class Checks:
         seen: set[str] = set()
         for index, worker in enumerate(self._part.workers):
             if not re.fullmatch(NAME, worker):
-                self._wrong(("workers", index), f"{worker!r} is no name: letters, digits, _ and -, a letter first")
+                self._wrong(("workers", index), f"{worker!r} is not a name: letters, digits, _ and -, a letter first")
             elif worker in RESERVED or worker.startswith("client-"):
                 self._wrong(("workers", index), f"no worker can be called {worker!r}: another actor has that name")
             elif worker in seen:
@@ -172,7 +172,7 @@ class Checks:
         for name, job in self._part.jobs.items():
             path = ("jobs", name)
             if not re.fullmatch(NAME, name):
-                self._wrong(path, f"{name!r} is no name: letters, digits, _ and -, a letter first")
+                self._wrong(path, f"{name!r} is not a name: letters, digits, _ and -, a letter first")
             total += job.count if job.every is not None else 1
             if total > MOST_SENT:
                 self._wrong(path, f"more than {MOST_SENT} jobs are sent in all, the most accepted")
@@ -202,7 +202,7 @@ class Checks:
             if not isinstance(part, str) and "#" not in where and (part.globals or part.stubs):
                 self._wrong(path, f"globals and stubs are for TypeScript, and {where!r} is Python")
             if not _PROCESSOR.fullmatch(where):
-                self._wrong(path, f"{where!r} is no processor: write `module:name` or `path.ts#name`")
+                self._wrong(path, f"{where!r} is not a processor: write `module:name` or `path.ts#name`")
             if tool not in tools:
                 self._wrong(path, f"no job has the tool {tool!r}{did_you_mean(tool, tools)}")
         for name, job in self._part.jobs.items():
@@ -241,7 +241,7 @@ class Checks:
     def _no_such_expectation(self, job: str) -> str:
         if job == "cron":
             return (
-                "expect.cron: the cron of a run is no HTTP request, so it has no status code; leave it out, "
+                "expect.cron: the cron of a run is not an HTTP request, so it has no status code; leave it out, "
                 "and hold the endpoint to 401 with `job-harness check` or a test of the API"
             )
         return f"no such job: {job!r}{listing(job, self._jobs)}"
@@ -267,7 +267,7 @@ def _job_problems(job: JobPart) -> Iterator[tuple[str, str]]:
                 yield key, f"{key} is for a single job, not for one that is sent `every` so often"
     yield from _sending_problems(job)
     if job.tool.strip() != job.tool or "\x00" in job.tool:
-        yield "tool", f"{job.tool!r} is no tool slug"
+        yield "tool", f"{job.tool!r} is not a valid tool name"
 
 
 def _sending_problems(job: JobPart) -> Iterator[tuple[str, str]]:

@@ -149,7 +149,7 @@ def read_document(raw: bytes, path: str) -> YamlDocument:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        message = f"the byte {raw[error.start]:#04x} is no UTF-8; save the file as UTF-8"
+        message = f"the byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8"
         raise ScenarioError(path, [Problem(line, message)]) from None
     try:
         return _document(text)
@@ -158,11 +158,11 @@ def read_document(raw: bytes, path: str) -> YamlDocument:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = 1 if mark is None else mark.line + 1
-        raise ScenarioError(path, [Problem(line, f"this is no YAML: {_why(error)}")]) from None
+        raise ScenarioError(path, [Problem(line, f"not valid YAML: {_why(error)}")]) from None
     except YAMLError as error:
         at = getattr(error, "position", 0)
         what = f"the character {text[at]!r}" if at < len(text) else "a character"
-        message = f"this is no YAML: {what} may not stand in a YAML file; write it as an escape inside quotes"
+        message = f"not valid YAML: {what} may not stand in a YAML file; write it as an escape inside quotes"
         raise ScenarioError(path, [Problem(text.count("\n", 0, at) + 1, message)]) from None
 
 

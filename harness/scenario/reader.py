@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UsageError, did_you_mean
+from harness.errors import UsageError, available, did_you_mean
 from harness.model.settings import Settings
 from harness.scenario.checks import Checks, workers_start
 from harness.scenario.document import (
@@ -166,7 +166,7 @@ def _literal(at: str, value: Any, expected: str) -> str:
     if at == "format: ":
         return f"format: this program reads format 1, not {shown(value)}; write `format: 1`"
     known = [item.strip("'\" ") for item in expected.replace(" or ", ", ").split(",")]
-    return f"{at}{described(value)} is not accepted{did_you_mean(str(value), known)}. There are {', '.join(known)}"
+    return f"{at}{described(value)} is not accepted{did_you_mean(str(value), known)}. Available: {', '.join(known)}"
 
 
 def keys_at(path: Path) -> list[str]:
@@ -218,10 +218,13 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:
-            raise UsageError(f"{change!r} changes no setting", hint="Write it as setting=value: stuck_timeout=30m.")
+            raise UsageError(f"--set {change}: expected SETTING=VALUE, such as stuck_timeout=30m")
         if name not in Settings.names():
             near = did_you_mean(name, Settings.names())
-            raise UsageError(f"no such setting: {name!r}{near}", hint=f"There are {', '.join(Settings.names())}.")
+            raise UsageError(
+                f"no such setting: {name!r}{near}",
+                hint=available(Settings.names(), near=name, listed="docs/scenarios.md#settings"),
+            )
         try:
             values.update(SettingsPart.model_validate({name: plain_scalar(text)}).given())
         except ValidationError as error:
@@ -242,7 +245,7 @@ def read_scenario(path: FilePath | str, *, queues: Collection[str] | None = None
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end
-            raise UsageError(f"{path}: is no regular file", hint="Name a scenario file.")
+            raise UsageError(f"{path}: is not a regular file", hint="Name a scenario file.")
         with open(path, "rb") as file:
             raw = file.read(LARGEST + 1)
             if len(raw) > LARGEST:

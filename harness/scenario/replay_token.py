@@ -52,7 +52,7 @@ class ReplayToken:
         """Raise UsageError where this token is of another target than the one that is `called` so."""
         if self.target != target:
             raise UsageError(
-                f"this replay token is not of {called}: it was made for {self.target}, and this is {target}",
+                f"this token was recorded for something else ({self.target}), not for {called} ({target})",
                 hint="Replay it on what it was made for, as it was then; title, expectations and controls may differ.",
             )
 
@@ -86,19 +86,22 @@ def decode(text: str) -> ReplayToken:
             hint="Replay it with the version of job-harness that printed it.",
         )
     if version is None:
-        raise UsageError(f"{_shown(text)} is no replay token", hint=_HINT)
+        raise UsageError(f"{_shown(text)} is not a replay token", hint=_HINT)
     if found is None:
         raise UsageError(
-            f"the replay token {_shown(text)} is damaged: it holds other signs than a-z and 2-7", hint=_HINT
+            f"the replay token {_shown(text)} is damaged or cut off: it has characters other than a-z and 2-7",
+            hint=_HINT,
         )
     try:
         return _token(json.loads(_unsealed(found["content"])))
     except (ValueError, TypeError, zlib.error, binascii.Error) as error:
-        raise UsageError(f"the replay token {_shown(text)} is damaged: {error}", hint=_HINT) from None
+        raise UsageError(f"the replay token {_shown(text)} is damaged or cut off: {error}", hint=_HINT) from None
 
 
 def _unsealed(content: str) -> bytes:
     sealed = base64.b32decode(content.upper() + "=" * (-len(content) % 8))
+    if base64.b32encode(sealed).decode().rstrip("=").lower() != content:
+        raise ValueError("its last character holds bits that no byte has")
     packed, seal = sealed[:-4], sealed[-4:]
     if zlib.crc32(packed).to_bytes(4, "big") != seal:
         raise ValueError("its checksum does not fit; a part is missing or was changed")
@@ -116,7 +119,7 @@ def _token(content: Any) -> ReplayToken:
     tape = [Deviation(label, nth, option) for label, nth, option in deviations]
     for item in tape:
         if not (isinstance(item.label, str) and type(item.nth) is int and isinstance(item.option, str)):
-            raise ValueError(f"{item!r} is no deviation")
+            raise ValueError(f"{item!r} is not a deviation")
     return ReplayToken(target, seed, tuple(tape))
 
 

@@ -107,7 +107,7 @@ def _gap(value: Any) -> tuple[Duration, Duration]:
     text = text_of(value, "a gap such as 60s..122s")
     low, dots, high = text.partition("..")
     if not dots:
-        raise ValueError(f"{text!r} is no gap: write the shortest and the longest wait as 60s..122s")
+        raise ValueError(f"{text!r} is not a gap: write the shortest and the longest wait as 60s..122s")
     shortest, longest = parse_duration(low.strip()), parse_duration(high.strip())
     if shortest > longest:
         raise ValueError(f"{text!r} is an empty gap: the shortest wait comes first")
@@ -127,7 +127,7 @@ def _ending(value: Any) -> Ending:
     known = [str(ending) for ending in Ending]
     text = text_of(value, "an outcome")
     if text not in known:
-        raise ValueError(f"no such outcome: {text!r}{did_you_mean(text, known)}. There are {', '.join(known)}")
+        raise ValueError(f"no such outcome: {text!r}{did_you_mean(text, known)}. Available: {', '.join(known)}")
     return Ending(text)
 
 
@@ -135,7 +135,7 @@ def _payload(value: Any) -> Payload:
     known = [str(payload) for payload in Payload]
     text = text_of(value, "a payload")
     if text not in known:
-        raise ValueError(f"no such payload: {text!r}{did_you_mean(text, known)}. There are {', '.join(known)}")
+        raise ValueError(f"no such payload: {text!r}{did_you_mean(text, known)}. Available: {', '.join(known)}")
     return Payload(text)
 
 

@@ -182,7 +182,7 @@ def scalar(value: Any) -> str:
         case str():
             return value if _is_plain(value) else quoted(value)
         case _:
-            raise UsageError(f"{type(value).__name__} cannot be written: it is no JSON value")
+            raise UsageError(f"{type(value).__name__} cannot be written: it is not a JSON value")
 
 
 def _number(value: float) -> str:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from psycopg.sql import SQL
 
-from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, clipped, did_you_mean
+from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, clipped, did_you_mean
 from harness.lint.database import LIMIT_SECONDS, JobTable, TooSlow, find_tables, read_only
 from harness.postgres.patience import Deadline
 
@@ -109,13 +109,11 @@ def read_template(path: Path) -> Template:
     if table is None:
         table = {} if data.keys() & {"project", "build-system", "tool"} else data
     if not isinstance(table, dict):
-        raise UsageError(f"{path}: {SECTION} is no table", hint=f"Write [{SECTION}].")
+        raise UsageError(f"{path}: {SECTION} is not a table", hint=f"Write [{SECTION}].")
     known = [item.name for item in fields(Template)]
     for key in table:
         if key not in known:
-            raise UsageError(
-                f"{path}: no such key: {clipped(key)}{did_you_mean(key, known)}", hint=f"There are {', '.join(known)}."
-            )
+            raise UsageError(f"{path}: no such key: {clipped(key)}{did_you_mean(key, known)}", hint=available(known))
     for key in ("path", "method", "id", "health"):
         if not isinstance(table.get(key, ""), str):
             raise UsageError(f"{path}: {key} is {clipped(table[key])}, and must be text", hint=f'Write {key} = "...".')
@@ -138,9 +136,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_request(path: Path, template: Template) -> None:
     """See that the request can be sent, so that what fails later is the system's."""
     if not _TOKEN.fullmatch(template.method):
-        raise UsageError(f"{path}: {clipped(template.method)} is no HTTP method", hint='Write method = "POST".')
+        raise UsageError(f"{path}: {clipped(template.method)} is not an HTTP method", hint='Write method = "POST".')
     if not isinstance(template.headers, dict):
-        raise UsageError(f"{path}: headers is no table", hint='Write headers = {"x-session-id" = "me"}.')
+        raise UsageError(f"{path}: headers is not a table", hint='Write headers = {"x-session-id" = "me"}.')
     for name, value in template.headers.items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not _TOKEN.fullmatch(name):
             raise UsageError(
@@ -210,15 +208,17 @@ def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any)
         _ = urlsplit(url).port  # It is looked at only here.
     except ValueError as error:
         raise UsageError(
-            f"{clipped(url)} is no URL: {error}", hint="Name a base URL such as http://127.0.0.1:8080."
+            f"{clipped(url)} is not a URL: {error}", hint="Name a base URL such as http://127.0.0.1:8080."
         ) from None
     what = f"{method} {clipped(url, longest=200)[1:-1]}"
     try:
         return within_budget(lambda: _answer(request), what=what)
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
+        refused = isinstance(reason, ConnectionRefusedError)
+        why = "connection refused" if refused else shown(reason) or type(error).__name__
         raise EnvironmentUnavailable(
-            f"{what}: no server answers: {shown(reason) or type(error).__name__}",
+            f"{what}: no server answers at {clipped(base)[1:-1]} ({why})",
             hint="Start the api-server, or name its base URL.",
         ) from None
 

@@ -68,7 +68,7 @@ _RETRY_AFTER_SECONDS = 1
 """When to ask again while the database restarts."""
 
 _MEANINGS = {
-    400: "The body is no JSON in UTF-8.",
+    400: "The body is not JSON in UTF-8.",
     401: "The bearer secret is missing or wrong.",
     403: "The job belongs to another user or session, or the request does not say who is asking.",
     404: "No such job or tool.",

@@ -22,7 +22,7 @@ def process_json_format(job: ToolJob) -> JobResult:
     if not isinstance(text, str):
         return _refused('json-format needs {"text": "..."}')
     if isinstance(indent, bool) or not isinstance(indent, int) or not 0 <= indent <= _WIDEST_INDENT:
-        return _refused(f"indent is {indent!r:.40}, which is no whole number from 0 to {_WIDEST_INDENT}")
+        return _refused(f"indent is {indent!r:.40}, which is not a whole number from 0 to {_WIDEST_INDENT}")
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
@@ -33,7 +33,7 @@ def process_json_format(job: ToolJob) -> JobResult:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _refused(error: str) -> JobResult:

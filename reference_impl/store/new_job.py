@@ -65,4 +65,4 @@ def _canonical(queue_id: str) -> str:
     try:
         return str(uuid.UUID(queue_id))
     except ValueError:
-        raise QueueError(f"queue_id {queue_id[:80]!r} is no UUID") from None
+        raise QueueError(f"queue_id {queue_id[:80]!r} is not a UUID") from None

@@ -23,8 +23,8 @@ FILES = {
     "no step": (HEAD + "jobs:\n  a: {}\nsteps:\n  - w1 eats a\n", ":6:", "no such step"),
     "alias bomb": (HEAD + BOMB, "hostile.yaml:", "aliases expand to more than"),
     "ten megabytes": (HEAD + "#" * 10_000_000, ":1:", "1 000 000 bytes"),
-    "binary": (bytes(range(256)) * 40, ":", "no UTF-8"),
-    "broken in the middle": (HEAD + "jobs:\n  a: {takes: [}\n", ":4:", "no YAML"),
+    "binary": (bytes(range(256)) * 40, ":", "not UTF-8"),
+    "broken in the middle": (HEAD + "jobs:\n  a: {takes: [}\n", ":4:", "not valid YAML"),
     "empty": ("", ":1:", "the file is empty"),
     "deep": (HEAD + "jobs: " + "[" * 5000, ":3:", "nested deeper"),
     "a list": ("- 1\n", ":1:", "mapping"),
@@ -65,7 +65,7 @@ def test_folders_and_links_that_lead_nowhere_are_usage_errors(
         ("empty", "no scenarios in this folder"),
         ("self.yaml", "leads nowhere, or to itself"),
         ("missing.yaml", "no such file or folder"),
-        ("/dev/null", "is no regular file"),
+        ("/dev/null", "is not a regular file"),
     ):
         assert main(["run", name]) == 2
         assert words in capsys.readouterr().err
@@ -92,7 +92,7 @@ def test_a_pipe_that_nobody_writes_to_is_refused_and_not_waited_for(place: Place
     os.mkfifo(place.folder / "pipe.yaml")
     ended = place.run("run", "pipe.yaml")
     assert ended.code == 2
-    assert "pipe.yaml: is no regular file" in ended.said
+    assert "pipe.yaml: is not a regular file" in ended.said
 
 
 def test_an_unreadable_file_is_named(

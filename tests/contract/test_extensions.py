@@ -98,7 +98,7 @@ X = FaultKind("x", "It breaks.", (Phrase("x"),), lambda *_: 1 / 0, lambda *_: No
         (INVARIANT, "X = 3\n", "job_harness.invariants:x is not an invariant but int"),
         ("[job_harness.faults]\ny = my_power:X\n", RAISES, "job_harness.faults:y is the fault 'x'"),
         ("[job_harness.faults]\nx = my_power:X\n", RAISES, "the fault x of power 1.0 raised ZeroDivisionError"),
-        ("[job_harness.faults]\nx = my_power:X\n", "X = 3\n", "job_harness.faults:x is no fault but int"),
+        ("[job_harness.faults]\nx = my_power:X\n", "X = 3\n", "job_harness.faults:x is not a fault but int"),
         ("[job_harness.faults]\ncrash = my_power:X\n", "X = print\n", "job_harness.faults:crash has a fault's name"),
         (
             INVARIANT,

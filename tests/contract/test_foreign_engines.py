@@ -147,11 +147,11 @@ def test_two_tools_may_have_one_unique_key_which_is_refused_until_its_job_ends(e
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("pgqueuer@newest", "is no version of pgqueuer"),
-        ("procrastinate@newest", "is no version of procrastinate"),
+        ("pgqueuer@newest", "is not a version of pgqueuer"),
+        ("procrastinate@newest", "is not a version of procrastinate"),
         ("graphile-worker@0.16.6", "graphile-worker 0.16.6 has other functions"),
         ("pgboss-node@9.0.3", "pg-boss 9.0.3 has another schema"),
-        ("pgboss@12.38.0", "pg-boss '12.38.0' cannot be driven by its SQL alone"),
+        ("pgboss@12.38.0", "runs the SQL of pg-boss 10, and '12.38.0' is not a version of it"),
     ],
 )
 def test_what_is_no_release_that_it_drives_is_refused(name: str, told: str) -> None:

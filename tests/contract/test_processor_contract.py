@@ -186,7 +186,7 @@ PLANTED: dict[str, tuple[Any, str, str]] = {
     "blocks": (blocks, "never_blocks", "time.sleep(3) in a coroutine at "),
     "swallows cancel": (swallows_cancel, "stops_when_cancelled", "it did not stop; it still runs: swallows_cancel at "),
     "leaks a task": (leaks_a_task, "leaves_nothing_running", "the task 'cleaner' still runs: sleep at "),
-    "no JSON": (answers_no_json, "fits_jsonb", "its output: date at $.at: no JSON value"),
+    "no JSON": (answers_no_json, "fits_jsonb", "its output: date at $.at: not a JSON value"),
     "empty error": (empty_error, "failure_says_why", "hostile input: null: success: false, error ''"),
     "mutated input": (mutates_input, "input_untouched", "input.text is 'HELLO', wanted 'hello'"),
     "over time": (over_time, "ends_in_time", "not done after 600 s of virtual time, the job timeout; it still runs: "),
@@ -279,7 +279,7 @@ def test_input_is_a_model_a_schema_or_a_strategy() -> None:
         check_processor(well, input=5)
     with pytest.raises(UsageError, match=r"'\^a\+\$' at \$\.text.*\n.*Give examples"):
         check_processor(well, input={"type": "object", "properties": {"text": {"type": "string", "pattern": "^a+$"}}})
-    with pytest.raises(UsageError, match="example 1 is no JSON"):
+    with pytest.raises(UsageError, match="example 1 is not JSON"):
         check_processor(well, examples=[{1, 2}])
 
 
@@ -397,7 +397,7 @@ HOSTILE: dict[str, tuple[Any, str | None, str]] = {
     "replaced time": (replaces_time, "leaves_nothing_running", "time.sleep is still replaced"),
     "threads": (starts_threads, "leaves_nothing_running", "the thread 'straggler-0' still runs"),
     "a cycle": (is_cyclic, "fits_jsonb", "a value that contains itself"),
-    "an error that is no text": (cannot_be_read, "fits_jsonb", "its error is a int, no text"),
+    "an error that is no text": (cannot_be_read, "fits_jsonb", "its error is a int, not text"),
     "printing": (prints_megabytes, None, ""),
     "fork": (forks, None, ""),
 }

@@ -20,10 +20,10 @@ from tests.contract.node_at_hand import needs_node, processor, written
 pytestmark = needs_node
 
 ANSWERS = {
-    "nothing": ("return undefined", "answered undefined, which is no JobResult"),
-    "text": ("return 'ok'", "answered a string, which is no JobResult"),
+    "nothing": ("return undefined", "answered undefined, which is not a JobResult"),
+    "text": ("return 'ok'", "answered a string, which is not a JobResult"),
     "no success": ("return { output: 1 }", "an object without success"),
-    "success as text": ("return { success: 'true' }", "whose success is no boolean"),
+    "success as text": ("return { success: 'true' }", "whose success is not a boolean"),
     "BigInt": ("return { success: true, output: { id: 10n } }", "output.id is the BigInt 10n"),
     "NaN": ("return { success: true, output: [1, NaN] }", "output[1] is NaN"),
     "function": ("return { success: true, output: { f() {} } }", "output.f is a function"),
@@ -151,7 +151,7 @@ FILES = {
     "a missing import": ('import { send } from "@repo/mail";\nexport const run = () => send();', "@repo/mail"),
     "a missing relative import": ('import { send } from "./mail";\nexport const run = () => send();', "./mail"),
     "a missing export": ("export const ran = 1;", "(did you mean 'ran'?)"),
-    "no function": ("export const run = 1;", "is no function, but number"),
+    "no function": ("export const run = 1;", "is not a function, but of type number"),
     "an import without that export": ('import { zip } from "node:fs"; export const run = zip;', "zip"),
     "a throw at the top": ("throw new RangeError('top'); export const run = 1;", "RangeError: top"),
     "an exit at the top": ("process.exit(4); export const run = 1;", "exit code 4"),

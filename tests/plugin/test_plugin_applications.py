@@ -93,7 +93,7 @@ jobs:
         ("my_app.py:mak", "*my_app.py has no 'mak' (did you mean 'make'?)*"),
         ("my_app.py:MyApp+fence", "*declares no safeguard 'fence'*"),
         ("jobs.py:create_job", "*jobs.py:create_job asks for db, job, safe*"),
-        ("no_such_module:make", "*no_such_module cannot be loaded: ModuleNotFoundError*"),
+        ("no_such_module:make", "*importing no_such_module failed: ModuleNotFoundError*"),
     ],
 )
 def test_an_application_that_cannot_be_had_is_told_without_a_traceback(

@@ -52,11 +52,26 @@ def test_it(job_harness):
 
 
 @pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--job-engine=memroy", "ERROR: --job-engine: no such engine: 'memroy' (did you mean 'memory'?)"),
+        ("--job-explore=abc", "ERROR: --job-explore: expected a number of runs (200) or a duration (30s), not 'abc'"),
+        ("--job-explore=0", "not '0'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_usage_error(pytester: pytest.Pytester, option: str, told: str) -> None:
+    result = pytester.runpytest(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert told in result.stderr.str()
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+@pytest.mark.parametrize(
     ("marker", "told"),
     [
         ('job_timout="3s"', "there is no setting 'job_timout' (did you mean 'job_timeout'?)"),
         ('"3s"', 'Write @pytest.mark.job_settings(job_timeout="30s").'),
-        ('job_timeout="3 parsecs"', "'3 parsecs' is no duration"),
+        ('job_timeout="3 parsecs"', "'3 parsecs' is not a duration"),
         ('max_attempts="many"', "job_max_attempts is 'many': it must be a valid integer"),
     ],
 )

@@ -199,12 +199,6 @@ def test_it(job_queue, job_clock):
     result.stdout.fnmatch_lines(["*::test_it?memory? PASSED*", "*::test_it?reference? PASSED*"])
 
 
-def test_an_unknown_engine_is_an_error_with_the_nearest_name(suite: pytest.Pytester) -> None:
-    result = run(suite, "def test_it(job_queue): pass\n", "--job-engine=memmory")
-    assert result.ret != 0
-    result.stdout.fnmatch_lines(["*no such engine: 'memmory' (did you mean 'memory'?)*"])
-
-
 @pytest.mark.postgres
 def test_job_postgres_is_emptied_after_each_test_and_cloned_after_ddl(suite: pytest.Pytester) -> None:
     suite.makeconftest(

@@ -84,11 +84,11 @@ def test_a_folder_that_sets_nothing_is_inconclusive(tmp_path: Path, capsys: pyte
     ("arguments", "told"),
     [
         (["nowhere"], "there is no such folder"),
-        (["--env", "worker"], "is no SERVICE=FILE"),
+        (["--env", "worker"], "is not SERVICE=FILE"),
         (["--env", "worker=nowhere.env"], "No such file"),
         (["--without", "attempts_disagre"], "did you mean 'attempts_disagree'?"),
         (["--baseline", "nowhere.json"], "No such file"),
-        (["--baseline", "apps/web/vercel.json"], "is no baseline"),
+        (["--baseline", "apps/web/vercel.json"], "is not a baseline"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(

@@ -150,7 +150,7 @@ def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
     ("found", "told"),
     [
         (type("Bare", (), {"open": None, "close": None, "name": "x"})(), "Bare has no capabilities"),
-        (type("Odd", (), {"info": "memory"})(), "Odd.info is 'memory', which is no EngineInfo"),
+        (type("Odd", (), {"info": "memory"})(), "Odd.info is 'memory', which is not an EngineInfo"),
         (type("Shut", (), {"info": EngineInfo("x", ABLE)})(), "Shut has no open and no close"),
     ],
 )

@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("what", "controls", "told"),
     [
         ("application: no.py:make", "", "one.yaml:3: application: there is no file no.py"),
-        ("application: no_module:make", "", "one.yaml:3: no_module cannot be loaded"),
+        ("application: no_module:make", "", "one.yaml:3: importing no_module failed"),
         ("", "controls:\n  - {engine: nosuch@3, finds: lost}", "one.yaml:9: no such engine: 'nosuch'"),
         (
             "application: ok.py:make",

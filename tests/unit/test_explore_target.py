@@ -56,10 +56,10 @@ def test_a_file_is_read_anew_each_time(file: Path) -> None:
     ("target", "told"),
     [
         ("mine.py:Aplication", r"has no 'Aplication' \(did you mean 'Application'\?\)"),
-        ("mine.py:number", "is 5, which cannot be called"),
-        ("mine.py:broken", r"cannot be made: LookupError: no settings \(at .*mine.py:10\)"),
+        ("mine.py:number", "is of type int, which cannot be called"),
+        ("mine.py:broken", r"\(\) raised LookupError: no settings \(.*mine.py:10\)"),
         ("min.py:Application", r"there is no such file \(did you mean 'mine.py'\?\)"),
-        ("mine.py:", "is no target"),
+        ("mine.py:", "is not a target"),
         ("mine.py:Application+fence", "declares no safeguard 'fence'"),
         ("mine.py:Application.safeguards", "cannot be called"),
     ],
@@ -69,10 +69,19 @@ def test_what_is_wrong_is_told(file: Path, target: str, told: str) -> None:
         open_target(f"{file.parent}/{target}")
 
 
+def test_a_broken_import_is_told_where_it_stands_and_a_missing_module_without_a_place(file: Path) -> None:
+    file.write_text("import no_such_module\n", encoding="utf-8")
+    told = r"importing .*mine.py failed: .*No module named 'no_such_module' \(.*mine.py:1\)\n  Install it, or fix"
+    with pytest.raises(UsageError, match=told):
+        open_target(f"{file}:make")
+    with pytest.raises(UsageError, match=r"No module named 'no_such_module'\n  Write module:factory"):
+        open_target("no_such_module:make")
+
+
 def test_a_file_that_cannot_be_read_is_told_with_its_line(file: Path) -> None:
     file.write_text("import json\n\ndef make(:\n", encoding="utf-8")
 
-    with pytest.raises(UsageError, match=r"cannot be loaded: SyntaxError: .*mine.py:3"):
+    with pytest.raises(UsageError, match=r"importing .* failed: SyntaxError: .*mine.py:3"):
         open_target(f"{file}:make")
 
 

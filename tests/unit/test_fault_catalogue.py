@@ -181,7 +181,7 @@ def test_a_history_tells_an_abandoned_session_from_a_crash() -> None:
         ({"words": (Phrase("crash"),)}, "a tape already means something else by 'crash'"),
         ({"events": ()}, "events is (); it must be a tuple of names"),
         ({"weight": ("often",)}, "it must be counts, as texts"),
-        ({"needs": ("session",)}, "it needs 'session' (did you mean 'sessions'?), which is no capability"),
+        ({"needs": ("session",)}, "it needs 'session' (did you mean 'sessions'?), which is not a capability"),
         ({"apply": None}, "options and apply must be functions"),
     ],
 )

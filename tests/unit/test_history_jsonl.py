@@ -50,18 +50,18 @@ def test_a_newer_version_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize("keep", [1, 10, -5])
 def test_a_truncated_line_is_named(dumped: list[str], keep: int) -> None:
     lines = dumped[0].splitlines()
-    with pytest.raises(UsageError, match="line 4 is no event of a history"):
+    with pytest.raises(UsageError, match="line 4 is not an event of a history"):
         load_history([*lines[:3], lines[3][:keep], *lines[4:]])
 
 
 @pytest.mark.parametrize("line", ['{"kind":"rumour"}', '{"kind":"phase"}', "[]", "7", '{"at":1}'])
 def test_a_line_that_is_no_event_is_named(dumped: list[str], line: str) -> None:
-    with pytest.raises(UsageError, match="line 2 is no event of a history"):
+    with pytest.raises(UsageError, match="line 2 is not an event of a history"):
         load_history([dumped[0].splitlines()[0], line])
 
 
 def test_a_line_nested_beyond_pythons_stack_is_named(dumped: list[str]) -> None:
-    with pytest.raises(UsageError, match="line 2 is no event of a history"):
+    with pytest.raises(UsageError, match="line 2 is not an event of a history"):
         load_history([dumped[0].splitlines()[0], '{"kind": ' + "[" * 200_000])
 
 
@@ -82,5 +82,5 @@ def test_a_blank_first_line_hides_no_missing_header() -> None:
     ],
 )
 def test_a_field_of_another_type_is_refused_with_its_line(dumped: list[str], line: str, complaint: str) -> None:
-    with pytest.raises(UsageError, match=f"line 2 is no event of a history: {complaint}"):
+    with pytest.raises(UsageError, match=f"line 2 is not an event of a history: {complaint}"):
         load_history([dumped[0].splitlines()[0], line])

@@ -86,8 +86,14 @@ def test_a_side_effect_outside_of_any_job_is_none_and_a_wrong_one_is_refused() -
     asyncio.run(step("named"))
     with pytest.raises(UsageError, match="every history says"):
         effect("started")
-    with pytest.raises(UsageError, match="no JSON"):
+    with pytest.raises(UsageError, match="not JSON"):
         effect("charged", order=object())
+
+
+@pytest.mark.parametrize("check", [lambda: True, at_most_once("charged"), True])
+def test_what_is_no_function_of_the_harness_is_refused_by_always_at_once(check: Any) -> None:
+    with JobHarness() as jobs, pytest.raises(UsageError, match="belongs to the fixture job_invariants"):
+        jobs.always(check)
 
 
 def test_an_invariant_of_the_users_own_judges_side_effects() -> None:
@@ -324,7 +330,8 @@ def test_a_fault_that_never_came_is_a_problem_and_a_place_that_is_none_an_error(
     (problem,) = jobs.problems()
     assert "crash_worker(at='chargd')" in problem
     assert f"deliver_twice({later.id})" in problem
-    with pytest.raises(UsageError, match=r"no place 'before compleet' .*did you mean 'before complete'"):
+    assert "Known places: before starting, while running," in problem
+    with pytest.raises(UsageError, match=r"cannot crash at 'before compleet' .*did you mean 'before complete'"):
         jobs.crash_worker(at="before compleet")
     with pytest.raises(UsageError, match="has ended"):
         jobs.deliver_twice(job)

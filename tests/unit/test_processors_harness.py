@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,10 +55,14 @@ def test_a_job_runs_to_its_result(jobs: JobHarness) -> None:
     assert jobs.problems() == []
 
 
-def test_a_processor_is_found_by_its_name(jobs: JobHarness) -> None:
+def test_a_processor_is_found_by_its_name(jobs: JobHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs.register("dump", "json:dumps")
     with pytest.raises(UsageError, match=r"there is no module 'no_such_module'"):
         jobs.register("a", "no_such_module:run")
+    (tmp_path / "importing_nothing.py").write_text("import no_such_module\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"importing importing_nothing failed: .*importing_nothing.py:1\)"):
+        jobs.register("a", "importing_nothing:run")
     with pytest.raises(UsageError, match=r"json has no 'dunps' \(did you mean 'dumps'\?\)"):
         jobs.register("a", "json:dunps")
     with pytest.raises(UsageError, match="names no processor"):
@@ -141,7 +146,7 @@ def test_perform_job_answers_the_result_and_raises_what_the_processor_raises(job
         jobs.perform_job(explode, None)
     with pytest.raises(NonRetryableError, match="boom"):
         jobs.perform_job(explode_later, None)
-    with pytest.raises(UsageError, match="no JobResult"):
+    with pytest.raises(UsageError, match="not a JobResult"):
         jobs.perform_job(lambda job: 5, None)  # type: ignore[arg-type, return-value]
     with pytest.raises(UsageError, match=r"did you mean 'echo'\?"):
         jobs.perform_job("ecko", None)

@@ -71,7 +71,7 @@ def test_a_second_processor_for_a_slug_is_refused() -> None:
 
 @pytest.mark.parametrize("slug", ["", "My-Tool", "a b", "-a", "a--b", "a_b", "x" * 51, "a'; DROP TABLE"])
 def test_what_cannot_name_a_partition_is_no_slug(slug: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no tool slug"):
+    with pytest.raises(ConfigurationError, match="is not a valid tool name"):
         Registry().register_processor(slug, succeed)
 
 

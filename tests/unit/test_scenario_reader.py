@@ -147,7 +147,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
         "more than 100000 jobs",
     ),
     "clash of names": (with_jobs("", "jobs: {a: {every: 1s, count: 2}, a1: {}}"), "s.yaml:2:", "two jobs 'a1'"),
-    "job name": (with_jobs("", "jobs: {1: {}}"), "s.yaml:2:", "'1' is no name"),
+    "job name": (with_jobs("", "jobs: {1: {}}"), "s.yaml:2:", "'1' is not a name"),
     "duplicate job": ("format: 1\njobs:\n  a: {}\n  a: {}\n", "s.yaml:4:", "'a' was already given on line 3"),
     "held back": (with_jobs("", "jobs: {a: {held_back: true}}"), "s.yaml:2:", "it would never be sent"),
     "job without value": ("format: 1\njobs:\n  a:\n", "s.yaml:3:", "expected a mapping, got null"),
@@ -184,14 +184,14 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "step that is no text": (with_jobs("steps: [{a: b}]"), "s.yaml:3:", "expected a step"),
     "step with unknown job": (with_jobs("steps: [w1 claims b]"), "s.yaml:3:", "no such job: 'b'"),
     "step with unknown worker": (with_jobs("steps: [w2 claims a]"), "s.yaml:3:", "no such actor: 'w2'"),
-    "the queue claims": (with_jobs("steps: [queue claims a]"), "s.yaml:3:", "queue is no worker"),
+    "the queue claims": (with_jobs("steps: [queue claims a]"), "s.yaml:3:", "queue is not a worker"),
     "acting while down": (with_jobs("steps:\n  - crash w1\n  - w1 claims a"), "s.yaml:5:", "went down on line 4"),
     "restart of the living": (with_jobs("steps: [restart w1]"), "s.yaml:3:", "w1 is alive"),
     "continue without pause": (with_jobs("steps: [w1 continues]"), "s.yaml:3:", "was not paused"),
     "worker that never starts": (
         with_jobs("env: {USE_PGBOSS_WORKERS: null}\nsteps: [w1 claims a]"), "s.yaml:4:", "w1 never starts"
     ),
-    "bad duration in a step": (with_jobs("steps: [advance 15]"), "s.yaml:3:", "'15' is no duration"),
+    "bad duration in a step": (with_jobs("steps: [advance 15]"), "s.yaml:3:", "'15' is not a duration"),
     "expectation of no job": (with_jobs("expect: {b: {status: FAILED}}"), "s.yaml:3:", "no such job: 'b'"),
     "expectation of the cron": (with_jobs("expect: {cron: {401: 0}}"), "s.yaml:3:", "cron"),
     "status": (with_jobs("expect: {a: {status: COMPLETE}}"), "s.yaml:3:", "did you mean 'COMPLETED'?"),
@@ -207,10 +207,10 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "control without a wrong": (with_jobs("controls: [{finds: job_lost}]"), "s.yaml:3:", "needs a wrong queue"),
     "tape without what": (with_jobs("tape: [{at: time}]"), "s.yaml:3:", "'do' in tape.0 is missing"),
     "tab": ("format: 1\njobs:\n\ta: {}\n", "s.yaml:3:", "a tab cannot indent"),
-    "broken in the middle": ("format: 1\njobs: {a: {}\nsteps: []\nexpect: }\n", "s.yaml:3:", "this is no YAML"),
+    "broken in the middle": ("format: 1\njobs: {a: {}\nsteps: []\nexpect: }\n", "s.yaml:3:", "not valid YAML"),
     "two documents": ("format: 1\n---\nformat: 1\n", "s.yaml:2:", "a second document starts here"),
     "YAML 1.1": ("%YAML 1.1\n---\nformat: 1\n", "s.yaml:2:", "scenarios are YAML 1.2"),
-    "no UTF-8": (b"format: 1\ntitle: \xff\n", "s.yaml:2:", "0xff is no UTF-8"),
+    "no UTF-8": (b"format: 1\ntitle: \xff\n", "s.yaml:2:", "0xff is not UTF-8"),
     "NUL in the file": (b"format: 1\ntitle: a\x00b\n", "s.yaml:2:", "'\\x00' may not stand in a YAML file"),
     "tag": ("format: 1\njobs: !!python/object {}\n", "s.yaml:2:", "without a tag"),
     "merge key": ("format: 1\njobs:\n  a: &a {}\n  b: {<<: *a}\n", "s.yaml:4:", "merge keys"),
@@ -299,5 +299,5 @@ def test_a_file_over_a_megabyte_is_refused_before_it_is_parsed(tmp_path: Path) -
 def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_scenario(tmp_path / "none.yaml")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         read_scenario(tmp_path)

@@ -81,7 +81,7 @@ def split_policy(version: str) -> tuple[str, Policy]:
     if name not in POLICIES:
         raise UsageError(
             f"no such queue policy of pg-boss: {name!r}{did_you_mean(name, POLICIES)}",
-            hint=f"There are {', '.join(POLICIES)}, as in pgboss-node@10.4.2/stately.",
+            hint=f"Available: {', '.join(POLICIES)}, as in pgboss-node@10.4.2/stately.",
         )
     return release, POLICIES[name]
 

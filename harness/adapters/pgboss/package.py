@@ -55,10 +55,10 @@ class PgBossStatements:
 
 
 def check_version(version: str) -> None:
-    """Raise UsageError for what is no version of pg-boss 10."""
+    """Raise UsageError for what is not a version of pg-boss 10."""
     if not _VERSION.fullmatch(version):
         raise UsageError(
-            f"pg-boss {clipped(version)} cannot be driven by its SQL alone",
+            f"the engine pgboss runs the SQL of pg-boss 10, and {clipped(version)} is not a version of it",
             hint=f"Name a version of pg-boss 10, such as pgboss@{NEWEST_OF_10}.",
         )
 

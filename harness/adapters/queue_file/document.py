@@ -455,7 +455,7 @@ class _Reading:
         try:
             text = _read(path, called=str(path)).decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise self._error("schema", f"{path} is no UTF-8") from None
+            raise self._error("schema", f"{path} is not UTF-8") from None
         except QueueFileError as error:
             raise self._error("schema", error.message, "The path is relative to the folder of this file.") from None
         return SqlSource.whole(text, str(path), "schema")

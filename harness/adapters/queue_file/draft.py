@@ -114,7 +114,7 @@ def _loaded(path: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise QueueFileError(f"{path}: {reason}", hint="Name a file of SQL, or the URL of a database.") from None
     source = SqlSource.whole(text, str(path), "schema")
     database = ForeignDatabase()
@@ -160,14 +160,14 @@ def chosen(tables: Tables, wanted: str | None) -> str:
         if wanted not in tables:
             raise QueueFileError(
                 f"--table {wanted}: there is no such table{did_you_mean(wanted, tables)}",
-                hint=f"There are {', '.join(tables) or 'none'}.",
+                hint=f"Available: {', '.join(tables) or 'none'}.",
             )
         return wanted
     likely = {name: len(_known(columns)) for name, columns in tables.items() if "status" in _known(columns)}
     if not likely:
         raise QueueFileError(
             "no table here has a column status or state, as a queue of jobs has",
-            hint=f"Name it: --table NAME. There are {', '.join(tables) or 'no tables'}.",
+            hint=f"Name it: --table NAME. Available: {', '.join(tables) or 'none'}.",
         )
     return max(likely, key=lambda name: (likely[name], "job" in name or "queue" in name or "task" in name))
 

@@ -46,7 +46,7 @@ def read_variables(path: str, text: str, facts: Facts, *, service: str = "") -> 
         line = binding.original.line + skipped.count("\n")
         if binding.error and not broken:
             broken = True
-            facts.unreadable.append(Unreadable(Place(path, line), "this line is no NAME=value"))
+            facts.unreadable.append(Unreadable(Place(path, line), "this line is not NAME=value"))
         elif not binding.error and binding.key is not None:
             place = Place(path, line)
             values[binding.key] = Value(binding.key, binding.value or "", place, SettingSource.ENVIRONMENT, service)

@@ -67,14 +67,14 @@ def _graphile_crontab(facts: Facts) -> Iterator[Breach]:
     seen: dict[str, Place] = {}
     for call in calls_of(facts, GRAPHILE, "cron"):
         written = call.options.get("line")
-        problem = f"{str(written.value)!r} is no line of a crontab" if written is not None else None
+        problem = f"{str(written.value)!r} is not a line of a crontab" if written is not None else None
         if problem is None:
             schedule = call.options["schedule"].value
             wrong = problem_of(str(schedule))
             unknown = [name for name in call.options if name not in _CRON_KEYS]
             problem = f"the schedule {schedule!r} {wrong}" if wrong is not None else None
             if problem is None and unknown:
-                problem = f"{unknown[0]!r} is no option of a crontab{did_you_mean(unknown[0], _CRON_KEYS)}"
+                problem = f"{unknown[0]!r} is not an option of a crontab{did_you_mean(unknown[0], _CRON_KEYS)}"
         if problem is None:
             told = call.options.get("id")
             identity = str(told.value) if told is not None else call.queue or ""
@@ -190,8 +190,8 @@ def _modes(facts: Facts) -> Iterator[Breach]:
         if mode is not None and isinstance(mode.value, str) and mode.value not in MODES and "jobKey" in call.options:
             yield Breach(
                 mode.place,
-                f"{mode.value!r} is no jobKeyMode{did_you_mean(mode.value, MODES)}: addJob() raises, and there is no "
-                "job",
+                f"{mode.value!r} is not a jobKeyMode{did_you_mean(mode.value, MODES)}: addJob() raises, and there is "
+                "no job",
                 f"Write one of {', '.join(MODES)}.",
                 severity=weight_of(call),
                 subject=call.queue or "",

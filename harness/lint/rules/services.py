@@ -238,7 +238,7 @@ def _numbers(facts: Facts) -> Iterator[Breach]:
                 told = "empty" if not value.value.strip() else repr(value.value)
                 yield Breach(
                     value.place,
-                    f"{name} of {service.name} is {told}, which is no number above 0",
+                    f"{name} of {service.name} is {told}, which is not a number above 0",
                     f"Write {name} as a plain number in the unit of its name, without a unit behind it.",
                 )
 

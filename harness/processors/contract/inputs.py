@@ -29,7 +29,7 @@ def examples_of(declared: Any, examples: Sequence[Any]) -> list[Any]:
     for number, example in enumerate(found):
         problem = json_problem(example)
         if problem is not None:
-            raise UsageError(f"input example {number + 1} is no JSON: {problem}", hint="A job's input is JSON.")
+            raise UsageError(f"input example {number + 1} is not JSON: {problem}", hint="A job's input is JSON.")
     return [json.loads(json.dumps(example)) for example in found]
 
 

@@ -233,7 +233,7 @@ class _Run:
 
     def _answered(self, answer: Any, about: dict[str, Any]) -> DeliveryEnding:
         if not isinstance(answer, JobResult):
-            return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is no JobResult", **about)
+            return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is not a JobResult", **about)
         success: object = answer.success
         if success is not True and success is not False:
             return DeliveryEnding("no result", told=f"its success is {_kind(success)}", **about)
@@ -337,7 +337,7 @@ def _misfit(answer: JobResult, *, limit: int) -> str | None:
             return f"its output: {problem}"
         error: object = answer.error
         if error is not None and not isinstance(error, str):
-            return f"its error is {_kind(error)}, no text"
+            return f"its error is {_kind(error)}, not text"
         problem = json_problem(error)
         return None if problem is None else f"its error: {problem}"
     except (MemoryError, RecursionError) as error:

@@ -526,7 +526,7 @@ def _read(answer: Any, error: BaseException | None) -> Success | Failure:
     if error is not None:
         return Failure(type(error).__name__, str(error) or repr(error), isinstance(error, NonRetryableError))
     if not isinstance(answer, JobResult):
-        return Failure("TypeError", f"the processor answered {answer!r:.200}, which is no JobResult")
+        return Failure("TypeError", f"the processor answered {answer!r:.200}, which is not a JobResult")
     if not answer.success:
         return Failure("Error", answer.error or "the processor gave no error", not answer.retryable)
     if problem := json_problem(answer.output):

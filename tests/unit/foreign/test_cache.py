@@ -53,7 +53,7 @@ def test_a_cache_that_cannot_be_written_says_so(own_cache: Path, monkeypatch: py
     blocker = own_cache / "file"
     blocker.touch()
     monkeypatch.setenv("JOB_HARNESS_CACHE", str(blocker))
-    with pytest.raises(EnvironmentUnavailable, match=r"cannot be the cache: .*file is no folder"):
+    with pytest.raises(EnvironmentUnavailable, match=r"cannot be the cache: .*file is not a folder"):
         packages.installed("npm", "thing@1.0.0", lambda folder: None)
 
 
@@ -94,14 +94,14 @@ def test_the_newest_one_in_the_cache_will_do_without_a_registry(
 @pytest.mark.parametrize("newest", [packages.newest_npm, packages.newest_python])
 def test_what_is_no_version_is_refused(newest: object) -> None:
     assert callable(newest)
-    with pytest.raises(UsageError, match="'newest-ish' is no version of thing"):
+    with pytest.raises(UsageError, match="'newest-ish' is not a version of thing"):
         newest("thing", "newest-ish")
 
 
 @pytest.mark.parametrize("newest", [packages.newest_npm, packages.newest_python])
 def test_digits_of_other_scripts_are_no_version(newest: object) -> None:
     assert callable(newest)
-    with pytest.raises(UsageError, match="is no version of thing"):
+    with pytest.raises(UsageError, match="is not a version of thing"):
         newest("thing", "1.٢.3")
 
 
@@ -118,7 +118,7 @@ def test_what_the_registry_answers_is_checked_before_it_is_used(
 ) -> None:
     fake(tmp_path / "npm", f"echo '{answer}'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(EnvironmentUnavailable, match=r"npm view pg-boss@12 answered .* no version of that kind"):
+    with pytest.raises(EnvironmentUnavailable, match=r"npm view pg-boss@12 answered .* not a version of that kind"):
         packages.newest_npm("pg-boss", "12")
 
 

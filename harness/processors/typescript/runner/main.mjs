@@ -118,7 +118,7 @@ async function chosen(found, { name, slug, modules }) {
     throw problem("MissingExport", `there is no export ${JSON.stringify(name)}`, { exports: Object.keys(found) });
   }
   if (typeof exported !== "function") {
-    throw problem("NoProcessor", `the export ${JSON.stringify(name)} is no function, but ${typeof exported}`);
+    throw problem("NoProcessor", `the export ${JSON.stringify(name)} is not a function, but of type ${typeof exported}`);
   }
   if (!/^register/.test(name) || exported.length > 0) return exported;
   await exported();
@@ -181,11 +181,11 @@ function changed(job, given) {
 
 function endingOf(run, result) {
   if (result === null || typeof result !== "object" || typeof result.success !== "boolean") {
-    return { bad: `the processor answered ${kindOf(result)}, which is no JobResult` };
+    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult` };
   }
   const { success, output, error, retryable } = result;
   const json = toJson(output === undefined ? null : output, "output");
-  if (json.bad) return { bad: `the processor's output is no JSON: ${json.bad}` };
+  if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
   for (const what of json.notes) peer.effect("note", { what }, run);
   if (error !== undefined && error !== null && typeof error !== "string") {
     peer.effect("note", { what: `error is ${kindOf(error)}, where text is expected` }, run);
@@ -209,7 +209,7 @@ function end(run, ending) {
 function kindOf(value) {
   if (value === undefined || value === null) return String(value);
   if (typeof value !== "object") return `a ${typeof value}`;
-  return typeof value.success === "undefined" ? "an object without success" : "an object whose success is no boolean";
+  return typeof value.success === "undefined" ? "an object without success" : "an object whose success is not a boolean";
 }
 
 // turns --------------------------------------------------------------------------------------------------------------
