@@ -49,7 +49,7 @@ def _top_level(path: Path) -> tuple[bytes, set[bytes], bool]:
     except OSError:
         return b"", set(), False
     starts = [line.split(b":", 1)[0] + b":" for line in lines if line[:1].isalpha() and b":" in line]
-    return (starts[0] if starts else b""), {key for key in _KEYS if key in starts}, _QUEUE_FILE <= set(starts)
+    return (starts[0] if starts else b""), {key for key in _KEYS if key in starts}, set(starts) >= _QUEUE_FILE
 
 
 class ScenarioFile(pytest.File):

@@ -77,7 +77,7 @@ def explanation(history: History, *, most: int = MOST_ROWS) -> str:
 
 
 def failed_section(item: pytest.Item, *, most: int = FEW_ROWS) -> str:
-    """Return what happened to the jobs of a test that failed by itself, in `most` rows, and the token that replays it."""
+    """Return what happened to the jobs of a test that failed by itself, in `most` rows, and the token of its run."""
     from harness.exploring import token_of  # only a test of ours that failed pays for it
 
     harness = getattr(item, "funcargs", {}).get("job_harness")

@@ -138,9 +138,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     from harness.collection import ScenarioFile, is_scenario
 
     asked = parent.session.isinitpath(file_path)
-    if not is_scenario(
-        file_path, config.rootpath, name=chosen or _DEFAULT_FOLDER, chosen=bool(chosen), asked=asked
-    ):
+    if not is_scenario(file_path, config.rootpath, name=chosen or _DEFAULT_FOLDER, chosen=bool(chosen), asked=asked):
         return None
     file: ScenarioFile = ScenarioFile.from_parent(parent, path=file_path)
     file.engines = _engines(config)

@@ -75,7 +75,9 @@ def _brief(campaign: Campaign, capabilities: Capabilities) -> list[Line]:
 
 def _sampled(campaign: Campaign) -> str:
     """Say how many runs the figures are of: one in four is looked at."""
-    return f"Coverage, sampled from {campaign.coverage.observed} of {max(campaign.runs, campaign.coverage.observed)} runs:"
+    return (
+        f"Coverage, sampled from {campaign.coverage.observed} of {max(campaign.runs, campaign.coverage.observed)} runs:"
+    )
 
 
 def _struck(campaign: Campaign) -> Counter[str]:

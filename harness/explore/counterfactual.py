@@ -104,7 +104,7 @@ class Counterfactual:
 def explained(
     run: Run, *, engine: Engine, safeguards: Iterable[Safeguard] = (), anomaly: str = "", runs: int = RUNS
 ) -> Run:
-    """Return a failing run together with what would have stopped its anomaly (the one that leads its report, unless named)."""
+    """Return a failing run with what would have stopped an anomaly: the one that leads its report, unless named."""
     lead = run.led_by(anomaly)
     if lead is None:
         return run
