@@ -72,7 +72,9 @@ def test_a_wrong_queue_is_stopped_by_the_safeguard_it_lacks() -> None:
         run = found(engine, Settings(), "stale_fail")  # type: ignore[arg-type]
         told = explained_on(run, "memory+stale-fail", engines.get)
 
-    assert "fencing: the token compared in every settlement" in [trial.name for trial in told.trials if trial.stops]
+    assert "the right queue, with fencing: the token compared in every settlement" in [
+        trial.name for trial in told.trials if trial.stops
+    ]
 
 
 @pytest.mark.slow
