@@ -26,7 +26,7 @@ from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
-from harness.port import Engine
+from harness.port import Engine, without_sessions
 from harness.printable import as_it_is
 from harness.private import private_folder
 from harness.report.ci import github_annotations, junit_xml
@@ -333,7 +333,7 @@ class FindingPresenter:
         statement = _statement(source)
         lines = first_screen(
             run,
-            title=f"{finding.anomaly} on {self.name}",
+            title=f"{finding.anomaly} on {without_sessions(self.name)}",
             replay=command,
             written=f"{written} (on the wrong queue {mistake})" if written and mistake else written,
             lead=finding.anomaly,

@@ -97,6 +97,7 @@ def test_it(job_harness):
     assert "job-harness: what happened" in shown
     assert "claims, attempt 2" in shown
     assert "fails -> FAILED: ValueError: no card" in shown
+    assert "Replay: pytest " in shown
     assert "claims, attempt 2" not in failing(pytester, source)  # which shows the last rows only
 
 

@@ -253,6 +253,13 @@ def test_a_database_that_was_named_and_does_not_answer_is_an_error_and_never_a_s
     result.stdout.fnmatch_lines(["*does not answer*"])
 
 
+def test_an_engine_that_job_harness_does_not_run_on_is_named(suite: pytest.Pytester) -> None:
+    result = run(suite, "def test_it(job_harness): pass\n", "--job-engine=reference")
+    result.stdout.fnmatch_lines(
+        ["job_harness ran in memory: --job-engine reference applies to scenarios and job_queue"]
+    )
+
+
 def test_invariants_of_the_users_own_judge_every_test(suite: pytest.Pytester) -> None:
     result = run(
         suite,

@@ -18,7 +18,8 @@ from harness.report.summary import case_screen, replay_of, summary
 from harness.run.play import play
 from harness.run.verdict import Run
 from harness.scenario.reader import controlled, read_scenario_text
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import FOUND, Scenario
+from harness.sim.choices import Deviation
 
 STUCK = """\
 format: 1
@@ -78,6 +79,20 @@ def test_the_first_screen_fits_a_terminal_whatever_is_on_it(workers: int) -> Non
     assert all(len(line.text) <= WIDTH for line in lines)
     assert all(line.text.isprintable() for line in lines)
     assert sum(line.text.startswith("t+") for line in lines) <= 10
+
+
+def test_a_run_of_a_written_finding_leads_with_the_anomaly_that_the_file_is_about() -> None:
+    about = run_of(STUCK.replace("title: Stuck timeout below the job timeout", f"title: taken_back_early{FOUND}"))
+    assert "concurrent_execution" in about.found, "it is graver"
+    text = screen_text(case_screen(Case(about.scenario, "memory", about)))
+    assert text.splitlines()[1].startswith("taken_back_early: ")
+
+
+def test_an_order_names_each_gate_once() -> None:
+    run = replace(run_of(STUCK), tape=(Deviation("w1 claim", 1, "w2 first"),) * 2)
+    assert "No fault was needed, only an order: w2 acts (2 times) before w1's `claim`\n" in screen_text(
+        first_screen(run)
+    )
 
 
 def test_an_unmet_expectation_is_shown_with_its_line() -> None:
