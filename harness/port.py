@@ -303,11 +303,10 @@ class Contract:
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
     effective: Callable[[Settings], Settings] = lambda settings: settings
     """Returns the settings as it can keep them: what it has no way to set is what it does instead."""
-    fixed: Mapping[str, str] = field(default_factory=dict)
-    """Settings that it has no way to take, each with what to do to change it.
-
-    A scenario that sets one of them otherwise is not judged there.
-    """
+    fixed: frozenset[str] = frozenset()
+    """Settings that it has no way to take: a scenario that sets one of them otherwise is not judged there."""
+    fixed_where: Mapping[str, str] = field(default_factory=dict)
+    """Of what is fixed, where that is written and what to do to change it."""
     intended: Mapping[str, str] = field(default_factory=dict)
     """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
     file: str = ""
@@ -330,7 +329,7 @@ class Contract:
         own = self.held(Settings()) if self.fixed else None
         for name, value in changes.items():
             if name in self.fixed and value != getattr(own, name):
-                raise UsageError(f"--set {name}: {self.fixed[name]}")
+                raise UsageError(f"--set {name}: {self.fixed_where.get(name, f'the target fixes {name}')}")
 
 
 class Application(Protocol):

@@ -56,7 +56,9 @@ def test_what_the_target_fixes_is_as_it_was_in_a_finding_which_replays() -> None
     mistake = CATALOGUE["one-attempt-too-many"]
     engine = mistake.engine("memory")
     fixed = {"max_attempts": "max_attempts is written into queue.yaml"}
-    contract = Contract(effective=lambda settings: settings.changed(max_attempts=2), fixed=fixed)
+    contract = Contract(
+        effective=lambda settings: settings.changed(max_attempts=2), fixed=frozenset(fixed), fixed_where=fixed
+    )
     engine.info = replace(engine.info, contract=contract)
     finding = Sampler(engine, looking_for=frozenset({mistake.anomaly})).explore(seed=0, runs=400).finding
     assert finding is not None

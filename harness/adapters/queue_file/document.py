@@ -253,7 +253,8 @@ class QueueFile:
             intended=self.without,
             file=self.path,
             effective=self.effective,
-            fixed={name: self._how_to_change(name) for name in self.fixed},
+            fixed=self.fixed,
+            fixed_where={name: self._how_to_change(name) for name in self.fixed},
             oldest_first=self._oldest_first(),
         )
 
