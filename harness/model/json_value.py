@@ -71,7 +71,7 @@ def _scalar_problem(value: Any, where: str) -> str | None:
         case list() | tuple() | dict():
             return _CONTAINER
         case _:
-            return f"{type(value).__name__} at {where}: not a JSON value"
+            return f"{type(value).__name__} at {where}: no JSON value"
 
 
 def _text_problem(text: str, where: str) -> str | None:

@@ -144,7 +144,7 @@ class Worker:
             yield from self.insist(VerbCall("complete", (claim, ended.output), claim.job, claim.token))
             return
         self.world.effect(self.name, claim, "ended", "bad output" if problem else "failure")
-        error = f"the output is not JSON: {problem}" if problem else ended.error
+        error = f"the output is no JSON: {problem}" if problem else ended.error
         yield from self.insist(failure(claim, error, final=ended.final))
 
     def beat_interval(self) -> Duration:
@@ -172,7 +172,7 @@ class Worker:
             self.world.effect(self.name, claim, "ended", "bad output")
             outcome: Outcome = yield from self.insist(VerbCall("complete", (claim, output), claim.job, claim.token))
             if not outcome.done:
-                yield from self.insist(failure(claim, f"the output is not JSON: {json_problem(output)}", final=False))
+                yield from self.insist(failure(claim, f"the output is no JSON: {json_problem(output)}", final=False))
         else:
             self.world.effect(self.name, claim, "ended", "failure")
             yield from self.insist(failure(claim, ERRORS[ending], final=ending is Ending.FAIL_FINALLY))

@@ -76,7 +76,10 @@ class Severing:
 
         def severed(worker: str, limit: int) -> Any:
             with psycopg.connect(self._server.url(), autocommit=True) as own:
-                own.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                own.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                )
             return claim(worker, limit)
 
         queue.claim = severed

@@ -240,7 +240,7 @@ def test_a_language_that_is_open_is_asked_for(
 
 @pytest.mark.parametrize(
     ("slug", "hint"),
-    [("My Tool", "Write my-tool."), ("../../etc", "Write etc."), ("1st", "lower case"), ("", "lower case")],
+    [("My Tool", "such as my-tool"), ("../../etc", "such as etc"), ("1st", "lowercase"), ("", "lowercase")],
 )
 def test_what_is_no_slug_is_refused(slug: str, hint: str) -> None:
     with pytest.raises(UsageError) as refused:

@@ -478,7 +478,7 @@ def test_impossible_jobs_are_refused_by_name(run: Run) -> None:
             ({"priority": 2**40}, "priority is"),
             ({"lease": -SECOND}, "lease is"),
             ({"retention": timedelta.max}, "retention is"),
-            ({"queue_id": "nonsense"}, "no UUID"),
+            ({"queue_id": "nonsense"}, "not a UUID"),
             ({"unique_key": "a\x00"}, "unique key"),
             ({"user_id": "\ud800"}, "user id"),
             ({"start_after": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001 - the missing zone is the point

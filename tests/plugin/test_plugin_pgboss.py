@@ -267,7 +267,7 @@ def test_an_engine_that_does_not_exist_is_an_error_and_not_memory(pytester: pyte
     pytester.makepyfile(test_jobs="def test_it(job_harness): ...")
     ran = pytester.runpytest_subprocess("--job-engine=pgbos")
     assert ran.ret != 0
-    ran.stdout.fnmatch_lines(["*--job-engine: no such engine: 'pgbos'*"])
+    ran.stderr.fnmatch_lines(["*--job-engine: no such engine: 'pgbos'*"])
 
 
 def test_it_is_explored_on_a_database_of_its_own_from_where_the_fixtures_left_it(pytester: pytest.Pytester) -> None:

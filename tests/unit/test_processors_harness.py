@@ -419,6 +419,7 @@ def test_the_worker_of_a_test_that_is_a_coroutine_dies_where_it_is_told_to(jobs:
 def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
     left_out = {
         "close",
+        "break_off",
         "come_to_rest",
         "end_processes",
         "forget_children",

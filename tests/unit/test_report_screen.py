@@ -166,7 +166,7 @@ def test_annotations_escape_what_github_would_read() -> None:
     case = case_of("format: 1\ntitle: 'a, b: 100%'\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n")
     (line,) = github_annotations(case_results([case])).splitlines()
     assert line.startswith(
-        "::error file=scenarios/x.yaml,line=1,title=memory%3A a%2C b%3A 100%25::scenarios/x.yaml:4: a"
+        "::error file=scenarios/x.yaml,line=4,title=memory%3A a%2C b%3A 100%25::scenarios/x.yaml:4: a"
     )
 
 

@@ -216,7 +216,7 @@ class _Run:
         if isinstance(error, ProcessDied | ProcessorBlocked):
             return DeliveryEnding("died" if isinstance(error, ProcessDied) else "blocked", told=str(error), **about)
         if isinstance(error, InvalidResult):
-            if "no JobResult" in str(error):
+            if "not a JobResult" in str(error):
                 return DeliveryEnding("no result", told=str(error), **about)
             return DeliveryEnding("answered", success=True, misfit=str(error), **about)
         if error is not None:

@@ -644,7 +644,7 @@ class ProcessorNotLoaded(UsageError):
 
 
 class InvalidResult(Exception):
-    """What it answered is no JobResult, or no JSON."""
+    """What it returned is not a JobResult, or not JSON."""
 
 
 class ProcessorBlocked(Exception):
