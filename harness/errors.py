@@ -56,7 +56,7 @@ class LimitReached(HarnessError):
 
 
 class Hung(LimitReached):
-    """A processor keeps control, or goes round without end: the run is over, and nothing is judged by its rest."""
+    """A processor never yields, or loops endlessly: the run ends there, and what it left unfinished is not judged."""
 
 
 class StepsSpent(LimitReached):

@@ -395,7 +395,7 @@ class EngineInfo:
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no such value. Raises UsageError."""
+        """Raises UsageError for a value of the wrong type."""
         for field_name, (kinds, words) in _KINDS.items():
             value = getattr(self, field_name)
             if not isinstance(value, kinds):
@@ -480,7 +480,7 @@ def as_engine(found: Any) -> Engine:
     """Return what another package made as an engine: as it is, or adapted where it has plain attributes.
 
     The only place that reads those. An attribute of a subclass (`class Mine(MemoryEngine): name = "mine"`) counts more
-    than the info that it inherits. Raises UsageError for what is no engine, and whatever reading an attribute raises.
+    than the info that it inherits. Raises UsageError if it is not an engine, and whatever reading an attribute raises.
     """
     info = found.info if _has(found, "info") else None
     if info is not None and not isinstance(info, EngineInfo):

@@ -124,7 +124,7 @@ def npm_package(name: str, version: str) -> Path:
 def newest_npm(name: str, wanted: str) -> str:
     """Return the newest version that `wanted` stands for: `latest`, `12`, `12.25`, or a full version itself.
 
-    Where the registry does not answer, the newest one in the cache will do. Raises UsageError for what is no version.
+    Where the registry does not answer, the newest one in the cache will do. Raises UsageError if it is not a version.
     """
     if not _NPM_VERSION.fullmatch(wanted):
         raise UsageError(
@@ -220,7 +220,7 @@ def python_package(name: str, version: str, *extras: str) -> Path:
 def newest_python(name: str, wanted: str) -> str:
     """Return the newest version that `wanted` stands for: `latest`, `3`, `3.8`, or a full version itself.
 
-    Where the index does not answer, the newest one in the cache will do. Raises UsageError for what is no version.
+    Where the index does not answer, the newest one in the cache will do. Raises UsageError if it is not a version.
     """
     if not _PYTHON_VERSION.fullmatch(wanted):
         raise UsageError(f"{clipped(wanted)} is not a version of {name}", hint="Name one such as 3, 3.8.1 or latest.")

@@ -419,7 +419,7 @@ class JobHarness(Assertions):
     def always(self, check: Callable[[JobHarness], object]) -> None:
         """Judge by a function of your own after every event and at rest: False or an AssertionError is an anomaly.
 
-        It looks at handles and effects, and lets nothing happen. Raises UsageError for what is no such function.
+        It looks at handles and effects, and lets nothing happen. Raises UsageError if it cannot be called so.
         """
         if not _takes_one(check):
             raise UsageError(

@@ -38,7 +38,7 @@ CAPABILITIES = Capabilities.names()
 ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules"})
 """What a queue does only where settings or jobs ask for it: elsewhere nothing can be breached, so it is not watched."""
 WEARY = 500
-"""After this many steps in which no job came or ended, faults stop: what still goes round then does so unprompted."""
+"""After this many steps in which no job came or ended, faults stop: whatever still repeats then does so by itself."""
 JITTERS = ("0", "1/4", "1/2", "3/4")
 
 
@@ -295,7 +295,7 @@ class Session(LiveSession):
     def rest(self) -> None:
         """Heal, settle and judge what must hold at rest, or what keeps it away.
 
-        Raises LimitReached where no rest comes and no job goes round.
+        Raises LimitReached where the run never comes to rest and no job loops.
         """
         self._heal()
         try:

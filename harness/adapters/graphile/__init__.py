@@ -307,7 +307,7 @@ class GraphileQueue(AskingQueue):
 def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `0.17`, `0.18.0`.
 
-    Raises UsageError for a release before 0.17, and for what is no version.
+    Raises UsageError for a release before 0.17, and if it is not a version.
     """
     whole = newest_npm(PACKAGE, version)
     number = tuple(int(part) for part in re.findall(r"\d+", whole)[:2])

@@ -63,7 +63,7 @@ class WorkProcess:
         """Choose a release (`latest`, `12`, `10.4.2`), and a server instead of one started here.
 
         After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a release before 10, and
-        for what is no version or no policy.
+        for an unknown version or policy.
         """
         wanted, policy = split_policy(version)
         self.keys = PgBossKeys(policy)

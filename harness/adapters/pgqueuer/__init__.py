@@ -341,7 +341,7 @@ def _key(request: JobRequest) -> str | None:
 
 
 def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `1`, `1.5.0`. Raises UsageError for what is no version."""
+    """Declare a release: `latest`, `1`, `1.5.0`. Raises UsageError if it is not a version."""
     number = newest_python(PACKAGE, version)
 
     return ForeignRelease(

@@ -325,7 +325,7 @@ class ProcrastinateQueue(AskingQueue):
 def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `3`, `3.8.1`; after a slash may stand `unattended`.
 
-    Raises UsageError for what is no version, and for another word behind it.
+    Raises UsageError for an unknown version or suffix.
     """
     asked, slash, word = version.partition("/")
     if slash and word != UNATTENDED:

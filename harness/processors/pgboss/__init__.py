@@ -370,7 +370,7 @@ def workplace_of(process: WorkProcess) -> MakeWorkplace:
 def work_process(engine: str, *, dsn: str | None = None) -> WorkProcess:
     """Return the process for an engine's name: `pgboss` is the newest 10, `pgboss-node` the newest of all.
 
-    Raises UsageError for what is no version.
+    Raises UsageError where it is not a version.
     """
     base, _, version = engine.partition("@")
     return WorkProcess(version or (NEWEST_OF_10 if base == "pgboss" else "latest"), dsn=dsn)

@@ -20,7 +20,7 @@ PACKAGE: Final = "pg-boss"
 def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `12`, `10.4.2`; after a slash stands the policy of its queues: `10.4.2/stately`.
 
-    Raises UsageError for a release before 10, and for what is no version or no policy. Schedules are not at work where
+    Raises UsageError for a release before 10, and for an unknown version or policy. Schedules are not at work where
     every actor has a session.
     """
     wanted, policy = split_policy(version)
