@@ -24,7 +24,7 @@ from harness.exhaust.scope import SCOPE_SETTINGS, Scope, parse_kind
 from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
 from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
-from harness.explore.watchdog import Hung, Watchdog
+from harness.explore.watchdog import StepHung, StepWatchdog
 from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
 from harness.faults import FaultPlan, kinds
 from harness.interruption import (
@@ -160,7 +160,7 @@ def _exhausted(
     if missing := scope.missing(engine.info.capabilities):
         print(f"inconclusive: {engine.info.name} has no {', '.join(missing)}, which the scope needs.")
         return int(ExitCode.INCONCLUSIVE)
-    watchdog = Watchdog(arguments.patience)
+    watchdog = StepWatchdog(arguments.patience)
     explorer = Explorer(
         engine,
         scope,
@@ -182,7 +182,7 @@ def _exhausted(
     return code
 
 
-def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> SearchEnd:
+def _search(explorer: Explorer, limit: float | None, watchdog: StepWatchdog) -> SearchEnd:
     """Search, and say how that ended; whatever ends it, what was found is kept."""
     started = time.perf_counter()
     interruption: BaseException | None = None
@@ -199,7 +199,7 @@ def _search(explorer: Explorer, limit: float | None, watchdog: Watchdog) -> Sear
             explorer.run(_watch(limit, started, advance, watchdog))
         except INTERRUPTIONS as stop:
             interruption = stop
-        except Hung as hung:
+        except StepHung as hung:
             trouble = Hanging(str(hung), hint=HANG_HINT)
         except HarnessError as error:
             trouble = error
@@ -230,7 +230,7 @@ class Hanging(HarnessError):
 
 
 def _watch(
-    limit: float | None, started: float, advance: Callable[[str, float], None], watchdog: Watchdog
+    limit: float | None, started: float, advance: Callable[[str, float], None], watchdog: StepWatchdog
 ) -> Callable[[Progress], bool]:
     asked = 0
 

@@ -19,7 +19,7 @@ from harness.explore.finding import Campaign, Finding
 from harness.explore.process_pool import CampaignPlan, ProcessPool
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.explore.strategy import Strategy
-from harness.explore.watchdog import Watchdog
+from harness.explore.watchdog import StepWatchdog
 from harness.interruption import exit_code_of, raised_at_once, stopping_point
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -182,7 +182,7 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
 
 
 def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan) -> Campaign:
-    with Watchdog(plan.patience) as watchdog, ExitStack() as stack:
+    with StepWatchdog(plan.patience) as watchdog, ExitStack() as stack:
         sampler = Sampler(
             engine,
             plan.settings,

@@ -24,7 +24,7 @@ from typing import Any
 from harness.explore.finding import Tally, Trouble, Unsteady
 from harness.explore.sampling import DRAWN_LIMITS, Sampler, Watch
 from harness.explore.strategy import Strategy
-from harness.explore.watchdog import PATIENCE, Hung, Watchdog
+from harness.explore.watchdog import PATIENCE, StepHung, StepWatchdog
 from harness.interruption import SIGNALS
 from harness.model.settings import Settings
 from harness.port import without_anomalies
@@ -214,7 +214,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
         pipe.send(Tally(first, trouble=Trouble.of(error, engine=plan.target)))
         return
     try:
-        with Watchdog(plan.patience) as watchdog:
+        with StepWatchdog(plan.patience) as watchdog:
             _work(pipe, _sampler(plan, engine, watchdog))
     finally:
         engine.close()
@@ -225,7 +225,7 @@ def _open(plan: CampaignPlan) -> Any:
     return without_anomalies(getattr(import_module(module), name)(plan.target), plan.without, why="--without")
 
 
-def _sampler(plan: CampaignPlan, engine: Any, watchdog: Watchdog) -> Sampler:
+def _sampler(plan: CampaignPlan, engine: Any, watchdog: StepWatchdog) -> Sampler:
     return Sampler(
         engine,
         plan.settings,
@@ -252,5 +252,5 @@ def _work(pipe: Connection[Any, Any], sampler: Sampler) -> None:
 def _again(sampler: Sampler) -> Any:
     try:
         return sampler.again()
-    except (Hung, Exception):  # noqa: BLE001 - it went through once; what it does now is no finding
+    except (StepHung, Exception):  # noqa: BLE001 - it went through once; what it does now is no finding
         return None

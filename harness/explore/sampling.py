@@ -21,7 +21,7 @@ from harness.explore.finding import (
 )
 from harness.explore.shrink import JointShrinker, Open, Redraw
 from harness.explore.strategy import Priorities, Strategy, policy_of
-from harness.explore.watchdog import Hung, Watchdog
+from harness.explore.watchdog import StepHung, StepWatchdog
 from harness.explore.workload import draw
 from harness.faults import FaultPlan
 from harness.history.event import Event
@@ -72,7 +72,7 @@ class Sampler:
     strategy: Strategy = Strategy.PORTFOLIO
     keep_going: bool = False
     """Look for other anomalies once one was found."""
-    watchdog: Watchdog = field(default_factory=Watchdog)
+    watchdog: StepWatchdog = field(default_factory=StepWatchdog)
     """Looks only while it is entered."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
@@ -101,7 +101,7 @@ class Sampler:
         return session
 
     def sample(self, seed: int) -> Run:
-        """Do the run of a seed. Raises `Hung` where a step does not end, and whatever the engine raises."""
+        """Do the run of a seed. Raises `StepHung` where a step does not end, and whatever the engine raises."""
         watchdog = self.watchdog
         watchdog.opening()
         try:
@@ -131,7 +131,7 @@ class Sampler:
         try:
             run = self.sample(drawn)
             again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
-        except Hung as hung:
+        except StepHung as hung:
             tally.trouble = self.trouble_of(hung, f"run {number} (seed {drawn}): ")
             tally.torn = True
             return False
@@ -152,7 +152,7 @@ class Sampler:
 
     def trouble_of(self, error: BaseException, where: str = "") -> Trouble:
         """Return what a step that hung, or whatever else was raised, comes to: a hang is the environment's first."""
-        if not isinstance(error, Hung):
+        if not isinstance(error, StepHung):
             return Trouble.of(error, engine=self.engine.info.name)
         self.watchdog.done()
         try:
@@ -227,7 +227,7 @@ class Sampler:
                 record.unsteady = doing.again()
         except INTERRUPTIONS as stop:
             record.interruption = stop
-        except Hung as hung:
+        except StepHung as hung:
             record.trouble = self.trouble_of(hung)
         return record.campaign()
 
@@ -329,7 +329,7 @@ class _Record:
         self.findings.append(finding)
         if isinstance(stop, INTERRUPTIONS):
             self.interruption = stop
-        elif isinstance(stop, Hung):
+        elif isinstance(stop, StepHung):
             self.torn = True
             self.trouble = self.sampler.trouble_of(stop, "while a run was made smaller: ")
         elif stop is not None:
@@ -345,7 +345,7 @@ class _Record:
         except INTERRUPTIONS as stop:
             self.interruption = stop
             return self._again(seed)
-        except Hung as hung:
+        except StepHung as hung:
             self.torn = True
             self.trouble = self.trouble or self.sampler.trouble_of(hung, "a run that was done again: ")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the rest is kept

@@ -27,11 +27,11 @@ LAST_RESORT = 3
 """A target that swallows this many interruptions is ended together with its process."""
 
 
-class Hung(BaseException):
+class StepHung(BaseException):
     """A step took too long; no `except Exception` of a target catches this."""
 
 
-class Watchdog:
+class StepWatchdog:
     """A context manager around runs; `watch` says which one is at work."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
@@ -61,7 +61,7 @@ class Watchdog:
         self._session = None
         self._barks = 0
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> StepWatchdog:
         if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGALRM, self.look)
             signal.setitimer(signal.ITIMER_REAL, self.patience / 2, self.patience / 2)
@@ -84,7 +84,7 @@ class Watchdog:
         faulthandler.dump_traceback_later(LAST_RESORT * self.patience, exit=True, file=sys.__stderr__)
 
     def look(self, number: int, frame: FrameType | None) -> None:
-        """Look whether the run got on. Raises `Hung` where the run stands where it stood at the two looks before."""
+        """Look whether the run got on. Raises `StepHung` if the run has not moved for two looks."""
         self._arm_last_resort()
         if not self._working:
             return
@@ -103,7 +103,7 @@ class Watchdog:
         if self._barks >= LAST_RESORT:
             print(f"job-harness: {what}; it does not let itself be interrupted", file=sys.stderr, flush=True)
             os._exit(int(ExitCode.FAIL))
-        raise Hung(what)
+        raise StepHung(what)
 
 
 def _described(session: Session | None, frame: FrameType | None, patience: float) -> str:

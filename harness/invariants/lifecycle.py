@@ -230,7 +230,7 @@ class NoLivelock(Monitor):
             self._tell(job, view, times, f", each time {format_duration(now - before)} after the last")
 
     def without_rest(self) -> None:
-        """Say which job it is that goes round where a run came to its limit instead of its rest."""
+        """Name the job that loops, where a run reached its step limit instead of coming to rest."""
         for (job, _), (times, view) in sorted(self._stands.items(), key=lambda item: (-item[1][0], item[0][0])):
             if times > _patience(view):
                 self._tell(job, view, times, "")
@@ -266,7 +266,7 @@ def _patience(view: JobView) -> int:
 
 NO_LIVELOCK = Invariant(
     id="no_livelock",
-    sentence="Every accepted job ends: once faults stop, no job goes round for ever.",
+    sentence="Every accepted job ends: once faults stop, no job loops forever.",
     kind=Kind.EVENTUALLY,
     anomalies=(
         AnomalyKind("livelock", Guarantee.AT_LEAST_ONCE, "A job changes again and again and never ends.", endless=True),

@@ -16,7 +16,7 @@ from typing import Any, SupportsIndex
 from harness.errors import Hung
 from harness.sim.lifetime import LIFETIME, Severed
 from harness.sim.loop import VirtualLoop, place_of
-from harness.sim.watchdog import BUSY_SECONDS, Interrupted, raise_in, real_seconds
+from harness.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seconds
 
 BLOCKED_AFTER_SECONDS = BUSY_SECONDS
 """Real seconds after which a plain processor counts as hanging, and virtual time goes on without it."""
@@ -51,7 +51,7 @@ class Baton:
             turn.go.wait()
             try:
                 answer = function()
-            except (Severed, Interrupted):
+            except (Severed, ControlTaken):
                 return
             finally:
                 self._turns.pop(threading.get_ident(), None)

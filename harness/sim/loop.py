@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 from harness.errors import HarnessError, Hung, LimitReached, UsageError
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.possessions import Possessions, tag, unwatch, watch
-from harness.sim.watchdog import BUSY_SECONDS, WATCHDOG, Interrupted, Watched, real_seconds
+from harness.sim.watchdog import BUSY_SECONDS, WATCHDOG, ControlTaken, Watched, real_seconds
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -180,14 +180,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._move_to(self._now + seconds)
 
     def run_forever(self) -> None:
-        """Run until `stop` is called. Raises LimitReached where a task keeps control, or goes round without end."""
+        """Run until `stop` is called. Raises LimitReached where a task never yields, or loops endlessly."""
         if self.broken is not None:
             raise self.broken
         self._gate.start_counting(min(LOOKED_AT_AFTER, self.callback_limit), self._look_closer)
         try:
             with self.watched.at_work():
                 super().run_forever()
-        except Interrupted:
+        except ControlTaken:
             assert self.broken is not None
             raise self.broken from None
 
@@ -386,7 +386,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
         self.watched.hurry(ENDING_SECONDS)
         try:
-            with contextlib.suppress(Interrupted), self.watched.at_work():
+            with contextlib.suppress(ControlTaken), self.watched.at_work():
                 for life in self._ended_lives:
                     WATCHDOG.kept += life.close_frames()
                 for generator in iterated:

@@ -43,7 +43,7 @@ _sleep = time.sleep  # noqa: TID251 - the machine's own, whatever stands there w
 _exit = os._exit
 
 
-class Interrupted(BaseException):
+class ControlTaken(BaseException):
     """Raised inside code that kept control for too long; no `except Exception` holds it up."""
 
 
@@ -73,7 +73,7 @@ class Watched:
 
     @contextlib.contextmanager
     def at_work(self) -> Generator[None]:
-        """Watch the calling thread inside the block. Raises Interrupted, or lets code that it runs be interrupted."""
+        """Watch the calling thread inside the block. Raises ControlTaken, or lets code that it runs be interrupted."""
         if self.thread or not 0 < self.seconds < math.inf:
             yield
             return
@@ -125,7 +125,7 @@ class Watched:
             raise_in(self.thread)
 
 
-def raise_in(thread: int, error: type[BaseException] | None = Interrupted) -> None:
+def raise_in(thread: int, error: type[BaseException] | None = ControlTaken) -> None:
     """Let the interpreter raise an exception in a thread as soon as that runs Python code; None takes it back."""
     raised = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
@@ -192,7 +192,7 @@ class Watchdog:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         main = threading.main_thread().ident
         if any(work.thread == main and work._words for work in list(self._watched)):
-            raise Interrupted
+            raise ControlTaken
 
     def _run(self) -> None:
         idle, pause, last = 0, 0.0, real_seconds()

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.explore.sampling import Sampler
-from harness.explore.watchdog import Watchdog
+from harness.explore.watchdog import StepWatchdog
 from harness.foreign.peer import descendants_of
 from harness.postgres import provision
 from harness.sim.kernel import Kernel
@@ -81,7 +81,7 @@ def test_a_server_that_goes_away_in_mid_search_is_the_environments(
             except EnvironmentUnavailable as missing:
                 pytest.skip(f"{name}: {missing.message}")
             _striking(monkeypatch, strike)
-            with Watchdog(4.0 if how == "stopped" else 30.0) as watchdog:
+            with StepWatchdog(4.0 if how == "stopped" else 30.0) as watchdog:
                 done = Sampler(engine, keep_going=True, watchdog=watchdog).explore(seed=0, runs=400)
         finally:
             if how == "stopped":

@@ -14,7 +14,7 @@ from harness.errors import ExitCode
 from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
 from harness.explore.finding import Campaign, first_difference
 from harness.explore.sampling import Sampler, run_seed
-from harness.explore.watchdog import Hung, Watchdog
+from harness.explore.watchdog import StepHung, StepWatchdog
 from harness.history.event import Event, Fault, Return
 from harness.history.jsonl import dump_history, without_reason
 from harness.history.outcome import Outcome, OutcomeKind
@@ -174,7 +174,7 @@ class Restless(MemoryQueue):
 
 @pytest.mark.slow
 def test_a_verb_that_hangs_is_named_and_ends_the_campaign() -> None:
-    with Watchdog(0.2) as watchdog:
+    with StepWatchdog(0.2) as watchdog:
         done = campaign(Hangs, watchdog=watchdog)
     assert done.trouble is not None
     assert "the verb complete of" in done.trouble.message
@@ -184,9 +184,9 @@ def test_a_verb_that_hangs_is_named_and_ends_the_campaign() -> None:
 
 HANGS_FOR_GOOD = """
 import signal, time
-from harness.explore.watchdog import Watchdog
+from harness.explore.watchdog import StepWatchdog
 from harness.printable import printable_streams
-with printable_streams(), Watchdog(0.05):
+with printable_streams(), StepWatchdog(0.05):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     time.sleep(20)
 """
@@ -199,7 +199,7 @@ def test_what_cannot_be_interrupted_is_ended_under_a_command_too() -> None:
 
 
 def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_hang() -> None:
-    watchdog = Watchdog(1.0)
+    watchdog = StepWatchdog(1.0)
     for _ in range(20):
         watchdog.opening()
         watchdog.look(0, None)
@@ -207,7 +207,7 @@ def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_han
     watchdog.opening()
     for _ in range(2):
         watchdog.look(0, None)
-    with pytest.raises(Hung, match="opening a queue did not end"):
+    with pytest.raises(StepHung, match="opening a queue did not end"):
         watchdog.look(0, None)
 
 

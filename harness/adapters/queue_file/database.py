@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from harness.adapters.queue_file.document import QueueFile
 from harness.adapters.queue_file.rows import columns_of
 from harness.adapters.queue_file.statement import SqlSource, Statement, on_our_clock
-from harness.adapters.queue_file.verbs import Result, parameters, stops
+from harness.adapters.queue_file.verbs import VerbResult, parameters, stops
 from harness.errors import EnvironmentUnavailable, did_you_mean
 from harness.foreign.database import ForeignDatabase
 from harness.model.duration import Instant
@@ -203,7 +203,7 @@ class QueueDatabase:
 
     def carry_out(
         self, verb: str, values: Mapping[str, Any], *, watch: Callable[[], None] | None = None
-    ) -> list[Result]:
+    ) -> list[VerbResult]:
         """Carry out a verb as one transaction; `watch` is called before it ends.
 
         Raises what PostgreSQL raises; nothing is left of the verb then.
@@ -211,7 +211,7 @@ class QueueDatabase:
         statements = self.file.verbs[verb]
         self._session.execute(b"BEGIN", prepare=False)
         self._counted = {} if watch is None else self._counts()
-        results: list[Result] = []
+        results: list[VerbResult] = []
         try:
             for number, statement in enumerate(statements):
                 results.append(self._sent(statement, values, results))
@@ -227,7 +227,7 @@ class QueueDatabase:
         self._session.execute(b"COMMIT" if whole else b"ROLLBACK", prepare=False)
         return results
 
-    def _sent(self, statement: Statement, values: Mapping[str, Any], before: Sequence[Result]) -> Result:
+    def _sent(self, statement: Statement, values: Mapping[str, Any], before: Sequence[VerbResult]) -> VerbResult:
         try:
             cursor = self._session.execute(statement.sql, parameters(statement, values, before), prepare=True)
         except psycopg.Error as error:
@@ -281,7 +281,7 @@ def _type_of(name: str) -> int:
     return _TYPES["bool"] if name in ("final", "retry_backoff") else 0
 
 
-def result_of(cursor: Any) -> Result:
+def result_of(cursor: Any) -> VerbResult:
     """Return what a cursor has to say of its statement."""
     tag = (cursor.statusmessage or "").partition(" ")[0]
-    return Result(tag, cursor.rowcount, cursor.fetchall() if cursor.description else None)
+    return VerbResult(tag, cursor.rowcount, cursor.fetchall() if cursor.description else None)

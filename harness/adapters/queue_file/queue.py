@@ -16,7 +16,7 @@ from harness.adapters.foreign_queue import OneTableQueue
 from harness.adapters.queue_file.database import QueueDatabase, places_of
 from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.snapshot import TableContent, TableSnapshots
-from harness.adapters.queue_file.verbs import WRITING, Planned, Result, TableVerbs, parameters, raised, stops
+from harness.adapters.queue_file.verbs import WRITING, Planned, TableVerbs, VerbResult, parameters, raised, stops
 from harness.foreign.database import timestamp_of
 from harness.history.outcome import Outcome
 from harness.model.duration import Instant
@@ -45,7 +45,7 @@ def told(error: psycopg.Error) -> psycopg.Error:
 # one step for each verb -----------------------------------------------------------------------------------------------
 
 
-class QueueState(NamedTuple):
+class TableState(NamedTuple):
     """A queue as it can be set back: what is seen, what else statements read, and all that stands in the tables."""
 
     views: Mapping[JobId, JobView]
@@ -78,7 +78,7 @@ class TableQueue(OneTableQueue):
         )
         self._seen: Mapping[JobId, JobView] | None = None
         self._news = True
-        self._set_back: QueueState | None = None
+        self._set_back: TableState | None = None
         """The state in which it is, where the tables do not say so yet."""
 
     def __getattr__(self, verb: str) -> Callable[..., Outcome]:
@@ -123,7 +123,7 @@ class TableQueue(OneTableQueue):
         except psycopg.errors.IntegrityError as error:
             if verb != "enqueue":
                 raise told(error) from None
-            results = [Result("INSERT", 0, None)]
+            results = [VerbResult("INSERT", 0, None)]
         except psycopg.Error as error:
             if (reason := raised(error)) is not None:
                 return Outcome.refused(reason)
@@ -150,7 +150,7 @@ class TableQueue(OneTableQueue):
         """What the store's clock shows."""
         return self._clocks.store()
 
-    def snapshot(self) -> QueueState:
+    def snapshot(self) -> TableState:
         """Return the state as a value; from here on, what a verb comes to is remembered by state."""
         self._snapshots.recalls = True
         if self._set_back is None:
@@ -158,7 +158,7 @@ class TableQueue(OneTableQueue):
             self._set_back = self._snapshots.taken(views, self._reader.remembered)
         return self._set_back
 
-    def restore(self, state: QueueState) -> None:
+    def restore(self, state: TableState) -> None:
         """Go back to a state; the tables follow when a verb asks them."""
         self._set_back = state
         self._seen, self._news = state.views, True
@@ -266,7 +266,7 @@ class GatedTableQueue(OneTableQueue):
             self._ended(connection, commit=False)
             if verb != "enqueue":
                 raise told(error) from None
-            results = [Result("INSERT", 0, None)]
+            results = [VerbResult("INSERT", 0, None)]
         except psycopg.Error as error:
             self._ended(connection, commit=False)
             if (reason := raised(error)) is not None:
@@ -277,9 +277,9 @@ class GatedTableQueue(OneTableQueue):
 
     async def _statements(
         self, connection: GatedConnection, verb: str, planned: Planned, claimer: str | None
-    ) -> Sequence[Result]:
+    ) -> Sequence[VerbResult]:
         statements = self._database.file.verbs[verb]
-        results: list[Result] = []
+        results: list[VerbResult] = []
         whole = False
         for number, statement in enumerate(statements):
             await connection.gate(statement.point)
@@ -318,16 +318,16 @@ class GatedTableQueue(OneTableQueue):
             connection.end_now(commit=commit)
 
 
-def decided(results: Sequence[Result]) -> bool:
+def decided(results: Sequence[VerbResult]) -> bool:
     """Say whether what statements said of themselves tells if they wrote: each says how many rows it changed."""
     return all(result.tag in WRITING for result in results)
 
 
-def changed_a_row(results: Sequence[Result]) -> bool:
+def changed_a_row(results: Sequence[VerbResult]) -> bool:
     """Say whether a row was changed."""
     return any(result.changed for result in results)
 
 
-async def _read(cursor: Any) -> Result:
+async def _read(cursor: Any) -> VerbResult:
     tag = (cursor.statusmessage or "").partition(" ")[0]
-    return Result(tag, cursor.rowcount, await cursor.fetchall() if cursor.description else None)
+    return VerbResult(tag, cursor.rowcount, await cursor.fetchall() if cursor.description else None)

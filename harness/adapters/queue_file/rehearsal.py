@@ -13,7 +13,7 @@ import psycopg
 
 from harness.adapters.queue_file.database import QueueDatabase, places_of
 from harness.adapters.queue_file.rows import Remembered, RowReader
-from harness.adapters.queue_file.verbs import Planned, Result, TableVerbs, raised
+from harness.adapters.queue_file.verbs import Planned, TableVerbs, VerbResult, raised
 from harness.history.outcome import Outcome
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
@@ -123,7 +123,7 @@ class _Rehearsal:
         except psycopg.Error as error:
             return Outcome.refused(str(error))
 
-    def _carried_out(self, verb: str, planned: Planned) -> list[Result]:
+    def _carried_out(self, verb: str, planned: Planned) -> list[VerbResult]:
         statements = self._file.verbs[verb]
         self._reader.verb = verb
         try:

@@ -19,7 +19,7 @@ from harness.history.outcome import Outcome
 from harness.model.job import JobId, JobView
 
 if TYPE_CHECKING:
-    from harness.adapters.queue_file.queue import QueueState, TableQueue
+    from harness.adapters.queue_file.queue import TableQueue, TableState
 
 _VACUUM_EVERY: Final = 1_000
 _COLUMNS: Final = b"""
@@ -78,8 +78,8 @@ class TableSnapshots:
         self._read = self._reading(sequences)
         self._put = self._putting(sequences)
         self._beside = self._beside_query(bool(session.execute(_CODE).fetchone()["found"]))  # type: ignore[index]
-        self._known: dict[Hashable, QueueState] = {}
-        self._came_to: dict[Hashable, tuple[Outcome, QueueState]] = {}
+        self._known: dict[Hashable, TableState] = {}
+        self._came_to: dict[Hashable, tuple[Outcome, TableState]] = {}
         self._in_place: tuple[Any, ...] | None = None
         self._puts = 0
 
@@ -132,9 +132,9 @@ class TableSnapshots:
 
     # taking and putting back ----------------------------------------------------------------------------------------
 
-    def taken(self, views: Mapping[JobId, JobView], remembered: Remembered) -> QueueState:
+    def taken(self, views: Mapping[JobId, JobView], remembered: Remembered) -> TableState:
         """Return the state of the tables as they are; the same state is the same value."""
-        from harness.adapters.queue_file.queue import QueueState
+        from harness.adapters.queue_file.queue import TableState
 
         session = self._database.session
         row = session.execute(self._read, prepare=True).fetchone()
@@ -144,7 +144,7 @@ class TableSnapshots:
         known = self._known.get((rows, memory))
         if known is None:
             beside = frozenset(self._shown_beside(remembered)) if self._beside else frozenset()
-            known = QueueState(dict(views), beside, TableContent(rows, remembered.copy()))
+            known = TableState(dict(views), beside, TableContent(rows, remembered.copy()))
             self._known[rows, memory] = known
         return known
 

@@ -31,7 +31,7 @@ STALE: Final = Outcome.refused("it changed no row")
 _NAMES: Final = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 
 
-class Result(NamedTuple):
+class VerbResult(NamedTuple):
     """What one statement came to."""
 
     tag: str
@@ -59,7 +59,7 @@ class Planned:
     """A verb that is about to be asked."""
 
     values: Mapping[str, Any]
-    after: Callable[[Sequence[Result]], Outcome]
+    after: Callable[[Sequence[VerbResult]], Outcome]
     """Reads the results; of a verb that stopped on the way, the results so far."""
     chance: float | None = None
     """What random() answers; None: no statement asks."""
@@ -143,7 +143,7 @@ class TableVerbs:
             "unique_key": request.unique_key,
         }
 
-        def after(results: Sequence[Result]) -> Outcome:
+        def after(results: Sequence[VerbResult]) -> Outcome:
             if _refused(results):
                 return self.not_sent(request)
             self._look()
@@ -182,7 +182,7 @@ class TableVerbs:
     def _claim(self, worker: str, limit: int) -> Planned:
         source = self._file.verbs["claim"][-1].source
 
-        def after(results: Sequence[Result]) -> Outcome:
+        def after(results: Sequence[VerbResult]) -> Outcome:
             rows = results[-1].rows
             if rows is None and results[-1].changed > 0:
                 raise source.error(
@@ -213,7 +213,7 @@ class TableVerbs:
         until = view.lease_until if view.lease_until is not None else self._clocks.store() + self._settings.lease
         return Claim(job, view.attempts, token, worker, view.tool, until)
 
-    def _held(self, claim: Claim, after: Callable[[Sequence[Result]], Outcome], **values: Any) -> Planned:
+    def _held(self, claim: Claim, after: Callable[[Sequence[VerbResult]], Outcome], **values: Any) -> Planned:
         remembered = self._reader.remembered
         return Planned(
             {
@@ -260,11 +260,11 @@ def _length(name: str, duration: int) -> dict[str, Any]:
     return {name: timedelta(microseconds=duration), f"{name}_seconds": duration / SECOND}
 
 
-def _refused(results: Sequence[Result]) -> bool:
+def _refused(results: Sequence[VerbResult]) -> bool:
     return bool(results) and results[-1].in_vain
 
 
-def _settled(results: Sequence[Result]) -> Outcome:
+def _settled(results: Sequence[VerbResult]) -> Outcome:
     return STALE if _refused(results) else DONE
 
 
@@ -277,7 +277,7 @@ def raised(error: psycopg.Error) -> str | None:
     return said if error.diag.source_function == "exec_stmt_raise" else None
 
 
-def stops(verb: str, result: Result, *, last: bool) -> bool:
+def stops(verb: str, result: VerbResult, *, last: bool) -> bool:
     """Say whether a verb ends with this statement: nothing was found, or nothing was changed, as your code would see.
 
     A sweep goes on, and so does a verb whose statement returns nothing by its nature.
@@ -289,7 +289,7 @@ def stops(verb: str, result: Result, *, last: bool) -> bool:
     return result.tag == "SELECT" and result.in_vain
 
 
-def parameters(statement: Statement, values: Mapping[str, Any], before: Sequence[Result]) -> list[Any]:
+def parameters(statement: Statement, values: Mapping[str, Any], before: Sequence[VerbResult]) -> list[Any]:
     """Return the values of a statement's parameters; `row_x` and `rows_x` are what the statement before returned."""
     rows = before[-1].rows or () if before else ()
     found = []
