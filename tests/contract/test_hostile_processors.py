@@ -182,7 +182,8 @@ def worked(jobs: JobHarness, run: Any) -> None:
 def by_exploring(run: Any, folder: Path) -> int:
     """Do as the plugin does with `--job-explore`."""
     with JobHarness(blocked_after=bound_of(run)) as jobs:
-        exploration = TestExploration(jobs, runs=4)
+        exploration = TestExploration(runs=4)
+        exploration.harness = jobs
         try:
             exploration.explore()
         except InChild as forked:
