@@ -194,6 +194,16 @@ FOUND: Final = " (found by exploration)"
 
 
 @dataclass(frozen=True, slots=True)
+class PausePlan:
+    """An operator holds back the jobs of a tool, and lets them go."""
+
+    tool: str
+    at: Duration
+    """When, from the start of the run."""
+    lasts: Duration
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What is at work, what goes wrong, what must come out."""
 
@@ -203,6 +213,11 @@ class Scenario:
     env: Mapping[str, str | None] = field(default_factory=dict)
     processors: Mapping[str, ProcessorPlan] = field(default_factory=dict)
     workers: tuple[str, ...] = ("w1",)
+    serves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By worker, the tools that it serves; who is not named serves all."""
+    pauses: tuple[PausePlan, ...] = ()
+    presets: Mapping[str, int] = field(default_factory=dict)
+    """By counter of the queue, the value that it is set to before the first job."""
     jobs: tuple[JobPlan, ...] = ()
     steps: tuple[Step, ...] = ()
     tape: Tape = ()
@@ -253,6 +268,9 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
             needed.setdefault("maintenance", f"the deletion of {name}")
         if expectation.output is not None or expectation.error is not None:
             needed.setdefault("results", f"what is expected of {name}")
+    for name, asks in (("worker_tools", scenario.serves), ("pausing", scenario.pauses), ("presets", scenario.presets)):
+        if asks:
+            needed[name] = {"worker_tools": "serves", "pausing": "pauses", "presets": "presets"}[name]
     for plan in scenario.jobs:
         wanted = {
             "priorities": plan.priority != 0,
@@ -267,6 +285,10 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
             "retry": plan.retry_after is not None,
             "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
             "own_attempts": plan.max_attempts is not None,
+            "own_leases": plan.lease is not None or plan.timeout is not None,
+            "own_delays": plan.retry_delay is not None,
+            "unique_windows": plan.unique_for is not None,
+            "calendars": plan.cron is not None,
         }
         for name, wants in wanted.items():
             if wants:
