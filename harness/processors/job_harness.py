@@ -31,6 +31,7 @@ from harness.processors.assertions import Accepted, Assertions, Counts, JobHandl
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
+from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.judgement import (
     anomaly_screen,
     left_running,
@@ -152,6 +153,10 @@ class JobHarness(Assertions):
         found = self._node.attach(find_processor(processor), slug=slug, strictly=True)
         self._application.register(slug, telling(found, self._running.begin))
         self._registered.append(found)
+
+    def host(self, process: HostProcess) -> HostedProcessors:
+        """Return what runs jobs in the process of a test in another language: register its `processor(slug)`."""
+        return self._node.host(process)
 
     def enqueue(
         self,
