@@ -33,8 +33,6 @@ CARRIERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (a
 MOST_ROWS = 200
 FEW_ROWS = 10
 """Below a test that failed by itself; `--job-explain` shows all."""
-NAME_DIGITS = 6
-"""Digits of a token's target that are of the test's name; as many more are of its source."""
 LONGEST_NAME = 80
 _DRAWN = pytest.StashKey[bool]()
 PICTURE = "job-harness: picture"
@@ -111,8 +109,9 @@ def target_of(item: pytest.Function) -> str:
         source = inspect.getsource(item.function)
     except (OSError, TypeError):
         source = ""
-    named, written = (hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS] for text in (item.name, source))
-    return named + written
+    from harness.scenario.replay_token import target_of_test
+
+    return target_of_test(item.name, source)
 
 
 def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: bool = False) -> None:

@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "harness.cli.project_commands:new",
         "write a new tool: processor, registration, worker list, test, scenario",
     ),
+    "serve": ("harness.cli.serve_command", "run the harness for a test in another language, such as TypeScript"),
     "schema": (
         "harness.cli.project_commands:schema",
         "print the JSON schema of scenario files, queue files or reports",
@@ -40,8 +41,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
-READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
-"""Commands that run no user code; every other one does so in a child, and if that ends early it is not a pass."""
+READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", "serve", None})
+"""Commands that run no user code, or whose exit code is no verdict; every other one does so in a child, and if that
+ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
 PIPE_CLOSED = 141

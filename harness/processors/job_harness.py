@@ -366,13 +366,19 @@ class JobHarness(Assertions):
         """Say what is wrong with what happened: anomalies, FAILED jobs that the test ignored, leaks, and faults that
         were asked for and never came.
         """
-        application = self._application
+        others = self.other_problems()
+        found = (
+            anomaly_screen(self._application, self.history, title=title),
+            own_anomalies(self._session.judge, self._invariants),
+        )
+        return [*(problem for problem in found if problem is not None), *others]
+
+    def other_problems(self) -> list[str]:
+        """Judge what must hold at rest, and say what is wrong beside anomalies."""
         views = self._session.board.views
         if not self._session.board.live:
             self._session.judge.rest(views)
         found = (
-            anomaly_screen(application, self.history, title=title),
-            own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             left_running(
@@ -434,6 +440,10 @@ class JobHarness(Assertions):
         self._always.append(check)
         self._session.recorder.on_event = self._checked
 
+    def report_broken(self, name: str, message: str) -> None:
+        """Report an anomaly: a check of the test's own, which other code has made, does not hold."""
+        self._session.judge.report("always_broken", "always", f"{name}: {message}")
+
     def _checked(self) -> None:
         if self._checking:
             return
@@ -446,7 +456,7 @@ class JobHarness(Assertions):
                     broken = str(error).partition("\n")[0] or "an assertion without words"
                 if broken:
                     name = getattr(check, "__name__", "a check")
-                    self._session.judge.report("always_broken", "always", f"{name}: {broken}")
+                    self.report_broken(name, broken)
         finally:
             self._checking = False
 
