@@ -11,7 +11,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError
@@ -19,11 +19,13 @@ from harness.foreign.peer import Report
 from harness.history.event import SideEffect
 from harness.processors.delivery import effect, step
 from harness.processors.peer_runs import Guard, PeerRuns, ProcessorRun, TurnTaker
-from harness.sim.lifetime import Severed
 from harness.sim.loop import VirtualLoop
 
-REPLY = "reply of "
-"""What the gate before the answer of something outside begins with; every other gate of a run is a step."""
+EFFECT: Final = "effect"
+STEP: Final = "step"
+REPLY: Final = "reply"
+"""What a run stands at, by the first argument of its gate: a side effect that it declares, with `data`, `identity` and
+`idempotent`; a step that it names; the answer of something outside."""
 
 
 class HostProcess(TurnTaker, Protocol):
@@ -95,22 +97,17 @@ class HostedProcessors(PeerRuns):
         return ", ".join(tools)
 
     def _answer(self, name: str, args: list[Any]) -> Any:
-        return None if name.startswith(REPLY) else step(name)
+        kind, said = args[0], args[1] if len(args) > 1 else {}
+        if kind == EFFECT:
+            effect(SideEffect(name, said.get("identity"), said.get("data"), bool(said.get("idempotent"))))
+        return step(name) if kind == STEP else None
 
-    def _reply_place(self, name: str) -> str:
-        return name
+    def _reply_place(self, gate: Report) -> str:
+        return super()._reply_place(gate) if gate["with"][0] == REPLY else ""
 
-    def _reported(self, report: Report) -> None:
-        """Write down a side effect that a run declares; it is a point at which its worker may die."""
-        run = self._runs.get(report["actor"] or "")
-        if report["effect"] != "did" or run is None:
-            return
-        did = report["data"]
-        done = SideEffect(did["kind"], did.get("identity"), did.get("data"), bool(did.get("idempotent")))
-        try:
-            run.context.run(effect, done)
-        except Severed:
-            return
+    def _reply(self, gate: int, name: str, answer: Any, error: BaseException | None) -> None:
+        if gate in self._asked:  # Else its worker died there.
+            super()._reply(gate, name, answer, error)
 
 
 class HostedProcessor:

@@ -300,13 +300,14 @@ class PeerRuns:
             if self._peer is peer:
                 self._reply(gate["gate"], gate["point"], answer, error)
 
-        if self.guard is None or run is None:
+        place = self._reply_place(gate)
+        if self.guard is None or run is None or not place:
             return reply
-        return self.guard(self._reply_place(gate["point"]), run.life, reply)
+        return self.guard(place, run.life, reply)
 
-    def _reply_place(self, name: str) -> str:
-        """Return the name of the gate before the answer of a stub."""
-        return f"reply of {name}()"
+    def _reply_place(self, gate: Report) -> str:
+        """Return the name of the gate before the answer of a stub; empty where there is none."""
+        return f"reply of {gate['point']}()"
 
     def _value(self, name: str, answer: Any) -> Any:
         """Return what the run gets for what was answered at its gate."""

@@ -1,0 +1,94 @@
+// A test that is played many times: the Python side says when, and judges; the body is called here, anew for each run.
+// Must not know: test runners, how runs are chosen.
+"use strict";
+const { Session, shown, wired } = require("./harness.cjs");
+const { world } = require("./world.cjs");
+
+const STILL_MS = 5_000;
+const LOOK_MS = 250;
+const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval, now: performance.now.bind(performance) };
+
+/**
+ * Explore, or play what `token` says. Throws what was found, or what the undisturbed body threw.
+ *
+ * `command` replays it, where TOKEN stands for the token. Returns what it cost, in words.
+ */
+async function explore(harness, body, { name, command, runs, seconds, seed, token }) {
+  const there = world();
+  const bodies = new Bodies(harness, body);
+  await there.connect();
+  there.play = (message) => void bodies.play(message);
+  const asked = { name, source: String(body), command, options: { ...wired(harness.options), title: name } };
+  for (const [key, value] of Object.entries({ runs, seconds, seed, replay: token })) if (value !== undefined) asked[key] = value;
+  try {
+    const told = await there.ask("explore", asked);
+    if (told.verdict === "finding") throw shown("JobHarness", told.screen);
+    if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
+    if (told.verdict === "inconclusive") throw shown("Inconclusive", `${told.why}${bodies.told()}`);
+    return told;
+  } finally {
+    there.play = null;
+    bodies.end();
+  }
+}
+
+class Bodies {
+  constructor(harness, body) {
+    this.harness = harness;
+    this.body = body;
+    this.failure = null;
+    this.left = [];
+    this.stateBefore = null;
+  }
+
+  async play({ play, now, gates, run }) {
+    const there = world();
+    there.host.end();
+    there.host.begin({ now, gates, seed: this.harness.options.seed });
+    const session = (there.session = new Session());
+    session.now = now;
+    const stuck = this.watched(there);
+    let failure = null;
+    let lost = null;
+    try {
+      lost = await Promise.race([Promise.resolve().then(() => this.body(this.harness)).then(() => null), stuck.found]);
+      await session.asking;
+      if (session.mistakes.length > 0) throw session.mistakes[0];
+    } catch (error) {
+      failure = error;
+      if (run === 0) this.failure = error;
+    }
+    stuck.end();
+    const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
+    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }) });
+  }
+
+  /** Notice a body that waits for something that is neither asked for nor at work. */
+  watched(there) {
+    let seen = -1;
+    let since = real.now();
+    let found;
+    const promise = new Promise((resolve) => (found = resolve));
+    const timer = real.setInterval(() => {
+      const signs = there.lastHeard + there.connection.asked.size - 1;
+      if (signs !== seen || there.connection.asked.size > 1) [seen, since] = [signs, real.now()];
+      else if (real.now() - since > STILL_MS) {
+        found(`the body of the test waits for a promise that does not settle: nothing was asked for ${STILL_MS / 1000} s`);
+      }
+    }, LOOK_MS);
+    return { found: promise, end: () => real.clearInterval(timer) };
+  }
+
+  told() {
+    return this.left.length > 0 ? `\nChanged by the runs before: ${this.left.join(", ")}.` : "";
+  }
+
+  end() {
+    const there = world();
+    if (there.session !== null) there.session.over = true;
+    there.session = null;
+    there.host.end();
+  }
+}
+
+module.exports = { explore };
