@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeEach, expect as vitestExpect, test as vitestTest } from "vitest";
 import runner from "./lib/runner.cjs";
 
-const quoted = (name) => JSON.stringify(name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-export const { jobHarness, test, expect, effect, step } = runner.frontDoor({
+const { frontDoor, quoted } = runner;
+export const { jobHarness, test, expect, effect, step } = frontDoor({
   test: vitestTest,
   expect: vitestExpect,
   beforeEach,

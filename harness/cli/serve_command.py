@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 
@@ -30,5 +31,6 @@ def execute(arguments: argparse.Namespace) -> int:
     outward = os.dup(1)
     os.dup2(2, 1)  # What a library or a processor prints must not stand between the lines.
     sys.stdout = sys.stderr
+    logging.getLogger().addHandler(logging.NullHandler())  # What a worker logs of each fault is no news to a test.
     Service(Conversation(0, outward)).run()
     return int(ExitCode.PASS)

@@ -5,6 +5,8 @@ Knows which options a client gives, and how a finding is told to it. How runs ar
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -46,7 +48,7 @@ class Player:
 
     def play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
         """Play it once and return what it came to."""
-        opened = self._service.opened = self._service.make(**self._options)
+        opened = self._service.opened = self._service.make(self._options)
         self.engine, self.settings = opened.harness.engine, opened.harness.settings
         turn = Turn(choices, faults)
         try:
@@ -95,7 +97,8 @@ def explore(
         return _replayed(player, decode(replay), name=name, target=target, command=command)
     campaign = _campaign(runs, seconds, seed)
     campaign.rerun, campaign.left_behind = player.play, lambda: player.left
-    campaign.explore()
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # What disturbed runs say is expected.
+        campaign.explore()
     told = _told(campaign)
     if campaign.unsure:
         undisturbed = campaign.unsure.startswith("undisturbed, it fails")

@@ -1,8 +1,7 @@
 "use strict";
-const { frontDoor } = require("./runner.cjs");
+const { frontDoor, quoted } = require("./runner.cjs");
 
 const { test, expect, beforeEach, afterEach, afterAll } = require("@jest/globals");
-const quoted = (name) => JSON.stringify(name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
 const door = frontDoor({
   test, expect, beforeEach, afterEach, afterAll,
   command: (file, name) => `npx jest ${file} -t ${quoted(name)}`,

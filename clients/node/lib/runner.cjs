@@ -48,6 +48,11 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command }) {
   return { jobHarness, test, expect, effect: declare, step };
 }
 
+/** A test's name as a pattern that means only it, in one word of a shell. */
+function quoted(name) {
+  return `'${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll("'", "'\\''")}'`;
+}
+
 // matchers ---------------------------------------------------------------------------------------------------------
 
 function about(job) {
@@ -78,4 +83,4 @@ const matchers = {
   toHaveOutput: matcher("output", (job) => job.output),
 };
 
-module.exports = { frontDoor };
+module.exports = { frontDoor, quoted };
