@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from harness import __version__
 from harness.foreign.peer import MOST_REPORTS, PeerLost, Report
@@ -46,7 +46,7 @@ class Conversation:
         self._inward = inward
         self._outward = outward
         self._incoming = bytearray()
-        self._lines: deque[dict[str, Any]] = deque()
+        self._lines: deque[bytes] = deque()
         self._later: deque[dict[str, Any]] = deque()
         """What the test asked while it was not its turn to ask."""
         self._turn = 0
@@ -181,7 +181,7 @@ class Conversation:
             if not data:
                 raise ClientGone
             self._take(data)
-        return self._lines.popleft()
+        return self._read(self._lines.popleft())
 
     def _take(self, data: bytes) -> None:
         self._incoming += data
@@ -191,17 +191,18 @@ class Conversation:
             return
         *lines, rest = bytes(self._incoming).split(b"\n")
         self._incoming = bytearray(rest)
-        for line in lines:
-            try:
-                said = json.loads(line)
-            except (ValueError, RecursionError):
-                said = None
-            if not isinstance(said, dict):
-                self._refuse(line[:200].decode(errors="replace"))
-            else:
-                self._lines.append(said)
+        self._lines.extend(lines)
 
-    def _refuse(self, shown: str) -> None:
+    def _read(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            self._refuse(line[:200].decode(errors="replace"))
+        return said
+
+    def _refuse(self, shown: str) -> NoReturn:
         """Say that what comes in is no line of the protocol, and end: no one knows what was meant."""
         print(f"job-harness serve: the client sent {shown!r}, which is not a JSON object", file=sys.stderr, flush=True)
         raise ClientGone

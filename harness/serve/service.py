@@ -275,11 +275,11 @@ class Service:
 
     # the verbs of a harness -----------------------------------------------------------------------------------------
 
-    def register(self, *, slug: str, target: str | None = None) -> None:
-        """Let the client's process run a tool's jobs, or a processor that is named as in Python."""
-        assert self.opened is not None or self._harness
-        assert self.opened is not None
-        self._harness.register(slug, self.opened.hosted.processor(slug) if target is None else target)
+    def register(self, *, slug: str) -> None:
+        """Let the client's process run a tool's jobs."""
+        harness, opened = self._harness, self.opened
+        assert opened is not None
+        harness.register(slug, opened.hosted.processor(slug))
 
     def enqueue(
         self,
