@@ -1,7 +1,9 @@
 // The harness as a test sees it: verbs, jobs, side effects. Must not know: test runners, lines.
 "use strict";
+const { Refused } = require("./connection.cjs");
 const { FOREVER } = require("./host.cjs");
 const { toJson } = require("./shared/values.cjs");
+const { BothClocks } = require("./time.cjs");
 const { world } = require("./world.cjs");
 
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
@@ -20,6 +22,7 @@ class Session {
     this.now = 0;
     this.lost = null;
     this.over = false;
+    this.told = false;
   }
 
   take({ now, jobs, effects }) {
@@ -27,6 +30,15 @@ class Session {
     for (const { id, ...told } of jobs) this.jobs.set(id, { ...this.jobs.get(id), ...told });
     this.effects.push(...effects);
     if (effects.length > 0 || jobs.length > 0) this.check();
+  }
+
+  /** The counts above 0. To read how many failed is to look at the jobs that did. */
+  counted(counts) {
+    const failed = [...this.jobs].filter(([, { status }]) => status === "FAILED").map(([id]) => id);
+    const told = Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
+    if (told.failed === undefined) return told;
+    const get = () => (failed.forEach((id) => this.looked.add(id)), counts.failed);
+    return Object.defineProperty(told, "failed", { get, enumerable: true });
   }
 
   /** Judge by the test's own checks; what does not hold is an anomaly, reported once. */
@@ -146,19 +158,21 @@ class Harness {
     const { session } = there;
     if (session === null) return;
     let wrong = [];
+    const left = there.host.left();
     try {
       if (session.lost !== null) throw session.lost;
       await session.asking;
       if (judge) there.time.refuseOthers();
       session.check();
       ({ problems: wrong } = await there.ask("close", { looked: [...session.looked], judge }));
+      if (left.length > 0) wrong.push(["processors of this test left something running:", ...left.map((each) => `  ${each}`)].join("\n"));
     } finally {
       session.over = true;
       there.session = null;
       there.host.end();
     }
-    if (session.mistakes.length > 0) throw session.mistakes[0];
-    if (judge && wrong.length > 0) throw shown("JobHarness", wrong.join("\n\n"));
+    if (judge && session.mistakes.length > 0 && !session.told) throw session.mistakes[0];
+    if (judge && wrong.length > 0) throw shown("JobHarness", spelled(wrong.join("\n\n")));
   }
 
   /** Ask on behalf of the test, one thing after the other; inside a processor at once. */
@@ -167,16 +181,24 @@ class Harness {
     const session = this.#session;
     const what = verb.replace(VERB, (letter) => `_${letter.toLowerCase()}`);
     if (there.host.actor() !== null) return there.host.dead ? FOREVER : there.ask(what, given);
+    const at = new Error();
     const asked = session.asking.then(() => {
       if (session.over) throw new Error(`${verb}: the test is over`);
-      if (session.mistakes.length > 0) throw session.mistakes.shift();
+      if (session.mistakes.length > 0) {
+        session.told = true;
+        throw session.mistakes[0];
+      }
       there.time.refuseOthers();
       return there.ask(what, given);
     });
     session.asking = asked.catch(() => {});
-    return asked.then((value) => (session.check(), value), (error) => {
-      throw here(error);
-    });
+    return asked.then(
+      (value) => (session.check(), value),
+      (error) => {
+        session.told ||= verb !== "register";
+        throw pointed(error, at);
+      },
+    );
   }
 
   // what a test sets up ------------------------------------------------------------------------------------------
@@ -188,8 +210,7 @@ class Harness {
     }
     world().host.processors.set(slug, processor);
     const session = this.#session;
-    const mistake = new Error();
-    this.#ask("register", { slug }).catch((error) => session.mistakes.push(Object.assign(mistake, { message: error.message })));
+    this.#ask("register", { slug }).catch((error) => session.mistakes.push(error));
   }
 
   async enqueue(slug, input = null, { priority = 0, startAfter, maxAttempts, uniqueKey, ...unknown } = {}) {
@@ -235,7 +256,7 @@ class Harness {
     refuseUnknown("drain", unknown, ["withScheduled", "withRecursion", "limit"]);
     const given = { with_scheduled: withScheduled, with_recursion: withRecursion };
     const counts = await this.#ask("drain", limit === undefined ? given : { ...given, limit });
-    return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
+    return this.#session.counted(counts);
   }
 
   runUntilIdle() {
@@ -372,10 +393,20 @@ function shown(name, words) {
   return error;
 }
 
-/** Let an error that came over the connection point at the test. */
-function here(error) {
-  if (error !== null && typeof error === "object" && error.kind === undefined) return error;
+/** Let an error that came over the connection point at the line of the test that asked. */
+function pointed(error, at) {
+  if (error instanceof Refused) error.message = spelled(error.message);
+  else if (!(error instanceof BothClocks)) return error;
+  const frames = String(at.stack).split("\n").filter((line) => /^\s+at /.test(line) && !line.includes(__dirname));
+  error.stack = [`${error.name}: ${error.message}`, ...frames].join("\n");
   return error;
+}
+
+/** The verbs as they are called here. */
+function spelled(words) {
+  return words.replace(/\b(crash_worker|deliver_twice|run_until_idle|perform_job|work_one|wait_for|with_scheduled|with_recursion)\b/g, (verb) =>
+    verb.replace(/_(\w)/g, (_, letter) => letter.toUpperCase()),
+  );
 }
 
 module.exports = { Harness, Job, Session, declare, shown, step, wired };

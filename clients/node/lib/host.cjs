@@ -112,6 +112,12 @@ class Host {
     this.send({ idle: sever, next: this.time.clock?.next() ?? null });
   }
 
+  /** The intervals that runs which have ended left behind. */
+  left() {
+    const over = (owner) => owner !== null && !this.runs.has(owner) && !this.severed.has(owner);
+    return (this.time.clock?.left(over) ?? []).map((interval) => `a ${interval} still runs: clear it before the processor returns`);
+  }
+
   // gates --------------------------------------------------------------------------------------------------------
 
   /** Let the present run stand at a gate, until it is told to go on; of a dead one that is for ever. */
