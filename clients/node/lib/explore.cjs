@@ -2,6 +2,7 @@
 // Must not know: test runners, how runs are chosen.
 "use strict";
 const { Session, shown, wired } = require("./harness.cjs");
+const { changed, stateAround } = require("./state.cjs");
 const { world } = require("./world.cjs");
 
 const STILL_MS = 5_000;
@@ -18,16 +19,17 @@ async function explore(harness, body, { name, command, runs, seconds, seed, toke
   const bodies = new Bodies(harness, body);
   await there.connect();
   there.play = (message) => void bodies.play(message);
+  there.registered = (slug, processor) => bodies.registered(slug, processor);
   const asked = { name, source: String(body), command, options: { ...wired(harness.options), title: name } };
   for (const [key, value] of Object.entries({ runs, seconds, seed, replay: token })) if (value !== undefined) asked[key] = value;
   try {
     const told = await there.ask("explore", asked);
     if (told.verdict === "finding") throw shown("JobHarness", told.screen);
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
-    if (told.verdict === "inconclusive") throw shown("Inconclusive", `${told.why}${bodies.told()}`);
+    if (told.verdict === "inconclusive") throw shown("Inconclusive", told.why);
     return told;
   } finally {
-    there.play = null;
+    there.play = there.registered = null;
     bodies.end();
   }
 }
@@ -37,12 +39,13 @@ class Bodies {
     this.harness = harness;
     this.body = body;
     this.failure = null;
-    this.left = [];
-    this.stateBefore = null;
+    this.begun = [new Map(), new Map()];
+    this.run = 0;
   }
 
   async play({ play, now, gates, run }) {
     const there = world();
+    this.run = run;
     there.host.end();
     there.host.begin({ now, gates, seed: this.harness.options.seed });
     const session = (there.session = new Session());
@@ -60,7 +63,22 @@ class Bodies {
     }
     stuck.end();
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
-    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }) });
+    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left() });
+  }
+
+  /** Look at what a processor finds around it when a run begins. */
+  registered(slug, processor) {
+    if (this.run > 1) return;
+    for (const [name, value] of stateAround([processor])) this.begun[this.run].set(`${name}, which ${slug} uses`, value);
+  }
+
+  /** What runs have left for later ones. The first may fill what then stays: a cache, a client. */
+  left() {
+    const state = new Map();
+    for (const [slug, processor] of world().host.processors) {
+      for (const [name, value] of stateAround([processor])) state.set(`${name}, which ${slug} uses`, value);
+    }
+    return changed(this.begun[this.run > 1 ? 1 : 0], state);
   }
 
   /** Notice a body that waits for something that is neither asked for nor at work. */
@@ -77,10 +95,6 @@ class Bodies {
       }
     }, LOOK_MS);
     return { found: promise, end: () => real.clearInterval(timer) };
-  }
-
-  told() {
-    return this.left.length > 0 ? `\nChanged by the runs before: ${this.left.join(", ")}.` : "";
   }
 
   end() {

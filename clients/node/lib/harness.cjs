@@ -209,6 +209,7 @@ class Harness {
       throw new TypeError(`register(${JSON.stringify(slug)}): the processor is ${kind(processor)}; give a function`);
     }
     world().host.processors.set(slug, processor);
+    world().registered?.(slug, processor);
     const session = this.#session;
     this.#ask("register", { slug }).catch((error) => session.mistakes.push(error));
   }

@@ -18,6 +18,7 @@ class World {
     this.connection = null;
     this.session = null;
     this.play = null;
+    this.registered = null;
     this.users = 0;
     this.lastHeard = 0;
   }
