@@ -56,7 +56,8 @@ class Rest {
   }
 
   awaits(socket) {
-    const known = this.sockets.get(socket) ?? { sent: 0, got: 0, since: null };
+    // A new one is about to be written to, or to be greeted.
+    const known = this.sockets.get(socket) ?? { sent: 0, got: 0, since: realMilliseconds() };
     this.sockets.set(socket, known);
     const { bytesWritten, bytesRead } = socket;
     if (bytesRead > known.got) known.since = null;
@@ -86,8 +87,10 @@ class Rest {
   }
 }
 
+/** Connections that this process has made; one that a server of its own has accepted waits for no reply. */
 function sockets() {
-  return (process._getActiveHandles?.() ?? []).filter((handle) => typeof handle?.bytesRead === "number" && handle.remoteAddress);
+  const open = process._getActiveHandles?.() ?? [];
+  return open.filter((handle) => typeof handle?.bytesRead === "number" && handle.remoteAddress && !handle.server);
 }
 
 function counted(kinds) {
