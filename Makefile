@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test lint bench detection public-bugs fuzz reliability rules engines campaign fresh clean
+.PHONY: help install demo test client site lint bench detection public-bugs fuzz reliability rules engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -32,6 +32,15 @@ test: $(STAMP)  ## run the tests (about five minutes on two cores)
 
 campaign: $(STAMP)  ## run what takes longer than the tests may
 	@$(BIN)/python -m pytest -m campaign $(ARGS)
+
+client: $(STAMP)  ## pack the npm client and try it in Vitest and Jest, in a fresh folder (needs npm)
+	@command -v npm >/dev/null || { echo "npm is not on the PATH: the npm client was not tried"; exit 0; } && \
+		timeout 1200 $(BIN)/python -m pytest -m campaign tests/client $(ARGS)
+
+site: $(STAMP)  ## build the docs as a site, into build/site; a link that leads nowhere fails
+	@test -x $(VENV)-site/bin/mkdocs || { $(PYTHON) -m venv $(VENV)-site && \
+		$(VENV)-site/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt mkdocs-material; }
+	@$(VENV)-site/bin/mkdocs build --quiet --strict
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.join(here, "..", "..");
-const SHARED = ["harness/foreign/clock.mjs", "harness/processors/typescript/runner/values.mjs"];
+export const SHARED = ["harness/foreign/clock.mjs", "harness/processors/typescript/runner/values.mjs"];
 
 export function commonJs(source) {
   const names = [...source.matchAll(/^export (?:async )?(?:class|function|const) (\w+)/gm)].map(([, name]) => name);
@@ -17,10 +17,14 @@ export function commonJs(source) {
   return `"use strict";\n${body}\nmodule.exports = { ${names.join(", ")} };\n`;
 }
 
-const into = path.join(here, "lib", "shared");
-fs.mkdirSync(into, { recursive: true });
-for (const file of SHARED) {
-  const source = fs.readFileSync(path.join(root, file), "utf8");
-  fs.writeFileSync(path.join(into, `${path.basename(file, ".mjs")}.cjs`), commonJs(source));
+function bring() {
+  const into = path.join(here, "lib", "shared");
+  fs.mkdirSync(into, { recursive: true });
+  for (const file of SHARED) {
+    const source = fs.readFileSync(path.join(root, file), "utf8");
+    fs.writeFileSync(path.join(into, `${path.basename(file, ".mjs")}.cjs`), commonJs(source));
+  }
+  fs.copyFileSync(path.join(root, "LICENSE"), path.join(here, "LICENSE"));
 }
-fs.copyFileSync(path.join(root, "LICENSE"), path.join(here, "LICENSE"));
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) bring();

@@ -103,11 +103,6 @@ class Project:
         verb = ["vitest", "run"] if runner == "vitest" else ["jest"]
         return self.run("npx", "--no-install", *verb, *files, **variables)
 
-    def token(self, ran: Ran) -> str:
-        found = re.search(r"JOB_HARNESS_REPLAY=(jh1_\w+)", ran.text)
-        assert found is not None, ran.text
-        return found[1]
-
 
 def marked(entry: str) -> list[str]:
     """List the commands of processes whose environment has an entry."""
@@ -223,7 +218,8 @@ def test_a_planted_bug_is_found_within_five_seconds_and_its_token_replays(projec
     file = project.test(runner, "test/explore", text)
     json_report = ("--reporter=json",) if runner == "vitest" else ("--json",)
     ran = project.play(runner, file, *json_report)
-    told = json.loads(ran.text[ran.text.index('{"numTotal') :].split("\n")[0])["testResults"][0]["assertionResults"][0]
+    [report] = re.findall(r'^\{"num.*$', ran.text, re.M)
+    [told] = json.loads(report)["testResults"][0]["assertionResults"]
     assert (ran.code, told["status"]) == (1, "failed")
     assert told["duration"] < 5_000
     screen = "\n".join(told["failureMessages"])
@@ -237,7 +233,7 @@ def test_a_planted_bug_is_found_within_five_seconds_and_its_token_replays(projec
             project.test(other, "test/explore", text),
             "-t",
             name,
-            JOB_HARNESS_REPLAY=project.token(ran_text(screen)),
+            JOB_HARNESS_REPLAY=token_in(screen),
         )
         assert replayed.code == 1
         assert "One fault: worker-1 crashes right after `charged job-1`" in replayed.text
@@ -246,7 +242,7 @@ def test_a_planted_bug_is_found_within_five_seconds_and_its_token_replays(projec
         "--no-install",
         "job-harness",
         "replay",
-        project.token(ran_text(screen)),
+        token_in(screen),
         "test/explore.test.ts",
         "-t",
         name,
@@ -255,8 +251,10 @@ def test_a_planted_bug_is_found_within_five_seconds_and_its_token_replays(projec
     assert "One fault: worker-1 crashes right after `charged job-1`" in by_name.text
 
 
-def ran_text(text: str) -> Ran:
-    return Ran(0, text, 0.0)
+def token_in(text: str) -> str:
+    found = re.search(r"JOB_HARNESS_REPLAY=(jh1_\w+)", text)
+    assert found is not None, text
+    return found[1]
 
 
 FIXED = """
