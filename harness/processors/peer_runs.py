@@ -63,7 +63,7 @@ class TurnTaker(Protocol):
 
 
 class PeerRuns:
-    """Runs jobs in a peer; whoever makes it says which peer that is, and what is called when it stands at a gate."""
+    """Runs jobs in a peer; a subclass says which peer that is, and what is called when it stands at a gate."""
 
     def __init__(
         self, *, loop: VirtualLoop, start: datetime, timeout_seconds: float, busy_seconds: float, guard: Guard | None
@@ -357,7 +357,7 @@ class PeerRuns:
 
 
 def tell(line: str) -> None:
-    """Show a line to whoever runs the tests, beside the results."""
+    """Show a line beside the results of the tests."""
     print(line, file=sys.stderr)
 
 

@@ -42,6 +42,7 @@ module.exports = { presets: [env, "@babel/preset-typescript"] };
 JEST = 'module.exports = { testMatch: ["**/*.jest.ts"] };'
 RUNNERS = ("vitest", "jest")
 PAGE = pages.ROOT / "docs/vitest.md"
+TYPED = [block for page in pages.PAGES for block in pages.blocks(page) if block.words[:2] == ("console", "npm")]
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ def test_a_planted_bug_is_found_within_five_seconds_and_its_token_replays(projec
     [report] = re.findall(r'^\{"num.*$', ran.text, re.M)
     [told] = json.loads(report)["testResults"][0]["assertionResults"]
     assert (ran.code, told["status"]) == (1, "failed")
-    assert told["duration"] < 5_000
+    crowded = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert told["duration"] < 5_000 * crowded
     screen = "\n".join(told["failureMessages"])
     [shown] = [block.shown for block in pages.blocks(PAGE) if block.words == ("console", "npm", "fails")]
     for line in filter(None, shown):
@@ -255,6 +257,17 @@ def token_in(text: str) -> str:
     found = re.search(r"JOB_HARNESS_REPLAY=(jh1_\w+)", text)
     assert found is not None, text
     return found[1]
+
+
+@pytest.mark.parametrize("block", TYPED, ids=lambda block: f"{block.page.stem}-{block.number}")
+def test_what_the_pages_tell_to_type_works_and_prints_what_is_shown(project: Project, block: pages.Block) -> None:
+    for other in pages.blocks(block.page):
+        if other.file is not None:
+            project.write(other.file, other.text)
+    for command in block.commands:
+        ran = project.run("sh", "-c", command)
+        assert ran.code == (1 if "fails" in block.words else 0), ran.text
+        assert [line for line in block.shown if line.strip() and line.strip() not in ran.text] == []
 
 
 FIXED = """
