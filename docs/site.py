@@ -1,6 +1,6 @@
 """What mkdocs does not know of these pages: they are read in the repository, too, and link to files of it.
 
-A hook of `mkdocs.yml`. The README is the first page of the site; whatever a page links to outside of this folder becomes
+A hook of `mkdocs.yml`. The README is the first page of the site; what a page links to outside of this folder becomes
 a page of its own; a block says what a reader saves it as; a page that the navigation does not name stands at its end.
 """
 
