@@ -33,6 +33,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "harness.cli.project_commands:new",
         "write a new tool: processor, registration, worker list, test, scenario",
     ),
+    "explain": ("harness.cli.explain_command:explain", "say what an anomaly, a rule, a fault or a wrong queue is"),
+    "docs": ("harness.cli.explain_command:docs", "print the docs as one Markdown text, or one page of them"),
     "serve": ("harness.cli.serve_command", "run the harness for a test in another language, such as TypeScript"),
     "schema": (
         "harness.cli.project_commands:schema",
@@ -41,7 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
-READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", "serve", None})
+READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", "serve", "explain", "docs", None})
 """Commands that run no user code, or whose exit code is no verdict; every other one does so in a child, and if that
 ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
