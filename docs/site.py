@@ -6,6 +6,7 @@ a page of its own; a block says what a reader saves it as; a page that the navig
 
 from __future__ import annotations
 
+import importlib.util
 import posixpath
 import re
 from collections.abc import Iterator
@@ -72,6 +73,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         part if number % 2 else LINK.sub(linked, part) for number, part in enumerate(_split(CODE, markdown))
     )
     return FENCE.sub(fenced, outside)
+
+
+def on_post_build(config: Any) -> None:
+    """Put the pages as one text beside `llms.txt`, which names it."""
+    spec = importlib.util.spec_from_file_location("documentation", ROOT / "harness/documentation.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    Path(config.site_dir, "llms-full.txt").write_text(module.whole(ROOT), encoding="utf-8")
 
 
 def anchor(heading: str, separator: str = "-") -> str:

@@ -45,12 +45,11 @@ REPAIRS: Final[Mapping[Guarantee, str]] = {
     Guarantee.RETENTION: "Delete by the time of ending and only what has ended.",
     Guarantee.OWN: "Look at the check of the test that names it.",
 }
-"""What usually repairs the loss of a guarantee. A hint, not a diagnosis: the screen of a finding shows what happened."""
+"""What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
 OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
     "effect_repeated": (
         "A side effect that a test declared to happen at most once happened again.",
-        "Send an idempotency key that stays the same over attempts, or look up whether it was done before doing it: the "
-        "worker may die right after the effect, and then the job runs again.",
+        "Send a key that stays the same over attempts: a worker may die right after the effect.",
     ),
     "always_broken": (
         "A check that a test gave to always() did not hold.",
