@@ -50,8 +50,9 @@ _OF_CHANGES: Final[Mapping[str, frozenset[str]]] = {
     "job_stuck": frozenset(),
 }
 """What rows show that tell changes."""
-_OF_LOG: Final[Mapping[str, frozenset[str]]] = {
+SHOWN_BY_LOG: Final[Mapping[str, frozenset[str]]] = {
     **_OF_ROWS,
+    "job_stuck": frozenset(),
     "illegal_transition": frozenset(),
     "terminal_job_revived": frozenset(),
     "terminal_job_rewritten": frozenset({"output"}),
@@ -285,7 +286,7 @@ def _changes(
 def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence:
     """Return what the log shows. Raises UsageError where none was installed."""
     table = _logged_table(session)
-    shows = frozenset(name for name, needed in _OF_LOG.items() if needed <= frozenset(table.columns))
+    shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= frozenset(table.columns))
     notes: list[str] = []
     writers = session.value(f"SELECT count(DISTINCT writer) FROM {LOG}")
     silent = _silent(shows)
@@ -316,13 +317,34 @@ def _logged_table(session: Snapshot) -> JobTable:
     return JobTable(told["jobs"], told["table"], LOG, told["columns"], meanings)
 
 
+def _rejoined(entries: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Take a row that one transaction deletes and writes anew for one that it changes: pg-boss 10 fails jobs so."""
+    gone: dict[JobId, tuple[Any, ...]] = {}
+    for entry in entries:
+        job, xid, at, writer, before, after = entry
+        deleted = gone.pop(job, None)
+        if deleted is not None and before is None and deleted[1] == xid:
+            yield job, xid, at, writer, deleted[4], after
+            continue
+        if deleted is not None:
+            yield deleted
+        if after is not None:
+            yield entry
+            continue
+        gone[job] = entry
+        if len(gone) > AT_ONCE:
+            yield gone.pop(next(iter(gone)))
+    yield from gone.values()
+
+
 class _LogReader:
     """Numbers the claims of each unfinished job: any token will do that differs from the one before."""
 
     def __init__(self, table: JobTable) -> None:
         self._table = table
         self._chronicle = Chronicle()
-        self._claims: dict[JobId, tuple[Any, int]] = {}
+        self._claims: dict[JobId, tuple[Any, int, Instant]] = {}
+        """By unfinished job, what told its last claim, the number of that, and when it was made."""
 
     def events(
         self,
@@ -343,15 +365,15 @@ class _LogReader:
             wanted.append("job = ANY(%(jobs)s)")
             values["jobs"] = sorted(jobs)
         query = (
-            f"SELECT (extract(epoch FROM at) * 1000000)::bigint, writer, before, after FROM {LOG} "
+            f"SELECT job, xid::text, (extract(epoch FROM at) * 1000000)::bigint, writer, before, after FROM {LOG} "
             f"WHERE {' AND '.join(wanted)} ORDER BY id"
         )
-        for at, writer, before, after in session.rows(query, values):
+        for _, _, at, writer, before, after in _rejoined(session.rows(query, values)):
             yield from self._change(at, writer or UNKNOWN_WRITER, before, after)
 
     def _change(self, at: Instant, writer: str, before: Any, after: Any) -> Iterator[Event]:
-        was = None if before is None else self._view(before)
-        now = None if after is None else self._view(after)
+        was = None if before is None else self._view(before, at)
+        now = None if after is None else self._view(after, at)
         if before is not None and was is None:
             was = self._table.view({"id": before["id"], "status": before["status"]})
         if was is not None and now is not None and was == now:
@@ -360,18 +382,20 @@ class _LogReader:
         if now is None or now.terminal:
             self._claims.pop((now or was or blank("")).id, None)
 
-    def _view(self, entry: dict[str, Any]) -> JobView | None:
+    def _view(self, entry: dict[str, Any], at: Instant) -> JobView | None:
         job = str(entry["id"])
         raw = entry.get("token", (entry.get("attempts"), entry.get("started_at"), entry.get("worker")))
-        last, number = self._claims.get(job, (None, 0))
+        last, number, since = self._claims.get(job, (None, 0, at))
         meaning = self._table.status.get(str(entry["status"]))
         if meaning is Status.PROCESSING and raw != last:
-            number += 1
-            self._claims[job] = raw, number
+            number, since = number + 1, at
+            self._claims[job] = raw, number, since
         view = self._table.view(entry, token=number)
-        if view is not None and "attempts" not in entry:
-            view = view._replace(attempts=number)
-        return view
+        if view is None or ("attempts" in entry and "started_at" in entry):
+            return view
+        running = view.status is Status.PROCESSING
+        started = view.started_at if "started_at" in entry else since if running else None
+        return view._replace(attempts=view.attempts if "attempts" in entry else number, started_at=started)
 
 
 class LogTail:

@@ -99,7 +99,7 @@ class Chronicle:
         return OTHERS.get(arrow, "update")
 
     def _holds(self, at: Instant, writer: str, before: JobView) -> bool:
-        """Say whether a failure is a worker's report: anybody may take back what is overdue, also who held it once."""
+        """Say whether a failure is a worker's report: anything may take back what is overdue, a former holder too."""
         mine = self._claims.get(before.id, {}).get(writer)
         overdue = before.lease_until is None or before.lease_until <= at
         return mine is not None and (mine == before.token or not overdue)

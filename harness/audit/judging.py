@@ -1,7 +1,7 @@
 """Judges evidence by the monitors that judge a run, and tells the story of each job that broke a guarantee.
 
-Nothing of a job that has ended is kept here but what the monitors themselves remember; a job's story is read a second
-time, for the jobs that are shown. Production never rests. So what must hold at rest is asked only of what is overdue:
+Nothing is kept of a job that has ended, so that a source may be larger than memory; the stories of the jobs that are
+shown are read a second time. Production never rests. So what must hold at rest is asked only of what is overdue:
 a job that stands PROCESSING long after its lease, or PENDING long after others that were due later were claimed.
 """
 
@@ -24,7 +24,7 @@ from harness.scenario.scenario import Scenario
 
 STUCK_AFTER: Final[Duration] = HOUR
 SHOWN_EACH: Final = 10
-"""Of each anomaly, at most this many jobs are told of; the rest is counted."""
+"""Of each anomaly, at most this many jobs are named; the rest is counted."""
 MOST_ANOMALIES: Final = 100_000
 """Beyond it nothing is taken down: the source, or how it is read, is wrong as a whole."""
 _TIMES: Final = ("created_at", "start_after", "started_at", "lease_until", "completed_at", "expires_at")
@@ -61,6 +61,8 @@ class Audit:
     events: int
     jobs: int
     findings: tuple[AuditFinding, ...]
+    shows: frozenset[str]
+    """The anomalies that it could show."""
     judged: tuple[str, ...]
     """The invariants that were judged."""
     not_judged: tuple[tuple[str, str], ...]
@@ -110,9 +112,9 @@ class Auditor:
             if self.first is None:
                 self.first = event.at
             self.last = event.at
+            see(event)
             if type(event) is Observed:
                 self._observe(event)
-            see(event)
             if len(anomalies) >= MOST_ANOMALIES:
                 break
 
@@ -121,6 +123,7 @@ class Auditor:
         self.jobs += event.before is None
         if after is None or (after.terminal and after.agrees):
             self._open.pop(event.job, None)
+            self._judge.forget(event.job)
             return
         self._open[event.job] = after
         if event.verb == "claim":
@@ -165,6 +168,7 @@ class Auditor:
             events=self.events,
             jobs=self.jobs,
             findings=tuple(self._finding(suspects, name, stories, most) for name in named),
+            shows=self._shows,
             judged=tuple(sorted({ANOMALIES[name][0].id for name in self._shows})),
             not_judged=tuple(sorted(self._evidence.silent.items())),
             notes=tuple(self._evidence.notes),
@@ -173,12 +177,16 @@ class Auditor:
         )
 
     def _unfinished(self, late: dict[JobId, JobView], now: Instant) -> list[Anomaly]:
-        """Judge what must hold at rest of these jobs, as they stand."""
+        """Judge what must hold at rest of these jobs, as they stand; two rows that disagree explain all else."""
         judge = self._new_judge(Kind.EVENTUALLY)
         for job, view in late.items():
             judge.see(Observed(now, UNKNOWN_WRITER, "enqueue", job, None, view, now))
         judge.rest(late)
-        return judge.anomalies
+        return [
+            anomaly
+            for anomaly in judge.anomalies
+            if anomaly.job is None or late[anomaly.job].agrees is (anomaly.invariant != "tables_agree")
+        ]
 
     def _stories(self, jobs: set[JobId]) -> dict[JobId, list[Event]]:
         told: dict[JobId, list[Event]] = {job: [] for job in jobs}

@@ -8,6 +8,7 @@ clock: a job that seems to run before it was sent shows by how much they differ;
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.audit.evidence import Chronicle, Evidence, blank
-from harness.errors import UsageError, clipped
+from harness.errors import UsageError
 from harness.history.event import Effect, Event
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView
@@ -84,15 +85,15 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     notes = [
         f"clocks of hosts differ by {format_duration(skew)} at least" if skew else "no sign that clocks of hosts differ"
     ]
-    notes += [f"{spans.nameless} spans of consumers name no job and were left out"] if spans.nameless else []
-    notes += [f"{spans.twice} spans stood there twice and count once"] if spans.twice else []
+    notes += [f"left out because they name no job: {spans.nameless} of the consumers' spans"] if spans.nameless else []
+    notes += [f"counted once although the file repeats them: {spans.twice} spans"] if spans.twice else []
     shifted = Counter[str]()
     runs = {
         job: _apart(sorted(own, key=lambda run: (run.began, run.ended)), skew, shifted)
         for job, own in spans.runs.items()
     }
     if shifted["within"]:
-        notes.append(f"{shifted['within']} overlaps are within that difference and were not judged")
+        notes.append(f"not judged because clocks alone may explain them: {shifted['within']} overlaps")
     return Evidence(
         name=f"the spans of {path.name}",
         shows=SHOWS,
@@ -257,9 +258,13 @@ def _all_spans(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 _HINT: Final = "Expected OTLP as the collector's file exporter writes it: JSON, one document a line, or protobuf."
 
 
+_JSON: Final = re.compile(rb'\s*\{\s*["}]')
+"""How JSON begins; a message in protobuf may begin with a line feed and a brace as well."""
+
+
 def _documents(path: Path) -> Iterator[tuple[int, Any]]:
     raw = path.read_bytes()
-    if not raw.lstrip().startswith(b"{"):
+    if not _JSON.match(raw):
         yield 1, _from_protobuf(path, raw)
         return
     try:
@@ -271,7 +276,7 @@ def _documents(path: Path) -> Iterator[tuple[int, Any]]:
                 document = json.loads(line)
             except ValueError as error:
                 cut = " (the file seems to be cut here)" if number == lines[-1][0] else ""
-                raise UsageError(f"{path}:{number}: {clipped(error)}{cut}", hint=_HINT) from None
+                raise UsageError(f"{path}:{number}: {error}{cut}", hint=_HINT) from None
             yield number, document
 
 

@@ -26,7 +26,7 @@ from harness.cli.output import OutputFile, show_lines
 from harness.cli.search import anomalies_named
 from harness.conformance.judge import cases
 from harness.errors import ExitCode, UsageError, did_you_mean
-from harness.invariants import ANOMALIES, kind_of
+from harness.invariants import kind_of
 from harness.model.duration import SECOND, Duration, Instant, parse_duration
 from harness.model.job import JobId
 from harness.printable import printable
@@ -248,6 +248,10 @@ def _time(at: Instant) -> str:
     return shown.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def _jobs(count: int) -> str:
+    return f"{count} job{'' if count == 1 else 's'}"
+
+
 def _again(source: str, job: JobId | None) -> str:
     return shlex.join(["job-harness", "audit", source, *(("--job", job) if job is not None else ())])
 
@@ -255,8 +259,7 @@ def _again(source: str, job: JobId | None) -> str:
 def _screen(audit: Audit, arguments: argparse.Namespace, incidents: dict[str, str]) -> Iterator[Line]:
     source = arguments.sources[0] if len(arguments.sources) == 1 else audit.source
     for finding in audit.findings[:SCREENS]:
-        jobs = f"{finding.jobs} job{'' if finding.jobs == 1 else 's'}"
-        title = f"{jobs} in {audit.source}"
+        title = f"{_jobs(finding.jobs)} in {audit.source}"
         yield from first_screen(finding.story, title=title, lead=finding.name)
         yield Line(f"t+0s is {_time(finding.began)}." if finding.began > _RECENT else "t+0s is the job's first event.")
         if finding.others:
@@ -269,7 +272,7 @@ def _screen(audit: Audit, arguments: argparse.Namespace, incidents: dict[str, st
             yield Line(f"Replay on a model: job-harness run {shlex.quote(incidents[finding.name])}")
         yield Line("")
     for finding in audit.findings[SCREENS:]:
-        yield Line(f"{finding.name}: {finding.jobs} more jobs")
+        yield Line(f"{finding.name}: {_jobs(finding.jobs)}")
     if not arguments.quiet or audit.verdict is not Verdict.PASS:
         yield from _summary(audit)
 
@@ -280,7 +283,7 @@ def _summary(audit: Audit) -> Iterator[Line]:
         if audit.first is None or audit.last is None or audit.first < _RECENT
         else f", {_time(audit.first)} to {_time(audit.last)}"
     )
-    yield Line(f"{audit.verdict}  {audit.source}: {audit.jobs} jobs, {audit.events} events{span}", "bold")
+    yield Line(f"{audit.verdict}  {audit.source}: {_jobs(audit.jobs)}, {audit.events} events{span}", "bold")
     yield from (Line(text) for text in wrap("Judged: ", ", ".join(audit.judged) or "nothing", width=80, lines=4))
     for name, why in audit.not_judged:
         yield from (Line(text) for text in wrap("Not judged: ", f"{name}: {why}", width=80, lines=2))
@@ -426,7 +429,7 @@ def _pages(audits: list[Audit], arguments: argparse.Namespace) -> dict[str, Any]
 
 
 def _heading(finding: AuditFinding) -> str:
-    return f"{finding.jobs} job{'' if finding.jobs == 1 else 's'}; job {finding.first.job} from {_time(finding.began)}"
+    return f"{_jobs(finding.jobs)}; job {finding.first.job} from {_time(finding.began)}"
 
 
 def _metrics(audits: list[Audit]) -> str:
@@ -438,9 +441,9 @@ def _metrics(audits: list[Audit]) -> str:
     for audit in audits:
         counts = {finding.name: finding.jobs for finding in audit.findings}
         label = _label(audit.source)
-        judged = sorted(name for name, (invariant, _) in ANOMALIES.items() if invariant.id in audit.judged)
         lines += [
-            f'job_harness_audit_jobs{{anomaly="{name}",source="{label}"}} {counts.get(name, 0)}' for name in judged
+            f'job_harness_audit_jobs{{anomaly="{name}",source="{label}"}} {counts.get(name, 0)}'
+            for name in sorted(audit.shows)
         ]
     return "\n".join([*lines, "# EOF", ""])
 

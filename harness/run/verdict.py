@@ -51,7 +51,7 @@ class Run:
     played: int | None = None
     """How many of the scenario's steps were done; None: all of them."""
     elsewhere: bool = False
-    """Whether it happened in production: then nobody knows what went wrong there."""
+    """Whether it happened in production, where what went wrong is not known."""
     trials: tuple[Trial, ...] = ()
     """What was changed, one thing at a time, to see what fixes the anomaly."""
     about: dict[str, Any] = field(default_factory=dict)
