@@ -272,7 +272,7 @@ def _changes(
             token=(0 if before is None else before.token) + claims,
             attempts=(0 if before is None else before.attempts) + claims,
             started_at=at if claims else None,
-            lease_until=NEVER if claims else None,
+            lease_until=(after.lease_until or NEVER) if claims else None,
             worker=UNKNOWN_WRITER if claims else None,
             completed_at=at if after.terminal else None,
         )

@@ -401,6 +401,46 @@ def test_a_zombie_on_another_queue_s_own_statements_shows_in_its_log(engine: str
         other.close()
 
 
+HEALTHY = {
+    "pgboss": ("pgboss10", "pgboss10"),
+    "pgboss-node": ("pgboss", "pgboss"),
+    "procrastinate": ("procrastinate-jobs", "procrastinate"),
+}
+
+
+@pytest.mark.parametrize(
+    "jobs", [pytest.param(100, id="some"), pytest.param(34_000, id="many", marks=pytest.mark.campaign)]
+)
+@pytest.mark.parametrize("engine", HEALTHY)
+def test_healthy_data_with_crashes_cancels_and_retries_shows_nothing(engine: str, jobs: int, tmp_path: Path) -> None:
+    drawn = random.Random(1)
+    with opened_engines() as get:
+        queue, clocks = fresh(get(engine))
+        logged, own = HEALTHY[engine]
+        other = Mail(_url_of(queue), tmp_path)
+        assert main(["audit", "--install", logged, "--database", other.url, "--yes"]) == 0
+        for start in range(0, jobs, 100):
+            for number in range(start, start + 100):
+                queue.enqueue(JobRequest(f"j{number}", "mail"))
+            for cancelled in range(start, start + 5):
+                queue.cancel(f"j{cancelled}")
+            for step in range(12):
+                who = f"w{step % 3}"
+                other.run("names", f"ALTER TABLE job_harness_audit ALTER writer SET DEFAULT '{who}'")
+                for claim in queue.claim(who, 40).value:
+                    match drawn.choice(["complete", "complete", "fail", "crash"]):
+                        case "complete":
+                            queue.complete(claim, None)
+                        case "fail":
+                            queue.fail(claim, "broken", False)
+                clocks.advance(clocks.now + Settings().lease + HOUR)
+                queue.expire()
+        assert other.audit("log", "--stuck-after", "3h")[:2] == (0, {})
+        assert other.audit(own, "--stuck-after", "3h")[:2] == (0, {})
+        assert main(["audit", "--uninstall", logged, "--database", other.url, "--yes"]) == 0
+        other.close()
+
+
 def test_a_source_is_read_in_one_moment(mail: Mail) -> None:
     mail.send()
     with database.snapshot(mail.url) as session:
