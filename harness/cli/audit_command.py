@@ -34,6 +34,7 @@ from harness.report.case import Case
 from harness.report.json_report import report_data, run_data
 from harness.report.picture import picture
 from harness.report.screen import Line, first_screen, moment, rows_of, wrap
+from harness.report.trace import trace
 from harness.run.verdict import Verdict
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
@@ -90,6 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
     add("--html", metavar="FILE", help="draw the stories, as one HTML file that needs no network")
+    add("--trace", metavar="FILE", help="write the stories as a trace that ui.perfetto.dev opens")
     add("--metrics", metavar="FILE", help="write the counts as OpenMetrics text, for alerts")
     add("--install", metavar="TABLE", help="print SQL that logs every change of a table; --yes runs it")
     add(
@@ -121,7 +123,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
-        for option in ("json", "html", "metrics")
+        for option in ("json", "html", "trace", "metrics")
         if (name := getattr(arguments, option)) is not None
     }
     without = anomalies_named(arguments.without)
@@ -368,6 +370,7 @@ def _write(
     writers = {
         "json": lambda: json.dumps(_data(audits, incidents), indent=2) + "\n",
         "html": lambda: picture(_pages(audits, arguments)),
+        "trace": lambda: trace(_pages(audits, arguments)),
         "metrics": lambda: _metrics(audits),
     }
     for option, output in outputs.items():
