@@ -1,6 +1,6 @@
-"""What an audit costs: events judged a second, memory for each finished job, and what the log's trigger adds to a change.
+"""What an audit costs: events judged a second, memory for each ended job, and what the log's trigger adds to a change.
 
-    python benchmarks/audit.py [--jobs 50000]
+python benchmarks/audit.py [--jobs 50000]
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ columns:
   {id: job.id, status: job.state, attempts: job.attempts, worker: job.worker, created_at: job.created_at,
    started_at: job.started_at, completed_at: job.done_at}
 status: {queued: PENDING, running: PROCESSING, done: COMPLETED}
+"""
+SCHEMA = """
+CREATE TABLE jobs (
+  id serial PRIMARY KEY, state text NOT NULL DEFAULT 'queued', attempts int DEFAULT 0, worker text,
+  created_at timestamptz DEFAULT now(), started_at timestamptz, done_at timestamptz)
 """
 AT_WORK = 100
 """Jobs that are unfinished at any time."""
@@ -70,10 +75,7 @@ def trigger(rounds: int) -> tuple[float, float]:
     try:
         url = cluster.create_database()
         with psycopg.connect(url, autocommit=True) as session:
-            session.execute(
-                "CREATE TABLE jobs (id serial PRIMARY KEY, state text NOT NULL DEFAULT 'queued', attempts int DEFAULT 0, "
-                "worker text, created_at timestamptz DEFAULT now(), started_at timestamptz, done_at timestamptz)"
-            )
+            session.execute(SCHEMA)
             session.execute("INSERT INTO jobs SELECT FROM generate_series(1, 1000)")
             costs: list[list[float]] = [[], []]
             plan = database.LogPlan(read_table(TABLE, "benchmark", path=""))
