@@ -245,6 +245,21 @@ def test_callables_are_nested_in_stubs_as_deep_as_a_client_of_a_database_has_the
             TypeScriptProcessor(target.target, stubs={name: wrong[name]}).wire()
 
 
+def test_json_is_read_by_whoever_imports_or_requires_it(tmp_path: Path) -> None:
+    package = "node_modules/classic"
+    written(tmp_path, '{"name": "classic", "version": "1.2.3"}', name=f"{package}/package.json")
+    written(tmp_path, "module.exports = require('./package.json').version;", name=f"{package}/index.js")
+    written(tmp_path, '{"limit": 7}', name="settings.json")
+    source = """
+    import version from "classic";
+    import settings from "./settings.json";
+    import typed from "./settings.json" with { type: "json" };
+    export const run = async () => ({ success: true, output: [version, settings.limit, typed.limit] });
+    """
+    with JobHarness() as jobs:
+        assert jobs.perform_job(written(tmp_path, source) + "#run", None).output == ["1.2.3", 7, 7]
+
+
 def test_fetch_is_answered_by_the_test_and_by_nobody_else(tmp_path: Path) -> None:
     body = """
     const init = { method: "POST", body: JSON.stringify(job.input), headers: { "X-Key": "k" } };

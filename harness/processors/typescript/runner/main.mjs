@@ -249,6 +249,11 @@ function upcoming() {
 globalThis.console = new console.Console(process.stderr, process.stderr);
 clock.owner = actor;
 rest.atWork = () => processor === null || working.size > 0;
+rest.connections.unanswered = (where) => {
+  const what = `a connection to ${where} was not answered for a second of real time: time goes on without it`;
+  peer.effect("note", { what }, actor());
+};
+rest.connections.install();
 rest.alive = (io) => peer.send({ idle: peer.turn, next: clock.next(), io });
 process.on("unhandledRejection", (reason) => fatal("unhandled rejection", reason));
 process.on("uncaughtException", (error) => fatal("uncaught exception", error));
@@ -258,4 +263,5 @@ peer.serve({
   rest: () => rest.reached(),
   next: upcoming,
 });
+void process.stdout; // Made when it is first used: it is nothing to wait for, as it is there now.
 rest.begin();

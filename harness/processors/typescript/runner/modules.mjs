@@ -129,7 +129,9 @@ export class Modules {
       const format = file.endsWith(".cts") ? "commonjs" : "module";
       return { format, shortCircuit: true, source: readable(fs.readFileSync(file, "utf8"), url) };
     }
-    if (file.endsWith(".json") && context.importAttributes?.type !== "json" && context.format !== "commonjs") {
+    // Node itself reads what is required, which has no attributes, and what is imported with its type.
+    const { importAttributes } = context;
+    if (file.endsWith(".json") && importAttributes !== undefined && importAttributes.type !== "json") {
       return { format: "module", shortCircuit: true, source: `export default ${fs.readFileSync(file, "utf8")}` };
     }
     if (/\.[jt]sx$/.test(file)) throw new ModuleProblem(`${file}: JSX is not understood`, { hint: "Give a stub for it." });
