@@ -86,7 +86,7 @@ def test_a_compressor_may_be_silent_for_long(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def serving(conversation: Callable[[socket.socket], None]) -> Generator[int]:
-    """Hold this conversation with whoever connects; answer the port."""
+    """Hold this conversation with each client; return the port."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -209,7 +209,7 @@ def test_a_question_that_nobody_answers_is_given_up_and_named(tmp_path: Path) ->
 
 
 class InParts(http.server.BaseHTTPRequestHandler):
-    """Answers in two parts, and keeps the connection."""
+    """Reply in two parts, and keep the connection."""
 
     protocol_version = "HTTP/1.1"
 

@@ -312,6 +312,51 @@ class Echo(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def test_a_fake_in_typescript_declares_what_it_did(tmp_path: Path) -> None:
+    fake = """
+    import { effect, step } from "job-harness";
+    export const charge = async (order: number) => {
+      await step("before charge");
+      await effect("charged", { order }, { identity: `order-${order}`, idempotent: true });
+    };
+    """
+    written(tmp_path, fake, name="payments.ts")
+    source = """
+    import { charge } from "@repo/payments";
+    export const run = async (job: any) => {
+      await charge(job.input);
+      await effect("mailed");
+      return { success: true };
+    };
+    """
+    target = TypeScriptProcessor(written(tmp_path, source) + "#run", stubs={"@repo/payments": tmp_path / "payments.ts"})
+    with JobHarness() as jobs:
+        jobs.register("pay", target)
+        job = jobs.enqueue("pay", 7)
+        jobs.crash_worker(at="charged", job=job)
+        jobs.run_until_idle()
+        seen = [(done.name, done.attempt, done.data, done.identity, done.idempotent) for done in jobs.effects()]
+        assert (job.status, job.attempts) == ("COMPLETED", 2)
+    charged = ({"order": 7}, "order-7", True)
+    assert seen == [("charged", 1, *charged), ("charged", 2, *charged), ("mailed", 2, {}, None, False)]
+
+
+def test_an_effect_that_says_what_no_effect_has_is_refused_in_typescript(tmp_path: Path) -> None:
+    body = "await effect('charged', { order: 7 }, { idempotency: 'k' }); return { success: true };"
+    with JobHarness() as jobs, pytest.raises(JavaScriptError, match=r"unknown key 'idempotency' .did you mean"):
+        jobs.perform_job(processor(tmp_path, body), None)
+
+
+def test_a_global_of_the_tests_own_is_not_replaced(tmp_path: Path) -> None:
+    said: list[Any] = []
+    target = TypeScriptProcessor(
+        processor(tmp_path, "await effect('mine'); return { success: true };"), globals={"effect": said.append}
+    )
+    with JobHarness() as jobs:
+        jobs.perform_job(target, None)
+        assert (said, jobs.effects()) == (["mine"], [])
+
+
 def test_the_network_answers_where_a_test_lets_it(tmp_path: Path) -> None:
     body = """
     const got: string[] = [];

@@ -26,7 +26,9 @@ from harness.adapters.reference.application import JobProcessor, JobResult, NonR
 from harness.errors import Hung, UsageError, did_you_mean
 from harness.foreign.packages import find_typescript_node
 from harness.foreign.peer import Peer, PeerLost, Report
+from harness.history.event import SideEffect
 from harness.private import cache_folder
+from harness.processors.delivery import effect, step
 from harness.processors.typescript.target import TypeScriptProcessor
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Callback, VirtualLoop
@@ -47,7 +49,7 @@ EXPLORED_BLOCKED_SECONDS = 10.0
 """The same in an explored run: a machine that is busy with runs is slow, and no verdict may hang on that."""
 JUST_BEFORE = 0.001
 """Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
-RESPONSE_KEYS = ("status", "headers", "body", "json")
+RESPONSE_KEYS = ("status", "headers", "body", "json", "error")
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
 
 
@@ -93,6 +95,7 @@ class NodeProcessor:
         self.blocked: list[str] = []
         """How attempts hung, each of which was ended by a limit in real time."""
         self._wire, self._functions = about.wire()
+        self._functions |= BUILT_IN
         self._file = about.file
         self._node = find_typescript_node()
         self._peer: Peer | None = None
@@ -700,7 +703,29 @@ def _own_lines(stack: str) -> list[str]:
     """Return the lines of a stack that say where, without those of Node and of the runner."""
     lines = [line.strip() for line in stack.splitlines()]
     places = [line for line in lines if line.startswith("at ") or "file://" in line]
-    return [line for line in places if "node:internal" not in line and "/typescript/runner/" not in line]
+    return [line for line in places if not any(theirs in line for theirs in _NOT_OWN)]
+
+
+_NOT_OWN = ("node:internal", "/typescript/runner/", "/harness/foreign/")
+"""Found in the lines of a stack that lie in Node and in the runner."""
+
+
+# what TypeScript finds in the module "job-harness" ------------------------------------------------------------------
+
+
+def _declared(kind: str, data: Any = None, about: Mapping[str, Any] | None = None) -> None:
+    """Declare `effect("charged", { order: 7 }, { identity: "order-7", idempotent: true })`. Raises UsageError."""
+    about = about or {}
+    unknown = [key for key in about if key not in _ABOUT]
+    if unknown:
+        hint = did_you_mean(str(unknown[0]), _ABOUT)
+        raise UsageError(f"effect({kind!r}): unknown key {unknown[0]!r}{hint}; there are {', '.join(_ABOUT)}")
+    effect(SideEffect(kind, data={} if data is None else data, **about))
+
+
+_ABOUT = ("identity", "idempotent", "reply")
+BUILT_IN: dict[str, Callable[..., Any]] = {"job-harness.effect": _declared, "job-harness.step": step}
+"""What the runner calls by these names: no function of a user's is called so."""
 
 
 # what a test answers in place of the network --------------------------------------------------------------------------
@@ -709,7 +734,7 @@ def _own_lines(stack: str) -> list[str]:
 def response_of(answer: Any) -> dict[str, Any]:
     """Return status, headers and body. An int is a status, text a body; a dict has `status, headers, body, json`.
 
-    Raises UsageError for anything else, and the answer itself where it is an exception.
+    Raises UsageError for anything else, and where the answer is an exception or has an `error`, that.
     """
     if isinstance(answer, Exception):
         raise answer
@@ -723,6 +748,8 @@ def response_of(answer: Any) -> dict[str, Any]:
     if unknown:
         hint = did_you_mean(str(unknown[0]), RESPONSE_KEYS)
         raise UsageError(f"fetch was answered with the key {unknown[0]!r}{hint}; there are {', '.join(RESPONSE_KEYS)}")
+    if "error" in answer:
+        raise ConnectionError(str(answer["error"]))
     headers = {str(name): str(value) for name, value in dict(answer.get("headers") or {}).items()}
     body = answer.get("body", "")
     if "json" in answer:

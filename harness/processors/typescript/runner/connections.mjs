@@ -14,7 +14,7 @@ const net = createRequire(import.meta.url)("node:net"); // See peer.mjs.
 
 // More of the same answer may follow for so long, in real time.
 const GRACE_MS = 25;
-// A question that nobody answers for so long is none: BLPOP, a message to a log server.
+// What has no answer for so long is no question: BLPOP, a message to a log server.
 const UNANSWERED_MS = 1000;
 const REQUEST_LINE = /^[A-Z]+ \S+ HTTP\/1\.[01]\r?\n/;
 const UPGRADED = /^HTTP\/1\.[01] 101/;

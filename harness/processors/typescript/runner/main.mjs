@@ -13,6 +13,7 @@ import { keepIn } from "./stripping.mjs";
 import { described, lenient, toJson } from "./values.mjs";
 
 const LARGEST = 32 * 1024 * 1024;
+const OURS = "job-harness";
 const DATES = ["startedAt", "completedAt", "expiresAt", "createdAt", "updatedAt"];
 
 const peer = new Peer({ clock: true });
@@ -36,8 +37,14 @@ function fatal(kind, thrown) {
 
 // what a processor finds ---------------------------------------------------------------------------------------------
 
-function ask(name, args) {
-  return peer.gate(name, args.map(lenient), actor());
+/** Ask the harness. What it throws has the place of the question, where its own would say nothing. */
+async function ask(name, args) {
+  try {
+    return await peer.gate(name, args.map(lenient), actor());
+  } catch (error) {
+    Error.captureStackTrace(error);
+    throw error;
+  }
 }
 
 function valueOf(given) {
@@ -82,6 +89,13 @@ function fakeFetch(way) {
   };
 }
 
+// What `import { effect, step } from "job-harness"` brings; a promise resolves when the harness has heard of it. As a
+// global `effect` is there where nothing else is called so.
+const declaring = {
+  effect: (kind, data, about) => ask("job-harness.effect", about === undefined ? [kind, data] : [kind, data, about]),
+  step: (name) => ask("job-harness.step", [name]),
+};
+
 const registry = {
   registerProcessor: (slug, found) => void registered.set(slug, found),
   getProcessor: (slug) => registered.get(slug),
@@ -96,12 +110,13 @@ async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gate
   if (gates) clock.place = () => placeOf(deepStack());
   clock.begin(clock.now);
   install(clock, seed);
+  globalThis.effect ??= declaring.effect;
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
   if (fetch !== "real") globalThis.fetch = fakeFetch(fetch);
   for (const stub of Object.values(stubs)) {
     if (stub.exports) stub.exports = mapped(stub.exports, valueOf);
   }
-  const modules = new Modules({ stubs, registry });
+  const modules = new Modules({ stubs: { [OURS]: { exports: declaring }, ...stubs }, registry });
   modules.install();
   const found = await import(pathToFileURL(file).href);
   processor = await chosen(found, { name, slug, modules });
