@@ -518,6 +518,45 @@ def test_what_it_throws_comes_back_with_its_place(tmp_path: Path) -> None:
     assert "main.mjs" not in notes
 
 
+def test_what_built_code_throws_has_the_place_in_its_source(tmp_path: Path) -> None:
+    built = """
+    export const run = async () => {
+      throw new TypeError("boom");
+    };
+    //# sourceMappingURL=pay.js.map
+    """
+    # Its third line is the seventh of the source, from the third column on.
+    source_map = {"version": 3, "file": "pay.js", "sources": ["../src/pay.ts"], "names": [], "mappings": ";;AAME"}
+    written(tmp_path, json.dumps(source_map), name="dist/pay.js.map")
+    with JobHarness() as jobs, pytest.raises(JavaScriptError) as caught:
+        jobs.perform_job(written(tmp_path, built, name="dist/pay.js") + "#run", None)
+    assert str(tmp_path / "src" / "pay.ts:7:3") in "".join(caught.value.__notes__)
+
+
+def test_what_code_ran_is_written_where_coverage_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NODE_V8_COVERAGE", "covered")
+    target = processor(tmp_path, "if (job.attempts === 2) return { success: true }; throw new Error('once');")
+    with JobHarness() as jobs:
+        jobs.register("tool", target)
+        job = jobs.enqueue("tool", None)
+        jobs.crash_worker(at="before fail", job=job)
+        jobs.run_until_idle()
+        assert (job.status, job.attempts) == ("COMPLETED", 2)
+    files = [json.loads(file.read_text("utf-8")) for file in (tmp_path / "covered").iterdir()]
+    ours = [each for file in files for each in file["result"] if each["url"].endswith("/processor.ts")]
+    assert [each["functions"][-1]["functionName"] for each in ours] == ["run", "run"]
+
+
+def test_an_inspector_is_opened_where_node_options_ask_for_one_and_nothing_else_of_them_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NODE_OPTIONS", "--require ./absent.js --inspect=127.0.0.1:0")
+    with JobHarness() as jobs:
+        assert jobs.perform_job(processor(tmp_path, "return { success: true };"), None).success
+    assert "Debugger listening on ws://127.0.0.1:" in capfd.readouterr().err
+
+
 def test_an_attempt_over_time_is_abandoned_and_what_it_still_does_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

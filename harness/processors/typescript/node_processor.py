@@ -29,7 +29,7 @@ from harness.foreign.peer import Peer, PeerLost, Report
 from harness.history.event import SideEffect
 from harness.private import cache_folder
 from harness.processors.delivery import effect, step
-from harness.processors.typescript.target import TypeScriptProcessor
+from harness.processors.typescript.target import COVERAGE, INSPECT, OPTIONS, TypeScriptProcessor
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Callback, VirtualLoop
 from harness.sim.watchdog import BUSY_SECONDS, real_seconds
@@ -39,6 +39,8 @@ Guard: TypeAlias = Callable[[str, "Lifetime | None", Callback], Callback]
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 START_SECONDS = 20.0
 """Real seconds that Node may take to start and to load the processor."""
+INSPECTED_SECONDS = 24 * 3600.0
+"""The same, and for each of its turns, where a debugger may hold it."""
 BLOCKED_AFTER_SECONDS = 10.0
 """Real seconds without an answer after which a processor counts as blocked."""
 LEAST_PATIENCE_SECONDS = 0.5
@@ -108,6 +110,8 @@ class NodeProcessor:
         self._asked: set[int] = set()
         """The calls that await a stub's answer."""
         self._closed = False
+        self._covered = False
+        self._inspected = False
         self.guard = guard
         """Puts a gate before each of its timers and before the reply of each stub; None while nothing is explored."""
         self._at_gate = False
@@ -163,8 +167,16 @@ class NodeProcessor:
         return self._peer is not None and self._number == self._before and self._timer is None and not self._asked
 
     def _end(self) -> None:
+        self._write_coverage()
         self._drop()
         self._runs.clear()
+
+    def _write_coverage(self) -> None:
+        """Let the peer write which code ran, where that is wanted: to be killed leaves it no time for it."""
+        peer = self._peer
+        if self._covered and peer is not None and peer.alive:
+            with suppress(PeerLost):
+                peer.go("cover", now=self._now_ms())
 
     def close(self) -> None:
         """End the peer. Harmless when repeated."""
@@ -190,14 +202,17 @@ class NodeProcessor:
         return lambda: self._load(peer, self._loaded_ms)
 
     def _start(self) -> Peer:
+        environment = self.about.process_environment(os.environ)
+        self._covered = COVERAGE in environment
+        self._inspected = INSPECT in environment.get(OPTIONS, "")
         return Peer(
             [self._node.path, *_OPTIONS, str(RUNNER)],
             name=self.about.target,
-            environment=self.about.process_environment(os.environ),
+            environment=environment,
             folder=self._file.parent,
             log=lambda line: _tell(f"{self._slug or self.about.name}: {line}"),
-            patience=self.blocked_after,
-            standstill=self._busy_seconds,
+            patience=INSPECTED_SECONDS if self._inspected else self.blocked_after,
+            standstill=INSPECTED_SECONDS if self._inspected else self._busy_seconds,
         )
 
     def _load(self, peer: Peer, at_ms: float | None = None) -> None:
@@ -206,7 +221,8 @@ class NodeProcessor:
         loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
         loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
         try:
-            said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=START_SECONDS))
+            patience = INSPECTED_SECONDS if self._inspected else START_SECONDS
+            said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=patience))
         except PeerLost as lost:
             raise not_loaded(self.about.target, {"name": lost.kind, "message": lost.what}) from None
         effects = {report["effect"]: report["data"] for report in said if "effect" in report}
@@ -695,7 +711,7 @@ def not_loaded(target: str, error: Mapping[str, Any]) -> ProcessorNotLoaded:
 
 def _place(stack: str) -> str:
     """Return the first line of a stack that lies in the user's own files."""
-    own = [line for line in _own_lines(stack) if "file://" in line]
+    own = [line for line in _own_lines(stack) if "file://" in line or "(/" in line]
     return own[0] if own else ""
 
 

@@ -3,6 +3,7 @@
 // Each run of a job is an actor. Standard output and error belong to the processor. A turn ends when this process has
 // nothing left to do by itself. Time moves only when a message says so.
 import { AsyncLocalStorage } from "node:async_hooks";
+import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { Clock, install } from "../../../foreign/clock.mjs";
 import { Peer } from "../../../foreign/peer.mjs";
@@ -239,6 +240,11 @@ const requests = {
 
   run({ job }, run) {
     start(run, job);
+  },
+
+  /** Write which code ran since the start, or since the last time, into the folder of NODE_V8_COVERAGE. */
+  cover() {
+    createRequire(import.meta.url)("node:v8").takeCoverage();
   },
 
   /** The intervals that runs which are over left behind. */

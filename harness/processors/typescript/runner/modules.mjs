@@ -10,6 +10,7 @@ const fs = module.createRequire(import.meta.url)("node:fs"); // See peer.mjs.
 
 const STUB = "job-harness-stub:";
 const EXTENSIONS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".json"];
+const LIBRARY = `${path.sep}node_modules${path.sep}`;
 const TYPESCRIPT = /\.[mc]?ts$/;
 const REGISTRY = /(^|\/)processor-registry(\.[mc]?[jt]s)?$/;
 
@@ -127,7 +128,7 @@ export class Modules {
     const file = fileURLToPath(url);
     if (TYPESCRIPT.test(file)) {
       const format = file.endsWith(".cts") ? "commonjs" : "module";
-      return { format, shortCircuit: true, source: readable(fs.readFileSync(file, "utf8"), url) };
+      return { format, shortCircuit: true, source: mapped(readable(fs.readFileSync(file, "utf8"), url)) };
     }
     // Node itself reads what is required, which has no attributes, and what is imported with its type.
     const { importAttributes } = context;
@@ -135,7 +136,9 @@ export class Modules {
       return { format: "module", shortCircuit: true, source: `export default ${fs.readFileSync(file, "utf8")}` };
     }
     if (/\.[jt]sx$/.test(file)) throw new ModuleProblem(`${file}: JSX is not understood`, { hint: "Give a stub for it." });
-    return next(url, context);
+    const found = next(url, context);
+    if (!file.includes(LIBRARY)) mapped(String(found.source ?? ""));
+    return found;
   }
 
   stubSource(url) {
@@ -153,6 +156,12 @@ export class Modules {
   exportsOf(name) {
     return this.stubs[name]?.exports ?? this.registry;
   }
+}
+
+/** Let stacks show the original of code that has a source map: they cost more, so only from where there is one. */
+function mapped(source) {
+  if (source.includes("//# sourceMappingURL=")) process.setSourceMapsEnabled(true);
+  return source;
 }
 
 function existing(wanted) {
