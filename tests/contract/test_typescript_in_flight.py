@@ -242,7 +242,6 @@ class InParts(http.server.BaseHTTPRequestHandler):
 )
 def test_a_connection_that_http_keeps_lets_time_pass_between_requests(get: str, tmp_path: Path) -> None:
     body = f"""
-    const url = `http://127.0.0.1:${{job.input}}/`;
     {textwrap.dedent(get)}
     const seen: any[] = [];
     for (let nth = 0; nth < 2; nth++) {{
@@ -252,12 +251,30 @@ def test_a_connection_that_http_keeps_lets_time_pass_between_requests(get: str, 
     }}
     return {{ success: true, output: [...seen, Date.now() - began] }};
     """
+    assert ran_on_the_web(tmp_path, body) == (["abcd", 0, "abcd", 0, 120_000], [])
+
+
+def test_an_answer_that_is_not_read_is_an_answer(tmp_path: Path) -> None:
+    body = """
+    const http = await import("node:http");
+    const agent = new http.Agent({ keepAlive: true });
+    const answer: any = await new Promise((go) => http.get(url, { agent }, go));
+    await sleep(60_000);
+    answer.destroy();
+    return { success: true, output: [answer.statusCode, Date.now() - began] };
+    """
+    assert ran_on_the_web(tmp_path, body) == ([200, 60_000], [])
+
+
+def ran_on_the_web(folder: Path, body: str) -> tuple[Any, list[str]]:
+    """Run a processor that talks to `InParts`, whose `url` it has."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), InParts) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            assert ran(tmp_path, body, server.server_port) == (["abcd", 0, "abcd", 0, 120_000], [])
+            begin = "const url = `http://127.0.0.1:${job.input}/`;\n"
+            return ran(folder, begin + textwrap.dedent(body), server.server_port)
         finally:
             server.shutdown()
             thread.join()

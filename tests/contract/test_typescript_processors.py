@@ -89,7 +89,8 @@ def test_time_in_the_child_is_the_harnesss(tmp_path: Path) -> None:
     const nanoseconds = Number(process.hrtime.bigint() - began[2]);
     const passed = [Date.now() - began[0], performance.now() - began[1], nanoseconds / 1e6];
     const now = new Date();
-    return { success: true, output: { passed, now, year: Date().slice(11, 15), is: now instanceof Date } };
+    const is = now instanceof Date && (began[1] as number) > 0;
+    return { success: true, output: { passed, now, year: Date().slice(11, 15), is } };
     """
     with JobHarness() as jobs:
         jobs.register("tool", processor(tmp_path, body))
@@ -651,6 +652,20 @@ def test_what_an_attempt_left_running_is_a_leak(tmp_path: Path) -> None:
         assert f"the process {job.output} still runs" in problem
         assert "6000" not in problem
         assert "7000" not in problem
+
+
+def test_an_interval_of_a_package_is_the_packages(tmp_path: Path) -> None:
+    written(tmp_path, "export const pool = () => setInterval(() => {}, 1000);", name="node_modules/pool/index.js")
+    written(tmp_path, '{"name": "pool", "type": "module"}', name="node_modules/pool/package.json")
+    source = """
+    import { pool } from "pool";
+    export const run = async () => (pool(), { success: true });
+    """
+    with JobHarness() as jobs:
+        jobs.register("tool", written(tmp_path, source) + "#run")
+        jobs.enqueue("tool", None)
+        jobs.drain()
+        assert jobs.problems() == []
 
 
 def test_an_attempt_that_waits_for_nothing_is_named(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@
 // written after the last read is a question, and an answer is over when nothing more came for `GRACE_MS`.
 // Must not know: processors, timers, messages.
 //
-// Leans on `_write`, `_writev`, `push` and `_handle` of net.Socket, and on `secureConnecting` of TLSSocket; checked on
-// Node 22.16 and 24.19.
+// Leans on `_write`, `_writev`, `push`, `_handle` and `_httpMessage` of net.Socket, on `secureConnecting` of TLSSocket,
+// and on `reading` and `fd` of handles; checked on Node 22.16 and 24.19.
 import { createRequire } from "node:module";
 import { realMilliseconds } from "../../../foreign/clock.mjs";
 
@@ -64,14 +64,13 @@ export class Connections {
     const waiting = [];
     const open = new Map();
     for (const [socket, connection] of this.known) {
-      if (socket.destroyed) {
-        this.known.delete(socket);
+      if (!connection.referenced()) {
+        if (socket.destroyed) this.known.delete(socket);
         continue;
       }
-      if (!connection.referenced()) continue;
       const kind = connection.kind();
       open.set(kind, (open.get(kind) ?? 0) + 1);
-      if (connection.waits((where) => this.unanswered(where))) waiting.push(kind);
+      if (connection.real() && connection.waits((where) => this.unanswered(where))) waiting.push(kind);
     }
     return { waiting, open };
   }
@@ -103,13 +102,20 @@ class Connection {
     return this.socket._handle?.hasRef?.() ?? false;
   }
 
+  /** What stands in for the network (nock, msw) uses sockets whose handle has no descriptor, and answers by timers. */
+  real() {
+    return !this.socket.destroyed && this.socket._handle.fd !== -1;
+  }
+
   kind() {
     return this.socket._handle?.constructor.name === "Pipe" ? "PipeWrap" : "TCPSocketWrap";
   }
 
   waits(tell) {
     const { socket, protocol } = this;
-    if (socket.connecting || socket.secureConnecting || protocol === "http" || socket.alpnProtocol === "h2") return true;
+    if (socket.connecting || socket.secureConnecting) return true;
+    if (socket._handle.reading === false || socket._httpMessage?.res?.complete) return false; // It is all there, unread.
+    if (protocol === "http" || socket.alpnProtocol === "h2") return true;
     if (protocol === "postgres") return this.owed;
     const silent = realMilliseconds() - this.at;
     if (!this.owed) return silent < GRACE_MS;

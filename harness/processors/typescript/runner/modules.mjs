@@ -11,6 +11,9 @@ const fs = module.createRequire(import.meta.url)("node:fs"); // See peer.mjs.
 const STUB = "job-harness-stub:";
 const EXTENSIONS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".json"];
 const LIBRARY = `${path.sep}node_modules${path.sep}`;
+// With any hook on loading, Node 22 runs an imported CommonJS file by a `require` of its own, which fails on a circle of
+// files ("is not in cache", seen on 22.16 and 22.20, gone in 24).
+const MISREADS_COMMONJS = Number.parseInt(process.versions.node, 10) < 24;
 const TYPESCRIPT = /\.[mc]?ts$/;
 const REGISTRY = /(^|\/)processor-registry(\.[mc]?[jt]s)?$/;
 
@@ -138,6 +141,7 @@ export class Modules {
     if (/\.[jt]sx$/.test(file)) throw new ModuleProblem(`${file}: JSX is not understood`, { hint: "Give a stub for it." });
     const found = next(url, context);
     if (!file.includes(LIBRARY)) mapped(String(found.source ?? ""));
+    if (found.format === "commonjs" && MISREADS_COMMONJS && isImport(context)) return required(file);
     return found;
   }
 
@@ -156,6 +160,22 @@ export class Modules {
   exportsOf(name) {
     return this.stubs[name]?.exports ?? this.registry;
   }
+}
+
+function isImport({ conditions }) {
+  return Array.isArray(conditions) && conditions.includes("import");
+}
+
+/** A CommonJS file as a module: required at once, since only then it is known what it exports. */
+function required(file) {
+  const names = Object.keys(Object(module.createRequire(file)(file))).filter((name) => name !== "default");
+  const source = [
+    `import module from "node:module";`,
+    `const found = module.createRequire(${quoted(file)})(${quoted(file)});`,
+    "export default found;",
+    ...names.flatMap((name, at) => [`const e${at} = found[${quoted(name)}];`, `export { e${at} as ${quoted(name)} };`]),
+  ];
+  return { format: "module", shortCircuit: true, source: source.join("\n") };
 }
 
 /** Let stacks show the original of code that has a source map: they cost more, so only from where there is one. */
