@@ -264,6 +264,7 @@ def campaign_data(
             "states": novelty.states,
             "last_runs": novelty.last,
             "last_runs_with_a_new_state": novelty.new,
+            "new_states": [{"runs": runs, "new": new} for runs, new in coverage.growth()],
         },
         "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),
         "trouble": None if campaign.trouble is None else campaign.trouble.message,

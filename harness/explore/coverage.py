@@ -80,6 +80,20 @@ class Coverage:
         last = max(1, round(len(new) * LAST)) if new else 0
         return Novelty(len(known), last, sum(new[len(new) - last :]))
 
+    def growth(self, parts: int = 20) -> list[tuple[int, int]]:
+        """Return how many states were new in each part of the runs: (runs until there, new states)."""
+        known: set[int] = set()
+        grown: list[tuple[int, int]] = []
+        for number, states in enumerate(self.states, 1):
+            before = len(known)
+            known |= states
+            until = -(-number * parts // len(self.states)) * len(self.states) // parts
+            if grown and grown[-1][0] == until:
+                grown[-1] = (until, grown[-1][1] + len(known) - before)
+            else:
+                grown.append((until, len(known) - before))
+        return grown
+
 
 class Novelty(NamedTuple):
     """How much there still was to see at the end."""
