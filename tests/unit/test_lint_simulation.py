@@ -131,3 +131,15 @@ def test_the_search_passes_on_the_repaired_settings(
 def test_a_folder_that_is_not_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", "--settings-from", "nowhere"]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("search", ["explore", "exhaust"])
+def test_a_folder_that_sets_nothing_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], search: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("# Nothing here\n")
+    assert main([search, "memory", "--settings-from", "."]) == 3
+    said = capsys.readouterr()
+    assert "inconclusive: . sets nothing that a search could use" in said.err
+    assert "pass" not in said.out
