@@ -489,4 +489,8 @@ def own_lines(stack: str) -> list[str]:
     """Return the lines of a stack that say where, without those of Node and of the runner."""
     lines = [line.strip() for line in stack.splitlines()]
     places = [line for line in lines if line.startswith("at ") or "file://" in line]
-    return [line for line in places if "node:internal" not in line and "/typescript/runner/" not in line]
+    return [line for line in places if not any(theirs in line for theirs in _NOT_OWN)]
+
+
+_NOT_OWN = ("node:internal", "/typescript/runner/", "/harness/foreign/", "/job-harness/lib/")
+"""Found in the lines of a stack that lie in Node, in the runner and in the npm client."""

@@ -20,21 +20,25 @@ from harness.adapters.reference.application import JobProcessor, JobResult, Tool
 from harness.errors import UsageError, did_you_mean
 from harness.foreign.packages import find_typescript_node
 from harness.foreign.peer import Peer, PeerLost, Report
+from harness.history.event import SideEffect
 from harness.private import cache_folder
+from harness.processors.delivery import effect, step
 from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.peer_runs import BLOCKED_AFTER_SECONDS, Guard, PeerRuns, ProcessorRun, own_lines, tell
-from harness.processors.typescript.target import TypeScriptProcessor
+from harness.processors.typescript.target import COVERAGE, INSPECT, OPTIONS, TypeScriptProcessor
 from harness.sim.loop import VirtualLoop
 from harness.sim.watchdog import BUSY_SECONDS
 
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 START_SECONDS = 20.0
 """Real seconds that Node may take to start and to load the processor."""
+INSPECTED_SECONDS = 24 * 3600.0
+"""The same, and for each of its turns, where a debugger may hold it."""
 LEAST_PATIENCE_SECONDS = 0.5
 """A peer that waits for real work says so four times a second."""
 EXPLORED_BLOCKED_SECONDS = 10.0
 """The same in an explored run: a machine that is busy with runs is slow, and no verdict may hang on that."""
-RESPONSE_KEYS = ("status", "headers", "body", "json")
+RESPONSE_KEYS = ("status", "headers", "body", "json", "error")
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
 
 
@@ -72,12 +76,15 @@ class NodeProcessor(PeerRuns):
         self._seed = seed
         self.blocked_after = blocked_after
         self._wire, self._functions = about.wire()
+        self._functions |= BUILT_IN
         self._file = about.file
         self._node = find_typescript_node()
         self._process: Peer | None = None
         self._before = 0
         """How many jobs the peers before this one have run."""
         self._closed = False
+        self._covered = False
+        self._inspected = False
         self._loaded_ms = self._now_ms()
         self._load(self._start())
 
@@ -131,8 +138,16 @@ class NodeProcessor(PeerRuns):
         return self._peer is not None and self._number == self._before and self._timer is None and not self._asked
 
     def _end(self) -> None:
+        self._write_coverage()
         self._let_go()
         self._runs.clear()
+
+    def _write_coverage(self) -> None:
+        """Let the peer write which code ran, where that is wanted: to be killed leaves it no time for it."""
+        peer = self._process
+        if self._covered and peer is not None and peer.alive:
+            with suppress(PeerLost):
+                peer.go("cover", now=self._now_ms())
 
     def close(self) -> None:
         """End the peer. Harmless when repeated."""
@@ -158,14 +173,17 @@ class NodeProcessor(PeerRuns):
         return lambda: self._load(peer, self._loaded_ms)
 
     def _start(self) -> Peer:
+        environment = self.about.process_environment(os.environ)
+        self._covered = COVERAGE in environment
+        self._inspected = INSPECT in environment.get(OPTIONS, "")
         return Peer(
             [self._node.path, *_OPTIONS, str(RUNNER)],
             name=self.about.target,
-            environment=self.about.process_environment(os.environ),
+            environment=environment,
             folder=self._file.parent,
             log=lambda line: tell(f"{self._slug or self.about.name}: {line}"),
-            patience=self.blocked_after,
-            standstill=self._busy_seconds,
+            patience=INSPECTED_SECONDS if self._inspected else self.blocked_after,
+            standstill=INSPECTED_SECONDS if self._inspected else self._busy_seconds,
         )
 
     def _load(self, peer: Peer, at_ms: float | None = None) -> None:
@@ -174,7 +192,8 @@ class NodeProcessor(PeerRuns):
         loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
         loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
         try:
-            said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=START_SECONDS))
+            patience = INSPECTED_SECONDS if self._inspected else START_SECONDS
+            said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=patience))
         except PeerLost as lost:
             raise not_loaded(self.about.target, {"name": lost.kind, "message": lost.what}) from None
         effects = {report["effect"]: report["data"] for report in said if "effect" in report}
@@ -349,8 +368,26 @@ def not_loaded(target: str, error: Mapping[str, Any]) -> ProcessorNotLoaded:
 
 def _place(stack: str) -> str:
     """Return the first line of a stack that lies in the user's own files."""
-    own = [line for line in own_lines(stack) if "file://" in line]
+    own = [line for line in own_lines(stack) if "file://" in line or "(/" in line]
     return own[0] if own else ""
+
+
+# what TypeScript finds in the module "job-harness" ------------------------------------------------------------------
+
+
+def _declared(kind: str, data: Any = None, about: Mapping[str, Any] | None = None) -> None:
+    """Declare `effect("charged", { order: 7 }, { identity: "order-7", idempotent: true })`. Raises UsageError."""
+    about = about or {}
+    unknown = [key for key in about if key not in _ABOUT]
+    if unknown:
+        hint = did_you_mean(str(unknown[0]), _ABOUT)
+        raise UsageError(f"effect({kind!r}): unknown key {unknown[0]!r}{hint}; there are {', '.join(_ABOUT)}")
+    effect(SideEffect(kind, data={} if data is None else data, **about))
+
+
+_ABOUT = ("identity", "idempotent", "reply")
+BUILT_IN: dict[str, Callable[..., Any]] = {"job-harness.effect": _declared, "job-harness.step": step}
+"""What the runner calls by these names: no function of a user's is called so."""
 
 
 # what a test answers in place of the network --------------------------------------------------------------------------
@@ -359,7 +396,7 @@ def _place(stack: str) -> str:
 def response_of(answer: Any) -> dict[str, Any]:
     """Return status, headers and body. An int is a status, text a body; a dict has `status, headers, body, json`.
 
-    Raises UsageError for anything else, and the answer itself where it is an exception.
+    Raises UsageError for anything else, and where the answer is an exception or has an `error`, that.
     """
     if isinstance(answer, Exception):
         raise answer
@@ -373,6 +410,8 @@ def response_of(answer: Any) -> dict[str, Any]:
     if unknown:
         hint = did_you_mean(str(unknown[0]), RESPONSE_KEYS)
         raise UsageError(f"fetch was answered with the key {unknown[0]!r}{hint}; there are {', '.join(RESPONSE_KEYS)}")
+    if "error" in answer:
+        raise ConnectionError(str(answer["error"]))
     headers = {str(name): str(value) for name, value in dict(answer.get("headers") or {}).items()}
     body = answer.get("body", "")
     if "json" in answer:
