@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 import harness
 from harness import pytest_plugin
+from harness.adapters.bullmq.queue import BullQueue
 from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
@@ -190,6 +191,7 @@ QUEUES: Final[Sequence[Any]] = (
     ProcrastinateQueue,
     PgQueuerQueue,
     GraphileQueue,
+    BullQueue,
 )
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
@@ -362,6 +364,7 @@ def _capabilities() -> str:
         "`procrastinate`",
         "`pgqueuer`",
         "`graphile-worker`",
+        "`bullmq`",
     )
     return table(("capability", "meaning", *engines), rows)
 

@@ -50,7 +50,7 @@ def exact_milliseconds_of(instant: Instant) -> float:
 
 
 def instant_at(milliseconds: float) -> Instant:
-    """Return the instant at which a peer's clock shows this."""
+    """Return the instant at which a peer's clock shows this; of whole milliseconds exactly."""
     return round((milliseconds - _ORIGIN_MS) * MILLISECOND)
 
 
