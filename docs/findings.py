@@ -30,13 +30,14 @@ PAGES: Final = ROOT / "docs" / "findings"
 INDEX: Final = ROOT / "docs" / "findings.md"
 SCENARIOS: Final = Path("scenarios/findings")
 APPLICATIONS: Final = "scenarios/"
-ISSUE: Final = re.compile(r"\b(pg-boss|procrastinate|pgqueuer|graphile/worker|bullmq)#(\d+)")
+ISSUE: Final = re.compile(r"\b(pg-boss|procrastinate|pgqueuer|graphile/worker|bullmq|django-tasks-db)#(\d+)")
 TRACKERS: Final[Mapping[str, str]] = {
     "pg-boss": "timgit/pg-boss",
     "procrastinate": "procrastinate-org/procrastinate",
     "pgqueuer": "janbjorge/pgqueuer",
     "graphile/worker": "graphile/worker",
     "bullmq": "taskforcesh/bullmq",
+    "django-tasks-db": "RealOrangeOne/django-tasks-db",
 }
 TITLES: Final[Mapping[str, str]] = {
     "pgboss": "pg-boss",
@@ -44,6 +45,7 @@ TITLES: Final[Mapping[str, str]] = {
     "pgqueuer": "PgQueuer",
     "graphile-worker": "graphile-worker",
     "bullmq": "BullMQ",
+    "django-tasks-db": "django-tasks-db",
     "guide": "the reference application",
 }
 UNKNOWN: Final = "no issue that we found"
@@ -78,6 +80,8 @@ KNOWN: Final[Mapping[str, str]] = {
     "bullmq/a_nul_loses_the_outcome": UNKNOWN,
     "bullmq/a_retry_keeps_the_count_of_stalls": "bullmq#3555, which is about Redis",
     "bullmq/a_retry_does_not_ask_for_its_key": UNKNOWN,
+    "django-tasks-db/a_killed_worker_leaves_its_task_running": "django-tasks-db#5, open since June 2024",
+    "django-tasks-db/a_nul_ends_the_worker": UNKNOWN,
     "guide/a_batch_outlives_its_lease": "it is the guide's own",
     "guide/a_retry_limit_is_no_attempt_limit": "it is the guide's own",
     "guide/an_api_that_dies_leaves_an_orphan": "it is the guide's own",

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 import harness
 from harness import pytest_plugin
 from harness.adapters.bullmq.queue import BullQueue
+from harness.adapters.django_tasks import DjangoTasksQueue
 from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
@@ -192,6 +193,7 @@ QUEUES: Final[Sequence[Any]] = (
     PgQueuerQueue,
     GraphileQueue,
     BullQueue,
+    DjangoTasksQueue,
 )
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
@@ -365,6 +367,7 @@ def _capabilities() -> str:
         "`pgqueuer`",
         "`graphile-worker`",
         "`bullmq`",
+        "`django-tasks-db`",
     )
     return table(("capability", "meaning", *engines), rows)
 

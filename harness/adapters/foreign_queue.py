@@ -107,11 +107,14 @@ def emptied(*tables: str, numbered: Sequence[str], as_new: bool = False) -> Call
     return empty
 
 
-def in_python(room: str, package: str, version: str, *, driver: str) -> Callable[[str], Peer]:
-    """Return what starts a peer with a release from PyPI, which answers by `answers.py` beside the file `room`."""
+def in_python(room: str, package: str, version: str, *beside: str) -> Callable[[str], Peer]:
+    """Return what starts a peer with a release from PyPI, which answers by `answers.py` beside the file `room`.
+
+    `beside` are packages that it expects its user to install, such as a driver.
+    """
 
     def start(name: str) -> Peer:
-        packages = python_package(package, version, driver)
+        packages = python_package(package, version, *beside)
         return python_peer(Path(room).with_name("answers.py"), name=name, packages=packages)
 
     return start

@@ -63,7 +63,7 @@ CLOCKS: Final = (
         "harness.foreign.database:ForeignDatabase",
         "`now()` and its kin are functions over a sequence, which is set before each request",
         ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_postgres_clock.py"),
-        engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker", "bullmq"),
+        engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker", "bullmq", "django-tasks-db"),
     ),
     ClockOwner(
         "another project's queue in Node",

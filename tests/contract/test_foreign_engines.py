@@ -26,6 +26,7 @@ from tests.contract.opened_engines import Get, fresh, opened_engines
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 GRAPHILE, PGQUEUER, BULL = "graphile-worker@0.18.0", "pgqueuer@1.6.0", "bullmq@6.7.0"
+DJANGO = "django-tasks-db@0.13.0"
 BOSS, BOSS_10 = "pgboss-node@12.38.0", "pgboss-node@10.4.2"
 PROCRASTINATE = ("procrastinate@3.8.1", "procrastinate@3.10.0")
 WITHOUT_CRASHES = (Level.CORE, Level.SCHEDULED, Level.UNIQUE, Level.BATCHES)
@@ -65,6 +66,7 @@ def test_time_moves_the_engine(engines: Get, name: str) -> None:
         (BOSS_10, tuple(Level), [*LATE, *UNWRITABLE]),
         (BOSS, tuple(Level), UNWRITABLE),
         (PGQUEUER, (Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE), [SURROGATE]),
+        (DJANGO, (Level.CORE, Level.SCHEDULED, Level.BATCHES), []),
         (BULL, WITHOUT_CRASHES, ["uniqueness/retry_is_refused_while_another_has_the_key"]),
         *((name, WITHOUT_CRASHES, ["uniqueness/failed_job_waits_beside_its_sibling"]) for name in PROCRASTINATE),
     ],
@@ -99,6 +101,7 @@ def test_a_release_before_a_repair_fails_its_case(engines: Get, name: str, level
         *((name, "attempt_overrun", 0, 60) for name in PROCRASTINATE),
         ("graphile-worker@0.17.3", "serial_key_shared", 1, 60),
         (BULL, "outcome_lost", 1, 20),
+        (DJANGO, "job_stuck", 0, 20),
     ],
 )
 def test_the_generic_workload_finds_what_is_wrong_with_it(

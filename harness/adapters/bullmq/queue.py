@@ -253,8 +253,8 @@ def view_of(row: Row, *, most: int, asked: Instant, forgiven: int, token: int) -
 
     BullMQ counts attempts when they end, and stalls apart; the view counts deliveries, when they begin. So a stall
     allows one more; `forgiven` stalls came before an operator's retry. A job that stalled too often is failed at a
-    claim that delivers it to nobody. What has no time of its own is due when it was `asked` for. `token` is that of the
-    last claim.
+    claim that delivers it to no worker. What has no time of its own is due when it was `asked` for. `token` is that of
+    the last claim.
     """
     status, state = _STATES.get(row["state"], (Status.PENDING, QueueState.CREATED))
     running = status is Status.PROCESSING
