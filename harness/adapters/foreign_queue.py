@@ -155,6 +155,7 @@ class ForeignEngine:
             provenance=self._provenance,
             confirm=self._runtime_confirmed,
             sessions=partial(ForeignEngine, release, dsn=dsn, sessions=True) if release.gated else None,
+            makes_values=True,
         )
         self._schema: Any = None
         self._strictly: Duration = 0

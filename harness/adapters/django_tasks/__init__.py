@@ -137,7 +137,8 @@ def view_of(row: Mapping[str, Any]) -> JobView:
 
 def _told(traceback: str) -> str:
     """Return the text of the error that a traceback ends with."""
-    return traceback.rstrip("\n").rpartition("TaskFailed: ")[2]
+    before, _, ours = traceback.rstrip("\n").rpartition("TaskFailed: ")
+    return ours if before else traceback.rstrip("\n").rpartition("\n")[2]
 
 
 class DjangoTasksQueue(AskingQueue):
