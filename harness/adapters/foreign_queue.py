@@ -18,7 +18,7 @@ from harness.foreign.clocks import prove
 from harness.foreign.database import milliseconds_of
 from harness.foreign.gated_queue import GatedForeignQueue, RoutedPeer
 from harness.foreign.peer import Peer, Report, Responder
-from harness.foreign.runtime import ForeignRuntime, node_peer, outcome_of, python_peer
+from harness.foreign.runtime import ForeignRuntime, ForeignStore, node_peer, outcome_of, python_peer
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
@@ -44,7 +44,8 @@ class Opened(NamedTuple):
 
     peer: Responder
     """The peer, or what asks it on behalf of each actor's own session."""
-    database: ForeignDatabase
+    database: Any
+    """The store: a `ForeignDatabase`, or what the release provides."""
     settings: Settings
     clocks: EngineClocks
     jitter: Callable[[], float]
@@ -85,6 +86,8 @@ class ForeignRelease:
     """Prove under these settings that jobs and leases follow our clock; None: only `now()` is proven."""
     resolution: Duration = 1
     """The smallest difference of times that it sees, in microseconds."""
+    store: Callable[[str | None], ForeignStore] | None = None
+    """Provides the server; None: a PostgreSQL."""
     gated: bool = True
     """Whether every actor can have a session of its own."""
     keeps_sessions: bool = True
@@ -166,6 +169,7 @@ class ForeignEngine:
             asked=release.asked,
             then=self._prove,
             keeps_sessions=release.keeps_sessions,
+            **({} if release.store is None else {"store": release.store}),
         )
 
     def _ready(self) -> None:

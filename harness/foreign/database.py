@@ -75,6 +75,11 @@ class ForeignDatabase:
             self.cluster.stop()
             raise
 
+    @property
+    def provenance(self) -> str:
+        """Where the server came from and why."""
+        return str(self.cluster.provenance)
+
     def connect(self) -> None:
         """Begin both sessions anew, and forget those before: in a forked child they are the parent's."""
         self._now = None

@@ -1,6 +1,6 @@
-"""Real BullMQ under test: its own code in a Node child, on a PostgreSQL whose clock is ours.
+"""Real BullMQ under test: its own code in a Node child, on a PostgreSQL or a Redis whose clock is ours.
 
-`bullmq@VERSION` is on PostgreSQL, which BullMQ has from 6 on.
+`bullmq@VERSION` is on PostgreSQL, which BullMQ has from 6 on; `bullmq-redis@VERSION` is on Redis.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from typing import Any, Final
 
 from harness.adapters.bullmq.queue import BullQueue, contract
+from harness.adapters.bullmq.redis import REDIS, RedisBullQueue
 from harness.adapters.foreign_queue import ForeignEngine, ForeignRelease, Opened, in_node
 from harness.errors import UsageError
 from harness.foreign import newest_npm
@@ -18,8 +19,10 @@ from harness.port import Contract, Known
 
 PACKAGE: Final = "bullmq"
 OLDEST_ON_POSTGRES: Final = 6
-PG: Final = "pg@8"
-"""BullMQ's driver for PostgreSQL, a package of its own."""
+OLDEST_ON_REDIS: Final = (5, 56)
+"""From here on the worker that takes a job which stalled too often fails it; before, the check did."""
+PG, IOREDIS = "pg@8", "ioredis@5"
+"""BullMQ's drivers, packages of their own."""
 NODE: Final = (20, 0)
 TABLES: Final = tuple(
     f"bullmq.{table}"
@@ -91,6 +94,46 @@ def release(version: str = "latest") -> ForeignRelease:
         resolution=MILLISECOND,
         gated=False,  # A claim of two is two calls, and the first one's lock runs while the second waits at its gate.
     )
+
+
+def redis_release(version: str = "latest") -> ForeignRelease:
+    """Declare a release on Redis: `latest`, `5`, `5.81.5`.
+
+    Raises UsageError for a release before 5.56, and if it is not a version.
+    """
+    whole = newest_npm(PACKAGE, version)
+    if tuple(int(part) for part in re.findall(r"\d+", whole)[:2]) < OLDEST_ON_REDIS:
+        raise UsageError(
+            f"{PACKAGE} {whole} fails stalled jobs in another way than this engine sees",
+            hint=f"Name a release from 5.56 on, such as {PACKAGE}-redis@5.81.5.",
+        )
+    from harness.redis import RedisStore
+
+    return ForeignRelease(
+        package=f"{PACKAGE}-redis",
+        version=whole,
+        queue=RedisBullQueue,
+        capabilities=BullQueue.capabilities,
+        contract=REDIS,
+        start=in_node(__file__, PACKAGE, whole, IOREDIS, oldest=NODE),
+        asked={"store": "redis"},
+        empty=_flush,
+        reset=_reset,
+        proven_under=Settings(),
+        resolution=MILLISECOND,
+        store=RedisStore,
+        gated=False,
+    )
+
+
+def _flush(opened: Opened) -> None:
+    opened.database.empty()
+    opened.database.set_now(opened.clocks.store())
+
+
+def open_redis_engine(version: str = "latest") -> ForeignEngine:
+    """Return the engine of this release on Redis; see `redis_release` and `ForeignEngine`."""
+    return ForeignEngine(redis_release(version))
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:

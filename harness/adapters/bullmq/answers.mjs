@@ -14,7 +14,6 @@ export class Answers {
     this.require = require;
     this.bullmq = require("bullmq");
     this.claimed = new Map();
-    process.env.REDISCLI_AUTH ??= ""; // ioredis reads none of it; what a shell has set is no business of a run.
   }
 
   /** Connect, and create the schema where there is one. `store` is `postgres` or `redis`. */
@@ -37,16 +36,15 @@ export class Answers {
     this.queue.on("error", () => {});
     await this.queue.waitUntilReady();
     const timers = { autorun: false, skipStalledCheck: true, skipLockRenewal: true, drainDelay: 1 };
-    this.worker = new Worker(QUEUE, null, { connection, ...timers }, ...factory);
+    this.worker = new Worker(QUEUE, null, { connection, settings: { backoffStrategy }, ...timers }, ...factory);
     this.worker.on("error", () => {});
     await this.worker.waitUntilReady();
   }
 
   connection(url, migrate) {
     if (this.store === "redis") {
-      const { hostname, port, pathname } = new URL(url);
-      const at = url.startsWith("unix:") ? { path: pathname } : { host: hostname, port: Number(port) };
-      return [{ ...at, maxRetriesPerRequest: null, retryStrategy: () => null, enableReadyCheck: false }];
+      const path = new URL(url).pathname;
+      return [{ path, maxRetriesPerRequest: null, retryStrategy: () => null, enableReadyCheck: false }];
     }
     return [{ connectionString: url, max: 1, migrate }, this.bullmq.createPostgresBackend];
   }
@@ -135,7 +133,8 @@ export class Answers {
   async retry({ id }) {
     const job = await this.job(id);
     await mine(() => job.retry("failed", { resetAttemptsMade: true, resetAttemptsStarted: true }));
-    return { stalled: (await this.job(id)).stalledCounter };
+    const { attemptsMade: made, stalledCounter: stalled } = await this.job(id);
+    return { made, stalled };
   }
 
   async job(id) {
@@ -144,15 +143,20 @@ export class Answers {
     return job;
   }
 
-  /** Look for stalled jobs as a worker's timer does, twice: what the first time marks, the second takes back. */
+  /** Look for stalled jobs as a worker's timer does. */
   async expire({ worker }) {
     this.told(worker);
-    await this.worker.moveStalledJobsToWait();
     await this.worker.moveStalledJobsToWait();
   }
 }
 
 function quiet() {}
+
+/** A worker's own strategy, as the manual shows one: what is exponential, up to a longest wait. */
+function backoffStrategy(made, _type, _error, job) {
+  const { delay, longest } = job.opts.backoff;
+  return Math.min(delay * 2 ** (made - 1), longest);
+}
 
 /** Tell apart a job that is no longer the caller's, so that nothing was done, from what broke. */
 async function mine(ask) {

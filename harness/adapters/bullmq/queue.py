@@ -19,6 +19,7 @@ from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Contract, JobRequest, Known
 
+NO_RETRY: Final = (0, 0)
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 LOWEST: Final = 1_000_000
 """BullMQ's priority of a job that has 0 here: there 1 goes first, 2 097 152 last, and none before all."""
@@ -28,23 +29,19 @@ TOO_OFTEN: Final = "job stalled more than allowable limit"
 """The error of a job that stalled too often (docs: guide/jobs/stalled)."""
 STRICTLY: Final[Duration] = MILLISECOND
 """A lock is lost strictly after its time, in whole milliseconds."""
-NO_CAP: Final[Duration] = 8_000 * 365 * DAY
 WHENEVER: Final[Instant] = -365 * DAY
 """A job that waits is due whatever the clock says."""
 
 _STALLED: Final = "a stalled job is moved back to wait at once (docs: guide/jobs/stalled)"
 _STALLS: Final = "a job that stalls is no failed attempt; it fails once it stalls twice (docs: guide/jobs/stalled)"
-_NO_CAP: Final = (
-    "a delay doubles without a longest one (docs: guide/retrying-failing-jobs, Built-in backoff strategies)"
-)
 _REMOVE: Final = "a job that runs is locked and cannot be removed (docs: guide/jobs/removing-job, Locked jobs)"
 _ONE_LIMIT: Final = "a global concurrency is one for all jobs of a queue (docs: guide/queues/global-concurrency)"
 
 
 def effective(settings: Settings) -> Settings:
-    """There is no longest wait; a limit of the queue is one for all names of jobs."""
+    """A limit of the queue is one for all names of jobs."""
     limits = [limit for limit in (settings.concurrency, settings.tool_concurrency) if limit]
-    return settings.changed(retry_delay_max=NO_CAP, concurrency=min(limits, default=0), tool_concurrency=0)
+    return settings.changed(concurrency=min(limits, default=0), tool_concurrency=0)
 
 
 DOCUMENTED: Final = {
@@ -59,7 +56,6 @@ DIFFERENCES: Final = {
     "hostile/job_kills_its_worker": _STALLS,
     "maintenance/one_bad_job_does_not_stop_the_rest": _STALLS,
     "concurrency/full_tool_does_not_hide_others": _ONE_LIMIT,
-    "retries/backoff_is_capped": _NO_CAP,
     "cancel/then_its_worker_dies": _REMOVE,
     "cancel/then_its_worker_fails": _REMOVE,
     "cancel/then_its_worker_succeeds": _REMOVE,
@@ -94,6 +90,9 @@ class BullQueue(AskingQueue):
         concurrency_limits=True,
     )
 
+    _stalled_interval = 0
+    """Milliseconds within which a second check for stalled jobs does not look: it is made whenever it is asked for."""
+
     def __init__(self, opened: Opened, *, look: Look) -> None:
         super().__init__(opened)
         self._look = look
@@ -103,8 +102,8 @@ class BullQueue(AskingQueue):
         self._seen: dict[JobId, JobView] = {}
         self._asked: dict[JobId, Instant] = {}
         """From when each job was to run; in the past, BullMQ does not keep it."""
-        self._stalls: dict[JobId, int] = {}
-        """How often each job had stalled when an operator last retried it."""
+        self._before: dict[JobId, tuple[int, int]] = {}
+        """Attempts that were made and stalls that there had been when an operator last retried each job."""
         self._tokens = 0
 
     # observation ----------------------------------------------------------------------------------------------------
@@ -123,8 +122,8 @@ class BullQueue(AskingQueue):
     def _view(self, job: JobId, row: Row, *, most: int) -> JobView:
         seen = self._seen.get(job)
         token = 0 if seen is None else seen.token
-        forgiven = self._stalls.get(job, 0)
-        return view_of(row, most=most, asked=self._asked.get(job, WHENEVER), forgiven=forgiven, token=token)
+        before = self._before.get(job, NO_RETRY)
+        return view_of(row, most=most, asked=self._asked.get(job, WHENEVER), before=before, token=token)
 
     # producers and operators ----------------------------------------------------------------------------------------
 
@@ -144,12 +143,11 @@ class BullQueue(AskingQueue):
         return done(request.id)
 
     def _options(self, request: JobRequest) -> dict[str, Any]:
-        settings = self._settings
-        backoff = "exponential" if settings.retry_backoff else "fixed"
+        attempts = request.max_attempts or self._settings.max_attempts
         options: dict[str, Any] = {
             "jobId": name_of(request.id),
-            "attempts": request.max_attempts or settings.max_attempts,
-            "backoff": {"type": backoff, "delay": settings.retry_delay // MILLISECOND},
+            "attempts": attempts,
+            "backoff": self._backoff(attempts),
             "priority": LOWEST - request.priority,
         }
         if request.start_after is not None:
@@ -158,6 +156,16 @@ class BullQueue(AskingQueue):
         if request.unique_key is not None:
             options["deduplication"] = {"id": f"{request.tool} {request.unique_key}"}
         return options
+
+    def _backoff(self, attempts: int) -> dict[str, Any]:
+        """Return a built-in strategy; one of a worker's own where the last wait would be longer than the longest."""
+        settings = self._settings
+        delay = {"delay": settings.retry_delay // MILLISECOND}
+        if not settings.retry_backoff:
+            return {"type": "fixed", **delay}
+        if settings.retry_delay << max(0, attempts - 2) <= settings.retry_delay_max:
+            return {"type": "exponential", **delay}
+        return {"type": "capped", "longest": settings.retry_delay_max // MILLISECOND, **delay}
 
     def cancel(self, job: JobId) -> Outcome:
         """Remove what waits; what runs is locked, and what has ended is no longer to be cancelled."""
@@ -176,7 +184,7 @@ class BullQueue(AskingQueue):
             return Outcome.refused(f"the job is {view.status}")
         outcome = self._ask("retry", id=name_of(job))
         if outcome.done:
-            self._stalls[job] = outcome.value["stalled"]
+            self._before[job] = outcome.value["made"], outcome.value["stalled"]
         return without_value(outcome)
 
     # workers --------------------------------------------------------------------------------------------------------
@@ -191,14 +199,14 @@ class BullQueue(AskingQueue):
     def _claim(self, told: Row, worker: str) -> Claim:
         number = int(told["token"].rpartition("/")[2])
         lease_until = self._clocks.store() + self._settings.lease
-        attempt = told["made"] + told["stalled"] - self._stalls.get(told["job"], 0) + 1
+        attempt = told["made"] + told["stalled"] - sum(self._before.get(told["job"], NO_RETRY)) + 1
         return Claim(told["job"], attempt, number, worker, told["tool"], lease_until)
 
     def _worker_options(self) -> dict[str, Any]:
         """Return the options of a worker."""
         return {
             "lockDuration": self._settings.lease // MILLISECOND,
-            "stalledInterval": 0,  # A check is made whenever it is asked for.
+            "stalledInterval": self._stalled_interval,
             "maxStalledCount": STALLS,
         }
 
@@ -231,11 +239,16 @@ class BullQueue(AskingQueue):
         Its workers check all the time, and the harness asks only where a lock is lost: the check before is made up for.
         """
         before = self.jobs()
-        outcome = self._ask("expire", worker=self._worker_options())
-        if not outcome.done:
-            return outcome
+        for _ in range(2):  # What the first check marks, the second takes back.
+            self._before_check()
+            outcome = self._ask("expire", worker=self._worker_options())
+            if not outcome.done:
+                return outcome
         after = self.jobs()
         return done([job for job, view in before.items() if after.get(job) != view])
+
+    def _before_check(self) -> None:
+        """Let a check for stalled jobs look at once, where the store keeps it from that."""
 
 
 def name_of(job: JobId) -> str:
@@ -248,20 +261,22 @@ def job_of(name: str) -> JobId:
     return name.removeprefix("job-").replace("%3A", ":").replace("%25", "%")
 
 
-def view_of(row: Row, *, most: int, asked: Instant, forgiven: int, token: int) -> JobView:
+def view_of(row: Row, *, most: int, asked: Instant, before: tuple[int, int], token: int) -> JobView:
     """Present a row as an observer sees it.
 
     BullMQ counts attempts when they end, and stalls apart; the view counts deliveries, when they begin. So a stall
-    allows one more; `forgiven` stalls came before an operator's retry. A job that stalled too often is failed at a
-    claim that delivers it to no worker. What has no time of its own is due when it was `asked` for. `token` is that of
-    the last claim.
+    allows one more. What was made and stalled `before` an operator's retry counts no more. A job that stalled too often
+    is failed at a claim that delivers it to no worker. What has no time of its own is due when it was `asked` for.
+    `token` is that of the last claim.
     """
     status, state = _STATES.get(row["state"], (Status.PENDING, QueueState.CREATED))
     running = status is Status.PROCESSING
-    stalled = row["stalled"] - forgiven
+    made, stalled = row["made"] - before[0], row["stalled"] - before[1]
     unrun = status is Status.FAILED and row["error"] == TOO_OFTEN
-    attempts = row["made"] + stalled + running - unrun
-    allowed = attempts if stalled > STALLS and status is Status.FAILED else most + min(stalled, STALLS)
+    attempts = made + stalled + running - unrun
+    allowed = (
+        attempts if stalled > STALLS and status is Status.FAILED else max(1, most - before[0]) + min(stalled, STALLS)
+    )
     worker, _, number = (row["token"] or "").rpartition("/")
     due = asked if row["due"] is None else instant_at(row["due"])
     return JobView(
