@@ -366,7 +366,7 @@ def _capabilities() -> str:
         "`procrastinate`",
         "`pgqueuer`",
         "`graphile-worker`",
-        "`bullmq`",
+        "`bullmq`, `bullmq-redis`",
         "`django-tasks-db`",
     )
     return table(("capability", "meaning", *engines), rows)

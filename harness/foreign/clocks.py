@@ -66,6 +66,13 @@ CLOCKS: Final = (
         engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker", "bullmq", "django-tasks-db"),
     ),
     ClockOwner(
+        "Redis under another project's scripts",
+        "harness.redis.store:RedisStore",
+        "libfaketime reads the server's time from a file, which is written before each request; keys end by it",
+        ("harness.redis.server:RedisServer", f"{_TESTS}/test_redis.py"),
+        engines=("bullmq-redis",),
+    ),
+    ClockOwner(
         "another project's queue in Node",
         "harness/foreign/clock.mjs",
         "`now` of each message of the peer protocol; timers never fire",

@@ -24,7 +24,11 @@ class RedisClient:
         """Connect to a Unix socket. Raises OSError where nothing listens."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(patience)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._incoming = bytearray()
         self._patience = patience
         self.broken = False

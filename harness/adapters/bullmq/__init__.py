@@ -19,7 +19,7 @@ from harness.port import Contract, Known
 
 PACKAGE: Final = "bullmq"
 OLDEST_ON_POSTGRES: Final = 6
-OLDEST_ON_REDIS: Final = (5, 56)
+OLDEST_ON_REDIS: Final = (5, 59)
 """From here on the worker that takes a job which stalled too often fails it; before, the check did."""
 PG, IOREDIS = "pg@8", "ioredis@5"
 """BullMQ's drivers, packages of their own."""
@@ -99,13 +99,13 @@ def release(version: str = "latest") -> ForeignRelease:
 def redis_release(version: str = "latest") -> ForeignRelease:
     """Declare a release on Redis: `latest`, `5`, `5.81.5`.
 
-    Raises UsageError for a release before 5.56, and if it is not a version.
+    Raises UsageError for a release before 5.59, and if it is not a version.
     """
     whole = newest_npm(PACKAGE, version)
     if tuple(int(part) for part in re.findall(r"\d+", whole)[:2]) < OLDEST_ON_REDIS:
         raise UsageError(
             f"{PACKAGE} {whole} fails stalled jobs in another way than this engine sees",
-            hint=f"Name a release from 5.56 on, such as {PACKAGE}-redis@5.81.5.",
+            hint=f"Name a release from 5.59 on, such as {PACKAGE}-redis@5.81.5.",
         )
     from harness.redis import RedisStore
 
