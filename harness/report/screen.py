@@ -125,6 +125,7 @@ _VERBS = {
     "rescue": "takes back",
     "reconcile": "repairs",
     "purge": "deletes",
+    "update": "updates",
 }
 
 
@@ -356,7 +357,7 @@ def _causes(run: Run, width: int) -> list[Line]:
     """Say what it took: the faults, then the choices that only put steps in another order."""
     effects = {f"{event.name} {event.job}" for event in run.history if isinstance(event, Effect)}
     causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
-    faults = [cause.words for cause in causes if cause.is_fault]
+    faults = list(dict.fromkeys(cause.words for cause in causes if cause.is_fault))
     faults += [_step_text(step) for step in run.scenario.steps[: run.played] if step.kind in FAULT_STEPS]
     orders = _orders([cause for cause in causes if not cause.is_fault])
     if not faults and not orders:
@@ -372,7 +373,8 @@ UNBROKEN = 10_000
 
 def causes_of(run: Run, lead: str = "", *, width: int = UNBROKEN, default: Settings = DEFAULTS) -> list[Line]:
     """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed."""
-    return [*_causes(run, width), *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
+    causes = [] if run.elsewhere else _causes(run, width)
+    return [*causes, *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
 
 
 def _orders(causes: Sequence[Cause]) -> list[str]:

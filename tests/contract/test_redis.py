@@ -73,7 +73,7 @@ def test_a_server_that_dies_is_named_and_leaves_nothing(store: RedisStore) -> No
     with pytest.raises(EnvironmentUnavailable, match="Redis went away"):
         other.ask("PING")
     assert not other.alive
-    with pytest.raises(EnvironmentUnavailable, match="Redis (ended|went away)"):
+    with pytest.raises(EnvironmentUnavailable, match=r"Redis (ended|went away)"):
         other.confirm()
     other.close()
     assert not folder.exists()
