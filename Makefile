@@ -6,11 +6,11 @@ STAMP = $(VENV)/.installed
 WORKERS ?= auto
 FLAGSHIP = .job-harness/flagship.yaml
 
-ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),procrastinate,pgqueuer,graphile-worker
+ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),bullmq,bullmq-redis,procrastinate,pgqueuer,graphile-worker,django-tasks-db
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test client site lint bench detection public-bugs fuzz reliability rules libraries engines campaign fresh clean
+.PHONY: help install demo test client site lint bench detection public-bugs outcomes fuzz reliability rules libraries engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -58,6 +58,9 @@ detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and w
 
 public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write docs/public_bugs.md
 	@$(BIN)/python benchmarks/public_bugs/__main__.py $(ARGS)
+
+outcomes: $(STAMP)  ## ask every queue what it makes of outcomes that are hard to store, and write docs/outcomes.md
+	@$(BIN)/python docs/outcomes.py $(ARGS)
 
 rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 	@$(BIN)/python benchmarks/rules/__main__.py $(ARGS)

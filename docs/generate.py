@@ -18,6 +18,8 @@ from ruamel.yaml import YAML
 
 import harness
 from harness import pytest_plugin
+from harness.adapters.bullmq.queue import BullQueue
+from harness.adapters.django_tasks import DjangoTasksQueue
 from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
@@ -191,6 +193,8 @@ QUEUES: Final[Sequence[Any]] = (
     ProcrastinateQueue,
     PgQueuerQueue,
     GraphileQueue,
+    BullQueue,
+    DjangoTasksQueue,
 )
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
@@ -363,6 +367,8 @@ def _capabilities() -> str:
         "`procrastinate`",
         "`pgqueuer`",
         "`graphile-worker`",
+        "`bullmq`, `bullmq-redis`",
+        "`django-tasks-db`",
     )
     return table(("capability", "meaning", *engines), rows)
 
