@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "harness.cli.project_commands:new",
         "write a new tool: processor, registration, worker list, test, scenario",
     ),
+    "examples": ("harness.cli.project_commands:examples", "write examples that run as they are"),
     "schema": (
         "harness.cli.project_commands:schema",
         "print the JSON schema of scenario files, queue files or reports",
@@ -41,7 +42,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
-READ_ONLY: Final = frozenset({"audit", "check", "verify", "init", "new", "schema", None})
+READ_ONLY: Final = frozenset({"audit", "check", "verify", "init", "new", "examples", "schema", None})
 """Commands that run no user code; every other one does so in a child, and if that ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
