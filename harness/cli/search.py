@@ -34,6 +34,7 @@ from harness.report.picture import picture
 from harness.report.screen import (
     HEIGHT,
     Line,
+    changed_settings,
     clip,
     first_screen,
     replay_command,
@@ -174,6 +175,15 @@ class SearchRequest:
         junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
         annotated, verbose = arguments.annotations, arguments.verbose
         return cls(target, settings, wanted, without, others, output, report, html, traced, junit, annotated, verbose)
+
+    def held(self, settings: Settings, engine: Engine, *, named: bool) -> Settings:
+        """Return the settings with what the target fixes; of a repository that was `named`, say what is lost."""
+        held = engine.info.contract.held(settings)
+        lost = changed_settings(settings, default=held) if named else {}
+        for name, (wanted, own) in lost.items():
+            where = engine.info.contract.fixed_where.get(name, f"{engine.info.name} fixes it")
+            print(f"  not taken: {name} {wanted}. It stays {own}: {where}")
+        return held
 
     @property
     def is_written(self) -> bool:

@@ -67,6 +67,7 @@ jobs:
 NODE
 INSTALL
       - run: TESTS
+      - run: test ! -d .job-harness/found || job-harness run .job-harness/found
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
 """
 SETUP_NODE: Final = """      - uses: actions/setup-node@v4

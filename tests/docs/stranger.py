@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 from tests.docs import pages
 
-PATH_OF_A_NEWCOMER = ("README.md", "docs/scaffolding.md", "docs/tasks.md")
+PATH_OF_A_NEWCOMER = ("README.md", "docs/tutorial.md", "docs/scaffolding.md", "docs/tasks.md")
 PROGRAMS = ("bash", "sh", "env", "cat", "ls", "mkdir", "rm", "sed", "grep", "tail", "head", "test", "git")
 NAMES_AN_EXTRA = re.compile(r"pip install '?job-harness\[|pip install (celery|dramatiq|django|temporalio)")
-LIBRARIES = {"celery", "dramatiq", "django", "temporalio"}
+LEFT_OUT = {"celery", "dramatiq", "django", "temporalio", "npm"}
+"""Marks of blocks that a plain installation is not asked to run: they are for those who have these."""
 BROKEN = re.compile(r"Traceback \(most recent call last\)|No module named|command not found")
 PATIENCE_SECONDS = 180
 
@@ -60,7 +61,7 @@ def _page(page: Path, name: str, place: Path, environment: dict[str, str]) -> It
         if block.file is not None:
             (place / block.file).parent.mkdir(parents=True, exist_ok=True)
             (place / block.file).write_text(block.text, encoding="utf-8")
-        if block.words[:1] != ("console",) or LIBRARIES.intersection(block.words):
+        if block.words[:1] != ("console",) or LEFT_OUT.intersection(block.words):
             continue
         for command in block.commands:
             ended = subprocess.run(
