@@ -29,6 +29,7 @@ from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
+from harness.processors.clocks import VIRTUAL, open_guests
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
 from harness.processors.judgement import (
@@ -44,6 +45,7 @@ from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
 from harness.processors.processor import find_processor, how_to_name, telling
 from harness.processors.running import Running
+from harness.processors.tests_thread import TestsThread
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
 from harness.processors.workplace import MakeWorkplace
@@ -74,6 +76,7 @@ class JobHarness(Assertions):
         workplace: MakeWorkplace = ReferenceApplication,
         choices: Choices | None = None,
         faults: FaultPlan = NO_FAULTS,
+        clocks: str = VIRTUAL,
     ) -> None:
         """Open an empty queue. `seed` jitters retry delays; a processor hangs that keeps control for `blocked_after`.
 
@@ -82,13 +85,18 @@ class JobHarness(Assertions):
 
         `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
         `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
+        With `clocks="real"`, `time.time()`, `datetime.now()` and their kin are the machine's in processors too.
         """
         self._invariants = tuple(invariants)
         self._demands = Demands(choices)
         self._loop = VirtualLoop(busy_seconds=blocked_after)
         self._loop.on_jump = self._moved
+        self._guests = self._loop.guests = open_guests(self._loop, start=start, clocks=clocks)
+        self._guests.on_block = self._blocked
+        self._loop.on_doubt = self._guests.on_doubt = self._in_doubt
         self._baton = Baton(self._loop, blocked_after=blocked_after)
-        self._baton.on_block = self._blocked
+        self._surroundings = TestsThread()
+        self._baton.lend = self._surroundings.lend
         try:
             self._application = workplace(
                 self._loop,
@@ -114,6 +122,7 @@ class JobHarness(Assertions):
         self._session = self._application.session
         self._demands.kernel = self._session.kernel
         self._running = Running(self._loop, self._baton, self._application, self._demands)
+        self._running.surroundings = self._surroundings
         self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
@@ -129,7 +138,7 @@ class JobHarness(Assertions):
         """Jobs each of which was enqueued by the one before; with more of them the run ends."""
         if self._session.explored:
             self._node.explore(self._running.stand)
-        self.frozen = False
+        self.frozen = clocks == VIRTUAL
         """Whether `datetime.now()` and its kin follow this harness."""
         self.on_time: Callable[[datetime], None] | None = None
         """Told the time of day whenever it moves."""
@@ -410,6 +419,7 @@ class JobHarness(Assertions):
             self._application.end()
         self._node.close()
         self._baton.close()
+        self._guests.close()
         self._loop.end_tasks()
         self._loop.close()
         self._noticed.end_children()
@@ -558,7 +568,7 @@ class JobHarness(Assertions):
 
     def _drive(self, run: Callable[[], Any]) -> Any:
         self._refuse()
-        with self._baton.sleeping_virtually(), self._noticed.watching(), self._interrupts.watched():
+        with self._surroundings.lent(), self._noticed.watching(), self._interrupts.watched():
             return run()
 
     def refuse_inside(self) -> None:
@@ -574,8 +584,11 @@ class JobHarness(Assertions):
             raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
         self._loop.refuse_nesting()
 
-    def _blocked(self, seconds: float) -> None:
-        self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine, which keeps its whole worker waiting,")
+    def _blocked(self, what: str) -> None:
+        self._noticed.note(f"blocking: {what} in a coroutine, which keeps its whole worker waiting,")
+
+    def _in_doubt(self, what: str) -> None:
+        self._noticed.notes[f"real time: {what}"] = None
 
     def _moved(self, seconds: float) -> None:
         self._session.moved(round(seconds * SECOND))

@@ -27,6 +27,7 @@ from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import Json
 from harness.port import Claim
 from harness.processors.baton import Baton
+from harness.processors.clocks import open_guests
 from harness.processors.noticed import Noticed, Surroundings
 from harness.processors.processor import find_processor
 from harness.processors.typescript.node_processor import NodeProcessors
@@ -34,6 +35,7 @@ from harness.processors.typescript.target import JavaScript, TypeScriptProcessor
 from harness.run.context import Ended
 from harness.scenario.job_plan import ProcessorPlan
 from harness.scenario.scenario import Scenario
+from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from harness.sim.watchdog import BUSY_SECONDS
 
@@ -105,6 +107,8 @@ class _Host:
         self._node = NodeProcessors(
             self.loop, start=start, timeout_seconds=timeout_seconds, seed=0, busy_seconds=blocked_after
         )
+        self._life = Lifetime("a process of a worker's")
+        self._life.machine = self._guests = self.loop.guests = open_guests(self.loop, start=start)
         self._noticed = Noticed(self.loop, inside=lambda: True)
         self._attempt: _Attempt | None = None
 
@@ -125,7 +129,7 @@ class _Host:
         return self._attempt
 
     def move(self, passed: Duration) -> None:
-        with self.baton.sleeping_virtually(), self._noticed.watching():
+        with self._noticed.watching():
             self.loop.advance(passed / SECOND)
 
     def crash(self) -> None:
@@ -137,6 +141,7 @@ class _Host:
             left += self._node.leaks()
         self._node.close()
         left += self.baton.close()
+        self._guests.close()
         with contextlib.suppress(Exception), self._noticed.watching():
             left += self.loop.end_tasks()
         self.loop.close()
@@ -154,7 +159,7 @@ class _Attempt:
         self._job = job
         self._execution: Execution | None = None
         self._abandoned = False
-        host.loop.call_soon(self._start)
+        host.loop.call_soon(self._start, context=host._life.context())
 
     def _start(self) -> None:
         self._execution = start_execution(

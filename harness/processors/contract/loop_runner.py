@@ -17,6 +17,7 @@ from harness.history.event import SideEffect
 from harness.model.json_value import json_problem, printable
 from harness.processors.assertions import differences, shown
 from harness.processors.baton import Baton
+from harness.processors.clocks import VIRTUAL, open_guests
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
 from harness.processors.noticed import Noticed
@@ -51,6 +52,7 @@ class LoopRunner:
         output_limit: int,
         blocked_after: float,
         busy_seconds: float,
+        clocks: str = VIRTUAL,
     ) -> None:
         """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging.
 
@@ -73,13 +75,15 @@ class LoopRunner:
         self._grace = grace_seconds
         self._limit = output_limit
         self._baton = Baton(self._loop, blocked_after=blocked_after)
-        self._baton.on_block = lambda seconds: self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine")
+        self._guests = self._loop.guests = open_guests(self._loop, start=START, clocks=clocks)
+        self._guests.on_block = lambda what: self._noticed.note(f"blocking: {what} in a coroutine")
         self._noticed = Noticed(self._loop)
+        self._loop.on_doubt = self._guests.on_doubt = lambda what: self._noticed.notes.setdefault(f"real time: {what}")
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan."""
         before = set(children_of())
-        with self._baton.sleeping_virtually(), self._noticed.watching():
+        with self._noticed.watching():
             names = _standing()
             endings, lives = self._deliver_all(plan)
             self._rest()
@@ -102,6 +106,7 @@ class LoopRunner:
         """End what can be ended."""
         self._node.close()
         self._baton.close()
+        self._guests.close()
         self._loop.end_tasks()
         self._loop.close()
         self._noticed.end_children()
@@ -155,6 +160,7 @@ class _Run:
         self._ended_at: float | None = None
         self.disturbed = False
         self.life = Lifetime(f"delivery {attempt}")
+        self.life.machine = runner._guests
         self.life.count(self._moment)
         Delivery("job-1", life=self.life, record=self._record)
         context = contextvars.copy_context()
