@@ -12,6 +12,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from harness.errors import Hung
@@ -38,7 +39,7 @@ class Baton:
         self._closed = False
         self.blocked: list[str] = []
         """Which threads gave no sign of life in time, and where each was."""
-        self.lend: Callable[[], None] = lambda: None
+        self.lend: Callable[[], object] = lambda: None
         """Called first on each thread: lends it what its processor would find on the thread of the test."""
 
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
@@ -144,6 +145,7 @@ class Baton:
             turn.blocked = True
         self.blocked.append(
             f"{turn.name} has kept control for {self._blocked_after:g} s of real time, at {self._place(turn)}"
+            f"{_own_loop(sys._current_frames().get(turn.ident))}"
         )
         return False
 
@@ -211,6 +213,18 @@ class Baton:
         """Let a thread go on that was waiting for what was just released."""
         with contextlib.suppress(RuntimeError):  # The loop was closed in between.
             self._loop.call_soon_threadsafe(self._resume, turn, turn.number, context=turn.context)
+
+
+_LOOPS = ("asyncio.base_events", "trio._core._run", "gevent.hub")
+
+
+def _own_loop(frame: FrameType | None) -> str:
+    """Say so where a thread runs an event loop that it has started itself."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _LOOPS:
+            return ", in an event loop of its own, whose time is real: register the coroutine function itself"
+        frame = frame.f_back
+    return ""
 
 
 class _Signal:

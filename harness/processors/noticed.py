@@ -85,7 +85,12 @@ class Noticed:
         """
         found: list[str] = []
         for number, started in enumerate(self._threads):
-            if started.left(0 if number else GRACE_SECONDS):
+            if not started.left(0 if number else GRACE_SECONDS):
+                continue
+            thread, guests = started.reference(), self._loop.guests
+            if started.of_library and thread is not None and guests is not None and guests.waits_for_work(thread):
+                self.notes[f"thread: {started}, where it waits for work"] = None  # A pool that outlives its jobs.
+            else:
                 found.append(f"the thread {started}")
         for spawned in multiprocessing.active_children():  # Not by os.fork, where that is how it starts them.
             if spawned.pid is not None and spawned.pid not in self._children_before | self._children.keys():
@@ -185,6 +190,11 @@ class _Thread(NamedTuple):
     def __str__(self) -> str:
         thread = self.reference()
         return f"{'' if thread is None else thread.name!r} still runs, started at {self.place}"
+
+    @property
+    def of_library(self) -> bool:
+        """Whether a library started it, and no code of the user's own."""
+        return "site-packages" in self.place
 
     def left(self, grace_seconds: float) -> bool:
         """Whether it is still there, and its worker is not dead."""

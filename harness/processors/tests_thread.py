@@ -16,7 +16,7 @@ import contextvars
 import ctypes
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from harness.sim.lifetime import LIFETIME
@@ -52,15 +52,40 @@ class TestsThread:
             if variable not in here and variable.name not in _LEFT_OUT:
                 variable.set(value)
 
-    def lend(self) -> None:
-        """Let the calling thread, which is at its beginning, find the thread-locals of the test's."""
+    def lend(self) -> dict[str, Any]:
+        """Let the calling thread find the thread-locals of the test's; return those that are new to it."""
         state = _thread_state()
         if state is None or self._state is None or threading.get_ident() == self._ident:
-            return
+            return {}
         own = _key_of(getattr(asyncio.get_event_loop_policy(), "_local", None)) if _HAS_POLICY else ""
-        for key, value in list(self._state.items()):
-            if isinstance(key, str) and key.startswith(_KEY) and key != own and key not in state and _may_leave(value):
-                state[key] = value
+        lent = {
+            key: value
+            for key, value in list(self._state.items())
+            if isinstance(key, str) and key.startswith(_KEY) and key != own and _may_leave(value)
+        }
+        before = {key: state[key] for key in lent if key in state}
+        state.update(lent)
+        return before
+
+    def lending(self, executor: Any, work: Callable[[], Any]) -> Callable[[], Any]:
+        """Let work of asgiref's, which in production runs in the main thread (`thread_sensitive`), find it meanwhile."""
+        module = sys.modules.get("asgiref.sync")
+        if module is None or executor is not module.SyncToAsync.single_thread_executor:
+            return work
+
+        def lent() -> Any:
+            before = self.lend()
+            try:
+                return work()
+            finally:
+                state = _thread_state() or {}
+                for key in self._state or ():
+                    if key in before:
+                        state[key] = before[key]
+                    elif isinstance(key, str) and key.startswith(_KEY):
+                        state.pop(key, None)
+
+        return lent
 
 
 _HAS_POLICY: Final = sys.version_info < (3, 14)  # Later it warns, and is no thread-local's owner any more.

@@ -22,7 +22,8 @@ import dis
 import functools
 import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Generator
 from types import CodeType, FrameType
 from typing import Any, Final, Protocol
 
@@ -34,7 +35,7 @@ GRACE_SECONDS: Final = 0.5
 """Real seconds for which what may still be at work for somebody holds time, from its last sign of life."""
 LOCK_SECONDS: Final = 0.1
 """Real seconds for which a thread that waits for a bare lock holds time."""
-READS_AT_ONCE: Final = 1_000_000
+READS_AT_ONCE: Final = 300_000
 """How often a clock is read at one instant before each further read lets `BUSY_WAIT_US` pass: a busy wait."""
 BUSY_WAIT_US: Final = 1_000
 _real_lock = _thread.allocate_lock
@@ -127,6 +128,9 @@ class GuestThreads:
         self._reads = 0
         self._read_at = -1
         self._ended: dict[threading.Thread, list[Waiter]] = {}
+        self._adopted: weakref.WeakKeyDictionary[threading.Thread, Guest] = weakref.WeakKeyDictionary()
+        self.foreign: frozenset[str] = frozenset()
+        """The packages whose code threads run that are no guests: they may answer what a processor awaits."""
         self._working: dict[Guest, None] = {}
         machine_calls.replace()
 
@@ -201,6 +205,7 @@ class GuestThreads:
         """Let a thread that a processor is about to start be a guest until it ends."""
         run, guest = thread.run, Guest(self, f"the thread {thread.name!r}")
         self._ended[thread] = []
+        self._adopted[thread] = guest
 
         def guided() -> None:
             try:
@@ -212,6 +217,20 @@ class GuestThreads:
                 guest.end()
 
         thread.run = guided  # type: ignore[method-assign]
+
+    def waits_for_work(self, thread: threading.Thread) -> bool:
+        """Whether a guest waits for something that it will be given, and for no time to pass."""
+        guest = self._adopted.get(thread)
+        return guest is not None and guest.waits_for_work
+
+    def look_around(self) -> None:
+        """Find the threads that are no guests and run code of libraries."""
+        packages: set[str] = set()
+        frames = sys._current_frames()
+        if len(frames) > 1:
+            own = {_thread.get_ident(), threading.main_thread().ident, *self._threads}
+            packages = {name for ident, frame in frames.items() if ident not in own for name in _libraries(frame)}
+        self.foreign = frozenset(packages) - machine_calls.REAL_READERS
 
     def employ(self, function: Callable[[], Any], name: str) -> tuple[Callable[[], Any], Callable[[], None]]:
         """Let the thread that calls what is returned first be a guest meanwhile; the second ends its hold on time."""
@@ -262,6 +281,11 @@ class Guest:
         self._since = 0.0
         self._token: object | None = self._loop.hold(name)
         threads.holding(self, True)
+
+    @property
+    def waits_for_work(self) -> bool:
+        """Whether it waits without an end of its own."""
+        return self._token is None and self._waiter is not None and self._timer is None
 
     def working(self, function: Callable[[], Any]) -> Any:
         """Call a function in the thread that this is."""
@@ -398,6 +422,13 @@ class _LoopThread:
 def _end_if_dead(life: Lifetime) -> None:
     if life.over:
         raise Severed
+
+
+def _libraries(frame: FrameType | None) -> Generator[str]:
+    while frame is not None:
+        if "site-packages" in frame.f_code.co_filename:
+            yield str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        frame = frame.f_back
 
 
 # what a thread that shows no sign of life waits for -------------------------------------------------------------------

@@ -19,6 +19,8 @@ import os
 import selectors
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -26,7 +28,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, Hung, LimitReached, UsageError
 from harness.sim.descriptors import AskingDatagramTransport, AskingTransport, Descriptors
-from harness.sim.guest_threads import GuestThreads
+from harness.sim.guest_threads import GRACE_SECONDS, GuestThreads
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.machine_calls import machine_of
 from harness.sim.possessions import Possessions, tag, unwatch, watch
@@ -54,6 +56,9 @@ RAISE_BOUND = (
 )
 RESOLUTION_SECONDS = 5e-7
 """Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
+BUSY_CPU_SECONDS = 0.25
+"""Seconds of CPU in which code that never awaits keeps every other task waiting too long."""
+cpu_seconds = time.thread_time
 REAL_PATIENCE_SECONDS = 60.0
 """Real seconds that outstanding work may take without a sign of life."""
 
@@ -101,6 +106,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Told where time moved although it is not known whether something was outstanding."""
         self._descriptors = Descriptors(lambda text: self.on_doubt(text), patience=real_patience)
         self._gate = IdleSelector(selectors.DefaultSelector(), self._idle, self._descriptors)
+        self.lending: Callable[[Any, Callable[[], Any]], Callable[[], Any]] = lambda executor, work: work
+        """Wraps what a thread of an executor is to do: some of it has to find what another thread has."""
         self.guests: GuestThreads | None = None
         """The clocks and the threads of the processors here."""
         self.guard: Guard | None = None
@@ -125,6 +132,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Asked whenever no task can act, before time moves."""
         self._held: dict[object, str] = {}
         self._patient_since = 0.0
+        self._waited_for: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The futures on which a thread of a library has not answered within its grace."""
         self._horizon: float | None = None
         self._until: Callable[[], bool] | None = None
         self._ends_when_idle = False
@@ -284,6 +293,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """End a `hold`. From another thread: `loop.call_soon_threadsafe(loop.let_go, token)`."""
         self._held.pop(token, None)
 
+    def watch_cpu(self, on_busy: Callable[[float], None]) -> None:
+        """Tell about code that keeps control for long, in seconds of CPU time: `BUSY_CPU_SECONDS`."""
+        self._gate.on_busy = on_busy
+
     def asked(self, descriptor: int) -> None:
         """Hear that bytes were written to a connection."""
         self._descriptors.asked(descriptor)
@@ -300,7 +313,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         work: Any = func
         if life is not None and isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             if (machine := machine_of(life)) is not None:
-                work, counting.done = machine.employ(functools.partial(func, *args), counting.name)
+                lent = self.lending(executor, functools.partial(func, *args))
+                work, counting.done = machine.employ(lent, counting.name)
                 args = ()  # type: ignore[assignment]
                 self.let_go(counting.token)  # The thread holds time by itself, and lets it go where it waits.
             else:
@@ -512,6 +526,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         events = self._gate.poll()
         if events:
             return events
+        if self.guests is not None and self.guests.foreign and self._wait_for_foreign(self.guests):
+            return self._gate.taken()
         attendant = self.attendant
         if attendant is not None and attendant.act():
             return []
@@ -560,6 +576,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             f"{', '.join(self._held.values())}\n{describe_tasks(self)}",
             hint="Give real work a timeout of its own.",
         )
+
+    def _wait_for_foreign(self, guests: GuestThreads) -> bool:
+        """Wait for a thread of a library that may answer what a task awaits in that library, once and for a grace."""
+        for task in asyncio.all_tasks(self):
+            awaited = getattr(task, "_fut_waiter", None)
+            if awaited is None or isinstance(awaited, asyncio.Task) or awaited in self._waited_for:
+                continue
+            frame = _innermost(task.get_coro())
+            package = "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            if package not in guests.foreign:
+                continue
+            self._waited_for.add(awaited)
+            if self._gate.wait(GRACE_SECONDS):
+                self._waited_for.discard(awaited)
+                return True
+            self.on_doubt(
+                f"no thread of {package} has answered for {GRACE_SECONDS:g} s of real time, and time moved on"
+            )
+        return False
 
     def leave_when_back(self) -> None:
         """End this process as soon as control comes back: it is what code in here forked, and no second run."""
@@ -732,6 +767,9 @@ class IdleSelector:
         self._events: Events = []
         self.begins = True
         """Whether the loop only registers its own wake-up pipe."""
+        self.on_busy: Callable[[float], None] | None = None
+        """Told about each stretch between two rounds of the loop that took much CPU time; costs a little, if set."""
+        self._cpu_since, self._modules = math.inf, 0
         self.seconds = 0.0
         """For how long at most, in real time, what is in flight holds time."""
         self._own = 0
@@ -778,9 +816,17 @@ class IdleSelector:
         self.callbacks += len(self._ready) or 1
         if self.callbacks > self._limit:
             self._limit = self.callbacks + self._look()
-        if timeout == 0:
-            return self.poll()
-        return self._idle()
+        if self.on_busy is None:
+            return self.poll() if timeout == 0 else self._idle()
+        self._count_cpu(self.on_busy)
+        events = self.poll() if timeout == 0 else self._idle()
+        self._cpu_since, self._modules = cpu_seconds(), len(sys.modules)
+        return events
+
+    def _count_cpu(self, on_busy: Callable[[float], None]) -> None:
+        """Tell how long code kept control, of CPU time; what was imported meanwhile is imported once a process."""
+        if self._modules == len(sys.modules) and (spent := cpu_seconds() - self._cpu_since) > BUSY_CPU_SECONDS:
+            on_busy(spent)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch a descriptor."""

@@ -101,7 +101,15 @@ def _reading(life: Lifetime) -> GuestMachine | None:
     machine = machine_of(life)
     if machine is None or not machine.clocks:
         return None
-    return None if _is_real(sys._getframe(2)) or _travelling() else machine
+    return None if _is_real(sys._getframe(2)) else machine
+
+
+def _dating(life: Lifetime) -> GuestMachine | None:
+    """Return whose date it is: a test that travels by time-machine has the say over that, and over nothing else."""
+    machine = machine_of(life)
+    if machine is None or not machine.clocks or _is_real(sys._getframe(2)) or _travelling():
+        return None
+    return machine
 
 
 def _is_real(reader: FrameType) -> bool:
@@ -138,7 +146,7 @@ def _travelling() -> bool:
 def _time(real: Any) -> Any:
     def time() -> float:
         life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
+        if life is None or (machine := _dating(life)) is None:
             return real()  # type: ignore[no-any-return]
         return machine.time_us() / SECOND_US
 
@@ -148,7 +156,7 @@ def _time(real: Any) -> Any:
 def _time_ns(real: Any) -> Any:
     def time_ns() -> int:
         life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
+        if life is None or (machine := _dating(life)) is None:
             return real()  # type: ignore[no-any-return]
         return machine.time_us() * 1000
 
@@ -179,7 +187,7 @@ def _of_now(real: Any) -> Any:
     def of_now(*arguments: Any) -> Any:
         """Break a time of day down: what is not given, or None, is now."""
         life = LIFETIME.get()
-        if (arguments and arguments[0] is not None) or life is None or (machine := _reading(life)) is None:
+        if (arguments and arguments[0] is not None) or life is None or (machine := _dating(life)) is None:
             return real(*arguments)
         return real(machine.time_us() / SECOND_US)
 
@@ -189,7 +197,7 @@ def _of_now(real: Any) -> Any:
 def _strftime(real: Any) -> Any:
     def strftime(*arguments: Any) -> Any:
         life = LIFETIME.get()
-        if len(arguments) != 1 or life is None or (machine := _reading(life)) is None:
+        if len(arguments) != 1 or life is None or (machine := _dating(life)) is None:
             return real(*arguments)
         return real(arguments[0], time.localtime(machine.time_us() / SECOND_US))
 
@@ -237,7 +245,7 @@ def _sleep(real: Any) -> Any:
 def _now(real: Any) -> Any:
     def now(cls: Any, tz: Any = None) -> Any:
         life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
+        if life is None or (machine := _dating(life)) is None:
             return real.__get__(None, cls)(tz)
         return _moment(cls, machine, tz)
 
@@ -255,7 +263,7 @@ def _utcnow(real: Any) -> Any:
         if sys.version_info >= (3, 12):  # It warns its caller, which must not seem to be this module.
             warnings.warn(_UTCNOW_WARNING, DeprecationWarning, stacklevel=2)
         life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
+        if life is None or (machine := _dating(life)) is None:
             return _ORIGINALS["datetime.datetime.now"].__get__(None, cls)(datetime_module.UTC).replace(tzinfo=None)
         return _moment(cls, machine, datetime_module.UTC).replace(tzinfo=None)
 

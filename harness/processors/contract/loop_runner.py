@@ -29,7 +29,7 @@ from harness.processors.typescript.node_processor import (
     ProcessorBlocked,
 )
 from harness.sim.lifetime import LIFETIME, Lifetime
-from harness.sim.loop import Deadlock, VirtualLoop, describe_task
+from harness.sim.loop import BUSY_CPU_SECONDS, Deadlock, VirtualLoop, describe_task
 
 SPINS_AFTER = 100_000
 """Callbacks without any rest."""
@@ -60,6 +60,8 @@ class LoopRunner:
         """
         self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after, busy_seconds=busy_seconds)
         self._loop.watch_lifetimes()
+        self._loop.watch_cpu(self._computed)
+        self._at_work: _Run | None = None
         self._node = NodeProcessors(
             self._loop,
             start=START,
@@ -101,6 +103,15 @@ class LoopRunner:
             blocked=tuple(note.removeprefix(BLOCKING) for note in notes if note.startswith(BLOCKING)),
             notes=tuple(note for note in notes if not note.startswith(BLOCKING)) + tuple(self._node.findings),
         )
+
+    def _computed(self, seconds: float) -> None:
+        """Note that a coroutine kept the loop from working; how long is not said, for that differs each time."""
+        task = None if self._at_work is None or not is_async(self._processor) else self._at_work._task
+        if task is not None:
+            where = "before it ended" if task.done() else f"before it came to {describe_task(task)}"
+            self._noticed.notes[
+                f"{BLOCKING}over {BUSY_CPU_SECONDS:g} s of CPU in a coroutine without an await, {where}"
+            ] = None
 
     def close(self) -> None:
         """End what can be ended."""
@@ -170,6 +181,7 @@ class _Run:
 
     def go(self) -> None:
         """Run until it ends, is disturbed, or its time is over."""
+        self._runner._at_work = self
         self._allow(self._runner._timeout)
         try:
             self._loop.run_until(lambda: self._task.done() or self._rests() or self._loop.time() >= self._deadline)
