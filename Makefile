@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test lint bench detection public-bugs fuzz reliability rules engines campaign fresh clean
+.PHONY: help install demo test lint bench detection public-bugs fuzz reliability rules engines libraries campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -62,6 +62,11 @@ reliability: $(STAMP)  ## stop, kill and fuzz it, count what is left or lost, an
 engines: $(STAMP)  ## install other people's queues; every scenario on every engine, and what explains what is no pass
 	@$(BIN)/python -m harness.cli conform --quiet --cases $(ENGINES)
 	@$(BIN)/python -m harness.cli run --quiet scenarios/applications scenarios/findings
+
+libraries:  ## install what processors import into a .venv of its own, and try it on virtual time: docs/libraries.md
+	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
+	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
+	@.venv-libraries/bin/python -m tests.libraries --all $(ARGS)
 
 fresh:  ## clone into an empty folder and run demo and test there, without any cache
 	@sh .ci/fresh

@@ -453,7 +453,20 @@ def _public_names() -> str:
     return table(("name", "what it is"), [(_code(name), told[name]) for name in sorted(told, key=str.lower)])
 
 
+def _libraries() -> str:
+    sys.path.insert(0, str(FOLDER.parent))
+    from tests.libraries.table import languages, rows_of
+    from tests.libraries.table import table as cells
+
+    parts = []
+    for language in languages():
+        rows = rows_of(language)
+        parts.append(f"### {rows[0].language}\n\n" + table(("library", "verdict", "what is tried"), cells(rows)))
+    return "\n".join(parts)
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "libraries": _libraries,
     "public-names": _public_names,
     "settings": _settings,
     "scenario-keys": _keys(ScenarioPart),

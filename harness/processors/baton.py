@@ -301,7 +301,7 @@ class _Turn:
         self.waiter: Waiter | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.number = 0
-        """Of its waits; whoever would end an earlier one is late."""
+        """Of its waits; what would end an earlier one is late."""
         self.ended = False
         self.blocked = False
         self.adrift = False

@@ -16,7 +16,8 @@ REAL: Final = "real"
 
 
 def checked_clocks(clocks: object) -> str:
-    """Return it where it is a word for clocks. Raises UsageError."""
+    """Return it where it is a word for clocks. Raises UsageError, also where gevent has replaced threads."""
+    _refuse_gevent()
     if clocks in (VIRTUAL, REAL):
         return str(clocks)
     raise UsageError(
@@ -30,7 +31,6 @@ def open_guests(loop: VirtualLoop, *, start: datetime, clocks: str = VIRTUAL) ->
 
     Raises UsageError for a word that is none, and where gevent has replaced threads.
     """
-    _refuse_gevent()
     return GuestThreads(loop, start_us=round(start.timestamp() * 1_000_000), clocks=checked_clocks(clocks) == VIRTUAL)
 
 

@@ -29,7 +29,7 @@ from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
-from harness.processors.clocks import VIRTUAL, bypassed, open_guests
+from harness.processors.clocks import VIRTUAL, bypassed, checked_clocks, open_guests
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
 from harness.processors.judgement import (
@@ -95,6 +95,7 @@ class JobHarness(Assertions):
         `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
         With `clocks="real"`, `time.time()`, `datetime.now()` and their kin are the machine's in processors too.
         """
+        checked_clocks(clocks)
         self._invariants = tuple(invariants)
         self._demands = Demands(choices)
         self._loop = VirtualLoop(busy_seconds=blocked_after)
@@ -382,8 +383,8 @@ class JobHarness(Assertions):
     def run_until_idle(self) -> None:
         """Let worker and cron work, and time pass, until every job is terminal.
 
-        Raises Hung where jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one job
-        (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
+        Raises Hung where jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
+        job (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
         """
         if self._session.board.live:
             self._work(None, lambda: not self._session.board.live, at_once=False)

@@ -68,7 +68,7 @@ class TestsThread:
         return before
 
     def lending(self, executor: Any, work: Callable[[], Any]) -> Callable[[], Any]:
-        """Let work of asgiref's, which in production runs in the main thread (`thread_sensitive`), find it meanwhile."""
+        """Let work of asgiref that production runs in the main thread (`thread_sensitive`) find it meanwhile."""
         module = sys.modules.get("asgiref.sync")
         if module is None or executor is not module.SyncToAsync.single_thread_executor:
             return work

@@ -3,12 +3,12 @@
 Virtual time stands still while an answer is outstanding, and an idle connection must not stop it. So a registered
 reader is looked at, not counted:
 
-- **In flight**: a connect or a handshake under way, a writer that is registered, bytes written since the last read that
-  somebody awaits the answer of, a child process or its pipe, a statement of psycopg's. Patience with these is long.
-- **Idle**: a listening socket, a connection on which nothing was asked and nobody awaits anything. It holds no time.
-- **In doubt**: something was written and nobody is seen to await an answer (a pong, a log line); somebody awaits and
-  nothing was asked (LISTEN, a subscription, the rest of an answer); a reader of somebody's own. These hold time for
-  `GRACE_SECONDS` of real time from their last sign of life; then time moves, and the report says so.
+- **In flight**: a connect or a handshake under way, a writer that is registered, bytes written since the last read
+  whose answer a task awaits, a child process or its pipe, a statement of psycopg's. Patience with these is long.
+- **Idle**: a listening socket, a connection on which nothing was asked and that no task awaits. It holds no time.
+- **In doubt**: something was written and no task is seen to await an answer (a pong, a log line); a task awaits and
+  nothing was asked (LISTEN, a subscription, the rest of an answer); a reader that code has registered itself. These
+  hold time for `GRACE_SECONDS` of real time from their last sign of life; then time moves, and the report says so.
 
 Who awaits is found by looking at what a connection's protocol refers to. Leans on names of asyncio (3.11 to 3.14) and
 of psycopg (3.2, 3.3), and imports no library. Must not know the loop's time.
@@ -33,7 +33,7 @@ from harness.sim.guest_threads import GRACE_SECONDS
 from harness.sim.watchdog import real_seconds
 
 MOST_LOOKED_AT: Final = 300
-"""Objects that are looked at for somebody who awaits."""
+"""Objects that are looked at for a future that is awaited."""
 DEEPEST: Final = 3
 _SOCKETS: Any = vars(selector_events)["_SelectorSocketTransport"]
 _DATAGRAMS: Any = vars(selector_events)["_SelectorDatagramTransport"]
@@ -129,7 +129,7 @@ class Descriptors:
         awaited = transport is not None and _is_awaited(transport)
         if known.asked and awaited:
             return self.patience
-        if known.kind is _SENDS:  # Nobody expects an answer to a datagram who does not await one.
+        if known.kind is _SENDS:  # Most datagrams have no answer.
             return GRACE_SECONDS if awaited else None
         return GRACE_SECONDS if known.asked or awaited else None
 
@@ -186,7 +186,7 @@ def _shown(peer: Any, descriptor: int) -> str:
 
 
 def _is_awaited(transport: Any) -> bool:
-    """Whether what a connection's protocol refers to holds a future that somebody awaits."""
+    """Whether what a connection's protocol refers to holds a future that a task awaits."""
     protocol = transport.get_protocol()
     line: list[tuple[Any, int]] = [(protocol, 0)]
     inner = getattr(protocol, "_app_protocol", None)  # TLS: asyncio's protocol, and the library's inside

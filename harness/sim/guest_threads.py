@@ -3,10 +3,10 @@
 A thread that a processor started, and one of a pool while it works on what a processor gave it, is a *guest*. What it
 was asked to do is real work: time stands still until the thread has ended, or waits in a way that is seen here:
 `time.sleep`, a `threading.Condition` (and so an Event, a queue, a Future, a Timer, a Barrier), `queue.SimpleQueue.get`,
-`Thread.join`. Such a wait ends when it is notified or when its virtual time is over, and holds time for nobody.
+`Thread.join`. Such a wait ends when it is notified or when its virtual time is over, and does not hold time.
 
-Where it cannot be known whether a thread still works for somebody, it has a grace in real time, after which time moves
-and the report says so: `GRACE_SECONDS` without a sign of life where a timer of its own woke it (a monitor, a
+Where it cannot be known whether a thread still works for a processor, it has a grace in real time, after which time
+moves and the report says so: `GRACE_SECONDS` without a sign of life where a timer of its own woke it (a monitor, a
 heartbeat), `LOCK_SECONDS` where it waits for a bare lock that another thread may hold across a virtual wait.
 
 The processor's own thread, which is handed control by a baton, is no guest: it has a `Controlled` of its own. Knows the
@@ -32,7 +32,7 @@ from harness.sim.lifetime import LIFETIME, Lifetime, Severed
 from harness.sim.machine_calls import SECOND_US
 
 GRACE_SECONDS: Final = 0.5
-"""Real seconds for which what may still be at work for somebody holds time, from its last sign of life."""
+"""Real seconds for which what may still be at work for a processor holds time, from its last sign of life."""
 LOCK_SECONDS: Final = 0.1
 """Real seconds for which a thread that waits for a bare lock holds time."""
 READS_AT_ONCE: Final = 300_000
@@ -105,7 +105,7 @@ class Waiter:
         return self._lock.locked()
 
     def wait_really(self, seconds: float | None) -> bool:
-        """Wait in real time: nobody takes care of the thread any more."""
+        """Wait in real time: the loop no longer takes care of this thread."""
         return self._lock.acquire(True, -1 if seconds is None else seconds)
 
 
@@ -130,7 +130,7 @@ class GuestThreads:
         self._ended: dict[threading.Thread, list[Waiter]] = {}
         self._adopted: weakref.WeakKeyDictionary[threading.Thread, Guest] = weakref.WeakKeyDictionary()
         self.foreign: frozenset[str] = frozenset()
-        """The packages whose code threads run that are no guests: they may answer what a processor awaits."""
+        """The packages whose code threads run that are no guests: a processor may await them."""
         self._working: dict[Guest, None] = {}
         machine_calls.replace()
 
@@ -193,7 +193,7 @@ class GuestThreads:
             return False
         waiter.take(blocking=False)
         waiting.append(waiter)
-        if thread in self._ended:  # Otherwise it ended just now, and nobody will release the waiter.
+        if thread in self._ended:  # Otherwise it ended just now, and nothing will release the waiter.
             waiter.acquire(True, -1 if seconds is None else max(0.0, seconds))
         if thread not in self._ended:
             machine_calls.real_join(thread)
@@ -247,7 +247,7 @@ class GuestThreads:
             self._working.pop(guest, None)
 
     def doubtful(self) -> float | None:
-        """Real seconds until it is to be asked again who of those that hold time still works; None: nobody is."""
+        """Real seconds until it is to be asked again which of those that hold time still work; None: there is none."""
         return LOCK_SECONDS if self._working else None
 
     def let_doubtful_go(self) -> bool:
@@ -256,7 +256,7 @@ class GuestThreads:
         return bool([guest for guest in list(self._working) if guest.doubt(frames)])
 
     def close(self) -> None:
-        """Answer no more: who waits virtually goes on as if its time were over, and reads the real machine."""
+        """Stand in no longer: what waits virtually goes on as if its time were over, and reads the real machine."""
         self.over = True
         for thread in list(self._threads.values()):
             if isinstance(thread, Guest):
@@ -276,7 +276,7 @@ class Guest:
         self._timer: Any = None
         self._wait = 0
         self._by_itself = False
-        """Whether a timer of its own woke it, and nobody asked it for anything."""
+        """Whether a timer of its own woke it, and no processor asked it for anything."""
         self._seen: Any = None
         self._since = 0.0
         self._token: object | None = self._loop.hold(name)

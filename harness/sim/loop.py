@@ -578,7 +578,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         )
 
     def _wait_for_foreign(self, guests: GuestThreads) -> bool:
-        """Wait for a thread of a library that may answer what a task awaits in that library, once and for a grace."""
+        """Wait for a thread of a library in which a task awaits a future: once, and for a grace."""
         for task in asyncio.all_tasks(self):
             awaited = getattr(task, "_fut_waiter", None)
             if awaited is None or isinstance(awaited, asyncio.Task) or awaited in self._waited_for:

@@ -1,6 +1,6 @@
 """The calls by which code asks its machine for the time or waits, so that a processor gets virtual answers.
 
-Replaced once a process, and for processors only: whoever calls `time.time` outside of one (pytest, a plugin, logging,
+Replaced once a process, and for processors only: code that calls `time.time` outside of one (pytest, a plugin, logging,
 a thread of the test) gets the machine's answer from the same function. What decides is the `Lifetime` of the calling
 context, whose `machine` answers.
 
@@ -50,7 +50,7 @@ _WAITS: Final = frozenset({"threading", "queue", "concurrent.futures._base", "co
 
 
 def real_monotonic() -> float:
-    """Return the machine's monotonic time in seconds, whoever asks: patience is real."""
+    """Return the machine's monotonic time in seconds, in processors too: patience is real."""
     return _ORIGINALS.get("monotonic", time.monotonic)()  # type: ignore[no-any-return]  # noqa: TID251
 
 

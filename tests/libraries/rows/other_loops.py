@@ -1,4 +1,4 @@
-"""Libraries that replace the event loop, threads or sockets: bypassed, refused with the reason, or left to real time."""
+"""Libraries that replace the loop, threads or sockets: bypassed, refused with the reason, or in real time."""
 
 from __future__ import annotations
 
