@@ -41,6 +41,7 @@ from harness.report.screen import (
     setting_text,
     wrap,
 )
+from harness.report.trace import trace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 from harness.wiring import SESSIONS, WITHOUT, Engines, explained, is_queue_file, is_target, named, opened_as, split_name
@@ -96,6 +97,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOLDER}/)")
     add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
+    add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
     add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
@@ -133,6 +135,7 @@ class SearchRequest:
     output: OutputFile | None
     report: OutputFile | None
     html: OutputFile | None
+    trace: OutputFile | None
     junit: OutputFile | None
     annotated: bool
     verbose: bool
@@ -167,21 +170,24 @@ class SearchRequest:
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
         html = OutputFile.checked(arguments.html, "--html") if arguments.html else None
+        traced = OutputFile.checked(arguments.trace, "--trace") if arguments.trace else None
         junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
         annotated, verbose = arguments.annotations, arguments.verbose
-        return cls(target, settings, wanted, without, others, output, report, html, junit, annotated, verbose)
+        return cls(target, settings, wanted, without, others, output, report, html, traced, junit, annotated, verbose)
 
     @property
     def is_written(self) -> bool:
-        """Whether the result is written as JSON or drawn."""
-        return self.report is not None or self.html is not None
+        """Whether the result is written as JSON, drawn, or traced."""
+        return any((self.report, self.html, self.trace))
 
     def write(self, data: dict[str, Any]) -> None:
-        """Write the result as JSON, and draw it, where that was asked for."""
+        """Write the result as JSON, draw it and trace it, where that was asked for."""
         if self.report is not None:
             self.report.write(json.dumps(data, indent=2) + "\n")
         if self.html is not None:
             self.html.write(picture(data))
+        if self.trace is not None:
+            self.trace.write(trace(data))
 
     def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
         """Write for CI what was found; of a search without a finding, its exit code and why."""

@@ -125,6 +125,7 @@ _VERBS = {
     "rescue": "takes back",
     "reconcile": "repairs",
     "purge": "deletes",
+    "update": "updates",
 }
 
 
@@ -372,7 +373,8 @@ UNBROKEN = 10_000
 
 def causes_of(run: Run, lead: str = "", *, width: int = UNBROKEN, default: Settings = DEFAULTS) -> list[Line]:
     """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed."""
-    return [*_causes(run, width), *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
+    causes = [] if run.elsewhere else _causes(run, width)
+    return [*causes, *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
 
 
 def _orders(causes: Sequence[Cause]) -> list[str]:

@@ -65,6 +65,7 @@ jobs:
         with: {python-version: "3.12"}
 INSTALL
       - run: TESTS
+      - run: test ! -d .job-harness/found || job-harness run .job-harness/found
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
 """
 _REQUIRED: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "job-harness[node]"}
