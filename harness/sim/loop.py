@@ -798,6 +798,7 @@ class IdleSelector:
     def start_counting(self, limit: int, look: Callable[[], int]) -> None:
         """Call `look` once more than `limit` callbacks have run from here; it returns after how many more to call."""
         self.callbacks = 0
+        self._cpu_since = math.inf
         self._limit = limit
         self._look = look
 
