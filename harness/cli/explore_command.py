@@ -185,7 +185,7 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
     return CampaignPlan(
         OPENER,
         request.target,
-        engine.info.contract.held((own or request.settings).changed(**changes)),
+        request.held((own or request.settings).changed(**changes), engine, named=bool(arguments.settings_from)),
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,

@@ -28,6 +28,7 @@ from harness.model.job import Json
 from harness.port import Claim
 from harness.processors.baton import Baton
 from harness.processors.clocks import open_guests
+from harness.processors.delivery import Delivery, Record
 from harness.processors.noticed import Noticed, Surroundings
 from harness.processors.processor import find_processor
 from harness.processors.typescript.node_processor import NodeProcessors
@@ -62,7 +63,7 @@ class ScenarioProcessors:
             self.close()
             raise
 
-    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant) -> _Attempt:
+    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant, declare: Record) -> _Attempt:
         """Start the processor of the claim's tool, on the loop of the claim's worker."""
         host = self._hosts.get(claim.worker)
         if host is not None and host.severed:
@@ -80,7 +81,7 @@ class ScenarioProcessors:
             max_attempts=max_attempts,
             started_at=START + timedelta(microseconds=now),
         )
-        return host.begin(self._processors[claim.tool], job)
+        return host.begin(self._processors[claim.tool], job, declare)
 
     def _host(self, began: Instant) -> _Host:
         return _Host(began, timeout_seconds=self._timeout_seconds, blocked_after=self._blocked_after)
@@ -107,8 +108,7 @@ class _Host:
         self._node = NodeProcessors(
             self.loop, start=start, timeout_seconds=timeout_seconds, seed=0, busy_seconds=blocked_after
         )
-        self._life = Lifetime("a process of a worker's")
-        self._life.machine = self._guests = self.loop.guests = open_guests(self.loop, start=start)
+        self._guests = self.loop.guests = open_guests(self.loop, start=start)
         self._noticed = Noticed(self.loop, inside=lambda: True)
         self._attempt: _Attempt | None = None
 
@@ -124,8 +124,8 @@ class _Host:
     def load(self, tool: str, processor: JobProcessor) -> JobProcessor:
         return self._node.attach(processor, slug=tool, strictly=True)
 
-    def begin(self, processor: JobProcessor, job: ToolJob) -> _Attempt:
-        self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job)
+    def begin(self, processor: JobProcessor, job: ToolJob, declare: Record) -> _Attempt:
+        self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job, declare)
         return self._attempt
 
     def move(self, passed: Duration) -> None:
@@ -153,13 +153,16 @@ class _Host:
 class _Attempt:
     """One processor at work on one job."""
 
-    def __init__(self, host: _Host, processor: JobProcessor, job: ToolJob) -> None:
+    def __init__(self, host: _Host, processor: JobProcessor, job: ToolJob, declare: Record) -> None:
         self._host = host
         self._processor = processor
         self._job = job
         self._execution: Execution | None = None
         self._abandoned = False
-        host.loop.call_soon(self._start, context=host._life.context())
+        self._life = Lifetime(f"attempt {job.attempts} of {job.id}")
+        self._life.machine = host._guests
+        Delivery(job.id, life=self._life, record=declare)
+        host.loop.call_soon(self._start, context=self._life.context())
 
     def _start(self) -> None:
         self._execution = start_execution(
@@ -205,10 +208,11 @@ def found(plan: ProcessorPlan) -> JobProcessor:
             plan.run,
             globals={name: JavaScript(source) for name, source in plan.globals.items()},
             stubs=dict(plan.stubs),
+            fetch=dict(plan.fetch) or None,
             root=plan.folder or None,
         )
-    if plan.globals or plan.stubs:
-        raise UsageError(f"the processor {plan.run!r}: globals and stubs are for TypeScript")
+    if plan.globals or plan.stubs or plan.fetch:
+        raise UsageError(f"the processor {plan.run!r}: globals, stubs and fetch are for TypeScript")
     with _importing_from(plan.folder):
         processor = find_processor(plan.run)
     if isinstance(processor, TypeScriptProcessor) and processor.root is None and plan.folder:

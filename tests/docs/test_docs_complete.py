@@ -18,7 +18,7 @@ TABLES = {
     "settings", "scenario-keys", "job-keys", "expect-keys", "control-keys", "tape-keys", "processor-keys", "steps",
     "verbs", "places", "outcomes", "payloads", "faults", "fault-sentences", "moments", "invariants", "anomalies",
     "guarantees", "wrong-queues", "capabilities",
-    "libraries", "command-line", "pytest-options", "fixtures", "environment", "checks", "contract", "public-names",
+    "command-line", "pytest-options", "fixtures", "environment", "checks", "contract", "public-names",
 }  # fmt: skip
 
 
