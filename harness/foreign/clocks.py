@@ -99,8 +99,8 @@ CLOCKS: Final = (
     ClockOwner(
         "a Python processor, the reference worker",
         "harness.sim.loop:VirtualLoop",
-        "asyncio's own timers; on a thread of its own, `time.sleep` too",
-        ("tests/unit/test_loop_virtual_time.py",),
+        "asyncio's own timers; in a processor `time.time()`, `datetime.now()`, sleeps and waits of threads too",
+        ("tests/unit/test_loop_virtual_time.py", "tests/unit/test_guest_threads.py"),
     ),
     ClockOwner(
         "the time of day in a user's test",
