@@ -22,7 +22,7 @@ def deliver_webhook(self, url, event):
 
 @app.task
 def report(day):
-    """Count the orders of a day, and charge nobody."""
+    """Count the orders of a day."""
     if not outside.orders:
         raise LookupError(f"no orders on {day}")
     return len(outside.orders)
