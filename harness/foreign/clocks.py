@@ -70,7 +70,7 @@ CLOCKS: Final = (
         "harness.redis.store:RedisStore",
         "libfaketime reads the server's time from a file, which is written before each request; keys end by it",
         ("harness.redis.server:RedisServer", f"{_TESTS}/test_redis.py"),
-        engines=("bullmq-redis",),
+        engines=("bullmq-redis", "celery-redis"),
     ),
     ClockOwner(
         "another project's queue in Node",

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.adapters.reference.application import (
     GUIDE,
@@ -54,6 +54,9 @@ from harness.run.session import NO_FAULTS
 from harness.run.verdict import Run
 from harness.sim.choices import Choices, Tape
 from harness.sim.loop import VirtualLoop
+
+if TYPE_CHECKING:
+    from harness.processors.celery import CeleryTasks
 
 REST_SECONDS = 90 * 24 * 3600.0
 """Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
@@ -141,6 +144,7 @@ class JobHarness(Assertions):
         self._checking = False
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
+        self._on_close: list[Callable[[], None]] = []
         self._number = 0
         self._chained: dict[JobId, tuple[int, JobId]] = {}
         """By job that a processor enqueued: its place in the chain, and the job at work."""
@@ -181,6 +185,18 @@ class JobHarness(Assertions):
     def host(self, process: HostProcess) -> HostedProcessors:
         """Return what runs jobs in the process of a test in another language: register its `processor(slug)`."""
         return self._node.host(process)
+
+    def register_celery(self, app: Any) -> CeleryTasks:
+        """Let every task of a Celery application run here: `task.delay()` and `apply_async()` enqueue to this harness.
+
+        A message is a job of the tool that is called as the task is, with hyphens: `shop-tasks-charge`. Raises
+        UsageError for what is no Celery application, and where it has no tasks.
+        """
+        from harness.processors.celery import CeleryTasks
+
+        tasks = CeleryTasks(self, app)
+        self._on_close.append(tasks.restore)
+        return tasks
 
     def enqueue(
         self,
@@ -493,6 +509,8 @@ class JobHarness(Assertions):
         if self._closed:
             return
         self._closed = self._running.closed = True
+        for restore in self._on_close:
+            restore()
         if self._loop.broken is None:
             self._application.end()
         self._node.close()
