@@ -1,7 +1,7 @@
 // Says when this process has nothing left to do by itself: no microtask, no immediate, no real I/O in flight.
 // Must not know: processors, messages.
 import { createHook } from "node:async_hooks";
-import { realMilliseconds, realSetImmediate, realSetTimeout } from "../../../foreign/clock.mjs";
+import { realMilliseconds, realSetImmediate, realSetTimeout } from "./clock.mjs";
 
 const QUIET_ROUNDS = 3;
 const ALIVE_EVERY_MS = 250;
@@ -15,7 +15,7 @@ const COMPRESSOR_MS = 50;
 // How long work is waited for that goes on when nothing is being run any more: the processor has answered.
 const LEFT_MS = 500;
 // What may be there without anything ever coming of it.
-const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
+export const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
 
 export class Rest {
   constructor() {
@@ -23,6 +23,8 @@ export class Rest {
     this.compressors = new Map();
     this.baseline = new Map();
     this.alive = () => {};
+    /** Says what else is in flight. */
+    this.more = () => [];
     /** Says whether anything is being run. */
     this.atWork = () => true;
     createHook({
@@ -49,7 +51,7 @@ export class Rest {
 
   /** Real work that is in flight, by its kind. */
   outstanding() {
-    const kinds = [...this.threads.values()];
+    const kinds = [...this.threads.values(), ...this.more()];
     for (const [id, at] of this.compressors) {
       if (realMilliseconds() - at < COMPRESSOR_MS) kinds.push("ZLIB");
       else this.compressors.delete(id);
