@@ -128,6 +128,12 @@ def is_target(name: str) -> bool:
     return ":" in name or is_queue_file(name)
 
 
+def is_system_file(name: str) -> bool:
+    """Whether this is a system in a file, by what is written there."""
+    plain = without_sessions(name.partition(" --")[0].strip())
+    return plain.endswith(QUEUE_FILES) and bool(import_module("harness.systems").is_system_file(plain))
+
+
 def is_queue_file(name: str) -> bool:
     """Whether this is a queue in a file: `queue.yaml`."""
     return without_sessions(name.partition(" --")[0].strip()).endswith(QUEUE_FILES)
@@ -261,7 +267,8 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     what was made instead.
     """
     if is_queue_file(name):
-        opened: Engine = import_module("harness.adapters.queue_file").open_engine(name)
+        room = "harness.systems" if is_system_file(name) else "harness.adapters.queue_file"
+        opened: Engine = import_module(room).open_engine(name)
         return opened
     from harness.application.queue_target import engine_from
 

@@ -169,6 +169,17 @@ class Peer:
         """Whether it was neither killed nor has ended by itself."""
         return self._end.alive and (self._borrowed or self._process.poll() is None)
 
+    @property
+    def tail(self) -> str:
+        """What it printed last."""
+        self._log.flush()
+        return self._log.tail()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that has ended, negative for a signal; 0 where it has not."""
+        return self._process.poll() or 0
+
     def confirm(self) -> None:
         """Raise PeerLost where the process has ended by itself, or a signal stopped it (where the system tells).
 

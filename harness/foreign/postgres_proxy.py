@@ -565,6 +565,8 @@ class PostgresEndpoint:
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         client.settimeout(PATIENCE)
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             asked, heard, sent = _opening(client)
             if isinstance(asked, bytes):

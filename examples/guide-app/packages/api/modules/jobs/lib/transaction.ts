@@ -1,0 +1,23 @@
+import { db } from "@repo/database";
+import type pg from "pg";
+import type PgBoss from "pg-boss";
+
+export async function inTransaction<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  const client = await db.connect();
+  try {
+    await client.query("BEGIN");
+    const result = await work(client);
+    await client.query("COMMIT");
+    client.release();
+    return result;
+  } catch (error) {
+    await client.query("ROLLBACK").catch(() => {});
+    client.release(error as Error);
+    throw error;
+  }
+}
+
+/** Let pg-boss send its statements over a client of ours. */
+export function onClient(client: pg.PoolClient): PgBoss.Db {
+  return { executeSql: (text, values) => client.query(text, values) };
+}
