@@ -7,6 +7,7 @@ connection, every call to the outside and every timer is a gate. Hides how that 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -246,9 +247,7 @@ class SystemApplication:
         if code == 0:
             self._world.stopped(process)
         else:
-            first, _, rest = words.partition("\n")
-            told = rest.strip().splitlines()
-            self._world.raised(process, "running", told[-1].strip() if told else first, process)
+            self._world.raised(process, "running", _error_in(words), process)
 
     # who asks -------------------------------------------------------------------------------------------------------
 
@@ -371,6 +370,15 @@ class ProcessActor(Carried):
     def join(self, kernel: Kernel) -> None:
         """Become an actor of this kernel."""
         self._application.join(kernel, self._name)
+
+
+_ERROR: Final = re.compile(r"^\s*(?:\w+\.)*\w*(?:Error|Exception)\b.*", re.MULTILINE)
+
+
+def _error_in(words: str) -> str:
+    """Return the line that names an error, of what a process printed last; else what is said first."""
+    found = _ERROR.findall(words)
+    return str(found[-1]).strip() if found else words.partition("\n")[0]
 
 
 def _outcome(message: HttpMessage, job: JobId | None) -> Outcome:

@@ -96,6 +96,8 @@ class SystemDatabase:
         self.cluster: Cluster = provision(dsn)
         self._own: psycopg.Connection[dict[str, Any]] | None = None
         self._now: Instant | None = None
+        self._next = ""
+        """The number that the next transaction that writes will have."""
         try:
             self.template_url = self.cluster.create_database()
             self.template = str(psycopg.conninfo.conninfo_to_dict(self.template_url)["dbname"])
@@ -142,6 +144,12 @@ class SystemDatabase:
             assert self._own is not None
             virtual_clock.set_now(self._own, timestamp_of(instant))
             self._now = instant
+
+    def wrote(self) -> bool:
+        """Whether a transaction has written, or locked a row to write it, since this was last asked."""
+        found = self.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next")[0]["next"]
+        before, self._next = self._next, found
+        return bool(before != found)
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """Run a SELECT of ours. Raises psycopg's errors for what PostgreSQL refuses."""

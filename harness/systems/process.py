@@ -75,7 +75,8 @@ class ProcessTimer(NamedTuple):
     @property
     def round(self) -> tuple[str, Duration, bool]:
         """Tell it from timers of other loops: the rounds of one loop are set at one place, for one time."""
-        return self.place, self.wait, self.repeats
+        about = int(float(f"{self.wait:.1e}"))  # A clock that drifts makes two rounds of one loop differ a little.
+        return self.place, about, self.repeats
 
 
 class ProcessEnded(Exception):
@@ -173,6 +174,8 @@ class SystemProcess:
         self.ready = False
         self.terminated = False
         """Whether it was told to stop."""
+        self._signalled = False
+        """Whether it is to be told."""
         self.timers: tuple[ProcessTimer, ...] = ()
         self.moved: dict[int, Instant] = {}
         """By number, timers whose rounds were left out up to an instant."""
@@ -183,6 +186,8 @@ class SystemProcess:
         self._spare_printed: list[str] = []
         self.printed: list[str] = []
         """What it printed last."""
+        self._gone = ""
+        """How it ended, where that showed before it was asked."""
         self._turn = 0
         self._report: Report | None = None
         self._hosts = hosts
@@ -225,8 +230,8 @@ class SystemProcess:
         self.peer, self._spare = self._spare, None
         self.printed = self._spare_printed
         self.life += 1
-        self.ready = self.terminated = False
-        self.timers, self.links, self._report = (), [], None
+        self.ready = self.terminated = self._signalled = False
+        self.timers, self.links, self._report, self._gone = (), [], None, ""
         self.moved.clear()
         self._post("begin", now=now, skew=skew, seed=f"{seed} {self.name} {self.life}")
 
@@ -251,11 +256,15 @@ class SystemProcess:
             self._spare = None
 
     def terminate(self) -> None:
-        """Tell it to stop."""
-        if self.peer is not None and self.peer.alive:
-            self.terminated = self.stirred = True
-            with suppress(ProcessLookupError):
-                os.kill(self.peer.pid, signal.SIGTERM)
+        """Tell it to stop, the next time that it goes on: in between, it would act unasked."""
+        self._signalled = self.peer is not None
+        self.stirred = self.stirred or self._signalled
+
+    def _signal(self) -> None:
+        assert self.peer is not None
+        self._signalled, self.terminated = False, True
+        with suppress(ProcessLookupError):
+            os.kill(self.peer.pid, signal.SIGTERM)
 
     @property
     def tail(self) -> str:
@@ -277,6 +286,8 @@ class SystemProcess:
     def go_on(self, *, now: Instant, skew: Duration = 0) -> None:
         """Let it do what it can do, since something reached it."""
         if not self._turn and self._report is None:
+            if self._signalled:
+                self._signal()
             self._post("rest", now=now, skew=skew)
 
     def fire(self, timer: ProcessTimer, *, now: Instant, skew: Duration = 0) -> None:
@@ -293,12 +304,19 @@ class SystemProcess:
         }
         self.stirred = True
         self._report = None
-        self._turn = self.peer.post(do, told, actor="*", now=exact_milliseconds_of(now))
+        try:
+            self._turn = self.peer.post(do, told, actor="*", now=exact_milliseconds_of(now))
+        except PeerLost as lost:
+            if lost.kind != "died":
+                raise
+            self._gone = lost.what
 
     def rests(self) -> bool:
         """Whether it is at rest, and nothing is on its way to or from it. Raises ProcessEnded, PeerLost."""
         if self.peer is None:
             return True
+        if self._gone:
+            raise ProcessEnded(self._gone, code=self.peer.exit_code)
         if self._report is None:
             if not self._turn:
                 return False

@@ -8,6 +8,7 @@ Must not know: what a job is, how rows are read.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -42,6 +43,7 @@ _AT_WORK: Final = Elsewhere()
 _GOING_ON: Final = Point("going on")
 _SELECT_SECONDS: Final = 0.05
 _COMMITS: Final = ("commit", "end")
+_MODIFIES: Final = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into)\b", re.IGNORECASE)
 
 
 # rounds of a loop that found nothing ----------------------------------------------------------------------------------
@@ -57,6 +59,8 @@ class Round:
 
     timer: ProcessTimer
     said: list[Said] = field(default_factory=list)
+    wrote: list[str] = field(default_factory=list)
+    """Those statements that wrote something."""
     called: bool = False
     """Whether more than statements came of it."""
 
@@ -119,6 +123,8 @@ class SystemRun:
         self._heard: dict[str, set[Said]] = {name: set() for name in self.processes}
         """What each process has said in rounds before."""
         self._open: dict[str, Round] = {}
+        self._upkeep: dict[tuple[str, int], Instant] = {}
+        """By process and timer, when an upkeep has to be done that would be left out otherwise."""
         self._upkeep_at: Instant | None = None
         self._now: Instant = 0
         self._settling = False
@@ -252,6 +258,9 @@ class SystemRun:
         process = self.processes[actor.name]
         self._held.discard(actor.name)
         self._open.pop(actor.name, None)
+        self._upkeep = {key: at for key, at in self._upkeep.items() if key[0] != actor.name}
+        self._rounds[actor.name].clear()
+        self._heard[actor.name].clear()
         tasks, self._tasks[actor.name] = self._tasks[actor.name], {}
         drop = self.coordinator.sever(actor.name)
         if process.peer is not None:
@@ -287,20 +296,29 @@ class SystemRun:
     def next_wake(self) -> Instant | None:
         """Tell when the next timer of a process is due; rounds that would find nothing are left out."""
         wakes: list[Instant] = []
-        upkeep: list[ProcessTimer] = []
+        upkeep: list[tuple[SystemProcess, ProcessTimer]] = []
         for process in self._at_work():
             for timer in process.timers:
                 wake = self._due(process, timer)
                 if wake is not None:
                     wakes.append(wake)
                 if wake != timer.when and self._rounds[process.name][timer.round].upkeep:
-                    upkeep.append(timer)
+                    upkeep.append((process, timer))
         if upkeep:
             assert self.kernel is not None
             beside = self.kernel.wake_beside(self)
             until = min(wakes if beside is None else [*wakes, beside], default=None)
-            wakes += [_last_before(timer, until) for timer in upkeep if until is not None and timer.when <= until]
+            if until is not None:
+                wakes += self._upkeep_before(until, upkeep)
         return min(wakes, default=None)
+
+    def _upkeep_before(self, until: Instant, upkeep: Sequence[tuple[SystemProcess, ProcessTimer]]) -> Iterator[Instant]:
+        """Say when an upkeep has to be done once more, before somebody may look whether it was."""
+        for process, timer in upkeep:
+            at = _last_before(timer, until) if timer.when <= until else -1
+            if at > self._rounds[process.name][timer.round].fired_at:
+                self._upkeep[process.name, timer.number] = at
+                yield at
 
     def _at_work(self) -> Iterator[SystemProcess]:
         for name, process in self.processes.items():
@@ -412,16 +430,18 @@ class SystemRun:
             session.drop()
         process.stirred = True
         tags = tuple(session.told())
-        self.writes += any(tag.writes for tag in tags)
+        wrote = session.idle and (self.database.wrote() if session.wrote is None else session.wrote)
+        session.wrote = None
+        self.writes += wrote
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
         if batch.sql:
             point = point_of(batch.sql)
             whole = session.written if point in _COMMITS and session.written else (point, batch.sql)
-            if any(tag.writes for tag in tags) and not session.idle:
+            if not session.idle and (any(tag.writes for tag in tags) or _MODIFIES.search(batch.sql)):
                 session.written = (point, batch.sql)
             if session.idle:
                 session.written = None
-            self._note(process, batch.sql, tags)
+            self._note(process, (batch.sql, tags), wrote=wrote)
             self.on_statement(process.name, *whole)
         if self.listening and session.idle and not (opened and not batch.sql):
             self._nudge()
@@ -450,17 +470,20 @@ class SystemRun:
         yield Point(f"timer {timer.place or format_duration(timer.wait)}")
         if any(each.number == timer.number for each in process.timers):
             self._open[process.name] = Round(timer)
+            self._rounds[process.name].setdefault(timer.round, Rounds()).fired_at = self._now
             process.moved.pop(timer.number, None)
             process.fire(timer, now=self._now, skew=self._skew(process))
 
     # rounds -----------------------------------------------------------------------------------------------------------
 
-    def _note(self, process: SystemProcess, sql: str, tags: tuple[Tag, ...]) -> None:
+    def _note(self, process: SystemProcess, said: Said, *, wrote: bool) -> None:
         """Take note of a statement: what was written may be what somebody's round looks for."""
         at = self._open.get(process.name)
         if at is not None:
-            at.said.append((sql, tags))
-        if any(tag.writes for tag in tags) and not self._is_upkeep(sql):
+            at.said.append(said)
+            if wrote:
+                at.wrote.append(said[0])
+        if wrote and not self._is_upkeep(said[0]):
             self.changes += 1
 
     def _is_upkeep(self, sql: str) -> bool:
@@ -473,18 +496,16 @@ class SystemRun:
         It would, where this one said nothing that had not been said before without consequence, and was set again.
         """
         done = self._open.get(process.name)
-        if done is None or self._tasks[process.name]:
+        if done is None or any(isinstance(task.about, DatabaseSession) for task in self._tasks[process.name]):
             return
         del self._open[process.name]
         known = self._rounds[process.name].setdefault(done.timer.round, Rounds())
-        known.fired_at = self._now
         seen = self._heard[process.name]
         fresh = [said for said in done.said if said not in seen]
-        wrote = [sql for sql, tags in done.said if any(tag.writes for tag in tags)]
         again = any(timer.round == done.timer.round for timer in process.timers)
-        nothing = not fresh and not done.called and all(map(self._is_upkeep, wrote))
+        nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
         known.idle_at = self.changes if nothing and again and (done.said or done.timer.repeats) else -1
-        known.upkeep = bool(wrote)
+        known.upkeep = bool(done.wrote)
         seen.update(done.said)
 
     def _due(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
@@ -505,13 +526,10 @@ class SystemRun:
 
     def _due_now(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
         """Tell the same; an upkeep that was moved up to now has to fire now."""
-        if timer.when == self._now and timer.number in process.moved and self._upkeeps(process, timer):
-            return timer.when
+        at = self._upkeep.get((process.name, timer.number))
+        if at is not None and self._rounds[process.name][timer.round].fired_at < at <= self._now:
+            return at
         return self._due(process, timer)
-
-    def _upkeeps(self, process: SystemProcess, timer: ProcessTimer) -> bool:
-        known = self._rounds[process.name].get(timer.round)
-        return known is not None and known.upkeep and known.fired_at < self._now
 
     def _pass_over(self, now: Instant) -> None:
         """Leave out the rounds before `now` that would find nothing; what is not left out fires late."""

@@ -40,6 +40,8 @@ class DatabaseSession(ProxiedSession):
         super().__init__(client, server, pid=pid)
         self.key = key_of(client)
         self.rewrite = on_virtual_time
+        self.wrote: bool | None = None
+        """Whether the transaction of its own that its last statement had wrote something; None: it had none."""
         self._unheard = False
         """Whether the reply of what is under way gets lost."""
         self.tags: list[Tag] = []
@@ -57,6 +59,10 @@ class DatabaseSession(ProxiedSession):
         if not exchange.happens:
             self.drop()
             raise ConnectionResetError(f"the connection broke before {point}")
+
+    def _wrote(self) -> bool:
+        self.wrote = super()._wrote()
+        return self.wrote
 
     def reply(self) -> None:
         """Let the driver have its answer, or break the connection in its place."""
