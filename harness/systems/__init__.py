@@ -346,7 +346,8 @@ class SystemApplication:
             self._world.effect(process.name, claim, "ended", "failure")
             return http_response(500, ERRORS[ending].encode("utf-8", "surrogatepass"), kind="text/plain")
         if ending in OUTPUTS:
-            self._world.effect(process.name, claim, "ended", "bad output")
+            valid = ending is not Ending.RETURN_NAN  # What is not JSON is no result; a NUL in a text is one.
+            self._world.effect(process.name, claim, "ended", "success" if valid else "bad output")
             return http_response(200, _json(OUTPUTS[ending]))
         self._world.effect(process.name, claim, "ended", "success")
         return http_response(200, _json({"run": claim.attempt, "by": process.name}))

@@ -33,7 +33,7 @@ _UPKEEP: Final[Mapping[str, tuple[str, ...]]] = {TOOL_JOB_AND_PGBOSS: ("pgboss.v
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 JOB: Final = "${job}"
 """Stands in a body for the job's name."""
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _REQUEST: Final = re.compile(rf"({'|'.join(METHODS)}) (/\S*)")
 _LAUNCHERS: Final = ("npm", "npx", "pnpm", "yarn", "bun", "docker", "uv", "poetry")
 
@@ -151,6 +151,8 @@ class SystemFilePart(NoNulls):
     """The oldest Node that the commands need."""
     python: Text | None = None
     """The Python that `python` stands for in commands; without it, the one that runs the harness."""
+    env: Environment = Field(default_factory=dict)
+    """The environment of every command; `${NAME}` and `${NAME:-default}` are taken from the one of the harness."""
     database: DatabasePart
     processes: dict[Name, ProcessPart] = Field(min_length=1)
     cron: dict[Name, CronPart] = Field(default_factory=dict)
@@ -250,6 +252,8 @@ class SystemFile:
     folder: Path
     node: tuple[int, int] | None
     python: str | None
+    environment: Mapping[str, str]
+    """Of every command."""
     migrate: tuple[str, ...]
     """The command; empty: a schema is loaded."""
     schema: str
@@ -356,6 +360,7 @@ class _Reading:
             folder=Path(self._path).resolve().parent,
             node=node,  # type: ignore[arg-type]
             python=part.python,
+            environment=self._environment(("env",), part.env),
             migrate=self._migration(),
             schema=self._schema(),
             processes=processes,
@@ -431,7 +436,7 @@ class _Reading:
         return ProcessKind(
             name,
             self._command((*path, "command"), part.command),
-            part.env,
+            {**self._environment(("env",), self._part.env), **self._environment((*path, "env"), part.env)},
             part.instances or 0,
             port_variable="" if http is None else http.port_env,
             ready="" if http is None else http.ready,
@@ -458,13 +463,18 @@ class _Reading:
 
     def _filled(self, path: tuple[str, ...], text: str, process: str | None) -> str:
         """Put the values of variables in place of `${NAME}`: from the environment of the process that is asked."""
-        own = self._part.processes[process].env if process is not None else {}
+        own = {} if process is None else {**self._part.env, **self._part.processes[process].env}
+        return self._substituted(path, self._substituted(path, text, own), {})
 
+    def _environment(self, path: tuple[str, ...], given: Mapping[str, str]) -> dict[str, str]:
+        return {name: self._substituted((*path, name), text, {}) for name, text in given.items()}
+
+    def _substituted(self, path: tuple[str, ...], text: str, own: Mapping[str, str]) -> str:
         def value(found: re.Match[str]) -> str:
-            name = found[1]
-            told = own.get(name, os.environ.get(name))
+            name, otherwise = found[1], found[2]
+            told = own.get(name, os.environ.get(name, otherwise))
             if told is None:
-                raise self._error(path, f"the variable {name} is set neither for {process} nor in the environment")
+                raise self._error(path, f"the variable {name} is not set", "Set it, or write ${NAME:-default}.")
             return told
 
         return _VARIABLE.sub(value, text)

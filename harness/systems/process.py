@@ -51,6 +51,8 @@ class Link(Protocol):
     """Bytes that we sent."""
     heard: int
     """Bytes that we read."""
+    may_wait: bool
+    """Whether the process may leave it in the queue of those that it has not accepted."""
 
     @property
     def closed(self) -> bool:
@@ -142,7 +144,7 @@ def base_environment(file: SystemFile) -> dict[str, str]:
     if file.node is not None:
         folder = str(Path(find_node(file.node, wanted_by=file.system).path).parent)
         kept["PATH"] = os.pathsep.join((folder, kept.get("PATH", "")))
-    return {**kept, "TZ": "UTC", "NODE_NO_WARNINGS": "1"}
+    return {**kept, "TZ": "UTC", "NODE_NO_WARNINGS": "1", **file.environment}
 
 
 class SystemProcess:
@@ -346,6 +348,8 @@ class SystemProcess:
             elif not link.closed and (link.heard < wrote or finished):
                 return False
         for key, link in links.items():
+            if key not in told and (link.may_wait or link.closed):
+                continue  # It was over before it was looked for, or waits until the one before it is done with.
             read, _, _, seen = told.get(key, (0, 0, False, False))
             if not seen and (link.sent > read or link.closed):
                 self._report = None  # It was sent more since.

@@ -39,6 +39,7 @@ class DatabaseSession(ProxiedSession):
     def __init__(self, client: socket.socket, server: socket.socket, *, pid: int) -> None:
         super().__init__(client, server, pid=pid)
         self.key = key_of(client)
+        self.may_wait = False
         self.rewrite = on_virtual_time
         self.wrote: bool | None = None
         """Whether the transaction of its own that its last statement had wrote something; None: it had none."""
@@ -90,6 +91,7 @@ class HttpLink:
         self.key = key_of(ours)
         self.sent = 0
         self.heard = 0
+        self.may_wait = False
         self.closed = False
         self._socket = ours
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -142,6 +144,7 @@ class ProcessRequest(HttpLink):
         """Send a request to a process that listens at a port. Raises OSError where none does."""
         ours = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         made = cls(ours)
+        made.may_wait = True
         made.say(request)
         return made
 

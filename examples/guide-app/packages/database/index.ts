@@ -19,6 +19,8 @@ export interface ToolJob {
 
 export const db = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 2, idleTimeoutMillis: 0 });
 
+if (process.env.GUIDE_APP_REPAIRED === "true") db.on("error", (error) => console.error("pool:", error.message));
+
 export async function findToolJob(id: string): Promise<ToolJob | undefined> {
   const { rows } = await db.query(`SELECT * FROM "tool_job" WHERE "id" = $1`, [id]);
   return rows[0];

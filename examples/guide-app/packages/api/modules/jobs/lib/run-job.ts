@@ -4,7 +4,7 @@ import type { QueuedJob } from "./boss.ts";
 import { JOB_TIMEOUT_MS, RETENTION_DAYS } from "./job-config.ts";
 import { getProcessor, type JobResult } from "./processor-registry.ts";
 
-type Delivery = PgBoss.JobWithMetadata<QueuedJob>;
+export type Delivery = PgBoss.JobWithMetadata<QueuedJob>;
 
 /** What pg-boss calls with a batch. */
 export async function runJobs(batch: Delivery[]): Promise<void> {
@@ -41,7 +41,7 @@ async function runJob(delivery: Delivery): Promise<void> {
   throw new Error(result.error);
 }
 
-async function runProcessor(job: ToolJob): Promise<JobResult> {
+export async function runProcessor(job: ToolJob): Promise<JobResult> {
   const processor = getProcessor(job.toolSlug);
   if (!processor) return { success: false, error: `no processor for ${job.toolSlug}` };
   return processor(job);

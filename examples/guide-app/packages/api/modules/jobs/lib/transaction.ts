@@ -4,10 +4,13 @@ import type PgBoss from "pg-boss";
 
 export async function inTransaction<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
   const client = await db.connect();
+  const ignore = () => {}; // What was under way on it fails by itself.
+  client.on("error", ignore);
   try {
     await client.query("BEGIN");
     const result = await work(client);
     await client.query("COMMIT");
+    client.off("error", ignore);
     client.release();
     return result;
   } catch (error) {

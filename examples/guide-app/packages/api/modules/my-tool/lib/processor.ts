@@ -1,5 +1,6 @@
 import type { JobProcessor, JobResult } from "../../jobs/lib/processor-registry.ts";
 import type { ToolJob } from "@repo/database";
+import { deadline } from "../../jobs/lib/deadline.ts";
 
 interface MyToolInput {
   text: string;
@@ -13,6 +14,7 @@ async function doWork(input: MyToolInput): Promise<unknown> {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(input),
+    signal: deadline.getStore(),
   });
   if (!response.ok) throw new Error(await response.text());
   return response.json();
