@@ -15,7 +15,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -275,7 +275,7 @@ class ProxiedSession:
             await self.gate(f"commit {point}")
             await self.release(query("COMMIT"), f"commit {point}")
             if not any(frame.kind == ERROR for frame in self._reply):
-                self._reply = reply
+                self._reply = [*reply, *_notifications(self._reply)]
 
     async def gate(self, point: str) -> None:
         """Stand before something that is to be sent, until the kernel lets it go."""
@@ -381,7 +381,7 @@ class ProxiedSession:
         """Carry out something that the driver hears nothing of."""
         reply = self._reply
         self._at_once(sql)
-        self._reply = reply
+        self._reply = [*reply, *_notifications(self._reply)]
 
     def _wrote(self) -> bool:
         """Say whether the transaction wrote or locked a row; if not, its end cannot be observed."""
@@ -437,6 +437,10 @@ class ProxiedSession:
         self._reply, self._status = reply, status
         if said:
             self._tell(b"".join(frame.raw for frame in said))
+
+
+def _notifications(reply: Iterable[Frame]) -> list[Frame]:
+    return [frame for frame in reply if frame.kind == NOTIFICATION]
 
 
 def rewritten(frame: Frame, rewrite: Callable[[str], str]) -> Frame:

@@ -435,7 +435,7 @@ class SystemRun:
         self.writes += wrote
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
         if batch.sql:
-            point = point_of(batch.sql)
+            point = point_of(batch.sql.rstrip("; \n"))
             whole = session.written if point in _COMMITS and session.written else (point, batch.sql)
             if not session.idle and (any(tag.writes for tag in tags) or _MODIFIES.search(batch.sql)):
                 session.written = (point, batch.sql)

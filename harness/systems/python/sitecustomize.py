@@ -9,6 +9,7 @@ neither jobs nor statements.
 import fcntl
 import json
 import os
+import select
 import selectors
 import socket
 import struct
@@ -98,6 +99,7 @@ def _install_time():
     threading._time = passed  # what the module took of `time` when it was imported
     _install_datetime()
     _install_selectors()
+    _install_socket_timeouts()
 
 
 def _sleep(seconds):
@@ -222,6 +224,39 @@ def _install_selector(kind):
         return [(key, events) for key, events in found if key.fd != inward]
 
     kind.select = select
+
+
+def _install_socket_timeouts():
+    """Let the timeout of a socket that is read pass in virtual time."""
+    for name in ("recv", "recv_into"):
+        _install_socket_timeout(name, getattr(socket.socket, name))
+
+
+def _install_socket_timeout(name, real):
+    def read(self, *args):
+        seconds = self.gettimeout()
+        if seconds and not _readable(self.fileno(), seconds):
+            raise TimeoutError("timed out")
+        return real(self, *args)
+
+    setattr(socket.socket, name, read)
+
+
+def _readable(descriptor, seconds):
+    """Wait until there is something to read. False: the time was over before."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if poll.poll(0):
+        return True
+    inward, outward = os.pipe()
+    number = clock.add(seconds, lambda: os.write(outward, b"."))
+    poll.register(inward, select.POLLIN)
+    try:
+        return any(found == descriptor for found, _ in poll.poll())
+    finally:
+        clock.remove(number)
+        os.close(inward)
+        os.close(outward)
 
 
 # chance ---------------------------------------------------------------------------------------------------------------
