@@ -3,8 +3,8 @@
 An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
 group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
 another project's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
-`queue.yaml` is a queue in a file. `NAME --sessions` gives every actor a database session; reports call it `NAME-gated`,
-which names it, too.
+`queue.yaml` is a queue in a file, `system.yaml` a whole system. `NAME --sessions` gives every actor a database session;
+reports call it `NAME-gated`, which names it, too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ WITHOUT_PLACE: Final = "--without"
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 FORMS = "Write module:factory or path/to/file.py:factory."
-TARGETS: Final = "an engine, a queue file (.yaml), module:factory or file.py:factory"
+TARGETS: Final = "an engine, a queue or system file (.yaml), module:factory or file.py:factory"
 
 
 class NotApplicable(UsageError):

@@ -62,7 +62,8 @@ def finish(db, job, attempts, status, error):
     db.execute(
         """UPDATE mail SET status = %s, error = %s, run_after = now() + interval '30 seconds',
              done_at = CASE WHEN %s <> 'queued' THEN now() END
-           WHERE id = %s""" + (" AND status = 'sending' AND attempts = %s" if REPAIRED else ""),
+           WHERE id = %s"""
+        + (" AND status = 'sending' AND attempts = %s" if REPAIRED else ""),
         [status, error, status, job, *([attempts] if REPAIRED else [])],
     )
 

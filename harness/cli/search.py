@@ -66,7 +66,8 @@ LINES_BELOW = 4
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
 TARGET = (
-    "an engine, a queue file (queue.yaml), module:factory or file.py:factory, or (explore only) a test: "
+    "an engine, a queue file (queue.yaml), a system file (system.yaml), module:factory or file.py:factory, or "
+    "(explore only) a test: "
     "test_file.py::test_name (default: memory)"
 )
 

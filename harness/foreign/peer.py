@@ -125,6 +125,8 @@ class Peer:
         """Turns that are not waited for just now, and what they are about."""
         self._ended: dict[int, Report] = {}
         self._forgotten: set[int] = set()
+        self.effects: list[Report] = []
+        """What it said while it was asked for the end of a posted turn."""
         self._size = 0
         self._outgoing = b""
         self._incoming = bytearray()
@@ -320,6 +322,8 @@ class Peer:
                 report = self._reports.popleft()
                 if "idle" in report and not report.get("io"):
                     self._ends(report, 0)
+                elif "effect" in report:
+                    self.effects.append(report)
         ended = self._ended.pop(number, None)
         if ended is not None:
             self._posted.pop(number, None)

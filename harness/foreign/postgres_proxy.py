@@ -303,13 +303,13 @@ class ProxiedSession:
     # the server's side ----------------------------------------------------------------------------------------------
 
     def _answers(self, batch: Batch) -> int | None:
-        """Say what ends the answer to a batch of the driver's: so many messages, or (None) a ReadyForQuery."""
+        """Say what ends the answer to a batch of the driver's: that many messages, or (None) a ReadyForQuery."""
         return None if batch.ready else 0 if self._skips else batch.answers
 
     def _sending(self, raw: bytes, *, answers: int | None = None) -> Generator[int, Any, None]:
         """Send messages and take their answer into `_reply`; raises the error that it is.
 
-        It ends with a ReadyForQuery, after so many `answers`, or where the server asks for data to copy.
+        It ends with a ReadyForQuery, after that many `answers`, or where the server asks for data to copy.
         """
         self._reply = []
         if self._status not in (b"", _COPYING, _AMID):

@@ -81,7 +81,7 @@ class ProcessPart(NoNulls):
 
 
 class CronPart(NoNulls):
-    """A request that somebody sends every so often."""
+    """A request that is sent every so often."""
 
     every: Positive
     request: Text
@@ -401,7 +401,7 @@ class _Reading:
         if not words or Path(words[0]).name in _LAUNCHERS:
             raise self._error(
                 path,
-                f"{words[0] if words else text!r} starts other programs, and a process is observed from its own start",
+                f"{words[0] if words else 'it'} starts other programs, and a process is observed from its own start",
                 "Write what it starts: `node dist/worker.js` in place of `npm run worker`.",
             )
         if any(word in ("&&", "||", "|", ";", "&", ">", "<") for word in words):

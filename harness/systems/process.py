@@ -177,7 +177,7 @@ class SystemProcess:
         self.terminated = False
         """Whether it was told to stop."""
         self._signalled = False
-        """Whether it is to be told."""
+        """Whether it has yet to be told."""
         self.timers: tuple[ProcessTimer, ...] = ()
         self.moved: dict[int, Instant] = {}
         """By number, timers whose rounds were left out up to an instant."""
@@ -319,6 +319,7 @@ class SystemProcess:
             return True
         if self._gone:
             raise ProcessEnded(self._gone, code=self.peer.exit_code)
+        self._refuse_strangers()
         if self._report is None:
             if not self._turn:
                 return False
@@ -336,6 +337,17 @@ class SystemProcess:
             return False
         self._rest(self._report)
         return True
+
+    def _refuse_strangers(self) -> None:
+        """Raise SystemFileError where it goes where no host of the file is: what it makes of that proves nothing."""
+        assert self.peer is not None
+        told = [str(each["data"].get("what", "")) for each in self.peer.effects]
+        if found := (*self.endpoint.refused, *told):
+            self.endpoint.refused.clear()
+            raise SystemFileError(
+                f"{self.program.kind.place}: {self.name}: {found[0]}",
+                hint="Name the host under `outside`, or switch that off by a variable under `env`.",
+            )
 
     def _agrees(self, told: Mapping[str, list[Any]]) -> bool:
         """Whether both ends of every connection have seen the same; where it has yet to read, it goes on."""

@@ -1,6 +1,6 @@
 """The processes of one run: a carrier of the kernel, which brings them from gate to gate.
 
-Processes act by themselves: they answer what reaches them, and send what they have to say over their connections. What
+Processes act by themselves: they react to what reaches them, and send what they want over their connections. What
 arrives here stands at a gate of its process, in the order of (process, connection), never of sockets; and nothing is
 chosen before all processes are quiet. Time is theirs when the kernel says so: a timer that is due is a gate as well.
 Must not know: what a job is, how rows are read.
@@ -281,7 +281,7 @@ class SystemRun:
     # requests to processes --------------------------------------------------------------------------------------------
 
     def ask(self, name: str, data: bytes, actor: Callable[[], Actor]) -> Generator[Request, Any, ProcessRequest | None]:
-        """Send a request to a process, and stand aside until it is answered; None: nobody took it."""
+        """Send a request to a process, and stand aside until it is answered; None: it was not taken."""
         process = self.processes[name]
         sent = _Sent(actor(), name, data)
         self._requests.append(sent)
@@ -313,7 +313,7 @@ class SystemRun:
         return min(wakes, default=None)
 
     def _upkeep_before(self, until: Instant, upkeep: Sequence[tuple[SystemProcess, ProcessTimer]]) -> Iterator[Instant]:
-        """Say when an upkeep has to be done once more, before somebody may look whether it was."""
+        """Say when an upkeep has to be done once more, before it may be looked for."""
         for process, timer in upkeep:
             at = _last_before(timer, until) if timer.when <= until else -1
             if at > self._rounds[process.name][timer.round].fired_at:
@@ -346,7 +346,7 @@ class SystemRun:
             self._settling = False
 
     def _placed(self) -> bool:
-        """Put what arrived at its gate. True: somebody has to come to rest once more first."""
+        """Put what arrived at its gate. True: a process has to come to rest once more first."""
         self._forget_aborted()
         for process in self._at_work():
             for session in _sessions(process):
@@ -477,7 +477,7 @@ class SystemRun:
     # rounds -----------------------------------------------------------------------------------------------------------
 
     def _note(self, process: SystemProcess, said: Said, *, wrote: bool) -> None:
-        """Take note of a statement: what was written may be what somebody's round looks for."""
+        """Take note of a statement: what was written may be what a round of another process looks for."""
         at = self._open.get(process.name)
         if at is not None:
             at.said.append(said)
@@ -487,7 +487,7 @@ class SystemRun:
             self.changes += 1
 
     def _is_upkeep(self, sql: str) -> bool:
-        """Whether a statement writes no more than that somebody was there."""
+        """Whether a statement writes no more than that its process was there."""
         return point_of(sql).rpartition(" ")[2] in self.file.upkeep
 
     def _close_round(self, process: SystemProcess) -> None:

@@ -160,11 +160,11 @@ class OutsideCall(HttpLink):
     def __init__(self, ours: socket.socket) -> None:
         super().__init__(ours)
         self.taken = False
-        """Whether somebody sees to it."""
+        """Whether it is being seen to."""
         self.job: str | None = None
         """The job whose work it is."""
 
     def answer(self, response: bytes) -> None:
-        """Answer it, and leave."""
+        """Send the response, and leave."""
         self.say(response)
         self.close()

@@ -193,7 +193,7 @@ function watchServers(ports, listened) {
   };
 }
 
-/** What is asked of the outside is asked in plain HTTP: nobody has a certificate for somebody else's host. */
+/** What is asked of the outside is asked in plain HTTP: there is no certificate for another's host. */
 function watchRequests(outside, note) {
   const named = (host) => String(host ?? "").replace(/:\d+$/, "") in outside;
   for (const method of ["request", "get"]) {

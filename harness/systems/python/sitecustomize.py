@@ -1,4 +1,4 @@
-"""Loaded by Python before a user's own program: virtual time, drawn numbers of our own, and a say in when it is at rest.
+"""Loaded by Python before the program of a user: virtual time, chance of ours, and a say in when it is at rest.
 
 The program itself is not changed. A thread of ours keeps the channel to the harness (docs/contracts/peer_protocol.md);
 the process is at rest when every other thread sleeps in the system, none was woken meanwhile, and every byte that the
@@ -19,7 +19,7 @@ import time
 
 _PEER = "JOB_HARNESS_PEER"
 _ASKED = "JOB_HARNESS_SYSTEM"
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", ""})  # noqa: S104 - compared, not bound
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", ""})
 _FIONREAD = 0x541B
 _RECEIVED, _NOT_SENT, _SENT = 128, 144, 200
 """Where `struct tcp_info` has the bytes that were received, those still to be sent, and those that were."""
@@ -167,7 +167,7 @@ def _install_datetime():
 
         @classmethod
         def utcnow(cls):
-            return real.fromtimestamp(time.time(), module.timezone.utc).replace(tzinfo=None)
+            return real.fromtimestamp(time.time(), module.UTC).replace(tzinfo=None)
 
         @classmethod
         def today(cls):
@@ -284,7 +284,7 @@ def _install_chance(seed):
 
 
 def _install_network(asked, note):
-    """Let calls to a host outside lead to what stands for it; a TLS layer is left out, for nobody has its certificate."""
+    """Let calls to a host outside lead to what stands for it; without TLS, for there is no certificate of it."""
     outside, recorder = asked["outside"], asked["recorder"]
     real_connect, real_info = socket.socket.connect, socket.getaddrinfo
     recorded = set()
@@ -405,7 +405,7 @@ class Channel:
         """Take turns until the harness is gone; a fault of our own ends the process, for it would never rest."""
         try:
             self._serve()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, the harness must not wait for a process that cannot rest
             sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         os._exit(1)
