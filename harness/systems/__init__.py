@@ -56,8 +56,8 @@ class SystemEngine:
         self._dsn = dsn
         self._database: SystemDatabase | None = None
         self._processes: list[SystemProcess] = []
-        self._sources: dict[str, tuple[str, ...]] = {}
-        """By name of a statement, the place of its process and its text."""
+        self._sources: dict[str, dict[str, str]] = {}
+        """By name of a statement, the texts that have this name, and who sent each first."""
         own = self.file.settings
         self.info = EngineInfo(
             path,
@@ -74,7 +74,7 @@ class SystemEngine:
             prepare=lambda: cast(None, self._ready()),
             provenance=self._provenance,
             confirm=self._confirm,
-            written=lambda point: self._sources.get(point, ()),
+            written=self._written,
         )
 
     def _provenance(self) -> str:
@@ -123,9 +123,17 @@ class SystemEngine:
 
     def _noted(self, process: str, point: str, sql: str) -> None:
         """Keep how a statement is written, for the screen of a finding."""
-        if point not in self._sources:
-            lines = [line.strip() for line in sql.strip().splitlines()]
-            self._sources[point] = (f"{point}, sent by {process}", *filter(None, lines))
+        self._sources.setdefault(point, {}).setdefault(sql, process)
+
+    def _written(self, point: str) -> tuple[str, ...]:
+        """Show a statement; several that have the same name in a line each."""
+        texts = self._sources.get(point, {})
+        if len(texts) > 1:
+            return (f"{point}: one of {len(texts)} statements", *(" ".join(sql.split()) for sql in texts))
+        lines = [(process, sql.strip().splitlines()) for sql, process in texts.items()]
+        return next(
+            ((f"{point}, sent by {process}", *filter(None, map(str.strip, text))) for process, text in lines), ()
+        )
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
@@ -345,9 +353,11 @@ class SystemApplication:
         if ending in ERRORS:
             self._world.effect(process.name, claim, "ended", "failure")
             return http_response(500, ERRORS[ending].encode("utf-8", "surrogatepass"), kind="text/plain")
-        if ending in OUTPUTS:
-            valid = ending is not Ending.RETURN_NAN  # What is not JSON is no result; a NUL in a text is one.
-            self._world.effect(process.name, claim, "ended", "success" if valid else "bad output")
+        if ending is Ending.RETURN_NAN:
+            self._world.effect(process.name, claim, "ended", "bad output")
+            return http_response(200, b"<html>Bad gateway</html>", kind="text/html")
+        if ending in OUTPUTS:  # A NUL in a text is a result all the same.
+            self._world.effect(process.name, claim, "ended", "success")
             return http_response(200, _json(OUTPUTS[ending]))
         self._world.effect(process.name, claim, "ended", "success")
         return http_response(200, _json({"run": claim.attempt, "by": process.name}))

@@ -36,7 +36,7 @@ SCHEMA = "CREATE TABLE job (id int, name text, status text, at timestamptz DEFAU
 
 
 def guide_app(folder: Path) -> Path:
-    """Copy the example, with its packages as `npm install` puts them. Skips where they cannot be had."""
+    """Copy the example, with its packages as `npm install` puts them. Skips where they are not available."""
     try:
         find_node((22, 18))
         packages = npm_package("pg-boss", "10.4.2") / "node_modules"
