@@ -20,13 +20,9 @@ from harness.processors.baton import Baton
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
 from harness.processors.noticed import Noticed
-from harness.processors.processor import is_async
-from harness.processors.typescript.node_processor import (
-    InvalidResult,
-    NodeProcessors,
-    ProcessDied,
-    ProcessorBlocked,
-)
+from harness.processors.peer_runs import InvalidResult, ProcessDied, ProcessorBlocked
+from harness.processors.processor import is_async, job_result
+from harness.processors.typescript.node_processor import NodeProcessors
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Deadlock, VirtualLoop, describe_task
 
@@ -232,6 +228,7 @@ class _Run:
         return None if error is None else explain(error, beside=self._beside)
 
     def _answered(self, answer: Any, about: dict[str, Any]) -> DeliveryEnding:
+        answer = job_result(answer)
         if not isinstance(answer, JobResult):
             return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is not a JobResult", **about)
         success: object = answer.success
