@@ -3,8 +3,8 @@
 An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
 group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
 another project's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
-`queue.yaml` is a queue in a file. `NAME --sessions` gives every actor a database session; reports call it `NAME-gated`,
-which names it, too.
+`queue.yaml` is a queue in a file, `system.yaml` a whole system. `NAME --sessions` gives every actor a database session;
+reports call it `NAME-gated`, which names it, too.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ WITHOUT_PLACE: Final = "--without"
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 FORMS = "Write module:factory or path/to/file.py:factory."
-TARGETS: Final = "an engine, a queue file (.yaml), module:factory or file.py:factory"
+TARGETS: Final = "an engine, a queue or system file (.yaml), module:factory or file.py:factory"
 
 
 class NotApplicable(UsageError):
@@ -134,6 +134,12 @@ def _parsed(engine: str) -> _Parsed:
 def is_target(name: str) -> bool:
     """Whether this is `module:factory`, `path.py:factory` or a queue file: the user's own engine or application."""
     return ":" in name or is_queue_file(name)
+
+
+def is_system_file(name: str) -> bool:
+    """Whether this is a system in a file, by what is written there."""
+    plain = without_sessions(name.partition(" --")[0].strip())
+    return plain.endswith(QUEUE_FILES) and bool(import_module("harness.systems").is_system_file(plain))
 
 
 def is_queue_file(name: str) -> bool:
@@ -269,7 +275,8 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     what was made instead.
     """
     if is_queue_file(name):
-        opened: Engine = import_module("harness.adapters.queue_file").open_engine(name)
+        room = "harness.systems" if is_system_file(name) else "harness.adapters.queue_file"
+        opened: Engine = import_module(room).open_engine(name)
         return opened
     from harness.application.queue_target import engine_from
 
