@@ -39,6 +39,7 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_
 
 
 _LINES_KEPT: Final = 12
+_LOOKS: Final = 10
 _LONGEST_LINE: Final = 300
 
 
@@ -190,6 +191,8 @@ class SystemProcess:
         """What it printed last."""
         self._gone = ""
         """How it ended, where that showed before it was asked."""
+        self._unknown = 0
+        """How often it has told of a connection that was not accepted."""
         self._turn = 0
         self._report: Report | None = None
         self._hosts = hosts
@@ -352,11 +355,14 @@ class SystemProcess:
     def _agrees(self, told: Mapping[str, list[Any]]) -> bool:
         """Whether both ends of every connection have seen the same; where it has yet to read, it goes on."""
         links = {link.key: link for link in self.connections()}
-        for key, (_, wrote, finished, _) in told.items():
+        for key, (_, wrote, finished, seen) in told.items():
             link = links.get(key)
             if link is None:
-                if not finished:
-                    return False  # It has connected, and was not accepted yet.
+                if not finished and not seen:
+                    self._unknown += 1
+                    if self._unknown > _LOOKS:  # It is none that waits to be accepted: what was told is out of date.
+                        self._report, self._unknown = None, 0
+                    return False
             elif not link.closed and (link.heard < wrote or finished):
                 return False
         for key, link in links.items():
