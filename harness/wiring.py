@@ -43,6 +43,7 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
     "django-tasks-db": ("harness.adapters.django_tasks:open_engine", {}),
+    "celery-redis": ("harness.adapters.celery:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 POSTGRES, REDIS, NPM, PIP = "PostgreSQL", "Redis", "npm", "pip"
@@ -58,22 +59,12 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "procrastinate": (POSTGRES, PIP),
     "pgqueuer": (POSTGRES, PIP),
     "django-tasks-db": (POSTGRES, PIP),
+    "celery-redis": (REDIS, PIP),
 }
 """What the machine has to have for a shipped engine in its newest release; of Node, where its version is said."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
-RELEASED: Final = frozenset(
-    {
-        "bullmq",
-        "bullmq-redis",
-        "django-tasks-db",
-        "graphile-worker",
-        "pgboss",
-        "pgboss-node",
-        "pgqueuer",
-        "procrastinate",
-    }
-)
+RELEASED: Final = frozenset(SHIPPED) - {"memory", "reference", "postgres"}
 """Shipped engines that are another project's queue, in versions."""
 SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
 """What the option says of itself, wherever a command has it."""

@@ -1,4 +1,4 @@
-"""What a repository is given: `job-harness init`, `new`, and the `schema` that editors need for scenario files."""
+"""What a repository is given: `job-harness init`, `new`, `examples`, and the `schema` that editors need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import ExitCode, UsageError
+from harness.extras import install
+from harness.scaffold.examples import SETS, write_examples
 from harness.scaffold.first_files import plan_first_files
 from harness.scaffold.nightly import Platform, plan_nightly
 from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
@@ -156,6 +158,25 @@ def execute_new(arguments: argparse.Namespace) -> int:
         )
     plan = (plan_python_tool if project.language is Language.PYTHON else plan_typescript_tool)(project, name)
     return carry_out(plan, dry_run=arguments.dry_run)
+
+
+# examples -------------------------------------------------------------------------------------------------------------
+
+
+def configure_examples(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("folder", metavar="FOLDER", help="where they go; files that are there already are not touched")
+
+
+def execute_examples(arguments: argparse.Namespace) -> int:
+    """Write them, and say how each is run."""
+    folder = Path(arguments.folder)
+    count = len(write_examples(folder))
+    print(f"wrote {count} files. In {folder}:")
+    for each in SETS:
+        needs = f"\n    needs: {install(each.extra)}" if each.extra else ""
+        print(f"  {each.command}\n    {each.shows}{needs}")
+    return int(ExitCode.PASS)
 
 
 # schema ---------------------------------------------------------------------------------------------------------------

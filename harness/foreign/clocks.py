@@ -70,7 +70,7 @@ CLOCKS: Final = (
         "harness.redis.store:RedisStore",
         "libfaketime reads the server's time from a file, which is written before each request; keys end by it",
         ("harness.redis.server:RedisServer", f"{_TESTS}/test_redis.py"),
-        engines=("bullmq-redis",),
+        engines=("bullmq-redis", "celery-redis"),
     ),
     ClockOwner(
         "another project's queue in Node",
@@ -117,8 +117,8 @@ CLOCKS: Final = (
     ClockOwner(
         "a Python processor, the reference worker",
         "harness.sim.loop:VirtualLoop",
-        "asyncio's own timers; on a thread of its own, `time.sleep` too",
-        ("tests/unit/test_loop_virtual_time.py",),
+        "asyncio's own timers; in a processor `time.time()`, `datetime.now()`, sleeps and waits of threads too",
+        ("tests/unit/test_loop_virtual_time.py", "tests/unit/test_guest_threads.py"),
     ),
     ClockOwner(
         "the time of day in a user's test",
