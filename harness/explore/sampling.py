@@ -248,10 +248,14 @@ class Sampler:
             stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()
-        if anomaly not in smallest.found:
+        scenario = shrinker.scenario
+        if stop is None and anomaly not in smallest.found and shrinker.hastened:
+            # Within few steps it looked endless, and within all of them it comes to an end: only the first run counts.
+            smallest, scenario = run, replace(run.scenario, tape=run.tape)
+        elif anomaly not in smallest.found:
             smallest = shrinker.best
         drawn = policy_of(self.strategy, seed).about
-        finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
+        finding = Finding(anomaly, scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
         return finding, stop
 
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:
