@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -74,6 +74,8 @@ class Sampler:
     """Look for other anomalies once one was found."""
     watchdog: StepWatchdog = field(default_factory=StepWatchdog)
     """Looks only while it is entered."""
+    held: Mapping[str, Any] = field(default_factory=dict)
+    """Settings, by name, that no drawn workload changes."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
@@ -84,7 +86,7 @@ class Sampler:
         contract = self.engine.info.contract
         lease = contract.effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
-        settings = contract.held(drawn.scenario.settings)
+        settings = contract.held(drawn.scenario.settings.changed(**self.held))
         drawn = replace(drawn, scenario=replace(drawn.scenario, settings=settings))
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
