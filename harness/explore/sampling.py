@@ -252,7 +252,7 @@ class Sampler:
             self.watchdog.done()
         scenario = shrinker.scenario
         if stop is None and anomaly not in smallest.found and shrinker.hastened:
-            # Within few steps it looked endless, and within all of them it comes to an end: only the first run counts.
+            # Within few steps it looked endless, and within all of them it ends: only the first run counts.
             smallest, scenario = run, replace(run.scenario, tape=run.tape)
         elif anomaly not in smallest.found:
             smallest = shrinker.best

@@ -52,7 +52,7 @@ PLAINER = (
 """Keys of a job that become plain again, those together that need each other."""
 
 FEWEST_STEPS = 1_200
-"""Any candidate may take so many: a run that is a little longer is often plainer."""
+"""Any candidate may take 1 200 steps: a run that is a little longer is often plainer."""
 ROOM = 2
 """A candidate may take this many times the steps of the best run."""
 MOST_STEPS = 60_000
@@ -91,7 +91,7 @@ class Shrinker:
         self.steps = 0
         """Of all candidates together."""
         self.hastened = False
-        """Whether a run was taken that had reached its limit: whoever shows it plays it once to its end."""
+        """Whether a run was kept that had reached its limit: the caller plays the result once to its end."""
         self._room = self._allowed = ROOM * run.steps
         self._anomaly = anomaly
         self._open = open_session
@@ -121,7 +121,7 @@ class Shrinker:
             most *= ROOM
 
     def _played(self, session: Session, most: int = 0) -> Run:
-        """Do a candidate's run, which reaches its limit after so many steps, by default as many as one may take."""
+        """Do a candidate's run, which reaches its limit after `most` steps; 0: as many as a candidate may take."""
         self.runs += 1
         self._allowed = most or max(FEWEST_STEPS, self._room)
         session.kernel.step_limit = min(session.kernel.step_limit, self._allowed)
