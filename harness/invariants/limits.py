@@ -91,6 +91,8 @@ class UniqueRespected(Monitor):
         holders = self._holders.setdefault(key, {})
         if self._finished(event.after):
             holders.pop(event.job, None)
+            if not holders:
+                del self._holders[key]
             return
         holders[event.job] = None
         self._asked = {number: asked for number, asked in self._asked.items() if asked != key}

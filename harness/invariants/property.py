@@ -294,6 +294,16 @@ class Judge:
             if told is not None:
                 told(*arguments)
 
+    def forget(self, job: JobId) -> None:
+        """Let the monitors forget a job that has come to its end, as an audit does that must not grow with its source.
+
+        What they keep by job goes; should the job come back to life, they see it as one that they have not met.
+        """
+        for monitor in self.monitors:
+            for memory in vars(monitor).values():
+                if type(memory) is dict:
+                    memory.pop(job, None)
+
     def dismiss(self) -> None:
         """Let the monitors go; what they reported stays."""
         self.monitors.clear()

@@ -97,7 +97,7 @@ def telling(processor: JobProcessor, begin: Begin) -> JobProcessor:
         delivery = _begun(begin, job)
         ending = "failure"
         try:
-            answer = processor(job)
+            answer = job_result(processor(job))
             if inspect.isawaitable(answer):
                 ending = ""
                 return _awaited(lambda: answer, delivery)
@@ -108,6 +108,21 @@ def telling(processor: JobProcessor, begin: Begin) -> JobProcessor:
                 delivery.say("ended", ending)
 
     return _named_after(processor, run)
+
+
+def job_result(answer: Any) -> Any:
+    """Return what an application's own class of results says as a JobResult; anything else as it is.
+
+    It is one where its `success` is a boolean; `output`, `error` and `retryable` may be left out.
+    """
+    if isinstance(answer, JobResult) or type(getattr(answer, "success", None)) is not bool:
+        return answer
+    return JobResult(
+        success=answer.success,
+        output=getattr(answer, "output", None),
+        error=getattr(answer, "error", None),
+        retryable=getattr(answer, "retryable", True),
+    )
 
 
 def _begun(begin: Begin, job: ToolJob) -> Delivery:
@@ -121,7 +136,7 @@ async def _awaited(make: Callable[[], Any], delivery: Delivery) -> Any:
     LIFETIME.set(delivery.life)
     ending = "failure"
     try:
-        answer = await make()
+        answer = job_result(await make())
         ending = _ending(answer)
         return answer
     finally:

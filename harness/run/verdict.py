@@ -50,6 +50,8 @@ class Run:
     seed: int | None = None
     played: int | None = None
     """How many of the scenario's steps were done; None: all of them."""
+    elsewhere: bool = False
+    """Whether it happened in production, where what went wrong is not known."""
     trials: tuple[Trial, ...] = ()
     """What was changed, one thing at a time, to see what fixes the anomaly."""
     about: dict[str, Any] = field(default_factory=dict)

@@ -76,6 +76,7 @@ def shorten(text: str) -> str:
 
 
 def _judge_value(value: object) -> Verdict:
+    value = _as_result(value)
     if not isinstance(value, JobResult):
         return Failed(
             f"the processor returned {_kind(value)} where a JobResult is expected: "
@@ -87,6 +88,19 @@ def _judge_value(value: object) -> Verdict:
     if success is not False:
         return Failed(f"the processor's JobResult.success is {_kind(success)}, neither True nor False")
     return Failed(_error_text(value.error), final=value.retryable is False)
+
+
+def _as_result(value: object) -> object:
+    """Read an application's own class of results, whose `success` is a boolean; leave anything else as it is."""
+    success = getattr(value, "success", None)
+    if isinstance(value, JobResult) or type(success) is not bool:
+        return value
+    return JobResult(
+        success=success,
+        output=getattr(value, "output", None),
+        error=getattr(value, "error", None),
+        retryable=getattr(value, "retryable", True),
+    )
 
 
 def _error_text(error: object) -> str:
