@@ -220,13 +220,12 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
     refused = client.ask("run_until_idle")
     assert refused["kind"] == "hung"
     assert "did not go on with pay job-1, attempt 1: it did not answer for 10 s" in refused["message"]
-    assert client.shown == [
-        "job-harness: the process of the test: it did not answer for 10 s of real time; "
-        "is a processor in an endless loop?"
-    ]
+    [shown] = client.shown
+    assert shown.endswith("it did not answer for 10 s of real time; is a processor in an endless loop?")
     client.silent = False
     assert "it did not answer" in client.ask("close")["problems"][0]
     assert client.ask("open")["engine"] == "reference (memory)"
+    client.ask("close")
     assert client.unfitting() == []
 
 
