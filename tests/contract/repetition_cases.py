@@ -372,11 +372,11 @@ OUTSIDE: dict[str, Case] = {
 # rows -----------------------------------------------------------------------------------------------------------------
 
 TABLES = """
-CREATE TABLE payments (id INTEGER PRIMARY KEY, order_id INTEGER, amount INTEGER);
-CREATE TABLE done (job TEXT PRIMARY KEY);
-CREATE TABLE outbox (id INTEGER PRIMARY KEY, message TEXT);
-CREATE TABLE job_attempts (job TEXT, attempt INTEGER, started_at TEXT);
-CREATE TABLE totals (order_id INTEGER PRIMARY KEY, total INTEGER);
+CREATE TABLE IF NOT EXISTS payments (id INTEGER PRIMARY KEY, order_id INTEGER, amount INTEGER);
+CREATE TABLE IF NOT EXISTS done (job TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY, message TEXT);
+CREATE TABLE IF NOT EXISTS job_attempts (job TEXT, attempt INTEGER, started_at TEXT);
+CREATE TABLE IF NOT EXISTS totals (order_id INTEGER PRIMARY KEY, total INTEGER);
 """
 INSERT = "INSERT INTO payments (order_id, amount) VALUES (?, ?)"
 ROW = (7, 100)
@@ -386,11 +386,9 @@ def in_sqlite(work: Callable[[ToolJob, sqlite3.Connection], Coroutine[Any, Any, 
     """Make a processor that works in a database of its own, which the tries of one job share."""
 
     async def run(job: ToolJob, call: Call) -> JobResult:
-        new = not os.path.exists("app.db")  # noqa: ASYNC240 - what users write
         database = sqlite3.connect("app.db", timeout=0)
         try:
-            if new:
-                database.executescript(TABLES)
+            database.executescript(TABLES)
             await work(job, database)
         finally:
             database.close()

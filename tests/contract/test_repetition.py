@@ -22,20 +22,8 @@ from tests.contract.repetition_cases import (
     start_mailer,
 )
 
-NOT_JUDGED_YET = pytest.mark.xfail(reason="side effects are seen only where they are declared", strict=True)
-
-
-def known(name: str, case: Case) -> bool:
-    return case.expected is Expected.SILENT or name == "a lock file left"
-
-
-PYTHON = [
-    pytest.param(client, case, id=f"{client}-{name}", marks=[] if known(name, case) else NOT_JUDGED_YET)
-    for client, name, case in python_cases()
-]
-TYPESCRIPT_CASES = [
-    pytest.param(case, id=name, marks=[] if known(name, case) else NOT_JUDGED_YET) for name, case in TYPESCRIPT.items()
-]
+PYTHON = [pytest.param(client, case, id=f"{client}-{name}") for client, name, case in python_cases()]
+TYPESCRIPT_CASES = [pytest.param(case, id=name) for name, case in TYPESCRIPT.items()]
 CHECKS = ("same_input_twice", "survives_crash", "survives_zombie")
 
 

@@ -7,7 +7,9 @@ import contextvars
 import copy
 import datetime as datetime_module
 import random
+import sys
 import time
+from types import FrameType
 from typing import Any
 
 from harness.adapters.reference.application import START, JobProcessor, JobResult, ToolJob, sample_job
@@ -19,7 +21,8 @@ from harness.processors.assertions import differences, shown
 from harness.processors.baton import Baton
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
-from harness.processors.noticed import Noticed
+from harness.processors.noticed import Noticed, is_others
+from harness.processors.observed_effects import Observations, watch
 from harness.processors.processor import is_async
 from harness.processors.typescript.node_processor import (
     InvalidResult,
@@ -27,7 +30,7 @@ from harness.processors.typescript.node_processor import (
     ProcessDied,
     ProcessorBlocked,
 )
-from harness.sim.lifetime import LIFETIME, Lifetime
+from harness.sim.lifetime import LIFETIME, Lifetime, Severed
 from harness.sim.loop import Deadlock, VirtualLoop, describe_task
 
 SPINS_AFTER = 100_000
@@ -75,6 +78,7 @@ class LoopRunner:
         self._baton = Baton(self._loop, blocked_after=blocked_after)
         self._baton.on_block = lambda seconds: self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine")
         self._noticed = Noticed(self._loop)
+        watch()
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan."""
@@ -154,9 +158,12 @@ class _Run:
         self._cancelled_at: float | None = None
         self._ended_at: float | None = None
         self.disturbed = False
+        self.held = False
+        """Whether it stopped with a transaction open, on whose locks others may wait."""
         self.life = Lifetime(f"delivery {attempt}")
         self.life.count(self._moment)
-        Delivery("job-1", life=self.life, record=self._record)
+        self.observed = Observations(self.life, rest=self._come_to_a_moment)
+        Delivery("job-1", life=self.life, record=self._record).observed = self.observed
         context = contextvars.copy_context()
         context.run(LIFETIME.set, self.life)
         self._task = context.run(self._loop.create_task, self._work(), name="the processor")
@@ -176,6 +183,9 @@ class _Run:
         finally:
             self._timer.cancel()
             self._waited = self._in_vain()
+            if self.life.severed:
+                self.observed.die()
+            self.held = self.held or self.observed.open
 
     def _allow(self, seconds: float) -> None:
         self._timer.cancel()
@@ -193,6 +203,8 @@ class _Run:
         """Say how it ended."""
         about: dict[str, Any] = {
             "effects": tuple(self._effects),
+            "observed": tuple(self.observed.effects),
+            "held": self.held,
             "seconds": (self._loop.time() if self._ended_at is None else self._ended_at) - self._began,
             "moments": self.life.moments,
             "mutated": self._mutated(),
@@ -258,9 +270,12 @@ class _Run:
     async def _call(self) -> Any:
         processor, job = self._runner._processor, self._job
         if is_async(processor):
-            return await processor(job)  # type: ignore[misc]  # it is a coroutine function
-        answer = await self._on_thread(processor, job)
-        return await answer if asyncio.iscoroutine(answer) or asyncio.isfuture(answer) else answer
+            answer = await processor(job)  # type: ignore[misc]  # it is a coroutine function
+        else:
+            answer = await self._on_thread(processor, job)
+            answer = await answer if asyncio.iscoroutine(answer) or asyncio.isfuture(answer) else answer
+        self.observed.before()  # A worker may die between its last deed and its answer.
+        return answer
 
     async def _on_thread(self, processor: JobProcessor, job: ToolJob) -> Any:
         context = contextvars.copy_context()
@@ -294,9 +309,18 @@ class _Run:
         elif number == plan.cancel_at:
             self._loop.call_soon(self._cancel, context=contextvars.Context())
 
+    def _come_to_a_moment(self) -> None:
+        """Let plain code be disturbed here: on its thread it stands still, on the loop's it can only be ended."""
+        if self._runner._baton.holds():
+            time.sleep(0)  # noqa: TID251 - it is the baton's: control goes to the loop and comes back
+        elif self._loop.is_in_this_thread():
+            self.life.moment()
+            if self.life.over:
+                raise Severed(f"{self.life.name} is dead")
+
     def _disturb(self) -> None:
         self.disturbed = True
-        self._place = describe_task(self._task)
+        self._place = _user_place(sys._getframe(1)) or _waiting_place(self._task) or describe_task(self._task)
 
     def _cancel(self) -> None:
         if not self._task.done():
@@ -314,6 +338,27 @@ class _Run:
     def _mutated(self) -> str | None:
         found = differences(self._given, self._job.input, "input") or differences(self._job.input, self._given, "input")
         return "; ".join(found[:3]) or None
+
+
+def _user_place(frame: FrameType | None) -> str:
+    """Name the line of the user's that is being run, below the loop or on its own thread; "" where none is."""
+    while frame is not None and frame.f_code is not VirtualLoop.run_forever.__code__:
+        if not is_others(frame.f_code.co_filename):
+            return f"{frame.f_code.co_name} at {frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def _waiting_place(task: asyncio.Task[Any]) -> str:
+    """Name the innermost line of the user's at which a task waits; "" where it waits in a library from the start."""
+    awaited: Any = task.get_coro()
+    place = ""
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None and not is_others(frame.f_code.co_filename):
+            place = f"{frame.f_code.co_name} at {frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return place
 
 
 def _leaks(life: Lifetime) -> list[str]:
