@@ -27,7 +27,6 @@ import json
 import os
 import re
 import sys
-import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -115,6 +114,7 @@ class Observations:
         self._fresh = -1
         """How many moments there had been when something last came to stand."""
         self._sources: dict[int, _Source] = {}
+        self._numbered: dict[Any, ObservedEffect] = {}
 
     def add(self, effect: ObservedEffect) -> ObservedEffect:
         """Write one down."""
@@ -126,6 +126,39 @@ class Observations:
         if key not in self._sources:
             self._sources[key] = make()
         return self._sources[key]
+
+    def hear(self, what: Mapping[str, Any]) -> None:
+        """Write down what another process tells of itself, each under a number that it is answered by."""
+        match what["kind"]:
+            case "http":
+                headers = what.get("headers") or {}
+                effect = http_effect(what["method"], what["url"], headers, what.get("body"))
+                self._numbered[what["number"]] = self.add(effect)
+            case "answered" if what["number"] in self._numbered:
+                answered(self._numbered[what["number"]], what["status"])
+            case "sql":
+                said = _sql_effect(what["sql"], what["values"])
+                if said is not None:
+                    source = self.source(what["connection"], lambda: _Connection(self))
+                    assert isinstance(source, _Connection)
+                    _ran(source, self, said, what["rows"])
+            case "file":
+                nature = Nature.ADDS if what["verb"] == "append to" else Nature.SETS
+                self.add(
+                    ObservedEffect("file", what["verb"], _relative(what["path"]), _short(what["detail"]), nature=nature)
+                )
+            case "moved":
+                self.moved(_relative(what["path"]), _relative(what["to"]))
+            case "mail":
+                self.add(ObservedEffect("mail", "mail to", what["to"], _short(what["detail"])))
+
+    def moved(self, name: str, target: str | None) -> None:
+        """Forget what was written into a file that is gone by now, or into a temporary one."""
+        for effect in self.effects:
+            if effect.kind == "file" and effect.target == name:
+                effect.nature = Nature.LOOKS
+        if target is not None:
+            self.add(ObservedEffect("file", "write", target, nature=Nature.SETS))
 
     def settle(self) -> None:
         """Find out what stands by now; what came to stand just now asks for a moment."""
@@ -562,9 +595,17 @@ def _bare_name(table: str) -> str:
 class _Connection(_Source):
     """What one delivery did through one connection, and how much of it is committed."""
 
-    def __init__(self, about: Any, *, in_transaction: Callable[[], bool], roll_back: Callable[[], None]) -> None:
-        self._about = weakref.ref(about) if _is_weakly_referable(about) else lambda: about
-        self._in_transaction = in_transaction
+    def __init__(
+        self,
+        about: Any,
+        *,
+        in_transaction: Callable[[], bool] | None = None,
+        roll_back: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Follow `about`, which lives on; without `in_transaction`, the statements that were heard say so."""
+        self._about = about
+        self._begun = False
+        self._in_transaction = in_transaction or (lambda: self._begun)
         self._roll_back = roll_back
         self._open: list[ObservedEffect] = []
         self._points: list[tuple[str, int]] = []
@@ -573,6 +614,7 @@ class _Connection(_Source):
     def control(self, what: str) -> None:
         """Begin, commit, roll back, or do one of these with a savepoint."""
         word, _, name = what.partition(" ")
+        self._begun = word == "begin" or (self._begun and word not in ("commit", "rollback"))
         if word == "rollback":
             self._drop(0)
         elif word == "commit":
@@ -622,10 +664,6 @@ class _Connection(_Source):
         for effect in self._open[first:]:
             effect.stands = Stands.GONE
         del self._open[first:]
-
-
-def _is_weakly_referable(thing: Any) -> bool:
-    return getattr(type(thing), "__weakrefoffset__", 0) != 0
 
 
 class _Sqlite(_Connection):
@@ -986,17 +1024,10 @@ def _file_verb(mode: str, flags: int) -> str:
 
 
 def _moved(event: str, arguments: tuple[Any, ...]) -> None:
-    """Forget what was written into a file that is gone by now, or into a temporary one."""
     if (observed := _account(current())) is None:
         return
-    name = _relative(os.path.abspath(os.fsdecode(arguments[0])))
-    for effect in observed.effects:
-        if effect.kind == "file" and effect.target == name:
-            effect.nature = Nature.LOOKS
-    if event == "os.rename":
-        observed.add(
-            ObservedEffect("file", "write", _relative(os.path.abspath(os.fsdecode(arguments[1]))), nature=Nature.SETS)
-        )
+    names = [_relative(os.path.abspath(os.fsdecode(each))) for each in arguments[: 2 if event == "os.rename" else 1]]
+    observed.moved(names[0], names[1] if event == "os.rename" else None)
 
 
 def _relative(path: str) -> str:

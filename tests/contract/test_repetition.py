@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 
 from harness.processors import TypeScriptProcessor
 from harness.processors.contract import CheckOutcome, ContractFinding, ContractRun
-from tests.contract.node_at_hand import needs_node
+from tests.contract.node_at_hand import needs_node, written
 from tests.contract.node_at_hand import processor as typescript_processor
 from tests.contract.repetition_cases import (
     EXAMPLE,
+    HARMLESS,
     TYPESCRIPT,
     Case,
     Expected,
@@ -22,8 +25,30 @@ from tests.contract.repetition_cases import (
     start_mailer,
 )
 
-PYTHON = [pytest.param(client, case, id=f"{client}-{name}") for client, name, case in python_cases()]
-TYPESCRIPT_CASES = [pytest.param(case, id=name) for name, case in TYPESCRIPT.items()]
+SELDOM = {
+    "a timestamp in the body",
+    "the attempt's number in the body",
+    "a timestamp as idempotency key",
+    "a file written anew",
+    "ON CONFLICT",
+}
+"""Cases that differ little from others."""
+OFTEN = {"charge, then record", "the attempt's number in the idempotency key", "a stable idempotency key"}
+"""Cases that are judged through every client, in every run; others through httpx alone, but for a campaign."""
+IN_NODE = {"charge, then record", "what may be asked for any number of times"}
+
+
+def marks(client: str, name: str) -> list[pytest.MarkDecorator]:
+    if client == "node":
+        return [] if name in IN_NODE else [pytest.mark.campaign]
+    return [] if name in OFTEN or (client == "httpx" and name not in SELDOM) else [pytest.mark.campaign]
+
+
+PYTHON = [
+    pytest.param(client, case, id=f"{client}-{name}", marks=marks(client, name))
+    for client, name, case in python_cases()
+]
+TYPESCRIPT_CASES = [pytest.param(case, id=name, marks=marks("node", name)) for name, case in TYPESCRIPT.items()]
 CHECKS = ("same_input_twice", "survives_crash", "survives_zombie")
 
 
@@ -35,8 +60,8 @@ def mailer() -> Iterator[None]:
     server.server_close()
 
 
-def judged(subject: Any) -> dict[str, ContractFinding]:
-    contract = ContractRun(subject, examples=[EXAMPLE])
+def judged(subject: Any, *, isolated: bool = True) -> dict[str, ContractFinding]:
+    contract = ContractRun(subject, examples=[EXAMPLE], isolated=isolated)
     assert contract.judge("declared_input_succeeds").outcome is CheckOutcome.PASSED, str(contract.report())
     return {check: contract.judge(check) for check in CHECKS}
 
@@ -63,7 +88,7 @@ def test_a_repetition_is_judged_in_python(
 ) -> None:
     pytest.importorskip(client)
     monkeypatch.chdir(tmp_path)
-    hold_to(case, judged(processor(case.body, client)))
+    hold_to(case, judged(processor(case.body, client), isolated=case not in HARMLESS.values()))
 
 
 @needs_node
@@ -74,6 +99,69 @@ def test_a_repetition_is_judged_in_typescript(case: Case, tmp_path: Path) -> Non
     target = TypeScriptProcessor(
         typescript_processor(tmp_path, case.body),
         globals={"recorded": lambda: bool(marks), "record": lambda: marks.append(1)},
-        fetch=lambda url, request: 404 if request["method"] == "GET" else 201,
+        fetch=lambda url, request: {"status": 404 if request["method"] == "GET" else 201, "json": {}},
     )
     hold_to(case, judged(target))
+
+
+PG = """
+class Client {
+  async query(text) { return { rowCount: /^INSERT/.test(text) ? 1 : null, rows: [] }; }
+}
+module.exports = { Client };
+"""
+NODEMAILER = "module.exports = { createTransport: () => ({ sendMail: async () => ({}) }) };"
+PACKAGES = """
+import pg from "pg";
+import nodemailer from "nodemailer";
+import http from "node:http";
+
+const sent = (port: number) => new Promise<void>((resolve) => {
+  const request = http.request({ port, path: "/charges", method: "POST", agent: false }, (response) => {
+    response.resume();
+    response.on("end", () => resolve());
+  });
+  request.end();
+});
+
+export const run = async (job: any) => {
+  const client = new pg.Client();
+  await client.query("BEGIN");
+  await client.query("INSERT INTO drafts (order_id) VALUES (7)");
+  await client.query("ROLLBACK");
+  await client.query("BEGIN");
+  await client.query("INSERT INTO payments (order_id) VALUES (7)");
+  await client.query("COMMIT");
+  await nodemailer.createTransport({}).sendMail({ to: "ada@example.com", subject: "Paid" });
+  await sent(job.input.port);
+  return { success: true };
+};
+"""
+
+
+class Takes(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(201)
+        self.end_headers()
+
+    def log_message(self, *about: Any) -> None: ...
+
+
+@needs_node
+@pytest.mark.slow
+def test_packages_of_node_are_seen_where_they_are_loaded(tmp_path: Path) -> None:
+    for name, source in (("pg", PG), ("nodemailer", NODEMAILER)):
+        written(tmp_path / "node_modules" / name, source, name="index.js")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Takes)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        port = server.server_address[1]
+        contract = ContractRun(written(tmp_path, PACKAGES) + "#run", examples=[{"port": port}])
+        told = contract.judge("same_input_twice").text
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "INSERT payments happened 2 times" in told, str(contract.report())
+    assert "mail to ada@example.com happened 2 times" in told
+    assert f"POST http://localhost:{port}/charges happened 2 times" in told
+    assert "drafts" not in told

@@ -68,6 +68,7 @@ class LoopRunner:
             seed=0,
             blocked_after=NODE_BLOCKED_SECONDS,
             busy_seconds=2 * blocked_after,
+            observed=True,
         )
         self._processor = self._node.attach(processor, slug=slug)
         self._pausable = self._processor is processor

@@ -35,18 +35,21 @@ class FileJournal:
         self._folder = folder
         self._known: set[str] = set()
         self._busy = False
-        self._over = False
 
     def begin(self) -> None:
-        """Listen from here on, to the end of the process or of this journal."""
-        sys.addaudithook(self._hear)
+        """Listen from here on, to the end of the process or of this journal; one at a time."""
+        _LISTENING[:] = [self]
+        if not _HOOKED:
+            _HOOKED.append(os.getpid())
+            sys.addaudithook(_hear)  # It can never be taken away again.
 
     def end(self) -> None:
         """Listen no more."""
-        self._over = True
+        _LISTENING.clear()
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._over or self._busy or event not in _EVENTS:
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Keep the files that this event is about."""
+        if self._busy:
             return
         self._busy = True  # Copying opens files as well.
         try:
@@ -73,6 +76,15 @@ class FileJournal:
             return
         with open(self._folder / JOURNAL, "a", encoding="utf-8") as journal:
             journal.write(json.dumps([name, copy]) + "\n")
+
+
+_LISTENING: Final[list[FileJournal]] = []
+_HOOKED: Final[list[int]] = []
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in _EVENTS and _LISTENING:
+        _LISTENING[0].hear(event, arguments)
 
 
 def put_back(folder: Path) -> None:

@@ -27,6 +27,7 @@ from harness.errors import Hung, UsageError, did_you_mean
 from harness.foreign.packages import find_typescript_node
 from harness.foreign.peer import Peer, PeerLost, Report
 from harness.private import cache_folder
+from harness.processors.delivery import delivery_of
 from harness.processors.typescript.target import TypeScriptProcessor
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Callback, VirtualLoop
@@ -47,6 +48,8 @@ EXPLORED_BLOCKED_SECONDS = 10.0
 """The same in an explored run: a machine that is busy with runs is slow, and no verdict may hang on that."""
 JUST_BEFORE = 0.001
 """Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
+MOMENT = "moment"
+"""The gate at which a run stands once it has done something outside."""
 RESPONSE_KEYS = ("status", "headers", "body", "json")
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
 
@@ -66,6 +69,7 @@ class NodeProcessor:
         blocked_after: float = BLOCKED_AFTER_SECONDS,
         busy_seconds: float = BUSY_SECONDS,
         guard: Guard | None = None,
+        observed: bool = False,
     ) -> None:
         """Start the peer and load the processor. `start` is the time of day at the loop's 0.
 
@@ -88,6 +92,7 @@ class NodeProcessor:
         self._seed = seed
         self.blocked_after = blocked_after
         self._busy_seconds = busy_seconds
+        self._observed = observed
         self._ticks = 0
         self._ticks_since = 0.0
         self.blocked: list[str] = []
@@ -201,6 +206,7 @@ class NodeProcessor:
         self._peer = peer
         self._before = self._number
         loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
+        loading["observed"] = self._observed
         loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
         try:
             said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=START_SECONDS))
@@ -275,6 +281,8 @@ class NodeProcessor:
                     self._nothing_comes()
             elif report["effect"] == "ended":
                 self._ended(report["actor"], report["data"])
+            elif report["effect"] == "observed":
+                self._saw(self._runs.get(report["actor"] or ""), report["data"])
             elif report["effect"] == "note":
                 self._find(self._runs.get(report["actor"] or ""), report["data"]["what"])
         for run in self._runs.values():
@@ -366,6 +374,11 @@ class NodeProcessor:
         self._asked.add(gate["gate"])
         name, args = gate["point"], list(gate["with"])
         run = self._runs.get(gate["actor"] or "")
+        if name == MOMENT:
+            self._loop.call_soon(self._replying(gate, run), None, None, context=self._worker)
+            return
+        if name == "fetch":
+            self._saw(run, {"kind": "http", "number": f"gate {gate['gate']}", "url": args[0], **args[1]})
         if run is not None and run.abandoned:
             self._find(run, f"it was abandoned, and still called {name}({', '.join(map(repr, args))[:200]})")
         try:
@@ -394,18 +407,26 @@ class NodeProcessor:
 
         def reply(answer: Any, error: BaseException | None) -> None:
             if self._peer is peer:
-                self._reply(gate["gate"], gate["point"], answer, error)
+                self._reply(gate["gate"], gate["point"], answer, error, run)
 
         if self.guard is None or run is None:
             return reply
         return self.guard(f"reply of {gate['point']}()", run.life, reply)
 
-    def _reply(self, gate: int, name: str, answer: Any, error: BaseException | None) -> None:
+    def _saw(self, run: _ProcessorRun | None, what: Mapping[str, Any]) -> None:
+        """Write down what a run did outside, where its delivery keeps an account."""
+        delivery = None if run is None else delivery_of(run.life)
+        if delivery is not None and delivery.observed is not None:
+            delivery.observed.hear(what)
+
+    def _reply(self, gate: int, name: str, answer: Any, error: BaseException | None, run: _ProcessorRun | None) -> None:
         self._asked.discard(gate)
         try:
             if error is not None:
                 raise error
             value = response_of(answer) if name == "fetch" else answer
+            if name == "fetch":
+                self._saw(run, {"kind": "answered", "number": f"gate {gate}", "status": value["status"]})
             self._act(lambda peer, now: peer.go_on(gate, value=value, now=now))
         except Exception as failed:  # noqa: BLE001 - also an answer that JSON cannot hold
             kind = "TypeError" if name == "fetch" else type(failed).__name__
@@ -545,14 +566,19 @@ class NodeProcessors:
         seed: int,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
         busy_seconds: float = BUSY_SECONDS,
+        observed: bool = False,
     ) -> None:
-        """Let each processor be silent for the lesser of the two real times, and wait in real life for the second."""
+        """Let each processor be silent for the lesser of the two real times, and wait in real life for the second.
+
+        `observed` lets their peers tell what they do outside.
+        """
         self._loop = loop
         self._start = start
         self._timeout_seconds = timeout_seconds
         self._seed = seed
         self._blocked_after = max(LEAST_PATIENCE_SECONDS, min(blocked_after, busy_seconds))
         self._busy_seconds = busy_seconds
+        self._observed = observed
         self._attached: list[tuple[TypeScriptProcessor, str | None, NodeProcessor]] = []
         self._guard: Guard | None = None
 
@@ -576,6 +602,7 @@ class NodeProcessors:
             blocked_after=self._blocked_after,
             busy_seconds=self._busy_seconds,
             guard=self._guard,
+            observed=self._observed,
         )
         if strictly and attached.serves_another is not None:
             attached.close()

@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 import { Clock, install } from "../../../foreign/clock.mjs";
 import { Peer } from "../../../foreign/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
+import { observe } from "./observed.mjs";
 import { deepStack, placeOf } from "./places.mjs";
 import { Rest } from "./rest.mjs";
 import { keepIn } from "./stripping.mjs";
@@ -38,6 +39,16 @@ function fatal(kind, thrown) {
 
 function ask(name, args) {
   return peer.gate(name, args.map(lenient), actor());
+}
+
+let told = 0;
+
+/** Say what is done outside, under a number. */
+function tell(what) {
+  if (actor() === null) return null;
+  const number = what.number ?? ++told;
+  peer.effect("observed", { ...what, number }, actor());
+  return number;
 }
 
 function valueOf(given) {
@@ -91,11 +102,12 @@ const registry = {
 
 // loading ------------------------------------------------------------------------------------------------------------
 
-async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates }) {
+async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates, observed }) {
   keepIn(cache);
   if (gates) clock.place = () => placeOf(deepStack());
   clock.begin(clock.now);
   install(clock, seed);
+  if (observed) observe({ tell, moment: () => peer.gate("moment", [], actor()) });
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
   if (fetch !== "real") globalThis.fetch = fakeFetch(fetch);
   for (const stub of Object.values(stubs)) {
