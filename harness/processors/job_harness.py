@@ -16,7 +16,9 @@ from harness.adapters.reference.application import (
     START,
     JobProcessor,
     JobResult,
+    NoResultError,
     ReferenceApplication,
+    result_of,
 )
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
@@ -269,12 +271,10 @@ class JobHarness(Assertions):
         if found not in self._registered:
             self._registered.append(found)
         result = self._drive(lambda: self._loop.run(self._running.perform_once(found, job)))
-        if not isinstance(result, JobResult):
-            raise UsageError(
-                f"the processor answered {result!r}, which is not a JobResult",
-                hint="Answer JobResult(success=True, output=...) or JobResult(success=False, error='...').",
-            )
-        return result
+        try:
+            return result_of(result)
+        except NoResultError as error:
+            raise UsageError(str(error)) from None
 
     def work_one(self) -> JobHandle | None:
         """Let the worker take one due job and bring that attempt to its end. None: no job is due."""

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from harness.adapters.reference.application import JobProcessor, JobResult, ToolJob
+from harness.adapters.reference.application import JobProcessor, NoResultError, ToolJob, result_of
 from harness.errors import UsageError, did_you_mean
 from harness.processors.delivery import Delivery
 from harness.processors.typescript.target import SUFFIXES, TypeScriptProcessor, names_typescript
@@ -129,7 +129,10 @@ async def _awaited(make: Callable[[], Any], delivery: Delivery) -> Any:
 
 
 def _ending(answer: Any) -> str:
-    return "success" if isinstance(answer, JobResult) and answer.success is True else "failure"
+    try:
+        return "success" if result_of(answer).success is True else "failure"
+    except NoResultError:
+        return "failure"
 
 
 def _named_after(processor: JobProcessor, told: Any) -> JobProcessor:

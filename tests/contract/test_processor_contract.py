@@ -257,8 +257,8 @@ def test_a_check_is_waived_with_a_reason_that_the_report_lists() -> None:
 # never green by ignorance -------------------------------------------------------------------------------------------
 
 
-async def upper(job: ToolJob) -> JobResult:
-    return JobResult(success=True, output=str(job.input).upper())
+async def upper(job: ToolJob) -> dict[str, Any]:
+    return {"success": True, "output": str(job.input).upper()}
 
 
 @careful

@@ -229,7 +229,7 @@ ANSWERS: Final = (
     ),
     _check(
         "answers_job_result",
-        "It always answers a JobResult, with success True or False.",
+        "It always answers a JobResult, or a dict with its keys, with success True or False.",
         "Return JobResult(success=True, output=...) or JobResult(success=False, error='...') on every path.",
         answers_job_result,
         typescript='Return { success: true, output } or { success: false, error: "..." } on every path.',

@@ -12,7 +12,15 @@ import time
 from types import FrameType
 from typing import Any
 
-from harness.adapters.reference.application import START, JobProcessor, JobResult, ToolJob, sample_job
+from harness.adapters.reference.application import (
+    START,
+    JobProcessor,
+    JobResult,
+    NoResultError,
+    ToolJob,
+    result_of,
+    sample_job,
+)
 from harness.errors import LimitReached
 from harness.foreign.peer import children_of
 from harness.history.event import SideEffect
@@ -27,6 +35,7 @@ from harness.processors.processor import is_async
 from harness.processors.typescript.node_processor import (
     InvalidResult,
     NodeProcessors,
+    NoJobResult,
     ProcessDied,
     ProcessorBlocked,
 )
@@ -228,9 +237,9 @@ class _Run:
         error = self._escaped or self._task.exception()
         if isinstance(error, ProcessDied | ProcessorBlocked):
             return DeliveryEnding("died" if isinstance(error, ProcessDied) else "blocked", told=str(error), **about)
+        if isinstance(error, NoJobResult):
+            return DeliveryEnding("no result", told=str(error), **about)
         if isinstance(error, InvalidResult):
-            if "not a JobResult" in str(error):
-                return DeliveryEnding("no result", told=str(error), **about)
             return DeliveryEnding("answered", success=True, misfit=str(error), **about)
         if error is not None:
             return DeliveryEnding("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
@@ -245,8 +254,10 @@ class _Run:
         return None if error is None else explain(error, beside=self._beside)
 
     def _answered(self, answer: Any, about: dict[str, Any]) -> DeliveryEnding:
-        if not isinstance(answer, JobResult):
-            return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is not a JobResult", **about)
+        try:
+            answer = result_of(answer)
+        except NoResultError as none:
+            return DeliveryEnding("no result", told=str(none), **about)
         success: object = answer.success
         if success is not True and success is not False:
             return DeliveryEnding("no result", told=f"its success is {_kind(success)}", **about)

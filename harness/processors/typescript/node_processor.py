@@ -515,7 +515,7 @@ def _change(given: Any, changed: Any) -> None:
 
 def _ending(message: Mapping[str, Any]) -> JobResult | Exception:
     if "bad" in message:
-        return InvalidResult(str(message["bad"]))
+        return (NoJobResult if message.get("none") else InvalidResult)(str(message["bad"]))
     if "threw" in message:
         return thrown(message["threw"])
     result = message["result"]
@@ -672,6 +672,10 @@ class ProcessorNotLoaded(UsageError):
 
 class InvalidResult(Exception):
     """What it returned is not a JobResult, or not JSON."""
+
+
+class NoJobResult(InvalidResult):
+    """What it returned is not a JobResult: there is no `success` that is true or false."""
 
 
 class ProcessorBlocked(Exception):

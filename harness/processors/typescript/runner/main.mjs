@@ -193,9 +193,14 @@ function changed(job, given) {
 
 function endingOf(run, result) {
   if (result === null || typeof result !== "object" || typeof result.success !== "boolean") {
-    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult` };
+    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult`, none: true };
   }
-  const { success, output, error, retryable } = result;
+  const { success, output, error, retryable, ...rest } = result;
+  const unknown = Object.keys(rest);
+  if (unknown.length > 0) {
+    const what = `its result has ${unknown.join(", ")} beside success, output, error and retryable: the queue keeps none of it`;
+    peer.effect("note", { what }, run);
+  }
   const json = toJson(output === undefined ? null : output, "output");
   if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
   for (const what of json.notes) peer.effect("note", { what }, run);
