@@ -128,7 +128,7 @@ class Observations:
         return self._sources[key]
 
     def hear(self, what: Mapping[str, Any]) -> None:
-        """Write down what another process tells of itself, each under a number that it is answered by."""
+        """Write down what another process reports, each under a number that it is answered by."""
         match what["kind"]:
             case "http":
                 headers = what.get("headers") or {}
