@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test lint bench detection public-bugs fuzz reliability rules engines campaign fresh clean
+.PHONY: help install demo test lint bench detection public-bugs fuzz reliability rules libraries engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -52,6 +52,9 @@ public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, a
 
 rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 	@$(BIN)/python benchmarks/rules/__main__.py $(ARGS)
+
+libraries: $(STAMP)  ## run what people import in processors for Node as jobs, and write docs/libraries.md
+	@$(BIN)/python benchmarks/libraries/node.py $(ARGS)
 
 fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
 	@$(BIN)/python -m tests.fuzz $(ARGS)

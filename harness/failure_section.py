@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from harness.history.event import History
+    from harness.processors.running import RaisedError
     from harness.run.verdict import Run
     from harness.sim.choices import Tape
 
@@ -33,6 +34,9 @@ CARRIERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (a
 MOST_ROWS = 200
 FEW_ROWS = 10
 """Below a test that failed by itself; `--job-explain` shows all."""
+MOST_TRACED = 3
+"""Jobs whose last error is shown with its place."""
+MOST_FRAMES = 6
 NAME_DIGITS = 6
 """Digits of a token's target that are of the test's name; as many more are of its source."""
 LONGEST_NAME = 80
@@ -93,9 +97,25 @@ def failed_section(item: pytest.Item, *, most: int = FEW_ROWS) -> str:
     if not isinstance(item, pytest.Function) or harness is None or not len(harness.history):
         return ""
     told = explanation(harness.history, most=most)
+    if told and (errors := raised_section(harness.raised())):
+        told += f"\n{errors}"
     if not told or harness.unforkable:
         return told
     return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"
+
+
+def raised_section(raised: Sequence[RaisedError]) -> str:
+    """Return what processors raised: of each job the last error with its place, those before it in a line each."""
+    last = {error.job: error for error in raised}
+    traced = list(last.values())[:MOST_TRACED]
+    lines: list[str] = []
+    for error in raised:
+        words = error.words if error in traced else error.words.partition("\n")[0]
+        lines.append(f"{error.job}, attempt {error.attempt} raised {words}")
+        if error in traced:
+            own = [frame for frame in error.frames if not frame.filename.startswith((*OWN, *CARRIERS))]
+            lines += [f"    {each.filename}:{each.lineno}, in {each.name}: {each.line}" for each in own[-MOST_FRAMES:]]
+    return "\n".join(lines)
 
 
 def token_of(item: pytest.Function, tape: Tape) -> str:

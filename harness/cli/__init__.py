@@ -23,6 +23,7 @@ from harness.printable import keep_for_document, printable_streams
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge the results"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
+    "merge": ("harness.cli.merge_command", "put the parts of a campaign together that `explore --shard` did"),
     "exhaust": ("harness.cli.exhaust_command", "examine every run within a small scope"),
     "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
@@ -41,7 +42,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
-READ_ONLY: Final = frozenset({"audit", "check", "verify", "init", "new", "schema", None})
+READ_ONLY: Final = frozenset({"audit", "check", "merge", "verify", "init", "new", "schema", None})
 """Commands that run no user code; every other one does so in a child, and if that ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""

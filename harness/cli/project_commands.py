@@ -10,6 +10,7 @@ from typing import Final
 
 from harness.errors import ExitCode, UsageError
 from harness.scaffold.first_files import plan_first_files
+from harness.scaffold.nightly import Platform, plan_nightly
 from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
@@ -28,6 +29,13 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
         metavar="SCHEMA",
         help="write a draft of queue.yaml instead, from a file of SQL or the URL of a database, which is only read",
     )
+    add("--nightly", metavar="TARGET", help="write a workflow instead that searches TARGET every night, in parts")
+    add(
+        "--on",
+        choices=[str(item) for item in Platform],
+        default=str(Platform.GITHUB),
+        help="with --nightly: where it runs (default: github)",
+    )
     add("--table", metavar="NAME", help="with --queue: the table that holds the jobs (default: the likeliest)")
 
 
@@ -43,6 +51,10 @@ def execute_init(arguments: argparse.Namespace) -> int:
             f"{project.root}: neither a Python nor a TypeScript project, or both",
             hint="Say which with --lang python or --lang typescript.",
         )
+    if arguments.nightly is not None:
+        platform = Platform(arguments.on)
+        plan = plan_nightly(project, target=arguments.nightly, platform=platform, language=project.language)
+        return carry_out(plan, dry_run=arguments.dry_run, then="commit it, and start it once by hand")
     plan = plan_first_files(project, language=project.language)
     return carry_out(plan, dry_run=arguments.dry_run)
 
@@ -80,15 +92,15 @@ CONNECTION: Final = "env:DATABASE_URL"
 """What a draft says of a database, whose URL may hold a password."""
 
 
-def carry_out(plan: ChangePlan, *, dry_run: bool) -> int:
-    """Show a plan and, unless it is only to be seen, write it."""
+def carry_out(plan: ChangePlan, *, dry_run: bool, then: str = "") -> int:
+    """Show a plan and, unless it is only to be seen, write it; `then` is what to do next, by default to test."""
     if dry_run:
         print("\n".join(plan.diff()))
         print("\n".join(plan.lines()))
         return int(ExitCode.PASS)
     plan.write()
     print("\n".join(plan.lines()))
-    print(f"Then: {plan.command(Path.cwd())}")
+    print(f"Then: {then or plan.command(Path.cwd())}")
     return int(ExitCode.PASS)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, show_as_it_is, show_lines
-from harness.errors import ExitCode, UsageError, available, clipped, did_you_mean
+from harness.errors import ExitCode, NothingToJudge, UsageError, available, clipped, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
@@ -34,6 +34,7 @@ from harness.report.picture import picture
 from harness.report.screen import (
     HEIGHT,
     Line,
+    changed_settings,
     clip,
     first_screen,
     replay_command,
@@ -175,6 +176,15 @@ class SearchRequest:
         annotated, verbose = arguments.annotations, arguments.verbose
         return cls(target, settings, wanted, without, others, output, report, html, traced, junit, annotated, verbose)
 
+    def held(self, settings: Settings, engine: Engine, *, named: bool) -> Settings:
+        """Return the settings with what the target fixes; of a repository that was `named`, say what is lost."""
+        held = engine.info.contract.held(settings)
+        lost = changed_settings(settings, default=held) if named else {}
+        for name, (wanted, own) in lost.items():
+            where = engine.info.contract.fixed_where.get(name, f"{engine.info.name} fixes it")
+            print(f"  not taken: {name} {wanted}. It stays {own}: {where}")
+        return held
+
     @property
     def is_written(self) -> bool:
         """Whether the result is written as JSON, drawn, or traced."""
@@ -230,7 +240,7 @@ def _of_one(folder: str | None, queue: str | None) -> str | None:
 def settings_of(folder: str | None) -> Settings:
     """Return the settings to begin with; those of a repository are printed with their places and their contradictions.
 
-    Raises UsageError where there is no such folder.
+    Raises UsageError where there is no such folder, and NothingToJudge where it sets nothing.
     """
     if folder is None:
         return Settings()
@@ -248,11 +258,14 @@ def settings_of(folder: str | None) -> Settings:
             hint=f"It has settings for {', '.join(queues) or 'no queue by name'}.",
         )
     simulation = simulation_of(facts, queue=queue)
+    if not simulation.origins:
+        raise NothingToJudge(
+            f"inconclusive: {name} sets nothing that a search could use, such as a timeout, retries or a cron's period",
+            hint=f"Name the folder that does, or leave --settings-from out. What is read: job-harness check {name}",
+        )
     print(f"Settings from {name}{_of_queue(queue, queues)}:")
     for name, origin in simulation.origins.items():
         print(f"  {name} {setting_text(name, getattr(simulation.settings, name))}  ({origin})")
-    if not simulation.origins:
-        print("  nothing that a simulation knows is set there: the defaults hold")
     for finding in examine(facts).at_least(Severity.ERROR):
         for line in wrap(f"{finding.place} ", f"{finding.rule}: {finding.repair}", width=100, lines=3):
             print(line)

@@ -19,6 +19,7 @@ from harness.explore.finding import (
     first_difference,
     perturbed,
 )
+from harness.explore.shards import WHOLE, Shard
 from harness.explore.shrink import JointShrinker, Open, Redraw
 from harness.explore.strategy import Priorities, Strategy, policy_of
 from harness.explore.watchdog import StepHung, StepWatchdog
@@ -37,9 +38,6 @@ from harness.sim.choices import Choices
 
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
-STRETCH = 64
-"""Runs that are counted together."""
-
 Watch = Callable[[int], bool]
 
 
@@ -72,6 +70,8 @@ class Sampler:
     strategy: Strategy = Strategy.PORTFOLIO
     keep_going: bool = False
     """Look for other anomalies once one was found."""
+    shard: Shard = WHOLE
+    """Which runs are done here."""
     watchdog: StepWatchdog = field(default_factory=StepWatchdog)
     """Looks only while it is entered."""
     _first: tuple[int, int, list[Event]] | None = None
@@ -144,7 +144,7 @@ class Sampler:
         if self._first is None:
             self._first = (number, drawn, run.history.events)
         if number % OBSERVED_EVERY == 0:
-            tally.coverage.observe(run.history)
+            tally.coverage.observe(run.history, number=number)
         if again is not None and (differs := first_difference(run.history.events, again.history.events)) is not None:
             tally.unsteady = Unsteady(number, drawn, *differs)
             return False
@@ -185,10 +185,12 @@ class Sampler:
 
     def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
         """Do the runs here, one after the other; an interrupted stretch is handed over as far as it came."""
-        for first in range(0, runs, STRETCH):
+        done = 0
+        for first, count in self.shard.stretches(runs):
             tally = Tally(first)
             try:
-                going = self.stretch(tally, seed=seed, count=min(STRETCH, runs - first), watch=watch)
+                going = self.stretch(tally, seed=seed, count=count, watch=_shifted(watch, done - first))
+                done += count
             except INTERRUPTIONS as stop:
                 tally.interruption = stop
                 yield tally
@@ -267,6 +269,11 @@ class Sampler:
             return watched(scenario, choices=choices, faults=FaultPlan.each(1))
 
         return watched, redraw
+
+
+def _shifted(watch: Watch, by: int) -> Watch:
+    """Tell a watch how many runs are done, where it is told the number of a run."""
+    return lambda number: watch(number + by)
 
 
 HANG_HINT = "Let the step end, or allow it more time with --patience."

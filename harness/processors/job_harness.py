@@ -45,7 +45,7 @@ from harness.processors.judgement import (
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
 from harness.processors.processor import find_processor, how_to_name, telling
-from harness.processors.running import Running
+from harness.processors.running import RaisedError, Running
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
 from harness.processors.workplace import MakeWorkplace
@@ -380,6 +380,10 @@ class JobHarness(Assertions):
     def observed(self, *, title: str = "the jobs of this test", failures: Sequence[str] = ()) -> Run:
         """Return what happened as a run, for a report; `failures` is what the test found wrong."""
         return run_of(self._application, self.history, title=title, failures=failures)
+
+    def raised(self) -> list[RaisedError]:
+        """Return what processors raised last, the earliest first."""
+        return list(self._running.raised)
 
     def notes(self) -> list[str]:
         """Name what was not under control: clocks and chance that processors read, threads, network, processes.

@@ -6,8 +6,10 @@ import asyncio
 import contextvars
 import inspect
 import sys
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
@@ -25,6 +27,19 @@ TEST = "test"
 """The actor of `perform_job`."""
 
 
+MOST_RAISED = 100
+"""Errors that are kept for the report."""
+
+
+class RaisedError(NamedTuple):
+    """What an attempt raised: its own words, notes included, and through which lines it came. It holds no frame."""
+
+    job: JobId
+    attempt: int
+    words: str
+    frames: Sequence[traceback.FrameSummary]
+
+
 class Running:
     """Begins deliveries, and knows what they left running."""
 
@@ -36,6 +51,8 @@ class Running:
         self._ended: list[Lifetime] = []
         if application.session.explored:
             self.watch_waits()
+        self.raised: deque[RaisedError] = deque(maxlen=MOST_RAISED)
+        """What processors raised last."""
         self._performed = 0
         self.closed = False
         self._inconclusive: dict[str, None] = {}
@@ -55,6 +72,7 @@ class Running:
                 self._write(claim.worker, claim.job, claim.attempt, claim.token, name, data)
             if name == "ended":
                 self._explain(job.id)
+                self._keep_error(job)
                 self._end(job.id, life)
 
         delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
@@ -110,6 +128,11 @@ class Running:
         if self._demands.waits(WHILE_RUNNING, job):
             self._pass(WHILE_RUNNING, job, life)
 
+    def _keep_error(self, job: ToolJob) -> None:
+        error = sys.exception()
+        if isinstance(error, Exception):
+            self.raised.append(_kept(job, error))
+
     def _explain(self, job: JobId) -> None:
         """Note where what ends this attempt is what a dead worker has left behind."""
         possessions, error = self._loop.possessions, sys.exception()
@@ -158,3 +181,9 @@ class Running:
             effect(*about)
         else:
             self._loop.call_soon_threadsafe(effect, *about, context=contextvars.Context())
+
+
+def _kept(job: ToolJob, error: Exception) -> RaisedError:
+    words = "".join(traceback.format_exception_only(error)).removeprefix(f"{type(error).__module__}.").rstrip()
+    frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
+    return RaisedError(job.id, job.attempts, words, frames)

@@ -357,7 +357,7 @@ def _causes(run: Run, width: int) -> list[Line]:
     """Say what it took: the faults, then the choices that only put steps in another order."""
     effects = {f"{event.name} {event.job}" for event in run.history if isinstance(event, Effect)}
     causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
-    faults = [cause.words for cause in causes if cause.is_fault]
+    faults = list(dict.fromkeys(cause.words for cause in causes if cause.is_fault))
     faults += [_step_text(step) for step in run.scenario.steps[: run.played] if step.kind in FAULT_STEPS]
     orders = _orders([cause for cause in causes if not cause.is_fault])
     if not faults and not orders:

@@ -81,12 +81,16 @@ class NoResultError(TypeError):
 
 
 def result_of(value: object) -> JobResult:
-    """Return what a processor returned as a JobResult: itself, or a dict of `success`, `output`, `error`, `retryable`.
+    """Return what a processor returned as a JobResult.
 
-    Raises NoResultError for anything else: an unknown key, a success that is no bool, an error that is no text.
+    It is one, a dict of `success`, `output`, `error` and `retryable`, or an object of an application's own class whose
+    `success` is a boolean. Raises NoResultError for anything else, and for a dict with another key, a success that is
+    no bool, or an error that is no text.
     """
     if isinstance(value, JobResult):
         return value
+    if not isinstance(value, dict) and type(getattr(value, "success", None)) is bool:
+        return JobResult(**{key: getattr(value, key) for key in _KEYS if hasattr(value, key)})
     if not isinstance(value, dict):
         raise NoResultError(f"the processor returned {_kind(value)} where a JobResult is expected: {_RETURN}")
     for key in value:

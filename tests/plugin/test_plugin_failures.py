@@ -98,7 +98,10 @@ def test_it(job_harness):
     assert "claims, attempt 2" in shown
     assert "fails -> FAILED: ValueError: no card" in shown
     assert "Replay: pytest " in shown
-    assert "claims, attempt 2" not in failing(pytester, source)  # which shows the last rows only
+    short = failing(pytester, source)
+    assert "claims, attempt 2" not in short  # It shows the last rows only.
+    assert "job-1, attempt 1 raised ValueError: no card\njob-1, attempt 2 raised" in short
+    assert short.count(', in charge: raise ValueError("no card")') == 1  # The last attempt's place.
 
 
 def test_explain_says_nothing_of_a_test_without_jobs(pytester: pytest.Pytester) -> None:

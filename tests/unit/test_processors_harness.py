@@ -455,6 +455,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "observed",
         "prepare_children",
         "problems",
+        "raised",
         "refuse_inside",
         "reopen",
     }  # The plugin's own affairs.

@@ -26,9 +26,10 @@ from harness.adapters.reference.application import JobProcessor, JobResult, NonR
 from harness.errors import Hung, UsageError, did_you_mean
 from harness.foreign.packages import find_typescript_node
 from harness.foreign.peer import Peer, PeerLost, Report
+from harness.history.event import SideEffect
 from harness.private import cache_folder
-from harness.processors.delivery import delivery_of
-from harness.processors.typescript.target import TypeScriptProcessor
+from harness.processors.delivery import delivery_of, effect, step
+from harness.processors.typescript.target import COVERAGE, INSPECT, OPTIONS, TypeScriptProcessor
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.loop import Callback, VirtualLoop
 from harness.sim.watchdog import BUSY_SECONDS, real_seconds
@@ -38,6 +39,8 @@ Guard: TypeAlias = Callable[[str, "Lifetime | None", Callback], Callback]
 RUNNER = Path(__file__).parent / "runner" / "main.mjs"
 START_SECONDS = 20.0
 """Real seconds that Node may take to start and to load the processor."""
+INSPECTED_SECONDS = 24 * 3600.0
+"""The same, and for each of its turns, where a debugger may hold it."""
 BLOCKED_AFTER_SECONDS = 10.0
 """Real seconds without an answer after which a processor counts as blocked."""
 LEAST_PATIENCE_SECONDS = 0.5
@@ -50,7 +53,7 @@ JUST_BEFORE = 0.001
 """Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
 MOMENT = "moment"
 """The gate at which a run stands once it has done something outside."""
-RESPONSE_KEYS = ("status", "headers", "body", "json")
+RESPONSE_KEYS = ("status", "headers", "body", "json", "error")
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
 
 
@@ -98,6 +101,7 @@ class NodeProcessor:
         self.blocked: list[str] = []
         """How attempts hung, each of which was ended by a limit in real time."""
         self._wire, self._functions = about.wire()
+        self._functions |= BUILT_IN
         self._file = about.file
         self._node = find_typescript_node()
         self._peer: Peer | None = None
@@ -110,6 +114,8 @@ class NodeProcessor:
         self._asked: set[int] = set()
         """The calls that await a stub's answer."""
         self._closed = False
+        self._covered = False
+        self._inspected = False
         self.guard = guard
         """Puts a gate before each of its timers and before the reply of each stub; None while nothing is explored."""
         self._at_gate = False
@@ -165,8 +171,16 @@ class NodeProcessor:
         return self._peer is not None and self._number == self._before and self._timer is None and not self._asked
 
     def _end(self) -> None:
+        self._write_coverage()
         self._drop()
         self._runs.clear()
+
+    def _write_coverage(self) -> None:
+        """Let the peer write which code ran, where that is wanted: to be killed leaves it no time for it."""
+        peer = self._peer
+        if self._covered and peer is not None and peer.alive:
+            with suppress(PeerLost):
+                peer.go("cover", now=self._now_ms())
 
     def close(self) -> None:
         """End the peer. Harmless when repeated."""
@@ -192,14 +206,17 @@ class NodeProcessor:
         return lambda: self._load(peer, self._loaded_ms)
 
     def _start(self) -> Peer:
+        environment = self.about.process_environment(os.environ)
+        self._covered = COVERAGE in environment
+        self._inspected = INSPECT in environment.get(OPTIONS, "")
         return Peer(
             [self._node.path, *_OPTIONS, str(RUNNER)],
             name=self.about.target,
-            environment=self.about.process_environment(os.environ),
+            environment=environment,
             folder=self._file.parent,
             log=lambda line: _tell(f"{self._slug or self.about.name}: {line}"),
-            patience=self.blocked_after,
-            standstill=self._busy_seconds,
+            patience=INSPECTED_SECONDS if self._inspected else self.blocked_after,
+            standstill=INSPECTED_SECONDS if self._inspected else self._busy_seconds,
         )
 
     def _load(self, peer: Peer, at_ms: float | None = None) -> None:
@@ -209,7 +226,8 @@ class NodeProcessor:
         loading["observed"] = self._observed
         loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
         try:
-            said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=START_SECONDS))
+            patience = INSPECTED_SECONDS if self._inspected else START_SECONDS
+            said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=patience))
         except PeerLost as lost:
             raise not_loaded(self.about.target, {"name": lost.kind, "message": lost.what}) from None
         effects = {report["effect"]: report["data"] for report in said if "effect" in report}
@@ -723,7 +741,7 @@ def not_loaded(target: str, error: Mapping[str, Any]) -> ProcessorNotLoaded:
 
 def _place(stack: str) -> str:
     """Return the first line of a stack that lies in the user's own files."""
-    own = [line for line in _own_lines(stack) if "file://" in line]
+    own = [line for line in _own_lines(stack) if "file://" in line or "(/" in line]
     return own[0] if own else ""
 
 
@@ -731,7 +749,29 @@ def _own_lines(stack: str) -> list[str]:
     """Return the lines of a stack that say where, without those of Node and of the runner."""
     lines = [line.strip() for line in stack.splitlines()]
     places = [line for line in lines if line.startswith("at ") or "file://" in line]
-    return [line for line in places if "node:internal" not in line and "/typescript/runner/" not in line]
+    return [line for line in places if not any(theirs in line for theirs in _NOT_OWN)]
+
+
+_NOT_OWN = ("node:internal", "/typescript/runner/", "/harness/foreign/")
+"""Found in the lines of a stack that lie in Node and in the runner."""
+
+
+# what TypeScript finds in the module "job-harness" ------------------------------------------------------------------
+
+
+def _declared(kind: str, data: Any = None, about: Mapping[str, Any] | None = None) -> None:
+    """Declare `effect("charged", { order: 7 }, { identity: "order-7", idempotent: true })`. Raises UsageError."""
+    about = about or {}
+    unknown = [key for key in about if key not in _ABOUT]
+    if unknown:
+        hint = did_you_mean(str(unknown[0]), _ABOUT)
+        raise UsageError(f"effect({kind!r}): unknown key {unknown[0]!r}{hint}; there are {', '.join(_ABOUT)}")
+    effect(SideEffect(kind, data={} if data is None else data, **about))
+
+
+_ABOUT = ("identity", "idempotent", "reply")
+BUILT_IN: dict[str, Callable[..., Any]] = {"job-harness.effect": _declared, "job-harness.step": step}
+"""What the runner calls by these names: no function of a user's is called so."""
 
 
 # what a test answers in place of the network --------------------------------------------------------------------------
@@ -740,7 +780,7 @@ def _own_lines(stack: str) -> list[str]:
 def response_of(answer: Any) -> dict[str, Any]:
     """Return status, headers and body. An int is a status, text a body; a dict has `status, headers, body, json`.
 
-    Raises UsageError for anything else, and the answer itself where it is an exception.
+    Raises UsageError for anything else, and where the answer is an exception or has an `error`, that.
     """
     if isinstance(answer, Exception):
         raise answer
@@ -754,6 +794,8 @@ def response_of(answer: Any) -> dict[str, Any]:
     if unknown:
         hint = did_you_mean(str(unknown[0]), RESPONSE_KEYS)
         raise UsageError(f"fetch was answered with the key {unknown[0]!r}{hint}; there are {', '.join(RESPONSE_KEYS)}")
+    if "error" in answer:
+        raise ConnectionError(str(answer["error"]))
     headers = {str(name): str(value) for name, value in dict(answer.get("headers") or {}).items()}
     body = answer.get("body", "")
     if "json" in answer:

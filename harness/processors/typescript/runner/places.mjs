@@ -2,7 +2,7 @@
 // new line above. Must not know: timers, messages.
 
 const DEPTH = 30;
-const FRAME = /^\s*at (?:async )?(?:(.*?) \()?(file:\/\/[^)?]+)(?:\?[^):]*)?:\d+:\d+\)?$/;
+const FRAME = /^\s*at (?:async )?(?:(.*?) \()?((?:file:\/\/)?\/[^)?]+)(?:\?[^):]*)?:\d+:\d+\)?$/;
 const OURS = ["/typescript/runner/", "/harness/foreign/"];
 const LIBRARY = "/node_modules/";
 const NAME = /^(?:new )?(?:Object\.)?([\w$]+(?:\.[\w$]+)*)(?: \[as [^\]]+\])?$/;

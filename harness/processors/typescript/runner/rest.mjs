@@ -2,6 +2,7 @@
 // Must not know: processors, messages.
 import { createHook } from "node:async_hooks";
 import { realMilliseconds, realSetImmediate, realSetTimeout } from "../../../foreign/clock.mjs";
+import { Connections } from "./connections.mjs";
 
 const QUIET_ROUNDS = 3;
 const ALIVE_EVERY_MS = 250;
@@ -9,9 +10,12 @@ const POLL_MS = 1;
 const IMPATIENT_ROUNDS = 20;
 // Work on Node's own threads that the list of active resources leaves out: hashes, key derivation, compression.
 const ON_THREADS = /REQUEST$|JOB$/;
-// A compressor never says that it is done: it counts as busy for so long after it last did something.
+// A job without a callback is done when its constructor's caller goes on, unless `crypto.subtle` made it.
+const PROMISED = "at jobPromise (node:internal/crypto/";
+const PROMISED_WITHIN = 6;
 const COMPRESSOR = /^(ZLIB|BROTLI|ZSTD)/;
-const COMPRESSOR_MS = 50;
+// A compressor whose reader has had enough keeps what it was given: it counts as busy for so long after it did something.
+const COMPRESSOR_MS = 500;
 // How long work is waited for that goes on when nothing is being run any more: the processor has answered.
 const LEFT_MS = 500;
 // What may be there without anything ever coming of it.
@@ -19,23 +23,24 @@ const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", 
 
 export class Rest {
   constructor() {
-    this.threads = new Map();
+    this.connections = new Connections();
+    this.jobs = new Map();
     this.compressors = new Map();
     this.baseline = new Map();
     this.alive = () => {};
     /** Says whether anything is being run. */
     this.atWork = () => true;
     createHook({
-      init: (id, type) => {
-        if (ON_THREADS.test(type)) this.threads.set(id, type);
-        else if (COMPRESSOR.test(type)) this.compressors.set(id, realMilliseconds());
+      init: (id, type, _, resource) => {
+        if (ON_THREADS.test(type)) this.jobs.set(id, { type, resource, promised: isPromised() });
+        else if (COMPRESSOR.test(type)) this.compressors.set(id, { handle: new WeakRef(resource), at: realMilliseconds() });
       },
       after: (id) => {
-        this.threads.delete(id);
-        if (this.compressors.has(id)) this.compressors.set(id, realMilliseconds());
+        this.jobs.delete(id);
+        if (this.compressors.has(id)) this.compressors.get(id).at = realMilliseconds();
       },
       destroy: (id) => {
-        this.threads.delete(id);
+        this.jobs.delete(id);
         this.compressors.delete(id);
       },
     }).enable();
@@ -44,18 +49,31 @@ export class Rest {
   /** Take what is active now, our own channel, as nothing to wait for. */
   begin() {
     this.baseline = counted(process.getActiveResourcesInfo());
-    this.threads.clear();
+    this.jobs.clear();
   }
 
   /** Real work that is in flight, by its kind. */
   outstanding() {
-    const kinds = [...this.threads.values()];
-    for (const [id, at] of this.compressors) {
-      if (realMilliseconds() - at < COMPRESSOR_MS) kinds.push("ZLIB");
-      else this.compressors.delete(id);
-    }
+    const { waiting, open } = this.connections.counted();
+    const kinds = [...this.onThreads(), ...waiting];
     for (const [kind, count] of counted(process.getActiveResourcesInfo())) {
-      if (!SILENT.has(kind) && count > (this.baseline.get(kind) ?? 0)) kinds.push(kind);
+      const idle = (this.baseline.get(kind) ?? 0) + (open.get(kind) ?? 0);
+      if (!SILENT.has(kind) && count > idle) kinds.push(kind);
+    }
+    return kinds;
+  }
+
+  /** What Node's own threads are at. The synchronous functions make the same objects, which live until they are collected. */
+  onThreads() {
+    const kinds = [];
+    for (const [id, { type, resource, promised }] of this.jobs) {
+      if (promised || typeof resource.ondone === "function") kinds.push(type);
+      else this.jobs.delete(id);
+    }
+    for (const [id, { handle, at }] of this.compressors) {
+      const compressor = handle.deref();
+      if (compressor === undefined) this.compressors.delete(id);
+      else if (compressor.buffer && realMilliseconds() - at < COMPRESSOR_MS) kinds.push("ZLIB");
     }
     return kinds;
   }
@@ -86,4 +104,13 @@ function counted(kinds) {
   const counts = new Map();
   for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   return counts;
+}
+
+/** Whether the job that is being made answers a promise: of `crypto.subtle`, which on Node 24 sets no callback on it. */
+function isPromised() {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = PROMISED_WITHIN;
+  const stack = String(new Error().stack);
+  Error.stackTraceLimit = limit;
+  return stack.includes(PROMISED);
 }
