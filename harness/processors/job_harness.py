@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import signal
@@ -40,6 +41,7 @@ from harness.processors.judgement import (
     own_anomalies,
     readings,
     run_of,
+    stubs_waiting,
     unseen_failures,
 )
 from harness.processors.length import Length, Moment, read_length
@@ -371,8 +373,14 @@ class JobHarness(Assertions):
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             left_running(
-                [*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]
+                [
+                    *self._running.leaked_tasks(besides=self._node.waiting_stubs),
+                    *self._hanging(),
+                    *self._noticed.left_behind(),
+                    *self._node_leaks(),
+                ]
             ),
+            stubs_waiting(self._node.waiting_stubs),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
@@ -576,6 +584,12 @@ class JobHarness(Assertions):
     def _refuse(self) -> None:
         if self._closed:
             raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
+        with contextlib.suppress(RuntimeError):
+            if asyncio.get_running_loop() is not self._loop:
+                raise UsageError(
+                    "this test is a coroutine, and its loop cannot wait while job_harness lets time pass",
+                    hint="Ask for async_job_harness and await its methods: await async_job_harness.run_until_idle().",
+                )
         self._loop.refuse_nesting()
 
     def _blocked(self, seconds: float) -> None:

@@ -467,3 +467,14 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
     assert all(
         getattr(AsyncJobHarness, name).__doc__ == getattr(JobHarness, name).__doc__ for name in methods - left_out
     )
+
+
+def test_handles_of_one_job_are_equal(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    first, second = jobs.enqueue("echo", 1, unique_key="a"), jobs.enqueue("echo", 2)
+    assert jobs.enqueue("echo", 1, unique_key="a") == first
+    assert jobs.all_enqueued("echo") == [first, second]
+    assert len({first, second, jobs.assert_enqueued("echo", input=1)}) == 2
+    with JobHarness() as others:
+        others.register("echo", succeed)
+        assert others.enqueue("echo", 1) != first

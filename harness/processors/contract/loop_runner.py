@@ -9,6 +9,7 @@ import datetime as datetime_module
 import random
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -97,7 +98,8 @@ class LoopRunner:
             names = _standing()
             endings, lives = self._deliver_all(plan)
             self._rest()
-            leaks = [leak for life in lives for leak in _leaks(life)]
+            stubs = self._node.waiting_stubs
+            leaks = [leak for life in lives for leak in _leaks(life, stubs)]
             leaks += [*self._noticed.left_behind(), *self._node.leaks()]
             leaks += [f"{name} is still replaced" for name, value in _standing().items() if value is not names[name]]
         known = {child for child in children_of() if child in before}
@@ -373,9 +375,11 @@ def _waiting_place(task: asyncio.Task[Any]) -> str:
     return place
 
 
-def _leaks(life: Lifetime) -> list[str]:
+def _leaks(life: Lifetime, stubs: Mapping[Any, str]) -> list[str]:
     return [
-        f"the task {task.get_name()!r} still runs: {describe_task(task)}"
+        f"it ended and did not wait for the test's stub {stubs[task]}(): {describe_task(task)}"
+        if task in stubs
+        else f"the task {task.get_name()!r} still runs: {describe_task(task)}"
         for task in life.tasks
         if task.get_name() != "the processor"
     ]

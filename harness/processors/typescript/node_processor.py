@@ -110,7 +110,8 @@ class NodeProcessor:
         self._before = 0
         """How many jobs the peers before this one have run."""
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self.waiting_stubs: dict[asyncio.Future[Any], str] = {}
+        """The stubs of the test that have not answered yet, by name."""
         self._asked: set[int] = set()
         """The calls that await a stub's answer."""
         self._closed = False
@@ -186,7 +187,7 @@ class NodeProcessor:
         """End the peer. Harmless when repeated."""
         self._closed = True
         self._end()
-        for task in self._tasks:
+        for task in self.waiting_stubs:
             task.cancel()
 
     # the peer ------------------------------------------------------------------------------------------------------
@@ -409,12 +410,12 @@ class NodeProcessor:
             self._loop.call_soon(self._replying(gate, run), answer, None, context=self._worker)
             return
         task = context.run(asyncio.ensure_future, answer, loop=self._loop)
-        self._tasks.add(task)
+        self.waiting_stubs[task] = name
         reply = self._replying(gate, run)
         task.add_done_callback(lambda done: self._awaited(done, reply))
 
     def _awaited(self, task: asyncio.Future[Any], reply: Callback) -> None:
-        self._tasks.discard(task)
+        self.waiting_stubs.pop(task, None)
         if not task.cancelled():
             error = task.exception()
             reply(None if error else task.result(), error)
@@ -659,6 +660,11 @@ class NodeProcessors:
     def blocked(self) -> list[str]:
         """Which attempts hung and were ended by a limit in real time: what followed is not the processor's doing."""
         return [each for _, _, attached in self._attached for each in attached.blocked]
+
+    @property
+    def waiting_stubs(self) -> dict[asyncio.Future[Any], str]:
+        """The stubs of the test that have not answered yet, by name."""
+        return {task: name for _, _, attached in self._attached for task, name in attached.waiting_stubs.items()}
 
     def leaks(self) -> list[str]:
         """Name what attempts that are over left running in the peers."""
