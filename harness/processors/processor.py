@@ -111,7 +111,7 @@ def telling(processor: JobProcessor, begin: Begin) -> JobProcessor:
 
 
 def job_result(answer: Any) -> Any:
-    """Return what says the same as a JobResult as one; anything else as it is: whoever called says what is wrong."""
+    """Return what says the same as a JobResult as one; anything else as it is: the caller says what is wrong."""
     try:
         return result_of(answer)
     except NoResultError:
