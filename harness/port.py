@@ -393,6 +393,8 @@ class EngineInfo:
     """Returns how a verb is written, where that can be shown: `file:line`, and the lines below it."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
+    makes_values: bool = False
+    """Its queues are in another process, which makes the values that JSON cannot say: see `conformance.outcomes`."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value of the wrong type."""
@@ -418,6 +420,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "safeguards": (Mapping, "a mapping from names to functions without arguments"),
     "written": (Callable, "a function of a verb's name"),
     "sessions": (Callable | None, "a function without arguments, or None"),
+    "makes_values": (bool, "True or False"),
 }
 
 

@@ -38,11 +38,14 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "pgboss": ("harness.adapters.pgboss:open_engine", {}),
     "pgboss-node": ("harness.adapters.pgboss.node:open_engine", {}),
     "graphile-worker": ("harness.adapters.graphile:open_engine", {}),
+    "bullmq": ("harness.adapters.bullmq:open_engine", {}),
+    "bullmq-redis": ("harness.adapters.bullmq:open_redis_engine", {}),
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
+    "django-tasks-db": ("harness.adapters.django_tasks:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
-POSTGRES, NPM, PIP = "PostgreSQL", "npm", "pip"
+POSTGRES, REDIS, NPM, PIP = "PostgreSQL", "Redis", "npm", "pip"
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "memory": (),
     "reference": (),
@@ -50,13 +53,27 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "pgboss": (POSTGRES, NPM, "harness.adapters.pgboss.package:OLDEST_NODE"),
     "pgboss-node": (POSTGRES, NPM, "harness.adapters.pgboss.node.release:NEWEST_ASKS_FOR"),
     "graphile-worker": (POSTGRES, NPM, "harness.adapters.graphile:NEWEST_ASKS_FOR"),
+    "bullmq": (POSTGRES, NPM, "harness.adapters.bullmq:NODE"),
+    "bullmq-redis": (REDIS, NPM, "harness.adapters.bullmq:NODE"),
     "procrastinate": (POSTGRES, PIP),
     "pgqueuer": (POSTGRES, PIP),
+    "django-tasks-db": (POSTGRES, PIP),
 }
 """What the machine has to have for a shipped engine in its newest release; of Node, where its version is said."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
-RELEASED: Final = frozenset({"graphile-worker", "pgboss", "pgboss-node", "pgqueuer", "procrastinate"})
+RELEASED: Final = frozenset(
+    {
+        "bullmq",
+        "bullmq-redis",
+        "django-tasks-db",
+        "graphile-worker",
+        "pgboss",
+        "pgboss-node",
+        "pgqueuer",
+        "procrastinate",
+    }
+)
 """Shipped engines that are another project's queue, in versions."""
 SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
 """What the option says of itself, wherever a command has it."""

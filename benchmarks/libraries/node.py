@@ -96,7 +96,7 @@ def _case(part: dict[str, object]) -> Case:
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """Answers with JSON: `/slow` in two parts, `/flaky/...` after one 503, a POST after one lost reply."""
+    """Serves JSON: `/slow` in two parts, `/flaky/...` after one 503, a POST after one lost reply."""
 
     protocol_version = "HTTP/1.1"
     seen: ClassVar[Counter[str]] = Counter()

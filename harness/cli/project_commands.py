@@ -29,6 +29,9 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
         metavar="SCHEMA",
         help="write a draft of queue.yaml instead, from a file of SQL or the URL of a database, which is only read",
     )
+    add(
+        "--agent", action="store_true", help="write a skill for coding assistants instead: how to find and repair a bug"
+    )
     add("--nightly", metavar="TARGET", help="write a workflow instead that searches TARGET every night, in parts")
     add(
         "--on",
@@ -41,6 +44,8 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
 
 def execute_init(arguments: argparse.Namespace) -> int:
     """ChangePlan, show, write."""
+    if arguments.agent:
+        return _teach(arguments)
     if arguments.queue is not None:
         return _draft_queue(arguments)
     if arguments.table is not None:
@@ -57,6 +62,30 @@ def execute_init(arguments: argparse.Namespace) -> int:
         return carry_out(plan, dry_run=arguments.dry_run, then="commit it, and start it once by hand")
     plan = plan_first_files(project, language=project.language)
     return carry_out(plan, dry_run=arguments.dry_run)
+
+
+SKILL: Final = Path(__file__).parents[1] / "scaffold" / "agent_skill.md"
+"""What a coding assistant is given: front matter with `name` and `description`, then the steps."""
+
+
+def _teach(arguments: argparse.Namespace) -> int:
+    """Write the skill where assistants look for it: below `.claude` where that is there, else below `.agents`."""
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", hint="Name the folder of a repository.")
+    if arguments.queue is not None or arguments.table is not None or arguments.lang is not None:
+        raise UsageError("--agent goes with no other option but --dry-run", hint="Call init twice.")
+    text = SKILL.read_text(encoding="utf-8")
+    if arguments.dry_run:
+        print(text, end="")
+        return int(ExitCode.PASS)
+    path = folder / (".claude" if (folder / ".claude").is_dir() else ".agents") / "skills" / "job-harness" / "SKILL.md"
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="Nothing is overwritten: see the text with --dry-run.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {path}: steps from finding the queue to the scenario that stays")
+    return int(ExitCode.PASS)
 
 
 QUEUE_FILE: Final = "queue.yaml"

@@ -194,7 +194,7 @@ export function install(clock, seed) {
   syncBuiltinESMExports();
 }
 
-function virtualDate(clock) {
+export function virtualDate(clock) {
   const now = () => Math.floor(clock.now + SAME);
   const RealDate = real.Date;
   const FakeDate = new Proxy(RealDate, {
@@ -208,6 +208,15 @@ function virtualDate(clock) {
 }
 
 function installTimers(clock) {
+  const { promises, ...fakes } = timersOf(clock);
+  Object.assign(globalThis, fakes);
+  Object.assign(timers, fakes);
+  Object.assign(timersPromises, promises);
+  timersPromises.scheduler.wait = (delay, options) => promises.setTimeout(delay, undefined, options);
+}
+
+/** The functions of `node:timers` on this clock; in `promises`, those of `node:timers/promises`. */
+export function timersOf(clock) {
   const checked = (callback) => {
     if (typeof callback === "function") return callback;
     const error = new TypeError(`The "callback" argument must be of type function. Received ${String(callback)}`);
@@ -223,13 +232,13 @@ function installTimers(clock) {
     clearInterval: (timer) => clock.remove(timer),
   };
   fakes.setTimeout[CUSTOM] = (delay, value, options) => later(delay, value, options);
-  Object.assign(globalThis, fakes);
-  Object.assign(timers, fakes);
-  timersPromises.setTimeout = fakes.setTimeout[CUSTOM];
-  timersPromises.setInterval = async function* (delay, value) {
-    for (;;) yield await later(delay, value);
+  const promises = {
+    setTimeout: fakes.setTimeout[CUSTOM],
+    setInterval: async function* (delay, value) {
+      for (;;) yield await later(delay, value);
+    },
   };
-  timersPromises.scheduler.wait = (delay, options) => later(delay, undefined, options);
+  return { ...fakes, promises };
 }
 
 // The nearest caller that is no line of this file.
@@ -238,17 +247,17 @@ function isCalledByLibrary() {
   Error.stackTraceLimit = 8;
   const lines = String(new Error().stack).split("\n").slice(1);
   Error.stackTraceLimit = limit;
-  const caller = lines.find((line) => !line.includes("/harness/foreign/")) ?? "";
+  const caller = lines.find((line) => !/[\\/](harness[\\/]foreign|job-harness[\\/]lib)[\\/]/.test(line)) ?? "";
   return /[\\/]node_modules[\\/]/.test(caller);
 }
 
 // The client behind `fetch` counts on the machine's time, and gets stuck without it.
 function isForNetwork() {
   const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = 3;
-  const caller = new Error().stack.split("\n")[3] ?? "";
+  Error.stackTraceLimit = 4; // This function, the timer's, perhaps what leads to it, and the caller.
+  const callers = String(new Error().stack).split("\n").slice(3).join("\n");
   Error.stackTraceLimit = limit;
-  return /node:internal\/deps\/undici|\/node_modules\/undici\//.test(caller);
+  return /node:internal\/deps\/undici|\/node_modules\/undici\//.test(callers);
 }
 
 function waiting(clock, delay, value, options = {}) {
@@ -267,7 +276,7 @@ function waiting(clock, delay, value, options = {}) {
 }
 
 // Mulberry32: thirty-two bits are plenty where only sameness counts.
-function seeded(seed) {
+export function seeded(seed) {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

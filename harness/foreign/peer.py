@@ -138,7 +138,7 @@ class Peer:
         ours, theirs = (self._inward, self._outward, life), (theirs_in, theirs_out, theirs_life)
         try:
             self._process = _started(command, theirs, environment=environment, folder=folder)
-            _end_with_us(self._process.pid, theirs_life)
+            end_with_us(self._process.pid, theirs_life)
         except OSError as error:
             _close(ours)
             hint = f"Does {command[0]} exist, and may it be run?"
@@ -531,7 +531,7 @@ def _started(
     )
 
 
-def _end_with_us(pid: int, life: int) -> None:
+def end_with_us(pid: int, life: int) -> None:
     """Let the kernel kill a peer once the other end of this pipe is closed, whatever the peer is doing.
 
     Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer that had to watch the

@@ -34,6 +34,7 @@ from harness.processors.assertions import Accepted, Assertions, Counts, JobHandl
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
+from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.judgement import (
     anomaly_screen,
     left_running,
@@ -156,6 +157,10 @@ class JobHarness(Assertions):
         found = self._node.attach(find_processor(processor), slug=slug, strictly=True)
         self._application.register(slug, telling(found, self._running.begin))
         self._registered.append(found)
+
+    def host(self, process: HostProcess) -> HostedProcessors:
+        """Return what runs jobs in the process of a test in another language: register its `processor(slug)`."""
+        return self._node.host(process)
 
     def enqueue(
         self,
@@ -363,13 +368,19 @@ class JobHarness(Assertions):
         """Say what is wrong with what happened: anomalies, FAILED jobs that the test ignored, leaks, and faults that
         were asked for and never came.
         """
-        application = self._application
+        others = self.other_problems()
+        found = (
+            anomaly_screen(self._application, self.history, title=title),
+            own_anomalies(self._session.judge, self._invariants),
+        )
+        return [*(problem for problem in found if problem is not None), *others]
+
+    def other_problems(self) -> list[str]:
+        """Judge what must hold at rest, and say what is wrong beside anomalies."""
         views = self._session.board.views
         if not self._session.board.live:
             self._session.judge.rest(views)
         found = (
-            anomaly_screen(application, self.history, title=title),
-            own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             left_running(
@@ -441,6 +452,10 @@ class JobHarness(Assertions):
         self._always.append(check)
         self._session.recorder.on_event = self._checked
 
+    def report_broken(self, name: str, message: str) -> None:
+        """Report an anomaly: a check of the test's own, which other code has made, does not hold."""
+        self._session.judge.report("always_broken", "always", f"{name}: {message}")
+
     def _checked(self) -> None:
         if self._checking:
             return
@@ -453,7 +468,7 @@ class JobHarness(Assertions):
                     broken = str(error).partition("\n")[0] or "an assertion without words"
                 if broken:
                     name = getattr(check, "__name__", "a check")
-                    self._session.judge.report("always_broken", "always", f"{name}: {broken}")
+                    self.report_broken(name, broken)
         finally:
             self._checking = False
 

@@ -6,6 +6,7 @@ share columns. Knows no terminal and no file: a screen is a list of lines, each 
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -432,10 +433,14 @@ def _also(run: Run, width: int, lead: str) -> list[Line]:
     return [Line(text) for text in wrap("Also: ", ", ".join(names), width=width, lines=1)] if names else []
 
 
+_WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"(?:\\.|[^"\\])*"|['"])+""")
+"""The words of a command; what is quoted is in one."""
+
+
 def _command(replay: str, width: int) -> list[str]:
     """Break a command only where a shell allows it."""
     lines, line = [], "Replay: "
-    words = replay.split(" ")
+    words = _WORDS.findall(replay)
     for number, word in enumerate(words):
         last = number == len(words) - 1
         if line.strip() and len(line) + len(word) + (0 if last else 2) > width and not line.endswith(": "):

@@ -350,7 +350,7 @@ def release(version: str = "latest") -> ForeignRelease:
         queue=PgQueuerQueue,
         capabilities=PgQueuerQueue.capabilities,
         contract=CONTRACT,
-        start=in_python(__file__, PACKAGE, number, driver=DRIVER),
+        start=in_python(__file__, PACKAGE, number, DRIVER),
         empty=emptied(*TABLES, numbered=("pgqueuer",)),
     )
 

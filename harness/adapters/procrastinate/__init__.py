@@ -342,7 +342,7 @@ def release(version: str = "latest") -> ForeignRelease:
         queue=partial(ProcrastinateQueue, attended=not slash),
         capabilities=ProcrastinateQueue.capabilities,
         contract=CONTRACT,
-        start=in_python(__file__, PACKAGE, number, driver=DRIVER),
+        start=in_python(__file__, PACKAGE, number, DRIVER),
         empty=emptied(*TABLES, numbered=("procrastinate_jobs", "procrastinate_workers")),
         with_sessions={"contract": SESSIONS_CONTRACT},
     )

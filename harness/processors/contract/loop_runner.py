@@ -32,14 +32,9 @@ from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRe
 from harness.processors.delivery import Delivery
 from harness.processors.noticed import Noticed, is_others
 from harness.processors.observed_effects import Observations, watch
+from harness.processors.peer_runs import InvalidResult, NoJobResult, ProcessDied, ProcessorBlocked
 from harness.processors.processor import is_async
-from harness.processors.typescript.node_processor import (
-    InvalidResult,
-    NodeProcessors,
-    NoJobResult,
-    ProcessDied,
-    ProcessorBlocked,
-)
+from harness.processors.typescript.node_processor import NodeProcessors
 from harness.sim.lifetime import LIFETIME, Lifetime, Severed
 from harness.sim.loop import Deadlock, VirtualLoop, describe_task
 
