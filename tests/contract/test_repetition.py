@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.processors import TypeScriptProcessor
+from harness.processors import JobResult, ToolJob, TypeScriptProcessor
 from harness.processors.contract import CheckOutcome, ContractFinding, ContractRun
 from tests.contract.node_at_hand import needs_node, written
 from tests.contract.node_at_hand import processor as typescript_processor
@@ -102,6 +102,46 @@ def test_a_repetition_is_judged_in_typescript(case: Case, tmp_path: Path) -> Non
         fetch=lambda url, request: {"status": 404 if request["method"] == "GET" else 201, "json": {}},
     )
     hold_to(case, judged(target))
+
+
+def test_what_a_library_of_stubs_answers_is_seen() -> None:
+    respx, responses = pytest.importorskip("respx"), pytest.importorskip("responses")
+    import httpx
+    import requests
+
+    def pay(job: ToolJob) -> JobResult:
+        with respx.mock, responses.mock:
+            respx.post("https://api.pay.test/charges").respond(201, json={})
+            responses.mock.add("POST", "https://api.mail.test/send", json={}, status=202)
+            httpx.post("https://api.pay.test/charges", json=job.input)
+            requests.post("https://api.mail.test/send", json=job.input, timeout=5)
+        return JobResult(success=True)
+
+    told = ContractRun(pay, examples=[EXAMPLE]).judge("same_input_twice").text
+    assert "POST https://api.pay.test/charges happened 2 times" in told
+    assert "POST https://api.mail.test/send happened 2 times" in told
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("commits", [True, False])
+def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, commits: bool) -> None:
+    import psycopg
+
+    def reset() -> None:
+        with psycopg.connect(reference_dsn, autocommit=True) as database:
+            database.execute("CREATE TABLE IF NOT EXISTS payments (order_id int); TRUNCATE payments")
+
+    def pay(job: ToolJob) -> JobResult:
+        with psycopg.connect(reference_dsn) as database, database.transaction():
+            database.execute("INSERT INTO payments (order_id) VALUES (%s)", [job.input["order"]])
+            if not commits:
+                raise psycopg.Rollback
+        return JobResult(success=True)
+
+    contract = ContractRun(pay, examples=[EXAMPLE], reset=reset)
+    finding = contract.judge("same_input_twice")
+    assert (finding.outcome is CheckOutcome.FAILED) is commits, finding
+    assert ("INSERT payments happened 2 times" in finding.text) is commits
 
 
 PG = """

@@ -410,7 +410,7 @@ def test_the_plain_harness_refuses_to_run_inside_another_loop(jobs: JobHarness) 
         jobs.enqueue("echo", None)
         jobs.run_until_idle()
 
-    with pytest.raises(UsageError, match="another event loop is running"):
+    with pytest.raises(UsageError, match="Ask for async_job_harness"):
         asyncio.run(scene())
 
 
