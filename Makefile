@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 WORKERS ?= auto
 FLAGSHIP = .job-harness/flagship.yaml
 
-ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),bullmq,bullmq-redis,procrastinate,pgqueuer,graphile-worker,django-tasks-db
+ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),bullmq,bullmq-redis,procrastinate,pgqueuer,graphile-worker,django-tasks-db,celery-redis
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
@@ -40,7 +40,7 @@ client: $(STAMP)  ## pack the npm client and try it in Vitest and Jest, in a fre
 site: $(STAMP)  ## build the docs as a site, into build/site; a link that leads nowhere fails
 	@test -x $(VENV)-site/bin/mkdocs || { $(PYTHON) -m venv $(VENV)-site && \
 		$(VENV)-site/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt mkdocs-material; }
-	@$(VENV)-site/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --quiet --strict
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
@@ -65,8 +65,11 @@ outcomes: $(STAMP)  ## ask every queue what it makes of outcomes that are hard t
 rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 	@$(BIN)/python benchmarks/rules/__main__.py $(ARGS)
 
-libraries: $(STAMP)  ## run what people import in processors for Node as jobs, and write docs/libraries.md
+libraries: $(STAMP)  ## run what people import in processors as jobs, Node and Python, and write docs/libraries.md
 	@$(BIN)/python benchmarks/libraries/node.py $(ARGS)
+	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
+	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
+	@.venv-libraries/bin/python benchmarks/libraries/python.py $(ARGS)
 
 fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
 	@$(BIN)/python -m tests.fuzz $(ARGS)

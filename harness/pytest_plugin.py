@@ -91,6 +91,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("job_isolation", "how runs of an explored test are kept apart: fork or rerun (default: what fits)")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
+        "job_clocks", "clocks that processors read, virtual or real: time.time(), datetime.now() (default: virtual)"
+    )
+    parser.addini(
         "job_blocked_after", "a processor that keeps control for this many real seconds fails its test (default: 30)"
     )
 
@@ -103,6 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "job_explore(runs=200, seconds=None, isolation=None, known={}): play this test of job_harness so often",
     )
+    config.addinivalue_line("markers", 'job_clocks("virtual" | "real"): the clocks that processors of this test read')
     config.addinivalue_line("markers", "postgres: needs a real PostgreSQL")
     config.stash[_THREADS] = threading.enumerate()
     config.stash[_DESCRIPTORS] = _open_descriptors()
@@ -385,6 +389,7 @@ def job_harness(
                 blocked_after=_blocked_after(request.config),
                 invariants=job_invariants,
                 workplace=shared.workplace(getattr(request, "param", "memory")),
+                clocks=_clocks(request),
             )
     except EnvironmentUnavailable as error:
         _give_up(error, shared)
@@ -534,6 +539,16 @@ def _blocked_after(config: pytest.Config) -> float:
     if not seconds > 0:
         raise pytest.UsageError(f"job_blocked_after is {text!r}; give real seconds, such as 30")
     return seconds
+
+
+def _clocks(request: pytest.FixtureRequest) -> str:
+    """Return which clocks processors read: by the marker, else by the ini file."""
+    from harness.processors.clocks import VIRTUAL, checked_clocks
+
+    marker = request.node.get_closest_marker("job_clocks")
+    if marker is None:
+        return checked_clocks(request.config.getini("job_clocks") or VIRTUAL)
+    return checked_clocks(marker.args[0] if len(marker.args) == 1 and not marker.kwargs else marker.args)
 
 
 def _workplaces(config: pytest.Config) -> tuple[str, ...]:

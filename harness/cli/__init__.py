@@ -35,18 +35,19 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "harness.cli.project_commands:new",
         "write a new tool: processor, registration, worker list, test, scenario",
     ),
+    "examples": ("harness.cli.project_commands:examples", "write examples that run as they are"),
     "explain": ("harness.cli.explain_command:explain", "say what an anomaly, a rule, a fault or a wrong queue is"),
     "docs": ("harness.cli.explain_command:docs", "print the docs as one Markdown text, or one page of them"),
     "serve": ("harness.cli.serve_command", "run the harness for a test in another language, such as TypeScript"),
     "schema": (
         "harness.cli.project_commands:schema",
-        "print the JSON schema of scenario files, queue files or reports",
+        "print the JSON schema of scenario files, queue files, system files or reports",
     ),
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
 READ_ONLY: Final = frozenset(
-    {"audit", "check", "merge", "verify", "init", "new", "schema", "serve", "explain", "docs", None}
+    {"audit", "check", "merge", "verify", "init", "new", "examples", "schema", "serve", "explain", "docs", None}
 )
 """Commands that run no user code, or whose exit code is no verdict; every other one does so in a child, and if that
 ends early it is not a pass."""

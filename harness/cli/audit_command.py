@@ -26,6 +26,7 @@ from harness.cli.output import OutputFile, show_lines
 from harness.cli.search import anomalies_named
 from harness.conformance.judge import cases
 from harness.errors import ExitCode, UsageError, did_you_mean
+from harness.history.event import Observed
 from harness.invariants import kind_of
 from harness.model.duration import SECOND, Duration, Instant, parse_duration
 from harness.model.job import JobId
@@ -348,8 +349,7 @@ def _incident(finding: AuditFinding) -> Scenario | None:
 
 
 def _settings_of(finding: AuditFinding) -> dict[str, Any]:
-    for event in finding.story.history:
-        view = getattr(event, "after", None)
+    for view in (event.after for event in finding.story.history if isinstance(event, Observed)):
         if view is not None and view.started_at is not None and view.lease_until is not None:
             lease = view.lease_until - view.started_at
             if SECOND <= lease <= 86_400 * SECOND:

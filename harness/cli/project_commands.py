@@ -1,4 +1,4 @@
-"""What a repository is given: `job-harness init`, `new`, and the `schema` that editors need for scenario files."""
+"""What a repository is given: `job-harness init`, `new`, `examples`, and the `schema` that editors need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import ExitCode, UsageError
+from harness.extras import install
+from harness.scaffold.examples import SETS, write_examples
 from harness.scaffold.first_files import plan_first_files
 from harness.scaffold.nightly import Platform, plan_nightly
 from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
@@ -158,6 +160,25 @@ def execute_new(arguments: argparse.Namespace) -> int:
     return carry_out(plan, dry_run=arguments.dry_run)
 
 
+# examples -------------------------------------------------------------------------------------------------------------
+
+
+def configure_examples(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("folder", metavar="FOLDER", help="where they go; files that are there already are not touched")
+
+
+def execute_examples(arguments: argparse.Namespace) -> int:
+    """Write them, and say how each is run."""
+    folder = Path(arguments.folder)
+    count = len(write_examples(folder))
+    print(f"wrote {count} files. In {folder}:")
+    for each in SETS:
+        needs = f"\n    needs: {install(each.extra)}" if each.extra else ""
+        print(f"  {each.command}\n    {each.shows}{needs}")
+    return int(ExitCode.PASS)
+
+
 # schema ---------------------------------------------------------------------------------------------------------------
 
 
@@ -167,8 +188,8 @@ def configure_schema(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         default="scenario",
-        choices=("scenario", "report", "queue"),
-        help="scenario files, what run --json and explore --json write, or queue files (default: scenario)",
+        choices=("scenario", "report", "queue", "system"),
+        help="scenario files, what run --json and explore --json write, queue or system files (default: scenario)",
     )
 
 
@@ -182,6 +203,10 @@ def execute_schema(arguments: argparse.Namespace) -> int:
         from harness.adapters.queue_file.document import schema_text as queue_schema_text
 
         print(queue_schema_text(), end="")
+    elif arguments.what == "system":
+        from harness.systems.document import schema_text as system_schema_text
+
+        print(system_schema_text(), end="")
     else:
         print(schema_text(), end="")
     return 0

@@ -70,7 +70,7 @@ CLOCKS: Final = (
         "harness.redis.store:RedisStore",
         "libfaketime reads the server's time from a file, which is written before each request; keys end by it",
         ("harness.redis.server:RedisServer", f"{_TESTS}/test_redis.py"),
-        engines=("bullmq-redis",),
+        engines=("bullmq-redis", "celery-redis"),
     ),
     ClockOwner(
         "another project's queue in Node",
@@ -91,6 +91,24 @@ CLOCKS: Final = (
         ("harness.adapters.pgboss.work:WorkProcess.begin", f"{_TESTS}/test_pgboss_work.py"),
     ),
     ClockOwner(
+        "PostgreSQL under a user's own processes",
+        "harness.systems.database:SystemDatabase",
+        "`now()` and its kin as above; CURRENT_TIMESTAMP and its kin are written as `now()` in what passes the proxy",
+        ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_systems.py"),
+    ),
+    ClockOwner(
+        "a user's own process in Node",
+        "harness/foreign/clock.mjs",
+        "`now` of each turn; a timer fires when a turn names it",
+        (f"{_TESTS}/test_systems.py",),
+    ),
+    ClockOwner(
+        "a user's own process in Python",
+        "harness/systems/python/sitecustomize.py",
+        "`now` of each turn; a timer fires when a turn names it",
+        (f"{_TESTS}/test_systems.py",),
+    ),
+    ClockOwner(
         "a TypeScript processor",
         "harness/foreign/clock.mjs",
         "`now` of each message is the time of the loop that it belongs to",
@@ -99,8 +117,8 @@ CLOCKS: Final = (
     ClockOwner(
         "a Python processor, the reference worker",
         "harness.sim.loop:VirtualLoop",
-        "asyncio's own timers; on a thread of its own, `time.sleep` too",
-        ("tests/unit/test_loop_virtual_time.py",),
+        "asyncio's own timers; in a processor `time.time()`, `datetime.now()`, sleeps and waits of threads too",
+        ("tests/unit/test_loop_virtual_time.py", "tests/unit/test_guest_threads.py"),
     ),
     ClockOwner(
         "the time of day in a user's test",

@@ -237,9 +237,9 @@ def _kind_of(value: Any) -> str | None:
         return "time"
     if owner is date and name == "today":
         return "time"
-    if getattr(owner, "__name__", "") == "time" and name in _CLOCKS:
-        return "time"
     module = getattr(value, "__module__", None)
+    if module == "time" and owner is not None and name in _CLOCKS:
+        return "time"
     if owner is not None and owner is getattr(sys.modules.get("random"), "_inst", _MISSING):
         return "randomness"
     if module == "uuid" and name in ("uuid1", "uuid4"):
@@ -251,6 +251,8 @@ def _kind_of(value: Any) -> str | None:
 
 def _name_of(value: Any) -> str:
     owner = getattr(value, "__self__", None)
+    if getattr(value, "__module__", None) == "time":
+        return f"time.{value.__name__}"
     if isinstance(owner, type):
         return f"{owner.__name__}.{value.__name__}"
     module = getattr(owner, "__name__", None) or getattr(value, "__module__", None) or "random"

@@ -18,6 +18,7 @@ from harness.processors.delivery import Delivery, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.noticed import user_function
 from harness.processors.processor import is_async, telling
+from harness.processors.tests_thread import TestsThread
 from harness.processors.workplace import Workplace
 from harness.run.live import JobPoint
 from harness.sim.lifetime import LIFETIME, Lifetime
@@ -51,6 +52,8 @@ class Running:
         self._ended: list[Lifetime] = []
         if application.session.explored:
             self.watch_waits()
+        self.surroundings = TestsThread()
+        """What processors find of the test that drives them."""
         self.raised: deque[RaisedError] = deque(maxlen=MOST_RAISED)
         """What processors raised last."""
         self._performed = 0
@@ -66,6 +69,8 @@ class Running:
         claim = self._application.claim_of(job.id)
         worker = LIFETIME.get()
         life = Lifetime(f"{job.tool_slug} {job.id}", parent=worker)
+        life.machine = self._loop.guests
+        self.surroundings.show()
 
         def record(name: str, data: Any) -> None:
             if claim is not None:
@@ -103,6 +108,7 @@ class Running:
         self._performed += 1
         name = f"performed-{self._performed}"
         life = Lifetime(f"{job.tool_slug} ({name})")
+        life.machine = self._loop.guests
 
         def record(what: str, data: Any) -> None:
             self._write(TEST, name, 1, 0, what, data)

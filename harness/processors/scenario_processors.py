@@ -27,6 +27,7 @@ from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import Json
 from harness.port import Claim
 from harness.processors.baton import Baton
+from harness.processors.clocks import open_guests
 from harness.processors.delivery import Delivery, Record
 from harness.processors.noticed import Noticed, Surroundings
 from harness.processors.processor import find_processor
@@ -107,6 +108,7 @@ class _Host:
         self._node = NodeProcessors(
             self.loop, start=start, timeout_seconds=timeout_seconds, seed=0, busy_seconds=blocked_after
         )
+        self._guests = self.loop.guests = open_guests(self.loop, start=start)
         self._noticed = Noticed(self.loop, inside=lambda: True)
         self._attempt: _Attempt | None = None
 
@@ -127,7 +129,7 @@ class _Host:
         return self._attempt
 
     def move(self, passed: Duration) -> None:
-        with self.baton.sleeping_virtually(), self._noticed.watching():
+        with self._noticed.watching():
             self.loop.advance(passed / SECOND)
 
     def crash(self) -> None:
@@ -139,6 +141,7 @@ class _Host:
             left += self._node.leaks()
         self._node.close()
         left += self.baton.close()
+        self._guests.close()
         with contextlib.suppress(Exception), self._noticed.watching():
             left += self.loop.end_tasks()
         self.loop.close()
@@ -157,6 +160,7 @@ class _Attempt:
         self._execution: Execution | None = None
         self._abandoned = False
         self._life = Lifetime(f"attempt {job.attempts} of {job.id}")
+        self._life.machine = host._guests
         Delivery(job.id, life=self._life, record=declare)
         host.loop.call_soon(self._start, context=self._life.context())
 

@@ -400,6 +400,10 @@ def _without_cause(run: Run, width: int) -> list[Line]:
     exits = [job for job, plan in run.scenario.plan_of().items() if Ending.EXIT in plan.outcomes]
     if downed := [f"job {job} takes its worker down" for job in exits if f"running {job}" in died]:
         return _listed("No fault was needed: ", [f"{'; '.join(downed[:4])}."], width, 2)
+    jumps = [event for event in run.history if type(event) is Fault and event.name == "late" and event.data.get("by")]
+    if jumps:
+        told = [f"{format_duration(event.data['for'])} at {moment(event.at)}" for event in jumps[:4]]
+        return _listed("The test moved the clock over a running job: ", told, width, 2)
     return [Line("No fault was needed: everybody ran on time.")]
 
 

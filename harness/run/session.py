@@ -23,7 +23,7 @@ from harness.run.stock import StockApplication
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
-from harness.sim.actor import Actor, State
+from harness.sim.actor import Actor, Carried, State
 from harness.sim.choices import Boring, Choices, Replay
 from harness.sim.kernel import Kernel
 from harness.sim.request import Frame, Sleep
@@ -361,7 +361,9 @@ class Session(LiveSession):
         for name, factory in self.application.clients(self.world).items():
             self.kernel.spawn(name, factory)
         for name, process in self.application.actors(self.world).items():
-            if not self._started(process):
+            if isinstance(process, Carried):
+                process.join(self.kernel)  # type: ignore[unreachable]  # a factory that is no plain function
+            elif not self._started(process):
                 self.kernel.spawn(name, process, process=True)
 
     def _started(self, process: Callable[[], Frame]) -> bool:

@@ -16,8 +16,10 @@ from ruamel.yaml import YAML
 from harness.cli import main
 from harness.errors import UsageError
 from harness.scaffold import first_files
+from harness.scaffold.examples import INDEX, SETS, example_files, index
 from harness.scaffold.plan import Language, ToolName, find_project
 from tests.contract.node_at_hand import missing_node
+from tests.docs import pages
 
 ROOT = Path(__file__).parents[2]
 GUIDE_WORKERS = """\
@@ -206,6 +208,38 @@ def test_the_workflow_of_a_typescript_repository_installs_its_packages_first(
     at = next(number for number, step in enumerate(told) if "pip install" in step)
     assert told[2:at] == steps
     assert "[node]" not in told[at]
+
+
+def test_examples_are_written_once_and_are_what_the_pages_show(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["examples", "jobs"]) == 0
+    written = {path.relative_to(repository / "jobs").as_posix() for path in (repository / "jobs").rglob("*.*")}
+    assert written == set(example_files())
+    told = capsys.readouterr().out
+    assert all(each.command in told and (repository / "jobs" / each.folder).is_dir() for each in SETS)
+    assert (repository / "jobs" / INDEX).read_text().splitlines() == list(index())
+    (repository / "jobs" / "first_test" / "test_my_tool.py").write_text("# mine")
+    assert main(["examples", "jobs"]) == 2
+    assert (repository / "jobs" / "first_test" / "test_my_tool.py").read_text() == "# mine"
+    shown = {block.file: block.text for page in SHOWING for block in pages.blocks(page) if block.file is not None}
+    same = [(name, example_files()[name] == shown[file]) for name, file in SAME.items()]
+    assert [name for name, is_same in same if not is_same] == []
+
+
+SHOWING = [pages.ROOT / name for name in ("docs/tasks.md", "docs/typescript.md", "README.md")]
+SAME = {
+    "first_test/test_my_tool.py": "test_my_tool.py",
+    "scenario/worker_dies.yaml": "scenarios/worker_dies.yaml",
+    "typescript/lib/pay.ts": "lib/pay.ts",
+    "typescript/test_pay.py": "test_pay.py",
+    "tasks/test_celery_task.py": "test_celery_task.py",
+    "tasks/test_rq_task.py": "test_rq_task.py",
+    "tasks/test_dramatiq_task.py": "test_dramatiq_task.py",
+    "tasks/test_django_task.py": "test_django_task.py",
+    "tasks/test_temporal_activity.py": "test_temporal_activity.py",
+}
+"""By an example's path, as what a page tells to save the same text."""
 
 
 @pytest.mark.parametrize("language", ["python", "typescript"])

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from harness.foreign.runtime import NODE_HOST
 from harness.processors import JobHarness, TypeScriptProcessor
 from harness.processors.typescript import find_typescript_node
-from harness.processors.typescript.node_processor import RUNNER
 from tests.contract.node_at_hand import needs_node, processor, written
 
 pytestmark = needs_node
@@ -33,7 +33,7 @@ def test_synchronous_work_is_done_when_its_caller_goes_on_and_other_work_when_it
     source = f"""
     import crypto from "node:crypto";
     import zlib from "node:zlib";
-    import {{ Rest }} from {str(RUNNER.with_name("rest.mjs"))!r};
+    import {{ Rest }} from {str(NODE_HOST.with_name("rest.mjs"))!r};
     const rest = new Rest();
     void process.stdout;
     rest.begin();
@@ -69,9 +69,12 @@ def test_synchronous_work_is_done_when_its_caller_goes_on_and_other_work_when_it
     assert told == "0 1 1 1 1 0"
 
 
-def test_a_compressor_may_be_silent_for_long(tmp_path: Path) -> None:
+def test_a_compressor_may_be_silent_for_long_and_one_whose_output_is_not_read_is_done(tmp_path: Path) -> None:
     body = """
-    const { brotliCompress } = await import("node:zlib");
+    const { brotliCompress, createGzip } = await import("node:zlib");
+    const { randomBytes } = await import("node:crypto");
+    createGzip().write(randomBytes(500_000)); // More than it keeps for a reader.
+    await new Promise((go) => setTimeout(go, 60_000));
     let late = false;
     setTimeout(() => (late = true), 1);
     await new Promise((go) => brotliCompress(Buffer.alloc(3_000_000, "abcdefg"), go));

@@ -182,7 +182,8 @@ ALLOWED: dict[str, str] = {
         _fields ag_frame close co_qualname cr_await cr_frame gi_code gi_frame gi_yieldfrom id lineno part position
         reason reconfigure send sqlstate strerror""",
     "what a platform or a release of a library has or has not": """
-        O_CLOEXEC O_NONBLOCK SIGURG _callbacks _inst _num_transactions _pool fork log_failure poll setitimer utcmax""",
+        O_CLOEXEC O_NONBLOCK SIGURG __wrapped__ _app_protocol _callbacks _fut_waiter _inst _local _num_transactions
+        _pool _stream_reader fork log_failure poll setitimer traveller_stack utcmax""",
     "what pytest's, Hypothesis' and pydantic's own objects have or have not": """
         callspec example fixturenames funcargs map model_json_schema param sections wasxfail workerinput""",
     "a field of some events and requests: the reader goes through all of them": """
@@ -190,7 +191,7 @@ ALLOWED: dict[str, str] = {
     "a monitor subscribes by having the method; a class of states says what is momentary in it": """
         method momentary""",
     "what a user's own function, class or module made is told apart by what it has": """
-        changed jobs leave method open registered told verb""",
+        changed error jobs leave method open output registered retryable success told verb""",
 }
 """Why something may be asked for with a default, and by which name: the attribute, or the variable that holds it."""
 DECLARED = {item.name for item in fields(EngineInfo)} | {

@@ -450,15 +450,18 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "come_to_rest",
         "end_processes",
         "forget_children",
+        "host",
         "left_behind",
         "notes",
         "observed",
+        "other_problems",
         "prepare_children",
         "problems",
         "raised",
         "refuse_inside",
         "reopen",
-    }  # The plugin's own affairs.
+        "report_broken",
+    }  # The affairs of the plugin, and of tests in other languages.
     methods = {name for name in dir(JobHarness) if not name.startswith("_") and callable(getattr(JobHarness, name))}
     assert methods - left_out == {name for name in dir(AsyncJobHarness) if not name.startswith("_")} - {
         "now",

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from harness.errors import HarnessError, ProgramMissing, UsageError, did_you_mean
 from harness.model.duration import SECOND
+from harness.processors.clocks import VIRTUAL, checked_clocks
 from harness.processors.contract.checks import ANSWERS, DELIVERIES
 from harness.processors.contract.forked_runner import CAN_FORK, MEMORY_BYTES, ForkedRunner
 from harness.processors.contract.inputs import examples_of
@@ -52,12 +53,14 @@ class ContractRun:
         real_seconds: float = 5.0,
         isolated: bool = True,
         reset: Callable[[], object] | None = None,
+        clocks: str = VIRTUAL,
     ) -> None:
         """Name a processor and its input. Raises UsageError for what makes no sense.
 
         `waive` maps a check to the reason why it does not hold. `output_limit` is bytes of JSON; `real_seconds` is what
         one try may take of real time; `isolated=False` tries in this process, where a debugger reaches it. `reset` is
-        called before each try and sets back what that cannot do itself, such as rows of a database.
+        called before each try and sets back what that cannot do itself, such as rows of a database. With
+        `clocks="real"` the processor reads the machine's clocks.
         """
         found = find_processor(processor)
         node = isinstance(found, TypeScriptProcessor)
@@ -77,6 +80,7 @@ class ContractRun:
             output_limit=output_limit,
             blocked_after=real_seconds / 2,
             busy_seconds=math.inf if isolated and CAN_FORK else real_seconds,  # A child that hangs is killed.
+            clocks=checked_clocks(clocks),
         )
         runner = ForkedRunner(
             make,
@@ -149,6 +153,8 @@ class ProcessorContract:
     isolated: ClassVar[bool] = True
     reset: ClassVar[Callable[[], object] | None] = None
     """Called before each try, with nothing: it empties tables and queues. Memory and files are set back anyway."""
+    clocks: ClassVar[str] = VIRTUAL
+    """"real": `time.time()`, `datetime.now()` and their kin are the machine's."""
 
     @classmethod
     def contract(cls) -> ContractRun:
@@ -172,6 +178,7 @@ class ProcessorContract:
             real_seconds=cls.real_seconds,
             isolated=cls.isolated,
             reset=_function(inspect.getattr_static(cls, "reset")),
+            clocks=cls.clocks,
         )
         cls._contract = contract  # type: ignore[attr-defined]
         return contract

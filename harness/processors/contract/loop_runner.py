@@ -28,6 +28,7 @@ from harness.history.event import SideEffect
 from harness.model.json_value import json_problem, printable
 from harness.processors.assertions import differences, shown
 from harness.processors.baton import Baton
+from harness.processors.clocks import VIRTUAL, open_guests
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
 from harness.processors.noticed import Noticed, is_others
@@ -36,7 +37,7 @@ from harness.processors.peer_runs import InvalidResult, NoJobResult, ProcessDied
 from harness.processors.processor import is_async
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.sim.lifetime import LIFETIME, Lifetime, Severed
-from harness.sim.loop import Deadlock, VirtualLoop, describe_task
+from harness.sim.loop import BUSY_CPU_SECONDS, Deadlock, VirtualLoop, describe_task
 
 SPINS_AFTER = 100_000
 """Callbacks without any rest."""
@@ -59,6 +60,7 @@ class LoopRunner:
         output_limit: int,
         blocked_after: float,
         busy_seconds: float,
+        clocks: str = VIRTUAL,
     ) -> None:
         """Run `processor` in this process. `blocked_after` real seconds a plain processor counts as hanging.
 
@@ -66,6 +68,8 @@ class LoopRunner:
         """
         self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after, busy_seconds=busy_seconds)
         self._loop.watch_lifetimes()
+        self._loop.watch_cpu(self._computed)
+        self._at_work: _Run | None = None
         self._node = NodeProcessors(
             self._loop,
             start=START,
@@ -82,14 +86,16 @@ class LoopRunner:
         self._grace = grace_seconds
         self._limit = output_limit
         self._baton = Baton(self._loop, blocked_after=blocked_after)
-        self._baton.on_block = lambda seconds: self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine")
+        self._guests = self._loop.guests = open_guests(self._loop, start=START, clocks=clocks)
+        self._guests.on_block = lambda what: self._noticed.note(f"blocking: {what} in a coroutine")
         self._noticed = Noticed(self._loop)
         watch()
+        self._loop.on_doubt = self._guests.on_doubt = lambda what: self._noticed.notes.setdefault(f"real time: {what}")
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan."""
         before = set(children_of())
-        with self._baton.sleeping_virtually(), self._noticed.watching():
+        with self._noticed.watching():
             names = _standing()
             endings, lives = self._deliver_all(plan)
             self._rest()
@@ -109,10 +115,20 @@ class LoopRunner:
             notes=tuple(note for note in notes if not note.startswith(BLOCKING)) + tuple(self._node.findings),
         )
 
+    def _computed(self, seconds: float) -> None:
+        """Note that a coroutine kept the loop from working; how long is not said, for that differs each time."""
+        task = None if self._at_work is None or not is_async(self._processor) else self._at_work._task
+        if task is not None:
+            where = "before it ended" if task.done() else f"before it came to {describe_task(task)}"
+            self._noticed.notes[
+                f"{BLOCKING}over {BUSY_CPU_SECONDS:g} s of CPU in a coroutine without an await, {where}"
+            ] = None
+
     def close(self) -> None:
         """End what can be ended."""
         self._node.close()
         self._baton.close()
+        self._guests.close()
         self._loop.end_tasks()
         self._loop.close()
         self._noticed.end_children()
@@ -168,6 +184,7 @@ class _Run:
         self.held = False
         """Whether it stopped with a transaction open, on whose locks others may wait."""
         self.life = Lifetime(f"delivery {attempt}")
+        self.life.machine = runner._guests
         self.life.count(self._moment)
         self.observed = Observations(self.life, rest=self._come_to_a_moment)
         Delivery("job-1", life=self.life, record=self._record).observed = self.observed
@@ -178,6 +195,7 @@ class _Run:
 
     def go(self) -> None:
         """Run until it ends, is disturbed, or its time is over."""
+        self._runner._at_work = self
         self._allow(self._runner._timeout)
         try:
             self._loop.run_until(lambda: self._task.done() or self._rests() or self._loop.time() >= self._deadline)

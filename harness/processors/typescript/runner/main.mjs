@@ -9,8 +9,8 @@ import { Clock, install } from "../../../foreign/clock.mjs";
 import { Peer } from "../../../foreign/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
 import { observe } from "./observed.mjs";
-import { deepStack, placeOf } from "./places.mjs";
-import { Rest } from "./rest.mjs";
+import { deepStack, placeOf } from "../../../foreign/places.mjs";
+import { Rest } from "../../../foreign/rest.mjs";
 import { keepIn } from "./stripping.mjs";
 import { described, lenient, toJson } from "./values.mjs";
 

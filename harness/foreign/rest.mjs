@@ -1,7 +1,7 @@
 // Says when this process has nothing left to do by itself: no microtask, no immediate, no real I/O in flight.
 // Must not know: processors, messages.
 import { createHook } from "node:async_hooks";
-import { realMilliseconds, realSetImmediate, realSetTimeout } from "../../../foreign/clock.mjs";
+import { realMilliseconds, realSetImmediate, realSetTimeout } from "./clock.mjs";
 import { Connections } from "./connections.mjs";
 
 const QUIET_ROUNDS = 3;
@@ -14,12 +14,10 @@ const ON_THREADS = /REQUEST$|JOB$/;
 const PROMISED = "at jobPromise (node:internal/crypto/";
 const PROMISED_WITHIN = 6;
 const COMPRESSOR = /^(ZLIB|BROTLI|ZSTD)/;
-// A compressor whose reader has had enough keeps what it was given: it counts as busy for so long after it did something.
-const COMPRESSOR_MS = 500;
 // How long work is waited for that goes on when nothing is being run any more: the processor has answered.
 const LEFT_MS = 500;
 // What may be there without anything ever coming of it.
-const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
+export const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
 
 export class Rest {
   constructor() {
@@ -28,16 +26,17 @@ export class Rest {
     this.compressors = new Map();
     this.baseline = new Map();
     this.alive = () => {};
+    /** Says what else is in flight. */
+    this.more = () => [];
     /** Says whether anything is being run. */
     this.atWork = () => true;
     createHook({
       init: (id, type, _, resource) => {
         if (ON_THREADS.test(type)) this.jobs.set(id, { type, resource, promised: isPromised() });
-        else if (COMPRESSOR.test(type)) this.compressors.set(id, { handle: new WeakRef(resource), at: realMilliseconds() });
+        else if (COMPRESSOR.test(type)) this.compressors.set(id, new WeakRef(resource));
       },
       after: (id) => {
         this.jobs.delete(id);
-        if (this.compressors.has(id)) this.compressors.get(id).at = realMilliseconds();
       },
       destroy: (id) => {
         this.jobs.delete(id);
@@ -55,7 +54,7 @@ export class Rest {
   /** Real work that is in flight, by its kind. */
   outstanding() {
     const { waiting, open } = this.connections.counted();
-    const kinds = [...this.onThreads(), ...waiting];
+    const kinds = [...this.onThreads(), ...waiting, ...this.more()];
     for (const [kind, count] of counted(process.getActiveResourcesInfo())) {
       const idle = (this.baseline.get(kind) ?? 0) + (open.get(kind) ?? 0);
       if (!SILENT.has(kind) && count > idle) kinds.push(kind);
@@ -70,10 +69,10 @@ export class Rest {
       if (promised || typeof resource.ondone === "function") kinds.push(type);
       else this.jobs.delete(id);
     }
-    for (const [id, { handle, at }] of this.compressors) {
+    for (const [id, handle] of this.compressors) {
       const compressor = handle.deref();
       if (compressor === undefined) this.compressors.delete(id);
-      else if (compressor.buffer && realMilliseconds() - at < COMPRESSOR_MS) kinds.push("ZLIB");
+      else if (compressor.buffer && !isFull(compressor)) kinds.push("ZLIB");
     }
     return kinds;
   }
@@ -104,6 +103,13 @@ function counted(kinds) {
   const counts = new Map();
   for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   return counts;
+}
+
+/** Whether a compressor, which keeps what it was given until it is through, waits for a reader of what it has made. */
+function isFull(compressor) {
+  const owner = Object.getOwnPropertySymbols(compressor).find((symbol) => symbol.description === "owner_symbol");
+  const stream = compressor[owner];
+  return stream !== undefined && stream.readableLength >= stream.readableHighWaterMark;
 }
 
 /** Whether the job that is being made answers a promise: of `crypto.subtle`, which on Node 24 sets no callback on it. */
