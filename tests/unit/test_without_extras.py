@@ -110,7 +110,7 @@ def test_one_extra_has_all_that_users_may_need() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (all_of_them,) = extras["all"]
     named = set(all_of_them.partition("[")[2].rstrip("]").split(","))
-    assert named == set(extras) - {"all", "dev", "bench", "docs"} == set(BROUGHT_BY.values())
+    assert named == set(extras) - {"all", "dev", "bench", "docs", "libraries"} == set(BROUGHT_BY.values())
 
 
 def test_installed_in_site_packages_the_harness_is_still_no_line_of_the_users(tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ class _Run:
     def _come_to_a_moment(self) -> None:
         """Let plain code be disturbed here: on its thread it stands still, on the loop's it can only be ended."""
         if self._runner._baton.holds():
-            time.sleep(0)  # noqa: TID251 - it is the baton's: control goes to the loop and comes back
+            self._runner._guests.sleep(0)  # Control goes to the loop, and comes back unless its worker dies.
         elif self._loop.is_in_this_thread():
             self.life.moment()
             if self.life.over:
