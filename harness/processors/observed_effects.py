@@ -768,25 +768,26 @@ def _ran(
     observed.settle()
 
 
+def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
+    from psycopg.pq import TransactionStatus
+
+    def roll_back() -> None:
+        if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            connection.pgconn.finish()
+        else:
+            connection.pgconn.exec_(b"ROLLBACK")
+
+    def make() -> _Connection:
+        return _Connection(
+            connection,
+            in_transaction=lambda: connection.pgconn.transaction_status != TransactionStatus.IDLE,
+            roll_back=roll_back,
+        )
+
+    return observed.source(id(connection), make)  # type: ignore[return-value]
+
+
 def _tell_psycopg(psycopg: ModuleType) -> None:
-    idle = psycopg.pq.TransactionStatus.IDLE
-
-    def source_of(observed: Observations, connection: Any) -> _Connection:
-        def roll_back() -> None:
-            if connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
-                connection.pgconn.finish()
-            else:
-                connection.pgconn.exec_(b"ROLLBACK")
-
-        def make() -> _Connection:
-            return _Connection(
-                connection,
-                in_transaction=lambda: connection.pgconn.transaction_status != idle,
-                roll_back=roll_back,
-            )
-
-        return observed.source(id(connection), make)  # type: ignore[return-value]
-
     def executing(real: Any) -> Any:
         @functools.wraps(real)
         def run(cursor: Any, query: Any, params: Any = None, *rest: Any, **options: Any) -> Any:
@@ -796,7 +797,7 @@ def _tell_psycopg(psycopg: ModuleType) -> None:
                 return (yield from real(cursor, query, params, *rest, **options))
             observed.before()
             answer = yield from real(cursor, query, params, *rest, **options)
-            _ran(source_of(observed, cursor._conn), observed, said, cursor.rowcount)
+            _ran(_psycopg_source(observed, cursor._conn), observed, said, cursor.rowcount)
             return answer
 
         return _marked(run)
@@ -808,7 +809,7 @@ def _tell_psycopg(psycopg: ModuleType) -> None:
             observed = observing()
             said = None if observed is None else _sql_effect(command, None)
             if observed is not None and said is not None and said[0].control:
-                source_of(observed, connection).control(said[0].control)
+                _psycopg_source(observed, connection).control(said[0].control)
             return answer
 
         return _marked(run)
@@ -987,10 +988,16 @@ _NOT_OUTSIDE: Final = ("/dev/", "/proc/", "/sys/")
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     """Hear CPython's audit events. It must not raise: the caller would be told that the event is forbidden."""
-    if event == "open":
-        _opened(*arguments)
-    elif event in ("os.rename", "os.remove", "tempfile.mkstemp"):
-        _moved(event, arguments)
+    if event not in _HEARD or current() is None:
+        return
+    with contextlib.suppress(Exception):  # A path that is none, a folder that is gone: the call itself will say so.
+        if event == "open":
+            _opened(*arguments)
+        else:
+            _moved(event, arguments)
+
+
+_HEARD: Final = frozenset({"open", "os.rename", "os.remove", "tempfile.mkstemp"})
 
 
 def _opened(path: Any, mode: Any, flags: Any) -> None:

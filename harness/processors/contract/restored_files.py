@@ -56,7 +56,7 @@ class FileJournal:
             with unobserved():
                 for path in _EVENTS[event](*arguments):
                     self._keep(path)
-        except (OSError, ValueError):
+        except Exception:  # noqa: BLE001 - a path may be anything that a user's code hands over
             return  # The caller is told what is wrong with the path by its own call.
         finally:
             self._busy = False
