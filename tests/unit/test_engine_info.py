@@ -191,7 +191,7 @@ ALLOWED: dict[str, str] = {
     "a monitor subscribes by having the method; a class of states says what is momentary in it": """
         method momentary""",
     "what a user's own function, class or module made is told apart by what it has": """
-        changed error jobs leave method open output registered retryable success told verb""",
+        changed error jobs leave method open output registered retryable send_task success tasks told verb""",
 }
 """Why something may be asked for with a default, and by which name: the attribute, or the variable that holds it."""
 DECLARED = {item.name for item in fields(EngineInfo)} | {
