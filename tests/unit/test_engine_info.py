@@ -186,6 +186,8 @@ ALLOWED: dict[str, str] = {
         _pool _stream_reader fork log_failure poll setitimer traveller_stack utcmax""",
     "what pytest's, Hypothesis' and pydantic's own objects have or have not": """
         callspec example fixturenames funcargs map model_json_schema param sections wasxfail workerinput""",
+    "what calls and answers of the libraries that are watched have or have not, by release and by kind": """
+        _base_url _coro _observes_effects body headers kind routing_key status""",
     "a field of some events and requests: the reader goes through all of them": """
         actor field job name point""",
     "a monitor subscribes by having the method; a class of states says what is momentary in it": """
