@@ -6,11 +6,11 @@ STAMP = $(VENV)/.installed
 WORKERS ?= auto
 FLAGSHIP = .job-harness/flagship.yaml
 
-ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),procrastinate,pgqueuer,graphile-worker
+ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),bullmq,bullmq-redis,procrastinate,pgqueuer,graphile-worker,django-tasks-db,celery-redis
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test lint bench detection public-bugs fuzz reliability rules engines campaign fresh clean
+.PHONY: help install demo test client site lint bench detection public-bugs outcomes fuzz reliability rules libraries engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -33,6 +33,15 @@ test: $(STAMP)  ## run the tests (about five minutes on two cores)
 campaign: $(STAMP)  ## run what takes longer than the tests may
 	@$(BIN)/python -m pytest -m campaign $(ARGS)
 
+client: $(STAMP)  ## pack the npm client and try it in Vitest and Jest, in a fresh folder (needs npm)
+	@command -v npm >/dev/null || { echo "npm is not on the PATH: the npm client was not tried"; exit 0; } && \
+		timeout 1200 $(BIN)/python -m pytest -m campaign tests/client $(ARGS)
+
+site: $(STAMP)  ## build the docs as a site, into build/site; a link that leads nowhere fails
+	@test -x $(VENV)-site/bin/mkdocs || { $(PYTHON) -m venv $(VENV)-site && \
+		$(VENV)-site/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt mkdocs-material; }
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --quiet --strict
+
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -50,8 +59,17 @@ detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and w
 public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write docs/public_bugs.md
 	@$(BIN)/python benchmarks/public_bugs/__main__.py $(ARGS)
 
+outcomes: $(STAMP)  ## ask every queue what it makes of outcomes that are hard to store, and write docs/outcomes.md
+	@$(BIN)/python docs/outcomes.py $(ARGS)
+
 rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 	@$(BIN)/python benchmarks/rules/__main__.py $(ARGS)
+
+libraries: $(STAMP)  ## run what people import in processors as jobs, Node and Python, and write docs/libraries.md
+	@$(BIN)/python benchmarks/libraries/node.py $(ARGS)
+	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
+	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
+	@.venv-libraries/bin/python benchmarks/libraries/python.py $(ARGS)
 
 fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -18,6 +18,9 @@ from ruamel.yaml import YAML
 
 import harness
 from harness import pytest_plugin
+from harness.adapters.bullmq.queue import BullQueue
+from harness.adapters.celery import CeleryQueue
+from harness.adapters.django_tasks import DjangoTasksQueue
 from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
@@ -26,6 +29,7 @@ from harness.adapters.pgqueuer import PgQueuerQueue
 from harness.adapters.procrastinate import ProcrastinateQueue
 from harness.adapters.reference import ReferenceQueue
 from harness.cli import COMMANDS, command
+from harness.documentation import about, split, whole
 from harness.faults import kinds
 from harness.invariants import CATALOGUE as INVARIANTS
 from harness.invariants import Kind
@@ -199,6 +203,9 @@ QUEUES: Final[Sequence[Any]] = (
     ProcrastinateQueue,
     PgQueuerQueue,
     GraphileQueue,
+    BullQueue,
+    DjangoTasksQueue,
+    CeleryQueue,
 )
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
@@ -371,6 +378,9 @@ def _capabilities() -> str:
         "`procrastinate`",
         "`pgqueuer`",
         "`graphile-worker`",
+        "`bullmq`, `bullmq-redis`",
+        "`django-tasks-db`",
+        "`celery-redis`",
     )
     return table(("capability", "meaning", *engines), rows)
 
@@ -498,6 +508,21 @@ def generated(text: str) -> str:
     return _BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found['name']]()}\n{found[3]}", text)
 
 
+def llms_text() -> str:
+    """Return the list of pages for assistants, in the form that is usual for a file `llms.txt`."""
+    lines = [
+        "# job-harness",
+        "",
+        "> Testing harness and simulation framework for job processors and job queues: virtual time,",
+    ]
+    lines += ["> crashes, lost messages and duplicates, judged by invariants; in Python, TypeScript, YAML and SQL.", ""]
+    lines += ["All pages as one text: `job-harness docs`, or [llms-full.txt](llms-full.txt).", "", "## Pages", ""]
+    for name, page in split(whole(FOLDER.parent)).items():
+        title, sentence = about(page)
+        lines.append(f"- [{title}]({'index' if name == 'README' else name}.html): {sentence}")
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Write the pages; with `--check` only say which are out of date."""
     stale = []
@@ -508,6 +533,11 @@ def main(arguments: Sequence[str]) -> int:
             stale.append(page.name)
             if "--check" not in arguments:
                 page.write_text(after, encoding="utf-8")
+    llms = FOLDER / "llms.txt"
+    if (text := llms_text()) != (llms.read_text(encoding="utf-8") if llms.is_file() else ""):
+        stale.append(llms.name)
+        if "--check" not in arguments:
+            llms.write_text(text, encoding="utf-8")
     for name in stale:
         print(f"{name} was out of date")
     return 1 if stale and "--check" in arguments else 0

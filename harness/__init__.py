@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.adapters.reference.application import JobResult, NonRetryableError, ToolJob
     from harness.conformance import QueueConformance
+    from harness.conformance.django_tasks import DjangoTasksConformance
     from harness.explore.state_machine import LifecycleMachine
     from harness.faults import Circumstances, FaultKind
     from harness.history.event import SideEffect
@@ -44,6 +45,7 @@ __all__ = [
     "Circumstances",  # what a fault may know of the run that it strikes
     "Claim",  # a worker's right to settle one attempt of one job
     "Contract",  # where an engine says that it differs: what is documented is no anomaly
+    "DjangoTasksConformance",  # to subclass: what every backend of Django's tasks must keep
     "Engine",  # protocol: opens queues
     "EngineInfo",  # all that an engine may have beyond its verbs
     "FaultKind",  # something that can be made to go wrong: how it strikes, reads, and what it excuses
@@ -86,6 +88,7 @@ if not TYPE_CHECKING:
     _HOMES = {
         "harness.adapters.reference.application": ("JobResult", "NonRetryableError", "ToolJob"),
         "harness.conformance": ("QueueConformance",),
+        "harness.conformance.django_tasks": ("DjangoTasksConformance",),
         "harness.explore.state_machine": ("LifecycleMachine",),
         "harness.faults": ("Circumstances", "FaultKind"),
         "harness.history.event": ("SideEffect",),

@@ -49,6 +49,12 @@ class ProgramMissing(EnvironmentUnavailable):
     """A program that the machine would need, such as Node, is not here, or is too old: a test that needs it skips."""
 
 
+class NothingToJudge(HarnessError):
+    """What was asked about is not there to be judged: neither a pass nor a fail."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
 class LimitReached(HarnessError):
     """A declared limit was reached; the message names it."""
 

@@ -33,7 +33,7 @@ import pytest
 
 from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobResult, ToolJob
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
-from harness.failure_section import NAME_DIGITS, draw, target_of, token_of
+from harness.failure_section import draw, target_of, token_of
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -49,7 +49,7 @@ from harness.processors.job_harness import JobHarness
 from harness.report.screen import first_screen, one_line, screen_text
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
-from harness.scenario.replay_token import ReplayToken, decode
+from harness.scenario.replay_token import decode
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import OTHERS_FIRST, Choices, Deviation, Option, Options, Replay, Tape, Uniform
 
@@ -158,7 +158,7 @@ class ExploredTest:
             explored = cls(item, campaign, asked)
             if token is not None:
                 read = decode(token)
-                explored.changed = _refuse_other(read, item)
+                explored.changed = read.expect_test(target_of(item), called=item.nodeid)
                 explored.tape = read.tape
         except (HarnessError, ValueError) as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
@@ -335,14 +335,6 @@ class ExploredTest:
         screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly, default=GUIDE)).rstrip()
         summary = one_line(f"{anomaly}: {seen.led(anomaly).message}")
         return f"{summary} (replay: --job-replay {token})\n--job-replay {token}\n\n{screen}"
-
-
-def _refuse_other(token: ReplayToken, item: pytest.Function) -> bool:
-    """Return whether a token was made of another version of this test. Raises UsageError for one of another test."""
-    target = target_of(item)
-    if token.target[:NAME_DIGITS] != target[:NAME_DIGITS]:
-        token.expect(target, called=item.nodeid)
-    return token.target != target
 
 
 def _fits(key: str, anomaly: Anomaly) -> bool:
@@ -645,7 +637,8 @@ class TestExploration:
 
         Raises InChild in every child.
         """
-        _warm()
+        if self.rerun is None:
+            _warm()
         began, used = time.monotonic(), _used()  # noqa: TID251 - what a campaign costs is real time
         try:
             first = self._play(ListedGates(), as_on_tape())

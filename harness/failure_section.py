@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,8 @@ from harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from harness.history.event import History
+    from harness.processors import JobHarness
+    from harness.processors.running import RaisedError
     from harness.run.verdict import Run
     from harness.sim.choices import Tape
 
@@ -33,8 +35,9 @@ CARRIERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (a
 MOST_ROWS = 200
 FEW_ROWS = 10
 """Below a test that failed by itself; `--job-explain` shows all."""
-NAME_DIGITS = 6
-"""Digits of a token's target that are of the test's name; as many more are of its source."""
+MOST_TRACED = 3
+"""Jobs whose last error is shown with its place."""
+MOST_FRAMES = 6
 LONGEST_NAME = 80
 _DRAWN = pytest.StashKey[bool]()
 PICTURE = "job-harness: picture"
@@ -93,9 +96,50 @@ def failed_section(item: pytest.Item, *, most: int = FEW_ROWS) -> str:
     if not isinstance(item, pytest.Function) or harness is None or not len(harness.history):
         return ""
     told = explanation(harness.history, most=most)
+    if told and (errors := "\n".join(filter(None, [raised_section(harness.raised()), returned_section(harness)]))):
+        told += f"\n{errors}"
     if not told or harness.unforkable:
         return told
     return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"
+
+
+MOST_RETURNED = 20
+"""Attempts that failed without raising."""
+
+
+def raised_section(raised: Sequence[RaisedError]) -> str:
+    """Return what processors raised: of each job the last error with its place, those before it in a line each."""
+    last = {error.job: error for error in raised}
+    traced = list(last.values())[:MOST_TRACED]
+    lines: list[str] = []
+    for error in raised:
+        words = error.words if error in traced else error.words.partition("\n")[0]
+        lines.append(f"{error.job}, attempt {error.attempt} raised {words}")
+        if error in traced:
+            own = [frame for frame in error.frames if not frame.filename.startswith((*OWN, *CARRIERS))]
+            lines += [f"    {each.filename}:{each.lineno}, in {each.name}: {each.line}" for each in own[-MOST_FRAMES:]]
+    return "\n".join(lines)
+
+
+def returned_section(harness: JobHarness) -> str:
+    """Return the errors of attempts that failed without raising, a line each: timeouts, and what was returned."""
+    from harness.history.event import Observed
+    from harness.model.lifecycle import Status
+
+    raised = {(error.job, error.attempt) for error in harness.raised()}
+    lines = [
+        f"{event.job}, attempt {event.before.attempts} failed: {event.after.error}"
+        for event in harness.history
+        if type(event) is Observed
+        and event.before is not None
+        and event.after is not None
+        and event.before.status is Status.PROCESSING
+        and event.after.status in (Status.PENDING, Status.FAILED)
+        and event.after.error
+        and (event.job, event.before.attempts) not in raised
+    ]
+    more = len(lines) - MOST_RETURNED
+    return "\n".join([*lines[-MOST_RETURNED:], *([f"and {more} before that"] if more > 0 else [])])
 
 
 def token_of(item: pytest.Function, tape: Tape) -> str:
@@ -111,8 +155,9 @@ def target_of(item: pytest.Function) -> str:
         source = inspect.getsource(item.function)
     except (OSError, TypeError):
         source = ""
-    named, written = (hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS] for text in (item.name, source))
-    return named + written
+    from harness.scenario.replay_token import target_of_test
+
+    return target_of_test(item.name, source)
 
 
 def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: bool = False) -> None:

@@ -18,7 +18,7 @@ from harness.foreign.clocks import prove
 from harness.foreign.database import milliseconds_of
 from harness.foreign.gated_queue import GatedForeignQueue, RoutedPeer
 from harness.foreign.peer import Peer, Report, Responder
-from harness.foreign.runtime import ForeignRuntime, node_peer, outcome_of, python_peer
+from harness.foreign.runtime import ForeignRuntime, ForeignStore, node_peer, outcome_of, python_peer
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId
@@ -44,7 +44,8 @@ class Opened(NamedTuple):
 
     peer: Responder
     """The peer, or what asks it on behalf of each actor's own session."""
-    database: ForeignDatabase
+    database: Any
+    """The store: a `ForeignDatabase`, or what the release provides."""
     settings: Settings
     clocks: EngineClocks
     jitter: Callable[[], float]
@@ -75,7 +76,7 @@ class ForeignRelease:
     """Starts the peer, which goes by the name that it is given."""
     empty: Callable[[Opened], None]
     """Deletes what runs leave in the tables, so that numbers begin anew: errors name them."""
-    reset: Callable[[Any], Mapping[str, Any]] = lambda schema: {}
+    reset: Callable[[Opened], Mapping[str, Any]] = lambda opened: {}
     """Returns what the peer is asked with, to forget the run before."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """What the peer is told when it opens, beside the database's URL."""
@@ -83,6 +84,12 @@ class ForeignRelease:
     """Reads once what this release's tables look like."""
     proven_under: Settings | None = None
     """Prove under these settings that jobs and leases follow our clock; None: only `now()` is proven."""
+    resolution: Duration = 1
+    """The smallest difference of times that it sees, in microseconds."""
+    store: Callable[[str | None], ForeignStore] | None = None
+    """Provides the server; None: a PostgreSQL."""
+    gated: bool = True
+    """Whether every actor can have a session of its own."""
     keeps_sessions: bool = True
     """Whether an actor's session remembers nothing from one run to the next, and can be kept."""
     next_upkeep: Callable[[Any], Instant | None] | None = None
@@ -103,21 +110,27 @@ def emptied(*tables: str, numbered: Sequence[str], as_new: bool = False) -> Call
     return empty
 
 
-def in_python(room: str, package: str, version: str, *, driver: str) -> Callable[[str], Peer]:
-    """Return what starts a peer with a release from PyPI, which answers by `answers.py` beside the file `room`."""
+def in_python(room: str, package: str, version: str, *beside: str) -> Callable[[str], Peer]:
+    """Return what starts a peer with a release from PyPI, which answers by `answers.py` beside the file `room`.
+
+    `beside` are packages that it expects its user to install, such as a driver.
+    """
 
     def start(name: str) -> Peer:
-        packages = python_package(package, version, driver)
+        packages = python_package(package, version, *beside)
         return python_peer(Path(room).with_name("answers.py"), name=name, packages=packages)
 
     return start
 
 
-def in_node(room: str, package: str, version: str, *, oldest: tuple[int, int]) -> Callable[[str], Peer]:
-    """Return what starts a Node peer with a release from npm, answering by `answers.mjs` beside the file `room`."""
+def in_node(room: str, package: str, version: str, *beside: str, oldest: tuple[int, int]) -> Callable[[str], Peer]:
+    """Return what starts a Node peer with a release from npm, answering by `answers.mjs` beside the file `room`.
+
+    `beside` are packages that it expects its user to install.
+    """
 
     def start(name: str) -> Peer:
-        packages = npm_package(package, version)
+        packages = npm_package(package, version, *beside)
         return node_peer(Path(room).with_name("answers.mjs"), name=name, packages=packages, oldest=oldest)
 
     return start
@@ -144,7 +157,8 @@ class ForeignEngine:
             prepare=self._ready,
             provenance=self._provenance,
             confirm=self._runtime_confirmed,
-            sessions=partial(ForeignEngine, release, dsn=dsn, sessions=True),
+            sessions=partial(ForeignEngine, release, dsn=dsn, sessions=True) if release.gated else None,
+            makes_values=True,
         )
         self._schema: Any = None
         self._strictly: Duration = 0
@@ -155,6 +169,7 @@ class ForeignEngine:
             asked=release.asked,
             then=self._prove,
             keeps_sessions=release.keeps_sessions,
+            **({} if release.store is None else {"store": release.store}),
         )
 
     def _ready(self) -> None:
@@ -195,7 +210,7 @@ class ForeignEngine:
             runtime.peer, runtime.database, settings, clocks, jitter, clocks.store, self._schema, self._strictly
         )
         self.release.empty(opened)
-        runtime.peer.ask("reset", dict(self.release.reset(self._schema)))
+        runtime.peer.ask("reset", dict(self.release.reset(opened)))
         return opened
 
     def _prove(self) -> None:
@@ -204,7 +219,10 @@ class ForeignEngine:
         self._strictly = 0
         if release.proven_under is not None:
             self._strictly = prove(
-                lambda *given: release.queue(self._emptied(*given)), name=self.info.name, settings=release.proven_under
+                lambda *given: release.queue(self._emptied(*given)),
+                name=self.info.name,
+                settings=release.proven_under,
+                moment=release.resolution,
             )
 
     def close(self) -> None:

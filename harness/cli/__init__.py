@@ -23,9 +23,11 @@ from harness.printable import keep_for_document, printable_streams
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge the results"),
     "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
+    "merge": ("harness.cli.merge_command", "put the parts of a campaign together that `explore --shard` did"),
     "exhaust": ("harness.cli.exhaust_command", "examine every run within a small scope"),
     "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
+    "audit": ("harness.cli.audit_command", "judge what production has written about its jobs"),
     "verify": ("harness.cli.verify_command", "send one job through a running system and watch it until it ends"),
     "doctor": ("harness.cli.doctor_command", "say what is installed, what can run here, and what repairs the rest"),
     "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
@@ -33,15 +35,22 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "harness.cli.project_commands:new",
         "write a new tool: processor, registration, worker list, test, scenario",
     ),
+    "examples": ("harness.cli.project_commands:examples", "write examples that run as they are"),
+    "explain": ("harness.cli.explain_command:explain", "say what an anomaly, a rule, a fault or a wrong queue is"),
+    "docs": ("harness.cli.explain_command:docs", "print the docs as one Markdown text, or one page of them"),
+    "serve": ("harness.cli.serve_command", "run the harness for a test in another language, such as TypeScript"),
     "schema": (
         "harness.cli.project_commands:schema",
-        "print the JSON schema of scenario files, queue files or reports",
+        "print the JSON schema of scenario files, queue files, system files or reports",
     ),
 }
 """Subcommand -> where it is, and what it does. See `command`."""
 
-READ_ONLY: Final = frozenset({"check", "verify", "init", "new", "schema", None})
-"""Commands that run no user code; every other one does so in a child, and if that ends early it is not a pass."""
+READ_ONLY: Final = frozenset(
+    {"audit", "check", "merge", "verify", "init", "new", "examples", "schema", "serve", "explain", "docs", None}
+)
+"""Commands that run no user code, or whose exit code is no verdict; every other one does so in a child, and if that
+ends early it is not a pass."""
 STANDARD_OUTPUT = "-"
 """Names standard output wherever a file to write is named."""
 PIPE_CLOSED = 141

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from harness import __version__
 from harness.errors import ExitCode
 from harness.explore.coverage import EXPECTED, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
+from harness.explore.shards import Shard
 from harness.faults import CONSEQUENCES, kinds
 from harness.invariants import ANOMALIES
 from harness.invariants.catalogue import level, lost
@@ -232,8 +234,10 @@ def campaign_data(
     settings: dict[str, str],
     strategy: str,
     seconds: float,
+    shard: Shard,
+    planned: int,
 ) -> dict[str, Any]:
-    """Return everything that the screen says, and the rows that it leaves out."""
+    """Return everything that the screen says, and the rows that it leaves out; `planned` runs have all shards."""
     coverage = campaign.coverage
     novelty = coverage.novelty()
     return {
@@ -264,9 +268,24 @@ def campaign_data(
             "states": novelty.states,
             "last_runs": novelty.last,
             "last_runs_with_a_new_state": novelty.new,
+            "new_states": [{"runs": runs, "new": new} for runs, new in coverage.growth()],
         },
         "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),
         "trouble": None if campaign.trouble is None else campaign.trouble.message,
+        "shard": _shard(campaign, shard, planned),
+    }
+
+
+def _shard(campaign: Campaign, shard: Shard, planned: int) -> dict[str, Any]:
+    """Return what `job-harness merge` needs of one part of a campaign; a whole one names no states."""
+    seen = campaign.coverage.first_seen() if shard.of > 1 else ()
+    return {
+        "index": shard.index,
+        "of": shard.of,
+        "runs": planned,
+        "program": __version__,
+        "demanded": campaign.stock,
+        "first_seen": [{"run": run, "states": states} for run, states in seen],
     }
 
 

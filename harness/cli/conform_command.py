@@ -11,6 +11,7 @@ from typing import Final
 from harness.cli.output import OutputFile
 from harness.cli.search import anomalies_named
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
+from harness.conformance.outcomes import CASES, OutcomeCell, asked, case_named
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.finding import broken_engine
 from harness.interruption import INTERRUPTIONS, exit_code_of
@@ -31,6 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--cases", action="store_true", help="print a row for each case and a column for each engine, with explanations"
     )
+    add(
+        "--outcomes",
+        nargs="?",
+        const=EVERY,
+        metavar="CASE",
+        help="instead: what each engine makes of outcomes that are hard to store; of one of them, step by step",
+    )
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--quiet", "-q", action="store_true", help="leave out cases that an engine does not support")
 
@@ -42,6 +50,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("no engine is named", hint="Write job-harness conform memory,postgres.")
     for name in names:
         split_name(name)
+    if arguments.outcomes is not None:
+        return _told_outcomes(names, arguments.outcomes)
     output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
     levels = [Level(name) for name in arguments.level] or list(Level)
     without = anomalies_named(arguments.without)
@@ -97,6 +107,39 @@ def _conformances(
             if interruption is not None:
                 return results, codes, interruption
     return results, codes, None
+
+
+EVERY: Final = ""
+
+
+def _told_outcomes(names: list[str], only: str) -> int:
+    """Ask each engine, and print a table; of one case, what happened step by step."""
+    asking = [case_named(only)] if only else list(CASES.values())
+    cells: list[list[OutcomeCell]] = []
+    code = ExitCode.PASS
+    with Engines() as engines:
+        for name in names:
+            try:
+                cells.append([asked(engines.get(name), case) for case in asking])
+            except EnvironmentUnavailable as error:
+                code = error.exit_code
+                print(f"{name}: not asked: {error}\n")
+    for row in cells if only else ():
+        print("\n".join([f"{row[0].engine}, {only}: {row[0].word}", *(f"  {line}" for line in row[0].story)]))
+    if not only:
+        print("\n".join(outcome_table(cells)))
+    return int(code)
+
+
+def outcome_table(cells: Sequence[Sequence[OutcomeCell]]) -> Iterator[str]:
+    """Print a row for each case and a column for each engine."""
+    if not cells:
+        return
+    rows = [["outcome", *(row[0].engine for row in cells)]]
+    rows += [[cell.case.name, *(row[number].word for row in cells)] for number, cell in enumerate(cells[0])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
 
 
 WIDTH = 100

@@ -28,7 +28,7 @@ from harness.extensions import offered
 from harness.extras import BROUGHT_BY, install
 from harness.private import cache_folder
 from harness.report.screen import WIDTH, Line
-from harness.wiring import NEEDS, NPM, PIP, POSTGRES, engine_names, open_engine
+from harness.wiring import NEEDS, NPM, PIP, POSTGRES, REDIS, engine_names, open_engine
 
 FORMAT: Final = "job-harness-doctor"
 VERSION: Final = 1
@@ -167,7 +167,18 @@ def _programs() -> Iterator[Item]:
     yield _found("programs", "Node", lambda: str(find_node()))
     yield _found("programs", "Node for TypeScript", lambda: str(find_typescript_node()))
     yield _found("programs", NPM, find_npm)
+    yield _found("programs", REDIS, _redis)
     yield _found("programs", PIP, lambda: f"{pip_command()[0]} -m pip")
+
+
+def _redis() -> str:
+    """Return the server that a virtual clock can be had with. Raises EnvironmentUnavailable with what is lacking."""
+    from harness.redis.server import REPAIR, faketime, programs
+
+    library = faketime()
+    for program in programs():
+        return f"{program.path}, {library.name}"
+    raise EnvironmentUnavailable("there is no redis-server and no valkey-server", hint=f"Bring one with: {REPAIR}")
 
 
 def _found(part: str, name: str, find: Callable[[], str]) -> Item:

@@ -148,7 +148,8 @@ def execute(arguments: argparse.Namespace) -> int:
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
         engine.info.contract.refuse(changes_of(arguments))
-        scope = replace(scope, settings=engine.info.contract.held(scope.settings))
+        named = bool(arguments.settings_from)
+        scope = replace(scope, settings=request.held(scope.settings, engine, named=named))
         with raised_at_once():
             engine.info.prepare()
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))

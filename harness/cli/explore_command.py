@@ -18,6 +18,7 @@ from harness.errors import ExitCode, UsageError
 from harness.explore.finding import Campaign, Finding
 from harness.explore.process_pool import CampaignPlan, ProcessPool
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
+from harness.explore.shards import Shard
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import StepWatchdog
 from harness.interruption import exit_code_of, raised_at_once, stopping_point
@@ -26,13 +27,15 @@ from harness.port import Engine
 from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.wiring import Engines
+from harness.wiring import Engines, is_system_file
 
-STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all in turn (default: portfolio)"
+STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
 RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""
 OPENER = "harness.wiring:open_engine"
+PROCESS_PATIENCE = 60.0
+"""Real seconds that a step may take at least where it starts processes: on a busy machine that is no hang."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +51,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="share the runs among N processes; the result is the same (default: 1)",
+    )
+    add(
+        "--shard",
+        default="1/1",
+        metavar="K/N",
+        help="do the K-th of N parts of the campaign; `job-harness merge` puts their --json files together",
     )
     add("--coverage", action="store_true", help="show every situation, and where each fault struck")
     add("--jobs", type=int, action=_Processes, dest="processes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -156,7 +165,14 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
     if request.is_written:
         changed = {name: value for name, (value, _) in changed_settings(plan.settings).items()}
         data = campaign_data(
-            campaign, engine.info.capabilities, told=told, settings=changed, strategy=plan.strategy, seconds=seconds
+            campaign,
+            engine.info.capabilities,
+            told=told,
+            settings=changed,
+            strategy=plan.strategy,
+            seconds=seconds,
+            shard=plan.shard,
+            planned=arguments.runs,
         )
         request.write(data)
     code = _code(campaign, campaign.interruption or presenter.interruption)
@@ -171,13 +187,14 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
     return CampaignPlan(
         OPENER,
         request.target,
-        engine.info.contract.held((own or request.settings).changed(**changes)),
+        request.held((own or request.settings).changed(**changes), engine, named=bool(arguments.settings_from)),
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,
-        patience=arguments.patience,
+        patience=max(arguments.patience, PROCESS_PATIENCE) if is_system_file(request.target) else arguments.patience,
         steps=arguments.steps,
         without=request.without,
+        shard=Shard.read(arguments.shard),
     )
 
 
@@ -191,6 +208,7 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
             keep_going=plan.keep_going,
             watchdog=watchdog,
             limits=Limits(steps=plan.steps),
+            shard=plan.shard,
         )
         size = arguments.processes
         pool = stack.enter_context(ProcessPool(plan, size=size)) if size > 1 else None

@@ -1,4 +1,4 @@
-"""What a repository is given: `job-harness init`, `new`, and the `schema` that editors need for scenario files."""
+"""What a repository is given: `job-harness init`, `new`, `examples`, and the `schema` that editors need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import ExitCode, UsageError
+from harness.extras import install
+from harness.scaffold.examples import SETS, write_examples
 from harness.scaffold.first_files import plan_first_files
+from harness.scaffold.nightly import Platform, plan_nightly
 from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
@@ -28,11 +31,23 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
         metavar="SCHEMA",
         help="write a draft of queue.yaml instead, from a file of SQL or the URL of a database, which is only read",
     )
+    add(
+        "--agent", action="store_true", help="write a skill for coding assistants instead: how to find and repair a bug"
+    )
+    add("--nightly", metavar="TARGET", help="write a workflow instead that searches TARGET every night, in parts")
+    add(
+        "--on",
+        choices=[str(item) for item in Platform],
+        default=str(Platform.GITHUB),
+        help="with --nightly: where it runs (default: github)",
+    )
     add("--table", metavar="NAME", help="with --queue: the table that holds the jobs (default: the likeliest)")
 
 
 def execute_init(arguments: argparse.Namespace) -> int:
     """ChangePlan, show, write."""
+    if arguments.agent:
+        return _teach(arguments)
     if arguments.queue is not None:
         return _draft_queue(arguments)
     if arguments.table is not None:
@@ -43,8 +58,36 @@ def execute_init(arguments: argparse.Namespace) -> int:
             f"{project.root}: neither a Python nor a TypeScript project, or both",
             hint="Say which with --lang python or --lang typescript.",
         )
+    if arguments.nightly is not None:
+        platform = Platform(arguments.on)
+        plan = plan_nightly(project, target=arguments.nightly, platform=platform, language=project.language)
+        return carry_out(plan, dry_run=arguments.dry_run, then="commit it, and start it once by hand")
     plan = plan_first_files(project, language=project.language)
     return carry_out(plan, dry_run=arguments.dry_run)
+
+
+SKILL: Final = Path(__file__).parents[1] / "scaffold" / "agent_skill.md"
+"""What a coding assistant is given: front matter with `name` and `description`, then the steps."""
+
+
+def _teach(arguments: argparse.Namespace) -> int:
+    """Write the skill where assistants look for it: below `.claude` where that is there, else below `.agents`."""
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", hint="Name the folder of a repository.")
+    if arguments.queue is not None or arguments.table is not None or arguments.lang is not None:
+        raise UsageError("--agent goes with no other option but --dry-run", hint="Call init twice.")
+    text = SKILL.read_text(encoding="utf-8")
+    if arguments.dry_run:
+        print(text, end="")
+        return int(ExitCode.PASS)
+    path = folder / (".claude" if (folder / ".claude").is_dir() else ".agents") / "skills" / "job-harness" / "SKILL.md"
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="Nothing is overwritten: see the text with --dry-run.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {path}: steps from finding the queue to the scenario that stays")
+    return int(ExitCode.PASS)
 
 
 QUEUE_FILE: Final = "queue.yaml"
@@ -80,15 +123,15 @@ CONNECTION: Final = "env:DATABASE_URL"
 """What a draft says of a database, whose URL may hold a password."""
 
 
-def carry_out(plan: ChangePlan, *, dry_run: bool) -> int:
-    """Show a plan and, unless it is only to be seen, write it."""
+def carry_out(plan: ChangePlan, *, dry_run: bool, then: str = "") -> int:
+    """Show a plan and, unless it is only to be seen, write it; `then` is what to do next, by default to test."""
     if dry_run:
         print("\n".join(plan.diff()))
         print("\n".join(plan.lines()))
         return int(ExitCode.PASS)
     plan.write()
     print("\n".join(plan.lines()))
-    print(f"Then: {plan.command(Path.cwd())}")
+    print(f"Then: {then or plan.command(Path.cwd())}")
     return int(ExitCode.PASS)
 
 
@@ -117,6 +160,25 @@ def execute_new(arguments: argparse.Namespace) -> int:
     return carry_out(plan, dry_run=arguments.dry_run)
 
 
+# examples -------------------------------------------------------------------------------------------------------------
+
+
+def configure_examples(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("folder", metavar="FOLDER", help="where they go; files that are there already are not touched")
+
+
+def execute_examples(arguments: argparse.Namespace) -> int:
+    """Write them, and say how each is run."""
+    folder = Path(arguments.folder)
+    count = len(write_examples(folder))
+    print(f"wrote {count} files. In {folder}:")
+    for each in SETS:
+        needs = f"\n    needs: {install(each.extra)}" if each.extra else ""
+        print(f"  {each.command}\n    {each.shows}{needs}")
+    return int(ExitCode.PASS)
+
+
 # schema ---------------------------------------------------------------------------------------------------------------
 
 
@@ -126,8 +188,8 @@ def configure_schema(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         default="scenario",
-        choices=("scenario", "report", "queue"),
-        help="scenario files, what run --json and explore --json write, or queue files (default: scenario)",
+        choices=("scenario", "report", "queue", "system"),
+        help="scenario files, what run --json and explore --json write, queue or system files (default: scenario)",
     )
 
 
@@ -141,6 +203,10 @@ def execute_schema(arguments: argparse.Namespace) -> int:
         from harness.adapters.queue_file.document import schema_text as queue_schema_text
 
         print(queue_schema_text(), end="")
+    elif arguments.what == "system":
+        from harness.systems.document import schema_text as system_schema_text
+
+        print(system_schema_text(), end="")
     else:
         print(schema_text(), end="")
     return 0

@@ -19,6 +19,7 @@ from harness.report.ci import case_results, github_annotations, junit_xml
 from harness.report.json_report import json_report, report_data
 from harness.report.picture import picture
 from harness.report.summary import case_screen, summary
+from harness.report.trace import trace
 from harness.run.session import Limits
 from harness.scenario.document import ScenarioError
 from harness.scenario.reader import parse_changes, read_scenario
@@ -133,6 +134,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--junit", metavar="FILE", help="write JUnit XML")
     add("--json", metavar="FILE", help="write the report as JSON")
     add("--html", metavar="FILE", help="draw what happened, as one HTML file that needs no network")
+    add("--trace", metavar="FILE", help="write what happened as a trace that ui.perfetto.dev opens")
     add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
     add("--annotations", action="store_true", help="print annotations for GitHub")
     add("--quiet", "-q", action="store_true", help="print only what is not a pass")
@@ -142,7 +144,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run, print, write; return the exit code."""
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
-        for option in ("junit", "json", "html", "history")
+        for option in ("junit", "json", "html", "trace", "history")
         if (name := getattr(arguments, option)) is not None
     }
     engines = _engines(arguments.engine, sessions=arguments.sessions)
@@ -231,6 +233,7 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
         "junit": lambda: junit_xml(case_results(cases)),
         "json": lambda: json_report(cases, **asked, planned=planned),
         "html": lambda: picture(report_data(cases, **asked, planned=planned)),
+        "trace": lambda: trace(report_data(cases, **asked, planned=planned)),
         "history": lambda: _history(cases),
     }
     for option, output in outputs.items():

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, show_as_it_is, show_lines
-from harness.errors import ExitCode, UsageError, available, clipped, did_you_mean
+from harness.errors import ExitCode, NothingToJudge, UsageError, available, clipped, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
@@ -34,6 +34,7 @@ from harness.report.picture import picture
 from harness.report.screen import (
     HEIGHT,
     Line,
+    changed_settings,
     clip,
     first_screen,
     replay_command,
@@ -41,9 +42,21 @@ from harness.report.screen import (
     setting_text,
     wrap,
 )
+from harness.report.trace import trace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
-from harness.wiring import SESSIONS, WITHOUT, Engines, explained, is_queue_file, is_target, named, opened_as, split_name
+from harness.wiring import (
+    SESSIONS,
+    WITHOUT,
+    Engines,
+    explained,
+    is_queue_file,
+    is_system_file,
+    is_target,
+    named,
+    opened_as,
+    split_name,
+)
 
 FOLDER = Path(".job-harness") / "found"
 STOPPED = "interrupted"
@@ -55,7 +68,8 @@ LINES_BELOW = 4
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
 TARGET = (
-    "an engine, a queue file (queue.yaml), module:factory or file.py:factory, or (explore only) a test: "
+    "an engine, a queue file (queue.yaml), a system file (system.yaml), module:factory or file.py:factory, or "
+    "(explore only) a test: "
     "test_file.py::test_name (default: memory)"
 )
 
@@ -96,6 +110,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOLDER}/)")
     add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
+    add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
     add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
@@ -133,6 +148,7 @@ class SearchRequest:
     output: OutputFile | None
     report: OutputFile | None
     html: OutputFile | None
+    trace: OutputFile | None
     junit: OutputFile | None
     annotated: bool
     verbose: bool
@@ -155,7 +171,7 @@ class SearchRequest:
         if both := sorted(wanted & without):
             raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
         asked: bool | None = arguments.sessions
-        sessions = file_sessions and is_queue_file(arguments.target) if asked is None else asked
+        sessions = _has_sessions(arguments.target, file_sessions) if asked is None else asked
         target = named(arguments.target, sessions=sessions)
         if "," in target and not is_target(target):
             count = target.count(",") + 1
@@ -167,21 +183,33 @@ class SearchRequest:
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
         html = OutputFile.checked(arguments.html, "--html") if arguments.html else None
+        traced = OutputFile.checked(arguments.trace, "--trace") if arguments.trace else None
         junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
         annotated, verbose = arguments.annotations, arguments.verbose
-        return cls(target, settings, wanted, without, others, output, report, html, junit, annotated, verbose)
+        return cls(target, settings, wanted, without, others, output, report, html, traced, junit, annotated, verbose)
+
+    def held(self, settings: Settings, engine: Engine, *, named: bool) -> Settings:
+        """Return the settings with what the target fixes; of a repository that was `named`, say what is lost."""
+        held = engine.info.contract.held(settings)
+        lost = changed_settings(settings, default=held) if named else {}
+        for name, (wanted, own) in lost.items():
+            where = engine.info.contract.fixed_where.get(name, f"{engine.info.name} fixes it")
+            print(f"  not taken: {name} {wanted}. It stays {own}: {where}")
+        return held
 
     @property
     def is_written(self) -> bool:
-        """Whether the result is written as JSON or drawn."""
-        return self.report is not None or self.html is not None
+        """Whether the result is written as JSON, drawn, or traced."""
+        return any((self.report, self.html, self.trace))
 
     def write(self, data: dict[str, Any]) -> None:
-        """Write the result as JSON, and draw it, where that was asked for."""
+        """Write the result as JSON, draw it and trace it, where that was asked for."""
         if self.report is not None:
             self.report.write(json.dumps(data, indent=2) + "\n")
         if self.html is not None:
             self.html.write(picture(data))
+        if self.trace is not None:
+            self.trace.write(trace(data))
 
     def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
         """Write for CI what was found; of a search without a finding, its exit code and why."""
@@ -196,6 +224,11 @@ class SearchRequest:
         """Return who shows what is found on this engine."""
         name = opened_as(self.target, engine)
         return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose)
+
+
+def _has_sessions(target: str, file_sessions: bool) -> bool:
+    """Whether a target gives its actors sessions unasked; the processes of a system have their own anyway."""
+    return file_sessions and is_queue_file(target) and not is_system_file(target)
 
 
 def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -224,7 +257,7 @@ def _of_one(folder: str | None, queue: str | None) -> str | None:
 def settings_of(folder: str | None) -> Settings:
     """Return the settings to begin with; those of a repository are printed with their places and their contradictions.
 
-    Raises UsageError where there is no such folder.
+    Raises UsageError where there is no such folder, and NothingToJudge where it sets nothing.
     """
     if folder is None:
         return Settings()
@@ -242,11 +275,14 @@ def settings_of(folder: str | None) -> Settings:
             hint=f"It has settings for {', '.join(queues) or 'no queue by name'}.",
         )
     simulation = simulation_of(facts, queue=queue)
+    if not simulation.origins:
+        raise NothingToJudge(
+            f"inconclusive: {name} sets nothing that a search could use, such as a timeout, retries or a cron's period",
+            hint=f"Name the folder that does, or leave --settings-from out. What is read: job-harness check {name}",
+        )
     print(f"Settings from {name}{_of_queue(queue, queues)}:")
     for name, origin in simulation.origins.items():
         print(f"  {name} {setting_text(name, getattr(simulation.settings, name))}  ({origin})")
-    if not simulation.origins:
-        print("  nothing that a simulation knows is set there: the defaults hold")
     for finding in examine(facts).at_least(Severity.ERROR):
         for line in wrap(f"{finding.place} ", f"{finding.rule}: {finding.repair}", width=100, lines=3):
             print(line)

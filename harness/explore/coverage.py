@@ -45,9 +45,11 @@ class Coverage:
     faults: Counter[Cell] = field(default_factory=Counter)
     states: list[frozenset[int]] = field(default_factory=list)
     """The states of each observed run, as numbers."""
+    numbers: list[int] = field(default_factory=list)
+    """The number of each observed run."""
 
-    def observe(self, history: History) -> None:
-        """Take one run."""
+    def observe(self, history: History, *, number: int = 0) -> None:
+        """Take the run with this number."""
         spotter = Spotter()
         states: set[int] = set()
         views = spotter.views
@@ -62,6 +64,7 @@ class Coverage:
         self.observed += 1
         self.situations.update(spotter.seen)
         self.states.append(frozenset(states))
+        self.numbers.append(number)
 
     def add(self, later: Coverage) -> None:
         """Take over what later runs met."""
@@ -69,6 +72,16 @@ class Coverage:
         self.situations.update(later.situations)
         self.faults.update(later.faults)
         self.states.extend(later.states)
+        self.numbers.extend(later.numbers)
+
+    def first_seen(self) -> list[tuple[int, list[int]]]:
+        """Return for each observed run its number, and the states that it was the first of these to see."""
+        known: set[int] = set()
+        told = []
+        for number, states in zip(self.numbers, self.states, strict=True):
+            told.append((number, sorted(states - known)))
+            known |= states
+        return told
 
     def novelty(self) -> Novelty:
         """Return how many states there were, and how many of the last runs still showed a new one."""
@@ -79,6 +92,20 @@ class Coverage:
             known |= states
         last = max(1, round(len(new) * LAST)) if new else 0
         return Novelty(len(known), last, sum(new[len(new) - last :]))
+
+    def growth(self, parts: int = 20) -> list[tuple[int, int]]:
+        """Return how many states were new in each part of the runs: (runs until there, new states)."""
+        known: set[int] = set()
+        grown: list[tuple[int, int]] = []
+        for number, states in enumerate(self.states, 1):
+            before = len(known)
+            known |= states
+            until = -(-number * parts // len(self.states)) * len(self.states) // parts
+            if grown and grown[-1][0] == until:
+                grown[-1] = (until, grown[-1][1] + len(known) - before)
+            else:
+                grown.append((until, len(known) - before))
+        return grown
 
 
 class Novelty(NamedTuple):
@@ -181,12 +208,13 @@ def declared_situations(capabilities: Capabilities, *, stepwise: bool = False) -
 
 def missing_situations(seen: Iterable[str], *, capabilities: Capabilities, observed: int) -> tuple[Situation, ...]:
     """Return what never occurred although `observed` runs should have shown it many times over."""
+    return overlooked(seen, declared_situations(capabilities), observed=observed)
+
+
+def overlooked(seen: Iterable[str], declared: Iterable[Situation], *, observed: int) -> tuple[Situation, ...]:
+    """Return which of the declared situations never occurred although they were due many times over."""
     known = set(seen)
-    return tuple(
-        item
-        for item in declared_situations(capabilities)
-        if item.name not in known and item.share * observed >= EXPECTED
-    )
+    return tuple(item for item in declared if item.name not in known and item.share * observed >= EXPECTED)
 
 
 SETTLING = frozenset({"complete", "fail"})

@@ -23,6 +23,7 @@ from typing import Any
 
 from harness.explore.finding import Tally, Trouble, Unsteady
 from harness.explore.sampling import DRAWN_LIMITS, Sampler, Watch
+from harness.explore.shards import WHOLE, Shard
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import PATIENCE, StepHung, StepWatchdog
 from harness.interruption import SIGNALS
@@ -54,6 +55,8 @@ class CampaignPlan:
     """After this many steps a run ends."""
     without: frozenset[str] = frozenset()
     """Anomalies that are not reported."""
+    shard: Shard = WHOLE
+    """Which runs are done here."""
 
 
 @dataclass(slots=True)
@@ -133,9 +136,10 @@ class ProcessPool:
         going = True
         while True:
             for member in self._members:
-                going = going and following < runs and watch(counted)
+                following, own = self.plan.shard.after(following, runs)
+                going = going and own > 0 and watch(counted)
                 if going and member.first < 0:
-                    count = min(self._stretch, runs - following)
+                    count = min(self._stretch, own)
                     order.append(following)
                     self._give(member, seed, following, count)
                     following += count

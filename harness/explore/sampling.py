@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from harness.explore.finding import (
     first_difference,
     perturbed,
 )
+from harness.explore.shards import WHOLE, Shard
 from harness.explore.shrink import JointShrinker, Open, Redraw
 from harness.explore.strategy import Priorities, Strategy, policy_of
 from harness.explore.watchdog import StepHung, StepWatchdog
@@ -37,9 +38,6 @@ from harness.sim.choices import Choices
 
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
-STRETCH = 64
-"""Runs that are counted together."""
-
 Watch = Callable[[int], bool]
 
 
@@ -72,8 +70,12 @@ class Sampler:
     strategy: Strategy = Strategy.PORTFOLIO
     keep_going: bool = False
     """Look for other anomalies once one was found."""
+    shard: Shard = WHOLE
+    """Which runs are done here."""
     watchdog: StepWatchdog = field(default_factory=StepWatchdog)
     """Looks only while it is entered."""
+    held: Mapping[str, Any] = field(default_factory=dict)
+    """Settings, by name, that no drawn workload changes."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
@@ -84,7 +86,7 @@ class Sampler:
         contract = self.engine.info.contract
         lease = contract.effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
-        settings = contract.held(drawn.scenario.settings)
+        settings = contract.held(drawn.scenario.settings.changed(**self.held))
         drawn = replace(drawn, scenario=replace(drawn.scenario, settings=settings))
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
@@ -144,7 +146,7 @@ class Sampler:
         if self._first is None:
             self._first = (number, drawn, run.history.events)
         if number % OBSERVED_EVERY == 0:
-            tally.coverage.observe(run.history)
+            tally.coverage.observe(run.history, number=number)
         if again is not None and (differs := first_difference(run.history.events, again.history.events)) is not None:
             tally.unsteady = Unsteady(number, drawn, *differs)
             return False
@@ -185,10 +187,12 @@ class Sampler:
 
     def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
         """Do the runs here, one after the other; an interrupted stretch is handed over as far as it came."""
-        for first in range(0, runs, STRETCH):
+        done = 0
+        for first, count in self.shard.stretches(runs):
             tally = Tally(first)
             try:
-                going = self.stretch(tally, seed=seed, count=min(STRETCH, runs - first), watch=watch)
+                going = self.stretch(tally, seed=seed, count=count, watch=_shifted(watch, done - first))
+                done += count
             except INTERRUPTIONS as stop:
                 tally.interruption = stop
                 yield tally
@@ -248,10 +252,14 @@ class Sampler:
             stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()
-        if anomaly not in smallest.found:
+        scenario = shrinker.scenario
+        if stop is None and anomaly not in smallest.found and shrinker.hastened:
+            # Within few steps it looked endless, and within all of them it ends: only the first run counts.
+            smallest, scenario = run, replace(run.scenario, tape=run.tape)
+        elif anomaly not in smallest.found:
             smallest = shrinker.best
         drawn = policy_of(self.strategy, seed).about
-        finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
+        finding = Finding(anomaly, scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
         return finding, stop
 
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:
@@ -267,6 +275,11 @@ class Sampler:
             return watched(scenario, choices=choices, faults=FaultPlan.each(1))
 
         return watched, redraw
+
+
+def _shifted(watch: Watch, by: int) -> Watch:
+    """Tell a watch how many runs are done, where it is told the number of a run."""
+    return lambda number: watch(number + by)
 
 
 HANG_HINT = "Let the step end, or allow it more time with --patience."

@@ -107,6 +107,8 @@ def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
     actor, _, point = deviation.label.partition(" ")
     step = f"its {_ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
     when = "right after" if point in effects else "before"
+    if option.kind == TIME and point:
+        return Cause(f"{actor} stalls {when} `{point}`", is_fault=True)
     if option.kind in ORDER:
         gate = f"{when} {actor}'s `{point}`" if point else "first"
         return Cause(_order(option), is_fault=False, gate=gate)

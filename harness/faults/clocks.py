@@ -30,6 +30,11 @@ def _oversleep(met: Circumstances, kernel: Kernel, actor: Actor | None, option: 
     kernel.move_to(target + duration)
 
 
+def _told_late(data: Mapping[str, Any]) -> str:
+    length = format_duration(data.get("for", 0))
+    return f"the test JUMPS the clock by {length}" if data.get("by") else f"LATE by {length}"
+
+
 LATENESS: Final = FaultKind(
     id="lateness",
     sentence="Every process wakes up late: time jumps past what was due.",
@@ -43,7 +48,7 @@ LATENESS: Final = FaultKind(
     option="lateness",
     step="`jump`",
     tally="time ran late",
-    told=lambda data: f"LATE by {format_duration(data.get('for', 0))}",
+    told=_told_late,
     turn=4,
 )
 

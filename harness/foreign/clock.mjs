@@ -8,6 +8,9 @@ import timersPromises from "node:timers/promises";
 const LONGEST_DELAY = 2 ** 31 - 1;
 // Instants this close are one: milliseconds travel as decimals.
 const SAME = 1e-3;
+// How long the process has been up when virtual time begins: `performance.now()` is never 0 in life, and lru-cache takes
+// an instant that is 0 for none.
+const UP_MS = 1000;
 // `util.promisify.custom`: to import all of `node:util` costs milliseconds.
 const CUSTOM = Symbol.for("nodejs.util.promisify.custom");
 
@@ -27,6 +30,8 @@ export class Clock {
   constructor() {
     this.now = 0;
     this.start = 0;
+    /** How far the time of day is ahead of what timers go by, in milliseconds. */
+    this.skew = 0;
     this.timers = new Map();
     this.order = 0;
     /** Says who sets a timer. */
@@ -37,7 +42,7 @@ export class Clock {
 
   begin(now) {
     this.now = now;
-    this.start = now;
+    this.start = now - UP_MS;
   }
 
   /** When the next timer fires, or null. */
@@ -80,9 +85,13 @@ export class Clock {
     return timer;
   }
 
-  /** The intervals whose owner `isOver`, in words. A timeout that is left ends by itself, and is nothing. */
+  /**
+   * The intervals whose owner `isOver`, in words. A timeout that is left ends by itself, and is nothing; an interval that
+   * a package sets, such as the reaper of a pool, is that package's.
+   */
   left(isOver) {
-    const timers = [...this.timers.values()].filter((timer) => timer.repeats && timer.kept && isOver(timer.owner));
+    const left = (timer) => timer.repeats && timer.kept && !timer.byLibrary && isOver(timer.owner);
+    const timers = [...this.timers.values()].filter(left);
     return timers.map((timer) => `setInterval of ${timer.wait} ms`);
   }
 
@@ -109,6 +118,7 @@ class Timer {
     this.id = ++clock.order;
     this.owner = clock.owner();
     this.place = clock.place();
+    this.byLibrary = repeats && isCalledByLibrary();
     this.kept = true;
   }
 
@@ -186,8 +196,8 @@ export function install(clock, seed) {
   syncBuiltinESMExports();
 }
 
-function virtualDate(clock) {
-  const now = () => Math.floor(clock.now + SAME);
+export function virtualDate(clock) {
+  const now = () => Math.floor(clock.now + clock.skew + SAME);
   const RealDate = real.Date;
   const FakeDate = new Proxy(RealDate, {
     construct: (target, args, newTarget) =>
@@ -200,6 +210,15 @@ function virtualDate(clock) {
 }
 
 function installTimers(clock) {
+  const { promises, ...fakes } = timersOf(clock);
+  Object.assign(globalThis, fakes);
+  Object.assign(timers, fakes);
+  Object.assign(timersPromises, promises);
+  timersPromises.scheduler.wait = (delay, options) => promises.setTimeout(delay, undefined, options);
+}
+
+/** The functions of `node:timers` on this clock; in `promises`, those of `node:timers/promises`. */
+export function timersOf(clock) {
   const checked = (callback) => {
     if (typeof callback === "function") return callback;
     const error = new TypeError(`The "callback" argument must be of type function. Received ${String(callback)}`);
@@ -215,22 +234,32 @@ function installTimers(clock) {
     clearInterval: (timer) => clock.remove(timer),
   };
   fakes.setTimeout[CUSTOM] = (delay, value, options) => later(delay, value, options);
-  Object.assign(globalThis, fakes);
-  Object.assign(timers, fakes);
-  timersPromises.setTimeout = fakes.setTimeout[CUSTOM];
-  timersPromises.setInterval = async function* (delay, value) {
-    for (;;) yield await later(delay, value);
+  const promises = {
+    setTimeout: fakes.setTimeout[CUSTOM],
+    setInterval: async function* (delay, value) {
+      for (;;) yield await later(delay, value);
+    },
   };
-  timersPromises.scheduler.wait = (delay, options) => later(delay, undefined, options);
+  return { ...fakes, promises };
+}
+
+// The nearest caller that is no line of this file.
+function isCalledByLibrary() {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 8;
+  const lines = String(new Error().stack).split("\n").slice(1);
+  Error.stackTraceLimit = limit;
+  const caller = lines.find((line) => !/[\\/](harness[\\/]foreign|job-harness[\\/]lib)[\\/]/.test(line)) ?? "";
+  return /[\\/]node_modules[\\/]/.test(caller);
 }
 
 // The client behind `fetch` counts on the machine's time, and gets stuck without it.
 function isForNetwork() {
   const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = 3;
-  const caller = new Error().stack.split("\n")[3] ?? "";
+  Error.stackTraceLimit = 4; // This function, the timer's, perhaps what leads to it, and the caller.
+  const callers = String(new Error().stack).split("\n").slice(3).join("\n");
   Error.stackTraceLimit = limit;
-  return /node:internal\/deps\/undici|\/node_modules\/undici\//.test(caller);
+  return /node:internal\/deps\/undici|\/node_modules\/undici\//.test(callers);
 }
 
 function waiting(clock, delay, value, options = {}) {
@@ -249,7 +278,7 @@ function waiting(clock, delay, value, options = {}) {
 }
 
 // Mulberry32: thirty-two bits are plenty where only sameness counts.
-function seeded(seed) {
+export function seeded(seed) {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

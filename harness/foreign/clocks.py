@@ -63,7 +63,14 @@ CLOCKS: Final = (
         "harness.foreign.database:ForeignDatabase",
         "`now()` and its kin are functions over a sequence, which is set before each request",
         ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_postgres_clock.py"),
-        engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker"),
+        engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker", "bullmq", "django-tasks-db"),
+    ),
+    ClockOwner(
+        "Redis under another project's scripts",
+        "harness.redis.store:RedisStore",
+        "libfaketime reads the server's time from a file, which is written before each request; keys end by it",
+        ("harness.redis.server:RedisServer", f"{_TESTS}/test_redis.py"),
+        engines=("bullmq-redis", "celery-redis"),
     ),
     ClockOwner(
         "another project's queue in Node",
@@ -84,6 +91,24 @@ CLOCKS: Final = (
         ("harness.adapters.pgboss.work:WorkProcess.begin", f"{_TESTS}/test_pgboss_work.py"),
     ),
     ClockOwner(
+        "PostgreSQL under a user's own processes",
+        "harness.systems.database:SystemDatabase",
+        "`now()` and its kin as above; CURRENT_TIMESTAMP and its kin are written as `now()` in what passes the proxy",
+        ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_systems.py"),
+    ),
+    ClockOwner(
+        "a user's own process in Node",
+        "harness/foreign/clock.mjs",
+        "`now` of each turn; a timer fires when a turn names it",
+        (f"{_TESTS}/test_systems.py",),
+    ),
+    ClockOwner(
+        "a user's own process in Python",
+        "harness/systems/python/sitecustomize.py",
+        "`now` of each turn; a timer fires when a turn names it",
+        (f"{_TESTS}/test_systems.py",),
+    ),
+    ClockOwner(
         "a TypeScript processor",
         "harness/foreign/clock.mjs",
         "`now` of each message is the time of the loop that it belongs to",
@@ -92,8 +117,8 @@ CLOCKS: Final = (
     ClockOwner(
         "a Python processor, the reference worker",
         "harness.sim.loop:VirtualLoop",
-        "asyncio's own timers; on a thread of its own, `time.sleep` too",
-        ("tests/unit/test_loop_virtual_time.py",),
+        "asyncio's own timers; in a processor `time.time()`, `datetime.now()`, sleeps and waits of threads too",
+        ("tests/unit/test_loop_virtual_time.py", "tests/unit/test_guest_threads.py"),
     ),
     ClockOwner(
         "the time of day in a user's test",
@@ -136,10 +161,11 @@ def prove(
     *,
     name: str,
     settings: Settings | None = None,
+    moment: Duration = MOMENT,
 ) -> Duration:
     """Send a job for later, claim it when it is due, and let its lease run out, on a queue opened for it.
 
-    Returns how long after its time a job becomes due: 0, or the microsecond of a strict comparison.
+    Returns how long after its time a job becomes due: 0, or the `moment` of a strict comparison.
 
     Raises VirtualClockError that names what did not follow.
     """
@@ -162,14 +188,14 @@ def prove(
     clock.now = HOUR
     due = queue.claim(WORKER, 1)
     if due.done and not due.value:
-        clock.now += MOMENT
+        clock.now += moment
         due = queue.claim(WORKER, 1)
     strictly = clock.now - HOUR
     expect("a job was not claimed when it was due", due.done and len(due.value) == 1, due)
-    clock.now += settings.lease - MOMENT
+    clock.now += settings.lease - moment
     held = queue.expire()
     expect("a lease expired before its time", held.done and not held.value, held)
-    clock.now += 2 * MOMENT
+    clock.now += 2 * moment
     expired = queue.expire()
     expect("a lease did not expire", expired.done and expired.value == [JOB], expired)
     return strictly

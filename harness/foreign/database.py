@@ -50,7 +50,7 @@ def exact_milliseconds_of(instant: Instant) -> float:
 
 
 def instant_at(milliseconds: float) -> Instant:
-    """Return the instant at which a peer's clock shows this."""
+    """Return the instant at which a peer's clock shows this; of whole milliseconds exactly."""
     return round((milliseconds - _ORIGIN_MS) * MILLISECOND)
 
 
@@ -74,6 +74,11 @@ class ForeignDatabase:
         except BaseException:
             self.cluster.stop()
             raise
+
+    @property
+    def provenance(self) -> str:
+        """Where the server came from and why."""
+        return str(self.cluster.provenance)
 
     def connect(self) -> None:
         """Begin both sessions anew, and forget those before: in a forked child they are the parent's."""

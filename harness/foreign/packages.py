@@ -105,8 +105,8 @@ def run(command: Sequence[str], *, seconds: float, what: str, hint: str, cwd: Pa
 # npm ------------------------------------------------------------------------------------------------------------------
 
 
-def npm_package(name: str, version: str) -> Path:
-    """Return the folder whose `node_modules` has the package in exactly this version.
+def npm_package(name: str, version: str, *beside: str) -> Path:
+    """Return the folder whose `node_modules` has the package in exactly this version, and what is wanted `beside` it.
 
     Raises EnvironmentUnavailable without npm, or where that version does not install.
     """
@@ -115,10 +115,12 @@ def npm_package(name: str, version: str) -> Path:
 
     def install(folder: Path) -> None:
         write_private(folder / _MANIFEST, _PRIVATE)
-        command = [find_npm(), "install", *_NPM_OPTIONS, f"{name}@{version}"]
+        command = [find_npm(), "install", *_NPM_OPTIONS, f"{name}@{version}", *beside]
         run(command, seconds=INSTALL_SECONDS, what=what, hint=hint, cwd=folder)
 
-    return installed("npm", f"{name.replace('/', '+')}@{version}", install)
+    return installed(
+        "npm", "+".join(f"{name}@{version}".split("/")) + "".join(f"+{other}" for other in beside), install
+    )
 
 
 def newest_npm(name: str, wanted: str) -> str:
@@ -181,7 +183,7 @@ def _fits(version: str, wanted: str) -> bool:
 def _npm_cached(name: str, wanted: str) -> str | None:
     prefix = f"{name.replace('/', '+')}@"
     folder = cache_folder("npm")
-    there = [path.name[len(prefix) :] for path in folder.glob(f"{prefix}*")]
+    there = [path.name[len(prefix) :].partition("+")[0] for path in folder.glob(f"{prefix}*")]
     fitting = [version for version in there if _fits(version, wanted)]
     return max(fitting, key=_numbers_of, default=None)
 

@@ -125,6 +125,8 @@ class Peer:
         """Turns that are not waited for just now, and what they are about."""
         self._ended: dict[int, Report] = {}
         self._forgotten: set[int] = set()
+        self.effects: list[Report] = []
+        """What it said while it was asked for the end of a posted turn."""
         self._size = 0
         self._outgoing = b""
         self._incoming = bytearray()
@@ -138,7 +140,7 @@ class Peer:
         ours, theirs = (self._inward, self._outward, life), (theirs_in, theirs_out, theirs_life)
         try:
             self._process = _started(command, theirs, environment=environment, folder=folder)
-            _end_with_us(self._process.pid, theirs_life)
+            end_with_us(self._process.pid, theirs_life)
         except OSError as error:
             _close(ours)
             hint = f"Does {command[0]} exist, and may it be run?"
@@ -168,6 +170,17 @@ class Peer:
     def alive(self) -> bool:
         """Whether it was neither killed nor has ended by itself."""
         return self._end.alive and (self._borrowed or self._process.poll() is None)
+
+    @property
+    def tail(self) -> str:
+        """What it printed last."""
+        self._log.flush()
+        return self._log.tail()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that has ended, negative for a signal; 0 where it has not."""
+        return self._process.poll() or 0
 
     def confirm(self) -> None:
         """Raise PeerLost where the process has ended by itself, or a signal stopped it (where the system tells).
@@ -309,6 +322,8 @@ class Peer:
                 report = self._reports.popleft()
                 if "idle" in report and not report.get("io"):
                     self._ends(report, 0)
+                elif "effect" in report:
+                    self.effects.append(report)
         ended = self._ended.pop(number, None)
         if ended is not None:
             self._posted.pop(number, None)
@@ -531,7 +546,7 @@ def _started(
     )
 
 
-def _end_with_us(pid: int, life: int) -> None:
+def end_with_us(pid: int, life: int) -> None:
     """Let the kernel kill a peer once the other end of this pipe is closed, whatever the peer is doing.
 
     Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer that had to watch the

@@ -20,8 +20,32 @@ const { Answers, Refused } = await import(pathToFileURL(script).href);
 // By actor; the one without a name takes one request after the other, all others beside each other.
 const sessions = new Map([[null, new Answers(folder)]]);
 
+const MARK = "$job-harness";
+
+function cycle() {
+  const itself = {};
+  return Object.assign(itself, { itself });
+}
+
+// Values that JSON cannot say, by name.
+const MADE = {
+  NUL: () => ({ text: "a\u0000b" }),
+  surrogate: () => ({ text: "\ud800" }),
+  bytes: () => Buffer.from([0xff]),
+  NaN: () => ({ score: NaN }),
+  cycle,
+  huge: () => "x".repeat(8_000_000),
+};
+
+function made(told) {
+  if (Array.isArray(told)) return told.map(made);
+  if (told === null || typeof told !== "object") return told;
+  if (MARK in told) return MADE[told[MARK]]();
+  return Object.fromEntries(Object.entries(told).map(([name, value]) => [name, made(value)]));
+}
+
 async function carriedOut({ actor = null, do: wanted, with: given }) {
-  if (wanted !== "begin") return sessions.get(actor)[wanted](given);
+  if (wanted !== "begin") return sessions.get(actor)[wanted](made(given));
   sessions.set(actor, await sessions.get(null).session(given));
 }
 

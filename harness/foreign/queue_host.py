@@ -16,10 +16,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 VERSION = 1
 VARIABLE = "JOB_HARNESS_PEER"
+MARK = "$job-harness"
 LONGEST = 64 * 1024 * 1024
 """Bytes of one message."""
 
@@ -72,12 +74,39 @@ class QueueHost:
         if message["do"] == "begin":
             self._sessions[actor] = await self._sessions[None].session(**message["with"])
             return None
-        return await getattr(self._sessions[actor], message["do"])(**message["with"])
+        return await getattr(self._sessions[actor], message["do"])(**_made(message["with"]))
 
     def _tell(self, report: dict[str, Any]) -> None:
         line = memoryview(json.dumps(report).encode() + b"\n")
         while line:
             line = line[os.write(self._outward, line) :]
+
+
+def _made(told: Any) -> Any:
+    """Return what was told, with the values made that JSON cannot say: `{"$job-harness": "NaN"}`."""
+    if isinstance(told, list):
+        return [_made(item) for item in told]
+    if not isinstance(told, dict):
+        return told
+    if MARK in told:
+        return MADE[told[MARK]]()
+    return {name: _made(value) for name, value in told.items()}
+
+
+def _cycle() -> list[Any]:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    return cycle
+
+
+MADE: dict[str, Callable[[], Any]] = {
+    "NUL": lambda: {"text": "a\x00b"},
+    "surrogate": lambda: {"text": "\ud800"},
+    "bytes": lambda: b"\xff",
+    "NaN": lambda: {"score": float("nan")},
+    "cycle": _cycle,
+    "huge": lambda: "x" * 8_000_000,
+}
 
 
 def _code_of(error: BaseException) -> str | None:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.packages import NODE_ENVIRONMENT, find_node
@@ -20,7 +20,6 @@ from harness.history.outcome import Outcome, done
 from harness.postgres.absence import absent, means_absence
 
 if TYPE_CHECKING:
-    from harness.foreign.database import ForeignDatabase
     from harness.foreign.gated_queue import SessionRouter
 
 NODE_HOST: Final = Path(__file__).with_name("queue_host.mjs")
@@ -56,6 +55,43 @@ def outcome_of(idle: Report) -> Outcome:
     return Outcome.refused(str(idle["refused"])) if "refused" in idle else done(idle.get("value"))
 
 
+class ForeignStore(Protocol):
+    """The server that a package's queue works on, whose clock is ours."""
+
+    @property
+    def url(self) -> str:
+        """Where a client connects."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was not seen to break."""
+        ...
+
+    @property
+    def provenance(self) -> str:
+        """Where it came from and why."""
+        ...
+
+    def check(self) -> None:
+        """Prove that time moves in what the package installed. Raises VirtualClockError."""
+        ...
+
+    def confirm(self) -> None:
+        """Look whether it is there as it was. Raises EnvironmentUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Stop what was started. Never raises."""
+        ...
+
+
+def _postgres(dsn: str | None) -> ForeignStore:
+    from harness.foreign.database import ForeignDatabase
+
+    return ForeignDatabase(dsn)
+
+
 class ForeignRuntime:
     """A peer that has another project's package, and its database, for as many runs as there are."""
 
@@ -68,11 +104,13 @@ class ForeignRuntime:
         asked: Mapping[str, Any] | None = None,
         then: Callable[[], None] = lambda: None,
         keeps_sessions: bool = True,
+        store: Callable[[str | None], ForeignStore] = _postgres,
     ) -> None:
         """Say how the peer is started, and what `open` is told beside the database's URL.
 
         `then` is called once both stand and `now()` is proven to be ours everywhere; it may raise what it misses.
-        `keeps_sessions`: whether sessions of actors' own remember nothing from one run to the next.
+        `keeps_sessions`: whether sessions of actors' own remember nothing from one run to the next. `store` provides
+        the server, by default a PostgreSQL.
         """
         self._name = name
         self._start_peer = start
@@ -81,7 +119,8 @@ class ForeignRuntime:
         self._then = then
         self._keeps_sessions = keeps_sessions
         self._peer: Peer | None = None
-        self._database: ForeignDatabase | None = None
+        self._provide = store
+        self._database: Any = None
         self._router: SessionRouter | None = None
 
     @property
@@ -91,8 +130,8 @@ class ForeignRuntime:
         return self._peer
 
     @property
-    def database(self) -> ForeignDatabase:
-        """The database; only between `ready` and `close`."""
+    def database(self) -> Any:
+        """The server's store, such as a `ForeignDatabase`; only between `ready` and `close`."""
         assert self._database is not None
         return self._database
 
@@ -107,8 +146,8 @@ class ForeignRuntime:
 
     @property
     def provenance(self) -> str:
-        """Where the PostgreSQL came from and why, once there is one."""
-        return "" if self._database is None else str(self._database.cluster.provenance)
+        """Where the server came from and why, once there is one."""
+        return "" if self._database is None else str(self._database.provenance)
 
     def ready(self) -> None:
         """Start both where they do not stand.
@@ -119,12 +158,12 @@ class ForeignRuntime:
             self._start()
 
     def _start(self) -> None:
-        from harness.foreign.database import ForeignDatabase, milliseconds_of
+        from harness.foreign.database import milliseconds_of
 
         self.close()
         self._peer = self._start_peer()
         try:
-            self._database = ForeignDatabase(self._dsn)
+            self._database = self._provide(self._dsn)
             opened = self._peer.ask("open", {"url": self._database.url, **self._asked}, now=milliseconds_of(0))
             if "raised" in opened:
                 raise EnvironmentUnavailable(f"{self._name} did not open: {opened['raised']}")

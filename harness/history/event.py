@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -171,6 +172,11 @@ class History:
                 if not path or path[-1] != status:
                     path.append(status)
         return path
+
+    def effects(self, job: JobId) -> dict[str, int]:
+        """Count the side effects that were declared for a job, by name."""
+        declared = (event.name for event in self.events if type(event) is Effect and event.job == job)
+        return dict(Counter(name for name in declared if name not in RUN_EVENTS))
 
     def runs(self, job: JobId) -> int:
         """Count how often a processor was started on a job."""

@@ -114,6 +114,8 @@ class UniqueRespected(Monitor):
             self._window(event, key)
         if self._finished(event.after):
             holders.pop(event.job, None)
+            if not holders:
+                del self._holders[key]
             return
         holders[event.job] = None
         self._asked = {number: asked for number, asked in self._asked.items() if asked != key}

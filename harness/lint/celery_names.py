@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+CONFIGURED: Final = "config_from_object"
+"""Marks settings that an app takes from a module or an object: what is set on the app itself replaces them."""
 OLD_NAMES: Final = {
     "CELERY_ACKS_LATE": "task_acks_late",
     "CELERY_TASK_REJECT_ON_WORKER_LOST": "task_reject_on_worker_lost",

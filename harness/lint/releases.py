@@ -85,6 +85,9 @@ INCLUSIVE_SINCE: Final[Version] = (12, 28, 0)
 """From 10 on pg-boss refuses an expiry of more than a day; before this release it refuses a day too."""
 
 _VERSION: Final = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,6}|x|\*))?(?:\.([0-9]{1,6}|x|\*))?")
+_BELOW: Final = re.compile(r"<\s*([0-9]{1,6})(?:\.([0-9]{1,6}))?(?:\.([0-9]{1,6}))?")
+"""The bound of a range such as `>=5.1,<6`; one that is included is taken for excluded."""
+_NONE_BELOW: Final[Version] = (10_000, 0, 0)
 
 
 class ReleaseSpan(NamedTuple):
@@ -112,14 +115,15 @@ def span_of(written: str) -> tuple[Version, Version] | None:
     if major is None:
         return None
     low = (major, minor or 0, patch or 0)
+    if text.startswith(">"):
+        below = _BELOW.search(text)
+        return low, _NONE_BELOW if below is None else (int(below[1]), int(below[2] or 0), int(below[3] or 0))
     if text.startswith("^") and major == 0 and minor:
         return low, (0, minor + 1, 0)
     if text.startswith("^") or minor is None:
         return low, (major + 1, 0, 0)
     if text.startswith(("~=", "~")) or patch is None:
         return low, (major + 1, 0, 0) if text.startswith("~=") and patch is None else (major, minor + 1, 0)
-    if text.startswith(">"):
-        return low, (10_000, 0, 0)
     return low, (low[0], low[1], low[2] + 1)
 
 

@@ -1,19 +1,22 @@
 """Plain processors on threads that are handed control one at a time: while one works, the loop waits for it.
 
-`time.sleep` gives control back and costs virtual time; a name bound by `from time import sleep` before is not seen.
+`time.sleep`, and every wait that `sim.guest_threads` knows, gives control back and costs virtual time.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
+import contextvars
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator
-from typing import Any, SupportsIndex
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 from harness.errors import Hung
+from harness.sim.guest_threads import LOCK_SECONDS, Waiter, waits_for_lock
 from harness.sim.lifetime import LIFETIME, Severed
 from harness.sim.loop import VirtualLoop, place_of
 from harness.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seconds
@@ -36,30 +39,36 @@ class Baton:
         self._closed = False
         self.blocked: list[str] = []
         """Which threads gave no sign of life in time, and where each was."""
-        self.on_block: Callable[[float], None] = lambda seconds: None
-        """Told about a `time.sleep` on the loop's own thread, which in real life lets no task act."""
+        self.lend: Callable[[], object] = lambda: None
+        """Called first on each thread: lends it what its processor would find on the thread of the test."""
 
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
         """Run the function on a thread of its own. It never raises; the future may be cancelled meanwhile."""
-        turn = _Turn(self._loop.create_future(), name)
-        life = LIFETIME.get()
+        turn = _Turn(self, self._loop.create_future(), name)
+        life, guests = LIFETIME.get(), self._loop.guests
 
         def run() -> None:
-            self._turns[threading.get_ident()] = turn
+            me = threading.get_ident()
+            self._turns[me] = turn
+            if guests is not None:
+                guests.control(me, turn)
             if life is not None:
-                life.employ(threading.get_ident())
+                life.employ(me)
             turn.go.wait()
             try:
+                self.lend()
                 answer = function()
             except (Severed, ControlTaken):
                 return
             finally:
-                self._turns.pop(threading.get_ident(), None)
+                self._turns.pop(me, None)
+                if guests is not None:
+                    guests.control(me, None)
                 if life is not None:
-                    life.employ(threading.get_ident(), ends=True)
+                    life.employ(me, ends=True)
             with turn.lock:
                 turn.answer, turn.ended = answer, True
-                late = turn.blocked
+                late = turn.blocked or turn.adrift
             turn.stopped.set()
             if late:
                 with contextlib.suppress(RuntimeError):  # The loop was closed in between.
@@ -91,7 +100,7 @@ class Baton:
         for turn in list(self._turns.values()):
             turn.go.set()
         left: list[str] = []
-        end = time.monotonic() + ENDING_SECONDS  # noqa: TID251 - threads end in real time
+        end = real_seconds() + ENDING_SECONDS
         for turn in list(self._turns.values()):
             thread = turn.thread
             if thread is None or thread is threading.current_thread():
@@ -104,26 +113,6 @@ class Baton:
                 left.append(f"the thread {turn.name!r} cannot be ended: {self._place(turn)}")
         return left
 
-    @contextlib.contextmanager
-    def sleeping_virtually(self) -> Generator[None]:
-        """Let `time.sleep` in processors cost virtual time inside the block; other threads sleep as ever."""
-        real = time.sleep  # noqa: TID251 - the one place that owns a processor's sleep
-
-        def sleep(seconds: float | SupportsIndex, /) -> None:
-            turn = self._turns.get(threading.get_ident())
-            if turn is None and self._loop.is_in_this_thread() and LIFETIME.get() is not None:
-                self._block(float(seconds))
-            elif turn is None or turn.blocked:
-                real(seconds)
-            else:
-                self._sleep(turn, float(seconds))
-
-        time.sleep = sleep  # noqa: TID251
-        try:
-            yield
-        finally:
-            time.sleep = real  # noqa: TID251
-
     def _give(self, turn: _Turn) -> None:
         if self._closed:
             return
@@ -132,22 +121,61 @@ class Baton:
         watched = self._loop.watched
         watched.waits += 1  # The thread has the bound of this class, and the loop waits for it.
         turn.go.set()
-        back = turn.stopped.wait(self._blocked_after)
+        back = self._comes_back(turn)
         watched.waits -= 1
         self._holder = before
+        if back:
+            self._back(turn)
+
+    def _comes_back(self, turn: _Turn) -> bool:
+        """Wait for it. False: it keeps control, or waits for a lock that another thread has; the loop goes on."""
+        left, place = self._blocked_after, None
+        while left > 0:
+            if turn.stopped.wait(min(LOCK_SECONDS, left)):
+                return True
+            left -= LOCK_SECONDS
+            frame = sys._current_frames().get(turn.ident)
+            here = None if frame is None else (id(frame), frame.f_lasti)
+            if frame is not None and here == place and waits_for_lock(frame) and self._sets_adrift(turn):
+                return False
+            place = here
         with turn.lock:
-            if not back and not turn.ended:
-                turn.blocked = True
-                self.blocked.append(
-                    f"{turn.name} has kept control for {self._blocked_after:g} s of real time, at {self._place(turn)}"
-                )
-                return
+            if turn.ended or turn.stopped.is_set():
+                return True
+            turn.blocked = True
+        self.blocked.append(
+            f"{turn.name} has kept control for {self._blocked_after:g} s of real time, at {self._place(turn)}"
+            f"{_own_loop(sys._current_frames().get(turn.ident))}"
+        )
+        return False
+
+    def _sets_adrift(self, turn: _Turn) -> bool:
+        """Let the loop go on without a thread that waits for a lock, until it comes back by itself."""
+        with turn.lock:
+            if turn.ended or turn.stopped.is_set():
+                return False
+            turn.adrift = True
+        self._loop.on_doubt(f"{turn.name} waits for a lock at {self._place(turn)}, and time moved on meanwhile")
+        return True
+
+    def _back(self, turn: _Turn) -> None:
         if turn.ended:
             turn.settle()
         elif self._loop.too_many_rounds(*turn.round(self._loop.time())):
             self._loop.break_with(self._spins(turn))
-        else:
-            self._loop.call_later(turn.seconds, self._give, turn)
+        elif turn.waiter is None or not turn.waiter.locked():
+            self._loop.call_soon(self._resume, turn, turn.number)
+        elif turn.seconds is not None:
+            turn.timer = self._loop.call_later(turn.seconds, self._resume, turn, turn.number)
+
+    def _resume(self, turn: _Turn, number: int) -> None:
+        if turn.number != number or turn.ended:
+            return
+        turn.number += 1
+        if turn.timer is not None:
+            turn.timer.cancel()
+            turn.timer = None
+        self._give(turn)
 
     def _spins(self, turn: _Turn) -> Hung:
         return Hung(
@@ -159,49 +187,105 @@ class Baton:
     def _place(self, turn: _Turn) -> str:
         return place_of(sys._current_frames().get(turn.ident))
 
-    def _sleep(self, turn: _Turn, seconds: float) -> None:
-        if not seconds >= 0:
-            raise ValueError("sleep length must be non-negative")
+    def _wait(self, turn: _Turn, waiter: Waiter, seconds: float | None) -> bool:
         life = LIFETIME.get()
-        if life is not None:
+        if self._closed:
+            raise Severed
+        if turn.blocked:
+            return waiter.wait_really(seconds)
+        if life is not None and seconds is not None:
             life.moment()
-        turn.seconds = seconds
-        turn.go.clear()
-        turn.stopped.set()
+        with turn.lock:
+            turn.seconds, turn.waiter, waiter.waits = seconds, waiter, True
+            turn.go.clear()
+            adrift, turn.adrift = turn.adrift, False
+            turn.stopped.set()
+        if adrift:
+            with contextlib.suppress(RuntimeError):  # The loop was closed in between.
+                self._loop.call_soon_threadsafe(self._back, turn, context=turn.context)
         turn.go.wait()
+        waiter.waits, turn.waiter = False, None
         if self._closed or (life is not None and life.over):
             raise Severed
+        return waiter.take(blocking=False)
 
-    def _block(self, seconds: float) -> None:
-        if not seconds >= 0:
-            raise ValueError("sleep length must be non-negative")
-        self.on_block(seconds)
-        self._loop.jump(seconds)
+    def _released(self, turn: _Turn) -> None:
+        """Let a thread go on that was waiting for what was just released."""
+        with contextlib.suppress(RuntimeError):  # The loop was closed in between.
+            self._loop.call_soon_threadsafe(self._resume, turn, turn.number, context=turn.context)
+
+
+_LOOPS = ("asyncio.base_events", "trio._core._run", "gevent.hub")
+
+
+def _own_loop(frame: FrameType | None) -> str:
+    """Say so where a thread runs an event loop that it has started itself."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _LOOPS:
+            return ", in an event loop of its own, whose time is real: register the coroutine function itself"
+        frame = frame.f_back
+    return ""
+
+
+class _Signal:
+    """An event for one waiting thread, of a bare lock: waits of `threading` are virtual in a processor's thread."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):  # It is set already.
+            self._lock.release()
+
+    def clear(self) -> None:
+        self._lock.acquire(False)
+
+    def is_set(self) -> bool:
+        return not self._lock.locked()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait in real time until it is set; it stays set."""
+        if not self._lock.acquire(True, seconds):
+            return False
+        self.set()
+        return True
 
 
 class _Turn:
     """One function on its thread."""
 
     __slots__ = (
+        "adrift",
         "answer",
         "at",
+        "baton",
         "blocked",
+        "context",
         "ended",
         "future",
         "go",
         "ident",
         "lock",
         "name",
+        "number",
         "rounds",
         "seconds",
         "since",
         "stopped",
         "thread",
+        "timer",
+        "waiter",
     )
 
-    def __init__(self, future: asyncio.Future[Any], name: str) -> None:
+    def __init__(self, baton: Baton, future: asyncio.Future[Any], name: str) -> None:
+        self.baton = baton
         self.future = future
         self.name = name
+        self.context = contextvars.copy_context()
+        """Of the process that runs it: what goes on for this thread dies with that."""
         self.thread: threading.Thread | None = None
         self.at = -1.0
         self.since = 0.0
@@ -209,13 +293,29 @@ class _Turn:
         """How often it gave control back and went on at this instant."""
         self.ident = 0
         self.lock = threading.Lock()
-        self.go = threading.Event()
-        self.stopped = threading.Event()
+        self.go = _Signal()
+        self.stopped = _Signal()
         """Set whenever the thread has given control back: it sleeps or has ended."""
-        self.seconds = 0.0
+        self.seconds: float | None = 0.0
+        """For how long it waits; None is until its waiter is released."""
+        self.waiter: Waiter | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.number = 0
+        """Of its waits; what would end an earlier one is late."""
         self.ended = False
         self.blocked = False
+        self.adrift = False
+        """Whether the loop goes on without it until it comes back."""
         self.answer: Any = None
+
+    def wait(self, waiter: Waiter, seconds: float | None) -> bool:
+        """Give control back until the waiter is released, or for virtual seconds."""
+        return self.baton._wait(self, waiter, seconds)
+
+    def released(self, waiter: Waiter) -> None:
+        """Hear that the waiter was released."""
+        if self.waiter is waiter:
+            self.baton._released(self)
 
     def round(self, now: float) -> tuple[int, float]:
         """Count its rounds at this instant; return them, and for how many real seconds they have gone on."""

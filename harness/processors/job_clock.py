@@ -70,7 +70,7 @@ class JobClock:
         """Let a harness follow: its loop owns the time from here, and this clock shows it."""
         self._harness = harness
         harness.on_time = self._follow
-        harness.frozen = self._freezer is not None
+        harness.frozen = harness.frozen or self._freezer is not None
 
     def close(self) -> None:
         """Let the machine's time through again."""

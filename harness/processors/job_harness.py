@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import signal
@@ -9,14 +10,16 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.adapters.reference.application import (
     GUIDE,
     START,
     JobProcessor,
     JobResult,
+    NoResultError,
     ReferenceApplication,
+    result_of,
 )
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
@@ -29,8 +32,10 @@ from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
+from harness.processors.clocks import VIRTUAL, bypassed, checked_clocks, open_guests
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
+from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.judgement import (
     anomaly_screen,
     left_running,
@@ -38,12 +43,14 @@ from harness.processors.judgement import (
     own_anomalies,
     readings,
     run_of,
+    stubs_waiting,
     unseen_failures,
 )
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
 from harness.processors.processor import find_processor, how_to_name, telling
-from harness.processors.running import Running
+from harness.processors.running import RaisedError, Running
+from harness.processors.tests_thread import TestsThread
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
 from harness.processors.workplace import MakeWorkplace
@@ -52,12 +59,23 @@ from harness.run.verdict import Run
 from harness.sim.choices import Choices, Tape
 from harness.sim.loop import VirtualLoop
 
+if TYPE_CHECKING:
+    from harness.processors.celery import CeleryTasks
+
 REST_SECONDS = 90 * 24 * 3600.0
 """Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
 LONGEST_CHAIN = 2_000
 """Jobs each of which was enqueued by the one before; a longer chain counts as endless."""
+MOST_FROM_ONE = 5_000
+"""Jobs that all come from one, by whatever way: a job that enqueues two grows without a long chain."""
+MOST_ATTEMPTS = 2_000
+"""Attempts of one job; with more of them it counts as endless."""
+LONGEST_SECONDS = 10 * 365 * 24 * 3600.0
+"""Virtual seconds of one `run_until_idle` or `drain`."""
+LOOKS_EACH = 500
+"""Instants at rest after which the bounds of a run are looked at."""
 
 
 class JobHarness(Assertions):
@@ -74,6 +92,7 @@ class JobHarness(Assertions):
         workplace: MakeWorkplace = ReferenceApplication,
         choices: Choices | None = None,
         faults: FaultPlan = NO_FAULTS,
+        clocks: str = VIRTUAL,
     ) -> None:
         """Open an empty queue. `seed` jitters retry delays; a processor hangs that keeps control for `blocked_after`.
 
@@ -82,13 +101,20 @@ class JobHarness(Assertions):
 
         `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
         `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
+        With `clocks="real"`, `time.time()`, `datetime.now()` and their kin are the machine's in processors too.
         """
+        checked_clocks(clocks)
         self._invariants = tuple(invariants)
         self._demands = Demands(choices)
         self._loop = VirtualLoop(busy_seconds=blocked_after)
         self._loop.on_jump = self._moved
+        self._guests = self._loop.guests = open_guests(self._loop, start=start, clocks=clocks)
+        self._guests.on_block = self._blocked
+        self._loop.on_doubt = self._guests.on_doubt = self._in_doubt
         self._baton = Baton(self._loop, blocked_after=blocked_after)
-        self._baton.on_block = self._blocked
+        self._surroundings = TestsThread()
+        self._baton.lend = self._surroundings.lend
+        self._loop.lending = self._surroundings.lending
         try:
             self._application = workplace(
                 self._loop,
@@ -114,6 +140,7 @@ class JobHarness(Assertions):
         self._session = self._application.session
         self._demands.kernel = self._session.kernel
         self._running = Running(self._loop, self._baton, self._application, self._demands)
+        self._running.surroundings = self._surroundings
         self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
@@ -121,15 +148,21 @@ class JobHarness(Assertions):
         self._checking = False
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
+        self._on_close: list[Callable[[], None]] = []
         self._number = 0
         self._chained: dict[JobId, tuple[int, JobId]] = {}
         """By job that a processor enqueued: its place in the chain, and the job at work."""
+        self._first: dict[JobId, JobId] = {}
+        """By job that a processor enqueued: the job of the test's own from which it comes."""
+        self._from_one: dict[JobId, int] = {}
         self._closed = False
         self.longest_chain = LONGEST_CHAIN
         """Jobs each of which was enqueued by the one before; with more of them the run ends."""
+        self.most_from_one = MOST_FROM_ONE
+        """Jobs that come from one, by enqueueing each other; with more of them the run ends."""
         if self._session.explored:
             self._node.explore(self._running.stand)
-        self.frozen = False
+        self.frozen = clocks == VIRTUAL
         """Whether `datetime.now()` and its kin follow this harness."""
         self.on_time: Callable[[datetime], None] | None = None
         """Told the time of day whenever it moves."""
@@ -152,6 +185,22 @@ class JobHarness(Assertions):
         found = self._node.attach(find_processor(processor), slug=slug, strictly=True)
         self._application.register(slug, telling(found, self._running.begin))
         self._registered.append(found)
+
+    def host(self, process: HostProcess) -> HostedProcessors:
+        """Return what runs jobs in the process of a test in another language: register its `processor(slug)`."""
+        return self._node.host(process)
+
+    def register_celery(self, app: Any) -> CeleryTasks:
+        """Let every task of a Celery application run here: `task.delay()` and `apply_async()` enqueue to this harness.
+
+        A message is a job of the tool that is called as the task is, with hyphens: `shop-tasks-charge`. Raises
+        UsageError for what is no Celery application, and where it has no tasks.
+        """
+        from harness.processors.celery import CeleryTasks
+
+        tasks = CeleryTasks(self, app)
+        self._on_close.append(tasks.restore)
+        return tasks
 
     def enqueue(
         self,
@@ -196,20 +245,60 @@ class JobHarness(Assertions):
     def _follow(self, job: JobId, parent: JobId) -> None:
         """Remember who enqueued a job; a chain that is too long ends the run, and is named."""
         depth = self._chained[job] = self._chained.get(parent, (1, ""))[0] + 1, parent
-        if depth[0] <= self.longest_chain:
+        first = self._first[job] = self._first.get(parent, parent)
+        many = self._from_one[first] = self._from_one.get(first, 1) + 1
+        if depth[0] > self.longest_chain:
+            how, hint = f"{depth[0]} jobs in one chain", "raise longest_chain"
+        elif many > self.most_from_one:
+            how, hint = f"{many} jobs come from {first}", "raise most_from_one"
+        else:
             return
-        chain = [job]
+        self._loop.break_with(
+            Hung(
+                f"jobs enqueue each other without end: {self._chain(job)}, {how}",
+                hint=f"Let the chain end, work on fewer of its jobs (drain(limit=10)), or {hint}.",
+            )
+        )
+
+    def _chain(self, job: JobId) -> str:
+        """Name the first jobs of a chain and the last, with their tools."""
+        chain, parent = [job], self._chained.get(job, (1, ""))[1]
         while parent:
             chain.append(parent)
             parent = self._chained.get(parent, (1, ""))[1]
-        names = [f"{each} ({self._view(each).tool})" for each in (*chain[:-4:-1], *chain[1::-1])]
-        self._loop.break_with(
-            Hung(
-                f"jobs enqueue each other without end: {' -> '.join(names[:3])} -> ... -> {' -> '.join(names[3:])}, "
-                f"{len(chain)} jobs in one chain",
-                hint="Let the chain end, work on fewer of its jobs (drain(limit=10)), or raise longest_chain.",
+        names = [f"{each} ({self._view(each).tool})" for each in reversed(chain)]
+        return " -> ".join(names if len(names) <= 6 else [*names[:3], "...", *names[-2:]])
+
+    def _bounded(self, until: Callable[[], bool]) -> Callable[[], bool]:
+        """Return a condition that also raises LimitReached, once a run has no end: see the constants above."""
+        end, looks = self._loop.time() + LONGEST_SECONDS, 0
+
+        def holds() -> bool:
+            nonlocal looks
+            looks += 1
+            if looks % LOOKS_EACH == 0 or self._loop.time() > end:
+                self._refuse_endless(end)
+            return until()
+
+        return holds
+
+    def _refuse_endless(self, end: float) -> None:
+        live = self._session.board.live.values()
+        most = max(live, key=lambda view: view.attempts, default=None)
+        if most is None:
+            return
+        told = f"{most.id} ({most.tool}) is {most.status} after {most.attempts} attempts: {most.error or 'no error'}"
+        if most.attempts >= MOST_ATTEMPTS:
+            raise LimitReached(
+                f"no rest after {MOST_ATTEMPTS} attempts of one job: {told:.300}",
+                hint="Give it fewer attempts (max_attempts=), or let time pass step by step, with advance().",
             )
-        )
+        if self._loop.time() > end:
+            chain = max((view.id for view in live), key=lambda job: self._chained.get(job, (1, ""))[0])
+            raise LimitReached(
+                f"no rest within ten years of virtual time: {told:.300}; the longest chain is {self._chain(chain)}",
+                hint="Let time pass step by step, with advance().",
+            )
 
     def cancel(self, job: JobHandle | JobId) -> bool:
         """Cancel a job, as an operator does. False: it has ended already."""
@@ -269,12 +358,10 @@ class JobHarness(Assertions):
         if found not in self._registered:
             self._registered.append(found)
         result = self._drive(lambda: self._loop.run(self._running.perform_once(found, job)))
-        if not isinstance(result, JobResult):
-            raise UsageError(
-                f"the processor answered {result!r}, which is not a JobResult",
-                hint="Answer JobResult(success=True, output=...) or JobResult(success=False, error='...').",
-            )
-        return result
+        try:
+            return result_of(result)
+        except NoResultError as error:
+            raise UsageError(str(error)) from None
 
     def work_one(self) -> JobHandle | None:
         """Let the worker take one due job and bring that attempt to its end. None: no job is due."""
@@ -319,7 +406,8 @@ class JobHarness(Assertions):
     def run_until_idle(self) -> None:
         """Let worker and cron work, and time pass, until every job is terminal.
 
-        Raises LimitReached where jobs enqueue each other without end: 2 000 in one chain, or `longest_chain`.
+        Raises Hung where jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
+        job (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
         """
         if self._session.board.live:
             self._work(None, lambda: not self._session.board.live, at_once=False)
@@ -336,9 +424,16 @@ class JobHarness(Assertions):
         self._application.check()
 
     def jump(self, duration: Length) -> None:
-        """Move the clock without letting anything act: what is overdue happens when time next passes."""
+        """Move the clock without letting anything act: what is overdue happens when time next passes.
+
+        Workers at work on a job notice that they are late, as after a suspended machine; that is no anomaly.
+        """
+        length = read_length(duration)
         self._refuse()
-        self._loop.jump(read_length(duration) / SECOND)
+        running = [view.id for view in self._session.board.live.values() if view.status is Status.PROCESSING]
+        if running and length:
+            self._session.recorder.fault("*", "late", {"for": length, "by": "the test"})
+        self._loop.jump(length / SECOND)
 
     # what a test looks at -------------------------------------------------------------------------------------------
 
@@ -361,18 +456,30 @@ class JobHarness(Assertions):
         """Say what is wrong with what happened: anomalies, FAILED jobs that the test ignored, leaks, and faults that
         were asked for and never came.
         """
-        application = self._application
+        others = self.other_problems()
+        found = (
+            anomaly_screen(self._application, self.history, title=title),
+            own_anomalies(self._session.judge, self._invariants),
+        )
+        return [*(problem for problem in found if problem is not None), *others]
+
+    def other_problems(self) -> list[str]:
+        """Judge what must hold at rest, and say what is wrong beside anomalies."""
         views = self._session.board.views
         if not self._session.board.live:
             self._session.judge.rest(views)
         found = (
-            anomaly_screen(application, self.history, title=title),
-            own_anomalies(self._session.judge, self._invariants),
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             left_running(
-                [*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]
+                [
+                    *self._running.leaked_tasks(besides=self._node.waiting_stubs),
+                    *self._hanging(),
+                    *self._noticed.left_behind(),
+                    *self._node_leaks(),
+                ]
             ),
+            stubs_waiting(self._node.waiting_stubs),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
@@ -380,6 +487,10 @@ class JobHarness(Assertions):
     def observed(self, *, title: str = "the jobs of this test", failures: Sequence[str] = ()) -> Run:
         """Return what happened as a run, for a report; `failures` is what the test found wrong."""
         return run_of(self._application, self.history, title=title, failures=failures)
+
+    def raised(self) -> list[RaisedError]:
+        """Return what processors raised last, the earliest first."""
+        return list(self._running.raised)
 
     def notes(self) -> list[str]:
         """Name what was not under control: clocks and chance that processors read, threads, network, processes.
@@ -390,7 +501,7 @@ class JobHarness(Assertions):
         told = [
             f"{each.kind}: {each.name} at {each.place}" for each in read if not (self.frozen and each.kind == "time")
         ]
-        own = (*self._running.undecided(), *dict.fromkeys(told), *self._noticed.notes)
+        own = (*self._running.undecided(), *dict.fromkeys(told), *bypassed(), *self._noticed.notes)
         return [*own, *self._node.findings, *self._application.notes]
 
     def break_off(self, why: str) -> None:
@@ -406,10 +517,13 @@ class JobHarness(Assertions):
         if self._closed:
             return
         self._closed = self._running.closed = True
+        for restore in self._on_close:
+            restore()
         if self._loop.broken is None:
             self._application.end()
         self._node.close()
         self._baton.close()
+        self._guests.close()
         self._loop.end_tasks()
         self._loop.close()
         self._noticed.end_children()
@@ -429,6 +543,10 @@ class JobHarness(Assertions):
         self._always.append(check)
         self._session.recorder.on_event = self._checked
 
+    def report_broken(self, name: str, message: str) -> None:
+        """Report an anomaly: a check of the test's own, which other code has made, does not hold."""
+        self._session.judge.report("always_broken", "always", f"{name}: {message}")
+
     def _checked(self) -> None:
         if self._checking:
             return
@@ -441,7 +559,7 @@ class JobHarness(Assertions):
                     broken = str(error).partition("\n")[0] or "an assertion without words"
                 if broken:
                     name = getattr(check, "__name__", "a check")
-                    self._session.judge.report("always_broken", "always", f"{name}: {broken}")
+                    self.report_broken(name, broken)
         finally:
             self._checking = False
 
@@ -544,7 +662,8 @@ class JobHarness(Assertions):
         if at_once:
             application.wake()
         try:
-            self._drive(lambda: self._loop.run_until(lambda: until() or application.ended))
+            ended = self._bounded(lambda: until() or application.ended)
+            self._drive(lambda: self._loop.run_until(ended))
         finally:
             if jobs is None or application.allowance is None:
                 application.allow(0)
@@ -558,7 +677,8 @@ class JobHarness(Assertions):
 
     def _drive(self, run: Callable[[], Any]) -> Any:
         self._refuse()
-        with self._baton.sleeping_virtually(), self._noticed.watching(), self._interrupts.watched():
+        self._guests.look_around()
+        with self._surroundings.lent(), self._noticed.watching(), self._interrupts.watched():
             return run()
 
     def refuse_inside(self) -> None:
@@ -572,10 +692,19 @@ class JobHarness(Assertions):
     def _refuse(self) -> None:
         if self._closed:
             raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
+        with contextlib.suppress(RuntimeError):
+            if asyncio.get_running_loop() is not self._loop:
+                raise UsageError(
+                    "this test is a coroutine, and its loop cannot wait while job_harness lets time pass",
+                    hint="Ask for async_job_harness and await its methods: await async_job_harness.run_until_idle().",
+                )
         self._loop.refuse_nesting()
 
-    def _blocked(self, seconds: float) -> None:
-        self._noticed.note(f"blocking: time.sleep({seconds:g}) in a coroutine, which keeps its whole worker waiting,")
+    def _blocked(self, what: str) -> None:
+        self._noticed.note(f"blocking: {what} in a coroutine, which keeps its whole worker waiting,")
+
+    def _in_doubt(self, what: str) -> None:
+        self._noticed.notes[f"real time: {what}"] = None
 
     def _moved(self, seconds: float) -> None:
         self._session.moved(round(seconds * SECOND))

@@ -6,7 +6,7 @@ It is named in a section of the report, and what is still there at the end is a 
 from __future__ import annotations
 
 import contextlib
-import functools
+import contextvars
 import multiprocessing
 import os
 import signal
@@ -31,7 +31,8 @@ GRACE_SECONDS = 0.05
 _REFERENCE = str(Path(__file__).resolve().parents[2] / "reference_impl")
 _OWN = str(Path(__file__).resolve().parents[1])
 _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
-_POOL = "concurrent/futures/thread.py"
+_POOLS = ("concurrent/futures/thread.py", "concurrent/futures/process.py", "multiprocessing/queues.py")
+"""Their threads wait for work, and what is given to them is counted (`sim.machine_calls`)."""
 _BATON = "processors/baton.py"
 _DEFAULT_POOL = "asyncio_"
 _leave = os._exit
@@ -84,7 +85,12 @@ class Noticed:
         """
         found: list[str] = []
         for number, started in enumerate(self._threads):
-            if started.left(0 if number else GRACE_SECONDS):
+            if not started.left(0 if number else GRACE_SECONDS):
+                continue
+            thread, guests = started.reference(), self._loop.guests
+            if started.of_library and thread is not None and guests is not None and guests.waits_for_work(thread):
+                self.notes[f"thread: {started}, where it waits for work"] = None  # A pool that outlives its jobs.
+            else:
                 found.append(f"the thread {started}")
         for spawned in multiprocessing.active_children():  # Not by os.fork, where that is how it starts them.
             if spawned.pid is not None and spawned.pid not in self._children_before | self._children.keys():
@@ -99,9 +105,11 @@ class Noticed:
 
     def _started_by(self, real: Any) -> Any:
         def start(thread: threading.Thread) -> None:
-            if self._inside():
-                self._thread_started(thread)
-            real(thread)
+            if not self._inside():
+                real(thread)
+                return
+            self._thread_started(thread)
+            contextvars.Context().run(real, thread)  # To wait until it has begun is no wait of the processor's.
 
         return start
 
@@ -112,15 +120,15 @@ class Noticed:
         caller = sys._getframe(2).f_code.co_filename.replace("\\", "/")
         if caller.endswith(_BATON):
             return  # The harness started it, to run the processor.
-        if caller.endswith(_POOL):
+        if caller.endswith(_POOLS):
             if not thread.name.startswith(_DEFAULT_POOL):
                 self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), _place(sys._getframe(2))))
             return
         self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), _place(sys._getframe(2))))
-        life = LIFETIME.get()
-        if life is not None:  # What it declares belongs to the job that started it.
-            thread.run = functools.partial(life.context().run, thread.run)  # type: ignore[method-assign]
-        self.note(f"thread: {thread.name!r}, for which virtual time does not wait,")
+        life, guests = LIFETIME.get(), self._loop.guests
+        if life is not None and guests is not None:  # What it declares belongs to the job that started it.
+            guests.adopt(thread, life)
+        self.note(f"thread: {thread.name!r}, whose order among others no seed determines,")
 
     def _hold_time(self, thread: threading.Thread) -> None:
         token, run = self._loop.hold(f"{thread.name} waiting for a child process"), thread.run
@@ -182,6 +190,11 @@ class _Thread(NamedTuple):
     def __str__(self) -> str:
         thread = self.reference()
         return f"{'' if thread is None else thread.name!r} still runs, started at {self.place}"
+
+    @property
+    def of_library(self) -> bool:
+        """Whether a library started it, and no code of the user's own."""
+        return "site-packages" in self.place
 
     def left(self, grace_seconds: float) -> bool:
         """Whether it is still there, and its worker is not dead."""
@@ -283,13 +296,22 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+def is_others(name: str) -> bool:
+    """Whether a file is the harness's, the standard library's or an installed library's: no line of the user's."""
+    return name.startswith((_OWN, _REFERENCE, *_STANDARD, "<")) or "site-packages" in name
+
+
 def _place(frame: FrameType | None) -> str:
+    """Name the nearest line of the user's, else the nearest of a library that is not ours."""
+    nearest = ""
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_OWN, *_STANDARD)) or "site-packages" in name:
+        if not is_others(name):
             return f"{name}:{frame.f_lineno}"
+        if not nearest and "site-packages" in name and not name.startswith((_OWN, _REFERENCE)):
+            nearest = f"{name}:{frame.f_lineno}"
         frame = frame.f_back
-    return "an unknown place"
+    return nearest or "an unknown place"
 
 
 def user_function(frame: FrameType | None) -> str | None:
@@ -299,7 +321,7 @@ def user_function(frame: FrameType | None) -> str | None:
     """
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_OWN, *_STANDARD, _REFERENCE, "<")) and "site-packages" not in name:
+        if not is_others(name):
             return f"{Path(name).name}:{frame.f_code.co_name}"
         frame = frame.f_back
     return None

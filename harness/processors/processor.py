@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from harness.adapters.reference.application import JobProcessor, JobResult, ToolJob
+from harness.adapters.reference.application import JobProcessor, JobResult, NoResultError, ToolJob, result_of
 from harness.errors import UsageError, did_you_mean
 from harness.processors.delivery import Delivery
 from harness.processors.typescript.target import SUFFIXES, TypeScriptProcessor, names_typescript
@@ -97,7 +97,7 @@ def telling(processor: JobProcessor, begin: Begin) -> JobProcessor:
         delivery = _begun(begin, job)
         ending = "failure"
         try:
-            answer = processor(job)
+            answer = job_result(processor(job))
             if inspect.isawaitable(answer):
                 ending = ""
                 return _awaited(lambda: answer, delivery)
@@ -108,6 +108,14 @@ def telling(processor: JobProcessor, begin: Begin) -> JobProcessor:
                 delivery.say("ended", ending)
 
     return _named_after(processor, run)
+
+
+def job_result(answer: Any) -> Any:
+    """Return what says the same as a JobResult as one; anything else as it is: the caller says what is wrong."""
+    try:
+        return result_of(answer)
+    except NoResultError:
+        return answer
 
 
 def _begun(begin: Begin, job: ToolJob) -> Delivery:
@@ -121,7 +129,7 @@ async def _awaited(make: Callable[[], Any], delivery: Delivery) -> Any:
     LIFETIME.set(delivery.life)
     ending = "failure"
     try:
-        answer = await make()
+        answer = job_result(await make())
         ending = _ending(answer)
         return answer
     finally:

@@ -6,8 +6,10 @@ import asyncio
 import contextvars
 import inspect
 import sys
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections import deque
+from collections.abc import Callable, Container, Sequence
+from typing import Any, NamedTuple
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
@@ -16,6 +18,7 @@ from harness.processors.delivery import Delivery, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.noticed import user_function
 from harness.processors.processor import is_async, telling
+from harness.processors.tests_thread import TestsThread
 from harness.processors.workplace import Workplace
 from harness.run.live import JobPoint
 from harness.sim.lifetime import LIFETIME, Lifetime
@@ -23,6 +26,19 @@ from harness.sim.loop import Callback, VirtualLoop, describe_task
 
 TEST = "test"
 """The actor of `perform_job`."""
+
+
+MOST_RAISED = 100
+"""Errors that are kept for the report."""
+
+
+class RaisedError(NamedTuple):
+    """What an attempt raised: its own words, notes included, and through which lines it came. It holds no frame."""
+
+    job: JobId
+    attempt: int
+    words: str
+    frames: Sequence[traceback.FrameSummary]
 
 
 class Running:
@@ -36,6 +52,10 @@ class Running:
         self._ended: list[Lifetime] = []
         if application.session.explored:
             self.watch_waits()
+        self.surroundings = TestsThread()
+        """What processors find of the test that drives them."""
+        self.raised: deque[RaisedError] = deque(maxlen=MOST_RAISED)
+        """What processors raised last."""
         self._performed = 0
         self.closed = False
         self._inconclusive: dict[str, None] = {}
@@ -49,12 +69,15 @@ class Running:
         claim = self._application.claim_of(job.id)
         worker = LIFETIME.get()
         life = Lifetime(f"{job.tool_slug} {job.id}", parent=worker)
+        life.machine = self._loop.guests
+        self.surroundings.show()
 
         def record(name: str, data: Any) -> None:
             if claim is not None:
                 self._write(claim.worker, claim.job, claim.attempt, claim.token, name, data)
             if name == "ended":
                 self._explain(job.id)
+                self._keep_error(job)
                 self._end(job.id, life)
 
         delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
@@ -85,6 +108,7 @@ class Running:
         self._performed += 1
         name = f"performed-{self._performed}"
         life = Lifetime(f"{job.tool_slug} ({name})")
+        life.machine = self._loop.guests
 
         def record(what: str, data: Any) -> None:
             self._write(TEST, name, 1, 0, what, data)
@@ -93,13 +117,14 @@ class Running:
 
         return Delivery(name, life=life, record=record)
 
-    def leaked_tasks(self) -> list[str]:
+    def leaked_tasks(self, *, besides: Container[object] = ()) -> list[str]:
         """Name the tasks that outlived the processor that had started them, and where each waits."""
         leaks = [
             f"the task {task.get_name()!r} of {life.name} still runs: {describe_task(task)}"
             for life in self._ended
             if not life.over
             for task in life.tasks
+            if task not in besides
         ]
         abandoned = dict.fromkeys(self._application.abandoned)
         return leaks + [f"the processor of {job} was told to stop and still runs" for job in abandoned]
@@ -109,6 +134,11 @@ class Running:
             self._ended.append(life)
         if self._demands.waits(WHILE_RUNNING, job):
             self._pass(WHILE_RUNNING, job, life)
+
+    def _keep_error(self, job: ToolJob) -> None:
+        error = sys.exception()
+        if isinstance(error, Exception):
+            self.raised.append(_kept(job, error))
 
     def _explain(self, job: JobId) -> None:
         """Note where what ends this attempt is what a dead worker has left behind."""
@@ -158,3 +188,9 @@ class Running:
             effect(*about)
         else:
             self._loop.call_soon_threadsafe(effect, *about, context=contextvars.Context())
+
+
+def _kept(job: ToolJob, error: Exception) -> RaisedError:
+    words = "".join(traceback.format_exception_only(error)).removeprefix(f"{type(error).__module__}.").rstrip()
+    frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
+    return RaisedError(job.id, job.attempts, words, frames)

@@ -27,6 +27,8 @@ from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import Json
 from harness.port import Claim
 from harness.processors.baton import Baton
+from harness.processors.clocks import open_guests
+from harness.processors.delivery import Delivery, Record
 from harness.processors.noticed import Noticed, Surroundings
 from harness.processors.processor import find_processor
 from harness.processors.typescript.node_processor import NodeProcessors
@@ -34,6 +36,7 @@ from harness.processors.typescript.target import JavaScript, TypeScriptProcessor
 from harness.run.context import Ended
 from harness.scenario.job_plan import ProcessorPlan
 from harness.scenario.scenario import Scenario
+from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from harness.sim.watchdog import BUSY_SECONDS
 
@@ -60,7 +63,7 @@ class ScenarioProcessors:
             self.close()
             raise
 
-    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant) -> _Attempt:
+    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant, declare: Record) -> _Attempt:
         """Start the processor of the claim's tool, on the loop of the claim's worker."""
         host = self._hosts.get(claim.worker)
         if host is not None and host.severed:
@@ -78,7 +81,7 @@ class ScenarioProcessors:
             max_attempts=max_attempts,
             started_at=START + timedelta(microseconds=now),
         )
-        return host.begin(self._processors[claim.tool], job)
+        return host.begin(self._processors[claim.tool], job, declare)
 
     def _host(self, began: Instant) -> _Host:
         return _Host(began, timeout_seconds=self._timeout_seconds, blocked_after=self._blocked_after)
@@ -105,6 +108,7 @@ class _Host:
         self._node = NodeProcessors(
             self.loop, start=start, timeout_seconds=timeout_seconds, seed=0, busy_seconds=blocked_after
         )
+        self._guests = self.loop.guests = open_guests(self.loop, start=start)
         self._noticed = Noticed(self.loop, inside=lambda: True)
         self._attempt: _Attempt | None = None
 
@@ -120,12 +124,12 @@ class _Host:
     def load(self, tool: str, processor: JobProcessor) -> JobProcessor:
         return self._node.attach(processor, slug=tool, strictly=True)
 
-    def begin(self, processor: JobProcessor, job: ToolJob) -> _Attempt:
-        self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job)
+    def begin(self, processor: JobProcessor, job: ToolJob, declare: Record) -> _Attempt:
+        self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job, declare)
         return self._attempt
 
     def move(self, passed: Duration) -> None:
-        with self.baton.sleeping_virtually(), self._noticed.watching():
+        with self._noticed.watching():
             self.loop.advance(passed / SECOND)
 
     def crash(self) -> None:
@@ -137,6 +141,7 @@ class _Host:
             left += self._node.leaks()
         self._node.close()
         left += self.baton.close()
+        self._guests.close()
         with contextlib.suppress(Exception), self._noticed.watching():
             left += self.loop.end_tasks()
         self.loop.close()
@@ -148,13 +153,16 @@ class _Host:
 class _Attempt:
     """One processor at work on one job."""
 
-    def __init__(self, host: _Host, processor: JobProcessor, job: ToolJob) -> None:
+    def __init__(self, host: _Host, processor: JobProcessor, job: ToolJob, declare: Record) -> None:
         self._host = host
         self._processor = processor
         self._job = job
         self._execution: Execution | None = None
         self._abandoned = False
-        host.loop.call_soon(self._start)
+        self._life = Lifetime(f"attempt {job.attempts} of {job.id}")
+        self._life.machine = host._guests
+        Delivery(job.id, life=self._life, record=declare)
+        host.loop.call_soon(self._start, context=self._life.context())
 
     def _start(self) -> None:
         self._execution = start_execution(
@@ -200,10 +208,11 @@ def found(plan: ProcessorPlan) -> JobProcessor:
             plan.run,
             globals={name: JavaScript(source) for name, source in plan.globals.items()},
             stubs=dict(plan.stubs),
+            fetch=dict(plan.fetch) or None,
             root=plan.folder or None,
         )
-    if plan.globals or plan.stubs:
-        raise UsageError(f"the processor {plan.run!r}: globals and stubs are for TypeScript")
+    if plan.globals or plan.stubs or plan.fetch:
+        raise UsageError(f"the processor {plan.run!r}: globals, stubs and fetch are for TypeScript")
     with _importing_from(plan.folder):
         processor = find_processor(plan.run)
     if isinstance(processor, TypeScriptProcessor) and processor.root is None and plan.folder:

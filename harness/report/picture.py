@@ -176,6 +176,7 @@ def _campaign(document: Json) -> dict[str, Any] | None:
         ],
         "heat": _heat(coverage.get("faults", ())),
         "curve": _curve(document.get("new_states_by_depth", ())),
+        "growth": _growth(coverage.get("new_states", ())),
     }
 
 
@@ -212,6 +213,12 @@ def _level(count: int, most: int) -> int:
 def _curve(layers: Sequence[int]) -> list[dict[str, Any]]:
     most = max(layers, default=0)
     return [{"depth": depth, "count": n, "share": round(100 * n / most, 1)} for depth, n in enumerate(layers) if most]
+
+
+def _growth(parts: Sequence[Json]) -> list[dict[str, Any]]:
+    """Return how many states were new in each part of a search: where it stays low, more runs will show little."""
+    most = max((part["new"] for part in parts), default=0)
+    return [{**part, "share": round(100 * part["new"] / most, 1)} for part in parts if most]
 
 
 # rows -----------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ share columns. Knows no terminal and no file: a screen is a list of lines, each 
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -125,6 +126,7 @@ _VERBS = {
     "rescue": "takes back",
     "reconcile": "repairs",
     "purge": "deletes",
+    "update": "updates",
 }
 
 
@@ -356,7 +358,7 @@ def _causes(run: Run, width: int) -> list[Line]:
     """Say what it took: the faults, then the choices that only put steps in another order."""
     effects = {f"{event.name} {event.job}" for event in run.history if isinstance(event, Effect)}
     causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
-    faults = [cause.words for cause in causes if cause.is_fault]
+    faults = list(dict.fromkeys(cause.words for cause in causes if cause.is_fault))
     faults += [_step_text(step) for step in run.scenario.steps[: run.played] if step.kind in FAULT_STEPS]
     orders = _orders([cause for cause in causes if not cause.is_fault])
     if not faults and not orders:
@@ -372,7 +374,8 @@ UNBROKEN = 10_000
 
 def causes_of(run: Run, lead: str = "", *, width: int = UNBROKEN, default: Settings = DEFAULTS) -> list[Line]:
     """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed."""
-    return [*_causes(run, width), *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
+    causes = [] if run.elsewhere else _causes(run, width)
+    return [*causes, *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
 
 
 def _orders(causes: Sequence[Cause]) -> list[str]:
@@ -397,6 +400,10 @@ def _without_cause(run: Run, width: int) -> list[Line]:
     exits = [job for job, plan in run.scenario.plan_of().items() if Ending.EXIT in plan.outcomes]
     if downed := [f"job {job} takes its worker down" for job in exits if f"running {job}" in died]:
         return _listed("No fault was needed: ", [f"{'; '.join(downed[:4])}."], width, 2)
+    jumps = [event for event in run.history if type(event) is Fault and event.name == "late" and event.data.get("by")]
+    if jumps:
+        told = [f"{format_duration(event.data['for'])} at {moment(event.at)}" for event in jumps[:4]]
+        return _listed("The test moved the clock over a running job: ", told, width, 2)
     return [Line("No fault was needed: everybody ran on time.")]
 
 
@@ -430,10 +437,14 @@ def _also(run: Run, width: int, lead: str) -> list[Line]:
     return [Line(text) for text in wrap("Also: ", ", ".join(names), width=width, lines=1)] if names else []
 
 
+_WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"(?:\\.|[^"\\])*"|['"])+""")
+"""The words of a command; what is quoted is in one."""
+
+
 def _command(replay: str, width: int) -> list[str]:
     """Break a command only where a shell allows it."""
     lines, line = [], "Replay: "
-    words = replay.split(" ")
+    words = _WORDS.findall(replay)
     for number, word in enumerate(words):
         last = number == len(words) - 1
         if line.strip() and len(line) + len(word) + (0 if last else 2) > width and not line.endswith(": "):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.model.duration import Duration, Instant
@@ -103,6 +104,11 @@ class RunContext:
 
         return due
 
+    @property
+    def searched(self) -> bool:
+        """Whether actors are brought back to where they stood: who counts polls would never stand there again."""
+        return self.memory is not None
+
     def now(self, actor: str) -> Instant:
         """Read an actor's own clock."""
         value = self._clocks.of(actor)
@@ -133,7 +139,13 @@ class RunContext:
             return None
         plan = self.plan(claim.job)
         most = self.settings.max_attempts if plan.max_attempts is None else plan.max_attempts
-        return self._processors.begin(claim, input=plan.input, max_attempts=most, now=self.now(claim.worker))
+        return self._processors.begin(
+            claim,
+            input=plan.input,
+            max_attempts=most,
+            now=self.now(claim.worker),
+            declare=partial(self.effect, claim.worker, claim),
+        )
 
     def stop(self, actor: str) -> bool:
         """Ask a worker to shut down gracefully. False: this actor takes no such request."""
@@ -213,8 +225,10 @@ class ProcessorAttempt(Protocol):
 class RealProcessors(Protocol):
     """The real processors of one scenario."""
 
-    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant) -> ProcessorAttempt:
-        """Start the processor of the claim's tool."""
+    def begin(
+        self, claim: Claim, *, input: Json, max_attempts: int, now: Instant, declare: Callable[[str, Any], None]
+    ) -> ProcessorAttempt:
+        """Start the processor of the claim's tool; hand each side effect that it declares to `declare`, by its name."""
         ...
 
     def close(self) -> list[str]:

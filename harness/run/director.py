@@ -375,6 +375,7 @@ class Director:
             "runs": history.runs(job),
             "path": tuple(history.path(job)),
             "output": None if view is None else view.output,
+            "effects": history.effects(job),
         }
         problems = [
             f"expected {name} {_words(wanted)}, got {_words(got[name])}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -63,9 +64,14 @@ jobs:
       - uses: actions/checkout@v4
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
+NODE
 INSTALL
       - run: TESTS
+      - run: test ! -d .job-harness/found || job-harness run .job-harness/found
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
+"""
+SETUP_NODE: Final = """      - uses: actions/setup-node@v4
+        with: {node-version: "24"}  # TypeScript needs 22.15 or newer
 """
 _REQUIRED: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "job-harness[node]"}
 _NOT_ON_AN_INDEX: Final = "      # Until job-harness is on your index: pip install PATH_OR_URL\n"
@@ -84,18 +90,71 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
     plan.add(folder / "scenarios" / "a_worker_dies.yaml", SCENARIO)
     if language is Language.PYTHON:
         plan.add(folder / "conftest.py", ON_PATH)
-    workflow = WORKFLOW.replace("INSTALL", install_step(language)).replace("TESTS", plan.command(project.root))
+    node = node_steps(project.root) if language is Language.TYPESCRIPT else ""
+    workflow = (
+        WORKFLOW.replace("NODE\n", node)
+        .replace("INSTALL", install_step(language, node=bool(node)))
+        .replace("TESTS", plan.command(project.root))
+    )
     plan.add(project.root / ".github" / "workflows" / "jobs.yml", workflow)
     return plan
 
 
-def install_step(language: Language) -> str:
+def node_steps(root: Path) -> str:
+    """Return the steps that install a repository's own packages; "" where it has no package.json.
+
+    Processors import what is in `node_modules`, so that a run without it stops at the first import.
+    """
+    if not (root / "package.json").is_file():
+        return ""
+    manager = _package_manager(root)
+    there = {name for name in _LOCKS if (root / name).is_file()}
+    if manager == "pnpm":
+        version = "" if _declared(root) else "\n        with: {version: 10}"
+        frozen = " --frozen-lockfile" if "pnpm-lock.yaml" in there else " --no-frozen-lockfile"
+        return f"      - uses: pnpm/action-setup@v4{version}\n{SETUP_NODE}      - run: pnpm install{frozen}\n"
+    if manager == "bun":
+        return f"{SETUP_NODE}      - uses: oven-sh/setup-bun@v2\n      - run: bun install --frozen-lockfile\n"
+    if manager == "yarn":
+        modern = (root / ".yarnrc.yml").is_file()
+        frozen = "" if "yarn.lock" not in there else " --immutable" if modern else " --frozen-lockfile"
+        return f"{SETUP_NODE}      - run: corepack enable && yarn install{frozen}\n"
+    return f"{SETUP_NODE}      - run: npm {'ci' if 'package-lock.json' in there else 'install'}\n"
+
+
+_LOCKS: Final = {
+    "pnpm-lock.yaml": "pnpm",
+    "pnpm-workspace.yaml": "pnpm",
+    "yarn.lock": "yarn",
+    "bun.lock": "bun",
+    "bun.lockb": "bun",
+    "package-lock.json": "npm",
+}
+"""Files that say which package manager a repository uses."""
+
+
+def _package_manager(root: Path) -> str:
+    found = (manager for name, manager in _LOCKS.items() if (root / name).is_file())
+    return _declared(root) or next(found, "npm")
+
+
+def _declared(root: Path) -> str:
+    """Return what `packageManager` names, such as `pnpm@10.1.0`, without its version."""
+    try:
+        manifest = json.loads((root / "package.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    named = manifest.get("packageManager") if isinstance(manifest, dict) else None
+    return named.partition("@")[0] if isinstance(named, str) else ""
+
+
+def install_step(language: Language, *, node: bool = False) -> str:
     """Return the step of a workflow that installs what runs here, wherever else that can be fetched from.
 
-    From a repository, the commit; from an index, the name. No other machine has a folder of this one: then the
-    name, below a comment that says so.
+    With `node` a step before it has brought one. From a repository, the commit; from an index, the name. No other
+    machine has a folder of this one: then the name, below a comment that says so.
     """
-    required, where = _REQUIRED[language], _installed_from()
+    required, where = _REQUIRED[Language.PYTHON if node else language], _installed_from()
     vcs = where.get("vcs_info")
     if vcs:
         folder = f"#subdirectory={where['subdirectory']}" if where.get("subdirectory") else ""

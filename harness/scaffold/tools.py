@@ -43,13 +43,12 @@ PYTHON_PROCESSOR: Final = '''"""The tool `{slug}`."""
 
 from __future__ import annotations
 
-from reference_impl.models import JobResult, ToolJob
-from reference_impl.registry import Registry
+from {jobs} import Job, JobResult, Registry
 
 SLUG = "{slug}"
 
 
-async def process_{module}(job: ToolJob) -> JobResult:
+async def process_{module}(job: Job) -> JobResult:
     """Return the text of the input; put the tool's work here."""
     text = job.input.get("text") if isinstance(job.input, dict) else None
     if not isinstance(text, str):
@@ -60,6 +59,43 @@ async def process_{module}(job: ToolJob) -> JobResult:
 def register_{module}(registry: Registry) -> None:
     """Let the registry know the tool."""
     registry.register_processor(SLUG, process_{module})
+'''
+JOBS: Final = '''"""What a processor is given and what it returns, in this application's own words.
+
+Whatever runs the jobs, a worker or a test, hands in something that looks like a `Job` and reads the `JobResult`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Job(Protocol):
+    """A job, as its processor sees it."""
+
+    id: str
+    input: Any
+    attempts: int
+    """How often it has been started, this time included."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How it went; with `retryable=False` no other attempt is made."""
+
+    success: bool
+    output: Any = None
+    error: str | None = None
+    retryable: bool = True
+
+
+class Registry(Protocol):
+    """Where a worker looks processors up."""
+
+    def register_processor(self, slug: str, processor: Callable[[Any], Awaitable[JobResult]]) -> None:
+        """Let this processor serve the tool."""
 '''
 TOOLS: Final = '''"""The tools that the worker serves. Each slug must be registered, or the worker does not start."""
 
@@ -99,7 +135,10 @@ def plan_python_tool(project: Project, name: ToolName) -> ChangePlan:
     if listed is None:
         plan.add(init, TOOLS)
     package = _import_name(folder, project.package)
-    words = {"slug": name.slug, "module": name.module, "pascal": name.pascal, "package": package}
+    jobs = f"{package}.job_types"
+    words = {"slug": name.slug, "module": name.module, "pascal": name.pascal, "package": package, "jobs": jobs}
+    if not (folder / "job_types.py").exists():
+        plan.add(folder / "job_types.py", JOBS)
     processor = folder / f"{name.module}.py"
     plan.add(processor, PYTHON_PROCESSOR.format(**words))
     _add_to_list(plan, init, name, package)

@@ -199,8 +199,8 @@ class Checks:
         for tool, part in self._part.processors.items():
             path = ("processors", tool)
             where = part if isinstance(part, str) else part.run
-            if not isinstance(part, str) and "#" not in where and (part.globals or part.stubs):
-                self._wrong(path, f"globals and stubs are for TypeScript, and {where!r} is Python")
+            if not isinstance(part, str) and "#" not in where and (part.globals or part.stubs or part.fetch):
+                self._wrong(path, f"globals, stubs and fetch are for TypeScript, and {where!r} is Python")
             if not _PROCESSOR.fullmatch(where):
                 self._wrong(path, f"{where!r} is not a processor: write `module:name` or `path.ts#name`")
             if tool not in tools:

@@ -66,6 +66,8 @@ class ProcessorPlan:
     """JavaScript expressions by the name of the global that each is the value of."""
     stubs: Mapping[str, str] = field(default_factory=dict)
     """Files by the specifier of the module in whose place each is read."""
+    fetch: Mapping[str, Any] = field(default_factory=dict)
+    """What `fetch` returns, by URL or by method and URL."""
     folder: str = field(default="", compare=False)
     """Where relative paths and modules are looked for: the folder of the scenario file."""
     place: str = field(default="", compare=False)

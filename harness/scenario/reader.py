@@ -321,7 +321,8 @@ def _processor(part: str | ProcessorPart, path: str, line: int) -> ProcessorPlan
     place = f"{path}:{line}" if path else ""
     if isinstance(part, str):
         return ProcessorPlan(part, folder=folder, place=place)
-    return ProcessorPlan(part.run, globals=dict(part.globals), stubs=dict(part.stubs), folder=folder, place=place)
+    around: dict[str, Any] = {name: dict(getattr(part, name)) for name in ("globals", "stubs", "fetch")}
+    return ProcessorPlan(part.run, **around, folder=folder, place=place)
 
 
 def _job(name: str, part: JobPart) -> JobPlan:

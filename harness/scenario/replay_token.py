@@ -23,6 +23,8 @@ from harness.scenario.writer import write_scenario
 from harness.sim.choices import Deviation, Tape
 
 VERSION: Final = 1
+NAME_DIGITS: Final = 6
+"""Digits of a test's target that are of its name; as many more are of its source."""
 LARGEST: Final = 1_000_000
 """Bytes that the content of a token may have."""
 _HINT: Final = "A token is one word such as jh1_mfrggzdfmztwq2lk; copy it whole, from the line that printed it."
@@ -55,6 +57,17 @@ class ReplayToken:
                 f"this token was recorded for something else ({self.target}), not for {called} ({target})",
                 hint="Replay it on what it was made for, as it was then; title, expectations and controls may differ.",
             )
+
+    def expect_test(self, target: str, *, called: str) -> bool:
+        """Return whether this token is of another version of this test. Raises UsageError for one of another test."""
+        if self.target[:NAME_DIGITS] != target[:NAME_DIGITS]:
+            self.expect(target, called=called)
+        return self.target != target
+
+
+def target_of_test(name: str, source: str) -> str:
+    """Return the digests of what a test's token is of: the test by its name, and by its source."""
+    return "".join(hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS] for text in (name, source))
 
 
 def target_of(scenario: Scenario) -> str:

@@ -165,6 +165,8 @@ class Expectation:
     output: Any = None
     error: str | None = None
     """A part of the error text."""
+    effects: Mapping[str, int] | None = None
+    """How often each side effect was declared; one that is not listed, never."""
     line: int = 0
 
 

@@ -330,6 +330,8 @@ class ExpectPart(NoNulls):
     output: JsonValue = None
     error: Annotated[Text, Field(min_length=1)] | None = None
     """A part of the error text."""
+    effects: dict[Text, Count] | None = None
+    """How often its real processor declared each side effect, over all attempts; one that is not listed, never."""
 
 
 class ControlPart(NoNulls):
@@ -353,6 +355,8 @@ class ProcessorPart(NoNulls):
     """For TypeScript: JavaScript expressions by the name of the global."""
     stubs: dict[str, Text] = Field(default_factory=dict)
     """For TypeScript: files by the specifier of the module that each stands in for."""
+    fetch: dict[Text, JsonValue] = Field(default_factory=dict)
+    """For TypeScript: what `fetch` returns, by URL or by method and URL: a status, a text, `{json: ...}` or more."""
 
 
 class ScenarioPart(NoNulls):

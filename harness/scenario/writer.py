@@ -88,7 +88,7 @@ def _job(plan: JobPlan) -> dict[str, Any]:
 
 
 def _processor(plan: ProcessorPlan) -> str | dict[str, Any]:
-    around = {name: dict(given) for name in ("globals", "stubs") if (given := getattr(plan, name))}
+    around = {name: dict(given) for name in ("globals", "stubs", "fetch") if (given := getattr(plan, name))}
     return {"run": plan.run, **around} if around else plan.run
 
 
@@ -109,7 +109,7 @@ def _deviation(label: str, nth: int, option: str) -> dict[str, Any]:
 def _expectation(expected: Expectation) -> dict[str, Any]:
     part = {
         name: value
-        for name in ("status", "attempts", "runs", "path", "output", "error")
+        for name in ("status", "attempts", "runs", "path", "output", "error", "effects")
         if (value := getattr(expected, name)) is not None
     }
     return part if expected.gaps is None else {**part, "gaps": [_gap_text(gap) for gap in expected.gaps]}

@@ -35,6 +35,7 @@ class Lifetime:
         "_parked",
         "_tasks",
         "about",
+        "machine",
         "moments",
         "name",
         "parent",
@@ -50,6 +51,8 @@ class Lifetime:
         self.severed = False
         self.about: Any = None
         """Whatever its owner wants to find again from inside."""
+        self.machine: Any = None
+        """What answers code in here that asks its machine for the time, or waits: a `GuestMachine`."""
         self.moments = 0
         """How often something was about to go on in here; counted once `on_moment` is set."""
         self._moment: Callable[[int], None] | None = None

@@ -1,9 +1,9 @@
 """The asyncio carrier: an event loop on virtual time, which jumps to the next timer when no task can act.
 
-Time stands still while real work is outstanding: a thread of an executor, a held piece of work, a registered
-descriptor. The selector that asyncio is given (`IdleSelector`) hands over to the loop's own idling instead of blocking.
-Everything else about asyncio is left as it is; what leans on its insides was checked on CPython 3.11 to 3.13. Knows
-neither queue nor processor.
+Time stands still while real work is outstanding: a thread at work (`guest_threads`), a held piece of work, an answer
+that is in flight on a descriptor (`descriptors`). The selector that asyncio is given (`IdleSelector`) hands over to the
+loop's own idling instead of blocking. Everything else about asyncio is left as it is; what leans on its insides was
+checked on CPython 3.11 to 3.13. Knows neither queue nor processor.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ import os
 import selectors
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, Hung, LimitReached, UsageError
+from harness.sim.descriptors import AskingDatagramTransport, AskingTransport, Descriptors
+from harness.sim.guest_threads import GRACE_SECONDS, GuestThreads
 from harness.sim.lifetime import LIFETIME, Lifetime
+from harness.sim.machine_calls import machine_of
 from harness.sim.possessions import Possessions, tag, unwatch, watch
 from harness.sim.watchdog import BUSY_SECONDS, WATCHDOG, ControlTaken, Watched, real_seconds
 
@@ -51,6 +56,9 @@ RAISE_BOUND = (
 )
 RESOLUTION_SECONDS = 5e-7
 """Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
+BUSY_CPU_SECONDS = 0.25
+"""Seconds of CPU in which code that never awaits keeps every other task waiting too long."""
+cpu_seconds = time.thread_time
 REAL_PATIENCE_SECONDS = 60.0
 """Real seconds that outstanding work may take without a sign of life."""
 
@@ -74,7 +82,8 @@ class Deadlock(HarnessError):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock moves only when no task can act, and then at once to the next timer.
 
-    A plain thread that will call `call_soon_threadsafe` is invisible to a loop: wrap its time in `outstanding`.
+    A thread that is no guest (`guest_threads`) and will call `call_soon_threadsafe` is invisible to a loop: wrap its
+    time in `outstanding`.
     """
 
     def __init__(
@@ -93,7 +102,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         something (a processor) may go on while time stands still; with `one_guest` all that runs here is one.
         """
         self._now = start
-        self._gate = IdleSelector(selectors.DefaultSelector(), self._idle)
+        self.on_doubt: Callable[[str], None] = lambda text: None
+        """Told where time moved although it is not known whether something was outstanding."""
+        self._descriptors = Descriptors(lambda text: self.on_doubt(text), patience=real_patience)
+        self._gate = IdleSelector(selectors.DefaultSelector(), self._idle, self._descriptors)
+        self.lending: Callable[[Any, Callable[[], Any]], Callable[[], Any]] = lambda executor, work: work
+        """Wraps what a thread of an executor is to do: some of it has to find what another thread has."""
+        self.guests: GuestThreads | None = None
+        """The clocks and the threads of the processors here."""
         self.guard: Guard | None = None
         """Puts a gate before each answer from outside: a timer that fires, a thread that is done, bytes that came."""
         super().__init__(self._gate)  # type: ignore[arg-type]  # it has what the base calls of a selector
@@ -115,6 +131,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.attendant: Attendant | None = None
         """Asked whenever no task can act, before time moves."""
         self._held: dict[object, str] = {}
+        self._patient_since = 0.0
+        self._waited_for: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The futures on which a thread of a library has not answered within its grace."""
         self._horizon: float | None = None
         self._until: Callable[[], bool] | None = None
         self._ends_when_idle = False
@@ -274,9 +293,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """End a `hold`. From another thread: `loop.call_soon_threadsafe(loop.let_go, token)`."""
         self._held.pop(token, None)
 
-    def passive(self, descriptor: int) -> None:
-        """Let time move although this descriptor is registered: it may never have anything to say (LISTEN)."""
-        self._gate.passive.add(descriptor)
+    def watch_cpu(self, on_busy: Callable[[float], None]) -> None:
+        """Tell about code that keeps control for long, in seconds of CPU time: `BUSY_CPU_SECONDS`."""
+        self._gate.on_busy = on_busy
+
+    def asked(self, descriptor: int) -> None:
+        """Hear that bytes were written to a connection."""
+        self._descriptors.asked(descriptor)
 
     def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
         """Run a function on a thread or in a process; time stands still until it ends, even if it is cancelled."""
@@ -285,13 +308,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if executor is None and not self._executor_shutdown_called:  # type: ignore[attr-defined]
                 executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self.set_default_executor(executor)
-        counting = CountingExecutor(self, executor, getattr(func, "__qualname__", repr(func)))
+        counting = CountingExecutor(self, executor, _name_of(func))
         life = LIFETIME.get()
         work: Any = func
         if life is not None and isinstance(executor, concurrent.futures.ThreadPoolExecutor):
-            work = functools.partial(life.context().run, work)  # A thread knows to whom its work belongs, and no more.
+            if (machine := machine_of(life)) is not None:
+                lent = self.lending(executor, functools.partial(func, *args))
+                work, counting.done = machine.employ(lent, counting.name)
+                args = ()  # type: ignore[assignment]
+                self.let_go(counting.token)  # The thread holds time by itself, and lets it go where it waits.
+            else:
+                work = functools.partial(life.context().run, work)  # A thread knows whose its work is, and no more.
         self._check_closed()  # type: ignore[attr-defined]
-        submitted = counting.submit(work, *args)
+        submitted = contextvars.Context().run(counting.submit, work, *args)
         # The answer belongs to no lifetime: its way to the loop is one and the same, however quick the thread was.
         answer: asyncio.Future[T] = contextvars.Context().run(asyncio.wrap_future, submitted, loop=self)
         answer.add_done_callback(lambda _: counting.check(answer), context=contextvars.Context())
@@ -305,6 +334,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _add_reader(self, fd: Any, callback: Any, *args: Any) -> asyncio.Handle:
         """Watch a descriptor, at a gate where a lifetime waits for its bytes. asyncio's own way, 3.11 to 3.14."""
+        if not self._gate.begins:
+            self._descriptors.watch(self._gate.number(fd), callback)
         if self.guard is not None and (waiting := LIFETIME.get()) is not None:
             callback = self.guard(waiting, callback)
         handle: asyncio.Handle = super()._add_reader(fd, callback, *args)  # type: ignore[misc]
@@ -417,12 +448,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _make_socket_transport(self, sock: Any, *arguments: Any, **options: Any) -> Any:
         transport = super()._make_socket_transport(sock, *arguments, **options)  # type: ignore[misc]
-        tag(self._transports.get(sock.fileno()), LIFETIME.get())  # type: ignore[attr-defined]
+        made = self._transports.get(sock.fileno())  # type: ignore[attr-defined]
+        tag(made, LIFETIME.get())
+        if type(made) is AskingTransport.__base__:
+            made.__class__ = AskingTransport
+        return transport
+
+    def _make_datagram_transport(self, *arguments: Any, **options: Any) -> Any:
+        transport = super()._make_datagram_transport(*arguments, **options)  # type: ignore[misc]
+        if type(transport) is AskingDatagramTransport.__base__:
+            transport.__class__ = AskingDatagramTransport
         return transport
 
     def _make_ssl_transport(self, rawsock: Any, *arguments: Any, **options: Any) -> Any:
         transport = super()._make_ssl_transport(rawsock, *arguments, **options)  # type: ignore[misc]
-        tag(self._transports.get(rawsock.fileno()), LIFETIME.get())  # type: ignore[attr-defined]
+        made = self._transports.get(rawsock.fileno())  # type: ignore[attr-defined]
+        tag(made, LIFETIME.get())
+        if type(made) is AskingTransport.__base__:
+            made.__class__ = AskingTransport
+            self._descriptors.asked(rawsock.fileno())  # The handshake is under way.
         return transport
 
     def _park(self, life: Lifetime) -> None:
@@ -474,11 +518,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """No task can act: wait for real work, or move time, or end. Called in place of a blocking `select`."""
         if self._ready:  # type: ignore[attr-defined]  # a thread was quicker than the selector
             return self._gate.poll()
-        if self._held or self._gate.active:
-            return self._wait_for_real_work()
+        if self._held or self._gate.more:
+            while self._held or self._gate.active():
+                if self._wait_for_real_work() or self._ready:  # type: ignore[attr-defined]
+                    return self._gate.taken()
+            self._patient_since = 0.0
         events = self._gate.poll()
         if events:
             return events
+        if self.guests is not None and self.guests.foreign and self._wait_for_foreign(self.guests):
+            return self._gate.taken()
         attendant = self.attendant
         if attendant is not None and attendant.act():
             return []
@@ -509,16 +558,43 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if self.on_jump is not None:
                 self.on_jump(when)
 
-    def _wait_for_real_work(self) -> list[Any]:
-        events = self._gate.wait(self.real_patience)
-        if events:
-            return events
-        work = [*self._held.values(), *(f"descriptor {number}" for number in self._gate.active_descriptors())]
+    def _wait_for_real_work(self) -> bool:
+        """Wait in real time. True: something happened; False: look again who is still at work."""
+        seconds = self.real_patience if self._held else self._gate.seconds
+        looks = self.guests.doubtful() if self._held and self.guests is not None else None
+        if self._gate.wait(min(seconds, looks or seconds)):
+            self._patient_since = 0.0
+            return True
+        if looks is not None and self.guests is not None and self.guests.let_doubtful_go():
+            return False
+        now = real_seconds()
+        self._patient_since = self._patient_since or now - min(seconds, looks or seconds)
+        if not self._held or now - self._patient_since < self.real_patience:
+            return False
         raise LimitReached(
-            f"virtual time has stood still for {self.real_patience:g} real seconds, waiting for {', '.join(work)}\n"
-            + describe_tasks(self),
-            hint="Give real work a timeout of its own, or mark a descriptor that may stay silent as passive.",
+            f"virtual time has stood still for {self.real_patience:g} real seconds, waiting for "
+            f"{', '.join(self._held.values())}\n{describe_tasks(self)}",
+            hint="Give real work a timeout of its own.",
         )
+
+    def _wait_for_foreign(self, guests: GuestThreads) -> bool:
+        """Wait for a thread of a library in which a task awaits a future: once, and for a grace."""
+        for task in asyncio.all_tasks(self):
+            awaited = getattr(task, "_fut_waiter", None)
+            if awaited is None or isinstance(awaited, asyncio.Task) or awaited in self._waited_for:
+                continue
+            frame = _innermost(task.get_coro())
+            package = "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            if package not in guests.foreign:
+                continue
+            self._waited_for.add(awaited)
+            if self._gate.wait(GRACE_SECONDS):
+                self._waited_for.discard(awaited)
+                return True
+            self.on_doubt(
+                f"no thread of {package} has answered for {GRACE_SECONDS:g} s of real time, and time moved on"
+            )
+        return False
 
     def leave_when_back(self) -> None:
         """End this process as soon as control comes back: it is what code in here forked, and no second run."""
@@ -599,6 +675,13 @@ def _life_of(context: contextvars.Context | None) -> Lifetime | None:
     return LIFETIME.get() if context is None else context.get(LIFETIME)
 
 
+def _name_of(function: Any) -> str:
+    """Name a function without asking it: the text of a partial may read a database."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__name__)
+
+
 def _copy(answer: asyncio.Future[Any], to: asyncio.Future[Any]) -> None:
     """Let one future end as another did."""
     if to.done():
@@ -640,7 +723,10 @@ class CountingExecutor:
     def __init__(self, loop: Clockwork, executor: Any, name: str) -> None:
         self._loop = loop
         self._executor = executor
-        self._token = loop.hold(f"{name} on a thread")
+        self.name = name
+        self.token = loop.hold(f"{name} on a thread")
+        self.done: Callable[[], None] = lambda: None
+        """Ends the hold that the thread has on time by itself."""
         self._work: concurrent.futures.Future[Any] | None = None
         self.answer: asyncio.Future[Any] | None = None
 
@@ -651,7 +737,8 @@ class CountingExecutor:
                 raise RuntimeError("Executor shutdown has been called")
             self._work = self._executor.submit(func, *args)
         except BaseException:
-            self._loop.let_go(self._token)
+            self._loop.let_go(self.token)
+            self.done()
             raise
         self._work.add_done_callback(self._work_ended)
         return self._work
@@ -663,7 +750,8 @@ class CountingExecutor:
     def check(self, answer: asyncio.Future[Any] | None) -> None:
         """Let time go once the thread is done and the loop knows."""
         if self._work is not None and self._work.done() and (answer is None or answer.done()):
-            self._loop.let_go(self._token)
+            self._loop.let_go(self.token)
+            self.done()
 
 
 Events = list[Any]
@@ -672,32 +760,45 @@ Events = list[Any]
 class IdleSelector:
     """Stands where asyncio expects a selector. A blocking `select` is handed to `idle`."""
 
-    def __init__(self, selector: selectors.BaseSelector, idle: Callable[[], Events]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, idle: Callable[[], Events], descriptors: Descriptors) -> None:
         self._selector = selector
         self._idle = idle
+        self._descriptors = descriptors
+        self._events: Events = []
+        self.begins = True
+        """Whether the loop only registers its own wake-up pipe."""
+        self.on_busy: Callable[[float], None] | None = None
+        """Told about each stretch between two rounds of the loop that took much CPU time; costs a little, if set."""
+        self._cpu_since, self._modules = math.inf, 0
+        self.seconds = 0.0
+        """For how long at most, in real time, what is in flight holds time."""
         self._own = 0
         self._registered: set[int] = set()
         self._ready: Any = ()
         self._look: Callable[[], int] = lambda: sys.maxsize
         self._limit = 0
         self.callbacks = 0
-        self.passive: set[int] = set()
-        """Descriptors that do not keep time from moving."""
 
     def begin(self) -> None:
         """Take what is registered now as the loop's own wake-up pipe."""
         self._own = len(self._registered)
-        self.passive |= self._registered
+        self.begins = False
 
     def renew(self, selector: selectors.BaseSelector) -> None:
         """Forget every descriptor, and ask this selector from now on."""
         self._selector = selector
         self._registered.clear()
-        self.passive.clear()
+        self._descriptors.forget()
+        self.begins = True
+
+    def number(self, fileobj: Any) -> int:
+        """Return the number of a descriptor."""
+        return fileobj if isinstance(fileobj, int) else int(fileobj.fileno())
 
     def start_counting(self, limit: int, look: Callable[[], int]) -> None:
         """Call `look` once more than `limit` callbacks have run from here; it returns after how many more to call."""
         self.callbacks = 0
+        self._cpu_since = math.inf
         self._limit = limit
         self._look = look
 
@@ -716,9 +817,17 @@ class IdleSelector:
         self.callbacks += len(self._ready) or 1
         if self.callbacks > self._limit:
             self._limit = self.callbacks + self._look()
-        if timeout == 0:
-            return self.poll()
-        return self._idle()
+        if self.on_busy is None:
+            return self.poll() if timeout == 0 else self._idle()
+        self._count_cpu(self.on_busy)
+        events = self.poll() if timeout == 0 else self._idle()
+        self._cpu_since, self._modules = cpu_seconds(), len(sys.modules)
+        return events
+
+    def _count_cpu(self, on_busy: Callable[[float], None]) -> None:
+        """Tell how long code kept control, of CPU time; what was imported meanwhile is imported once a process."""
+        if self._modules == len(sys.modules) and (spent := cpu_seconds() - self._cpu_since) > BUSY_CPU_SECONDS:
+            on_busy(spent)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch a descriptor."""
@@ -730,7 +839,6 @@ class IdleSelector:
         """Watch it no more; its number may soon be another's."""
         key = self._selector.unregister(fileobj)
         self._registered.discard(key.fd)
-        self.passive.discard(key.fd)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -753,29 +861,45 @@ class IdleSelector:
     # what the idle loop asks for ------------------------------------------------------------------------------------
 
     @property
-    def active(self) -> bool:
-        """Whether a descriptor is registered that keeps time from moving."""
-        return len(self._registered) > self._own and not self._registered <= self.passive
+    def more(self) -> bool:
+        """Whether anything but the loop's own wake-up pipe is registered."""
+        return len(self._registered) > self._own
 
-    def active_descriptors(self) -> list[int]:
-        """List the descriptors that keep time from moving."""
-        return sorted(self._registered - self.passive)
+    def active(self) -> bool:
+        """Whether something is in flight that keeps time from moving."""
+        if len(self._registered) <= self._own:
+            return False
+        names, self.seconds = self._descriptors.in_flight(self._selector.get_map().values())
+        return bool(names)
 
     def poll(self) -> Events:
         """Return what is ready now, without a system call where nothing but the wake-up pipe is registered."""
-        return self._selector.select(0) if len(self._registered) > self._own else []
+        if len(self._registered) <= self._own:
+            return []
+        events = self._selector.select(0)
+        if events:
+            self._descriptors.heard(events)
+        return events
 
     def wait(self, seconds: float) -> Events:
-        """Wait for the machine in real time."""
-        return self._selector.select(seconds)
+        """Wait for the machine in real time; `taken` returns what it said."""
+        self._events = self._selector.select(seconds)
+        self._descriptors.heard(self._events)
+        return self._events
+
+    def taken(self) -> Events:
+        """Return what the machine said last, once."""
+        events, self._events = self._events, []
+        return events
 
 
-_OTHERS = (
-    str(Path(asyncio.__file__).parents[1]),
-    str(Path(__file__).resolve().parents[1]),
-    str(Path(__file__).resolve().parents[2] / "reference_impl"),
+_OURS = (
+    str(Path(__file__).resolve().parents[1]) + os.sep,
+    str(Path(__file__).resolve().parents[2] / "reference_impl") + os.sep,
     "<",
 )
+"""Wherever we are installed: in a wheel that is `site-packages` too."""
+_STANDARD = str(Path(asyncio.__file__).parents[1])
 
 
 def place_of(frame: FrameType | None) -> str:
@@ -790,7 +914,7 @@ def place_of(frame: FrameType | None) -> str:
 
 
 def _is_others(name: str) -> bool:
-    return name.startswith(_OTHERS) and "site-packages" not in name
+    return name.startswith(_OURS) or (name.startswith(_STANDARD) and "site-packages" not in name)
 
 
 MOST_SHOWN = 10

@@ -15,6 +15,7 @@ from harness.conformance.judge import Mark
 from harness.errors import ExitCode, UsageError
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.foreign import PeerLost
+from harness.model.duration import MILLISECOND
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
@@ -24,7 +25,8 @@ from tests.contract.opened_engines import Get, fresh, opened_engines
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-GRAPHILE, PGQUEUER = "graphile-worker@0.18.0", "pgqueuer@1.6.0"
+GRAPHILE, PGQUEUER, BULL = "graphile-worker@0.18.0", "pgqueuer@1.6.0", "bullmq@6.7.0"
+DJANGO = "django-tasks-db@0.13.0"
 BOSS, BOSS_10 = "pgboss-node@12.38.0", "pgboss-node@10.4.2"
 PROCRASTINATE = ("procrastinate@3.8.1", "procrastinate@3.10.0")
 WITHOUT_CRASHES = (Level.CORE, Level.SCHEDULED, Level.UNIQUE, Level.BATCHES)
@@ -64,6 +66,8 @@ def test_time_moves_the_engine(engines: Get, name: str) -> None:
         (BOSS_10, tuple(Level), [*LATE, *UNWRITABLE]),
         (BOSS, tuple(Level), UNWRITABLE),
         (PGQUEUER, (Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE), [SURROGATE]),
+        (DJANGO, (Level.CORE, Level.SCHEDULED, Level.BATCHES), []),
+        (BULL, WITHOUT_CRASHES, ["uniqueness/retry_is_refused_while_another_has_the_key"]),
         *((name, WITHOUT_CRASHES, ["uniqueness/failed_job_waits_beside_its_sibling"]) for name in PROCRASTINATE),
     ],
 )
@@ -96,6 +100,8 @@ def test_a_release_before_a_repair_fails_its_case(engines: Get, name: str, level
         ("pgqueuer@1.0.1", "due_job_left", 0, 10),
         *((name, "attempt_overrun", 0, 60) for name in PROCRASTINATE),
         ("graphile-worker@0.17.3", "serial_key_shared", 1, 60),
+        (BULL, "outcome_lost", 1, 20),
+        (DJANGO, "job_stuck", 0, 20),
     ],
 )
 def test_the_generic_workload_finds_what_is_wrong_with_it(
@@ -151,6 +157,7 @@ def test_two_tools_may_have_one_unique_key_which_is_refused_until_its_job_ends(e
         ("procrastinate@newest", "is not a version of procrastinate"),
         ("graphile-worker@0.16.6", "graphile-worker 0.16.6 has other functions"),
         ("pgboss-node@9.0.3", "pg-boss 9.0.3 has another schema"),
+        ("bullmq@5.80.0", "bullmq 5.80.0 has no PostgreSQL"),
         ("pgboss@12.38.0", "runs the SQL of pg-boss 10, and '12.38.0' is not a version of it"),
     ],
 )
@@ -169,6 +176,36 @@ def test_a_job_that_succeeded_is_seen_though_its_row_is_gone(engines: Get) -> No
     assert queue.complete(claim, None).done
     assert queue.jobs()["a"].status == "COMPLETED"
     assert not queue.complete(claim, None).done
+
+
+# BullMQ -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_is_lost_a_millisecond_after_its_time_and_the_second_time_for_good(engines: Get) -> None:
+    settings = Settings(max_attempts=5)
+    queue, clocks = fresh(engines(BULL), settings)
+    queue.enqueue(JobRequest("a"))
+    seen = []
+    for _ in range(2):
+        (claim,) = queue.claim("w1", 1).value
+        clocks.now += settings.lease
+        assert queue.expire().value == []
+        assert queue.heartbeat(claim).done
+        clocks.now += settings.lease + MILLISECOND
+        assert queue.expire().value == ["a"]
+        seen.append((claim.attempt, queue.complete(claim, None).done, queue.jobs()["a"].status))
+    assert seen == [(1, False, Status.PENDING), (2, False, Status.PENDING)]
+    assert queue.claim("w1", 1).value == []
+    assert queue.jobs()["a"].status is Status.FAILED
+    assert queue.jobs()["a"].attempts == 2
+
+
+def test_a_removed_job_is_seen_as_cancelled_though_its_row_is_gone(engines: Get) -> None:
+    queue, _ = fresh(engines(BULL))
+    queue.enqueue(JobRequest("a:1"))
+    assert queue.cancel("a:1").done
+    assert queue.jobs()["a:1"].status is Status.CANCELLED
+    assert not queue.cancel("a:1").done
 
 
 # pg-boss ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,8 +16,10 @@ from ruamel.yaml import YAML
 from harness.cli import main
 from harness.errors import UsageError
 from harness.scaffold import first_files
+from harness.scaffold.examples import INDEX, SETS, example_files, index
 from harness.scaffold.plan import Language, ToolName, find_project
 from tests.contract.node_at_hand import missing_node
+from tests.docs import pages
 
 ROOT = Path(__file__).parents[2]
 GUIDE_WORKERS = """\
@@ -51,6 +54,17 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".git").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_code_for_production_imports_nothing_of_this_project(repository: Path) -> None:
+    assert main(["new", "my-tool", "--lang", "python"]) == 0
+    written = {path.name: path.read_text() for path in (repository / "processors").iterdir()}
+    assert sorted(written) == ["__init__.py", "job_types.py", "my_tool.py"]
+    assert not [name for name, text in written.items() if re.search(r"\b(harness|reference_impl)\b", text)]
+    source = "from processors import REGISTRATIONS, TOOL_SLUGS; print(TOOL_SLUGS, REGISTRATIONS[0].__name__)"
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.'); {source}"]
+    told = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
+    assert told == "('my-tool',) register_my_tool\n"
 
 
 @pytest.mark.slow
@@ -162,6 +176,70 @@ def test_the_workflow_installs_what_runs_here(
     assert lines[at + 1 - len(steps) : at + 1] == steps
     assert ("# Until" in workflow) == (len(steps) == 2)
     assert YAML(typ="safe").load(workflow)["jobs"]["test"]["steps"][2]["run"] == steps[-1].removeprefix("- run: ")
+
+
+SETUP_NODE = ("actions/setup-node@v4", {"node-version": "24"})
+PNPM = "pnpm/action-setup@v4"
+
+
+@pytest.mark.parametrize(
+    ("files", "declared", "steps"),
+    [
+        (("package-lock.json",), None, [SETUP_NODE, "npm ci"]),
+        ((), None, [SETUP_NODE, "npm install"]),
+        (("yarn.lock",), None, [SETUP_NODE, "corepack enable && yarn install --frozen-lockfile"]),
+        (("yarn.lock", ".yarnrc.yml"), "yarn@4.5.0", [SETUP_NODE, "corepack enable && yarn install --immutable"]),
+        (("pnpm-lock.yaml",), None, [(PNPM, {"version": 10}), SETUP_NODE, "pnpm install --frozen-lockfile"]),
+        (("pnpm-workspace.yaml",), "pnpm@10.1.0", [(PNPM, None), SETUP_NODE, "pnpm install --no-frozen-lockfile"]),
+        (("bun.lock",), None, [SETUP_NODE, ("oven-sh/setup-bun@v2", None), "bun install --frozen-lockfile"]),
+    ],
+    ids=["npm", "no lock file", "yarn 1", "yarn 4", "pnpm", "pnpm that is declared", "bun"],
+)
+def test_the_workflow_of_a_typescript_repository_installs_its_packages_first(
+    repository: Path, files: tuple[str, ...], declared: str | None, steps: list[object]
+) -> None:
+    manifest = {"workspaces": ["packages/*"], **({} if declared is None else {"packageManager": declared})}
+    (repository / "package.json").write_text(json.dumps(manifest))
+    for name in files:
+        (repository / name).write_text("")
+    assert main(["init", "--lang", "typescript"]) == 0
+    workflow = YAML(typ="safe").load((repository / ".github" / "workflows" / "jobs.yml").read_text())
+    told = [step.get("run") or (step["uses"], step.get("with")) for step in workflow["jobs"]["test"]["steps"]]
+    at = next(number for number, step in enumerate(told) if "pip install" in step)
+    assert told[2:at] == steps
+    assert "[node]" not in told[at]
+
+
+def test_examples_are_written_once_and_are_what_the_pages_show(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["examples", "jobs"]) == 0
+    written = {path.relative_to(repository / "jobs").as_posix() for path in (repository / "jobs").rglob("*.*")}
+    assert written == set(example_files())
+    told = capsys.readouterr().out
+    assert all(each.command in told and (repository / "jobs" / each.folder).is_dir() for each in SETS)
+    assert (repository / "jobs" / INDEX).read_text().splitlines() == list(index())
+    (repository / "jobs" / "first_test" / "test_my_tool.py").write_text("# mine")
+    assert main(["examples", "jobs"]) == 2
+    assert (repository / "jobs" / "first_test" / "test_my_tool.py").read_text() == "# mine"
+    shown = {block.file: block.text for page in SHOWING for block in pages.blocks(page) if block.file is not None}
+    same = [(name, example_files()[name] == shown[file]) for name, file in SAME.items()]
+    assert [name for name, is_same in same if not is_same] == []
+
+
+SHOWING = [pages.ROOT / name for name in ("docs/tasks.md", "docs/typescript.md", "README.md")]
+SAME = {
+    "first_test/test_my_tool.py": "test_my_tool.py",
+    "scenario/worker_dies.yaml": "scenarios/worker_dies.yaml",
+    "typescript/lib/pay.ts": "lib/pay.ts",
+    "typescript/test_pay.py": "test_pay.py",
+    "tasks/test_celery_task.py": "test_celery_task.py",
+    "tasks/test_rq_task.py": "test_rq_task.py",
+    "tasks/test_dramatiq_task.py": "test_dramatiq_task.py",
+    "tasks/test_django_task.py": "test_django_task.py",
+    "tasks/test_temporal_activity.py": "test_temporal_activity.py",
+}
+"""By an example's path, as what a page tells to save the same text."""
 
 
 @pytest.mark.parametrize("language", ["python", "typescript"])

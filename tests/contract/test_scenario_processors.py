@@ -187,3 +187,50 @@ def test_processors_are_written_as_they_were_read(tmp_path: Path) -> None:
     again = tmp_path / "again.yaml"
     again.write_text(write_scenario(scenario), encoding="utf-8")
     assert read_scenario(again).processors == scenario.processors
+
+
+PAYING = """
+format: 1
+processors:
+  pay:
+    run: pay.ts#run
+    fetch:
+      POST https://pay.example/charges: {status: 201, json: {id: c1}}
+      https://pay.example/down: {error: refused}
+workers: [w1, w2]
+jobs:
+  a: {tool: pay, input: {order: 7}}
+steps:
+  - w1 claims a
+  - crash w1 while running a
+  - run until idle
+expect:
+  a: {status: COMPLETED, runs: 2, output: [c1, "fetch failed: refused"], effects: {charged: CHARGED}}
+"""
+
+
+@needs_node
+@pytest.mark.parametrize("charged", [2, 1])
+@BOTH_WORKERS
+def test_fetch_is_answered_and_effects_are_counted_as_the_scenario_says(
+    tmp_path: Path, engine: str, charged: int
+) -> None:
+    source = """
+    export const run = async (job: any) => {
+      const answer = await fetch("https://pay.example/charges", { method: "POST" });
+      await effect("charged", { order: job.input.order });
+      const down = await fetch("https://pay.example/down").catch((error) => error.message);
+      await new Promise((go) => setTimeout(go, 30_000));
+      return { success: true, output: [(await answer.json()).id, down] };
+    };
+    """
+    (tmp_path / "pay.ts").write_text(textwrap.dedent(source), encoding="utf-8")
+    run = played(tmp_path, PAYING.replace("CHARGED", str(charged)), f"paying_{engine}_{charged}", engine=engine)
+    if charged == 2:
+        assert (run.verdict, run.failures) == (Verdict.PASS, ())
+    else:
+        [failure] = run.failures
+        assert failure.endswith("a: expected effects {'charged': 1}, got {'charged': 2}")
+    text = write_scenario(run.scenario)
+    assert "fetch" in text
+    assert f"charged: {charged}" in text

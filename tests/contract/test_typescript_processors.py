@@ -89,7 +89,8 @@ def test_time_in_the_child_is_the_harnesss(tmp_path: Path) -> None:
     const nanoseconds = Number(process.hrtime.bigint() - began[2]);
     const passed = [Date.now() - began[0], performance.now() - began[1], nanoseconds / 1e6];
     const now = new Date();
-    return { success: true, output: { passed, now, year: Date().slice(11, 15), is: now instanceof Date } };
+    const is = now instanceof Date && (began[1] as number) > 0;
+    return { success: true, output: { passed, now, year: Date().slice(11, 15), is } };
     """
     with JobHarness() as jobs:
         jobs.register("tool", processor(tmp_path, body))
@@ -245,6 +246,21 @@ def test_callables_are_nested_in_stubs_as_deep_as_a_client_of_a_database_has_the
             TypeScriptProcessor(target.target, stubs={name: wrong[name]}).wire()
 
 
+def test_json_is_read_by_whoever_imports_or_requires_it(tmp_path: Path) -> None:
+    package = "node_modules/classic"
+    written(tmp_path, '{"name": "classic", "version": "1.2.3"}', name=f"{package}/package.json")
+    written(tmp_path, "module.exports = require('./package.json').version;", name=f"{package}/index.js")
+    written(tmp_path, '{"limit": 7}', name="settings.json")
+    source = """
+    import version from "classic";
+    import settings from "./settings.json";
+    import typed from "./settings.json" with { type: "json" };
+    export const run = async () => ({ success: true, output: [version, settings.limit, typed.limit] });
+    """
+    with JobHarness() as jobs:
+        assert jobs.perform_job(written(tmp_path, source) + "#run", None).output == ["1.2.3", 7, 7]
+
+
 def test_fetch_is_answered_by_the_test_and_by_nobody_else(tmp_path: Path) -> None:
     body = """
     const init = { method: "POST", body: JSON.stringify(job.input), headers: { "X-Key": "k" } };
@@ -295,6 +311,51 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *about: object) -> None:
         """Say nothing."""
+
+
+def test_a_fake_in_typescript_declares_what_it_did(tmp_path: Path) -> None:
+    fake = """
+    import { effect, step } from "job-harness";
+    export const charge = async (order: number) => {
+      await step("before charge");
+      await effect("charged", { order }, { identity: `order-${order}`, idempotent: true });
+    };
+    """
+    written(tmp_path, fake, name="payments.ts")
+    source = """
+    import { charge } from "@repo/payments";
+    export const run = async (job: any) => {
+      await charge(job.input);
+      await effect("mailed");
+      return { success: true };
+    };
+    """
+    target = TypeScriptProcessor(written(tmp_path, source) + "#run", stubs={"@repo/payments": tmp_path / "payments.ts"})
+    with JobHarness() as jobs:
+        jobs.register("pay", target)
+        job = jobs.enqueue("pay", 7)
+        jobs.crash_worker(at="charged", job=job)
+        jobs.run_until_idle()
+        seen = [(done.name, done.attempt, done.data, done.identity, done.idempotent) for done in jobs.effects()]
+        assert (job.status, job.attempts) == ("COMPLETED", 2)
+    charged = ({"order": 7}, "order-7", True)
+    assert seen == [("charged", 1, *charged), ("charged", 2, *charged), ("mailed", 2, {}, None, False)]
+
+
+def test_an_effect_that_says_what_no_effect_has_is_refused_in_typescript(tmp_path: Path) -> None:
+    body = "await effect('charged', { order: 7 }, { idempotency: 'k' }); return { success: true };"
+    with JobHarness() as jobs, pytest.raises(JavaScriptError, match=r"unknown key 'idempotency' .did you mean"):
+        jobs.perform_job(processor(tmp_path, body), None)
+
+
+def test_a_global_of_the_tests_own_is_not_replaced(tmp_path: Path) -> None:
+    said: list[Any] = []
+    target = TypeScriptProcessor(
+        processor(tmp_path, "await effect('mine'); return { success: true };"), globals={"effect": said.append}
+    )
+    with JobHarness() as jobs:
+        jobs.perform_job(target, None)
+        assert (said, jobs.effects()) == (["mine"], [])
 
 
 def test_the_network_answers_where_a_test_lets_it(tmp_path: Path) -> None:
@@ -458,6 +519,45 @@ def test_what_it_throws_comes_back_with_its_place(tmp_path: Path) -> None:
     assert "main.mjs" not in notes
 
 
+def test_what_built_code_throws_has_the_place_in_its_source(tmp_path: Path) -> None:
+    built = """
+    export const run = async () => {
+      throw new TypeError("boom");
+    };
+    //# sourceMappingURL=pay.js.map
+    """
+    # Its third line is the seventh of the source, from the third column on.
+    source_map = {"version": 3, "file": "pay.js", "sources": ["../src/pay.ts"], "names": [], "mappings": ";;AAME"}
+    written(tmp_path, json.dumps(source_map), name="dist/pay.js.map")
+    with JobHarness() as jobs, pytest.raises(JavaScriptError) as caught:
+        jobs.perform_job(written(tmp_path, built, name="dist/pay.js") + "#run", None)
+    assert str(tmp_path / "src" / "pay.ts:7:3") in "".join(caught.value.__notes__)
+
+
+def test_what_code_ran_is_written_where_coverage_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NODE_V8_COVERAGE", "covered")
+    target = processor(tmp_path, "if (job.attempts === 2) return { success: true }; throw new Error('once');")
+    with JobHarness() as jobs:
+        jobs.register("tool", target)
+        job = jobs.enqueue("tool", None)
+        jobs.crash_worker(at="before fail", job=job)
+        jobs.run_until_idle()
+        assert (job.status, job.attempts) == ("COMPLETED", 2)
+    files = [json.loads(file.read_text("utf-8")) for file in (tmp_path / "covered").iterdir()]
+    ours = [each for file in files for each in file["result"] if each["url"].endswith("/processor.ts")]
+    assert [each["functions"][-1]["functionName"] for each in ours] == ["run", "run"]
+
+
+def test_an_inspector_is_opened_where_node_options_ask_for_one_and_nothing_else_of_them_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NODE_OPTIONS", "--require ./absent.js --inspect=127.0.0.1:0")
+    with JobHarness() as jobs:
+        assert jobs.perform_job(processor(tmp_path, "return { success: true };"), None).success
+    assert "Debugger listening on ws://127.0.0.1:" in capfd.readouterr().err
+
+
 def test_an_attempt_over_time_is_abandoned_and_what_it_still_does_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -554,6 +654,20 @@ def test_what_an_attempt_left_running_is_a_leak(tmp_path: Path) -> None:
         assert "7000" not in problem
 
 
+def test_an_interval_of_a_package_is_the_packages(tmp_path: Path) -> None:
+    written(tmp_path, "export const pool = () => setInterval(() => {}, 1000);", name="node_modules/pool/index.js")
+    written(tmp_path, '{"name": "pool", "type": "module"}', name="node_modules/pool/package.json")
+    source = """
+    import { pool } from "pool";
+    export const run = async () => (pool(), { success: true });
+    """
+    with JobHarness() as jobs:
+        jobs.register("tool", written(tmp_path, source) + "#run")
+        jobs.enqueue("tool", None)
+        jobs.drain()
+        assert jobs.problems() == []
+
+
 def test_an_attempt_that_waits_for_nothing_is_named(tmp_path: Path) -> None:
     with JobHarness() as jobs:
         jobs.register("tool", processor(tmp_path, "await new Promise(() => {})"))
@@ -643,3 +757,18 @@ def test_a_node_that_is_named_is_taken_or_refused(tmp_path: Path, monkeypatch: p
         find_typescript_node()
     monkeypatch.setenv(packages.VARIABLE, str(program(tmp_path, "22.15.0")))
     assert find_typescript_node().version == (22, 15, 0)
+
+
+def test_a_stub_that_never_answers_is_told_from_what_the_processor_left(tmp_path: Path) -> None:
+    async def ask() -> None:
+        await asyncio.Event().wait()
+
+    with JobHarness() as jobs:
+        body = "void ask(); return { success: true };"
+        jobs.register("forget", TypeScriptProcessor(processor(tmp_path, body), globals={"ask": ask}))
+        jobs.enqueue("forget")
+        jobs.drain()
+        told = "\n".join(jobs.problems())
+    assert "stubs of this test were still waiting when it ended" in told
+    assert "ask(): " in told
+    assert "left something running" not in told

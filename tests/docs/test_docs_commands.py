@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -33,7 +34,8 @@ def reader(folder: Path, page: Path) -> dict[str, str]:
     dropped = ("JOB_", "PGBOSS_", "USE_", "PYTEST_", "COV_", "DATABASE_URL", "PYTHONHASHSEED")
     environ = {key: value for key, value in os.environ.items() if not key.startswith(dropped) or key.endswith("_DSN")}
     path = os.pathsep.join((str(Path(sys.executable).parent), environ.get("PATH", "")))
-    return {**environ, "PATH": path, "PYTHONPATH": os.pathsep.join((str(pages.ROOT), str(folder))), "COLUMNS": "80"}
+    modules = os.pathsep.join(filter(None, (str(pages.ROOT), str(folder), environ.get("PYTHONPATH"))))
+    return {**environ, "PATH": path, "PYTHONPATH": modules, "COLUMNS": "80"}
 
 
 def typed(commands: list[str], folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -60,16 +62,31 @@ def needs_postgres(block: Any) -> bool:
     return bool({"postgres", "pgboss"}.intersection(block.words)) or any("postgres" in line for line in block.commands)
 
 
+LIBRARIES = ("celery", "dramatiq", "django", "temporalio")
+"""What a page imports that these tests do not need otherwise; CI installs them into an environment of their own."""
+
+
 def needs_node(block: Any) -> None:
     if "node" in block.words and (why := missing_node()):
         pytest.skip(why)
+
+
+def needs_library(block: Any) -> None:
+    for library in LIBRARIES:
+        if library in block.words and importlib.util.find_spec(library) is None:
+            pytest.skip(f"{library} is not installed: pip install {library}")
 
 
 def name(block: Any) -> str:
     return f"{block.page.stem}-{block.number}"
 
 
-CONSOLE = [block for page in pages.PAGES for block in pages.blocks(page) if block.words[:1] == ("console",)]
+CONSOLE = [
+    block
+    for page in pages.PAGES
+    for block in pages.blocks(page)
+    if block.words[:1] == ("console",) and "npm" not in block.words  # those are typed in tests/client
+]
 PLAIN = [block for block in CONSOLE if not needs_postgres(block)]
 ON_POSTGRES = [block for block in CONSOLE if needs_postgres(block)]
 
@@ -78,6 +95,7 @@ ON_POSTGRES = [block for block in CONSOLE if needs_postgres(block)]
 @pytest.mark.parametrize("block", PLAIN, ids=name)
 def test_what_is_to_be_typed_works_and_prints_what_is_shown(block: Any, tmp_path: Path) -> None:
     needs_node(block)
+    needs_library(block)
     ended = tried(block, tmp_path)
 
     assert ended.returncode == 0, f"{block.text}\n{ended.stdout}{ended.stderr}"

@@ -98,7 +98,10 @@ def test_it(job_harness):
     assert "claims, attempt 2" in shown
     assert "fails -> FAILED: ValueError: no card" in shown
     assert "Replay: pytest " in shown
-    assert "claims, attempt 2" not in failing(pytester, source)  # which shows the last rows only
+    short = failing(pytester, source)
+    assert "claims, attempt 2" not in short  # It shows the last rows only.
+    assert "job-1, attempt 1 raised ValueError: no card\njob-1, attempt 2 raised" in short
+    assert short.count(', in charge: raise ValueError("no card")') == 1  # The last attempt's place.
 
 
 def test_explain_says_nothing_of_a_test_without_jobs(pytester: pytest.Pytester) -> None:
@@ -138,3 +141,40 @@ def test_passes(job_harness):
     text = files[1].read_text(encoding="utf-8")
     assert "a job ended FAILED and the test never looked: job-1 (my-tool)" in text
     assert "503 &lt;script&gt;" in text
+
+
+def test_what_a_returned_failure_says_is_in_the_report(pytester: pytest.Pytester) -> None:
+    """The timeline shortens it: a processor that catches everything returns long texts."""
+    shown = failing(
+        pytester,
+        """
+def pay(job):
+    return {"success": False, "error": f"attempt {job.attempts} of a long story: " + "no account, " * 5 + "the end"}
+
+def test_paid(job_harness):
+    job_harness.register("pay", pay)
+    job = job_harness.enqueue("pay", {}, max_attempts=2)
+    job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+""",
+    )
+    for attempt in (1, 2):
+        told = f"job-1, attempt {attempt} failed: attempt {attempt} of a long story: " + "no account, " * 5 + "the end"
+        assert told in shown
+
+
+def test_a_coroutine_test_is_told_which_fixture_it_needs(pytester: pytest.Pytester) -> None:
+    shown = failing(
+        pytester,
+        """
+import asyncio
+
+def test_plain(job_harness):
+    async def test():
+        job_harness.run_until_idle()
+    job_harness.register("a", lambda job: {"success": True})
+    job_harness.enqueue("a")
+    asyncio.run(test())
+""",
+    )
+    assert "Ask for async_job_harness and await its methods" in shown

@@ -152,6 +152,62 @@ def test_wrong(job_harness):
     result.stdout.fnmatch_lines(["*no setting 'max_attempt' (did you mean 'max_attempts'?)*"])
 
 
+CLOCKS = """
+import sys
+import time
+from datetime import UTC, date, datetime
+from time import monotonic, time as now
+
+import pytest
+
+async def read(job):
+    began = monotonic()
+    await asyncio.sleep(300)
+    return JobResult(success=True, output=[now(), monotonic() - began, str(datetime.now(UTC)), str(date.today())])
+
+def read_plainly(job):
+    began = monotonic()
+    time.sleep(300)
+    return JobResult(success=True, output=[now(), monotonic() - began, str(datetime.now(UTC)), str(date.today())])
+
+def what_is_read(job_harness, processor=read):
+    job_harness.register("read", processor)
+    job = job_harness.enqueue("read")
+    job_harness.run_until_idle()
+    return job.output
+
+VIRTUAL = [1767225900.0, 300.0, "2026-01-01 00:05:00+00:00", "2026-01-01"]
+"""
+
+
+def test_processors_read_virtual_time_and_the_test_around_them_the_machines(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        CLOCKS
+        + """
+@pytest.mark.parametrize("processor", [read, read_plainly])
+def test_it(job_harness, processor):
+    assert what_is_read(job_harness, processor) == VIRTUAL
+    assert abs(datetime.now(UTC).timestamp() - time.time()) < 60 and datetime.now(UTC) != job_harness.now
+
+@pytest.mark.job_clocks("real")
+def test_not_where_it_is_switched_off(job_harness):
+    moment, passed, *_ = what_is_read(job_harness)
+    assert abs(moment - time.time()) < 60 and passed < 60
+
+@pytest.mark.job_clocks("reel")
+def test_no_word(job_harness):
+    pass
+""",
+        "--durations=3",
+        "-W",
+        "error",
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*clocks is 'reel' (did you mean 'real'?)*"])
+    assert not [line for line in result.outlines if "300." in line]  # Durations are real.
+
+
 def test_the_clock_freezes_the_time_of_day_when_asked(suite: pytest.Pytester) -> None:
     result = run(
         suite,
@@ -297,6 +353,7 @@ async def forget(job):
     tasks.append(asyncio.create_task(asyncio.sleep(10**6), name="cleaner"))
     return JobResult(success=True, output=time.time())
 
+@pytest.mark.job_clocks("real")
 def test_it(job_harness):
     job_harness.register("forgets", forget)
     job_harness.enqueue("forgets")

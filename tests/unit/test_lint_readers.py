@@ -12,6 +12,7 @@ from harness.lint.cron import period_seconds, problem_of
 from harness.lint.examination import examine
 from harness.lint.facts import UNKNOWN, Facts
 from harness.lint.readers.schema import interval_seconds
+from harness.lint.releases import satisfies
 from harness.lint.repository import NamedEnvironment, read_repository
 from harness.lint.settings import standing, standings
 from tests.unit.guide_repository import write
@@ -427,3 +428,35 @@ def test_one_broken_statement_hides_no_other_and_an_array_is_one_default(tmp_pat
         ("max_attempts", "3", 2),
         ("max_attempts", "5", 4),
     ]
+
+
+def test_what_is_set_on_the_app_of_celery_replaces_what_it_takes_from_django(tmp_path: Path) -> None:
+    files = {
+        "shop/celery.py": 'from celery import Celery\napp = Celery("shop")\n'
+        'app.config_from_object("django.conf:settings", namespace="CELERY")\n'
+        "app.conf.update(task_time_limit=86400, task_soft_time_limit=86000)\n",
+        "shop/settings.py": "INSTALLED_APPS = []\nCELERY_TASK_TIME_LIMIT = 30 * 60\n",
+    }
+
+    assert examine(read(tmp_path, files)).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "fits"),
+    [
+        ("5.2.7", ">=5.1", True),
+        ("5.2.7", ">=5.1,<5.2", False),
+        ("6.0.0", ">=5.1,<6", False),
+        ("5.2.7", ">=5", True),
+        ("12.0.0", ">=10.1.0 <11 || 12", True),
+        ("5.0.9", ">=5.1", False),
+    ],
+)
+def test_a_range_is_read_to_its_end(version: str, wanted: str, fits: bool) -> None:
+    assert satisfies(version, wanted) is fits
+
+
+def test_a_requirement_of_poetry_is_found_at_its_own_line(tmp_path: Path) -> None:
+    text = '[tool.poetry]\nname = "mycelery"\n[tool.poetry.dependencies]\ncelery = {version = ">=5.1"}\n'
+
+    assert [one.place.line for one in read(tmp_path, {"pyproject.toml": text}).packages] == [4]

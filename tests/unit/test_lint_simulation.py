@@ -131,3 +131,46 @@ def test_the_search_passes_on_the_repaired_settings(
 def test_a_folder_that_is_not_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", "--settings-from", "nowhere"]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("search", ["explore", "exhaust"])
+def test_a_folder_that_sets_nothing_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], search: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("# Nothing here\n")
+    assert main([search, "memory", "--settings-from", "."]) == 3
+    said = capsys.readouterr()
+    assert "inconclusive: . sets nothing that a search could use" in said.err
+    assert "pass" not in said.out
+
+
+OWN = """
+from dataclasses import replace
+from harness.adapters.memory import MemoryEngine
+from harness.model.duration import MINUTE
+from harness.port import Contract
+
+
+class Mine(MemoryEngine):
+    def __init__(self):
+        super().__init__()
+        self.info = replace(self.info, contract=Contract(
+            effective=lambda settings: settings.changed(lease=30 * MINUTE),
+            fixed=frozenset({"lease"}),
+            fixed_where={"lease": "mine.py has it in its SQL"},
+        ))
+
+
+def mine():
+    return Mine()
+"""
+
+
+def test_what_the_target_fixes_is_not_taken_from_a_repository_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(write(tmp_path, {**TWO, "mine.py": OWN}))
+
+    assert main(["explore", "mine.py:mine", "--settings-from", ".#slow", "--runs", "3"]) == 0
+    assert "  not taken: lease 1h. It stays 30m: mine.py has it in its SQL\n" in capsys.readouterr().out

@@ -187,13 +187,17 @@ def test_time_stands_still_while_a_socket_has_not_answered(loop: VirtualLoop) ->
         assert loop.run(ask()) == (b"hello", 0)
 
 
-def test_a_passive_descriptor_does_not_stop_time(loop: VirtualLoop) -> None:
+def test_a_reader_of_which_nothing_is_known_holds_time_for_a_grace_and_is_named(loop: VirtualLoop) -> None:
     near, far = socket.socketpair()
     heard: list[bytes] = []
+    doubts: list[str] = []
+    loop.on_doubt = doubts.append
     with near, far:
         loop.add_reader(near, lambda: heard.append(near.recv(10)))
-        loop.passive(near.fileno())
         loop.advance(3600)
+        (doubt,) = doubts
+        assert f"the descriptor {near.fileno()}, which " in doubt
+        assert "has said nothing for 0.5 s of real time, and time moved on" in doubt
         far.send(b"notify")
         loop.advance(1)
         assert (heard, loop.time()) == ([b"notify"], 3601)

@@ -225,3 +225,19 @@ def test_a_rule_of_the_users_own_that_breaks_is_drawn() -> None:
     assert "<code>paid_twice</code> A check of this test failed." in text
     assert 'href="#breach"' in text
     assert 'id="breach"' in text, "an event without a row of its own is shown at the row before it"
+
+
+# the trace ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_has_a_track_for_each_actor_and_the_leases_of_each_job(tmp_path: Path) -> None:
+    scenario = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
+    file = tmp_path / "trace.json"
+    main(["run", str(scenario), "--engine", "memory+stale-complete", "--no-controls", "--trace", str(file)])
+    events = json.loads(file.read_text())["traceEvents"]
+    tracks = {event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert {"w1", "w2", "job a"} <= tracks
+    slices = [event for event in events if event["ph"] == "X"]
+    assert {"a, attempt 1: success", "w1, token 1", "w2, token 2"} <= {event["name"] for event in slices}
+    assert all(event["dur"] >= 0 for event in slices)
+    assert {event["args"]["job"] for event in events if event["name"] == "stale_complete"} == {"a"}

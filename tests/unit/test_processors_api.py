@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -47,6 +48,47 @@ def charge_plainly(job: ToolJob) -> JobResult:
 
 
 EITHER = pytest.mark.parametrize("processor", [charge, charge_plainly])
+
+
+# results ------------------------------------------------------------------------------------------------------------
+
+
+class OwnResult(NamedTuple):
+    success: Any
+    output: Any = None
+    error: str | None = None
+    retryable: bool = True
+
+
+class OnlySuccess:
+    success = True
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "attempts", "error"),
+    [
+        (OwnResult(True, {"n": 1}), "COMPLETED", 1, None),
+        (OnlySuccess(), "COMPLETED", 1, None),
+        (OwnResult(False, error="no"), "FAILED", 3, "no"),
+        (OwnResult(False, error="never", retryable=False), "FAILED", 1, "never"),
+        (OwnResult("yes"), "FAILED", 3, "the processor returned a value of type OwnResult"),
+        (SimpleNamespace(success=True, output={1}), "FAILED", 3, "set"),
+    ],
+)
+@pytest.mark.parametrize("awaited", [True, False])
+def test_a_class_of_results_of_the_applications_own_is_read(
+    jobs: JobHarness, answer: Any, status: str, attempts: int, error: str | None, awaited: bool
+) -> None:
+    async def later(job: ToolJob) -> Any:
+        return answer
+
+    jobs.register("tool", later if awaited else lambda job: answer)
+    job = jobs.enqueue("tool", {})
+    jobs.drain(with_scheduled=True)
+    assert (job.status, job.attempts) == (status, attempts)
+    assert (job.error is None) if error is None else error in str(job.error)
+    ended = [event.data for event in jobs.history.of_job(job.id) if getattr(event, "name", "") == "ended"]
+    assert set(ended) == {"success" if answer.success is True else "failure"}
 
 
 # side effects -------------------------------------------------------------------------------------------------------
@@ -385,7 +427,7 @@ def test_threads_and_processes_left_behind_are_named(jobs: JobHarness) -> None:
     assert "the thread 'straggler' still runs" in problem
     assert f"the child process {children[0].pid} " in problem
     notes = "\n".join(jobs.notes())
-    assert f"thread: 'straggler', for which virtual time does not wait, at {__file__}:" in notes
+    assert f"thread: 'straggler', whose order among others no seed determines, at {__file__}:" in notes
     assert f"child process: {sys.executable} -c input() at {__file__}:" in notes
 
 
@@ -423,7 +465,11 @@ def test_clocks_and_chance_that_a_processor_reads_are_named(jobs: JobHarness) ->
         return JobResult(success=True, output=[datetime.now(UTC).isoformat(), random.random()])  # noqa: TID251
 
     jobs.register("stamp", stamp)
-    assert [note.partition(" at ")[0] for note in jobs.notes()] == ["time: datetime.now", "randomness: random.random"]
+    assert [note.partition(" at ")[0] for note in jobs.notes()] == ["randomness: random.random"]
+    with JobHarness(clocks="real") as real:
+        real.register("stamp", stamp)
+        told = [note.partition(" at ")[0] for note in real.notes()]
+    assert told == ["time: datetime.now", "randomness: random.random"]
     jobs.frozen = True
     assert [note.partition(" at ")[0] for note in jobs.notes()] == ["randomness: random.random"]
 

@@ -159,7 +159,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "processor with globals in Python": (
         with_jobs("processors: {tool: {run: 'm:f', globals: {x: '1'}}}"),
         "s.yaml:3:",
-        "globals and stubs are for TypeScript, and 'm:f' is Python",
+        "globals, stubs and fetch are for TypeScript, and 'm:f' is Python",
     ),
     "processor without its name": (
         with_jobs("processors: {tool: {stubs: {}}}"), "s.yaml:3:", "the key 'run' in processors.tool is missing",

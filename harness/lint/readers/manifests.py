@@ -128,8 +128,8 @@ def read_pyproject(path: str, text: str, facts: Facts) -> None:
     for name, wanted in _table(poetry, "dependencies").items():
         written = wanted.get("version", "") if isinstance(wanted, dict) else wanted
         if name.lower() in PYTHON and isinstance(written, str):
-            place = Place(path, _line_with(lines, name))
-            facts.packages.append(Dependency(name.lower(), written, place, dirname(path)))
+            at = next((number for number, line in enumerate(lines, start=1) if re.match(rf'"?{name}"?\s*=', line)), 1)
+            facts.packages.append(Dependency(name.lower(), written, Place(path, at), dirname(path)))
 
 
 def _table(owner: Mapping[str, Any], key: str) -> Mapping[str, Any]:

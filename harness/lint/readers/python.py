@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.lint.celery_names import SETTINGS, celery_name
+from harness.lint.celery_names import CONFIGURED, SETTINGS, celery_name
 from harness.lint.facts import (
     UNKNOWN,
     Door,
@@ -377,7 +377,7 @@ class PythonQueues:
                 if known == "beat_schedule":
                     self._beat(value, module)
         if options:
-            self._note(CELERY, "settings", None, options, module, 1, whole=not prefix)
+            self._note(CELERY, "settings", CONFIGURED, options, module, 1, whole=not prefix)
 
     def _conf(self, node: ast.Assign, module: PythonModule) -> None:
         """Read `app.conf.task_acks_late = True`."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Final
 
-from harness.lint.celery_names import OF_OTHERS, PREFIXES, SETTINGS
+from harness.lint.celery_names import CONFIGURED, OF_OTHERS, PREFIXES, SETTINGS
 from harness.lint.facts import Facts, Place, QueueCall, Value
 from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import (
@@ -31,7 +31,7 @@ class _Celery:
 
     def __init__(self, facts: Facts) -> None:
         self.settings: dict[str, Value] = {}
-        for call in calls_of(facts, CELERY, "settings"):
+        for call in sorted(calls_of(facts, CELERY, "settings"), key=lambda call: call.queue != CONFIGURED):
             self.settings.update(call.options)
         self.tasks = calls_of(facts, CELERY, "task")
         self.sends = calls_of(facts, CELERY, "apply_async")

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from harness.foreign.packages import find_typescript_node
-from harness.processors.typescript.node_processor import (
-    InvalidResult,
-    JavaScriptError,
-    NodeProcessor,
-    NodeProcessors,
-    ProcessDied,
-    ProcessorBlocked,
-    ProcessorNotLoaded,
-)
+from harness.processors.peer_runs import InvalidResult, JavaScriptError, ProcessDied, ProcessorBlocked
+from harness.processors.typescript.node_processor import NodeProcessor, NodeProcessors, ProcessorNotLoaded
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
 
 __all__ = [

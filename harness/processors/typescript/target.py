@@ -12,6 +12,10 @@ from typing import Any, Literal, TypeAlias
 from harness.errors import UsageError
 
 SUFFIXES = (".ts", ".mts", ".cts", ".js", ".mjs", ".cjs")
+OPTIONS = "NODE_OPTIONS"
+INSPECT = "--inspect"
+COVERAGE = "NODE_V8_COVERAGE"
+"""The environment variable that lets Node write which code ran into a folder."""
 DEEPEST = 100
 """How deep a callable may be nested."""
 LONGEST_SHOWN = 200
@@ -100,8 +104,16 @@ class TypeScriptProcessor:
         return {"globals": globals_, "stubs": stubs, "fetch": fetch}, functions
 
     def process_environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return the peer's environment: that of this process but for `NODE_OPTIONS`, and what was changed."""
-        changed: dict[str, str | None] = {**base, "NODE_OPTIONS": None, **self.environment}
+        """Return the peer's environment: that of this process, and what was changed.
+
+        Of `NODE_OPTIONS` only what opens an inspector is left: a loader would take the place of ours. The folder of
+        `NODE_V8_COVERAGE` is the one that it names here.
+        """
+        inspecting = " ".join(option for option in base.get(OPTIONS, "").split() if option.startswith(INSPECT))
+        changed: dict[str, str | None] = {**base, OPTIONS: inspecting or None}
+        if base.get(COVERAGE):
+            changed[COVERAGE] = str(Path(base[COVERAGE]).absolute())
+        changed |= self.environment
         return {name: value for name, value in changed.items() if value is not None}
 
     def _stub(self, name: str, stub: Stub, functions: Functions) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def release(version: str = "latest") -> ForeignRelease:
         contract=replace(contract_of(able.major, policy), known=known_of(number)),
         start=in_node(__file__, PACKAGE, number, oldest=able.oldest_node),
         empty=lambda opened: opened.schema.empty(),
-        reset=lambda tables: {"keep": tables.keeps_queues},
+        reset=lambda opened: {"keep": opened.schema.keeps_queues},
         asked={"schema": SCHEMA},
         read=NodeJobTables,
         proven_under=Settings(),

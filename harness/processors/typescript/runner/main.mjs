@@ -3,16 +3,19 @@
 // Each run of a job is an actor. Standard output and error belong to the processor. A turn ends when this process has
 // nothing left to do by itself. Time moves only when a message says so.
 import { AsyncLocalStorage } from "node:async_hooks";
+import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { Clock, install } from "../../../foreign/clock.mjs";
 import { Peer } from "../../../foreign/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
-import { deepStack, placeOf } from "./places.mjs";
-import { Rest } from "./rest.mjs";
+import { observe } from "./observed.mjs";
+import { deepStack, placeOf } from "../../../foreign/places.mjs";
+import { Rest } from "../../../foreign/rest.mjs";
 import { keepIn } from "./stripping.mjs";
 import { described, lenient, toJson } from "./values.mjs";
 
 const LARGEST = 32 * 1024 * 1024;
+const OURS = "job-harness";
 const DATES = ["startedAt", "completedAt", "expiresAt", "createdAt", "updatedAt"];
 
 const peer = new Peer({ clock: true });
@@ -36,8 +39,24 @@ function fatal(kind, thrown) {
 
 // what a processor finds ---------------------------------------------------------------------------------------------
 
-function ask(name, args) {
-  return peer.gate(name, args.map(lenient), actor());
+/** Ask the harness. What it throws has the place of the question, where its own would say nothing. */
+async function ask(name, args) {
+  try {
+    return await peer.gate(name, args.map(lenient), actor());
+  } catch (error) {
+    Error.captureStackTrace(error);
+    throw error;
+  }
+}
+
+let told = 0;
+
+/** Say what is done outside, under a number. */
+function tell(what) {
+  if (actor() === null) return null;
+  const number = what.number ?? ++told;
+  peer.effect("observed", { ...what, number }, actor());
+  return number;
 }
 
 function valueOf(given) {
@@ -82,6 +101,13 @@ function fakeFetch(way) {
   };
 }
 
+// What `import { effect, step } from "job-harness"` brings; a promise resolves when the harness has heard of it. As a
+// global `effect` is there where nothing else is called so.
+const declaring = {
+  effect: (kind, data, about) => ask("job-harness.effect", about === undefined ? [kind, data] : [kind, data, about]),
+  step: (name) => ask("job-harness.step", [name]),
+};
+
 const registry = {
   registerProcessor: (slug, found) => void registered.set(slug, found),
   getProcessor: (slug) => registered.get(slug),
@@ -91,17 +117,19 @@ const registry = {
 
 // loading ------------------------------------------------------------------------------------------------------------
 
-async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates }) {
+async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates, observed }) {
   keepIn(cache);
   if (gates) clock.place = () => placeOf(deepStack());
   clock.begin(clock.now);
   install(clock, seed);
+  if (observed) observe({ tell, moment: () => peer.gate("moment", [], actor()) });
+  globalThis.effect ??= declaring.effect;
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
   if (fetch !== "real") globalThis.fetch = fakeFetch(fetch);
   for (const stub of Object.values(stubs)) {
     if (stub.exports) stub.exports = mapped(stub.exports, valueOf);
   }
-  const modules = new Modules({ stubs, registry });
+  const modules = new Modules({ stubs: { [OURS]: { exports: declaring }, ...stubs }, registry });
   modules.install();
   const found = await import(pathToFileURL(file).href);
   processor = await chosen(found, { name, slug, modules });
@@ -181,9 +209,14 @@ function changed(job, given) {
 
 function endingOf(run, result) {
   if (result === null || typeof result !== "object" || typeof result.success !== "boolean") {
-    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult` };
+    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult`, none: true };
   }
-  const { success, output, error, retryable } = result;
+  const { success, output, error, retryable, ...rest } = result;
+  const unknown = Object.keys(rest);
+  if (unknown.length > 0) {
+    const what = `its result has ${unknown.join(", ")} beside success, output, error and retryable: the queue keeps none of it`;
+    peer.effect("note", { what }, run);
+  }
   const json = toJson(output === undefined ? null : output, "output");
   if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
   for (const what of json.notes) peer.effect("note", { what }, run);
@@ -226,6 +259,11 @@ const requests = {
     start(run, job);
   },
 
+  /** Write which code ran since the start, or since the last time, into the folder of NODE_V8_COVERAGE. */
+  cover() {
+    createRequire(import.meta.url)("node:v8").takeCoverage();
+  },
+
   /** The intervals that runs which are over left behind. */
   left() {
     return clock.left((run) => over.has(run));
@@ -249,6 +287,11 @@ function upcoming() {
 globalThis.console = new console.Console(process.stderr, process.stderr);
 clock.owner = actor;
 rest.atWork = () => processor === null || working.size > 0;
+rest.connections.unanswered = (where) => {
+  const what = `a connection to ${where} was not answered for a second of real time: time goes on without it`;
+  peer.effect("note", { what }, actor());
+};
+rest.connections.install();
 rest.alive = (io) => peer.send({ idle: peer.turn, next: clock.next(), io });
 process.on("unhandledRejection", (reason) => fatal("unhandled rejection", reason));
 process.on("uncaughtException", (error) => fatal("uncaught exception", error));
@@ -258,4 +301,5 @@ peer.serve({
   rest: () => rest.reached(),
   next: upcoming,
 });
+void process.stdout; // Made when it is first used: it is nothing to wait for, as it is there now.
 rest.begin();

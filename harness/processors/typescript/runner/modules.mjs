@@ -10,6 +10,10 @@ const fs = module.createRequire(import.meta.url)("node:fs"); // See peer.mjs.
 
 const STUB = "job-harness-stub:";
 const EXTENSIONS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".json"];
+const LIBRARY = `${path.sep}node_modules${path.sep}`;
+// With any hook on loading, Node 22 runs an imported CommonJS file by a `require` of its own, which fails on a circle of
+// files ("is not in cache", seen on 22.16 and 22.20, gone in 24).
+const MISREADS_COMMONJS = Number.parseInt(process.versions.node, 10) < 24;
 const TYPESCRIPT = /\.[mc]?ts$/;
 const REGISTRY = /(^|\/)processor-registry(\.[mc]?[jt]s)?$/;
 
@@ -127,13 +131,18 @@ export class Modules {
     const file = fileURLToPath(url);
     if (TYPESCRIPT.test(file)) {
       const format = file.endsWith(".cts") ? "commonjs" : "module";
-      return { format, shortCircuit: true, source: readable(fs.readFileSync(file, "utf8"), url) };
+      return { format, shortCircuit: true, source: mapped(readable(fs.readFileSync(file, "utf8"), url)) };
     }
-    if (file.endsWith(".json") && context.importAttributes?.type !== "json" && context.format !== "commonjs") {
+    // Node itself reads what is required, which has no attributes, and what is imported with its type.
+    const { importAttributes } = context;
+    if (file.endsWith(".json") && importAttributes !== undefined && importAttributes.type !== "json") {
       return { format: "module", shortCircuit: true, source: `export default ${fs.readFileSync(file, "utf8")}` };
     }
     if (/\.[jt]sx$/.test(file)) throw new ModuleProblem(`${file}: JSX is not understood`, { hint: "Give a stub for it." });
-    return next(url, context);
+    const found = next(url, context);
+    if (!file.includes(LIBRARY)) mapped(String(found.source ?? ""));
+    if (found.format === "commonjs" && MISREADS_COMMONJS && isImport(context)) return required(file);
+    return found;
   }
 
   stubSource(url) {
@@ -151,6 +160,28 @@ export class Modules {
   exportsOf(name) {
     return this.stubs[name]?.exports ?? this.registry;
   }
+}
+
+function isImport({ conditions }) {
+  return Array.isArray(conditions) && conditions.includes("import");
+}
+
+/** A CommonJS file as a module: required at once, since only then it is known what it exports. */
+function required(file) {
+  const names = Object.keys(Object(module.createRequire(file)(file))).filter((name) => name !== "default");
+  const source = [
+    `import module from "node:module";`,
+    `const found = module.createRequire(${quoted(file)})(${quoted(file)});`,
+    "export default found;",
+    ...names.flatMap((name, at) => [`const e${at} = found[${quoted(name)}];`, `export { e${at} as ${quoted(name)} };`]),
+  ];
+  return { format: "module", shortCircuit: true, source: source.join("\n") };
+}
+
+/** Let stacks show the original of code that has a source map: they cost more, so only from where there is one. */
+function mapped(source) {
+  if (source.includes("//# sourceMappingURL=")) process.setSourceMapsEnabled(true);
+  return source;
 }
 
 function existing(wanted) {

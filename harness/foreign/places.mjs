@@ -2,8 +2,8 @@
 // new line above. Must not know: timers, messages.
 
 const DEPTH = 30;
-const FRAME = /^\s*at (?:async )?(?:(.*?) \()?(file:\/\/[^)?]+)(?:\?[^):]*)?:\d+:\d+\)?$/;
-const OURS = ["/typescript/runner/", "/harness/foreign/"];
+const FRAME = /^\s*at (?:async )?(?:(.*?) \()?((?:file:\/\/)?\/[^)?]+)(?:\?[^):]*)?:\d+:\d+\)?$/;
+const OURS = ["/typescript/runner/", "/harness/foreign/", "/harness/systems/"];
 const LIBRARY = "/node_modules/";
 const NAME = /^(?:new )?(?:Object\.)?([\w$]+(?:\.[\w$]+)*)(?: \[as [^\]]+\])?$/;
 

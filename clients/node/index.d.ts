@@ -1,0 +1,177 @@
+/** What JSON can hold. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
+
+/** A length of virtual time: text such as "15m", or seconds. */
+export type Length = string | number;
+
+export type Status = "PENDING" | "PROCESSING" | "COMPLETED" | "FAILED" | "CANCELLED";
+
+/** What a processor may return; anything else than an object with a boolean `success` is the output of a success. */
+export interface JobResult {
+  success: boolean;
+  output?: unknown;
+  error?: string;
+  /** False: it is not tried again. */
+  retryable?: boolean;
+}
+
+/** What a processor is called with: a row of tool_job, and `name`, `data`, `attemptsMade` as pg-boss and BullMQ call them. */
+export interface ToolJob<Input = any> {
+  id: string;
+  toolSlug: string;
+  name: string;
+  input: Input;
+  data: Input;
+  status: Status;
+  priority: number;
+  /** How often it was claimed, this time included. */
+  attempts: number;
+  attemptsMade: number;
+  maxAttempts: number;
+  output: unknown;
+  error: string | null;
+  startedAt: Date | null;
+  completedAt: Date | null;
+  createdAt: Date;
+  updatedAt: Date;
+}
+
+export type Processor<Input = any> = (job: ToolJob<Input>) => unknown;
+
+/** One job, read as it is when it is read. To read `status`, `path`, `output` or `error` is to look at it: a FAILED job that no test looks at fails the test. */
+export declare class Job {
+  readonly id: string;
+  readonly tool: string;
+  readonly status: Status;
+  readonly attempts: number;
+  /** How often its processor was started. */
+  readonly runs: number;
+  readonly path: Status[];
+  readonly output: any;
+  readonly error: string | null;
+  readonly effects: [name: string, data: any][];
+}
+
+/** A side effect that a processor declared. */
+export interface SideEffect {
+  name: string;
+  at: Date;
+  job: string;
+  attempt: number;
+  worker: string;
+  data: any;
+}
+
+export interface HarnessOptions {
+  /** `memory` (the default), or `pgboss@VERSION`: pg-boss's own work() on PostgreSQL. */
+  engine?: string;
+  /** Settings by name, such as `{ maxAttempts: 5, jobTimeout: "2m" }`. */
+  settings?: Record<string, string | number | boolean>;
+  /** Jitters retry delays. */
+  seed?: number;
+  /** Side effects that may happen once for each job, or once for each value of the data named in `per`. */
+  atMostOnce?: OneOrMore<string | { name: string; per?: string[] }>;
+}
+
+type OneOrMore<T> = T | T[];
+type Named = Job | string;
+
+export interface Wanted {
+  /** Keys that are left out are not looked at. */
+  input?: unknown;
+  priority?: number;
+  uniqueKey?: string;
+  maxAttempts?: number;
+  startAfter?: Length | Date;
+  /** How far off `startAfter` may be (1 s). */
+  within?: Length;
+  status?: Status;
+}
+
+export interface Harness {
+  /** Let a function serve a tool. */
+  register<Input = any>(slug: string, processor: Processor<Input>): void;
+  /** Accept a job; also from inside a processor. A held unique key returns the job that holds it. */
+  enqueue(
+    slug: string,
+    input?: unknown,
+    options?: { priority?: number; startAfter?: Length | Date; maxAttempts?: number; uniqueKey?: string },
+  ): Promise<Job>;
+  cancel(job: Named): Promise<boolean>;
+  retry(job: Named): Promise<boolean>;
+  /**
+   * Let the worker die: now, or the next time it comes to a place. `at` is "before starting", "while running",
+   * "before complete" or another verb, "after complete", or the name of a step or an effect.
+   */
+  crashWorker(where?: { at?: string; job?: Named }): Promise<void>;
+  /** Let the next delivery of a job arrive twice. */
+  deliverTwice(job: Named): Promise<void>;
+  /** Run a processor once, without the queue; rejects with what it throws. */
+  performJob(slug: string, input?: unknown): Promise<{ success: boolean; output: any; error: string | null }>;
+  /** Let the worker take one due job; null where none is due. */
+  workOne(): Promise<Job | null>;
+  /** Work until no job is due; returns counts by outcome, those of 0 left out. */
+  drain(options?: {
+    withScheduled?: boolean;
+    withRecursion?: boolean;
+    limit?: number;
+  }): Promise<{ completed?: number; retried?: number; failed?: number; cancelled?: number }>;
+  /** Let time pass until every job has ended. */
+  runUntilIdle(): Promise<void>;
+  /** Let time pass and everything happen that is due meanwhile. */
+  advance(length: Length): Promise<void>;
+  /** Move the clock; nothing acts. */
+  jump(length: Length): Promise<void>;
+  waitFor(job: Named, status?: Status, options?: { within?: Length }): Promise<void>;
+  /** The virtual time of day. `Date` and every timer follow it. */
+  readonly now: Date;
+  effects(name?: string, options?: { job?: Named }): SideEffect[];
+  allEnqueued(slug?: string, wanted?: Wanted): Promise<Job[]>;
+  assertEnqueued(slug?: string, wanted?: Wanted & { count?: number }): Promise<Job>;
+  refuteEnqueued(slug?: string, wanted?: Wanted): Promise<void>;
+  assertPath(job: Named, path: Status[]): Promise<void>;
+  /** Judge by a function whenever something has happened: false or a throw is an anomaly. */
+  always(check: () => unknown): void;
+  /** Wrap what stands for the world outside: each call is a side effect, and its answer a gate. */
+  external<Given extends any[], Answer>(
+    name: string,
+    answer?: (...given: Given) => Answer | Promise<Answer>,
+    options?: { data?: (...given: Given) => Record<string, unknown> },
+  ): (...given: Given) => Promise<Answer>;
+}
+
+/** Declare a side effect of the job at work, in the fake that stands for the world outside: await it. Elsewhere it does nothing. */
+export declare function effect(
+  name: string,
+  data?: Record<string, unknown>,
+  options?: { identity?: string; idempotent?: boolean },
+): Promise<void>;
+
+/** Name a point at which others may act and a worker may die: await it. Outside of a job it does nothing. */
+export declare function step(name: string): Promise<void>;
+
+export declare const version: string;
+
+export interface ExploreOptions {
+  /** Disturbed runs (200). */
+  runs?: number;
+  /** Real seconds that they may take together. */
+  seconds?: number;
+  seed?: number;
+  /** Of the whole test, in milliseconds (120 000). */
+  timeout?: number;
+}
+
+/** Play the body many times, with crashes, pauses, lost messages and duplicates at every gate. */
+export interface Explore {
+  (name: string, body: () => unknown): void;
+  (name: string, options: ExploreOptions, body: () => unknown): void;
+}
+
+export interface JobMatchers<Result = void> {
+  /** How often its processor was started. */
+  toHaveRun(times: number): Result;
+  toHaveStatus(status: Status): Result;
+  toHavePath(path: Status[]): Result;
+  toHaveOutput(output: unknown): Result;
+}

@@ -1,0 +1,3 @@
+import index from "./lib/index.cjs";
+
+export const { effect, step, Job, version } = index;

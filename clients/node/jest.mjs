@@ -1,0 +1,3 @@
+import door from "./lib/jest.cjs";
+
+export const { jobHarness, test, expect, effect, step } = door;

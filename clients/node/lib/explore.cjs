@@ -1,0 +1,108 @@
+// A test that is played many times: the Python side says when, and judges; the body is called here, anew for each run.
+// Must not know: test runners, how runs are chosen.
+"use strict";
+const { Session, shown, wired } = require("./harness.cjs");
+const { changed, stateAround } = require("./state.cjs");
+const { world } = require("./world.cjs");
+
+const STILL_MS = 5_000;
+const LOOK_MS = 250;
+const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval, now: performance.now.bind(performance) };
+
+/**
+ * Explore, or play what `token` says. Throws what was found, or what the undisturbed body threw.
+ *
+ * `command` replays it, where TOKEN stands for the token. Returns what it cost, in words.
+ */
+async function explore(harness, body, { name, command, runs, seconds, seed, token }) {
+  const there = world();
+  const bodies = new Bodies(harness, body);
+  await there.connect();
+  there.play = (message) => void bodies.play(message);
+  there.registered = (slug, processor) => bodies.registered(slug, processor);
+  const asked = { name, source: String(body), command, options: { ...wired(harness.options), title: name } };
+  for (const [key, value] of Object.entries({ runs, seconds, seed, replay: token })) if (value !== undefined) asked[key] = value;
+  try {
+    const told = await there.ask("explore", asked);
+    if (told.verdict === "finding") throw shown("JobHarness", told.screen);
+    if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
+    if (told.verdict === "inconclusive") throw shown("Inconclusive", told.why);
+    return told;
+  } finally {
+    there.play = there.registered = null;
+    bodies.end();
+  }
+}
+
+class Bodies {
+  constructor(harness, body) {
+    this.harness = harness;
+    this.body = body;
+    this.failure = null;
+    this.begun = [new Map(), new Map()];
+    this.run = 0;
+  }
+
+  async play({ play, now, gates, run }) {
+    const there = world();
+    this.run = run;
+    there.host.end();
+    there.host.begin({ now, gates, seed: this.harness.options.seed });
+    const session = (there.session = new Session());
+    session.now = now;
+    const stuck = this.watched(there);
+    let failure = null;
+    let lost = null;
+    try {
+      lost = await Promise.race([Promise.resolve().then(() => this.body(this.harness)).then(() => null), stuck.found]);
+      await session.asking;
+      if (session.mistakes.length > 0) throw session.mistakes[0];
+    } catch (error) {
+      failure = error;
+      if (run === 0) this.failure = error;
+    }
+    stuck.end();
+    const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
+    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left() });
+  }
+
+  /** Look at what a processor finds around it when a run begins. */
+  registered(slug, processor) {
+    if (this.run > 1) return;
+    for (const [name, value] of stateAround([processor])) this.begun[this.run].set(`${name}, which ${slug} uses`, value);
+  }
+
+  /** What runs have left for later ones. The first may fill what then stays: a cache, a client. */
+  left() {
+    const state = new Map();
+    for (const [slug, processor] of world().host.processors) {
+      for (const [name, value] of stateAround([processor])) state.set(`${name}, which ${slug} uses`, value);
+    }
+    return changed(this.begun[this.run > 1 ? 1 : 0], state);
+  }
+
+  /** Notice a body that waits for something that is neither asked for nor at work. */
+  watched(there) {
+    let seen = -1;
+    let since = real.now();
+    let found;
+    const promise = new Promise((resolve) => (found = resolve));
+    const timer = real.setInterval(() => {
+      const signs = there.lastHeard + there.connection.asked.size - 1;
+      if (signs !== seen || there.connection.asked.size > 1) [seen, since] = [signs, real.now()];
+      else if (real.now() - since > STILL_MS) {
+        found(`the body of the test waits for a promise that does not settle: nothing was asked for ${STILL_MS / 1000} s`);
+      }
+    }, LOOK_MS);
+    return { found: promise, end: () => real.clearInterval(timer) };
+  }
+
+  end() {
+    const there = world();
+    if (there.session !== null) there.session.over = true;
+    there.session = null;
+    there.host.end();
+  }
+}
+
+module.exports = { explore };

@@ -1,0 +1,413 @@
+// The harness as a test sees it: verbs, jobs, side effects. Must not know: test runners, lines.
+"use strict";
+const { Refused } = require("./connection.cjs");
+const { FOREVER } = require("./host.cjs");
+const { toJson } = require("./shared/values.cjs");
+const { BothClocks } = require("./time.cjs");
+const { world } = require("./world.cjs");
+
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
+const VERB = /[A-Z]/g;
+
+/** What the Python side has told of one open harness. */
+class Session {
+  constructor() {
+    this.jobs = new Map();
+    this.effects = [];
+    this.looked = new Set();
+    this.checks = [];
+    this.broken = new Set();
+    this.asking = Promise.resolve();
+    this.mistakes = [];
+    this.now = 0;
+    this.lost = null;
+    this.over = false;
+    this.told = false;
+  }
+
+  take({ now, jobs, effects }) {
+    this.now = now;
+    for (const { id, ...told } of jobs) this.jobs.set(id, { ...this.jobs.get(id), ...told });
+    this.effects.push(...effects);
+    if (effects.length > 0 || jobs.length > 0) this.check();
+  }
+
+  /** The counts above 0. To read how many failed is to look at the jobs that did. */
+  counted(counts) {
+    const failed = [...this.jobs].filter(([, { status }]) => status === "FAILED").map(([id]) => id);
+    const told = Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
+    if (told.failed === undefined) return told;
+    const get = () => (failed.forEach((id) => this.looked.add(id)), counts.failed);
+    return Object.defineProperty(told, "failed", { get, enumerable: true });
+  }
+
+  /** Judge by the test's own checks; what does not hold is an anomaly, reported once. */
+  check() {
+    for (const check of this.checks) {
+      if (this.broken.has(check)) continue;
+      let words = "";
+      try {
+        if (check() === false) words = "it returned false";
+      } catch (error) {
+        words = String(error?.message ?? error).split("\n")[0];
+      }
+      if (words === "") continue;
+      this.broken.add(check);
+      void world().connection?.ask("broken", { name: check.name || "a check", message: words }).catch(() => {});
+    }
+  }
+}
+
+/** One job, read as it is when it is read. */
+class Job {
+  #session;
+
+  constructor(id, session) {
+    this.id = id;
+    this.#session = session;
+  }
+
+  #told() {
+    this.#session.looked.add(this.id);
+    return this.#session.jobs.get(this.id) ?? {};
+  }
+
+  /** The tool that it is for. */
+  get tool() {
+    return this.#session.jobs.get(this.id)?.tool;
+  }
+
+  /** PENDING, PROCESSING, COMPLETED, FAILED or CANCELLED. */
+  get status() {
+    return this.#told().status;
+  }
+
+  /** How often it was claimed. */
+  get attempts() {
+    return this.#session.jobs.get(this.id)?.attempts ?? 0;
+  }
+
+  /** How often its processor was started. */
+  get runs() {
+    return this.#session.jobs.get(this.id)?.runs ?? 0;
+  }
+
+  /** The statuses that it went through. */
+  get path() {
+    return [...(this.#told().path ?? [])];
+  }
+
+  /** What the attempt that completed it returned, through JSON and back. */
+  get output() {
+    return this.#told().output ?? null;
+  }
+
+  /** What the last failed attempt left behind. */
+  get error() {
+    return this.#told().error ?? null;
+  }
+
+  /** The side effects of its processor, as [name, data], in order. */
+  get effects() {
+    return this.#session.effects.filter(({ job }) => job === this.id).map(({ name, data }) => [name, data]);
+  }
+
+  toString() {
+    const { tool, status, attempts = 0, maxAttempts = "?" } = this.#session.jobs.get(this.id) ?? {};
+    return `<job ${this.id} of ${tool}: ${status}, attempts ${attempts} of ${maxAttempts}>`;
+  }
+
+  [INSPECT]() {
+    return this.toString();
+  }
+}
+
+class Harness {
+  /** `options` are those of every harness that this one opens. */
+  constructor(options = {}) {
+    this.options = options;
+  }
+
+  get #session() {
+    const { session } = world();
+    if (session === null) throw new Error("no harness is open here\n  Use it inside a test or a beforeEach of the file that called jobHarness().");
+    return session;
+  }
+
+  /** Let time be virtual from here on, and the queue be empty. */
+  async open(title) {
+    const there = world();
+    if (there.session !== null) {
+      throw new Error(
+        "a harness is open already: tests that run at the same time would share one virtual time\n" +
+          "  Let the tests of a file run one after the other (no `concurrent`), and call jobHarness() once for each test.",
+      );
+    }
+    there.time.refuseOthers();
+    await there.connect();
+    const session = new Session();
+    const { now } = await there.ask("open", { ...wired(this.options), title });
+    there.session = session;
+    session.now = now;
+    there.host.begin({ now, seed: this.options.seed });
+  }
+
+  /** Judge, close, and throw what is wrong, in words. */
+  async close({ judge = true } = {}) {
+    const there = world();
+    const { session } = there;
+    if (session === null) return;
+    let wrong = [];
+    const left = there.host.left();
+    try {
+      if (session.lost !== null) throw session.lost;
+      await session.asking;
+      if (judge) there.time.refuseOthers();
+      session.check();
+      ({ problems: wrong } = await there.ask("close", { looked: [...session.looked], judge }));
+      if (left.length > 0) wrong.push(["processors of this test left something running:", ...left.map((each) => `  ${each}`)].join("\n"));
+    } finally {
+      session.over = true;
+      there.session = null;
+      there.host.end();
+    }
+    if (judge && session.mistakes.length > 0 && !session.told) throw session.mistakes[0];
+    if (judge && wrong.length > 0) throw shown("JobHarness", spelled(wrong.join("\n\n")));
+  }
+
+  /** Ask on behalf of the test, one thing after the other; inside a processor at once. */
+  #ask(verb, given = {}) {
+    const there = world();
+    const session = this.#session;
+    const what = verb.replace(VERB, (letter) => `_${letter.toLowerCase()}`);
+    if (there.host.actor() !== null) return there.host.dead ? FOREVER : there.ask(what, given);
+    const at = new Error();
+    const asked = session.asking.then(() => {
+      if (session.over) throw new Error(`${verb}: the test is over`);
+      if (session.mistakes.length > 0) {
+        session.told = true;
+        throw session.mistakes[0];
+      }
+      there.time.refuseOthers();
+      return there.ask(what, given);
+    });
+    session.asking = asked.catch(() => {});
+    return asked.then(
+      (value) => (session.check(), value),
+      (error) => {
+        session.told ||= verb !== "register";
+        throw pointed(error, at);
+      },
+    );
+  }
+
+  // what a test sets up ------------------------------------------------------------------------------------------
+
+  register(slug, processor) {
+    if (typeof slug !== "string") throw new TypeError(`register: the tool is ${kind(slug)}; give its name as text`);
+    if (typeof processor !== "function") {
+      throw new TypeError(`register(${JSON.stringify(slug)}): the processor is ${kind(processor)}; give a function`);
+    }
+    world().host.processors.set(slug, processor);
+    world().registered?.(slug, processor);
+    const session = this.#session;
+    this.#ask("register", { slug }).catch((error) => session.mistakes.push(error));
+  }
+
+  async enqueue(slug, input = null, { priority = 0, startAfter, maxAttempts, uniqueKey, ...unknown } = {}) {
+    refuseUnknown("enqueue", unknown, ["priority", "startAfter", "maxAttempts", "uniqueKey"]);
+    const given = { slug, input: json(input, "input"), priority };
+    if (startAfter !== undefined) given.start_after = moment(startAfter);
+    if (maxAttempts !== undefined) given.max_attempts = maxAttempts;
+    if (uniqueKey !== undefined) given.unique_key = uniqueKey;
+    return this.#job(await this.#ask("enqueue", given));
+  }
+
+  cancel(job) {
+    return this.#ask("cancel", { job: id(job) });
+  }
+
+  retry(job) {
+    return this.#ask("retry", { job: id(job) });
+  }
+
+  // what a test lets go wrong ------------------------------------------------------------------------------------
+
+  crashWorker({ at, job, ...unknown } = {}) {
+    refuseUnknown("crashWorker", unknown, ["at", "job"]);
+    return this.#ask("crashWorker", { ...(at === undefined ? {} : { at }), ...(job === undefined ? {} : { job: id(job) }) });
+  }
+
+  deliverTwice(job) {
+    return this.#ask("deliverTwice", { job: id(job) });
+  }
+
+  // what a test lets happen --------------------------------------------------------------------------------------
+
+  performJob(slug, input = null) {
+    return this.#ask("performJob", { slug, input: json(input, "input") });
+  }
+
+  async workOne() {
+    const found = await this.#ask("workOne");
+    return found === null ? null : this.#job(found);
+  }
+
+  async drain({ withScheduled = false, withRecursion = true, limit, ...unknown } = {}) {
+    refuseUnknown("drain", unknown, ["withScheduled", "withRecursion", "limit"]);
+    const given = { with_scheduled: withScheduled, with_recursion: withRecursion };
+    const counts = await this.#ask("drain", limit === undefined ? given : { ...given, limit });
+    return this.#session.counted(counts);
+  }
+
+  runUntilIdle() {
+    return this.#ask("runUntilIdle");
+  }
+
+  advance(length) {
+    return this.#ask("advance", { by: length });
+  }
+
+  jump(length) {
+    return this.#ask("jump", { by: length });
+  }
+
+  waitFor(job, status, { within } = {}) {
+    const given = { job: id(job), ...(status === undefined ? {} : { status }), ...(within === undefined ? {} : { within }) };
+    return this.#ask("waitFor", given);
+  }
+
+  // what a test looks at -----------------------------------------------------------------------------------------
+
+  /** The virtual time of day. */
+  get now() {
+    const { clock } = world().time;
+    return new Date(clock?.now ?? this.#session.now);
+  }
+
+  /** The side effects that processors declared, in order; those of a name, and of a job. */
+  effects(name, { job } = {}) {
+    const whose = job === undefined ? null : id(job);
+    const fits = (each) => (name === undefined || each.name === name) && (whose === null || each.job === whose);
+    return this.#session.effects.filter(fits).map((each) => ({ ...each, at: new Date(each.at) }));
+  }
+
+  async allEnqueued(slug, wanted = {}) {
+    return (await this.#ask("allEnqueued", looked(slug, wanted))).map((each) => this.#job(each));
+  }
+
+  async assertEnqueued(slug, wanted = {}) {
+    return this.#job(await this.#ask("assertEnqueued", looked(slug, wanted)));
+  }
+
+  refuteEnqueued(slug, wanted = {}) {
+    return this.#ask("refuteEnqueued", looked(slug, wanted));
+  }
+
+  assertPath(job, path) {
+    return this.#ask("assertPath", { job: id(job), path });
+  }
+
+  /** Judge by a function of the test's own whenever something has happened: false or a throw is an anomaly. */
+  always(check) {
+    if (typeof check !== "function") throw new TypeError(`always() takes a function, not ${kind(check)}`);
+    this.#session.checks.push(check);
+  }
+
+  /** Wrap what stands for the world outside: each call is a side effect, and its answer a gate, after which a run goes on. */
+  external(name, answer = () => undefined, { data = dataOf } = {}) {
+    return async (...given) => {
+      const value = await answer(...given);
+      await declare(name, data(...given));
+      await world().host.stand(name, ["reply"]);
+      return value;
+    };
+  }
+
+  #job(name) {
+    return new Job(name, this.#session);
+  }
+}
+
+/** Declare a side effect of the job at work, in the fake that stands for the world outside; elsewhere it does nothing. */
+async function declare(name, data = {}, { identity, idempotent = false } = {}) {
+  const told = { data: json(data, "data"), idempotent, ...(identity === undefined ? {} : { identity }) };
+  await world().host.stand(name, ["effect", told]);
+}
+
+/** Name a point at which others may act and a worker may die; elsewhere than in a job it does nothing. */
+async function step(name) {
+  await world().host.stand(name, ["step"]);
+}
+
+function dataOf(...given) {
+  const [first] = given;
+  return given.length === 1 && first !== null && typeof first === "object" && !Array.isArray(first) ? first : { args: given };
+}
+
+// what goes over the border ----------------------------------------------------------------------------------------
+
+function json(value, name) {
+  const { value: plain, bad } = toJson(value === undefined ? null : value, name);
+  if (bad) throw new TypeError(bad);
+  return plain;
+}
+
+function id(job) {
+  if (job instanceof Job || typeof job?.id === "string") return job.id;
+  if (typeof job === "string") return job;
+  throw new TypeError(`${kind(job)} is no job; give what enqueue() returned (await it), or a job's id`);
+}
+
+function moment(given) {
+  return given instanceof Date ? { at: given.getTime() } : given;
+}
+
+function looked(slug, { input, startAfter, priority, uniqueKey, maxAttempts, status, within, count, ...unknown }) {
+  refuseUnknown("a search", unknown, ["input", "startAfter", "priority", "uniqueKey", "maxAttempts", "status", "within", "count"]);
+  const wanted = { slug, input, priority, unique_key: uniqueKey, max_attempts: maxAttempts, status, within, count };
+  if (startAfter !== undefined) wanted.start_after = moment(startAfter);
+  return Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
+}
+
+function wired({ engine, settings, seed, atMostOnce, ...unknown }) {
+  refuseUnknown("jobHarness", unknown, ["engine", "settings", "seed", "atMostOnce"]);
+  const given = { engine, settings, seed, at_most_once: atMostOnce === undefined ? undefined : [atMostOnce].flat() };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+function refuseUnknown(what, unknown, known) {
+  for (const name of Object.keys(unknown)) throw new TypeError(`${what} takes no ${JSON.stringify(name)}. Available: ${known.join(", ")}.`);
+}
+
+function kind(value) {
+  return value === null ? "null" : value instanceof Promise ? "a promise" : `of type ${typeof value}`;
+}
+
+// errors as a runner shows them ------------------------------------------------------------------------------------
+
+/** An error that is its words alone: no line of the user's raised it. */
+function shown(name, words) {
+  const error = new Error(words);
+  error.name = name;
+  error.stack = `${name}: ${words}`;
+  return error;
+}
+
+/** Let an error that came over the connection point at the line of the test that asked. */
+function pointed(error, at) {
+  if (error instanceof Refused) error.message = spelled(error.message);
+  else if (!(error instanceof BothClocks)) return error;
+  const frames = String(at.stack).split("\n").filter((line) => /^\s+at /.test(line) && !line.includes(__dirname));
+  error.stack = [`${error.name}: ${error.message}`, ...frames].join("\n");
+  return error;
+}
+
+/** The verbs as they are called here. */
+function spelled(words) {
+  return words.replace(/\b(crash_worker|deliver_twice|run_until_idle|perform_job|work_one|wait_for|with_scheduled|with_recursion)\b/g, (verb) =>
+    verb.replace(/_(\w)/g, (_, letter) => letter.toUpperCase()),
+  );
+}
+
+module.exports = { Harness, Job, Session, declare, shown, step, wired };

@@ -1,0 +1,202 @@
+// Runs processors in the process of the test, as the peer of the Python side: each run is an actor; a turn ends when
+// nothing is left to do by itself. Must not know: test runners, what a test asks for.
+"use strict";
+const { AsyncLocalStorage } = require("node:async_hooks");
+const { described, lenient, toJson } = require("./shared/values.cjs");
+const { realSetTimeout } = require("./shared/clock.cjs");
+const { placeHere } = require("./places.cjs");
+const { Rest } = require("./rest.cjs");
+
+const DATES = ["startedAt", "completedAt", "expiresAt", "createdAt", "updatedAt"];
+const LARGEST = 32 * 1024 * 1024;
+const FOREVER = new Promise(() => {});
+
+class Host {
+  /** `send` writes a line, `time` is the virtual time of this realm. */
+  constructor({ send, time }) {
+    this.send = send;
+    this.time = time;
+    this.rest = new Rest();
+    this.running = new AsyncLocalStorage();
+    this.turns = Promise.resolve();
+    this.turn = 0;
+    this.gate = 0;
+    this.forget();
+  }
+
+  forget() {
+    this.processors = new Map();
+    this.runs = new Map();
+    this.gates = new Map();
+    this.severed = new Set();
+    this.explored = false;
+  }
+
+  /** Begin with no processors at a time of day. */
+  begin({ now, gates = false, seed = 0 }) {
+    this.forget();
+    this.explored = gates;
+    const owner = () => this.actor();
+    this.time.on({ now, seed, owner, place: gates ? placeHere : () => "" });
+    this.rest.begin();
+  }
+
+  end() {
+    this.rest.end();
+    this.time.off();
+    for (const run of this.runs.keys()) this.severed.add(run);
+    this.runs.clear();
+    this.gates.clear();
+  }
+
+  /** Whose doing the present code is; null: the test's own. */
+  actor() {
+    return this.running.getStore()?.name ?? null;
+  }
+
+  /** Whether the present code is of a run whose worker is dead. */
+  get dead() {
+    const run = this.running.getStore();
+    return run !== undefined && (this.severed.has(run.name) || this.runs.get(run.name) !== run);
+  }
+
+  // messages -----------------------------------------------------------------------------------------------------
+
+  hear(message) {
+    if (message.sever !== undefined) this.sever(message);
+    else this.turns = this.turns.then(() => this.take(message));
+  }
+
+  async take(message) {
+    const number = (this.turn = message.go ?? message.time);
+    const { clock } = this.time;
+    if (clock === null) return this.send({ idle: number, next: null });
+    this.rest.look();
+    clock.now = Math.max(clock.now, message.now ?? 0);
+    if (message.gate !== undefined) this.pass(message);
+    else if (message.do === "run") this.start(message);
+    else if (message.time !== undefined) await this.move(message);
+    await this.settle();
+    this.send({ idle: number, ...this.next() });
+  }
+
+  move({ now, one = false }) {
+    const broken = (_, error) => realSetTimeout(() => { throw error; }); // As in any process: it is the runner's to tell.
+    return this.time.clock.moveTo(now, { rest: () => this.settle(), broken, one });
+  }
+
+  settle() {
+    return this.rest.reached({
+      waiting: () => [...this.runs.values()].some((run) => this.waitsForSomethingElse(run)),
+      alive: (io) => this.send({ idle: this.turn, next: this.time.clock?.next() ?? null, io }),
+    });
+  }
+
+  waitsForSomethingElse({ name }) {
+    if (this.time.clock === null) return false;
+    const mine = ({ owner, actor }) => (owner ?? actor) === name;
+    return ![...this.time.clock.timers.values()].some(mine) && ![...this.gates.values()].some(mine);
+  }
+
+  next() {
+    const timer = this.time.clock?.earliest() ?? null;
+    if (timer === null) return { next: null };
+    return timer.place && timer.owner !== null ? { next: timer.when, actor: timer.owner, point: timer.place } : { next: timer.when };
+  }
+
+  sever({ sever, actor }) {
+    this.severed.add(actor);
+    this.runs.delete(actor);
+    for (const [number, gate] of this.gates) if (gate.actor === actor) this.gates.delete(number);
+    for (const timer of this.time.clock?.timers.values() ?? []) if (timer.owner === actor) timer.cancel();
+    this.send({ idle: sever, next: this.time.clock?.next() ?? null });
+  }
+
+  /** The intervals that runs which have ended left behind. */
+  left() {
+    const over = (owner) => owner !== null && !this.runs.has(owner) && !this.severed.has(owner);
+    return (this.time.clock?.left(over) ?? []).map((interval) => `a ${interval} still runs: clear it before the processor returns`);
+  }
+
+  // gates --------------------------------------------------------------------------------------------------------
+
+  /** Let the present run stand at a gate, until it is told to go on; of a dead one that is for ever. */
+  stand(point, given) {
+    const actor = this.actor();
+    if (actor === null) return Promise.resolve(null);
+    if (this.dead) return FOREVER;
+    const gate = ++this.gate;
+    return new Promise((resolve, reject) => {
+      this.gates.set(gate, { actor, resolve, reject });
+      this.send({ gate, actor, point, with: given });
+    });
+  }
+
+  pass({ gate, value, error }) {
+    const waiting = this.gates.get(gate);
+    this.gates.delete(gate);
+    if (error) waiting?.reject(Object.assign(new Error(error.message), { name: error.name }));
+    else waiting?.resolve(value);
+  }
+
+  // runs ---------------------------------------------------------------------------------------------------------
+
+  start({ with: { job, slug }, actor }) {
+    const run = { name: actor, job: job.id };
+    this.runs.set(actor, run);
+    this.running.run(run, () => this.perform(run, slug, given(job)));
+  }
+
+  async perform(run, slug, job) {
+    const before = JSON.stringify(job.input);
+    let ending;
+    try {
+      const processor = this.processors.get(slug);
+      if (processor === undefined) throw new Error(`no processor is registered for the tool ${JSON.stringify(slug)} any more`);
+      ending = this.ending(run, await processor(job));
+    } catch (thrown) {
+      ending = { threw: described(thrown) };
+    }
+    if (this.runs.get(run.name) !== run) return; // Its worker has died.
+    this.runs.delete(run.name);
+    const changed = changedInput(job, before);
+    this.send({ effect: "ended", actor: run.name, data: bounded({ ...ending, ...changed }) });
+  }
+
+  ending(run, result) {
+    const whole = isResult(result);
+    const { success, output, error, retryable } = whole ? result : { success: true, output: result };
+    const json = toJson(output === undefined ? null : output, "output");
+    if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
+    for (const what of json.notes) this.send({ effect: "note", actor: run.name, data: { what } });
+    const text = error === undefined || error === null ? null : typeof error === "string" ? error : described(error).message;
+    return { result: { success, output: json.value, error: text, retryable: retryable !== false } };
+  }
+}
+
+/** What a processor is called with: the row of the guide's tool_job; `name` and `data` as pg-boss and BullMQ call them. */
+function given(job) {
+  for (const key of DATES) if (job[key] !== null && job[key] !== undefined) job[key] = new Date(job[key]);
+  return { ...job, name: job.toolSlug, data: job.input, attemptsMade: job.attempts - 1 };
+}
+
+function isResult(result) {
+  return result !== null && typeof result === "object" && typeof result.success === "boolean";
+}
+
+function changedInput(job, before) {
+  try {
+    if (JSON.stringify(job.input) === before) return {};
+  } catch {
+    // It put something there that JSON cannot hold.
+  }
+  return { input: lenient(job.input) };
+}
+
+function bounded(ending) {
+  const { length } = JSON.stringify(ending);
+  if (length <= LARGEST) return ending;
+  return { bad: `the processor returned ${(length / 1e6).toFixed(0)} MB; at most ${LARGEST / 1024 / 1024} MiB are taken` };
+}
+
+module.exports = { FOREVER, Host };

@@ -1,0 +1,102 @@
+// Says when a processor has nothing left to do by itself: no microtask, no immediate, no real I/O in flight. The process
+// is a test runner's, which has sockets, pipes and timers of its own. Must not know: processors, messages.
+"use strict";
+const { createHook } = require("node:async_hooks");
+const { realMilliseconds, realSetImmediate, realSetTimeout } = require("./shared/clock.cjs");
+
+const QUIET_ROUNDS = 3;
+const ALIVE_EVERY_MS = 250;
+const POLL_MS = 1;
+const IMPATIENT_ROUNDS = 20;
+// A run that waits for none of our timers and gates waits for something real that no list shows: a reply on a socket
+// that was open before, a module that the runner loads.
+const GRACE_MS = 1_000;
+// A socket on which something was sent waits for a reply for that long; then it counts as one that only sends.
+const REPLY_MS = 5_000;
+const ON_THREADS = /REQUEST$|JOB$/;
+// What may be there without anything ever coming of it; a socket is told by what went over it.
+const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "TCPSocketWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
+
+class Rest {
+  constructor() {
+    this.threads = new Map();
+    this.baseline = new Map();
+    this.sockets = new WeakMap();
+    this.hook = createHook({
+      init: (id, type) => void (ON_THREADS.test(type) && this.threads.set(id, type)),
+      after: (id) => void this.threads.delete(id),
+      destroy: (id) => void this.threads.delete(id),
+    });
+  }
+
+  begin() {
+    this.hook.enable();
+    this.threads.clear();
+  }
+
+  end() {
+    this.hook.disable();
+    this.threads.clear();
+  }
+
+  /** Take what is active now, the runner's own, as nothing to wait for. */
+  look() {
+    this.baseline = counted(process.getActiveResourcesInfo());
+    for (const socket of sockets()) this.sockets.set(socket, { sent: socket.bytesWritten, got: socket.bytesRead, since: null });
+  }
+
+  /** Real work that is in flight, by its kind. */
+  outstanding() {
+    const kinds = [...this.threads.values()];
+    for (const [kind, count] of counted(process.getActiveResourcesInfo())) {
+      if (!SILENT.has(kind) && count > (this.baseline.get(kind) ?? 0)) kinds.push(kind);
+    }
+    for (const socket of sockets()) if (this.awaits(socket)) kinds.push("a reply on a socket");
+    return kinds;
+  }
+
+  awaits(socket) {
+    // A new one is about to be written to, or to be greeted.
+    const known = this.sockets.get(socket) ?? { sent: 0, got: 0, since: realMilliseconds() };
+    this.sockets.set(socket, known);
+    const { bytesWritten, bytesRead } = socket;
+    if (bytesRead > known.got) known.since = null;
+    else if (bytesWritten > known.sent) known.since = realMilliseconds();
+    known.sent = bytesWritten;
+    known.got = bytesRead;
+    return known.since !== null && realMilliseconds() - known.since < REPLY_MS;
+  }
+
+  /** Resolve once nothing moves any more; `waiting` says whether a run waits for nothing that is known, `alive` is told. */
+  async reached({ waiting, alive }) {
+    const began = realMilliseconds();
+    let told = began;
+    let moved = began;
+    for (let round = 0, quiet = 0; quiet < QUIET_ROUNDS || (waiting() && realMilliseconds() - moved < GRACE_MS); round++) {
+      await new Promise((resolve) => realSetImmediate(resolve));
+      const kinds = this.outstanding();
+      const now = realMilliseconds();
+      quiet = kinds.length > 0 ? 0 : quiet + 1;
+      if (kinds.length > 0) moved = now;
+      if (round > IMPATIENT_ROUNDS) await new Promise((resolve) => realSetTimeout(resolve, POLL_MS));
+      if (now - told > ALIVE_EVERY_MS) {
+        told = now;
+        alive(kinds.length > 0 ? kinds : ["a promise"]);
+      }
+    }
+  }
+}
+
+/** Connections that this process has made; one that a server of its own has accepted waits for no reply. */
+function sockets() {
+  const open = process._getActiveHandles?.() ?? [];
+  return open.filter((handle) => typeof handle?.bytesRead === "number" && handle.remoteAddress && !handle.server);
+}
+
+function counted(kinds) {
+  const counts = new Map();
+  for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return counts;
+}
+
+module.exports = { Rest };

@@ -1,0 +1,119 @@
+// Virtual time in the process of a test: while a harness is open, every clock and timer of this realm is the harness's.
+// Must not know: processors, messages.
+"use strict";
+const crypto = require("node:crypto");
+const { syncBuiltinESMExports } = require("node:module");
+const timers = require("node:timers");
+const timersPromises = require("node:timers/promises");
+const { promisify } = require("node:util");
+const { Clock, seeded, timersOf, virtualDate } = require("./shared/clock.cjs");
+
+const NAMES = ["setTimeout", "setInterval", "clearTimeout", "clearInterval"];
+
+class BothClocks extends Error {
+  constructor(whose) {
+    super(
+      `two clocks are on: ${whose} fake timers and the virtual time of job-harness\n` +
+        `  There is one time in a test: leave out ${whose === "Vitest's" ? "vi" : "jest"}.useFakeTimers(), and move time with harness.advance("15m").`,
+    );
+    this.name = "BothClocks";
+  }
+}
+
+/** One for each realm. Timers that modules took hold of before a harness was open lead to its clock, too. */
+class VirtualTime {
+  constructor() {
+    this.clock = null;
+    this.fakes = null;
+    this.real = Object.fromEntries(NAMES.map((name) => [name, globalThis[name]]));
+    this.realPromises = { setTimeout: timersPromises.setTimeout, setInterval: timersPromises.setInterval };
+    this.switches = this.made();
+    this.undo = [];
+    this.place(this.switches);
+  }
+
+  /** Functions that lead to virtual time while it is on, and to the machine's otherwise. */
+  made() {
+    const switches = {};
+    for (const name of NAMES) {
+      switches[name] = { [name]: (...given) => (this.fakes ?? this.real)[name](...given) }[name];
+    }
+    switches.setTimeout[promisify.custom] = (...given) => this.promises().setTimeout(...given);
+    return switches;
+  }
+
+  promises() {
+    return this.fakes?.promises ?? this.realPromises;
+  }
+
+  place(switches) {
+    Object.assign(globalThis, switches);
+    Object.assign(timers, switches);
+    timersPromises.setTimeout = (...given) => this.promises().setTimeout(...given);
+    timersPromises.setInterval = (...given) => this.promises().setInterval(...given);
+    syncBuiltinESMExports();
+  }
+
+  /** Begin at a time of day, in milliseconds. `owner` says whose a timer is, `place` where it is set. */
+  on({ now, seed, owner, place }) {
+    this.refuseOthers();
+    this.off();
+    const clock = (this.clock = new Clock());
+    clock.begin(now);
+    clock.owner = owner;
+    clock.place = place;
+    this.fakes = timersOf(clock);
+    const elapsed = () => BigInt(Math.round((clock.now - clock.start) * 1e6));
+    const hrtime = (since) => {
+      const passed = elapsed() - (since ? BigInt(since[0]) * 1_000_000_000n + BigInt(since[1]) : 0n);
+      return [Number(passed / 1_000_000_000n), Number(passed % 1_000_000_000n)];
+    };
+    hrtime.bigint = elapsed;
+    const chance = seeded(seed);
+    const random = (length) => Array.from({ length }, () => Math.floor(chance() * 16).toString(16)).join("");
+    const uuid = () => `${random(8)}-${random(4)}-4${random(3)}-8${random(3)}-${random(12)}`;
+    const RealDate = globalThis.Date;
+    const construct = RealDate.prototype.constructor;
+    this.set(globalThis, "Date", virtualDate(clock));
+    this.undo.push(() => (RealDate.prototype.constructor = construct));
+    this.set(Math, "random", chance);
+    this.set(crypto, "randomUUID", uuid);
+    if (globalThis.crypto) this.set(globalThis.crypto, "randomUUID", uuid);
+    this.set(performance, "now", () => clock.now - clock.start);
+    this.set(process, "hrtime", hrtime);
+    this.set(AbortSignal, "timeout", (milliseconds) => aborting(clock, milliseconds));
+    this.date = globalThis.Date;
+    syncBuiltinESMExports();
+  }
+
+  set(object, name, value) {
+    const before = Object.getOwnPropertyDescriptor(object, name);
+    Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: before?.enumerable ?? true });
+    this.undo.push(() => (before ? Object.defineProperty(object, name, before) : delete object[name]));
+  }
+
+  /** Give the machine's time back. */
+  off() {
+    for (const undo of this.undo.splice(0).reverse()) undo();
+    this.clock = this.fakes = null;
+    syncBuiltinESMExports();
+  }
+
+  /** Throw where the fake timers of the runner are on, by themselves or over ours. */
+  refuseOthers() {
+    const timer = globalThis.setTimeout;
+    const fake = timer !== this.switches.setTimeout && (timer.clock !== undefined || timer._isMockFunction || /clock/.test(String(timer)));
+    const date = this.clock !== null && globalThis.Date !== this.date;
+    if (!fake && !date && !globalThis.Date.isFake) return;
+    throw new BothClocks(typeof globalThis.jest === "object" || globalThis.__vitest_worker__ === undefined ? "Jest's" : "Vitest's");
+  }
+}
+
+function aborting(clock, milliseconds) {
+  const controller = new AbortController();
+  const expired = () => controller.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError"));
+  clock.add(expired, milliseconds, [], false);
+  return controller.signal;
+}
+
+module.exports = { BothClocks, VirtualTime };

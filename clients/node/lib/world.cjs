@@ -1,0 +1,66 @@
+// What there is once in the realm of a test file, however often its modules are loaded anew (`jest.resetModules`): the
+// connection, the virtual time, and the harness that is open. Must not know: test runners.
+"use strict";
+const { Connection } = require("./connection.cjs");
+const { Host } = require("./host.cjs");
+const { VirtualTime } = require("./time.cjs");
+
+const KEY = Symbol.for("job-harness.world");
+
+class World {
+  constructor() {
+    for (const name of ["bun", "deno"]) {
+      if (process.versions[name] === undefined) continue;
+      throw new Error(`job-harness runs on Node, not on ${name}: it needs Node's timers and async_hooks. Run the tests with Node.`);
+    }
+    this.time = new VirtualTime();
+    this.host = new Host({ send: (message) => this.connection?.send(message), time: this.time });
+    this.connection = null;
+    this.session = null;
+    this.play = null;
+    this.registered = null;
+    this.users = 0;
+    this.lastHeard = 0;
+  }
+
+  /** The Python side, started when it is first needed. */
+  async connect() {
+    if (this.connection === null || this.connection.over !== null) {
+      this.connection = null;
+      this.connection = await Connection.open({ heard: (message) => this.hear(message), lost: (why) => this.lose(why) });
+    }
+    return this.connection;
+  }
+
+  hear(message) {
+    this.lastHeard++;
+    if (message.news !== undefined) this.session?.take(message.news);
+    else if (message.play !== undefined) this.play?.(message);
+    else this.host.hear(message);
+  }
+
+  lose(why) {
+    if (this.session !== null) this.session.lost = why;
+    this.time.off();
+  }
+
+  /** Ask for something on behalf of the run at work, or of the test. */
+  ask(what, given) {
+    const actor = this.host.actor();
+    if (this.connection === null) return Promise.reject(new Error("job-harness: no harness is open"));
+    return this.connection.ask(what, given, actor ?? undefined);
+  }
+
+  async disconnect() {
+    const { connection } = this;
+    this.connection = null;
+    this.time.off();
+    await connection?.close();
+  }
+}
+
+function world() {
+  return (globalThis[KEY] ??= new World());
+}
+
+module.exports = { world };

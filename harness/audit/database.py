@@ -1,0 +1,512 @@
+"""Tables of jobs in a live PostgreSQL as evidence: rows as they stand, rows that tell changes, and a log of our own.
+
+Everything is read in one read-only snapshot with limits on statements and locks, through a cursor, so that a table may
+be larger than memory. The log is written by a trigger that a `LogPlan` makes: it keeps what a description says of a row
+before and after each change, the writer (`application_name`) and `clock_timestamp()`; of results and errors, hashes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+
+from harness.audit.evidence import UNKNOWN_WRITER, Chronicle, Evidence, blank
+from harness.audit.job_table import JobTable, instant_of
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.history.event import Event
+from harness.model.duration import DAY, Duration, Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+
+LOG: Final = "job_harness_audit"
+"""The table that the trigger writes; its triggers and its function have the same name."""
+STATEMENT_SECONDS: Final = 300
+CONNECT_SECONDS: Final = 10
+AT_ONCE: Final = 5_000
+"""Rows that are fetched at a time."""
+NEVER: Final[Instant] = 2**62
+"""When a claim ends that has no end of its own."""
+
+_OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
+    "attempt_overrun": frozenset({"attempts", "max_attempts", "started_at"}),
+    "claimed_early": frozenset({"start_after", "started_at"}),
+    "completed_before_started": frozenset({"started_at", "completed_at"}),
+    "job_stuck": frozenset({"started_at"}),
+    "job_never_run": frozenset({"created_at", "started_at"}),
+    "unique_key_shared": frozenset({"unique_key"}),
+    "tables_disagree": frozenset({"partner"}),
+    "orphan_row": frozenset({"partner"}),
+}
+"""What rows show as they stand, and what has to be described for that."""
+_OF_CHANGES: Final[Mapping[str, frozenset[str]]] = {
+    "illegal_transition": frozenset(),
+    "terminal_job_revived": frozenset(),
+    "double_claim": frozenset(),
+    "job_stuck": frozenset(),
+}
+"""What rows show that tell changes."""
+SHOWN_BY_LOG: Final[Mapping[str, frozenset[str]]] = {
+    **_OF_ROWS,
+    "job_stuck": frozenset(),
+    "illegal_transition": frozenset(),
+    "terminal_job_revived": frozenset(),
+    "terminal_job_rewritten": frozenset({"output"}),
+    "attempt_not_counted": frozenset({"attempts"}),
+    "attempts_changed": frozenset({"attempts"}),
+    "double_claim": frozenset({"lease_until"}),
+    "stale_complete": frozenset(),
+    "stale_fail": frozenset({"lease_until"}),
+    "stale_heartbeat": frozenset({"lease_until"}),
+    "live_job_deleted": frozenset(),
+}
+_FENCING: Final = frozenset({"stale_complete", "stale_fail", "stale_heartbeat"})
+_SILENT: Final[Mapping[str, str]] = {
+    "legal_transition": "a row shows how it stands, and not what it was before",
+    "single_owner": "each attempt overwrites the row of the one before",
+    "fenced": "a row does not say which worker changed it",
+    "lease_outlives_execution": "rows do not say when a worker began or ended its run: audit spans",
+    "no_lost_job": "no time of a claim is described",
+    "attempts_bounded": "attempts or max_attempts are not described",
+    "not_before": "start_after or started_at is not described",
+    "unique_respected": "unique_key is not described",
+    "tables_agree": "only one table is read",
+}
+
+
+# one snapshot ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def snapshot(dsn: str) -> Iterator[Snapshot]:
+    """Open a session that cannot change anything and sees one moment.
+
+    Raises EnvironmentUnavailable where the database does not answer, refuses, or goes away.
+    """
+    with (
+        _explained(),
+        psycopg.connect(
+            dsn, connect_timeout=CONNECT_SECONDS, application_name="job-harness audit", prepare_threshold=None
+        ) as connection,
+    ):
+        connection.read_only = True
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with connection.transaction(force_rollback=True):
+            connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+            connection.execute("SET LOCAL lock_timeout = '2s'")
+            connection.execute("SET LOCAL timezone = 'UTC'")
+            yield Snapshot(connection)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName) as error:
+        raise UsageError(
+            f"the database has no such table or column: {_words(error)}",
+            hint="Its release may be another than the description is for; describe yours (docs/audit.md).",
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise EnvironmentUnavailable(
+            f"the role may not read: {_words(error)}", hint="Give it SELECT on the tables of jobs."
+        ) from None
+    except (psycopg.errors.SyntaxError, psycopg.errors.DataError, psycopg.errors.UndefinedFunction) as error:
+        raise UsageError(
+            f"PostgreSQL refuses an expression of the description: {_words(error)}", hint="docs/audit.md shows one."
+        ) from None
+    except psycopg.Error as error:
+        raise EnvironmentUnavailable(
+            f"--database: {_words(error)}", hint="Give the URL of a PostgreSQL that answers, with a role that may read."
+        ) from None
+
+
+def _words(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class Snapshot:
+    """One moment of a database, which can be read more than once."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._cursors = 0
+        info = connection.info
+        server = "" if not info.host or info.host.startswith("/") else f" on {info.host}:{info.port}"
+        self.place = f"the database {info.dbname}{server}"
+        self.now: Instant = self.value("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+
+    def value(self, text: str) -> Any:
+        """Return the one value of a query."""
+        row = self._connection.execute(text.encode()).fetchone()
+        return None if row is None else row[0]
+
+    def rows(self, text: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """Read rows through a cursor; the query's parameters are `%(name)s`."""
+        self._cursors += 1
+        with _explained(), self._connection.cursor(name=f"audit_{self._cursors}") as cursor:
+            cursor.itersize = AT_ONCE
+            cursor.execute(text.encode(), values)
+            yield from cursor
+
+
+# rows as they stand, and rows that tell changes -----------------------------------------------------------------------
+
+
+def rows_evidence(session: Snapshot, table: JobTable, *, since: Instant | None = None) -> Evidence:
+    """Return what a table shows. With `since`, only jobs that changed after that."""
+    described = frozenset(table.columns)
+    shown = _OF_CHANGES if table.changes else _OF_ROWS
+    reader = _changes if table.changes else _standing
+    shows = frozenset(name for name, needed in shown.items() if needed <= described)
+    return Evidence(
+        name=f"{table.name} in {session.place}",
+        shows=shows,
+        silent=_silent(shows),
+        read=lambda jobs: reader(session, table, since, jobs),
+        now=lambda: session.now,
+        notes=[] if table.changes else ["rows show how each job stands now, and nothing that was overwritten since"],
+    )
+
+
+def _silent(shows: frozenset[str]) -> dict[str, str]:
+    from harness.invariants import ANOMALIES
+
+    judged = {ANOMALIES[name][0].id for name in shows}
+    return {name: why for name, why in _SILENT.items() if name not in judged}
+
+
+def _query(table: JobTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
+    """Return the query of all entries, or of these jobs, oldest first where rows tell changes."""
+    wanted: list[str] = []
+    values: dict[str, Any] = {}
+    if jobs is not None:
+        wanted.append(f"({_literal(table.columns['id'])})::text = ANY(%(jobs)s)")
+        values["jobs"] = sorted(jobs)
+    if since is not None:
+        times = [name for name in ("at", "completed_at", "started_at", "created_at") if name in table.columns]
+        if times:
+            latest = ", ".join(f"({_literal(table.columns[name])})" for name in times)
+            wanted.append(f"GREATEST({latest}) >= to_timestamp(%(since)s)")
+            values["since"] = since / 1_000_000
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    order = f" ORDER BY ({_literal(table.columns['at'])}), job" if table.changes else ""
+    return f"SELECT {_literal(table.entry())} FROM {_literal(table.rows)} AS job{where}{order}", values
+
+
+def _literal(text: str) -> str:
+    """Write SQL that holds no parameters for a driver that looks for them."""
+    return text.replace("%", "%%")
+
+
+def _standing(
+    session: Snapshot, table: JobTable, since: Instant | None, jobs: Collection[JobId] | None
+) -> Iterator[Event]:
+    """Tell of each row how the job came to stand so, as far as its own times say."""
+    chronicle = Chronicle()
+    for (entry,) in session.rows(*_query(table, since, jobs)):
+        view = table.view(entry)
+        if view is not None:
+            yield from life_of(view, chronicle, worker=str(entry.get("worker") or UNKNOWN_WRITER))
+
+
+def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Event]:
+    """Tell how a job came to stand as it does: sent, claimed for its last attempt, ended."""
+    claimed = view.started_at is not None and view.status is not Status.PENDING
+    before = max(0, view.attempts - 1) if claimed else view.attempts
+    status = Status.PENDING if claimed or view.status is not Status.PENDING else view.status
+    sent = view._replace(
+        status=status if view.status is not None else None,
+        queue_state=view.queue_state if not claimed and view.status is Status.PENDING else blank("").queue_state,
+        attempts=before,
+        token=before,
+        worker=None,
+        started_at=None,
+        lease_until=None,
+        completed_at=None,
+        output=None,
+    )
+    if view.status is None or (view.status is Status.PENDING and not claimed):
+        yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, view._replace(token=before))
+        return
+    yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, sent)
+    if claimed and view.started_at is not None:
+        active = blank("", Status.PROCESSING).queue_state
+        running = view._replace(
+            status=Status.PROCESSING,
+            queue_state=active,
+            attempts=before + 1,
+            token=before + 1,
+            completed_at=None,
+            output=None,
+        )
+        if view.status is Status.PROCESSING:
+            running = running._replace(queue_state=view.queue_state)
+        yield from chronicle.change(view.started_at, worker, sent, running)
+        sent = running
+    if view.status is not Status.PROCESSING:
+        at = view.completed_at if view.completed_at is not None else view.started_at or view.created_at
+        yield from chronicle.change(at, UNKNOWN_WRITER, sent, view._replace(attempts=sent.attempts, token=sent.token))
+
+
+def _changes(
+    session: Snapshot, table: JobTable, since: Instant | None, jobs: Collection[JobId] | None
+) -> Iterator[Event]:
+    """Tell what rows tell, one change each; a claim stands until one of them ends it."""
+    chronicle = Chronicle()
+    known: dict[JobId, JobView] = {}
+    for (entry,) in session.rows(*_query(table, since, jobs)):
+        after = table.view(entry)
+        at = instant_of(entry["at"]) if entry.get("at") is not None else None
+        if after is None or at is None:
+            continue
+        before = known.get(after.id)
+        claims = after.status is Status.PROCESSING
+        after = after._replace(
+            created_at=at if before is None else before.created_at,
+            start_after=at if before is None else before.start_after,
+            token=(0 if before is None else before.token) + claims,
+            attempts=(0 if before is None else before.attempts) + claims,
+            started_at=at if claims else None,
+            lease_until=(after.lease_until or NEVER) if claims else None,
+            worker=UNKNOWN_WRITER if claims else None,
+            completed_at=at if after.terminal else None,
+        )
+        known[after.id] = after
+        yield from chronicle.change(at, UNKNOWN_WRITER, before, after)
+
+
+# the log --------------------------------------------------------------------------------------------------------------
+
+
+def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence:
+    """Return what the log shows. Raises UsageError where none was installed."""
+    table = _logged_table(session)
+    shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= frozenset(table.columns))
+    notes: list[str] = []
+    writers = session.value(f"SELECT count(DISTINCT writer) FROM {LOG}")
+    silent = _silent(shows)
+    if writers < 2:
+        shows -= _FENCING
+        silent["fenced"] = "all changes were made under one application_name: give each process its own"
+    elif writers:
+        notes.append(f"{writers} writers are told apart by application_name")
+    return Evidence(
+        name=f"the log of {table.table} in {session.place}",
+        shows=shows,
+        silent=silent,
+        read=lambda jobs: _LogReader(table).events(session, since, jobs),
+        now=lambda: session.now,
+        notes=notes,
+    )
+
+
+def _logged_table(session: Snapshot) -> JobTable:
+    comment = session.value(f"SELECT obj_description(to_regclass('{LOG}'))")
+    if comment is None:
+        raise UsageError(
+            f"{session.place} has no log of changes",
+            hint="Print what makes one: job-harness audit --install TABLE. docs/audit.md says what it costs.",
+        )
+    told = json.loads(comment)
+    meanings = {name: None if meaning is None else Status(meaning) for name, meaning in told["status"].items()}
+    return JobTable(told["jobs"], told["table"], LOG, told["columns"], meanings)
+
+
+def _rejoined(entries: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Take a row that one transaction deletes and writes anew for one that it changes: pg-boss 10 fails jobs so."""
+    gone: dict[JobId, tuple[Any, ...]] = {}
+    for entry in entries:
+        job, xid, at, writer, before, after = entry
+        deleted = gone.pop(job, None)
+        if deleted is not None and before is None and deleted[1] == xid:
+            yield job, xid, at, writer, deleted[4], after
+            continue
+        if deleted is not None:
+            yield deleted
+        if after is not None:
+            yield entry
+            continue
+        gone[job] = entry
+        if len(gone) > AT_ONCE:
+            yield gone.pop(next(iter(gone)))
+    yield from gone.values()
+
+
+class _LogReader:
+    """Numbers the claims of each unfinished job: any token will do that differs from the one before."""
+
+    def __init__(self, table: JobTable) -> None:
+        self._table = table
+        self._chronicle = Chronicle()
+        self._claims: dict[JobId, tuple[Any, int, Instant]] = {}
+        """By unfinished job, what told its last claim, the number of that, and when it was made."""
+
+    def events(
+        self,
+        session: Snapshot,
+        since: Instant | None,
+        jobs: Collection[JobId] | None,
+        *,
+        between: tuple[int, int] | None = None,
+    ) -> Iterator[Event]:
+        wanted, values = ["TRUE"], dict[str, Any]()
+        if between is not None:
+            wanted.append("xid >= %(from)s::text::xid8 AND xid < %(until)s::text::xid8")
+            values["from"], values["until"] = between
+        if since is not None:
+            wanted.append("at >= to_timestamp(%(since)s)")
+            values["since"] = since / 1_000_000
+        if jobs is not None:
+            wanted.append("job = ANY(%(jobs)s)")
+            values["jobs"] = sorted(jobs)
+        query = (
+            f"SELECT job, xid::text, (extract(epoch FROM at) * 1000000)::bigint, writer, before, after FROM {LOG} "
+            f"WHERE {' AND '.join(wanted)} ORDER BY id"
+        )
+        for _, _, at, writer, before, after in _rejoined(session.rows(query, values)):
+            yield from self._change(at, writer or UNKNOWN_WRITER, before, after)
+
+    def _change(self, at: Instant, writer: str, before: Any, after: Any) -> Iterator[Event]:
+        was = None if before is None else self._view(before, at)
+        now = None if after is None else self._view(after, at)
+        if before is not None and was is None:
+            was = self._table.view({"id": before["id"], "status": before["status"]})
+        if was is not None and now is not None and was == now:
+            return
+        yield from self._chronicle.change(at, writer, was, now)
+        if now is None or now.terminal:
+            self._claims.pop((now or was or blank("")).id, None)
+
+    def _view(self, entry: dict[str, Any], at: Instant) -> JobView | None:
+        job = str(entry["id"])
+        raw = entry.get("token", (entry.get("attempts"), entry.get("started_at"), entry.get("worker")))
+        last, number, since = self._claims.get(job, (None, 0, at))
+        meaning = self._table.status.get(str(entry["status"]))
+        if meaning is Status.PROCESSING and raw != last:
+            number, since = number + 1, at
+            self._claims[job] = raw, number, since
+        view = self._table.view(entry, token=number)
+        if view is None or ("attempts" in entry and "started_at" in entry):
+            return view
+        running = view.status is Status.PROCESSING
+        started = view.started_at if "started_at" in entry else since if running else None
+        return view._replace(attempts=view.attempts if "attempts" in entry else number, started_at=started)
+
+
+class LogTail:
+    """Reads what a log gets, in the order of its numbers, and nothing twice.
+
+    A transaction that began before may write a lower number later, so only what was written by transactions that are
+    older than all that are still open is read; the next time goes on there.
+    """
+
+    def __init__(self, since: Instant | None) -> None:
+        self._since = since
+        self._from = 0
+        self._reader: _LogReader | None = None
+
+    def events(self, session: Snapshot) -> Iterator[Event]:
+        """Read what is new."""
+        until = int(session.value("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))
+        self._reader = self._reader or _LogReader(_logged_table(session))
+        yield from self._reader.events(session, self._since, None, between=(self._from, until))
+        self._from = until
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlan:
+    """What is installed: on which table, what is kept of each row, and for how long."""
+
+    table: JobTable
+    keep: Duration = 14 * DAY
+
+    def install_sql(self) -> str:
+        """Return SQL that makes the log and its trigger, or brings them up to date: it may be run again."""
+        told = {
+            "jobs": self.table.name,
+            "table": self.table.table,
+            "columns": dict(self.table.columns),
+            "status": {name: None if status is None else str(status) for name, status in self.table.status.items()},
+        }
+        days = max(1, self.keep // DAY)
+        return _INSTALL.format(
+            log=LOG,
+            table=self.table.table,
+            entry=self.table.entry(),
+            comment=json.dumps(told, ensure_ascii=True).replace("'", "''"),
+            days=days,
+        )
+
+    @staticmethod
+    def uninstall_sql(table: str) -> str:
+        """Return SQL that removes the trigger and the log."""
+        return (
+            f"DROP TRIGGER IF EXISTS {LOG} ON {table};\nDROP FUNCTION IF EXISTS {LOG}();\n"
+            f"DROP FUNCTION IF EXISTS {LOG}_entry({table});\nDROP TABLE IF EXISTS {LOG};\n"
+        )
+
+
+_INSTALL: Final = """\
+BEGIN;
+CREATE TABLE IF NOT EXISTS {log} (
+  id bigint GENERATED ALWAYS AS IDENTITY,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  writer text NOT NULL DEFAULT current_setting('application_name'),
+  job text NOT NULL,
+  before jsonb,
+  after jsonb
+) PARTITION BY RANGE (at);
+CREATE INDEX IF NOT EXISTS {log}_job ON {log} (job);
+CREATE TABLE IF NOT EXISTS {log}_rest PARTITION OF {log} DEFAULT;
+COMMENT ON TABLE {log} IS '{comment}';
+-- A partition for each of the next days; those that are older than {days} days go. Run this again within a week.
+DO $$
+DECLARE
+  day date;
+  old text;
+BEGIN
+  FOR day IN SELECT generate_series(current_date, current_date + 8, interval '1 day')::date LOOP
+    IF to_regclass('{log}_' || to_char(day, 'YYYYMMDD')) IS NULL
+       AND NOT EXISTS (SELECT FROM {log}_rest WHERE at >= day AND at < day + 1) THEN
+      EXECUTE format('CREATE TABLE %I PARTITION OF {log} FOR VALUES FROM (%L) TO (%L)',
+                     '{log}_' || to_char(day, 'YYYYMMDD'), day, day + 1);
+    END IF;
+  END LOOP;
+  FOR old IN SELECT relname FROM pg_class WHERE relname ~ '^{log}_[0-9]{{8}}$'
+             AND right(relname, 8) < to_char(current_date - {days}, 'YYYYMMDD') LOOP
+    EXECUTE format('DROP TABLE %I', old);
+  END LOOP;
+  DELETE FROM {log}_rest WHERE at < current_date - {days};
+END
+$$;
+CREATE OR REPLACE FUNCTION {log}_entry(job {table}) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT {entry}
+$$;
+CREATE OR REPLACE FUNCTION {log}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+  before jsonb := CASE WHEN TG_OP <> 'INSERT' THEN {log}_entry(OLD) END;
+  after jsonb := CASE WHEN TG_OP <> 'DELETE' THEN {log}_entry(NEW) END;
+BEGIN
+  IF before IS DISTINCT FROM after THEN
+    INSERT INTO {log} (job, before, after) VALUES (COALESCE(after, before) ->> 'id', before, after);
+  END IF;
+  RETURN NULL;
+END
+$$;
+DROP TRIGGER IF EXISTS {log} ON {table};
+CREATE TRIGGER {log} AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {log}();
+COMMIT;
+"""
+
+
+def run_sql(dsn: str, text: str) -> None:
+    """Run what was printed. Raises EnvironmentUnavailable and UsageError with what PostgreSQL says."""
+    with _explained(), psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS, autocommit=True) as connection:
+        connection.execute("SET lock_timeout = '5s'")
+        connection.execute(text.encode())

@@ -1,0 +1,217 @@
+"""A table of jobs, described in YAML: which expression tells what of a row, and what its statuses mean.
+
+The tables of the queues that are known by name are described in the same way, in `tables/`. A row becomes a `JobView`;
+what is not described is unknown. A table whose rows have a time `at` has a row for each change and is read as a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from harness.audit.evidence import blank
+from harness.errors import UsageError, did_you_mean
+from harness.model.duration import SECOND, Instant
+from harness.model.job import JobView
+from harness.model.lifecycle import PARTNERS, QueueState, Status
+from harness.scenario.document import LARGEST, Problem, ScenarioError, YamlDocument, read_document
+from harness.scenario.reader import problems_of
+from harness.scenario.schema import NoNulls, Text, described
+
+COLUMNS: Final[Mapping[str, str]] = {
+    "id": "the job's id",
+    "status": "its status, one of those under `status`",
+    "at": "of a table with one row for each change: when the change was made",
+    "tool": "which kind of job it is",
+    "priority": "higher is first",
+    "attempts": "how often it was delivered, the delivery under way included",
+    "max_attempts": "how often it may be delivered",
+    "token": "what tells one claim from the next; without it, attempts and started_at do",
+    "worker": "who holds it",
+    "created_at": "when it was sent",
+    "start_after": "when it may be claimed first",
+    "started_at": "when it was claimed last",
+    "lease_until": "when its claim ends",
+    "completed_at": "when it came to its end",
+    "unique_key": "what only one unfinished job of its kind may have",
+    "output": "its result; only a hash of it leaves the database",
+    "error": "its error; only a hash of it leaves the database",
+    "partner": "the status in the queue's own table, where the user's table has another: PENDING, PROCESSING, ...",
+}
+"""What a description may say of a row, each as an SQL expression over `job`."""
+NEEDED: Final = ("id", "status")
+TIMES: Final = ("at", "created_at", "start_after", "started_at", "lease_until", "completed_at")
+HASHED: Final = ("output", "error")
+NEITHER: Final = "ignored"
+"""What a status means that says nothing of the job's life."""
+_HINT: Final = "docs/audit.md shows a whole description."
+
+
+class JobTablePart(NoNulls):
+    """A description of a table, format 1."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    format: Literal[1]
+    jobs: Annotated[Text, Field(min_length=1, max_length=100)]
+    """What reports call it."""
+    table: Annotated[Text, Field(min_length=1)]
+    """Where the rows are, with its schema: what a trigger is put on."""
+    rows: Annotated[Text, Field(min_length=1)] | None = None
+    """What to read instead of the table: a SELECT in brackets, such as one that joins it with another."""
+    columns: dict[str, Text]
+    status: dict[str, Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "ignored"]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobTable:
+    """A table of jobs that is described."""
+
+    name: str
+    table: str
+    rows: str
+    columns: Mapping[str, str]
+    status: Mapping[str, Status | None]
+    path: str = ""
+    """The file that describes it; empty for one that is known by name."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether it has one row for each change."""
+        return "at" in self.columns
+
+    def entry(self) -> str:
+        """Return the SQL expression of a JSON object that holds what is described of the row `job`."""
+        fields = ", ".join(f"'{name}', {_told(name, sql)}" for name, sql in self.columns.items())
+        return f"jsonb_build_object({fields})"
+
+    def view(self, entry: Mapping[str, Any], *, token: int | None = None) -> JobView | None:
+        """Return a row as a view; None where its status says nothing. Raises UsageError for an unknown status."""
+        shown = entry["status"]
+        try:
+            status = self.status[str(shown)]
+        except KeyError:
+            raise UsageError(
+                f"{self.path or self.name}: `status` does not say what {shown!r} means, which the job {entry['id']} has"
+                f"{did_you_mean(str(shown), self.status)}",
+                hint=f"Add it to `status`, as one of {', '.join(Status)} or {NEITHER}. {_HINT}",
+            ) from None
+        if status is None:
+            return None
+        known = {name: value for name, value in entry.items() if value is not None and name not in _OTHERWISE}
+        for name in _KEPT_TIMES:
+            if name in known:
+                known[name] = instant_of(known[name])
+        known.setdefault("start_after", known.get("created_at", 0))
+        if token is not None:
+            known["token"] = token
+        if "partner" in entry:
+            partner = entry["partner"]
+            known["queue_state"] = None if partner is None else _state_of(str(partner))
+        return blank(str(entry["id"]), status, **known)
+
+
+_KEPT_TIMES: Final = tuple(name for name in TIMES if name != "at")
+_OTHERWISE: Final = frozenset({"id", "status", "at", "partner", "token"})
+
+
+def _state_of(partner: str) -> QueueState:
+    try:
+        return min(PARTNERS[Status(partner)])
+    except ValueError:
+        raise UsageError(
+            f"`partner` is {partner!r}, which is no status", hint=f"Its expression gives {', '.join(Status)} or NULL."
+        ) from None
+
+
+def _told(name: str, sql: str) -> str:
+    if name in HASHED:
+        return f"md5(({sql})::text)"
+    return f"({sql})::text" if name == "id" else f"({sql})"
+
+
+def instant_of(text: str) -> Instant | None:
+    """Return a time as PostgreSQL writes it in JSON, in microseconds since 1970; one without a zone is in UTC."""
+    try:
+        read = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        if text in ("infinity", "-infinity"):
+            return None
+        raise UsageError(
+            f"{text!r} is no time", hint="Convert it: to_timestamp(ms / 1000.0) for milliseconds since 1970."
+        ) from None
+    since = (read if read.tzinfo else read.replace(tzinfo=UTC)) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# reading a description ------------------------------------------------------------------------------------------------
+
+
+@cache
+def known_tables() -> tuple[str, ...]:
+    """Return the names of the tables that need no description."""
+    files = resources.files("harness.audit").joinpath("tables").iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+
+
+def job_table(name: str) -> JobTable:
+    """Return a table that is known by this name, or that this file describes.
+
+    Raises UsageError for an unknown name, and ScenarioError with `file:line` for what is wrong with a file.
+    """
+    if name in known_tables():
+        raw = resources.files("harness.audit").joinpath("tables", f"{name}.yaml").read_bytes()
+        return read_table(raw, f"{name}.yaml", path="")
+    file = Path(name)
+    if not file.is_file():
+        near = did_you_mean(name, known_tables())
+        raise UsageError(
+            f"{name}: no such file, and no table of that name is known{near}",
+            hint=f"Known are {', '.join(known_tables())}. {_HINT}",
+        )
+    with file.open("rb") as opened:
+        return read_table(opened.read(LARGEST + 1), name, path=name)
+
+
+def read_table(raw: bytes, called: str, *, path: str) -> JobTable:
+    """Read a description. Raises ScenarioError with `file:line` for what is wrong with it."""
+    document = read_document(raw, called)
+    if not isinstance(document.data, dict):
+        raise ScenarioError(
+            called, [Problem(1, f"expected a mapping that starts with `format: 1`, not {described(document.data)}")]
+        )
+    try:
+        part = JobTablePart.model_validate(document.data)
+    except ValidationError as error:
+        raise ScenarioError(called, problems_of(error, document)) from None
+    if problems := [*_problems(part, document)]:
+        raise ScenarioError(called, problems)
+    return JobTable(
+        part.jobs,
+        part.table,
+        part.rows or part.table,
+        part.columns,
+        {name: None if meaning == NEITHER else Status(meaning) for name, meaning in part.status.items()},
+        path,
+    )
+
+
+def _problems(part: JobTablePart, document: YamlDocument) -> list[Problem]:
+    found = [
+        Problem(document.line(("columns", name)), f"there is no place for {name!r}{did_you_mean(name, COLUMNS)}")
+        for name in part.columns
+        if name not in COLUMNS
+    ]
+    missing = [name for name in NEEDED if name not in part.columns]
+    found += [Problem(document.line(("columns",)), f"`columns` lacks {name}: {COLUMNS[name]}") for name in missing]
+    return found

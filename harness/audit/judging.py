@@ -1,0 +1,270 @@
+"""Judges evidence by the monitors that judge a run, and tells the story of each job that broke a guarantee.
+
+Nothing is kept of a job that has ended, so that a source may be larger than memory; the stories of the jobs that are
+shown are read a second time. Production never rests. So what must hold at rest is asked only of what is overdue:
+a job that stands PROCESSING long after its lease, or PENDING long after others that were due later were claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from harness.audit.evidence import UNKNOWN_WRITER, Evidence
+from harness.faults import excuses
+from harness.history.event import Call, Effect, Event, History, Observed, Return
+from harness.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity
+from harness.model.duration import HOUR, Duration, Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.run.verdict import Run, Verdict
+from harness.scenario.scenario import Scenario
+
+STUCK_AFTER: Final[Duration] = HOUR
+SHOWN_EACH: Final = 10
+"""Of each anomaly, at most this many jobs are named; the rest is counted."""
+MOST_ANOMALIES: Final = 100_000
+"""Beyond it nothing is taken down: the source, or how it is read, is wrong as a whole."""
+_TIMES: Final = ("created_at", "start_after", "started_at", "lease_until", "completed_at", "expires_at")
+
+
+class Suspect(NamedTuple):
+    """One job and the anomaly that it showed."""
+
+    name: str
+    job: JobId | None
+    at: Instant
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFinding:
+    """One kind of anomaly: how many jobs showed it, and the story of the first."""
+
+    name: str
+    jobs: int
+    first: Suspect
+    others: tuple[Suspect, ...]
+    story: Run
+    """What the source shows of the first job; its instant 0 is the job's first event."""
+    began: Instant
+    """When that was, in microseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What one source came to."""
+
+    source: str
+    events: int
+    jobs: int
+    findings: tuple[AuditFinding, ...]
+    shows: frozenset[str]
+    """The anomalies that it could show."""
+    judged: tuple[str, ...]
+    """The invariants that were judged."""
+    not_judged: tuple[tuple[str, str], ...]
+    """The others, each with the reason."""
+    notes: tuple[str, ...]
+    first: Instant | None
+    last: Instant | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail where anything was breached; inconclusive where the source held nothing that could be judged."""
+        if self.findings:
+            return Verdict.FAIL
+        return Verdict.PASS if self.events and self.judged else Verdict.INCONCLUSIVE
+
+
+class Auditor:
+    """Judges events as they come. What it may report is what its evidence can show, less `without`."""
+
+    def __init__(
+        self, evidence: Evidence, *, without: Collection[str] = (), stuck_after: Duration = STUCK_AFTER
+    ) -> None:
+        self._evidence = evidence
+        self._shows = evidence.shows - set(without)
+        self._stuck_after = stuck_after
+        self._judge = self._new_judge(Kind.ALWAYS)
+        self._open: dict[JobId, JobView] = {}
+        self._claimed: dict[tuple[str, int], Instant] = {}
+        """By tool and priority, the latest due time of a job that was claimed."""
+        self.events = 0
+        self.jobs = 0
+        self.first: Instant | None = None
+        self.last: Instant | None = None
+
+    def _new_judge(self, kind: Kind) -> Judge:
+        return Judge(
+            _invariants(self._shows, kind),
+            Rules(Settings(), excuses=excuses(), takes_back_in_claim=True),
+            accepted=dict.fromkeys(frozenset(ANOMALIES) - self._shows, ()),
+        )
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Judge these, after those before."""
+        see, anomalies = self._judge.see, self._judge.anomalies
+        for event in events:
+            self.events += 1
+            if self.first is None:
+                self.first = event.at
+            self.last = event.at
+            see(event)
+            if type(event) is Observed:
+                self._observe(event)
+            if len(anomalies) >= MOST_ANOMALIES:
+                break
+
+    def _observe(self, event: Observed) -> None:
+        after = event.after
+        self.jobs += event.before is None
+        if after is None or (after.terminal and after.agrees):
+            self._open.pop(event.job, None)
+            self._judge.forget(event.job)
+            return
+        self._open[event.job] = after
+        if event.verb == "claim":
+            key = (after.tool, after.priority)
+            self._claimed[key] = max(self._claimed.get(key, 0), after.start_after)
+
+    def overdue(self, now: Instant) -> dict[JobId, JobView]:
+        """Return the unfinished jobs that should have moved long ago."""
+        return {job: view for job, view in self._open.items() if self._late(view, now)}
+
+    def _late(self, view: JobView, now: Instant) -> bool:
+        if not view.agrees:
+            return max(at for at in (view.created_at, view.started_at, view.completed_at) if at is not None) < (
+                now - self._stuck_after
+            )
+        if view.status is Status.PROCESSING:
+            since = view.lease_until if view.lease_until is not None else view.started_at
+            return since is not None and since + self._stuck_after < now
+        overtaken = self._claimed.get((view.tool, view.priority), 0)
+        return view.start_after + self._stuck_after < min(overtaken, now)
+
+    def suspects(self, now: Instant) -> list[Suspect]:
+        """Return who showed what so far, each once."""
+        return [each for found in self._found(now).values() for each in found]
+
+    def _found(self, now: Instant) -> dict[str, list[Suspect]]:
+        return _suspects([*self._judge.anomalies, *self._unfinished(self.overdue(now), now)])
+
+    def story(self, job: JobId) -> tuple[Run, Instant] | None:
+        """Return all that the source shows of a job, as a run, and when that began; None where it shows nothing."""
+        events = self._stories({job})[job]
+        return (self._run([], events, events[0].at), events[0].at) if events else None
+
+    def finish(self, *, most: int = SHOWN_EACH) -> Audit:
+        """Judge what is overdue, and tell the stories."""
+        suspects = self._found(self._evidence.now())
+        named = sorted(suspects, key=lambda name: (gravity(name), name))
+        leads = {found[0].job for found in suspects.values() if found[0].job is not None}
+        stories = self._stories(leads) if leads else {}
+        return Audit(
+            source=self._evidence.name,
+            events=self.events,
+            jobs=self.jobs,
+            findings=tuple(self._finding(suspects, name, stories, most) for name in named),
+            shows=self._shows,
+            judged=tuple(sorted({ANOMALIES[name][0].id for name in self._shows})),
+            not_judged=tuple(sorted(self._evidence.silent.items())),
+            notes=tuple(self._evidence.notes),
+            first=self.first,
+            last=self.last,
+        )
+
+    def _unfinished(self, late: dict[JobId, JobView], now: Instant) -> list[Anomaly]:
+        """Judge what must hold at rest of these jobs, as they stand; two rows that disagree explain all else."""
+        judge = self._new_judge(Kind.EVENTUALLY)
+        for job, view in late.items():
+            judge.see(Observed(now, UNKNOWN_WRITER, "enqueue", job, None, view, now))
+        judge.rest(late)
+        return [
+            anomaly
+            for anomaly in judge.anomalies
+            if anomaly.job is None or late[anomaly.job].agrees is (anomaly.invariant != "tables_agree")
+        ]
+
+    def _stories(self, jobs: set[JobId]) -> dict[JobId, list[Event]]:
+        told: dict[JobId, list[Event]] = {job: [] for job in jobs}
+        for event in self._evidence.read(jobs):
+            job = getattr(event, "job", None)
+            if job in told:
+                told[job].append(event)
+        return told
+
+    def _finding(
+        self, suspects: dict[str, list[Suspect]], name: str, stories: dict[JobId, list[Event]], most: int
+    ) -> AuditFinding:
+        first, *others = suspects[name]
+        events = stories.get(first.job or "", [])
+        began = events[0].at if events else first.at
+        judge = self._new_judge(Kind.ALWAYS)
+        for event in events:
+            judge.see(event)
+        seen = {each.name: each for each in reversed(judge.anomalies) if each.job == first.job}
+        for suspect in (each for found in suspects.values() for each in found if each.job == first.job):
+            index = max((i for i, event in enumerate(events) if event.at <= suspect.at), default=0)
+            plain = Anomaly(
+                suspect.name, ANOMALIES[suspect.name][0].id, suspect.at, index, suspect.job, suspect.message
+            )
+            seen.setdefault(suspect.name, plain)
+        told = [seen[name], *(each for other, each in seen.items() if other != name)]
+        story = self._run(told, events, began)
+        return AuditFinding(name, 1 + len(others), first, tuple(others[: most - 1]), story, began)
+
+    def _run(self, anomalies: list[Anomaly], events: list[Event], began: Instant) -> Run:
+        """Return a job's story as a run that begins with its first event."""
+        return Run(
+            scenario=Scenario(title=self._evidence.name),
+            engine=self._evidence.name,
+            history=History([rebased(event, began) for event in events]),
+            tape=(),
+            elsewhere=True,
+            anomalies=tuple(each._replace(at=max(0, each.at - began)) for each in anomalies),
+            now=max((event.at for event in events), default=began) - began,
+        )
+
+
+def _invariants(shows: Collection[str], kind: Kind) -> tuple[Invariant, ...]:
+    """Return the invariants that have one of these anomalies; runs are judged as those of an application are."""
+    wanted = [item for item in everything() if any(anomaly.name in shows for anomaly in item.anomalies)]
+    return tuple(
+        replace(item, make=item.stepwise)
+        if item.id == "lease_outlives_execution" and item.stepwise is not None
+        else item
+        for item in wanted
+        if item.kind is kind
+    )
+
+
+def _suspects(anomalies: Iterable[Anomaly]) -> dict[str, list[Suspect]]:
+    """Return by name who showed it, each job once."""
+    found: dict[str, dict[JobId | None, Suspect]] = {}
+    for each in anomalies:
+        found.setdefault(each.name, {}).setdefault(each.job, Suspect(each.name, each.job, each.at, each.message))
+    return {name: list(by_job.values()) for name, by_job in found.items()}
+
+
+def rebased(event: Event, began: Instant) -> Event:
+    """Return an event whose instants are counted from another one."""
+    if type(event) is Observed:
+        return event._replace(
+            at=event.at - began,
+            clock=event.clock - began,
+            before=_view_from(event.before, began),
+            after=_view_from(event.after, began),
+        )
+    if isinstance(event, Call | Return | Effect):
+        return event._replace(at=event.at - began)
+    return event
+
+
+def _view_from(view: JobView | None, began: Instant) -> JobView | None:
+    if view is None:
+        return None
+    times = {name: at - began for name in _TIMES if (at := getattr(view, name)) is not None}
+    return view._replace(**times)

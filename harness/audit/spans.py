@@ -1,0 +1,291 @@
+"""Spans of OpenTelemetry as evidence: who ran which job, from when until when. It is what shows two runs at once.
+
+Reads OTLP as the collector's file exporter writes it: JSON, one document or one a line, or protobuf where the extra
+`otel` is there. A consumer's span with a job's id is a run; a producer's says when the job was sent. Hosts share no
+clock: a job that seems to run before it was sent shows by how much they differ; an overlap within that is not judged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from harness.audit.evidence import Chronicle, Evidence, blank
+from harness.errors import UsageError
+from harness.history.event import Effect, Event
+from harness.model.duration import Instant, format_duration
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
+
+JOB_ATTRIBUTES: Final = (
+    "messaging.message.id",
+    "messaging.message_id",
+    "bullmq.job.id",
+    "job.id",
+)
+"""Where instrumentations write the job's id: Celery's and the messaging conventions, BullMQ's own, hand-made ones."""
+TOOL_ATTRIBUTES: Final = ("celery.task_name", "bullmq.job.name", "messaging.destination.name", "bullmq.queue.name")
+WORKER_ATTRIBUTES: Final = ("bullmq.worker.id", "messaging.consumer.id")
+RESOURCE_ATTRIBUTES: Final = ("service.instance.id", "host.name", "service.name")
+"""The first that a span's attributes, and then its resource's, have says who ran it."""
+PRODUCER, CONSUMER = 4, 5
+_KINDS: Final = {"SPAN_KIND_PRODUCER": PRODUCER, "SPAN_KIND_CONSUMER": CONSUMER}
+_ERROR: Final = (2, "STATUS_CODE_ERROR")
+_RETRIES: Final = ("celery.retry.reason",)
+"""An attribute that says that a run which raised nothing did not end the job either."""
+SHOWS: Final = frozenset({"concurrent_execution", "terminal_job_revived"})
+_SILENT: Final = {
+    "no_lost_job": "a job without a span may be one that was not sampled",
+    "attempts_bounded": "spans do not say how often a job may be delivered",
+    "fenced": "spans do not show the queue's rows: audit its table, or a log of it",
+    "single_owner": "spans do not show claims",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """One run of a job, as a span has it."""
+
+    job: JobId
+    tool: str
+    worker: str
+    began: Instant
+    ended: Instant
+    succeeded: bool
+    span: str
+
+
+@dataclass(slots=True)
+class _Spans:
+    runs: dict[JobId, list[JobRun]]
+    sent: dict[JobId, Instant]
+    last: Instant = 0
+    nameless: int = 0
+    twice: int = 0
+
+
+def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Instant | None = None) -> Evidence:
+    """Return what the spans of a file show; `attributes` name the job before the usual ones do.
+
+    Raises UsageError with the line for what is not OTLP, and where no span names a job.
+    """
+    spans = _read(path, (*attributes, *JOB_ATTRIBUTES))
+    if not spans.runs:
+        raise UsageError(
+            f"{path}: none of its spans is a run of a job ({spans.nameless} name no job)",
+            hint=f"A run is a consumer's span with one of {', '.join(JOB_ATTRIBUTES)}; --job-attribute names another.",
+        )
+    skew = _skew(spans)
+    notes = [
+        f"clocks of hosts differ by {format_duration(skew)} at least" if skew else "no sign that clocks of hosts differ"
+    ]
+    notes += [f"left out because they name no job: {spans.nameless} of the consumers' spans"] if spans.nameless else []
+    notes += [f"counted once although the file repeats them: {spans.twice} spans"] if spans.twice else []
+    shifted = Counter[str]()
+    runs = {
+        job: _apart(sorted(own, key=lambda run: (run.began, run.ended)), skew, shifted)
+        for job, own in spans.runs.items()
+    }
+    if shifted["within"]:
+        notes.append(f"not judged because clocks alone may explain them: {shifted['within']} overlaps")
+    return Evidence(
+        name=f"the spans of {path.name}",
+        shows=SHOWS,
+        silent=_SILENT,
+        read=lambda jobs: _events(runs, spans.sent, since, jobs),
+        now=lambda: spans.last,
+        notes=notes,
+    )
+
+
+def _skew(spans: _Spans) -> Instant:
+    """Return by how much a job seems to have begun before it was sent, at most."""
+    early = (spans.sent[job] - min(run.began for run in runs) for job, runs in spans.runs.items() if job in spans.sent)
+    return max(0, *early, 0)
+
+
+def _apart(runs: list[JobRun], skew: Instant, shifted: Counter[str]) -> list[JobRun]:
+    """Let a run begin where the one before it ended, where clocks alone may be why it seems to have begun before."""
+    told = runs[:1]
+    for before, run in pairwise(runs):
+        overlap = min(before.ended, run.ended) - run.began
+        if before.worker != run.worker and 0 < overlap <= skew:
+            shifted["within"] += 1
+            run = replace(run, began=before.ended, ended=max(run.ended, before.ended))
+        told.append(run)
+    return told
+
+
+# spans to events ------------------------------------------------------------------------------------------------------
+
+
+def _events(
+    runs: Mapping[JobId, list[JobRun]],
+    sent: Mapping[JobId, Instant],
+    since: Instant | None,
+    jobs: Collection[JobId] | None,
+) -> Iterator[Event]:
+    moments: list[tuple[Instant, int, int, JobRun]] = []
+    for job in runs if jobs is None else sorted(set(jobs) & set(runs)):
+        for number, run in enumerate(runs[job], 1):
+            if since is None or run.ended >= since:
+                moments += [(run.began, 1, number, run), (run.ended, 0 if run.ended > run.began else 2, number, run)]
+    moments.sort(key=lambda each: (*each[:3], each[3].span))
+    teller = _Teller(sent)
+    for at, order, number, run in moments:
+        yield from teller.begin(at, number, run) if order == 1 else teller.end(at, number, run)
+
+
+class _Teller:
+    """Tells runs as events: what is at work, and how the job stands by what its runs came to."""
+
+    def __init__(self, sent: Mapping[JobId, Instant]) -> None:
+        self._sent = sent
+        self._chronicle = Chronicle()
+        self._rows: dict[JobId, JobView] = {}
+        self._running: dict[JobId, dict[str, str]] = {}
+        """By job and span, under which name it runs: two at once in one process need two."""
+
+    def begin(self, at: Instant, number: int, run: JobRun) -> Iterator[Event]:
+        names = self._running.setdefault(run.job, {})
+        worker, again = run.worker, 2
+        while worker in names.values():
+            worker, again = f"{run.worker} ({again})", again + 1
+        names[run.span] = worker
+        before = self._rows.get(run.job)
+        if before is None:
+            created = min(at, self._sent.get(run.job, at))
+            before = blank(run.job, tool=run.tool, created_at=created, start_after=created)
+            yield from self._chronicle.change(created, "sender", None, before)
+        after = before._replace(
+            status=Status.PROCESSING, queue_state=_ACTIVE, attempts=number, token=number, worker=worker, started_at=at
+        )
+        self._rows[run.job] = after
+        yield from self._chronicle.change(at, worker, before, after)
+        yield Effect(at, worker, run.job, number, number, "started", None)
+
+    def end(self, at: Instant, number: int, run: JobRun) -> Iterator[Event]:
+        worker = self._running.get(run.job, {}).pop(run.span, run.worker)
+        yield Effect(at, worker, run.job, number, number, "ended", "success" if run.succeeded else "failure")
+        before = self._rows[run.job]
+        if before.status is not Status.PROCESSING or (not run.succeeded and self._running[run.job]):
+            return
+        status = Status.COMPLETED if run.succeeded else Status.PENDING
+        after = before._replace(
+            status=status,
+            queue_state=blank("", status).queue_state,
+            worker=None,
+            completed_at=at if run.succeeded else None,
+        )
+        self._rows[run.job] = after
+        yield from self._chronicle.change(at, worker, before, after)
+
+
+_ACTIVE: Final = blank("", Status.PROCESSING).queue_state
+
+
+# OTLP to spans --------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, attributes: tuple[str, ...]) -> _Spans:
+    spans = _Spans({}, {})
+    seen: set[str] = set()
+    for resource, span in _all_spans(path):
+        kind = span.get("kind")
+        kind = _KINDS.get(kind, kind) if isinstance(kind, str) else kind
+        if kind not in (PRODUCER, CONSUMER):
+            continue
+        own = _attributes(span.get("attributes", ()))
+        job = next((str(own[name]) for name in attributes if own.get(name) not in (None, "")), None)
+        began, ended = (int(span.get(name) or 0) // 1000 for name in ("startTimeUnixNano", "endTimeUnixNano"))
+        if job is None or not began or ended < began:
+            spans.nameless += kind == CONSUMER
+            continue
+        number = f"{span.get('traceId')}/{span.get('spanId')}"
+        if number in seen:
+            spans.twice += 1
+            continue
+        seen.add(number)
+        spans.last = max(spans.last, ended)
+        if kind == PRODUCER:
+            spans.sent[job] = min(began, spans.sent.get(job, began))
+        else:
+            failed = (span.get("status") or {}).get("code") in _ERROR or any(name in own for name in _RETRIES)
+            tool = next((str(own[name]) for name in TOOL_ATTRIBUTES if name in own), str(span.get("name") or "job"))
+            spans.runs.setdefault(job, []).append(
+                JobRun(job, tool, _worker(own, resource), began, ended, not failed, number)
+            )
+    return spans
+
+
+def _worker(own: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
+    for name in WORKER_ATTRIBUTES:
+        if name in own:
+            return str(own[name])
+    for name in RESOURCE_ATTRIBUTES:
+        if name in resource:
+            process = resource.get("process.pid")
+            return str(resource[name]) + (f":{process}" if process is not None and name == "host.name" else "")
+    return "worker"
+
+
+def _attributes(listed: Iterable[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in listed:
+        value = each.get("value") or {}
+        found[str(each.get("key"))] = next(iter(value.values()), None) if isinstance(value, dict) else value
+    return found
+
+
+def _all_spans(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    for number, document in _documents(path):
+        try:
+            for group in document.get("resourceSpans", ()):
+                resource = _attributes((group.get("resource") or {}).get("attributes", ()))
+                for scope in group.get("scopeSpans", ()):
+                    for span in scope.get("spans", ()):
+                        yield resource, span
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}:{number}: this is not OTLP: {error}", hint=_HINT) from None
+
+
+_HINT: Final = "Expected OTLP as the collector's file exporter writes it: JSON, one document a line, or protobuf."
+
+
+_JSON: Final = re.compile(rb'\s*\{\s*["}]')
+"""How JSON begins; a message in protobuf may begin with a line feed and a brace as well."""
+
+
+def _documents(path: Path) -> Iterator[tuple[int, Any]]:
+    raw = path.read_bytes()
+    if not _JSON.match(raw):
+        yield 1, _from_protobuf(path, raw)
+        return
+    try:
+        yield 1, json.loads(raw)
+    except ValueError:
+        lines = [(number, line) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
+        for number, line in lines:
+            try:
+                document = json.loads(line)
+            except ValueError as error:
+                cut = " (the file seems to be cut here)" if number == lines[-1][0] else ""
+                raise UsageError(f"{path}:{number}: {error}{cut}", hint=_HINT) from None
+            yield number, document
+
+
+def _from_protobuf(path: Path, raw: bytes) -> Any:
+    from google.protobuf.json_format import MessageToDict
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+    try:
+        return MessageToDict(TracesData.FromString(raw))
+    except DecodeError:
+        raise UsageError(f"{path}: this is neither JSON nor OTLP in protobuf", hint=_HINT) from None

@@ -1,0 +1,455 @@
+"""`job-harness audit`: what production has written, judged by the monitors that judge a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from harness.audit import database
+from harness.audit.evidence import Evidence
+from harness.audit.job_table import instant_of, job_table, known_tables
+from harness.audit.judging import STUCK_AFTER, Audit, AuditFinding, Auditor
+from harness.audit.recorded import is_history, recorded_evidence
+from harness.audit.spans import spans_evidence
+from harness.cases import CaseRunner, tasks
+from harness.cli.output import OutputFile, show_lines
+from harness.cli.search import anomalies_named
+from harness.conformance.judge import cases
+from harness.errors import ExitCode, UsageError, did_you_mean
+from harness.history.event import Observed
+from harness.invariants import kind_of
+from harness.model.duration import SECOND, Duration, Instant, parse_duration
+from harness.model.job import JobId
+from harness.printable import printable
+from harness.report.case import Case
+from harness.report.json_report import report_data, run_data
+from harness.report.picture import picture
+from harness.report.screen import Line, first_screen, moment, rows_of, wrap
+from harness.report.trace import trace
+from harness.run.verdict import Verdict
+from harness.scenario.scenario import Scenario
+from harness.scenario.writer import write_scenario
+from harness.wiring import WITHOUT, Engines, wrong_queues
+
+LOG: Final = "log"
+FORMAT, VERSION = "job-harness-audit", 1
+SCREENS: Final = 5
+TABLES: Final = (".yaml", ".yml")
+WHOLE_STORY: Final = 200
+"""Rows of one job's story that `--job` prints at most."""
+_RECENT: Final[Instant] = 10**15
+"""2001: an instant before it is counted from the start of a run."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help=f"a file of spans (OTLP) or a history; with --database: {LOG}, a table known by name "
+        f"({', '.join(known_tables())}), or a YAML file that describes one",
+    )
+    add("--database", metavar="DSN", help="the database to read, and only to read (default: DATABASE_URL)")
+    add("--since", metavar="WHEN", help="only what happened since then: a time (2026-01-31T08:00Z) or a duration (2d)")
+    add("--job", metavar="ID", help="tell the whole story of one job")
+    add(
+        "--stuck-after",
+        type=_duration,
+        default=STUCK_AFTER,
+        metavar="DURATION",
+        help="a job counts as stuck so long after its claim ended, or was made where it has no end (default: 1h)",
+    )
+    add(
+        "--job-attribute",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the span attribute that names the job (repeatable)",
+    )
+    add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
+    add("--follow", action="store_true", help="go on judging the log as it grows, until Ctrl-C")
+    add(
+        "--every",
+        type=_duration,
+        default=10 * SECOND,
+        metavar="DURATION",
+        help="with --follow: how often (default: 10s)",
+    )
+    add(
+        "--scenarios", metavar="FOLDER", help="write a scenario for each anomaly that one can say, to replay on a model"
+    )
+    add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
+    add("--html", metavar="FILE", help="draw the stories, as one HTML file that needs no network")
+    add("--trace", metavar="FILE", help="write the stories as a trace that ui.perfetto.dev opens")
+    add("--metrics", metavar="FILE", help="write the counts as OpenMetrics text, for alerts")
+    add("--install", metavar="TABLE", help="print SQL that logs every change of a table; --yes runs it")
+    add(
+        "--keep",
+        type=_duration,
+        default=None,
+        metavar="DURATION",
+        help="with --install: how long the log is kept (default: 14d)",
+    )
+    add("--uninstall", metavar="TABLE", help="print SQL that removes the log; --yes runs it")
+    add("--yes", action="store_true", help="with --install or --uninstall: change the database")
+    add("--quiet", "-q", action="store_true", help="print only what fails")
+
+
+def _duration(text: str) -> Duration:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Read, judge, tell; return the exit code."""
+    if arguments.install or arguments.uninstall:
+        return _change_log(arguments)
+    if not arguments.sources:
+        raise UsageError(
+            "nothing to audit is named", hint=f"Name a file, {LOG}, or a table: {', '.join(known_tables())}."
+        )
+    outputs = {
+        option: OutputFile.checked(name, f"--{option}")
+        for option in ("json", "html", "trace", "metrics")
+        if (name := getattr(arguments, option)) is not None
+    }
+    without = anomalies_named(arguments.without)
+    if arguments.follow:
+        return _follow(arguments, without)
+    audits = []
+    with ExitStack() as stack:
+        for source in arguments.sources:
+            evidence = _evidence(source, arguments, stack)
+            if arguments.job is not None:
+                _tell_story(evidence, arguments.job)
+            auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
+            auditor.take(evidence.read(None if arguments.job is None else {arguments.job}))
+            audits.append(auditor.finish())
+    incidents = _incidents(audits, arguments.scenarios) if arguments.scenarios else {}
+    for audit in audits:
+        show_lines([*_screen(audit, arguments, incidents)], sys.stdout)
+    _write(outputs, audits, arguments, incidents)
+    return int(_verdict(audits).exit_code)
+
+
+def _verdict(audits: Iterable[Audit]) -> Verdict:
+    verdicts = {audit.verdict for audit in audits}
+    return next(each for each in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if each in verdicts)
+
+
+# sources --------------------------------------------------------------------------------------------------------------
+
+
+def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> Evidence:
+    since = _since(arguments.since)
+    path = Path(source)
+    if source == LOG:
+        return database.log_evidence(stack.enter_context(database.snapshot(_dsn(arguments))), since=since)
+    if source in known_tables() or (path.suffix in TABLES and path.is_file()):
+        table = job_table(source)
+        session = stack.enter_context(database.snapshot(_dsn(arguments)))
+        return database.rows_evidence(session, table, since=since)
+    if not path.is_file():
+        near = did_you_mean(source, (LOG, *known_tables()))
+        raise UsageError(
+            f"{source}: no such file, and no table of that name is known{near}",
+            hint=f"Name a file, {LOG}, or one of {', '.join(known_tables())}.",
+        )
+    try:
+        with path.open("rb") as file:
+            first = file.readline(10_000)
+        if is_history(first):
+            return recorded_evidence(path)
+        return spans_evidence(path, attributes=arguments.job_attribute, since=since)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{source}: cannot be read: {error}", hint="Look at its rights, and what it holds.") from None
+
+
+def _dsn(arguments: argparse.Namespace) -> str:
+    dsn = arguments.database or os.environ.get("DATABASE_URL")
+    if not dsn:
+        raise UsageError("no database is named", hint="Give --database DSN, or set DATABASE_URL.")
+    return str(dsn)
+
+
+def _since(text: str | None) -> Instant | None:
+    if text is None:
+        return None
+    try:
+        ago = timedelta(microseconds=parse_duration(text))
+    except ValueError:
+        return instant_of(text)
+    return int((datetime.now(UTC) - ago).timestamp() * SECOND)  # noqa: TID251 - production's own time
+
+
+# the log --------------------------------------------------------------------------------------------------------------
+
+
+def _change_log(arguments: argparse.Namespace) -> int:
+    """Print what installs or removes the log; change the database only when told so."""
+    table = job_table(arguments.install or arguments.uninstall)
+    if arguments.install:
+        if table.changes:
+            raise UsageError(
+                f"{table.table} tells changes itself: it needs no log", hint=f"job-harness audit {arguments.install}"
+            )
+        plan = database.LogPlan(table) if arguments.keep is None else database.LogPlan(table, keep=arguments.keep)
+        text = plan.install_sql()
+    else:
+        text = database.LogPlan.uninstall_sql(table.table)
+    if not arguments.yes:
+        print(text, end="")
+        print("Nothing was changed. Run this yourself, or add --yes.", file=sys.stderr)
+        return int(ExitCode.PASS)
+    database.run_sql(_dsn(arguments), text)
+    print(f"{table.table}: every change is logged" if arguments.install else f"{table.table}: the log is removed")
+    return int(ExitCode.PASS)
+
+
+def _follow(arguments: argparse.Namespace, without: frozenset[str]) -> int:
+    """Judge what the log gets, again and again; tell each anomaly once."""
+    if arguments.sources != [LOG]:
+        raise UsageError(f"--follow follows {LOG} alone", hint=f"job-harness audit {LOG} --follow --database DSN")
+    dsn, told = _dsn(arguments), set[tuple[str, JobId | None]]()
+    tail = database.LogTail(_since(arguments.since))
+    auditor: Auditor | None = None
+    pause = threading.Event()
+    while True:
+        with database.snapshot(dsn) as session:
+            evidence = database.log_evidence(session)
+            auditor = auditor or Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
+            auditor.take(tail.events(session))
+            for suspect in auditor.suspects(session.now):
+                if (suspect.name, suspect.job) not in told:
+                    told.add((suspect.name, suspect.job))
+                    print(
+                        printable(f"{_time(suspect.at)}  {suspect.name}  job {suspect.job}: {suspect.message}"),
+                        flush=True,
+                    )
+        pause.wait(arguments.every / SECOND)
+
+
+# what is shown --------------------------------------------------------------------------------------------------------
+
+
+def _time(at: Instant) -> str:
+    shown = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=min(at, 253_402_300_000 * SECOND))
+    return shown.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job{'' if count == 1 else 's'}"
+
+
+def _again(source: str, job: JobId | None) -> str:
+    return shlex.join(["job-harness", "audit", source, *(("--job", job) if job is not None else ())])
+
+
+def _screen(audit: Audit, arguments: argparse.Namespace, incidents: dict[str, str]) -> Iterator[Line]:
+    source = arguments.sources[0] if len(arguments.sources) == 1 else audit.source
+    for finding in audit.findings[:SCREENS]:
+        title = f"{_jobs(finding.jobs)} in {audit.source}"
+        yield from first_screen(finding.story, title=title, lead=finding.name)
+        yield Line(f"t+0s is {_time(finding.began)}." if finding.began > _RECENT else "t+0s is the job's first event.")
+        if finding.others:
+            more = finding.jobs - 1 - len(finding.others)
+            names = ", ".join(str(each.job) for each in finding.others) + (f" and {more} more" if more > 0 else "")
+            yield from (Line(text) for text in wrap("Other jobs: ", names, width=80, lines=2))
+        if arguments.job is None and finding.first.job is not None:
+            yield Line(f"Whole story: {_again(source, finding.first.job)}")
+        if finding.name in incidents:
+            yield Line(f"Replay on a model: job-harness run {shlex.quote(incidents[finding.name])}")
+        yield Line("")
+    for finding in audit.findings[SCREENS:]:
+        yield Line(f"{finding.name}: {_jobs(finding.jobs)}")
+    if not arguments.quiet or audit.verdict is not Verdict.PASS:
+        yield from _summary(audit)
+
+
+def _summary(audit: Audit) -> Iterator[Line]:
+    span = (
+        ""
+        if audit.first is None or audit.last is None or audit.first < _RECENT
+        else f", {_time(audit.first)} to {_time(audit.last)}"
+    )
+    yield Line(f"{audit.verdict}  {audit.source}: {_jobs(audit.jobs)}, {audit.events} events{span}", "bold")
+    yield from (Line(text) for text in wrap("Judged: ", ", ".join(audit.judged) or "nothing", width=80, lines=4))
+    for name, why in audit.not_judged:
+        yield from (Line(text) for text in wrap("Not judged: ", f"{name}: {why}", width=80, lines=2))
+    for note in audit.notes:
+        yield from (Line(text) for text in wrap("Note: ", note, width=80, lines=2))
+
+
+def _tell_story(evidence: Evidence, job: JobId) -> None:
+    """Print every event of one job."""
+    auditor = Auditor(evidence)
+    story = auditor.story(job)
+    if story is None:
+        raise UsageError(f"{evidence.name} holds nothing of a job {job!r}", hint="Its id is as the source writes it.")
+    run, began = story
+    print(printable(f"Job {job} in {evidence.name}; t+0s is {_time(began)}."))
+    for row in rows_of(run.history, job=None, most=WHOLE_STORY):
+        print(printable(f"{moment(row.at):<16} {row.actor:<20} {row.text}"))
+    print()
+
+
+# scenarios, and files -------------------------------------------------------------------------------------------------
+
+
+def _incidents(audits: Iterable[Audit], folder: str) -> dict[str, str]:
+    """Write a scenario for each anomaly that the conformance suite can say; return where, by anomaly."""
+    into = Path(folder)
+    into.mkdir(parents=True, exist_ok=True)
+    written: dict[str, str] = {}
+    for finding in (each for audit in audits for each in audit.findings):
+        scenario = _incident(finding) if finding.name not in written else None
+        if scenario is not None:
+            path = into / f"{finding.name}.yaml"
+            OutputFile.checked(str(path), "--scenarios").write(write_scenario(scenario))
+            written[finding.name] = str(path)
+    return written
+
+
+def _incident(finding: AuditFinding) -> Scenario | None:
+    """Return the case of the conformance suite whose control shows this anomaly, with the incident's own settings.
+
+    They are kept only where the case still passes on the model under them, and its control still finds the anomaly.
+    """
+    found = next(
+        (
+            (case.scenario, control)
+            for case in cases(queues=wrong_queues())
+            for control in case.scenario.controls
+            if control.finds == finding.name and control.queue is not None
+        ),
+        None,
+    )
+    if found is None:
+        return None
+    scenario, control = found
+    title = f"What happened to job {finding.first.job}: {scenario.title}"
+    plain = replace(scenario, title=title[:200], controls=(control,), path=f"{finding.name}.yaml")
+    own = _settings_of(finding)
+    told = replace(plain, settings=plain.settings.changed(**own)) if own else plain
+    return told if own and _holds(told) else plain
+
+
+def _settings_of(finding: AuditFinding) -> dict[str, Any]:
+    for view in (event.after for event in finding.story.history if isinstance(event, Observed)):
+        if view is not None and view.started_at is not None and view.lease_until is not None:
+            lease = view.lease_until - view.started_at
+            if SECOND <= lease <= 86_400 * SECOND:
+                return {"lease": lease}
+    return {}
+
+
+def _holds(scenario: Scenario) -> bool:
+    with Engines() as engines:
+        runner = CaseRunner(engines)
+        runner.run(tasks([scenario], ["memory"], controls=True))
+    return all(case.exit_code is ExitCode.PASS for case in runner.cases)
+
+
+def _write(
+    outputs: dict[str, OutputFile], audits: list[Audit], arguments: argparse.Namespace, incidents: dict[str, str]
+) -> None:
+    writers = {
+        "json": lambda: json.dumps(_data(audits, incidents), indent=2) + "\n",
+        "html": lambda: picture(_pages(audits, arguments)),
+        "trace": lambda: trace(_pages(audits, arguments)),
+        "metrics": lambda: _metrics(audits),
+    }
+    for option, output in outputs.items():
+        output.write(writers[option]())
+
+
+def _data(audits: list[Audit], incidents: dict[str, str]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "verdict": str(_verdict(audits)),
+        "exit_code": int(_verdict(audits).exit_code),
+        "sources": [
+            {
+                "name": audit.source,
+                "verdict": str(audit.verdict),
+                "jobs": audit.jobs,
+                "events": audit.events,
+                "first": audit.first,
+                "last": audit.last,
+                "judged": list(audit.judged),
+                "not_judged": dict(audit.not_judged),
+                "notes": list(audit.notes),
+                "findings": [_finding_data(finding, incidents) for finding in audit.findings],
+            }
+            for audit in audits
+        ],
+    }
+
+
+def _finding_data(finding: AuditFinding, incidents: dict[str, str]) -> dict[str, Any]:
+    kind = kind_of(finding.name)
+    return {
+        "anomaly": finding.name,
+        "sentence": kind.sentence,
+        "guarantee_lost": str(kind.guarantee),
+        "jobs": finding.jobs,
+        "shown": [
+            {"job": each.job, "at": each.at, "message": each.message} for each in (finding.first, *finding.others)
+        ],
+        "scenario": incidents.get(finding.name),
+        "began": finding.began,
+        "run": run_data(finding.story, lead=finding.name),
+    }
+
+
+def _pages(audits: list[Audit], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the stories as the document that a picture is drawn of."""
+    source = arguments.sources[0]
+    found = [finding for audit in audits for finding in audit.findings]
+    shown = [
+        Case(replace(each.story.scenario, title=_heading(each)), each.story.engine, run=each.story) for each in found
+    ]
+    document = report_data(shown)
+    for case, finding in zip(document["cases"], found, strict=True):
+        case["scenario"] = ""
+        case["replay"] = _again(source, finding.first.job)
+    return {**document, "verdict": str(_verdict(audits)), "exit_code": int(_verdict(audits).exit_code)}
+
+
+def _heading(finding: AuditFinding) -> str:
+    return f"{_jobs(finding.jobs)}; job {finding.first.job} from {_time(finding.began)}"
+
+
+def _metrics(audits: list[Audit]) -> str:
+    """Write one gauge for each anomaly that was judged, so that an alert sees a 0 as well."""
+    lines = [
+        "# TYPE job_harness_audit_jobs gauge",
+        "# HELP job_harness_audit_jobs Jobs that showed an anomaly, by source.",
+    ]
+    for audit in audits:
+        counts = {finding.name: finding.jobs for finding in audit.findings}
+        label = _label(audit.source)
+        lines += [
+            f'job_harness_audit_jobs{{anomaly="{name}",source="{label}"}} {counts.get(name, 0)}'
+            for name in sorted(audit.shows)
+        ]
+    return "\n".join([*lines, "# EOF", ""])
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,232 @@
+"""`job-harness explain NAME` and `job-harness docs`: what a name on a screen means, and the pages without a browser."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from harness.documentation import about, documentation, split
+from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean
+from harness.faults import kinds
+from harness.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invariant
+from harness.invariants.property import Guarantee
+from harness.lint.catalogue import RULES
+from harness.lint.finding import Rule
+from harness.mistakes.catalogue import CATALOGUE as MISTAKES
+
+WIDTH: Final = 80
+REPAIRS: Final[Mapping[Guarantee, str]] = {
+    Guarantee.AT_LEAST_ONCE: "Take back what a dead worker holds: a lease that expires, and a reaper that runs; write "
+    "the job and its queue row in one transaction.",
+    Guarantee.UPDATES: "Read and write in one statement, or lock the row first (SELECT ... FOR UPDATE).",
+    Guarantee.TRUTHFUL_RESULT: "Write status and result in one statement, and only from the claim that is current.",
+    Guarantee.ONE_AT_A_TIME: "Let a lease outlive the longest run, or extend it by a heartbeat; take back by lease, "
+    "not by age.",
+    Guarantee.FENCING: "Give each claim a token, and let complete, fail and heartbeat ask for it in their WHERE.",
+    Guarantee.BOUNDED_ATTEMPTS: "Count the attempt in the statement that claims the job, and compare before claiming.",
+    Guarantee.ISOLATION: "Settle each job by itself: one bad row, error text or output must not fail its batch.",
+    Guarantee.WAITING: "Lock rows in one order, or take them with SKIP LOCKED.",
+    Guarantee.CANCELLATION: "Let complete and fail change nothing of a cancelled job.",
+    Guarantee.UNIQUENESS: "Hold the key by a unique index over unfinished jobs, and free it on every way to end.",
+    Guarantee.ATOMIC_ENQUEUE: "Enqueue in the transaction of the caller, and return an error where no row was written.",
+    Guarantee.CRON: "Key each slot of a schedule, so that a second look at it inserts nothing.",
+    Guarantee.CONCURRENCY: "Count what runs inside the claiming statement, under a lock; free a permit on every way "
+    "to end.",
+    Guarantee.PROGRESS: "Claim whatever is due and allowed: one blocked row must not hide the next.",
+    Guarantee.DEAD_LETTERS: "Write the dead letter in the statement that fails the job for good.",
+    Guarantee.OPTIONS: "Pass each option on along every way in, the scheduler's included.",
+    Guarantee.SCHEDULE: "Compare with the store's clock, and order by priority and age in the claim itself.",
+    Guarantee.CONSISTENCY: "Change both tables in one transaction, and reconcile what a crash left between them.",
+    Guarantee.REPEATABLE_MAINTENANCE: "Let maintenance check again what it read, in the statement that changes it.",
+    Guarantee.STORE_CLOCK: "Let now() of the database decide; send no time of a worker's own.",
+    Guarantee.RETENTION: "Delete by the time of ending and only what has ended.",
+    Guarantee.OWN: "Look at the check of the test that names it.",
+}
+"""What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
+OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
+    "effect_repeated": (
+        "A side effect that a test declared to happen at most once happened again.",
+        "Send a key that stays the same over attempts: a worker may die right after the effect.",
+    ),
+    "always_broken": (
+        "A check that a test gave to always() did not hold.",
+        "Look at the event at which it broke: what happened just before it is the cause.",
+    ),
+}
+"""Anomalies that no invariant of the catalogue has: a test's own. What they mean, and what usually repairs them."""
+
+
+def configure_explain(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="an anomaly, an invariant, a rule of check, a fault, or a wrong queue"
+    )
+
+
+def execute_explain(arguments: argparse.Namespace) -> int:
+    """Print what is known of a name; without one, the names."""
+    print("\n".join(_names() if arguments.name is None else explained(arguments.name)))
+    return int(ExitCode.PASS)
+
+
+def explained(name: str) -> list[str]:
+    """Return the explanation of a name, in lines. Raises UsageError where nothing is called so."""
+    invariants = {invariant.id: invariant for invariant in CATALOGUE}
+    faults = kinds()
+    if name in ANOMALIES:
+        return list(_anomaly(*ANOMALIES[name]))
+    if name in OF_A_TEST:
+        sentence, repair = OF_A_TEST[name]
+        told = [*_told(sentence), "", *_told(f"What usually repairs it: {repair}")]
+        return [*_headed(name, "an anomaly of a test's own"), *told]
+    if name in invariants:
+        return list(_invariant(invariants[name]))
+    if name in RULES:
+        return list(_rule(RULES[name]))
+    if name in MISTAKES:
+        mistake = MISTAKES[name]
+        shows = ", ".join(mistake.finds)
+        return [
+            *_headed(name, "a wrong queue: one planted mistake"),
+            *_told(mistake.sentence),
+            "",
+            *_told(f"It shows: {shows}."),
+            f"See it: job-harness explore memory+{name}",
+        ]
+    fault = next(
+        (kind for kind in faults.values() if name == kind.id or any(p.words.strip() == name for p in kind.words)), None
+    )
+    if fault is not None:
+        words = ", ".join(f"`{phrase}`" for phrase in fault.words)
+        return [
+            *_headed(fault.id, "a fault that a run may have"),
+            *_told(fault.sentence),
+            "",
+            f"On a tape: {words}",
+            f"Steps of a scenario: {fault.step}",
+        ]
+    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *faults]
+    raise UsageError(
+        f"nothing is called {name!r}{did_you_mean(name, known)}",
+        hint=f"{available(known, near=name)} `job-harness explain` lists the names.",
+    )
+
+
+def _anomaly(invariant: Invariant, kind: AnomalyKind) -> Iterator[str]:
+    yield from _headed(kind.name, "an anomaly: an invariant was broken")
+    yield from _told(kind.sentence)
+    yield ""
+    yield from _told(f"Guarantee lost: {kind.guarantee}")
+    yield from _told(f"Invariant: {invariant.sentence} (`{invariant.id}`, judged {_when(invariant)})")
+    yield ""
+    yield from _told(f"What usually repairs it: {REPAIRS[kind.guarantee]}")
+    shown = [mistake for mistake in MISTAKES.values() if kind.name in mistake.finds]
+    if shown:
+        yield ""
+        yield "Mistakes that lead to it:"
+        for mistake in sorted(shown, key=lambda each: each.anomaly != kind.name)[:4]:
+            yield from _told(f"  {mistake.name}: {mistake.sentence}", indent="    ")
+    yield ""
+    yield f"Look for it: job-harness explore ENGINE|queue.yaml --looking-for {kind.name}"
+    yield f"Intended?    --without {kind.name}"
+
+
+def _invariant(invariant: Invariant) -> Iterator[str]:
+    yield from _headed(invariant.id, f"an invariant, judged {_when(invariant)}")
+    yield from _told(invariant.sentence)
+    yield ""
+    yield "Its anomalies:"
+    for kind in invariant.anomalies:
+        yield from _told(f"  {kind.name}: {kind.sentence}", indent="    ")
+
+
+def _rule(rule: Rule) -> Iterator[str]:
+    yield from _headed(rule.id, f"a rule of `job-harness check` ({rule.severity})")
+    yield from _told(rule.sentence)
+    yield ""
+    yield from _told(f"What happens otherwise: {rule.prevents}")
+    yield from _told(f"Repair: {rule.repair}")
+    yield ""
+    yield "Accept it where it stands: see `job-harness check --help` (--baseline)"
+
+
+def _when(invariant: Invariant) -> str:
+    return (
+        "at every step"
+        if invariant.kind == "always"
+        else "at rest"
+        if invariant.kind == "eventually"
+        else "over a campaign"
+    )
+
+
+def _headed(name: str, what: str) -> Iterator[str]:
+    yield f"{name}: {what}"
+    yield ""
+
+
+def _told(text: str, *, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=indent if ":" in text.split(" ")[0] or text.startswith(" ") else ""
+    )
+
+
+def _names() -> Iterator[str]:
+    """List all names, by what they are."""
+    for what, names in (
+        ("anomalies", [*ANOMALIES, *OF_A_TEST]),
+        ("invariants", [invariant.id for invariant in CATALOGUE]),
+        ("rules of check", RULES),
+        ("faults", kinds()),
+        ("wrong queues", MISTAKES),
+    ):
+        yield f"{what}:"
+        yield from textwrap.wrap(
+            ", ".join(names), WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        )
+    yield ""
+    yield "job-harness explain NAME says what one of them means."
+
+
+# docs -----------------------------------------------------------------------------------------------------------------
+
+
+def configure_docs(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("page", nargs="?", metavar="PAGE", help="one page, such as pytest (default: all, as one text)")
+    parser.add_argument("--list", action="store_true", help="list the pages, each with its first sentence")
+    parser.add_argument("--find", metavar="WORDS", help="list the headings whose sections have all of these words")
+
+
+def execute_docs(arguments: argparse.Namespace) -> int:
+    """Print the docs, or a part of them."""
+    text = documentation()
+    if not text:
+        raise EnvironmentUnavailable("this installation has no docs", hint="Install the wheel, or a checkout.")
+    pages = split(text)
+    if arguments.list:
+        for name, page in pages.items():
+            title, sentence = about(page)
+            print(f"{name}: {title}. {sentence}")
+    elif arguments.find:
+        found = list(_found(pages, arguments.find.lower().split()))
+        print("\n".join(found) or f"no section has all of {arguments.find!r}")
+        return int(ExitCode.PASS if found else ExitCode.FAIL)
+    elif arguments.page:
+        name = arguments.page.removeprefix("docs/").removesuffix(".md")
+        if name not in pages:
+            raise UsageError(f"there is no page {name!r}{did_you_mean(name, pages)}", hint="job-harness docs --list")
+        print(pages[name], end="")
+    else:
+        print(text, end="")
+    return int(ExitCode.PASS)
+
+
+def _found(pages: Mapping[str, str], words: list[str]) -> Iterator[str]:
+    for name, page in pages.items():
+        for section in re.split(r"^(?=#+ )", page, flags=re.MULTILINE):
+            if all(word in section.lower() for word in words):
+                yield f"{name}: {section.splitlines()[0].lstrip('# ')}"

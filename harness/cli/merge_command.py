@@ -1,0 +1,251 @@
+"""`job-harness merge`: the parts of a campaign, done on several machines, as the one campaign that they are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from harness import __version__
+from harness.cli.output import OutputFile, show_lines
+from harness.errors import UsageError, clipped
+from harness.explore.coverage import SITUATIONS, Coverage, overlooked
+from harness.explore.shards import Shard
+from harness.invariants.catalogue import level, lost
+from harness.report.picture import picture
+from harness.report.screen import Line, wrap
+from harness.report.trace import trace
+from harness.run.verdict import Verdict
+
+FORMAT: Final = "job-harness-exploration"
+SAME: Final = ("engine", "strategy", "seed", "settings")
+"""What parts of one campaign have in common."""
+SUMMED: Final = ("runs", "steps", "cut", "seconds")
+HINT: Final = "Give the --json files of `job-harness explore --shard K/N`, each once."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="what `explore --shard K/N --json FILE` wrote, of every part")
+    add("--issues", metavar="FOLDER", help="write the text of an issue for each anomaly, as FOLDER/ANOMALY.md")
+    add("--json", metavar="FILE", help="write the campaign as JSON, as one that was done in one part")
+    add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
+    add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Read the parts, add them up, and tell."""
+    outputs = {
+        option: OutputFile.checked(name, f"--{option}")
+        for option in ("json", "html", "trace")
+        if (name := getattr(arguments, option)) is not None
+    }
+    parts = [_read(Path(name)) for name in arguments.files]
+    missing = _refuse_strangers(parts, arguments.files)
+    whole = merged(parts, missing)
+    show_lines(_screen(whole, missing), sys.stdout)
+    writers = {
+        "json": lambda: json.dumps(whole, indent=2) + "\n",
+        "html": lambda: picture(whole),
+        "trace": lambda: trace(whole),
+    }
+    for option, output in outputs.items():
+        output.write(writers[option]())
+    if arguments.issues is not None:
+        _write_issues(whole, Path(arguments.issues))
+    return int(Verdict(whole["verdict"]).exit_code)
+
+
+# reading --------------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from None
+    except ValueError as error:
+        raise UsageError(f"{path}: this is no whole JSON document, perhaps cut short: {error}", hint=HINT) from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT or "shard" not in document:
+        raise UsageError(f"{path}: this is no result of a search", hint=HINT)
+    if document["shard"]["program"] != __version__:
+        raise UsageError(
+            f"{path}: it was written by job-harness {clipped(document['shard']['program'])}, and this is {__version__}",
+            hint="Do all parts with one version, and merge them with it: numbers of runs mean other runs in another.",
+        )
+    return document
+
+
+def _refuse_strangers(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> list[int]:
+    """Return which parts are missing. Raises UsageError where two are the same, or of different campaigns."""
+    first, seen = parts[0], dict[int, str]()
+    for part, name in zip(parts, names, strict=True):
+        for key in SAME:
+            if part[key] != first[key]:
+                raise UsageError(
+                    f"{name}: its {key} is {clipped(part[key])}, that of {names[0]} is {clipped(first[key])}", hint=HINT
+                )
+        shard = part["shard"]
+        if (shard["of"], shard["runs"]) != (first["shard"]["of"], first["shard"]["runs"]):
+            raise UsageError(
+                f"{name}: it is one of {shard['of']} parts of {shard['runs']} runs, and {names[0]} one of "
+                f"{first['shard']['of']} of {first['shard']['runs']}",
+                hint=HINT,
+            )
+        if shard["index"] in seen:
+            raise UsageError(f"{name}: this is part {shard['index']}, and so is {seen[shard['index']]}", hint=HINT)
+        seen[shard["index"]] = name
+    return [index for index in range(1, first["shard"]["of"] + 1) if index not in seen]
+
+
+# adding up ------------------------------------------------------------------------------------------------------------
+
+
+def merged(parts: Sequence[dict[str, Any]], missing: Sequence[int] = ()) -> dict[str, Any]:
+    """Return the whole campaign as `explore --json` writes one that was done in one part."""
+    first = parts[0]
+    findings = _findings(parts)
+    unshown = sorted((hit for part in parts for hit in part["not_shown"]), key=lambda hit: (hit["run"], hit["anomaly"]))
+    found = {name for each in findings for name in (each["anomaly"], *each["also"])}
+    found |= {hit["anomaly"] for hit in unshown}
+    coverage = _coverage(parts, demanded=not found and not missing and not any(part["interrupted"] for part in parts))
+    return {
+        **first,
+        **{key: round(sum(part[key] for part in parts), 3) for key in SUMMED},
+        "verdict": str(_verdict(parts, findings or unshown, coverage["never_occurred"], missing)),
+        "interrupted": any(part["interrupted"] for part in parts),
+        "level": level(found),
+        "guarantees_lost": [str(item) for item in lost(found)],
+        "findings": findings,
+        "not_shown": unshown,
+        "coverage": coverage,
+        "unsteady": next((part["unsteady"] for part in parts if part["unsteady"]), None),
+        "trouble": next((part["trouble"] for part in parts if part["trouble"]), None),
+        "shard": {**first["shard"], "index": 1, "of": 1, "first_seen": []},
+    }
+
+
+def _findings(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return of each anomaly the finding of the earliest run: the one that a campaign in one part would have."""
+    earliest: dict[str, dict[str, Any]] = {}
+    for finding in (each for part in parts for each in part["findings"]):
+        known = earliest.get(finding["anomaly"])
+        if known is None or finding["found_after_runs"] < known["found_after_runs"]:
+            earliest[finding["anomaly"]] = finding
+    return sorted(earliest.values(), key=lambda finding: (finding["found_after_runs"], finding["anomaly"]))
+
+
+def _coverage(parts: Sequence[dict[str, Any]], *, demanded: bool) -> dict[str, Any]:
+    situations: Counter[str] = Counter(dict.fromkeys(parts[0]["coverage"]["situations"], 0))
+    faults: Counter[tuple[str, str, str]] = Counter()
+    seen: list[tuple[int, frozenset[int]]] = []
+    for part in parts:
+        situations.update(part["coverage"]["situations"])
+        for cell in part["coverage"]["faults"]:
+            faults[cell["status"], cell["position"], cell["fault"]] += cell["count"]
+        seen += [(each["run"], frozenset(each["states"])) for each in part["shard"]["first_seen"]]
+    seen.sort(key=lambda each: each[0])
+    observed = sum(part["coverage"]["observed_runs"] for part in parts)
+    states = Coverage(observed, states=[states for _, states in seen], numbers=[run for run, _ in seen])
+    novelty = states.novelty()
+    declared = [item for item in SITUATIONS if item.name in situations]
+    stock = demanded and all(part["shard"]["demanded"] for part in parts)
+    never = overlooked(
+        [name for name, count in situations.items() if count], declared if stock else (), observed=observed
+    )
+    return {
+        "observed_runs": observed,
+        "situations": dict(situations),
+        "never_occurred": [item.name for item in never],
+        "faults": [
+            {"status": status, "position": position, "fault": fault, "count": count}
+            for (status, position, fault), count in sorted(faults.items())
+        ],
+        "states": novelty.states,
+        "last_runs": novelty.last,
+        "last_runs_with_a_new_state": novelty.new,
+        "new_states": [{"runs": runs, "new": new} for runs, new in states.growth()],
+    }
+
+
+def _verdict(
+    parts: Sequence[dict[str, Any]], found: Sequence[Any], never: Sequence[str], missing: Sequence[int]
+) -> Verdict:
+    """Fail where anything was found or overlooked; a part that is missing, or that came to nothing, is no pass."""
+    failed = any(part["verdict"] == Verdict.FAIL and not part["coverage"]["never_occurred"] for part in parts)
+    if found or never or failed:
+        return Verdict.FAIL
+    had_some = [part for part in parts if _shard_of(part).after(0, part["shard"]["runs"])[1]]
+    open_ones = any(part["verdict"] == Verdict.INCONCLUSIVE or part["interrupted"] for part in had_some)
+    return Verdict.INCONCLUSIVE if missing or open_ones else Verdict.PASS
+
+
+def _shard_of(part: dict[str, Any]) -> Shard:
+    return Shard(part["shard"]["index"], part["shard"]["of"])
+
+
+# what is shown --------------------------------------------------------------------------------------------------------
+
+
+def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
+    lines = []
+    for finding in whole["findings"]:
+        lines.append(Line(f"{finding['anomaly']}: {finding['sentence']}", "bold red"))
+        lines += [Line(text) for text in wrap("Guarantee lost: ", finding["guarantee_lost"], width=80, lines=2)]
+        lines.append(Line(f"Found in run {finding['found_after_runs']}, seed {finding['seed']}."))
+        if finding["replay"]:
+            lines.append(Line(f"Replay: {finding['replay']}"))
+        lines.append(Line(""))
+    kinds = len(whole["findings"])
+    told = f"{kinds or 'no'} {'kinds of anomaly' if kinds > 1 else 'anomaly'}"
+    lines.append(
+        Line(
+            f"{whole['verdict']}: {told} on {whole['engine']} in {whole['runs']} runs, {whole['steps']} steps.", "bold"
+        )
+    )
+    if missing:
+        named = ", ".join(map(str, missing))
+        lines += [
+            Line(text) for text in wrap("Missing: ", f"parts {named}; what they hold is not known.", width=80, lines=3)
+        ]
+    coverage = whole["coverage"]
+    up = sum(1 for count in coverage["situations"].values() if count)
+    lines.append(Line(f"Situations: {up} of {len(coverage['situations'])} came up. States: {coverage['states']}."))
+    return [*lines, Line(f"Guarantees: {whole['level']}.")]
+
+
+def _write_issues(whole: dict[str, Any], folder: Path) -> None:
+    """Write what an issue says of each anomaly: its title in the first line, then what broke, and how to see it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for finding in whole["findings"]:
+        told = [
+            issue_title(finding["anomaly"], whole["engine"]),
+            "",
+            f"{finding['sentence']} Guarantee lost: {finding['guarantee_lost']}.",
+            "",
+            "```text",
+            *(f"{row['time']:<16} {row['actor']:<16} {row['text']}" for row in finding["run"]["rows"]),
+            *finding["run"]["told"],
+            "```",
+            "",
+            f"Seen in run {finding['found_after_runs']} of {whole['runs']}; seed {whole['seed']}. The same run again:",
+            "",
+            "```sh",
+            f"job-harness explore {shlex.quote(whole['engine'])} --seed {whole['seed']} \\",
+            f"  --strategy {whole['strategy']} --runs {finding['found_after_runs']} --looking-for {finding['anomaly']}",
+            "```",
+            "",
+        ]
+        path = OutputFile.checked(str(folder / f"{finding['anomaly']}.md"), "--issues")
+        path.write("\n".join(told))
+
+
+def issue_title(anomaly: str, engine: str) -> str:
+    """Return the title of the issue about an anomaly: the same one every night."""
+    return f"job-harness: {anomaly} on {engine}"

@@ -1,0 +1,80 @@
+"""A Redis for another project's queue: its clock is ours, and it is emptied between runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.errors import EnvironmentUnavailable
+from harness.model.duration import MILLISECOND, Instant
+from harness.redis.server import RedisServer, started
+
+
+class RedisStore:
+    """One server and one session with it."""
+
+    def __init__(self, dsn: str | None = None) -> None:
+        """Provision a Redis whose clock stands at the instant 0.
+
+        Raises EnvironmentUnavailable where there is none, or where its clock cannot be ours, as on a server that runs.
+        """
+        if dsn is not None:
+            raise EnvironmentUnavailable(
+                f"{dsn}: the clock of a Redis that runs already cannot be moved",
+                hint="Leave it out: a server is started here.",
+            )
+        self._server: RedisServer = started()
+        self._now = 0
+        self.connect()
+
+    def connect(self) -> None:
+        """Begin the session anew."""
+        self._client = self._server.connect()
+
+    @property
+    def url(self) -> str:
+        """Where a client connects: a Unix socket."""
+        return f"unix://{self._server.socket}"
+
+    @property
+    def provenance(self) -> str:
+        """Where the server came from and why."""
+        return self._server.provenance
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs and the session was not seen to break."""
+        return self._server.alive and not self._client.broken
+
+    @property
+    def now(self) -> Instant:
+        """What its clock shows, in whole milliseconds."""
+        return self._now * MILLISECOND
+
+    def set_now(self, instant: Instant) -> None:
+        """Move its clock."""
+        milliseconds = instant // MILLISECOND
+        if milliseconds != self._now:
+            self._server.move(self._client, milliseconds)
+            self._now = milliseconds
+
+    def ask(self, *words: bytes | str | int) -> Any:
+        """Send one command and return its reply; see `RedisClient.ask`."""
+        return self._client.ask(*words)
+
+    def empty(self) -> None:
+        """Delete every key; what scripts are loaded stays."""
+        self._client.ask("FLUSHALL")
+
+    def check(self) -> None:
+        """Nothing more to prove: that the clock is ours was proven when the server started."""
+
+    def confirm(self) -> None:
+        """Look whether the server is there as it was. Raises EnvironmentUnavailable where it is not."""
+        if not self._server.alive:
+            raise EnvironmentUnavailable(f"Redis ended; it last said: {self._server.log_tail()}")
+        self._client.ask("PING")
+
+    def close(self) -> None:
+        """End the session and the server. Never raises."""
+        self._client.close()
+        self._server.stop()

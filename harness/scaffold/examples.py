@@ -1,0 +1,85 @@
+"""`examples`: complete files that run as they are, for someone who has the wheel and no checkout.
+
+The same files stand in the pages. Each set names the command that runs it, and the extra that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from harness.errors import EnvironmentUnavailable, UsageError
+from harness.extras import install
+
+HERE: Final = Path(__file__).resolve().parent
+PLACES: Final = (HERE / "examples", HERE.parents[1] / "examples")
+"""In a wheel, and in a checkout."""
+INDEX: Final = "README.md"
+
+
+class ExampleSet(NamedTuple):
+    """A folder of examples."""
+
+    folder: str
+    shows: str
+    command: str
+    extra: str = ""
+    """Which extra of job-harness it needs; nothing where a plain installation is enough."""
+
+
+SETS: Final = (
+    ExampleSet("first_test", "a processor and two tests of it", "python -m pytest -q first_test"),
+    ExampleSet("scenario", "a worker dies, in YAML", "job-harness run scenario --engine memory"),
+    ExampleSet("tasks", "tasks of Celery, RQ, Dramatiq, Django and Temporal", "python -m pytest tasks"),
+    ExampleSet(
+        "typescript",
+        "a processor that charges twice, which only a search shows",
+        "cd typescript && python -m pytest -q --job-explore 20",
+        "node",
+    ),
+    ExampleSet("queues", "queues in a file, the first one sound", "job-harness explore queues/mail.yaml", "embedded"),
+    ExampleSet(
+        "queues", "and one with a mistake to be found", "job-harness explore queues/unfenced_complete.yaml", "embedded"
+    ),
+)
+
+
+def example_files() -> dict[str, str]:
+    """Return every file by its path. Raises EnvironmentUnavailable where this installation has none."""
+    source = next((place for place in PLACES if place.is_dir()), None)
+    if source is None:
+        raise EnvironmentUnavailable("this installation has no examples", hint="Install job-harness anew.")
+    paths = sorted(path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(source).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def write_examples(folder: Path) -> list[str]:
+    """Write them, and return what was written. Raises UsageError, before the first, where a file is there already."""
+    files = example_files()
+    for name in files:
+        if (folder / name).exists():
+            raise UsageError(f"{folder / name} is there already", hint="Nothing is overwritten: name a new folder.")
+    for name, text in files.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error}", hint="Is the folder writable?") from None
+    return list(files)
+
+
+def index() -> Iterator[str]:
+    """Yield the lines of the README among the examples."""
+    yield "# Examples"
+    yield ""
+    yield "Each runs as it is. `job-harness examples FOLDER` writes these files."
+    yield ""
+    yield "| what it shows | command | needs |"
+    yield "| --- | --- | --- |"
+    for each in SETS:
+        needs = (
+            f"`{install(each.extra)}`" if each.extra else "the libraries that they import" * (each.folder == "tasks")
+        )
+        yield f"| {each.shows} | `{each.command}` | {needs} |"

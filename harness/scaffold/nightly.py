@@ -1,0 +1,128 @@
+"""`init --nightly`: a search every night in parts, on GitHub or GitLab, and one issue for each anomaly."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from typing import Final
+
+from harness.scaffold.first_files import install_step
+from harness.scaffold.plan import ChangePlan, Language, Project
+
+PARTS: Final = 8
+RUNS: Final = 40_000
+
+
+class Platform(StrEnum):
+    """Where a workflow runs."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+
+_GITHUB: Final = """name: nightly search
+on:
+  schedule: [{cron: "17 3 * * *"}]
+  workflow_dispatch: {}
+permissions: {contents: read, issues: write}
+jobs:
+  search:
+    runs-on: ubuntu-latest
+    timeout-minutes: 60
+    strategy:
+      fail-fast: false
+      matrix: {part: [PART_LIST]}
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with: {python-version: "3.12"}
+INSTALL
+      # 1: something was found, which the next job tells.
+      - run: EXPLORE --seed "$GITHUB_RUN_ID" --shard "$PART/PARTS" --json "part-$PART.json" || test $? -eq 1
+        env: {PART: "${{ matrix.part }}"}
+      - uses: actions/upload-artifact@v4
+        if: always()
+        with: {name: "part-${{ matrix.part }}", path: "part-*.json"}
+  tell:
+    needs: search
+    if: always()
+    runs-on: ubuntu-latest
+    timeout-minutes: 10
+    steps:
+      - uses: actions/setup-python@v5
+        with: {python-version: "3.12"}
+INSTALL
+      - uses: actions/download-artifact@v4
+        with: {path: parts, merge-multiple: true}
+      - run: job-harness merge parts/*.json --json search.json --html search.html --issues issues
+      - uses: actions/upload-artifact@v4
+        if: always()
+        with: {name: search, path: "search.*"}
+      - if: always()
+        env: {GH_TOKEN: "${{ github.token }}", GH_REPO: "${{ github.repository }}"}
+        run: |
+          for file in issues/*.md; do
+            [ -e "$file" ] || continue
+            title=$(head -n 1 "$file")
+            known=$(gh issue list --state open --limit 500 --json title --jq ".[].title" | grep -cFx "$title" || true)
+            [ "$known" -gt 0 ] || tail -n +3 "$file" | gh issue create --title "$title" --body-file -
+          done
+"""
+
+_GITLAB: Final = """# Include this file in .gitlab-ci.yml, and make a pipeline schedule for every night.
+# GITLAB_TOKEN is a token that may write issues; without it the anomalies are in the artifacts alone.
+stages: [search, tell]
+search:
+  stage: search
+  image: python:3.12
+  rules: [{if: '$CI_PIPELINE_SOURCE == "schedule"'}]
+  parallel: PARTS
+  timeout: 60m
+  script:
+    - INSTALL
+    # 1: something was found, which the next job tells.
+    - >-
+      EXPLORE --seed "$CI_PIPELINE_ID" --shard "$CI_NODE_INDEX/$CI_NODE_TOTAL"
+      --json "part-$CI_NODE_INDEX.json" || test $? -eq 1
+  artifacts: {when: always, paths: ["part-*.json"]}
+tell:
+  stage: tell
+  image: python:3.12
+  rules: [{if: '$CI_PIPELINE_SOURCE == "schedule"'}]
+  needs: [search]
+  timeout: 10m
+  script:
+    - INSTALL
+    - job-harness merge part-*.json --json search.json --html search.html --issues issues
+  after_script:
+    - |
+      [ -n "$GITLAB_TOKEN" ] || exit 0
+      url="$CI_API_V4_URL/projects/$CI_PROJECT_ID/issues"
+      for file in issues/*.md; do
+        [ -e "$file" ] || continue
+        title=$(head -n 1 "$file")
+        known=$(curl -sf -H "PRIVATE-TOKEN: $GITLAB_TOKEN" --get "$url?state=opened&in=title" \\
+          --data-urlencode "search=$title")
+        [ "$known" = "[]" ] || continue
+        tail -n +3 "$file" | curl -sf -H "PRIVATE-TOKEN: $GITLAB_TOKEN" "$url" --data-urlencode "title=$title" \\
+          --data-urlencode "description@-"
+      done
+  artifacts: {when: always, paths: ["search.*", "issues"]}
+"""
+
+
+def plan_nightly(project: Project, *, target: str, platform: Platform, language: Language) -> ChangePlan:
+    """Plan the workflow that searches a target."""
+    plan = ChangePlan(project.root)
+    explore = f"job-harness explore {shlex.quote(target)} --runs {RUNS} --keep-going --quiet"
+    install = install_step(language)
+    if platform is Platform.GITLAB:
+        path, text = project.root / ".gitlab" / "nightly-search.yml", _GITLAB
+        install = install.rpartition("- run: ")[2]
+    else:
+        path, text = project.root / ".github" / "workflows" / "nightly-search.yml", _GITHUB
+        text = text.replace("PART_LIST", ", ".join(str(part) for part in range(1, PARTS + 1)))
+    for word, value in (("EXPLORE", explore), ("INSTALL", install), ("PARTS", str(PARTS))):
+        text = text.replace(word, value)
+    plan.add(path, text)
+    return plan

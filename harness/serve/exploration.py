@@ -1,0 +1,174 @@
+"""A test of a client as a campaign: its body is played again and again in the client, and judged here.
+
+Knows which options a client gives, and how a finding is told to it. How runs are chosen and shrunk is `exploring`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.adapters.reference.application import GUIDE
+from harness.errors import UsageError
+from harness.exploring import MOST_RUNS, RUNS, PlayedTest, TestExploration, Turn
+from harness.faults import FaultPlan
+from harness.foreign.peer import PeerLost
+from harness.report.screen import first_screen, one_line, screen_text
+from harness.run.session import as_on_tape
+from harness.scenario.replay_token import ReplayToken, decode, encode, target_of_test
+from harness.serve.conversation import Conversation
+from harness.sim.choices import Choices, Replay
+
+if TYPE_CHECKING:
+    from harness.serve.service import Opened, Service
+
+TOKEN: Final = "TOKEN"
+"""Stands in a client's replay command for the token."""
+
+
+class BodyFailed(Exception):
+    """What the body of the test threw."""
+
+
+class Player:
+    """Plays the body of one test in the client, a new harness each time."""
+
+    def __init__(self, service: Service, conversation: Conversation, options: Mapping[str, Any]) -> None:
+        self._service = service
+        self._conversation = conversation
+        self._options = options
+        self.left: list[str] = []
+        """What earlier runs have changed for later ones, as the client found it."""
+        self.played = 0
+        self.engine = ""
+        self.settings = GUIDE
+
+    def play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
+        """Play it once and return what it came to."""
+        opened = self._service.opened = self._service.make(self._options)
+        self.engine, self.settings = opened.harness.engine, opened.harness.settings
+        turn = Turn(choices, faults)
+        try:
+            with turn.playing(opened.harness):
+                self._body(opened)
+            return turn.seen or PlayedTest(lost="the test was not called")
+        except PeerLost as lost:
+            return PlayedTest(lost=str(lost), hung=lost.kind == "blocked")
+        finally:
+            self._service.opened = None
+            opened.harness.close()
+            self.played += 1
+
+    def _body(self, opened: Opened) -> None:
+        told = self._conversation.play({"now": opened.now_ms, "run": self.played, "gates": True})
+        self.left = [str(each) for each in told.get("left") or ()]
+        if lost := told.get("lost"):
+            raise PeerLost("blocked", str(lost), name="the test")
+        if failure := told.get("failure"):
+            raise BodyFailed(str(failure))
+
+
+def explore(
+    service: Service,
+    conversation: Conversation,
+    *,
+    name: str,
+    source: str,
+    command: str,
+    options: Mapping[str, Any] | None = None,
+    runs: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    replay: str | None = None,
+) -> dict[str, Any]:
+    """Play a test. `command` replays it, where TOKEN stands for the token; `source` is the text of its body.
+
+    Returns a `verdict`: pass, finding, fails (the undisturbed run does, by what the body threw) or inconclusive.
+    Raises UsageError.
+    """
+    if service.opened is not None:
+        raise UsageError(f"the harness of {service.opened.title!r} is still open", hint="Close it first.")
+    player = Player(service, conversation, options or {})
+    target = target_of_test(name, source)
+    if replay is not None:
+        return _replayed(player, decode(replay), name=name, target=target, command=command)
+    campaign = _campaign(runs, seconds, seed)
+    campaign.rerun, campaign.left_behind = player.play, lambda: player.left
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # What disturbed runs say is expected.
+        campaign.explore()
+    told = _told(campaign)
+    if campaign.unsure:
+        undisturbed = campaign.unsure.startswith("undisturbed, it fails")
+        return {**told, "verdict": "fails" if undisturbed else "inconclusive", "why": campaign.unsure}
+    if campaign.finding is not None:
+        found = campaign.finding
+        token = encode(ReplayToken(target, seed, found.played.tape))
+        screen = _screen(player, found.played, found.anomaly, name=name, token=token, command=command)
+        return {
+            **told,
+            "verdict": "finding",
+            "anomaly": found.anomaly,
+            "token": token,
+            "screen": f"{screen}\n{found.told()}",
+        }
+    if campaign.lost:
+        lost = "; ".join(f"{count} told nothing: {why}" for why, count in campaign.lost.items())
+        return {**told, "verdict": "inconclusive", "why": lost}
+    if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
+        return {**told, "verdict": "inconclusive", "why": f"no disturbed run was played within {campaign.seconds:g} s"}
+    return {**told, "verdict": "pass"}
+
+
+def _campaign(runs: Any, seconds: Any, seed: Any) -> TestExploration:
+    if runs is not None and (isinstance(runs, bool) or not isinstance(runs, int) or runs < 1):
+        raise UsageError(f"explore: runs must be a whole number of at least 1, not {runs!r}")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
+        raise UsageError(f"explore: seconds must be a number above 0, not {seconds!r}")
+    most = MOST_RUNS if runs is None and seconds is not None else RUNS if runs is None else runs
+    return TestExploration(runs=most, seconds=seconds, seed=int(seed))
+
+
+def _told(campaign: TestExploration) -> dict[str, Any]:
+    rate = campaign.disturbed / campaign.spent if campaign.spent else 0.0
+    bound = f", stopped after {campaign.seconds:g} s" if campaign.late else ""
+    return {
+        "runs": campaign.disturbed,
+        "seconds": round(campaign.spent, 3),
+        "cost": f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s ({rate:.3g} runs/s){bound}, "
+        f"seed {campaign.seed}",
+        "notes": campaign.notes,
+    }
+
+
+def _screen(player: Player, seen: PlayedTest, anomaly: str, *, name: str, token: str, command: str) -> str:
+    title = f"{anomaly} in {name}"
+    run = seen.run(title=title, settings=player.settings, engine=player.engine)
+    replay = command.replace(TOKEN, token)
+    screen = screen_text(first_screen(run, title=title, replay=replay, lead=anomaly, default=GUIDE)).rstrip()
+    return f"{one_line(f'{anomaly}: {seen.led(anomaly).message}')}\n\n{screen}"
+
+
+def _replayed(player: Player, token: ReplayToken, *, name: str, target: str, command: str) -> dict[str, Any]:
+    """Play one run as its token says."""
+    changed = token.expect_test(target, called=name)
+    choices = Replay(token.tape)
+    seen = player.play(choices, as_on_tape())
+    missing = "; ".join(f"{each} never came up" for each in choices.unused)
+    told = {"runs": 1, "seconds": 0.0, "cost": "one run, as the token says", "notes": []}
+    if seen.lost:
+        return {**told, "verdict": "inconclusive", "why": seen.lost}
+    if seen.anomalies:
+        anomaly = seen.anomalies[0].name
+        screen = _screen(player, seen, anomaly, name=name, token=encode(token), command=command)
+        if changed:
+            fits = missing or "all of its deviations still fit"
+            screen += f"\nThe test has changed since this token was made; {fits}."
+        return {**told, "verdict": "finding", "anomaly": anomaly, "token": encode(token), "screen": screen}
+    if missing:
+        return {**told, "verdict": "inconclusive", "why": f"the token no longer fits this test: {missing}"}
+    if seen.failure:
+        return {**told, "verdict": "fails", "why": re.sub(r"^BodyFailed: ", "", seen.failure)}
+    return {**told, "verdict": "pass"}

@@ -1,0 +1,512 @@
+"""The npm package as a user has it: packed, installed in a fresh folder, in Vitest and in Jest. `make client` runs it.
+
+It needs npm, and takes some minutes; what of the client needs neither is in `tests/unit/test_npm_package.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.foreign.peer import _PROC, end_marked
+from harness.postgres.patience import Deadline
+from tests.docs import pages
+
+NPM = shutil.which("npm")
+pytestmark = [pytest.mark.campaign, pytest.mark.skipif(NPM is None, reason="npm is not on the PATH")]
+INSTALL_SECONDS = 300
+RUN_SECONDS = 120
+PACKAGES = (
+    "vitest@4",
+    "jest@30",
+    "@babel/preset-env@7",
+    "@babel/preset-typescript@7",
+    "typescript@5",
+    "@types/node@22",
+)
+BABEL = """
+const env = ["@babel/preset-env", { targets: { node: "current" } }];
+module.exports = { presets: [env, "@babel/preset-typescript"] };
+"""
+JEST = 'module.exports = { testMatch: ["**/*.jest.ts"] };'
+RUNNERS = ("vitest", "jest")
+PAGE = pages.ROOT / "docs/vitest.md"
+TYPED = [block for page in pages.PAGES for block in pages.blocks(page) if block.words[:2] == ("console", "npm")]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command came to."""
+
+    code: int
+    text: str
+    seconds: float
+
+
+class Project:
+    """A folder with the packed client and both runners."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.number = 0
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("JOB_HARNESS", "VIRTUAL_ENV"))},
+            "JOB_HARNESS_PYTHON": sys.executable,
+            "PYTHONPATH": str(pages.ROOT),
+            "NO_COLOR": "1",
+            "CI": "",
+        }
+
+    def write(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return name
+
+    def test(self, runner: str, name: str, text: str) -> str:
+        """Write a test for a runner; it is written for Vitest."""
+        if runner == "jest":
+            text = text.replace("job-harness/vitest", "job-harness/jest")
+            text = text.replace('import { vi } from "vitest";', 'import { jest } from "@jest/globals";')
+            text = re.sub(r"\bvi\.", "jest.", text)
+        return self.write(f"{name}.{'test' if runner == 'vitest' else 'jest'}.ts", text)
+
+    def run(self, *command: str, **variables: str) -> Ran:
+        """Run a command of the folder to its end; nothing that it started may be left."""
+        self.number += 1
+        mark = f"JOB_HARNESS_TEST={os.getpid()}-{self.number}"
+        environment = {**self.environment, **variables, "JOB_HARNESS_TEST": mark.partition("=")[2]}
+        began = Deadline(RUN_SECONDS)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+        )
+        seconds = RUN_SECONDS - began.left
+        gone = Deadline(5)
+        while (left := marked(mark)) and not gone.passed:
+            gone.pause(0.05)
+        end_marked(mark)
+        assert left == []
+        return Ran(done.returncode, done.stdout + done.stderr, seconds)
+
+    def play(self, runner: str, *files: str, **variables: str) -> Ran:
+        """Run test files."""
+        verb = ["vitest", "run"] if runner == "vitest" else ["jest"]
+        return self.run("npx", "--no-install", *verb, *files, **variables)
+
+
+def marked(entry: str) -> list[str]:
+    """List the commands of processes whose environment has an entry."""
+    found = []
+    for folder in _PROC.iterdir():
+        try:
+            if folder.name.isdigit() and entry.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("project")
+    assert NPM is not None
+    quiet = ("--silent", "--no-audit", "--no-fund")
+    packed = subprocess.run(
+        [NPM, "pack", "--silent", "--pack-destination", str(folder)],
+        cwd=pages.ROOT / "clients/node",
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=True,
+    )
+    tarball = packed.stdout.split()[-1]
+    subprocess.run([NPM, "init", "-y"], cwd=folder, capture_output=True, timeout=INSTALL_SECONDS, check=True)
+    installed = subprocess.run(
+        [NPM, "install", "-D", *quiet, f"./{tarball}", *PACKAGES],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
+    )
+    assert installed.returncode == 0, installed.stderr
+    made = Project(folder)
+    made.write("babel.config.cjs", BABEL)
+    made.write("jest.config.cjs", JEST)
+    for block in pages.blocks(PAGE):
+        if block.file is not None:
+            made.write(block.file, block.text)
+    yield made
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+GUIDE_CONFIG = """
+import { describe, it, expect } from "vitest";
+import { JOB_TIMEOUT_MS, JOB_TIMEOUT_SECONDS, STUCK_JOB_TIMEOUT_MINUTES } from "./job-config";
+
+describe("job-config", () => {
+  it("should have consistent timeout values", () => {
+    expect(JOB_TIMEOUT_SECONDS).toBe(JOB_TIMEOUT_MS / 1000);
+  });
+
+  it("should have stuck timeout greater than job timeout", () => {
+    expect(STUCK_JOB_TIMEOUT_MINUTES).toBeGreaterThan(JOB_TIMEOUT_SECONDS / 60);
+  });
+});
+"""
+GUIDE_UNIT = """
+import { describe, it, expect, vi } from "vitest";
+import { processMyTool } from "./processor";
+
+describe("processMyTool", () => {
+  it("should process valid input", async () => {
+    const job = { id: "job-123", toolSlug: "my-tool", input: { text: "Hello" } };
+    const result = await processMyTool(job);
+    expect(result.success).toBe(true);
+    expect(result.output).toBeDefined();
+  });
+});
+"""
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_first_test_of_the_page_is_green(project: Project, runner: str) -> None:
+    text = (project.folder / "test/pay.test.ts").read_text(encoding="utf-8")
+    ran = project.play(runner, project.test(runner, "test/pay", text))
+    assert ran.code == 0, ran.text
+    assert ran.seconds < 60
+    assert "open handle" not in ran.text
+    assert "did not exit" not in ran.text
+
+
+def test_tests_that_know_nothing_of_the_harness_stay_as_they_are(project: Project) -> None:
+    project.write(
+        "guide/job-config.ts",
+        """
+        export const JOB_TIMEOUT_MS = 10 * 60 * 1000;
+        export const JOB_TIMEOUT_SECONDS = JOB_TIMEOUT_MS / 1000;
+        export const STUCK_JOB_TIMEOUT_MINUTES = 13;
+        """,
+    )
+    project.write(
+        "guide/processor.ts",
+        "export const processMyTool = async (job: any) => ({ success: true, output: job.input.text });",
+    )
+    ran = project.play(
+        "vitest",
+        project.write("guide/config.test.ts", GUIDE_CONFIG),
+        project.write("guide/unit.test.ts", GUIDE_UNIT),
+        "test/pay.test.ts",
+    )
+    assert ran.code == 0, ran.text
+    assert "Tests  4 passed" in ran.text
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_planted_bug_is_found_within_five_seconds_and_its_token_replays(project: Project, runner: str) -> None:
+    text = (project.folder / "test/explore.test.ts").read_text(encoding="utf-8")
+    file = project.test(runner, "test/explore", text)
+    json_report = ("--reporter=json",) if runner == "vitest" else ("--json",)
+    ran = project.play(runner, file, *json_report)
+    [report] = re.findall(r'^\{"num.*$', ran.text, re.M)
+    [told] = json.loads(report)["testResults"][0]["assertionResults"]
+    assert (ran.code, told["status"]) == (1, "failed")
+    crowded = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert told["duration"] < 5_000 * crowded
+    screen = "\n".join(told["failureMessages"])
+    [shown] = [block.shown for block in pages.blocks(PAGE) if block.words == ("console", "npm", "fails")]
+    for line in filter(None, shown):
+        assert line in screen
+    name = "a charge happens once, whatever happens"
+    for other in RUNNERS:
+        replayed = project.play(
+            other,
+            project.test(other, "test/explore", text),
+            "-t",
+            name,
+            JOB_HARNESS_REPLAY=token_in(screen),
+        )
+        assert replayed.code == 1
+        assert "One fault: worker-1 crashes right after `charged job-1`" in replayed.text
+    by_name = project.run(
+        "npx",
+        "--no-install",
+        "job-harness",
+        "replay",
+        token_in(screen),
+        "test/explore.test.ts",
+        "-t",
+        name,
+    )
+    assert by_name.code == 1
+    assert "One fault: worker-1 crashes right after `charged job-1`" in by_name.text
+
+
+def token_in(text: str) -> str:
+    found = re.search(r"JOB_HARNESS_REPLAY=(jh1_\w+)", text)
+    assert found is not None, text
+    return found[1]
+
+
+@pytest.mark.parametrize("block", TYPED, ids=lambda block: f"{block.page.stem}-{block.number}")
+def test_what_the_pages_tell_to_type_works_and_prints_what_is_shown(project: Project, block: pages.Block) -> None:
+    for other in pages.blocks(block.page):
+        if other.file is not None:
+            project.write(other.file, other.text)
+    for command in block.commands:
+        ran = project.run("sh", "-c", command)
+        assert ran.code == (1 if "fails" in block.words else 0), ran.text
+        assert [line for line in block.shown if line.strip() and line.strip() not in ran.text] == []
+
+
+FIXED = """
+import { expect, jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness({ atMostOnce: "charged" });
+
+test.explore("the receiver recognises a repetition", { runs: 60 }, async () => {
+  const receipts = new Map<number, string>();
+  const fake = async ({ order }: { order: number }) => receipts.set(order, "r-1").get(order);
+  const charge = harness.external("charged", fake);
+  harness.register("pay", async (job) => receipts.get(job.input.order) ?? (await charge(job.input)));
+  const job = await harness.enqueue("pay", { order: 7 });
+  await harness.runUntilIdle();
+  expect(job).toHaveStatus("COMPLETED");
+});
+"""
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_is_right_passes_and_says_what_it_cost(project: Project, runner: str) -> None:
+    ran = project.play(runner, project.test(runner, "more/fixed", FIXED))
+    assert ran.code == 0, ran.text
+    assert re.search(r"recognises a repetition: \d+ disturbed runs in [\d.]+ s \([\d.]+ runs/s\), seed 0", ran.text)
+
+
+HOSTILE = """
+import { execSync } from "node:child_process";
+import http from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { vi } from "vitest";
+import { effect, expect, jobHarness, step, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+const early = promisify(setTimeout);
+const one = async () => 1;
+
+async function runs(processor: (job: any) => unknown, options = {}) {
+  harness.register("a", processor);
+  const job = await harness.enqueue("a", { n: 1 }, options);
+  await harness.runUntilIdle();
+  return job;
+}
+
+test("every timer follows", async () => {
+  const job = await runs(async () => {
+    const began = Date.now();
+    await early(1_000);
+    await sleep(2_000);
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    return [Date.now() - began, Math.round(performance.now()) >= 6_000];
+  });
+  expect(job).toHaveOutput([6_000, true]);
+});
+
+test("real I/O holds time", async () => {
+  const server = http.createServer((_, response) => void response.end("hello"));
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", () => resolve()));
+  const { port } = server.address() as { port: number };
+  const late = () => new Promise((resolve) => setTimeout(() => resolve("late"), 1_000));
+  const job = await runs(() => Promise.race([fetch(`http://127.0.0.1:${port}/`).then((got) => got.text()), late()]));
+  expect(job).toHaveOutput("hello");
+  server.closeAllConnections();
+  server.close();
+});
+
+test("a job that enqueues, a step at which the worker dies", async () => {
+  harness.register("a", async (job) => {
+    await step("middle");
+    return (await harness.enqueue("b", { from: job.id })).id;
+  });
+  harness.register("b", one);
+  const job = await harness.enqueue("a");
+  await harness.crashWorker({ at: "middle" });
+  expect(await harness.drain({ withScheduled: true })).toEqual({ completed: 2, retried: 1 });
+  expect(job).toHaveRun(2);
+  await harness.assertEnqueued("b", { input: { from: job.id } });
+});
+
+test("performJob", async () => {
+  harness.register("a", (job) => job.data.n * 2);
+  expect(await harness.performJob("a", { n: 4 })).toEqual({ success: true, output: 8, error: null });
+});
+
+test("REFUSED never settles", async () => {
+  const job = await runs(() => new Promise(() => {}), { maxAttempts: 1 });
+  expect(job.error).toBe("never");
+});
+test("REFUSED fake timers", async () => {
+  vi.useFakeTimers();
+  try {
+    await runs(one);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+test("REFUSED unseen", () => runs(() => Promise.reject(new RangeError("too much"))).then(() => {}));
+test("REFUSED unknown tool", () => harness.enqueue("nope").then(() => {}));
+test("REFUSED bigint", () => harness.enqueue("a", { n: 1n }).then(() => {}));
+test("REFUSED never crashed", async () => {
+  await harness.crashWorker({ at: "paid" });
+  await runs(one);
+});
+test("REFUSED interval", () => runs(() => void setInterval(() => {}, 1_000)).then(() => {}));
+test("REFUSED always", async () => {
+  harness.always(() => harness.effects("charged").length < 2);
+  await runs(() => effect("charged").then(() => effect("charged")));
+});
+test.explore("REFUSED state", { runs: 5 }, state());
+function state() {
+  let count = 0;
+  return async () => {
+    await runs(async () => void (++count > 1 && (await sleep(10))));
+  };
+}
+test.explore("REFUSED body", { runs: 5 }, () => new Promise(() => {}));
+test("REFUSED killed", async () => {
+  await runs(() => void execSync(`pkill -KILL -P ${process.pid} -f serve`));
+});
+test("after it a new one is there", async () => {
+  expect(await runs(one)).toHaveRun(1);
+});
+"""
+TOLD = (
+    'Expected: "never"',
+    "timed out after 600 s",
+    "two clocks are on",
+    "a job ended FAILED and the test never looked",
+    "no processor is registered for the tool 'nope'",
+    "input.n is the BigInt 1n, which JSON has not",
+    "crashWorker(at='paid')",
+    "a setInterval of 1000 ms still runs",
+    "always_broken",
+    "Changed by the runs before: count, which a uses",
+    "waits for a promise that does not settle",
+    "the Python side is gone: its process was killed by SIGKILL",
+)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_cannot_be_judged_is_refused_by_name(project: Project, runner: str) -> None:
+    ran = project.play(
+        runner, project.test(runner, "more/hostile", HOSTILE), "--verbose" if runner == "jest" else "--reporter=verbose"
+    )
+    assert [told for told in TOLD[1:] if told not in ran.text] == [], ran.text
+    failed = set(re.findall(r"^ *[×✕] (?:\S+ > )?(.*?) *(?:\(?\d+ ?ms\)?)?$", ran.text, re.M))
+    assert failed
+    assert [name for name in failed if not name.startswith("REFUSED")] == [], ran.text
+    assert len(failed) == HOSTILE.count('"REFUSED')
+
+
+def test_jest_may_reset_its_module_registry(project: Project) -> None:
+    text = """
+    import { jest } from "@jest/globals";
+    import { expect, jobHarness, test } from "job-harness/jest";
+
+    const harness = jobHarness();
+
+    test("the module registry is reset", async () => {
+      jest.resetModules();
+      const { effect } = require("job-harness");
+      require("job-harness/jest");
+      harness.register("a", () => effect("charged"));
+      const job = await harness.enqueue("a");
+      await harness.crashWorker({ at: "charged" });
+      await harness.runUntilIdle();
+      expect(job).toHaveRun(2);
+    });
+    """
+    ran = project.play("jest", project.write("more/reset.jest.ts", text), "--detectOpenHandles")
+    assert ran.code == 0, ran.text
+    assert "open handle" not in ran.text
+
+
+@pytest.mark.parametrize("pool", ["--pool=threads", "--no-isolate"])
+def test_files_run_beside_each_other(project: Project, pool: str) -> None:
+    text = (project.folder / "test/pay.test.ts").read_text(encoding="utf-8").replace("../src", "../src")
+    files = [project.write(f"beside/pay{number}.test.ts", text) for number in range(3)]
+    ran = project.play("vitest", *files, pool)
+    assert ran.code == 0, ran.text
+
+
+def test_a_python_side_that_is_missing_polluted_or_another_is_named(project: Project) -> None:
+    file = project.write("more/one.test.ts", (project.folder / "test/pay.test.ts").read_text(encoding="utf-8"))
+    script = project.folder / "polluting.sh"
+    script.write_text('#!/bin/sh\necho activating\nexec "$PYTHON" "$@"\n')
+    other = project.folder / "other.sh"
+    other.write_text('#!/bin/sh\necho \'{"hello": 1, "version": "9.9.9"}\'\ncat >/dev/null\n')
+    for each in (script, other):
+        each.chmod(0o755)
+    for named, told in (
+        (str(script), 'something wrote "activating" into its standard output'),
+        (str(other), "it is job-harness 9.9.9 (protocol 1), and this npm package is"),
+        ("/nowhere/python", "/nowhere/python: there is no such program"),
+    ):
+        ran = project.play("vitest", file, JOB_HARNESS_PYTHON=named, PYTHON=sys.executable)
+        assert ran.code == 1
+        assert told in ran.text
+    assert "Install the Python package job-harness" in ran.text
+
+
+def test_the_types_are_right(project: Project) -> None:
+    project.write("types/tsconfig.json", json.dumps({"compilerOptions": TYPES, "include": ["*"]}))
+    body = """
+    const harness = jobHarness({ engine: "memory", settings: { maxAttempts: 3 }, atMostOnce: ["charged"] });
+    test("types", async () => {
+      harness.register("pay", async (job) => ({ success: true, output: job.data.order }));
+      const job = await harness.enqueue("pay", { order: 7 }, { startAfter: "5m" });
+      expect(job).toHaveRun(2);
+      expect(job).not.toHavePath(["PENDING"]);
+      // @ts-expect-error - a status that does not exist
+      expect(job).toHaveStatus("DONE");
+      const charge = harness.external("charged", async (order: number) => ({ receipt: "r" }));
+      const { receipt }: { receipt: string } = await charge(7);
+    });
+    test.explore("explored", { runs: 10 }, async () => {});
+    """
+    project.write("types/vitest.mts", f'import {{ expect, jobHarness, test }} from "job-harness/vitest";\n{body}')
+    project.write("types/jest.cts", f'import {{ expect, jobHarness, test }} from "job-harness/jest";\n{body}')
+    ran = project.run("npx", "--no-install", "tsc", "-p", "types")
+    assert ran.code == 0, ran.text
+
+
+TYPES: dict[str, Any] = {
+    "strict": True,
+    "module": "nodenext",
+    "moduleResolution": "nodenext",
+    "noEmit": True,
+    "target": "es2022",
+    "types": ["node"],
+    "skipLibCheck": True,
+}
+
+
+def test_npx_passes_commands_and_exit_codes_on(project: Project) -> None:
+    said = project.run("npx", "--no-install", "job-harness", "explore", "memory", "--runs", "20")
+    assert said.code == 0, said.text
+    wrong = project.run("npx", "--no-install", "job-harness", "explroe")
+    assert wrong.code == 2
+    assert "did you mean 'explore'?" in wrong.text
+    assert project.run("npx", "--no-install", "job-harness", "replay", "jh").code == 2

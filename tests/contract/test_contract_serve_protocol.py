@@ -1,0 +1,271 @@
+"""The page, the schema and the code of the serve protocol say the same; a client that keeps to them is served."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jsonschema
+import pytest
+from referencing import Registry, Resource
+
+from harness import __version__
+from harness.foreign import peer
+from harness.serve import ASKS, SCHEMA, VERSION, ClientGone, Conversation, Service
+from harness.serve.exploration import explore
+from harness.serve.service import KINDS
+
+PAGE = (Path(__file__).parents[2] / "docs/contracts/serve_protocol.md").read_text(encoding="utf-8")
+SHOWN = [
+    (side, json.loads(line))
+    for side, block in re.findall(r"```json (\w+)\n(.*?)```", PAGE, re.S)
+    for line in block.splitlines()
+]
+OURS = json.loads(SCHEMA.read_text(encoding="utf-8"))
+PEERS = json.loads(peer.SCHEMA.read_text(encoding="utf-8"))
+BOTH: Registry[Any] = Registry().with_resources([(each["$id"], Resource.from_contents(each)) for each in (OURS, PEERS)])
+
+Body: TypeAlias = Sequence[tuple[str, dict[str, Any]]]
+"""What a test asks for, one thing after the other."""
+
+
+def fits(side: str, line: Any) -> bool:
+    wanted = {"$schema": OURS["$schema"], "$ref": f"{OURS['$id']}#/$defs/{side}"}
+    return bool(jsonschema.Draft202012Validator(wanted, registry=BOTH).is_valid(line))
+
+
+class Client(Conversation):
+    """Speaks without pipes, in turn with the server. Its processors do what `processors` say, its test `body`."""
+
+    def __init__(self, processors: dict[str, Callable[[Client, str], None]], body: Body = ()) -> None:
+        self.shown: list[str] = []
+        super().__init__(-1, -1, say=self.shown.append)
+        self.lines: deque[dict[str, Any]] = deque()
+        self.standing: dict[int, str] = {}
+        self.silent = False
+        self.processors = processors
+        self.body = body
+        self.script: Iterator[tuple[str, dict[str, Any]]] = iter(())
+        self.playing = 0
+        self.said: list[tuple[str, dict[str, Any]]] = []
+        self.answers: dict[int, dict[str, Any]] = {}
+        self.number = 0
+        self.service = Service(self)
+
+    def say(self, line: dict[str, Any]) -> None:
+        self.said.append(("client", line))
+        self.lines.append(line)
+
+    def send(self, message: Any) -> None:
+        self.said.append(("server", json.loads(json.dumps(message))))
+        if "answer" in message:
+            self.answers[message["answer"]] = message
+            if self.playing:
+                self.play_on()
+        elif message.get("do") == "run":
+            self.processors[message["with"]["slug"]](self, message["actor"])
+            if not self.silent:
+                self.say({"idle": message["go"], "next": None})
+        elif "gate" in message:
+            self.end(self.standing.pop(message["gate"]))
+            self.say({"idle": message["go"], "next": None})
+        elif "time" in message:
+            self.say({"idle": message["time"], "next": None})
+        elif "play" in message:
+            self.script, self.playing = iter(self.body), message["play"]
+            self.play_on()
+
+    def play_on(self) -> None:
+        """Ask what comes next in the body, or say that it has ended."""
+        if (step := next(self.script, None)) is not None:
+            self.queue(step[0], **step[1])
+        else:
+            self.say({"played": self.playing, "failure": None})
+            self.playing = 0
+
+    def _line(self, seconds: float | None) -> dict[str, Any] | None:
+        if not self.lines and self.silent:
+            return None
+        if not self.lines:
+            raise ClientGone
+        return self.lines.popleft()
+
+    def stand(self, actor: str, name: str) -> None:
+        """Let a run declare a side effect, after which it ends."""
+        gate = len(self.said)
+        self.standing[gate] = actor
+        self.say({"gate": gate, "actor": actor, "point": name, "with": ["effect", {"data": {"order": 7}}]})
+
+    def end(self, actor: str) -> None:
+        result = {"success": True, "output": 1, "error": None, "retryable": True}
+        self.say({"effect": "ended", "actor": actor, "data": {"result": result}})
+
+    def queue(self, do: str, **given: Any) -> None:
+        """Ask, and go on without the answer."""
+        self.number += 1
+        self.say({"ask": self.number, "do": do, "with": given})
+
+    def ask(self, do: str, **given: Any) -> Any:
+        self.queue(do, **given)
+        number = self.number
+        while number not in self.answers:
+            self.service.carry_out(self.next_ask())
+        answer = self.answers[number]
+        return answer.get("value", answer.get("refused"))
+
+    def unfitting(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(side, line) for side, line in self.said if not fits(side, line)]
+
+
+def charging(client: Client, actor: str) -> None:
+    client.stand(actor, "charged")
+
+
+PAYING: Body = (
+    ("register", {"slug": "pay"}),
+    ("enqueue", {"slug": "pay", "input": {"order": 7}}),
+    ("run_until_idle", {}),
+)
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_every_line_of_the_page_fits_the_schema_and_shows_each_kind(side: str) -> None:
+    lines = [line for shown, line in SHOWN if shown == side]
+    assert [line for line in lines if not fits(side, line)] == []
+    for kind in OURS["$defs"][side]["oneOf"]:
+        wanted = {
+            "$ref": f"{PEERS['$id']}#{kind['$ref'].partition('#')[2]}"
+            if kind["$ref"][0] == "."
+            else OURS["$id"] + kind["$ref"]
+        }
+        assert any(jsonschema.Draft202012Validator(wanted, registry=BOTH).is_valid(line) for line in lines), kind
+
+
+def test_the_page_lists_every_ask_with_its_arguments() -> None:
+    listed = {
+        name: set(re.findall(r"`(\w+)`", arguments))
+        for names, arguments in re.findall(r"^\| (`[a-z_`, ]+`) \|(.*?)\|", PAGE.partition("## Turns")[0], re.M)
+        for name in re.findall(r"`(\w+)`", names)
+        if name in ASKS
+    }
+    taken = {
+        name: {each for each in inspect.signature(verb).parameters if each != "self"} for name, verb in ASKS.items()
+    }
+    taken["open"] = {each for each in inspect.signature(Service._made).parameters if each != "self"}
+    taken["explore"] = {
+        each for each in inspect.signature(explore).parameters if each not in ("service", "conversation")
+    }
+    assert listed == {name: arguments - {"wanted"} for name, arguments in taken.items()}
+
+
+def test_version_and_kinds_of_refusal_are_those_of_the_code() -> None:
+    assert f"Version {VERSION}." in PAGE
+    assert OURS["$defs"]["hello"]["properties"]["hello"]["const"] == VERSION
+    kinds = [kind for _, kind in KINDS] + ["internal"]
+    assert set(
+        re.findall(r"^\| `([a-z]+)` \| ", PAGE.partition("kinds of a refusal")[2].partition("## Turns")[0], re.M)
+    ) == set(kinds)
+    assert set(OURS["$defs"]["refused"]["properties"]["refused"]["properties"]["kind"]["enum"]) == set(kinds)
+
+
+def test_a_crash_at_an_effect_runs_the_processor_again_and_is_told() -> None:
+    client = Client({"pay": charging}, PAYING)
+    client.ask("open", at_most_once=[{"name": "charged", "per": ["order"]}], title="a payment")
+    client.ask("register", slug="pay")
+    job = client.ask("enqueue", slug="pay", input={"order": 7})
+    client.ask("crash_worker", at="charged")
+    client.ask("run_until_idle")
+    news = [answer["news"] for answer in client.answers.values() if "news" in answer]
+    last = [each for told in news for each in told["jobs"] if each["id"] == job][-1]
+    assert (last["runs"], last["status"], last["path"][-1]) == (2, "COMPLETED", "COMPLETED")
+    assert [(each["worker"], each["data"]) for told in news for each in told["effects"]] == [
+        ("worker-1", {"order": 7}),
+        ("worker-2", {"order": 7}),
+    ]
+    [screen] = client.ask("close")["problems"]
+    assert screen.startswith("FAIL  a payment\neffect_repeated")
+    assert "One fault: worker-1 crashes right after `charged job-1`" in screen
+    assert client.unfitting() == []
+
+
+def test_an_explored_test_finds_shrinks_and_replays() -> None:
+    client = Client({"pay": charging}, PAYING)
+    asked = {"name": "pays", "source": "body", "command": "REPLAY=TOKEN run"}
+    options = {"at_most_once": ["charged"]}
+    told = client.ask("explore", **asked, options=options, runs=50)
+    assert (told["verdict"], told["anomaly"]) == ("finding", "effect_repeated")
+    assert f"REPLAY={told['token']}" in told["screen"]
+    again = client.ask("explore", **asked, options=options, replay=told["token"])
+    assert (again["verdict"], again["token"]) == ("finding", told["token"])
+    assert client.ask("explore", **asked, options={}, replay=told["token"])["verdict"] == "pass"
+    other = client.ask("explore", **{**asked, "name": "ships"}, options=options, replay=told["token"])
+    assert other["kind"] == "usage"
+    assert "recorded for something else" in other["message"]
+    assert client.unfitting() == []
+
+
+def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> None:
+    client = Client({"pay": lambda client, actor: setattr(client, "silent", True)})
+    client.ask("open")
+    client.ask("register", slug="pay")
+    client.ask("enqueue", slug="pay")
+    refused = client.ask("run_until_idle")
+    assert refused["kind"] == "hung"
+    assert "did not go on with pay job-1, attempt 1: it did not answer for 10 s" in refused["message"]
+    [shown] = client.shown
+    assert shown.endswith("it did not answer for 10 s of real time; is a processor in an endless loop?")
+    client.silent = False
+    assert "it did not answer" in client.ask("close")["problems"][0]
+    assert client.ask("open")["engine"] == "reference (memory)"
+    client.ask("close")
+    assert client.unfitting() == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        ({"do": "opne"}, "there is no 'opne' to ask for (did you mean 'open'?)"),
+        ({"do": "open", "with": {"engin": "memory"}}, "open takes no 'engin' (did you mean 'engine'?)"),
+        (
+            {"do": "open", "with": {"engine": "memry"}},
+            "no processors can run on the engine 'memry' (did you mean 'memory'?)",
+        ),
+        (
+            {"do": "open", "with": {"settings": {"maxAttempt": 1}}},
+            "there is no setting 'max_attempt' (did you mean 'max_attempts'?)",
+        ),
+        ({"do": "open", "with": {"at_most_once": [7]}}, "atMostOnce cannot be 7"),
+        ({"do": "enqueue"}, "enqueue: missing a required argument: 'slug'"),
+        ({"do": "advance", "with": {"by": "1h"}}, "no harness is open"),
+        (
+            {"do": "explore", "with": {"name": "a", "source": "", "command": "", "runs": 0}},
+            "explore: runs must be a whole number",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(ask: dict[str, Any], told: str) -> None:
+    client = Client({})
+    client.say({"ask": 1, **ask})
+    client.service.carry_out(client.next_ask())
+    assert told in client.answers[1]["refused"]["message"]
+    assert client.unfitting() == []
+
+
+@pytest.mark.slow
+def test_the_command_keeps_its_standard_output_and_ends_with_its_input() -> None:
+    command = [sys.executable, "-c", "import sys, harness.cli; sys.exit(harness.cli.main(['serve', '--stdio']))"]
+    asks = b'{"ask": 1, "do": "open"}\nnot json\n'
+    done = subprocess.run(command, input=asks, capture_output=True, timeout=60, env=dict(os.environ), check=False)
+    hello, opened = map(json.loads, done.stdout.splitlines())
+    assert hello == {"hello": VERSION, "version": __version__}
+    assert opened["value"]["engine"] == "reference (memory)"
+    assert b"the client sent 'not json', which is not a JSON object" in done.stderr
+    assert done.returncode == 0

@@ -1,0 +1,297 @@
+"""An audit without a database: changes become events, spans become runs, and what is judged of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.audit.database import SHOWN_BY_LOG
+from harness.audit.evidence import Chronicle, Evidence, blank
+from harness.audit.job_table import JobTable, job_table, known_tables, read_table
+from harness.audit.judging import Auditor
+from harness.cli import main
+from harness.history.event import Event
+from harness.model.duration import HOUR, SECOND
+from harness.model.job import JobView
+from harness.model.lifecycle import Status
+from harness.run.verdict import Verdict
+
+T = 1_700_000_000 * SECOND
+
+
+# changes of rows ------------------------------------------------------------------------------------------------------
+
+
+def view(status: str, **known: Any) -> JobView:
+    return blank("a", Status(status), created_at=T, start_after=T, max_attempts=3, **known)
+
+
+def found(*changes: tuple[int, str, JobView | None, JobView | None], now: int = T) -> set[str]:
+    """Judge changes: (seconds, writer, before, after)."""
+    chronicle = Chronicle()
+    events: list[Event] = []
+    for seconds, writer, before, after in changes:
+        events += chronicle.change(T + seconds * SECOND, writer, before, after)
+    evidence = Evidence("a test", frozenset(SHOWN_BY_LOG), {}, lambda jobs: iter(events), lambda: now)
+    auditor = Auditor(evidence)
+    auditor.take(events)
+    return {finding.name for finding in auditor.finish().findings}
+
+
+WAITS = view("PENDING")
+RUNS = view("PROCESSING", attempts=1, token=1, worker="w1", started_at=T, lease_until=T + 60 * SECOND)
+AGAIN = view("PENDING", attempts=1, token=1)
+RUNS_2 = view("PROCESSING", attempts=2, token=2, worker="w2", started_at=T + 70 * SECOND, lease_until=T + 130 * SECOND)
+DONE = view("COMPLETED", attempts=2, token=2, started_at=T + 70 * SECOND, completed_at=T + 80 * SECOND)
+BACK = view("PENDING", attempts=2, token=2)
+SENT = (0, "api", None, WAITS)
+CLAIMED = (0, "w1", WAITS, RUNS)
+TAKEN_BACK = (65, "cron", RUNS, AGAIN)
+CLAIMED_2 = (70, "w2", AGAIN, RUNS_2)
+
+
+def test_a_right_life_with_a_lost_lease_shows_nothing() -> None:
+    assert found(SENT, CLAIMED, TAKEN_BACK, CLAIMED_2, (80, "w2", RUNS_2, DONE)) == set()
+
+
+def test_a_result_of_a_worker_whose_claim_was_taken_back() -> None:
+    assert found(SENT, CLAIMED, TAKEN_BACK, CLAIMED_2, (80, "w1", RUNS_2, DONE)) == {"stale_complete"}
+
+
+def test_whoever_never_held_the_job_is_not_called_stale() -> None:
+    assert found(SENT, CLAIMED, TAKEN_BACK, CLAIMED_2, (80, "api", RUNS_2, DONE)) == set()
+
+
+def test_a_former_holder_may_take_back_what_is_overdue() -> None:
+    waits_again = view("PENDING", attempts=2, token=2)
+    assert found(SENT, CLAIMED, TAKEN_BACK, CLAIMED_2, (140, "w1", RUNS_2, waits_again)) == set()
+    assert found(SENT, CLAIMED, TAKEN_BACK, CLAIMED_2, (90, "w1", RUNS_2, waits_again)) == {"stale_fail"}
+
+
+def test_a_claim_on_what_another_holds() -> None:
+    taken = RUNS._replace(attempts=2, token=2, worker="w2", started_at=T + 5 * SECOND)
+    assert found(SENT, CLAIMED, (5, "w2", RUNS, taken)) == {"double_claim"}
+
+
+def test_a_job_that_had_ended_comes_back() -> None:
+    assert found(SENT, CLAIMED, TAKEN_BACK, CLAIMED_2, (80, "w2", RUNS_2, DONE), (90, "w1", DONE, BACK)) == {
+        "terminal_job_revived"
+    }
+
+
+def test_an_operator_may_retry_what_failed() -> None:
+    failed = view("FAILED", attempts=2, token=2, completed_at=T + 80 * SECOND)
+    fresh = view("PENDING", attempts=0, token=2)
+    assert (
+        found(SENT, CLAIMED, TAKEN_BACK, CLAIMED_2, (80, "w2", RUNS_2, failed), (90, "admin", failed, fresh)) == set()
+    )
+
+
+def test_more_deliveries_than_allowed() -> None:
+    third = RUNS_2._replace(attempts=4, token=3)
+    assert "attempt_overrun" in found(SENT, CLAIMED, TAKEN_BACK, (70, "w2", AGAIN._replace(attempts=3), third))
+
+
+def test_a_job_that_is_deleted_while_it_runs() -> None:
+    assert found(SENT, CLAIMED, (5, "api", RUNS, None)) == {"live_job_deleted"}
+
+
+def test_stuck_is_what_stands_long_after_its_lease() -> None:
+    assert found(SENT, CLAIMED, now=T + 60 * SECOND + HOUR) == set()
+    assert found(SENT, CLAIMED, now=T + 61 * SECOND + HOUR) == {"job_stuck"}
+
+
+def test_a_waiting_job_is_passed_over_only_where_later_ones_were_claimed() -> None:
+    b = blank("b", created_at=T, start_after=T + 3 * HOUR)
+    b_runs = b._replace(status=Status.PROCESSING, worker="w", token=1, attempts=1, started_at=b.start_after)
+    later = ((0, "api", None, b), (3 * 3600, "w", b, b_runs))
+    assert found(SENT, now=T + 100 * HOUR) == set()
+    assert found(SENT, *later, now=T + 3 * HOUR + 1) == {"job_never_run"}
+
+
+def test_what_a_source_cannot_show_is_not_reported_and_the_verdict_says_so() -> None:
+    evidence = Evidence("nothing", frozenset(), {"fenced": "why"}, lambda jobs: iter(()), lambda: T)
+    audit = Auditor(evidence).finish()
+    assert audit.verdict is Verdict.INCONCLUSIVE
+    assert audit.not_judged == (("fenced", "why"),)
+
+
+# descriptions of tables -----------------------------------------------------------------------------------------------
+
+
+def test_every_known_table_is_described_and_says_what_is_needed() -> None:
+    for name in known_tables():
+        assert {"id", "status"} <= set(job_table(name).columns), name
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "format: 1\njobs: x\ntable: t\ncolumns: {id: job.id}\nstatus: {a: PENDING}",
+            "t.yaml:4: `columns` lacks status",
+        ),
+        (
+            "format: 1\njobs: x\ntable: t\ncolumns:\n  id: i\n  status: s\n  atempts: a\nstatus: {a: PENDING}",
+            "t.yaml:7: ",
+        ),
+        ("format: 1\njobs: x\ntable: t\ncolumns: {id: i, status: s}\nstatus: {a: RUNNING}", "t.yaml:5: "),
+        ("- 1", "t.yaml:1: expected a mapping"),
+        ("format: 1\njobs: x\ntable: t\ncolumns: {id: i, status: s}\nstatus: {a: PENDING}\nmore: 1", "t.yaml:6: "),
+    ],
+)
+def test_a_wrong_description_is_told_with_its_line(text: str, told: str) -> None:
+    with pytest.raises(Exception, match="t") as raised:
+        read_table(text.encode(), "t.yaml", path="t.yaml")
+    assert told in str(raised.value)
+
+
+def test_an_unknown_status_names_the_job_and_the_place() -> None:
+    table = JobTable("x", "t", "t", {"id": "i", "status": "s"}, {"queued": Status.PENDING}, "t.yaml")
+    with pytest.raises(
+        Exception, match=r"t\.yaml: `status` does not say what 'queud' means, which the job 7 has .*queued"
+    ):
+        table.view({"id": "7", "status": "queud"})
+
+
+# spans ----------------------------------------------------------------------------------------------------------------
+
+
+def span(job: str, began: float, ended: float, *, worker: str = "w1", kind: int = 5, code: int = 0, **more: Any) -> Any:
+    """Return a group of one span; times are seconds."""
+    attributes = [{"key": "messaging.message.id", "value": {"stringValue": job}}] if job else []
+    attributes += [{"key": key, "value": {"stringValue": value}} for key, value in more.items()]
+    number = f"{job}-{began}-{worker}-{kind}"
+    start, end = (str(1_700_000_000_000_000_000 + int(at * 1e9)) for at in (began, ended))
+    one = {"traceId": "t", "spanId": number, "name": "process", "kind": kind, "startTimeUnixNano": start}
+    one |= {"endTimeUnixNano": end, "attributes": attributes, "status": {"code": code}}
+    resource = {"attributes": [{"key": "service.instance.id", "value": {"stringValue": worker}}]}
+    return {"resource": resource, "scopeSpans": [{"spans": [one]}]}
+
+
+def audited(tmp_path: Path, *groups: Any, options: tuple[str, ...] = ()) -> tuple[int, dict[str, Any]]:
+    file = tmp_path / "spans.json"
+    file.write_text("".join(json.dumps({"resourceSpans": [group]}) + "\n" for group in groups))
+    code = main(["audit", str(file), "--json", str(tmp_path / "out.json"), *options])
+    told: dict[str, Any] = json.loads((tmp_path / "out.json").read_text()) if (tmp_path / "out.json").exists() else {}
+    return code, told
+
+
+def names(told: dict[str, Any]) -> dict[str, int]:
+    return {finding["anomaly"]: finding["jobs"] for source in told["sources"] for finding in source["findings"]}
+
+
+def test_two_runs_of_a_job_at_once_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = audited(tmp_path, span("a", 0, 10), span("b", 0, 10), span("a", 5, 12, worker="w2"))
+    assert (code, names(told)) == (1, {"concurrent_execution": 1})
+    shown = capsys.readouterr().out
+    assert "w2 starts it while w1 still runs it" in shown
+    assert "Not judged: no_lost_job: a job without a span may be one that was not sampled" in shown
+
+
+def test_two_runs_at_once_in_one_process_are_found(tmp_path: Path) -> None:
+    assert names(audited(tmp_path, span("a", 0, 10), span("a", 5, 12))[1]) == {"concurrent_execution": 1}
+
+
+def test_an_overlap_within_the_difference_of_clocks_is_not_judged(tmp_path: Path) -> None:
+    early = span("other", -2, 1, worker="w2"), span("other", 0, 0.001, worker="api", kind=4)
+    code, told = audited(tmp_path, span("a", 0, 10), span("a", 9, 12, worker="w2", code=0), *early)
+    notes = told["sources"][0]["notes"]
+    assert "clocks of hosts differ by 2s at least" in notes
+    assert "not judged because clocks alone may explain them: 1 overlaps" in notes
+    assert "concurrent_execution" not in names(told)
+    assert code == 1, "the second run of a job that had succeeded is still told"
+
+
+def test_a_retry_after_a_failure_is_right_and_a_run_after_a_success_is_not(tmp_path: Path) -> None:
+    retried = span("a", 0, 1, code=2), span("a", 5, 6), span("c", 0, 1, **{"celery.retry.reason": "x"}), span("c", 2, 3)
+    assert audited(tmp_path, *retried)[0] == 0
+    code, told = audited(tmp_path, *retried, span("b", 0, 1), span("b", 5, 6, worker="w2"))
+    assert (code, names(told)) == (1, {"terminal_job_revived": 1})
+
+
+def test_a_span_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
+    code, told = audited(tmp_path, span("a", 0, 10), span("a", 0, 10))
+    assert code == 0
+    assert "counted once although the file repeats them: 1 spans" in told["sources"][0]["notes"]
+
+
+def test_spans_in_protobuf_are_read(tmp_path: Path) -> None:
+    parse = pytest.importorskip("google.protobuf.json_format", reason="the extra otel is not installed")
+    trace_pb2 = pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason="the extra otel is not installed")
+    groups = [span("a", 0, 10), span("a", 5, 12, worker="w2")]
+    for group in groups:
+        for one in group["scopeSpans"][0]["spans"]:
+            one["traceId"], one["spanId"] = (
+                "AAAAAAAAAAAAAAAAAAAAAA==",
+                "AAAAAAAA" + ("AAE=" if "w1" in one["spanId"] else "AAI="),
+            )
+    message = parse.ParseDict({"resourceSpans": groups}, trace_pb2.TracesData())
+    file = tmp_path / "spans.pb"
+    file.write_bytes(message.SerializeToString())
+    assert main(["audit", str(file), "--json", str(tmp_path / "out.json")]) == 1
+    assert names(json.loads((tmp_path / "out.json").read_text())) == {"concurrent_execution": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"resourceSpans": [', "spans.json:1: "),
+        (b'{"resourceSpans": []}\n{"resour', "spans.json:2: "),
+        (b"\x00\x01 nothing", "neither JSON nor OTLP"),
+        (b'{"resourceSpans": [{"scopeSpans": 3}]}', "this is not OTLP"),
+        (b'{"resourceSpans": []}', "none of its spans is a run of a job"),
+    ],
+)
+def test_a_file_that_is_no_otlp_is_told_with_its_line(
+    content: bytes, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "spans.json"
+    file.write_bytes(content)
+    assert main(["audit", str(file)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_hostile_text_in_a_job_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = '\x1b[31m</script><img src=x onerror=alert(1)>"\n'
+    groups = span(hostile, 0, 10, worker=hostile), span(hostile, 5, 12, worker="w2")
+    page, metrics = tmp_path / "page.html", tmp_path / "metrics.prom"
+    options = ("--html", str(page), "--metrics", str(metrics))
+    assert audited(tmp_path, *groups, options=options)[0] == 1
+    assert "\x1b" not in capsys.readouterr().out
+    assert "<img" not in page.read_text()
+    assert metrics.read_text().endswith("# EOF\n")
+    assert '{anomaly="concurrent_execution",source="the spans of spans.json"} 1\n' in metrics.read_text()
+
+
+def test_an_anomaly_is_written_as_a_scenario_that_replays(tmp_path: Path) -> None:
+    into = tmp_path / "incidents"
+    groups = span("a", 0, 1), span("a", 5, 6, worker="w2")
+    assert audited(tmp_path, *groups, options=("--scenarios", str(into)))[0] == 1
+    assert main(["run", str(into / "terminal_job_revived.yaml")]) == 0
+
+
+# a history ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path) -> None:
+    scenario = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
+    file = tmp_path / "run.jsonl"
+    main(["run", str(scenario), "--engine", "memory+stale-complete", "--no-controls", "--history", str(file)])
+    assert main(["audit", str(file), "--json", str(tmp_path / "out.json")]) == 1
+    assert "stale_complete" in names(json.loads((tmp_path / "out.json").read_text()))
+    main(["run", str(scenario), "--no-controls", "--history", str(file)])
+    assert main(["audit", str(file)]) == 0
+
+
+def test_what_is_no_source_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert main(["audit", "pgbos"]) == 2
+    assert "did you mean 'pgboss'" in capsys.readouterr().err
+    assert main(["audit", "pgboss"]) == 2
+    assert "no database is named" in capsys.readouterr().err
+    assert main(["audit"]) == 2
+    assert main(["audit", "pgboss", "--database", "postgresql://127.0.0.1:1/none"]) == 4

@@ -1,0 +1,97 @@
+"""Every name on a screen can be explained, the docs are there as one text, and a coding assistant gets its steps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.cli import COMMANDS, main
+from harness.cli.explain_command import OF_A_TEST, REPAIRS, explained
+from harness.cli.project_commands import SKILL
+from harness.documentation import TEXT, about, documentation, split, whole
+from harness.errors import UsageError
+from harness.faults import kinds
+from harness.invariants import ANOMALIES, CATALOGUE
+from harness.invariants.property import Guarantee
+from harness.lint.catalogue import RULES
+from harness.mistakes.catalogue import CATALOGUE as MISTAKES
+from tests.docs import pages
+
+NAMES = [*ANOMALIES, *OF_A_TEST, *(each.id for each in CATALOGUE), *RULES, *kinds(), *MISTAKES]
+
+
+def test_every_name_has_an_explanation_that_fits_a_screen() -> None:
+    for name in NAMES:
+        lines = explained(name)
+        assert lines[0].startswith(f"{name}: ")
+        assert len(lines) <= 24
+        assert all(len(line) <= 100 for line in lines)
+
+
+def test_what_repairs_is_said_of_every_guarantee() -> None:
+    assert set(REPAIRS) == set(Guarantee)
+    assert "Give each claim a token" in "\n".join(explained("stale_complete"))
+
+
+def test_the_words_of_a_tape_lead_to_their_fault() -> None:
+    assert explained("lose reply")[0].startswith("lost_message: ")
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'expire-never'"):
+        explained("exprie-never")
+    assert main(["explain", "exprie-never"]) == 2
+
+
+def test_explain_alone_lists_every_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == 0
+    listed = capsys.readouterr().out
+    assert [name for name in NAMES if name not in listed] == []
+
+
+def test_the_docs_are_one_text_from_which_each_page_comes_back() -> None:
+    parts = split(documentation())
+    assert [f"{page.stem}" for page in pages.PAGES if page.parent.name == "docs" and page.stem not in parts] == []
+    assert parts["vitest"] == (pages.ROOT / "docs/vitest.md").read_text(encoding="utf-8").strip() + "\n"
+    assert split(whole(pages.ROOT)) == parts
+    assert about("# A title\n\n<!-- x -->\nFirst [one](a.md). Second.\n") == ("A title", "First one.")
+
+
+def test_docs_prints_a_page_lists_and_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["docs", "glossary"]) == 0
+    assert capsys.readouterr().out.startswith("# Glossary")
+    assert main(["docs", "--find", "replay token pytest"]) == 0
+    assert "pytest: " in capsys.readouterr().out
+    assert main(["docs", "--find", "unfindable words"]) == 1
+    assert main(["docs", "glosary"]) == 2
+    assert "did you mean 'glossary'?" in capsys.readouterr().err
+
+
+def test_the_skill_names_commands_and_pages_that_exist() -> None:
+    text = SKILL.read_text(encoding="utf-8")
+    front = text.split("---")[1]
+    assert re.search(r"^name: job-harness$", front, re.M)
+    assert re.search(r"^description: .{40,1000}$", front, re.M)
+    assert {command for command in re.findall(r"job-harness (\w+)", text) if command not in COMMANDS} <= {"on", "runs"}
+    named = {page for row in re.findall(r"\| `(\w+)` \|$", text, re.M) for page in [row]}
+    assert named
+    assert named <= set(split(documentation()))
+
+
+def test_init_agent_writes_the_skill_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path), "--agent"]) == 0
+    written = tmp_path / ".agents/skills/job-harness/SKILL.md"
+    assert written.read_text(encoding="utf-8") == SKILL.read_text(encoding="utf-8")
+    assert main(["init", str(tmp_path), "--agent"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    (tmp_path / ".claude").mkdir()
+    assert main(["init", str(tmp_path), "--agent"]) == 0
+    assert (tmp_path / ".claude/skills/job-harness/SKILL.md").is_file()
+
+
+def test_a_build_puts_the_text_where_it_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / TEXT).write_text("<!-- page: docs/a.md -->\n\n# A\n", encoding="utf-8")
+    monkeypatch.setattr("harness.documentation.__file__", str(tmp_path / "documentation.py"))
+    assert split(documentation()) == {"a": "# A\n"}

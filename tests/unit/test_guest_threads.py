@@ -1,0 +1,322 @@
+"""Threads and clocks of processors: waits are virtual, real work holds time, and the test reads real time."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import datetime as datetime_module
+import queue
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from time import monotonic  # noqa: TID251 - how users write it
+from typing import Any
+
+import pytest
+
+from harness.errors import Hung, LimitReached, UsageError
+from harness.processors import JobHarness, JobResult, ToolJob
+from harness.sim import machine_calls
+
+SETTING: contextvars.ContextVar[str] = contextvars.ContextVar("SETTING", default="unset")
+LOCAL, KEEPS = threading.local(), threading.local()
+
+
+@pytest.fixture
+def jobs() -> Iterator[JobHarness]:
+    with JobHarness() as harness:
+        yield harness
+
+
+def done(output: Any = None) -> JobResult:
+    return JobResult(success=True, output=output)
+
+
+def output_of(jobs: JobHarness, processor: Any) -> Any:
+    jobs.register("works", processor)
+    job = jobs.enqueue("works")
+    began = time.perf_counter()
+    jobs.run_until_idle()
+    assert (job.status, job.error) == ("COMPLETED", None)
+    assert time.perf_counter() - began < 5  # It is far less; the machine may be busy.
+    return job.output
+
+
+def waits_for_event() -> object:
+    return threading.Event().wait(50)
+
+
+def waits_for_timer() -> object:
+    fired: list[int] = []
+    timer = threading.Timer(50, fired.append, (1,))
+    timer.start()
+    timer.join(60)
+    return not fired
+
+
+def waits_for_queue() -> object:
+    items: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=lambda: (time.sleep(20), items.put("x"))).start()  # noqa: TID251
+    assert items.get(timeout=60) == "x"
+    with pytest.raises(queue.Empty):
+        items.get(timeout=30)
+    return False
+
+
+def waits_for_simple_queue() -> object:
+    items: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=lambda: (time.sleep(20), items.put("x"))).start()  # noqa: TID251
+    assert items.get(timeout=60) == "x"
+    with pytest.raises(queue.Empty):
+        items.get(timeout=30)
+    return False
+
+
+def waits_for_pool() -> object:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(time.sleep, 50)  # noqa: TID251
+        with pytest.raises(concurrent.futures.TimeoutError):
+            slow.result(10)
+        slow.result()
+    return False
+
+
+def waits_for_lock() -> object:
+    lock, held = threading.Lock(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            time.sleep(50)  # noqa: TID251
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    with lock:
+        thread.join()
+    return False
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [waits_for_event, waits_for_timer, waits_for_queue, waits_for_simple_queue, waits_for_pool, waits_for_lock],
+)
+def test_waits_of_threads_take_virtual_time(jobs: JobHarness, wait: Callable[[], object]) -> None:
+    def work(job: ToolJob) -> JobResult:
+        began = monotonic()
+        assert wait() is False
+        return done(monotonic() - began)
+
+    assert output_of(jobs, work) == 50
+
+
+def test_the_same_waits_end_within_a_coroutine_timeout(jobs: JobHarness) -> None:
+    async def work(job: ToolJob) -> JobResult:
+        began = monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await asyncio.to_thread(time.sleep, 30)  # noqa: TID251 - what users write
+        return done(monotonic() - began)
+
+    assert output_of(jobs, work) == 10
+
+
+def test_a_thread_of_a_library_that_answers_the_loop_holds_time_while_it_works(jobs: JobHarness) -> None:
+    asked: queue.SimpleQueue[tuple[asyncio.Future[str], asyncio.AbstractEventLoop] | None] = queue.SimpleQueue()
+
+    def serve() -> None:
+        while (item := asked.get()) is not None:
+            machine_calls._ORIGINALS["sleep"](0.05)  # real work
+            item[1].call_soon_threadsafe(item[0].set_result, "answer")
+
+    async def work(job: ToolJob) -> JobResult:
+        threading.Thread(target=serve, daemon=True).start()
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            answer: asyncio.Future[str] = loop.create_future()
+            asked.put((answer, loop))
+            async with asyncio.timeout(0.001):
+                await answer
+            await asyncio.sleep(100)  # It waits for work meanwhile, and holds nothing.
+        asked.put(None)
+        return done(await answer)
+
+    assert output_of(jobs, work) == "answer"
+
+
+def test_a_connection_that_idles_holds_no_time_and_one_that_is_asked_does(jobs: JobHarness) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            talking, _ = listening.accept()
+            with talking:
+                while talking.recv(10):
+                    time.sleep(0.05)  # noqa: TID251 - a machine elsewhere
+                    talking.send(b"answer\n")
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+
+        async def work(job: ToolJob) -> JobResult:
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            for _ in range(2):
+                writer.write(b"ask\n")
+                async with asyncio.timeout(0.001):
+                    assert await reader.readline() == b"answer\n"
+                await asyncio.sleep(200)
+            writer.close()
+            return done()
+
+        output_of(jobs, work)
+        server.join(5)
+    assert not [note for note in jobs.notes() if note.startswith("real time")]
+
+
+def test_what_may_never_be_said_holds_time_for_half_a_second_and_is_named(jobs: JobHarness) -> None:
+    near, far = socket.socketpair()
+
+    async def work(job: ToolJob) -> JobResult:
+        reader, writer = await asyncio.open_connection(sock=near)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readline(), 60)
+        writer.close()
+        return done()
+
+    with far:
+        output_of(jobs, work)
+    (note,) = [note for note in jobs.notes() if note.startswith("real time")]
+    assert "has said nothing for 0.5 s of real time, and time moved on" in note
+
+
+def test_context_variables_of_the_test_are_seen(jobs: JobHarness) -> None:
+    SETTING.set("by the test")
+
+    def work(job: ToolJob) -> JobResult:
+        return done(SETTING.get())
+
+    async def work_async(job: ToolJob) -> JobResult:
+        return done(SETTING.get())
+
+    jobs.register("async", work_async)
+    job = jobs.enqueue("async")
+    assert output_of(jobs, work) == "by the test" == job.output
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="thread-locals are kept elsewhere from 3.13 on")
+def test_thread_locals_of_the_test_are_seen_but_for_what_may_not_leave_its_thread(jobs: JobHarness) -> None:
+    LOCAL.value = "by the test"
+    KEEPS.connection = sqlite3.connect(":memory:")
+
+    def work(job: ToolJob) -> JobResult:
+        return done([LOCAL.value, hasattr(KEEPS, "connection")])
+
+    assert output_of(jobs, work) == ["by the test", False]
+    KEEPS.connection.close()
+
+
+def test_every_clock_of_the_standard_library_follows_and_is_the_machines_again(jobs: JobHarness) -> None:
+    names = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "ctime", "gmtime")
+    kept = {name: getattr(time, name) for name in names}
+    kept |= {name: getattr(datetime_module.datetime, name) for name in ("now", "utcnow", "today")}
+
+    def read() -> list[Any]:
+        clocks = [kept[name]() for name in names]
+        today = kept["today"](), datetime_module.date.today(), time.strftime("%Y")  # noqa: DTZ011
+        return [*clocks, datetime_module.datetime.now(datetime_module.UTC), *today, time.clock_gettime(0)]  # noqa: TID251
+
+    async def work(job: ToolJob) -> JobResult:
+        first = read()
+        assert first == read()
+        await asyncio.sleep(60)
+        assert [before for before, after in zip(first, read(), strict=True) if before == after] == [first[-3], "2026"]
+        return done()
+
+    output_of(jobs, work)
+    assert read() != read()
+    machine_calls.restore()
+    assert read() != read()
+    machine_calls.replace()
+
+
+def test_a_busy_wait_ends(jobs: JobHarness) -> None:
+    def work(job: ToolJob) -> JobResult:
+        deadline = monotonic() + 2
+        while monotonic() < deadline:
+            pass
+        return done()
+
+    output_of(jobs, work)
+
+
+def test_gevent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Monkey:
+        @staticmethod
+        def is_module_patched(name: str) -> bool:
+            return name == "threading"
+
+    monkeypatch.setitem(sys.modules, "gevent.monkey", Monkey)
+    with pytest.raises(
+        UsageError, match=r"gevent has replaced the threads of this process \(gevent\.monkey\.patch_all"
+    ):
+        JobHarness()
+
+
+def test_a_subprocess_timeout_is_real(jobs: JobHarness) -> None:
+    def work(job: ToolJob) -> JobResult:
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run([sys.executable, "-c", "import time; time.sleep(9)"], timeout=0.1, check=False)
+        return done()
+
+    output_of(jobs, work)
+
+
+# runs without an end ------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_enqueues_two_is_named_with_its_chain(jobs: JobHarness) -> None:
+    def grow(job: ToolJob) -> JobResult:
+        jobs.enqueue("grows")
+        jobs.enqueue("grows")
+        return done()
+
+    jobs.most_from_one = 100
+    jobs.register("grows", grow)
+    jobs.enqueue("grows")
+    with pytest.raises(
+        Hung, match=r"without end: job-1 \(grows\) -> .* -> job-101 \(grows\), 101 jobs come from job-1"
+    ):
+        jobs.drain()
+
+
+def test_retries_without_an_end_are_named(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.processors.job_harness.MOST_ATTEMPTS", 50)
+    monkeypatch.setattr("harness.processors.job_harness.LOOKS_EACH", 10)
+
+    def fail(job: ToolJob) -> JobResult:
+        raise ValueError("no card")
+
+    jobs.register("fails", fail)
+    jobs.enqueue("fails", max_attempts=10**9)
+    with pytest.raises(LimitReached, match=r"no rest after 50 attempts of one job: job-1 \(fails\) .*no card"):
+        jobs.run_until_idle()
+
+
+def test_a_jump_over_a_running_job_is_the_tests_doing_and_no_anomaly(jobs: JobHarness) -> None:
+    async def work(job: ToolJob) -> JobResult:
+        await asyncio.sleep(30)
+        return done()
+
+    jobs.register("works", work)
+    job = jobs.enqueue("works")
+    jobs.advance("1s")
+    jobs.jump("11m")
+    jobs.run_until_idle()
+    assert job.status == "COMPLETED"
+    assert jobs.problems() == []
+    (jump,) = [event for event in jobs.history if getattr(event, "name", "") == "late"]
+    assert jump.data == {"for": 660_000_000, "by": "the test"}  # type: ignore[union-attr]

@@ -1,0 +1,56 @@
+"""What a queue makes of outcomes that are hard to store: a right one keeps or refuses them, a wrong one is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.cli import main
+from harness.conformance.outcomes import CASES, asked
+from harness.history.outcome import Outcome
+from harness.port import Claim
+
+
+class ChokingQueue(MemoryQueue):
+    """Records no error with a character that is hard to store, and loses what is returned."""
+
+    def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
+        if not error.isprintable():
+            raise RuntimeError("no such text")
+        return super().fail(claim, error, final)
+
+    def complete(self, claim: Claim, output: object) -> Outcome:
+        return super().complete(claim, None)
+
+
+class ChokingEngine(MemoryEngine):
+    def open(self, settings: object, clocks: object, jitter: object) -> MemoryQueue:
+        return ChokingQueue(settings, clocks, jitter)  # type: ignore[arg-type]
+
+
+def words(engine: MemoryEngine) -> dict[str, str]:
+    return {name: asked(engine, case).word for name, case in CASES.items()}
+
+
+def test_the_model_queue_keeps_or_refuses_what_is_hard_to_store() -> None:
+    found = words(MemoryEngine())
+    assert {found.pop(name) for name in ("raise huge", "return huge")} == {"kept"}
+    assert {word for name, word in found.items() if name.startswith("raise")} == {"changed"}
+    assert {word for name, word in found.items() if name.startswith("return")} == {"refused"}
+
+
+def test_a_queue_that_loses_outcomes_is_found() -> None:
+    found = words(ChokingEngine())
+    assert found["raise NUL"] == found["raise surrogate"] == "outcome lost"
+    assert found["return huge"] == "lost"
+
+
+def test_the_command_prints_a_table_or_the_story_of_one_case(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "memory,reference", "--outcomes"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["outcome", "memory", "reference"]
+    assert table[1].split() == ["raise", "NUL", "changed", "changed"]
+    assert main(["conform", "memory", "--outcomes", "raise NUL"]) == 0
+    assert "memory, raise NUL: changed\n  fail (an error whose text holds U+0000): done\n" in capsys.readouterr().out
+    assert main(["conform", "memory", "--outcomes", "raise nul"]) == 2
+    assert "no such outcome: 'raise nul'" in capsys.readouterr().err

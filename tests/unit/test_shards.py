@@ -1,0 +1,90 @@
+"""A campaign in parts: they share nothing, and together they are the campaign in one part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.errors import UsageError
+from harness.explore.shards import STRETCH, Shard
+
+RUNS = 300
+
+
+def explored(into: Path, *options: str, runs: int = RUNS) -> dict[str, Any]:
+    command = ["explore", "memory+stale-complete", "--runs", str(runs), "--keep-going", "--quiet"]
+    main([*command, "--json", str(into), "--save", str(into.with_suffix(".yaml")), *options])
+    told: dict[str, Any] = json.loads(into.read_text())
+    return told
+
+
+@pytest.mark.parametrize(("of", "runs"), [(1, 10), (3, 1000), (8, 5000), (5, 64), (7, 65), (4, 1)])
+def test_each_run_belongs_to_one_part(of: int, runs: int) -> None:
+    numbers = [
+        first + step
+        for index in range(1, of + 1)
+        for first, count in Shard(index, of).stretches(runs)
+        for step in range(count)
+    ]
+    assert sorted(numbers) == list(range(runs))
+    assert all(count <= STRETCH for _, count in Shard(1, of).stretches(runs))
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3", "1/99999"])
+def test_what_is_no_part_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected K/N"):
+        Shard.read(text)
+
+
+def test_the_parts_put_together_are_the_campaign_in_one_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = explored(tmp_path / "whole.json")
+    parts = [str(tmp_path / f"{index}.json") for index in (2, 3, 1)]
+    for name in parts:
+        processes = ("--processes", "2") if name.endswith("3.json") else ()
+        explored(Path(name), "--shard", f"{Path(name).stem}/3", *processes)
+    assert main(["merge", *parts, "--json", str(tmp_path / "merged.json")]) == 1
+    merged = json.loads((tmp_path / "merged.json").read_text())
+    for told in (whole, merged):
+        del told["seconds"]
+        for finding in told["findings"]:
+            for key in ("written", "replay"):
+                del finding[key]
+    assert merged == whole
+    assert whole["findings"], "an empty campaign shows nothing"
+    assert "stale_complete: A worker whose claim was taken back could still complete." in capsys.readouterr().out
+
+
+def test_a_part_that_is_missing_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["explore", "memory", "--runs", "128", "--quiet", "--shard", "1/2", "--json", str(tmp_path / "1.json")]
+    assert main(command) == 0
+    assert main(["merge", str(tmp_path / "1.json")]) == 3
+    assert "Missing: parts 2; what they hold is not known." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text[: len(text) // 2], "perhaps cut short"),
+        (lambda text: "[]", "this is no result of a search"),
+        (lambda text: text.replace('"program": "', '"program": "9.'), "it was written by job-harness"),
+        (lambda text: text.replace('"seed": 0', '"seed": 1', 1), "its seed is 1"),
+        (lambda text: text.replace('"runs": 128,\n    "program"', '"runs": 99,\n    "program"'), "of 99 runs"),
+        (lambda text: text.replace('"index": 2', '"index": 1'), "this is part 1, and so is"),
+    ],
+)
+def test_a_part_of_another_campaign_is_refused_by_name(
+    change: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "1.json", tmp_path / "2.json"]
+    for index, file in enumerate(files, 1):
+        main(["explore", "memory", "--runs", "128", "--quiet", "--shard", f"{index}/2", "--json", str(file)])
+    files[1].write_text(change(files[1].read_text()))
+    assert main(["merge", *map(str, files)]) == 2
+    assert told in capsys.readouterr().err
