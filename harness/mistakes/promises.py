@@ -213,7 +213,7 @@ CALENDARS: Final = Theme.of(
         name="cron-by-wall-clock",
         sentence="An hour that the clocks show twice has its slot twice, and one that they skip has none.",
         source="a parser that compares the fields of the wall clock",
-        finds=("slot_unplanned", "slot_missed"),
+        finds=("slot_missed", "slot_unplanned"),
         queue=WallClockHours,
     ),
     Mistake(

@@ -63,6 +63,8 @@ class RunContext:
         """By worker, who hears of it at once; the others ask."""
         self.carrier: Callable[[], LoopCarrier]
         """Returns what carries actors that are coroutines; their kernel is the session's."""
+        self.later: Callable[[str, Duration, Callable[[], None]], None]
+        """Lets something happen after a while, under a name: what lives on without a worker."""
         self.closed = False
         self.memory: Memory | None = None
         self._clocks = clocks

@@ -200,6 +200,7 @@ class Session(LiveSession):
         )
         self._carrier: LoopCarrier | None = None
         self.world.carrier = self._carry
+        self.world.later = self._later
         if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed
         self.kernel.on_overtaken = self._overtaken
@@ -337,6 +338,13 @@ class Session(LiveSession):
             self._carrier = LoopCarrier(self.kernel, VirtualLoop())
         return self._carrier
 
+    def _later(self, name: str, wait: Duration, then: Callable[[], None]) -> None:
+        def living_on() -> Frame:
+            yield Sleep(wait, f"living on: {name}")
+            then()
+
+        self.kernel.spawn(f"{name} #{len(self.kernel.actors)}", living_on)
+
     def _severed(self, actor: Actor, linger: Duration) -> None:
         """A dead actor's session ends with it, or lingers with its locks until the server notices."""
         queue: Any = self.queue
@@ -390,6 +398,7 @@ class Session(LiveSession):
         self.judge.healed(self.board.views)
         kernel = self.kernel
         kernel.interferences = []
+        kernel.outages.clear()
         kernel.free_order = False
         kernel.choices = Boring()
         self.clocks.correct()

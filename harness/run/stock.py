@@ -124,14 +124,19 @@ def pausing(world: RunContext, plan: PausePlan) -> Steps:
     yield from insist(VerbCall("pause", (plan.tool,), plan.tool))
     world.board.pause(plan.tool)
     yield Sleep(plan.lasts, f"waiting to unpause {plan.tool}")
+    yield from persist(VerbCall("unpause", (plan.tool,), plan.tool))
+    world.board.unpause(plan.tool)
+
+
+def persist(call: VerbCall) -> Steps:
+    """Make a call again until its outcome is known, however long the store is away, at ever longer intervals."""
     pause = RETRY_PAUSE
     while True:
-        outcome: Outcome = yield from insist(VerbCall("unpause", (plan.tool,), plan.tool))
+        outcome: Outcome = yield from insist(call)
         if outcome.kind is not OutcomeKind.UNKNOWN:
-            break
-        yield Sleep(pause, f"waiting to unpause {plan.tool}")
+            return
+        yield Sleep(pause, f"retrying {call.point}")
         pause *= 2
-    world.board.unpause(plan.tool)
 
 
 def scheduled(world: RunContext, plan: JobPlan) -> Steps:
@@ -147,7 +152,7 @@ def scheduled(world: RunContext, plan: JobPlan) -> Steps:
         last = schedule.following(last)
     half = period // 2 if period else min(world.settings.cron_period, schedule.following(last) - last) // 2
     yield Sleep(max(last + half - now, 0), f"waiting to unschedule {plan.name}")
-    yield from insist(VerbCall("unschedule", (plan.name,), plan.name))
+    yield from persist(VerbCall("unschedule", (plan.name,), plan.name))
     world.board.timetable.end(plan.name)
 
 

@@ -784,7 +784,7 @@ class MemoryEngine:
 
 
 def _able(queue: type[MemoryQueue]) -> Capabilities:
-    """Return what a queue class can do: whoever wrote a `claim` before workers had tools, knows of no pauses either."""
+    """Return what a queue class can do: a `claim` from before workers had tools knows of no pauses."""
     if "tools" in signature(queue.claim).parameters:
         return queue.capabilities
     return replace(queue.capabilities, worker_tools=False, pausing=False)
