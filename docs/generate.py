@@ -104,6 +104,11 @@ STEPS: Final[Mapping[str, str]] = {
     "retry": "An operator opens a new attempt budget for a job that ended.",
     "check": "Assert a status now.",
     "clock": "Set the store's clock, or one worker's, wrong by this much.",
+    "away": "No actor reaches the store for this long: what is called meanwhile is lost.",
+    "cut": "One actor does not reach the store for this long.",
+    "delay": "A request arrives this much later. Its caller hears nothing, and goes on.",
+    "hold": "An operator holds back the jobs of a tool, or lets them go.",
+    "wait": "Time passes and everything due happens, until the job is so.",
 }
 
 ACTS: Final[Mapping[str, str]] = {

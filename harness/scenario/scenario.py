@@ -50,7 +50,7 @@ VERBS = {
 }
 _NAME = r"[A-Za-z_][\w-]*"
 _ACTOR = rf"(?P<actor>{_NAME})"
-_JOB = rf"(?P<job>{_NAME})"
+_JOB = r"(?P<job>[A-Za-z_][\w:.-]*)"
 _EXPECT = r"(?: -> (?P<expect>done|refused|unknown))?"
 _WHEN = rf"(?:(?P<when>before claiming|before starting|while running|before completing|before failing)(?: {_JOB})?"
 _WHEN += r'|(?:at|before) "(?P<point>[^"]+)")'
@@ -79,6 +79,19 @@ GRAMMAR: tuple[tuple[str, str, str], ...] = (
     ("cancel", rf"cancel {_JOB}{_EXPECT}", "cancel a -> done"),
     ("retry", rf"retry {_JOB}{_EXPECT}", "retry a -> done"),
     ("check", rf"{_JOB} is (?P<expect>PENDING|PROCESSING|COMPLETED|FAILED|CANCELLED|gone)", "a is PENDING"),
+    ("away", r"the store is away for (?P<duration>\S+)", "the store is away for 5m"),
+    ("cut", rf"{_ACTOR} is cut off for (?P<duration>\S+)", "w1 is cut off for 5m"),
+    (
+        "delay",
+        rf"{_ACTOR} delays the request by (?P<duration>\S+) {_WHEN}",
+        "w1 delays the request by 5m before completing a",
+    ),
+    ("hold", r"(?P<actor>pause|unpause) tool (?P<point>\S+)", "pause tool mail"),
+    (
+        "wait",
+        rf"wait until {_JOB} is (?P<expect>PENDING|PROCESSING|COMPLETED|FAILED|CANCELLED|gone)",
+        "wait until a is FAILED",
+    ),
     (
         "clock",
         r"(?P<actor>store|[A-Za-z_][\w-]*) clock is (?P<duration>\S+) (?P<verb>ahead|behind)",
