@@ -29,7 +29,7 @@ from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.wiring import Engines, is_system_file
 
-STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all in turn (default: portfolio)"
+STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
 RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""
