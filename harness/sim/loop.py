@@ -528,6 +528,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return events
         if self.guests is not None and self.guests.foreign and self._wait_for_foreign(self.guests):
             return self._gate.taken()
+        if self.guests is not None and self.guests.may_come_back():
+            for seconds in self.guests.looks_back():
+                if self._gate.wait(seconds):
+                    return self._gate.taken()
         attendant = self.attendant
         if attendant is not None and attendant.act():
             return []
