@@ -30,7 +30,9 @@ PAGES: Final = ROOT / "docs" / "findings"
 INDEX: Final = ROOT / "docs" / "findings.md"
 SCENARIOS: Final = Path("scenarios/findings")
 APPLICATIONS: Final = "scenarios/"
-ISSUE: Final = re.compile(r"\b(pg-boss|procrastinate|pgqueuer|graphile/worker|bullmq|django-tasks-db)#(\d+)")
+ISSUE: Final = re.compile(
+    r"\b(pg-boss|procrastinate|pgqueuer|graphile/worker|bullmq|django-tasks-db|celery/kombu)#(\d+)"
+)
 TRACKERS: Final[Mapping[str, str]] = {
     "pg-boss": "timgit/pg-boss",
     "procrastinate": "procrastinate-org/procrastinate",
@@ -38,6 +40,7 @@ TRACKERS: Final[Mapping[str, str]] = {
     "graphile/worker": "graphile/worker",
     "bullmq": "taskforcesh/bullmq",
     "django-tasks-db": "RealOrangeOne/django-tasks-db",
+    "celery/kombu": "celery/kombu",
 }
 TITLES: Final[Mapping[str, str]] = {
     "pgboss": "pg-boss",
@@ -46,6 +49,7 @@ TITLES: Final[Mapping[str, str]] = {
     "graphile-worker": "graphile-worker",
     "bullmq": "BullMQ",
     "django-tasks-db": "django-tasks-db",
+    "celery": "Celery",
     "guide": "the reference application",
 }
 UNKNOWN: Final = "no issue that we found"
@@ -83,6 +87,8 @@ KNOWN: Final[Mapping[str, str]] = {
     "bullmq/a_stalled_job_goes_before_higher_priorities": UNKNOWN,
     "django-tasks-db/a_killed_worker_leaves_its_task_running": "django-tasks-db#5, open since June 2024",
     "django-tasks-db/a_nul_ends_the_worker": UNKNOWN,
+    "celery/a_late_result_is_taken": UNKNOWN,
+    "celery/an_eta_beyond_the_visibility_timeout": "celery/kombu#337, open since 2014",
     "guide/a_batch_outlives_its_lease": "it is the guide's own",
     "guide/a_retry_limit_is_no_attempt_limit": "it is the guide's own",
     "guide/an_api_that_dies_leaves_an_orphan": "it is the guide's own",

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 import harness
 from harness import pytest_plugin
 from harness.adapters.bullmq.queue import BullQueue
+from harness.adapters.celery import CeleryQueue
 from harness.adapters.django_tasks import DjangoTasksQueue
 from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
@@ -195,6 +196,7 @@ QUEUES: Final[Sequence[Any]] = (
     GraphileQueue,
     BullQueue,
     DjangoTasksQueue,
+    CeleryQueue,
 )
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
@@ -369,6 +371,7 @@ def _capabilities() -> str:
         "`graphile-worker`",
         "`bullmq`, `bullmq-redis`",
         "`django-tasks-db`",
+        "`celery-redis`",
     )
     return table(("capability", "meaning", *engines), rows)
 

@@ -25,7 +25,9 @@ ENGINES: Final = (
     "procrastinate@3.10.0",
     "pgqueuer@1.6.0",
     "bullmq@6.7.0",
+    "bullmq-redis@6.7.0",
     "django-tasks-db@0.13.0",
+    "celery-redis@5.7.0",
 )
 HEAD: Final = """# What a queue does with an error that its database cannot hold
 
@@ -62,8 +64,8 @@ def row(case: str, cells: Iterable[OutcomeCell]) -> str:
 def page(columns: Sequence[Sequence[OutcomeCell]]) -> str:
     """Lay out the page, some engines to a table."""
     text = HEAD
-    for start in range(0, len(columns), 5):
-        some = columns[start : start + 5]
+    for start in range(0, len(columns), 4):
+        some = columns[start : start + 4]
         names = [column[0].engine for column in some]
         text += f"\n| outcome | what it is | {' | '.join(f'`{name}`' for name in names)} |\n"
         text += "| --- " * (len(names) + 2) + "|\n"

@@ -3,8 +3,8 @@
 An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
 group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
 another project's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
-`queue.yaml` is a queue in a file. `NAME --sessions` gives every actor a database session; reports call it `NAME-gated`,
-which names it, too.
+`queue.yaml` is a queue in a file, `system.yaml` a whole system. `NAME --sessions` gives every actor a database session;
+reports call it `NAME-gated`, which names it, too.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "procrastinate": ("harness.adapters.procrastinate:open_engine", {}),
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
     "django-tasks-db": ("harness.adapters.django_tasks:open_engine", {}),
+    "celery-redis": ("harness.adapters.celery:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 POSTGRES, REDIS, NPM, PIP = "PostgreSQL", "Redis", "npm", "pip"
@@ -58,22 +59,12 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "procrastinate": (POSTGRES, PIP),
     "pgqueuer": (POSTGRES, PIP),
     "django-tasks-db": (POSTGRES, PIP),
+    "celery-redis": (REDIS, PIP),
 }
 """What the machine has to have for a shipped engine in its newest release; of Node, where its version is said."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
-RELEASED: Final = frozenset(
-    {
-        "bullmq",
-        "bullmq-redis",
-        "django-tasks-db",
-        "graphile-worker",
-        "pgboss",
-        "pgboss-node",
-        "pgqueuer",
-        "procrastinate",
-    }
-)
+RELEASED: Final = frozenset(SHIPPED) - {"memory", "reference", "postgres"}
 """Shipped engines that are another project's queue, in versions."""
 SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
 """What the option says of itself, wherever a command has it."""
@@ -85,7 +76,7 @@ WITHOUT_PLACE: Final = "--without"
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
 FORMS = "Write module:factory or path/to/file.py:factory."
-TARGETS: Final = "an engine, a queue file (.yaml), module:factory or file.py:factory"
+TARGETS: Final = "an engine, a queue or system file (.yaml), module:factory or file.py:factory"
 
 
 class NotApplicable(UsageError):
@@ -143,6 +134,12 @@ def _parsed(engine: str) -> _Parsed:
 def is_target(name: str) -> bool:
     """Whether this is `module:factory`, `path.py:factory` or a queue file: the user's own engine or application."""
     return ":" in name or is_queue_file(name)
+
+
+def is_system_file(name: str) -> bool:
+    """Whether this is a system in a file, by what is written there."""
+    plain = without_sessions(name.partition(" --")[0].strip())
+    return plain.endswith(QUEUE_FILES) and bool(import_module("harness.systems").is_system_file(plain))
 
 
 def is_queue_file(name: str) -> bool:
@@ -278,7 +275,8 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     what was made instead.
     """
     if is_queue_file(name):
-        opened: Engine = import_module("harness.adapters.queue_file").open_engine(name)
+        room = "harness.systems" if is_system_file(name) else "harness.adapters.queue_file"
+        opened: Engine = import_module(room).open_engine(name)
         return opened
     from harness.application.queue_target import engine_from
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from public_bugs import graphile, pgboss, pgqueuer, procrastinate
+from public_bugs import bullmq, celery, graphile, pgboss, pgqueuer, procrastinate
 from public_bugs.entry import Entry
 
-ENTRIES: Final = (*pgboss.ENTRIES, *pgqueuer.ENTRIES, *procrastinate.ENTRIES, *graphile.ENTRIES)
+ENTRIES: Final = (
+    *pgboss.ENTRIES,
+    *pgqueuer.ENTRIES,
+    *procrastinate.ENTRIES,
+    *graphile.ENTRIES,
+    *bullmq.ENTRIES,
+    *celery.ENTRIES,
+)
 
 NO_ENGINE: Final[Mapping[str, tuple[str, ...]]] = {
-    "runs on Redis": (
-        "celery-visibility-redelivery", "dramatiq-sigkill-ignores-max-retries", "dramatiq-async-timeouterror-hang",
-        "sidekiq-poller-pop-then-push", "bullmq-scheduler-chain-broken", "bullmq-dedup-key-leak",
-        "saq-sweeper-sweeps-other-queues", "delayedjob-failure-hook-kills-worker",
+    "runs on Redis, where only BullMQ and Celery have an engine": (
+        "dramatiq-sigkill-ignores-max-retries", "dramatiq-async-timeouterror-hang",
+        "sidekiq-poller-pop-then-push",
     ),
     "is written in Elixir": (
         "oban-attempts-beyond-max-on-crash", "oban-snooze-inflates-attempt", "oban-notify-payload-limit",
@@ -24,18 +30,18 @@ NO_ENGINE: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "is written in Ruby": (
         "delayedjob-unlocks-others-lock", "rails-dual-write-rollback", "solidqueue-heartbeat-stops-before-drain",
-        "good-job-advisory-lock-lost", "goodjob-cron-fires-early",
+        "good-job-advisory-lock-lost", "goodjob-cron-fires-early", "delayedjob-failure-hook-kills-worker",
     ),
     "is part of an application": ("unstract-nan-redispatch-loop", "monoscope-disabled-worker-consumes"),
     "has no engine here": (
         "chancy-repush-resets-running", "dbos-dlq-blocks-queue", "absurd-reclaim-undercounts",
-        "bullmq-pg-listen-not-reestablished",
+        "saq-sweeper-sweeps-other-queues",
     ),
 }  # fmt: skip
 """Why there is no engine -> bugs."""
 
 UNTRIED: Final[Mapping[str, str]] = {
-    **pgboss.UNTRIED, **pgqueuer.UNTRIED, **procrastinate.UNTRIED, **graphile.UNTRIED,
+    **pgboss.UNTRIED, **pgqueuer.UNTRIED, **procrastinate.UNTRIED, **graphile.UNTRIED, **bullmq.UNTRIED,
     **{bug: f"its queue {why}" for why, bugs in NO_ENGINE.items() for bug in bugs},
 }  # fmt: skip
 """Bug -> why it is not looked for."""

@@ -41,7 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("harness.cli.serve_command", "run the harness for a test in another language, such as TypeScript"),
     "schema": (
         "harness.cli.project_commands:schema",
-        "print the JSON schema of scenario files, queue files or reports",
+        "print the JSON schema of scenario files, queue files, system files or reports",
     ),
 }
 """Subcommand -> where it is, and what it does. See `command`."""

@@ -188,8 +188,8 @@ def configure_schema(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         default="scenario",
-        choices=("scenario", "report", "queue"),
-        help="scenario files, what run --json and explore --json write, or queue files (default: scenario)",
+        choices=("scenario", "report", "queue", "system"),
+        help="scenario files, what run --json and explore --json write, queue or system files (default: scenario)",
     )
 
 
@@ -203,6 +203,10 @@ def execute_schema(arguments: argparse.Namespace) -> int:
         from harness.adapters.queue_file.document import schema_text as queue_schema_text
 
         print(queue_schema_text(), end="")
+    elif arguments.what == "system":
+        from harness.systems.document import schema_text as system_schema_text
+
+        print(system_schema_text(), end="")
     else:
         print(schema_text(), end="")
     return 0

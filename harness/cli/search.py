@@ -45,7 +45,18 @@ from harness.report.screen import (
 from harness.report.trace import trace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
-from harness.wiring import SESSIONS, WITHOUT, Engines, explained, is_queue_file, is_target, named, opened_as, split_name
+from harness.wiring import (
+    SESSIONS,
+    WITHOUT,
+    Engines,
+    explained,
+    is_queue_file,
+    is_system_file,
+    is_target,
+    named,
+    opened_as,
+    split_name,
+)
 
 FOLDER = Path(".job-harness") / "found"
 STOPPED = "interrupted"
@@ -57,7 +68,8 @@ LINES_BELOW = 4
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
 TARGET = (
-    "an engine, a queue file (queue.yaml), module:factory or file.py:factory, or (explore only) a test: "
+    "an engine, a queue file (queue.yaml), a system file (system.yaml), module:factory or file.py:factory, or "
+    "(explore only) a test: "
     "test_file.py::test_name (default: memory)"
 )
 
@@ -159,7 +171,7 @@ class SearchRequest:
         if both := sorted(wanted & without):
             raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
         asked: bool | None = arguments.sessions
-        sessions = file_sessions and is_queue_file(arguments.target) if asked is None else asked
+        sessions = _has_sessions(arguments.target, file_sessions) if asked is None else asked
         target = named(arguments.target, sessions=sessions)
         if "," in target and not is_target(target):
             count = target.count(",") + 1
@@ -212,6 +224,11 @@ class SearchRequest:
         """Return who shows what is found on this engine."""
         name = opened_as(self.target, engine)
         return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose)
+
+
+def _has_sessions(target: str, file_sessions: bool) -> bool:
+    """Whether a target gives its actors sessions unasked; the processes of a system have their own anyway."""
+    return file_sessions and is_queue_file(target) and not is_system_file(target)
 
 
 def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from harness.history.event import Excuse
 from harness.sim.actor import Actor
 from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
-from harness.sim.request import VerbCall
+from harness.sim.request import Exchange, VerbCall
 
 REQUEST: Final = Phrase(
     "lose request", point="request", plainer="crash", sentence="{actor} sends {point}, and the request is lost"
@@ -22,8 +22,8 @@ _LOST: Final = (REQUEST.option("lost_message"), REPLY.option("lost_message"))
 
 
 def _losses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
-    """Offer both at every call."""
-    return _LOST if actor is not None and type(actor.request) is VerbCall else NO_OPTIONS
+    """Offer both at every call, and wherever a process sends something over a connection."""
+    return _LOST if actor is not None and type(actor.request) in (VerbCall, Exchange) else NO_OPTIONS
 
 
 def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:

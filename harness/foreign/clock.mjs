@@ -30,6 +30,8 @@ export class Clock {
   constructor() {
     this.now = 0;
     this.start = 0;
+    /** How far the time of day is ahead of what timers go by, in milliseconds. */
+    this.skew = 0;
     this.timers = new Map();
     this.order = 0;
     /** Says who sets a timer. */
@@ -195,7 +197,7 @@ export function install(clock, seed) {
 }
 
 export function virtualDate(clock) {
-  const now = () => Math.floor(clock.now + SAME);
+  const now = () => Math.floor(clock.now + clock.skew + SAME);
   const RealDate = real.Date;
   const FakeDate = new Proxy(RealDate, {
     construct: (target, args, newTarget) =>

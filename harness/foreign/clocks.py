@@ -70,7 +70,7 @@ CLOCKS: Final = (
         "harness.redis.store:RedisStore",
         "libfaketime reads the server's time from a file, which is written before each request; keys end by it",
         ("harness.redis.server:RedisServer", f"{_TESTS}/test_redis.py"),
-        engines=("bullmq-redis",),
+        engines=("bullmq-redis", "celery-redis"),
     ),
     ClockOwner(
         "another project's queue in Node",
@@ -89,6 +89,24 @@ CLOCKS: Final = (
         "harness/foreign/clock.mjs",
         "one `time` of the peer protocol for each timer; the database's clock is set before it",
         ("harness.adapters.pgboss.work:WorkProcess.begin", f"{_TESTS}/test_pgboss_work.py"),
+    ),
+    ClockOwner(
+        "PostgreSQL under a user's own processes",
+        "harness.systems.database:SystemDatabase",
+        "`now()` and its kin as above; CURRENT_TIMESTAMP and its kin are written as `now()` in what passes the proxy",
+        ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_systems.py"),
+    ),
+    ClockOwner(
+        "a user's own process in Node",
+        "harness/foreign/clock.mjs",
+        "`now` of each turn; a timer fires when a turn names it",
+        (f"{_TESTS}/test_systems.py",),
+    ),
+    ClockOwner(
+        "a user's own process in Python",
+        "harness/systems/python/sitecustomize.py",
+        "`now` of each turn; a timer fires when a turn names it",
+        (f"{_TESTS}/test_systems.py",),
     ),
     ClockOwner(
         "a TypeScript processor",

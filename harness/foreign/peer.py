@@ -125,6 +125,8 @@ class Peer:
         """Turns that are not waited for just now, and what they are about."""
         self._ended: dict[int, Report] = {}
         self._forgotten: set[int] = set()
+        self.effects: list[Report] = []
+        """What it said while it was asked for the end of a posted turn."""
         self._size = 0
         self._outgoing = b""
         self._incoming = bytearray()
@@ -168,6 +170,17 @@ class Peer:
     def alive(self) -> bool:
         """Whether it was neither killed nor has ended by itself."""
         return self._end.alive and (self._borrowed or self._process.poll() is None)
+
+    @property
+    def tail(self) -> str:
+        """What it printed last."""
+        self._log.flush()
+        return self._log.tail()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that has ended, negative for a signal; 0 where it has not."""
+        return self._process.poll() or 0
 
     def confirm(self) -> None:
         """Raise PeerLost where the process has ended by itself, or a signal stopped it (where the system tells).
@@ -309,6 +322,8 @@ class Peer:
                 report = self._reports.popleft()
                 if "idle" in report and not report.get("io"):
                     self._ends(report, 0)
+                elif "effect" in report:
+                    self.effects.append(report)
         ended = self._ended.pop(number, None)
         if ended is not None:
             self._posted.pop(number, None)

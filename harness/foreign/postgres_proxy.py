@@ -15,7 +15,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +25,34 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from harness.errors import EnvironmentUnavailable, UsageError
+from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import timestamp_of
+from harness.foreign.postgres_messages import (
+    AUTHENTICATION,
+    CANCEL_REQUEST,
+    COPY_IN,
+    ENCRYPTION_REQUEST,
+    ERROR,
+    KEY_DATA,
+    NOTICE,
+    NOTIFICATION,
+    PARAMETER,
+    PASSWORD,
+    PROTOCOL,
+    READY,
+    SSL_REQUEST,
+    TERMINATE,
+    Batch,
+    Batches,
+    Frame,
+    Frames,
+    error_frame,
+    fields,
+    query,
+    startup,
+    startup_parameters,
+    with_fields,
+)
 from harness.postgres.gating.connection import may_stand_in_a_transaction, point_of
 from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement
 from harness.postgres.patience import PATIENCE, Deadline
@@ -39,19 +65,6 @@ if TYPE_CHECKING:
     from harness.postgres.gating.coordinator import SessionCoordinator
 
 PORT: Final = 5432
-PROTOCOL: Final = 196608
-SSL_REQUEST: Final = 80877103
-ENCRYPTION_REQUEST: Final = 80877104
-CANCEL_REQUEST: Final = 80877102
-READY: Final = b"Z"
-ERROR: Final = b"E"
-NOTICE: Final = b"N"
-KEY_DATA: Final = b"K"
-TERMINATE: Final = b"X"
-_HEAD: Final = 5
-_ENDS: Final = (b"S", b"Q", b"F")
-"""What a client sends last before it waits for a ReadyForQuery."""
-_REFUSED: Final = {b"H": "asks for an answer in the middle of a pipeline (Flush)", b"d": "copies data (COPY)"}
 _CHUNK: Final = 1 << 16
 _NO_GATE: Final = re.compile(
     r"^(begin|start\s+transaction|savepoint|release|set|show|deallocate|discard)\b(?!.*;.*\w)",
@@ -61,6 +74,10 @@ _NO_GATE: Final = re.compile(
 _WROTE: Final = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 _CLEAN: Final = "SELECT pg_advisory_unlock_all()"
 _IDLE: Final = b"I"
+_COPYING: Final = b"C"
+"""A session takes data of a COPY from its driver."""
+_AMID: Final = b"P"
+"""A session has answered the part of an extended query that its driver flushed."""
 _OPEN: Final = (b"T", b"E")
 _BROKEN: Final = "the server closed the connection"
 
@@ -96,6 +113,18 @@ class ProxiedSession:
         self._status = _IDLE
         self._began_at: int | None = None
         self._reply: list[Frame] = []
+        self._before = _IDLE
+        """How the session stood when the query under way began."""
+        self._skips = False
+        """Whether the server ignores everything up to the next Sync, since it refused a message before."""
+        self._awaits: int | None = None
+        """How many messages complete the answer to what is released next; None: a ReadyForQuery does."""
+        self.rewrite: Callable[[str], str] | None = None
+        """Writes a statement anew before it is sent; None: it is sent as it is."""
+        self.sent = 0
+        """Bytes that the driver was sent over this connection."""
+        self.heard = 0
+        """Bytes that the driver sent."""
 
     # what the coordinator asks ----------------------------------------------------------------------------------------
 
@@ -184,19 +213,20 @@ class ProxiedSession:
         if not data:
             self.drop()
             return
+        self.heard += len(data)
         for frame in self._from_client.take(data):
             if frame.kind == TERMINATE:
                 self.drop()
                 return
-            batch = self._batches.take(frame)
+            batch = self._batches.take(frame if self.rewrite is None else rewritten(frame, self.rewrite))
             if batch is not None:
                 self.pending.append(batch)
 
     def pass_on(self) -> None:
         """Carry out what is pending at once, at no gate."""
         while self.pending and not self.closed:
-            steps = self._sending(self.pending.popleft().raw)
-            self._complete(steps)
+            batch = self.pending.popleft()
+            self._complete(self._sending(batch.raw, answers=self._answers(batch)))
             self.reply()
 
     # gates ----------------------------------------------------------------------------------------------------------
@@ -209,21 +239,28 @@ class ProxiedSession:
         point = point_of(sql) if sql else "prepare"
         if gated:
             await self.gate(point)
-        alone = gated and self.idle and may_stand_in_a_transaction(sql)
+        alone = gated and self.idle and self._may_stand_alone(batch)
         opens = self.idle
         standing = standing_since(self.clock(self.transaction_time())) if sql else ""
         if alone:
             self._at_once(f"BEGIN; {standing}")
         if gated:
+            self._awaits = self._answers(batch)
             await self.release(batch.raw, point)
         else:
-            self._complete(self._sending(batch.raw))
+            self._complete(self._sending(batch.raw, answers=self._answers(batch)))
         if alone:
             await self._end_of_its_own(point)
         elif opens and self._status == b"T":
             self._aside(standing)
         self.resumes()
         self.reply()
+
+    @staticmethod
+    def _may_stand_alone(batch: Batch) -> bool:
+        """Say whether a batch can be put into a transaction of its own."""
+        whole = batch.ready and not batch.leans and not batch.copies
+        return whole and all(map(may_stand_in_a_transaction, batch.statements))
 
     async def _end_of_its_own(self, point: str) -> None:
         """End the transaction that a statement was put into."""
@@ -238,7 +275,7 @@ class ProxiedSession:
             await self.gate(f"commit {point}")
             await self.release(query("COMMIT"), f"commit {point}")
             if not any(frame.kind == ERROR for frame in self._reply):
-                self._reply = reply
+                self._reply = [*reply, *_notifications(self._reply)]
 
     async def gate(self, point: str) -> None:
         """Stand before something that is to be sent, until the kernel lets it go."""
@@ -247,7 +284,8 @@ class ProxiedSession:
     async def release(self, raw: bytes, point: str) -> None:
         """Send a batch, and wait until it is answered; a lock that it waits for is waited for in virtual time."""
         assert self.coordinator is not None
-        flight = self.coordinator.release(self, self._sending(raw), point)
+        answers, self._awaits = self._awaits, None
+        flight = self.coordinator.release(self, self._sending(raw, answers=answers), point)
 
         def answered() -> bool:
             self.meanwhile()
@@ -264,10 +302,19 @@ class ProxiedSession:
 
     # the server's side ----------------------------------------------------------------------------------------------
 
-    def _sending(self, raw: bytes) -> Generator[int, Any, None]:
-        """Send a batch and take its answer into `_reply`; raises the error that it is."""
+    def _answers(self, batch: Batch) -> int | None:
+        """Say what ends the answer to a batch of the driver's: that many messages, or (None) a ReadyForQuery."""
+        return None if batch.ready else 0 if self._skips else batch.answers
+
+    def _sending(self, raw: bytes, *, answers: int | None = None) -> Generator[int, Any, None]:
+        """Send messages and take their answer into `_reply`; raises the error that it is.
+
+        It ends with a ReadyForQuery, after that many `answers`, or where the server asks for data to copy.
+        """
         self._reply = []
-        self._status = b""
+        if self._status not in (b"", _COPYING, _AMID):
+            self._before = self._status
+        self._status = b"" if answers != 0 else _AMID
         error: psycopg.Error | None = None
         self._server.setblocking(False)
         left = memoryview(raw)
@@ -279,13 +326,22 @@ class ProxiedSession:
         while not self._status:
             yield READ
             for frame in self._from_server.take(self._received()):
-                if frame.kind == READY:
-                    self._status = frame.body
-                elif frame.kind == NOTICE and self._told(frame):
+                if frame.kind == NOTICE and self._told(frame):
                     continue
-                else:
-                    self._reply.append(frame)
-                    error = _error(frame) if frame.kind == ERROR else error
+                if frame.kind == READY:
+                    self._status, self._skips = frame.body, False
+                    continue
+                self._reply.append(frame)
+                if frame.kind == ERROR:
+                    error = _error(frame)
+                    self._skips = self._skips or answers is not None
+                    self._status = _AMID if answers is not None else self._status
+                elif frame.kind == COPY_IN:
+                    self._status = _COPYING
+                    self._batches.copying = raw[:1]
+                elif answers is not None and frame.completes:
+                    answers -= 1
+                    self._status = self._status or (_AMID if not answers else b"")
         if error is not None:
             raise error
 
@@ -325,7 +381,7 @@ class ProxiedSession:
         """Carry out something that the driver hears nothing of."""
         reply = self._reply
         self._at_once(sql)
-        self._reply = reply
+        self._reply = [*reply, *_notifications(self._reply)]
 
     def _wrote(self) -> bool:
         """Say whether the transaction wrote or locked a row; if not, its end cannot be observed."""
@@ -337,12 +393,68 @@ class ProxiedSession:
 
     def reply(self) -> None:
         """Let the driver have its answer."""
-        told = b"".join(frame.raw for frame in self._reply) + Frame(READY, self._status).raw
+        told = b"".join(frame.raw for frame in self._reply)
+        if self._status not in (_COPYING, _AMID):
+            told += Frame(READY, self._status).raw
+        self._tell(told)
+
+    def _tell(self, told: bytes) -> None:
         try:
             self._client.setblocking(True)
             self._client.sendall(told)
+            self.sent += len(told)
         except OSError:  # It is gone, and its session with it.
             self.drop()
+
+    def overhear(self) -> bool:
+        """Pass on what the server says unasked: notifications, notices, changed parameters. True: there was something.
+
+        A server that ends the session unasked ends it for the driver too.
+        """
+        if self.closed or (self.flight is not None and not self.flight.done):
+            return False
+        self._server.setblocking(False)
+        try:
+            data = self._server.recv(_CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        said = [frame for frame in self._from_server.take(data) if frame.kind != NOTICE or not self._told(frame)]
+        if said:
+            self._tell(b"".join(frame.raw for frame in said))
+        if not data or any(frame.kind not in (NOTICE, NOTIFICATION, PARAMETER) for frame in said):
+            self.close()
+        return bool(said) or not data
+
+    def nudge(self) -> None:
+        """Pass on the notifications that have reached the session: it is idle, and says them with its next answer."""
+        if self.closed or not self.idle or self.pending or not self._batches.empty:
+            return
+        reply, status = self._reply, self._status
+        self._at_once("")
+        said = [frame for frame in self._reply if frame.kind == NOTIFICATION]
+        self._reply, self._status = reply, status
+        if said:
+            self._tell(b"".join(frame.raw for frame in said))
+
+
+def _notifications(reply: Iterable[Frame]) -> list[Frame]:
+    return [frame for frame in reply if frame.kind == NOTIFICATION]
+
+
+def rewritten(frame: Frame, rewrite: Callable[[str], str]) -> Frame:
+    """Return what a driver sends with the text of its statement written anew."""
+    if frame.kind == b"Q":
+        sql = frame.body.rstrip(b"\0").decode("utf-8", "replace")
+        anew = rewrite(sql)
+        return frame if anew == sql else Frame(frame.kind, anew.encode() + b"\0")
+    if frame.kind == b"P":
+        name, text, rest = frame.body.split(b"\0", 2)
+        sql = text.decode("utf-8", "replace")
+        anew = rewrite(sql)
+        return frame if anew == sql else Frame(frame.kind, b"\0".join((name, anew.encode(), rest)))
+    return frame
 
 
 def _error(frame: Frame) -> psycopg.Error:
@@ -457,13 +569,17 @@ class PostgresEndpoint:
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         client.settimeout(PATIENCE)
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            asked = _opening(client)
+            asked, heard, sent = _opening(client)
             if isinstance(asked, bytes):
                 self._cancel(asked)
                 client.close()
                 return
             session = self._opened(client, asked)
+            session.heard += heard
+            session.sent += sent
         except OSError:  # The driver went away meanwhile.
             client.close()
             return
@@ -514,19 +630,142 @@ class PostgresEndpoint:
         )
 
 
-def _opening(client: socket.socket) -> dict[str, str] | bytes:
-    """Read what a driver asks for; bytes: process number and key of the session whose statement is to be cancelled."""
+class PasswordEndpoint(PostgresEndpoint):
+    """One process's way to PostgreSQL over loopback: a port, a user and a password, as any DATABASE_URL has them.
+
+    What the driver says is checked here, so that no driver needs a way to authenticate but the plainest.
+    """
+
+    USER: Final = "app"
+    PASSWORD: Final = "app"
+    DATABASE: Final = "app"
+
+    def __init__(self, name: str, pool: SessionPool, *, kind: type[ProxiedSession]) -> None:
+        """Listen on a port of loopback; `kind` is what each connection becomes."""
+        self.name = name
+        self.sessions = []
+        self.turn = 0
+        self.actor = ""
+        self.database = ""
+        """The database that it leads to just now."""
+        self.refused: list[str] = []
+        """What drivers asked for and did not get."""
+        self._kind = kind
+        self._pool = pool
+        self._coordinator = None
+        self._given = conninfo_to_dict(pool.url)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """What the driver connects to."""
+        return f"postgresql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{self.DATABASE}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells libpq and its like the same."""
+        told = {"HOST": "127.0.0.1", "PORT": str(self.port), "USER": self.USER}
+        told |= {"PASSWORD": self.PASSWORD, "DATABASE": self.DATABASE}
+        return {"DATABASE_URL": self.url, **{f"PG{name}": value for name, value in told.items()}}
+
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when a driver connects."""
+        return self._listener.fileno()
+
+    def accept(self) -> bool:
+        """Take one connection, where one waits."""
+        if not select([self._listener], [], [], 0)[0]:
+            return False
+        self._accept()
+        return True
+
+    def cut(self) -> None:
+        """Let the process hear nothing more over the connections that it has; a new one may connect anew."""
+        for session in self.sessions:
+            session.close()
+        self.sessions.clear()
+
+    def end(self) -> None:
+        """Stop listening too."""
+        self.cut()
+        self._listener.close()
+
+    def _opened(self, client: socket.socket, asked: dict[str, str]) -> ProxiedSession:
+        name = asked.get("database") or asked.get("user", "")
+        if name != self.DATABASE:
+            self.refused.append(f"it opens the database {name!r}, and there is one, {self.DATABASE!r}")
+            client.sendall(error_frame("3D000", f'database "{name}" does not exist').raw)
+            raise OSError("refused")
+        heard = self._check_password(client)
+        options = " ".join(part for part in (asked.get("options", ""), self._pool.options) if part)
+        own = {"user": str(self._given.get("user") or self.USER), "database": self.database, "options": options}
+        server = self._server()
+        server.sendall(startup({**asked, **own}))
+        said = self._greeting(server)
+        told = b"".join(frame.raw for frame in said)
+        client.sendall(told)
+        keys = next((frame.body for frame in said if frame.kind == KEY_DATA), b"\0\0\0\0")
+        session = self._kind(client, server, pid=struct.unpack("!I", keys[:4])[0])
+        session.heard, session.sent = heard, len(told) + len(_ASK_PASSWORD)
+        return session
+
+    def _check_password(self, client: socket.socket) -> int:
+        """Ask for the password; return how many bytes came."""
+        client.sendall(_ASK_PASSWORD)
+        kind, size = struct.unpack("!cI", _exactly(client, 5))
+        given = _exactly(client, size - 4).rstrip(b"\0").decode("utf-8", "replace")
+        if kind != PASSWORD or given != self.PASSWORD:
+            client.sendall(error_frame("28P01", f'password authentication failed for user "{self.USER}"').raw)
+            raise OSError("refused")
+        return int(size) + 1
+
+    def _greeting(self, server: socket.socket) -> list[Frame]:
+        """Return what the server says up to its first ReadyForQuery."""
+        deadline, frames, said = Deadline(PATIENCE), Frames(), list[Frame]()
+        while not said or said[-1].kind != READY:
+            if not select([server], [], [], deadline.left)[0]:
+                raise self._unreachable("it did not open a session in time")
+            said.extend(frames.take(_some(server)))
+            if said and said[-1].kind == ERROR:
+                raise self._unreachable(fields(said[-1]).get("M", "it refused"))
+            if said and said[0].kind == AUTHENTICATION and said[0].body[:4] != b"\0\0\0\0":
+                raise self._unreachable("it asks for a password")
+        return said
+
+
+_ASK_PASSWORD: Final = Frame(AUTHENTICATION, b"\0\0\0\3").raw
+"""Asks for it in plain text: the way to authenticate that every driver has."""
+
+
+class Opening(NamedTuple):
+    """What a driver said first."""
+
+    asked: dict[str, str] | bytes
+    """What it asks for; bytes: process number and key of the session whose statement is to be cancelled."""
+    heard: int
+    """Bytes that it sent for that."""
+    sent: int
+    """Bytes that it was sent."""
+
+
+def _opening(client: socket.socket) -> Opening:
+    """Read what a driver asks for; a request to encrypt is declined."""
+    heard = sent = 0
     while True:
         size, version = struct.unpack("!II", _exactly(client, 8))
+        heard += size
         if version in (SSL_REQUEST, ENCRYPTION_REQUEST):
             client.sendall(b"N")
+            sent += 1
             continue
         body = _exactly(client, size - 8)
         if version == CANCEL_REQUEST:
-            return body
+            return Opening(body, heard, sent)
         if version >> 16 != PROTOCOL >> 16:
             raise OSError(f"protocol {version >> 16} is unknown")
-        return startup_parameters(body)
+        return Opening(startup_parameters(body), heard, sent)
 
 
 def _some(side: socket.socket) -> bytes:
@@ -545,125 +784,3 @@ def _exactly(client: socket.socket, size: int) -> bytes:
 
 def _closed() -> bytes:
     raise OSError("closed")
-
-
-# PostgreSQL's messages ------------------------------------------------------------------------------------------------
-
-
-class Frame(NamedTuple):
-    """One message of either side."""
-
-    kind: bytes
-    body: bytes
-
-    @property
-    def raw(self) -> bytes:
-        """The message as it is sent."""
-        return self.kind + struct.pack("!I", len(self.body) + 4) + self.body
-
-
-class Frames:
-    """Takes bytes as they come and gives whole messages."""
-
-    def __init__(self) -> None:
-        self._unread = b""
-
-    def take(self, data: bytes) -> Iterator[Frame]:
-        """Return the messages that are complete with these bytes."""
-        self._unread += data
-        while len(self._unread) >= _HEAD:
-            size = 1 + int(struct.unpack_from("!I", self._unread, 1)[0])
-            if len(self._unread) < size:
-                return
-            yield Frame(self._unread[:1], self._unread[_HEAD:size])
-            self._unread = self._unread[size:]
-
-
-class Batch(NamedTuple):
-    """What a client sends before it waits: one statement, or what prepares or closes one."""
-
-    frames: tuple[Frame, ...]
-    sql: str
-    """The text of the first statement that it executes; empty: it executes none."""
-
-    @property
-    def raw(self) -> bytes:
-        """All of it as it is sent."""
-        return b"".join(frame.raw for frame in self.frames)
-
-
-class Batches:
-    """Puts a client's messages together to batches, and remembers the texts that it prepared."""
-
-    def __init__(self) -> None:
-        self._frames: list[Frame] = []
-        self._texts: dict[bytes, str] = {}
-        self._portals: dict[bytes, bytes] = {}
-        self._sql = ""
-
-    @property
-    def empty(self) -> bool:
-        """Whether the client is not in the middle of one."""
-        return not self._frames
-
-    def take(self, frame: Frame) -> Batch | None:
-        """Return the batch that this message completes.
-
-        Raises UsageError for what a gate has no place for.
-        """
-        if frame.kind in _REFUSED:
-            raise UsageError(
-                f"a driver whose statements are gated {_REFUSED[frame.kind]}",
-                hint="Take the engine without `-gated`, whose driver speaks to PostgreSQL itself.",
-            )
-        self._frames.append(frame)
-        self._read(frame)
-        if frame.kind not in _ENDS:
-            return None
-        batch = Batch(tuple(self._frames), self._sql)
-        self._frames.clear()
-        self._sql = ""
-        return batch
-
-    def _read(self, frame: Frame) -> None:
-        text = ""
-        if frame.kind == b"Q":
-            text = frame.body.rstrip(b"\0").decode("utf-8", "replace")
-        elif frame.kind == b"P":
-            name, sql, _ = frame.body.split(b"\0", 2)
-            self._texts[name] = sql.decode("utf-8", "replace")
-        elif frame.kind == b"B":
-            portal, name, _ = frame.body.split(b"\0", 2)
-            self._portals[portal] = name
-        elif frame.kind == b"E":
-            text = self._texts.get(self._portals.get(frame.body.split(b"\0", 1)[0], b""), "a statement")
-        self._sql = self._sql or text.strip()
-
-
-def query(sql: str) -> bytes:
-    """Return the simple query of this text."""
-    return Frame(b"Q", sql.encode() + b"\0").raw
-
-
-def startup(parameters: Mapping[str, str]) -> bytes:
-    """Return the message that opens a session."""
-    pairs = b"".join(f"{name}\0{value}\0".encode() for name, value in parameters.items())
-    body = struct.pack("!I", PROTOCOL) + pairs + b"\0"
-    return struct.pack("!I", len(body) + 4) + body
-
-
-def startup_parameters(body: bytes) -> dict[str, str]:
-    """Read what a message that opens a session asks for; its length and version are not in `body`."""
-    parts = body.rstrip(b"\0").decode("utf-8", "replace").split("\0")
-    return dict(zip(parts[::2], parts[1::2], strict=False))
-
-
-def fields(frame: Frame) -> dict[str, str]:
-    """Read an error or a notice by its field codes: `C` is the SQLSTATE, `M` the message, `V` the severity."""
-    parts = frame.body.rstrip(b"\0").decode("utf-8", "replace").split("\0")
-    return {part[0]: part[1:] for part in parts if part}
-
-
-def with_fields(frame: Frame, told: Mapping[str, str]) -> Frame:
-    """Return an error or a notice with these fields."""
-    return Frame(frame.kind, b"".join(f"{code}{text}\0".encode() for code, text in told.items()) + b"\0")

@@ -65,6 +65,7 @@ class AsyncJobHarness:
         self._turn = asyncio.Lock()
 
     register = _at_once(JobHarness.register)
+    register_celery = _at_once(JobHarness.register_celery)
     always = _at_once(JobHarness.always)
     enqueue = _at_once(JobHarness.enqueue)
     cancel = _at_once(JobHarness.cancel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import signal
@@ -9,14 +10,16 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.adapters.reference.application import (
     GUIDE,
     START,
     JobProcessor,
     JobResult,
+    NoResultError,
     ReferenceApplication,
+    result_of,
 )
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
@@ -40,6 +43,7 @@ from harness.processors.judgement import (
     own_anomalies,
     readings,
     run_of,
+    stubs_waiting,
     unseen_failures,
 )
 from harness.processors.length import Length, Moment, read_length
@@ -54,6 +58,9 @@ from harness.run.session import NO_FAULTS
 from harness.run.verdict import Run
 from harness.sim.choices import Choices, Tape
 from harness.sim.loop import VirtualLoop
+
+if TYPE_CHECKING:
+    from harness.processors.celery import CeleryTasks
 
 REST_SECONDS = 90 * 24 * 3600.0
 """Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
@@ -141,6 +148,7 @@ class JobHarness(Assertions):
         self._checking = False
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
+        self._on_close: list[Callable[[], None]] = []
         self._number = 0
         self._chained: dict[JobId, tuple[int, JobId]] = {}
         """By job that a processor enqueued: its place in the chain, and the job at work."""
@@ -181,6 +189,18 @@ class JobHarness(Assertions):
     def host(self, process: HostProcess) -> HostedProcessors:
         """Return what runs jobs in the process of a test in another language: register its `processor(slug)`."""
         return self._node.host(process)
+
+    def register_celery(self, app: Any) -> CeleryTasks:
+        """Let every task of a Celery application run here: `task.delay()` and `apply_async()` enqueue to this harness.
+
+        A message is a job of the tool that is called as the task is, with hyphens: `shop-tasks-charge`. Raises
+        UsageError for what is no Celery application, and where it has no tasks.
+        """
+        from harness.processors.celery import CeleryTasks
+
+        tasks = CeleryTasks(self, app)
+        self._on_close.append(tasks.restore)
+        return tasks
 
     def enqueue(
         self,
@@ -338,12 +358,10 @@ class JobHarness(Assertions):
         if found not in self._registered:
             self._registered.append(found)
         result = self._drive(lambda: self._loop.run(self._running.perform_once(found, job)))
-        if not isinstance(result, JobResult):
-            raise UsageError(
-                f"the processor answered {result!r}, which is not a JobResult",
-                hint="Answer JobResult(success=True, output=...) or JobResult(success=False, error='...').",
-            )
-        return result
+        try:
+            return result_of(result)
+        except NoResultError as error:
+            raise UsageError(str(error)) from None
 
     def work_one(self) -> JobHandle | None:
         """Let the worker take one due job and bring that attempt to its end. None: no job is due."""
@@ -454,8 +472,14 @@ class JobHarness(Assertions):
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             left_running(
-                [*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]
+                [
+                    *self._running.leaked_tasks(besides=self._node.waiting_stubs),
+                    *self._hanging(),
+                    *self._noticed.left_behind(),
+                    *self._node_leaks(),
+                ]
             ),
+            stubs_waiting(self._node.waiting_stubs),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
@@ -493,6 +517,8 @@ class JobHarness(Assertions):
         if self._closed:
             return
         self._closed = self._running.closed = True
+        for restore in self._on_close:
+            restore()
         if self._loop.broken is None:
             self._application.end()
         self._node.close()
@@ -666,6 +692,12 @@ class JobHarness(Assertions):
     def _refuse(self) -> None:
         if self._closed:
             raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
+        with contextlib.suppress(RuntimeError):
+            if asyncio.get_running_loop() is not self._loop:
+                raise UsageError(
+                    "this test is a coroutine, and its loop cannot wait while job_harness lets time pass",
+                    hint="Ask for async_job_harness and await its methods: await async_job_harness.run_until_idle().",
+                )
         self._loop.refuse_nesting()
 
     def _blocked(self, what: str) -> None:

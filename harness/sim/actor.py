@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness.model.duration import Instant
 from harness.sim.choices import acts_first, acts_next
 from harness.sim.request import Frame, Request, VerbCall
+
+if TYPE_CHECKING:
+    from harness.sim.kernel import Kernel
 
 
 class State(IntEnum):
@@ -58,6 +61,14 @@ class Carrier(Protocol):
     def settle(self, now: Instant) -> None:
         """Bring its clock to `now`, and let happen what happens until everybody on it waits."""
         ...
+
+
+class Carried:
+    """What starts an actor that comes with a carrier of its own; a session hands it the kernel, and steps nothing."""
+
+    def join(self, kernel: Kernel) -> None:
+        """Become an actor of this kernel."""
+        raise NotImplementedError
 
 
 class Actor:

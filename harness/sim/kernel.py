@@ -16,7 +16,7 @@ from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, Carrier, State
 from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
-from harness.sim.request import Elsewhere, Frame, Poll, Request, Sleep, VerbCall, Wait
+from harness.sim.request import Elsewhere, Exchange, Frame, Poll, Request, Sleep, VerbCall, Wait
 
 
 class Executor(Protocol):
@@ -289,6 +289,8 @@ class Kernel:
         request = actor.request
         self._agenda.changed()
         if type(request) is not VerbCall:
+            if type(request) is Exchange:
+                request.happens, request.heard = happens, heard
             self._continue(actor, None)
         else:
             actor.call = request
@@ -490,6 +492,15 @@ class Kernel:
         wake = self._agenda.next(self.now)
         for carrier in self.carriers:
             own = carrier.next_wake()
+            if own is not None and (wake is None or own < wake):
+                wake = own
+        return wake
+
+    def wake_beside(self, carrier: Carrier) -> Instant | None:
+        """Say when an actor next acts unprompted that this carrier does not carry."""
+        wake = self._agenda.next(self.now)
+        for other in self.carriers:
+            own = None if other is carrier else other.next_wake()
             if own is not None and (wake is None or own < wake):
                 wake = own
         return wake

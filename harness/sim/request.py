@@ -68,6 +68,19 @@ class Point:
         return (yield self)
 
 
+class Exchange(Point):
+    """Send something over a connection, which may break before it is sent, or before the reply comes back."""
+
+    __slots__ = ("happens", "heard")
+
+    def __init__(self, point: str) -> None:
+        super().__init__(point)
+        self.happens = True
+        """Whether it is sent."""
+        self.heard = True
+        """Whether the reply comes back."""
+
+
 class Wait:
     """Resume once an answer from outside is there: a statement that waits for a lock. Time may move meanwhile."""
 

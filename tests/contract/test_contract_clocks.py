@@ -26,9 +26,10 @@ IN_REAL_TIME = (
     "interruption.py",
     "sim/watchdog.py",
     "processors/baton.py",
+    "systems/python/",
     "pytest_plugin.py",
 )
-"""Who waits for another process, speaks with a person, or measures how long a search takes."""
+"""Who waits for another process, speaks with a person, measures how long a search takes, or replaces the clock."""
 
 
 def row(clock: ClockOwner) -> str:

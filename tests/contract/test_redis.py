@@ -24,7 +24,7 @@ from tests.contract.opened_engines import Get, fresh, opened_engines
 
 pytestmark = pytest.mark.slow
 
-BULL = "bullmq-redis@6.7.0"
+BULL, CELERY = "bullmq-redis@6.7.0", "celery-redis@5.7.0"
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,42 @@ def test_a_day_a_lost_lock_and_a_late_result_take_no_time(engines: Get) -> None:
 def test_the_generic_workload_finds_a_stalled_job_before_a_higher_priority(engines: Get) -> None:
     finding = Sampler(engines(BULL), looking_for=frozenset({"priority_inversion"})).explore(seed=1, runs=60).finding
     assert finding is not None
+
+
+# Celery on it ---------------------------------------------------------------------------------------------------------
+
+
+def test_celery_conforms_on_redis_but_for_what_it_is_known_for(engines: Get) -> None:
+    found = conform(engines(CELERY), levels=(Level.CORE, Level.SCHEDULED))
+    assert {item.case.name for item in found.results if item.mark in (Mark.FAIL, Mark.KNOWN)} == set()
+    assert found.exit_code is ExitCode.PASS
+    assert not found.lies
+
+
+def test_what_a_dead_worker_held_is_restored_after_the_visibility_timeout_and_not_before(engines: Get) -> None:
+    settings = Settings()
+    queue, clocks = fresh(engines(CELERY), settings)
+    queue.enqueue(JobRequest("a"))
+    (first,) = queue.claim("w1", 1).value
+    clocks.now = settings.lease - MILLISECOND
+    assert queue.expire().value == []
+    clocks.now = settings.lease
+    assert queue.expire().value == ["a"]
+    (second,) = queue.claim("w2", 1).value
+    assert queue.complete(first, "late").done
+    clocks.now += 2 * settings.lease
+    assert queue.expire().value == []
+    assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)
+
+
+def test_early_acknowledgement_loses_what_a_dead_worker_held(engines: Get) -> None:
+    queue, clocks = fresh(engines(f"{CELERY}/early"))
+    queue.enqueue(JobRequest("a"))
+    queue.claim("w1", 1)
+    clocks.now += 24 * HOUR
+    assert queue.expire().value == []
+    assert queue.claim("w1", 1).value == []
+    assert queue.jobs()["a"].status is Status.PROCESSING
 
 
 def test_an_older_release_is_refused() -> None:

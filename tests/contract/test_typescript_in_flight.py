@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from harness.foreign.runtime import NODE_HOST
 from harness.processors import JobHarness, TypeScriptProcessor
 from harness.processors.typescript import find_typescript_node
-from harness.processors.typescript.node_processor import RUNNER
 from tests.contract.node_at_hand import needs_node, processor, written
 
 pytestmark = needs_node
@@ -33,7 +33,7 @@ def test_synchronous_work_is_done_when_its_caller_goes_on_and_other_work_when_it
     source = f"""
     import crypto from "node:crypto";
     import zlib from "node:zlib";
-    import {{ Rest }} from {str(RUNNER.with_name("rest.mjs"))!r};
+    import {{ Rest }} from {str(NODE_HOST.with_name("rest.mjs"))!r};
     const rest = new Rest();
     void process.stdout;
     rest.begin();

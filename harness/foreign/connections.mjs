@@ -8,7 +8,7 @@
 // Leans on `_write`, `_writev`, `push`, `_handle` and `_httpMessage` of net.Socket, on `secureConnecting` of TLSSocket,
 // and on `reading` and `fd` of handles; checked on Node 22.16 and 24.19.
 import { createRequire } from "node:module";
-import { realMilliseconds } from "../../../foreign/clock.mjs";
+import { realMilliseconds } from "./clock.mjs";
 
 const net = createRequire(import.meta.url)("node:net"); // See peer.mjs.
 

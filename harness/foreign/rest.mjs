@@ -1,7 +1,7 @@
 // Says when this process has nothing left to do by itself: no microtask, no immediate, no real I/O in flight.
 // Must not know: processors, messages.
 import { createHook } from "node:async_hooks";
-import { realMilliseconds, realSetImmediate, realSetTimeout } from "../../../foreign/clock.mjs";
+import { realMilliseconds, realSetImmediate, realSetTimeout } from "./clock.mjs";
 import { Connections } from "./connections.mjs";
 
 const QUIET_ROUNDS = 3;
@@ -17,7 +17,7 @@ const COMPRESSOR = /^(ZLIB|BROTLI|ZSTD)/;
 // How long work is waited for that goes on when nothing is being run any more: the processor has answered.
 const LEFT_MS = 500;
 // What may be there without anything ever coming of it.
-const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
+export const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
 
 export class Rest {
   constructor() {
@@ -26,6 +26,8 @@ export class Rest {
     this.compressors = new Map();
     this.baseline = new Map();
     this.alive = () => {};
+    /** Says what else is in flight. */
+    this.more = () => [];
     /** Says whether anything is being run. */
     this.atWork = () => true;
     createHook({
@@ -52,7 +54,7 @@ export class Rest {
   /** Real work that is in flight, by its kind. */
   outstanding() {
     const { waiting, open } = this.connections.counted();
-    const kinds = [...this.onThreads(), ...waiting];
+    const kinds = [...this.onThreads(), ...waiting, ...this.more()];
     for (const [kind, count] of counted(process.getActiveResourcesInfo())) {
       const idle = (this.baseline.get(kind) ?? 0) + (open.get(kind) ?? 0);
       if (!SILENT.has(kind) && count > idle) kinds.push(kind);

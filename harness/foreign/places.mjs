@@ -3,7 +3,7 @@
 
 const DEPTH = 30;
 const FRAME = /^\s*at (?:async )?(?:(.*?) \()?((?:file:\/\/)?\/[^)?]+)(?:\?[^):]*)?:\d+:\d+\)?$/;
-const OURS = ["/typescript/runner/", "/harness/foreign/"];
+const OURS = ["/typescript/runner/", "/harness/foreign/", "/harness/systems/"];
 const LIBRARY = "/node_modules/";
 const NAME = /^(?:new )?(?:Object\.)?([\w$]+(?:\.[\w$]+)*)(?: \[as [^\]]+\])?$/;
 

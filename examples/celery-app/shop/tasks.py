@@ -1,0 +1,28 @@
+"""Three tasks. Nothing here knows how it is tested."""
+
+from shop import outside
+from shop.app import app
+
+
+@app.task
+def charge(order, cents):
+    """Charge an order. Not idempotent: `idempotency_key=order` would make it so."""
+    receipt = outside.payments.charge(order=order, cents=cents)
+    outside.orders[order] = receipt
+    return receipt
+
+
+@app.task(bind=True, autoretry_for=(ConnectionError,), max_retries=5, retry_backoff=3600, retry_backoff_max=86_400,
+          retry_jitter=False)  # fmt: skip
+def deliver_webhook(self, url, event):
+    """Tell a customer's server; after an hour, two, four, eight and sixteen it is tried again."""
+    outside.http.post(url, event)
+    return self.request.retries
+
+
+@app.task
+def report(day):
+    """Count the orders of a day."""
+    if not outside.orders:
+        raise LookupError(f"no orders on {day}")
+    return len(outside.orders)

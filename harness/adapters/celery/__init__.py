@@ -1,0 +1,284 @@
+"""Real Celery under test: its own tasks, messages and acknowledgements in a child, on a Redis whose clock is ours.
+
+What is here says Celery in the harness's words and decides nothing but when a task is retried, as `autoretry_for`
+does. `docs` is a page of Celery's manual, with the section; `src` a module of kombu, with the function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, in_python, without_value
+from harness.errors import UsageError, did_you_mean
+from harness.foreign import newest_python
+from harness.history.outcome import Outcome, done
+from harness.model.duration import DAY, SECOND, Instant
+from harness.model.job import JobId, JobView, Json
+from harness.model.json_value import json_problem
+from harness.model.lifecycle import QueueState, Status
+from harness.port import Capabilities, Claim, Contract, JobRequest, Known
+
+PACKAGE: Final = "celery"
+DRIVER: Final = "redis"
+EARLY: Final = "early"
+"""After a slash behind the release: messages are acknowledged before their task runs, which is Celery's default."""
+ORIGIN: Final = 1_893_456_000
+WHENEVER: Final[Instant] = -365 * DAY
+
+_REDELIVERED: Final = (
+    "a message that is acknowledged late is delivered again, however often and at once, when its worker is lost"
+    " (docs: getting-started/backends-and-brokers/redis, Visibility timeout)"
+)
+_FETCHED: Final = (
+    "the timeout counts from when a message was fetched, which for one with an ETA is before it is due"
+    " (docs: getting-started/backends-and-brokers/redis, Visibility timeout)"
+)
+_HELD: Final = "a worker holds what it fetched until its ETA (docs: userguide/calling, ETA and Countdown)"
+_LATE: Final = "scenarios/findings/celery/a_late_result_is_taken.yaml"
+
+CONTRACT: Final = Contract(
+    documented={
+        "attempt_overrun": _REDELIVERED,
+        "backoff_out_of_range": _REDELIVERED,
+        "error_lost": _REDELIVERED,
+        "foreign_clock": _FETCHED,
+        "livelock": _REDELIVERED,
+        "due_job_left": _HELD,
+    },
+    differences={
+        "crashes/every_attempt_crashes": _REDELIVERED,
+        "crashes/while_running": _REDELIVERED,
+        "hostile/job_kills_its_worker": _REDELIVERED,
+        "maintenance/one_bad_job_does_not_stop_the_rest": _REDELIVERED,
+        "maintenance/overdue_behind_a_long_job": _HELD,
+    },
+    known={
+        "zombies/failure_after_completion": Known(frozenset({"stale_fail"}), _LATE),
+        "zombies/late_complete": Known(frozenset({"stale_complete"}), _LATE),
+        "zombies/late_fail": Known(frozenset({"illegal_transition", "stale_fail", "stale_complete"}), _LATE),
+        "zombies/result_after_completion": Known(frozenset({"stale_complete"}), _LATE),
+    },
+    oldest_first=False,  # What is restored is put back at the other end of the list, and what has an ETA is held.
+)
+
+LOOK: Final = """
+local results = {}
+for _, key in ipairs(redis.call('KEYS', 'celery-task-meta-*')) do
+  table.insert(results, redis.call('GET', key))
+end
+return {redis.call('LRANGE', 'celery', 0, -1), redis.call('HGETALL', 'unacked'),
+        redis.call('ZRANGE', 'unacked_index', 0, -1, 'WITHSCORES'), results}
+"""
+
+
+def seconds_of(instant: Instant) -> float:
+    """Return seconds since 1970."""
+    return ORIGIN + instant / SECOND
+
+
+def instant_of(seconds: float) -> Instant:
+    """Return an instant from seconds since 1970."""
+    return round((seconds - ORIGIN) * SECOND)
+
+
+class CeleryQueue(AskingQueue):
+    """A queue under test over Celery. Redis does not say who holds a message, nor whether a task has started.
+
+    So claims are remembered here, by the tag of the message, which it keeps when it is delivered again.
+    """
+
+    capabilities = Capabilities(start_after=True, virtual_time=True, fencing=True)
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened)
+        self._sent: dict[JobId, JobRequest] = {}
+        self._at: dict[JobId, tuple[Instant, Instant]] = {}
+        """When each job was sent, and from when it may run."""
+        self._claims: dict[JobId, list[tuple[str, str, int, Instant]]] = {}
+        """Tag, worker, number and time of each delivery."""
+        self._ended_at = opened.ended_at
+        self._final: dict[JobId, JobView] = {}
+        """Each job that ended, as it did last."""
+        self._done_at: dict[JobId, Instant] = {}
+        """When each job was first seen to have ended: what Celery writes is the machine's time."""
+        self._number = 0
+
+    def _stamped(self, now: Instant) -> Mapping[str, Any]:
+        return {"now": seconds_of(now)}
+
+    # observation ----------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first."""
+        waiting, unacked, index, results = self._database.ask("EVAL", LOOK, 0)
+        queued: dict[str, str] = {}
+        for raw in waiting:
+            message = json.loads(raw)
+            queued[message["headers"]["id"]] = message["properties"]["delivery_tag"]
+        held = {}
+        for tag, raw in zip(unacked[::2], unacked[1::2], strict=True):
+            held[json.loads(raw)[0]["headers"]["id"]] = tag.decode()
+        scores = {tag.decode(): float(score) for tag, score in zip(index[::2], index[1::2], strict=True)}
+        outcomes = {outcome["task_id"]: outcome for outcome in map(json.loads, results)}
+        return {job: self._view(job, job in queued, held.get(job), scores, outcomes.get(job, {})) for job in self._sent}
+
+    def _view(
+        self, job: JobId, queued: bool, tag: str | None, scores: Mapping[str, float], outcome: Mapping[str, Any]
+    ) -> JobView:
+        request, claims = self._sent[job], self._claims[job]
+        created_at, start_after = self._at[job]
+        state = outcome.get("status")
+        if state is None and job in self._final and not queued and tag is None:
+            return self._final[job]  # Its result was kept for a day.
+        running = bool(claims) and not queued and (tag is None or claims[-1][0] == tag)
+        ended = state in ("SUCCESS", "FAILURE")
+        status = Status.PROCESSING if running else Status.PENDING
+        if ended:
+            status = Status.COMPLETED if state == "SUCCESS" else Status.FAILED
+        waits = QueueState.RETRY if claims else QueueState.CREATED
+        states = {Status.PROCESSING: QueueState.ACTIVE, Status.PENDING: waits}
+        states |= {Status.COMPLETED: QueueState.COMPLETED, Status.FAILED: QueueState.FAILED}
+        message: Any = None
+        if state in ("FAILURE", "RETRY") and status is not Status.PROCESSING:
+            message = (outcome.get("result") or {}).get("exc_message")
+        lease = None if tag is None or tag not in scores else instant_of(scores[tag]) + self._settings.lease
+        view = JobView(
+            id=job,
+            tool=request.tool,
+            status=status,
+            queue_state=states[status],
+            priority=0,
+            attempts=len(claims),
+            max_attempts=request.max_attempts or self._settings.max_attempts,
+            token=claims[-1][2] if claims else 0,
+            worker=claims[-1][1] if status is Status.PROCESSING else None,
+            output=outcome.get("result") if state == "SUCCESS" else None,
+            error=message[0] if isinstance(message, list) and message else message,
+            unique_key=None,
+            created_at=created_at,
+            start_after=start_after,
+            started_at=claims[-1][3] if claims else None,
+            lease_until=lease if status is Status.PROCESSING else None,
+            completed_at=self._done_at.setdefault(job, self._ended_at()) if ended else None,
+            expires_at=None,
+        )
+        if ended:
+            self._final[job] = view
+        return view
+
+    # producers ------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, request: JobRequest) -> Outcome:
+        """Send a task."""
+        if refusal := self._unacceptable(request, self._sent):
+            return refusal
+        now, after = self._clocks.store(), request.start_after
+        eta = None if after is None or after <= now else seconds_of(after)
+        kwargs = {"job": request.id, "tool": request.tool, "input": request.input}
+        outcome = self._ask("enqueue", id=request.id, kwargs=kwargs, eta=eta)
+        if not outcome.done:
+            return outcome
+        self._sent[request.id], self._claims[request.id] = request, []
+        self._at[request.id] = now, WHENEVER if after is None else after
+        return done(request.id)
+
+    def cancel(self, job: JobId) -> Outcome:
+        """To revoke is to tell the workers that are there, which this adapter does not."""
+        raise NotImplementedError
+
+    def retry(self, job: JobId) -> Outcome:
+        """There is none."""
+        raise NotImplementedError
+
+    # workers --------------------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        """Take messages that are due."""
+        outcome = self._ask("claim", worker=worker, limit=limit, number=self._number)
+        if not outcome.done:
+            return outcome
+        return done([self._claim(told, worker) for told in outcome.value])
+
+    def _claim(self, told: dict[str, Any], worker: str) -> Claim:
+        job, self._number = told["job"], told["number"]
+        now = self._clocks.store()
+        self._claims[job].append((told["tag"], worker, self._number, now))
+        attempt = len(self._claims[job])
+        return Claim(job, attempt, self._number, worker, told["tool"], now + self._settings.lease)
+
+    def complete(self, claim: Claim, output: Json) -> Outcome:
+        """Record the result, and acknowledge."""
+        if problem := json_problem(output):
+            return Outcome.refused(f"JSON cannot hold it: {problem}")
+        return self._settle("complete", claim, output=output)
+
+    def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
+        """Record the failure, or retry as `autoretry_for` with a backoff does; then acknowledge."""
+        most = self._sent[claim.job].max_attempts or self._settings.max_attempts
+        again = None
+        if not final and claim.attempt < most:
+            settings, now = self._settings, self._clocks.store()
+            wait = settings.retry_delay
+            if settings.retry_backoff:
+                wait = min(settings.retry_delay << (claim.attempt - 1), settings.retry_delay_max)
+            again = now + wait
+        about = {"error": error, "again": None if again is None else seconds_of(again)}
+        outcome = self._settle("fail", claim, **about)
+        if outcome.done and again is not None:
+            self._at[claim.job] = self._at[claim.job][0], again
+        return outcome
+
+    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+        return without_value(self._ask(question, worker=claim.worker, number=claim.token, **arguments))
+
+    # upkeep ---------------------------------------------------------------------------------------------------------
+
+    def expire(self) -> Outcome:
+        """Restore what was unacknowledged for longer than the visibility timeout."""
+        before = self.jobs()
+        outcome = self._ask("expire")
+        if not outcome.done:
+            return outcome
+        after = self.jobs()
+        return done([job for job, view in before.items() if after.get(job) != view])
+
+
+def release(version: str = "latest") -> ForeignRelease:
+    """Declare a release: `latest`, `5`, `5.7.0`; after a slash may stand `early`.
+
+    Raises UsageError for an unknown version or suffix.
+    """
+    asked, slash, word = version.partition("/")
+    if slash and word != EARLY:
+        raise UsageError(
+            f"{PACKAGE}-redis@{version}: behind the release there can only be {EARLY!r}{did_you_mean(word, [EARLY])}",
+            hint=f"Name {PACKAGE}-redis@{asked} or {PACKAGE}-redis@{asked}/{EARLY}.",
+        )
+    number = newest_python(PACKAGE, asked)
+    from harness.redis import RedisStore
+
+    return ForeignRelease(
+        package=f"{PACKAGE}-redis",
+        version=f"{number}{slash}{word}",
+        queue=CeleryQueue,
+        capabilities=CeleryQueue.capabilities,
+        contract=CONTRACT,
+        start=in_python(__file__, PACKAGE, number, DRIVER),
+        asked={"late": not slash},
+        empty=_flush,
+        reset=lambda opened: {"visibility": opened.settings.lease / SECOND},
+        store=RedisStore,
+        gated=False,
+    )
+
+
+def _flush(opened: Opened) -> None:
+    opened.database.empty()
+    opened.database.set_now(opened.clocks.store())
+
+
+def open_engine(version: str = "latest") -> ForeignEngine:
+    """Return the engine of this release; see `release` and `ForeignEngine`."""
+    return ForeignEngine(release(version))

@@ -1,0 +1,403 @@
+"""Your own system, as it is: unmodified processes under the explorer, by a system file.
+
+`SystemEngine` starts the commands of a file for each run, on a PostgreSQL and a clock of ours; every statement of every
+connection, every call to the outside and every timer is a gate. Hides how that is done. Must not know who searches it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Generator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from harness.history.outcome import Outcome, done
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+from harness.model.settings import Settings
+from harness.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest
+from harness.run.context import RunContext
+from harness.run.stock import request_of
+from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
+from harness.sim.actor import Carried
+from harness.sim.clock import Clocks
+from harness.sim.kernel import Kernel
+from harness.sim.request import Exchange, Frame, Poll, Request, Sleep, VerbCall
+from harness.systems.document import SystemFile, at_path, filled, is_system_file, read_system_file
+from harness.systems.http_wire import HttpMessage
+from harness.systems.http_wire import request as http_request
+from harness.systems.http_wire import response as http_response
+
+if TYPE_CHECKING:
+    from harness.systems.database import SystemDatabase
+    from harness.systems.jobs import JobReader
+    from harness.systems.process import SystemProcess
+    from harness.systems.runtime import SystemRun
+    from harness.systems.traffic import OutsideCall
+
+__all__ = ["SystemEngine", "is_system_file", "open_engine"]
+
+WORKERS: Final = ("w1", "w2", "w3")
+CAPABILITIES: Final = Capabilities(
+    maintenance=True, virtual_time=True, final_errors=False, own_attempts=False, results=True
+)
+
+
+class SystemEngine:
+    """Runs the system of a file. Server and programs are found when the first run begins, and live until `close`."""
+
+    def __init__(self, path: str, *, dsn: str | None = None) -> None:
+        """Read the file at `path`; `dsn` names a server on which to make databases, instead of one started here.
+
+        Raises SystemFileError with `file:line` for what is wrong with the file.
+        """
+        self.file: SystemFile = read_system_file(path)
+        self._dsn = dsn
+        self._database: SystemDatabase | None = None
+        self._processes: list[SystemProcess] = []
+        self._sources: dict[str, dict[str, str]] = {}
+        """By name of a statement, the texts that have this name, and who sent each first."""
+        own = self.file.settings
+        self.info = EngineInfo(
+            path,
+            CAPABILITIES,
+            contract=Contract(
+                documented=self.file.without,
+                intended=self.file.without,
+                file=path,
+                fixed=frozenset(Settings.names()) - {"workers_enabled"},
+                effective=lambda settings: own.changed(workers_enabled=settings.workers_enabled),
+            ),
+            settings=own,
+            processes=lambda queue: queue.application,
+            prepare=lambda: cast(None, self._ready()),
+            provenance=self._provenance,
+            confirm=self._confirm,
+            written=self._written,
+        )
+
+    def _provenance(self) -> str:
+        return "" if self._database is None else str(self._database.cluster.provenance)
+
+    def _confirm(self) -> None:
+        if self._database is not None:
+            self._database.confirm()
+
+    def _ready(self) -> SystemDatabase:
+        if self._database is None:
+            from harness.systems.database import SystemDatabase
+            from harness.systems.migration import migrate
+            from harness.systems.runtime import processes_of
+
+            database = SystemDatabase(self._dsn)
+            try:
+                migrate(self.file, database)
+                self._processes = processes_of(self.file, database, WORKERS)
+            except BaseException:
+                database.close()
+                raise
+            self._database = database
+        return self._database
+
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
+        """Return the system at its start, seen as a queue without verbs.
+
+        Raises EnvironmentUnavailable without PostgreSQL or a program, SystemFileError where the system does not start.
+        """
+        from harness.systems.jobs import JobReader
+        from harness.systems.runtime import SystemRun
+
+        database = self._ready()
+        database.renew()
+        for process in self._processes:
+            process.prepare()
+        run = SystemRun(self.file, database, self._processes, clocks=cast(Clocks, clocks))
+        run.on_statement = self._noted
+        try:
+            reader = JobReader(self.file, database, self.file.settings)
+            return cast(QueueUnderTest, SystemQueue(self.file, run, reader))
+        except BaseException:
+            run.close()
+            raise
+
+    def _noted(self, process: str, point: str, sql: str) -> None:
+        """Keep how a statement is written, for the screen of a finding."""
+        self._sources.setdefault(point, {}).setdefault(sql, process)
+
+    def _written(self, point: str) -> tuple[str, ...]:
+        """Show a statement; several that have the same name in a line each."""
+        texts = self._sources.get(point, {})
+        if len(texts) > 1:
+            return (f"{point}: one of {len(texts)} statements", *(" ".join(sql.split()) for sql in texts))
+        lines = [(process, sql.strip().splitlines()) for sql, process in texts.items()]
+        return next(
+            ((f"{point}, sent by {process}", *filter(None, map(str.strip, text))) for process, text in lines), ()
+        )
+
+    def close(self) -> None:
+        """Stop what was started. Never raises."""
+        for process in self._processes:
+            process.close()
+            process.endpoint.end()
+            process.outside.close()
+        self._processes = []
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def open_engine(path: str) -> SystemEngine:
+    """Return the engine of a system file."""
+    return SystemEngine(path)
+
+
+class SystemQueue:
+    """What is seen of a system's rows; it has no verbs, for its own processes are at work."""
+
+    capabilities: Capabilities = CAPABILITIES
+
+    def __init__(self, file: SystemFile, run: SystemRun, reader: JobReader) -> None:
+        self._run = run
+        self._reader = reader
+        self._seen: dict[JobId, JobView] = {}
+        self._revision = -1
+        self._news = False
+        self.application = SystemApplication(file, run, reader, self)
+
+    def jobs(self) -> Mapping[JobId, JobView]:
+        """Read all jobs, where a transaction may have ended since."""
+        revision = self._run.writes
+        self._news = revision != self._revision
+        if self._news:
+            self._revision = revision
+            seen = self._reader.look()
+            if seen != self._seen:
+                self._run.changes += 1
+            self._seen = seen
+        return self._seen
+
+    def changed(self) -> list[JobId] | None:
+        """Return nothing as long as nothing ended, and then None: changes are not tracked."""
+        return None if self._news else []
+
+    def close(self) -> None:
+        """End the processes."""
+        self._run.close()
+
+
+class SystemApplication:
+    """The processes, the crons and the clients of a system, as a session starts them."""
+
+    def __init__(self, file: SystemFile, run: SystemRun, reader: JobReader, queue: SystemQueue) -> None:
+        self._file = file
+        self._run = run
+        self._reader = reader
+        self._queue = queue
+        self._runs: dict[JobId, int] = {}
+        self._world: RunContext
+        self._kernel: Kernel
+
+    def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
+        """Return a factory for each client; nothing of a client crashes."""
+        self._take(world)
+        return {
+            f"client-{plan.name}": partial(self._client, plan) for plan in world.scenario.jobs if not plan.held_back
+        }
+
+    def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
+        """Return what starts each process and each cron, by name."""
+        workers = self._workers(world)
+        for name in list(self._run.processes):
+            process = self._run.processes[name]
+            if process.program.kind.instances and name not in workers:
+                del self._run.processes[name]
+            else:
+                world.on_stop[name] = partial(self._run.terminate, name)
+        self._run.start()
+        started: dict[str, Any] = {name: ProcessActor(self, name) for name in self._run.processes}
+        crons = {cron.name: partial(self._cron, cron.name) for cron in self._file.crons}
+        return {**started, **crons}
+
+    def _workers(self, world: RunContext) -> tuple[str, ...]:
+        kind = self._file.workers
+        return () if kind is None else tuple(world.scenario.workers[: kind.instances])
+
+    def _take(self, world: RunContext) -> None:
+        self._world = world
+        run = self._run
+        self._reader.plan(world.plans)
+        noted = run.on_statement
+
+        def told(process: str, point: str, sql: str) -> None:
+            noted(process, point, sql)
+            world.observe(process, point)
+
+        run.on_statement = told
+        run.on_call = self._call
+        run.on_aborted = self._aborted
+        run.on_end = self._end
+        run.next_instant = self._next_instant
+
+    def join(self, kernel: Kernel, name: str) -> None:
+        """Let a process be an actor of this kernel."""
+        self._kernel = kernel
+        self._run.join(kernel)
+        kernel.spawn(name, self._run.life(name), process=True, carrier=self._run)
+
+    def _next_instant(self, after: Instant) -> Instant | None:
+        from harness.systems.jobs import instants_of
+
+        views = self._world.board.views.values()
+        return min((at for at in instants_of(views, self._file.settings) if at > after), default=None)
+
+    def _end(self, process: str, code: int, words: str) -> None:
+        if code == 0:
+            self._world.stopped(process)
+        else:
+            self._world.raised(process, "running", _error_in(words), process)
+
+    # who asks -------------------------------------------------------------------------------------------------------
+
+    def _client(self, plan: JobPlan) -> Frame:
+        name = f"client-{plan.name}"
+        if plan.at:
+            yield Sleep(plan.at, f"waiting to send {plan.name}")
+        for number, job in enumerate(plan.names()):
+            if number and plan.every:
+                yield Sleep(plan.every, f"waiting to send {job}")
+            request = request_of(plan, job, self._world, name)
+            yield VerbCall("send", (request,), job, None, partial(self._send, name, job))
+
+    def _send(self, client: str, job: JobId) -> Generator[Request, Any, Outcome]:
+        send = self._file.send
+        assert send is not None
+        body = filled(send.body, job)
+        data = http_request(send.method, send.path, host="localhost", headers=send.headers, body=body)
+        link = yield from self._run.ask(send.to, data, lambda: self._kernel.actors[client])
+        message = None if link is None else link.message
+        if message is None:
+            return Outcome.unknown("the connection broke before the reply")
+        key = at_path(message.json(), self._file.id_path) if self._file.id_path else None
+        if key is not None and message.status < 300:
+            self._reader.learn(str(key), job)
+        return _outcome(message, job)
+
+    def _cron(self, name: str) -> Frame:
+        cron = next(each for each in self._file.crons if each.name == name)
+        run = self._run
+        seen, at = -1, -1
+
+        def due() -> Instant | None:
+            return 0 if run.changes != seen else self._next_instant(at)
+
+        while True:
+            yield Poll(cron.every, due)
+            yield VerbCall("cron", (name,), None, None, partial(self._ask, name, cron.request))
+            seen, at = run.changes, self._kernel.now
+
+    def _ask(self, name: str, request: Any) -> Generator[Request, Any, Outcome]:
+        body = request.body
+        data = http_request(request.method, request.path, host="localhost", headers=request.headers, body=body)
+        link = yield from self._run.ask(request.to, data, lambda: self._kernel.actors[name])
+        message = None if link is None else link.message
+        return Outcome.unknown("the connection broke before the reply") if message is None else _outcome(message, None)
+
+    # who is asked: what stands for the outside ----------------------------------------------------------------------
+
+    def _call(self, process: SystemProcess, call: OutsideCall) -> Generator[Request, Any, None]:
+        message = call.message
+        assert message is not None
+        host = self._file.outside.get(message.host)
+        if host is None:
+            call.answer(http_response(502, b'{"error": "nothing stands for this host"}'))
+            return
+        marker = None if host.work is None else at_path(message.json(), host.work)
+        job = None if marker is None else self._job_of(str(marker))
+        where = f"{message.method} {message.host}{message.path}"
+        exchange = Exchange(where if job is None else f"{where} {job}")
+        yield exchange
+        if not exchange.happens:
+            call.hang_up()
+            return
+        if job is None:
+            self._world.effect(process.name, Claim("", 0, 0, process.name, "", 0), where, message.json())
+            data = http_response(host.status, _json(host.answer))
+        else:
+            call.job = job
+            data = yield from self._work(process, call, job)
+        if exchange.heard:
+            call.answer(data)
+        else:
+            call.hang_up()
+
+    def _job_of(self, marker: str) -> JobId:
+        return marker if marker in self._world.plans else self._reader.names.get(marker, marker)
+
+    def _work(self, process: SystemProcess, call: OutsideCall, job: JobId) -> Generator[Request, Any, bytes]:
+        """Let the work of a job take its time, and end as it was drawn."""
+        number = self._runs[job] = self._runs.get(job, 0) + 1
+        plan = self._world.plan(job)
+        ending = plan.ending(number)
+        claim = Claim(job, number, number, process.name, "", 0)
+        self._world.effect(process.name, claim, "started")
+        if ending is Ending.HANG:
+            yield Sleep(_FOREVER, f"running {job}")
+        if duration := plan.duration(number, self._file.settings):
+            yield Sleep(duration, f"running {job}")
+        if call.closed:
+            return b""
+        return self._answer(process, claim, ending)
+
+    def _answer(self, process: SystemProcess, claim: Claim, ending: Ending) -> bytes:
+        if ending in ERRORS:
+            self._world.effect(process.name, claim, "ended", "failure")
+            return http_response(500, ERRORS[ending].encode("utf-8", "surrogatepass"), kind="text/plain")
+        if ending is Ending.RETURN_NAN:
+            self._world.effect(process.name, claim, "ended", "bad output")
+            return http_response(200, b"<html>Bad gateway</html>", kind="text/html")
+        if ending in OUTPUTS:  # A NUL in a text is a result all the same.
+            self._world.effect(process.name, claim, "ended", "success")
+            return http_response(200, _json(OUTPUTS[ending]))
+        self._world.effect(process.name, claim, "ended", "success")
+        return http_response(200, _json({"run": claim.attempt, "by": process.name}))
+
+    def _aborted(self, process: SystemProcess, call: OutsideCall) -> None:
+        if call.job is not None:
+            number = self._runs[call.job]
+            self._world.effect(process.name, Claim(call.job, number, number, process.name, "", 0), "ended", "given up")
+
+
+_FOREVER: Final[Instant] = 400 * 24 * 3600 * 1_000_000
+
+
+class ProcessActor(Carried):
+    """A process of a system, before the session has started it."""
+
+    def __init__(self, application: SystemApplication, name: str) -> None:
+        self._application = application
+        self._name = name
+
+    def join(self, kernel: Kernel) -> None:
+        """Become an actor of this kernel."""
+        self._application.join(kernel, self._name)
+
+
+_ERROR: Final = re.compile(r"^\s*(?:\w+\.)*\w*(?:Error|Exception)\b.*", re.MULTILINE)
+
+
+def _error_in(words: str) -> str:
+    """Return the line that names an error, of what a process printed last; else what is said first."""
+    found = _ERROR.findall(words)
+    return str(found[-1]).strip() if found else words.partition("\n")[0]
+
+
+def _outcome(message: HttpMessage, job: JobId | None) -> Outcome:
+    if message.status < 300:
+        return done(job)
+    words = f"{message.status} {message.body[:200].decode('utf-8', 'replace')}"
+    return Outcome.refused(words) if message.status < 500 else Outcome.unknown(words)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode("utf-8", "surrogatepass")

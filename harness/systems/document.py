@@ -1,0 +1,514 @@
+"""A system file, format 1: which processes there are, what is asked of them, how their jobs are seen, what must hold.
+
+A `SystemFile` is everything that can be known of a system before anything is started; whatever is wrong with the file
+is told with `file:line`. Knows no process and no connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from harness.errors import UsageError, did_you_mean
+from harness.invariants import ANOMALIES
+from harness.model.duration import MINUTE, Duration
+from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.scenario.document import LARGEST, YamlDocument, read_document
+from harness.scenario.reader import problems_of
+from harness.scenario.schema import NoNulls, Positive, SettingsPart, Text, described
+
+TOOL_JOB_AND_PGBOSS: Final = "tool_job + pgboss"
+KNOWN_JOBS: Final = (TOOL_JOB_AND_PGBOSS,)
+"""Tables whose jobs are known by name; any other is shown by a SELECT."""
+_UPKEEP: Final[Mapping[str, tuple[str, ...]]] = {TOOL_JOB_AND_PGBOSS: ("pgboss.version",)}
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+JOB: Final = "${job}"
+"""Stands in a body for the job's name."""
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_REQUEST: Final = re.compile(rf"({'|'.join(METHODS)}) (/\S*)")
+_LAUNCHERS: Final = ("npm", "npx", "pnpm", "yarn", "bun", "docker", "uv", "poetry")
+
+
+class SystemFileError(UsageError):
+    """Something is wrong with a system file, or with what it names: one `file:line: ...`, and what to do."""
+
+
+# the keys -------------------------------------------------------------------------------------------------------------
+
+
+Command = Annotated[Text, Field(min_length=1, max_length=10_000)]
+Environment = dict[str, Text]
+Name = Annotated[Text, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
+
+
+class DatabasePart(NoNulls):
+    """The database that all processes share; the harness brings the server."""
+
+    migrate: Command | None = None
+    """The command that makes the tables, run once in an empty database."""
+    schema_: Text | None = Field(default=None, alias="schema", min_length=1)
+    """A file of SQL that makes them, in place of a command."""
+
+
+class HttpPart(NoNulls):
+    """A process that takes requests."""
+
+    port_env: Name = "PORT"
+    """The environment variable that tells it the port."""
+    ready: Text = "/"
+    """A path that is answered with 2xx once the process is ready."""
+
+
+class ProcessPart(NoNulls):
+    """One kind of process."""
+
+    command: Command
+    """The command that starts it, without a shell; `node` is the Node that the harness finds."""
+    instances: Annotated[int, Field(ge=1, le=3)] | None = None
+    """Workers: as many as a run draws, up to this number, are called w1, w2, w3."""
+    env: Environment = Field(default_factory=dict)
+    """Its environment, beside `DATABASE_URL` and `PGHOST` to `PGDATABASE`."""
+    http: HttpPart | None = None
+
+
+class CronPart(NoNulls):
+    """A request that is sent every so often."""
+
+    every: Positive
+    request: Text
+    """`GET /path`."""
+    to: Name
+    headers: dict[str, Text] = Field(default_factory=dict)
+
+
+class SendPart(NoNulls):
+    """How a job is sent."""
+
+    request: Text | None = None
+    """`POST /path`, in place of `sql`."""
+    to: Name | None = None
+    headers: dict[str, Text] = Field(default_factory=dict)
+    body: Any = None
+    """JSON; `${job}` in it is the job's name."""
+    id: Annotated[Text, Field(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_]*)+$")] | None = None
+    """Where the response has the id of the job's row: `$.id`."""
+    sql: Text | None = None
+    """A statement that inserts the job, in place of a request; `${job}` in it is the job's name."""
+
+
+class OutsidePart(NoNulls):
+    """What stands for a host outside the system."""
+
+    work: Annotated[Text, Field(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_]*)+$")] | None = None
+    """Calls are the work of a job: where the body has the job's name. How long they take and end is drawn."""
+    answer: Any = Field(default_factory=dict)
+    """The JSON that answers any other call."""
+    status: Annotated[int, Field(ge=200, le=599)] = 200
+
+
+class AtMostOncePart(NoNulls):
+    """A call that must not be made twice."""
+
+    call: Text
+    """`POST host/path`."""
+    per: list[Text] = Field(min_length=1)
+    """Fields of the body by which two calls are the same deed."""
+
+
+class NoRowsPart(NoNulls):
+    """A SELECT that must return no row."""
+
+    sql: Text
+    when: Literal["always", "at rest"] = "always"
+    why: Text = ""
+
+
+class PromisesPart(NoNulls):
+    """What is not promised, and what else is."""
+
+    without: dict[str, Text] = Field(default_factory=dict)
+    """Anomalies that are meant to be so, each with the reason; they are not reported."""
+
+
+class SystemFilePart(NoNulls):
+    """Your own processes as they are: how they are started, what they are asked, how their jobs are seen."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    format: Literal[1]
+    system: Annotated[Text, Field(min_length=1, max_length=200)]
+    """What reports call it."""
+    node: Annotated[Text, Field(pattern=r"^\d+(\.\d+)?$")] | None = None
+    """The oldest Node that the commands need."""
+    python: Text | None = None
+    """The Python that `python` stands for in commands; without it, the one that runs the harness."""
+    env: Environment = Field(default_factory=dict)
+    """The environment of every command; `${NAME}` and `${NAME:-default}` are taken from the one of the harness."""
+    database: DatabasePart
+    processes: dict[Name, ProcessPart] = Field(min_length=1)
+    cron: dict[Name, CronPart] = Field(default_factory=dict)
+    send: SendPart
+    jobs: Text
+    """`tool_job + pgboss`, or one SELECT."""
+    status: dict[str, Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]] = Field(
+        default_factory=dict
+    )
+    """What each status in the table means; without it, they are called as the harness calls them."""
+    upkeep: list[Text] = Field(default_factory=list)
+    """Tables in which processes write down no more than that they were there: such rounds of a loop may be left out."""
+    outside: dict[Text, OutsidePart] = Field(default_factory=dict)
+    settings: SettingsPart = SettingsPart()
+    """What the system's own code keeps to; nothing of it is changed by a run."""
+    promises: PromisesPart = PromisesPart()
+    ready_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+    """Real seconds that a command may take until it is ready, and a statement or request until it is answered."""
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of system files."""
+    schema = SystemFilePart.model_json_schema(mode="validation", by_alias=True)
+    for part in schema["properties"].values():
+        part.pop("title", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "job-harness system file"}
+
+
+def schema_text() -> str:
+    """Write the JSON schema as the command prints it."""
+    return json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+# what a file says -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request that the harness sends, again and again."""
+
+    method: str
+    path: str
+    to: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+
+    @property
+    def name(self) -> str:
+        """What gates call it."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessKind:
+    """One kind of process."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    instances: int
+    """How many workers there are of it at most; 0: it is no worker, and there is one."""
+    port_variable: str = ""
+    ready: str = ""
+    place: str = ""
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether it listens."""
+        return bool(self.port_variable)
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A request that is sent every so often."""
+
+    name: str
+    every: Duration
+    request: HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What stands for one host."""
+
+    host: str
+    work: tuple[str, ...] | None
+    answer: Any
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemFile:
+    """A system file that was read, and makes sense as far as that shows before anything is started."""
+
+    path: str
+    system: str
+    folder: Path
+    node: tuple[int, int] | None
+    python: str | None
+    environment: Mapping[str, str]
+    """Of every command."""
+    migrate: tuple[str, ...]
+    """The command; empty: a schema is loaded."""
+    schema: str
+    processes: tuple[ProcessKind, ...]
+    crons: tuple[Cron, ...]
+    send: HttpRequest | None
+    send_sql: str
+    id_path: tuple[str, ...]
+    jobs: str
+    status: Mapping[str, Status]
+    upkeep: frozenset[str]
+    outside: Mapping[str, Outside]
+    settings: Settings
+    without: Mapping[str, str]
+    ready_seconds: float
+    lines: Mapping[str, int]
+
+    def place(self, key: str) -> str:
+        """Return `file:line` of a key at the top."""
+        return f"{self.path}:{self.lines.get(key, 1)}"
+
+    @property
+    def workers(self) -> ProcessKind | None:
+        """The kind of process that there are several of."""
+        return next((kind for kind in self.processes if kind.instances), None)
+
+
+# reading it -----------------------------------------------------------------------------------------------------------
+
+
+HINT: Final = "docs/system_files.md shows a whole file; `job-harness schema system` is for your editor."
+
+
+def is_system_file(path: str) -> bool:
+    """Whether a YAML file describes a system: it has `processes`, or begins to. False where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(LARGEST)
+    except OSError:
+        return False
+    return re.search(rb"^(system|processes):", text, re.MULTILINE) is not None
+
+
+def read_system_file(path: str) -> SystemFile:
+    """Read a system file.
+
+    Raises SystemFileError or ScenarioError with `file:line` for what is wrong, and where a file cannot be read.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise SystemFileError(
+            f"{path}: cannot be read: {error.strerror}", hint="Look at its name and rights."
+        ) from None
+    document = read_document(raw[: LARGEST + 1], path)
+    if not isinstance(document.data, dict):
+        raise _wrong(
+            path, 1, f"a system file is a mapping that starts with `format: 1`, not {described(document.data)}"
+        )
+    known = [each.alias or name for name, each in SystemFilePart.model_fields.items()]
+    for key in document.data:
+        if key not in known:
+            near = did_you_mean(str(key), known)
+            line = document.line((key,))
+            raise _wrong(path, line, f"unknown key {key!r}{near}. Known keys: {', '.join(known)}")
+    try:
+        part = SystemFilePart.model_validate(document.data)
+    except ValidationError as error:
+        told = [f"{path}:{each.line}: {each.message}" for each in sorted(problems_of(error, document))]
+        raise SystemFileError("\n".join(told), hint=HINT) from None
+    return _Reading(part, document, path).file()
+
+
+def _wrong(path: str, line: int, message: str, hint: str = HINT) -> SystemFileError:
+    return SystemFileError(f"{path}:{line}: {message}", hint=hint)
+
+
+class _Reading:
+    """One file on its way to a `SystemFile`."""
+
+    def __init__(self, part: SystemFilePart, document: YamlDocument, path: str) -> None:
+        self._part = part
+        self._document = document
+        self._path = path
+
+    def file(self) -> SystemFile:
+        """Return what the file says. Raises SystemFileError where that makes no sense."""
+        part = self._part
+        processes = tuple([self._process(name, each) for name, each in part.processes.items()])
+        if sum(bool(kind.instances) for kind in processes) > 1:
+            raise self._error(("processes",), "two kinds of process have `instances`: one kind has the workers")
+        send = part.send
+        if (send.request is None) == (send.sql is None):
+            raise self._error(("send",), "give either a `request` or `sql`")
+        for name in part.promises.without:
+            if name not in ANOMALIES:
+                near = did_you_mean(name, ANOMALIES)
+                hint = "docs/invariants.md lists them."
+                raise self._error(("promises", "without", name), f"no such anomaly: {name!r}{near}", hint)
+        node = None if part.node is None else tuple(map(int, (*part.node.split("."), "0")[:2]))
+        return SystemFile(
+            path=self._path,
+            system=part.system,
+            folder=Path(self._path).resolve().parent,
+            node=node,  # type: ignore[arg-type]
+            python=part.python,
+            environment=self._environment(("env",), part.env),
+            migrate=self._migration(),
+            schema=self._schema(),
+            processes=processes,
+            crons=tuple([self._cron(name, each) for name, each in part.cron.items()]),
+            send=None if send.request is None else self._request(("send",), send),
+            send_sql=self._sql() if send.sql else "",
+            id_path=() if send.id is None else tuple(send.id.split(".")[1:]),
+            jobs=self._jobs(),
+            status={name: Status(meaning) for name, meaning in part.status.items()}
+            or {str(status): status for status in Status},
+            upkeep=frozenset((*part.upkeep, *_UPKEEP.get(part.jobs.strip(), ()))),
+            outside={host: _outside(host, each) for host, each in part.outside.items()},
+            settings=Settings().changed(**self._settings()),
+            without=part.promises.without,
+            ready_seconds=part.ready_seconds,
+            lines={str(key): self._line(str(key)) for key in self._document.data},
+        )
+
+    def _line(self, *path: str) -> int:
+        return self._document.line(path)
+
+    def _error(self, path: tuple[str, ...], message: str, hint: str = HINT) -> SystemFileError:
+        return _wrong(self._path, self._line(*path), f"{'.'.join(path)}: {message}", hint)
+
+    def _settings(self) -> dict[str, Any]:
+        given = self._part.settings.given()
+        periods = {cron.every for cron in self._part.cron.values()}
+        if periods and "cron_period" not in given:
+            given["cron_period"] = min(periods)
+        given.setdefault("cron_period", MINUTE)
+        return given
+
+    def _command(self, path: tuple[str, ...], text: str) -> tuple[str, ...]:
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise self._error(path, f"{text!r} is no command: {error}") from None
+        if not words or Path(words[0]).name in _LAUNCHERS:
+            raise self._error(
+                path,
+                f"{words[0] if words else 'it'} starts other programs, and a process is observed from its own start",
+                "Write what it starts: `node dist/worker.js` in place of `npm run worker`.",
+            )
+        if any(word in ("&&", "||", "|", ";", "&", ">", "<") for word in words):
+            raise self._error(path, "no shell runs it", "Put several commands into a file, and name that: sh run.sh")
+        return tuple(words)
+
+    def _migration(self) -> tuple[str, ...]:
+        database = self._part.database
+        if (database.migrate is None) == (database.schema_ is None):
+            raise self._error(("database",), "give either `migrate`, a command, or `schema`, a file of SQL")
+        if database.migrate is None:
+            return ()
+        try:
+            return tuple(shlex.split(database.migrate))
+        except ValueError as error:
+            raise self._error(("database", "migrate"), f"it is no command: {error}") from None
+
+    def _schema(self) -> str:
+        name = self._part.database.schema_
+        if name is None:
+            return ""
+        file = Path(self._path).parent / name
+        try:
+            return file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            hint = "The path is relative to the folder of this file."
+            raise self._error(("database", "schema"), f"{file}: cannot be read: {error}", hint) from None
+
+    def _process(self, name: str, part: ProcessPart) -> ProcessKind:
+        path = ("processes", name)
+        http = part.http
+        return ProcessKind(
+            name,
+            self._command((*path, "command"), part.command),
+            {**self._environment(("env",), self._part.env), **self._environment((*path, "env"), part.env)},
+            part.instances or 0,
+            port_variable="" if http is None else http.port_env,
+            ready="" if http is None else http.ready,
+            place=f"{self._path}:{self._line(*path)}",
+        )
+
+    def _cron(self, name: str, part: CronPart) -> Cron:
+        if name in self._part.processes:
+            raise self._error(("cron", name), "a process has this name already")
+        return Cron(name, part.every, self._request(("cron", name), part))
+
+    def _request(self, path: tuple[str, ...], part: CronPart | SendPart) -> HttpRequest:
+        found = _REQUEST.fullmatch(part.request or "")
+        if found is None:
+            told = f"{part.request!r} is no request: write a method and a path, such as POST /api/jobs"
+            raise self._error((*path, "request"), told)
+        taking = [name for name, process in self._part.processes.items() if process.http is not None]
+        if part.to not in taking:
+            near = did_you_mean(str(part.to), taking)
+            told = f"no process {part.to!r} takes requests{near}: those with `http` are {', '.join(taking) or 'none'}"
+            raise self._error(path, f"to: {told}")
+        headers = {key.lower(): self._filled((*path, "headers"), value, part.to) for key, value in part.headers.items()}
+        return HttpRequest(found[1], found[2], str(part.to), headers, getattr(part, "body", None))
+
+    def _filled(self, path: tuple[str, ...], text: str, process: str | None) -> str:
+        """Put the values of variables in place of `${NAME}`: from the environment of the process that is asked."""
+        own = {} if process is None else {**self._part.env, **self._part.processes[process].env}
+        return self._substituted(path, self._substituted(path, text, own), {})
+
+    def _environment(self, path: tuple[str, ...], given: Mapping[str, str]) -> dict[str, str]:
+        return {name: self._substituted((*path, name), text, {}) for name, text in given.items()}
+
+    def _substituted(self, path: tuple[str, ...], text: str, own: Mapping[str, str]) -> str:
+        def value(found: re.Match[str]) -> str:
+            name, otherwise = found[1], found[2]
+            told = own.get(name, os.environ.get(name, otherwise))
+            if told is None:
+                raise self._error(path, f"the variable {name} is not set", "Set it, or write ${NAME:-default}.")
+            return told
+
+        return _VARIABLE.sub(value, text)
+
+    def _sql(self) -> str:
+        sql = self._part.send.sql or ""
+        if JOB not in sql:
+            raise self._error(("send", "sql"), f"it has no {JOB}, by which the job's row is known again")
+        return sql
+
+    def _jobs(self) -> str:
+        text = self._part.jobs.strip()
+        if text in KNOWN_JOBS or re.match(r"(select|with)\b", text, re.IGNORECASE):
+            return text
+        near = did_you_mean(text, KNOWN_JOBS)
+        told = f"{text!r} is neither known{near} nor a SELECT. Known by name: {', '.join(KNOWN_JOBS)}"
+        raise self._error(("jobs",), told)
+
+
+def _outside(host: str, part: OutsidePart) -> Outside:
+    return Outside(host, None if part.work is None else tuple(part.work.split(".")[1:]), part.answer, part.status)
+
+
+def filled(body: Any, job: str) -> Any:
+    """Return a body with the job's name in place of `${job}`."""
+    if isinstance(body, str):
+        return body.replace(JOB, job)
+    if isinstance(body, Mapping):
+        return {key: filled(value, job) for key, value in body.items()}
+    return [filled(item, job) for item in body] if isinstance(body, list) else body
+
+
+def at_path(value: Any, path: tuple[str, ...]) -> Any:
+    """Return what JSON has at a path; None where it has nothing there."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

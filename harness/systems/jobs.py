@@ -1,0 +1,257 @@
+"""The rows of a system as jobs: the guide's two tables by name, or whatever one SELECT shows.
+
+A row is known by the name of the job that was sent: by the id that the response told, or by the name where the body had
+it. Must not know: processes, who changed a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import psycopg
+
+from harness.foreign.database import Row, instant_of
+from harness.model.duration import Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import QueueState, Status
+from harness.model.settings import Settings
+from harness.systems.database import SystemDatabase
+from harness.systems.document import JOB, TOOL_JOB_AND_PGBOSS, SystemFile, SystemFileError, filled
+
+COLUMNS: Final[Mapping[str, str]] = {
+    "id": "what tells a row from the others, of any type",
+    "name": "the name of the job, as `${job}` put it into what was sent; without it, it is looked for in `input`",
+    "status": "its status, one of those under `status`",
+    "attempts": "how often it was delivered",
+    "max_attempts": "how often it may be delivered",
+    "priority": "",
+    "worker": "who holds it",
+    "input": "",
+    "output": "",
+    "error": "",
+    "created_at": "",
+    "start_after": "when it may be claimed",
+    "started_at": "",
+    "lease_until": "when its claim ends",
+    "completed_at": "",
+    "expires_at": "when it may be deleted",
+}
+"""The columns that a SELECT may show, and what they mean."""
+NEEDED: Final = ("id", "status")
+_TOOL_JOBS: Final = 'SELECT * FROM public."tool_job" ORDER BY "createdAt", "id"'
+_STATES: Final[Mapping[Status, QueueState]] = {
+    Status.PROCESSING: QueueState.ACTIVE,
+    Status.COMPLETED: QueueState.COMPLETED,
+    Status.FAILED: QueueState.FAILED,
+    Status.CANCELLED: QueueState.CANCELLED,
+}
+
+
+class JobReader:
+    """Reads all jobs of a system in one look."""
+
+    def __init__(self, file: SystemFile, database: SystemDatabase, settings: Settings) -> None:
+        """Look whether the tables are there. Raises SystemFileError where they are not."""
+        self._file = file
+        self._database = database
+        self._settings = settings
+        self._planned: dict[str, JobId] = {}
+        """By what stands in what was sent, the job."""
+        self.names: dict[str, JobId] = {}
+        """By id of a row, the job's name."""
+        self._taken: dict[JobId, int] = {}
+        self._look: Callable[[], dict[JobId, JobView]] = self._selected
+        if file.jobs == TOOL_JOB_AND_PGBOSS:
+            self._look = self._two_tables
+            self._queue = self._queue_sql()
+        self.look()
+
+    def plan(self, jobs: Iterable[JobId]) -> None:
+        """Say which jobs will be sent."""
+        for job in jobs:
+            template = self._file.send_sql if self._file.send is None else self._file.send.body
+            for text in set(_texts(template)):
+                if JOB in text:
+                    self._planned[filled(text, job) if self._file.send is not None else job] = job
+
+    def look(self) -> dict[JobId, JobView]:
+        """Return all jobs as they stand. Raises SystemFileError where the SELECT does not work."""
+        try:
+            return self._look()
+        except psycopg.Error as error:
+            raise SystemFileError(
+                f"{self._file.place('jobs')}: PostgreSQL refuses it: {str(error).splitlines()[0]}",
+                hint="The SELECT is run in the migrated database.",
+            ) from None
+
+    def name_of(self, key: Any, *, value: Any = None) -> JobId:
+        """Return the name of a job by the id of its row, else by what was sent for it, else by that id itself."""
+        text = str(key)
+        if text not in self.names:
+            found = next((self._planned[each] for each in _texts(value) if each in self._planned), None)
+            self.learn(text, found if found is not None else text)
+        return self.names[text]
+
+    def learn(self, key: str, job: JobId) -> None:
+        """Take over which job a row is; a second row of one job has a name of its own."""
+        if key in self.names:
+            return
+        nth = self._taken[job] = self._taken.get(job, 0) + 1
+        self.names[key] = job if nth == 1 else f"{job}#{nth}"
+
+    # tool_job and pg-boss -------------------------------------------------------------------------------------------
+
+    def _queue_sql(self) -> str:
+        columns = self._database.rows(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'pgboss'"
+        )
+        tables = {row["table_name"] for row in columns}
+        if "job" not in tables:
+            raise SystemFileError(
+                f"{self._file.place('jobs')}: there is no table pgboss.job after the migration",
+                hint="Let the migration start pg-boss once, or show your jobs by a SELECT.",
+            )
+        named = {row["column_name"] for row in columns if row["table_name"] == "job"}
+        lease = "expire_in" if "expire_in" in named else "make_interval(secs => expire_seconds)"
+        parts = [
+            f"""SELECT id, data->>'toolJobId' AS job, state::text AS state, priority, retry_count, start_after,
+                created_on, CASE WHEN state = 'active' THEN started_on + {lease} END AS lease_until FROM pgboss.{table}
+                WHERE data->>'toolJobId' IS NOT NULL"""
+            for table in ("job", "archive")
+            if table in tables
+        ]
+        return f"{' UNION ALL '.join(parts)} ORDER BY created_on, id"
+
+    def _two_tables(self) -> dict[JobId, JobView]:
+        rows: dict[str, list[Row]] = {}
+        for row in self._database.rows(self._queue):
+            rows.setdefault(row["job"], []).append(row)
+        views: dict[JobId, JobView] = {}
+        for user in self._database.rows(_TOOL_JOBS):
+            name = self.name_of(user["id"], value=user["input"])
+            views[name] = _tool_job(name, user, _standing(rows.pop(user["id"], [])), self._settings)
+        for key, left in rows.items():
+            name = self.name_of(key)
+            views[name] = _tool_job(name, None, _standing(left), self._settings)
+        return views
+
+    # one SELECT -----------------------------------------------------------------------------------------------------
+
+    def _selected(self) -> dict[JobId, JobView]:
+        views: dict[JobId, JobView] = {}
+        for row in self._database.rows(self._file.jobs):
+            if wrong := [name for name in row if name not in COLUMNS]:
+                raise SystemFileError(
+                    f"{self._file.place('jobs')}: there is no place for the column {wrong[0]!r}",
+                    hint=f"Its columns may be {', '.join(COLUMNS)}.",
+                )
+            if missing := [name for name in NEEDED if name not in row]:
+                raise SystemFileError(
+                    f"{self._file.place('jobs')}: it shows no column {' and no '.join(missing)}",
+                    hint=f"It shows {', '.join(row)}. Use AS to name columns.",
+                )
+            told = row.get("name")
+            name = self.name_of(row["id"], value=row.get("input") if told is None else told)
+            views[name] = self._view(name, row)
+        return views
+
+    def _view(self, name: JobId, row: Row) -> JobView:
+        status = self._file.status.get(str(row["status"]))
+        if status is None:
+            raise SystemFileError(
+                f"{self._file.place('jobs')}: nothing tells what the status {row['status']!r} means",
+                hint="Add it to `status`: {done: COMPLETED, ...}.",
+            )
+        created = _instant(row, "created_at") or 0
+        start_after = _instant(row, "start_after")
+        waits = QueueState.RETRY if row.get("attempts") else QueueState.CREATED
+        return JobView(
+            id=name,
+            tool="tool",
+            status=status,
+            queue_state=_STATES.get(status, waits),
+            priority=int(row.get("priority") or 0),
+            attempts=int(row.get("attempts") or 0),
+            max_attempts=int(row.get("max_attempts") or self._settings.max_attempts),
+            token=int(row.get("attempts") or 0),
+            worker=None if row.get("worker") is None else str(row["worker"]),
+            output=row.get("output"),
+            error=row.get("error"),
+            unique_key=None,
+            created_at=created,
+            start_after=created if start_after is None else start_after,
+            started_at=_instant(row, "started_at"),
+            lease_until=_instant(row, "lease_until") if status is Status.PROCESSING else None,
+            completed_at=_instant(row, "completed_at"),
+            expires_at=_instant(row, "expires_at"),
+        )
+
+
+def _instant(row: Row, name: str) -> Instant | None:
+    value = row.get(name)
+    return None if value is None else instant_of(value)
+
+
+_WAITING: Final = ("created", "retry")
+
+
+def _standing(rows: list[Row]) -> Row | None:
+    """Return which of a job's rows is shown: at work, else waiting, else ended; of several the newest."""
+    for states in (("active",), _WAITING):
+        if found := [row for row in rows if row["state"] in states]:
+            return found[-1]
+    return rows[-1] if rows else None
+
+
+def _tool_job(name: JobId, user: Row | None, queued: Row | None, settings: Settings) -> JobView:
+    def of_user(column: str, otherwise: Any = None) -> Any:
+        return otherwise if user is None or user[column] is None else user[column]
+
+    created = instant_of(of_user("createdAt", None if queued is None else queued["created_on"]))
+    deliveries = 0 if queued is None else int(queued["retry_count"]) + (queued["state"] not in _WAITING)
+    return JobView(
+        id=name,
+        tool=of_user("toolSlug", "tool"),
+        status=None if user is None else Status(of_user("status", "PENDING")),
+        queue_state=None if queued is None else QueueState(queued["state"]),
+        priority=of_user("priority", 0),
+        attempts=of_user("attempts", 0),
+        max_attempts=of_user("maxAttempts", settings.max_attempts),
+        token=deliveries,
+        worker=None,
+        output=of_user("output"),
+        error=of_user("error"),
+        unique_key=None,
+        created_at=created or 0,
+        start_after=(created or 0) if queued is None else instant_of(queued["start_after"]) or 0,
+        started_at=instant_of(of_user("startedAt")),
+        lease_until=None if queued is None else instant_of(queued["lease_until"]),
+        completed_at=instant_of(of_user("completedAt")),
+        expires_at=instant_of(of_user("expiresAt")),
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Return all texts in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+def instants_of(views: Iterable[JobView], settings: Settings) -> Iterator[Instant]:
+    """Return when time alone changes what a statement may see of jobs; comparisons may be strict."""
+    for view in views:
+        started = view.started_at
+        at = [view.start_after, view.lease_until, view.expires_at]
+        if started is not None and not view.terminal:
+            at += [started + settings.stuck_timeout, started + settings.lease, started + settings.job_timeout]
+        for instant in at:
+            if instant is not None:
+                yield instant
+                yield instant + 1

@@ -1,0 +1,277 @@
+// Loaded before a user's own program (`node --import`): virtual time, drawn numbers of our own, and a say in when the
+// process is at rest. The program itself is not changed, and knows nothing of this.
+// Must not know: queues, jobs, statements.
+import { createRequire, syncBuiltinESMExports } from "node:module";
+import { Clock, install, realSetImmediate } from "../../foreign/clock.mjs";
+import { Peer } from "../../foreign/peer.mjs";
+import { deepStack, placeOf } from "../../foreign/places.mjs";
+import { Rest, SILENT } from "../../foreign/rest.mjs";
+
+const require = createRequire(import.meta.url);
+const net = require("node:net");
+const tls = require("node:tls");
+const http = require("node:http");
+const https = require("node:https");
+const crypto = require("node:crypto");
+const channels = require("node:diagnostics_channel");
+
+const ASKED = "JOB_HARNESS_SYSTEM";
+const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0|::|)$/;
+// What may be open without anything coming of it: whether bytes are on their way is known by their number.
+const COUNTED = ["TCPSocketWrap", "PipeWrap", "MessagePort"];
+
+async function begin() {
+  const asked = JSON.parse(process.env[ASKED]);
+  delete process.env[ASKED];
+  const peer = new Peer({ clock: true });
+  const clock = new Clock();
+  const sockets = new Sockets();
+  const rest = new Rest();
+  for (const kind of COUNTED) SILENT.add(kind);
+  const odd = new Set();
+  const note = (what) => {
+    if (!odd.has(what)) peer.effect("odd", { what });
+    odd.add(what);
+  };
+  watchNetwork(asked, sockets, note);
+  let begun = false;
+  let letGo;
+  const gone = new Promise((resolve) => (letGo = resolve));
+  const requests = {
+    /** Let the program begin at this instant. */
+    begin({ seed }) {
+      clock.begin(clock.now);
+      clock.skew = 0;
+      clock.owner = () => null;
+      clock.place = () => placeOf(deepStack());
+      install(clock, hashed(`${seed} Math.random`));
+      installChance(seed);
+      rest.begin();
+      begun = true;
+      letGo();
+    },
+    /** Let one timer fire. */
+    fire: ({ timer }) => clock.timers.get(timer)?.fire(),
+    rest() {},
+  };
+  rest.more = () => sockets.behind();
+  rest.alive = (io) => peer.send({ idle: peer.turn, next: null, io });
+  peer.serve({
+    async act(message) {
+      sockets.expect(message.with.sockets ?? {});
+      for (const [id, when] of message.with.skip ?? []) if (clock.timers.has(id)) clock.timers.get(id).when = when;
+      clock.skew = message.with.skew ?? 0;
+      requests[message.do](message.with);
+      return { value: null };
+    },
+    now: (now) => (clock.now = Math.max(clock.now, now)),
+    rest: () => rest.reached(),
+    next() {
+      if (begun && isOver(clock, rest)) realSetImmediate(end);
+      return { next: clock.next(), timers: timersOf(clock), sockets: sockets.told() };
+    },
+  });
+  await gone;
+}
+
+/** Whether nothing keeps the program going: no timer, no server, no connection. By itself, Node would end it. */
+function isOver(clock, rest) {
+  if ([...clock.timers.values()].some((timer) => timer.kept)) return false;
+  const counts = new Map();
+  for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return [...counts].every(([kind, count]) => kind === "Immediate" || count <= (rest.baseline.get(kind) ?? 0));
+}
+
+function end() {
+  process.emit("beforeExit", process.exitCode ?? 0);
+  process.exit();
+}
+
+function timersOf(clock) {
+  return [...clock.timers.values()].map(({ id, when, wait, repeats, place, kept }) => {
+    return [id, when, wait, repeats, place, kept];
+  });
+}
+
+// sockets ------------------------------------------------------------------------------------------------------------
+
+/** Counts what went over each socket between this process and the harness: by the ports of its two ends. */
+class Sockets {
+  constructor() {
+    this.known = new Map();
+    this.expected = {};
+  }
+
+  add(socket) {
+    const keep = () => {
+      if (socket.localPort !== undefined) this.known.set(`${socket.localPort}:${socket.remotePort}`, socket);
+    };
+    if (socket.localPort === undefined) socket.once("connect", keep);
+    else keep();
+  }
+
+  expect(sockets) {
+    this.expected = sockets;
+    for (const [key, socket] of this.known) if (socket.destroyed && !(key in sockets)) this.known.delete(key);
+  }
+
+  /** What the harness has sent and this process has not read yet. */
+  behind() {
+    for (const [key, [bytes, closed]] of Object.entries(this.expected)) {
+      const socket = this.known.get(key);
+      if (socket === undefined) return ["accept"];
+      if (socket.destroyed) continue;
+      if (socket.bytesRead < bytes || (closed && !socket.readableEnded && !socket._readableState.ended)) return ["read"];
+    }
+    return [];
+  }
+
+  /** By socket: what was read of it, what was written to it, whether this side has ended it, whether the other's end was seen. */
+  told() {
+    const told = {};
+    for (const [key, socket] of this.known) {
+      const { destroyed, bytesRead, bytesWritten } = socket;
+      const seen = destroyed || socket.readableEnded || socket._readableState.ended;
+      told[key] = [bytesRead, bytesWritten, destroyed || socket.writableEnded, seen];
+    }
+    return told;
+  }
+}
+
+/** Let connections lead where the harness says: to the database, to other processes, to what stands for the outside. */
+function watchNetwork({ ports, outside, database, recorder }, sockets, note) {
+  const listened = new Map();
+  const { connect } = net.Socket.prototype;
+  net.Socket.prototype.connect = function (...given) {
+    const args = Array.isArray(given[0]) && given.length === 1 ? given[0] : given;
+    const options = typeof args[0] === "object" && args[0] !== null ? args[0] : { port: args[0], host: args[1] };
+    const callback = args.findLast((each) => typeof each === "function");
+    if (options.path !== undefined && options.port === undefined) {
+      note(`it connects to the socket ${options.path}, which the harness does not see`);
+      return connect.apply(this, given);
+    }
+    const host = typeof options.host === "string" ? options.host : "localhost";
+    const to = destination(host, Number(options.port));
+    if (to === null) {
+      note(`it connects to ${host}:${options.port}, which \`outside\` does not name`);
+      const error = Object.assign(new Error(`connect ECONNREFUSED ${host}:${options.port}`), { code: "ECONNREFUSED" });
+      process.nextTick(() => this.destroy(error));
+      return this;
+    }
+    sockets.add(this);
+    const where = { port: to, host: "127.0.0.1" };
+    return callback === undefined ? connect.call(this, where) : connect.call(this, where, callback);
+  };
+  function destination(host, port) {
+    if (LOCAL.test(host)) {
+      if (port === database || port === recorder) return port;
+      return listened.get(port) ?? ports[port] ?? null;
+    }
+    return host in outside ? recorder : null;
+  }
+  channels.subscribe("net.server.socket", ({ socket }) => sockets.add(socket));
+  watchServers(ports, listened);
+  watchRequests(outside, note);
+}
+
+/** Let a server that is to listen at a port of the file listen at the port that the harness chose for it. */
+function watchServers(ports, listened) {
+  const { listen, address } = net.Server.prototype;
+  net.Server.prototype.listen = function (...args) {
+    const options = typeof args[0] === "object" && args[0] !== null ? args[0] : { port: args[0] };
+    const port = Number(options.port);
+    const callback = args.findLast((each) => typeof each === "function");
+    if (!(port in ports)) return listen.apply(this, args);
+    this.asked = port;
+    listened.set(port, ports[port]);
+    const where = { port: ports[port], host: "127.0.0.1" };
+    return callback === undefined ? listen.call(this, where) : listen.call(this, where, callback);
+  };
+  net.Server.prototype.address = function () {
+    const told = address.call(this);
+    return this.asked === undefined || told === null ? told : { ...told, port: this.asked };
+  };
+}
+
+/** What is asked of the outside is asked in plain HTTP: there is no certificate for another's host. */
+function watchRequests(outside, note) {
+  const named = (host) => String(host ?? "").replace(/:\d+$/, "") in outside;
+  for (const method of ["request", "get"]) {
+    const real = https[method];
+    https[method] = function (...args) {
+      const at = typeof args[0] === "string" || args[0] instanceof URL ? 1 : 0;
+      const url = at === 1 ? new URL(args[0]) : null;
+      const options = typeof args[at] === "object" && args[at] !== null ? { ...args[at] } : {};
+      const host = options.hostname ?? options.host ?? url?.hostname;
+      if (!named(host)) return real.apply(this, args);
+      const path = options.path ?? (url === null ? "/" : url.pathname + url.search);
+      const plain = { ...options, protocol: "http:", hostname: host, host, port: 80, path, agent: undefined };
+      const callback = args.findLast((each) => typeof each === "function");
+      return http[method](plain, callback);
+    };
+  }
+  const { fetch, Request } = globalThis;
+  globalThis.fetch = function (input, init) {
+    const url = new URL(input instanceof Request ? input.url : String(input));
+    if (url.protocol !== "https:" || !named(url.hostname)) return fetch(input, init);
+    url.protocol = "http:";
+    url.port = "";
+    return fetch(input instanceof Request ? new Request(url, input) : url, init);
+  };
+  const { connect } = tls;
+  tls.connect = function (...args) {
+    const host = args[0]?.servername ?? args[0]?.host;
+    note(`it opens a TLS connection${host ? ` to ${host}` : ""}: only fetch and node:https can be recorded`);
+    return connect.apply(this, args);
+  };
+}
+
+// chance -------------------------------------------------------------------------------------------------------------
+
+/** Replace what draws numbers: the same seed draws the same ones. Nothing here is fit for a secret. */
+function installChance(seed) {
+  let drawn = 0;
+  const bytes = (size) => {
+    const parts = [];
+    for (let length = 0; length < size; length += 32) {
+      parts.push(realHash("sha256").update(`${seed} ${drawn++}`).digest());
+    }
+    return Buffer.concat(parts).subarray(0, size);
+  };
+  const realHash = crypto.createHash;
+  const later = (callback, value) => realSetImmediate(() => callback(null, value));
+  crypto.randomBytes = (size, callback) => (callback ? later(callback, bytes(size)) : bytes(size));
+  crypto.pseudoRandomBytes = crypto.randomBytes;
+  const fill = (buffer, offset = 0, size = (buffer.byteLength ?? buffer.length) - offset) => {
+    const view = new Uint8Array(buffer.buffer ?? buffer, buffer.byteOffset ?? 0, buffer.byteLength);
+    view.set(bytes(size), offset);
+    return buffer;
+  };
+  crypto.randomFillSync = fill;
+  crypto.randomFill = (buffer, ...args) => {
+    const callback = args.pop();
+    later(callback, fill(buffer, ...args));
+  };
+  crypto.randomUUID = () => {
+    const drawnBytes = bytes(16);
+    drawnBytes[6] = (drawnBytes[6] & 0x0f) | 0x40;
+    drawnBytes[8] = (drawnBytes[8] & 0x3f) | 0x80;
+    const hex = drawnBytes.toString("hex");
+    return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+  };
+  crypto.randomInt = (min, max, callback) => {
+    if (max === undefined || typeof max === "function") [min, max, callback] = [0, min, max];
+    const value = min + Number(bytes(8).readBigUInt64BE() % BigInt(max - min));
+    return callback ? later(callback, value) : value;
+  };
+  crypto.webcrypto.getRandomValues = fill;
+  globalThis.crypto.randomUUID = crypto.randomUUID;
+  syncBuiltinESMExports();
+}
+
+function hashed(text) {
+  return crypto.createHash("sha256").update(text).digest().readUInt32BE();
+}
+
+// Only the first process of a command that loads this is at work: a launcher's children have no channel of their own.
+if (process.env.JOB_HARNESS_PEER !== undefined) await begin();

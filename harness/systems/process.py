@@ -1,0 +1,422 @@
+"""One process of a user's: its command, its channel, its connections, and when it is at rest.
+
+A process that loads our preload is a peer (docs/contracts/peer_protocol.md): it says when it has nothing left to do by
+itself, and how many bytes went over each of its connections. Only when these are the numbers at our end too is nothing
+on its way, and the process quiet. Must not know: kernels, jobs, what is said over a connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from harness.errors import EnvironmentUnavailable
+from harness.foreign.database import exact_milliseconds_of, instant_at
+from harness.foreign.packages import find_node
+from harness.foreign.peer import Peer, PeerLost, Report
+from harness.foreign.postgres_proxy import PasswordEndpoint
+from harness.model.duration import MILLISECOND, Duration, Instant
+from harness.private import cache_folder
+from harness.systems.document import ProcessKind, SystemFile, SystemFileError
+
+NODE_PRELOAD: Final = Path(__file__).with_name("node") / "preload.mjs"
+PYTHON_PRELOAD: Final = Path(__file__).with_name("python")
+ASKED: Final = "JOB_HARNESS_SYSTEM"
+"""The environment variable that tells a preload where connections may lead."""
+NODE: Final = frozenset({"node", "nodejs"})
+PYTHON: Final = frozenset({"python", "python3"})
+_KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+"""What of our own environment a process finds in its own."""
+
+
+_LINES_KEPT: Final = 12
+_LOOKS: Final = 10
+_LONGEST_LINE: Final = 300
+
+
+class Link(Protocol):
+    """One connection between a process and us."""
+
+    key: str
+    """The ports of its ends, the process's first."""
+    sent: int
+    """Bytes that we sent."""
+    heard: int
+    """Bytes that we read."""
+    may_wait: bool
+    """Whether the process may leave it in the queue of those that it has not accepted."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether we hear and say nothing over it any more."""
+        ...
+
+
+def key_of(ours: socket.socket) -> str:
+    """Name a connection by the ports of its ends, the process's first."""
+    return f"{ours.getpeername()[1]}:{ours.getsockname()[1]}"
+
+
+class ProcessTimer(NamedTuple):
+    """A timer that a process has set."""
+
+    number: int
+    when: Instant
+    wait: Duration
+    repeats: bool
+    place: str
+
+    @property
+    def round(self) -> tuple[str, Duration, bool]:
+        """Tell it from timers of other loops: the rounds of one loop are set at one place, for one time."""
+        about = int(float(f"{self.wait:.1e}"))  # A clock that drifts makes two rounds of one loop differ a little.
+        return self.place, about, self.repeats
+
+
+class ProcessEnded(Exception):
+    """A process ended by itself: `code` is its exit code, negative for a signal."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How the processes of one kind are started."""
+
+    kind: ProcessKind
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    runtime: str
+    """`node`, `python`, or nothing: it has no preload."""
+    folder: Path = field(default_factory=Path)
+
+
+def programs_of(file: SystemFile) -> dict[str, Program]:
+    """Find the programs of a file, by the name of their kind. Raises SystemFileError where one is not there."""
+    return {kind.name: _program(kind, file) for kind in file.processes}
+
+
+def _program(kind: ProcessKind, file: SystemFile) -> Program:
+    command, runtime = resolved(kind.command, file, place=kind.place)
+    if not runtime:
+        raise SystemFileError(
+            f"{kind.place}: `{kind.command[0]}` is neither node nor python, and only in these is time ours",
+            hint="Write the command as `node ...` or `python ...`.",
+        )
+    environment = {**base_environment(file), **kind.environment}
+    if runtime == "node":
+        options = f"{environment.get('NODE_OPTIONS', '')} --import={NODE_PRELOAD.as_uri()}".strip()
+        environment |= {"NODE_OPTIONS": options, "NODE_COMPILE_CACHE": str(cache_folder("node-compile"))}
+    else:
+        paths = (str(PYTHON_PRELOAD), environment.get("PYTHONPATH", ""))
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONHASHSEED": "0"}
+        environment |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return Program(kind, command, environment, runtime, file.folder)
+
+
+def resolved(command: tuple[str, ...], file: SystemFile, *, place: str) -> tuple[tuple[str, ...], str]:
+    """Put the program that is meant in the place of its name, and say what runs it: `node`, `python` or nothing."""
+    name = Path(command[0]).name
+    if name in NODE and "/" not in command[0]:
+        return (find_node(file.node or (20, 0), wanted_by=file.system).path, *command[1:]), "node"
+    if name in PYTHON and "/" not in command[0]:
+        python = sys.executable if file.python is None else str(file.folder / file.python)
+        return (python, *command[1:]), "python"
+    found = shutil.which(command[0], path=os.pathsep.join((str(file.folder), os.environ.get("PATH", ""))))
+    if found is None:
+        raise SystemFileError(f"{place}: there is no program {command[0]!r}", hint="Is it on the PATH?")
+    return (found, *command[1:]), "node" if name in NODE else "python" if name.startswith("python") else ""
+
+
+def base_environment(file: SystemFile) -> dict[str, str]:
+    """Return what every command of a system finds in its environment."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    if file.node is not None:
+        folder = str(Path(find_node(file.node, wanted_by=file.system).path).parent)
+        kept["PATH"] = os.pathsep.join((folder, kept.get("PATH", "")))
+    return {**kept, "TZ": "UTC", "NODE_NO_WARNINGS": "1", **file.environment}
+
+
+class SystemProcess:
+    """A process by name, from one start to the next."""
+
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        endpoint: PasswordEndpoint,
+        *,
+        order: int,
+        outside: socket.socket,
+        hosts: tuple[str, ...],
+    ) -> None:
+        """Say how it is started; `outside` is where its calls to `hosts` arrive."""
+        self.name = name
+        self.program = program
+        self.endpoint = endpoint
+        self.order = order
+        self.outside = outside
+        self.port = _free_port() if program.kind.takes_requests else 0
+        """Where it listens."""
+        self.links: list[Link] = []
+        """Its connections but those to the database, which its endpoint has."""
+        self.peer: Peer | None = None
+        self.life = 0
+        """How often it was started."""
+        self.ready = False
+        self.terminated = False
+        """Whether it was told to stop."""
+        self._signalled = False
+        """Whether it has yet to be told."""
+        self.timers: tuple[ProcessTimer, ...] = ()
+        self.moved: dict[int, Instant] = {}
+        """By number, timers whose rounds were left out up to an instant."""
+        self.stirred = False
+        """Whether something reached it since it was last at rest."""
+        self.odd: dict[str, None] = {}
+        """What it does that is not under control."""
+        self.told: tuple[Instant, Duration] = (-1, 0)
+        """What time it was told last, and how far its time of day is ahead of that."""
+        self._spare_printed: list[str] = []
+        self.printed: list[str] = []
+        """What it printed last."""
+        self._gone = ""
+        """How it ended, where that showed before it was asked."""
+        self._unknown = 0
+        """How often it reported a connection that was not accepted."""
+        self._turn = 0
+        self._report: Report | None = None
+        self._hosts = hosts
+        self._spare: Peer | None = None
+
+    # starting and ending --------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Start a process that waits before the program's first line, for the next start."""
+        if self._spare is None or not self._spare.alive:
+            self._spare = self._started()
+
+    def _started(self) -> Peer:
+        kind = self.program.kind
+        virtual = self.port if self.program.runtime == "python" else 3000 + self.order
+        asked = {
+            "ports": {virtual: self.port} if self.port else {},
+            "outside": dict.fromkeys(self._hosts, True),
+            "database": self.endpoint.port,
+            "recorder": self.outside.getsockname()[1],
+        }
+        environment = {
+            **self.program.environment,
+            **self.endpoint.environment,
+            ASKED: json.dumps(asked),
+            **({kind.port_variable: str(virtual)} if self.port else {}),
+        }
+        self._spare_printed = printed = list[str]()
+
+        def log(line: str) -> None:
+            printed.append(line[:_LONGEST_LINE])
+            del printed[:-_LINES_KEPT]
+
+        command, folder = self.program.command, self.program.folder
+        return Peer(command, name=self.name, environment=environment, folder=folder, log=log)
+
+    def start(self, *, seed: str, now: Instant, skew: Duration = 0) -> None:
+        """Let the program begin; it is not ready before it is at rest."""
+        self.prepare()
+        self.peer, self._spare = self._spare, None
+        self.printed = self._spare_printed
+        self.life += 1
+        self.ready = self.terminated = self._signalled = False
+        self.timers, self.links, self._report, self._gone = (), [], None, ""
+        self.moved.clear()
+        self._post("begin", now=now, skew=skew, seed=f"{seed} {self.name} {self.life}")
+
+    def ended(self, message: str) -> None:
+        """Take note that it ended, where that is to be dealt with when all come to rest."""
+        self._gone, self.stirred = message, True
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        if self.peer is not None:
+            self.peer.kill()
+        self.peer = None
+        self.endpoint.cut()
+        for link in self.links:
+            _close(link)
+        self.links.clear()
+        self.timers = ()
+        self.stirred = self.ready = False
+        self._turn = 0
+
+    def close(self) -> None:
+        """End it and what was kept for its next start."""
+        self.kill()
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare = None
+
+    def terminate(self) -> None:
+        """Tell it to stop, the next time that it goes on: in between, it would act unasked."""
+        self._signalled = self.peer is not None
+        self.stirred = self.stirred or self._signalled
+
+    def _signal(self) -> None:
+        assert self.peer is not None
+        self._signalled, self.terminated = False, True
+        with suppress(ProcessLookupError):
+            os.kill(self.peer.pid, signal.SIGTERM)
+
+    @property
+    def tail(self) -> str:
+        """What it printed last, a line each."""
+        return "\n".join(f"  {line}" for line in self.printed if line.strip())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.peer is not None
+
+    # turns ----------------------------------------------------------------------------------------------------------
+
+    def connections(self) -> Iterator[Link]:
+        """Return all its connections."""
+        yield from self.endpoint.sessions  # type: ignore[misc]
+        yield from self.links
+
+    def go_on(self, *, now: Instant, skew: Duration = 0) -> None:
+        """Let it do what it can do, since something reached it."""
+        if not self._turn and self._report is None:
+            if self._signalled and self.told == (now, skew):  # It has to know the time before it reacts.
+                self._signal()
+            self._post("rest", now=now, skew=skew)
+
+    def fire(self, timer: ProcessTimer, *, now: Instant, skew: Duration = 0) -> None:
+        """Let one of its timers fire."""
+        self._post("fire", now=now, skew=skew, timer=timer.number)
+
+    def _post(self, do: str, *, now: Instant, skew: Duration, **more: Any) -> None:
+        assert self.peer is not None
+        told = {
+            **more,
+            "skew": skew / MILLISECOND,
+            "skip": [[number, exact_milliseconds_of(when)] for number, when in self.moved.items()],
+            "sockets": {link.key: [link.sent, link.closed] for link in self.connections()},
+        }
+        self.stirred = True
+        self.told = (now, skew)
+        self._report = None
+        try:
+            self._turn = self.peer.post(do, told, actor="*", now=exact_milliseconds_of(now))
+        except PeerLost as lost:
+            if lost.kind != "died":
+                raise
+            self._gone = lost.what
+
+    def rests(self) -> bool:
+        """Whether it is at rest, and nothing is on its way to or from it. Raises ProcessEnded, PeerLost."""
+        if self.peer is None:
+            return True
+        if self._gone:
+            raise ProcessEnded(self._gone, code=self.peer.exit_code)
+        self._refuse_strangers()
+        if self._report is None:
+            if not self._turn:
+                return False
+            try:
+                report = self.peer.ended(self._turn)
+            except PeerLost as lost:
+                if lost.kind != "died":
+                    raise
+                raise ProcessEnded(lost.what, code=self.peer.exit_code) from None
+            if report is None:
+                return False
+            self._turn = 0
+            self._report = report
+        if not self._agrees(self._report.get("sockets") or {}):
+            return False
+        self._rest(self._report)
+        return not self.stirred
+
+    def _refuse_strangers(self) -> None:
+        """Raise SystemFileError where it goes where no host of the file is: what it makes of that proves nothing."""
+        assert self.peer is not None
+        told = [str(each["data"].get("what", "")) for each in self.peer.effects]
+        if found := (*self.endpoint.refused, *told):
+            self.endpoint.refused.clear()
+            raise SystemFileError(
+                f"{self.program.kind.place}: {self.name}: {found[0]}",
+                hint="Name the host under `outside`, or switch that off by a variable under `env`.",
+            )
+
+    def _agrees(self, told: Mapping[str, list[Any]]) -> bool:
+        """Whether both ends of every connection have seen the same; where it has yet to read, it goes on."""
+        links = {link.key: link for link in self.connections()}
+        for key, (_, wrote, finished, seen) in told.items():
+            link = links.get(key)
+            if link is None:
+                if not finished and not seen:
+                    self._unknown += 1
+                    if self._unknown > _LOOKS:  # It is none that waits to be accepted: the report is out of date.
+                        self._report, self._unknown = None, 0
+                    return False
+            elif not link.closed and (link.heard < wrote or finished):
+                return False
+        for key, link in links.items():
+            if key not in told and (link.may_wait or link.closed):
+                continue  # It was over before it was looked for, or waits until the one before it is done with.
+            read, _, _, seen = told.get(key, (0, 0, False, False))
+            if not seen and (link.sent > read or link.closed):
+                self._report = None  # It was sent more since.
+                return False
+        return True
+
+    def _rest(self, report: Report) -> None:
+        self.stirred = self._signalled
+        self._report = None
+        self.timers = tuple(
+            ProcessTimer(int(number), instant_at(when), round(wait * MILLISECOND), bool(repeats), str(place))
+            for number, when, wait, repeats, place, _ in report.get("timers") or ()
+        )
+        known = {timer.number for timer in self.timers}
+        self.moved = {number: when for number, when in self.moved.items() if number in known}
+        self.timers = tuple(
+            replace_when(timer, self.moved[timer.number]) if timer.number in self.moved else timer
+            for timer in self.timers
+        )
+        self.links = [link for link in self.links if not link.closed]
+        self.endpoint.sessions = [session for session in self.endpoint.sessions if not session.closed]
+
+    def overdue(self, seconds: float) -> EnvironmentUnavailable:
+        """End it, and say that it did not come to rest in time."""
+        assert self.peer is not None
+        if self._turn:
+            return self.peer.overdue(self._turn)
+        self.kill()
+        who = f"{self.name} ({self.program.kind.place})"
+        return EnvironmentUnavailable(f"{who} did not read or send what it should within {seconds:g} real seconds")
+
+
+def replace_when(timer: ProcessTimer, when: Instant) -> ProcessTimer:
+    """Return a timer that is due at another instant."""
+    return timer._replace(when=when)
+
+
+def _close(link: Any) -> None:
+    with suppress(OSError):
+        link.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

@@ -1,0 +1,469 @@
+"""Loaded by Python before the program of a user: virtual time, chance of ours, and a say in when it is at rest.
+
+The program itself is not changed. A thread of ours keeps the channel to the harness (docs/contracts/peer_protocol.md);
+the process is at rest when every other thread sleeps in the system, none was woken meanwhile, and every byte that the
+harness sent has been read. Needs Linux, which tells both. It must not import anything of the harness's, and knows
+neither jobs nor statements.
+"""
+
+import fcntl
+import json
+import os
+import select
+import selectors
+import socket
+import struct
+import sys
+import threading
+import time
+
+_PEER = "JOB_HARNESS_PEER"
+_ASKED = "JOB_HARNESS_SYSTEM"
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", ""})
+_FIONREAD = 0x541B
+_RECEIVED, _NOT_SENT, _SENT = 128, 144, 200
+"""Where `struct tcp_info` has the bytes that were received, those still to be sent, and those that were."""
+_LISTENS = 10
+_OURS = os.path.dirname(os.path.abspath(__file__))
+_real = {
+    name: getattr(time, name)
+    for name in ("sleep", "time", "monotonic", "perf_counter", "gmtime", "localtime", "strftime", "ctime")
+}
+_real_wait = threading.Condition.wait
+_real_lock = threading.Lock
+
+
+class Clock:
+    """Time as the harness tells it, in milliseconds, and the timers that are set."""
+
+    def __init__(self):
+        self.now = self.start = self.skew = 0.0
+        self.timers = {}
+        self._count = 0
+        self._lock = _real_lock()
+
+    def add(self, seconds, fire, *, repeats=False):
+        with self._lock:
+            self._count += 1
+            number = self._count
+        wait = max(round(seconds * 1000, 3), 0.001)
+        self.timers[number] = [self.now + wait, wait, repeats, _place(), fire]
+        return number
+
+    def remove(self, number):
+        self.timers.pop(number, None)
+
+    def fire(self, number):
+        timer = self.timers.pop(number, None)
+        if timer is not None:
+            timer[4]()
+
+    def told(self):
+        timers = list(self.timers.items())
+        return [[number, when, wait, repeats, place, True] for number, (when, wait, repeats, place, _) in timers]
+
+    def next(self):
+        return min((timer[0] for timer in list(self.timers.values())), default=None)
+
+
+clock = Clock()
+
+
+def _place():
+    """Return the nearest function of the user's: `file.py:function`."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith((_OURS, "<", sys.base_prefix + "/lib", sys.prefix + "/lib")):
+            return f"{os.path.basename(path)}:{frame.f_code.co_name}"
+        frame = frame.f_back
+    return ""
+
+
+# time -----------------------------------------------------------------------------------------------------------------
+
+
+def _install_time():
+    seconds = lambda: (clock.now + clock.skew) / 1000  # noqa: E731
+    passed = lambda: (clock.now - clock.start) / 1000  # noqa: E731
+    time.time = seconds
+    time.time_ns = lambda: round(seconds() * 1e9)
+    time.monotonic = time.perf_counter = passed
+    time.monotonic_ns = time.perf_counter_ns = lambda: round(passed() * 1e9)
+    time.gmtime = lambda *at: _real["gmtime"](*(at if at and at[0] is not None else (seconds(),)))
+    time.localtime = lambda *at: _real["localtime"](*(at if at and at[0] is not None else (seconds(),)))
+    time.ctime = lambda *at: _real["ctime"](*(at if at and at[0] is not None else (seconds(),)))
+    time.strftime = lambda form, *at: _real["strftime"](form, *(at or (time.localtime(),)))
+    time.sleep = _sleep
+    threading.Condition.wait = _wait
+    threading._time = passed  # what the module took of `time` when it was imported
+    _install_datetime()
+    _install_selectors()
+    _install_socket_timeouts()
+
+
+def _sleep(seconds):
+    if seconds < 0:
+        raise ValueError("sleep length must be non-negative")
+    gate = _real_lock()
+    gate.acquire()
+    number = clock.add(seconds, gate.release)
+    try:
+        gate.acquire()
+    finally:
+        clock.remove(number)
+
+
+def _wait(self, timeout=None):
+    """Wait as a condition does; a timeout passes in virtual time."""
+    if timeout is None or timeout <= 0:
+        return _real_wait(self, timeout)
+    if not self._is_owned():
+        raise RuntimeError("cannot wait on un-acquired lock")
+    waiter = _real_lock()
+    waiter.acquire()
+    self._waiters.append(waiter)
+    expired = []
+
+    def expire():
+        expired.append(True)
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:
+            return
+        waiter.release()
+
+    number = clock.add(timeout, expire)
+    saved = self._release_save()
+    try:
+        waiter.acquire()
+        return not expired
+    finally:
+        clock.remove(number)
+        self._acquire_restore(saved)
+
+
+def _install_datetime():
+    import datetime as module
+
+    real, real_date = module.datetime, module.date
+
+    class Like(type):
+        def __instancecheck__(cls, value):
+            return isinstance(value, real)
+
+        def __subclasscheck__(cls, kind):
+            return issubclass(kind, real)
+
+    class datetime(real, metaclass=Like):  # noqa: N801 - it stands in for the class of this name
+        __slots__ = ()
+
+        def __new__(cls, *args, **kwargs):
+            return real(*args, **kwargs) if cls is datetime else real.__new__(cls, *args, **kwargs)
+
+        @classmethod
+        def now(cls, tz=None):
+            return real.fromtimestamp(time.time(), tz)
+
+        @classmethod
+        def utcnow(cls):
+            return real.fromtimestamp(time.time(), module.UTC).replace(tzinfo=None)
+
+        @classmethod
+        def today(cls):
+            return real.fromtimestamp(time.time())
+
+    class LikeDate(type):
+        def __instancecheck__(cls, value):
+            return isinstance(value, real_date)
+
+        def __subclasscheck__(cls, kind):
+            return issubclass(kind, real_date)
+
+    class date(real_date, metaclass=LikeDate):  # noqa: N801 - it stands in for the class of this name
+        __slots__ = ()
+
+        def __new__(cls, *args, **kwargs):
+            return real_date(*args, **kwargs) if cls is date else real_date.__new__(cls, *args, **kwargs)
+
+        @classmethod
+        def today(cls):
+            return real_date.fromtimestamp(time.time())
+
+    for kind in (datetime, date):
+        kind.__module__, kind.__qualname__ = "datetime", kind.__name__
+    module.datetime, module.date = datetime, date
+
+
+def _install_selectors():
+    """Let a timeout of `select` pass in virtual time: asyncio's own timers, and servers that look up now and then."""
+    for kind in ("EpollSelector", "PollSelector", "SelectSelector"):
+        if hasattr(selectors, kind):
+            _install_selector(getattr(selectors, kind))
+
+
+def _install_selector(kind):
+    real = kind.select
+
+    def select(self, timeout=None):
+        if timeout is None or timeout <= 0:
+            return real(self, timeout)
+        found = real(self, 0)
+        if found:
+            return found
+        inward, outward = os.pipe()
+        number = clock.add(timeout, lambda: os.write(outward, b"."), repeats=True)
+        self.register(inward, selectors.EVENT_READ)
+        try:
+            found = real(self, None)
+        finally:
+            self.unregister(inward)
+            clock.remove(number)
+            os.close(inward)
+            os.close(outward)
+        return [(key, events) for key, events in found if key.fd != inward]
+
+    kind.select = select
+
+
+def _install_socket_timeouts():
+    """Let the timeout of a socket that is read pass in virtual time."""
+    for name in ("recv", "recv_into"):
+        _install_socket_timeout(name, getattr(socket.socket, name))
+
+
+def _install_socket_timeout(name, real):
+    def read(self, *args):
+        seconds = self.gettimeout()
+        if seconds and not _readable(self.fileno(), seconds):
+            raise TimeoutError("timed out")
+        return real(self, *args)
+
+    setattr(socket.socket, name, read)
+
+
+def _readable(descriptor, seconds):
+    """Wait until there is something to read. False: the time was over before."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if poll.poll(0):
+        return True
+    inward, outward = os.pipe()
+    number = clock.add(seconds, lambda: os.write(outward, b"."))
+    poll.register(inward, select.POLLIN)
+    try:
+        return any(found == descriptor for found, _ in poll.poll())
+    finally:
+        clock.remove(number)
+        os.close(inward)
+        os.close(outward)
+
+
+# chance ---------------------------------------------------------------------------------------------------------------
+
+
+def _install_chance(seed):
+    import hashlib
+    import random
+
+    drawn = [0]
+
+    def urandom(size):
+        data = b""
+        while len(data) < size:
+            drawn[0] += 1
+            data += hashlib.sha256(f"{seed} {drawn[0]}".encode()).digest()
+        return data[:size]
+
+    os.urandom = urandom
+    random._urandom = urandom
+    random.seed(seed)
+
+
+# the network ----------------------------------------------------------------------------------------------------------
+
+
+def _install_network(asked, note):
+    """Let calls to a host outside lead to what stands for it; without TLS, for there is no certificate of it."""
+    outside, recorder = asked["outside"], asked["recorder"]
+    real_connect, real_info = socket.socket.connect, socket.getaddrinfo
+    recorded = set()
+
+    def getaddrinfo(host, port, *rest, **more):
+        name = host.decode() if isinstance(host, bytes) else host
+        if name in outside:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", recorder))]
+        if name is None or name in _LOCAL:
+            return real_info(host, port, *rest, **more)
+        note(f"it connects to {name}:{port}, which `outside` does not name")
+        raise socket.gaierror(socket.EAI_NONAME, f"{name} is not named under `outside`")
+
+    def connect(self, address):
+        if isinstance(address, tuple) and address[1] == recorder:
+            recorded.add(self.fileno())
+        return real_connect(self, address)
+
+    socket.getaddrinfo = getaddrinfo
+    socket.socket.connect = connect
+    try:
+        import ssl
+    except ImportError:
+        return
+    real_wrap = ssl.SSLContext.wrap_socket
+
+    def wrap_socket(self, sock, *rest, **more):
+        try:
+            recorded_here = sock.getpeername()[1] == recorder
+        except OSError:
+            recorded_here = False
+        return sock if recorded_here else real_wrap(self, sock, *rest, **more)
+
+    ssl.SSLContext.wrap_socket = wrap_socket
+
+
+def _sockets():
+    """Return, by the ports of its ends, what was read of each connection and written to it, and whether it ended."""
+    told = {}
+    unread = False
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as twin:
+                if twin.family not in (socket.AF_INET, socket.AF_INET6) or twin.type != socket.SOCK_STREAM:
+                    continue
+                info = twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+                if info[0] == _LISTENS:
+                    continue
+                key = f"{twin.getsockname()[1]}:{twin.getpeername()[1]}"
+                waits = struct.unpack("i", fcntl.ioctl(twin, _FIONREAD, b"\0\0\0\0"))[0]
+                received, sent = struct.unpack_from("Q", info, _RECEIVED)[0], struct.unpack_from("Q", info, _SENT)[0]
+                ended = info[0] == _PEER_HAS_ENDED
+                told[key] = [received - waits, sent + struct.unpack_from("I", info, _NOT_SENT)[0], False, ended]
+                unread = unread or waits > 0
+        except OSError:
+            continue  # It was closed meanwhile.
+    return told, unread
+
+
+_PEER_HAS_ENDED = 8
+"""The state of a connection whose other end is closed."""
+
+
+# rest -----------------------------------------------------------------------------------------------------------------
+
+
+def _sleeps():
+    """Whether the program's main thread sleeps: one look, that costs it next to nothing."""
+    with open(f"/proc/self/task/{os.getpid()}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] == b"S"
+
+
+def _threads(own):
+    """Return, by thread, its state and how often it was switched to: None where one is running."""
+    told = {}
+    for name in os.listdir("/proc/self/task"):
+        if int(name) == own:
+            continue
+        try:
+            with open(f"/proc/self/task/{name}/status") as file:
+                lines = dict(line.split(":", 1) for line in file if ":" in line)
+        except OSError:
+            continue
+        if lines["State"].split()[0] != "S":
+            return None
+        told[name] = lines["voluntary_ctxt_switches"], lines["nonvoluntary_ctxt_switches"]
+    return told
+
+
+class Channel:
+    """Our end of the peer protocol, on a thread of its own."""
+
+    def __init__(self):
+        inward, outward, _ = map(int, os.environ.pop(_PEER).split(","))
+        os.environ.pop("JOB_HARNESS_PEER_WATCHED", None)
+        self.asked = json.loads(os.environ.pop(_ASKED))
+        self._inward = os.fdopen(inward, "r", encoding="utf-8")
+        self._outward = outward
+        self._odd = set()
+        self._known = set()
+        """The connections that there were."""
+        self.begun = threading.Event()
+        self.seed = ""
+
+    def send(self, report):
+        data = json.dumps(report).encode() + b"\n"
+        while data:
+            data = data[os.write(self._outward, data) :]
+
+    def note(self, what):
+        if what not in self._odd:
+            self._odd.add(what)
+            self.send({"effect": "odd", "actor": None, "data": {"what": what}})
+
+    def serve(self):
+        """Take turns until the harness is gone; a fault of our own ends the process, for it would never rest."""
+        try:
+            self._serve()
+        except BaseException:  # noqa: BLE001 - whatever it is, the harness must not wait for a process that cannot rest
+            sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+        os._exit(1)
+
+    def _serve(self):
+        self.send({"hello": 1, "clock": True, "by": f"Python {sys.version.split()[0]}"})
+        own = threading.get_native_id()
+        for line in self._inward:
+            message = json.loads(line)
+            told = message["with"]
+            clock.now = max(clock.now, message["now"])
+            clock.skew = told.get("skew", 0)
+            for number, when in told.get("skip", ()):
+                if number in clock.timers:
+                    clock.timers[number][0] = when
+            if message["do"] == "begin":
+                clock.start, self.seed = clock.now, told["seed"]
+                self.begun.set()
+            elif message["do"] == "fire":
+                clock.fire(told["timer"])
+            sockets = self._rest(own, told.get("sockets", {}), message["go"])
+            next_timer = clock.next()
+            self.send(
+                {"idle": message["go"], "next": next_timer, "timers": clock.told(), "sockets": sockets, "value": None}
+            )
+
+    def _rest(self, own, expected, turn):
+        before, self._told_at = None, _real["monotonic"]()
+        while True:
+            _real["sleep"](0.001 if before is not None else 0.003)
+            if not _sleeps():  # The lock of the interpreter is the program's: it is asked for rarely.
+                before = None
+                self._say_alive(turn)
+                continue
+            threads = _threads(own)
+            sockets, unread = _sockets()
+            self._known.update(sockets)
+            behind = any(sockets.get(key, (read,))[0] < read for key, (read, _) in expected.items())
+            if threads is not None and threads == before and not unread and not behind:
+                gone = {key: [read, 0, True, True] for key, (read, _) in expected.items() if key in self._known}
+                return {**gone, **sockets}
+            before = threads if not unread and not behind else None
+            self._say_alive(turn)
+
+    def _say_alive(self, turn):
+        if _real["monotonic"]() - self._told_at > 0.25:
+            self._told_at = _real["monotonic"]()
+            self.send({"idle": turn, "next": None, "io": ["threads"]})
+
+
+def _begin():
+    channel = Channel()
+    threading.Thread(target=channel.serve, name="job-harness", daemon=True).start()
+    channel.begun.wait()
+    _install_time()
+    _install_chance(channel.seed)
+    _install_network(channel.asked, channel.note)
+
+
+if _PEER in os.environ and _ASKED in os.environ and sys.platform == "linux":
+    _begin()

@@ -1,0 +1,754 @@
+"""The processes of one run: a carrier of the kernel, which brings them from gate to gate.
+
+Processes act by themselves: they react to what reaches them, and send what they want over their connections. What
+arrives here stands at a gate of its process, in the order of (process, connection), never of sockets; and nothing is
+chosen before all processes are quiet. Time is theirs when the kernel says so: a timer that is due is a gate as well.
+Must not know: what a job is, how rows are read.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from select import select
+from typing import Any, Final, TypeAlias
+
+import psycopg
+
+from harness.errors import EnvironmentUnavailable, Hung
+from harness.foreign.database import timestamp_of
+from harness.foreign.postgres_proxy import PasswordEndpoint
+from harness.model.duration import SECOND, Duration, Instant, format_duration
+from harness.postgres.gating import SessionCoordinator
+from harness.postgres.gating.connection import point_of
+from harness.postgres.patience import Deadline
+from harness.sim.actor import Actor
+from harness.sim.clock import Clocks
+from harness.sim.kernel import Kernel
+from harness.sim.request import Elsewhere, Frame, Point, Request, Sleep, Wait
+from harness.systems.database import SystemDatabase
+from harness.systems.document import SystemFile, SystemFileError
+from harness.systems.http_wire import request as http_request
+from harness.systems.process import ProcessEnded, ProcessTimer, SystemProcess, programs_of
+from harness.systems.traffic import DatabaseSession, OutsideCall, ProcessRequest, Tag
+
+RESTART: Final[Duration] = 5 * SECOND
+"""How long a platform takes to bring a process back that died of itself."""
+RESTARTS: Final = 3
+"""How often it does."""
+_AT_WORK: Final = Elsewhere()
+_GOING_ON: Final = Point("going on")
+_SELECT_SECONDS: Final = 0.05
+_COMMITS: Final = ("commit", "end")
+_MODIFIES: Final = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into)\b", re.IGNORECASE)
+
+
+# rounds of a loop that found nothing ----------------------------------------------------------------------------------
+
+
+Said: TypeAlias = tuple[str, tuple[Tag, ...]]
+"""A statement, and what it did."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What a timer's firing came to, until its process is quiet again."""
+
+    timer: ProcessTimer
+    said: list[Said] = field(default_factory=list)
+    wrote: list[str] = field(default_factory=list)
+    """Those statements that wrote something."""
+    called: bool = False
+    """Whether more than statements came of it."""
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What is known of the rounds of one loop of one process."""
+
+    idle_at: int = -1
+    """The change of the system since which a round has found nothing; -1: the next one may find something."""
+    upkeep: bool = False
+    """Whether each round writes down that it was there."""
+    fired_at: Instant = 0
+
+
+# the run --------------------------------------------------------------------------------------------------------------
+
+
+class SystemRun:
+    """All processes of a system, from their first start to the end of a run; it is a `Carrier`."""
+
+    scheduled = True
+
+    def __init__(
+        self,
+        file: SystemFile,
+        database: SystemDatabase,
+        processes: Sequence[SystemProcess],
+        *,
+        clocks: Clocks,
+    ) -> None:
+        """Take the processes that are to be at work; they start with `start`."""
+        self.file = file
+        self.database = database
+        self.processes = {process.name: process for process in processes}
+        self.clocks = clocks
+        self.coordinator = SessionCoordinator(database.pool, clock=clocks.store, patience_seconds=file.ready_seconds)
+        self.kernel: Kernel | None = None
+        self.changes = 0
+        """How often something happened on which a round of a loop may depend."""
+        self.on_statement: Callable[[str, str, str], None] = lambda process, point, sql: None
+        """Told of every statement that has ended: of whom, its name, its text."""
+        self.on_call: Callable[[SystemProcess, OutsideCall], Generator[Request, Any, None]] | None = None
+        """Sees to a call to the outside."""
+        self.on_aborted: Callable[[SystemProcess, OutsideCall], None] = lambda process, call: None
+        """Told of a call that its process gave up."""
+        self.on_end: Callable[[str, int, str], None] = lambda process, code, words: None
+        """Told of a process that ended by itself."""
+        self.next_instant: Callable[[Instant], Instant | None] = lambda after: None
+        """Tells when time alone changes what a statement sees, after an instant."""
+        self.writes = 0
+        """How many statements may have changed a row."""
+        self.listening = False
+        """Whether some session listens for notifications."""
+        self._tasks: dict[str, dict[_Task, None]] = {name: {} for name in self.processes}
+        self._held: set[str] = set()
+        self._requests: list[_Sent] = []
+        self._calls: dict[str, list[OutsideCall]] = {name: [] for name in self.processes}
+        self._rounds: dict[str, dict[tuple[str, Duration, bool], Rounds]] = {name: {} for name in self.processes}
+        self._heard: dict[str, set[Said]] = {name: set() for name in self.processes}
+        """What each process has said in rounds before."""
+        self._open: dict[str, Round] = {}
+        self._upkeep: dict[tuple[str, int], Instant] = {}
+        """By process and timer, when an upkeep has to be done that would be left out otherwise."""
+        self._upkeep_at: Instant | None = None
+        self._now: Instant = 0
+        self._settling = False
+        self._deaths: dict[str, int] = {}
+        for process in processes:
+            process.endpoint.database = database.name
+            process.endpoint.join(self.coordinator, process.name)
+
+    # the start --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all processes and wait until each is ready. Raises SystemFileError where one is not."""
+        for process in self.processes.values():
+            process.start(seed=self.file.system, now=self._now)
+        self._get_ready(list(self.processes.values()))
+
+    def _get_ready(self, processes: Sequence[SystemProcess]) -> None:
+        """Let statements pass at no gate until each of these is at rest and says that it is ready.
+
+        They act one at a time, in the order of the processes: so the start is the same in each run.
+        """
+        waiting: list[_Passing] = []
+        while True:
+            try:
+                self._quiesce()
+            except _Ended as ended:
+                raise self._not_ready(ended.process, str(ended)) from None
+            for passing in [each for each in waiting if each.goes_on()]:
+                waiting.remove(passing)
+                break
+            else:
+                session = next(
+                    (
+                        session
+                        for process in processes
+                        for session in _sessions(process)
+                        if session.pending and not any(each.session is session for each in waiting)
+                    ),
+                    None,
+                )
+                if session is not None:
+                    passing = self._passing(session)
+                    if not passing.goes_on():
+                        waiting.append(passing)
+                elif waiting:
+                    self.coordinator.settle()
+                else:
+                    break
+        for process in processes:
+            if not process.ready:
+                self._ask_whether_ready(process)
+
+    def _passing(self, session: DatabaseSession) -> _Passing:
+        session.clock = self._set_clock
+        session.resumes = partial(self._tell_time, self.processes[session.actor])
+        return _Passing(session, self.processes[session.actor])
+
+    def _ask_whether_ready(self, process: SystemProcess) -> None:
+        kind = process.program.kind
+        process.ready = True
+        if not kind.ready:
+            return
+        asked = http_request("GET", kind.ready, host="localhost", headers={})
+        try:
+            sent = ProcessRequest.sent_to(process.port, asked)
+        except OSError:
+            message = f"it is at rest, and does not listen at the port that {kind.port_variable} names"
+            raise self._not_ready(process, message) from None
+        process.links.append(sent)
+        process.stirred = True
+        self._get_ready([process])
+        if sent.message is None or not 200 <= sent.message.status < 300:
+            answered = "nothing" if sent.message is None else f"{sent.message.status}"
+            raise self._not_ready(process, f"it answers GET {kind.ready} with {answered}")
+
+    def _not_ready(self, process: SystemProcess, message: str) -> SystemFileError:
+        tail = process.tail
+        said = f"; it last said:\n{tail}" if tail and tail not in message else ""
+        return SystemFileError(
+            f"{process.program.kind.place}: {process.name} did not become ready: {message}{said}",
+            hint=f"Does it start by itself? {' '.join(process.program.kind.command)}",
+        )
+
+    # actors -----------------------------------------------------------------------------------------------------------
+
+    def join(self, kernel: Kernel) -> None:
+        """Become a carrier of this kernel, and let every process be an actor of it."""
+        if self.kernel is None:
+            self.kernel = kernel
+            kernel.carriers.append(self)
+
+    def life(self, name: str) -> Callable[[], Frame]:
+        """Return what the kernel calls to start a process, again after each crash."""
+        return lambda: self._life(self.processes[name])
+
+    def _life(self, process: SystemProcess) -> Frame:
+        kernel = self.kernel
+        assert kernel is not None
+        actor = kernel.actors[process.name]
+        while not process.alive:
+            process.start(seed=self.file.system, now=self._now, skew=self._skew(process))
+            self.changes += 1
+            try:
+                self._get_ready([process])
+            except SystemFileError as error:
+                process.kill()
+                self.on_end(process.name, 1, error.message)
+                yield Sleep(RESTART, "restarting")
+        while True:
+            yield _AT_WORK
+            while kernel.rejoin(actor):
+                yield _GOING_ON
+            self.let_go(actor)
+
+    def _skew(self, process: SystemProcess) -> Duration:
+        return self.clocks.of(process.name) - self.clocks.now
+
+    def tasks(self, actor: Actor) -> Sequence[Actor]:
+        """List what of a process stands at gates, in the order in which it came."""
+        return list(self._tasks[actor.name])
+
+    def held(self, actor: Actor) -> None:
+        """Let nothing of a process go on until `let_go`."""
+        self._held.add(actor.name)
+
+    def let_go(self, actor: Actor) -> None:
+        """Let a held process go on."""
+        self._held.discard(actor.name)
+
+    def severed(self, actor: Actor) -> None:
+        """Kill a process: its connections break, and what it had open in the database is undone."""
+        process = self.processes[actor.name]
+        self._held.discard(actor.name)
+        self._open.pop(actor.name, None)
+        self._upkeep = {key: at for key, at in self._upkeep.items() if key[0] != actor.name}
+        self._rounds[actor.name].clear()
+        self._heard[actor.name].clear()
+        tasks, self._tasks[actor.name] = self._tasks[actor.name], {}
+        drop = self.coordinator.sever(actor.name)
+        if process.peer is not None:
+            process.peer.kill()
+        drop()
+        process.kill()
+        for task in tasks:
+            task.end()
+        for call in self._calls[actor.name]:
+            call.close()
+        self._calls[actor.name].clear()
+        self.changes += 1
+
+    def terminate(self, name: str) -> None:
+        """Tell a process to stop."""
+        self.processes[name].terminate()
+
+    # requests to processes --------------------------------------------------------------------------------------------
+
+    def ask(self, name: str, data: bytes, actor: Callable[[], Actor]) -> Generator[Request, Any, ProcessRequest | None]:
+        """Send a request to a process, and stand aside until it is answered; None: it was not taken."""
+        process = self.processes[name]
+        sent = _Sent(actor(), name, data)
+        self._requests.append(sent)
+        if not process.alive:
+            self._requests.remove(sent)
+            return None
+        yield _AT_WORK
+        return sent.link if sent.link is not None and sent.link.message is not None else None
+
+    # settling ---------------------------------------------------------------------------------------------------------
+
+    def next_wake(self) -> Instant | None:
+        """Tell when the next timer of a process is due; rounds that would find nothing are left out."""
+        wakes: list[Instant] = []
+        upkeep: list[tuple[SystemProcess, ProcessTimer]] = []
+        for process in self._at_work():
+            for timer in process.timers:
+                wake = self._due(process, timer)
+                if wake is not None:
+                    wakes.append(wake)
+                if wake != timer.when and self._rounds[process.name][timer.round].upkeep:
+                    upkeep.append((process, timer))
+        if upkeep:
+            assert self.kernel is not None
+            beside = self.kernel.wake_beside(self)
+            until = min(wakes if beside is None else [*wakes, beside], default=None)
+            if until is not None:
+                wakes += self._upkeep_before(until, upkeep)
+        return min(wakes, default=None)
+
+    def _upkeep_before(self, until: Instant, upkeep: Sequence[tuple[SystemProcess, ProcessTimer]]) -> Iterator[Instant]:
+        """Say when an upkeep has to be done once more, before it may be looked for."""
+        for process, timer in upkeep:
+            at = _last_before(timer, until) if timer.when <= until else -1
+            if at > self._rounds[process.name][timer.round].fired_at:
+                self._upkeep[process.name, timer.number] = at
+                yield at
+
+    def _at_work(self) -> Iterator[SystemProcess]:
+        for name, process in self.processes.items():
+            if process.alive and name not in self._held:
+                yield process
+
+    def settle(self, now: Instant) -> None:
+        """Bring every clock to `now`, let everybody come to rest, and put what arrived at its gate."""
+        if self._settling or self.kernel is None:
+            return
+        self._settling = True
+        try:
+            if now != self._now:
+                self._pass_over(now)
+                self._now = now
+            while True:
+                try:
+                    self._quiesce()
+                except _Ended as ended:
+                    self._ended(ended)
+                    continue
+                if not self._placed():
+                    return
+        finally:
+            self._settling = False
+
+    def _placed(self) -> bool:
+        """Put what arrived at its gate. True: a process has to come to rest once more first."""
+        self._forget_aborted()
+        for process in self._at_work():
+            for session in _sessions(process):
+                if session.pending and not any(task.about is session for task in self._tasks[process.name]):
+                    return self._stands(_Task(self, process, session, self._statement(process, session)))
+            for call in self._calls[process.name]:
+                if call.message is not None and not call.taken and self.on_call is not None:
+                    call.taken = True
+                    if process.name in self._open:
+                        self._open[process.name].called = True
+                    return self._stands(_Task(self, process, call, self._call(process, call)))
+        if self._sent_requests() or self._answered_requests():
+            return True
+        for process in self._at_work():
+            self._close_round(process)
+            timer = self._first_due(process)
+            if timer is not None and not any(type(task.about) is ProcessTimer for task in self._tasks[process.name]):
+                return self._stands(_Task(self, process, timer, self._timer(process, timer)))
+        return False
+
+    def _stands(self, task: _Task) -> bool:
+        """Let a task come to its first gate; it may have none."""
+        assert self.kernel is not None
+        request = task.go()
+        if request is not None:
+            self.kernel.stand(task, request)
+        return True
+
+    def _sent_requests(self) -> bool:
+        """Hand over the requests that wait for a process which takes them now."""
+        for sent in [each for each in self._requests if each.link is None and each.name not in self._held]:
+            process = self.processes[sent.name]
+            try:
+                self._tell_time(process)
+                if not process.alive:
+                    raise ConnectionRefusedError
+                sent.link = ProcessRequest.sent_to(process.port, sent.data)
+            except OSError:
+                self._answer(sent)
+                return True
+            process.links.append(sent.link)
+            process.stirred = True
+            for known in self._rounds[process.name].values():
+                known.idle_at = -1  # What it was asked may be what one of its own rounds looks for.
+            return True
+        return False
+
+    def _answered_requests(self) -> bool:
+        for sent in self._requests:
+            if sent.link is not None and sent.link.over:
+                self._answer(sent)
+                return True
+        return False
+
+    def _answer(self, sent: _Sent) -> None:
+        assert self.kernel is not None
+        self._requests.remove(sent)
+        self.kernel.stand(sent.actor, Point(f"reply of {sent.name}"))
+
+    def _ended(self, ended: _Ended) -> None:
+        """A process ended by itself."""
+        assert self.kernel is not None
+        process = ended.process
+        actor = self.kernel.actors[process.name]
+        tail = process.tail
+        clean = ended.code == 0 or process.terminated
+        self.on_end(process.name, 0 if clean else ended.code, str(ended) + (f"\n{tail}" if tail else ""))
+        self.kernel.crash(actor)
+        deaths = self._deaths[process.name] = self._deaths.get(process.name, 0) + (not clean)
+        if not clean and deaths <= RESTARTS:
+            self.kernel.start_later(actor, RESTART)
+
+    # what stands at gates ---------------------------------------------------------------------------------------------
+
+    def _statement(self, process: SystemProcess, session: DatabaseSession) -> Frame:
+        batch = session.pending[0]
+        opened = session.idle
+        session.clock = self._set_clock
+        session.resumes = partial(self._tell_time, process)
+        try:
+            yield from session.carry_out().__await__()
+        except (psycopg.Error, OSError):  # The connection broke, by us or with its process.
+            session.drop()
+        process.stirred = True
+        tags = tuple(session.told())
+        wrote = session.idle and (self.database.wrote() if session.wrote is None else session.wrote)
+        session.wrote = None
+        self.writes += wrote
+        self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
+        if batch.sql:
+            point = point_of(batch.sql.rstrip("; \n"))
+            whole = session.written if point in _COMMITS and session.written else (point, batch.sql)
+            if not session.idle and (any(tag.writes for tag in tags) or _MODIFIES.search(batch.sql)):
+                session.written = (point, batch.sql)
+            if session.idle:
+                session.written = None
+            self._note(process, (batch.sql, tags), wrote=wrote)
+            self.on_statement(process.name, *whole)
+        if self.listening and session.idle and not (opened and not batch.sql):
+            self._nudge()
+
+    def _set_clock(self, began_at: int) -> Any:
+        self.database.set_now(self.clocks.store())
+        return timestamp_of(began_at)
+
+    def _tell_time(self, process: SystemProcess) -> None:
+        """Tell a process what time it is before something reaches it: what it does then begins at this instant."""
+        if process.alive and not process.stirred and process.told != (self._now, self._skew(process)):
+            process.go_on(now=self._now, skew=self._skew(process))
+            try:
+                self._quiesce()
+            except _Ended as ended:
+                ended.process.ended(str(ended))
+
+    def _nudge(self) -> None:
+        for process in self.processes.values():
+            self._tell_time(process)
+            for session in _sessions(process):
+                before = session.sent
+                session.nudge()
+                process.stirred = process.stirred or session.sent != before
+
+    def _call(self, process: SystemProcess, call: OutsideCall) -> Frame:
+        assert self.on_call is not None
+        self.changes += 1
+        call.before_answer = partial(self._tell_time, process)
+        yield from self.on_call(process, call)
+        if call in self._calls[process.name]:
+            self._calls[process.name].remove(call)
+        process.stirred = True
+        self.changes += 1
+
+    def _timer(self, process: SystemProcess, timer: ProcessTimer) -> Frame:
+        yield Point(f"timer {timer.place or format_duration(timer.wait)}")
+        if any(each.number == timer.number for each in process.timers):
+            self._open[process.name] = Round(timer)
+            self._rounds[process.name].setdefault(timer.round, Rounds()).fired_at = self._now
+            process.moved.pop(timer.number, None)
+            process.fire(timer, now=self._now, skew=self._skew(process))
+
+    # rounds -----------------------------------------------------------------------------------------------------------
+
+    def _note(self, process: SystemProcess, said: Said, *, wrote: bool) -> None:
+        """Take note of a statement: what was written may be what a round of another process looks for."""
+        at = self._open.get(process.name)
+        if at is not None:
+            at.said.append(said)
+            if wrote:
+                at.wrote.append(said[0])
+        if wrote and not self._is_upkeep(said[0]):
+            self.changes += 1
+
+    def _is_upkeep(self, sql: str) -> bool:
+        """Whether a statement writes no more than that its process was there."""
+        return point_of(sql).rpartition(" ")[2] in self.file.upkeep
+
+    def _close_round(self, process: SystemProcess) -> None:
+        """Judge a round once its process is quiet: whether the next one would find nothing either.
+
+        It would, where this one said nothing that had not been said before without consequence, and was set again.
+        """
+        done = self._open.get(process.name)
+        if done is None or any(isinstance(task.about, DatabaseSession) for task in self._tasks[process.name]):
+            return
+        del self._open[process.name]
+        known = self._rounds[process.name].setdefault(done.timer.round, Rounds())
+        seen = self._heard[process.name]
+        fresh = [said for said in done.said if said not in seen]
+        again = any(timer.round == done.timer.round for timer in process.timers)
+        nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
+        known.idle_at = self.changes if nothing and again and (done.said or done.timer.repeats) else -1
+        known.upkeep = bool(done.wrote)
+        seen.update(done.said)
+
+    def _due(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
+        """Tell when a timer has to fire; None: never, as things stand."""
+        known = self._rounds[process.name].get(timer.round)
+        if known is None or known.idle_at != self.changes or timer.wait <= 0:
+            return timer.when
+        until = self.next_instant(known.fired_at)
+        return None if until is None else _on_grid(timer, max(until, timer.when))
+
+    def _first_due(self, process: SystemProcess) -> ProcessTimer | None:
+        due = [
+            (when, timer.number, timer)
+            for timer in process.timers
+            if (when := self._due_now(process, timer)) is not None and when <= self._now
+        ]
+        return min(due)[2] if due else None
+
+    def _due_now(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
+        """Tell the same; an upkeep that was moved up to now has to fire now."""
+        at = self._upkeep.get((process.name, timer.number))
+        if at is not None and self._rounds[process.name][timer.round].fired_at < at <= self._now:
+            return at
+        return self._due(process, timer)
+
+    def _pass_over(self, now: Instant) -> None:
+        """Leave out the rounds before `now` that would find nothing; what is not left out fires late."""
+        for process in self._at_work():
+            timers = []
+            for timer in process.timers:
+                due = self._due(process, timer)
+                moved = timer
+                if timer.when < now and (due is None or due > timer.when):
+                    moved = timer._replace(when=_on_grid(timer, now))
+                    process.moved[timer.number] = moved.when
+                timers.append(moved)
+            process.timers = tuple(timers)
+
+    # quiet ------------------------------------------------------------------------------------------------------------
+
+    def _quiesce(self) -> None:
+        """Serve the processes until none of them can do anything by itself. Raises _Ended for one that ended."""
+        deadline = Deadline(self.file.ready_seconds)
+        for process in self.processes.values():
+            if process.alive and process.stirred:
+                process.go_on(now=self._now, skew=self._skew(process))
+        while True:
+            moving = []
+            for process in self.processes.values():
+                if not process.alive or not process.stirred:
+                    continue
+                try:
+                    rests = process.rests()
+                except ProcessEnded as ended:
+                    raise _Ended(process, str(ended), ended.code) from None
+                if not rests:
+                    process.go_on(now=self._now, skew=self._skew(process))
+                    moving.append(process)
+            if not moving:
+                return
+            self._listen(moving)
+            if deadline.passed:
+                raise moving[0].overdue(deadline.seconds)
+
+    def _listen(self, moving: Sequence[SystemProcess]) -> None:
+        """Take what processes send, for a moment."""
+        hears: dict[int, Callable[[], object]] = {}
+        for process in moving:
+            assert process.peer is not None
+            hears[process.peer.descriptor] = _nothing
+            hears[process.endpoint.descriptor] = process.endpoint.accept
+            hears[process.outside.fileno()] = lambda process=process: self._accept_call(process)  # type: ignore[misc]
+            for link in process.connections():
+                if not link.closed:
+                    hears[link.descriptor] = link.arrive  # type: ignore[attr-defined]
+        ready, _, _ = select(list(hears), [], [], _SELECT_SECONDS)
+        for descriptor in ready:
+            hears[descriptor]()
+
+    def _accept_call(self, process: SystemProcess) -> None:
+        ours, _ = process.outside.accept()
+        call = OutsideCall(ours)
+        process.links.append(call)
+        self._calls[process.name].append(call)
+
+    def _forget_aborted(self) -> None:
+        """Tell of the calls that their processes have given up."""
+        for name, calls in self._calls.items():
+            for call in [each for each in calls if each.closed]:
+                calls.remove(call)
+                self.on_aborted(self.processes[name], call)
+
+    # the end ----------------------------------------------------------------------------------------------------------
+
+    def leftovers(self) -> list[str]:
+        """Say what processes left open in the database."""
+        return self.coordinator.leftovers()
+
+    def close(self) -> None:
+        """End every process, and what it had open. Never raises."""
+        for process in self.processes.values():
+            process.kill()
+        with suppress(psycopg.Error, EnvironmentUnavailable, Hung):
+            self.coordinator.close()
+
+
+class _Ended(Exception):
+    """A process ended by itself while the others came to rest."""
+
+    def __init__(self, process: SystemProcess, message: str, code: int) -> None:
+        super().__init__(message)
+        self.process = process
+        self.code = code
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A request to a process, and who waits for its answer."""
+
+    actor: Actor
+    name: str
+    data: bytes
+    link: ProcessRequest | None = None
+
+
+class _Passing:
+    """A statement of a process that is not ready yet: it passes every gate, and waits for locks alone."""
+
+    def __init__(self, session: DatabaseSession, process: SystemProcess) -> None:
+        self.session = session
+        self._process = process
+        self._steps = session.carry_out().__await__()
+        self._waits: Wait | None = None
+
+    def goes_on(self) -> bool:
+        """Let it go as far as it gets. True: it is through."""
+        while self._waits is None or self._waits.answered():
+            self._waits = None
+            try:
+                request = next(self._steps)
+            except StopIteration:
+                break
+            except (psycopg.Error, OSError):
+                self.session.drop()
+                break
+            if type(request) is Wait:
+                self._waits = request
+        else:
+            return False
+        self._process.stirred = True
+        return True
+
+
+class _Task(Actor):
+    """What stands at one gate of a process: a statement, a call to the outside, a timer."""
+
+    __slots__ = ("_run", "_steps", "about")
+
+    def __init__(self, run: SystemRun, process: SystemProcess, about: Any, steps: Frame) -> None:
+        assert run.kernel is not None
+        root = run.kernel.actors[process.name]
+        super().__init__(root.name, root.factory, root.order, process=True)
+        self.root = root
+        self.carrier = run
+        self.about = about
+        self.frames = [self]  # type: ignore[list-item]  # it has what the kernel asks of a frame
+        self._steps = steps
+        self._run = run
+        run._tasks[process.name][self] = None
+
+    def go(self) -> Request | None:
+        """Go on to the next gate; None: there is none."""
+        try:
+            return self._steps.send(None)
+        except StopIteration:
+            self._run._tasks[self.root.name].pop(self, None)
+            return None
+
+    def send(self, reply: Any) -> Request:
+        """Go on, as the kernel asks a frame to. Raises StopIteration where no gate is left."""
+        request = self.go()
+        if request is None:
+            raise StopIteration
+        return request
+
+    def close(self) -> None:
+        """Close what it was about to do."""
+        self.end()
+
+    def end(self) -> None:
+        """Close what it was about to do; it is never resumed."""
+        with suppress(Exception):
+            self._steps.close()
+
+
+def _nothing() -> None:
+    """The peer's own channel is read by `rests`."""
+
+
+def _sessions(process: SystemProcess) -> list[DatabaseSession]:
+    return [session for session in process.endpoint.sessions if isinstance(session, DatabaseSession)]
+
+
+def _last_before(timer: ProcessTimer, instant: Instant) -> Instant:
+    """Return the last instant up to this one at which a timer's loop has a round."""
+    return timer.when + (instant - timer.when) // timer.wait * timer.wait
+
+
+def _on_grid(timer: ProcessTimer, instant: Instant) -> Instant:
+    """Return the first instant from this one on at which a timer's loop has a round."""
+    if instant <= timer.when:
+        return timer.when
+    return timer.when + -(-(instant - timer.when) // timer.wait) * timer.wait
+
+
+def open_outside() -> socket.socket:
+    """Listen for the calls of one process to the outside."""
+    return socket.create_server(("127.0.0.1", 0), backlog=64)
+
+
+def processes_of(file: SystemFile, database: SystemDatabase, workers: Sequence[str]) -> list[SystemProcess]:
+    """Make the processes of a file; its workers have these names."""
+    programs = programs_of(file)
+    hosts = tuple(file.outside)
+    made: list[SystemProcess] = []
+    for kind in file.processes:
+        for name in workers[: kind.instances] if kind.instances else (kind.name,):
+            endpoint = PasswordEndpoint(name, database.pool, kind=DatabaseSession)
+            program = programs[kind.name]
+            made.append(SystemProcess(name, program, endpoint, order=len(made), outside=open_outside(), hosts=hosts))
+    return made

@@ -1,0 +1,180 @@
+"""What goes over the connections of a system: sessions with its database, requests to it, its calls to the outside.
+
+Each is one `Link` of a process and counts its bytes. Must not know: kernels, who decides what happens next.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from harness.foreign.postgres_messages import fields
+from harness.foreign.postgres_proxy import ProxiedSession
+from harness.postgres.patience import PATIENCE
+from harness.sim.request import Exchange
+from harness.systems.database import on_virtual_time
+from harness.systems.http_wire import HttpMessage, HttpReader
+from harness.systems.process import key_of
+
+_CHUNK: Final = 1 << 16
+_READING: Final = ("SELECT", "BEGIN", "START", "COMMIT", "ROLLBACK", "SET", "SHOW", "SAVEPOINT", "RELEASE", "FETCH")
+"""Statements, by how PostgreSQL calls what was done, that change nothing."""
+
+
+class Tag(str):
+    """How PostgreSQL calls what a statement did: `UPDATE 1`."""
+
+    __slots__ = ()
+
+    @property
+    def writes(self) -> bool:
+        """Whether something was changed."""
+        return not self.startswith(_READING) and not self.endswith(" 0")
+
+
+class DatabaseSession(ProxiedSession):
+    """One connection of a process to the database; its reply can be lost."""
+
+    def __init__(self, client: socket.socket, server: socket.socket, *, pid: int) -> None:
+        super().__init__(client, server, pid=pid)
+        self.key = key_of(client)
+        self.may_wait = False
+        self.rewrite = on_virtual_time
+        self.wrote: bool | None = None
+        """Whether the transaction of its own that its last statement had wrote something; None: it had none."""
+        self._unheard = False
+        """Whether the reply of what is under way gets lost."""
+        self.tags: list[Tag] = []
+        """What its statements did, since they were last asked for."""
+        self.written: tuple[str, str] | None = None
+        """Name and text of what it wrote last in the transaction that is open."""
+        self.errors: list[str] = []
+        """What PostgreSQL refused, since it was last asked for."""
+
+    async def gate(self, point: str) -> None:
+        """Stand before something that is to be sent; the connection may break there, before or after it is."""
+        exchange = Exchange(point)
+        await exchange
+        self._unheard = self._unheard or not exchange.heard
+        if not exchange.happens:
+            self.resumes()
+            self.drop()
+            raise ConnectionResetError(f"the connection broke before {point}")
+
+    def _wrote(self) -> bool:
+        self.wrote = super()._wrote()
+        return self.wrote
+
+    def reply(self) -> None:
+        """Let the driver have its answer, or break the connection in its place."""
+        for frame in self._reply:
+            if frame.kind == b"C":
+                self.tags.append(Tag(frame.body.rstrip(b"\0").decode("utf-8", "replace")))
+            elif frame.kind == b"E":
+                told = fields(frame)
+                self.errors.append(f"{told.get('C', '')} {told.get('M', '')}".strip())
+        if self._unheard:
+            self.drop()
+        else:
+            super().reply()
+
+    def told(self) -> list[Tag]:
+        """Take what its statements did."""
+        tags, self.tags = self.tags, []
+        return tags
+
+
+class HttpLink:
+    """One HTTP exchange over a connection of its own."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.key = key_of(ours)
+        self.sent = 0
+        self.heard = 0
+        self.may_wait = False
+        self.closed = False
+        self._socket = ours
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = HttpReader()
+
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when the process says something."""
+        return self._socket.fileno()
+
+    @property
+    def message(self) -> HttpMessage | None:
+        """What the process said, once that is whole."""
+        return self._reader.message
+
+    @property
+    def problem(self) -> str:
+        """Why nothing whole will come."""
+        return self._reader.problem
+
+    def say(self, data: bytes) -> None:
+        """Send something; a process that is gone hears nothing."""
+        with suppress(OSError):
+            self._socket.setblocking(True)
+            self._socket.sendall(data)
+            self.sent += len(data)
+
+    def arrive(self) -> None:
+        """Take what the process sent."""
+        try:
+            data = self._socket.recv(_CHUNK)
+        except OSError:
+            data = b""
+        self.heard += len(data)
+        self._reader.take(data)
+        if not data:
+            self.close()
+
+    def close(self) -> None:
+        """Leave it."""
+        self.closed = True
+        self._socket.close()
+
+
+class ProcessRequest(HttpLink):
+    """A request to a process; `message` is its response."""
+
+    @classmethod
+    def sent_to(cls, port: int, request: bytes) -> ProcessRequest:
+        """Send a request to a process that listens at a port. Raises OSError where none does."""
+        ours = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        made = cls(ours)
+        made.may_wait = True
+        made.say(request)
+        return made
+
+    @property
+    def over(self) -> bool:
+        """Whether it was answered, or never will be."""
+        return self.message is not None or self.closed
+
+
+class OutsideCall(HttpLink):
+    """A call of a process to a host outside; `message` is its request."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        super().__init__(ours)
+        self.before_answer: Callable[[], None] = lambda: None
+        """Called before the process hears something."""
+        self.taken = False
+        """Whether it is being seen to."""
+        self.job: str | None = None
+        """The job whose work it is."""
+
+    def hang_up(self) -> None:
+        """Break the connection."""
+        self.before_answer()
+        self.close()
+
+    def answer(self, response: bytes) -> None:
+        """Send the response, and leave."""
+        self.before_answer()
+        self.say(response)
+        self.close()

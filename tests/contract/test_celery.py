@@ -1,0 +1,137 @@
+"""A Celery application's own tasks under the harness: the example's tests, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import EnvironmentUnavailable
+from harness.foreign import python_package
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+MORE = """
+import pytest
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject
+from harness.errors import UsageError
+
+
+@pytest.fixture
+def app():
+    return Celery("other", broker="memory://")
+
+
+def test_early_acknowledgement_loses_what_a_dead_worker_held(job_harness, app):
+    @app.task
+    def once(x):
+        return x
+
+    shop = job_harness.register_celery(app)
+    result = once.delay(1)
+    job_harness.crash_worker(at="before starting")
+    job_harness.run_until_idle()
+    assert (result.state, result.job.attempts) == ("FAILURE", 1)
+
+
+def test_what_a_worker_does_with_ignore_reject_and_a_late_failure(job_harness, app):
+    calls = []
+
+    @app.task
+    def ignores():
+        raise Ignore
+
+    @app.task(acks_late=True)
+    def rejects():
+        calls.append("rejects")
+        raise Reject("no", requeue=calls.count("rejects") < 3)
+
+    @app.task(acks_late=True, acks_on_failure_or_timeout=False)
+    def fails_at_first():
+        calls.append("fails")
+        if calls.count("fails") < 3:
+            raise OSError("not yet")
+        return calls.count("fails")
+
+    job_harness.register_celery(app)
+    sent = [ignores.delay(), rejects.delay(), fails_at_first.delay()]
+    job_harness.run_until_idle()
+    assert [each.state for each in sent] == ["SUCCESS", "FAILURE", "SUCCESS"]
+    assert [each.job.attempts for each in sent] == [1, 3, 3]
+
+
+def test_handlers_requests_and_names(job_harness, app):
+    told = []
+
+    class Telling(Task):
+        def on_success(self, value, task_id, args, kwargs):
+            told.append((value, task_id, list(args), kwargs))
+
+    @app.task(base=Telling, bind=True, name="Other.do_it")
+    def do_it(self, x, y=0):
+        return [self.request.id, self.request.retries, x + y]
+
+    job_harness.register_celery(app)
+    result = app.send_task("Other.do_it", (1,), {"y": 2})
+    assert result.get() == ["task-1", 0, 3]
+    assert told == [(["task-1", 0, 3], "task-1", [1], {"y": 2})]
+    assert result.job.tool == "other-do-it"
+
+
+def test_what_is_not_kept_is_refused_by_name_and_tasks_are_given_back(job_harness, app):
+    @app.task
+    def one():
+        return 1
+
+    with pytest.raises(UsageError, match="is no Celery application"):
+        job_harness.register_celery(object())
+    job_harness.register_celery(app)
+    with pytest.raises(UsageError, match="link is not kept here"):
+        one.apply_async(link=one.s())
+    with pytest.raises(UsageError, match="has no task 'two'"):
+        app.send_task("two")
+    job_harness.close()
+    assert "apply_async" not in vars(one)
+"""
+
+
+def told(folder: Path, *words: str) -> str:
+    try:
+        packages = python_package("celery", "5.7.0")
+    except EnvironmentUnavailable as missing:
+        pytest.skip(f"Celery cannot be installed here: {missing}")
+    shutil.copytree(ROOT / "examples" / "celery-app", folder, dirs_exist_ok=True)
+    (folder / "tests" / "test_more.py").write_text(MORE)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)])}
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        *words,
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
+    assert "9 passed" in told(tmp_path)
+
+
+def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:
+    text = told(tmp_path, "tests/test_charge.py", "--job-explore", "200")
+    assert "effect_repeated in test_an_order_is_charged_once" in text
+    assert "One fault: worker-1 crashes right after `charge job-1`" in text

@@ -1,0 +1,227 @@
+"""Real drivers through the proxy of a system: each statement of a session of each driver passes a gate."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from select import select
+from typing import NamedTuple
+
+import psycopg
+import pytest
+
+from harness.errors import EnvironmentUnavailable
+from harness.foreign.packages import find_node, npm_package, python_package
+from harness.foreign.postgres_proxy import PasswordEndpoint
+from harness.postgres import Cluster, provision
+from harness.postgres.gating import SessionCoordinator, SessionPool
+from harness.postgres.patience import Deadline
+from harness.sim.request import Wait
+from harness.systems.traffic import DatabaseSession
+
+PAGE = Path(__file__).parents[2] / "docs" / "system_files.md"
+PSYCOPG = """
+import os, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as db:
+    db.execute("INSERT INTO t VALUES (%s, CURRENT_TIMESTAMP)", [1])
+    with db.transaction():
+        db.execute("UPDATE t SET id = id + 1")
+    with db.cursor().copy("COPY t (id) FROM STDIN") as copy:
+        for number in range(50):
+            copy.write_row([number])
+    try:
+        db.execute("SELECT * FROM nowhere")
+    except psycopg.errors.UndefinedTable:
+        pass
+    db.execute("LISTEN bell")
+    db.execute("NOTIFY bell, 'rings'")
+    print(next(db.notifies()).payload, db.execute("SELECT count(*) FROM t").fetchone()[0])
+"""
+SQLALCHEMY = """
+import os, sqlalchemy
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
+engine = sqlalchemy.create_engine(url)
+with engine.begin() as db:
+    db.execute(sqlalchemy.text("INSERT INTO t SELECT n FROM generate_series(1, 51) n"))
+with engine.connect() as db:
+    print("rings", db.execute(sqlalchemy.text("SELECT count(*) FROM t WHERE id < :most"), {"most": 99}).scalar())
+"""
+ASYNCPG = """
+import asyncio, os, asyncpg
+async def main():
+    db = await asyncpg.connect(os.environ["DATABASE_URL"])
+    await db.execute("INSERT INTO t VALUES ($1, CURRENT_TIMESTAMP)", 1)
+    async with db.transaction():
+        await db.execute("UPDATE t SET id = id + 1")
+        assert await db.fetchval("SELECT id FROM t") == 2
+    await db.copy_records_to_table("t", records=[(n,) for n in range(50)], columns=["id"])
+    try:
+        await db.fetch("SELECT * FROM nowhere")
+    except asyncpg.UndefinedTableError:
+        pass
+    heard = asyncio.get_running_loop().create_future()
+    await db.add_listener("bell", lambda *told: heard.set_result(told[-1]))
+    await db.execute("NOTIFY bell, 'rings'")
+    print(await heard, await db.fetchval("SELECT count(*) FROM t"))
+    await db.close()
+asyncio.run(main())
+"""
+PG = """
+import pg from "pg";
+const db = new pg.Client({ connectionString: process.env.DATABASE_URL });
+await db.connect();
+await db.query("INSERT INTO t VALUES ($1, CURRENT_TIMESTAMP)", [1]);
+await db.query("BEGIN");
+await db.query("UPDATE t SET id = id + 1");
+await db.query("COMMIT");
+await db.query("SELECT * FROM nowhere").catch(() => {});
+await db.query({ name: "more", text: "INSERT INTO t SELECT n FROM generate_series(1, $1::int) n", values: [50] });
+const rings = new Promise((resolve) => db.on("notification", ({ payload }) => resolve(payload)));
+await db.query("LISTEN bell");
+await db.query("NOTIFY bell, 'rings'");
+console.log(await rings, (await db.query("SELECT count(*)::int AS n FROM t")).rows[0].n);
+await db.end();
+"""
+POSTGRES_JS = """
+import postgres from "postgres";
+const sql = postgres(process.env.DATABASE_URL, { max: 1 });
+await sql`INSERT INTO t VALUES (${1}, CURRENT_TIMESTAMP)`;
+await sql.begin(async (sql) => { await sql`UPDATE t SET id = id + 1`; });
+await sql`SELECT * FROM nowhere`.catch(() => {});
+await sql`INSERT INTO t SELECT n FROM generate_series(1, ${50}::int) n`;
+const rings = new Promise((resolve) => sql.listen("bell", resolve).then(() => sql.notify("bell", "rings")));
+console.log(await rings, (await sql`SELECT count(*)::int AS n FROM t`)[0].n);
+await sql.end();
+"""
+DRIZZLE = """
+import { drizzle } from "drizzle-orm/node-postgres";
+import { sql } from "drizzle-orm";
+const db = drizzle(process.env.DATABASE_URL);
+await db.transaction((tx) => tx.execute(sql`INSERT INTO t SELECT n FROM generate_series(1, ${51}::int) n`));
+const { rows } = await db.execute(sql`SELECT count(*)::int AS n FROM t`);
+console.log("rings", rows[0].n);
+await db.$client.end();
+"""
+
+
+class Driver(NamedTuple):
+    """A driver, how a script of its own is started, and the script."""
+
+    name: str
+    command: Callable[[Path], tuple[list[str], dict[str, str]]]
+    script: str
+
+
+def _here(folder: Path) -> tuple[list[str], dict[str, str]]:
+    return [sys.executable], {}
+
+
+def _python(name: str, version: str, *extras: str) -> Callable[[Path], tuple[list[str], dict[str, str]]]:
+    return lambda folder: ([sys.executable], {"PYTHONPATH": str(python_package(name, version, *extras))})
+
+
+def _node(*packages: str) -> Callable[[Path], tuple[list[str], dict[str, str]]]:
+    def command(folder: Path) -> tuple[list[str], dict[str, str]]:
+        modules = folder / "node_modules"
+        modules.mkdir()
+        for package in packages:
+            for found in (npm_package(*package.rsplit("@", 1)) / "node_modules").iterdir():
+                if not (modules / found.name).exists() and not found.name.startswith("."):
+                    (modules / found.name).symlink_to(found)
+        return [find_node().path, "--preserve-symlinks", "--preserve-symlinks-main"], {}
+
+    return command
+
+
+DRIVERS = (
+    Driver("psycopg 3", _here, PSYCOPG),
+    Driver("SQLAlchemy", _python("SQLAlchemy", "2.0.44"), SQLALCHEMY),
+    Driver("asyncpg", _python("asyncpg", "0.31.0"), ASYNCPG),
+    Driver("pg", _node("pg-boss@10.4.2"), PG),
+    Driver("postgres.js", _node("postgres@3.4.7"), POSTGRES_JS),
+    Driver("Drizzle", _node("drizzle-orm@0.44.7", "pg-boss@10.4.2"), DRIZZLE),
+)
+
+
+OVER_OTHERS = frozenset({"SQLAlchemy", "Drizzle"})
+"""What speaks through one of the other drivers."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    try:
+        found = provision()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(missing.message)
+    with found:
+        yield found
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "driver",
+    [
+        pytest.param(driver, marks=pytest.mark.campaign if driver.name in OVER_OTHERS else pytest.mark.slow)
+        for driver in DRIVERS
+    ],
+    ids=lambda driver: driver.name,
+)
+def test_a_driver_passes_the_gates(driver: Driver, cluster: Cluster, tmp_path: Path) -> None:
+    try:
+        command, more = driver.command(tmp_path)
+    except EnvironmentUnavailable as missing:
+        pytest.skip(missing.message)
+    script = tmp_path / ("driver.mjs" if driver.script in (PG, POSTGRES_JS, DRIZZLE) else "driver.py")
+    script.write_text(driver.script)
+    url = cluster.create_database()
+    with psycopg.connect(url, autocommit=True) as own:
+        own.execute("CREATE TABLE t (id int, at timestamptz)")
+    with SessionPool(cluster.url()) as pool:
+        endpoint = PasswordEndpoint(driver.name, pool, kind=DatabaseSession)
+        endpoint.database = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+        endpoint.join(SessionCoordinator(pool), driver.name)
+        environment = {**os.environ, **endpoint.environment, **more}
+        with subprocess.Popen(
+            [*command, str(script)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            try:
+                gates = _served(endpoint, process)
+                assert process.stdout is not None
+                said = process.stdout.read().decode()
+            finally:
+                process.kill()
+                endpoint.end()
+    assert said.split()[-2:] == ["rings", "51"], said
+    assert {"commit", "select t"} <= gates, gates
+
+
+def _served(endpoint: PasswordEndpoint, process: subprocess.Popen[bytes]) -> set[str]:
+    """Let everything through that comes, until the process has ended; return the gates."""
+    gates: set[str] = set()
+    deadline = Deadline(60)
+    while process.poll() is None:
+        assert not deadline.passed, gates
+        live = {session.descriptor: session for session in endpoint.sessions if not session.closed}
+        ready, _, _ = select([endpoint.descriptor, *live], [], [], 0.05)
+        for descriptor in ready:
+            if descriptor == endpoint.descriptor:
+                endpoint.accept()
+            else:
+                live[descriptor].arrive()
+        for session in live.values():
+            while session.pending and not session.closed:
+                for request in iter(session.carry_out().__await__()):
+                    assert not isinstance(request, Wait), "nobody else has a lock"
+                    gates.add("commit" if request.point.startswith("commit") else request.point)
+                for other in live.values():
+                    other.nudge()  # type: ignore[attr-defined]
+    return gates
+
+
+def test_the_page_names_the_drivers_that_are_tried() -> None:
+    named = re.findall(r"^\| ([\w. ]+) \| yes", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert named == [driver.name for driver in DRIVERS]

@@ -1,0 +1,131 @@
+"""System files are read with `file:line` for what is wrong; SQL is put on virtual time; HTTP is read whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, SYNC, Batches, Frame
+from harness.systems.database import on_virtual_time
+from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
+from harness.systems.http_wire import HttpReader, request
+from harness.wiring import is_system_file
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "examples").glob("*/system.yaml"))
+WHOLE = """\
+format: 1
+system: mail
+database: {schema: schema.sql}
+processes:
+  worker: {command: python app.py worker, instances: 2}
+  api: {command: python app.py api, http: {port_env: PORT}}
+cron:
+  sweep: {every: 1m, request: GET /sweep, to: api, headers: {authorization: "Bearer ${SECRET:-none}"}}
+send: {request: POST /mail, to: api, body: {recipient: "${job}"}, id: $.id}
+jobs: SELECT id, status FROM mail
+"""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_the_examples_are_system_files(path: Path) -> None:
+    assert is_system_file(str(path))
+    assert read_system_file(str(path)).workers is not None
+    jsonschema.validate(json.loads(json.dumps(YAML(typ="safe", pure=True).load(path))), json_schema())
+
+
+def test_queue_files_are_no_system_files() -> None:
+    assert not is_system_file(str(ROOT / "examples/queues/mail.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("jobs: SELECT", "jbos: SELECT", r":10: unknown key 'jbos'.*did you mean.*jobs"),
+        ("jobs: SELECT", "jobs: tool_job + pgbos", r":10: jobs: .*tool_job \+ pgboss"),
+        ("python app.py worker", "npm run worker", r":5: processes.worker.command: .?npm.? starts other programs"),
+        ("python app.py worker", "python app.py && true", r":5: .*no shell runs it"),
+        ("to: api, body", "to: apt, body", r":9: send: to: no process 'apt' takes requests.*api"),
+        ("GET /sweep", "sweep", r":8: cron.sweep.request: 'sweep' is no request"),
+        ("${SECRET:-none}", "${SECRET_OF_NOBODY}", r":8: cron.sweep.headers: the variable SECRET_OF_NOBODY is not set"),
+        ("{schema: schema.sql}", "{}", r":3: database: give either `migrate`"),
+        ("schema.sql", "nowhere.sql", r":3: database.schema: .*nowhere.sql: cannot be read"),
+        ("http: {port_env: PORT}", "instances: 1", "two kinds of process have `instances`"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(old: str, new: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE mail (id int)")
+    path = tmp_path / "system.yaml"
+    path.write_text(WHOLE)
+    assert read_system_file(str(path)).crons[0].request.headers == {"authorization": "Bearer none"}
+    assert old in WHOLE
+    path.write_text(WHOLE.replace(old, new))
+    with pytest.raises(SystemFileError, match=told):
+        read_system_file(str(path))
+
+
+def test_the_name_of_a_job_is_filled_in_wherever_it_stands() -> None:
+    assert filled({"a": ["${job}", 1], "b": "for ${job}"}, "x") == {"a": ["x", 1], "b": "for x"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "anew"),
+    [
+        ("SELECT CURRENT_TIMESTAMP", "SELECT now()"),
+        ("at timestamp(3) DEFAULT CURRENT_TIMESTAMP(3)", "at timestamp(3) DEFAULT (now()::timestamptz(3))"),
+        ("WHERE day = current_date", "WHERE day = (now()::date)"),
+        ("SELECT localtimestamp", "SELECT (now()::timestamp)"),
+        ("SELECT 'CURRENT_TIMESTAMP', \"current_date\", t.current_date -- localtime", None),
+        ("/* CURRENT_TIME */ SELECT 1", None),
+        ("AS $$ BEGIN NEW.at = CURRENT_TIMESTAMP; END $$", "AS $$ BEGIN NEW.at = now(); END $$"),
+    ],
+)
+def test_the_time_of_the_machine_is_written_as_a_function(sql: str, anew: str | None) -> None:
+    assert on_virtual_time(sql) == (sql if anew is None else anew)
+
+
+def test_http_is_whole_only_once_all_of_it_is_there() -> None:
+    data = request("POST", "/mail?x=1", host="h", headers={}, body={"a": "b"})
+    reader = HttpReader()
+    for at in range(len(data)):
+        assert reader.message is None
+        reader.take(data[at : at + 1])
+    assert reader.message is not None
+    assert (reader.message.method, reader.message.path, reader.message.json()) == ("POST", "/mail", {"a": "b"})
+    chunked = HttpReader()
+    chunked.take(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    assert chunked.message is not None
+    assert (chunked.message.status, chunked.message.body) == (200, b"abc")
+    torn = HttpReader()
+    torn.take(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")
+    torn.take(b"")
+    assert torn.problem == "it ended in the middle of a message"
+
+
+def test_a_flush_ends_a_batch_and_what_leans_on_it_stands_in_no_transaction_of_its_own() -> None:
+    batches = Batches()
+    assert batches.take(Frame(PARSE, b"\0SELECT 1\0\0\0")) is None
+    flushed = batches.take(Frame(FLUSH, b""))
+    assert flushed is not None
+    assert (flushed.statements, flushed.ready, flushed.answers) == ((), False, 1)
+    batches.take(Frame(BIND, b"\0\0rest"))
+    batches.take(Frame(EXECUTE, b"\0rest"))
+    run = batches.take(Frame(SYNC, b""))
+    assert run is not None
+    assert (run.statements, run.ready, run.leans) == (("SELECT 1",), True, True)
+
+
+def test_every_statement_of_a_pipeline_is_named() -> None:
+    batches = Batches()
+    for name, sql in ((b"a", b"SELECT 1"), (b"b", b"SELECT 2")):
+        batches.take(Frame(PARSE, name + b"\0" + sql + b"\0\0\0"))
+        batches.take(Frame(BIND, b"\0" + name + b"\0rest"))
+        batches.take(Frame(EXECUTE, b"\0rest"))
+    batch = batches.take(Frame(SYNC, b""))
+    assert batch is not None
+    assert batch.statements == ("SELECT 1", "SELECT 2")
+    assert not batch.leans
