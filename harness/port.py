@@ -7,8 +7,8 @@ A verb may be a plain method (one step), a generator (preempted, crashed or dela
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -18,6 +18,7 @@ from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
+from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 
 
@@ -289,11 +290,50 @@ class Known(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Documented:
+    """An anomaly that an engine documents as its behaviour, and the circumstances in which it does.
+
+    All circumstances that are named must hold; outside of them the anomaly is reported like any other. A documented
+    late result excuses no result that is taken twice while every worker was on time.
+    """
+
+    place: str
+    """Where it is documented."""
+    _: KW_ONLY
+    verbs: frozenset[str] = frozenset()
+    """The verbs in which it shows, or `rest` for what is judged at rest; empty: any."""
+    states: frozenset[Status] = frozenset()
+    """The statuses that its job had just before; empty: any."""
+    faults: frozenset[str] = frozenset()
+    """What went wrong before, one of these, by the name in the history: `crash`, `pause`, `lose reply`; empty: nothing
+    need have. In a complete search, anything that went wrong on any path so far counts."""
+    scenario: str = ""
+    """The file of a scenario that shows it."""
+
+    def covers(self, verb: str, status: Status | None, faults: Collection[str]) -> bool:
+        """Say whether the circumstances are those that the engine documents."""
+        return (
+            (not self.verbs or verb in self.verbs)
+            and (not self.states or status in self.states)
+            and (not self.faults or not self.faults.isdisjoint(faults))
+        )
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether it names no circumstances."""
+        return not (self.verbs or self.states or self.faults)
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """Where an engine says that it differs from this project: what is documented is no anomaly."""
 
-    documented: Mapping[str, str] = field(default_factory=dict)
-    """Anomalies that it documents as its behaviour, each with the place where it does; they are not reported."""
+    documented: Mapping[str, str | Documented | tuple[Documented, ...]] = field(default_factory=dict)
+    """Anomalies that it documents as its behaviour; they are not reported.
+
+    A `Documented` names the circumstances too, several name alternatives; a text names only the place, and then the
+    anomaly is never reported.
+    """
     differences: Mapping[str, str] = field(default_factory=dict)
     """Scenarios (`theme/name`) that expect something else than it documents, each with the place where it does.
 
@@ -319,6 +359,14 @@ class Contract:
     """Returns the period of a schedule as it can keep it."""
     slot_due: tuple[Duration, Duration] | None = None
     """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
+
+    @property
+    def excuses(self) -> Mapping[str, tuple[Documented, ...]]:
+        """By anomaly, what is documented of it."""
+        return {
+            name: (Documented(told),) if isinstance(told, str) else (told,) if isinstance(told, Documented) else told
+            for name, told in self.documented.items()
+        }
 
     def held(self, settings: Settings) -> Settings:
         """Return the settings with what is fixed as it is."""

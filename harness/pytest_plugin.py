@@ -83,6 +83,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="stop a replay in the debugger at its gate number N; a failing replay lists its gates",
     )
+    group.addoption(
+        "--job-strict",
+        action="store_true",
+        help="fail what is inconclusive: a check of a contract, a scenario or a campaign that had nothing to judge",
+    )
     parser.addini("job_isolation", "how runs of an explored test are kept apart: fork or rerun (default: what fits)")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
@@ -156,7 +161,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say which PostgreSQL was used, and why, and what was not under control."""
+    """Say which PostgreSQL was used, and why, what was not judged, and what was not under control."""
+    _tell_inconclusive(terminalreporter)
     _tell_notes(terminalreporter)
     _tell_explored(terminalreporter)
     if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
@@ -299,11 +305,40 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
         leave_out_own_frames(call.excinfo)
     report = yield
+    if report.skipped and item.config.getoption("--job-strict") and (told := _inconclusive(report)):
+        report.outcome, report.longrepr = "failed", f"--job-strict: {told}"
+        return report
     if report.failed:
         item.stash[_FAILED] = True
         if call.when == "call" and not item.config.getoption("--job-explain"):
             _show_failed(item, report)
     return report
+
+
+_INCONCLUSIVE = "inconclusive: "
+"""How the reason of a skip begins where something of ours had nothing to judge."""
+
+
+def _inconclusive(report: pytest.TestReport) -> str:
+    """Return why a skipped test is inconclusive; empty where it was skipped for another reason."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    told = reason.removeprefix("Skipped: ")
+    return told if told.startswith(_INCONCLUSIVE) else ""
+
+
+def _tell_inconclusive(terminal: Any) -> None:
+    """Show what was not judged, without being asked for the reasons of skips: it looks like a pass otherwise."""
+    skipped = [(report, told) for report in terminal.stats.get("skipped", ()) if (told := _inconclusive(report))]
+    if not skipped:
+        return
+    terminal.section("job-harness: inconclusive")
+    reasons: dict[str, list[str]] = {}
+    for report, told in skipped:
+        reasons.setdefault(told.removeprefix(_INCONCLUSIVE), []).append(report.nodeid)
+    for told, tests in reasons.items():
+        terminal.write_line(", ".join(tests))
+        terminal.write_line("".join(f"  {line}\n" for line in told.splitlines()).rstrip("\n"))
+    terminal.write_line(f"{len(skipped)} not judged; --job-strict fails them")
 
 
 def _show_failed(item: pytest.Item, report: pytest.TestReport) -> None:

@@ -136,7 +136,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a processor answers.
+    """What a processor answers; a dict of the same keys is understood as well.
 
     `retryable=False` declares the error final: no attempt is left to it.
     """
@@ -151,7 +151,9 @@ class NonRetryableError(Exception):
     """Raise it in a processor to fail the job at once, whatever attempts are left."""
 
 
-JobProcessor: TypeAlias = Callable[[ToolJob], "Awaitable[JobResult] | JobResult"]
+Answered: TypeAlias = "JobResult | dict[str, Any]"
+"""What a processor may return; a dict has the keys of a JobResult."""
+JobProcessor: TypeAlias = Callable[[ToolJob], "Awaitable[Answered] | Answered"]
 """A processor: a coroutine function, or a plain function that the worker runs on a thread."""
 
 

@@ -27,13 +27,15 @@ from harness.port import Engine
 from harness.report.screen import changed_settings
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.wiring import Engines
+from harness.wiring import Engines, is_system_file
 
-STRATEGIES = "how runs are drawn: uniform, pos, swarm or portfolio, all in turn (default: portfolio)"
+STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
 RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""
 OPENER = "harness.wiring:open_engine"
+PROCESS_PATIENCE = 60.0
+"""Real seconds that a step may take at least where it starts processes: on a busy machine that is no hang."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +191,7 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,
-        patience=arguments.patience,
+        patience=max(arguments.patience, PROCESS_PATIENCE) if is_system_file(request.target) else arguments.patience,
         steps=arguments.steps,
         without=request.without,
         shard=Shard.read(arguments.shard),

@@ -6,8 +6,14 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
 from harness.errors import ExitCode, UsageError
+
+SAY: Final = "JOB_HARNESS_SAY"
+"""Names a descriptor that leads to people even while the client does nothing: its own standard error."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,5 +38,15 @@ def execute(arguments: argparse.Namespace) -> int:
     os.dup2(2, 1)  # What a library or a processor prints must not stand between the lines.
     sys.stdout = sys.stderr
     logging.getLogger().addHandler(logging.NullHandler())  # What a worker logs of each fault is no news to a test.
-    Service(Conversation(0, outward)).run()
+    Service(Conversation(0, outward, say=_said_to(os.environ.pop(SAY, "2")))).run()
     return int(ExitCode.PASS)
+
+
+def _said_to(descriptor: str) -> Callable[[str], None]:
+    number = int(descriptor) if descriptor.isascii() and descriptor.isdigit() else 2
+
+    def say(words: str) -> None:
+        with suppress(OSError):
+            os.write(number, f"{words}\n".encode("utf-8", "backslashreplace"))
+
+    return say

@@ -1,8 +1,12 @@
 """Which safeguard stops an anomaly: its run is replayed with each one switched on, or each setting repaired, in turn.
 
 A change counts only where the replay shows neither the anomaly nor one that the run did not show anyway; and where
-some leave nothing at all, only those. Where a change makes the tape impossible, new choices are drawn, with
-the change and without it.
+some leave nothing at all, only those. A replay alone proves little: one more heartbeat shifts every later gate, and the
+anomaly is gone until chance meets it again. So a change that passes is tried in fresh runs: of the finding's own
+scenario with new choices, where the anomaly is likeliest, and, for a setting, of the generic workload under these
+settings, where it may come about in another way. One run that shows it, and the change is no fix. Where a change makes
+the tape impossible, fresh runs without it must show the anomaly, too. What only makes an anomaly rarer (more attempts,
+a longer retention) is never offered.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from harness.explore.sampling import Sampler, run_seed
 from harness.faults import FaultPlan
 from harness.model.duration import MINUTE, Duration, format_duration
 from harness.model.settings import Settings
@@ -18,12 +23,18 @@ from harness.run.session import Limits, Session, as_on_tape
 from harness.run.verdict import Run, Trial
 from harness.scenario.job_plan import Span
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import Replay, Uniform
+from harness.sim.choices import Choices, Replay, Uniform
 
 RUNS = 300
-"""How many runs confirm a change under which the tape cannot be replayed."""
+"""How many fresh runs of a scenario, and of the generic workload, confirm a change."""
+REPLAYED = 3
+"""Where the whole tape was replayed with the change, this part of the runs of a scenario is enough."""
+FRESH_STEPS = 60_000
+"""Steps that the fresh runs of one change may take: those in which a job is stuck are long, and then fewer."""
 RUNS_ON_A_SERVER = 80
 """And how many where each costs tens of milliseconds."""
+FRESH_SEED = 0xF1C5
+"""Of the campaign whose runs of the generic workload confirm a change."""
 OFTEN = 3
 """So often the anomaly must show without the change: at that rate chance alone leaves it out once in 20 times."""
 RATES = (0.05, 0.15, 0.3)
@@ -52,7 +63,7 @@ class Counterfactual:
     """All anomalies of the run."""
     limits: Limits = LIMITS
     runs: int = RUNS
-    """How many runs confirm a change under which the tape cannot be replayed."""
+    """How many fresh runs of the scenario, and of the generic workload, confirm a change."""
 
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""
@@ -67,7 +78,7 @@ class Counterfactual:
 
     def _trial(self, name: str, kind: str, engine: Engine, scenario: Scenario) -> Trial:
         choices = Replay(scenario.tape)
-        run = Session(scenario, engine=engine, choices=choices, faults=as_on_tape(), limits=self.limits).run_for_good()
+        run = self._session(scenario, engine, choices, as_on_tape(), until=None).run_for_good()
         gone = self.anomaly not in run.found and not run.failures
         stops = gone and run.found <= self.shown
         trial = Trial(
@@ -80,30 +91,52 @@ class Counterfactual:
             unused=len(choices.unused),
             history=run.history if stops and not choices.unused else None,
         )
-        return self._confirmed(trial, engine, scenario) if trial.stops and choices.unused else trial
+        return self._verified(trial, engine, scenario) if trial.stops else trial
 
-    def _confirmed(self, trial: Trial, engine: Engine, scenario: Scenario) -> Trial:
-        """A replay that left the tape shows nothing: look whether the anomaly still can be had."""
-        seen = self._seen(engine, scenario)
-        without = self._seen(self.engine, self.scenario) if seen == 0 else 0
-        stops = seen == 0 and without >= OFTEN
-        return replace(trial, stops=stops, gone=stops, runs=self.runs, seen=seen, seen_without=without)
+    def _verified(self, trial: Trial, engine: Engine, scenario: Scenario) -> Trial:
+        """Look whether the anomaly still shows in fresh runs with the change."""
+        some = self.runs if trial.unused else self.runs // REPLAYED
+        done, seen = self._count(self._redrawn(engine, scenario, some))
+        without = 0
+        if trial.unused and not seen:
+            _, without = self._count(self._redrawn(self.engine, self.scenario, done), first_only=False)
+        stops = not seen and (not trial.unused or without >= OFTEN)
+        if stops and trial.kind == "setting":
+            others, seen = self._count(self._generic(engine, scenario.settings))
+            # Beside a number without the change stands the number of as many runs with it.
+            done, stops = done if trial.unused and not seen else done + others, not seen
+        return replace(trial, stops=stops, gone=stops, runs=done, seen=seen, seen_without=without)
 
-    def _seen(self, engine: Engine, scenario: Scenario) -> int:
+    def _count(self, sessions: Iterator[Session], *, first_only: bool = True) -> tuple[int, int]:
+        """Do fresh runs, up to the first that shows the anomaly or all; return how many, and how many showed it."""
+        done = seen = steps = 0
+        for session in sessions:
+            run = session.run_for_good()
+            done += 1
+            steps += run.steps
+            seen += self.anomaly in run.found
+            if first_only and (seen or steps > FRESH_STEPS):
+                break
+        return done, seen
+
+    def _redrawn(self, engine: Engine, scenario: Scenario, count: int) -> Iterator[Session]:
+        """Open the scenario with new choices, and as many faults as are on its tape."""
         faults = FaultPlan.of_tape(item.option for item in scenario.tape)
-        seen = 0
-        for number in range(self.runs):
+        for number in range(count):
             choices = Uniform(number, rate=RATES[number % len(RATES)])
-            session = Session(
-                replace(scenario, tape=()),
-                engine=engine,
-                choices=choices,
-                faults=faults,
-                limits=self.limits,
-                until=self.anomaly,
-            )
-            seen += self.anomaly in session.run_for_good().found
-        return seen
+            yield self._session(replace(scenario, tape=()), engine, choices, faults, until=self.anomaly)
+
+    def _session(
+        self, scenario: Scenario, engine: Engine, choices: Choices, faults: FaultPlan, *, until: str | None
+    ) -> Session:
+        return Session(scenario, engine=engine, choices=choices, faults=faults, limits=self.limits, until=until)
+
+    def _generic(self, engine: Engine, settings: Settings) -> Iterator[Session]:
+        """Open runs of the generic workload, all under these settings: another batch may need another timeout."""
+        held = {name: getattr(settings, name) for name in Settings.names()}
+        sampler = Sampler(engine, settings, frozenset({self.anomaly}), self.limits, held=held)
+        for number in range(self.runs):
+            yield sampler.session(run_seed(FRESH_SEED, number))
 
 
 def explained(
@@ -145,12 +178,6 @@ def repairs(settings: Settings, *, heartbeat: bool) -> Iterator[tuple[str, Setti
     if heartbeat and not settings.heartbeat_interval:
         interval = settings.lease // 4
         yield f"heartbeat_interval {format_duration(interval)}", settings.changed(heartbeat_interval=interval)
-    default = Settings()
-    for name in ("max_attempts", "retention"):
-        if getattr(settings, name) < getattr(default, name):
-            value = getattr(default, name)
-            shown = value if name == "max_attempts" else format_duration(value)
-            yield f"{name} {shown}", settings.changed(**{name: value})
 
 
 def _shortest_stuck(settings: Settings) -> Duration:

@@ -86,22 +86,21 @@ def _kept(path: Path, text: str) -> list[str]:
 
 PLAYS = 400
 """How often a scenario is played at most to make it smaller."""
-MOST_STEPS = 200_000
-"""Kernel steps that all these plays together may take: a queue that never rests would make each of them long."""
 EVERYWHERE = ("queue", "maintenance", "store")
 
 
 class StepShrinker(Shrinker):
     """Drops steps too, and takes only a run in which every step could be done."""
 
-    _steps = 0
+    most_steps = 200_000
+
+    def _hasten(self) -> None:
+        """A run that was cut short has not done every step."""
 
     def _try(self, candidate: Scenario) -> bool:
-        if self.runs >= self._limit or self._steps >= MOST_STEPS:
+        if self._spent:
             return False
-        self.runs += 1
-        run = self._open(candidate).run()
-        self._steps += run.steps
+        run = self._played(self._open(candidate))
         if self._anomaly not in run.found or run.failures:
             return False
         self.best = run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -74,6 +74,8 @@ class Sampler:
     """Which runs are done here."""
     watchdog: StepWatchdog = field(default_factory=StepWatchdog)
     """Looks only while it is entered."""
+    held: Mapping[str, Any] = field(default_factory=dict)
+    """Settings, by name, that no drawn workload changes."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
@@ -84,7 +86,7 @@ class Sampler:
         contract = self.engine.info.contract
         lease = contract.effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
-        settings = contract.held(drawn.scenario.settings)
+        settings = contract.held(drawn.scenario.settings.changed(**self.held))
         drawn = replace(drawn, scenario=replace(drawn.scenario, settings=settings))
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
@@ -250,10 +252,14 @@ class Sampler:
             stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()
-        if anomaly not in smallest.found:
+        scenario = shrinker.scenario
+        if stop is None and anomaly not in smallest.found and shrinker.hastened:
+            # Within few steps it looked endless, and within all of them it ends: only the first run counts.
+            smallest, scenario = run, replace(run.scenario, tape=run.tape)
+        elif anomaly not in smallest.found:
             smallest = shrinker.best
         drawn = policy_of(self.strategy, seed).about
-        finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
+        finding = Finding(anomaly, scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
         return finding, stop
 
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:

@@ -1,6 +1,11 @@
 """Makes a failing run smaller: drops jobs, workers and deviations, then makes what is left plainer.
 
 `Shrinker` takes one step at a time, until no single one keeps the anomaly. `JointShrinker` then takes several at once.
+A job that is stuck or loops makes every run as long as a run may be, and most candidates are no smaller in that. So a
+candidate may take no more than twice the steps of the best run so far: first it is asked how few of them show the
+anomaly, and where the best run is long, the settings that make it long are tried before anything else. All candidates
+together have a budget of steps, because a step is what costs time on every engine, and, unlike time, it is the same on
+every machine: the same seed shrinks to the same scenario.
 A job often stays only because the tape counts: without it, every later occurrence at the same gate has another number.
 So jobs and workers are dropped together with their deviations, the numbers behind them lowered, and where no tape fits,
 a few runs of the smaller scenario are drawn anew. A chain of retries is cut short by allowing fewer attempts.
@@ -11,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
+from typing import ClassVar
 
 from harness.faults import phrase_of, read_option
 from harness.model.duration import Duration
@@ -45,6 +51,13 @@ PLAINER = (
 )
 """Keys of a job that become plain again, those together that need each other."""
 
+FEWEST_STEPS = 1_200
+"""Any candidate may take 1 200 steps: a run that is a little longer is often plainer."""
+ROOM = 2
+"""A candidate may take this many times the steps of the best run."""
+MOST_STEPS = 60_000
+"""Steps that all candidates together may take."""
+
 ALMOST = Span(factor=0.95, setting="job_timeout")
 """What hangs may be needed for its length alone."""
 
@@ -60,6 +73,8 @@ def _as_given(settings: Settings) -> Settings:
 class Shrinker:
     """Holds the smallest run so far."""
 
+    most_steps: ClassVar[int] = MOST_STEPS
+
     def __init__(
         self,
         run: Run,
@@ -73,6 +88,11 @@ class Shrinker:
         self.best = run
         self.scenario = replace(run.scenario, tape=run.tape)
         self.runs = 0
+        self.steps = 0
+        """Of all candidates together."""
+        self.hastened = False
+        """Whether a run was kept that had reached its limit: the caller plays the result once to its end."""
+        self._room = self._allowed = ROOM * run.steps
         self._anomaly = anomaly
         self._open = open_session
         self._base = held(base)
@@ -80,24 +100,56 @@ class Shrinker:
         self._limit = limit
 
     def shrink(self) -> None:
-        """Go on until nothing gets smaller, or the limit of runs is reached."""
-        while self.runs < self._limit:
+        """Go on until nothing gets smaller, or the limit of runs or steps is reached."""
+        self._hasten()
+        while not self._spent:
             if not any(self._try(candidate) for candidate in self._candidates()):
                 return
 
-    def _try(self, candidate: Scenario) -> bool:
-        if self.runs >= self._limit:
-            return False
+    @property
+    def _spent(self) -> bool:
+        return self.runs >= self._limit or self.steps >= self.most_steps
+
+    def _hasten(self) -> None:
+        """Ask how few steps show the anomaly, where the run took many: it may have gone on, or looped, for long."""
+        most = FEWEST_STEPS
+        while most < self.best.steps and not self._spent:
+            run = self._played(self._open(self.scenario), most)
+            if self._anomaly in run.found:
+                self._take(run, self.scenario)
+                return
+            most *= ROOM
+
+    def _played(self, session: Session, most: int = 0) -> Run:
+        """Do a candidate's run, which reaches its limit after `most` steps; 0: as many as a candidate may take."""
         self.runs += 1
-        run = self._open(candidate).run_for_good()
+        self._allowed = most or max(FEWEST_STEPS, self._room)
+        session.kernel.step_limit = min(session.kernel.step_limit, self._allowed)
+        run = session.run_for_good()
+        self.steps += run.steps
+        return run
+
+    def _take(self, run: Run, scenario: Scenario) -> None:
+        """Keep a run as the best. One that reached its limit gives the next one no more room than it had."""
+        reached = run.steps > self._allowed
+        self.hastened |= reached
+        self._room = self._allowed if reached else ROOM * run.steps
+        self.best = run
+        self.scenario = replace(scenario, tape=run.tape)
+
+    def _try(self, candidate: Scenario) -> bool:
+        if self._spent:
+            return False
+        run = self._played(self._open(candidate))
         if self._anomaly not in run.found:
             return False
-        self.best = run
-        self.scenario = replace(candidate, tape=run.tape)
+        self._take(run, candidate)
         return True
 
     def _candidates(self) -> Iterator[Scenario]:
         scenario = self.scenario
+        if self.best.steps > FEWEST_STEPS:
+            yield from self._plainer_settings(scenario)
         yield from self._shorter_tapes(scenario)
         for job in scenario.jobs:
             if len(scenario.jobs) > 1:
@@ -194,7 +246,7 @@ class JointShrinker(Shrinker):
     def shrink(self) -> None:
         """Go on until nothing gets smaller, or the limit of runs is reached."""
         super().shrink()
-        while self.runs < self._limit and (self._any_fewer_attempts() or self._any_joint() or self._any_redrawn()):
+        while not self._spent and (self._any_fewer_attempts() or self._any_joint() or self._any_redrawn()):
             super().shrink()
 
     def _any_fewer_attempts(self) -> bool:
@@ -205,14 +257,12 @@ class JointShrinker(Shrinker):
         return True
 
     def _try_sooner(self, candidate: Scenario) -> bool:
-        if self.runs >= self._limit:
+        if self._spent:
             return False
-        self.runs += 1
-        run = self._open(candidate).run_for_good()
+        run = self._played(self._open(candidate))
         if self._anomaly not in run.found or _events(run, self._anomaly) >= _events(self.best, self._anomaly):
             return False
-        self.best = run
-        self.scenario = replace(candidate, tape=run.tape)
+        self._take(run, candidate)
         return True
 
     def _any_joint(self) -> bool:
@@ -246,14 +296,12 @@ class JointShrinker(Shrinker):
 
     def _try_redrawn(self, candidate: Scenario) -> bool:
         for number in range(REDRAWN):
-            if self.runs >= self._limit:
+            if self._spent:
                 return False
-            self.runs += 1
             choices = Uniform(number, rate=REDRAWN_RATES[number % len(REDRAWN_RATES)])
-            run = self._redraw(replace(candidate, tape=()), choices).run_for_good()
+            run = self._played(self._redraw(replace(candidate, tape=()), choices))
             if self._anomaly in run.found:
-                self.best = run
-                self.scenario = replace(run.scenario, tape=run.tape)
+                self._take(run, run.scenario)
                 return True
         return False
 

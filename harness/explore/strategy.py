@@ -6,9 +6,10 @@ A strategy knows the labels and options of choices, never what a queue does with
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from harness.faults import families, family_of
 from harness.sim.actor import Actor
@@ -31,11 +32,14 @@ class Strategy(StrEnum):
     """The order of steps by partial-order sampling, the rest uniformly."""
     SWARM = "swarm"
     """A random part of faults, job kinds and settings, by random weights, perhaps with a slow actor."""
+    AIMED = "aimed"
+    """One disturbance at one kind of step, such as a long pause before a release, in a workload that has both."""
     PORTFOLIO = "portfolio"
-    """All three by turns."""
+    """All of them by turns."""
 
 
-TURNS = (Strategy.UNIFORM, Strategy.POS, Strategy.UNIFORM, Strategy.SWARM)
+_CYCLE = (Strategy.UNIFORM, Strategy.POS, Strategy.UNIFORM, Strategy.SWARM)
+TURNS = (*_CYCLE, Strategy.UNIFORM, Strategy.POS, Strategy.AIMED, Strategy.SWARM)
 """The portfolio's turns."""
 
 
@@ -50,7 +54,7 @@ class RunPolicy:
     @property
     def about(self) -> str:
         """Say how the run was drawn."""
-        told = f": {self.choices.told()}" if isinstance(self.choices, SwarmChoices) else ""
+        told = f": {self.choices.told()}" if isinstance(self.choices, SwarmChoices | AimedChoices) else ""
         return f"{self.strategy}{told}"
 
 
@@ -58,8 +62,11 @@ def policy_of(strategy: Strategy, seed: int) -> RunPolicy:
     """Return who draws the run of a seed; the same seed gives the same run."""
     if strategy is Strategy.PORTFOLIO:
         strategy = TURNS[seed % len(TURNS)]
-    rate = RATES[(seed // len(TURNS)) % len(RATES)]
+    rate = RATES[(seed // len(_CYCLE)) % len(RATES)]
     disturbing = seed ^ APART
+    if strategy is Strategy.AIMED:
+        aim = AIMS[(seed // len(TURNS)) % len(AIMS)]
+        return RunPolicy(strategy, LeaningDrawing(seed, aim), AimedChoices(disturbing, aim))
     if strategy is Strategy.SWARM:
         return RunPolicy(strategy, SwarmDrawing(seed), SwarmChoices(disturbing))
     if strategy is Strategy.POS:
@@ -161,6 +168,108 @@ class SwarmChoices:
         parts += [f"never {', '.join(off)}"] if off else []
         parts += [f"slow {self.slow}"] if self.slow else []
         return "; ".join(parts)
+
+
+class Aim(NamedTuple):
+    """A place and what is to strike there."""
+
+    position: str
+    """The kind of step before which it strikes."""
+    words: str
+    """The option, as a tape says it."""
+    leanings: Mapping[str, tuple[str, ...]]
+    """By label of the workload, the options that make it possible; they are drawn more often."""
+    first: tuple[str, str] = ("", "")
+    """A position and an option that lead there: a worker that is told to stop gives back what it has not started."""
+
+
+PAST = "pause a lease + a retry"
+"""After a pause of this length another worker has just taken what this one held."""
+LONG_PAST = "pause stuck + a cron"
+"""And after this one it may have finished with it."""
+SIMPLE: Mapping[str, tuple[str, ...]] = {
+    "faults": ("some",),
+    "workers": ("2", "3"),
+    "send time?": ("no",),
+    "start time?": ("no",),
+    "operator": ("none",),
+    "retry delay": ("as set",),
+    "attempts": ("as set",),
+}
+"""A workload in which nothing but the aim takes a job from its worker."""
+LONG = ("0.95x timeout", "1x timeout")
+PAUSED: Mapping[str, tuple[str, ...]] = {**SIMPLE, "faults: pause": ("1", "2")}
+HELD: Mapping[str, tuple[str, ...]] = {**PAUSED, "duration": LONG, "max attempts": ("as set",)}
+"""Who takes the job over still has it when the first worker wakes."""
+IN_A_BATCH: Mapping[str, tuple[str, ...]] = {**HELD, "batch": ("2",), "jobs": ("2", "3")}
+FAILING = ("fails", "fails once")
+GIVING_BACK: Mapping[str, tuple[str, ...]] = {**IN_A_BATCH, "faults: shutdown": ("1",)}
+SHARED_KEY: Mapping[str, tuple[str, ...]] = {
+    "jobs": ("2", "3"), "key": ("k",), "ending": ("fails finally", "succeeds"), "duration": ("1s", "0.95x timeout"),
+    "operator": ("none", "retries"), "retry": ("1s", "1x timeout", "1.05x timeout", "1x lease"),
+    "send time?": ("no", "yes"), "send time": ("1s", "1x timeout"),
+}  # fmt: skip
+"""One job after the other under one key, of which some fail for good or are retried."""
+RELEASED = Aim("release", PAST, GIVING_BACK, first=("start", "stop"))
+AIMS = (
+    Aim("complete", PAST, HELD),
+    RELEASED,
+    Aim("fail", PAST, {**HELD, "ending": FAILING}),
+    Aim("enqueue", "deliver twice", SHARED_KEY),
+    Aim("heartbeat", PAST, IN_A_BATCH),
+    RELEASED,
+    Aim("complete", LONG_PAST, PAUSED),
+    Aim("fail", LONG_PAST, {**PAUSED, "ending": FAILING, "max attempts": ("2",)}),
+)
+"""What uniform draws rarely bring together; a run has one of them, by turns."""
+LEANS = 0.9
+"""How often a workload is drawn so that its aim is possible."""
+STRIKES = 0.6
+"""How often the aim strikes where it can."""
+BESIDE = 0.02
+"""How often anything else goes wrong: little, so that what was aimed at is met by healthy actors."""
+
+
+class LeaningDrawing(Uniform):
+    """Draws a workload uniformly, as a rule among what an aim needs: all of that together, or it is worth little."""
+
+    def __init__(self, seed: int, aim: Aim) -> None:
+        super().__init__(seed)
+        self._leanings = aim.leanings if self._draw() < LEANS else {}
+
+    def pick(self, label: str, options: Sequence[str]) -> str:
+        """Return uniformly among what the aim needs."""
+        wanted = self._leanings.get(label) or self._leanings.get(label.rpartition(" of ")[0])
+        if wanted is not None:
+            options = [option for option in options if option in wanted] or options
+        return super().pick(label, options)
+
+
+class AimedChoices(Uniform):
+    """Strikes with one kind of disturbance at one kind of step, and rarely otherwise."""
+
+    def __init__(self, seed: int, aim: Aim) -> None:
+        super().__init__(seed, rate=BESIDE)
+        self._aim = aim
+        self._at = (
+            {aim.position: aim.words} if not aim.first[0] else {aim.position: aim.words, aim.first[0]: aim.first[1]}
+        )
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Strike where the aim says so; elsewhere deviate uniformly, at a low rate."""
+        words = self._at.get(label.split(" ", 2)[1]) if " " in label else None
+        if words is None or self._draw() >= STRIKES:
+            return super().gate(label, options)
+        option = next((one for one in options() if one.words == words), None)
+        if option is None:
+            return super().gate(label, options)
+        nth = self._seen[label] = self._seen.get(label, 0) + 1
+        self.tape.append(Deviation(label, nth, option.words))
+        return option
+
+    def told(self) -> str:
+        """Say what this run aimed at."""
+        return f"`{self._aim.words}` before `{self._aim.position}`"
 
 
 class Priorities:

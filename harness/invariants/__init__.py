@@ -11,6 +11,7 @@ from harness.invariants.property import (
     Kind,
     Monitor,
     Rules,
+    judge_of,
     stepwise,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "Rules",
     "everything",
     "gravity",
+    "judge_of",
     "kind_of",
     "stepwise",
 ]

@@ -6,13 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from harness.history.event import Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
 from harness.invariants.memory import Frozen, freeze_attributes, thaw_attributes
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView
+from harness.model.lifecycle import Status
 from harness.model.settings import Settings
+from harness.port import Documented
+
+NOTHING: Mapping[str, tuple[Documented, ...]] = MappingProxyType({})
 
 
 class Kind(StrEnum):
@@ -226,9 +231,13 @@ class Judge:
     __slots__ = ("_accepted", "_book", "_index", "_now", "_routes", "anomalies", "endless", "monitors")
 
     def __init__(
-        self, invariants: tuple[Invariant, ...], rules: Rules, *, accepted: frozenset[str] = frozenset()
+        self,
+        invariants: tuple[Invariant, ...],
+        rules: Rules,
+        *,
+        accepted: Mapping[str, tuple[Documented, ...]] = NOTHING,
     ) -> None:
-        """Judge by these invariants; anomalies `accepted` by the engine's own documentation are passed over."""
+        """Judge by these invariants; what the engine's own documentation accepts is passed over."""
         self._accepted = accepted
         self.anomalies: list[Anomaly] = []
         self.endless = False
@@ -304,6 +313,10 @@ class Judge:
         """Take a breach of a rule that is no monitor's, such as a function of a test."""
         self.anomalies.append(Anomaly(name, invariant, self._now, max(self._index, 0), job, message))
 
+    def _excused(self, name: str, job: JobId | None) -> bool:
+        """Whether what is accepted covers this breach: here, no excuse names any circumstances."""
+        return True
+
     def _reporter(self, invariant: Invariant) -> Reporter:
         def breach(name: str, message: str, *, job: JobId | None = None) -> None:
             declared = [kind for kind in invariant.anomalies if kind.name == name]
@@ -312,8 +325,53 @@ class Judge:
                 self.endless = True
                 if any(anomaly.job == job for anomaly in self.anomalies):
                     return
-            if name in self._accepted:
+            if name in self._accepted and self._excused(name, job):
                 return
             self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message))
 
         return breach
+
+
+class CircumstantialJudge(Judge):
+    """Knows the circumstances of a breach too, for engines whose excuses name them. Others do not pay for it."""
+
+    __slots__ = ("_event", "_statuses", "_struck")
+
+    def __init__(
+        self, invariants: tuple[Invariant, ...], rules: Rules, *, accepted: Mapping[str, tuple[Documented, ...]]
+    ) -> None:
+        """Judge as any other."""
+        super().__init__(invariants, rules, accepted=accepted)
+        self._event: Any = None
+        """The one that is being judged; None: none is, the run is at rest."""
+        self._statuses: dict[JobId, Status | None] = {}
+        """How each job stood before that event."""
+        self._struck: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        """Show the next event to everybody who wants it, and keep what an excuse may ask for."""
+        kind = type(event)
+        if kind is Fault:
+            self._struck.add(event.name)  # type: ignore[union-attr]
+        self._event = event
+        super().see(event)
+        self._event = None
+        if kind is Observed:
+            after = event.after  # type: ignore[union-attr]
+            self._statuses[event.job] = None if after is None else after.status  # type: ignore[union-attr, index]
+
+    def _excused(self, name: str, job: JobId | None) -> bool:
+        event = self._event
+        verb = "rest" if event is None else getattr(event, "verb", getattr(event, "name", ""))
+        status = self._statuses.get(job or "")
+        if type(event) is Observed and event.job == job:
+            status = None if event.before is None else event.before.status
+        return any(item.covers(verb, status, self._struck) for item in self._accepted[name])
+
+
+def judge_of(
+    invariants: tuple[Invariant, ...], rules: Rules, *, accepted: Mapping[str, tuple[Documented, ...]]
+) -> Judge:
+    """Return the judge of a run on an engine that accepts this."""
+    plain = all(any(item.anywhere for item in items) for items in accepted.values())
+    return (Judge if plain else CircumstantialJudge)(invariants, rules, accepted=accepted)

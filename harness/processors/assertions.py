@@ -471,6 +471,13 @@ class JobHandle:
             if type(event) is Effect and event.name not in RESERVED
         ]
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are handles of one job of one harness."""
+        return isinstance(other, JobHandle) and self.id == other.id and self._history is other._history
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def __repr__(self) -> str:
         view = self._read(self.id)
         return f"<job {self.id} of {self.tool}: {view.status}, attempts {view.attempts} of {view.max_attempts}>"

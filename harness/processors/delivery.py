@@ -6,6 +6,7 @@ Call `effect` in the fake that stands for the outside world (a payment service, 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,14 @@ RESERVED = frozenset({"started", "ended", "claimed", "point"})
 """What a history says of every processor; no side effect may be called so."""
 
 Record = Callable[[str, Any], None]
+AROUND: contextvars.ContextVar[Any] = contextvars.ContextVar("around", default=None)
+"""The observed call in which this code runs, such as a request that a fake answers; None in most code."""
 
 
 class Delivery:
     """A processor at work on one attempt."""
 
-    __slots__ = ("_at_point", "_record", "job", "life")
+    __slots__ = ("_at_point", "_record", "job", "life", "observed")
 
     def __init__(
         self, job: str, *, life: Lifetime, record: Record, at_point: Callable[[str], None] = lambda name: None
@@ -32,6 +35,8 @@ class Delivery:
         """Hand what is declared to `record`, and tell `at_point` each point passed; it may end the worker there."""
         self.job = job
         self.life = life
+        self.observed: Any = None
+        """The `Observations` of what is done without being declared; None where only declarations count."""
         life.about = self
         self._record = record
         self._at_point = at_point
@@ -46,6 +51,8 @@ class Delivery:
         if self.life.over:
             raise Severed(f"{self.life.name} is dead")
         self._record(done.kind, done)
+        if (around := AROUND.get()) is not None:
+            around.declared = True
         self.pass_point(done.kind)
 
     def pass_point(self, name: str) -> None:

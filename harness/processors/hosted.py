@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from harness.adapters.reference.application import JobResult, ToolJob
-from harness.errors import UsageError
-from harness.foreign.peer import Report
+from harness.errors import Hung, UsageError
+from harness.foreign.peer import PeerLost, Report
 from harness.history.event import SideEffect
 from harness.processors.delivery import effect, step
 from harness.processors.peer_runs import Guard, PeerRuns, ProcessorRun, TurnTaker
@@ -91,6 +91,20 @@ class HostedProcessors(PeerRuns):
             when = max(timer.when(), self._loop.time())
             tick = partial(self._tick, self._start_ms + when * 1000)
             self._timer = self._loop.call_at(when, tick, context=self._worker)
+
+    def _lost(self, lost: PeerLost) -> None:
+        """Break the loop: there is no other process in which a run could go on."""
+        jobs = ", ".join(f"{run.tool} {run.job}, attempt {run.attempt}" for run in self._runs.values()) or "no job"
+        self._let_go()
+        self._peer = None
+        self._runs.clear()
+        self.blocked.append(f"{self._called_name(None)} ({jobs}): {lost.what}")
+        self._loop.break_with(
+            Hung(
+                f"the process of the test did not go on with {jobs}: {lost.what}",
+                hint="Look for an endless loop, or for real work that takes longer.",
+            )
+        )
 
     def _called_name(self, run: ProcessorRun | None) -> str:
         tools = [run.tool] if run is not None else sorted({each.tool for each in self._runs.values()}) or [*self._slugs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import signal
@@ -16,7 +17,9 @@ from harness.adapters.reference.application import (
     START,
     JobProcessor,
     JobResult,
+    NoResultError,
     ReferenceApplication,
+    result_of,
 )
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
@@ -40,6 +43,7 @@ from harness.processors.judgement import (
     own_anomalies,
     readings,
     run_of,
+    stubs_waiting,
     unseen_failures,
 )
 from harness.processors.length import Length, Moment, read_length
@@ -354,12 +358,10 @@ class JobHarness(Assertions):
         if found not in self._registered:
             self._registered.append(found)
         result = self._drive(lambda: self._loop.run(self._running.perform_once(found, job)))
-        if not isinstance(result, JobResult):
-            raise UsageError(
-                f"the processor answered {result!r}, which is not a JobResult",
-                hint="Answer JobResult(success=True, output=...) or JobResult(success=False, error='...').",
-            )
-        return result
+        try:
+            return result_of(result)
+        except NoResultError as error:
+            raise UsageError(str(error)) from None
 
     def work_one(self) -> JobHandle | None:
         """Let the worker take one due job and bring that attempt to its end. None: no job is due."""
@@ -470,8 +472,14 @@ class JobHarness(Assertions):
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             left_running(
-                [*self._running.leaked_tasks(), *self._hanging(), *self._noticed.left_behind(), *self._node_leaks()]
+                [
+                    *self._running.leaked_tasks(besides=self._node.waiting_stubs),
+                    *self._hanging(),
+                    *self._noticed.left_behind(),
+                    *self._node_leaks(),
+                ]
             ),
+            stubs_waiting(self._node.waiting_stubs),
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
@@ -684,6 +692,12 @@ class JobHarness(Assertions):
     def _refuse(self) -> None:
         if self._closed:
             raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
+        with contextlib.suppress(RuntimeError):
+            if asyncio.get_running_loop() is not self._loop:
+                raise UsageError(
+                    "this test is a coroutine, and its loop cannot wait while job_harness lets time pass",
+                    hint="Ask for async_job_harness and await its methods: await async_job_harness.run_until_idle().",
+                )
         self._loop.refuse_nesting()
 
     def _blocked(self, what: str) -> None:

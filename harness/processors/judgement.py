@@ -26,6 +26,7 @@ from harness.processors.demands import PLACES, Death
 from harness.processors.workplace import Workplace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
+from harness.sim.loop import describe_task
 
 LONGEST_ERROR = 300
 
@@ -91,6 +92,20 @@ def left_running(leaks: Collection[str]) -> str | None:
             "processors of this test left something running:",
             *(f"  {leak}" for leak in leaks),
             "  Await, cancel or join it before the processor answers.",
+        ]
+    )
+
+
+def stubs_waiting(stubs: Mapping[Any, str]) -> str | None:
+    """Name the stubs of the test that never answered: what called them may have ended without them."""
+    if not stubs:
+        return None
+    lines = [f"  {name}(): {describe_task(task)}" for task, name in stubs.items()]
+    return "\n".join(
+        [
+            "stubs of this test were still waiting when it ended; the processors left nothing of their own there:",
+            *lines,
+            "  Let the stub return, or let the test bring about what it waits for.",
         ]
     )
 

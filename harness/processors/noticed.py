@@ -296,13 +296,22 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+def is_others(name: str) -> bool:
+    """Whether a file is the harness's, the standard library's or an installed library's: no line of the user's."""
+    return name.startswith((_OWN, _REFERENCE, *_STANDARD, "<")) or "site-packages" in name
+
+
 def _place(frame: FrameType | None) -> str:
+    """Name the nearest line of the user's, else the nearest of a library that is not ours."""
+    nearest = ""
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_OWN, *_STANDARD)) or "site-packages" in name:
+        if not is_others(name):
             return f"{name}:{frame.f_lineno}"
+        if not nearest and "site-packages" in name and not name.startswith((_OWN, _REFERENCE)):
+            nearest = f"{name}:{frame.f_lineno}"
         frame = frame.f_back
-    return "an unknown place"
+    return nearest or "an unknown place"
 
 
 def user_function(frame: FrameType | None) -> str | None:
@@ -312,7 +321,7 @@ def user_function(frame: FrameType | None) -> str | None:
     """
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_OWN, *_STANDARD, _REFERENCE, "<")) and "site-packages" not in name:
+        if not is_others(name):
             return f"{Path(name).name}:{frame.f_code.co_name}"
         frame = frame.f_back
     return None

@@ -89,7 +89,8 @@ class PeerRuns:
         self._runs: dict[str, ProcessorRun] = {}
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self.waiting_stubs: dict[asyncio.Future[Any], str] = {}
+        """The stubs of the test that have not answered yet, by name."""
         self._asked: set[int] = set()
         """The calls that await a stub's answer."""
         self._at_gate = False
@@ -106,6 +107,9 @@ class PeerRuns:
     def _answer(self, name: str, args: list[Any]) -> Any:
         """Return what a run gets at the gate of this name, or what can be awaited for it."""
         raise NotImplementedError
+
+    def _arrived(self, gate: Report, run: ProcessorRun) -> None:
+        """Act on a run that has come to a gate, before it is answered there."""
 
     def _reported(self, report: Report) -> None:
         """Act on an effect of a kind of the peer's own."""
@@ -272,6 +276,8 @@ class PeerRuns:
         run = self._runs.get(gate["actor"] or "")
         if run is not None and run.abandoned:
             self._find(run, f"it was abandoned, and still called {name}({', '.join(map(repr, args))[:200]})")
+        if run is not None:
+            self._arrived(gate, run)
         try:
             context = contextvars.copy_context() if run is None else run.context
             answer = context.run(self._answer, name, args)
@@ -282,12 +288,12 @@ class PeerRuns:
             self._loop.call_soon(self._replying(gate, run), answer, None, context=self._worker)
             return
         task = context.run(asyncio.ensure_future, answer, loop=self._loop)
-        self._tasks.add(task)
+        self.waiting_stubs[task] = name
         reply = self._replying(gate, run)
         task.add_done_callback(lambda done: self._awaited(done, reply))
 
     def _awaited(self, task: asyncio.Future[Any], reply: Callback) -> None:
-        self._tasks.discard(task)
+        self.waiting_stubs.pop(task, None)
         if not task.cancelled():
             error = task.exception()
             reply(None if error else task.result(), error)
@@ -309,7 +315,7 @@ class PeerRuns:
         """Return the name of the gate before the answer of a stub; empty where there is none."""
         return f"reply of {gate['point']}()"
 
-    def _value(self, name: str, answer: Any) -> Any:
+    def _value(self, name: str, answer: Any, gate: int) -> Any:
         """Return what the run gets for what was answered at its gate."""
         return answer
 
@@ -318,7 +324,7 @@ class PeerRuns:
         try:
             if error is not None:
                 raise error
-            value = self._value(name, answer)
+            value = self._value(name, answer, gate)
             self._act(lambda peer, now: peer.go_on(gate, value=value, now=now))
         except Exception as failed:  # noqa: BLE001 - also an answer that JSON cannot hold
             kind = "TypeError" if name == "fetch" else type(failed).__name__
@@ -413,7 +419,7 @@ def _change(given: Any, changed: Any) -> None:
 def ending_of(message: Mapping[str, Any]) -> JobResult | Exception:
     """Return how a run ended: what it answered, or what it threw."""
     if "bad" in message:
-        return InvalidResult(str(message["bad"]))
+        return (NoJobResult if message.get("none") else InvalidResult)(str(message["bad"]))
     if "threw" in message:
         return thrown(message["threw"])
     result = message["result"]
@@ -454,6 +460,10 @@ def job_row(job: ToolJob) -> dict[str, Any]:
 
 class InvalidResult(Exception):
     """What it returned is not a JobResult, or not JSON."""
+
+
+class NoJobResult(InvalidResult):
+    """What it returned is not a JobResult: there is no `success` that is true or false."""
 
 
 class ProcessorBlocked(Exception):

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from harness.adapters.reference.application import JobProcessor, JobResult, ToolJob
+from harness.adapters.reference.application import JobProcessor, JobResult, NoResultError, ToolJob, result_of
 from harness.errors import UsageError, did_you_mean
 from harness.processors.delivery import Delivery
 from harness.processors.typescript.target import SUFFIXES, TypeScriptProcessor, names_typescript
@@ -111,18 +111,11 @@ def telling(processor: JobProcessor, begin: Begin) -> JobProcessor:
 
 
 def job_result(answer: Any) -> Any:
-    """Return what an application's own class of results says as a JobResult; anything else as it is.
-
-    It is one where its `success` is a boolean; `output`, `error` and `retryable` may be left out.
-    """
-    if isinstance(answer, JobResult) or type(getattr(answer, "success", None)) is not bool:
+    """Return what says the same as a JobResult as one; anything else as it is: the caller says what is wrong."""
+    try:
+        return result_of(answer)
+    except NoResultError:
         return answer
-    return JobResult(
-        success=answer.success,
-        output=getattr(answer, "output", None),
-        error=getattr(answer, "error", None),
-        retryable=getattr(answer, "retryable", True),
-    )
 
 
 def _begun(begin: Begin, job: ToolJob) -> Delivery:

@@ -8,7 +8,7 @@ import inspect
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
@@ -117,13 +117,14 @@ class Running:
 
         return Delivery(name, life=life, record=record)
 
-    def leaked_tasks(self) -> list[str]:
+    def leaked_tasks(self, *, besides: Container[object] = ()) -> list[str]:
         """Name the tasks that outlived the processor that had started them, and where each waits."""
         leaks = [
             f"the task {task.get_name()!r} of {life.name} still runs: {describe_task(task)}"
             for life in self._ended
             if not life.over
             for task in life.tasks
+            if task not in besides
         ]
         abandoned = dict.fromkeys(self._application.abandoned)
         return leaks + [f"the processor of {job} was told to stop and still runs" for job in abandoned]

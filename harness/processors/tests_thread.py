@@ -4,8 +4,9 @@ A plain processor runs on a thread of its own, which is handed control, so that 
 its work. It would find none of what belongs to the test's thread: no transaction that a fixture has begun, no session.
 So that thread is lent it. Only one of them acts at a time, which is what makes that safe.
 
-A thread-local has its values in a dict of the thread's state (checked on CPython 3.11 to 3.13), whose entries are
-copied. Left out: asyncio's current loop, and what holds a `sqlite3` connection that may not leave its thread.
+On CPython 3.11 and 3.12 a thread-local has its values in a dict of the thread's state, whose entries are copied. Left
+out: asyncio's current loop, and what holds a `sqlite3` connection that may not leave its thread. Later versions keep
+the values elsewhere, and only Django's connections are lent there, by its own registry.
 """
 
 from __future__ import annotations
@@ -35,13 +36,22 @@ class TestsThread:
         self._ident = threading.get_ident()
         self._state = _thread_state()
         self._context: contextvars.Context | None = None
+        self._connections: list[Any] = []
+        """Django's, while they are lent."""
 
     @contextlib.contextmanager
     def lent(self) -> Generator[None]:
         """Lend what the calling code sees, inside the block."""
         self._context = contextvars.copy_context()
-        with _django_shared():
+        self._connections = _opened_by_django()
+        for connection in self._connections:
+            connection.inc_thread_sharing()
+        try:
             yield
+        finally:
+            for connection in self._connections:
+                connection.dec_thread_sharing()
+            self._connections = []
 
     def show(self) -> None:
         """Set in the calling context what the test's has set, and this has not."""
@@ -53,7 +63,10 @@ class TestsThread:
                 variable.set(value)
 
     def lend(self) -> dict[str, Any]:
-        """Let the calling thread find the thread-locals of the test's; return those that are new to it."""
+        """Let the calling thread find the thread-locals of the test's; return what of its own they stand before."""
+        if not _HAS_ENTRIES:
+            for connection in self._connections:
+                sys.modules["django.db"].connections[connection.alias] = connection
         state = _thread_state()
         if state is None or self._state is None or threading.get_ident() == self._ident:
             return {}
@@ -78,6 +91,9 @@ class TestsThread:
             try:
                 return work()
             finally:
+                if not _HAS_ENTRIES:
+                    for connection in self._connections:
+                        del sys.modules["django.db"].connections[connection.alias]
                 state = _thread_state() or {}
                 for key in self._state or ():
                     if key in before:
@@ -88,12 +104,13 @@ class TestsThread:
         return lent
 
 
+_HAS_ENTRIES: Final = sys.version_info < (3, 13)
 _HAS_POLICY: Final = sys.version_info < (3, 14)  # Later it warns, and is no thread-local's owner any more.
 
 
 def _thread_state() -> dict[Any, Any] | None:
     """Return the dict of the calling thread's state; None where this interpreter has none."""
-    if sys.implementation.name != "cpython":
+    if sys.implementation.name != "cpython" or not _HAS_ENTRIES:
         return None
     borrowed = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThreadState_GetDict", ctypes.pythonapi))()
     state: dict[Any, Any] | None = ctypes.cast(borrowed, ctypes.py_object).value if borrowed else None
@@ -109,34 +126,24 @@ def _may_leave(dummy: Any) -> bool:
     module = sys.modules.get("sqlite3")
     if module is None:
         return True
-    import gc
-
-    for values in gc.get_referents(dummy):
-        if isinstance(values, dict):
-            for value in values.values():
-                if isinstance(value, module.Connection):
-                    try:
-                        value.cursor().close()
-                    except module.ProgrammingError:
-                        return False
+    # The dummy refers to the values of its thread by a pointer that the garbage collector is not shown.
+    pointer = ctypes.c_void_p.from_address(id(dummy) + object.__basicsize__).value
+    values: dict[Any, Any] = ctypes.cast(pointer, ctypes.py_object).value if pointer else {}
+    for value in list(values.values()):
+        if isinstance(value, module.Connection):
+            try:
+                value.cursor().close()
+            except module.ProgrammingError:
+                return False
     return True
 
 
-@contextlib.contextmanager
-def _django_shared() -> Generator[None]:
-    """Let other threads use the connections that the test's thread has opened, and their transactions."""
+def _opened_by_django() -> list[Any]:
+    """List the connections that the calling thread has opened."""
     module = sys.modules.get("django.db")
     if module is None:
-        yield
-        return
+        return []
     try:
-        opened = list(module.connections.all(initialized_only=True))
-    except Exception:  # noqa: BLE001 - settings that are not configured: then there is nothing to share
-        opened = []
-    for connection in opened:
-        connection.inc_thread_sharing()
-    try:
-        yield
-    finally:
-        for connection in opened:
-            connection.dec_thread_sharing()
+        return list(module.connections.all(initialized_only=True))
+    except Exception:  # noqa: BLE001 - settings that are not configured: then there is nothing to lend
+        return []

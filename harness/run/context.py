@@ -85,6 +85,11 @@ class RunContext:
             return board.next_claim
         return lambda: min((due for due in (board.next_claim(), board.next_expiry()) if due is not None), default=None)
 
+    @property
+    def searched(self) -> bool:
+        """Whether actors are brought back to where they stood: who counts polls would never stand there again."""
+        return self.memory is not None
+
     def now(self, actor: str) -> Instant:
         """Read an actor's own clock."""
         value = self._clocks.of(actor)

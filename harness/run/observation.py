@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from harness.history.outcome import DONE, Outcome, OutcomeKind
-from harness.invariants import Invariant, JobFacts, Judge, Rules, everything
+from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, judge_of
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
@@ -70,7 +70,7 @@ class Observation(Generic[Q]):
             takes_back_in_claim=engine is not None and engine.capabilities.takes_back_in_claim,
         )
         judged = tuple(invariants(self.queue))
-        self.judge = Judge(judged, rules, accepted=frozenset(contract.documented))
+        self.judge = judge_of(judged, rules, accepted=contract.excuses)
         self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge, engine=engine)
 
     @property

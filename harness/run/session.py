@@ -206,6 +206,8 @@ class Session(LiveSession):
         staged = None if engine.info.processes is None else engine.info.processes(self.queue)
         self.application: Application = staged or application or engine.info.application or StockApplication()
         self._until = until
+        self._passed = 0
+        """How many anomalies were looked at that are not the one to end with."""
         self._cut = False
         self._director: Director | None = None
 
@@ -425,8 +427,14 @@ class Session(LiveSession):
     def _shown(self) -> bool:
         if self.judge.endless:
             return True
+        if self._until is None:
+            return False
         anomalies = self.judge.anomalies
-        return bool(anomalies) and self._until is not None and any(item.name == self._until for item in anomalies)
+        while self._passed < len(anomalies):  # a run may report one at every poll: each is looked at once
+            if anomalies[self._passed].name == self._until:
+                return True
+            self._passed += 1
+        return False
 
     def at_rest(self, start: Instant, quiet: Duration) -> bool:
         """Say whether nothing is due within the quiet time since the last change. Asked where no actor is ready."""

@@ -96,9 +96,9 @@ class Trial:
     kind: str
     """`safeguard` or `setting`."""
     stops: bool
-    """The replay does not show the anomaly, nor any that the run itself did not show."""
+    """The replay shows neither the anomaly nor any that the run itself did not show, and no fresh run shows it."""
     gone: bool
-    """The replay does not show the anomaly, whatever else it shows."""
+    """Neither the replay nor a fresh run shows the anomaly, whatever else the replay shows."""
     shows: tuple[str, ...] = ()
     """The anomalies that the replay still shows, or shows now."""
     stays: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class Trial:
     unused: int = 0
     """How many deviations of the tape no longer came up: then the replay alone proves nothing."""
     runs: int = 0
-    """How many runs were drawn anew because of that."""
+    """How many fresh runs were done with the change, where the replay alone had passed."""
     seen: int = 0
     """How many of those showed the anomaly."""
     seen_without: int = 0
@@ -129,6 +129,9 @@ def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
         f"with {trial.name} the run shows {', '.join(trial.shows)} instead"
         for trial in trials
         if trial.gone and trial.shows
+    ]
+    leads += [
+        f"{trial.name} helps this run only: 1 of {trial.runs} new runs shows it again" for trial in trials if trial.seen
     ]
     tried = "the one change tried does not help" if rest == 1 else f"none of the {rest} changes tried helps on its own"
     return "No fix found: ", "; ".join([tried, *leads])

@@ -36,7 +36,7 @@ class Worker:
         order = names.index(self.name) if self.name in names else 0
         origin = order * settings.poll_interval // max(1, len(names)) // SECOND * SECOND
         vain, hope = 0, 0 if world.capabilities.sessions else HOPE
-        tireless = world.capabilities.snapshot and not world.capabilities.takes_back_in_claim
+        tireless = world.searched and not world.capabilities.takes_back_in_claim
         while True:
             if vain <= hope:
                 world.anew(self.name)

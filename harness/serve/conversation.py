@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,10 +40,11 @@ class ClientGone(SystemExit):
 class Conversation:
     """Speaks with one client. As the peer of its processors it takes one turn after the other."""
 
-    def __init__(self, inward: int, outward: int) -> None:
-        """Read lines from the first descriptor and write to the second."""
+    def __init__(self, inward: int, outward: int, *, say: Callable[[str], None] = lambda words: None) -> None:
+        """Read lines from the first descriptor and write to the second; `say` shows what cannot wait for the client."""
         self._inward = inward
         self._outward = outward
+        self._say = say
         self._incoming = bytearray()
         self._lines: deque[bytes] = deque()
         self._later: deque[dict[str, Any]] = deque()
@@ -149,7 +149,9 @@ class Conversation:
                 what = f"it did not answer for {patience:g} s of real time"
                 if report is not None or still.passed:
                     what = f"virtual time stood still for {still.seconds:g} real seconds, for {waits_for}"
-                raise _blocked(what)
+                # A test runner whose thread is taken cannot show it.
+                self._say(f"job-harness: the process of the test: {what}; is a processor in an endless loop?")
+                raise PeerLost("blocked", what, name="the process of the test")
             if "ask" in report:
                 if "actor" not in report:
                     self._later.append(report)
@@ -204,16 +206,9 @@ class Conversation:
 
     def _refuse(self, shown: str) -> NoReturn:
         """Say that what comes in is no line of the protocol, and end: no one knows what was meant."""
-        print(f"job-harness serve: the client sent {shown!r}, which is not a JSON object", file=sys.stderr, flush=True)
+        self._say(f"job-harness serve: the client sent {shown!r}, which is not a JSON object")
         raise ClientGone
 
 
 def _at(now: float | None) -> Report:
     return {} if now is None else {"now": now}
-
-
-def _blocked(what: str) -> PeerLost:
-    """Say it at once: a test runner whose thread is taken cannot."""
-    told = f"the process of the test: {what}; is a processor in an endless loop?"
-    print(f"job-harness: {told}", file=sys.stderr, flush=True)
-    return PeerLost("blocked", what, name="the process of the test")

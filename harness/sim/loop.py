@@ -893,12 +893,13 @@ class IdleSelector:
         return events
 
 
-_OTHERS = (
-    str(Path(asyncio.__file__).parents[1]),
-    str(Path(__file__).resolve().parents[1]),
-    str(Path(__file__).resolve().parents[2] / "reference_impl"),
+_OURS = (
+    str(Path(__file__).resolve().parents[1]) + os.sep,
+    str(Path(__file__).resolve().parents[2] / "reference_impl") + os.sep,
     "<",
 )
+"""Wherever we are installed: in a wheel that is `site-packages` too."""
+_STANDARD = str(Path(asyncio.__file__).parents[1])
 
 
 def place_of(frame: FrameType | None) -> str:
@@ -913,7 +914,7 @@ def place_of(frame: FrameType | None) -> str:
 
 
 def _is_others(name: str) -> bool:
-    return name.startswith(_OTHERS) and "site-packages" not in name
+    return name.startswith(_OURS) or (name.startswith(_STANDARD) and "site-packages" not in name)
 
 
 MOST_SHOWN = 10

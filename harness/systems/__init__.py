@@ -318,7 +318,7 @@ class SystemApplication:
         exchange = Exchange(where if job is None else f"{where} {job}")
         yield exchange
         if not exchange.happens:
-            call.close()
+            call.hang_up()
             return
         if job is None:
             self._world.effect(process.name, Claim("", 0, 0, process.name, "", 0), where, message.json())
@@ -329,7 +329,7 @@ class SystemApplication:
         if exchange.heard:
             call.answer(data)
         else:
-            call.close()
+            call.hang_up()
 
     def _job_of(self, marker: str) -> JobId:
         return marker if marker in self._world.plans else self._reader.names.get(marker, marker)

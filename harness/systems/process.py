@@ -39,6 +39,7 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_
 
 
 _LINES_KEPT: Final = 12
+_LOOKS: Final = 10
 _LONGEST_LINE: Final = 300
 
 
@@ -185,11 +186,15 @@ class SystemProcess:
         """Whether something reached it since it was last at rest."""
         self.odd: dict[str, None] = {}
         """What it does that is not under control."""
+        self.told: tuple[Instant, Duration] = (-1, 0)
+        """What time it was told last, and how far its time of day is ahead of that."""
         self._spare_printed: list[str] = []
         self.printed: list[str] = []
         """What it printed last."""
         self._gone = ""
         """How it ended, where that showed before it was asked."""
+        self._unknown = 0
+        """How often it reported a connection that was not accepted."""
         self._turn = 0
         self._report: Report | None = None
         self._hosts = hosts
@@ -236,6 +241,10 @@ class SystemProcess:
         self.timers, self.links, self._report, self._gone = (), [], None, ""
         self.moved.clear()
         self._post("begin", now=now, skew=skew, seed=f"{seed} {self.name} {self.life}")
+
+    def ended(self, message: str) -> None:
+        """Take note that it ended, where that is to be dealt with when all come to rest."""
+        self._gone, self.stirred = message, True
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
@@ -288,7 +297,7 @@ class SystemProcess:
     def go_on(self, *, now: Instant, skew: Duration = 0) -> None:
         """Let it do what it can do, since something reached it."""
         if not self._turn and self._report is None:
-            if self._signalled:
+            if self._signalled and self.told == (now, skew):  # It has to know the time before it reacts.
                 self._signal()
             self._post("rest", now=now, skew=skew)
 
@@ -305,6 +314,7 @@ class SystemProcess:
             "sockets": {link.key: [link.sent, link.closed] for link in self.connections()},
         }
         self.stirred = True
+        self.told = (now, skew)
         self._report = None
         try:
             self._turn = self.peer.post(do, told, actor="*", now=exact_milliseconds_of(now))
@@ -336,7 +346,7 @@ class SystemProcess:
         if not self._agrees(self._report.get("sockets") or {}):
             return False
         self._rest(self._report)
-        return True
+        return not self.stirred
 
     def _refuse_strangers(self) -> None:
         """Raise SystemFileError where it goes where no host of the file is: what it makes of that proves nothing."""
@@ -352,11 +362,14 @@ class SystemProcess:
     def _agrees(self, told: Mapping[str, list[Any]]) -> bool:
         """Whether both ends of every connection have seen the same; where it has yet to read, it goes on."""
         links = {link.key: link for link in self.connections()}
-        for key, (_, wrote, finished, _) in told.items():
+        for key, (_, wrote, finished, seen) in told.items():
             link = links.get(key)
             if link is None:
-                if not finished:
-                    return False  # It has connected, and was not accepted yet.
+                if not finished and not seen:
+                    self._unknown += 1
+                    if self._unknown > _LOOKS:  # It is none that waits to be accepted: the report is out of date.
+                        self._report, self._unknown = None, 0
+                    return False
             elif not link.closed and (link.heard < wrote or finished):
                 return False
         for key, link in links.items():
@@ -369,7 +382,7 @@ class SystemProcess:
         return True
 
     def _rest(self, report: Report) -> None:
-        self.stirred = False
+        self.stirred = self._signalled
         self._report = None
         self.timers = tuple(
             ProcessTimer(int(number), instant_at(when), round(wait * MILLISECOND), bool(repeats), str(place))

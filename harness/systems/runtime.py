@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from select import select
 from typing import Any, Final, TypeAlias
 
@@ -179,6 +180,7 @@ class SystemRun:
 
     def _passing(self, session: DatabaseSession) -> _Passing:
         session.clock = self._set_clock
+        session.resumes = partial(self._tell_time, self.processes[session.actor])
         return _Passing(session, self.processes[session.actor])
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
@@ -380,6 +382,7 @@ class SystemRun:
         for sent in [each for each in self._requests if each.link is None and each.name not in self._held]:
             process = self.processes[sent.name]
             try:
+                self._tell_time(process)
                 if not process.alive:
                     raise ConnectionRefusedError
                 sent.link = ProcessRequest.sent_to(process.port, sent.data)
@@ -424,6 +427,7 @@ class SystemRun:
         batch = session.pending[0]
         opened = session.idle
         session.clock = self._set_clock
+        session.resumes = partial(self._tell_time, process)
         try:
             yield from session.carry_out().__await__()
         except (psycopg.Error, OSError):  # The connection broke, by us or with its process.
@@ -450,8 +454,18 @@ class SystemRun:
         self.database.set_now(self.clocks.store())
         return timestamp_of(began_at)
 
+    def _tell_time(self, process: SystemProcess) -> None:
+        """Tell a process what time it is before something reaches it: what it does then begins at this instant."""
+        if process.alive and not process.stirred and process.told != (self._now, self._skew(process)):
+            process.go_on(now=self._now, skew=self._skew(process))
+            try:
+                self._quiesce()
+            except _Ended as ended:
+                ended.process.ended(str(ended))
+
     def _nudge(self) -> None:
         for process in self.processes.values():
+            self._tell_time(process)
             for session in _sessions(process):
                 before = session.sent
                 session.nudge()
@@ -460,6 +474,7 @@ class SystemRun:
     def _call(self, process: SystemProcess, call: OutsideCall) -> Frame:
         assert self.on_call is not None
         self.changes += 1
+        call.before_answer = partial(self._tell_time, process)
         yield from self.on_call(process, call)
         if call in self._calls[process.name]:
             self._calls[process.name].remove(call)

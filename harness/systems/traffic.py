@@ -6,6 +6,7 @@ Each is one `Link` of a process and counts its bytes. Must not know: kernels, wh
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -58,6 +59,7 @@ class DatabaseSession(ProxiedSession):
         await exchange
         self._unheard = self._unheard or not exchange.heard
         if not exchange.happens:
+            self.resumes()
             self.drop()
             raise ConnectionResetError(f"the connection broke before {point}")
 
@@ -159,12 +161,20 @@ class OutsideCall(HttpLink):
 
     def __init__(self, ours: socket.socket) -> None:
         super().__init__(ours)
+        self.before_answer: Callable[[], None] = lambda: None
+        """Called before the process hears something."""
         self.taken = False
         """Whether it is being seen to."""
         self.job: str | None = None
         """The job whose work it is."""
 
+    def hang_up(self) -> None:
+        """Break the connection."""
+        self.before_answer()
+        self.close()
+
     def answer(self, response: bytes) -> None:
         """Send the response, and leave."""
+        self.before_answer()
         self.say(response)
         self.close()

@@ -11,13 +11,10 @@ import json
 import re
 import threading
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from psycopg.sql import SQL
@@ -25,6 +22,9 @@ from psycopg.sql import SQL
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, clipped, did_you_mean
 from harness.lint.database import LIMIT_SECONDS, JobTable, TooSlow, find_tables, read_only
 from harness.postgres.patience import Deadline
+
+if TYPE_CHECKING:
+    import httpx
 
 # how long one question may take ---------------------------------------------------------------------------------------
 
@@ -198,38 +198,46 @@ def workers_off(base: str, template: Template) -> str | None:
 
 
 def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any) -> tuple[int, bytes]:
+    import httpx
+
     url = base.rstrip("/") + path
     data = None if body is None else json.dumps(body).encode()
     given = {**({} if data is None else {"content-type": "application/json"}), **headers}
     try:
         if not url.startswith(("http://", "https://")) or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("it has to begin with http:// and to be printable ASCII")
-        request = urllib.request.Request(url, data=data, headers=given, method=method)
         _ = urlsplit(url).port  # It is looked at only here.
-    except ValueError as error:
+        request = httpx.Request(method, url, headers=given, content=data)
+    except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(
             f"{clipped(url)} is not a URL: {error}", hint="Name a base URL such as http://127.0.0.1:8080."
         ) from None
     what = f"{method} {clipped(url, longest=200)[1:-1]}"
     try:
         return within_budget(lambda: _answer(request), what=what)
-    except (OSError, ValueError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        refused = isinstance(reason, ConnectionRefusedError)
-        why = "connection refused" if refused else shown(reason) or type(error).__name__
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        refused = isinstance(error, httpx.ConnectError) and "refused" in str(error)
+        why = "connection refused" if refused else shown(error) or type(error).__name__
         raise EnvironmentUnavailable(
             f"{what}: no server answers at {clipped(base)[1:-1]} ({why})",
             hint="Start the api-server, or name its base URL.",
         ) from None
 
 
-def _answer(request: urllib.request.Request) -> tuple[int, bytes]:
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-            return response.status, response.read(ANSWER_BYTES)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(ANSWER_BYTES)
+def _answer(request: httpx.Request) -> tuple[int, bytes]:
+    import httpx
+
+    with httpx.Client(timeout=ANSWER_SECONDS, follow_redirects=True) as client:
+        response = client.send(request, stream=True)
+        try:
+            content = bytearray()
+            for part in response.iter_bytes():
+                content += part
+                if len(content) >= ANSWER_BYTES:
+                    break
+            return response.status_code, bytes(content[:ANSWER_BYTES])
+        finally:
+            response.close()
 
 
 def _json(answer: bytes) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from reference_impl.models import JobResult, JsonValue, NonRetryableError
+from reference_impl.suggestion import did_you_mean
 
 _LONGEST_ERROR = 16_384
 """Characters of an error that are kept."""
@@ -75,32 +76,54 @@ def shorten(text: str) -> str:
     return f"{text[: _LONGEST_ERROR - 60]}... ({len(text)} characters in all)"
 
 
+class NoResultError(TypeError):
+    """What a processor returned is neither a JobResult nor a dict that says the same."""
+
+
+def result_of(value: object) -> JobResult:
+    """Return what a processor returned as a JobResult.
+
+    It is one, a dict of `success`, `output`, `error` and `retryable`, or an object of an application's own class whose
+    `success` is a boolean. Raises NoResultError for anything else, and for a dict with another key, a success that is
+    no bool, or an error that is no text.
+    """
+    if isinstance(value, JobResult):
+        return value
+    if not isinstance(value, dict) and type(getattr(value, "success", None)) is bool:
+        return JobResult(**{key: getattr(value, key) for key in _KEYS if hasattr(value, key)})
+    if not isinstance(value, dict):
+        raise NoResultError(f"the processor returned {_kind(value)} where a JobResult is expected: {_RETURN}")
+    for key in value:
+        if key not in _KEYS:
+            raise NoResultError(f"the processor returned a dict with the key {key!r}: {did_you_mean(str(key), _KEYS)}")
+    if value.get("success") is not True and value.get("success") is not False:
+        given = _kind(value["success"]) if "success" in value else "missing"
+        raise NoResultError(f"the processor returned a dict whose success is {given}, neither True nor False")
+    for key, kind, wanted in (("error", str | None, "text"), ("retryable", bool, "True or False")):
+        if key in value and not isinstance(value[key], kind):
+            raise NoResultError(f"the processor returned a dict whose {key} is {_kind(value[key])}, not {wanted}")
+    if value["success"] and value.get("error") is not None:
+        raise NoResultError("the processor returned a dict with success True and an error: it is one or the other")
+    return JobResult(**value)
+
+
+_KEYS = ("success", "output", "error", "retryable")
+_RETURN = (
+    "return JobResult(success=True, output=...) or JobResult(success=False, error='...'), or a dict with these keys"
+)
+
+
 def _judge_value(value: object) -> Verdict:
-    value = _as_result(value)
-    if not isinstance(value, JobResult):
-        return Failed(
-            f"the processor returned {_kind(value)} where a JobResult is expected: "
-            "return JobResult(success=True, output=...) or JobResult(success=False, error='...')"
-        )
+    try:
+        value = result_of(value)
+    except NoResultError as error:
+        return Failed(str(error))
     success: object = value.success
     if success is True:
         return Succeeded(value.output)
     if success is not False:
         return Failed(f"the processor's JobResult.success is {_kind(success)}, neither True nor False")
     return Failed(_error_text(value.error), final=value.retryable is False)
-
-
-def _as_result(value: object) -> object:
-    """Read an application's own class of results, whose `success` is a boolean; leave anything else as it is."""
-    success = getattr(value, "success", None)
-    if isinstance(value, JobResult) or type(success) is not bool:
-        return value
-    return JobResult(
-        success=success,
-        output=getattr(value, "output", None),
-        error=getattr(value, "error", None),
-        retryable=getattr(value, "retryable", True),
-    )
 
 
 def _error_text(error: object) -> str:

@@ -46,9 +46,11 @@ class Client(Conversation):
     """Speaks without pipes, in turn with the server. Its processors do what `processors` say, its test `body`."""
 
     def __init__(self, processors: dict[str, Callable[[Client, str], None]], body: Body = ()) -> None:
-        super().__init__(-1, -1)
+        self.shown: list[str] = []
+        super().__init__(-1, -1, say=self.shown.append)
         self.lines: deque[dict[str, Any]] = deque()
         self.standing: dict[int, str] = {}
+        self.silent = False
         self.processors = processors
         self.body = body
         self.script: Iterator[tuple[str, dict[str, Any]]] = iter(())
@@ -70,7 +72,8 @@ class Client(Conversation):
                 self.play_on()
         elif message.get("do") == "run":
             self.processors[message["with"]["slug"]](self, message["actor"])
-            self.say({"idle": message["go"], "next": None})
+            if not self.silent:
+                self.say({"idle": message["go"], "next": None})
         elif "gate" in message:
             self.end(self.standing.pop(message["gate"]))
             self.say({"idle": message["go"], "next": None})
@@ -89,6 +92,8 @@ class Client(Conversation):
             self.playing = 0
 
     def _line(self, seconds: float | None) -> dict[str, Any] | None:
+        if not self.lines and self.silent:
+            return None
         if not self.lines:
             raise ClientGone
         return self.lines.popleft()
@@ -204,6 +209,23 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     other = client.ask("explore", **{**asked, "name": "ships"}, options=options, replay=told["token"])
     assert other["kind"] == "usage"
     assert "recorded for something else" in other["message"]
+    assert client.unfitting() == []
+
+
+def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> None:
+    client = Client({"pay": lambda client, actor: setattr(client, "silent", True)})
+    client.ask("open")
+    client.ask("register", slug="pay")
+    client.ask("enqueue", slug="pay")
+    refused = client.ask("run_until_idle")
+    assert refused["kind"] == "hung"
+    assert "did not go on with pay job-1, attempt 1: it did not answer for 10 s" in refused["message"]
+    [shown] = client.shown
+    assert shown.endswith("it did not answer for 10 s of real time; is a processor in an endless loop?")
+    client.silent = False
+    assert "it did not answer" in client.ask("close")["problems"][0]
+    assert client.ask("open")["engine"] == "reference (memory)"
+    client.ask("close")
     assert client.unfitting() == []
 
 

@@ -14,13 +14,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import UsageError
 from harness.processors import JobResult, ToolJob, effect
-from harness.processors.contract import CHECKS, CheckOutcome, check_processor
+from harness.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor
+from harness.processors.contract.inputs import examples_of
 
 EXAMPLE = {"text": "hello", "order": 7}
 DONE = JobResult(success=True)
@@ -240,7 +242,8 @@ def test_a_zombie_that_acts_after_its_twin_is_found_though_one_after_the_other_i
 def test_a_check_is_waived_with_a_reason_that_the_report_lists() -> None:
     report = check_processor(not_idempotent, examples=[EXAMPLE], repeatable_effects=["charged"])
     assert report.verdict == "pass"
-    report = check_processor(blocks, examples=[EXAMPLE], waive={"never_blocks": "it has a worker of its own"})
+    own = {"never_blocks": "it has a worker of its own"}
+    report = check_processor(blocks, examples=[EXAMPLE], waive=own, pure=True)
     assert report.verdict == "pass"
     assert "waived never_blocks" in str(report)
     assert "it has a worker of its own" in str(report)
@@ -250,6 +253,92 @@ def test_a_check_is_waived_with_a_reason_that_the_report_lists() -> None:
         check_processor(blocks, examples=[EXAMPLE], waive={"never_blocks": " "})
     with pytest.raises(UsageError, match="cannot be waived"):
         check_processor(blocks, examples=[EXAMPLE], waive={"declared_input_succeeds": "why"})
+
+
+# never green by ignorance -------------------------------------------------------------------------------------------
+
+
+async def upper(job: ToolJob) -> dict[str, Any]:
+    return {"success": True, "output": str(job.input).upper()}
+
+
+@careful
+async def writes(job: ToolJob, text: str, order: int) -> JobResult:
+    Path(f"report-{order}.txt").write_text(text, encoding="utf-8")  # noqa: ASYNC240 - what users write
+    return DONE
+
+
+def test_what_had_nothing_to_judge_is_inconclusive_until_its_author_says_that_it_does_nothing() -> None:
+    report = check_processor(upper, examples=[EXAMPLE])
+    assert (report.verdict, report.failed) == ("inconclusive", [])
+    assert "only answers were compared. If it has none, say pure = True" in report.finding("same_input_twice").text
+    assert "killed at 0 moments" in report.finding("survives_crash").text
+    assert "it never failed" in report.finding("failure_says_why").text
+    never_fails = {"failure_says_why": "it takes any input"}
+    assert check_processor(upper, examples=[EXAMPLE], pure=True, waive=never_fails).verdict == "pass"
+
+
+def test_what_says_that_it_does_nothing_is_held_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = check_processor(writes, examples=[EXAMPLE], pure=True)
+    assert report.failed == ["same_input_twice"], str(report)
+    assert "pure = True, and it did write report-*.txt" in report.finding("same_input_twice").text
+    assert os.listdir(tmp_path) == [], "files are put back after each try"
+
+
+@careful
+async def leaks_and_waits(job: ToolJob, text: str, order: int) -> JobResult:
+    tasks.append(asyncio.create_task(asyncio.sleep(10**6), name="cleaner"))
+    await asyncio.sleep(1)
+    return DONE
+
+
+@pytest.mark.parametrize(
+    ("processor", "waived", "others"),
+    [
+        (not_idempotent, "same_input_twice", ["survives_crash", "survives_zombie"]),
+        (leaks_and_waits, "leaves_nothing_running", ["stops_when_cancelled"]),
+        (raises, "nothing_escapes", ["hostile_inputs_fail_cleanly"]),
+    ],
+)
+def test_waiving_one_check_never_makes_another_pass(processor: Any, waived: str, others: list[str]) -> None:
+    examples = [EXAMPLE, {"text": "x", "order": 8}]
+    contract = ContractRun(processor, examples=examples, waive={waived: "because"})
+    assert contract.judge(waived).outcome is CheckOutcome.WAIVED
+    for other in others:
+        finding = contract.judge(other)
+        assert finding.outcome is CheckOutcome.INCONCLUSIVE, f"{other}: {finding}"
+        assert waived in finding.text or "repair that first" in finding.text
+
+
+def test_every_try_begins_as_the_first_did() -> None:
+    told: list[str] = []
+
+    async def once(job: ToolJob) -> JobResult:
+        if told == ["reset"]:
+            told.append("began")
+            await asyncio.sleep(1)
+            effect("charged")
+        return JobResult(success=told == ["reset", "began"])
+
+    contract = ContractRun(once, examples=[EXAMPLE], reset=lambda: told.__setitem__(slice(None), ["reset"]))
+    assert contract.judge("declared_input_succeeds").outcome is CheckOutcome.PASSED
+    assert "charged never happened" in contract.judge("survives_crash").text
+    assert told == []
+
+
+def test_what_its_receiver_ignores_is_declared_by_one_line() -> None:
+    import httpx
+
+    @careful
+    async def charges(job: ToolJob, text: str, order: int) -> JobResult:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(lambda request: httpx.Response(201))) as client:
+            await client.post("https://api.pay.test/charges", json={"order": order})
+        return DONE
+
+    assert "same_input_twice" in check_processor(charges, examples=[EXAMPLE]).failed
+    declared = check_processor(charges, examples=[EXAMPLE], idempotent=["POST https://api.pay.test/*"])
+    assert declared.verdict == "pass", str(declared)
 
 
 # inputs -------------------------------------------------------------------------------------------------------------
@@ -277,10 +366,33 @@ def test_input_is_a_model_a_schema_or_a_strategy() -> None:
         check_processor(well)
     with pytest.raises(UsageError, match=r"neither a pydantic model"):
         check_processor(well, input=5)
-    with pytest.raises(UsageError, match=r"'\^a\+\$' at \$\.text.*\n.*Give examples"):
-        check_processor(well, input={"type": "object", "properties": {"text": {"type": "string", "pattern": "^a+$"}}})
+    with pytest.raises(UsageError, match=r"'\(\(' at \$\.text.*\n.*Give examples"):
+        check_processor(well, input={"type": "object", "properties": {"text": {"type": "string", "pattern": "(("}}})
     with pytest.raises(UsageError, match="example 1 is not JSON"):
         check_processor(well, examples=[{1, 2}])
+
+
+def test_a_schema_gives_its_simplest_value_first_and_then_drawn_ones() -> None:
+    from jsonschema import validate
+    from pydantic import BaseModel, Field
+
+    class Line(BaseModel):
+        code: str = Field(pattern="^[A-Z]{2}[0-9]+$")
+        count: int = Field(gt=0, le=9)
+
+    class Order(BaseModel):
+        lines: list[Line] = Field(min_length=1)
+        note: str | None = Field(None, max_length=5)
+        share: float = Field(0.5, ge=0, le=1)
+
+    found = examples_of(Order, [])
+    assert found == examples_of(Order, []), "the same in each run"
+    assert len(found) > 3
+    for value in found:
+        validate(value, Order.model_json_schema())
+    plain = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}, "required": ["n"]}
+    assert examples_of(plain, [])[0] == {"n": 3}
+    assert len({value["n"] for value in examples_of(plain, [])}) > 3
 
 
 # hostile Python -----------------------------------------------------------------------------------------------------

@@ -147,6 +147,10 @@ DRIVERS = (
 )
 
 
+OVER_OTHERS = frozenset({"SQLAlchemy", "Drizzle"})
+"""What speaks through one of the other drivers."""
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     try:
@@ -158,7 +162,14 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.name)
+@pytest.mark.parametrize(
+    "driver",
+    [
+        pytest.param(driver, marks=pytest.mark.campaign if driver.name in OVER_OTHERS else pytest.mark.slow)
+        for driver in DRIVERS
+    ],
+    ids=lambda driver: driver.name,
+)
 def test_a_driver_passes_the_gates(driver: Driver, cluster: Cluster, tmp_path: Path) -> None:
     try:
         command, more = driver.command(tmp_path)

@@ -757,3 +757,18 @@ def test_a_node_that_is_named_is_taken_or_refused(tmp_path: Path, monkeypatch: p
         find_typescript_node()
     monkeypatch.setenv(packages.VARIABLE, str(program(tmp_path, "22.15.0")))
     assert find_typescript_node().version == (22, 15, 0)
+
+
+def test_a_stub_that_never_answers_is_told_from_what_the_processor_left(tmp_path: Path) -> None:
+    async def ask() -> None:
+        await asyncio.Event().wait()
+
+    with JobHarness() as jobs:
+        body = "void ask(); return { success: true };"
+        jobs.register("forget", TypeScriptProcessor(processor(tmp_path, body), globals={"ask": ask}))
+        jobs.enqueue("forget")
+        jobs.drain()
+        told = "\n".join(jobs.problems())
+    assert "stubs of this test were still waiting when it ended" in told
+    assert "ask(): " in told
+    assert "left something running" not in told

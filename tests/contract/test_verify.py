@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -91,7 +92,7 @@ class Odd(BaseHTTPRequestHandler):
     """Returns what the path asks for."""
 
     def do_POST(self) -> None:
-        status, _, body = self.path.strip("/").partition("/")
+        status, _, body = unquote(self.path).strip("/").partition("/")
         self.send_response(int(status))
         self.end_headers()
         self.wfile.write(body.encode())

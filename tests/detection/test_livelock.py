@@ -6,6 +6,7 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
+from harness.explore.shrink import JointShrinker
 from harness.history.outcome import Outcome
 from harness.model.duration import MINUTE
 from harness.model.job import JobView
@@ -36,7 +37,9 @@ def test_a_livelock_is_noticed_after_a_few_rounds_and_names_its_job_and_its_peri
     run = Session(FAILS_ONCE, engine=open_engine("memory+retry-put-off")).run()
     assert run.steps < 2_000
     assert [(anomaly.name, anomaly.job) for anomaly in run.anomalies] == [("livelock", "a")]
-    assert "each time 1m after the last" in run.anomalies[0].message
+    assert "each time 2m8s after the last" in run.anomalies[0].message, (
+        "a worker that is given nothing polls less often"
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,3 +80,19 @@ def test_what_goes_round_without_a_period_is_named_where_the_limit_ends_it() -> 
     run = Session(FAILS_ONCE, engine=MemoryEngine(Wanders, name="wanders"), limits=Limits(steps=5_000)).run()
     assert run.found == {"livelock"}
     assert run.failures == ()
+
+
+@pytest.mark.parametrize("queue", [Wanders, "retries-never-due"])
+def test_a_job_that_is_stuck_or_loops_is_shrunk_in_few_steps(queue: type[MemoryQueue] | str) -> None:
+    engine = open_engine(f"memory+{queue}") if isinstance(queue, str) else MemoryEngine(queue, name="wanders")
+    sampler = Sampler(engine)
+    run = next(run for seed in range(20) if (run := sampler.sample(seed)).found)
+    anomaly = sampler.wanted(run)[0]
+    open_session, redraw = sampler._sessions(anomaly)
+    shrinker = JointShrinker(run, anomaly, open_session, base=Settings(), redraw=redraw)
+
+    shrinker.shrink()
+
+    assert len(shrinker.scenario.jobs) == 1
+    assert shrinker.steps < 30_000, "half a dozen runs to their limit would take more"
+    assert anomaly in Session(shrinker.scenario, engine=engine, limits=DRAWN_LIMITS).run().found

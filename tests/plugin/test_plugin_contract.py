@@ -53,7 +53,7 @@ class TestBare(ProcessorContract):
 """
     )
     result = suite.runpytest_inprocess("-rs")
-    result.assert_outcomes(passed=21, failed=2, skipped=7)
+    result.assert_outcomes(passed=20, failed=2, skipped=8)
     result.stdout.fnmatch_lines(
         [
             "A failure has an error text that is not empty.",
@@ -61,11 +61,37 @@ class TestBare(ProcessorContract):
             "  -> Fill in JobResult.error; *",
             "INCONCLUSIVE: no declared input succeeded, so little can be said:",
             "input {'n': 1}: it answered success: false, name 'do_work' is not defined",
+            "*= job-harness: inconclusive =*",
+            "*test_same_input_twice, *",
+            "  no declared input succeeds: see declared_input_succeeds",
+            "6 not judged; --job-strict fails them",
             "SKIPPED*waived: the mailer drops a repeated message",
             "SKIPPED*inconclusive: no declared input succeeds: see declared_input_succeeds",
         ],
         consecutive=False,
     )
+
+
+def test_what_is_inconclusive_fails_where_that_is_asked_for(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+import pytest
+from harness.processors import JobResult, ProcessorContract
+
+def upper(job):
+    return JobResult(success=True, output=str(job.input).upper())
+
+class TestUpper(ProcessorContract):
+    processor = staticmethod(upper)
+    examples = ["a"]
+
+def test_skipped():
+    pytest.skip("for a reason of its own")
+"""
+    )
+    result = suite.runpytest_inprocess("--job-strict", "-k", "twice or cancelled or skipped")
+    result.assert_outcomes(failed=1, skipped=2)
+    result.stdout.fnmatch_lines(["--job-strict: inconclusive: no side effect was seen*"])
 
 
 def test_a_contract_without_a_processor_says_so(suite: pytest.Pytester) -> None:

@@ -141,3 +141,40 @@ def test_passes(job_harness):
     text = files[1].read_text(encoding="utf-8")
     assert "a job ended FAILED and the test never looked: job-1 (my-tool)" in text
     assert "503 &lt;script&gt;" in text
+
+
+def test_what_a_returned_failure_says_is_in_the_report(pytester: pytest.Pytester) -> None:
+    """The timeline shortens it: a processor that catches everything returns long texts."""
+    shown = failing(
+        pytester,
+        """
+def pay(job):
+    return {"success": False, "error": f"attempt {job.attempts} of a long story: " + "no account, " * 5 + "the end"}
+
+def test_paid(job_harness):
+    job_harness.register("pay", pay)
+    job = job_harness.enqueue("pay", {}, max_attempts=2)
+    job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+""",
+    )
+    for attempt in (1, 2):
+        told = f"job-1, attempt {attempt} failed: attempt {attempt} of a long story: " + "no account, " * 5 + "the end"
+        assert told in shown
+
+
+def test_a_coroutine_test_is_told_which_fixture_it_needs(pytester: pytest.Pytester) -> None:
+    shown = failing(
+        pytester,
+        """
+import asyncio
+
+def test_plain(job_harness):
+    async def test():
+        job_harness.run_until_idle()
+    job_harness.register("a", lambda job: {"success": True})
+    job_harness.enqueue("a")
+    asyncio.run(test())
+""",
+    )
+    assert "Ask for async_job_harness and await its methods" in shown

@@ -172,7 +172,7 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "setting without unit": (["run", "--set", "lease=3"], "the number 3 has no unit"),
     "no folder": (["run", "--junit", "none/j.xml"], "there is no folder"),
     "a folder": (["run", "--json", "scenarios"], "this is a folder"),
-    "another file": (["explore", "scenarios"], "is not a target: expected an engine, a queue file (.yaml)"),
+    "another file": (["explore", "scenarios"], "is not a target: expected an engine, a queue or system file (.yaml)"),
     "two engines": (["explore", "memory,reference"], "explore takes one engine, and 2 are named"),
     "no such attribute": (["explore", "os:factory"], "os has no 'factory'\n  Write module:factory"),
     "no such anomaly": (["explore", "--looking-for", "duble_claim"], "more (docs/invariants.md)"),

@@ -9,6 +9,7 @@ import pytest
 from harness.adapters.memory import MemoryEngine
 from harness.explore.counterfactual import Counterfactual, explained, repairs, under
 from harness.explore.sampling import Sampler
+from harness.mistakes import CATALOGUE
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.report.screen import first_screen, screen_text
@@ -34,9 +35,9 @@ BATCH = Settings(batch_size=5, lease=10 * MINUTE)
                 "heartbeat_interval 2m30s",
             ],
         ),
-        (Settings(max_attempts=1, heartbeat_interval=MINUTE), ["max_attempts 3"]),
+        (Settings(max_attempts=1, retention=MINUTE, heartbeat_interval=MINUTE), []),
     ],
-    ids=["defaults", "stuck", "batch", "attempts"],
+    ids=["defaults", "stuck", "batch", "rarer"],
 )
 def test_each_rule_that_the_settings_may_break_is_a_repair(settings: Settings, names: list[str]) -> None:
     assert [name for name, _ in repairs(settings, heartbeat=True)] == names
@@ -84,10 +85,27 @@ def test_a_tape_that_no_longer_fits_proves_nothing_by_its_replay() -> None:
     broken = replace(run.scenario, tape=())
     asked = Counterfactual(replace(broken, settings=Settings()), "concurrent_execution", engine)
 
-    confirmed = asked._confirmed(Trial("x", "setting", True, True, unused=1), engine, broken)
+    confirmed = asked._verified(Trial("x", "setting", True, True, unused=1), engine, asked.scenario)
 
-    assert (confirmed.runs, confirmed.seen_without) == (300, 0)
+    assert (confirmed.runs, confirmed.seen, confirmed.seen_without) == (300, 0, 0)
     assert not confirmed.stops
+
+
+@pytest.mark.parametrize(
+    ("mistake", "seed", "change"),
+    [("expire-first-page-only", 0, "batch_size 1"), ("cancel-then-retry", 1, "heartbeat_interval 2m45s")],
+)
+def test_a_change_that_only_helps_the_replay_is_no_fix(mistake: str, seed: int, change: str) -> None:
+    wrong = CATALOGUE[mistake]
+    engine = wrong.engine("memory")
+    finding = Sampler(engine, looking_for=frozenset({wrong.anomaly})).explore(seed=seed, runs=100).finding
+    assert finding is not None
+
+    trials = explained(finding.run, engine=engine, anomaly=wrong.anomaly).trials
+
+    trial = next(trial for trial in trials if trial.name == change)
+    assert not trial.stops
+    assert trial.seen == 1, "the replay passes, and a fresh run shows it"
 
 
 def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
@@ -114,6 +132,10 @@ def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
         (
             (Trial("a", "safeguard", False, True, ("y",)),),
             "No fix found: the one change tried does not help; with a the run shows y instead",
+        ),
+        (
+            (Trial("a", "setting", False, False, runs=37, seen=1),),
+            "No fix found: the one change tried does not help; a helps this run only: 1 of 37 new runs shows it again",
         ),
         (
             (Trial("a", "safeguard", True, True, unused=1, runs=300, seen_without=9),),

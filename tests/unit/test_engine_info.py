@@ -180,18 +180,20 @@ ALLOWED: dict[str, str] = {
     "what Python objects, frames, modules and exceptions have or have not": """
         __call__ __dataclass_fields__ __dict__ __file__ __func__ __module__ __name__ __qualname__ __self__ _asdict
         _fields ag_frame close co_qualname cr_await cr_frame gi_code gi_frame gi_yieldfrom id lineno part position
-        reason reconfigure send sqlstate strerror""",
+        reconfigure send sqlstate strerror""",
     "what a platform or a release of a library has or has not": """
         O_CLOEXEC O_NONBLOCK SIGURG __wrapped__ _app_protocol _callbacks _fut_waiter _inst _local _num_transactions
         _pool _stream_reader fork log_failure poll setitimer traveller_stack utcmax""",
     "what pytest's, Hypothesis' and pydantic's own objects have or have not": """
         callspec example fixturenames funcargs map model_json_schema param sections wasxfail workerinput""",
+    "what calls and answers of the libraries that are watched have or have not, by release and by kind": """
+        _base_url _coro _observes_effects body headers kind routing_key status""",
     "a field of some events and requests: the reader goes through all of them": """
         actor field job name point""",
     "a monitor subscribes by having the method; a class of states says what is momentary in it": """
         method momentary""",
     "what a user's own function, class or module made is told apart by what it has": """
-        changed error jobs leave method open output registered retryable success told verb""",
+        changed jobs leave method open registered send_task tasks told verb""",
 }
 """Why something may be asked for with a default, and by which name: the attribute, or the variable that holds it."""
 DECLARED = {item.name for item in fields(EngineInfo)} | {

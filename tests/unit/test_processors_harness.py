@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
+from harness.history.event import Effect
 from harness.model.duration import MINUTE, SECOND
 from harness.model.settings import Settings
 from harness.processors import AsyncJobHarness, JobHarness, JobResult, NonRetryableError, ToolJob
@@ -146,10 +147,36 @@ def test_perform_job_answers_the_result_and_raises_what_the_processor_raises(job
         jobs.perform_job(explode, None)
     with pytest.raises(NonRetryableError, match="boom"):
         jobs.perform_job(explode_later, None)
-    with pytest.raises(UsageError, match="not a JobResult"):
+    with pytest.raises(UsageError, match="a value of type int where a JobResult is expected"):
         jobs.perform_job(lambda job: 5, None)  # type: ignore[arg-type, return-value]
     with pytest.raises(UsageError, match=r"did you mean 'echo'\?"):
         jobs.perform_job("ecko", None)
+
+
+def test_a_dict_with_the_keys_of_a_result_is_one(jobs: JobHarness) -> None:
+    answers: dict[str, Any] = {
+        "done": {"success": True, "output": [1]},
+        "failed": {"success": False, "error": "no funds", "retryable": False},
+        "mistyped": {"success": True, "ouput": 1},
+        "both": {"success": True, "error": "no funds"},
+        "worded": {"success": "yes"},
+        "mute": {"output": 1},
+        "odd": {"success": False, "error": 5},
+    }
+    jobs.register("tell", lambda job: answers[job.input])
+    held = {name: jobs.enqueue("tell", name, max_attempts=1) for name in answers}
+    jobs.drain()
+    assert (held["done"].status, held["done"].output) == ("COMPLETED", [1])
+    assert (held["failed"].error, held["failed"].attempts) == ("no funds", 1)
+    ended = [event.data for event in jobs.history if type(event) is Effect and event.name == "ended"]
+    assert ended.count("success") == 1
+    assert jobs.perform_job("tell", "done") == JobResult(success=True, output=[1])
+    refused = "the processor returned a dict "
+    assert held["mistyped"].error == refused + "with the key 'ouput': did you mean 'output'?"
+    assert held["both"].error == refused + "with success True and an error: it is one or the other"
+    assert held["worded"].error == refused + "whose success is a value of type str, neither True nor False"
+    assert held["mute"].error == refused + "whose success is missing, neither True nor False"
+    assert held["odd"].error == refused + "whose error is a value of type int, not text"
 
 
 def test_work_one_takes_one_due_job_and_brings_it_to_its_end(jobs: JobHarness) -> None:
@@ -383,7 +410,7 @@ def test_the_plain_harness_refuses_to_run_inside_another_loop(jobs: JobHarness) 
         jobs.enqueue("echo", None)
         jobs.run_until_idle()
 
-    with pytest.raises(UsageError, match="another event loop is running"):
+    with pytest.raises(UsageError, match="Ask for async_job_harness"):
         asyncio.run(scene())
 
 
@@ -443,3 +470,14 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
     assert all(
         getattr(AsyncJobHarness, name).__doc__ == getattr(JobHarness, name).__doc__ for name in methods - left_out
     )
+
+
+def test_handles_of_one_job_are_equal(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    first, second = jobs.enqueue("echo", 1, unique_key="a"), jobs.enqueue("echo", 2)
+    assert jobs.enqueue("echo", 1, unique_key="a") == first
+    assert jobs.all_enqueued("echo") == [first, second]
+    assert len({first, second, jobs.assert_enqueued("echo", input=1)}) == 2
+    with JobHarness() as others:
+        others.register("echo", succeed)
+        assert others.enqueue("echo", 1) != first

@@ -225,7 +225,8 @@ def test_the_worker_refuses_a_tool_without_a_processor() -> None:
         (raising(MuteError()), "its message cannot be read"),
         (raising(ValueError("a\x00b\ud800")), "ValueError: a"),
         (returning(None), "returned None"),
-        (returning({"success": True}), "of type dict"),
+        (returning(["success"]), "of type list"),
+        (returning({"success": True, "result": 1}), "the key 'result'"),
         (returning(JobResult(success=1)), "neither True nor False"),  # type: ignore[arg-type]
         (returning(JobResult(success=False)), "without saying why"),
         (returning(JobResult(success=False, error="no luck")), "no luck"),

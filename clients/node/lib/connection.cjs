@@ -47,7 +47,8 @@ class Connection {
     this.greeted = new Promise((resolve) => (this.greet = resolve));
     // A session of its own: Ctrl-C is for the test runner to hear, and the child ends with its input.
     this.child = spawn(command[0], [...command.slice(1), "serve", "--stdio"], {
-      stdio: ["pipe", "pipe", "pipe"],
+      stdio: ["pipe", "pipe", "pipe", 2],
+      env: { ...process.env, JOB_HARNESS_SAY: "3" }, // While a processor takes this thread, only the child can say so.
       detached: process.platform !== "win32",
       windowsHide: true,
     });

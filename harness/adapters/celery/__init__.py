@@ -140,7 +140,9 @@ class CeleryQueue(AskingQueue):
         waits = QueueState.RETRY if claims else QueueState.CREATED
         states = {Status.PROCESSING: QueueState.ACTIVE, Status.PENDING: waits}
         states |= {Status.COMPLETED: QueueState.COMPLETED, Status.FAILED: QueueState.FAILED}
-        message = (outcome.get("result") or {}).get("exc_message", [None]) if state == "FAILURE" else [None]
+        message: Any = None
+        if state in ("FAILURE", "RETRY") and status is not Status.PROCESSING:
+            message = (outcome.get("result") or {}).get("exc_message")
         lease = None if tag is None or tag not in scores else instant_of(scores[tag]) + self._settings.lease
         view = JobView(
             id=job,
@@ -153,7 +155,7 @@ class CeleryQueue(AskingQueue):
             token=claims[-1][2] if claims else 0,
             worker=claims[-1][1] if status is Status.PROCESSING else None,
             output=outcome.get("result") if state == "SUCCESS" else None,
-            error=message[0] if isinstance(message, list) else str(message),
+            error=message[0] if isinstance(message, list) and message else message,
             unique_key=None,
             created_at=created_at,
             start_after=start_after,

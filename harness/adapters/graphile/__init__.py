@@ -27,7 +27,7 @@ from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Contract, JobRequest, Known
+from harness.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 
 PACKAGE: Final = "graphile-worker"
 OLDEST: Final = (0, 17)
@@ -59,12 +59,27 @@ def effective(settings: Settings) -> Settings:
 
 CONTRACT: Final = Contract(
     documented={
-        "wrong_result": _NO_RESULTS,
-        "success_without_run": _NO_RESULTS,
-        "error_lost": "a crash throws no error, and an unlocked job keeps none of it (docs: jobs-view, last_error)",
+        "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
+        "success_without_run": Documented(_NO_RESULTS, verbs=frozenset({"complete"})),
+        "error_lost": Documented(
+            "a crash throws no error, and an unlocked job keeps none of it (docs: jobs-view, last_error)",
+            verbs=frozenset({"expire"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="crashes/while_running",
+        ),
         "unique_key_stuck": _KEY,
-        "backoff_out_of_range": _BACKOFF,
-        "final_error_retried": _EVERY_ERROR,
+        "backoff_out_of_range": Documented(
+            _BACKOFF,
+            verbs=frozenset({"expire", "fail"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="retries/backoff_doubles",
+        ),
+        "final_error_retried": Documented(
+            _EVERY_ERROR,
+            verbs=frozenset({"fail"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="uniqueness/key_is_free_after_failure",
+        ),
     },
     differences={
         "lifecycle/operator_retries_failed_job": (

@@ -14,8 +14,9 @@ from typing import Final
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import DAY
+from harness.model.lifecycle import Status
 from harness.model.settings import Settings
-from harness.port import Contract, Known
+from harness.port import Contract, Documented, Known
 
 _SHARED: Final = "one job of a key may wait while others run (docs: api/queues, createQueue, short)"
 _STATELY: Final = (
@@ -37,7 +38,7 @@ class Policy:
     """A serial key is pg-boss's `singletonKey`."""
     since: tuple[int, int] = (10, 0)
     """The first release that has it."""
-    documented: Mapping[str, str] = field(default_factory=dict)
+    documented: Mapping[str, str | Documented] = field(default_factory=dict)
     differences: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,7 +60,13 @@ POLICIES: Final[Mapping[str, Policy]] = {
         Policy(
             "stately",
             unique=True,
-            documented={"unique_key_shared": _STATELY, "due_job_left": _STATELY, "failed_early": _NO_RETRY},
+            documented={
+                "unique_key_shared": _STATELY,
+                "due_job_left": Documented(_STATELY, verbs=frozenset({"claim"})),
+                "failed_early": Documented(
+                    _NO_RETRY, verbs=frozenset({"fail", "expire"}), states=frozenset({Status.PROCESSING})
+                ),
+            },
             differences={
                 "uniqueness/refused_while_the_first_runs": _STATELY,
                 "uniqueness/failed_job_waits_beside_its_sibling": _STATELY,
@@ -145,7 +152,12 @@ def effective(settings: Settings) -> Settings:
 
 _STANDARD: Final = Contract(
     documented={
-        "final_error_retried": NO_FINAL_FAILURE,
+        "final_error_retried": Documented(
+            NO_FINAL_FAILURE,
+            verbs=frozenset({"fail"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="retries/final_error_is_not_retried",
+        ),
     },
     differences={
         "crashes/before_completing": (

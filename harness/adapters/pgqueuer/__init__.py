@@ -27,7 +27,7 @@ from harness.model.duration import Duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Contract, JobRequest, Known
+from harness.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 
 PACKAGE: Final = "pgqueuer"
 DRIVER: Final = "psycopg[binary,pool]"
@@ -68,27 +68,58 @@ _NO_RESULTS: Final = (
 
 CONTRACT: Final = Contract(
     documented={
-        "wrong_result": _NO_RESULTS,
-        "success_without_run": _NO_RESULTS,
-        "error_lost": (
-            "a job whose worker died keeps its row as it was picked (docs: guides/reliability, Worker-crash recovery)"
+        "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
+        "success_without_run": Documented(_NO_RESULTS, verbs=frozenset({"complete"})),
+        "error_lost": Documented(
+            "a job whose worker died keeps its row as it was picked (docs: guides/reliability, Worker-crash recovery)",
+            verbs=frozenset({"expire"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="crashes/while_running",
         ),
-        "stale_complete": _NO_TOKENS,
-        "stale_heartbeat": _NO_TOKENS,
-        "stale_fail": _NO_TOKENS,
-        "illegal_transition": _BY_ID,
-        "terminal_job_revived": _BY_ID,
-        "lost_update": _BY_ID,
-        "attempt_overrun": _NOT_COUNTED,
-        "backoff_out_of_range": _AT_ONCE,
-        "final_error_retried": _NO_FINAL,
-        "livelock": (
+        "stale_complete": Documented(
+            _NO_TOKENS, verbs=frozenset({"complete"}), scenario="cancel/then_its_worker_succeeds"
+        ),
+        "stale_heartbeat": Documented(_NO_TOKENS, verbs=frozenset({"heartbeat"})),
+        "stale_fail": Documented(_NO_TOKENS, verbs=frozenset({"fail"}), scenario="zombies/late_fail"),
+        "illegal_transition": Documented(
+            _BY_ID,
+            verbs=frozenset({"complete", "fail", "heartbeat"}),
+            states=frozenset({Status.PENDING}),
+            scenario="zombies/late_fail",
+        ),
+        "terminal_job_revived": Documented(_BY_ID, verbs=frozenset({"complete", "fail", "heartbeat"})),
+        "lost_update": Documented(_BY_ID, verbs=frozenset({"complete", "fail", "heartbeat"})),
+        "attempt_overrun": Documented(
+            _NOT_COUNTED,
+            verbs=frozenset({"claim"}),
+            states=frozenset({Status.PENDING}),
+            scenario="hostile/job_kills_its_worker",
+        ),
+        "backoff_out_of_range": (
+            Documented(
+                _AT_ONCE,
+                verbs=frozenset({"expire"}),
+                states=frozenset({Status.PROCESSING}),
+                scenario="crashes/while_running",
+            ),
+            Documented(_NOT_COUNTED, verbs=frozenset({"fail"}), faults=frozenset({"crash", "pause", "late", "stop"})),
+        ),
+        "final_error_retried": Documented(
+            _NO_FINAL,
+            verbs=frozenset({"fail"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="uniqueness/key_is_free_after_failure",
+        ),
+        "livelock": Documented(
             "a job that kills its workers is picked for ever, with no dead letter queue for it"
-            " (docs: guides/reliability, Poison Jobs)"
+            " (docs: guides/reliability, Poison Jobs)",
+            faults=frozenset({"crash"}),
         ),
-        "priority_inversion": (
+        "priority_inversion": Documented(
             "a stale job is picked past a limit, where a fresh one must wait"
-            " (docs: design/dequeue-composition, Invariants)"
+            " (docs: design/dequeue-composition, Invariants)",
+            verbs=frozenset({"claim"}),
+            states=frozenset({Status.PENDING}),
         ),
     },
     differences={

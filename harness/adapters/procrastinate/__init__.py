@@ -29,7 +29,7 @@ from harness.model.duration import DAY, SECOND, Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Contract, JobRequest, Known
+from harness.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 
 PACKAGE: Final = "procrastinate"
 UNATTENDED: Final = "unattended"
@@ -70,13 +70,23 @@ _FOR_EVER: Final = Known(
 
 CONTRACT: Final = Contract(
     documented={
-        "wrong_result": _NO_RESULTS,
-        "error_lost": _NO_RESULTS,
-        "success_without_run": _NO_RESULTS,
-        "backoff_out_of_range": _AT_ONCE,
+        "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
+        "error_lost": Documented(_NO_RESULTS, verbs=frozenset({"expire", "fail"}), scenario="retries/backoff_doubles"),
+        "success_without_run": Documented(_NO_RESULTS, verbs=frozenset({"complete"})),
+        "backoff_out_of_range": Documented(
+            f"{_AT_ONCE}; {_WAITS}",
+            verbs=frozenset({"expire", "fail"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="retries/backoff_doubles",
+        ),
         "unique_key_shared": _ONE_WAITING,
-        "stale_heartbeat": _ONE_HEARTBEAT,
-        "final_error_retried": _BY_CLASS,
+        "stale_heartbeat": Documented(_ONE_HEARTBEAT, verbs=frozenset({"heartbeat"})),
+        "final_error_retried": Documented(
+            _BY_CLASS,
+            verbs=frozenset({"fail"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="uniqueness/key_is_free_after_failure",
+        ),
     },
     differences={
         "lifecycle/operator_retries_failed_job": (

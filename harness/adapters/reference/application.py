@@ -47,11 +47,11 @@ from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableE
 from reference_impl.registry import Registry
 from reference_impl.worker import RunBlocking, Worker
 from reference_impl.worker.execution import Execution
-from reference_impl.worker.verdict import Succeeded, judge
+from reference_impl.worker.verdict import NoResultError, Succeeded, judge, result_of
 
 __all__ = [
-    "BEFORE_STARTING", "HAND_OUT_TWICE", "Execution", "JobProcessor", "JobResult", "NonRetryableError",
-    "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of",
+    "BEFORE_STARTING", "HAND_OUT_TWICE", "Execution", "JobProcessor", "JobResult", "NoResultError", "NonRetryableError",
+    "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of", "result_of",
 ]  # fmt: skip
 
 T = TypeVar("T")

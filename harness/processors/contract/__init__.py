@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -45,17 +45,21 @@ class ContractRun:
         examples: Sequence[Any] = (),
         waive: Mapping[str, str] | None = None,
         repeatable_effects: Sequence[str] = (),
+        idempotent: Sequence[str] = (),
+        pure: bool = False,
         job_timeout: Length = "10m",
         cancel_grace: Length = "5s",
         output_limit: int = 16 * 2**20,
         real_seconds: float = 5.0,
         isolated: bool = True,
+        reset: Callable[[], object] | None = None,
         clocks: str = VIRTUAL,
     ) -> None:
         """Name a processor and its input. Raises UsageError for what makes no sense.
 
         `waive` maps a check to the reason why it does not hold. `output_limit` is bytes of JSON; `real_seconds` is what
-        one try may take of real time; `isolated=False` tries in this process, where a debugger reaches it. With
+        one try may take of real time; `isolated=False` tries in this process, where a debugger reaches it. `reset` is
+        called before each try and sets back what that cannot do itself, such as rows of a database. With
         `clocks="real"` the processor reads the machine's clocks.
         """
         found = find_processor(processor)
@@ -84,12 +88,15 @@ class ContractRun:
             real_seconds=real_seconds + NODE_SECONDS if node else real_seconds,
             memory_bytes=None if node else MEMORY_BYTES,
             isolated=isolated,
+            reset=reset,
         )
         self._probe = Probe(
             runner,
             examples_of(input, examples),
             timeout_seconds=timeout,
             repeatable=frozenset(repeatable_effects),
+            idempotent=idempotent,
+            pure=pure,
         )
         self._findings: dict[str, ContractFinding] = {}
 
@@ -136,10 +143,16 @@ class ProcessorContract:
     """Check -> the reason why it does not hold here."""
     repeatable_effects: ClassVar[Sequence[str]] = ()
     """Declared side effects that may happen more than once for a job."""
+    idempotent: ClassVar[Sequence[str]] = ()
+    """What was seen and may happen again, since its receiver ignores a repetition: `POST https://api.pay.test/*`."""
+    pure: ClassVar[bool] = False
+    """Whether it does nothing outside: then its answers are compared, and a side effect that is seen fails."""
     job_timeout: ClassVar[Length] = "10m"
     cancel_grace: ClassVar[Length] = "5s"
     real_seconds: ClassVar[float] = 5.0
     isolated: ClassVar[bool] = True
+    reset: ClassVar[Callable[[], object] | None] = None
+    """Called before each try, with nothing: it empties tables and queues. Memory and files are set back anyway."""
     clocks: ClassVar[str] = VIRTUAL
     """"real": `time.time()`, `datetime.now()` and their kin are the machine's."""
 
@@ -149,9 +162,7 @@ class ProcessorContract:
         made = cls.__dict__.get("_contract")
         if isinstance(made, ContractRun):
             return made
-        processor = inspect.getattr_static(cls, "processor")
-        if isinstance(processor, staticmethod | classmethod):
-            processor = processor.__func__
+        processor = _function(inspect.getattr_static(cls, "processor"))
         if processor is None:
             raise UsageError("the contract names no processor", hint="Set processor = my_processor.")
         contract = ContractRun(
@@ -160,10 +171,13 @@ class ProcessorContract:
             examples=cls.examples,
             waive=cls.waive,
             repeatable_effects=cls.repeatable_effects,
+            idempotent=cls.idempotent,
+            pure=cls.pure,
             job_timeout=cls.job_timeout,
             cancel_grace=cls.cancel_grace,
             real_seconds=cls.real_seconds,
             isolated=cls.isolated,
+            reset=_function(inspect.getattr_static(cls, "reset")),
             clocks=cls.clocks,
         )
         cls._contract = contract  # type: ignore[attr-defined]
@@ -203,6 +217,10 @@ def _add_test(number: int, check: Check) -> None:
 
 for _number, _check in enumerate(CHECKS):
     _add_test(_number, _check)
+
+
+def _function(given: Any) -> Any:
+    return given.__func__ if isinstance(given, staticmethod | classmethod) else given
 
 
 def _indented(text: str) -> str:
@@ -277,7 +295,7 @@ class ContractReport:
         lines = [f"{self.verdict.upper()}  the contract of {self.processor}"]
         for check, finding in self.findings:
             lines.append(f"  {_SIGNS[finding.outcome]:6} {check.id}: {check.sentence}")
-            lines += [f"           {line}" for line in finding.lines]
+            lines += [f"           {line}" for line in finding.text.splitlines()]
             if finding.outcome is CheckOutcome.FAILED:
                 lines.append(f"           -> {check.repair}")
         lines += [f"  not under control: {note}" for note in self.notes]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from harness.model.json_value import canonical, json_problem
+from harness.processors.contract.repetition import lost, outside, repeated
 from harness.processors.contract.trial import (
     MOST_SHOWN,
     Check,
@@ -20,6 +21,7 @@ from harness.processors.contract.trial import (
     TrialRecord,
     Tried,
     failed_unless_empty,
+    inconclusive,
     not_applicable,
     passed,
 )
@@ -78,7 +80,7 @@ def failure_says_why(probe: Probe) -> ContractFinding:
     failures = [(tried, ending) for tried, ending in _answers(probe) if ending.success is False]
     mute = [f"{tried.about}: success: false, error {ending.error!r}" for tried, ending in failures if _is_mute(ending)]
     if not failures:
-        return passed("it never failed, on hostile inputs neither: nothing was judged")
+        return inconclusive("it never failed, not even on a hostile input: no failure's text was seen")
     return failed_unless_empty(mute, f"{len(failures)} failures looked at")
 
 
@@ -111,16 +113,35 @@ def leaves_nothing(probe: Probe) -> ContractFinding:
 def hostile_inputs_fail_cleanly(probe: Probe) -> ContractFinding:
     """Judge what it does on invalid inputs, and does not do on others: that has its own check."""
     if not probe.hostile:
-        return ContractFinding(CheckOutcome.INCONCLUSIVE, ("it ends on no declared input: no worse one was tried",))
+        return inconclusive("it ends on no declared input: no worse one was tried")
     usual = {ending.how for _, ending in _plain(probe)} | {"answered", "died", "blocked"}
     found = [
         f"{tried.about}: {ending.words}"
         for tried, ending in _each(probe.hostile)
         if ending.how not in usual and not tried.world.broken
     ]
+    left_out = [words for how, words in _ELSEWHERE.items() if how in usual]
+    leaks = [f"{tried.about}: {leak}" for tried in probe.hostile for leak in tried.world.leaks]
     if not any(tried.world.leaks for tried in probe.plain):
-        found += [f"{tried.about}: {leak}" for tried in probe.hostile for leak in tried.world.leaks]
-    return failed_unless_empty(found, f"{len(probe.hostile)} hostile inputs")
+        found += leaks
+    elif leaks:
+        left_out.append(_LEAKS)
+    return _unless_left_out(found, left_out, f"{len(probe.hostile)} hostile inputs")
+
+
+_ELSEWHERE: Final = {
+    "raised": "that it raises, as on declared inputs: see nothing_escapes",
+    "no result": "what it returns, as on declared inputs: see answers_job_result",
+    **dict.fromkeys(TOO_SLOW, "how long it takes, as on declared inputs: see ends_in_time"),
+}
+_LEAKS: Final = "what it leaves running, as on declared inputs: see leaves_nothing_running"
+
+
+def _unless_left_out(found: list[str], left_out: list[str], *notes: str) -> ContractFinding:
+    """Judge by what was found; what another check has to say is not passed by this one, waived there or not."""
+    if found or not left_out:
+        return failed_unless_empty(found, *notes)
+    return inconclusive(*(f"not judged: {each}" for each in dict.fromkeys(left_out)))
 
 
 def stops_when_cancelled(probe: Probe) -> ContractFinding:
@@ -128,6 +149,7 @@ def stops_when_cancelled(probe: Probe) -> ContractFinding:
     if probe.runner.abilities.cancel is not None:
         return not_applicable(probe.runner.abilities.cancel)
     found: list[str] = []
+    left_out: list[str] = []
     stopped = 0
     usual = any(tried.world.leaks for tried in probe.plain)  # That has its own check.
     for at, world in probe.cancelled:
@@ -138,10 +160,11 @@ def stops_when_cancelled(probe: Probe) -> ContractFinding:
         elif ending.how in TOO_SLOW:
             found.append(f"{where}: it did not stop; {ending.told}")
         found += [f"{where}: {leak}" for leak in world.leaks if not usual]
+        left_out += [_LEAKS for _ in world.leaks if usual]
         stopped += ending.stopped_after is not None
     if not stopped and not found:
         return not_applicable("it never waits, so that nothing can be cancelled")
-    return failed_unless_empty(found, f"cancelled at {probe.coverage(len(probe.cancelled), first=1)}")
+    return _unless_left_out(found, left_out, f"cancelled at {probe.coverage(len(probe.cancelled), first=1)}")
 
 
 def _is_mute(ending: DeliveryEnding) -> bool:
@@ -206,7 +229,7 @@ ANSWERS: Final = (
     ),
     _check(
         "answers_job_result",
-        "It always answers a JobResult, with success True or False.",
+        "It always answers a JobResult, or a dict with its keys, with success True or False.",
         "Return JobResult(success=True, output=...) or JobResult(success=False, error='...') on every path.",
         answers_job_result,
         typescript='Return { success: true, output } or { success: false, error: "..." } on every path.',
@@ -262,63 +285,132 @@ ANSWERS: Final = (
 )
 
 
-NO_EFFECTS = "no side effect was declared with effect(...): only answers were compared"
+NOTHING_SEEN = (
+    "no side effect was seen, and none declared: only answers were compared. If it has none, say pure = True; if a "
+    "fake stands for the outside, let it declare with effect(...) what it does"
+)
+NOTHING_BETWEEN = "at 0 moments: it waits for nothing, and nothing that it does is seen"
+UNDISTURBED = (
+    "no try came to its moment: what an earlier try left behind was still there; set it back with reset = a function"
+)
 OTHERWISE = "another process would have its own: make it inside the processor, where it is first used"
 Effects = list[tuple[str, Any]]
 
 
+class Judgement:
+    """What repeated deliveries come to, each side effect told once."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self.found: list[str] = []
+        self.undecided: list[str] = []
+        self._told: set[str] = set()
+
+    def compare(self, world: TrialRecord, where: str, *, besides: frozenset[str] = frozenset()) -> None:
+        """Compare what was done with the undisturbed run; leave out what is judged elsewhere."""
+        usual = _ending(self._probe)
+        for name, told in (*_lost(self._probe, world), *_repeated(self._probe, world)):
+            self._tell(name, f"{where}, {told}", besides=besides)
+        for finding in (*lost(usual, world), *repeated(usual, world, idempotent=self._probe.idempotent)):
+            self._tell(finding.deed.name, f"{where}, {finding.text}", besides=besides, decided=finding.decided)
+
+    def _tell(self, name: str, text: str, *, besides: frozenset[str], decided: bool = True) -> None:
+        if name in self._told or name in besides:
+            return
+        self._told.add(name)
+        (self.found if decided else self.undecided).append(text)
+
+    def finding(self, *notes: str, unjudged: str = "") -> ContractFinding:
+        """Fail with what was found; else be inconclusive with what only the author can tell, or was not judged."""
+        if self.found:
+            return failed_unless_empty(self.found)
+        unknown = [*self.undecided, *([unjudged] if unjudged else [])]
+        if not unknown and not self._probe.pure and _sees_nothing(self._probe):
+            unknown = [NOTHING_SEEN]
+        return inconclusive(*unknown[:MOST_SHOWN]) if unknown else passed(*notes)
+
+
 def same_input_twice(probe: Probe) -> ContractFinding:
     """Judge a job that is delivered again after it was done, as after a lost reply."""
-    world = probe.twice
-    found = _last_fails(world, "delivered again after it had succeeded")
-    found += [f"delivered twice, {told}" for told in _repeated(probe, world)]
-    return failed_unless_empty(found, *_notes(probe))
+    judgement = Judgement(probe)
+    judgement.found += _last_fails(probe.twice, "delivered again after it had succeeded")
+    if probe.pure and (did := outside(_ending(probe))):
+        judgement.found.append(f"the contract says pure = True, and it did {', '.join(did[:MOST_SHOWN])}")
+    judgement.compare(probe.twice, "delivered twice")
+    return judgement.finding()
 
 
 def survives_crash(probe: Probe) -> ContractFinding:
     """Judge a job whose process dies at each moment, and which is delivered again."""
-    unsafe = bool(_repeated(probe, probe.twice))
-    found, undecided = [], []
-    for at, world in probe.crashed:
+    judgement, known = Judgement(probe), _repeated_anyway(probe)
+    struck = [(at, world) for at, world in probe.crashed if world.broken or world.first.how == "severed"]
+    for at, world in struck:
         where = f"killed at moment {at}{_after(world)}{_at(world)} and delivered again"
         if world.last.in_vain is not None:
-            undecided.append(f"{where}, {world.last.in_vain}; {OTHERWISE}")
+            judgement.undecided.append(f"{where}, {world.last.in_vain}; {OTHERWISE}")
             continue
-        found += _last_fails(world, where)
-        found += [f"{where}, {told}" for told in _lost(probe, world)]
-        if not unsafe:
-            found += [f"{where}, {told}" for told in _repeated(probe, world)]
-    covered = f"killed at {probe.coverage(len(probe.crashed), first=2)}"
-    return _decided(found, undecided, covered, *_notes(probe))
+        judgement.found += _last_fails(world, where)
+        judgement.compare(world, where, besides=known)
+    covered = f"killed at {probe.coverage(len(struck), first=2)}"
+    return judgement.finding(covered, unjudged=_unjudged(probe, "killed", probe.crashed, struck, known))
 
 
 def survives_zombie(probe: Probe) -> ContractFinding:
     """Judge a delivery that stalls, loses its lease to a twin, and goes on when the twin is done."""
-    if _repeated(probe, probe.twice):
-        return ContractFinding(
-            CheckOutcome.INCONCLUSIVE, ("two deliveries one after the other are not safe yet: repair that first",)
-        )
-    found, undecided = [], []
-    for at, world in probe.stalled:
+    if _repeated_anyway(probe):
+        return inconclusive("two deliveries one after the other are not safe yet: repair that first")
+    judgement = Judgement(probe)
+    struck = [(at, world) for at, world in probe.stalled if world.broken or len(world.endings) > 1]
+    for at, world in struck:
         where = f"stalled at moment {at}{_after(world)}{_at(world)} while a second delivery ran to its end"
         if world.broken:
-            found.append(f"{where}: {world.broken}")
+            judgement.found.append(f"{where}: {world.broken}")
             continue
         twin = world.last
         if twin.in_vain is not None:
-            undecided.append(f"{where}: {twin.in_vain}; {OTHERWISE}")
+            judgement.undecided.append(f"{where}: {twin.in_vain}; {OTHERWISE}")
+            continue
+        if not twin.succeeded and world.first.held:
+            judgement.undecided.append(f"{where}, which met the open transaction of the first: {twin.words}")
             continue
         if not twin.succeeded:
-            found.append(f"{where}: the second delivery did not succeed, {twin.words}")
-        found += [f"{where}, {told}" for told in (*_lost(probe, world), *_repeated(probe, world))]
-    covered = f"stalled at {probe.coverage(len(probe.stalled), first=2)}"
-    return _decided(found, undecided, covered, *_notes(probe))
+            judgement.found.append(f"{where}: the second delivery did not succeed, {twin.words}")
+        judgement.compare(world, where)
+    covered = f"stalled at {probe.coverage(len(struck), first=2)}"
+    return judgement.finding(covered, unjudged=_unjudged(probe, "stalled", probe.stalled, struck, frozenset()))
 
 
-def _decided(found: list[str], undecided: list[str], *notes: str) -> ContractFinding:
-    if undecided and not found:
-        return ContractFinding(CheckOutcome.INCONCLUSIVE, tuple(undecided[:MOST_SHOWN]))
-    return failed_unless_empty(found, *notes)
+Worlds = list[tuple[int, TrialRecord]]
+
+
+def _unjudged(probe: Probe, how: str, tried: Worlds, struck: Worlds, known: frozenset[str]) -> str:
+    """Say what was left out of a judgement, so that it is no pass."""
+    if known:
+        return (
+            f"{', '.join(sorted(known))}: repeated by any second delivery, see same_input_twice; where that "
+            "does no harm, name it in repeatable_effects (declared) or idempotent (seen)"
+        )
+    if not tried:
+        return "" if probe.pure else f"{how} {NOTHING_BETWEEN}"
+    return "" if struck else f"{how} at 0 of {len(tried)} moments: {UNDISTURBED}"
+
+
+def _repeated_anyway(probe: Probe) -> frozenset[str]:
+    """Name what is done twice by two deliveries that nothing disturbs."""
+    found = repeated(_ending(probe), probe.twice, idempotent=probe.idempotent)
+    return frozenset(
+        {name for name, _ in _repeated(probe, probe.twice)} | {each.deed.name for each in found if each.decided}
+    )
+
+
+def _ending(probe: Probe) -> DeliveryEnding:
+    assert probe.good is not None
+    return probe.good.world.first
+
+
+def _sees_nothing(probe: Probe) -> bool:
+    usual = _ending(probe)
+    return not usual.effects and not usual.observed
 
 
 def _last_fails(world: TrialRecord, where: str) -> list[str]:
@@ -327,29 +419,26 @@ def _last_fails(world: TrialRecord, where: str) -> list[str]:
     return [] if world.last.succeeded else [f"{where}, {world.last.words}"]
 
 
-def _repeated(probe: Probe, world: TrialRecord) -> list[str]:
-    """Name the side effects that happened more often than without a disturbance."""
-    usual = _counted(_usual(probe))
+def _repeated(probe: Probe, world: TrialRecord) -> list[tuple[str, str]]:
+    """Name the declared side effects that happened more often than without a disturbance."""
+    usual = _counted(list(_ending(probe).effects))
     return [
-        f"{_shown(key)} happened {count} times"
+        (_shown(key), f"{_shown(key)} happened {count} times")
         for key, count in _counted(world.effects).items()
         if count > max(1, usual[key]) and key[0] not in probe.repeatable
     ]
 
 
-def _lost(probe: Probe, world: TrialRecord) -> list[str]:
-    """Name the side effects that never happened although the job was answered as a success."""
+def _lost(probe: Probe, world: TrialRecord) -> list[tuple[str, str]]:
+    """Name the declared side effects that never happened although the job was answered as a success."""
     if not world.last.succeeded:
         return []
     there = _counted(world.effects)
     return [
-        f"it answered success and {_shown(key)} never happened" for key in _counted(_usual(probe)) if not there[key]
+        (_shown(key), f"it answered success and {_shown(key)} never happened")
+        for key in _counted(list(_ending(probe).effects))
+        if not there[key]
     ]
-
-
-def _usual(probe: Probe) -> Effects:
-    assert probe.good is not None
-    return list(probe.good.world.first.effects)
 
 
 def _counted(effects: Effects) -> Counter[tuple[str, str]]:
@@ -361,16 +450,12 @@ def _shown(key: tuple[str, str]) -> str:
 
 
 def _after(world: TrialRecord) -> str:
-    names = [name for name, _ in world.first.effects]
-    return f", after {', '.join(names)}," if names else ""
+    names = [name for name, _ in world.first.effects] or outside(world.first)
+    return f", after {', '.join(names[:MOST_SHOWN])}," if names else ""
 
 
 def _at(world: TrialRecord) -> str:
     return f" ({world.first.place})" if world.first.place else ""
-
-
-def _notes(probe: Probe) -> list[str]:
-    return [] if _usual(probe) else [NO_EFFECTS]
 
 
 DELIVERIES: Final = (

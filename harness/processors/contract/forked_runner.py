@@ -1,15 +1,18 @@
 """Carries out each plan in a child process forked for it: whatever a processor does there ends with the child.
 
 The child has its own session, standard streams, memory limit and limit of real time; the fakes of the test are as they
-were before the first plan. Where processes cannot be forked, plans are carried out in this process.
+were before the first plan, and files that it wrote are put back. Where processes cannot be forked, plans are carried
+out in this process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import faulthandler
 import gc
+import inspect
 import json
 import os
 import signal
@@ -25,7 +28,9 @@ from harness.errors import HarnessError, ProgramMissing, UsageError
 from harness.foreign.peer import end_descendants, end_marked, end_session
 from harness.postgres.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
+from harness.processors.contract.restored_files import FileJournal, put_back
 from harness.processors.contract.trial import Abilities, TrialPlan, TrialRecord
+from harness.processors.observed_effects import follow_open_databases
 
 MEMORY_BYTES = 2**30
 """What a child may allocate beyond what it was forked with (Linux)."""
@@ -47,13 +52,19 @@ class ForkedRunner:
         real_seconds: float,
         memory_bytes: int | None = MEMORY_BYTES,
         isolated: bool = True,
+        reset: Callable[[], object] | None = None,
     ) -> None:
-        """Let `make` open a world in the child. `real_seconds` is what one plan may take there."""
+        """Let `make` open a world in the child. `real_seconds` is what one plan may take there.
+
+        `reset` is called before each plan, where it is carried out.
+        """
+        self._reset = reset
         self.abilities = abilities
         self._make = make
         self._real_seconds = real_seconds
         self._memory_bytes = memory_bytes
         self._isolated = isolated and CAN_FORK
+        self._followed = False
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan. Raises UsageError where the processor cannot be loaded."""
@@ -67,20 +78,43 @@ class ForkedRunner:
         return [self.run(plan) for plan in plans]
 
     def _run(self, plans: list[TrialPlan]) -> list[TrialRecord]:
+        if not self._followed:
+            self._followed = True
+            follow_open_databases()
         if not self._isolated:
             return self._run_here(plans)
         with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
             pid = _fork()
             if pid == 0:
                 self._in_child(plans, Path(folder))
-            return self._hear(pid, Path(folder), seconds=self._real_seconds * (1 + len(plans) / 10))
+            try:
+                return self._hear(pid, Path(folder), seconds=self._real_seconds * (1 + len(plans) / 10))
+            finally:
+                put_back(Path(folder))
 
     def _run_here(self, plans: list[TrialPlan]) -> list[TrialRecord]:
+        with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
+            journal = FileJournal(Path(folder))
+            journal.begin()
+            try:
+                return self._run_all(plans)
+            finally:
+                journal.end()
+                put_back(Path(folder))
+
+    def _run_all(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         runner = self._make()
         try:
-            return [runner.run(plan) for plan in plans]
+            return [self._run_one(runner, plan) for plan in plans]
         finally:
             runner.close()
+
+    def _run_one(self, runner: LoopRunner, plan: TrialPlan) -> TrialRecord:
+        if self._reset is not None:
+            answer = self._reset()
+            if inspect.iscoroutine(answer):
+                asyncio.run(answer)
+        return runner.run(plan)
 
     # in the child ---------------------------------------------------------------------------------------------------
 
@@ -88,7 +122,8 @@ class ForkedRunner:
         me = os.getpid()
         try:
             self._prepare(folder)
-            worlds = [world.as_json() for world in self._run_here(plans)]
+            FileJournal(folder).begin()
+            worlds = [world.as_json() for world in self._run_all(plans)]
             end_descendants()
             if os.getpid() == me:  # Otherwise the processor forked, and this is its other half.
                 sys.stdout.flush()

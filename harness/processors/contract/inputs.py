@@ -1,13 +1,17 @@
 """From how a user declares a processor's input to examples of it, and to inputs that no one should send.
 
-An input is declared by examples, by a pydantic model or by a JSON schema, of which the smallest value is made.
+An input is declared by examples, by a pydantic model or by a JSON schema. Of these the simplest value is made here, and
+more are drawn by Hypothesis.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.errors import UsageError
@@ -40,17 +44,132 @@ def _drawn(declared: Any) -> list[Any]:
             hint="Set examples = [...], or input = a pydantic model, a JSON schema or a Hypothesis strategy.",
         )
     if isinstance(declared, dict):
-        return [schema_example(declared)]
+        return _of_schema(declared)
     schema = getattr(declared, "model_json_schema", None)
     if isinstance(declared, type) and callable(schema):
-        example = schema_example(schema())
-        return [declared.model_validate(example).model_dump(mode="json", by_alias=True)]  # type: ignore[attr-defined]
+        validate: Any = declared.model_validate  # type: ignore[attr-defined]  # it is a model of pydantic
+        return _of_schema(schema(), valid=lambda value: validate(value).model_dump(mode="json", by_alias=True))
     if hasattr(declared, "example") and hasattr(declared, "map"):
         return _from_strategy(declared)
     raise UsageError(
         f"input is {declared!r}: neither a pydantic model, nor a JSON schema, nor a Hypothesis strategy",
         hint="Or set examples = [...].",
     )
+
+
+def _of_schema(schema: dict[str, Any], *, valid: Callable[[Any], Any] = lambda value: value) -> list[Any]:
+    """Return the simplest value of a schema, and drawn ones; a model may have rules of its own that some break.
+
+    Raises UsageError where there is none.
+    """
+    found: list[Any] = []
+    refused: UsageError | None = None
+    try:
+        found.append(valid(schema_example(schema)))
+    except UsageError as error:
+        refused = error
+    for value in _drawn_from_schema(schema):
+        with contextlib.suppress(ValueError):  # pydantic's ValidationError is one
+            if (kept := valid(value)) not in found:
+                found.append(kept)
+    if not found and refused is not None:
+        raise refused
+    return found[:MOST_EXAMPLES]
+
+
+def _drawn_from_schema(schema: dict[str, Any]) -> list[Any]:
+    from hypothesis.errors import HypothesisException
+
+    try:
+        return _from_strategy(_Strategies(schema).of(schema, 0).filter(lambda value: json_problem(value) is None))
+    except (HypothesisException, re.error, ValueError, TypeError, LookupError):
+        return []  # It says something that is not understood here, or contradicts itself: the simplest value remains.
+
+
+class _Strategies:
+    """Hypothesis strategies for the parts of a JSON schema.
+
+    hypothesis-jsonschema is what this would be, but its last release (0.23.1) stands on internals that Hypothesis has
+    changed since: it cannot draw an object with 6.170.
+    """
+
+    def __init__(self, root: Any) -> None:
+        from hypothesis import strategies
+
+        self._root = root
+        self._st = strategies
+
+    def of(self, schema: Any, depth: int) -> Any:
+        """Return what draws values of this part; beyond a depth, only the simplest one."""
+        if not isinstance(schema, dict) or schema == {} or depth > DEEPEST_DRAWN:
+            return self._st.just(_Maker(self._root).make(schema, "$", DEEPEST_DRAWN))
+        if "$ref" in schema:
+            return self.of(_resolved(self._root, schema["$ref"]), depth + 1)
+        if "const" in schema:
+            return self._st.just(schema["const"])
+        if schema.get("enum"):
+            return self._st.sampled_from(schema["enum"])
+        for key in ("anyOf", "oneOf"):
+            if schema.get(key):
+                return self._st.one_of([self.of(each, depth + 1) for each in schema[key]])
+        if schema.get("allOf"):
+            return self.of(_merged(self._root, schema["allOf"]), depth + 1)
+        kinds = schema.get("type", "object" if "properties" in schema else "null")
+        return self._st.one_of(
+            [self._typed(kind, schema, depth) for kind in (kinds if isinstance(kinds, list) else [kinds])]
+        )
+
+    def _typed(self, kind: str, schema: dict[str, Any], depth: int) -> Any:
+        st = self._st
+        match kind:
+            case "object":
+                parts = {name: self.of(part, depth + 1) for name, part in schema.get("properties", {}).items()}
+                needed = {name: parts.pop(name, st.none()) for name in schema.get("required", [])}
+                return st.fixed_dictionaries(needed, optional=parts)
+            case "array":
+                least, most = schema.get("minItems", 0), schema.get("maxItems")
+                unique = repr if schema.get("uniqueItems") else None
+                items = self.of(schema.get("items", {}), depth + 1)
+                return st.lists(items, min_size=least, max_size=least + 5 if most is None else most, unique_by=unique)
+            case "string":
+                return self._text(schema)
+            case "integer":
+                low, high = _bounds(schema)
+                step = schema.get("multipleOf", 1)
+                scaled = [None if each is None else each // step for each in (low, high)]
+                return st.integers(*scaled).map(lambda value: value * step)
+            case "number":
+                low, high = schema.get("minimum"), schema.get("maximum")
+                return st.floats(low, high, allow_nan=False, allow_infinity=False).filter(
+                    lambda value: value not in (schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum"))
+                )
+            case "boolean":
+                return st.booleans()
+            case _:
+                return st.none()
+
+    def _text(self, schema: dict[str, Any]) -> Any:
+        st = self._st
+        if "pattern" in schema:
+            return st.from_regex(schema["pattern"], alphabet=st.characters(codec="utf-8", exclude_characters="\0"))
+        if schema.get("format") in _FORMATS:
+            drawn = {"email": st.emails(), "uuid": st.uuids().map(str), "date": st.dates().map(str)}
+            return drawn.get(schema["format"], st.just(_FORMATS[schema["format"]]))
+        characters = st.characters(codec="utf-8", exclude_characters="\0")
+        return st.text(characters, min_size=schema.get("minLength", 0), max_size=schema.get("maxLength"))
+
+
+DEEPEST_DRAWN = 6
+"""Levels at which something is drawn; below, it is as simple as can be."""
+
+
+def _bounds(schema: dict[str, Any]) -> tuple[int | None, int | None]:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if (above := schema.get("exclusiveMinimum")) is not None:
+        low = max(math.floor(above) + 1, math.ceil(low) if low is not None else math.floor(above) + 1)
+    if (below := schema.get("exclusiveMaximum")) is not None:
+        high = min(math.ceil(below) - 1, math.floor(high) if high is not None else math.ceil(below) - 1)
+    return None if low is None else math.ceil(low), None if high is None else math.floor(high)
 
 
 def _from_strategy(strategy: Any) -> list[Any]:
@@ -165,18 +284,12 @@ class _Maker:
             if schema.get(key):
                 return schema[key][0]
         if "$ref" in schema:
-            return self.make(self._resolve(schema["$ref"]), where, depth + 1)
+            return self.make(_resolved(self._root, schema["$ref"]), where, depth + 1)
         for key in ("anyOf", "oneOf"):
             if schema.get(key):
                 return self.make(schema[key][0], where, depth + 1)
         if schema.get("allOf"):
-            merged: dict[str, Any] = {}
-            for part in schema["allOf"]:
-                whole = self._resolve(part["$ref"]) if "$ref" in part else part
-                merged["properties"] = {**merged.get("properties", {}), **whole.get("properties", {})}
-                merged["required"] = [*merged.get("required", []), *whole.get("required", [])]
-                merged |= {key: value for key, value in whole.items() if key not in ("properties", "required")}
-            return self.make(merged, where, depth + 1)
+            return self.make(_merged(self._root, schema["allOf"]), where, depth + 1)
         return self._of_type(schema, where, depth)
 
     def _of_type(self, schema: dict[str, Any], where: str, depth: int) -> Any:
@@ -208,11 +321,22 @@ class _Maker:
         text = "text".ljust(schema.get("minLength", 0), "t")
         return text[: schema.get("maxLength", len(text))]
 
-    def _resolve(self, reference: str) -> Any:
-        found = self._root
-        for part in reference.removeprefix("#").strip("/").split("/"):
-            found = found[part] if part else found
-        return found
+
+def _resolved(root: Any, reference: str) -> Any:
+    found = root
+    for part in reference.removeprefix("#").strip("/").split("/"):
+        found = found[part] if part else found
+    return found
+
+
+def _merged(root: Any, parts: list[Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for part in parts:
+        whole = _resolved(root, part["$ref"]) if "$ref" in part else part
+        merged["properties"] = {**merged.get("properties", {}), **whole.get("properties", {})}
+        merged["required"] = [*merged.get("required", []), *whole.get("required", [])]
+        merged |= {key: value for key, value in whole.items() if key not in ("properties", "required")}
+    return merged
 
 
 def _number(schema: dict[str, Any]) -> Any:

@@ -7,10 +7,21 @@ import contextvars
 import copy
 import datetime as datetime_module
 import random
+import sys
 import time
+from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
-from harness.adapters.reference.application import START, JobProcessor, JobResult, ToolJob, sample_job
+from harness.adapters.reference.application import (
+    START,
+    JobProcessor,
+    JobResult,
+    NoResultError,
+    ToolJob,
+    result_of,
+    sample_job,
+)
 from harness.errors import LimitReached
 from harness.foreign.peer import children_of
 from harness.history.event import SideEffect
@@ -20,11 +31,12 @@ from harness.processors.baton import Baton
 from harness.processors.clocks import VIRTUAL, open_guests
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
-from harness.processors.noticed import Noticed
-from harness.processors.peer_runs import InvalidResult, ProcessDied, ProcessorBlocked
-from harness.processors.processor import is_async, job_result
+from harness.processors.noticed import Noticed, is_others
+from harness.processors.observed_effects import Observations, watch
+from harness.processors.peer_runs import InvalidResult, NoJobResult, ProcessDied, ProcessorBlocked
+from harness.processors.processor import is_async
 from harness.processors.typescript.node_processor import NodeProcessors
-from harness.sim.lifetime import LIFETIME, Lifetime
+from harness.sim.lifetime import LIFETIME, Lifetime, Severed
 from harness.sim.loop import BUSY_CPU_SECONDS, Deadlock, VirtualLoop, describe_task
 
 SPINS_AFTER = 100_000
@@ -65,6 +77,7 @@ class LoopRunner:
             seed=0,
             blocked_after=NODE_BLOCKED_SECONDS,
             busy_seconds=2 * blocked_after,
+            observed=True,
         )
         self._processor = self._node.attach(processor, slug=slug)
         self._pausable = self._processor is processor
@@ -76,6 +89,7 @@ class LoopRunner:
         self._guests = self._loop.guests = open_guests(self._loop, start=START, clocks=clocks)
         self._guests.on_block = lambda what: self._noticed.note(f"blocking: {what} in a coroutine")
         self._noticed = Noticed(self._loop)
+        watch()
         self._loop.on_doubt = self._guests.on_doubt = lambda what: self._noticed.notes.setdefault(f"real time: {what}")
 
     def run(self, plan: TrialPlan) -> TrialRecord:
@@ -85,7 +99,8 @@ class LoopRunner:
             names = _standing()
             endings, lives = self._deliver_all(plan)
             self._rest()
-            leaks = [leak for life in lives for leak in _leaks(life)]
+            stubs = self._node.waiting_stubs
+            leaks = [leak for life in lives for leak in _leaks(life, stubs)]
             leaks += [*self._noticed.left_behind(), *self._node.leaks()]
             leaks += [f"{name} is still replaced" for name, value in _standing().items() if value is not names[name]]
         known = {child for child in children_of() if child in before}
@@ -166,10 +181,13 @@ class _Run:
         self._cancelled_at: float | None = None
         self._ended_at: float | None = None
         self.disturbed = False
+        self.held = False
+        """Whether it stopped with a transaction open, on whose locks others may wait."""
         self.life = Lifetime(f"delivery {attempt}")
         self.life.machine = runner._guests
         self.life.count(self._moment)
-        Delivery("job-1", life=self.life, record=self._record)
+        self.observed = Observations(self.life, rest=self._come_to_a_moment)
+        Delivery("job-1", life=self.life, record=self._record).observed = self.observed
         context = contextvars.copy_context()
         context.run(LIFETIME.set, self.life)
         self._task = context.run(self._loop.create_task, self._work(), name="the processor")
@@ -190,6 +208,9 @@ class _Run:
         finally:
             self._timer.cancel()
             self._waited = self._in_vain()
+            if self.life.severed:
+                self.observed.die()
+            self.held = self.held or self.observed.open
 
     def _allow(self, seconds: float) -> None:
         self._timer.cancel()
@@ -207,6 +228,8 @@ class _Run:
         """Say how it ended."""
         about: dict[str, Any] = {
             "effects": tuple(self._effects),
+            "observed": tuple(self.observed.effects),
+            "held": self.held,
             "seconds": (self._loop.time() if self._ended_at is None else self._ended_at) - self._began,
             "moments": self.life.moments,
             "mutated": self._mutated(),
@@ -229,9 +252,9 @@ class _Run:
         error = self._escaped or self._task.exception()
         if isinstance(error, ProcessDied | ProcessorBlocked):
             return DeliveryEnding("died" if isinstance(error, ProcessDied) else "blocked", told=str(error), **about)
+        if isinstance(error, NoJobResult):
+            return DeliveryEnding("no result", told=str(error), **about)
         if isinstance(error, InvalidResult):
-            if "not a JobResult" in str(error):
-                return DeliveryEnding("no result", told=str(error), **about)
             return DeliveryEnding("answered", success=True, misfit=str(error), **about)
         if error is not None:
             return DeliveryEnding("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
@@ -246,9 +269,10 @@ class _Run:
         return None if error is None else explain(error, beside=self._beside)
 
     def _answered(self, answer: Any, about: dict[str, Any]) -> DeliveryEnding:
-        answer = job_result(answer)
-        if not isinstance(answer, JobResult):
-            return DeliveryEnding("no result", told=f"it answered {_kind(answer)}, which is not a JobResult", **about)
+        try:
+            answer = result_of(answer)
+        except NoResultError as none:
+            return DeliveryEnding("no result", told=str(none), **about)
         success: object = answer.success
         if success is not True and success is not False:
             return DeliveryEnding("no result", told=f"its success is {_kind(success)}", **about)
@@ -273,9 +297,12 @@ class _Run:
     async def _call(self) -> Any:
         processor, job = self._runner._processor, self._job
         if is_async(processor):
-            return await processor(job)  # type: ignore[misc]  # it is a coroutine function
-        answer = await self._on_thread(processor, job)
-        return await answer if asyncio.iscoroutine(answer) or asyncio.isfuture(answer) else answer
+            answer = await processor(job)  # type: ignore[misc]  # it is a coroutine function
+        else:
+            answer = await self._on_thread(processor, job)
+            answer = await answer if asyncio.iscoroutine(answer) or asyncio.isfuture(answer) else answer
+        self.observed.before()  # A worker may die between its last deed and its answer.
+        return answer
 
     async def _on_thread(self, processor: JobProcessor, job: ToolJob) -> Any:
         context = contextvars.copy_context()
@@ -309,9 +336,18 @@ class _Run:
         elif number == plan.cancel_at:
             self._loop.call_soon(self._cancel, context=contextvars.Context())
 
+    def _come_to_a_moment(self) -> None:
+        """Let plain code be disturbed here: on its thread it stands still, on the loop's it can only be ended."""
+        if self._runner._baton.holds():
+            self._runner._guests.sleep(0)  # Control goes to the loop, and comes back unless its worker dies.
+        elif self._loop.is_in_this_thread():
+            self.life.moment()
+            if self.life.over:
+                raise Severed(f"{self.life.name} is dead")
+
     def _disturb(self) -> None:
         self.disturbed = True
-        self._place = describe_task(self._task)
+        self._place = _user_place(sys._getframe(1)) or _waiting_place(self._task) or describe_task(self._task)
 
     def _cancel(self) -> None:
         if not self._task.done():
@@ -331,9 +367,32 @@ class _Run:
         return "; ".join(found[:3]) or None
 
 
-def _leaks(life: Lifetime) -> list[str]:
+def _user_place(frame: FrameType | None) -> str:
+    """Name the line of the user's that is being run, below the loop or on its own thread; "" where none is."""
+    while frame is not None and frame.f_code is not VirtualLoop.run_forever.__code__:
+        if not is_others(frame.f_code.co_filename):
+            return f"{frame.f_code.co_name} at {frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def _waiting_place(task: asyncio.Task[Any]) -> str:
+    """Name the innermost line of the user's at which a task waits; "" where it waits in a library from the start."""
+    awaited: Any = task.get_coro()
+    place = ""
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None and not is_others(frame.f_code.co_filename):
+            place = f"{frame.f_code.co_name} at {frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return place
+
+
+def _leaks(life: Lifetime, stubs: Mapping[Any, str]) -> list[str]:
     return [
-        f"the task {task.get_name()!r} still runs: {describe_task(task)}"
+        f"it ended and did not wait for the test's stub {stubs[task]}(): {describe_task(task)}"
+        if task in stubs
+        else f"the task {task.get_name()!r} still runs: {describe_task(task)}"
         for task in life.tasks
         if task.get_name() != "the processor"
     ]

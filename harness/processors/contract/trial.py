@@ -6,7 +6,7 @@ nothing; a `Check` judges what a probe knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from harness.model.job import Json
 from harness.processors.assertions import shown
 from harness.processors.contract.inputs import hostile_inputs
+from harness.processors.observed_effects import ObservedEffect
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,10 @@ class DeliveryEnding:
     mutated: str | None = None
     """How the input differs from what was given."""
     effects: tuple[tuple[str, Any], ...] = ()
+    observed: tuple[ObservedEffect, ...] = ()
+    """What it did outside, declared or not."""
+    held: bool = False
+    """Whether it stopped with a transaction open."""
     seconds: float = 0.0
     """Virtual."""
     moments: int = 0
@@ -142,7 +147,13 @@ class TrialRecord:
     def of_json(cls, value: dict[str, Any]) -> TrialRecord:
         """Read what another process said."""
         endings = tuple(
-            DeliveryEnding(**{**each, "effects": tuple((name, data) for name, data in each["effects"])})
+            DeliveryEnding(
+                **{
+                    **each,
+                    "effects": tuple((name, data) for name, data in each["effects"]),
+                    "observed": tuple(ObservedEffect(**effect) for effect in each["observed"]),
+                }
+            )
             for each in value["endings"]
         )
         lists = {key: tuple(value[key]) for key in ("leaks", "blocked", "notes")}
@@ -185,13 +196,24 @@ class Probe:
     """Asks a runner, and remembers."""
 
     def __init__(
-        self, runner: Runner, examples: list[Any], *, timeout_seconds: float, repeatable: frozenset[str] = frozenset()
+        self,
+        runner: Runner,
+        examples: list[Any],
+        *,
+        timeout_seconds: float,
+        repeatable: frozenset[str] = frozenset(),
+        idempotent: Sequence[str] = (),
+        pure: bool = False,
     ) -> None:
         self.runner = runner
         self.examples = examples
         self.timeout_seconds = timeout_seconds
         self.repeatable = repeatable
-        """Side effects that may happen more than once for a job."""
+        """Declared side effects that may happen more than once for a job."""
+        self.idempotent = tuple(idempotent)
+        """Patterns of what was seen and may happen more than once."""
+        self.pure = pure
+        """Whether its author says that it does nothing outside."""
 
     @cached_property
     def plain(self) -> list[Tried]:
@@ -252,7 +274,8 @@ class Probe:
         """Say at how many of the moments it was disturbed."""
         assert self.good is not None
         there = max(0, self.good.world.first.moments + 1 - first)
-        return f"{positions} moments" if positions == there else f"{positions} of {there} moments"
+        moments = f"{there} moment{'' if there == 1 else 's'}"
+        return moments if positions == there else f"{positions} of {moments}"
 
     @property
     def _input(self) -> Any:
@@ -308,6 +331,11 @@ MOST_SHOWN = 4
 def passed(*notes: str) -> ContractFinding:
     """Pass, with what there is to add."""
     return ContractFinding(CheckOutcome.PASSED, notes)
+
+
+def inconclusive(*lines: str) -> ContractFinding:
+    """Nothing was shown, one way or the other."""
+    return ContractFinding(CheckOutcome.INCONCLUSIVE, lines)
 
 
 def not_applicable(why: str) -> ContractFinding:

@@ -18,11 +18,12 @@ from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, send_op
 from harness.adapters.reference.application import (
     BEFORE_STARTING,
     JobProcessor,
-    JobResult,
     NonRetryableError,
+    NoResultError,
     Registry,
     RunBlocking,
     ToolJob,
+    result_of,
     sample_job,
     through_json,
 )
@@ -525,8 +526,10 @@ def _call(processor: JobProcessor, job: ToolJob) -> tuple[Any, BaseException | N
 def _read(answer: Any, error: BaseException | None) -> Success | Failure:
     if error is not None:
         return Failure(type(error).__name__, str(error) or repr(error), isinstance(error, NonRetryableError))
-    if not isinstance(answer, JobResult):
-        return Failure("TypeError", f"the processor answered {answer!r:.200}, which is not a JobResult")
+    try:
+        answer = result_of(answer)
+    except NoResultError as no_result:
+        return Failure("TypeError", str(no_result))
     if not answer.success:
         return Failure("Error", answer.error or "the processor gave no error", not answer.retryable)
     if problem := json_problem(answer.output):

@@ -7,6 +7,7 @@ Must not know: workers, jobs' lifecycle.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import json
 import os
@@ -22,7 +23,7 @@ from harness.foreign.packages import find_typescript_node
 from harness.foreign.peer import Peer, PeerLost, Report
 from harness.history.event import SideEffect
 from harness.private import cache_folder
-from harness.processors.delivery import effect, step
+from harness.processors.delivery import delivery_of, effect, step
 from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.peer_runs import BLOCKED_AFTER_SECONDS, Guard, PeerRuns, ProcessorRun, own_lines, tell
 from harness.processors.typescript.target import COVERAGE, INSPECT, OPTIONS, TypeScriptProcessor
@@ -38,6 +39,8 @@ LEAST_PATIENCE_SECONDS = 0.5
 """A peer that waits for real work says so four times a second."""
 EXPLORED_BLOCKED_SECONDS = 10.0
 """The same in an explored run: a machine that is busy with runs is slow, and no verdict may hang on that."""
+MOMENT = "moment"
+"""The gate at which a run stands once it has done something outside."""
 RESPONSE_KEYS = ("status", "headers", "body", "json", "error")
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
 
@@ -57,11 +60,12 @@ class NodeProcessor(PeerRuns):
         blocked_after: float = BLOCKED_AFTER_SECONDS,
         busy_seconds: float = BUSY_SECONDS,
         guard: Guard | None = None,
+        observed: bool = False,
     ) -> None:
         """Start the peer and load the processor. `start` is the time of day at the loop's 0.
 
         It may be silent for `blocked_after` real seconds, and real work of its own, such as a child process that it
-        waits for, may hold time for `busy_seconds`.
+        waits for, may hold time for `busy_seconds`. `observed` lets it tell what it does outside.
 
         Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
         """
@@ -74,6 +78,9 @@ class NodeProcessor(PeerRuns):
         """Says so where the only tool that was registered is not the one that was asked for."""
         self._slug = slug
         self._seed = seed
+        self._observed = observed
+        self._fetching: dict[int, ProcessorRun] = {}
+        """Who stands at the gate of a `fetch`, by its number."""
         self.blocked_after = blocked_after
         self._wire, self._functions = about.wire()
         self._functions |= BUILT_IN
@@ -102,10 +109,32 @@ class NodeProcessor(PeerRuns):
         return self.about.target
 
     def _answer(self, name: str, args: list[Any]) -> Any:
-        return self._functions[name](*args)
+        return None if name == MOMENT else self._functions[name](*args)
 
-    def _value(self, name: str, answer: Any) -> Any:
-        return response_of(answer) if name == "fetch" else answer
+    def _arrived(self, gate: Report, run: ProcessorRun) -> None:
+        if gate["point"] == "fetch":
+            url, request = gate["with"]
+            self._fetching[gate["gate"]] = run
+            self._saw(run, {"kind": "http", "number": f"gate {gate['gate']}", "url": url, **request})
+
+    def _value(self, name: str, answer: Any, gate: int) -> Any:
+        if name != "fetch":
+            return answer
+        response = response_of(answer)
+        if (run := self._fetching.pop(gate, None)) is not None:
+            self._saw(run, {"kind": "answered", "number": f"gate {gate}", "status": response["status"]})
+        return response
+
+    def _reported(self, report: Report) -> None:
+        run = self._runs.get(report["actor"] or "")
+        if report["effect"] == "observed" and run is not None:
+            self._saw(run, report["data"])
+
+    def _saw(self, run: ProcessorRun, what: Mapping[str, Any]) -> None:
+        """Write down what a run did outside, where its delivery keeps an account."""
+        delivery = delivery_of(run.life)
+        if delivery is not None and delivery.observed is not None:
+            delivery.observed.hear(what)
 
     @property
     def pid(self) -> int | None:
@@ -153,7 +182,7 @@ class NodeProcessor(PeerRuns):
         """End the peer. Harmless when repeated."""
         self._closed = True
         self._end()
-        for task in self._tasks:
+        for task in self.waiting_stubs:
             task.cancel()
 
     # the peer ------------------------------------------------------------------------------------------------------
@@ -190,6 +219,7 @@ class NodeProcessor(PeerRuns):
         self._peer = self._process = peer
         self._before = self._number
         loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
+        loading["observed"] = self._observed
         loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
         try:
             patience = INSPECTED_SECONDS if self._inspected else START_SECONDS
@@ -232,8 +262,13 @@ class NodeProcessors:
         seed: int,
         blocked_after: float = BLOCKED_AFTER_SECONDS,
         busy_seconds: float = BUSY_SECONDS,
+        observed: bool = False,
     ) -> None:
-        """Let each processor be silent for the lesser of the two real times, and wait in real life for the second."""
+        """Let each processor be silent for the lesser of the two real times, and wait in real life for the second.
+
+        `observed` lets their peers tell what they do outside.
+        """
+        self._observed = observed
         self._loop = loop
         self._start = start
         self._timeout_seconds = timeout_seconds
@@ -264,6 +299,7 @@ class NodeProcessors:
             blocked_after=self._blocked_after,
             busy_seconds=self._busy_seconds,
             guard=self._guard,
+            observed=self._observed,
         )
         if strictly and attached.serves_another is not None:
             attached.close()
@@ -321,6 +357,11 @@ class NodeProcessors:
     def blocked(self) -> list[str]:
         """Which attempts hung and were ended by a limit in real time: what followed is not the processor's doing."""
         return [each for runs in self._all for each in runs.blocked]
+
+    @property
+    def waiting_stubs(self) -> dict[asyncio.Future[Any], str]:
+        """The stubs of the test that have not answered yet, by name."""
+        return {task: name for _, _, attached in self._attached for task, name in attached.waiting_stubs.items()}
 
     def leaks(self) -> list[str]:
         """Name what attempts that are over left running in the peers."""

@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { Clock, install } from "../../../foreign/clock.mjs";
 import { Peer } from "../../../foreign/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
+import { observe } from "./observed.mjs";
 import { deepStack, placeOf } from "../../../foreign/places.mjs";
 import { Rest } from "../../../foreign/rest.mjs";
 import { keepIn } from "./stripping.mjs";
@@ -46,6 +47,16 @@ async function ask(name, args) {
     Error.captureStackTrace(error);
     throw error;
   }
+}
+
+let told = 0;
+
+/** Say what is done outside, under a number. */
+function tell(what) {
+  if (actor() === null) return null;
+  const number = what.number ?? ++told;
+  peer.effect("observed", { ...what, number }, actor());
+  return number;
 }
 
 function valueOf(given) {
@@ -106,11 +117,12 @@ const registry = {
 
 // loading ------------------------------------------------------------------------------------------------------------
 
-async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates }) {
+async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates, observed }) {
   keepIn(cache);
   if (gates) clock.place = () => placeOf(deepStack());
   clock.begin(clock.now);
   install(clock, seed);
+  if (observed) observe({ tell, moment: () => peer.gate("moment", [], actor()) });
   globalThis.effect ??= declaring.effect;
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
   if (fetch !== "real") globalThis.fetch = fakeFetch(fetch);
@@ -197,9 +209,14 @@ function changed(job, given) {
 
 function endingOf(run, result) {
   if (result === null || typeof result !== "object" || typeof result.success !== "boolean") {
-    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult` };
+    return { bad: `the processor answered ${kindOf(result)}, which is not a JobResult`, none: true };
   }
-  const { success, output, error, retryable } = result;
+  const { success, output, error, retryable, ...rest } = result;
+  const unknown = Object.keys(rest);
+  if (unknown.length > 0) {
+    const what = `its result has ${unknown.join(", ")} beside success, output, error and retryable: the queue keeps none of it`;
+    peer.effect("note", { what }, run);
+  }
   const json = toJson(output === undefined ? null : output, "output");
   if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
   for (const what of json.notes) peer.effect("note", { what }, run);

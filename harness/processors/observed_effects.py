@@ -1,0 +1,1084 @@
+"""What a processor does to the world outside, seen without its author's help: HTTP, SQL, files, mail, messages.
+
+`watch()` makes the libraries that are imported in this process, now or later, tell; a library that is not imported is
+left alone. What they do is written down where it belongs to a delivery that observes (`Delivery.observed`), and passes
+untouched everywhere else. Each call is seen once, at the library that the user's code calls: what that one does further
+down is its own affair. A call is a moment too: a worker may die right after it, and, where something was committed
+just before, right before it.
+
+An `ObservedEffect` says what was done, to what, by which idempotency key, and whether it stands: an open transaction
+may still be rolled back, a request may be refused. What a repetition means is judged in `contract.repetition`.
+
+Leans on names of httpx 0.23 to 0.28, requests 2, urllib3 1.26 and 2, aiohttp 3, psycopg 3.2 and 3.3, asyncpg 0.29 to
+0.32, SQLAlchemy 2, redis 5 and 6, kombu 5. SQLite is followed by the trace callback of a connection, files by audit
+events, which no `from x import y` of the user's escapes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import hashlib
+import importlib
+import importlib.abc
+import json
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from harness.processors.delivery import AROUND, Delivery, current
+from harness.sim.lifetime import Lifetime, Severed
+
+LONGEST_SHOWN: Final = 160
+"""Characters of a body or of a statement's values that a finding shows."""
+
+
+class Stands(StrEnum):
+    """What became of a side effect."""
+
+    DONE = "done"
+    OPEN = "open"
+    """In a transaction that is not committed."""
+    GONE = "gone"
+    """Rolled back, refused, or never sent."""
+
+
+class Nature(StrEnum):
+    """What a repetition of it does by itself."""
+
+    ADDS = "adds"
+    """Twice is not the same as once."""
+    LOOKS = "looks"
+    """It changes nothing."""
+    SETS = "sets"
+    """It leaves the same behind however often it is done, as long as its target is the same."""
+    TELLS = "tells"
+    """Telemetry, and what is written down of each attempt."""
+
+
+@dataclass(slots=True)
+class ObservedEffect:
+    """One thing that was done outside; `stands` is settled while the delivery goes on."""
+
+    kind: str
+    """`http`, `sql`, `file`, `mail` or `message`."""
+    verb: str
+    target: str
+    """A URL without its query, a table, a path, recipients, a channel."""
+    detail: str = ""
+    """The body or the values, shortened."""
+    shape: str = ""
+    """The keys of a JSON body: two calls of one shape differ in their values only."""
+    key: str | None = None
+    """The idempotency key that was sent along."""
+    nature: str = Nature.ADDS
+    stands: str = Stands.DONE
+    declared: bool = False
+    """Whether a fake declared, by `effect`, what it made of this call."""
+
+    @property
+    def name(self) -> str:
+        """What a contract's `idempotent=` calls it: `POST https://api.pay.test/charges`, `INSERT payments`."""
+        return f"{self.verb} {self.target}"
+
+    @property
+    def words(self) -> str:
+        """The whole call, as a finding shows it."""
+        key = "" if self.key is None else f" (Idempotency-Key {self.key})"
+        return f"{self.name}{key}{f' {self.detail}' if self.detail else ''}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Say it for another process."""
+        return asdict(self)
+
+
+# a delivery's own account ---------------------------------------------------------------------------------------------
+
+
+class Observations:
+    """What one delivery did outside, in order, and which transactions of it are open."""
+
+    def __init__(self, life: Lifetime, *, rest: Callable[[], None]) -> None:
+        """Let `rest` come to a moment in code that cannot wait; it raises Severed where the worker died there."""
+        self.effects: list[ObservedEffect] = []
+        self._life = life
+        self._rest = rest
+        self._fresh = -1
+        """How many moments there had been when something last came to stand."""
+        self._sources: dict[int, _Source] = {}
+        self._numbered: dict[Any, ObservedEffect] = {}
+
+    def add(self, effect: ObservedEffect) -> ObservedEffect:
+        """Write one down."""
+        self.effects.append(effect)
+        return effect
+
+    def source(self, key: int, make: Callable[[], _Source]) -> _Source:
+        """Return what settles the effects of a connection or of a file, made once for each."""
+        if key not in self._sources:
+            self._sources[key] = make()
+        return self._sources[key]
+
+    def hear(self, what: Mapping[str, Any]) -> None:
+        """Write down what another process reports, each under a number that it is answered by."""
+        match what["kind"]:
+            case "http":
+                headers = what.get("headers") or {}
+                effect = http_effect(what["method"], what["url"], headers, what.get("body"))
+                self._numbered[what["number"]] = self.add(effect)
+            case "answered" if what["number"] in self._numbered:
+                answered(self._numbered[what["number"]], what["status"])
+            case "sql":
+                said = _sql_effect(what["sql"], what["values"])
+                if said is not None:
+                    source = self.source(what["connection"], lambda: _Connection(self))
+                    assert isinstance(source, _Connection)
+                    _ran(source, self, said, what["rows"])
+            case "file":
+                nature = Nature.ADDS if what["verb"] == "append to" else Nature.SETS
+                self.add(
+                    ObservedEffect("file", what["verb"], _relative(what["path"]), _short(what["detail"]), nature=nature)
+                )
+            case "moved":
+                self.moved(_relative(what["path"]), _relative(what["to"]))
+            case "mail":
+                self.add(ObservedEffect("mail", "mail to", what["to"], _short(what["detail"])))
+
+    def moved(self, name: str, target: str | None) -> None:
+        """Forget what was written into a file that is gone by now, or into a temporary one."""
+        for effect in self.effects:
+            if effect.kind == "file" and effect.target == name:
+                effect.nature = Nature.LOOKS
+        if target is not None:
+            self.add(ObservedEffect("file", "write", target, nature=Nature.SETS))
+
+    def settle(self) -> None:
+        """Find out what stands by now; what came to stand just now asks for a moment."""
+        for source in self._sources.values():
+            if source.settle():
+                self._fresh = self._life.moments
+
+    def before(self) -> None:
+        """Come to a moment where something stands since the last one: a worker may die between two deeds."""
+        self.settle()
+        if self._fresh == self._life.moments:
+            self._rest()
+
+    def after(self) -> None:
+        """Come to a moment: what was asked for is done, and nothing is known of it here yet."""
+        self._rest()
+
+    def die(self) -> None:
+        """Give up what was open, as the death of its process does."""
+        self.settle()
+        for source in self._sources.values():
+            source.give_up()
+        for effect in self.effects:
+            if effect.stands == Stands.OPEN:
+                effect.stands = Stands.GONE
+
+    @property
+    def open(self) -> bool:
+        """Whether a transaction is open that holds something back."""
+        self.settle()
+        return any(effect.stands == Stands.OPEN for effect in self.effects)
+
+
+@contextlib.contextmanager
+def unobserved() -> Iterator[None]:
+    """Do what is the harness's own doing."""
+    token = AROUND.set(_NOBODY)
+    try:
+        yield
+    finally:
+        AROUND.reset(token)
+
+
+_NOBODY: Final = ObservedEffect("", "", "")
+
+
+class _Source:
+    """Where effects come from that are settled later: a connection, a file."""
+
+    def settle(self) -> bool:
+        """Find out what stands; say whether something came to stand just now."""
+        return False
+
+    def give_up(self) -> None:
+        """Do what the death of the process does."""
+
+
+def observing() -> Observations | None:
+    """Return the account to write in, where this code belongs to a delivery that has one and is in no observed call.
+
+    Raises Severed where its worker is dead: then nothing happens any more.
+    """
+    delivery = current()
+    observed = _account(delivery)
+    if observed is not None and delivery is not None and delivery.life.over:
+        raise Severed(f"{delivery.life.name} is dead")
+    return observed
+
+
+def _account(delivery: Delivery | None) -> Observations | None:
+    if delivery is None or AROUND.get() is not None:
+        return None
+    observed: Observations | None = delivery.observed
+    return observed
+
+
+Describe = Callable[..., "ObservedEffect | None"]
+"""Takes the arguments of a call; None where it is none of ours."""
+
+
+def _plain(real: Callable[..., Any], describe: Describe, settle: Callable[[ObservedEffect, Any], None]) -> Any:
+    """Wrap a plain call."""
+
+    @functools.wraps(real)
+    def call(*arguments: Any, **options: Any) -> Any:
+        observed = observing()
+        effect = None if observed is None else describe(*arguments, **options)
+        if observed is None or effect is None:
+            return real(*arguments, **options)
+        observed.before()
+        observed.add(effect)
+        with _inside(effect):
+            answer = real(*arguments, **options)
+        settle(effect, answer)
+        observed.after()
+        return answer
+
+    return _marked(call)
+
+
+def _awaited(
+    real: Callable[..., Awaitable[Any]], describe: Describe, settle: Callable[[ObservedEffect, Any], None]
+) -> Any:
+    """Wrap a coroutine function."""
+
+    @functools.wraps(real)
+    async def call(*arguments: Any, **options: Any) -> Any:
+        observed = observing()
+        effect = None if observed is None else describe(*arguments, **options)
+        if observed is None or effect is None:
+            return await real(*arguments, **options)
+        observed.before()
+        observed.add(effect)
+        with _inside(effect):
+            answer = await real(*arguments, **options)
+        settle(effect, answer)
+        await asyncio.sleep(0)  # A moment: the reply is there.
+        return answer
+
+    return _marked(call)
+
+
+@contextlib.contextmanager
+def _inside(effect: ObservedEffect) -> Iterator[None]:
+    token = AROUND.set(effect)
+    try:
+        yield
+    except Exception as error:
+        if _never_happened(error):
+            effect.stands = Stands.GONE
+        raise
+    finally:
+        with contextlib.suppress(ValueError):  # Closed in another context, after its worker's death.
+            AROUND.reset(token)
+
+
+_NOT_SENT: Final = frozenset(
+    {"ConnectError", "ConnectTimeout", "ClientConnectorError", "NewConnectionError", "ConnectionRefusedError"}
+)
+"""What httpx, aiohttp, urllib3 (requests: ConnectTimeout) and sockets raise where no connection was made."""
+
+
+def _never_happened(error: BaseException) -> bool:
+    """Whether a call that raised this never reached the other side."""
+    return any(kind.__name__ in _NOT_SENT for kind in type(error).__mro__)
+
+
+def _marked(call: Any) -> Any:
+    call._observes_effects = True
+    return call
+
+
+def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
+    real = getattr(owner, name, None)
+    if real is not None and not getattr(real, "_observes_effects", False):
+        setattr(owner, name, wrap(real))
+
+
+# which libraries ------------------------------------------------------------------------------------------------------
+
+
+def watch() -> None:
+    """Let the libraries of this process tell, once; those that are imported later, then."""
+    if any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        return
+    for name, tell in _LIBRARIES.items():
+        if name in sys.modules:
+            tell(sys.modules[name])
+    sys.meta_path.insert(0, _AfterImport())
+    sys.addaudithook(_audit)
+
+
+def follow_open_databases() -> None:
+    """Follow SQLite connections that were opened before `watch`, such as those of a test's module."""
+    if (sqlite := sys.modules.get("sqlite3")) is not None:
+        for thing in gc.get_objects():
+            if isinstance(thing, sqlite.Connection):
+                _follow(thing)
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Lets a library tell as soon as it has been imported."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name not in _LIBRARIES:
+            return None
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
+                if spec.loader is not None:
+                    spec.loader = _Told(spec.loader, _LIBRARIES[name])
+                return spec
+        return None
+
+
+class _Told(importlib.abc.Loader):
+    def __init__(self, loader: Any, tell: Callable[[ModuleType], None]) -> None:
+        self._loader = loader
+        self._tell = tell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        self._tell(module)
+
+
+# HTTP -----------------------------------------------------------------------------------------------------------------
+
+
+KEY_HEADERS: Final = ("idempotency-key", "x-idempotency-key", "idempotence-key", "paypal-request-id")
+KEY_FIELDS: Final = (
+    "idempotency_key",
+    "idempotencyKey",
+    "client_token",
+    "clientToken",
+    "ClientRequestToken",
+    "MessageDeduplicationId",
+)
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_SETS = frozenset({"PUT", "DELETE"})
+"""RFC 9110, 9.2.2: repeated, they leave behind what one of them does."""
+_TELEMETRY = re.compile(
+    r"/v1/(traces|metrics|logs)$|/api/\d+/(envelope|store)/?$|/api/v2/(spans|zipkin)|/statsd|"
+    r"^https?://[^/]*(sentry\.io|datadoghq\.|honeycomb\.io|nr-data\.net|newrelic\.com|segment\.(io|com)|posthog\.|"
+    r"amplitude\.com|mixpanel\.com|logtail\.com|bugsnag\.com|rollbar\.com)"
+)
+_TOKEN = re.compile(r"/(oauth2?/)?(token|tokens/refresh|introspect)$", re.IGNORECASE)
+_SEARCH = re.compile(r"(/|:)(_?m?search|_mget|_count|_query|query|lookup|batchGet|runQuery)$")
+_READS = re.compile(r"\.(Get|List|Describe|Query|Scan|Batch_?Get|Head|Search|Lookup)\w*$")
+_QUERY = re.compile(r"\s*(#[^\n]*\n\s*)*(query\b|subscription\b|fragment\b|\{)")
+_MUTATION = re.compile(r"\bmutation\b\s*(\w*)")
+
+
+def http_effect(method: str, url: str, headers: Mapping[str, str], body: bytes | str | None) -> ObservedEffect:
+    """Say what a request does."""
+    method, text = str(method).upper(), _text(body)
+    named = {str(name).lower(): str(value) for name, value in headers.items()}
+    target, _, _ = str(url).partition("?")
+    data = _json(text)
+    nature, verb = _nature(method, target, named, text, data)
+    key = next((named[name] for name in KEY_HEADERS if name in named), None)
+    if key is None and isinstance(data, dict):
+        key = next((str(data[name]) for name in KEY_FIELDS if data.get(name)), None)
+    shape = json.dumps(sorted(data)) if isinstance(data, dict) else ""
+    return ObservedEffect("http", verb, target, _short(text), shape, key, nature)
+
+
+def _nature(method: str, url: str, headers: Mapping[str, str], text: str, data: Any) -> tuple[Nature, str]:
+    if _TELEMETRY.search(url):
+        return Nature.TELLS, method
+    if method in _SAFE:
+        return Nature.LOOKS, method
+    if method in _SETS:
+        return Nature.SETS, method
+    query = data.get("query") if isinstance(data, dict) else None
+    if isinstance(query, str) and (mutation := _MUTATION.search(query)):
+        return Nature.ADDS, f"{method} mutation {mutation[1]}".rstrip()
+    if isinstance(query, str) and _QUERY.match(query):
+        return Nature.LOOKS, method
+    form = dict(parse_qsl(text)) if text and data is None else data
+    asks = isinstance(form, dict) and "grant_type" in form
+    if asks or _TOKEN.search(urlsplit(url).path) or _SEARCH.search(url):
+        return Nature.LOOKS, method
+    if _READS.search(headers.get("x-amz-target", "")):
+        return Nature.LOOKS, method
+    return Nature.ADDS, method
+
+
+def answered(effect: ObservedEffect, status: int) -> None:
+    """Say how a request was answered: what is refused changes nothing."""
+    if 400 <= status < 500 and effect.nature != Nature.LOOKS:
+        effect.stands = Stands.GONE
+
+
+def _tell_httpx(httpx: ModuleType) -> None:
+    def describe(client: Any, request: Any, **options: Any) -> ObservedEffect:
+        return http_effect(request.method, str(request.url), request.headers, _content(request))
+
+    def settle(effect: ObservedEffect, answer: Any) -> None:
+        answered(effect, answer.status_code)
+
+    _replace(httpx.Client, "send", lambda real: _plain(real, describe, settle))
+    _replace(httpx.AsyncClient, "send", lambda real: _awaited(real, describe, settle))
+
+
+def _content(request: Any) -> bytes | None:
+    try:
+        return request.content  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - a stream, which is read once and by whom it is for
+        return None
+
+
+def _tell_requests(requests: ModuleType) -> None:
+    def describe(session: Any, request: Any, **options: Any) -> ObservedEffect:
+        body = request.body if isinstance(request.body, bytes | str) else None
+        return http_effect(request.method, request.url, request.headers, body)
+
+    _replace(
+        requests.Session,
+        "send",
+        lambda real: _plain(real, describe, lambda effect, answer: answered(effect, answer.status_code)),
+    )
+
+
+def _tell_urllib3(urllib3: ModuleType) -> None:
+    def describe(
+        pool: Any, method: str, url: str, body: Any = None, headers: Any = None, *rest: Any, **options: Any
+    ) -> Any:
+        port = "" if pool.port in (None, 80, 443) else f":{pool.port}"
+        whole = url if "://" in url else f"{pool.scheme}://{pool.host}{port}{url}"
+        return http_effect(method, whole, headers or {}, body if isinstance(body, bytes | str) else None)
+
+    _replace(
+        urllib3.HTTPConnectionPool,
+        "urlopen",
+        lambda real: _plain(real, describe, lambda effect, answer: answered(effect, answer.status)),
+    )
+
+
+_AIOHTTP_VERBS: Final = ("post", "put", "patch", "delete", "get", "head", "options")
+
+
+def _tell_aiohttp(aiohttp: ModuleType) -> None:
+    """Watch the public verbs: libraries of stubs replace what is below them."""
+
+    def describe(session: Any, method: str, url: Any, **options: Any) -> ObservedEffect:
+        headers = {**dict(getattr(session, "headers", None) or {}), **dict(options.get("headers") or {})}
+        body = options.get("data")
+        if options.get("json") is not None:
+            body = json.dumps(options["json"], default=str)
+        elif isinstance(body, Mapping):
+            body = "&".join(f"{name}={value}" for name, value in body.items())
+        base = getattr(session, "_base_url", None)
+        whole = str(url) if base is None else str(base.join(type(base)(str(url))))
+        return http_effect(method, whole, headers, body if isinstance(body, bytes | str) else None)
+
+    def watched(real: Any, method: str | None) -> Any:
+        @functools.wraps(real)
+        def call(session: Any, *arguments: Any, **options: Any) -> Any:
+            asked = real(session, *arguments, **options)
+            inner = getattr(asked, "_coro", None)
+            if inner is not None and observing() is not None:
+                named = arguments if method is None else (method, *arguments)
+                send = _awaited(lambda *_, **__: inner, lambda *_, **__: describe(session, *named, **options), _status)
+                asked._coro = send()
+            return asked
+
+        return _marked(call)
+
+    def _status(effect: ObservedEffect, answer: Any) -> None:
+        answered(effect, int(getattr(answer, "status", 200)))
+
+    _replace(aiohttp.ClientSession, "request", lambda real: watched(real, None))
+    for verb in _AIOHTTP_VERBS:
+        _replace(aiohttp.ClientSession, verb, lambda real, verb=verb: watched(real, verb.upper()))  # type: ignore[misc]
+
+
+# SQL ------------------------------------------------------------------------------------------------------------------
+
+
+class _Statement(NamedTuple):
+    """What a statement does, as far as its text says."""
+
+    verb: str
+    table: str
+    nature: Nature
+    control: str = ""
+    """`begin`, `commit`, `rollback`, `savepoint x`, `release x` or `to x`."""
+
+
+_NAME = r"[`\"\[]?[\w$]+[`\"\]]?(?:\.[`\"\[]?[\w$]+[`\"\]]?)?"
+_CHANGES = re.compile(
+    rf"\b(?:(INSERT)(?:\s+OR\s+\w+)?\s+INTO\s+({_NAME})|(REPLACE)\s+INTO\s+({_NAME})|(DELETE)\s+FROM\s+(?:ONLY\s+)?({_NAME})"
+    rf"|(MERGE)\s+INTO\s+({_NAME})|(COPY)\s+({_NAME})[^;]*\bFROM\b|(UPDATE)\s+(?:ONLY\s+)?({_NAME})(?:\s+(?:AS\s+)?\w+)?\s+SET\b)",
+    re.IGNORECASE,
+)
+_FROM = re.compile(rf"\b(?:FROM|JOIN)\s+({_NAME})", re.IGNORECASE)
+_LITERAL = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_UPSERT = re.compile(
+    r"\bON\s+CONFLICT\b|\bOR\s+(IGNORE|REPLACE)\b|\bON\s+DUPLICATE\s+KEY\b|\bNOT\s+EXISTS\b", re.IGNORECASE
+)
+_RAISES = re.compile(
+    r"\b(\w+)\s*=\s*\(?\s*(?:\w+\.)?(?:COALESCE\s*\(\s*(?:\w+\.)?)?\1\b[^=]*?(?:[-+*]|\|\|)", re.IGNORECASE
+)
+_TELLING = re.compile(r"audit|attempt|(^|_)logs?($|_)|journal|history|heartbeat|metric|trace", re.IGNORECASE)
+_ATTEMPT = re.compile(r"\b(attempts?|attempt_\w+|try_(no|number|count)|tries|retry_count|retries)\b", re.IGNORECASE)
+_CONTROL = re.compile(
+    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK(?:\s+TRANSACTION)?\s+TO(?:\s+SAVEPOINT)?|ROLLBACK|SAVEPOINT|"
+    r"RELEASE(?:\s+SAVEPOINT)?)\b\s*(\"[^\"]+\"|\w+)?",
+    re.IGNORECASE,
+)
+
+
+@functools.lru_cache(maxsize=512)
+def statement_of(sql: str) -> _Statement | None:
+    """Say what a statement does; None where its text says nothing of it."""
+    bare = _LITERAL.sub("''", sql)
+    if (control := _CONTROL.match(bare)) is not None:
+        word, name = " ".join(control[1].upper().split()), (control[2] or "").strip('"')
+        return _Statement("", "", Nature.LOOKS, _controls(word, name))
+    if (change := _CHANGES.search(bare)) is not None:
+        verb, table = (each for each in change.groups() if each)
+        return _Statement(verb.upper(), _bare_name(table), _sql_nature(verb.upper(), _bare_name(table), bare))
+    tables = [_bare_name(table) for table in _FROM.findall(bare)]
+    return _Statement("SELECT", tables[0], Nature.LOOKS) if tables else None
+
+
+def _controls(word: str, name: str) -> str:
+    if word.startswith("ROLLBACK") and word.split()[-1] in ("TO", "SAVEPOINT"):
+        return f"to {name}"
+    kinds = {"SAVEPOINT": f"savepoint {name}", "COMMIT": "commit", "END": "commit", "ROLLBACK": "rollback"}
+    return f"release {name}" if word.startswith("RELEASE") else kinds.get(word.split()[0], "begin")
+
+
+def _sql_nature(verb: str, table: str, sql: str) -> Nature:
+    if _TELLING.search(table):
+        return Nature.TELLS
+    if _RAISES.search(sql) and verb in ("UPDATE", "INSERT", "MERGE"):
+        return Nature.ADDS
+    if verb == "INSERT" and not _UPSERT.search(sql):
+        columns = re.search(r"\(([^)]*)\)\s*(?:VALUES|SELECT)", sql, re.IGNORECASE)
+        return Nature.TELLS if columns is not None and _ATTEMPT.search(columns[1]) else Nature.ADDS
+    return Nature.ADDS if verb == "COPY" else Nature.SETS
+
+
+def _bare_name(table: str) -> str:
+    return re.sub(r"[`\"\[\]]", "", table)
+
+
+class _Connection(_Source):
+    """What one delivery did through one connection, and how much of it is committed."""
+
+    def __init__(
+        self,
+        about: Any,
+        *,
+        in_transaction: Callable[[], bool] | None = None,
+        roll_back: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Follow `about`, which lives on; without `in_transaction`, the statements that were heard say so."""
+        self._about = about
+        self._begun = False
+        self._in_transaction = in_transaction or (lambda: self._begun)
+        self._roll_back = roll_back
+        self._open: list[ObservedEffect] = []
+        self._points: list[tuple[str, int]] = []
+        self._committed = False
+
+    def control(self, what: str) -> None:
+        """Begin, commit, roll back, or do one of these with a savepoint."""
+        word, _, name = what.partition(" ")
+        self._begun = word == "begin" or (self._begun and word not in ("commit", "rollback"))
+        if word == "rollback":
+            self._drop(0)
+        elif word == "commit":
+            self._commit()
+        elif word == "savepoint":
+            self._points.append((name, len(self._open)))
+        elif word == "to":
+            for index in range(len(self._points) - 1, -1, -1):
+                if self._points[index][0] == name:
+                    self._drop(self._points[index][1])
+                    del self._points[index + 1 :]
+                    break
+
+    def hold(self, effect: ObservedEffect) -> None:
+        """Keep one until its transaction ends."""
+        effect.stands = Stands.OPEN
+        self._open.append(effect)
+
+    def settle(self) -> bool:
+        if self._open and not self._busy():
+            self._commit()
+        committed, self._committed = self._committed, False
+        return committed
+
+    def give_up(self) -> None:
+        if self._open:
+            with contextlib.suppress(Exception):
+                self._roll_back()
+        self._drop(0)
+
+    def _busy(self) -> bool:
+        try:
+            return self._in_transaction()
+        except Exception:  # noqa: BLE001 - it was closed: what was open is rolled back
+            self._drop(0)
+            return False
+
+    def _commit(self) -> None:
+        for effect in self._open:
+            if effect.stands == Stands.OPEN:
+                effect.stands = Stands.DONE
+                self._committed = self._committed or effect.nature != Nature.LOOKS
+        self._open.clear()
+        self._points.clear()
+
+    def _drop(self, first: int) -> None:
+        for effect in self._open[first:]:
+            effect.stands = Stands.GONE
+        del self._open[first:]
+
+
+class _Sqlite(_Connection):
+    """A connection whose statements are heard before they run: whether they changed anything shows afterwards."""
+
+    def __init__(self, database: Any) -> None:
+        super().__init__(
+            database, in_transaction=lambda: bool(database.in_transaction), roll_back=lambda: database.rollback()
+        )
+        self._database = database
+        self._running: ObservedEffect | None = None
+        self._changes = 0
+
+    def begin(self, effect: ObservedEffect) -> None:
+        """A statement is about to run."""
+        self._running, self._changes = effect, self._database.total_changes
+        self.hold(effect)
+
+    def settle(self) -> bool:
+        running, self._running = self._running, None
+        if running is not None:
+            with contextlib.suppress(Exception):  # It was closed meanwhile.
+                if self._database.total_changes == self._changes and running in self._open:
+                    running.stands = Stands.GONE  # It failed, or it found nothing to do.
+                    self._open.remove(running)
+        return super().settle()
+
+
+def _follow(database: Any) -> None:
+    def hear(sql: str) -> None:
+        if sql.startswith("--"):
+            return  # of a trigger
+        try:
+            observed = observing()
+        except Severed:
+            database.interrupt()
+            return
+        if observed is None or (does := statement_of(sql)) is None:
+            return
+        source: Any = observed.source(id(database), lambda: _Sqlite(database))
+        if does.control:
+            source.settle()
+            source.control(does.control)
+            return
+        try:
+            observed.before()
+        except Severed:  # It cannot be raised through SQLite; the statement ends before it does anything.
+            database.interrupt()
+            return
+        effect = observed.add(ObservedEffect("sql", does.verb, does.table, _short(sql), nature=does.nature))
+        if does.verb != "SELECT":
+            source.begin(effect)
+
+    with contextlib.suppress(Exception):  # It was closed.
+        database.set_trace_callback(hear)
+
+
+def _tell_sqlite3(sqlite: ModuleType) -> None:
+    def opening(real: Any) -> Any:
+        @functools.wraps(real)
+        def connect(*arguments: Any, **options: Any) -> Any:
+            database = real(*arguments, **options)
+            _follow(database)
+            return database
+
+        return _marked(connect)
+
+    _replace(sqlite, "connect", opening)
+    _replace(sqlite.dbapi2, "connect", opening)
+
+
+def _sql_effect(sql: Any, values: Any) -> tuple[_Statement, ObservedEffect] | None:
+    text = sql.decode("utf-8", "replace") if isinstance(sql, bytes) else sql if isinstance(sql, str) else _composed(sql)
+    does = statement_of(text)
+    if does is None:
+        return None
+    shown = _short(text) if not values else _short(f"{' '.join(text.split())} {values!r}")
+    return does, ObservedEffect("sql", does.verb, does.table, shown, nature=does.nature)
+
+
+def _composed(sql: Any) -> str:
+    try:
+        return str(sql.as_string(None))
+    except Exception:  # noqa: BLE001 - whatever a library takes as a statement
+        return str(sql)
+
+
+def _ran(
+    source: _Connection, observed: Observations, said: tuple[_Statement, ObservedEffect], rows: int | None
+) -> None:
+    """Write down a statement that ran without an error."""
+    does, effect = said
+    if does.control:
+        source.control(does.control)
+        return
+    observed.add(effect)
+    if does.verb != "SELECT" and rows != 0:
+        source.hold(effect)
+    elif does.verb != "SELECT":
+        effect.stands = Stands.GONE
+    source.settle()
+    observed.settle()
+
+
+def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
+    from psycopg.pq import TransactionStatus
+
+    def roll_back() -> None:
+        if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            connection.pgconn.finish()
+        else:
+            connection.pgconn.exec_(b"ROLLBACK")
+
+    def make() -> _Connection:
+        return _Connection(
+            connection,
+            in_transaction=lambda: connection.pgconn.transaction_status != TransactionStatus.IDLE,
+            roll_back=roll_back,
+        )
+
+    return observed.source(id(connection), make)  # type: ignore[return-value]
+
+
+def _tell_psycopg(psycopg: ModuleType) -> None:
+    def executing(real: Any) -> Any:
+        @functools.wraps(real)
+        def run(cursor: Any, query: Any, params: Any = None, *rest: Any, **options: Any) -> Any:
+            observed = observing()
+            said = None if observed is None else _sql_effect(query, params)
+            if observed is None or said is None:
+                return (yield from real(cursor, query, params, *rest, **options))
+            observed.before()
+            answer = yield from real(cursor, query, params, *rest, **options)
+            _ran(_psycopg_source(observed, cursor._conn), observed, said, cursor.rowcount)
+            return answer
+
+        return _marked(run)
+
+    def commanding(real: Any) -> Any:
+        @functools.wraps(real)
+        def run(connection: Any, command: Any, *rest: Any, **options: Any) -> Any:
+            answer = yield from real(connection, command, *rest, **options)
+            observed = observing()
+            said = None if observed is None else _sql_effect(command, None)
+            if observed is not None and said is not None and said[0].control:
+                _psycopg_source(observed, connection).control(said[0].control)
+            return answer
+
+        return _marked(run)
+
+    base = importlib.import_module("psycopg._cursor_base").BaseCursor
+    for name in ("_execute_gen", "_executemany_gen_no_pipeline", "_executemany_gen_pipeline"):
+        _replace(base, name, executing)
+    _replace(importlib.import_module("psycopg._connection_base").BaseConnection, "_exec_command", commanding)
+
+
+def _tell_asyncpg(asyncpg: ModuleType) -> None:
+    def source_of(observed: Observations, connection: Any) -> _Connection:
+        def make() -> _Connection:
+            return _Connection(connection, in_transaction=connection.is_in_transaction, roll_back=lambda: None)
+
+        return observed.source(id(connection), make)  # type: ignore[return-value]
+
+    def running(text_of: Callable[[Any, tuple[Any, ...]], tuple[Any, Any, Any]]) -> Callable[[Any], Any]:
+        def wrap(real: Any) -> Any:
+            @functools.wraps(real)
+            async def run(owner: Any, *arguments: Any, **options: Any) -> Any:
+                observed = observing()
+                connection, sql, values = text_of(owner, arguments)
+                said = None if observed is None else _sql_effect(sql, values)
+                if observed is None or said is None:
+                    return await real(owner, *arguments, **options)
+                observed.before()
+                with _inside(said[1]):
+                    answer = await real(owner, *arguments, **options)
+                rows = re.search(r" (\d+)$", answer) if isinstance(answer, str) else None
+                _ran(source_of(observed, connection), observed, said, int(rows[1]) if rows else None)
+                return answer
+
+            return _marked(run)
+
+        return wrap
+
+    def of_connection(owner: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        return owner, arguments[0] if arguments else "", arguments[1:]
+
+    def of_statement(owner: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        return owner._connection, owner._query, arguments
+
+    prepared = importlib.import_module("asyncpg.prepared_stmt").PreparedStatement
+    for name in ("execute", "fetch", "fetchrow", "fetchval", "executemany"):
+        _replace(asyncpg.Connection, name, running(of_connection))
+        _replace(prepared, name, running(of_statement))
+
+
+_FOLLOWED_DRIVERS: Final = frozenset({"pysqlite", "aiosqlite", "psycopg", "psycopg_async", "asyncpg"})
+
+
+def _tell_sqlalchemy(sqlalchemy: ModuleType) -> None:
+    """Watch the engines whose driver is not watched itself, such as psycopg2 and the MySQL ones."""
+    engine = importlib.import_module("sqlalchemy.engine").Engine
+
+    def source_of(observed: Observations, connection: Any) -> _Connection:
+        def make() -> _Connection:
+            return _Connection(connection, in_transaction=lambda: True, roll_back=lambda: None)
+
+        return observed.source(id(connection), make)  # type: ignore[return-value]
+
+    def ran(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
+        observed = observing()
+        said = None if observed is None or connection.dialect.driver in _FOLLOWED_DRIVERS else _sql_effect(sql, values)
+        if observed is not None and said is not None:
+            _ran(source_of(observed, connection), observed, said, cursor.rowcount)
+
+    def ending(what: str) -> Callable[[Any], None]:
+        def ended(connection: Any, *rest: Any) -> None:
+            observed = observing()
+            if observed is not None and connection.dialect.driver not in _FOLLOWED_DRIVERS:
+                source_of(observed, connection).control(what)
+
+        return ended
+
+    sqlalchemy.event.listen(engine, "after_cursor_execute", ran)
+    sqlalchemy.event.listen(engine, "commit", ending("commit"))
+    sqlalchemy.event.listen(engine, "rollback", ending("rollback"))
+
+
+# mail and messages ----------------------------------------------------------------------------------------------------
+
+
+def _nothing(effect: ObservedEffect, answer: Any) -> None:
+    return
+
+
+def _tell_smtplib(smtplib: ModuleType) -> None:
+    def describe(server: Any, sender: Any, to: Any, message: Any, *rest: Any, **options: Any) -> ObservedEffect:
+        return _mail(to, message)
+
+    _replace(smtplib.SMTP, "sendmail", lambda real: _plain(real, describe, _nothing))
+
+
+def _tell_aiosmtplib(aiosmtplib: ModuleType) -> None:
+    def describe(server: Any, sender: Any, to: Any, message: Any, *rest: Any, **options: Any) -> ObservedEffect:
+        return _mail(to, message)
+
+    _replace(aiosmtplib.SMTP, "sendmail", lambda real: _awaited(real, describe, _nothing))
+
+
+def _tell_django_mail(mail: ModuleType) -> None:
+    def describe(message: Any, *rest: Any, **options: Any) -> ObservedEffect:
+        return ObservedEffect("mail", "mail to", ", ".join(message.recipients()), _short(f"Subject: {message.subject}"))
+
+    _replace(mail.EmailMessage, "send", lambda real: _plain(real, describe, _nothing))
+
+
+def _mail(to: Any, message: Any) -> ObservedEffect:
+    text = _text(message)
+    subject = re.search(r"(?im)^subject:[^\n]*", text)
+    return ObservedEffect(
+        "mail",
+        "mail to",
+        to if isinstance(to, str) else ", ".join(map(str, to)),
+        _short(subject[0] if subject else text),
+    )
+
+
+_SENDS: Final = frozenset({"PUBLISH", "SPUBLISH", "LPUSH", "RPUSH", "XADD"})
+
+
+def _tell_redis(redis: ModuleType) -> None:
+    def describe(client: Any, *words: Any, **options: Any) -> ObservedEffect | None:
+        command = str(words[0]).upper() if words else ""
+        if command not in _SENDS:
+            return None
+        return ObservedEffect("message", command, _text(words[1]), _short(" ".join(_text(word) for word in words[2:])))
+
+    _replace(redis.Redis, "execute_command", lambda real: _plain(real, describe, _nothing))
+    apart = importlib.import_module("redis.asyncio")
+    _replace(apart.Redis, "execute_command", lambda real: _awaited(real, describe, _nothing))
+
+
+def _tell_kombu(kombu: ModuleType) -> None:
+    def describe(producer: Any, body: Any, routing_key: Any = None, *rest: Any, **options: Any) -> ObservedEffect:
+        headers = options.get("headers") or {}
+        target = headers.get("task") or routing_key or getattr(producer, "routing_key", "") or "a queue"
+        return ObservedEffect("message", "publish", str(target), _short(str(body)))
+
+    _replace(kombu.Producer, "publish", lambda real: _plain(real, describe, _nothing))
+
+
+# files ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _File(_Source):
+    """A file that was opened to be written: what was added shows in its size."""
+
+    path: str
+    effect: ObservedEffect
+    size: int
+    settled: bool = field(default=False)
+
+    def settle(self) -> bool:
+        if self.settled:
+            return False
+        try:
+            grown = os.stat(self.path).st_size - self.size
+        except OSError:
+            grown = 0
+        if grown <= 0 and self.effect.verb == "append to":
+            return False
+        self.settled, self.effect.stands = True, Stands.DONE
+        if self.effect.verb == "append to":
+            with contextlib.suppress(OSError), unobserved(), open(self.path, "rb") as file:
+                file.seek(self.size)
+                self.effect.detail = _short(_text(file.read(4 * LONGEST_SHOWN)))
+        return self.effect.verb == "append to"
+
+
+_NOT_OUTSIDE: Final = ("/dev/", "/proc/", "/sys/")
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Hear CPython's audit events. It must not raise: the caller would be told that the event is forbidden."""
+    if event not in _HEARD or current() is None:
+        return
+    with contextlib.suppress(Exception):  # A path that is none, a folder that is gone: the call itself will say so.
+        if event == "open":
+            _opened(*arguments)
+        else:
+            _moved(event, arguments)
+
+
+_HEARD: Final = frozenset({"open", "os.rename", "os.remove", "tempfile.mkstemp"})
+
+
+def _opened(path: Any, mode: Any, flags: Any) -> None:
+    if isinstance(path, int) or (observed := _account(current())) is None:
+        return
+    name = os.path.abspath(os.fsdecode(path))
+    verb = _file_verb(mode if isinstance(mode, str) else "", flags if isinstance(flags, int) else 0)
+    if name.startswith(_NOT_OUTSIDE) or "__pycache__" in name or os.path.isdir(name):
+        return
+    if verb == "read":
+        observed.add(ObservedEffect("file", verb, _relative(name), nature=Nature.LOOKS))
+        return
+    try:
+        observed.before()
+    except Severed:
+        return  # It goes on to its next await, as after `effect`.
+    nature = Nature.ADDS if verb == "append to" and not name.endswith(".log") else Nature.SETS
+    effect = ObservedEffect("file", verb, _relative(name), nature=nature, stands=Stands.GONE)
+    size = os.stat(name).st_size if os.path.exists(name) else 0
+    observed.add(effect)
+    observed.source(id(effect), lambda: _File(name, effect, size))
+
+
+def _file_verb(mode: str, flags: int) -> str:
+    if "a" in mode or flags & os.O_APPEND:
+        return "append to"
+    if "x" in mode or flags & os.O_EXCL:
+        return "create"
+    writes = any(letter in mode for letter in "w+") or flags & (os.O_WRONLY | os.O_RDWR)
+    return "write" if writes else "read"
+
+
+def _moved(event: str, arguments: tuple[Any, ...]) -> None:
+    if (observed := _account(current())) is None:
+        return
+    names = [_relative(os.path.abspath(os.fsdecode(each))) for each in arguments[: 2 if event == "os.rename" else 1]]
+    observed.moved(names[0], names[1] if event == "os.rename" else None)
+
+
+def _relative(path: str) -> str:
+    """Say a path as a person would: below the working directory, from there."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)
+
+
+# small things ---------------------------------------------------------------------------------------------------------
+
+
+def _text(body: Any) -> str:
+    return body.decode("utf-8", "replace") if isinstance(body, bytes | bytearray) else "" if body is None else str(body)
+
+
+def _json(text: str) -> Any:
+    if not text.startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    if len(line) <= LONGEST_SHOWN:
+        return line
+    return f"{line[:LONGEST_SHOWN]}... (sha256 {hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]})"
+
+
+_LIBRARIES: Final[Mapping[str, Callable[[ModuleType], None]]] = {
+    "httpx": _tell_httpx,
+    "requests": _tell_requests,
+    "urllib3": _tell_urllib3,
+    "aiohttp": _tell_aiohttp,
+    "psycopg": _tell_psycopg,
+    "asyncpg": _tell_asyncpg,
+    "sqlalchemy": _tell_sqlalchemy,
+    "sqlite3": _tell_sqlite3,
+    "smtplib": _tell_smtplib,
+    "aiosmtplib": _tell_aiosmtplib,
+    "django.core.mail": _tell_django_mail,
+    "redis": _tell_redis,
+    "kombu": _tell_kombu,
+}
+"""A library as it is imported -> what lets it tell."""

@@ -1,0 +1,207 @@
+"""The contract sees what a crash or a redelivery does twice, of processors that declare nothing; it invents nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.processors import JobResult, ToolJob, TypeScriptProcessor
+from harness.processors.contract import CheckOutcome, ContractFinding, ContractRun
+from tests.contract.node_at_hand import needs_node, written
+from tests.contract.node_at_hand import processor as typescript_processor
+from tests.contract.repetition_cases import (
+    EXAMPLE,
+    HARMLESS,
+    TYPESCRIPT,
+    Case,
+    Expected,
+    processor,
+    python_cases,
+    start_mailer,
+)
+
+SELDOM = {
+    "a timestamp in the body",
+    "the attempt's number in the body",
+    "a timestamp as idempotency key",
+    "a file written anew",
+    "ON CONFLICT",
+}
+"""Cases that differ little from others."""
+OFTEN = {"charge, then record", "the attempt's number in the idempotency key", "a stable idempotency key"}
+"""Cases that are judged through every client, in every run; others through httpx alone, but for a campaign."""
+IN_NODE = {"charge, then record", "what may be asked for any number of times"}
+
+
+def marks(client: str, name: str) -> list[pytest.MarkDecorator]:
+    if client == "node":
+        return [] if name in IN_NODE else [pytest.mark.campaign]
+    return [] if name in OFTEN or (client == "httpx" and name not in SELDOM) else [pytest.mark.campaign]
+
+
+PYTHON = [
+    pytest.param(client, case, id=f"{client}-{name}", marks=marks(client, name))
+    for client, name, case in python_cases()
+]
+TYPESCRIPT_CASES = [pytest.param(case, id=name, marks=marks("node", name)) for name, case in TYPESCRIPT.items()]
+CHECKS = ("same_input_twice", "survives_crash", "survives_zombie")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mailer() -> Iterator[None]:
+    server = start_mailer()
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+def judged(subject: Any, *, isolated: bool = True) -> dict[str, ContractFinding]:
+    contract = ContractRun(subject, examples=[EXAMPLE], isolated=isolated)
+    assert contract.judge("declared_input_succeeds").outcome is CheckOutcome.PASSED, str(contract.report())
+    return {check: contract.judge(check) for check in CHECKS}
+
+
+def hold_to(case: Case, findings: dict[str, ContractFinding]) -> None:
+    outcomes = {finding.outcome for finding in findings.values()}
+    told = "\n".join(f"{check}: {finding.outcome}\n{finding.text}" for check, finding in findings.items())
+    match case.expected:
+        case Expected.FOUND:
+            assert CheckOutcome.FAILED in outcomes, told
+        case Expected.UNDECIDED:
+            assert CheckOutcome.FAILED not in outcomes, told
+            assert CheckOutcome.INCONCLUSIVE in outcomes, told
+        case Expected.SILENT:
+            assert CheckOutcome.FAILED not in outcomes, told
+            assert findings["same_input_twice"].outcome is CheckOutcome.PASSED, told
+            assert findings["survives_crash"].outcome is CheckOutcome.PASSED, told
+    assert case.words in told
+
+
+@pytest.mark.parametrize(("client", "case"), PYTHON)
+def test_a_repetition_is_judged_in_python(
+    client: str, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(client)
+    monkeypatch.chdir(tmp_path)
+    hold_to(case, judged(processor(case.body, client), isolated=case not in HARMLESS.values()))
+
+
+@needs_node
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TYPESCRIPT_CASES)
+def test_a_repetition_is_judged_in_typescript(case: Case, tmp_path: Path) -> None:
+    marks: list[int] = []
+    target = TypeScriptProcessor(
+        typescript_processor(tmp_path, case.body),
+        globals={"recorded": lambda: bool(marks), "record": lambda: marks.append(1)},
+        fetch=lambda url, request: {"status": 404 if request["method"] == "GET" else 201, "json": {}},
+    )
+    hold_to(case, judged(target))
+
+
+def test_what_a_library_of_stubs_answers_is_seen() -> None:
+    respx, responses = pytest.importorskip("respx"), pytest.importorskip("responses")
+    import httpx
+    import requests
+
+    def pay(job: ToolJob) -> JobResult:
+        with respx.mock, responses.mock:
+            respx.post("https://api.pay.test/charges").respond(201, json={})
+            responses.mock.add("POST", "https://api.mail.test/send", json={}, status=202)
+            httpx.post("https://api.pay.test/charges", json=job.input)
+            requests.post("https://api.mail.test/send", json=job.input, timeout=5)
+        return JobResult(success=True)
+
+    told = ContractRun(pay, examples=[EXAMPLE]).judge("same_input_twice").text
+    assert "POST https://api.pay.test/charges happened 2 times" in told
+    assert "POST https://api.mail.test/send happened 2 times" in told
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("commits", [True, False])
+def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, commits: bool) -> None:
+    import psycopg
+
+    def reset() -> None:
+        with psycopg.connect(reference_dsn, autocommit=True) as database:
+            database.execute("CREATE TABLE IF NOT EXISTS payments (order_id int); TRUNCATE payments")
+
+    def pay(job: ToolJob) -> JobResult:
+        with psycopg.connect(reference_dsn) as database, database.transaction():
+            database.execute("INSERT INTO payments (order_id) VALUES (%s)", [job.input["order"]])
+            if not commits:
+                raise psycopg.Rollback
+        return JobResult(success=True)
+
+    contract = ContractRun(pay, examples=[EXAMPLE], reset=reset)
+    finding = contract.judge("same_input_twice")
+    assert (finding.outcome is CheckOutcome.FAILED) is commits, finding
+    assert ("INSERT payments happened 2 times" in finding.text) is commits
+
+
+PG = """
+class Client {
+  async query(text) { return { rowCount: /^INSERT/.test(text) ? 1 : null, rows: [] }; }
+}
+module.exports = { Client };
+"""
+NODEMAILER = "module.exports = { createTransport: () => ({ sendMail: async () => ({}) }) };"
+PACKAGES = """
+import pg from "pg";
+import nodemailer from "nodemailer";
+import http from "node:http";
+
+const sent = (port: number) => new Promise<void>((resolve) => {
+  const request = http.request({ port, path: "/charges", method: "POST", agent: false }, (response) => {
+    response.resume();
+    response.on("end", () => resolve());
+  });
+  request.end();
+});
+
+export const run = async (job: any) => {
+  const client = new pg.Client();
+  await client.query("BEGIN");
+  await client.query("INSERT INTO drafts (order_id) VALUES (7)");
+  await client.query("ROLLBACK");
+  await client.query("BEGIN");
+  await client.query("INSERT INTO payments (order_id) VALUES (7)");
+  await client.query("COMMIT");
+  await nodemailer.createTransport({}).sendMail({ to: "ada@example.com", subject: "Paid" });
+  await sent(job.input.port);
+  return { success: true };
+};
+"""
+
+
+class Takes(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(201)
+        self.end_headers()
+
+    def log_message(self, *about: Any) -> None: ...
+
+
+@needs_node
+@pytest.mark.slow
+def test_packages_of_node_are_seen_where_they_are_loaded(tmp_path: Path) -> None:
+    for name, source in (("pg", PG), ("nodemailer", NODEMAILER)):
+        written(tmp_path / "node_modules" / name, source, name="index.js")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Takes)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        port = server.server_address[1]
+        contract = ContractRun(written(tmp_path, PACKAGES) + "#run", examples=[{"port": port}])
+        told = contract.judge("same_input_twice").text
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "INSERT payments happened 2 times" in told, str(contract.report())
+    assert "mail to ada@example.com happened 2 times" in told
+    assert f"POST http://localhost:{port}/charges happened 2 times" in told
+    assert "drafts" not in told

@@ -1,0 +1,92 @@
+"""An excuse names its circumstances: outside of them, what an engine documents is reported like any other anomaly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.adapters.graphile import CONTRACT as GRAPHILE
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.adapters.pgboss.contract import POLICIES, contract_of
+from harness.adapters.pgqueuer import CONTRACT as PGQUEUER
+from harness.adapters.procrastinate import CONTRACT as PROCRASTINATE
+from harness.adapters.procrastinate import SESSIONS_CONTRACT
+from harness.conformance.judge import cases
+from harness.invariants import ANOMALIES
+from harness.mistakes import CATALOGUE
+from harness.model.lifecycle import Status
+from harness.port import Claim, Contract, Documented
+from harness.run.session import Session
+from harness.scenario.job_plan import Ending, JobPlan
+from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation
+
+CONTRACTS = {
+    "graphile-worker": GRAPHILE,
+    "pgqueuer": PGQUEUER,
+    "procrastinate": PROCRASTINATE,
+    "procrastinate --sessions": SESSIONS_CONTRACT,
+    **{f"pgboss/{name}": contract_of(policy) for name, policy in POLICIES.items()},
+}
+LATE = Scenario(
+    workers=("w1", "w2"),
+    jobs=(JobPlan("a"),),
+    tape=(Deviation("w1 complete a", 1, "pause a lease + a retry"),),
+)
+"""The first worker wakes when another has its job, and reports."""
+FAILS = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL_FINALLY,)),))
+
+
+class TakesAny(MemoryQueue):
+    """Takes a result from any worker that has not been told that its claim is over."""
+
+    def held(self, claim: Claim, verb: str):  # type: ignore[no-untyped-def]
+        row = self.rows.get(claim.job)
+        return row if verb == "complete" and row is not None else super().held(claim, verb)
+
+
+def shown(scenario: Scenario, excuse: str | Documented) -> frozenset[str]:
+    engine = MemoryEngine(TakesAny, name="takes any")
+    engine.info = replace(engine.info, contract=Contract(documented={"stale_complete": excuse}))
+    return Session(scenario, engine=engine).run().found
+
+
+@pytest.mark.parametrize(
+    ("excuse", "reported"),
+    [
+        ("its manual", False),
+        (Documented("its manual"), False),
+        (Documented("its manual", verbs=frozenset({"complete"})), False),
+        (Documented("its manual", verbs=frozenset({"fail"})), True),
+        (Documented("its manual", states=frozenset({Status.COMPLETED})), False),
+        (Documented("its manual", states=frozenset({Status.CANCELLED})), True),
+        (Documented("its manual", faults=frozenset({"pause", "crash"})), False),
+        (Documented("its manual", faults=frozenset({"crash"})), True),
+        (Documented("its manual", verbs=frozenset({"complete"}), faults=frozenset({"crash"})), True),
+    ],
+)
+def test_an_excuse_holds_where_all_its_circumstances_do(excuse: str | Documented, reported: bool) -> None:
+    assert ("stale_complete" in shown(LATE, excuse)) is reported
+
+
+def test_a_fault_excuses_only_what_comes_after_it() -> None:
+    engine = CATALOGUE["final-error-retried"].engine("memory")
+    excuse = Documented("its manual", faults=frozenset({"pause"}))
+    engine.info = replace(engine.info, contract=Contract(documented={"final_error_retried": excuse}))
+    paused = replace(FAILS, tape=(Deviation("w1 fail a", 1, "pause 1s"),))
+
+    assert "final_error_retried" in Session(FAILS, engine=engine).run().found
+    assert "final_error_retried" not in Session(paused, engine=engine).run().found
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_what_is_documented_of_other_projects_names_anomalies_and_scenarios_that_there_are(name: str) -> None:
+    known = {case.name for case in cases(queues=CATALOGUE)}
+    excuses = CONTRACTS[name].excuses
+    assert ANOMALIES.keys() >= excuses.keys()
+    told = [item for items in excuses.values() for item in items]
+    assert {item.scenario for item in told if item.scenario} <= known
+    assert [item for item in told if not item.anywhere], (
+        "an anomaly that is excused in every circumstance hides the real ones"
+    )
