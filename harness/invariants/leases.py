@@ -228,7 +228,7 @@ TAKING_BACK = frozenset({"expire", "rescue", "reconcile"})
 class LeaseOutlivesExecution(Monitor):
     """Watches who holds, who runs, and who was kept from working by a fault."""
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"complete", "fail"})}
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"complete", "fail", "release"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

@@ -101,7 +101,8 @@ class UniqueRespected(Monitor):
             request = event.arguments[0]
             key = (request.tool, request.unique_key)
             held = self._holders.get(key) or (self._windows and self._in_window(key, event.at - self._skew))
-            if request.unique_key is not None and not held and request.problem is None:
+            alone = request.transaction is None  # else its transaction may be what is missing
+            if request.unique_key is not None and not held and request.problem is None and alone:
                 self._asked[event.number] = key
 
     def on_observed(self, event: Observed) -> None:
