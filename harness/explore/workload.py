@@ -171,6 +171,8 @@ def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilit
     if attempts != "as set":
         settings = settings.changed(max_attempts=int(attempts))
     held_for_a_batch = capabilities.heartbeat or lease > 3 * settings.job_timeout
+    if capabilities.maintenance and settings.stuck_timeout <= 2 * settings.job_timeout + settings.max_skew:
+        held_for_a_batch = False  # maintenance would rightly be blamed for what a batch needs
     if held_for_a_batch and settings.batch_size == 1 and choices.pick("batch", ("1", "2")) == "2":
         settings = settings.changed(batch_size=2)
         if capabilities.heartbeat:
