@@ -38,6 +38,9 @@ SETS: Final = (
         "cd typescript && python -m pytest -q --job-explore 20",
         "node",
     ),
+    ExampleSet("celery-app", "a Celery application, in which a charge can happen twice", "cd celery-app && pytest"),
+    ExampleSet("python-app", "an application in Python, and the file that describes it", "see python-app/README.md"),
+    ExampleSet("guide-app", "an application on pg-boss, and the file that describes it", "see guide-app/README.md"),
     ExampleSet("queues", "queues in a file, the first one sound", "job-harness explore queues/mail.yaml", "embedded"),
     ExampleSet(
         "queues", "and one with a mistake to be found", "job-harness explore queues/unfenced_complete.yaml", "embedded"
