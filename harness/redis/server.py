@@ -251,3 +251,6 @@ def _ended(process: subprocess.Popen[bytes], folder: Path, life: int, owner: int
     process.kill()
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)
+    for left in (f"faketime_shm_{process.pid}", f"sem.faketime_sem_{process.pid}"):
+        with suppress(OSError):
+            (Path("/dev/shm") / left).unlink()  # libfaketime's own, which a killed process cannot remove.
