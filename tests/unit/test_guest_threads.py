@@ -243,7 +243,9 @@ def test_every_clock_of_the_standard_library_follows_and_is_the_machines_again(j
     machine_calls.replace()
 
 
-def test_a_busy_wait_ends(jobs: JobHarness) -> None:
+def test_a_busy_wait_ends(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.sim.guest_threads.READS_AT_ONCE", 1_000)
+
     def work(job: ToolJob) -> JobResult:
         deadline = monotonic() + 2
         while monotonic() < deadline:
