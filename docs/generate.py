@@ -104,6 +104,11 @@ STEPS: Final[Mapping[str, str]] = {
     "retry": "An operator opens a new attempt budget for a job that ended.",
     "check": "Assert a status now.",
     "clock": "Set the store's clock, or one worker's, wrong by this much.",
+    "away": "No actor reaches the store for this long: what is called meanwhile is lost.",
+    "cut": "One actor does not reach the store for this long.",
+    "delay": "A request arrives this much later. Its caller hears nothing, and goes on.",
+    "hold": "An operator holds back the jobs of a tool, or lets them go.",
+    "wait": "Time passes and everything due happens, until the job is so.",
 }
 
 ACTS: Final[Mapping[str, str]] = {
@@ -162,6 +167,15 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "takes_back_in_claim": "there is no sweep: a claim takes, or fails for good, what a dead worker held",
     "final_errors": "a worker can say that another attempt is of no use",
     "own_attempts": "a request's own `max_attempts` is kept",
+    "own_leases": "a job's own lease is kept",
+    "own_delays": "a job's own retry delay is kept",
+    "unique_windows": "a unique key is held for a while, whether its job has ended or not",
+    "worker_tools": "a claim takes the tools that its worker serves",
+    "pausing": "the jobs of a tool can be held back and let go",
+    "calendars": "a schedule may have a cron text and a time zone",
+    "presets": "its counters can be set ahead before the first job",
+    "wide_values": "priorities of 32 bits and long keys are kept as they are",
+    "any_settings": "it keeps whatever settings it is given",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {

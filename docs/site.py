@@ -100,10 +100,19 @@ def uri_of(origin: str) -> str:
 
 
 def _content(origin: str) -> str:
-    text = (ROOT / origin).read_text(encoding="utf-8")
+    path = ROOT / origin
     if origin.endswith(".md"):
-        return text
-    return f"# {origin}\n\n```{LANGUAGES.get(Path(origin).suffix, 'text')}\n{text}```\n"
+        return path.read_text(encoding="utf-8")
+    if path.is_file():
+        return f"# {origin}\n\n{_code(path)}"
+    inside = sorted(file for file in path.rglob("*") if file.suffix in LANGUAGES)
+    return f"# {origin}\n\n" + "\n".join(f"## {file.relative_to(path)}\n\n{_code(file)}" for file in inside)
+
+
+def _code(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`{3,}", text)), default=0))
+    return f"{ticks}{LANGUAGES.get(path.suffix, 'text')}\n{text}{ticks}\n"
 
 
 def _linked(origin: str) -> Iterator[str]:

@@ -7,8 +7,10 @@ A verb may be a plain method (one step), a generator (preempted, crashed or dela
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from enum import StrEnum
 from functools import partial
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -50,6 +52,17 @@ class JobRequest:
     """The tool that gets the input as a new job once this one is FAILED."""
     transaction: str | None = None
     """An open transaction: the job is there once that commits, and never if it does not."""
+    lease: Duration | None = None
+    """How long a claim of it lasts without a heartbeat; None: as long as the settings say. So with the next one."""
+    retry_delay: Duration | None = None
+    """The wait before its first retry, from which backoff goes on."""
+    unique_for: Duration | None = None
+    """Its unique key is held for at least so long after it was created, also once it has ended."""
+
+    def __repr__(self) -> str:
+        """Write it as histories hold it: what was added later is left out where it asks for nothing."""
+        told = [item.name for item in fields(self) if item.name not in _LATER or getattr(self, item.name) is not None]
+        return f"JobRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
 
     @property
     def problem(self) -> str | None:
@@ -62,18 +75,69 @@ class JobRequest:
         return None
 
 
+_LATER: Final = frozenset({"lease", "retry_delay", "unique_for"})
+"""What requests could not ask for in the first release."""
+
+
+class Missed(StrEnum):
+    """What a look owes to slots that began since the one before, where that is more than one."""
+
+    EACH = "each"
+    """A job for each of them."""
+    LATEST = "latest"
+    """A job for the last of them; the others get none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A job for each slot. Slots are the multiples of `period` on the store's clock after the schedule was set."""
+    """A job for each slot. Slots are the multiples of `period` on the store's clock after the schedule was set.
+
+    With a cron text, they are what that means in its time zone: five fields, six (seconds first), or `@daily` and its
+    like. `period` is 0 then.
+    """
 
     name: str
     period: Duration
     job: JobRequest
     """What each of its jobs asks for; their ids are the schedule's name and the number of the slot, from 1."""
+    cron: str = ""
+    zone: str = "UTC"
+    missed: Missed = Missed.EACH
+
+    def __repr__(self) -> str:
+        """Write it as histories hold it."""
+        calendar = f", cron={self.cron!r}, zone={self.zone!r}, missed={str(self.missed)!r}" if self.cron else ""
+        return f"Schedule(name={self.name!r}, period={self.period!r}, job={self.job!r}{calendar})"
 
     def latest(self, now: Instant) -> Instant:
-        """Return the slot that began last."""
-        return now - now % self.period
+        """Return the slot that began last; with a cron text the present, where no slot that counts began before."""
+        return now if self.cron else now - now % self.period
+
+    def following(self, after: Instant) -> Instant:
+        """Return the first slot that begins after an instant."""
+        if not self.cron:
+            return self.latest(after) + self.period
+        from harness.calendars import following_slot  # cronsim and zoneinfo, which most runs do without
+
+        return following_slot(self.cron, self.zone, after)
+
+    def slots(self, after: Instant, until: Instant) -> list[Instant]:
+        """Return the slots that begin after one instant and not after the other, at most `MOST_SLOTS`, the last ones.
+
+        A schedule that no scheduler looked at for years is not worth more.
+        """
+        if not self.cron:
+            first = self.latest(after) + self.period
+            return list(range(first, until + 1, self.period))
+        found: deque[Instant] = deque(maxlen=MOST_SLOTS)
+        slot = self.following(after)
+        while slot <= until:
+            found.append(slot)
+            slot = self.following(slot)
+        return list(found)
+
+
+MOST_SLOTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +173,24 @@ class Capabilities:
     """A worker can say that another attempt is of no use; a queue that cannot be told so says no."""
     own_attempts: bool = True
     """A request's own `max_attempts` is kept; where a queue has one limit for all, it says no."""
+    own_leases: bool = False
+    """A request's own `lease` is kept, and its worker keeps the job's own timeout."""
+    own_delays: bool = False
+    """A request's own `retry_delay` is kept."""
+    unique_windows: bool = False
+    """A request's own `unique_for` is kept."""
+    worker_tools: bool = False
+    """`claim` takes a third argument: the tools that the worker serves, all where there is none."""
+    pausing: bool = False
+    """Jobs of a tool can be held back and let go: `Pausing`."""
+    calendars: bool = False
+    """A schedule may have a cron text, a time zone and a policy for missed slots."""
+    presets: bool = False
+    """Its counters can be set ahead before the first job: `Presets`."""
+    wide_values: bool = False
+    """Priorities of 32 bits and names and keys of 300 characters are kept as they are, case and blanks included."""
+    any_settings: bool = False
+    """It keeps whatever settings it is given: batches of any size, leases that only heartbeats keep, no wait at all."""
 
     def missing(self, needed: Iterable[str]) -> tuple[str, ...]:
         """List what is needed and not there."""
@@ -136,7 +218,10 @@ class QueueUnderTest(Protocol):
         ...
 
     def claim(self, worker: str, limit: int) -> Reply:
-        """Take up to `limit` due jobs: done with a list of `Claim`, empty where none is due."""
+        """Take up to `limit` due jobs: done with a list of `Claim`, empty where none is due.
+
+        With the capability `worker_tools` it is given the tools that the worker serves, where those are not all.
+        """
         ...
 
     def heartbeat(self, claim: Claim) -> Reply:
@@ -221,6 +306,26 @@ class Scheduling(Protocol):
 
     def tick(self, instance: str) -> Reply:
         """Make the job of every slot that has begun and has none: done with their ids."""
+        ...
+
+
+class Pausing(Protocol):
+    """By the capability `pausing`. What runs when its tool is paused runs on, and may be retried afterwards."""
+
+    def pause(self, tool: str) -> Reply:
+        """Hold back the jobs of a tool: no claim gives one, until `unpause`."""
+        ...
+
+    def unpause(self, tool: str) -> Reply:
+        """Let go of the jobs of a tool, those that came meanwhile included."""
+        ...
+
+
+class Presets(Protocol):
+    """By the capability `presets`."""
+
+    def preset(self, counter: str, value: int) -> Reply:
+        """Set a counter ahead, before the first job: `token` is what the tokens of new jobs are counted from."""
         ...
 
 

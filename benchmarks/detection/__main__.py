@@ -8,15 +8,29 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]  # a script runs from a checkout
 
 from detection import page  # noqa: E402 - the path comes first
 from detection.bugs import UNDRAWN  # noqa: E402
-from detection.measure import by_hypothesis, density, detect, false_alarms  # noqa: E402
+from detection.journal import Journal, Question  # noqa: E402
+from detection.measure import (  # noqa: E402
+    Density,
+    Detection,
+    by_hypothesis,
+    density,
+    detect,
+    false_alarms,
+    first_seen,
+    tried_fixes,
+)
 from harness.adapters.memory import MemoryEngine, MemoryQueue  # noqa: E402
 from harness.adapters.reference import open_engine  # noqa: E402
 from harness.explore.strategy import Strategy  # noqa: E402
@@ -29,6 +43,12 @@ FEWER = 3
 """Ways that are only compared get one seed for this many of the default's."""
 
 
+GATE_SEEDS = 10
+GATE_RUNS = 3_000
+FIX_SEEDS = 3
+FRESH_RUNS = 500
+JOURNAL = HERE.parents[1] / ".job-harness" / "detection.jsonl"
+"""What was measured so far: a command that is stopped goes on from it."""
 MEASURED = [name for name, mistake in CATALOGUE.items() if mistake.queue is not None and name not in UNDRAWN]
 
 
@@ -68,6 +88,70 @@ def _options(given: argparse.Namespace) -> str:
     return f'ARGS="{"--quick " if given.quick else ""}{numbers}"'
 
 
+Ask: TypeAlias = Callable[[list[Question]], list[Any]]
+
+
+def _gate(given: argparse.Namespace, names: list[str], ask: Ask) -> int:
+    """See how many runs it takes to see each; 1 where one is seen in fewer than nine of ten campaigns."""
+    seeds, runs = min(given.seeds, GATE_SEEDS), min(given.runs, GATE_RUNS)
+    asked = [Question(first_seen, (name,), (("number", n), ("runs", runs))) for name in names for n in range(seeds)]
+    answers = iter(ask(asked))
+    seen = {name: [next(answers) for _ in range(seeds)] for name in names}
+    table = page.gate(seen, runs=runs, date=f"{date.today():%B %Y}")  # noqa: DTZ011 - the local day
+    if given.stdout or given.only:
+        print(table)
+    else:
+        PAGE.write_text(page.with_gate(PAGE.read_text(encoding="utf-8"), table), encoding="utf-8")
+    missed = [name for name, found in seen.items() if 10 * found.count(None) > len(found)]
+    print(f"seen in fewer than nine of ten: {', '.join(missed) or 'none'}")
+    return 1 if missed else 0
+
+
+def _fixes(given: argparse.Namespace, names: list[str], ask: Ask) -> int:
+    """Try what is named as a fix in fresh runs; 1 where one of them shows the anomaly."""
+    seeds, runs = min(given.seeds, FIX_SEEDS), min(given.runs, GATE_RUNS)
+    numbers = [(name, number) for name in names for number in range(seeds)]
+    asked = [
+        Question(tried_fixes, (name,), (("number", number), ("runs", runs), ("fresh", FRESH_RUNS)))
+        for name, number in numbers
+    ]
+    tried = {f"{name} (seed {n})": answer for (name, n), answer in zip(numbers, ask(asked), strict=True)}
+    print(page.fixes(tried, fresh=FRESH_RUNS))
+    return 1 if any(seen for counted in tried.values() for _, seen in counted) else 0
+
+
+def _page(given: argparse.Namespace, names: list[str], ask: Ask) -> str:
+    """Measure everything; a command that was stopped goes on where it was."""
+    began = time.perf_counter()
+
+    def detections(way: Strategy, seeds: int) -> list[Question]:
+        return [
+            Question(detect, (name, way), (("number", number), ("runs", given.runs)), Detection)
+            for name in names
+            for number in range(seeds)
+        ]
+
+    others = () if given.quick else OTHERS
+    alone = 0 if given.quick else given.hypothesis
+    questions = [
+        [Question(density, (name,), (("runs", given.density),), Density) for name in names],
+        detections(Strategy.PORTFOLIO, given.seeds),
+        [one for way in others for one in detections(way, max(1, given.seeds // FEWER))],
+        [Question(by_hypothesis, (name,), (("number", n),), Detection) for name in names for n in range(alone)],
+        [Question(alarms, (name, given.steps)) for name in RIGHT],
+    ]
+    answers = iter(ask([one for part in questions for one in part]))
+    dense, default, compared, by_itself, right = ([next(answers) for _ in part] for part in questions)
+    return page.written(
+        command=f"make detection {_options(given)}".rstrip(),
+        densities=dense,
+        detections=[*default, *compared, *by_itself],
+        alarms=right,
+        rivals="" if given.quick else page.rivals(given.seeds, given.runs),
+        seconds=time.perf_counter() - began,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how planted bugs are found, and write docs/detection.md.")
     add = parser.add_argument
@@ -79,37 +163,20 @@ def main() -> None:
     add("--quick", action="store_true", help="the default way only: no others beside it, and no rivals")
     add("--processes", type=int, default=2, help="processes (2)")
     add("--only", default="", help="only wrong queues whose name contains this")
+    add("--gate", action="store_true", help="only how many runs it takes to see each wrong queue: 10 seeds, 3000 runs")
+    add(
+        "--fixes", action="store_true", help="only whether settings named as fixes hold in 500 fresh runs each: 3 seeds"
+    )
     add("--stdout", action="store_true", help="print the page instead of writing it")
     given = parser.parse_args()
     names = [name for name in MEASURED if given.only in name]
-    began = time.perf_counter()
+    journal = Journal.opened(JOURNAL)
     with ProcessPoolExecutor(given.processes) as pool:
-        dense = [pool.submit(density, name, runs=given.density) for name in names]
-        default = [
-            pool.submit(detect, name, Strategy.PORTFOLIO, number=number, runs=given.runs)
-            for name in names
-            for number in range(given.seeds)
-        ]
-        others = [
-            pool.submit(detect, name, way, number=number, runs=given.runs)
-            for name in names
-            for way in (() if given.quick else OTHERS)
-            for number in range(max(1, given.seeds // FEWER))
-        ]
-        alone = [
-            pool.submit(by_hypothesis, name, number=number)
-            for name in names
-            for number in range(0 if given.quick else given.hypothesis)
-        ]
-        right = [pool.submit(alarms, name, given.steps) for name in RIGHT]
-        text = page.written(
-            command=f"make detection {_options(given)}".rstrip(),
-            densities=[item.result() for item in dense],
-            detections=[item.result() for item in (*default, *others, *alone)],
-            alarms=[item.result() for item in right],
-            rivals="" if given.quick else page.rivals(given.seeds, given.runs),
-            seconds=time.perf_counter() - began,
-        )
+        if given.gate:
+            sys.exit(_gate(given, names, partial(journal.ask, pool)))
+        if given.fixes:
+            sys.exit(_fixes(given, names, partial(journal.ask, pool)))
+        text = _page(given, names, partial(journal.ask, pool))
     if given.stdout:
         print(text)
     else:

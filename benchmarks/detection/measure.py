@@ -11,6 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from detection.bugs import UNDER
 from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.explore.counterfactual import explained, repairs
 from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
 from harness.explore.state_machine import LifecycleMachine
 from harness.explore.strategy import Strategy
@@ -170,3 +171,36 @@ def false_alarms(engine: Engine, *, steps: int) -> tuple[int, int, int]:
         done += run.steps
         alarms += bool(run.anomalies or run.failures)
     return runs, done, alarms
+
+
+def first_seen(mistake: str, *, number: int, runs: int) -> int | None:
+    """Return after how many runs of the default way a mistake shows, unshrunk; None: not within `runs`."""
+    wrong = CATALOGUE[mistake]
+    sampler = Sampler(wrong.engine("memory"), _settings(mistake), frozenset({wrong.anomaly}))
+    hits = (done + 1 for done in range(runs) if wrong.anomaly in sampler.sample(run_seed(number, done)).found)
+    return next(hits, None)
+
+
+FRESH = 9_000
+"""Of the campaigns that try a fix: no search of these pages has such a seed."""
+
+
+def tried_fixes(mistake: str, *, number: int, runs: int, fresh: int) -> list[tuple[str, int]]:
+    """Find a mistake, ask what fixes it, and count the fresh runs with each setting named in which it still shows."""
+    wrong = CATALOGUE[mistake]
+    engine = wrong.engine("memory")
+    sampler = Sampler(engine, _settings(mistake), frozenset({wrong.anomaly}))
+    finding = sampler.explore(seed=number, runs=runs).finding
+    if finding is None:
+        return []
+    before = finding.scenario.settings
+    changes = dict(repairs(before, heartbeat=engine.info.capabilities.heartbeat))
+    told = explained(finding.run, engine=engine, anomaly=wrong.anomaly).trials
+    counted = []
+    for trial in (trial for trial in told if trial.stops and trial.kind == "setting"):
+        settings = changes[trial.name]
+        held = {name: getattr(settings, name) for name in Settings.names()}
+        again = Sampler(engine, settings, frozenset({wrong.anomaly}), held=held)
+        seen = sum(wrong.anomaly in again.sample(run_seed(FRESH + number, done)).found for done in range(fresh))
+        counted.append((trial.name, seen))
+    return counted

@@ -80,6 +80,50 @@ def written(
     return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
 
 
+GATE = ("<!-- gate -->\n", "<!-- /gate -->\n")
+"""Between these stands the gate's table: it is made again without the rest of the page."""
+
+
+def gate(seen: dict[str, list[int | None]], *, runs: int, date: str) -> str:
+    """Return the table of the gate: in how many campaigns each wrong queue was seen, and after how many runs."""
+    seeds = max(map(len, seen.values()))
+    rows = [
+        (f"`{name}`", f"{sum(one is not None for one in found)}/{len(found)}", _quartiles(found, "{:.0f}"))
+        for name, found in seen.items()
+    ]
+    sure = sum(None not in found for found in seen.values())
+    missed = sum(found.count(None) for found in seen.values())
+    return (
+        f"{GATE[0]}## Gate: {seeds} seeds over all wrong queues\n\n"
+        f"Campaigns of at most {runs} runs, unshrunk, {date}, on a machine that others used too: runs count here, not "
+        f"seconds. {sure} of {len(seen)} wrong queues were seen in every campaign; {missed} of {seeds * len(seen)} "
+        'campaigns saw nothing. `make detection ARGS="--gate"` measures it, goes on where it was stopped, and fails '
+        "where one is seen in fewer than nine of ten.\n\n"
+        f"{_table(('wrong queue', 'seen', 'runs'), rows)}\n*runs*: median (lower, upper quartile).\n{GATE[1]}"
+    )
+
+
+def with_gate(text: str, table: str) -> str:
+    """Put the gate's table into the page, in the place of the one there or before what is missed."""
+    before, found, rest = text.partition(GATE[0])
+    if found:
+        return before + table + rest.partition(GATE[1])[2]
+    head = "## What is missed, and why\n"
+    before, found, rest = text.partition(head)
+    return f"{before}{table}\n{found}{rest}"
+
+
+def fixes(tried: dict[str, list[tuple[str, int]]], *, fresh: int) -> str:
+    """Say which settings were named as fixes, and which of them are none."""
+    lines = [
+        f"{'WRONG' if seen else 'holds'}  {name}: {change}, shows in {seen} of {fresh} fresh runs"
+        for name, counted in tried.items()
+        for change, seen in counted
+    ]
+    wrong = sum(line.startswith("WRONG") for line in lines)
+    return "\n".join([*lines, f"{len(lines)} settings named as fixes of {len(tried)} findings, {wrong} of them wrong"])
+
+
 def _by(detections: Iterable[Detection]) -> Found:
     found: Found = {}
     for item in detections:

@@ -27,6 +27,8 @@ BY_CAPABILITY = {
     "retry": ("retry",),
     "maintenance": ("reconcile", "rescue", "purge"),
     "transactions": ("begin", "commit", "rollback"),
+    "pausing": ("pause", "unpause"),
+    "presets": ("preset",),
     "schedules": ("schedule", "unschedule", "tick"),
     "sessions": ("on_behalf", "sever", "made_at", "leftovers"),
 }

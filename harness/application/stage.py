@@ -85,17 +85,19 @@ class Stage:
         *,
         every: str | Duration = 0,
         beat: Callable[[], object] | None = None,
+        cancellable: bool = True,
     ) -> Work:
         """Run the processor as the workload has it: `output = await stage.work(name, row)`.
 
         `row` has the attributes `job`, `attempt` and `token`. With `beat`, that is called `every` so often meanwhile;
-        where it answers False the run is given up. Raises WorkFailed, TimedOut, LeaseLost.
+        where it answers False the run is given up. A processor that is not `cancellable` lives on after its timeout,
+        beside the worker that runs the job next, until it ends by itself. Raises WorkFailed, TimedOut, LeaseLost.
         """
-        slice_ = length(every)
-        return Work(lambda: self._work(worker, row, slice_ if beat is not None else 0, beat))
+        slice_ = length(every) if beat is not None else 0
+        return Work(lambda: self._work(worker, row, slice_, beat, cancellable=cancellable))
 
     def _work(
-        self, worker: str, row: Any, every: Duration, beat: Callable[[], object] | None
+        self, worker: str, row: Any, every: Duration, beat: Callable[[], object] | None, *, cancellable: bool
     ) -> Generator[Any, Any, Json]:
         number = self._runs[row.job] = self._runs.get(row.job, 0) + 1
         plan = self._world.plan(row.job)
@@ -112,11 +114,23 @@ class Stage:
                     self.ended(worker, row, "lease lost")
                     raise LeaseLost(f"the lease of {row.job} was lost")
         if ending is Ending.HANG or plan.duration(number, self.settings) > self.settings.job_timeout:
-            self.ended(worker, row, "timeout")
+            if cancellable:
+                self.ended(worker, row, "timeout")
+            elif ending is not Ending.HANG:
+                self._live_on(worker, row, plan.duration(number, self.settings) - self.settings.job_timeout)
             raise TimedOut("timed out")
         if ending is Ending.EXIT:
             yield Exit(f"running {row.job}")
         return self._ending(worker, row, ending)
+
+    def _live_on(self, worker: str, row: Any, rest: Duration) -> None:
+        """Let a run that was given up come to its end all the same, unless the whole run is over by then."""
+
+        def end() -> None:
+            if not self._world.closed:
+                self.ended(worker, row, "timeout")
+
+        self._world.later(f"handler of {row.job}", rest, end)
 
     def _allowed(self, plan: JobPlan, number: int) -> Duration:
         if plan.ending(number) is Ending.HANG:

@@ -19,6 +19,7 @@ from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
+from harness.port import Documented
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario
 
@@ -27,6 +28,7 @@ SHOWN_EACH: Final = 10
 """Of each anomaly, at most this many jobs are named; the rest is counted."""
 MOST_ANOMALIES: Final = 100_000
 """Beyond it nothing is taken down: the source, or how it is read, is wrong as a whole."""
+NOT_SHOWN: Final = (Documented("the evidence does not show it"),)
 _TIMES: Final = ("created_at", "start_after", "started_at", "lease_until", "completed_at", "expires_at")
 
 
@@ -101,7 +103,7 @@ class Auditor:
         return Judge(
             _invariants(self._shows, kind),
             Rules(Settings(), excuses=excuses(), takes_back_in_claim=True),
-            accepted=dict.fromkeys(frozenset(ANOMALIES) - self._shows, ()),
+            accepted={name: NOT_SHOWN for name in ANOMALIES if name not in self._shows},
         )
 
     def take(self, events: Iterable[Event]) -> None:

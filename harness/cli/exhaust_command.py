@@ -26,7 +26,7 @@ from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
 from harness.explore.watchdog import StepHung, StepWatchdog
 from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
-from harness.faults import FaultPlan, kinds
+from harness.faults import FaultKind, FaultPlan, kinds
 from harness.interruption import (
     INTERRUPTIONS,
     Terminated,
@@ -53,9 +53,14 @@ ANY = "any"
 
 def bounds() -> tuple[str, ...]:
     """Return the options that only a complete search has, without dashes."""
-    faults = [kind.scope_option for kind in kinds().values()]
+    faults = [kind.scope_option for kind in _searched()]
     own = ("stalls", "kind", "priorities", "unique", "jitters", "no-symmetry", "states")
     return (*(name for name in COUNTS if name != "jobs"), *faults, *own)
+
+
+def _searched() -> list[FaultKind]:
+    """List the faults that a complete search can have."""
+    return [kind for kind in kinds().values() if not kind.sampled_only]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     for name, (meaning, default) in COUNTS.items():
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
-    for kind in kinds().values():
+    for kind in _searched():
         add(f"--{kind.scope_option}", type=int, default=0, metavar="N", dest=_place(kind.id), help=kind.scope_help)
     add(
         "--stalls",
@@ -106,7 +111,7 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
         raise UsageError(f"--priorities is {arguments.priorities!r}", hint="Give whole numbers with commas.") from None
     return Scope(
         **{name: getattr(arguments, name) for name in COUNTS},
-        faults=FaultPlan(**{name: getattr(arguments, _place(name)) for name in kinds()}),
+        faults=FaultPlan(**{kind.id: getattr(arguments, _place(kind.id)) for kind in _searched()}),
         stalls=None if stalls == ANY else int(stalls),
         kinds=tuple(parse_kind(text) for text in arguments.kinds) or Scope().kinds,
         priorities=priorities,

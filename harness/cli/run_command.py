@@ -153,7 +153,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
     if not arguments.blocked_after > 0:
         raise UsageError("a processor needs time to work", hint="Give --blocked-after more than 0 seconds.")
-    scenarios = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
+    scenarios, errors = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
     if arguments.replay is not None:
         scenarios = [_replayed(arguments, scenarios)]
     drawn = arguments.seed is not None or arguments.replay is not None
@@ -164,7 +164,10 @@ def execute(arguments: argparse.Namespace) -> int:
             f"--history takes one history, and {len(scenarios)} scenarios on {len(engines)} engines would be run",
             hint="Name one scenario file and one engine.",
         )
-    return _run(arguments, todo, outputs, changes)
+    code = _run(arguments, todo, outputs, changes)
+    for error in errors:
+        print(error.message, file=sys.stderr)
+    return code or (ExitCode.USAGE if errors else code)
 
 
 def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scenario:
@@ -209,13 +212,16 @@ def _engines(names: str, *, sessions: bool) -> list[str]:
     return list(dict.fromkeys(engines))
 
 
-def _scenarios(paths: Sequence[str], changes: dict[str, Any], *, annotated: bool) -> list[Scenario]:
+def _scenarios(
+    paths: Sequence[str], changes: dict[str, Any], *, annotated: bool
+) -> tuple[list[Scenario], list[ScenarioError]]:
+    """Return what can be run, and what is wrong with the other files; one broken file does not stop a folder."""
     scenarios, errors = read_all(scenario_files(paths), queues=wrong_queues() or None)
-    if errors:
-        if annotated:
-            show_as_it_is(github_annotations([], errors))
+    if errors and annotated:
+        show_as_it_is(github_annotations([], errors))
+    if errors and not scenarios:
         raise UsageError("\n".join(error.message for error in errors))
-    return [replace(scenario, settings=scenario.settings.changed(**changes)) for scenario in scenarios]
+    return [replace(scenario, settings=scenario.settings.changed(**changes)) for scenario in scenarios], errors
 
 
 def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str, OutputFile], *, planned: int) -> None:

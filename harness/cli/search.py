@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -181,6 +182,7 @@ class SearchRequest:
         for name in others:
             split_name(name)
         output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
+        _spare_input(target, output)
         report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
         html = OutputFile.checked(arguments.html, "--html") if arguments.html else None
         traced = OutputFile.checked(arguments.trace, "--trace") if arguments.trace else None
@@ -488,6 +490,13 @@ def _without(run: Run, anomaly: str) -> str:
 def _not_replayed(name: str, why: str) -> str:
     print(clip(f"Not replayed on {name}: {why}.", WIDTH))
     return f"not replayed: {why}"
+
+
+def _spare_input(target: str, output: OutputFile | None) -> None:
+    """Raise UsageError where what is searched would be written over."""
+    file = re.split(r":|-gated$", target)[0] if is_target(target) else ""
+    if output is not None and file and not output.is_standard and Path(os.path.realpath(file)) == output.path:
+        raise UsageError(f"--save {file}: this is what is searched", hint="Name another file for the scenario.")
 
 
 def _made(place: OutputFile) -> OutputFile:

@@ -72,6 +72,11 @@ class Scope:
         _within("jitters", self.jitters, 1, 4)
         for name, count in self.faults.counts().items():
             _within(kinds()[name].scope_option, count, 0, MOST_FAULTS)
+            if kinds()[name].sampled_only:
+                raise UsageError(
+                    f"{name}: a complete search has none of it, for {kinds()[name].sampled_only}",
+                    hint="Sample it: job-harness explore.",
+                )
             if kinds()[name].maker is not None:
                 raise UsageError(
                     f"{name} of {kinds()[name].package} counts its own budget, which a search cannot set back",

@@ -40,7 +40,11 @@ PLAINER = (
     ("payload",),
     ("dead_letter",),
     ("serial_key",),
-    ("unique_key",),
+    ("unique_for",),
+    ("unique_key", "unique_for"),
+    ("lease", "timeout"),
+    ("retry_delay",),
+    ("missed",),
     ("start_after",),
     ("max_attempts",),
     ("at",),
@@ -156,6 +160,12 @@ class Shrinker:
                 yield replace(scenario, jobs=tuple(other for other in scenario.jobs if other is not job))
         for count in range(1, len(scenario.workers)):
             yield replace(scenario, workers=scenario.workers[:count])
+        if scenario.serves:
+            yield replace(scenario, serves={})
+        if scenario.pauses:
+            yield replace(scenario, pauses=())
+        if scenario.presets:
+            yield replace(scenario, presets={})
         yield from self._plainer_settings(scenario)
         for job in scenario.jobs:
             for plainer in _plainer(job):
@@ -187,6 +197,14 @@ class Shrinker:
                 yield replace(scenario, settings=changed)
 
 
+def _served(scenario: Scenario) -> bool:
+    """Say whether every job has a worker that serves its tool; on a right queue it would never run otherwise."""
+    if any(worker not in scenario.serves for worker in scenario.workers):
+        return True
+    served = {tool for worker in scenario.workers for tool in scenario.serves[worker]}
+    return all(job.tool in served for job in scenario.jobs)
+
+
 def _without(tape: Tape, start: int, end: int) -> Iterator[Tape]:
     """Leave deviations out. A question that is no longer put off comes up earlier: the later ones move up, or not."""
     dropped, rest = tape[start:end], tape[end:]
@@ -212,8 +230,9 @@ def _plainer(job: JobPlan) -> Iterator[JobPlan]:
         values = {name: getattr(plain, name) for name in names}
         if any(getattr(job, name) != value for name, value in values.items()):
             yield replace(job, **values)
-    if job.count > 2:
-        yield replace(job, count=2)
+    for count in dict.fromkeys((2, job.count // 2)):
+        if 2 <= count < job.count:
+            yield replace(job, count=count)
 
 
 REDRAWN = 24
@@ -292,7 +311,9 @@ class JointShrinker(Shrinker):
             for jobs in combinations(scenario.jobs, count):
                 yield replace(scenario, jobs=jobs)
         for worker in scenario.workers if len(scenario.workers) > 1 else ():
-            yield replace(scenario, workers=tuple(other for other in scenario.workers if other != worker))
+            fewer = replace(scenario, workers=tuple(other for other in scenario.workers if other != worker))
+            if _served(fewer):
+                yield fewer
 
     def _try_redrawn(self, candidate: Scenario) -> bool:
         for number in range(REDRAWN):

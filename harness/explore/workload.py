@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from harness.faults import FaultPlan, kinds
-from harness.model.duration import SECOND, Duration
+from harness.model.duration import MILLISECOND, SECOND, Duration
 from harness.model.settings import Settings
-from harness.port import Capabilities
+from harness.port import Capabilities, Missed
 from harness.scenario.job_plan import Ending, JobPlan, Payload, Span
-from harness.scenario.scenario import RESTART_AFTER, Scenario
+from harness.scenario.scenario import RESTART_AFTER, PausePlan, Scenario
 from harness.sim.choices import Choices
 
 WORKERS = ("w1", "w2", "w3")
@@ -44,14 +44,25 @@ SPANS = {
 BYSTANDER = JobPlan("z", takes=(SPANS["1s"], SPANS["0.95x timeout"]))
 """A second attempt is long: a worker that lost it to a lease that ran out finds it in other hands."""
 DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
+AROUND_WINDOWS = {
+    "none": Span(),
+    "0.95x timeout": SPANS["0.95x timeout"],
+    "1x lease": SPANS["1x lease"],
+    "2x lease": SPANS["2x lease"],
+}
+"""When jobs are sent whose unique keys are held for a timeout, or for a lease."""
 SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}
 TOOLS = ("tool", "tool", "other")
 RARELY = ("no", "no", "no", "no", "yes")
+SELDOM = ("no",) * 9 + ("yes",)
+CROWDED = ("no",) * 119 + ("yes",)
 OFTEN = ("no", "yes")
 FEW = 3
 """A queue with so few features has each of them often, but for other tools."""
 FEW_OR_MANY = ("as set", "as set", "as set", "40")
 """Attempts of a job that always fails: a wait that doubles each time passes every bound before the fortieth."""
+MANY = ("40",) * 15 + ("260",)
+"""Attempts that no byte can count."""
 LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
 FEATURES = {
     "serial keys": "serial_keys",
@@ -60,8 +71,54 @@ FEATURES = {
     "schedules": "schedules",
     "tools": "fencing",
     "payloads": "inputs",
+    "own terms": "own_leases",
+    "own delays": "own_delays",
+    "windows": "unique_windows",
+    "worker tools": "worker_tools",
+    "pauses": "pausing",
+    "calendars": "calendars",
+    "presets": "presets",
+    "wide values": "wide_values",
+    "ends": "any_settings",
+    "crowd": "any_settings",
 }
 """What only some runs have, each by itself, and the capability that it takes: most runs stay small."""
+ODDS = {
+    **dict.fromkeys(("own terms", "own delays", "windows", "worker tools", "pauses", "calendars", "presets"), SELDOM),
+    "wide values": SELDOM,
+    "ends": RARELY,
+    "tools": RARELY,
+    "crowd": CROWDED,
+}
+"""How often what is not as often as the others."""
+WIDE_PRIORITIES = ("0", "5", "-5", "2147483647", "-2147483648", "70000")
+WIDE_KEYS = {
+    "none": None,
+    "k": "k",
+    "K": "K",
+    "k and a blank": "k ",
+    "long, 1": "k" * 299 + "1",
+    "long, 2": "k" * 299 + "2",
+}
+SERVED = {"all": None, "tool": ("tool",), "other": ("other",), "both": ("other", "tool")}
+COUNTERS = {"at 2^31": 2**31 - 2, "at 2^53": 2**53 - 1}
+"""Two claims of one job go beyond 31 bits, or beyond what JavaScript's numbers can count."""
+CALENDARS: dict[str, tuple[str, str, int]] = {
+    "daily": ("@daily", "UTC", 2),
+    "a skipped hour": ("30 2 30-31 3 *", "Europe/Berlin", 2),
+    "an hour that comes twice": ("30 1 3-4 11 *", "America/New_York", 2),
+    "quarters of a night": ("*/15 2 27 10 *", "Europe/Berlin", 6),
+    "every other minute": ("*/2 * * * *", "UTC", 6),
+    "six fields": ("30 15 12 * * *", "Asia/Kolkata", 2),
+    "a leap day": ("0 12 28-29 2 *", "UTC", 4),
+    "a summer's Monday": ("0 9 * 7 MON", "America/New_York", 2),
+    "the last of a month": ("0 0 L * *", "Europe/Berlin", 2),
+}
+"""Cron texts, their zones, and how many slots are waited for."""
+OFTEN_MISSED = "every other minute"
+"""Several of its slots are missed by one outage."""
+CROWD = 120
+"""Jobs that wait at once: more than a page."""
 
 
 Pick: TypeAlias = Callable[[str, Sequence[str]], str]
@@ -84,13 +141,24 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities, *, le
     settings = _draw_settings(choices, settings, capabilities, lease=lease)
     count = int(choices.pick("jobs", ("1", "2", "3")))
     features = _draw_features(choices, capabilities)
+    if "ends" in features:
+        settings = _draw_ends(choices, settings, capabilities)
+    if "own terms" in features:  # maintenance has to outlast the longest of them
+        longest = settings.batch_size * 2 * settings.job_timeout + settings.lease
+        settings = settings.changed(stuck_timeout=max(settings.stuck_timeout, longest))
+    workers = WORKERS[: int(choices.pick("workers", ("2", "1", "3")))]
     scenario = Scenario(
         title="drawn from the generic workload",
         settings=settings,
-        workers=WORKERS[: int(choices.pick("workers", ("2", "1", "3")))],
+        workers=workers,
+        serves=_draw_served(choices, workers) if "worker tools" in features else {},
+        pauses=_draw_pauses(choices, settings) if "pauses" in features else (),
+        presets={"token": COUNTERS[choices.pick("counters", tuple(COUNTERS))]} if "presets" in features else {},
         jobs=(
             *(_draw_job(choices, name, settings, capabilities, features) for name in JOBS[:count]),
             *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
+            *((_draw_calendar(choices),) if "calendars" in features and "schedules" not in features else ()),
+            *_draw_several(choices, features),
             BYSTANDER,
         ),
         restart_after=RESTART_AFTER,
@@ -117,9 +185,79 @@ def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilit
     return settings
 
 
+def _draw_ends(choices: Choices, settings: Settings, capabilities: Capabilities) -> Settings:
+    """Draw settings from the ends of their ranges, as far as each other allows.
+
+    Faults apart, no claim may be lost: what a lease or maintenance must outlast moves with it.
+    """
+    timeout = settings.job_timeout
+    if capabilities.heartbeat and choices.pick("lease", ("as set", "kept by heartbeats")) != "as set":
+        lease = timeout * 2 // 5
+        settings = settings.changed(lease=lease, heartbeat_interval=lease // 4)
+    if capabilities.heartbeat and choices.pick("large batch", ("as set", "as set", "5")) == "5":
+        beat = settings.heartbeat_interval or settings.lease // 4
+        settings = settings.changed(batch_size=5, heartbeat_interval=beat)
+    if capabilities.heartbeat and not settings.heartbeat_interval and choices.pick("beats", ("no", "often")) == "often":
+        settings = settings.changed(heartbeat_interval=min(timeout, settings.lease) // 8)
+    if settings.batch_size == 5 or choices.pick("stuck timeout", ("as set", "short")) == "short":
+        settings = settings.changed(stuck_timeout=settings.batch_size * timeout + settings.lease)
+    delays = {"as set": settings.retry_delay, "none": 0, "1s": SECOND, "at its cap": settings.retry_delay_max}
+    return settings.changed(
+        retry_delay=delays[choices.pick("retry delay at an end", tuple(delays))],
+        retry_backoff=choices.pick("backoff", ("as set", "off")) == "as set" and settings.retry_backoff,
+        max_attempts=int(choices.pick("attempts at an end", (str(settings.max_attempts), "1", "10"))),
+        max_skew=settings.max_skew if choices.pick("skew", ("as set", "none")) == "as set" else 0,
+        expire_interval=settings.expire_interval * int(choices.pick("expiry", ("1", "1", "10"))),
+        poll_interval=settings.poll_interval * int(choices.pick("polls", ("1", "1", "30"))),
+    )
+
+
+def _draw_served(choices: Choices, workers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Draw what the workers serve; the first serves all, so that every job finds a worker."""
+    drawn = {worker: SERVED[choices.pick(f"serves of {worker}", tuple(SERVED))] for worker in workers[1:]}
+    return {worker: tools for worker, tools in drawn.items() if tools is not None}
+
+
+def _draw_pauses(choices: Choices, settings: Settings) -> tuple[PausePlan, ...]:
+    begins = {"0s": 0, "1s": SECOND, "a timeout": settings.job_timeout}
+    lengths = {
+        "1s": SECOND,
+        "a timeout": settings.job_timeout,
+        "a lease": settings.lease,
+        "stuck": settings.stuck_timeout,
+    }
+    at = begins[choices.pick("a pause begins", tuple(begins))]
+    return (PausePlan("tool", at, lengths[choices.pick("a pause lasts", tuple(lengths))]),)
+
+
+def _draw_calendar(choices: Choices) -> JobPlan:
+    text, zone, count = CALENDARS[choices.pick("calendar", (*CALENDARS, *(OFTEN_MISSED,) * 3))]
+    return JobPlan(
+        "cal",
+        outcomes=ENDINGS[choices.pick("ending of the calendar", ("succeeds", "succeeds", "fails finally"))],
+        cron=text,
+        zone=zone,
+        missed=Missed(choices.pick("missed slots", ("each", "latest", "latest"))),
+        count=count,
+        scheduled=True,
+    )
+
+
+def _draw_several(choices: Choices, features: frozenset[str]) -> tuple[JobPlan, ...]:
+    """Draw jobs that come together: two in one transaction, and a crowd."""
+    several: list[JobPlan] = []
+    if "transactions" in features and choices.pick("two in one transaction", ("no", "yes")) == "yes":
+        ends = choices.pick("their transaction", ("commit", "commit", "rollback"))
+        several.append(JobPlan("t", every=SECOND, count=2, transaction=ends))
+    if "crowd" in features:
+        several.append(JobPlan("m", every=MILLISECOND, count=CROWD))
+        several.append(JobPlan("h", at=SECOND, priority=5))
+    return tuple(several)
+
+
 def _draw_features(choices: Choices, capabilities: Capabilities) -> frozenset[str]:
     able = [name for name, capability in FEATURES.items() if getattr(capabilities, capability)]
-    odds = dict.fromkeys(able, RARELY if len(able) > FEW else OFTEN) | {"tools": RARELY}
+    odds = dict.fromkeys(able, RARELY if len(able) > FEW else OFTEN) | ODDS
     return frozenset(name for name in able if choices.pick(f"{name}?", odds[name]) == "yes")
 
 
@@ -130,11 +268,17 @@ def _draw_job(
         return choices.pick(f"{what} of {name}", options)
 
     def delay(what: str, wanted: bool) -> int | None:
+        if what == "send time" and "windows" in features:
+            return AROUND_WINDOWS[pick(what, tuple(AROUND_WINDOWS))].resolve(settings)
         span = DELAYS[pick(what, tuple(DELAYS))] if wanted and pick(f"{what}?", ("no", "no", "yes")) == "yes" else None
         return None if span is None else span.resolve(settings)
 
     ending = pick("ending", endings_for(capabilities))
     attempts = pick("attempts", FEW_OR_MANY) if ending == "fails" and capabilities.own_attempts else "as set"
+    if attempts == "40" and capabilities.any_settings:
+        attempts = pick("many attempts", MANY)
+    wide = "wide values" in features
+    priorities = WIDE_PRIORITIES if wide else ("0", "5", "-5")
     operated = pick("operator", ("none", "none", "cancels", "cancels and retries", "retries"))
     return JobPlan(
         name,
@@ -143,12 +287,39 @@ def _draw_job(
         max_attempts=None if attempts == "as set" else int(attempts),
         at=delay("send time", True) or 0,
         start_after=delay("start time", capabilities.start_after),
-        priority=int(pick("priority", ("0", "5", "-5"))) if capabilities.priorities else 0,
-        unique_key="k" if capabilities.unique and pick("key", ("none", "none", "k")) == "k" else None,
+        priority=int(pick("priority", priorities)) if capabilities.priorities else 0,
+        unique_key=_draw_key(pick, features) if capabilities.unique else None,
         **_draw_featured(pick, settings, features),
+        **_draw_terms(pick, settings, features),
         cancel_after=_draw_span(pick, "cancel", settings) if capabilities.cancel and "cancels" in operated else None,
         retry_after=_draw_span(pick, "retry", settings) if capabilities.retry and "retries" in operated else None,
     )
+
+
+def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:
+    if "wide values" in features:
+        return WIDE_KEYS[pick("key", tuple(WIDE_KEYS))]
+    return "k" if pick("key", ("k", "k", "none") if "windows" in features else ("none", "none", "k")) == "k" else None
+
+
+def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:
+    """Draw what a job asks for itself; a lease outlives its timeout by as much as the settings have it."""
+    drawn: dict[str, Any] = {}
+    spare, timeout = settings.lease - settings.job_timeout, settings.job_timeout
+    if "own terms" in features and spare > 0:
+        lengths = {"none": 0}
+        if 2 * settings.heartbeat_interval <= timeout // 10 + spare:
+            lengths["short"] = timeout // 10
+        lengths["long"] = 2 * timeout
+        if own := lengths[pick("own terms", tuple(lengths))]:
+            drawn.update(timeout=own, lease=own + spare)
+    if "own delays" in features:
+        delays = {"none": None, "0s": 0, "1s": SECOND, "3x": 3 * settings.retry_delay}
+        drawn["retry_delay"] = delays[pick("own delay", tuple(delays))]
+    if "windows" in features:
+        windows = {"1x timeout": timeout, "1x lease": settings.lease, "none": None}
+        drawn["unique_for"] = windows[pick("window", tuple(windows))]
+    return drawn
 
 
 def endings_for(capabilities: Capabilities) -> tuple[str, ...]:
@@ -159,7 +330,7 @@ def endings_for(capabilities: Capabilities) -> tuple[str, ...]:
 
 def _draw_featured(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:
     drawn: dict[str, Any] = {}
-    if "tools" in features:
+    if "tools" in features or "worker tools" in features:
         drawn["tool"] = pick("tool", TOOLS)
     if "serial keys" in features:
         drawn["serial_key"] = SERIAL_KEYS[pick("serial key", ("s", "s", "s", "none", "odd", "NUL"))]

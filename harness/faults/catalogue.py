@@ -15,7 +15,8 @@ from harness.errors import HarnessError, UsageError, available, did_you_mean
 from harness.extensions import FAULTS, brought, provider_of
 from harness.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
-from harness.faults.messages import DUPLICATE, HANDED_OUT_TWICE, LOST_MESSAGE
+from harness.faults.messages import DELAYED_MESSAGE, DUPLICATE, HANDED_OUT_TWICE, LOST_MESSAGE
+from harness.faults.outages import OUTAGE
 from harness.faults.processes import ABANDONED_SESSION, CRASH, PAUSE, SHUTDOWN
 from harness.history.event import Excuse, Fault
 from harness.model.duration import Duration
@@ -37,6 +38,8 @@ CATALOGUE: Final[tuple[FaultKind, ...]] = (
     SHUTDOWN,
     ABANDONED_SESSION,
     CLOCK_DRIFT,
+    DELAYED_MESSAGE,
+    OUTAGE,
 )
 """In the order in which budgets are drawn: a new kind comes last, or every seed means another run."""
 CONSEQUENCES: Final = frozenset({"session ends", "stopped", "raised"})

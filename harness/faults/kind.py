@@ -126,6 +126,8 @@ class FaultKind:
     """Where its options stand among those of a gate. Seeds hold their runs only while this stays as it is."""
     package: str = ""
     """Whose it is, where not ours; filled in when it is loaded."""
+    sampled_only: str = ""
+    """Why a complete search has none of it: what it leaves under way is no part of a state that can be set back."""
     maker: Callable[[int, Circumstances], Any] | None = None
     """Makes it for a run, where it has the older form of a callable: then a complete search cannot set it back."""
 

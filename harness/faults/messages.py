@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from harness.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
 from harness.history.event import Excuse
+from harness.model.duration import Duration, format_duration
 from harness.sim.actor import Actor
 from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
-from harness.sim.request import Exchange, VerbCall
+from harness.sim.request import Exchange, Frame, Sleep, VerbCall
 
 REQUEST: Final = Phrase(
     "lose request", point="request", plainer="crash", sentence="{actor} sends {point}, and the request is lost"
@@ -47,6 +48,68 @@ LOST_MESSAGE: Final = FaultKind(
     step="`loses the request`, `loses the reply`",
     columns=((REQUEST.words, "lost request"), (REPLY.words, "lost reply")),
     turn=2,
+)
+
+
+DELAYED: Final = Phrase(
+    "delay request by ",
+    "MOMENT",
+    timed=True,
+    plainer="lose request",
+    sentence="{actor} sends {point}, which arrives {argument} late and is not answered",
+)
+DELAYS: Final = ("1s", "a backoff", "a timeout", "a lease + a retry")
+"""Long enough for the caller to try again, for the job to be retried, and for another worker to hold it."""
+RELEASED_WEIGHT: Final = 4
+"""So much more often a release is delayed: only a worker that is told to stop sends one, and seldom."""
+DELAYABLE: Final = frozenset({"complete", "fail", "release", "heartbeat", "cancel", "retry"})
+
+
+def _delays(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer it at every call about one job that exists."""
+    request = None if actor is None else actor.request
+    if type(request) is not VerbCall or request.verb not in DELAYABLE or request.run is not None:
+        return NO_OPTIONS
+    offered = met.prepared(
+        DELAYED.words, lambda: [DELAYED.option("delayed_message", name) for name in DELAYS if name in met.moments]
+    )
+    return offered * RELEASED_WEIGHT if request.verb == "release" else offered
+
+
+def _delay(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    """Lose the request for its caller, who cannot tell; let it arrive when the network lets go of it."""
+    assert actor is not None
+    call, late = actor.request, met.moments[option.argument]
+    assert type(call) is VerbCall
+    again = VerbCall(call.verb, call.arguments, call.job, call.token)
+    kernel.ready.remove(actor)
+    met.note(actor.name, "delay", {"at": actor.point, "for": late})
+    kernel.perform(actor, heard=False, happens=False)
+    kernel.spawn(f"message {len(kernel.actors)} of {actor.name}", lambda: courier(again, late))
+
+
+def courier(call: VerbCall, late: Duration) -> Frame:
+    """Bring a request to the store after a while; its reply is heard by no caller."""
+    yield Sleep(late, f"under way to {call.point}")
+    yield call
+
+
+DELAYED_MESSAGE: Final = FaultKind(
+    id="delayed_message",
+    sentence="A request arrives late, when its caller has long given up on it: a network that holds it back.",
+    words=(DELAYED,),
+    options=_delays,
+    apply=_delay,
+    events=("delay",),
+    excuses=Excuse.UNHEARD,
+    family="delay",
+    weight=("0", "0", "1", "2"),
+    nouns=("delayed message", "delayed messages"),
+    step="`delays the request`",
+    columns=(("delay", "late request"),),
+    told=lambda data: f"DELAYED by {format_duration(data.get('for', 0))} at {data.get('at')}",
+    turn=9,
+    sampled_only="a message that is under way is no part of a state",
 )
 
 

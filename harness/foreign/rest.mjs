@@ -25,6 +25,7 @@ export class Rest {
     this.jobs = new Map();
     this.compressors = new Map();
     this.baseline = new Map();
+    this.starting = new Set();
     this.alive = () => {};
     /** Says what else is in flight. */
     this.more = () => [];
@@ -45,6 +46,15 @@ export class Rest {
     }).enable();
   }
 
+  /** Watch connections, and count worker threads as work until they are up. */
+  install() {
+    this.connections.install();
+    process.on("worker", (worker) => {
+      this.starting.add(worker);
+      for (const end of ["online", "exit"]) worker.once(end, () => this.starting.delete(worker));
+    });
+  }
+
   /** Take what is active now, our own channel, as nothing to wait for. */
   begin() {
     this.baseline = counted(process.getActiveResourcesInfo());
@@ -54,7 +64,7 @@ export class Rest {
   /** Real work that is in flight, by its kind. */
   outstanding() {
     const { waiting, open } = this.connections.counted();
-    const kinds = [...this.onThreads(), ...waiting, ...this.more()];
+    const kinds = [...this.onThreads(), ...waiting, ...[...this.starting].map(() => "Worker"), ...this.more()];
     for (const [kind, count] of counted(process.getActiveResourcesInfo())) {
       const idle = (this.baseline.get(kind) ?? 0) + (open.get(kind) ?? 0);
       if (!SILENT.has(kind) && count > idle) kinds.push(kind);
@@ -88,7 +98,7 @@ export class Rest {
       const moving = kinds.length > 0 || process.getActiveResourcesInfo().includes("Immediate");
       quiet = moving ? 0 : quiet + 1;
       if (kinds.length === 0) continue;
-      if (this.atWork()) idleSince = null;
+      if (this.atWork() || this.starting.size > 0) idleSince = null;
       else if (realMilliseconds() - (idleSince ??= realMilliseconds()) > LEFT_MS) return this.begin();
       if (round > IMPATIENT_ROUNDS) await new Promise((resolve) => realSetTimeout(resolve, POLL_MS));
       if (realMilliseconds() - told > ALIVE_EVERY_MS) {

@@ -116,6 +116,8 @@ class Excuse(StrEnum):
     """The actor it strikes (`*` is all of them) acts later by `data["for"]`."""
     CLOCK = "clock"
     """The clock of `data["whose"]` comes to be off by `data["offset"]`."""
+    AWAY = "away"
+    """The actor it strikes (`*` is all of them) reaches the store again only `data["for"]` later."""
     UNHEARD = "unheard"
     """The actor it strikes may never hear what the queue did, at `data["at"]`."""
     DEATH = "death"

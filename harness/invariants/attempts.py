@@ -57,18 +57,37 @@ class AttemptsBounded(Monitor):
 
 
 class RunsBounded(Monitor):
-    """Counts the runs that an application declares, whatever its rows say."""
+    """Counts the runs that an application declares, whatever its rows say, and how often a job came to be PROCESSING.
+
+    A worker that dies before it starts what it took was given the job all the same: without that count such a job goes
+    on for ever.
+    """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._runs: dict[JobId, int] = {}
+        self._deliveries: dict[JobId, int] = {}
         self._most: dict[JobId, int] = {}
 
     def on_observed(self, event: Observed) -> None:
-        if event.after is not None:
-            self._most[event.job] = event.after.max_attempts
+        before, after = event.before, event.after
+        if after is None:
+            return
+        self._most[event.job] = after.max_attempts
+        if before is None or before.status is after.status:
+            return
+        count = self._deliveries.get(event.job, 0)
+        if after.status is Status.PROCESSING:
+            count = self._deliveries[event.job] = count + 1
+            if count > after.max_attempts:
+                told = f"{event.actor} takes delivery {count} of at most {after.max_attempts}"
+                self.breach("attempt_overrun", told, job=event.job)
+        elif before.terminal:
+            self._deliveries[event.job] = 0
+        elif after.status is Status.PENDING and after.attempts < before.attempts:
+            self._deliveries[event.job] = count - 1
 
     def on_effect(self, event: Effect) -> None:
         count = self._runs[event.job] = self._runs.get(event.job, 0) + 1

@@ -19,7 +19,6 @@ from harness.history.event import Fault, Observed, Phase
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
 from harness.model.duration import SECOND, Duration, Instant, format_duration
 from harness.model.lifecycle import Status
-from harness.model.retry import retry_bounds
 from harness.sim.clock import STORE, Drift
 
 # the store's clock, reconstructed -------------------------------------------------------------------------------------
@@ -68,11 +67,17 @@ class StoreClockDecides(Monitor):
             return
         if event.verb == "claim" and after.status is Status.PROCESSING and after.token != before.token:
             self._compare(event, "startedAt", after.started_at, event.clock)
-            self._compare(event, "the lease", after.lease_until, event.clock + self.settings.lease)
+            self._of_lease(event, after.lease_until)
         elif event.verb == "heartbeat" and after.lease_until != before.lease_until:
-            self._compare(event, "the lease", after.lease_until, event.clock + self.settings.lease)
+            self._of_lease(event, after.lease_until)
         elif after.terminal and not before.terminal:
             self._compare(event, "completedAt", after.completed_at, event.clock)
+
+    def _of_lease(self, event: Observed, until: Instant | None) -> None:
+        """Compare the end of a lease; one that a job asked for itself is another invariant's affair."""
+        facts = self.rules.jobs.get(event.job)
+        if facts is None or facts.lease is None:
+            self._compare(event, "the lease", until, event.clock + self.settings.lease)
 
     def _compare(self, event: Observed, what: str, written: int | None, expected: int) -> None:
         if written is not None and abs(written - expected) > TOLERANCE:
@@ -127,9 +132,7 @@ class NotBefore(Monitor):
 
     def _retried(self, event: Observed) -> None:
         assert event.after is not None
-        most = self.rules.doublings
-        doubled = event.after.attempts if most is None else min(event.after.attempts, most + 1)
-        shortest, longest = retry_bounds(self.settings, attempts=doubled)
+        shortest, longest = self.rules.waits(event.job, attempts=event.after.attempts)
         wait = event.after.start_after - event.clock
         if not shortest - ROUNDING <= wait <= longest + ROUNDING:
             self.breach(

@@ -21,22 +21,21 @@ from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind,
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
-from harness.model.settings import Settings
 
 # who holds what, and what excuses its loss ----------------------------------------------------------------------------
 
 
-def beating(settings: Settings) -> bool:
+def beating(rules: Rules, job: JobId) -> bool:
     """Say whether it is heartbeats that keep a claim: its lease alone is shorter than the processor may run."""
-    return 0 < settings.heartbeat_interval < settings.lease < settings.job_timeout
+    return 0 < rules.settings.heartbeat_interval < rules.lease_of(job) < rules.timeout_of(job)
 
 
 class Holding:
     """One claim as it stands."""
 
-    __slots__ = ("claimed", "late", "renewed", "started", "token", "worker")
+    __slots__ = ("claimed", "excuse", "late", "renewed", "started", "token", "worker")
 
-    def __init__(self, worker: str, token: int, claimed: Instant) -> None:
+    def __init__(self, worker: str, token: int, claimed: Instant, excuse: Duration) -> None:
         self.worker = worker
         self.token = token
         self.claimed = claimed
@@ -47,6 +46,8 @@ class Holding:
         """Whether its holder has started, or died and never will: it is not looked up again."""
         self.late: Duration = 0
         """How long faults have kept the holder from acting since the claim."""
+        self.excuse = excuse
+        """How long that has to be to explain the loss of the claim."""
 
     def close(self) -> None:
         """Forget the times of a claim that no longer stands: they are not asked for again."""
@@ -56,24 +57,40 @@ class Holding:
 class Holdings:
     """All claims that stand, by job."""
 
-    __slots__ = ("_excuse", "_infinite", "_skew", "_unheard", "ended", "of")
+    __slots__ = ("_beat", "_infinite", "_own", "_skew", "_unheard", "ended", "of")
 
     momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, rules: Rules) -> None:
+        settings = rules.settings
         self.of: dict[JobId, Holding] = {}
         self.ended: dict[tuple[JobId, int], Holding] = {}
         """Claims that stand no more and were not started yet, by job and token."""
         self._skew: Duration = 2 * settings.max_skew
-        margin = settings.lease - (settings.heartbeat_interval if beating(settings) else settings.job_timeout)
-        self._excuse: Duration = max(1, margin - 2 * settings.max_skew)
-        self._infinite: Duration = settings.lease + settings.stuck_timeout
+        self._own: dict[JobId, Duration] = {
+            job: self._spare(rules, job)
+            for job, facts in rules.jobs.items()
+            if facts.lease is not None or facts.timeout is not None
+        }
+        """What jobs with a lease or a timeout of their own have to spare."""
+        self._own[""] = self._spare(rules, "")
+        self._beat: Duration = settings.heartbeat_interval
+        self._infinite: Duration = max(settings.lease, *self._own.values()) + settings.stuck_timeout
         self._unheard: dict[str, Instant] = {}
         """Which worker was kept from hearing what a claim gave it, and when."""
 
+    def _spare(self, rules: Rules, job: JobId) -> Duration:
+        """Return what a lease has to spare beyond the longest legal run, or the longest legal silence."""
+        silence = self._beats(rules, job)
+        margin = rules.lease_of(job) - (silence or rules.timeout_of(job))
+        return max(1, margin - self._skew)
+
+    def _beats(self, rules: Rules, job: JobId) -> Duration:
+        return rules.settings.heartbeat_interval if beating(rules, job) else 0
+
     def excused(self, holding: Holding) -> bool:
         """Say whether faults alone explain that this holder is not done before its lease runs out."""
-        return holding.late >= self._excuse
+        return holding.late >= holding.excuse
 
     def observe(self, event: Observed) -> Holding | None:
         """Take over a change; answer the holding that it ended, for the caller to judge and then to close."""
@@ -83,7 +100,8 @@ class Holdings:
         if after is not None and after.status is Status.PROCESSING:
             held = self.of.get(event.job)
             if held is None or held.token != after.token:
-                holding = self.of[event.job] = Holding(after.worker or "?", after.token, event.clock)
+                spare = self._own.get(event.job) or self._own[""]
+                holding = self.of[event.job] = Holding(after.worker or "?", after.token, event.clock, spare)
                 in_transaction = event.at - event.clock
                 if in_transaction > self._skew:
                     holding.late = in_transaction
@@ -122,6 +140,10 @@ class Holdings:
                 for holding in self.of.values():  # any actor may have to wait for a lock that stays
                     holding.late = self._infinite
                 return
+            case Excuse.AWAY:
+                late = event.data["for"]
+            case Excuse.UNHEARD if event.data["at"].startswith("heartbeat"):
+                late = self._beat  # a lost heartbeat is a longer silence, and no more
             case Excuse.DEATH | Excuse.UNHEARD:
                 late = self._infinite
                 if event.data["at"] == "claim":
@@ -152,7 +174,7 @@ class Holdings:
     def delay(self, holding: Holding, duration: Duration) -> None:
         """Note how long a holder was kept from acting; what excuses it already is not counted on."""
         holding.late += duration
-        if holding.late >= self._excuse:
+        if holding.late >= holding.excuse:
             holding.late = self._infinite
 
 
@@ -177,7 +199,7 @@ class ConcurrentRuns(Monitor):
         if excuse is Excuse.DEATH or event.name == "raised":
             for runs in self._running.values():
                 runs.pop(event.actor, None)
-        elif excuse is Excuse.LATE:
+        elif excuse in (Excuse.LATE, Excuse.AWAY):
             self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
         elif excuse is Excuse.CLOCK:
             self._late["*"] = self._late.get("*", 0) + abs(event.data["offset"])
@@ -210,7 +232,7 @@ class LeaseOutlivesExecution(Monitor):
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
-        self._holdings = Holdings(rules.settings)
+        self._holdings = Holdings(rules)
         self._running: dict[JobId, dict[tuple[str, int], Holding | None]] = {}
 
     def on_fault(self, event: Fault) -> None:
@@ -220,7 +242,8 @@ class LeaseOutlivesExecution(Monitor):
             for key in [key for key in runs if excuse is Excuse.DEATH and key[0] == event.actor]:
                 del runs[key]
             for holding in runs.values():
-                if holding is not None and event.actor in ("*", holding.worker) and excuse is Excuse.LATE:
+                kept = excuse in (Excuse.LATE, Excuse.AWAY)
+                if holding is not None and event.actor in ("*", holding.worker) and kept:
                     self._holdings.delay(holding, event.data["for"])
 
     def on_return(self, event: Return) -> None:
@@ -237,8 +260,8 @@ class LeaseOutlivesExecution(Monitor):
 
     def _taken_back(self, event: Observed, ended: Holding) -> None:
         elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
-        silent = event.verb != "rescue" and beating(self.settings)
-        allowed = self.settings.lease if silent else self.settings.job_timeout
+        silent = event.verb != "rescue" and beating(self.rules, event.job)
+        allowed = self.rules.lease_of(event.job) if silent else self.rules.timeout_of(event.job)
         if elapsed < allowed:
             self.breach(
                 "taken_back_early",
@@ -298,7 +321,9 @@ class ShutdownLeavesNothingClaimed(Monitor):
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_fault": frozenset({"stopped", "crash", "pause", "late", "lose request", "lose reply", "duplicate"})
+        "on_fault": frozenset(
+            {"stopped", "crash", "pause", "late", "lose request", "lose reply", "delay", "outage", "duplicate"}
+        )
     }
 
     momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})

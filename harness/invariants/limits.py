@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -26,10 +27,12 @@ from harness.model.settings import Settings
 class Standing:
     """The unfinished jobs, as last seen."""
 
-    __slots__ = ("_settings", "active", "waiting")
+    __slots__ = ("_settings", "active", "paused", "waiting")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.paused: set[str] = set()
+        """The tools that may be paused: each from the call of `pause` until an `unpause` was answered with done."""
         self.waiting: dict[JobId, JobView] = {}
         self.active: dict[JobId, JobView] = {}
 
@@ -44,8 +47,22 @@ class Standing:
         elif after.status is Status.PROCESSING:
             self.active[job] = after
 
-    def blocked(self, row: JobView, active: Iterable[JobView] | None = None) -> bool:
-        """Say whether a waiting job has to wait for these active ones, by default for all there are."""
+    def hear(self, event: Call | Return) -> None:
+        """Take over that a tool is paused, or no longer."""
+        if type(event) is Call and event.verb == "pause":
+            self.paused.add(event.arguments[0])
+        elif type(event) is Return and event.verb == "unpause" and event.outcome.done and event.answered:
+            self.paused.discard(event.job or "")
+
+    def blocked(
+        self, row: JobView, active: Iterable[JobView] | None = None, *, tools: Sequence[str] | None = None
+    ) -> bool:
+        """Say whether a waiting job has to wait for these active ones, by default for all there are.
+
+        `tools` are those that the worker serves, where not all.
+        """
+        if row.tool in self.paused or (tools is not None and row.tool not in tools):
+            return True
         return kept_waiting(row, list(self.active.values() if active is None else active), self._settings)
 
 
@@ -72,15 +89,19 @@ class UniqueRespected(Monitor):
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
+        self._skew = 2 * rules.settings.max_skew
         self._holders: dict[tuple[str, str], dict[JobId, None]] = {}
         self._asked: dict[int, tuple[str, str]] = {}
         """Enqueues under way whose key no job has held since they were called."""
+        self._windows: dict[JobId, tuple[tuple[str, str], Instant]] = {}
+        """By job, the key that it holds for a while, and until when by the store's clock."""
 
     def on_call(self, event: Call) -> None:
         if event.verb == "enqueue":
             request = event.arguments[0]
             key = (request.tool, request.unique_key)
-            if request.unique_key is not None and not self._holders.get(key) and request.problem is None:
+            held = self._holders.get(key) or (self._windows and self._in_window(key, event.at - self._skew))
+            if request.unique_key is not None and not held and request.problem is None:
                 self._asked[event.number] = key
 
     def on_observed(self, event: Observed) -> None:
@@ -89,6 +110,8 @@ class UniqueRespected(Monitor):
             return
         key = (view.tool, view.unique_key)
         holders = self._holders.setdefault(key, {})
+        if self.rules.jobs:
+            self._window(event, key)
         if self._finished(event.after):
             holders.pop(event.job, None)
             if not holders:
@@ -101,6 +124,22 @@ class UniqueRespected(Monitor):
 
     def _finished(self, view: JobView | None) -> bool:
         return view is None or view.terminal
+
+    def _window(self, event: Observed, key: tuple[str, str]) -> None:
+        """Judge a new job by the windows of its key, and open its own; a deleted job has none."""
+        if event.after is None:
+            self._windows.pop(event.job, None)
+        elif event.before is None:
+            if other := self._in_window(key, event.clock):
+                told = f"the key {key[1]!r} is unique for a while, and {other} was created within it"
+                self.breach("unique_key_shared", told, job=event.job)
+            facts = self.rules.jobs.get(event.job)
+            if facts is not None and facts.unique_for:
+                self._windows[event.job] = key, event.after.created_at + facts.unique_for
+
+    def _in_window(self, key: tuple[str, str], now: Instant) -> JobId | None:
+        """Return the job that holds a key for its window."""
+        return next((job for job, (held, until) in self._windows.items() if held == key and until > now), None)
 
     def on_return(self, event: Return) -> None:
         asked = self._asked.pop(event.number, None)

@@ -1,10 +1,12 @@
 """Maintenance: it may run late, twice or twice at once; it takes back all that is overdue and deletes nothing else.
 
 A verb of maintenance that runs again at the same instant, with nothing in between, must find nothing to do. A change by
-any other actor, a step of the clock, a crash and the end of a dead session count as something between. Expiry is blamed
-for an overdue claim only where it ran alone, was answered, and no dead session can hold a lock on the row. Deletion is
-judged by the store's clock with twice the declared skew to spare. Whether two rows agree is asked at rest only: in
-between, a process that writes two tables in two transactions is at work, or died, and maintenance is what repairs it.
+any other actor, a step of the clock, a crash and the end of a dead session count as something between; two that overlap
+are not one after the other, and one that was aborted, or did not end at the instant at which it began, may have left
+something to do. Expiry is blamed for an overdue claim only where it ran alone, was answered, and no dead session can
+hold a lock on the row. Deletion is judged by the store's clock with twice the declared skew to spare. Whether two rows
+agree is asked at rest only: in between, a process that writes two tables in two transactions is at work, or died, and
+maintenance is what repairs it.
 """
 
 from __future__ import annotations
@@ -30,25 +32,31 @@ class MaintenanceIdempotent(Monitor):
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": MAINTAINING, "on_return": MAINTAINING}
 
-    momentary: ClassVar[frozenset[str]] = frozenset({"_last"})
+    momentary: ClassVar[frozenset[str]] = frozenset({"_last", "_called"})
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._last: dict[str, Instant] = {}
-        self._again: set[str] = set()
+        """When each verb was called that ended since, alone, with nothing else in between."""
+        self._called: dict[str, Instant] = {}
+        """By actor, when its call under way began."""
+        self._again: dict[str, str] = {}
+        """By actor, the verb that it makes again."""
 
     def on_call(self, event: Call) -> None:
-        if event.verb in MAINTAINING:
-            if self._last.get(event.verb) == event.at:
-                self._again.add(event.verb)
-            else:
-                self._again.discard(event.verb)
-            self._last[event.verb] = event.at
+        self._called[event.actor] = event.at
+        if self._last.get(event.verb) == event.at:
+            self._again[event.actor] = event.verb
+        else:
+            self._again.pop(event.actor, None)
 
     def on_return(self, event: Return) -> None:
-        self._again.discard(event.verb)
-        if not event.answered:
+        self._again.pop(event.actor, None)
+        called = self._called.pop(event.actor, None)
+        if not event.answered or not event.outcome.done:
             self._last.pop(event.verb, None)
+        elif event.alone and called == event.at:
+            self._last[event.verb] = event.at
 
     def on_fault(self, event: Fault) -> None:
         if event.name in ("clock", "crash", "session ends"):  # also: what a dead session had locked is free now
@@ -56,17 +64,11 @@ class MaintenanceIdempotent(Monitor):
             self._again.clear()
 
     def on_observed(self, event: Observed) -> None:
-        if event.verb in self._again:
-            self.breach(
-                "maintenance_repeats", f"{event.verb} changed something again at the same instant", job=event.job
-            )
-        if event.verb not in MAINTAINING:
-            self._last.clear()
-            self._again.clear()
-        else:
-            for verb in [verb for verb in self._last if verb != event.verb]:
-                del self._last[verb]
-                self._again.discard(verb)
+        verb = event.verb
+        if self._again.get(event.actor) == verb:
+            self.breach("maintenance_repeats", f"{verb} changed something again at the same instant", job=event.job)
+        self._last = {kept: at for kept, at in self._last.items() if kept == verb and verb in MAINTAINING}
+        self._again = {actor: kept for actor, kept in self._again.items() if kept == verb and verb in MAINTAINING}
 
 
 MAINTENANCE_IDEMPOTENT = Invariant(

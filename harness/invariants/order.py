@@ -9,8 +9,8 @@ rather than guessed at: the generic workload has enough claims that stand alone.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from harness.history.event import Call, Fault, Observed, Phase, Return
 from harness.invariants.clocks import RecordedStoreClock
@@ -20,12 +20,19 @@ from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind,
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
+from harness.port import Claim
 
 # priority_order -------------------------------------------------------------------------------------------------------
 
 
 LOCKING = frozenset({"claim", "cancel", "reconcile"})
 """What may have a waiting job in hand, so that a claim at the same time rightly passes over it."""
+PAUSING = frozenset({"pause", "unpause"})
+
+
+def tools_of(arguments: Any) -> Sequence[str] | None:
+    """Return the tools that a claim asks for; None: it takes a job of any."""
+    return next(iter(arguments[2:]), None)
 
 
 class PriorityOrder(Monitor):
@@ -35,8 +42,8 @@ class PriorityOrder(Monitor):
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_call": LOCKING,
-        "on_return": LOCKING,
+        "on_call": LOCKING | PAUSING,
+        "on_return": LOCKING | PAUSING,
         "on_fault": frozenset({"crash", "session ends"}),
     }
     derived: ClassVar[frozenset[str]] = frozenset({"_line"})
@@ -49,6 +56,8 @@ class PriorityOrder(Monitor):
         self._overlapped: set[str] = set()
         self._unseen: dict[str, set[JobId]] = {}
         """By the actor whose claim is under way, the jobs that began to wait after it began."""
+        self._tools: dict[str, Sequence[str] | None] = {}
+        """By the actor whose claim is under way, the tools that it serves."""
         self._line: list[tuple[tuple[int, Instant], JobId]] = []
         """What waits, in its order; an entry counts only while the job waits so."""
         self._abandoned = 0
@@ -60,12 +69,16 @@ class PriorityOrder(Monitor):
         self._line = sorted((self._order(row), job) for job, row in self._standing.waiting.items())
 
     def on_call(self, event: Call) -> None:
+        if event.verb in PAUSING:
+            self._standing.hear(event)
+            return
         if self._locking:
             self._overlapped.update(self._locking, (event.actor,))
         self._locking.add(event.actor)
         if event.verb == "claim":
             self._taken[event.actor] = []
             self._unseen[event.actor] = set()
+            self._tools[event.actor] = tools_of(event.arguments)
 
     def on_fault(self, event: Fault) -> None:
         if event.name == "session ends":
@@ -84,6 +97,9 @@ class PriorityOrder(Monitor):
                 unseen.add(event.job)
 
     def on_return(self, event: Return) -> None:
+        if event.verb in PAUSING:
+            self._standing.hear(event)
+            return
         self._locking.discard(event.actor)
         overlapped = event.actor in self._overlapped
         self._overlapped.discard(event.actor)
@@ -91,6 +107,7 @@ class PriorityOrder(Monitor):
             return
         taken = self._taken.pop(event.actor, [])
         unseen = self._unseen.pop(event.actor, set())
+        tools = self._tools.pop(event.actor, None)
         if overlapped or not taken or not self._standing.waiting or self._abandoned:
             return
         last, clock = max(taken, key=lambda entry: self._order(entry[0]))
@@ -99,7 +116,8 @@ class PriorityOrder(Monitor):
         for left in self._standing.waiting.values():
             if left.id in unseen:
                 continue
-            if left.start_after <= clock and self._order(left) < self._order(last) and not self._blocked(left, taken):
+            first = left.start_after <= clock and self._order(left) < self._order(last)
+            if first and not self._blocked(left, taken, tools):
                 self.breach(
                     "priority_inversion",
                     f"{event.actor} took it (priority {last.priority}) and left {left.id} (priority {left.priority})",
@@ -120,10 +138,11 @@ class PriorityOrder(Monitor):
     def _order(self, row: JobView) -> tuple[int, Instant]:
         return (-row.priority, row.created_at if self.rules.oldest_first else 0)
 
-    def _blocked(self, left: JobView, taken: list[tuple[JobView, int]]) -> bool:
-        """Say whether limits or serial keys spoke against it when its turn had come."""
+    def _blocked(self, left: JobView, taken: list[tuple[JobView, int]], tools: Sequence[str] | None) -> bool:
+        """Say whether limits, serial keys, a pause or its tool spoke against it when its turn had come."""
         later = {row.id for row, _ in taken if self._order(left) < self._order(row)}
-        return self._standing.blocked(left, [row for row in self._standing.active.values() if row.id not in later])
+        active = [row for row in self._standing.active.values() if row.id not in later]
+        return self._standing.blocked(left, active, tools=tools)
 
 
 PRIORITY_ORDER = Invariant(
@@ -145,8 +164,8 @@ class WorkConserving(Monitor):
     """Looks at what a claim left although no other actor was working on it at the same time."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_call": frozenset({"claim"}),
-        "on_return": frozenset({"claim"}),
+        "on_call": frozenset({"claim"}) | PAUSING,
+        "on_return": frozenset({"claim"}) | PAUSING,
         "on_fault": frozenset({"clock", "drift", "crash", "session ends"}),
         "on_phase": frozenset({"heal"}),
     }
@@ -173,12 +192,18 @@ class WorkConserving(Monitor):
         self._clock.phase(event)
 
     def on_call(self, event: Call) -> None:
-        self._claim = event
+        if event.verb == "claim":
+            self._claim = event
+        else:
+            self._standing.hear(event)
 
     def on_observed(self, event: Observed) -> None:
         self._standing.observe(event.job, event.after)
 
     def on_return(self, event: Return) -> None:
+        if event.verb != "claim":
+            self._standing.hear(event)
+            return
         call = self._claim
         if call is None or call.number != event.number:
             return
@@ -195,8 +220,9 @@ class WorkConserving(Monitor):
 
     def _judge(self, call: Call) -> None:
         now = self._clock.read(call.at)
+        tools = tools_of(call.arguments)
         for left in self._standing.waiting.values():
-            if left.start_after <= now and left.agrees and not self._standing.blocked(left):
+            if left.start_after <= now and left.agrees and not self._standing.blocked(left, tools=tools):
                 self.breach("due_job_left", f"{call.actor} asked for work and was not given it; it is due", job=left.id)
                 return
 
@@ -209,4 +235,70 @@ WORK_CONSERVING = Invariant(
         AnomalyKind("due_job_left", Guarantee.PROGRESS, "A worker asked for work and did not get a job that was due."),
     ),
     make=WorkConserving,
+)
+
+
+# claims_as_asked ------------------------------------------------------------------------------------------------------
+
+
+NOTHING_ASKED: Final[tuple[int, Sequence[str] | None, frozenset[str]]] = (0, None, frozenset())
+
+
+class ClaimsAsAsked(Monitor):
+    """Compares what a claim gives with how much, and of which tools, its worker asked for."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"claim"}) | PAUSING,
+        "on_return": frozenset({"claim"}) | PAUSING,
+        "on_changed": frozenset({"claim"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._paused: frozenset[str] = frozenset()
+        """The tools that are paused for sure: from a `pause` that was answered with done, to the call of `unpause`."""
+        self._asked: dict[str, tuple[int, Sequence[str] | None, frozenset[str]]] = {}
+        """By the actor whose claim is under way: how many jobs, of which tools, and what was paused when it began."""
+
+    def on_call(self, event: Call) -> None:
+        if event.verb == "claim":
+            self._asked[event.actor] = event.arguments[1], tools_of(event.arguments), self._paused
+        elif event.verb == "unpause":
+            self._paused -= {event.arguments[0]}
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or before.status is not Status.PENDING:
+            return
+        asked = self._asked.get(event.actor)
+        if asked is not None and after.status is Status.PROCESSING and after.tool in asked[2] & self._paused:
+            self.breach("paused_job_claimed", f"{event.actor} claimed it, and {after.tool!r} is paused", job=event.job)
+
+    def on_return(self, event: Return) -> None:
+        if event.verb == "pause" and event.outcome.done and event.job is not None:
+            self._paused |= {event.job}
+        if event.verb != "claim":
+            return
+        limit, tools = self._asked.pop(event.actor, NOTHING_ASKED)[:2]
+        given: Sequence[Claim] = event.outcome.value or () if event.outcome.done else ()
+        if limit and len(given) > limit:
+            told = f"{event.actor} asked for {limit} and was given {', '.join(claim.job for claim in given)}"
+            self.breach("claim_over_limit", told, job=given[-1].job)
+        for claim in given:
+            if tools is not None and claim.tool not in tools:
+                told = f"{event.actor} serves {', '.join(tools)}, and was given a job of {claim.tool!r}"
+                self.breach("unserved_tool", told, job=claim.job)
+
+
+CLAIMS_AS_ASKED = Invariant(
+    id="claims_as_asked",
+    sentence="A claim gives no more jobs than asked for, none of a tool that the worker does not serve or that is "
+    "paused.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("claim_over_limit", Guarantee.CLAIMS, "A claim gave more jobs than its worker asked for."),
+        AnomalyKind("unserved_tool", Guarantee.CLAIMS, "A worker was given a job of a tool that it does not serve."),
+        AnomalyKind("paused_job_claimed", Guarantee.CLAIMS, "A job was claimed although its tool was paused."),
+    ),
+    make=ClaimsAsAsked,
 )

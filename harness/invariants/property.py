@@ -50,6 +50,7 @@ class Guarantee(StrEnum):
     PROGRESS = "a worker that asks for work gets any job that is due and allowed"
     DEAD_LETTERS = "a job that failed for good is in its dead letter queue exactly once"
     OPTIONS = "a job is what its producer asked for"
+    CLAIMS = "a worker is given what it asked for, and nothing that is held back"
     SCHEDULE = "no job runs before its time or out of order"
     CONSISTENCY = "both tables agree"
     REPEATABLE_MAINTENANCE = "maintenance is safe to run late, twice, or concurrently"
@@ -104,6 +105,29 @@ class Rules:
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 
+    def lease_of(self, job: JobId) -> Duration:
+        """Return how long a claim of a job lasts without a heartbeat, as was promised."""
+        facts = self.jobs.get(job)
+        return self.settings.lease if facts is None or facts.lease is None else facts.lease
+
+    def timeout_of(self, job: JobId) -> Duration:
+        """Return how long a job may run."""
+        facts = self.jobs.get(job)
+        return self.settings.job_timeout if facts is None or facts.timeout is None else facts.timeout
+
+    def waits(self, job: JobId, *, attempts: int) -> tuple[Duration, Duration]:
+        """Return the shortest and the longest wait that was promised after this many attempts of a job.
+
+        It is what the documentation says, computed here: the formula of a queue under test may be what is wrong.
+        """
+        settings, facts = self.settings, self.jobs.get(job)
+        first = settings.retry_delay if facts is None or facts.retry_delay is None else facts.retry_delay
+        if not settings.retry_backoff:
+            return first, first
+        doublings = max(attempts - 1, 0) if self.doublings is None else min(max(attempts - 1, 0), self.doublings)
+        shortest = first << doublings
+        return min(shortest, settings.retry_delay_max), min(2 * shortest, settings.retry_delay_max)
+
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
@@ -114,6 +138,11 @@ class JobFacts:
     start_after: Instant | None = None
     priority: int = 0
     unique_key: str | None = None
+    lease: Duration | None = None
+    """What it asked for itself, where that is not what the settings say; so with the next ones."""
+    timeout: Duration | None = None
+    retry_delay: Duration | None = None
+    unique_for: Duration | None = None
 
 
 class Reporter(Protocol):

@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 from harness.history.event import Call, Observed, Return
 from harness.history.outcome import OutcomeKind
+from harness.invariants.clocks import TOLERANCE
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.duration import format_duration
 from harness.model.job import JobId, JobView
 from harness.model.json_value import canonical, json_problem
 from harness.model.lifecycle import Status
@@ -92,6 +94,40 @@ OPTIONS_HONOURED = Invariant(
         AnomalyKind("valid_request_refused", Guarantee.OPTIONS, "A valid job was refused."),
     ),
     make=OptionsHonoured,
+)
+
+
+# own_lease_kept -------------------------------------------------------------------------------------------------------
+
+
+LEASING = frozenset({"claim", "heartbeat"})
+
+
+class OwnLeaseKept(Monitor):
+    """Looks at the leases of jobs that asked for one of their own."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_changed": LEASING}
+
+    def on_changed(self, event: Observed) -> None:
+        facts = self.rules.jobs.get(event.job)
+        before, after = event.before, event.after
+        if facts is None or facts.lease is None or before is None or after is None or after.lease_until is None:
+            return
+        given = after.lease_until - event.clock
+        if after.lease_until != before.lease_until and abs(given - facts.lease) > TOLERANCE:
+            told = f"asked for a lease of {format_duration(facts.lease)}, {event.verb} gave {format_duration(given)}"
+            self.breach("own_lease_dropped", told, job=event.job)
+
+
+OWN_LEASE_KEPT = Invariant(
+    id="own_lease_kept",
+    sentence="A lease that a job asked for is kept at every claim and every heartbeat.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("own_lease_dropped", Guarantee.OPTIONS, "A claim lasts longer or shorter than its job asked for."),
+    ),
+    make=OwnLeaseKept,
+    capabilities=("own_leases", "virtual_time"),
 )
 
 

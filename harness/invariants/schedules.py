@@ -16,6 +16,7 @@ from harness.invariants.clocks import RecordedStoreClock
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId
+from harness.port import Missed, Schedule
 
 SCHEDULING = frozenset({"schedule", "unschedule", "tick"})
 
@@ -34,8 +35,10 @@ class CronExactlyOnce(Monitor):
         super().__init__(rules, breach)
         self._clock = RecordedStoreClock()
         self._open: dict[str, Call] = {}
-        self._periods: dict[str, tuple[int, Instant]] = {}
-        """Of each schedule that stands, its period and since when."""
+        self._standing: dict[str, tuple[Schedule, Instant]] = {}
+        """Each schedule that stands, and since when."""
+        self._judged: dict[str, Instant] = {}
+        """By schedule, the last look that was judged."""
         self._jobs: dict[tuple[str, Instant], JobId] = {}
         """The first job of each slot."""
         self._missed: set[tuple[str, Instant]] = set()
@@ -52,7 +55,7 @@ class CronExactlyOnce(Monitor):
     def on_call(self, event: Call) -> None:
         self._open[event.actor] = event
         if event.verb == "unschedule":
-            self._periods.pop(event.arguments[0], None)
+            self._standing.pop(event.arguments[0], None)
 
     def on_created(self, event: Observed) -> None:
         view = event.after
@@ -65,6 +68,22 @@ class CronExactlyOnce(Monitor):
         elif view.slot > event.clock:
             early = format_duration(view.slot - event.clock)
             self.breach("slot_early", f"{event.actor} made it {early} before {slot}", job=event.job)
+        elif view.schedule in self._standing:
+            self._planned(event, self._standing[view.schedule][0], view.slot)
+
+    def _planned(self, event: Observed, schedule: Schedule, slot: Instant) -> None:
+        """Judge whether a calendar has this slot, and whether its policy wants a job for it now."""
+        if not schedule.cron:
+            return
+        told = f"{schedule.cron!r} in {schedule.zone}"
+        if schedule.following(slot - 1) != slot:
+            self.breach("slot_unplanned", f"{told} means no slot at {format_duration(slot)}", job=event.job)
+            return
+        call = self._open.get(event.actor)
+        later = schedule.following(slot)
+        if schedule.missed is Missed.LATEST and call is not None and later <= self._clock.read(call.at):
+            passed = f"a later slot had begun at {format_duration(later)}, and only the latest one is wanted"
+            self.breach("slot_unplanned", f"{told}: {passed}", job=event.job)
 
     def on_return(self, event: Return) -> None:
         call = self._open.pop(event.actor, None)
@@ -73,19 +92,27 @@ class CronExactlyOnce(Monitor):
         now = self._clock.read(event.at)
         if event.verb == "schedule":
             schedule = call.arguments[0]
-            known = self._periods.get(schedule.name)
-            if known is None or known[0] != schedule.period:
-                self._periods[schedule.name] = (schedule.period, now)
+            known = self._standing.get(schedule.name)
+            if known is None or (known[0].period, known[0].cron) != (schedule.period, schedule.cron):
+                self._standing[schedule.name] = (schedule, now)
         elif event.verb == "tick" and not any(other.verb == "tick" for other in self._open.values()):
             self._judge(event.actor, min(now, self._clock.read(call.at)))
 
     def _judge(self, instance: str, now: Instant) -> None:
-        for name, (period, since) in self._periods.items():
-            slot = now - now % period
-            if slot > since and (name, slot) not in self._jobs.keys() | self._missed and self._is_due(now - slot):
-                late = format_duration(now - slot)
-                self.breach("slot_missed", f"{instance} looked {late} after a slot of {name}, and it has no job")
-                self._missed.add((name, slot))
+        for name, (schedule, since) in self._standing.items():
+            for slot in self._owed(schedule, since, now):
+                if slot > since and (name, slot) not in self._jobs.keys() | self._missed and self._is_due(now - slot):
+                    late = format_duration(now - slot)
+                    self.breach("slot_missed", f"{instance} looked {late} after a slot of {name}, and it has no job")
+                    self._missed.add((name, slot))
+
+    def _owed(self, schedule: Schedule, since: Instant, now: Instant) -> list[Instant]:
+        """Return the slots whose jobs a look owes: the latest; of a calendar all, unless only the latest is wanted."""
+        if not schedule.cron:
+            return [schedule.latest(now)]
+        slots = schedule.slots(max(since, self._judged.get(schedule.name, since)), now)
+        self._judged[schedule.name] = max(now, self._judged.get(schedule.name, now))
+        return slots[-1:] if schedule.missed is Missed.LATEST else slots
 
     def _is_due(self, age: Duration) -> bool:
         due = self.rules.slot_due
@@ -100,6 +127,7 @@ CRON_EXACTLY_ONCE = Invariant(
         AnomalyKind("slot_missed", Guarantee.CRON, "A scheduler looked, but a slot that had begun has no job."),
         AnomalyKind("slot_doubled", Guarantee.CRON, "A slot of a schedule has two jobs."),
         AnomalyKind("slot_early", Guarantee.CRON, "A slot's job was created before the slot began."),
+        AnomalyKind("slot_unplanned", Guarantee.CRON, "A schedule made a job for what is no slot of it."),
     ),
     make=CronExactlyOnce,
     capabilities=("schedules",),

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from harness.errors import UsageError, did_you_mean
-from harness.mistakes import attempts, limits, maintenance, ownership, requests, scheduling, workers
+from harness.mistakes import attempts, limits, maintenance, ownership, promises, requests, scheduling, workers
 from harness.mistakes.mistake import Mistake, Theme
 
 THEMES: Final[tuple[Theme, ...]] = (
@@ -30,6 +30,11 @@ THEMES: Final[tuple[Theme, ...]] = (
     workers.SHUTDOWN,
     workers.WORKERS,
     ownership.READ_CHECK_WRITE,
+    promises.OWN,
+    promises.ASKED,
+    promises.CALENDARS,
+    promises.LARGE,
+    promises.OUTAGES,
 )
 
 CATALOGUE: Final[Mapping[str, Mistake]] = MappingProxyType(

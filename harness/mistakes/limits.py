@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 from harness.adapters.memory import MemoryQueue
@@ -135,10 +135,12 @@ UNIQUENESS: Final = Theme.of(
 class CountedBeforeClaim(MemoryQueue):
     """pgqueuer-global-limit-toctou: SKIP LOCKED protects the rows, and nothing the count."""
 
-    def claim(self, worker: str, limit: int) -> Generator[Any, Any, Outcome]:  # type: ignore[override]
+    def claim(  # type: ignore[override]
+        self, worker: str, limit: int, tools: Sequence[str] | None = None
+    ) -> Generator[Any, Any, Outcome]:
         locked: dict[str, list[JobView]] = self.__dict__.setdefault("locked", {})
         others = [row for owner, rows in locked.items() if owner != worker for row in rows]
-        due = [row for row in self.due(self.now(worker)) if row not in others]
+        due = [row for row in self.due(self.now(worker)) if row not in others and self.is_served(row, tools)]
         chosen = locked[worker] = self.allowed(due, limit)
         yield Point("take what was counted")
         del locked[worker]

@@ -7,7 +7,7 @@ edited in one place. `Lenient` is the model of a queue that does not ask whether
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, ClassVar, Final
 
 from harness.adapters.memory import MemoryQueue
@@ -159,26 +159,26 @@ class RetriesNeverDue(MemoryQueue):
 
 
 class RetryPutOff(MemoryQueue):
-    def claim(self, worker: str, limit: int) -> Outcome:
+    def claim(self, worker: str, limit: int, tools: Sequence[str] | None = None) -> Outcome:
         now = self.now(worker)
         for row in self.due(now):
             if row.queue_state is QueueState.RETRY:
                 self.put(row._replace(start_after=now + self.delay(row, 0)))
-        return super().claim(worker, limit)
+        return super().claim(worker, limit, tools)
 
 
 class FailedJobBlocksQueue(MemoryQueue):
-    def claim(self, worker: str, limit: int) -> Outcome:
+    def claim(self, worker: str, limit: int, tools: Sequence[str] | None = None) -> Outcome:
         if any(row.status is Status.FAILED for row in self.rows.values()):
             return done([])
-        return super().claim(worker, limit)
+        return super().claim(worker, limit, tools)
 
 
 class ClaimUnchecked(MemoryQueue):
     """Counts what it wanted to take, not what the UPDATE took."""
 
-    def claim(self, worker: str, limit: int) -> Outcome:
-        outcome = super().claim(worker, limit)
+    def claim(self, worker: str, limit: int, tools: Sequence[str] | None = None) -> Outcome:
+        outcome = super().claim(worker, limit, tools)
         lease_until = self.now(worker) + self.settings.lease
         phantoms = [
             Claim(row.id, row.attempts + 1, row.token + 1, worker, row.tool, lease_until)

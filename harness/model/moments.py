@@ -12,6 +12,7 @@ def moments(settings: Settings) -> dict[str, Duration]:
     backoff = retry_bounds(settings, attempts=1)[1]
     named = {
         "1s": SECOND,
+        "3s": 3 * SECOND,
         "a poll": settings.poll_interval,
         "half a timeout": settings.job_timeout // 2,
         "a timeout": settings.job_timeout,

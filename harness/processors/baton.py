@@ -68,7 +68,7 @@ class Baton:
                     life.employ(me, ends=True)
             with turn.lock:
                 turn.answer, turn.ended = answer, True
-                late = turn.blocked or turn.adrift
+                late = turn.blocked or turn.adrift or not self.holds()
             turn.stopped.set()
             if late:
                 with contextlib.suppress(RuntimeError):  # The loop was closed in between.
@@ -155,10 +155,15 @@ class Baton:
             if turn.ended or turn.stopped.is_set():
                 return False
             turn.adrift = True
+        if (guests := self._loop.guests) is not None:
+            guests.adrift[turn] = None if turn.thread is None else turn.thread.native_id
         self._loop.on_doubt(f"{turn.name} waits for a lock at {self._place(turn)}, and time moved on meanwhile")
         return True
 
     def _back(self, turn: _Turn) -> None:
+        if (guests := self._loop.guests) is not None:
+            guests.stirred = True
+            guests.adrift.pop(turn, None)
         if turn.ended:
             turn.settle()
         elif self._loop.too_many_rounds(*turn.round(self._loop.time())):
@@ -209,10 +214,10 @@ class Baton:
             raise Severed
         return waiter.take(blocking=False)
 
-    def _released(self, turn: _Turn) -> None:
-        """Let a thread go on that was waiting for what was just released."""
+    def _released(self, turn: _Turn, number: int) -> None:
+        """Let a thread go on that was waiting, for the time of this number, for what was just released."""
         with contextlib.suppress(RuntimeError):  # The loop was closed in between.
-            self._loop.call_soon_threadsafe(self._resume, turn, turn.number, context=turn.context)
+            self._loop.call_soon_threadsafe(self._resume, turn, number, context=turn.context)
 
 
 _LOOPS = ("asyncio.base_events", "trio._core._run", "gevent.hub")
@@ -314,8 +319,9 @@ class _Turn:
 
     def released(self, waiter: Waiter) -> None:
         """Hear that the waiter was released."""
+        number = self.number
         if self.waiter is waiter:
-            self.baton._released(self)
+            self.baton._released(self, number)
 
     def round(self, now: float) -> tuple[int, float]:
         """Count its rounds at this instant; return them, and for how many real seconds they have gone on."""
@@ -327,5 +333,7 @@ class _Turn:
 
     def settle(self) -> None:
         """Give the answer to the code that still waits for it."""
+        if (guests := self.baton._loop.guests) is not None:
+            guests.adrift.pop(self, None)
         if not self.future.done():
             self.future.set_result(self.answer)

@@ -63,6 +63,8 @@ class RunContext:
         """By worker, who hears of it at once; the others ask."""
         self.carrier: Callable[[], LoopCarrier]
         """Returns what carries actors that are coroutines; their kernel is the session's."""
+        self.later: Callable[[str, Duration, Callable[[], None]], None]
+        """Lets something happen after a while, under a name: what lives on without a worker."""
         self.closed = False
         self.memory: Memory | None = None
         self._clocks = clocks
@@ -80,10 +82,29 @@ class RunContext:
     @property
     def next_claim(self) -> Callable[[], Instant | None]:
         """Return who tells when a claim next has something to take: a job that is due, or a lease that runs out."""
+        return self.next_claim_of(None)
+
+    def next_claim_of(self, tools: tuple[str, ...] | None) -> Callable[[], Instant | None]:
+        """Return who tells that to a worker of these tools; None: it serves all."""
         board = self.board
+        claim = board.next_claim if tools is None else lambda: board.next_claim_of(tools)
         if not self.capabilities.takes_back_in_claim:
-            return board.next_claim
-        return lambda: min((due for due in (board.next_claim(), board.next_expiry()) if due is not None), default=None)
+            return claim
+        return lambda: min((due for due in (claim(), board.next_expiry()) if due is not None), default=None)
+
+    def served_by(self, worker: str) -> tuple[str, ...] | None:
+        """Return the tools that a worker serves; None: all."""
+        return self.scenario.serves.get(worker)
+
+    def ended_at(self, job: JobId) -> Callable[[], Instant | None]:
+        """Return who tells that a job has ended: at once where it has."""
+        views = self.board.views
+
+        def due() -> Instant | None:
+            view = views.get(job)
+            return 0 if view is not None and view.terminal else None
+
+        return due
 
     @property
     def searched(self) -> bool:

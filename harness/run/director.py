@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.errors import UsageError
+from harness.faults.messages import courier
 from harness.history.event import Effect, History, Observed, Return
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant, format_duration
@@ -16,7 +17,7 @@ from harness.run.stock import client, request_of
 from harness.scenario.scenario import Expectation, Scenario, Step
 from harness.sim.actor import Actor, State
 from harness.sim.clock import Clocks
-from harness.sim.kernel import Kernel
+from harness.sim.kernel import EVERYBODY, Kernel
 from harness.sim.request import VerbCall
 
 PATIENCE = 20_000
@@ -278,6 +279,43 @@ class Director:
         self.recorder.fault(actor.name, f"lose {step.verb}", {"at": step.point})
         self._perform(actor, heard=False, happens=step.verb == "reply")
 
+    def do_delay(self, step: Step) -> None:
+        """`w1 delays the request by 5m before completing a`."""
+        actor = self._at_call(step)
+        call = actor.request
+        assert type(call) is VerbCall
+        late = _given(step.duration)
+        self.recorder.fault(actor.name, "delay", {"at": actor.point, "for": late})
+        self._perform(actor, heard=False, happens=False)
+        name = f"message {len(self.kernel.actors)} of {actor.name}"
+        self.kernel.spawn(name, lambda: courier(VerbCall(call.verb, call.arguments, call.job, call.token), late))
+
+    def do_away(self, step: Step) -> None:
+        """`the store is away for 5m`."""
+        self.recorder.fault(EVERYBODY, "outage", {"at": "", "for": _given(step.duration)})
+        self.kernel.cut_off(EVERYBODY, _given(step.duration))
+
+    def do_cut(self, step: Step) -> None:
+        """`w1 is cut off for 5m`."""
+        actor = self._actor(step.actor)
+        self.recorder.fault(actor.name, "outage", {"at": place_of(actor), "for": _given(step.duration)})
+        self.kernel.cut_off(actor.name, _given(step.duration))
+
+    def do_hold(self, step: Step) -> None:
+        """`pause tool mail`, `unpause tool mail`."""
+        verb, tool = step.actor or "pause", step.point or ""
+        self._operate(VerbCall(verb, (tool,), tool))
+        (self.world.board.pause if verb == "pause" else self.world.board.unpause)(tool)
+
+    def do_wait(self, step: Step) -> None:
+        """`wait until a is FAILED`: time passes and everything due happens, until it is."""
+        for _ in range(PATIENCE):
+            if self._status(step.job) == step.expect:
+                return
+            if not self.kernel.step():
+                break
+        raise self._stop(f"it is {self._status(step.job)}{self._fate(step.job)}")
+
     def do_twice(self, step: Step) -> None:
         """`w1 delivers twice before completing a`."""
         actor = self._at_call(step)
@@ -339,10 +377,13 @@ class Director:
 
     def do_check(self, step: Step) -> None:
         """`a is PENDING`."""
-        view = self.world.board.views.get(step.job or "")
-        got = "gone" if view is None else str(view.status)
+        got = self._status(step.job)
         if got != step.expect:
             self._fail(f"it is {got}")
+
+    def _status(self, job: JobId | None) -> str:
+        view = self.world.board.views.get(job or "")
+        return "gone" if view is None else str(view.status)
 
     def do_clock(self, step: Step) -> None:
         """`store clock is 5s ahead`."""

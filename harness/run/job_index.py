@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from harness.invariants.limits import kept_waiting
-from harness.model.duration import Duration, Instant
+from harness.model.duration import MINUTE, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import TERMINAL, Status
 from harness.model.settings import Settings
 from harness.port import Schedule
+
+GIVEN_UP: Final[Duration] = 10 * MINUTE
+"""So long schedulers look again and again for a slot of a calendar that still has no job."""
 
 
 class Timetable:
@@ -42,19 +46,24 @@ class Timetable:
 
     def next_look(self, seen: Instant, early: Duration) -> Instant | None:
         """Tell when to look next: `early` before the first slot that has no job, or began after the look at `seen`."""
-        slots = [
-            min(self._filled[name], schedule.latest(seen)) + schedule.period - early
-            for name, schedule in self._schedules.items()
-        ]
+        slots = [self._next_of(name, schedule, seen) - early for name, schedule in self._schedules.items()]
         return min(slots) if slots else None
+
+    def _next_of(self, name: str, schedule: Schedule, seen: Instant) -> Instant:
+        filled = self._filled[name]
+        if not schedule.cron:
+            return min(filled, schedule.latest(seen)) + schedule.period
+        slot = schedule.following(filled)
+        # Half a year of ticks for a slot that never gets its job would be no run any more.
+        return slot if seen < slot + GIVEN_UP else schedule.following(seen)
 
 
 class JobIndex:
     """The last view of every job, and heaps of when each is next due: an entry counts only while the view says so."""
 
     __slots__ = (
-        "_expiring", "_keyed", "_known", "_leases", "_limited", "_settings", "_started", "_waiting", "apart", "live",
-        "on_pending", "timetable", "views",
+        "_expiring", "_keyed", "_known", "_leases", "_limited", "_paused", "_settings", "_started", "_waiting", "apart",
+        "live", "on_pending", "timetable", "views",
     )  # fmt: skip
 
     def __init__(self, settings: Settings) -> None:
@@ -72,8 +81,10 @@ class JobIndex:
         self._started: list[tuple[Instant, JobId]] = []
         self._keyed: set[JobId] = set()
         """What waits and has a serial key."""
-        self._known: dict[str, Instant | None] = {}
-        """What is due next, until a job changes."""
+        self._known: dict[str | tuple[str, ...], Instant | None] = {}
+        """What is due next, until a job changes; a claim of some tools by these."""
+        self._paused: set[str] = set()
+        """The tools whose jobs an operator holds back."""
 
     def reset(self, views: Mapping[JobId, JobView]) -> None:
         """Know these jobs and no others."""
@@ -110,17 +121,34 @@ class JobIndex:
     def next_claim(self) -> Instant | None:
         """Tell when a job can next be claimed."""
         if "claim" not in self._known:
-            if self._limited or self._keyed:
+            if self._limited or self._keyed or self._paused:
                 self._known["claim"] = min([view.start_after for view in self._allowed()], default=None)
             else:
                 self._known["claim"] = self._first(self._waiting, lambda view: view.start_after, Status.PENDING)
         return self._known["claim"]
 
+    def next_claim_of(self, tools: tuple[str, ...]) -> Instant | None:
+        """Tell when a job of these tools can next be claimed."""
+        if tools not in self._known:
+            self._known[tools] = min([view.start_after for view in self._allowed() if view.tool in tools], default=None)
+        return self._known[tools]
+
+    def pause(self, tool: str) -> None:
+        """Take over that an operator holds back the jobs of a tool."""
+        self._paused.add(tool)
+        self._known.clear()
+
+    def unpause(self, tool: str) -> None:
+        """Take over that they are let go."""
+        self._paused.discard(tool)
+        self._known.clear()
+
     def _allowed(self) -> list[JobView]:
         """List what waits, without what limits and serial keys keep waiting until another job changes."""
         waiting = [view for view in self.live.values() if view.status is Status.PENDING]
         active = [view for view in self.live.values() if view.status is Status.PROCESSING]
-        return [view for view in waiting if not kept_waiting(view, active, self._settings)]
+        free = [view for view in waiting if view.tool not in self._paused] if self._paused else waiting
+        return [view for view in free if not kept_waiting(view, active, self._settings)]
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""

@@ -177,6 +177,12 @@ class Recorder:
         self._returned(actor, call, LOST_REQUEST, answered=False)
         return LOST_REQUEST
 
+    def cut(self, actor: Actor, call: VerbCall) -> Outcome:
+        """Write down a call that was cut off in the middle: what it did by then stands, or is rolled back."""
+        self.observe(actor.name, call.verb)
+        self._returned(actor, call, LOST_REPLY, answered=False)
+        return LOST_REPLY
+
     def told(
         self,
         actor: str,

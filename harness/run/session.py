@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NO_FAULTS = FaultPlan()
 """What a replay allows: whatever the tape says."""
 CAPABILITIES = Capabilities.names()
-ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules"})
+ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules", "own_leases"})
 """What a queue does only where settings or jobs ask for it: elsewhere nothing can be breached, so it is not watched."""
 WEARY = 500
 """After this many steps in which no job came or ended, faults stop: whatever still repeats then does so by itself."""
@@ -53,10 +53,12 @@ class Limits:
 
 def quiet_limit(scenario: Scenario) -> Duration:
     """Return how long nothing may change before the system is at rest, come what may."""
-    settings = scenario.settings
-    attempts = max(2, settings.max_attempts, *(plan.max_attempts or 0 for plan in scenario.jobs))
-    longest_wait = retry_bounds(settings, attempts=attempts)[1]
-    timeouts = settings.lease + settings.stuck_timeout + settings.job_timeout
+    settings, jobs = scenario.settings, scenario.jobs
+    attempts = max(2, settings.max_attempts, *(plan.max_attempts or 0 for plan in jobs))
+    delay = max(settings.retry_delay, *(plan.retry_delay or 0 for plan in jobs)) if jobs else settings.retry_delay
+    longest_wait = retry_bounds(settings.changed(retry_delay=delay), attempts=attempts)[1]
+    own = [(plan.lease or 0) + (plan.timeout or 0) for plan in jobs]
+    timeouts = settings.lease + settings.stuck_timeout + settings.job_timeout + max(own, default=0)
     return longest_wait + timeouts + 3 * (settings.cron_period + settings.expire_interval) + settings.poll_interval
 
 
@@ -66,6 +68,10 @@ def _facts(plan: JobPlan, scenario: Scenario) -> JobFacts:
         start_after=None if plan.start_after is None or plan.every else plan.at + plan.start_after,
         priority=plan.priority,
         unique_key=plan.unique_key,
+        lease=plan.lease,
+        timeout=plan.timeout,
+        retry_delay=plan.retry_delay,
+        unique_for=plan.unique_for,
     )
 
 
@@ -194,6 +200,7 @@ class Session(LiveSession):
         )
         self._carrier: LoopCarrier | None = None
         self.world.carrier = self._carry
+        self.world.later = self._later
         if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed
         self.kernel.on_overtaken = self._overtaken
@@ -331,6 +338,13 @@ class Session(LiveSession):
             self._carrier = LoopCarrier(self.kernel, VirtualLoop())
         return self._carrier
 
+    def _later(self, name: str, wait: Duration, then: Callable[[], None]) -> None:
+        def living_on() -> Frame:
+            yield Sleep(wait, f"living on: {name}")
+            then()
+
+        self.kernel.spawn(f"{name} #{len(self.kernel.actors)}", living_on)
+
     def _severed(self, actor: Actor, linger: Duration) -> None:
         """A dead actor's session ends with it, or lingers with its locks until the server notices."""
         queue: Any = self.queue
@@ -384,6 +398,7 @@ class Session(LiveSession):
         self.judge.healed(self.board.views)
         kernel = self.kernel
         kernel.interferences = []
+        kernel.outages.clear()
         kernel.free_order = False
         kernel.choices = Boring()
         self.clocks.correct()

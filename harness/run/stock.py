@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from harness.history.outcome import Outcome, OutcomeKind
 from harness.model.duration import SECOND
 from harness.port import JobRequest, Schedule
 from harness.run.context import RunContext
-from harness.run.insisting import Steps, insist
+from harness.run.insisting import RETRY_PAUSE, Steps, insist
 from harness.run.worker import Worker
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import SCHEDULERS
+from harness.scenario.scenario import SCHEDULERS, PausePlan
 from harness.sim.request import Frame, Poll, Sleep, VerbCall
 
 
@@ -40,11 +41,16 @@ class StockApplication:
 
     def clients(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Return a factory for each client by name."""
-        return {
-            f"client-{plan.name}": lambda plan=plan: client(world, plan)  # type: ignore[misc]
-            for plan in world.scenario.jobs
-            if not plan.held_back
+        scenario = world.scenario
+        presets = {"client-presets": lambda: preset(world)} if scenario.presets else {}
+        pauses = {
+            f"client-pause-{number}": lambda pause=pause: pausing(world, pause)
+            for number, pause in enumerate(scenario.pauses, start=1)
         }
+        jobs = {
+            f"client-{plan.name}": lambda plan=plan: client(world, plan) for plan in scenario.jobs if not plan.held_back
+        }
+        return presets | jobs | pauses
 
 
 def request_of(plan: JobPlan, name: str, world: RunContext, actor: str) -> JobRequest:
@@ -60,23 +66,26 @@ def request_of(plan: JobPlan, name: str, world: RunContext, actor: str) -> JobRe
         unique_key=plan.unique_key,
         serial_key=plan.serial_key,
         dead_letter=plan.dead_letter,
-        transaction=None if plan.transaction is None else name,
+        transaction=None if plan.transaction is None else plan.name,
+        lease=plan.lease,
+        retry_delay=plan.retry_delay,
+        unique_for=plan.unique_for,
     )
 
 
 def client(world: RunContext, plan: JobPlan) -> Steps:
     """Send what was planned; cancel and retry where that was planned."""
-    me = f"client-{plan.name}"
     if plan.at:
         yield Sleep(plan.at, f"waiting to send {plan.name}")
+    if plan.after is not None:
+        yield Poll(SECOND, world.ended_at(plan.after), origin=0, point=f"waiting for the end of {plan.after}")
     if plan.scheduled:
         yield from scheduled(world, plan)
         return
-    for number, name in enumerate(plan.names()):
-        if number and plan.every:
-            yield Sleep(plan.every, f"waiting to send {name}")
-        send = VerbCall("enqueue", (request_of(plan, name, world, me),), name)
-        yield from insist(send) if plan.transaction is None else in_transaction(plan, send)
+    if plan.transaction is None:
+        yield from sending(world, plan)
+    else:
+        yield from in_transaction(world, plan)
     if plan.cancel_after is not None:
         yield Sleep(plan.cancel_after, f"waiting to cancel {plan.name}")
         yield from insist(VerbCall("cancel", (plan.name,), plan.name))
@@ -85,27 +94,65 @@ def client(world: RunContext, plan: JobPlan) -> Steps:
         yield from insist(VerbCall("retry", (plan.name,), plan.name))
 
 
-def in_transaction(plan: JobPlan, send: VerbCall) -> Steps:
+def sending(world: RunContext, plan: JobPlan) -> Steps:
+    """Send one job, or several so far apart as planned."""
+    for number, name in enumerate(plan.names()):
+        if number and plan.every:
+            yield Sleep(plan.every, f"waiting to send {name}")
+        yield from insist(VerbCall("enqueue", (request_of(plan, name, world, f"client-{plan.name}"),), name))
+
+
+def in_transaction(world: RunContext, plan: JobPlan) -> Steps:
     """Send inside a transaction of its own, keep that open for a while, and end it as planned."""
-    name = send.job
-    assert name is not None
+    name = plan.name
     yield from insist(VerbCall("begin", (name,), name))
-    yield from insist(send)
+    yield from sending(world, plan)
     if plan.open_for:
         yield Sleep(plan.open_for, f"before the end of the transaction of {name}")
     yield from insist(VerbCall(str(plan.transaction), (name,), name))
 
 
+def preset(world: RunContext) -> Steps:
+    """Set the counters of the queue ahead, before the first client sends."""
+    for counter, value in world.scenario.presets.items():
+        yield VerbCall("preset", (counter, value), counter)
+
+
+def pausing(world: RunContext, plan: PausePlan) -> Steps:
+    """Hold back a tool for a while; the operator who paused it asks until it is let go."""
+    yield Sleep(plan.at, f"waiting to pause {plan.tool}")
+    yield from insist(VerbCall("pause", (plan.tool,), plan.tool))
+    world.board.pause(plan.tool)
+    yield Sleep(plan.lasts, f"waiting to unpause {plan.tool}")
+    yield from persist(VerbCall("unpause", (plan.tool,), plan.tool))
+    world.board.unpause(plan.tool)
+
+
+def persist(call: VerbCall) -> Steps:
+    """Make a call again until its outcome is known, however long the store is away, at ever longer intervals."""
+    pause = RETRY_PAUSE
+    while True:
+        outcome: Outcome = yield from insist(call)
+        if outcome.kind is not OutcomeKind.UNKNOWN:
+            return
+        yield Sleep(pause, f"retrying {call.point}")
+        pause *= 2
+
+
 def scheduled(world: RunContext, plan: JobPlan) -> Steps:
     """Set a schedule, and end it half a period after its last slot."""
-    me, period = f"client-{plan.name}", plan.every
-    assert period is not None
-    schedule = Schedule(plan.name, period, request_of(plan, plan.name, world, me))
+    me, period = f"client-{plan.name}", plan.every or 0
+    job = request_of(plan, plan.name, world, me)
+    schedule = Schedule(plan.name, period, job, cron=plan.cron or "", zone=plan.zone, missed=plan.missed)
     world.board.timetable.set(schedule, world.now(me))
     yield from insist(VerbCall("schedule", (schedule,), plan.name))
     now = world.now(me)
-    yield Sleep(schedule.latest(now) + plan.count * period + period // 2 - now, f"waiting to unschedule {plan.name}")
-    yield from insist(VerbCall("unschedule", (plan.name,), plan.name))
+    last = schedule.latest(now)
+    for _ in range(plan.count):
+        last = schedule.following(last)
+    half = period // 2 if period else min(world.settings.cron_period, schedule.following(last) - last) // 2
+    yield Sleep(max(last + half - now, 0), f"waiting to unschedule {plan.name}")
+    yield from persist(VerbCall("unschedule", (plan.name,), plan.name))
     world.board.timetable.end(plan.name)
 
 

@@ -32,6 +32,8 @@ class Worker:
     def work(self) -> Steps:
         """Claim a batch, run it one by one under the timeout, settle each."""
         world, settings = self.world, self.world.settings
+        tools = world.served_by(self.name)
+        wanted = (self.name, settings.batch_size) if tools is None else (self.name, settings.batch_size, tools)
         names = world.scenario.workers
         order = names.index(self.name) if self.name in names else 0
         origin = order * settings.poll_interval // max(1, len(names)) // SECOND * SECOND
@@ -42,7 +44,7 @@ class Worker:
                 world.anew(self.name)
             if world.told_to_stop(self.name):
                 break
-            outcome: Outcome = yield VerbCall("claim", (self.name, settings.batch_size))
+            outcome: Outcome = yield VerbCall("claim", wanted)
             vain = 0 if outcome.value or tireless else vain + 1
             claims: list[Claim] = list(outcome.value or ()) if outcome.done else []
             for claim in claims:
@@ -53,7 +55,7 @@ class Worker:
                     break
                 yield from self.run_one(claims)
             if not outcome.value:
-                yield Poll(settings.poll_interval * patience(vain - hope), world.next_claim, origin=origin)
+                yield Poll(settings.poll_interval * patience(vain - hope), world.next_claim_of(tools), origin=origin)
         world.stopped(self.name)
 
     def give_back(self, claims: list[Claim]) -> Steps:
@@ -92,25 +94,26 @@ class Worker:
         """Let the processor's time pass. True: it ended; False: it was timed out; None: the lease was lost."""
         settings = self.world.settings
         plan = self.world.plan(claim.job)
+        allowed = plan.allowed(settings)
         hangs = plan.ending(claim.attempt) is Ending.HANG
-        duration = settings.job_timeout + 1 if hangs else plan.duration(claim.attempt, settings)
-        left = min(duration, settings.job_timeout)
+        duration = allowed + 1 if hangs else plan.duration(claim.attempt, settings)
+        left = min(duration, allowed)
         while left > 0:
             slice_ = min(left, self.beat_interval() or left)
-            started = self.world.now(self.name) if duration > settings.job_timeout else 0
+            started = self.world.now(self.name) if duration > allowed else 0
             yield Sleep(slice_, f"running {claim.job}")
-            left -= max(slice_, self.world.now(self.name) - started) if duration > settings.job_timeout else slice_
+            left -= max(slice_, self.world.now(self.name) - started) if duration > allowed else slice_
             if left > 0:
                 yield from self.heartbeats(claims)
                 if claim not in claims:
                     return None
-        return duration <= settings.job_timeout
+        return duration <= allowed
 
     def run_real(self, claims: list[Claim], attempt: ProcessorAttempt) -> Steps:
         """Let a real processor work on the first claim under the timeout, keep the leases of all, settle it."""
         settings = self.world.settings
         claim = claims[0]
-        left = settings.job_timeout
+        left = self.world.plan(claim.job).allowed(settings)
         wait = attempt.move(0)
         if attempt.ended is not None:
             yield Point(f"running {claim.job}")

@@ -6,7 +6,7 @@ Follows the steps as far as can be known without running them: who is there, who
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from harness.errors import did_you_mean
 from harness.invariants import ANOMALIES
@@ -18,7 +18,7 @@ from harness.scenario.schema import MOST_SENT, NAME, JobPart, ScenarioPart
 
 
 UPKEEP = ("queue", "maintenance")
-VERBS_ONLY = frozenset({"act", "lose", "twice", "upkeep", "enqueue", "cancel", "retry"})
+VERBS_ONLY = frozenset({"act", "lose", "twice", "delay", "away", "cut", "hold", "upkeep", "enqueue", "cancel", "retry"})
 """Steps that ask a queue for a verb, which an application does not have."""
 WORKERS_VARIABLE = "USE_PGBOSS_WORKERS"
 
@@ -34,6 +34,12 @@ def listing(name: str, known: Collection[str]) -> str:
     listed = sorted(known)
     shown = ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
     return f"{did_you_mean(name, listed)}. Available: {shown}" if listed else ". None is available"
+
+
+def is_dead_letter(name: str, jobs: Mapping[str, JobPart]) -> bool:
+    """Say whether this names the dead letter that a job may leave: `a-dead-3`, after its third claim."""
+    job, found, token = name.rpartition("-dead-")
+    return bool(found) and token.isdecimal() and job in jobs and jobs[job].dead_letter is not None
 
 
 class StepChecks:
@@ -66,7 +72,9 @@ class StepChecks:
     def _of_step(self, step: Step) -> Iterator[str]:
         if self._part.application is not None and step.kind in VERBS_ONLY:
             yield 'an application has steps of its own: write `w1 pauses before "NAME"` or `crash w1 before "NAME"`'
-        if step.job is not None and step.job not in self._jobs:
+        if step.kind == "hold":
+            return
+        if step.job is not None and step.job not in self._jobs and not is_dead_letter(step.job, self._jobs):
             yield f"no such job: {step.job!r}{listing(step.job, self._jobs)}"
         elif step.kind == "enqueue" and step.job is not None and self._jobs[step.job].every is not None:
             yield f"{step.job!r} is sent `every` so often, not by a step"
@@ -113,7 +121,7 @@ class StepChecks:
             self._stopped.add(actor)
         elif step.kind == "pause":
             self._paused.add(actor)
-        elif step.kind in ("resume", "act", "lose", "twice"):
+        elif step.kind in ("resume", "act", "lose", "twice", "delay"):
             self._paused.discard(actor)
         elif step.kind == "enqueue" and step.job is not None:
             self._enqueued.add(step.job)
@@ -173,7 +181,7 @@ class Checks:
             path = ("jobs", name)
             if not re.fullmatch(NAME, name):
                 self._wrong(path, f"{name!r} is not a name: letters, digits, _ and -, a letter first")
-            total += job.count if job.every is not None else 1
+            total += job.count if is_several(job) else 1
             if total > MOST_SENT:
                 self._wrong(path, f"more than {MOST_SENT} jobs are sent in all, the most accepted")
                 return
@@ -212,8 +220,17 @@ class Checks:
                 )
 
     def _references(self) -> None:
+        for worker in self._part.serves:
+            if worker not in self._part.workers:
+                self._wrong(("serves", worker), f"no such worker: {worker!r}{listing(worker, self._part.workers)}")
+        for counter in self._part.presets:
+            if counter != "token":
+                self._wrong(("presets", counter), f"no such counter: {counter!r}{listing(counter, ['token'])}")
+        for name, plan in self._part.jobs.items():
+            if plan.after is not None and (plan.after == name or plan.after not in self._jobs):
+                self._wrong(("jobs", name, "after"), f"no such job: {plan.after!r}{listing(plan.after, self._jobs)}")
         for job in self._part.expect:
-            if job not in self._jobs and not self._is_dead_letter(job):
+            if job not in self._jobs and not is_dead_letter(job, self._jobs):
                 self._wrong(("expect", job), self._no_such_expectation(job))
         for index, control in enumerate(self._part.controls):
             path = ("controls", index)
@@ -234,10 +251,6 @@ class Checks:
                 ("application",), "an application brings its own queue: leave `queue` out, here and in controls"
             )
 
-    def _is_dead_letter(self, name: str) -> bool:
-        job, found, token = name.rpartition("-dead-")
-        return bool(found) and token.isdecimal() and job in self._jobs and self._jobs[job].dead_letter is not None
-
     def _no_such_expectation(self, job: str) -> str:
         if job == "cron":
             return (
@@ -251,14 +264,25 @@ class Checks:
             self._wrong(path, f"no such wrong queue: {name!r}{listing(name, self._queues)}")
 
 
+def is_several(job: JobPart) -> bool:
+    """Say whether it is more than one job."""
+    return job.every is not None or job.cron is not None
+
+
 def _sent(name: str, job: JobPart) -> list[str]:
-    return [name] if job.every is None else [f"{name}{number}" for number in range(1, job.count + 1)]
+    return [f"{name}{number}" for number in range(1, job.count + 1)] if is_several(job) else [name]
 
 
 def _job_problems(job: JobPart) -> Iterator[tuple[str, str]]:
     given = job.model_fields_set
-    if "count" in given and job.every is None:
+    if "count" in given and not is_several(job):
         yield "count", "count needs `every`: how far apart they are sent"
+    if job.cron is not None:
+        yield from _calendar_problems(job)
+    elif given & {"zone", "missed"}:
+        yield next(iter(given & {"zone", "missed"})), "zone and missed are for jobs with `cron`"
+    if job.unique_for is not None and job.unique_key is None:
+        yield "unique_for", "unique_for needs `unique_key`: which key is held"
     if job.every is not None:
         if job.count < 2:
             yield "every", "every needs `count`: how many are sent, at least 2"
@@ -270,9 +294,19 @@ def _job_problems(job: JobPart) -> Iterator[tuple[str, str]]:
         yield "tool", f"{job.tool!r} is not a valid tool name"
 
 
+def _calendar_problems(job: JobPart) -> Iterator[tuple[str, str]]:
+    if not job.scheduled:
+        yield "cron", "cron needs `scheduled: true`: the queue makes its jobs"
+    if job.every is not None:
+        yield "cron", "cron stands in the place of `every`; drop one of them"
+    for key in ("cancel_after", "retry_after", "unique_key", "held_back"):
+        if key in job.model_fields_set:
+            yield key, f"{key} is for a single job, not for those of a schedule"
+
+
 def _sending_problems(job: JobPart) -> Iterator[tuple[str, str]]:
     given = job.model_fields_set
-    if job.scheduled and job.every is None:
+    if job.scheduled and not is_several(job):
         yield (
             "scheduled",
             "scheduled needs `every` and `count`: how far apart its slots are, and how many",

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.model.duration import Duration, format_duration, parse_duration
 from harness.model.settings import Settings
+from harness.port import Missed
 
 # how long -------------------------------------------------------------------------------------------------------------
 
@@ -157,6 +158,22 @@ class JobPlan:
     count: int = 1
     scheduled: bool = False
     """The queue makes them by a schedule, one for each of `count` slots."""
+    cron: str | None = None
+    """A cron text in the place of `every`: five fields, six (seconds first), or `@daily` and its like."""
+    zone: str = "UTC"
+    """In which time zone that is meant."""
+    missed: Missed = Missed.EACH
+    """What becomes of slots that no scheduler looked at in time."""
+    lease: Duration | None = None
+    """How long a claim of it lasts without a heartbeat; None: as the settings say. So with the next two."""
+    timeout: Duration | None = None
+    """How long its processor may run."""
+    retry_delay: Duration | None = None
+    """The wait before its first retry."""
+    unique_for: Duration | None = None
+    """Its unique key is held for at least so long after it was created."""
+    after: str | None = None
+    """It is sent only once this other job has ended."""
     held_back: bool = False
     """Sent only by a step `enqueue NAME`."""
 
@@ -173,15 +190,20 @@ class JobPlan:
         """Return how long it takes."""
         return self.takes[min(attempt, len(self.takes)) - 1].resolve(settings)
 
+    def allowed(self, settings: Settings) -> Duration:
+        """Return how long its processor may run."""
+        return settings.job_timeout if self.timeout is None else self.timeout
+
     def healthy(self, settings: Settings) -> bool:
         """Say whether it succeeds whenever it is run, with a second to spare."""
         return (
             set(self.outcomes) == {Ending.SUCCEED}
             and self.cancel_after is None
             and self.retry_after is None
-            and all(span.resolve(settings) + 1_000_000 < settings.job_timeout for span in self.takes)
+            and all(span.resolve(settings) + 1_000_000 < self.allowed(settings) for span in self.takes)
         )
 
     def names(self) -> list[str]:
         """List the ids of the jobs that it sends."""
-        return [self.name] if self.every is None else [f"{self.name}{n}" for n in range(1, self.count + 1)]
+        several = self.every is not None or self.cron is not None
+        return [f"{self.name}{n}" for n in range(1, self.count + 1)] if several else [self.name]

@@ -29,7 +29,7 @@ from harness.scenario.document import (
     shown,
 )
 from harness.scenario.job_plan import JobPlan, ProcessorPlan
-from harness.scenario.scenario import Control, Expectation, Scenario
+from harness.scenario.scenario import Control, Expectation, PausePlan, Scenario
 from harness.scenario.schema import (
     ControlPart,
     ExpectPart,
@@ -299,6 +299,9 @@ def _scenario(part: ScenarioPart, document: YamlDocument, path: str) -> Scenario
             tool: _processor(item, path, document.line(("processors", tool))) for tool, item in part.processors.items()
         },
         workers=tuple(part.workers),
+        serves={worker: tuple(tools) for worker, tools in part.serves.items()},
+        pauses=tuple(PausePlan(pause.tool, pause.at, pause.lasts) for pause in part.pauses),
+        presets=dict(part.presets),
         jobs=tuple(_job(name, job) for name, job in part.jobs.items()),
         steps=tuple(replace(step, line=document.line(("steps", index))) for index, step in enumerate(part.steps)),
         tape=tuple(Deviation(item.at, item.nth, item.do) for item in part.tape),

@@ -50,7 +50,7 @@ VERBS = {
 }
 _NAME = r"[A-Za-z_][\w-]*"
 _ACTOR = rf"(?P<actor>{_NAME})"
-_JOB = rf"(?P<job>{_NAME})"
+_JOB = r"(?P<job>[A-Za-z_][\w:.-]*)"
 _EXPECT = r"(?: -> (?P<expect>done|refused|unknown))?"
 _WHEN = rf"(?:(?P<when>before claiming|before starting|while running|before completing|before failing)(?: {_JOB})?"
 _WHEN += r'|(?:at|before) "(?P<point>[^"]+)")'
@@ -79,6 +79,19 @@ GRAMMAR: tuple[tuple[str, str, str], ...] = (
     ("cancel", rf"cancel {_JOB}{_EXPECT}", "cancel a -> done"),
     ("retry", rf"retry {_JOB}{_EXPECT}", "retry a -> done"),
     ("check", rf"{_JOB} is (?P<expect>PENDING|PROCESSING|COMPLETED|FAILED|CANCELLED|gone)", "a is PENDING"),
+    ("away", r"the store is away for (?P<duration>\S+)", "the store is away for 5m"),
+    ("cut", rf"{_ACTOR} is cut off for (?P<duration>\S+)", "w1 is cut off for 5m"),
+    (
+        "delay",
+        rf"{_ACTOR} delays the request by (?P<duration>\S+) {_WHEN}",
+        "w1 delays the request by 5m before completing a",
+    ),
+    ("hold", r"(?P<actor>pause|unpause) tool (?P<point>\S+)", "pause tool mail"),
+    (
+        "wait",
+        rf"wait until {_JOB} is (?P<expect>PENDING|PROCESSING|COMPLETED|FAILED|CANCELLED|gone)",
+        "wait until a is FAILED",
+    ),
     (
         "clock",
         r"(?P<actor>store|[A-Za-z_][\w-]*) clock is (?P<duration>\S+) (?P<verb>ahead|behind)",
@@ -196,6 +209,16 @@ FOUND: Final = " (found by exploration)"
 
 
 @dataclass(frozen=True, slots=True)
+class PausePlan:
+    """An operator holds back the jobs of a tool, and lets them go."""
+
+    tool: str
+    at: Duration
+    """When, from the start of the run."""
+    lasts: Duration
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What is at work, what goes wrong, what must come out."""
 
@@ -205,6 +228,11 @@ class Scenario:
     env: Mapping[str, str | None] = field(default_factory=dict)
     processors: Mapping[str, ProcessorPlan] = field(default_factory=dict)
     workers: tuple[str, ...] = ("w1",)
+    serves: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By worker, the tools that it serves; who is not named serves all."""
+    pauses: tuple[PausePlan, ...] = ()
+    presets: Mapping[str, int] = field(default_factory=dict)
+    """By counter of the queue, the value that it is set to before the first job."""
     jobs: tuple[JobPlan, ...] = ()
     steps: tuple[Step, ...] = ()
     tape: Tape = ()
@@ -255,6 +283,9 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
             needed.setdefault("maintenance", f"the deletion of {name}")
         if expectation.output is not None or expectation.error is not None:
             needed.setdefault("results", f"what is expected of {name}")
+    for name, asks in (("worker_tools", scenario.serves), ("pausing", scenario.pauses), ("presets", scenario.presets)):
+        if asks:
+            needed[name] = {"worker_tools": "serves", "pausing": "pauses", "presets": "presets"}[name]
     for plan in scenario.jobs:
         wanted = {
             "priorities": plan.priority != 0,
@@ -269,6 +300,10 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
             "retry": plan.retry_after is not None,
             "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
             "own_attempts": plan.max_attempts is not None,
+            "own_leases": plan.lease is not None or plan.timeout is not None,
+            "own_delays": plan.retry_delay is not None,
+            "unique_windows": plan.unique_for is not None,
+            "calendars": plan.cron is not None,
         }
         for name, wants in wanted.items():
             if wants:

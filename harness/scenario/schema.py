@@ -14,9 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
+from harness.calendars import calendar_problem, zone_problem
 from harness.errors import did_you_mean
 from harness.invariants import ANOMALIES
 from harness.model.duration import Duration, parse_duration
+from harness.port import Missed
 from harness.scenario.job_plan import Ending, Payload, Span, parse_span
 from harness.scenario.scenario import Step, parse_step
 
@@ -139,6 +141,28 @@ def _payload(value: Any) -> Payload:
     return Payload(text)
 
 
+def _cron(value: Any) -> str:
+    text = text_of(value, "a cron text such as `30 2 * * *`")
+    if problem := calendar_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _zone(value: Any) -> str:
+    text = text_of(value, "a time zone such as Europe/Berlin")
+    if problem := zone_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _missed(value: Any) -> Missed:
+    known = [str(policy) for policy in Missed]
+    text = text_of(value, "a policy for missed slots")
+    if text not in known:
+        raise ValueError(f"no such policy: {text!r}{did_you_mean(text, known)}. Available: {', '.join(known)}")
+    return Missed(text)
+
+
 def _step(value: Any) -> Step:
     return parse_step(text_of(value, "a step such as `w1 claims a`"))
 
@@ -169,6 +193,11 @@ Endings: TypeAlias = Annotated[
 ]
 PayloadName: TypeAlias = Annotated[
     Payload, BeforeValidator(_payload), WithJsonSchema({"enum": [str(payload) for payload in Payload]})
+]
+CronText: TypeAlias = Annotated[str, BeforeValidator(_cron), WithJsonSchema({"type": "string"})]
+ZoneName: TypeAlias = Annotated[str, BeforeValidator(_zone), WithJsonSchema({"type": "string"})]
+MissedPolicy: TypeAlias = Annotated[
+    Missed, BeforeValidator(_missed), WithJsonSchema({"enum": [str(policy) for policy in Missed]})
 ]
 StepLine: TypeAlias = Annotated[Step, BeforeValidator(_step), WithJsonSchema({"type": "string"})]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
@@ -301,8 +330,33 @@ class JobPart(NoNulls):
     count: Annotated[int, Field(ge=1, le=MOST_SENT)] = 1
     scheduled: bool = False
     """With `every` and `count`: the queue makes them by a schedule, one for each of `count` slots."""
+    cron: CronText | None = None
+    """In the place of `every`: five fields, six (seconds first), or `@daily`; a run begins on 2030-01-01."""
+    zone: ZoneName = "UTC"
+    """The time zone of `cron`."""
+    missed: MissedPolicy = Missed.EACH
+    """What becomes of slots of `cron` that no scheduler looked at in time: a job for `each`, or for the `latest`."""
+    lease: Positive | None = None
+    """Its own lease, in the place of the setting."""
+    timeout: Positive | None = None
+    """How long its processor may run, in the place of `job_timeout`."""
+    retry_delay: Length | None = None
+    """Its own wait before the first retry, in the place of the setting."""
+    unique_for: Positive | None = None
+    """Its unique key is held for at least so long, also when it has ended."""
+    after: Name | None = None
+    """It is sent once this other job has ended."""
     held_back: bool = False
     """Sent only by a step `enqueue NAME`."""
+
+
+class PausePart(NoNulls):
+    """The jobs of a tool are held back for a while."""
+
+    tool: Annotated[Text, Field(min_length=1, max_length=200)]
+    at: Length = 0
+    """When, from the start of the run."""
+    lasts: Positive
 
 
 class DeviationPart(FilePart):
@@ -371,6 +425,12 @@ class ScenarioPart(NoNulls):
     processors: dict[str, Text | ProcessorPart] = Field(default_factory=dict)
     """Real processors by tool: `module:name` or `path.ts#name`, found beside the scenario file."""
     workers: Annotated[list[Name], Field(min_length=1, max_length=MOST_WORKERS)] = Field(default_factory=lambda: ["w1"])
+    serves: dict[str, Annotated[list[Text], Field(min_length=1, max_length=100)]] = Field(default_factory=dict)
+    """By worker, the tools that it serves; a worker that is not named serves all."""
+    pauses: Annotated[list[PausePart], Field(max_length=100)] = Field(default_factory=list)
+    """Tools whose jobs an operator holds back."""
+    presets: dict[str, Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field(default_factory=dict)
+    """Counters of the queue that are set ahead before the first job: `token`."""
     jobs: Annotated[dict[str, JobPart], Field(min_length=1, max_length=MOST_JOBS)]
     steps: Annotated[list[StepLine], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     tape: Annotated[list[DeviationPart], Field(max_length=MOST_STEPS)] = Field(default_factory=list)

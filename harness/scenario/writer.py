@@ -12,13 +12,16 @@ from harness.model.duration import Duration, format_duration
 from harness.model.settings import Settings
 from harness.scenario.document import plain_scalar
 from harness.scenario.job_plan import JobPlan, ProcessorPlan, Span
-from harness.scenario.scenario import Control, Expectation, Scenario
+from harness.scenario.scenario import Control, Expectation, PausePlan, Scenario
 
 FORMAT = 1
 WIDTH = 110
 _PLAIN = re.compile(r"""[A-Za-z0-9_][A-Za-z0-9_ ./#"'()>+*=-]*""")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\x00": "\\0"}
-_LENGTHS = frozenset({"at", "start_after", "cancel_after", "retry_after", "every", "open_for"})
+_LENGTHS = frozenset(
+    {"at", "start_after", "cancel_after", "retry_after", "every", "open_for"}
+    | {"lease", "timeout", "retry_delay", "unique_for"}
+)
 
 
 def write_scenario(scenario: Scenario) -> str:
@@ -39,6 +42,9 @@ def _lines(scenario: Scenario) -> Iterator[str]:
     yield from _entry("processors", {tool: _processor(plan) for tool, plan in scenario.processors.items()})
     if scenario.workers != Scenario().workers:
         yield f"workers: {flow(scenario.workers)}"
+    yield from _entry("serves", scenario.serves)
+    yield from _list("pauses", [_pause(plan) for plan in scenario.pauses])
+    yield from _entry("presets", scenario.presets)
     yield from _section("jobs", {plan.name: _job(plan) for plan in scenario.jobs})
     yield from _list("steps", [step.text for step in scenario.steps])
     yield from _list("tape", [_deviation(*item) for item in scenario.tape])
@@ -80,11 +86,15 @@ def _job(plan: JobPlan) -> dict[str, Any]:
             part[name] = _one_or_several([str(ending) for ending in value])
         elif name == "takes":
             part[name] = _one_or_several([_span(span) for span in value])
-        elif name == "payload":
+        elif name in ("payload", "missed"):
             part[name] = str(value)
         else:
             part[name] = value
     return part
+
+
+def _pause(plan: PausePlan) -> dict[str, Any]:
+    return {"tool": plan.tool, "at": format_duration(plan.at), "lasts": format_duration(plan.lasts)}
 
 
 def _processor(plan: ProcessorPlan) -> str | dict[str, Any]:

@@ -35,6 +35,8 @@ GRACE_SECONDS: Final = 0.5
 """Real seconds for which what may still be at work for a processor holds time, from its last sign of life."""
 LOCK_SECONDS: Final = 0.1
 """Real seconds for which a thread that waits for a bare lock holds time."""
+LOOK_SECONDS: Final = 0.005
+"""Real seconds between two looks at a thread that may have been given its lock."""
 READS_AT_ONCE: Final = 300_000
 """How often a clock is read at one instant before each further read lets `BUSY_WAIT_US` pass: a busy wait."""
 BUSY_WAIT_US: Final = 1_000
@@ -132,6 +134,10 @@ class GuestThreads:
         self.foreign: frozenset[str] = frozenset()
         """The packages whose code threads run that are no guests: a processor may await them."""
         self._working: dict[Guest, None] = {}
+        self.adrift: dict[object, int | None] = {}
+        """The threads that wait for a bare lock, and for which the loop does not wait, with their native ids."""
+        self.stirred = False
+        """Whether a thread has gone on since the loop last looked: it may have given such a lock back."""
         machine_calls.replace()
 
     # clocks ---------------------------------------------------------------------------------------------------------
@@ -246,6 +252,23 @@ class GuestThreads:
         else:
             self._working.pop(guest, None)
 
+    def may_come_back(self) -> bool:
+        """Whether a thread that waits for a lock may have it by now; True once, after another one has gone on."""
+        stirred, self.stirred = self.stirred, False
+        return stirred and bool(self.adrift)
+
+    def looks_back(self) -> Generator[float]:
+        """Yield, in real seconds, how long to wait for those threads, until all of them are seen to wait still.
+
+        A thread that was just given its lock is about to run, and does not sleep any more, however busy the machine is.
+        """
+        asleep = 0
+        for _ in range(round(GRACE_SECONDS / LOOK_SECONDS)):
+            yield LOOK_SECONDS
+            asleep = asleep + 1 if all(_sleeps(ident) for ident in list(self.adrift.values())) else 0
+            if asleep == 2:
+                return
+
     def doubtful(self) -> float | None:
         """Real seconds until it is to be asked again which of those that hold time still work; None: there is none."""
         return LOCK_SECONDS if self._working else None
@@ -272,6 +295,7 @@ class Guest:
         self._name = name
         self._guard = _real_lock()
         self._ident = 0
+        self._native: int | None = None
         self._waiter: Waiter | None = None
         self._timer: Any = None
         self._wait = 0
@@ -290,6 +314,7 @@ class Guest:
     def working(self, function: Callable[[], Any]) -> Any:
         """Call a function in the thread that this is."""
         self._ident = ident = _thread.get_ident()
+        self._native = threading.get_native_id()
         before = self._threads.control(ident, self)
         try:
             return function()
@@ -352,6 +377,8 @@ class Guest:
             f"{self._name} has waited for {why} for {now - self._since:.1f} s of real time, and time moved on"
         )
         self._let_go()
+        if locked:
+            self._threads.adrift[self] = self._native
         return True
 
     # on the loop ----------------------------------------------------------------------------------------------------
@@ -377,6 +404,7 @@ class Guest:
             waiter._lock.release()
 
     def _work(self, *, by_itself: bool) -> None:
+        self._threads.stirred = True
         self._by_itself, self._seen = by_itself, None
         if self._timer is not None:
             timer, self._timer = self._timer, None
@@ -389,6 +417,8 @@ class Guest:
 
     def _let_go(self) -> None:
         token, self._token = self._token, None
+        self._threads.stirred = True
+        self._threads.adrift.pop(self, None)
         self._threads.holding(self, False)
         if token is not None:
             self._loop.let_go(token)
@@ -417,6 +447,15 @@ class _LoopThread:
 
     def released(self, waiter: Waiter) -> None:
         """Nothing has to be done: it waits in real time."""
+
+
+def _sleeps(native: int | None) -> bool:
+    """Whether the machine has a thread wait; where it does not say (no /proc), it does not."""
+    try:
+        with open(f"/proc/self/task/{native}/stat", encoding="ascii", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "S"
+    except (OSError, IndexError):
+        return False
 
 
 def _end_if_dead(life: Lifetime) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
@@ -36,6 +36,10 @@ class Executor(Protocol):
 
     def lost(self, actor: Actor, call: VerbCall) -> Any:
         """Note a call that never arrived; answer the actor's reply."""
+        ...
+
+    def cut(self, actor: Actor, call: VerbCall) -> Any:
+        """Note a call that was cut off in the middle of its verb; answer the actor's reply."""
         ...
 
 
@@ -81,7 +85,11 @@ class Kernel:
         """Told of each ready actor that time passes by, and for how long."""
         self.carriers: list[Carrier] = []
         """Who carries actors that do not step by themselves."""
-        self._agenda = Agenda()
+        self.calls = 0
+        """How many verbs were called so far; an application calls none."""
+        self.outages: dict[str, Instant] = {}
+        """Until when actors cannot reach the store, by name; `EVERYBODY` is all of them."""
+        self._agenda = Agenda(self.outages)
         self._blocked: dict[str, Actor] = {}
         self._picks: dict[str, int] = {}
         self._graveyard: list[Frame] = []
@@ -201,6 +209,39 @@ class Kernel:
         self._graveyard.extend(process.frames)
         process.frames = []
 
+    def cut_off(self, whose: str, duration: Duration) -> None:
+        """Let an actor, or with `EVERYBODY` all of them, not reach the store for a while.
+
+        A call that is made meanwhile is lost; one that is in the middle of its verb never comes back to it, and what it
+        holds outside, a database session, is dropped.
+        """
+        self.outages[whose] = max(self.now + duration, self.outages.get(whose, 0))
+        self._agenda.changed()
+        amid = [actor for actor in self._everyone() if actor.call is not None and whose in (EVERYBODY, actor.name)]
+        for actor in amid:
+            self._withdraw(actor)
+            self._graveyard.extend(actor.frames[1:])
+            del actor.frames[1:]
+            call, actor.call, actor.repeats = actor.call, None, 0
+            if self.on_crash is not None:
+                self.on_crash(actor, 0)
+            assert call is not None
+            self._continue(actor, self.executor.cut(actor, call))
+        if self._blocked:
+            self._hear()
+
+    def _everyone(self) -> list[Actor]:
+        """List all actors; of those that are carried, the tasks that stand at gates."""
+        tasks = [task for actor in self.actors.values() if actor.carrier for task in actor.carrier.tasks(actor)]
+        return [*(actor for actor in self.actors.values() if actor.carrier is None), *tasks]
+
+    def _reaches_store(self, actor: Actor) -> bool:
+        """Say whether a call of this actor arrives; forget outages that are over."""
+        outages = self.outages
+        for whose in [whose for whose, until in outages.items() if until <= self.now]:
+            del outages[whose]
+        return EVERYBODY not in outages and actor.name not in outages
+
     def summon(self, actor: Actor, *, heard: bool = True, happens: bool = True, times: int = 1) -> None:
         """Take an actor out of the schedule and do what it stands before, whatever the time; as `perform` does it."""
         self._withdraw(actor)
@@ -293,10 +334,11 @@ class Kernel:
                 request.happens, request.heard = happens, heard
             self._continue(actor, None)
         else:
+            self.calls += 1
             actor.call = request
             actor.heard = heard
             actor.repeats = times
-            if happens:
+            if happens and (not self.outages or self._reaches_store(actor)):
                 self._deliver(actor, request)
             else:
                 actor.call = None
@@ -548,6 +590,8 @@ def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:
     yield from frame if isinstance(frame, Generator) else frame.__await__()
 
 
+EVERYBODY: Final = "*"
+"""In the place of an actor's name: all of them."""
 Sleeper: TypeAlias = tuple[Instant, int, Actor]
 """When it wakes, its ticket in the order of falling asleep, and which actor it is."""
 
@@ -555,9 +599,11 @@ Sleeper: TypeAlias = tuple[Instant, int, Actor]
 class Agenda:
     """Plans the next wake-up once for each change; an idle poll costs nothing until something is due."""
 
-    __slots__ = ("_planned", "_tickets", "_ticks", "_wake", "polling", "sleeping")
+    __slots__ = ("_outages", "_planned", "_tickets", "_ticks", "_wake", "polling", "sleeping")
 
-    def __init__(self) -> None:
+    def __init__(self, outages: Mapping[str, Instant]) -> None:
+        self._outages = outages
+        """Until when actors cannot reach the store: what they poll for they see afterwards."""
         self.sleeping: list[Sleeper] = []
         """A heap; a search keeps it and hands it back to `restore`."""
         self.polling: dict[str, Actor] = {}
@@ -605,6 +651,8 @@ class Agenda:
             due = request.due()
             if due is None:
                 continue
+            if self._outages:
+                due = max(due, self._outages.get(EVERYBODY, 0), self._outages.get(actor.root.name, 0))
             after = due if due > now else now
             if after <= actor.last_tick:
                 after = actor.last_tick + 1

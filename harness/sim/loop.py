@@ -301,6 +301,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Hear that bytes were written to a connection."""
         self._descriptors.asked(descriptor)
 
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]  # its variadic types say no more than this
+        """Schedule a callback from another thread, which shows by that that it is at work."""
+        if self.guests is not None and self.guests.adrift:
+            self.guests.stirred = True
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
     def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
         """Run a function on a thread or in a process; time stands still until it ends, even if it is cancelled."""
         if executor is None:
@@ -528,6 +534,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return events
         if self.guests is not None and self.guests.foreign and self._wait_for_foreign(self.guests):
             return self._gate.taken()
+        if self.guests is not None and self.guests.may_come_back():
+            for seconds in self.guests.looks_back():
+                if self._gate.wait(seconds):
+                    return self._gate.taken()
         attendant = self.attendant
         if attendant is not None and attendant.act():
             return []

@@ -267,7 +267,8 @@ class SystemApplication:
             if number and plan.every:
                 yield Sleep(plan.every, f"waiting to send {job}")
             request = request_of(plan, job, self._world, name)
-            yield VerbCall("send", (request,), job, None, partial(self._send, name, job))
+            send = self._send if self._file.send is not None else self._send_by_sql
+            yield VerbCall("send", (request,), job, None, partial(send, name, job))
 
     def _send(self, client: str, job: JobId) -> Generator[Request, Any, Outcome]:
         send = self._file.send
@@ -282,6 +283,17 @@ class SystemApplication:
         if key is not None and message.status < 300:
             self._reader.learn(str(key), job)
         return _outcome(message, job)
+
+    def _send_by_sql(self, client: str, job: JobId) -> Outcome:
+        """Insert a job as a program that is not part of the system would: in one statement."""
+        run = self._run
+        run.database.set_now(run.clocks.store())
+        key = run.database.send(self._file.send_sql, job)
+        run.writes += 1
+        run.changes += 1
+        if key is not None:
+            self._reader.learn(str(key), job)
+        return done(job)
 
     def _cron(self, name: str) -> Frame:
         cron = next(each for each in self._file.crons if each.name == name)

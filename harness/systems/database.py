@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import psycopg
+import psycopg.sql
 from psycopg.rows import dict_row
 
 from harness.errors import EnvironmentUnavailable
@@ -20,6 +21,7 @@ from harness.model.duration import Instant
 from harness.postgres import Cluster, provision, virtual_clock
 from harness.postgres.absence import PatientConnection
 from harness.postgres.gating import SessionPool
+from harness.systems.document import JOB
 
 # SQL on virtual time --------------------------------------------------------------------------------------------------
 
@@ -155,6 +157,17 @@ class SystemDatabase:
         """Run a SELECT of ours. Raises psycopg's errors for what PostgreSQL refuses."""
         assert self._own is not None
         return self._own.execute(sql.encode()).fetchall()
+
+    def send(self, sql: str, job: str) -> Any:
+        """Run the statement that inserts a job, with its name in place of `${job}`; return its first column.
+
+        None: it returns none. Raises psycopg's errors for what PostgreSQL refuses.
+        """
+        assert self._own is not None
+        quoted = psycopg.sql.Literal(job).as_string(self._own)
+        cursor = self._own.execute(on_virtual_time(sql).replace(JOB, quoted).encode())
+        row = cursor.fetchone() if cursor.description else None
+        return None if row is None else next(iter(row.values()))
 
     def confirm(self) -> None:
         """Look whether the server is there as it was. Raises EnvironmentUnavailable where it is not."""

@@ -14,8 +14,9 @@ from harness.explore.finding import first_difference
 from harness.explore.sampling import Sampler
 from harness.foreign.packages import find_node, npm_package
 from harness.foreign.peer import children_of
+from harness.history.event import Effect
 from harness.run.play import play
-from harness.run.verdict import Run
+from harness.run.verdict import Run, Verdict
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
@@ -82,6 +83,20 @@ def test_python_processes_run_unmodified_and_the_same_twice(
     first, second = sampler.sample(2), sampler.sample(2)
     assert {"concurrent_execution", "unhandled_error"} <= first.found
     assert first_difference(first.history.events, second.history.events) is None
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_job_may_be_sent_by_a_statement(opened: Callable[[Path], SystemEngine], tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    shutil.copytree(EXAMPLES / "python-app", app)
+    text = (app / "system.yaml").read_text()
+    by_request = text[text.index("send:") : text.index("jobs:")]
+    by_statement = "send: {sql: 'INSERT INTO mail (recipient) VALUES (${job}) RETURNING id'}\n"
+    (app / "system.yaml").write_text(text.replace(by_request, by_statement))
+    run = _played(opened(app / "system.yaml"))
+    assert run.verdict is Verdict.PASS
+    assert [event.name for event in run.history.events if isinstance(event, Effect)] == ["started", "ended"]
 
 
 NEVER_RUN = (Deviation("api insert tool_job", 1, "lose reply"),)

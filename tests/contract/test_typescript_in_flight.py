@@ -84,6 +84,19 @@ def test_a_compressor_may_be_silent_for_long_and_one_whose_output_is_not_read_is
         assert jobs.perform_job(processor(tmp_path, body), None).success
 
 
+def test_a_worker_thread_that_starts_holds_time(tmp_path: Path) -> None:
+    body = """
+    const { Worker } = await import("node:worker_threads");
+    let late = false;
+    setTimeout(() => (late = true), 1);
+    const worker = new Worker("0", { eval: true });
+    await new Promise((go) => worker.once("online", go));
+    return { success: true, output: late };
+    """
+    with JobHarness() as jobs:
+        assert jobs.perform_job(processor(tmp_path, body), None).output is False
+
+
 # connections ----------------------------------------------------------------------------------------------------------
 
 

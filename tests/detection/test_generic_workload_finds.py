@@ -38,6 +38,15 @@ RARE = frozenset(
         "retries-never-due",
         "stale-heartbeat",
         "sweep-takes-other-queues",
+        "window-ends-with-its-job",
+        "window-never-ends",
+        "pause-forgotten-by-retries",
+        "cron-leap-day-missed",
+        "cron-catches-up",
+        "key-cut-short",
+        "attempts-in-a-byte",
+        "claim-looks-at-one-page",
+        "worker-stops-beating",
     }
 )
 """These need several things at once, or a long wait: an ordinary run looks for them with fewer seeds."""

@@ -39,7 +39,7 @@ FAILS = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL_FINAL
 
 
 class TakesAny(MemoryQueue):
-    """Takes a result from any worker that has not been told that its claim is over."""
+    """Takes every result, whichever claim it comes from."""
 
     def held(self, claim: Claim, verb: str):  # type: ignore[no-untyped-def]
         row = self.rows.get(claim.job)

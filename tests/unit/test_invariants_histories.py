@@ -180,6 +180,8 @@ SECOND_SERIAL = SERIAL._replace(id="b", worker="w2")
 NIGHTLY = Schedule("n", HOUR, JobRequest("n", priority=5))
 FIRST = WAITING._replace(id="n1", schedule="n", slot=HOUR, priority=5)
 AGAIN_FIRST = FIRST._replace(id="n1-")
+OWN = WAITING._replace(id="own")
+OWN_RUNNING = RUNNING._replace(id="own", lease_until=HOUR)
 MOURNED = FAILED._replace(dead_letter="dead", input=1)
 LETTER = WAITING._replace(id="a-dead-3", tool="dead", input=1, dead_of="a")
 
@@ -208,6 +210,20 @@ def dying(*letters: JobView) -> list[Line]:
 
 def sending(request: JobRequest, outcome: Outcome, *within: Line) -> list[Line]:
     return [asked("enqueue", request), *within, answered("enqueue", outcome)]
+
+
+def daily() -> list[Line]:
+    """A schedule of 23:00 in UTC."""
+    schedule = Schedule("n", 0, JobRequest("n", priority=5), cron="0 23 * * *")
+    return [asked("schedule", schedule, at=0), answered("schedule", at=0)]
+
+
+def claim_of(job: str) -> Claim:
+    return Claim(job, 1, 1, "w1", "tool", DAY)
+
+
+def pausing(*after: Line) -> list[Line]:
+    return [asked("pause", "tool", actor="op"), *after]
 
 
 STOPPED = Fault(MINUTE, "w1", "stopped", {})
@@ -394,6 +410,10 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
             *ticking(Observed(HOUR - SECOND, "s1", "tick", "n1", None, FIRST, HOUR), at=HOUR - SECOND),
         ),
     ),
+    "slot_unplanned": (
+        [*daily(), *ticking(saw("tick", None, FIRST, at=HOUR, actor="s1"))],
+        [*daily(), *ticking(saw("tick", None, FIRST._replace(slot=23 * HOUR), at=DAY, actor="s1"), at=DAY)],
+    ),
     "committed_job_lost": (
         [*in_transaction(*ending("commit")), rest()],
         [*in_transaction(*ending("commit", saw("commit", None, WAITING))), rest()],
@@ -409,6 +429,22 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     "option_dropped": (
         sending(JobRequest("a", priority=5), done("a"), saw("enqueue", None, WAITING)),
         sending(JobRequest("a", priority=5), done("a"), saw("enqueue", None, WAITING._replace(priority=5))),
+    ),
+    "own_lease_dropped": (
+        [saw("claim", OWN, OWN_RUNNING._replace(lease_until=SETTINGS.lease), at=0)],
+        [saw("claim", OWN, OWN_RUNNING, at=0)],
+    ),
+    "claim_over_limit": (
+        [asked("claim", "w1", 1), answered("claim", done([claim_of("a"), claim_of("b")]))],
+        [asked("claim", "w1", 2), answered("claim", done([claim_of("a"), claim_of("b")]))],
+    ),
+    "unserved_tool": (
+        [asked("claim", "w1", 1, ("other",)), answered("claim", done([claim_of("a")]))],
+        [asked("claim", "w1", 1, ("other", "tool")), answered("claim", done([claim_of("a")]))],
+    ),
+    "paused_job_claimed": (
+        [*pausing(answered("pause", job="tool")), asked("claim", "w1", 1), claimed(RUNNING)],
+        [*pausing(), asked("claim", "w1", 1), answered("pause", job="tool", actor="op"), claimed(RUNNING)],
     ),
     "invalid_input_accepted": (sending(NAN, done("a")), sending(NAN, Outcome.refused("invalid input"))),
     "valid_request_refused": (
@@ -454,7 +490,11 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
 
 LIMITED = Settings(concurrency=1)
 SETTINGS_OF = {"concurrency_exceeded": LIMITED}
-FACTS = {"healthy": JobFacts(healthy=True), "later": JobFacts(start_after=DAY)}
+FACTS = {
+    "healthy": JobFacts(healthy=True),
+    "later": JobFacts(start_after=DAY),
+    "own": JobFacts(lease=HOUR),
+}
 
 
 def found(anomaly: str, history: Sequence[Line]) -> set[str]:

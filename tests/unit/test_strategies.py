@@ -63,8 +63,11 @@ def test_every_choice_that_a_fault_offers_belongs_to_a_family() -> None:
     )
     session = Sampler(MemoryEngine(), strategy=Strategy.UNIFORM).session(1)
     session.begin()
-    actors = [None, *session.kernel.actors.values()]
-    options = {option for fault in built for actor in actors for option in fault.options(session.kernel, actor)}
+    options = set()
+    for _ in range(60):
+        actors = [None, *session.kernel.actors.values()]
+        options |= {option for fault in built for actor in actors for option in fault.options(session.kernel, actor)}
+        session.kernel.step()
     session.close()
     assert {family_of(option) for option in options} == set(families()) - {"order"}
     assert all(read_option(option.words) == option for option in options), "a tape keeps the words alone"

@@ -7,18 +7,20 @@ knows no scenario, no actor and no store but its own dictionaries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from inspect import signature
 from itertools import takewhile
 from typing import ClassVar, Final, NamedTuple
 
 from harness.history.outcome import DONE, Outcome, done
-from harness.model.duration import Instant
+from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem, printable
 from harness.model.lifecycle import PARTNERS, TERMINAL, QueueState, Status
 from harness.model.retry import retry_delay, spread
 from harness.model.settings import Settings
-from harness.port import Application, Capabilities, Claim, EngineClocks, EngineInfo, JobRequest, Schedule
+from harness.port import Application, Capabilities, Claim, EngineClocks, EngineInfo, JobRequest, Missed, Schedule
 
 
 class StandingSchedule(NamedTuple):
@@ -36,6 +38,9 @@ class ModelSnapshot(NamedTuple):
     rows: dict[JobId, JobView]
     transactions: dict[str, tuple[JobView, ...]]
     schedules: dict[str, StandingSchedule]
+    own: dict[JobId, JobRequest]
+    paused: frozenset[str]
+    first_token: int
 
 
 class JobRows:
@@ -54,6 +59,12 @@ class JobRows:
         self.transactions: dict[str, tuple[JobView, ...]] = {}
         """What open transactions have written, which no other caller sees."""
         self.schedules: dict[str, StandingSchedule] = {}
+        self.own: dict[JobId, JobRequest] = {}
+        """What jobs asked for that no column of theirs holds: a lease, a delay, a window."""
+        self.paused: frozenset[str] = frozenset()
+        """The tools whose jobs are held back."""
+        self.first_token = 0
+        """What the tokens of new jobs are counted from."""
         self.drawn = 0.0
         """The jitter of the statement under way: one number, which its rows share out."""
         self._touched: dict[JobId, None] = {}
@@ -74,7 +85,10 @@ class JobRows:
 
     def snapshot(self) -> ModelSnapshot:
         """Return the state as a value."""
-        return ModelSnapshot(dict(self.rows), dict(self.transactions), dict(self.schedules))
+        own, paused = dict(self.own), self.paused
+        return ModelSnapshot(
+            dict(self.rows), dict(self.transactions), dict(self.schedules), own, paused, self.first_token
+        )
 
     def restore(self, state: ModelSnapshot) -> None:
         """Go back to a state."""
@@ -84,6 +98,9 @@ class JobRows:
         self.ended.clear()
         self.transactions = dict(state.transactions)
         self.schedules = dict(state.schedules)
+        self.own = dict(state.own)
+        self.paused = state.paused
+        self.first_token = state.first_token
         for row in state.rows.values():
             self.put(row)
         self.ended = dict.fromkeys(sorted(self.ended, key=lambda job: self.rows[job].completed_at or 0))
@@ -113,16 +130,39 @@ class JobRows:
         self.live.pop(job, None)
         self.ended.pop(job, None)
         self.apart.pop(job, None)
+        self.own.pop(job, None)
         self._touched[job] = None
+
+    def lease_of(self, row: JobView) -> Duration:
+        """Return how long a claim of this job lasts without a heartbeat."""
+        own = self.own.get(row.id)
+        return self.settings.lease if own is None or own.lease is None else own.lease
 
 
 class Claiming(JobRows):
     """Chooses and takes."""
 
-    def claim(self, worker: str, limit: int) -> Outcome:
-        """Take the first due jobs; the attempt counts from here."""
+    def claim(self, worker: str, limit: int, tools: Sequence[str] | None = None) -> Outcome:
+        """Take the first due jobs of these tools; the attempt counts from here."""
         now = self.now(worker)
-        return done([self.take(row, worker, now) for row in self.allowed(self.due(now), limit)])
+        due = self.due(now)
+        if tools is not None or self.paused:
+            due = [row for row in due if self.is_served(row, tools)]
+        return done([self.take(row, worker, now) for row in self.allowed(due, limit)])
+
+    def is_served(self, row: JobView, tools: Sequence[str] | None) -> bool:
+        """Say whether a worker of these tools may have a job: its tool is one of them, and not paused."""
+        return row.tool not in self.paused and (tools is None or row.tool in tools)
+
+    def pause(self, tool: str) -> Outcome:
+        """Hold back the jobs of a tool."""
+        self.paused |= {tool}
+        return DONE
+
+    def unpause(self, tool: str) -> Outcome:
+        """Let go of the jobs of a tool."""
+        self.paused -= {tool}
+        return DONE
 
     def due(self, now: Instant) -> list[JobView]:
         """Return what may be claimed, the first to be taken first."""
@@ -173,6 +213,7 @@ class Claiming(JobRows):
 
     def take(self, row: JobView, worker: str, now: Instant) -> Claim:
         """Claim one job."""
+        until = now + self.lease_of(row)
         taken = row._replace(
             status=Status.PROCESSING,
             queue_state=QueueState.ACTIVE,
@@ -180,10 +221,10 @@ class Claiming(JobRows):
             token=self.raised(row),
             worker=worker,
             started_at=now,
-            lease_until=now + self.settings.lease,
+            lease_until=until,
         )
         self.put(taken)
-        return Claim(row.id, taken.attempts, taken.token, worker, row.tool, now + self.settings.lease)
+        return Claim(row.id, taken.attempts, taken.token, worker, row.tool, until)
 
     def counted(self, row: JobView) -> int:
         """What a claim of this job adds to its attempts."""
@@ -212,8 +253,12 @@ class Settling(JobRows):
         row = self.held(claim, "heartbeat")
         if row is None:
             return STALE
-        self.put(row._replace(lease_until=self.now(claim.worker) + self.settings.lease))
+        self.put(row._replace(lease_until=self.now(claim.worker) + self.extension(row)))
         return DONE
+
+    def extension(self, row: JobView) -> Duration:
+        """Return by how much a heartbeat extends the lease from now on: by its full length."""
+        return self.lease_of(row)
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Settle as COMPLETED with the output and no error."""
@@ -325,7 +370,14 @@ class Settling(JobRows):
 
     def delay(self, row: JobView, nth: int) -> int:
         """Return how long a failed job waits."""
-        return retry_delay(self.settings, attempts=row.attempts, jitter=spread(self.drawn, nth))
+        return retry_delay(self.retrying(row), attempts=row.attempts, jitter=spread(self.drawn, nth))
+
+    def retrying(self, row: JobView) -> Settings:
+        """Return the settings by which this job is retried."""
+        own = self.own.get(row.id)
+        if own is None or own.retry_delay is None:
+            return self.settings
+        return self.settings.changed(retry_delay=own.retry_delay)
 
     def draw(self) -> None:
         """Draw the jitter of a statement that may delay a retry, needed or not: an SQL statement knows no better."""
@@ -361,6 +413,8 @@ class Producing(Settling):
         if (holder := self.holder(request)) is not None:
             return Outcome.refused("the unique key is held", holder)
         row = self.created(request, self.now("producer"))
+        if request.lease or request.retry_delay is not None or request.unique_for:
+            self.own[request.id] = replace(request, input=None)
         if request.transaction is None:
             self.put(row)
         elif not self.join(request.transaction, row):
@@ -386,7 +440,7 @@ class Producing(Settling):
             priority=request.priority,
             attempts=0,
             max_attempts=request.max_attempts or self.settings.max_attempts,
-            token=0,
+            token=self.first_token,
             worker=None,
             output=None,
             error=None,
@@ -439,7 +493,20 @@ class Producing(Settling):
 
     def holder(self, request: JobRequest) -> JobId | None:
         """Return the unfinished job that holds the request's unique key."""
-        return None if request.unique_key is None else self.key_holder(request.tool, request.unique_key)
+        if request.unique_key is None:
+            return None
+        return self.key_holder(request.tool, request.unique_key) or (
+            self.window_holder(request.tool, request.unique_key, self.now("producer")) if self.own else None
+        )
+
+    def window_holder(self, tool: str, key: str, now: Instant) -> JobId | None:
+        """Return the job that holds a unique key for its window, whether it has ended or not."""
+        for job, own in self.own.items():
+            if own.unique_key != key or own.tool != tool or job not in self.rows:
+                continue
+            if own.unique_for and self.rows[job].created_at + own.unique_for > now:
+                return job
+        return None
 
     def key_holder(self, tool: str, key: str) -> JobId | None:
         """Return the unfinished job that holds a unique key."""
@@ -494,11 +561,13 @@ class ScheduledJobs(Producing):
 
     def schedule(self, schedule: Schedule) -> Outcome:
         """Set a schedule; one that is there goes on with its slots."""
-        if schedule.period <= 0:
+        if schedule.period <= 0 and not schedule.cron:
             return Outcome.refused("the period is not longer than nothing")
+        if schedule.cron and (problem := self.calendar_problem(schedule)):
+            return Outcome.refused(problem)
         known = self.schedules.get(schedule.name)
         now = self.now("producer")
-        kept = known is not None and known.schedule.period == schedule.period
+        kept = known is not None and _slots_alike(known.schedule, schedule)
         self.schedules[schedule.name] = (
             known._replace(schedule=schedule)
             if known is not None and kept
@@ -526,8 +595,21 @@ class ScheduledJobs(Producing):
 
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         """Return the slots that have begun and have no job."""
-        period = planned.schedule.period
-        return list(range(planned.last + period, now + 1, period))
+        if not planned.schedule.cron:
+            period = planned.schedule.period
+            return list(range(planned.last + period, now + 1, period))
+        slots = self.calendar(planned, now)
+        return slots[-1:] if planned.schedule.missed is Missed.LATEST else slots
+
+    def calendar_problem(self, schedule: Schedule) -> str | None:
+        """Return why a schedule's cron text, or its zone, means nothing; None where it does."""
+        from harness.calendars import calendar_problem  # cronsim and zoneinfo, which most runs do without
+
+        return calendar_problem(schedule.cron, schedule.zone)
+
+    def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
+        """Return what a cron text means since the last slot that has its job, or was passed over."""
+        return planned.schedule.slots(planned.last, now)
 
     def fill(self, planned: StandingSchedule, slot: Instant) -> None:
         """Keep that a slot has its job."""
@@ -555,10 +637,17 @@ class ScheduledJobs(Producing):
 
     def free_id(self, planned: StandingSchedule, slot: Instant) -> JobId:
         """Number the slots of a schedule; an id that is taken gets a dash: nothing but a wrong queue comes to that."""
-        job = f"{planned.schedule.name}{(slot - planned.since) // planned.schedule.period}"
+        schedule = planned.schedule
+        calendar = bool(schedule.cron)
+        number = len(schedule.slots(planned.since, slot)) if calendar else (slot - planned.since) // schedule.period
+        job = f"{schedule.name}{number}"
         while job in self.rows:
             job += "-"
         return job
+
+
+def _slots_alike(one: Schedule, other: Schedule) -> bool:
+    return (one.period, one.cron, one.zone) == (other.period, other.cron, other.zone)
 
 
 class Upkeep(Settling):
@@ -635,6 +724,13 @@ class Upkeep(Settling):
 class MemoryQueue(Claiming, ScheduledJobs, Upkeep):
     """Can do everything that the port knows; every verb is one step."""
 
+    def preset(self, counter: str, value: int) -> Outcome:
+        """Set a counter ahead, before the first job."""
+        if counter != "token":
+            return Outcome.refused(f"there is no counter {counter!r}; there is token")
+        self.first_token = value
+        return DONE
+
     capabilities: ClassVar[Capabilities] = Capabilities(
         heartbeat=True,
         release=True,
@@ -653,6 +749,15 @@ class MemoryQueue(Claiming, ScheduledJobs, Upkeep):
         transactions=True,
         schedules=True,
         inputs=True,
+        own_leases=True,
+        own_delays=True,
+        unique_windows=True,
+        worker_tools=True,
+        pausing=True,
+        calendars=True,
+        presets=True,
+        wide_values=True,
+        any_settings=True,
     )
 
 
@@ -667,7 +772,7 @@ class MemoryEngine:
         application: Application | None = None,
     ) -> None:
         """Open queues of a class; `application` is at work on them, or else the stock actors."""
-        self.info = EngineInfo(name, queue.capabilities, application=application)
+        self.info = EngineInfo(name, _able(queue), application=application)
         self._queue = queue
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> MemoryQueue:
@@ -676,3 +781,10 @@ class MemoryEngine:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _able(queue: type[MemoryQueue]) -> Capabilities:
+    """Return what a queue class can do: a `claim` from before workers had tools knows of no pauses."""
+    if "tools" in signature(queue.claim).parameters:
+        return queue.capabilities
+    return replace(queue.capabilities, worker_tools=False, pausing=False)

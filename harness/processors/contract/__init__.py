@@ -152,7 +152,7 @@ class ProcessorContract:
     real_seconds: ClassVar[float] = 5.0
     isolated: ClassVar[bool] = True
     reset: ClassVar[Callable[[], object] | None] = None
-    """Called before each try, with nothing: it empties tables and queues. Memory and files are set back anyway."""
+    """Called before each try, in this process: it empties tables and queues. Memory and files are set back anyway."""
     clocks: ClassVar[str] = VIRTUAL
     """"real": `time.time()`, `datetime.now()` and their kin are the machine's."""
 

@@ -56,7 +56,7 @@ class ForkedRunner:
     ) -> None:
         """Let `make` open a world in the child. `real_seconds` is what one plan may take there.
 
-        `reset` is called before each plan, where it is carried out.
+        `reset` is called before each plan, in this process; then each has a child of its own.
         """
         self._reset = reset
         self.abilities = abilities
@@ -72,6 +72,8 @@ class ForkedRunner:
 
     def run_each(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         """Carry out many plans in one child; where it does not live to tell, each in a child of its own."""
+        if self._reset is not None:
+            return [self.run(plan) for plan in plans]
         worlds = self._run(plans)
         if len(worlds) == len(plans) and not any(world.broken for world in worlds):
             return worlds
@@ -81,6 +83,7 @@ class ForkedRunner:
         if not self._followed:
             self._followed = True
             follow_open_databases()
+        self._set_back()
         if not self._isolated:
             return self._run_here(plans)
         with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
@@ -105,16 +108,16 @@ class ForkedRunner:
     def _run_all(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         runner = self._make()
         try:
-            return [self._run_one(runner, plan) for plan in plans]
+            return [runner.run(plan) for plan in plans]
         finally:
             runner.close()
 
-    def _run_one(self, runner: LoopRunner, plan: TrialPlan) -> TrialRecord:
+    def _set_back(self) -> None:
+        """Call the user's `reset`, in this process: what it sets back may belong to it, such as a PostgreSQL."""
         if self._reset is not None:
             answer = self._reset()
             if inspect.iscoroutine(answer):
                 asyncio.run(answer)
-        return runner.run(plan)
 
     # in the child ---------------------------------------------------------------------------------------------------
 

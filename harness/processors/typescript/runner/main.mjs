@@ -291,7 +291,7 @@ rest.connections.unanswered = (where) => {
   const what = `a connection to ${where} was not answered for a second of real time: time goes on without it`;
   peer.effect("note", { what }, actor());
 };
-rest.connections.install();
+rest.install();
 rest.alive = (io) => peer.send({ idle: peer.turn, next: clock.next(), io });
 process.on("unhandledRejection", (reason) => fatal("unhandled rejection", reason));
 process.on("uncaughtException", (error) => fatal("uncaught exception", error));

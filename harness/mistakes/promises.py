@@ -1,0 +1,399 @@
+"""Wrong queues in what one job, one worker or one schedule asks for itself, in large values, and under outages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from harness.adapters.memory import MemoryQueue
+from harness.adapters.memory.queue import StandingSchedule
+from harness.history.outcome import DONE, Outcome, OutcomeKind
+from harness.mistakes.mistake import Mistake, Theme
+from harness.model.duration import DAY, Duration, Instant
+from harness.model.job import JobId, JobView
+from harness.model.lifecycle import QueueState
+from harness.model.settings import Settings
+from harness.port import Claim, JobRequest
+from harness.run.insisting import Steps
+from harness.run.worker import Worker
+from harness.sim.request import VerbCall
+
+# what a job asks for --------------------------------------------------------------------------------------------------
+
+
+class OwnLeaseIgnored(MemoryQueue):
+    def lease_of(self, row: JobView) -> Duration:
+        return self.settings.lease
+
+
+class OwnLeaseLostOnHeartbeat(MemoryQueue):
+    def extension(self, row: JobView) -> Duration:
+        return self.settings.lease
+
+
+class OwnDelayIgnored(MemoryQueue):
+    def retrying(self, row: JobView) -> Settings:
+        return self.settings
+
+
+class WindowEndsWithJob(MemoryQueue):
+    def window_holder(self, tool: str, key: str, now: Instant) -> JobId | None:
+        return None
+
+
+class WindowNeverEnds(MemoryQueue):
+    def window_holder(self, tool: str, key: str, now: Instant) -> JobId | None:
+        return super().window_holder(tool, key, 0)
+
+
+OWN: Final = Theme.of(
+    "what a job asks for itself kept for its whole life",
+    Mistake(
+        name="own-lease-ignored",
+        sentence="A claim lasts as long as the queue's setting says, whatever its job asked for.",
+        source="a column that is written and not read",
+        finds=("own_lease_dropped", "taken_back_early", "healthy_claim_taken_back"),
+        queue=OwnLeaseIgnored,
+    ),
+    Mistake(
+        name="own-lease-lost-on-heartbeat",
+        sentence="A heartbeat extends the lease by the queue's setting, and forgets what its job asked for.",
+        source="a heartbeat that knows the setting only",
+        finds=("own_lease_dropped", "healthy_claim_taken_back"),
+        queue=OwnLeaseLostOnHeartbeat,
+    ),
+    Mistake(
+        name="own-delay-ignored",
+        sentence="A failed job waits as long as the queue's setting says, whatever it asked for.",
+        source="a column that is written and not read",
+        finds=("backoff_out_of_range",),
+        queue=OwnDelayIgnored,
+    ),
+    Mistake(
+        name="window-ends-with-its-job",
+        sentence="A key that is to be unique for a while is free as soon as its job has ended.",
+        source="an index over unfinished jobs, asked for a period",
+        finds=("unique_key_shared",),
+        queue=WindowEndsWithJob,
+    ),
+    Mistake(
+        name="window-never-ends",
+        sentence="A key that is to be unique for a while stays taken as long as the row of its job is kept.",
+        source="an expiry that is stored and never compared",
+        finds=("unique_key_stuck",),
+        queue=WindowNeverEnds,
+    ),
+)
+
+
+# what a worker serves, and pauses -------------------------------------------------------------------------------------
+
+
+class UnservedToolClaimed(MemoryQueue):
+    def is_served(self, row: JobView, tools: Sequence[str] | None) -> bool:
+        return row.tool not in self.paused
+
+
+class FirstToolOnly(MemoryQueue):
+    def is_served(self, row: JobView, tools: Sequence[str] | None) -> bool:
+        return super().is_served(row, tools if tools is None else tools[:1])
+
+
+class PauseForgottenByRetries(MemoryQueue):
+    def is_served(self, row: JobView, tools: Sequence[str] | None) -> bool:
+        waits_again = row.queue_state is QueueState.RETRY and (tools is None or row.tool in tools)
+        return waits_again or super().is_served(row, tools)
+
+
+class UnpauseForgotten(MemoryQueue):
+    def unpause(self, tool: str) -> Outcome:
+        return DONE
+
+
+class ClaimsOneMore(MemoryQueue):
+    def allowed(self, due: list[JobView], limit: int) -> list[JobView]:
+        return super().allowed(due, limit + 1)
+
+
+ASKED: Final = Theme.of(
+    "a claim that gives what its worker asked for",
+    Mistake(
+        name="unserved-tool-claimed",
+        sentence="A claim gives a worker jobs of tools that it does not serve.",
+        source="a filter that the statement lost",
+        finds=("unserved_tool",),
+        queue=UnservedToolClaimed,
+    ),
+    Mistake(
+        name="first-tool-only",
+        sentence="A claim looks at the first tool that its worker serves, and at no other.",
+        source="a parameter that takes the first element of a list",
+        finds=("due_job_left", "job_never_run"),
+        queue=FirstToolOnly,
+    ),
+    Mistake(
+        name="pause-forgotten-by-retries",
+        sentence="A paused tool holds back its new jobs, and not those that wait for a retry.",
+        source="a check where jobs are promoted, not where they are claimed",
+        finds=("paused_job_claimed",),
+        queue=PauseForgottenByRetries,
+    ),
+    Mistake(
+        name="unpause-forgotten",
+        sentence="A tool that was paused stays so, although its unpausing was answered with done.",
+        source="a flag cached by each process",
+        finds=("due_job_left", "job_never_run"),
+        queue=UnpauseForgotten,
+    ),
+    Mistake(
+        name="claims-one-more",
+        sentence="A claim gives one job more than its worker has room for.",
+        source="an off-by-one of LIMIT",
+        finds=("claim_over_limit",),
+        queue=ClaimsOneMore,
+    ),
+)
+
+
+# calendars ------------------------------------------------------------------------------------------------------------
+
+
+class ZoneIgnored(MemoryQueue):
+    def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
+        return replace(planned.schedule, zone="UTC").slots(planned.last, now)
+
+
+class WallClockHours(MemoryQueue):
+    """A sixth field makes cronsim go by elapsed time."""
+
+    def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
+        text = planned.schedule.cron
+        elapsed = text if len(text.split()) != 5 else f"0 {text}"
+        return replace(planned.schedule, cron=elapsed).slots(planned.last, now)
+
+
+class OffsetFrozen(MemoryQueue):
+    """Reads the wall clock with the offset that the zone had in the winter in which the schedule was set."""
+
+    def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
+        zone = {"Europe/Berlin": "Etc/GMT-1", "America/New_York": "Etc/GMT+5"}.get(planned.schedule.zone)
+        return replace(planned.schedule, zone=zone or planned.schedule.zone).slots(planned.last, now)
+
+
+class LeapDayMissed(MemoryQueue):
+    """Takes every year for one of 365 days: the 60th is the first of March."""
+
+    def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
+        leap_day = 2 * 365 + 31 + 28  # of 2032, counted from the origin of runs
+        return [slot for slot in super().calendar(planned, now) if slot // DAY != leap_day]
+
+
+class CatchesUp(MemoryQueue):
+    def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
+        return self.calendar(planned, now) if planned.schedule.cron else super().slots(planned, instance, now)
+
+
+class SecondsDropped(MemoryQueue):
+    def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
+        fields = planned.schedule.cron.split()
+        return replace(planned.schedule, cron=" ".join(fields[-5:])).slots(planned.last, now)
+
+
+CALENDARS: Final = Theme.of(
+    "slots as a calendar means them, in the zone of the schedule",
+    Mistake(
+        name="cron-zone-ignored",
+        sentence="A cron text is read in UTC, whatever zone its schedule names.",
+        source="a zone that is stored and not passed on",
+        finds=("slot_missed", "slot_unplanned"),
+        queue=ZoneIgnored,
+    ),
+    Mistake(
+        name="cron-by-wall-clock",
+        sentence="An hour that the clocks show twice has its slot twice, and one that they skip has none.",
+        source="a parser that compares the fields of the wall clock",
+        finds=("slot_missed", "slot_unplanned"),
+        queue=WallClockHours,
+    ),
+    Mistake(
+        name="cron-offset-frozen",
+        sentence="A zone counts as the offset from UTC that it had when the schedule was set.",
+        source="an offset kept as a number",
+        finds=("slot_missed", "slot_unplanned"),
+        queue=OffsetFrozen,
+    ),
+    Mistake(
+        name="cron-leap-day-missed",
+        sentence="There is no 29th of February.",
+        source="a year of 365 days",
+        finds=("slot_missed",),
+        queue=LeapDayMissed,
+    ),
+    Mistake(
+        name="cron-catches-up",
+        sentence="A schedule that wants only the latest of the slots that were missed gets a job for each of them.",
+        source="a loop over what was missed",
+        finds=("slot_unplanned",),
+        queue=CatchesUp,
+    ),
+    Mistake(
+        name="cron-seconds-dropped",
+        sentence="Of a cron text with six fields the seconds are dropped.",
+        source="a parser of five fields",
+        finds=("slot_missed", "slot_unplanned"),
+        queue=SecondsDropped,
+    ),
+)
+
+
+# large values ---------------------------------------------------------------------------------------------------------
+
+
+class TokenOf32Bits(MemoryQueue):
+    def raised(self, row: JobView) -> int:
+        return (row.token + 1 + 2**31) % 2**32 - 2**31
+
+
+class TokenAsFloat(MemoryQueue):
+    """A number of JavaScript's."""
+
+    def raised(self, row: JobView) -> int:
+        return int(float(row.token) + 1.0)
+
+
+class KeyCutShort(MemoryQueue):
+    """A column of 63 characters that truncates."""
+
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        alike = (row for job in self.live if (row := self.rows[job]).tool == tool and row.unique_key is not None)
+        return next((row.id for row in alike if (row.unique_key or "")[:63] == key[:63]), None)
+
+
+class KeyWithoutCase(MemoryQueue):
+    """A column whose collation knows no case and no blanks at the end."""
+
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        alike = (row for job in self.live if (row := self.rows[job]).tool == tool and row.unique_key is not None)
+        return next((row.id for row in alike if _folded(row.unique_key or "") == _folded(key)), None)
+
+
+def _folded(key: str) -> str:
+    return key.rstrip().casefold()
+
+
+class PriorityOf16Bits(MemoryQueue):
+    def created(self, request: JobRequest, now: Instant) -> JobView:
+        row = super().created(request, now)
+        return row._replace(priority=max(-(2**15), min(row.priority, 2**15 - 1)))
+
+
+class AttemptsInAByte(MemoryQueue):
+    def counted(self, row: JobView) -> int:
+        return 1 if row.attempts < 127 else 0
+
+
+class CommitsInPart(MemoryQueue):
+    def publish(self, rows: tuple[JobView, ...]) -> None:
+        super().publish(rows[:1])
+
+
+class ClaimLooksAtOnePage(MemoryQueue):
+    PAGE = 100
+
+    def due(self, now: Instant) -> list[JobView]:
+        found = [row for job in self.live if self.is_due(row := self.rows[job], now)][: self.PAGE]
+        return sorted(found, key=self.claim_order)
+
+
+LARGE: Final = Theme.of(
+    "numbers, names and crowds at their limits",
+    Mistake(
+        name="token-of-32-bits",
+        sentence="A fencing token is kept in 32 bits, and starts anew where they end.",
+        source="a sequence that is larger than its column",
+        finds=("token_reused",),
+        queue=TokenOf32Bits,
+    ),
+    Mistake(
+        name="token-as-float",
+        sentence="A fencing token goes through a number of JavaScript's, where 2^53 and its successor are one.",
+        source="bigint as a number of JavaScript's",
+        finds=("token_reused",),
+        queue=TokenAsFloat,
+    ),
+    Mistake(
+        name="key-cut-short",
+        sentence="Of a unique key the first 63 characters count.",
+        source="an index over a prefix",
+        finds=("unique_key_stuck",),
+        queue=KeyCutShort,
+    ),
+    Mistake(
+        name="key-without-case",
+        sentence="Two unique keys that differ in case, or in blanks at their end, count as one.",
+        source="a collation that ignores case and pads",
+        finds=("unique_key_stuck",),
+        queue=KeyWithoutCase,
+    ),
+    Mistake(
+        name="priority-of-16-bits",
+        sentence="A priority beyond 16 bits is cut to the last that fits.",
+        source="a smallint column",
+        finds=("option_dropped",),
+        queue=PriorityOf16Bits,
+    ),
+    Mistake(
+        name="attempts-in-a-byte",
+        sentence="Attempts are counted in a byte, and stay at the last number that fits.",
+        source="a tinyint column",
+        finds=("attempt_not_counted",),
+        queue=AttemptsInAByte,
+    ),
+    Mistake(
+        name="commits-in-part",
+        sentence="Of several jobs in one transaction the first becomes visible, and the others are lost.",
+        source="a loop that returns after its first insert",
+        finds=("committed_job_lost",),
+        queue=CommitsInPart,
+    ),
+    Mistake(
+        name="claim-looks-at-one-page",
+        sentence="A claim orders by priority what stands on the first page of a long queue.",
+        source="LIMIT before ORDER BY",
+        finds=("priority_inversion",),
+        queue=ClaimLooksAtOnePage,
+    ),
+)
+
+
+# outages --------------------------------------------------------------------------------------------------------------
+
+
+class StopsBeating(Worker):
+    """The timer of a batch ends where a heartbeat raises, and the batch runs on."""
+
+    silent: list[Claim] | None = None
+
+    def heartbeats(self, claims: list[Claim]) -> Steps:
+        if self.silent is claims:
+            return
+        for claim in list(claims):
+            outcome: Outcome = yield VerbCall("heartbeat", (claim,), claim.job, claim.token)
+            if outcome.kind is OutcomeKind.REFUSED:
+                claims.remove(claim)
+            elif outcome.kind is OutcomeKind.UNKNOWN:
+                self.silent = claims
+                return
+
+
+OUTAGES: Final = Theme.of(
+    "a worker that goes on where the store was away for a moment",
+    Mistake(
+        name="worker-stops-beating",
+        sentence="A heartbeat that got no answer is the last one, although its job runs on.",
+        source="a timer that ends where its callback raises",
+        finds=("healthy_claim_taken_back",),
+        worker=StopsBeating,
+    ),
+)
