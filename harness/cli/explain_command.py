@@ -38,6 +38,7 @@ REPAIRS: Final[Mapping[Guarantee, str]] = {
     Guarantee.PROGRESS: "Claim whatever is due and allowed: one blocked row must not hide the next.",
     Guarantee.DEAD_LETTERS: "Write the dead letter in the statement that fails the job for good.",
     Guarantee.OPTIONS: "Pass each option on along every way in, the scheduler's included.",
+    Guarantee.CLAIMS: "Ask for the worker's tools, its limit and the pauses in the statement that takes the job.",
     Guarantee.SCHEDULE: "Compare with the store's clock, and order by priority and age in the claim itself.",
     Guarantee.CONSISTENCY: "Change both tables in one transaction, and reconcile what a crash left between them.",
     Guarantee.REPEATABLE_MAINTENANCE: "Let maintenance check again what it read, in the statement that changes it.",

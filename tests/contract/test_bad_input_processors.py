@@ -36,7 +36,7 @@ def raising(error: BaseException) -> Any:
 
 CASES = {
     "none": (lambda job: None, "returned None"),
-    "dict": (lambda job: {"success": True}, "of type dict"),
+    "dict": (lambda job: {"ok": True}, "success"),
     "recursion": (lambda job: endless(), "RecursionError"),
     "prints megabytes": (chatter, "said enough"),
     "huge output": (lambda job: JobResult(success=True, output="x" * 30_000_000), "JOB_OUTPUT_LIMIT_BYTES"),

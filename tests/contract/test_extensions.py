@@ -108,7 +108,7 @@ X = FaultKind("x", "It breaks.", (Phrase("x"),), lambda *_: 1 / 0, lambda *_: No
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_entry_point(place: Place, points: str, module: str, said: str) -> None:
-    ended = place.run("explore", "memory", "--runs", "5", **install(place, points, module))
+    ended = place.run("explore", "memory", "--runs", "60", **install(place, points, module))
     assert ended.code == 2, ended
     assert said in ended.said
     assert "Traceback" not in ended.said

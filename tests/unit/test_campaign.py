@@ -99,7 +99,7 @@ class Late(MemoryQueue):
 
 
 def test_a_target_that_is_not_deterministic_never_passes_and_its_first_differing_event_is_named() -> None:
-    done = campaign(Dice)
+    done = campaign(Dice, runs=320)
     assert done.verdict is Verdict.INCONCLUSIVE
     assert done.unsteady is not None
     assert "First difference, event" in str(done.unsteady)

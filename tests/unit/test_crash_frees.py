@@ -289,7 +289,7 @@ def test_a_lock_of_a_delivery_that_stalls_says_nothing_about_its_twin() -> None:
             await asyncio.sleep(1)
         return DONE
 
-    contract = ContractRun(processor, examples=[{}])
+    contract = ContractRun(processor, examples=[{}], pure=True)
     assert contract.judge("survives_crash").outcome is CheckOutcome.PASSED
     finding = contract.judge("survives_zombie")
     assert finding.outcome is CheckOutcome.INCONCLUSIVE

@@ -35,7 +35,7 @@ class Own:
     def open(self, settings, clocks, jitter):
         self.opened += 1
         queue = self.engine.open(settings, clocks, jitter)
-        if self.after and self.opened > 3:
+        if self.after and self.opened > 8:
             self.after(queue)
         return queue
 
@@ -122,7 +122,7 @@ def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(mo
 
     def interrupts_the_look(self: Sampler, seed: int) -> Run:
         run = sample(self, seed)
-        if run.found and interrupted.append(seed) is None and len(interrupted) == 3:  # run 0 is done twice
+        if run.found and interrupted.append(seed) is None and len(interrupted) == 2:
             raise Interrupted(between_runs=True)
         return run
 

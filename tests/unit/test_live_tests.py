@@ -136,10 +136,12 @@ def test_one_place_makes_a_judge_and_a_recorder() -> None:
         (path.relative_to(ROOT).as_posix(), node.func.id)
         for path in (ROOT / "harness").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Judge", "Recorder")
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("Judge", "judge_of", "Recorder")
     }
     audit = {("harness/audit/judging.py", "Judge")}  # It has a source in the place of a queue, and keeps no history.
-    assert makers == {("harness/run/observation.py", "Judge"), ("harness/run/observation.py", "Recorder"), *audit}
+    assert makers == {("harness/run/observation.py", "judge_of"), ("harness/run/observation.py", "Recorder"), *audit}
 
 
 @pytest.mark.parametrize("length", ["a lease - 1s", "a lease", "a lease + a retry"])
