@@ -28,9 +28,9 @@ from harness.scenario.job_plan import Ending, JobPlan, Span
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Choices, Deviation, Tape, Uniform
 
-PAIRED = ("batch_size", "heartbeat_interval")
-"""A batch needs heartbeats: taken back one by one they would make a wrong setting out of a right one."""
-TOGETHER = (PAIRED, *((name,) for name in Settings.names() if name not in PAIRED))
+PAIRED = ("batch_size", "heartbeat_interval", "lease")
+"""A batch, and a lease below the timeout, need heartbeats: without them a right setting becomes a wrong one."""
+TOGETHER = (PAIRED, ("lease",), *((name,) for name in Settings.names() if name not in PAIRED))
 
 PLAINER = (
     ("retry_after",),

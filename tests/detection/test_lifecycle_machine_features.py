@@ -61,7 +61,7 @@ def found_by(machine: type[LifecycleMachine], seeds: range) -> str:
         ("cron-fires-early", 7, {"schedules"}),
         ("dead-letter-sent-twice", 2, {"dead_letters"}),
         ("batch-checked-as-one", 4, {"concurrency_limits"}),
-        ("limit-counted-before-claim", 6, {"serial_keys", "concurrency_limits"}),
+        ("limit-counted-before-claim", 30, {"serial_keys", "concurrency_limits"}),
         ("backoff-uncapped", 3, set()),
         ("stale-heartbeat", 1, {"heartbeat"}),
     ],
