@@ -304,6 +304,7 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
             "own_delays": plan.retry_delay is not None,
             "unique_windows": plan.unique_for is not None,
             "calendars": plan.cron is not None,
+            "wide_values": not -(2**15) <= plan.priority < 2**15,
         }
         for name, wants in wanted.items():
             if wants:
