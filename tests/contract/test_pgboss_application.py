@@ -93,7 +93,7 @@ def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(sto
     sampler = Sampler(engine, engine.info.settings)
     wanted, found = {"orphan_row", "job_never_run", "concurrent_execution"}, set[str]()
 
-    for number in range(12):
+    for number in range(24):
         found |= sampler.sample(run_seed(21, number)).found
         if wanted <= found:
             break
