@@ -46,11 +46,11 @@ class Level(StrEnum):
 
 _THEMES: dict[Level, tuple[str, ...]] = {
     Level.CORE: ("lifecycle", "retries", "cancel"),
-    Level.RELIABLE: ("crashes", "expiry", "zombies", "hostile", "clocks", "shutdown", "dead_letters", "outages"),
-    Level.SCHEDULED: ("scheduling", "workers"),
+    Level.RELIABLE: ("crashes", "expiry", "zombies", "hostile", "clocks", "shutdown", "dead_letters"),
+    Level.SCHEDULED: ("scheduling",),
     Level.UNIQUE: ("uniqueness", "concurrency"),
     Level.BATCHES: ("configuration", "transactions"),
-    Level.CRON: ("maintenance", "tables", "schedules", "calendars"),
+    Level.CRON: ("maintenance", "tables", "schedules"),
 }
 
 
