@@ -21,12 +21,14 @@ from tests.docs import pages
 
 PATIENCE_SECONDS = 90
 LEFT_OUT = ("findings", "cancel", "configuration", "dead_letters", "maintenance", "retries", "scheduling", "uniqueness")
-"""Scenarios that no command names, or whose queues take long to start: `make test` plays each of them by itself."""
+"""Scenarios of which a page names few, or whose queues take long to start: `make test` plays each of them by itself."""
 
 
 def reader(folder: Path, page: Path) -> dict[str, str]:
     """Make what a reader of this page has: most of the scenarios, and the files that the page said to save."""
     shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios", ignore=shutil.ignore_patterns(*LEFT_OUT))
+    for named in set(re.findall(r"^\$ .*?(scenarios/findings/[\w-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)):
+        shutil.copytree(pages.ROOT / named, folder / named)
     for block in pages.blocks(page):
         if block.file is not None:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
