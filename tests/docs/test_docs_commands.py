@@ -21,12 +21,14 @@ from tests.docs import pages
 
 PATIENCE_SECONDS = 90
 LEFT_OUT = ("findings", "cancel", "configuration", "dead_letters", "maintenance", "retries", "scheduling", "uniqueness")
-"""Scenarios that no command names, or whose queues take long to start: `make test` plays each of them by itself."""
+"""Scenarios of which a page names few, or whose queues take long to start: `make test` plays each of them by itself."""
 
 
 def reader(folder: Path, page: Path) -> dict[str, str]:
     """Make what a reader of this page has: most of the scenarios, and the files that the page said to save."""
     shutil.copytree(pages.ROOT / "scenarios", folder / "scenarios", ignore=shutil.ignore_patterns(*LEFT_OUT))
+    for named in set(re.findall(r"^\$ .*?(scenarios/findings/[\w-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)):
+        shutil.copytree(pages.ROOT / named, folder / named)
     for block in pages.blocks(page):
         if block.file is not None:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
@@ -138,17 +140,21 @@ def test_what_is_to_be_typed_works_on_postgresql(block: Any, tmp_path: Path, job
 def test_every_python_example_runs(tmp_path: Path) -> None:
     environ = reader(tmp_path, pages.ROOT / "docs" / "pytest.md")
     scripts = []
+    suites: dict[str, list[str]] = {}  # what migrates the database of a session has a session of its own
     for block in (*pages.blocks_of("python"), *pages.blocks_of("python", "postgres")):
         if block.file is not None:
             continue  # a command on its page runs it
         if "def test_" in block.text or "(ProcessorContract)" in block.text:
-            (tmp_path / f"test_{block.page.stem}_{block.number}.py").write_text(block.text, encoding="utf-8")
+            test = tmp_path / f"test_{block.page.stem}_{block.number}.py"
+            test.write_text(block.text, encoding="utf-8")
+            suites.setdefault(test.name if "job_postgres_schema" in block.text else "", []).append(test.name)
         else:
             script = tmp_path / f"{block.page.stem}_{block.number}.py"
             script.write_text(block.text, encoding="utf-8")
             scripts.append(f"python {script.name}")
 
-    ended = typed([*scripts, "python -m pytest -q -W error -p no:cacheprovider test_*.py"], tmp_path, environ)
+    tests = [f"python -m pytest -q -W error -p no:cacheprovider {' '.join(names)}" for names in suites.values()]
+    ended = typed([*scripts, *tests], tmp_path, environ)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
