@@ -18,7 +18,7 @@ from paired import interleave, seconds_of, show
 
 from harness.adapters.pgboss.package import NEWEST_OF_10, load
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import SUPERVISION, Turn, WorkProcess, next_due, poll_of
+from harness.adapters.pgboss.work import SUPERVISION, WorkProcess, WorkTurn, next_due, poll_of
 from harness.model.duration import MINUTE, SECOND
 
 NEWEST_OF_12: Final = "12.38.0"
@@ -44,7 +44,7 @@ def loop(process: WorkProcess, skip: Mapping[str, int]) -> Callable[[], float]:
         turn = process.send(0, queue=QUEUE, data={"job": "a", "input": None}, options=job)
         ran = 0
 
-        def work(turn: Turn) -> None:
+        def work(turn: WorkTurn) -> None:
             nonlocal ran
             while (now := next_due(turn.timers, skip)) is not None and now <= LENGTH:
                 turn = process.tick(now, skip=skip)

@@ -43,7 +43,7 @@ class Isolation(StrEnum):
 def isolation_of(item: pytest.Function, *, marked: object) -> Isolation:
     """Return what the marker says, or the ini file, or what this system and this test can do.
 
-    Raises UsageError for what is no isolation, and for a fork where there is none.
+    Raises UsageError for an unknown isolation, and for a fork where the platform has none.
     """
     asked = marked or item.config.getini("job_isolation")
     if asked:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import psycopg
 
 from harness.audit.evidence import UNKNOWN_WRITER, Chronicle, Evidence, blank
-from harness.audit.job_table import JobTable, instant_of
+from harness.audit.job_table import DescribedTable, instant_of
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Event
 from harness.model.duration import DAY, Duration, Instant
@@ -157,7 +157,7 @@ class Snapshot:
 # rows as they stand, and rows that tell changes -----------------------------------------------------------------------
 
 
-def rows_evidence(session: Snapshot, table: JobTable, *, since: Instant | None = None) -> Evidence:
+def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | None = None) -> Evidence:
     """Return what a table shows. With `since`, only jobs that changed after that."""
     described = frozenset(table.columns)
     shown = _OF_CHANGES if table.changes else _OF_ROWS
@@ -180,7 +180,7 @@ def _silent(shows: frozenset[str]) -> dict[str, str]:
     return {name: why for name, why in _SILENT.items() if name not in judged}
 
 
-def _query(table: JobTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
+def _query(table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
     """Return the query of all entries, or of these jobs, oldest first where rows tell changes."""
     wanted: list[str] = []
     values: dict[str, Any] = {}
@@ -204,7 +204,7 @@ def _literal(text: str) -> str:
 
 
 def _standing(
-    session: Snapshot, table: JobTable, since: Instant | None, jobs: Collection[JobId] | None
+    session: Snapshot, table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None
 ) -> Iterator[Event]:
     """Tell of each row how the job came to stand so, as far as its own times say."""
     chronicle = Chronicle()
@@ -254,7 +254,7 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
 
 
 def _changes(
-    session: Snapshot, table: JobTable, since: Instant | None, jobs: Collection[JobId] | None
+    session: Snapshot, table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None
 ) -> Iterator[Event]:
     """Tell what rows tell, one change each; a claim stands until one of them ends it."""
     chronicle = Chronicle()
@@ -305,7 +305,7 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
     )
 
 
-def _logged_table(session: Snapshot) -> JobTable:
+def _logged_table(session: Snapshot) -> DescribedTable:
     comment = session.value(f"SELECT obj_description(to_regclass('{LOG}'))")
     if comment is None:
         raise UsageError(
@@ -314,7 +314,7 @@ def _logged_table(session: Snapshot) -> JobTable:
         )
     told = json.loads(comment)
     meanings = {name: None if meaning is None else Status(meaning) for name, meaning in told["status"].items()}
-    return JobTable(told["jobs"], told["table"], LOG, told["columns"], meanings)
+    return DescribedTable(told["jobs"], told["table"], LOG, told["columns"], meanings)
 
 
 def _rejoined(entries: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -340,7 +340,7 @@ def _rejoined(entries: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 class _LogReader:
     """Numbers the claims of each unfinished job: any token will do that differs from the one before."""
 
-    def __init__(self, table: JobTable) -> None:
+    def __init__(self, table: DescribedTable) -> None:
         self._table = table
         self._chronicle = Chronicle()
         self._claims: dict[JobId, tuple[Any, int, Instant]] = {}
@@ -422,7 +422,7 @@ class LogTail:
 class LogPlan:
     """What is installed: on which table, what is kept of each row, and for how long."""
 
-    table: JobTable
+    table: DescribedTable
     keep: Duration = 14 * DAY
 
     def install_sql(self) -> str:

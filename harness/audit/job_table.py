@@ -54,7 +54,7 @@ NEITHER: Final = "ignored"
 _HINT: Final = "docs/audit.md shows a whole description."
 
 
-class JobTablePart(NoNulls):
+class DescribedTablePart(NoNulls):
     """A description of a table, format 1."""
 
     nullable: ClassVar[frozenset[str]] = frozenset()
@@ -71,7 +71,7 @@ class JobTablePart(NoNulls):
 
 
 @dataclass(frozen=True, slots=True)
-class JobTable:
+class DescribedTable:
     """A table of jobs that is described."""
 
     name: str
@@ -164,7 +164,7 @@ def known_tables() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
 
 
-def job_table(name: str) -> JobTable:
+def job_table(name: str) -> DescribedTable:
     """Return a table that is known by this name, or that this file describes.
 
     Raises UsageError for an unknown name, and ScenarioError with `file:line` for what is wrong with a file.
@@ -183,7 +183,7 @@ def job_table(name: str) -> JobTable:
         return read_table(opened.read(LARGEST + 1), name, path=name)
 
 
-def read_table(raw: bytes, called: str, *, path: str) -> JobTable:
+def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
     """Read a description. Raises ScenarioError with `file:line` for what is wrong with it."""
     document = read_document(raw, called)
     if not isinstance(document.data, dict):
@@ -191,12 +191,12 @@ def read_table(raw: bytes, called: str, *, path: str) -> JobTable:
             called, [Problem(1, f"expected a mapping that starts with `format: 1`, not {described(document.data)}")]
         )
     try:
-        part = JobTablePart.model_validate(document.data)
+        part = DescribedTablePart.model_validate(document.data)
     except ValidationError as error:
         raise ScenarioError(called, problems_of(error, document)) from None
     if problems := [*_problems(part, document)]:
         raise ScenarioError(called, problems)
-    return JobTable(
+    return DescribedTable(
         part.jobs,
         part.table,
         part.rows or part.table,
@@ -206,7 +206,7 @@ def read_table(raw: bytes, called: str, *, path: str) -> JobTable:
     )
 
 
-def _problems(part: JobTablePart, document: YamlDocument) -> list[Problem]:
+def _problems(part: DescribedTablePart, document: YamlDocument) -> list[Problem]:
     found = [
         Problem(document.line(("columns", name)), f"there is no place for {name!r}{did_you_mean(name, COLUMNS)}")
         for name in part.columns

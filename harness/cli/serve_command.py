@@ -32,13 +32,13 @@ def execute(arguments: argparse.Namespace) -> int:
             "serve needs --stdio: there is no other way to be spoken to yet",
             hint="A client starts it; see docs/contracts/serve_protocol.md.",
         )
-    from harness.serve import Conversation, Service
+    from harness.serve import Conversation, HarnessService
 
     outward = os.dup(1)
     os.dup2(2, 1)  # What a library or a processor prints must not stand between the lines.
     sys.stdout = sys.stderr
     logging.getLogger().addHandler(logging.NullHandler())  # What a worker logs of each fault is no news to a test.
-    Service(Conversation(0, outward, say=_said_to(os.environ.pop(SAY, "2")))).run()
+    HarnessService(Conversation(0, outward, say=_said_to(os.environ.pop(SAY, "2")))).run()
     return int(ExitCode.PASS)
 
 

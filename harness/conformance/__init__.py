@@ -53,7 +53,7 @@ class QueueConformance:
 
 
 def engine_of(make: Any, *, name: str) -> Engine:
-    """Return the engine that a factory stands for. Raises UsageError for what is no factory."""
+    """Return the engine that a factory stands for. Raises UsageError if it is not a factory."""
     factory: Any = make.__func__ if isinstance(make, staticmethod | classmethod) else make
     if not callable(factory):
         raise UsageError(

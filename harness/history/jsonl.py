@@ -78,7 +78,7 @@ def _plain(value: Any) -> Any:
 def load_history(lines: Iterable[str]) -> History:
     """Read what `dump_history` wrote.
 
-    Raises UsageError naming the line where the text is no such history, or one of a newer version.
+    Raises UsageError naming the line where the text is not such a history, or is of a newer version.
     """
     return History(list(_events(lines)))
 

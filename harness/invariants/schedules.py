@@ -127,7 +127,7 @@ CRON_EXACTLY_ONCE = Invariant(
         AnomalyKind("slot_missed", Guarantee.CRON, "A scheduler looked, but a slot that had begun has no job."),
         AnomalyKind("slot_doubled", Guarantee.CRON, "A slot of a schedule has two jobs."),
         AnomalyKind("slot_early", Guarantee.CRON, "A slot's job was created before the slot began."),
-        AnomalyKind("slot_unplanned", Guarantee.CRON, "A schedule made a job for what is no slot of it."),
+        AnomalyKind("slot_unplanned", Guarantee.CRON, "A schedule made a job for a time that is not one of its slots."),
     ),
     make=CronExactlyOnce,
     capabilities=("schedules",),

@@ -98,7 +98,7 @@ class CeleryTasks:
     def __init__(self, harness: JobHarness, app: Any) -> None:
         """Register every task of the application, and take over how they are sent.
 
-        Raises UsageError for what is no Celery application, and where it has no tasks.
+        Raises UsageError if it is not a Celery application, or has no tasks.
         """
         if not hasattr(app, "tasks") or not hasattr(app, "send_task"):
             raise UsageError(

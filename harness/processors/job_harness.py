@@ -194,7 +194,7 @@ class JobHarness(Assertions):
         """Let every task of a Celery application run here: `task.delay()` and `apply_async()` enqueue to this harness.
 
         A message is a job of the tool that is called as the task is, with hyphens: `shop-tasks-charge`. Raises
-        UsageError for what is no Celery application, and where it has no tasks.
+        UsageError if it is not a Celery application, or has no tasks.
         """
         from harness.processors.celery import CeleryTasks
 

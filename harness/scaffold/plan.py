@@ -118,7 +118,7 @@ class ToolName:
     slug: str
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what is no slug."""
+        """Raise UsageError if it is not a slug."""
         if not _SLUG.fullmatch(self.slug):
             near = "-".join(re.findall(r"[a-z0-9]+", self.slug.lower()))
             raise UsageError(

@@ -88,7 +88,7 @@ def encode(token: ReplayToken) -> str:
 def decode(text: str) -> ReplayToken:
     """Read a token.
 
-    Raises UsageError for what is no token, for one of another version, and for one that is damaged.
+    Raises UsageError if it is not a token, is of another version, or is damaged.
     """
     word = text.strip().lower()
     found = _SHAPE.fullmatch(word)

@@ -7,6 +7,6 @@ What is said between them is the serve protocol (docs/contracts/serve_protocol.m
 from __future__ import annotations
 
 from harness.serve.conversation import SCHEMA, VERSION, ClientGone, Conversation
-from harness.serve.service import ASKS, Service
+from harness.serve.service import ASKS, HarnessService
 
-__all__ = ["ASKS", "SCHEMA", "VERSION", "ClientGone", "Conversation", "Service"]
+__all__ = ["ASKS", "SCHEMA", "VERSION", "ClientGone", "Conversation", "HarnessService"]

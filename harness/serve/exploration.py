@@ -23,7 +23,7 @@ from harness.serve.conversation import Conversation
 from harness.sim.choices import Choices, Replay
 
 if TYPE_CHECKING:
-    from harness.serve.service import Opened, Service
+    from harness.serve.service import HarnessService, OpenedHarness
 
 TOKEN: Final = "TOKEN"
 """Stands in a client's replay command for the token."""
@@ -36,7 +36,7 @@ class BodyFailed(Exception):
 class Player:
     """Plays the body of one test in the client, a new harness each time."""
 
-    def __init__(self, service: Service, conversation: Conversation, options: Mapping[str, Any]) -> None:
+    def __init__(self, service: HarnessService, conversation: Conversation, options: Mapping[str, Any]) -> None:
         self._service = service
         self._conversation = conversation
         self._options = options
@@ -62,7 +62,7 @@ class Player:
             opened.harness.close()
             self.played += 1
 
-    def _body(self, opened: Opened) -> None:
+    def _body(self, opened: OpenedHarness) -> None:
         told = self._conversation.play({"now": opened.now_ms, "run": self.played, "gates": True})
         self.left = [str(each) for each in told.get("left") or ()]
         if lost := told.get("lost"):
@@ -72,7 +72,7 @@ class Player:
 
 
 def explore(
-    service: Service,
+    service: HarnessService,
     conversation: Conversation,
     *,
     name: str,

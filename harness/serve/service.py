@@ -56,7 +56,7 @@ IN_MEMORY: Final = ("memory", "reference")
 """Names of the reference queue in memory, whose worker runs processors."""
 
 
-class Opened:
+class OpenedHarness:
     """A harness that a client has opened, and what it was last told."""
 
     def __init__(self, harness: JobHarness, conversation: Conversation, *, title: str) -> None:
@@ -137,14 +137,14 @@ class Opened:
         return screen_text(first_screen(run, title=run.scenario.title, default=GUIDE)).rstrip()
 
 
-class Service:
+class HarnessService:
     """Carries out what a client asks for."""
 
     def __init__(self, conversation: Conversation) -> None:
         """Let asks come from this conversation, also in the middle of a turn."""
         self._conversation = conversation
         self._shared = Shared(dsn=None)
-        self.opened: Opened | None = None
+        self.opened: OpenedHarness | None = None
         conversation.on_ask = self.carry_out
 
     def run(self) -> None:
@@ -227,7 +227,7 @@ class Service:
         self.opened = self.make(options)
         return {"now": self.opened.now_ms, "engine": self.opened.harness.engine}
 
-    def make(self, options: Mapping[str, Any]) -> Opened:
+    def make(self, options: Mapping[str, Any]) -> OpenedHarness:
         """Return a harness with these options. Raises UsageError for one that does not exist."""
         refuse_unknown("open", self._made, options)
         return self._made(**options)
@@ -240,7 +240,7 @@ class Service:
         seed: int = 0,
         at_most_once: Sequence[Any] = (),
         title: str = "the jobs of this test",
-    ) -> Opened:
+    ) -> OpenedHarness:
         if engine not in IN_MEMORY and not works_by_itself(engine):
             raise UsageError(
                 f"no processors can run on the engine {engine!r}{did_you_mean(engine, [*IN_MEMORY, *OWN_WORKERS])}",
@@ -252,7 +252,7 @@ class Service:
             invariants=[_at_most_once(each) for each in at_most_once],
             workplace=self._shared.workplace(engine),
         )
-        return Opened(harness, self._conversation, title=title)
+        return OpenedHarness(harness, self._conversation, title=title)
 
     def close(self, *, looked: Sequence[str] = (), judge: bool = True) -> dict[str, Any]:
         """Judge and close. `looked` are the jobs whose status the test has read; returns what is wrong, in words."""
@@ -382,7 +382,7 @@ class Service:
 _OWN: Final = ("run", "carry_out", "make")
 ASKS: Final[Mapping[str, Callable[..., Any]]] = {
     name: verb
-    for name, verb in vars(Service).items()
+    for name, verb in vars(HarnessService).items()
     if inspect.isfunction(verb) and not name.startswith("_") and name not in _OWN
 }
 """What a client may ask for, by name."""

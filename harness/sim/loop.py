@@ -43,7 +43,7 @@ Guard: TypeAlias = Callable[[Lifetime, Callback], Callback]
 CALLBACK_LIMIT = 10_000_000
 """Callbacks of one run; a loop that spins without end takes about half a minute to get there."""
 ROUNDS = 1_000_000
-"""Times that one processor may go round while time stands still: a loop that only gives way takes some seconds."""
+"""Times that one processor may loop while time stands still: a loop that only gives way takes some seconds."""
 LOOKED_AT_AFTER = 100_000
 """Callbacks of one run after which it is counted who they belong to, until time moves."""
 ENDING_SECONDS = 2.0

@@ -225,7 +225,7 @@ class ProcessKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Cron:
+class SystemCron:
     """A request that is sent every so often."""
 
     name: str
@@ -234,7 +234,7 @@ class Cron:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class OutsideHost:
     """What stands for one host."""
 
     host: str
@@ -258,14 +258,14 @@ class SystemFile:
     """The command; empty: a schema is loaded."""
     schema: str
     processes: tuple[ProcessKind, ...]
-    crons: tuple[Cron, ...]
+    crons: tuple[SystemCron, ...]
     send: HttpRequest | None
     send_sql: str
     id_path: tuple[str, ...]
     jobs: str
     status: Mapping[str, Status]
     upkeep: frozenset[str]
-    outside: Mapping[str, Outside]
+    outside: Mapping[str, OutsideHost]
     settings: Settings
     without: Mapping[str, str]
     ready_seconds: float
@@ -324,14 +324,14 @@ def read_system_file(path: str) -> SystemFile:
     except ValidationError as error:
         told = [f"{path}:{each.line}: {each.message}" for each in sorted(problems_of(error, document))]
         raise SystemFileError("\n".join(told), hint=HINT) from None
-    return _Reading(part, document, path).file()
+    return _SystemReading(part, document, path).file()
 
 
 def _wrong(path: str, line: int, message: str, hint: str = HINT) -> SystemFileError:
     return SystemFileError(f"{path}:{line}: {message}", hint=hint)
 
 
-class _Reading:
+class _SystemReading:
     """One file on its way to a `SystemFile`."""
 
     def __init__(self, part: SystemFilePart, document: YamlDocument, path: str) -> None:
@@ -443,10 +443,10 @@ class _Reading:
             place=f"{self._path}:{self._line(*path)}",
         )
 
-    def _cron(self, name: str, part: CronPart) -> Cron:
+    def _cron(self, name: str, part: CronPart) -> SystemCron:
         if name in self._part.processes:
             raise self._error(("cron", name), "a process has this name already")
-        return Cron(name, part.every, self._request(("cron", name), part))
+        return SystemCron(name, part.every, self._request(("cron", name), part))
 
     def _request(self, path: tuple[str, ...], part: CronPart | SendPart) -> HttpRequest:
         found = _REQUEST.fullmatch(part.request or "")
@@ -494,8 +494,8 @@ class _Reading:
         raise self._error(("jobs",), told)
 
 
-def _outside(host: str, part: OutsidePart) -> Outside:
-    return Outside(host, None if part.work is None else tuple(part.work.split(".")[1:]), part.answer, part.status)
+def _outside(host: str, part: OutsidePart) -> OutsideHost:
+    return OutsideHost(host, None if part.work is None else tuple(part.work.split(".")[1:]), part.answer, part.status)
 
 
 def filled(body: Any, job: str) -> Any:

@@ -116,7 +116,7 @@ class SystemRun:
         """How many statements may have changed a row."""
         self.listening = False
         """Whether some session listens for notifications."""
-        self._tasks: dict[str, dict[_Task, None]] = {name: {} for name in self.processes}
+        self._tasks: dict[str, dict[_ProcessTask, None]] = {name: {} for name in self.processes}
         self._held: set[str] = set()
         self._requests: list[_Sent] = []
         self._calls: dict[str, list[OutsideCall]] = {name: [] for name in self.processes}
@@ -353,23 +353,23 @@ class SystemRun:
         for process in self._at_work():
             for session in _sessions(process):
                 if session.pending and not any(task.about is session for task in self._tasks[process.name]):
-                    return self._stands(_Task(self, process, session, self._statement(process, session)))
+                    return self._stands(_ProcessTask(self, process, session, self._statement(process, session)))
             for call in self._calls[process.name]:
                 if call.message is not None and not call.taken and self.on_call is not None:
                     call.taken = True
                     if process.name in self._open:
                         self._open[process.name].called = True
-                    return self._stands(_Task(self, process, call, self._call(process, call)))
+                    return self._stands(_ProcessTask(self, process, call, self._call(process, call)))
         if self._sent_requests() or self._answered_requests():
             return True
         for process in self._at_work():
             self._close_round(process)
             timer = self._first_due(process)
             if timer is not None and not any(type(task.about) is ProcessTimer for task in self._tasks[process.name]):
-                return self._stands(_Task(self, process, timer, self._timer(process, timer)))
+                return self._stands(_ProcessTask(self, process, timer, self._timer(process, timer)))
         return False
 
-    def _stands(self, task: _Task) -> bool:
+    def _stands(self, task: _ProcessTask) -> bool:
         """Let a task come to its first gate; it may have none."""
         assert self.kernel is not None
         request = task.go()
@@ -674,7 +674,7 @@ class _Passing:
         return True
 
 
-class _Task(Actor):
+class _ProcessTask(Actor):
     """What stands at one gate of a process: a statement, a call to the outside, a timer."""
 
     __slots__ = ("_run", "_steps", "about")

@@ -100,7 +100,7 @@ class Template:
 def read_template(path: Path) -> Template:
     """Read a TOML file: its table `[tool.job-harness.verify]`, or else the whole of it.
 
-    Raises UsageError for what is no such file, for keys that there are not, and for values that cannot be sent.
+    Raises UsageError if the file does not exist, for unknown keys, and for values that cannot be sent.
     """
     data = _read(path)
     table: Any = data
@@ -268,7 +268,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedJob:
     """What was seen of the job."""
 
     statuses: tuple[Seen, ...]
@@ -286,7 +286,7 @@ class Watched:
 
 def watch(
     dsn: str, job: str, *, start_within: float, end_within: float, told: Callable[[Seen], None] = lambda seen: None
-) -> Watched:
+) -> WatchedJob:
     """Look at the job until it ends; it has this many seconds to start, and then as many to end.
 
     Raises EnvironmentUnavailable without the database, UsageError where it has no `tool_job`.
@@ -310,7 +310,7 @@ def watch(
             if status == "PROCESSING" and len(statuses) <= len(("PENDING", "PROCESSING")):
                 deadline = Deadline(end_within)
         if status in ENDS or deadline.passed:
-            return Watched(
+            return WatchedJob(
                 tuple(statuses), row.get("started") is not None, _text(row.get("error")), in_time=status in ENDS
             )
         deadline.pause(LOOK_EVERY_SECONDS)
@@ -360,7 +360,7 @@ class TrialResult:
     """`problem` is empty where all is well; `cause` is the first cause, where one is known."""
 
     job: str
-    watched: Watched
+    watched: WatchedJob
     problem: str = ""
     cause: str = ""
 
@@ -381,7 +381,7 @@ class TrialResult:
 
 
 def judged(
-    job: str, watched: Watched, *, start_within: float, end_within: float, workers_off: str | None
+    job: str, watched: WatchedJob, *, start_within: float, end_within: float, workers_off: str | None
 ) -> TrialResult:
     """Judge what was seen."""
     seen = [item.status for item in watched.statuses]

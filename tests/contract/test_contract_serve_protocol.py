@@ -19,7 +19,7 @@ from referencing import Registry, Resource
 
 from harness import __version__
 from harness.foreign import peer
-from harness.serve import ASKS, SCHEMA, VERSION, ClientGone, Conversation, Service
+from harness.serve import ASKS, SCHEMA, VERSION, ClientGone, Conversation, HarnessService
 from harness.serve.exploration import explore
 from harness.serve.service import KINDS
 
@@ -58,7 +58,7 @@ class Client(Conversation):
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[int, dict[str, Any]] = {}
         self.number = 0
-        self.service = Service(self)
+        self.service = HarnessService(self)
 
     def say(self, line: dict[str, Any]) -> None:
         self.said.append(("client", line))
@@ -159,7 +159,7 @@ def test_the_page_lists_every_ask_with_its_arguments() -> None:
     taken = {
         name: {each for each in inspect.signature(verb).parameters if each != "self"} for name, verb in ASKS.items()
     }
-    taken["open"] = {each for each in inspect.signature(Service._made).parameters if each != "self"}
+    taken["open"] = {each for each in inspect.signature(HarnessService._made).parameters if each != "self"}
     taken["explore"] = {
         each for each in inspect.signature(explore).parameters if each not in ("service", "conversation")
     }

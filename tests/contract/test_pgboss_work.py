@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import SUPERVISION, HandlerCall, Turn, WorkProcess, next_due, poll_of
+from harness.adapters.pgboss.work import SUPERVISION, HandlerCall, WorkProcess, WorkTurn, next_due, poll_of
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.model.duration import DAY, MINUTE, SECOND
 from harness.model.settings import Settings
@@ -43,13 +43,13 @@ class Driver:
         options = {"batchSize": self.batch, "pollingIntervalSeconds": 2}
         self.ask("work", queue=QUEUE, options=options, period=2000)
 
-    def ask(self, question: str, **arguments: Any) -> Turn:
+    def ask(self, question: str, **arguments: Any) -> WorkTurn:
         return self.hear(self.process.ask(question, self.now, **arguments))
 
-    def reply(self, call: HandlerCall, **said: Any) -> Turn:
+    def reply(self, call: HandlerCall, **said: Any) -> WorkTurn:
         return self.hear(self.process.reply(call.number, self.now, **said))
 
-    def hear(self, turn: Turn) -> Turn:
+    def hear(self, turn: WorkTurn) -> WorkTurn:
         assert turn.outcome.done, turn.outcome
         self.trouble += turn.trouble
         self.timers = turn.timers

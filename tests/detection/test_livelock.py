@@ -1,4 +1,4 @@
-"""What never comes to rest is told from what rests late: a job that goes round is named, early."""
+"""What never comes to rest is told from what rests late: a job that loops is named, early."""
 
 from __future__ import annotations
 

@@ -36,6 +36,8 @@ PATTERNS = {
     r"\b(?:is|are|was|were) to be (?:told|known|seen|typed|said|found|had)\b": "can be, or say who does it",
     r"\bwhat (?:became|comes|came) of (?:it|them|that)\b": "the result, the outcome",
     r"\bof somebody(?:'s)? (?:else|own)\b": "other people's, your own",
+    r"\b(?:for|of|refused?|where) what is no\b(?! longer)": "if it is not a ...",
+    r"\bgo(?:es)? round\b": "loops",
     r"^# .*\?$": "a title is what people search for, not a question",
 }
 

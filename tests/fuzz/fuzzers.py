@@ -89,7 +89,7 @@ def _contradict(folder: Path) -> None:
 
 
 def judge_token(folder: Path) -> None:
-    """Replay it: a pass has played every deviation of the token, and refused what is no token."""
+    """Replay it: a pass has played every deviation of the token, and refused anything that is not a token."""
     word = (folder / "token").read_bytes().decode("utf-8", "surrogateescape")
     arguments = ("run", "one.yaml", f"--replay={word}", "--json", "report.json", "--steps", STEPS)
     said = said_by(*arguments, folder=folder, documents=("report.json",))

@@ -10,7 +10,7 @@ import pytest
 
 from harness.audit.database import SHOWN_BY_LOG
 from harness.audit.evidence import Chronicle, Evidence, blank
-from harness.audit.job_table import JobTable, job_table, known_tables, read_table
+from harness.audit.job_table import DescribedTable, job_table, known_tables, read_table
 from harness.audit.judging import Auditor
 from harness.cli import main
 from harness.history.event import Event
@@ -150,7 +150,7 @@ def test_a_wrong_description_is_told_with_its_line(text: str, told: str) -> None
 
 
 def test_an_unknown_status_names_the_job_and_the_place() -> None:
-    table = JobTable("x", "t", "t", {"id": "i", "status": "s"}, {"queued": Status.PENDING}, "t.yaml")
+    table = DescribedTable("x", "t", "t", {"id": "i", "status": "s"}, {"queued": Status.PENDING}, "t.yaml")
     with pytest.raises(
         Exception, match=r"t\.yaml: `status` does not say what 'queud' means, which the job 7 has .*queued"
     ):

@@ -22,7 +22,7 @@ class CeleryRefused(Exception):
     """Nothing happened."""
 
 
-class TaskFailed(Exception):
+class CeleryTaskFailed(Exception):
     """What a task raises here."""
 
 
@@ -125,10 +125,10 @@ class CeleryAnswers:
         self._set(now)
         message = self._ended(worker, number)
         if again is None:
-            self.backend.mark_as_failure(message.headers["id"], TaskFailed(error))
+            self.backend.mark_as_failure(message.headers["id"], CeleryTaskFailed(error))
         else:
             self._send(message.headers["id"], message.decode()[1], again, (message.headers["retries"] or 0) + 1)
-            self.backend.mark_as_retry(message.headers["id"], TaskFailed(error))
+            self.backend.mark_as_retry(message.headers["id"], CeleryTaskFailed(error))
         self._acknowledge(number)
 
     def _ended(self, worker: str, number: int) -> Any:

@@ -19,7 +19,7 @@ class TaskRefused(Exception):
     """Nothing happened."""
 
 
-class TaskFailed(Exception):
+class DjangoTaskFailed(Exception):
     """What a task raises here: its text is what the harness said."""
 
 
@@ -125,7 +125,7 @@ class DjangoTasksAnswers:
     async def fail(self, now: str, id: str, message: str) -> None:
         """Do what `run_task` does when the task has raised."""
         self._set(now)
-        self.claimed[id].set_failed(TaskFailed(message))
+        self.claimed[id].set_failed(DjangoTaskFailed(message))
 
     @staticmethod
     def _set(now: str) -> None:

@@ -85,7 +85,7 @@ def load(version: str) -> PgBossStatements:
 
 
 def _kept(known: Path) -> dict[str, str | None] | None:
-    """Read the answer that was kept; None where there is none, or what is there is no such answer."""
+    """Read the answer that was kept; None if there is none, or it cannot be read."""
     try:
         told = json.loads(known.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

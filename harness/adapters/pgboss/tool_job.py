@@ -61,7 +61,7 @@ SELECT: Final = f'SELECT * FROM {TABLE} ORDER BY "createdAt", id'.encode()
 DELETE: Final = f"DELETE FROM {TABLE} WHERE id = $1 RETURNING id".encode()
 
 
-class Statement:
+class ToolJobStatement:
     """Text with its parameters, `$1`, `$2`, ..., as it grows."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Statement:
 def insertion(job: JobId, values: Mapping[str, Any], settings: Settings) -> tuple[bytes, list[Any]]:
     """Return the statement that inserts a row. Raises TypeError for a column that does not exist."""
     columns = {"tool": "tool", "input": None, "max_attempts": settings.max_attempts, **columns_of(values)}
-    statement = Statement()
+    statement = ToolJobStatement()
     places = [statement.value(job, "text")]
     for name, value in columns.items():
         kind = COLUMNS[name][1]
@@ -103,7 +103,7 @@ def update(
 ) -> tuple[bytes, list[Any]]:
     """Return the statement that sets columns where others are as said, and stamps what a status stamps."""
     columns = columns_of(values)
-    statement = Statement()
+    statement = ToolJobStatement()
     sets = ['"updatedAt" = now()', *(statement.column(name, value, "=") for name, value in columns.items())]
     status = columns.get("status")
     if status is Status.PROCESSING and "started_at" not in columns:

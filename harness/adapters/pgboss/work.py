@@ -1,7 +1,7 @@
 """pg-boss's own `work()` loop: one process of it after the other on a database of ours, on a clock of ours.
 
-A `Turn` says everything that happened until the process came to rest: which handlers it called, and when its timers are
-due. The caller decides what a job does. Hides how the process is started, killed and told the time, and
+A `WorkTurn` says everything that happened until the process came to rest: which handlers it called, and when its
+timers are due. The caller decides what a job does. Hides how the process is started, killed and told the time, and
 the options in which pg-boss is told the harness's settings. Must not know: processors, loops, who drives it.
 """
 
@@ -107,7 +107,7 @@ class WorkProcess:
         """Where the PostgreSQL came from and why, once there is one."""
         return "" if self._database is None else str(self._database.cluster.provenance)
 
-    def begin(self, *, seed: int = 0) -> Turn:
+    def begin(self, *, seed: int = 0) -> WorkTurn:
         """Start over at the instant 0, on empty tables, with no worker running.
 
         Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
@@ -128,7 +128,7 @@ class WorkProcess:
         if self._peer is not None and not self._borrowed:
             self._peer.kill()
 
-    def restart(self, now: Instant) -> Turn:
+    def restart(self, now: Instant) -> WorkTurn:
         """Start another process on the same database, once the one before is dead."""
         self._note("restart", now)
         if self._borrowed:
@@ -136,12 +136,12 @@ class WorkProcess:
         self.kill()
         return self._start(now)
 
-    def ask(self, question: str, now: Instant, **arguments: Any) -> Turn:
+    def ask(self, question: str, now: Instant, **arguments: Any) -> WorkTurn:
         """Ask the process something at an instant. Raises EnvironmentUnavailable where it is gone."""
         self._note("ask", now, question=question, **arguments)
         return self._ask(question, now, **arguments)
 
-    def _ask(self, question: str, now: Instant, **arguments: Any) -> Turn:
+    def _ask(self, question: str, now: Instant, **arguments: Any) -> WorkTurn:
         peer = self._at(now)
         return turn_of(peer.go(question, arguments, now=exact_milliseconds_of(now)))
 
@@ -150,13 +150,13 @@ class WorkProcess:
         self._note("draw", now, fraction=fraction)
         self.database.set_chance(fraction)
 
-    def send(self, now: Instant, *, ago: Instant = 0, **arguments: Any) -> Turn:
+    def send(self, now: Instant, *, ago: Instant = 0, **arguments: Any) -> WorkTurn:
         """Send a job; for the database, `ago` microseconds ago."""
         self._note("send", now, ago=ago, **arguments)
         peer = self._at(now - ago)
         return turn_of(peer.go("send", arguments, now=exact_milliseconds_of(now)))
 
-    def reply(self, call: int, now: Instant, *, value: Any = None, error: Mapping[str, str] | None = None) -> Turn:
+    def reply(self, call: int, now: Instant, *, value: Any = None, error: Mapping[str, str] | None = None) -> WorkTurn:
         """Let a handler that was called end, with a value or with an error: `name` and `message`."""
         self._note("reply", now, call=call, value=value, error=error)
         peer = self._at(now)
@@ -164,7 +164,7 @@ class WorkProcess:
             error = {**error, "stack": f"{error['name']}: {error['message']}"}
         return turn_of(peer.go_on(call, value=value, error=error, now=exact_milliseconds_of(now)))
 
-    def tick(self, now: Instant, *, skip: Mapping[str, Instant]) -> Turn:
+    def tick(self, now: Instant, *, skip: Mapping[str, Instant]) -> WorkTurn:
         """Let the first timer fire that is due by now; rounds are left out before their instants in `skip`."""
         self._note("tick", now, skip=dict(skip))
         peer = self._at(now)
@@ -238,7 +238,7 @@ class WorkProcess:
             self._database.close()
             self._database = None
 
-    def _begin_first(self) -> Turn:
+    def _begin_first(self) -> WorkTurn:
         from harness.adapters.pgboss.node.release import NodeJobTables
         from harness.foreign.database import ForeignDatabase
 
@@ -268,12 +268,12 @@ class WorkProcess:
             hint="This release reads a clock that is not the harness's: name another release.",
         )
 
-    def _start(self, now: Instant) -> Turn:
+    def _start(self, now: Instant) -> WorkTurn:
         self._peer = Peer(self._command, name=self.name, environment={**os.environ, **NODE_ENVIRONMENT})
         asked = {"url": self.database.url, "schema": SCHEMA, "seed": self._seed, "options": _BEHAVIOUR}
         return self._checked(self._ask("open", now, **asked))
 
-    def _checked(self, turn: Turn) -> Turn:
+    def _checked(self, turn: WorkTurn) -> WorkTurn:
         if not turn.outcome.done:
             raise EnvironmentUnavailable(f"{self.name} did not start: {turn.outcome.reason}")
         return turn
@@ -316,7 +316,7 @@ class HandlerCall(NamedTuple):
     jobs: tuple[JobId, ...]
 
 
-class Turn(NamedTuple):
+class WorkTurn(NamedTuple):
     """Everything that happened until the process came to rest."""
 
     outcome: Outcome
@@ -328,7 +328,7 @@ class Turn(NamedTuple):
     timers: tuple[Timer, ...]
 
 
-def turn_of(said: Sequence[Report]) -> Turn:
+def turn_of(said: Sequence[Report]) -> WorkTurn:
     """Read what the process reported in a turn, `idle` last.
 
     Raises EnvironmentUnavailable where it reports a PostgreSQL that is not there.
@@ -339,7 +339,7 @@ def turn_of(said: Sequence[Report]) -> Turn:
     for words in trouble:
         if means_absence(words):
             raise absent(words, when="while pg-boss worked on it")
-    return Turn(
+    return WorkTurn(
         outcome=outcome_of(idle),
         calls=tuple(HandlerCall(gate["gate"], gate["point"], tuple(gate["with"])) for gate in said if "gate" in gate),
         trouble=trouble,

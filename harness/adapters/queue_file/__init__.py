@@ -126,7 +126,7 @@ class QueueFileEngine:
 
         Raises EnvironmentUnavailable without PostgreSQL, QueueFileError where the file's SQL does not work.
         """
-        from harness.adapters.queue_file.queue import GatedTableQueue, TableQueue
+        from harness.adapters.queue_file.queue import FileQueue, GatedTableQueue
 
         database = self._ready()
         database.empty()
@@ -140,7 +140,7 @@ class QueueFileEngine:
         }
         if self._sessions:
             return GatedTableQueue(database, self._opened_pool(), patience_seconds=self._patience, **about)  # type: ignore[return-value]
-        return TableQueue(database, snapshots=self._snapshots, **about)
+        return FileQueue(database, snapshots=self._snapshots, **about)
 
     def _opened_pool(self) -> SessionPool:
         if self._pool is None:

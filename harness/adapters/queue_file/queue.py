@@ -45,7 +45,7 @@ def told(error: psycopg.Error) -> psycopg.Error:
 # one step for each verb -----------------------------------------------------------------------------------------------
 
 
-class TableState(NamedTuple):
+class FileQueueState(NamedTuple):
     """A queue as it can be set back: what is seen, what else statements read, and all that stands in the tables."""
 
     views: Mapping[JobId, JobView]
@@ -53,7 +53,7 @@ class TableState(NamedTuple):
     content: TableContent
 
 
-class TableQueue(OneTableQueue):
+class FileQueue(OneTableQueue):
     """Every verb is one transaction and one step. What a verb came to on the same rows is not asked again."""
 
     def __init__(
@@ -78,7 +78,7 @@ class TableQueue(OneTableQueue):
         )
         self._seen: Mapping[JobId, JobView] | None = None
         self._news = True
-        self._set_back: TableState | None = None
+        self._set_back: FileQueueState | None = None
         """The state in which it is, where the tables do not say so yet."""
 
     def __getattr__(self, verb: str) -> Callable[..., Outcome]:
@@ -150,7 +150,7 @@ class TableQueue(OneTableQueue):
         """What the store's clock shows."""
         return self._clocks.store()
 
-    def snapshot(self) -> TableState:
+    def snapshot(self) -> FileQueueState:
         """Return the state as a value; from here on, what a verb comes to is remembered by state."""
         self._snapshots.recalls = True
         if self._set_back is None:
@@ -158,7 +158,7 @@ class TableQueue(OneTableQueue):
             self._set_back = self._snapshots.taken(views, self._reader.remembered)
         return self._set_back
 
-    def restore(self, state: TableState) -> None:
+    def restore(self, state: FileQueueState) -> None:
         """Go back to a state; the tables follow when a verb asks them."""
         self._set_back = state
         self._seen, self._news = state.views, True

@@ -19,7 +19,7 @@ from harness.history.outcome import Outcome
 from harness.model.job import JobId, JobView
 
 if TYPE_CHECKING:
-    from harness.adapters.queue_file.queue import TableQueue, TableState
+    from harness.adapters.queue_file.queue import FileQueue, FileQueueState
 
 _VACUUM_EVERY: Final = 1_000
 _COLUMNS: Final = b"""
@@ -78,8 +78,8 @@ class TableSnapshots:
         self._read = self._reading(sequences)
         self._put = self._putting(sequences)
         self._beside = self._beside_query(bool(session.execute(_CODE).fetchone()["found"]))  # type: ignore[index]
-        self._known: dict[Hashable, TableState] = {}
-        self._came_to: dict[Hashable, tuple[Outcome, TableState]] = {}
+        self._known: dict[Hashable, FileQueueState] = {}
+        self._came_to: dict[Hashable, tuple[Outcome, FileQueueState]] = {}
         self._in_place: tuple[Any, ...] | None = None
         self._puts = 0
 
@@ -132,9 +132,9 @@ class TableSnapshots:
 
     # taking and putting back ----------------------------------------------------------------------------------------
 
-    def taken(self, views: Mapping[JobId, JobView], remembered: Remembered) -> TableState:
+    def taken(self, views: Mapping[JobId, JobView], remembered: Remembered) -> FileQueueState:
         """Return the state of the tables as they are; the same state is the same value."""
-        from harness.adapters.queue_file.queue import TableState
+        from harness.adapters.queue_file.queue import FileQueueState
 
         session = self._database.session
         row = session.execute(self._read, prepare=True).fetchone()
@@ -144,7 +144,7 @@ class TableSnapshots:
         known = self._known.get((rows, memory))
         if known is None:
             beside = frozenset(self._shown_beside(remembered)) if self._beside else frozenset()
-            known = TableState(dict(views), beside, TableContent(rows, remembered.copy()))
+            known = FileQueueState(dict(views), beside, TableContent(rows, remembered.copy()))
             self._known[rows, memory] = known
         return known
 
@@ -190,7 +190,7 @@ class TableSnapshots:
 
     # what a verb comes to -------------------------------------------------------------------------------------------
 
-    def asked(self, queue: TableQueue, verb: str, planned: Planned) -> Outcome:
+    def asked(self, queue: FileQueue, verb: str, planned: Planned) -> Outcome:
         """Return what a verb comes to on the rows as they are, and leave the queue in the state after it."""
         before = queue.snapshot()
         asked = (id(before), verb, queue.now, repr(planned.values), planned.chance)

@@ -19,7 +19,7 @@ from harness.processors.contract.trial import (
     DeliveryEnding,
     Probe,
     TrialRecord,
-    Tried,
+    TriedDelivery,
     failed_unless_empty,
     inconclusive,
     not_applicable,
@@ -171,19 +171,19 @@ def _is_mute(ending: DeliveryEnding) -> bool:
     return not (ending.error or "").strip()
 
 
-def _each(tried: list[Tried]) -> list[tuple[Tried, DeliveryEnding]]:
+def _each(tried: list[TriedDelivery]) -> list[tuple[TriedDelivery, DeliveryEnding]]:
     return [(each, ending) for each in tried for ending in each.world.endings]
 
 
-def _all(probe: Probe) -> list[Tried]:
+def _all(probe: Probe) -> list[TriedDelivery]:
     return [*probe.plain, *probe.hostile]
 
 
-def _plain(probe: Probe) -> list[tuple[Tried, DeliveryEnding]]:
+def _plain(probe: Probe) -> list[tuple[TriedDelivery, DeliveryEnding]]:
     return _each(probe.plain)
 
 
-def _answers(probe: Probe) -> list[tuple[Tried, DeliveryEnding]]:
+def _answers(probe: Probe) -> list[tuple[TriedDelivery, DeliveryEnding]]:
     return [(tried, ending) for tried, ending in _each(_all(probe)) if ending.how == "answered"]
 
 

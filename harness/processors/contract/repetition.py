@@ -38,7 +38,7 @@ class Deed(NamedTuple):
         return f"{self.verb} {self.target}"
 
 
-class Finding(NamedTuple):
+class Repetition(NamedTuple):
     """A deed that was repeated, or never done."""
 
     deed: Deed
@@ -52,10 +52,10 @@ def seen(ending: DeliveryEnding) -> list[ObservedEffect]:
     return [effect for effect in ending.observed if effect.stands == Stands.DONE]
 
 
-def repeated(usual: DeliveryEnding, world: TrialRecord, *, idempotent: Sequence[str] = ()) -> list[Finding]:
+def repeated(usual: DeliveryEnding, world: TrialRecord, *, idempotent: Sequence[str] = ()) -> list[Repetition]:
     """List what stands more often than undisturbed; `idempotent` are patterns of what may."""
     before = _by_deed(usual)
-    found: list[Finding] = []
+    found: list[Repetition] = []
     together: dict[Deed, list[tuple[int, ObservedEffect]]] = {}
     for number, ending in enumerate(world.endings):
         for deed, effects in _by_deed(ending).items():
@@ -69,7 +69,7 @@ def repeated(usual: DeliveryEnding, world: TrialRecord, *, idempotent: Sequence[
     return found
 
 
-def lost(usual: DeliveryEnding, world: TrialRecord) -> list[Finding]:
+def lost(usual: DeliveryEnding, world: TrialRecord) -> list[Repetition]:
     """List what was never done although the job was answered as a success."""
     if not world.last.succeeded:
         return []
@@ -77,7 +77,7 @@ def lost(usual: DeliveryEnding, world: TrialRecord) -> list[Finding]:
     there = [_by_deed(ending) for ending in world.endings]
     other = any(deed not in before for each in there for deed in each)  # It took another way.
     return [
-        Finding(deed, not other, f"it answered success and {deed.name} never happened")
+        Repetition(deed, not other, f"it answered success and {deed.name} never happened")
         for deed, effects in before.items()
         if effects[0].nature == Nature.ADDS and not any(deed in each for each in there) and not effects[0].declared
     ]
@@ -120,7 +120,7 @@ def _excused(deed: Deed, effects: Iterable[ObservedEffect], idempotent: Sequence
 
 def _judged(
     deed: Deed, before: list[ObservedEffect], done: list[tuple[int, ObservedEffect]], world: TrialRecord
-) -> Finding | None:
+) -> Repetition | None:
     effects = [effect for _, effect in done]
     if effects[0].nature == Nature.SETS:
         targets = {effect.target for effect in effects}
@@ -207,7 +207,7 @@ def _differ(before: list[ObservedEffect], effects: list[ObservedEffect]) -> bool
     return all(count <= max(1, usual[shape]) for shape, count in Counter(effect.shape for effect in effects).items())
 
 
-def _finding(deed: Deed, done: list[tuple[int, ObservedEffect]], *, decided: bool, why: str) -> Finding:
+def _finding(deed: Deed, done: list[tuple[int, ObservedEffect]], *, decided: bool, why: str) -> Repetition:
     first, again = done[0], next((each for each in done[1:] if each[0] != done[0][0]), done[-1])
     lines = [
         f"{deed.name} happened {len(done)} times: {why}",
@@ -219,4 +219,4 @@ def _finding(deed: Deed, done: list[tuple[int, ObservedEffect]], *, decided: boo
             f"  where its receiver ignores a repetition: idempotent = [{deed.name!r}]; or let the fake declare with "
             "effect(...) what it does"
         )
-    return Finding(deed, decided, "\n".join(lines))
+    return Repetition(deed, decided, "\n".join(lines))

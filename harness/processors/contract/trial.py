@@ -184,7 +184,7 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TriedDelivery:
     """One input and its outcome."""
 
     about: str
@@ -216,26 +216,26 @@ class Probe:
         """Whether its author says that it does nothing outside."""
 
     @cached_property
-    def plain(self) -> list[Tried]:
+    def plain(self) -> list[TriedDelivery]:
         """Every declared input, undisturbed."""
         worlds = self.runner.run_each([TrialPlan(example) for example in self.examples])
         return [
-            Tried(f"input {shown(example)}", example, world)
+            TriedDelivery(f"input {shown(example)}", example, world)
             for example, world in zip(self.examples, worlds, strict=True)
         ]
 
     @cached_property
-    def hostile(self) -> list[Tried]:
+    def hostile(self) -> list[TriedDelivery]:
         """Invalid inputs."""
         if not any(tried.world.endings and tried.world.first.came_to_an_end for tried in self.plain):
             return []  # What ends on no declared input is not tried on worse ones.
         inputs = hostile_inputs(self.examples[0])
         worlds = self.runner.run_each([TrialPlan(value) for _, value in inputs])
         tried = zip(inputs, worlds, strict=True)
-        return [Tried(f"hostile input: {what}", value, world) for (what, value), world in tried]
+        return [TriedDelivery(f"hostile input: {what}", value, world) for (what, value), world in tried]
 
     @cached_property
-    def good(self) -> Tried | None:
+    def good(self) -> TriedDelivery | None:
         """The first declared input on which it succeeds."""
         return next((tried for tried in self.plain if tried.world.first.succeeded), None)
 

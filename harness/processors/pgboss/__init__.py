@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from harness.adapters.pgboss.package import NEWEST_OF_10
 from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import HandlerCall, Turn, WorkProcess, send_options, work_options
+from harness.adapters.pgboss.work import HandlerCall, WorkProcess, WorkTurn, send_options, work_options
 from harness.adapters.reference.application import (
     BEFORE_STARTING,
     JobProcessor,
@@ -121,7 +121,7 @@ class PgBossApplication:
         options = send_options(request, self.settings, keys=process.keys, keeps_queues=process.tables.keeps_queues)
         holder: list[JobId] = []
 
-        def told(turn: Turn) -> None:
+        def told(turn: WorkTurn) -> None:
             outcome = turn.outcome
             if keyed and outcome.kind is OutcomeKind.REFUSED:
                 holder.extend(self._holders(request))
@@ -153,7 +153,7 @@ class PgBossApplication:
             return False
         attempts = view.attempts
 
-        def told(turn: Turn) -> None:
+        def told(turn: WorkTurn) -> None:
             if turn.outcome.value == "resume":
                 self._driven.rows.grant(job, attempts + 1)
             self._driven.told.operated(verb, job, turn.outcome)
@@ -318,7 +318,7 @@ class PgBossApplication:
             "Set @pytest.mark.job_settings(batch_size=1), or drain() without a limit.",
         )
 
-    def _done(self, turn: Turn, what: str) -> None:
+    def _done(self, turn: WorkTurn, what: str) -> None:
         if not turn.outcome.done:
             raise UsageError(f"{self.engine}: {what}: {turn.outcome.reason}")
 
@@ -488,7 +488,7 @@ class Handlers:
             settle = partial(self._driven.told.settled, "complete")
             rest = (ending.output if len(claims) == 1 else None,)  # pg-boss keeps no answer of a larger batch.
 
-        def told(_: Turn) -> None:
+        def told(_: WorkTurn) -> None:
             for claim in held:
                 settle(claim, *rest)
 

@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from harness.adapters.pgboss.translation import view_of
-from harness.adapters.pgboss.work import LIMIT, NEVER, SUPERVISION, HandlerCall, Turn, WorkProcess, next_due, poll_of
+from harness.adapters.pgboss.work import (
+    LIMIT,
+    NEVER,
+    SUPERVISION,
+    HandlerCall,
+    WorkProcess,
+    WorkTurn,
+    next_due,
+    poll_of,
+)
 from harness.errors import HarnessError
 from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import SECOND, Instant
@@ -38,7 +47,7 @@ class DrivenProcess:
         """Begin on empty tables. Raises EnvironmentUnavailable, VirtualClockError."""
         self.process = process
         self.rows = observation.queue
-        self.told = RowReader(self.rows, observation.recorder)
+        self.told = DrivenRowReader(self.rows, observation.recorder)
         """Writes down what is asked for and what changed."""
         self._board = observation.board
         self.claims: dict[JobId, Claim] = {}
@@ -60,22 +69,22 @@ class DrivenProcess:
         self._timer: asyncio.TimerHandle | None = None
         self._timers = process.begin(seed=seed).timers
 
-    def ask(self, question: str, *, told: Callable[[Turn], None] = lambda turn: None, **arguments: Any) -> Turn:
+    def ask(self, question: str, *, told: Callable[[WorkTurn], None] = lambda turn: None, **arguments: Any) -> WorkTurn:
         """Ask something now; `told` writes down what was asked for, the rest that happened is pg-boss's own doing."""
         with self._turn:
             return self._hear(self.process.ask(question, self._clocks.now, **arguments), told)
 
-    def send(self, *, told: Callable[[Turn], None], **arguments: Any) -> Turn:
+    def send(self, *, told: Callable[[WorkTurn], None], **arguments: Any) -> WorkTurn:
         """Send a job now."""
         with self._turn:
             return self._hear(self.process.send(self._clocks.now, **arguments), told)
 
-    def reply(self, call: HandlerCall, *, told: Callable[[Turn], None], **said: Any) -> Turn:
+    def reply(self, call: HandlerCall, *, told: Callable[[WorkTurn], None], **said: Any) -> WorkTurn:
         """Let a handler that was called end."""
         with self._turn:
             return self._hear(self.process.reply(call.number, self._clocks.now, **said), told)
 
-    def _hear(self, turn: Turn, told: Callable[[Turn], None] = lambda turn: None) -> Turn:
+    def _hear(self, turn: WorkTurn, told: Callable[[WorkTurn], None] = lambda turn: None) -> WorkTurn:
         """Take over what happened in a turn."""
         for line in turn.trouble:
             self.said.setdefault(f"{self.process.name}: {line}")
@@ -246,7 +255,7 @@ class WorkRows:
         return self._shown
 
 
-class RowReader:
+class DrivenRowReader:
     """Turns rows that changed into calls, what was seen, and outcomes."""
 
     def __init__(self, rows: WorkRows, recorder: Recorder) -> None:
