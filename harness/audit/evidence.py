@@ -17,11 +17,10 @@ from harness.history.event import Call, Event, Observed, Return
 from harness.history.outcome import DONE
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import PARTNERS, TERMINAL, Status
+from harness.model.lifecycle import PARTNERS, Status
 
 UNKNOWN_WRITER: Final = "unknown"
 """Who changed a row, where the source does not say."""
-BY_HAND: Final = "operator"
 HELD: Final[Mapping[tuple[Status, Status], str]] = {
     (Status.PROCESSING, Status.COMPLETED): "complete",
     (Status.PROCESSING, Status.FAILED): "fail",
@@ -133,8 +132,3 @@ def blank(job: JobId, status: Status | None = Status.PENDING, **known: Any) -> J
         "expires_at": None,
     }
     return JobView(id=job, status=status, **{**unknown, **known})
-
-
-def ended(status: Status | None) -> bool:
-    """Say whether a job of this status has come to its end."""
-    return status in TERMINAL

@@ -14,7 +14,6 @@ from harness.history.event import Call, Effect, Fault, Observed, Return
 from harness.history.outcome import OutcomeKind, done
 from harness.invariants import ANOMALIES, Judge, Rules
 from harness.model.duration import HOUR, MINUTE, SECOND
-from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
 from harness.run.session import Session
@@ -22,37 +21,11 @@ from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan, Span
 from harness.scenario.reader import read_scenario_text
 from harness.scenario.scenario import Scenario
+from tests.unit.test_invariants_histories import RUNNING as CLAIMED
+from tests.unit.test_invariants_histories import WAITING
 
 BEATING = Settings(lease=4 * MINUTE, heartbeat_interval=MINUTE)
-WAITING = JobView(
-    id="a",
-    tool="tool",
-    status=Status.PENDING,
-    queue_state=QueueState.CREATED,
-    priority=0,
-    attempts=0,
-    max_attempts=3,
-    token=0,
-    worker=None,
-    output=None,
-    error=None,
-    unique_key=None,
-    created_at=0,
-    start_after=0,
-    started_at=None,
-    lease_until=None,
-    completed_at=None,
-    expires_at=None,
-)
-RUNNING = WAITING._replace(
-    status=Status.PROCESSING,
-    queue_state=QueueState.ACTIVE,
-    attempts=1,
-    token=1,
-    worker="w1",
-    started_at=0,
-    lease_until=BEATING.lease,
-)
+RUNNING = CLAIMED._replace(lease_until=BEATING.lease)
 TAKEN_BACK = RUNNING._replace(status=Status.PENDING, queue_state=QueueState.RETRY, worker=None, lease_until=None)
 
 
