@@ -31,7 +31,6 @@ PARSE: Final = b"P"
 BIND: Final = b"B"
 EXECUTE: Final = b"E"
 COPY_IN: Final = b"G"
-COPY_DATA: Final = b"d"
 _HEAD: Final = 5
 _ENDS: Final = (SYNC, QUERY, CALL)
 """What a client sends last before it waits for a ReadyForQuery."""

@@ -115,25 +115,8 @@ class OutsidePart(NoNulls):
     status: Annotated[int, Field(ge=200, le=599)] = 200
 
 
-class AtMostOncePart(NoNulls):
-    """A call that must not be made twice."""
-
-    call: Text
-    """`POST host/path`."""
-    per: list[Text] = Field(min_length=1)
-    """Fields of the body by which two calls are the same deed."""
-
-
-class NoRowsPart(NoNulls):
-    """A SELECT that must return no row."""
-
-    sql: Text
-    when: Literal["always", "at rest"] = "always"
-    why: Text = ""
-
-
 class PromisesPart(NoNulls):
-    """What is not promised, and what else is."""
+    """What is not promised."""
 
     without: dict[str, Text] = Field(default_factory=dict)
     """Anomalies that are meant to be so, each with the reason; they are not reported."""
