@@ -7,6 +7,9 @@ So that thread is lent it. Only one of them acts at a time, which is what makes 
 On CPython 3.11 and 3.12 a thread-local has its values in a dict of the thread's state, whose entries are copied. Left
 out: asyncio's current loop, and what holds a `sqlite3` connection that may not leave its thread. Later versions keep
 the values elsewhere, and only Django's connections are lent there, by its own registry.
+
+An entry is worth something only while its `threading.local` lives: afterwards it points at memory that was given back.
+So each is held while an entry of it is read or copied, and one that cannot be found any more is not lent.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ import asyncio
 import contextlib
 import contextvars
 import ctypes
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
@@ -62,8 +67,11 @@ class TestsThread:
             if variable not in here and variable.name not in _LEFT_OUT:
                 variable.set(value)
 
-    def lend(self) -> dict[str, Any]:
-        """Let the calling thread find the thread-locals of the test's; return what of its own they stand before."""
+    def lend(self) -> dict[str, tuple[threading.local, Any]]:
+        """Let the calling thread find the thread-locals of the test's.
+
+        Returns, by key, each that was lent with the entry of the calling thread that it stands before, if any.
+        """
         if not _HAS_ENTRIES:
             for connection in self._connections:
                 sys.modules["django.db"].connections[connection.alias] = connection
@@ -71,13 +79,12 @@ class TestsThread:
         if state is None or self._state is None or threading.get_ident() == self._ident:
             return {}
         own = _key_of(getattr(asyncio.get_event_loop_policy(), "_local", None)) if _HAS_POLICY else ""
-        lent = {
-            key: value
-            for key, value in list(self._state.items())
-            if isinstance(key, str) and key.startswith(_KEY) and key != own and _may_leave(value)
-        }
-        before = {key: state[key] for key in lent if key in state}
-        state.update(lent)
+        before = {}
+        for key, local in _LOCALS.of(self._state):
+            dummy = self._state.get(key)
+            if local is not None and dummy is not None and key != own and _may_leave(dummy):
+                before[key] = (local, state.get(key))
+                state[key] = dummy
         return before
 
     def lending(self, executor: Any, work: Callable[[], Any]) -> Callable[[], Any]:
@@ -95,10 +102,10 @@ class TestsThread:
                     for connection in self._connections:
                         del sys.modules["django.db"].connections[connection.alias]
                 state = _thread_state() or {}
-                for key in self._state or ():
-                    if key in before:
-                        state[key] = before[key]
-                    elif isinstance(key, str) and key.startswith(_KEY):
+                for key, (_, own) in before.items():
+                    if own is not None:
+                        state[key] = own
+                    else:
                         state.pop(key, None)
 
         return lent
@@ -117,12 +124,34 @@ def _thread_state() -> dict[Any, Any] | None:
     return state
 
 
+class _Locals:
+    """The living objects of `threading.local`, by the key of their entry in a thread's state, which has the address."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakValueDictionary[str, threading.local] = weakref.WeakValueDictionary()
+        self._lost: frozenset[str] = frozenset()
+        """Keys whose object the garbage collector does not list."""
+
+    def of(self, state: dict[Any, Any]) -> list[tuple[str, threading.local | None]]:
+        """List the keys of a thread's state with their objects, which live as long as this list."""
+        keys = [key for key in list(state) if isinstance(key, str) and key.startswith(_KEY)]
+        if any(key not in self._known and key not in self._lost for key in keys):
+            for found in gc.get_objects():
+                if issubclass(type(found), threading.local):
+                    self._known[_key_of(found)] = found
+            self._lost = frozenset(key for key in keys if key not in self._known)
+        return [(key, self._known.get(key)) for key in keys]
+
+
+_LOCALS: Final = _Locals()
+
+
 def _key_of(local: Any) -> str:
     return "" if local is None else f"{_KEY}{id(local):#x}"
 
 
 def _may_leave(dummy: Any) -> bool:
-    """Whether no value of a thread-local is a connection that refuses every other thread."""
+    """Whether no value of a thread-local, which the caller holds, is a connection that refuses every other thread."""
     module = sys.modules.get("sqlite3")
     if module is None:
         return True

@@ -219,6 +219,26 @@ def test_thread_locals_of_the_test_are_seen_but_for_what_may_not_leave_its_threa
     KEEPS.connection.close()
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="thread-locals are lent on Python 3.11 and 3.12 only")
+def test_a_thread_local_that_ends_while_it_is_lent_leaves_nothing_behind(jobs: JobHarness) -> None:
+    class Frees(sqlite3.Connection):
+        def cursor(self, *arguments: Any) -> Any:
+            dying.clear()
+            return super().cursor(*arguments)
+
+    asks, dying = threading.local(), [threading.local() for _ in range(40)]
+    asks.value = connection = sqlite3.connect(":memory:", factory=Frees, check_same_thread=False)
+    for local in dying:
+        local.value = "of the test"
+
+    def works() -> JobResult:
+        seen = [vars(threading.local()) for _ in range(400)]  # Some get the addresses of those that ended.
+        return done([not dying, seen.count({}), asks.value is connection])
+
+    assert output_of(jobs, lambda job: works()) == [True, 400, True]
+    connection.close()
+
+
 def test_every_clock_of_the_standard_library_follows_and_is_the_machines_again(jobs: JobHarness) -> None:
     names = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "ctime", "gmtime")
     kept = {name: getattr(time, name) for name in names}
