@@ -16,8 +16,9 @@ from itertools import permutations, product
 from math import lcm
 from typing import Any, Final
 
-from harness.exhaust.rig import Numbers, Rig
-from harness.exhaust.state import EPOCH, GlobalState
+from harness.exhaust.memo import Numbers
+from harness.exhaust.rig import Rig
+from harness.exhaust.state import EPOCH, ActorState, GlobalState
 from harness.invariants.memory import Alias, Frozen
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobView
@@ -194,11 +195,35 @@ class Canonical:
 
 
 Key = tuple[Any, ...]
-_CACHED = 2_000_000
+_CACHED = 1_000_000
+
+
+class NamedForm:
+    """The forms of a state's parts under one exchange of names, each with what was looked up before."""
+
+    def __init__(self, naming: Naming, form: Canonical, places: list[int]) -> None:
+        """Take the exchange, and whose state stands at each place then."""
+        self.naming = naming
+        self.form = form
+        self.places = places
+        self.actors: dict[tuple[int, Instant], int] = {}
+        self.rows: dict[tuple[int, Instant], int] = {}
+        self.monitors: dict[tuple[int, Instant], int] = {}
+        self.clocks: dict[tuple[int, Instant], int] = {}
+
+    def forget(self) -> None:
+        """Empty what was looked up; numbers stay."""
+        self.form.forget()
+        for known in (self.actors, self.rows, self.monitors, self.clocks):
+            known.clear()
 
 
 class StateKeys:
-    """Makes keys for the states of one rig."""
+    """Makes keys for the states of one rig.
+
+    A part of a state comes again in many states, so its form is looked up by its number and by the time of day, part by
+    part: a key then costs a look-up for each actor and one each for jobs, monitors and clocks.
+    """
 
     def __init__(self, rig: Rig, *, workload: int, numbers: Numbers) -> None:
         """Take the number of the workload into every key; `numbers` is shared by all keys of a search."""
@@ -218,7 +243,8 @@ class StateKeys:
         ages = Ages.of(settings, reach=reach)
         self._grid = lcm(settings.poll_interval, settings.cron_period, settings.expire_interval)
         self._forms = [
-            (Canonical(naming, numbers, ages), _places(names, naming), naming) for naming in namings(groups) or [{}]
+            NamedForm(naming, Canonical(naming, numbers, ages), _places(names, naming))
+            for naming in namings(groups) or [{}]
         ]
         self._numbers = numbers
         self._asked = 0
@@ -227,44 +253,72 @@ class StateKeys:
         """Return the key: the least of those under all exchanges of twins."""
         self._asked += 1
         if self._asked % _CACHED == 0:
-            for form, _, _ in self._forms:
+            for form in self._forms:
                 form.forget()
         if len(self._forms) == 1:
-            return self._under(state, *self._forms[0])
-        return min([self._under(state, *form) for form in self._forms])
+            return self._under(state, self._forms[0])
+        return min([self._under(state, form) for form in self._forms])
 
-    def _under(self, state: GlobalState, form: Canonical, places: list[int], naming: Naming) -> Key:
-        now = state.now
-        number = form.number
+    def _under(self, state: GlobalState, form: NamedForm) -> Key:
+        now, actors, places = state.now, state.actors, form.places
         key: list[Any] = [self._workload, now % self._grid]
-        later = state.actors[len(places) :]
-        for actor in (*[state.actors[place] for place in places], *later):
-            position, standing = actor.position, actor.standing
-            key.append(
-                -1
-                if position is None
-                else number((position.told, position.point, position.reborn, position.progress), position.number, now)
-            )
-            if standing is State.SLEEPING:
-                key.append(100 + actor.wake - now)
-            elif standing is State.POLLING and actor.last_tick >= now:
-                key.append(99)
-            else:
-                key.append(int(standing))
-        key.extend(sorted([number(part.value, part.number, now) for part in state.rows]))
-        for part, momentary in zip(state.monitors, self._momentary, strict=True):
-            key.append(number(part.value, part.number, now, momentary))
-        key.extend(state.budgets)
-        key.append(tuple(sorted(map(form.text, state.stalled))))
-        key.append(self._numbers.setdefault(form.form(state.drifts, now), len(self._numbers)) if state.drifts else -1)
-        if state.store_offset or state.offsets or state.stopping:
-            key.append(state.store_offset)
-            key.append(tuple(sorted((form.text(name), offset) for name, offset in state.offsets.items())))
-            key.append(tuple(sorted(map(form.text, state.stopping))))
-        else:
-            key.extend((0, (), ()))
-        key.append(self._order(state, naming))
+        known = form.actors
+        for actor in (*[actors[place] for place in places], *actors[len(places) :]):
+            number = known.get((actor.number, now))
+            if number is None:
+                number = known[actor.number, now] = self._of_actor(actor, form, now)
+            key.append(number)
+        jobs = form.rows.get((state.rows.number, now))
+        if jobs is None:
+            jobs = form.rows[state.rows.number, now] = self._of_rows(state, form)
+        monitors = form.monitors.get((state.monitors.number, now))
+        if monitors is None:
+            monitors = form.monitors[state.monitors.number, now] = self._of_monitors(state, form)
+        clocks = form.clocks.get((state.clocks.number, now))
+        if clocks is None:
+            clocks = form.clocks[state.clocks.number, now] = self._of_clocks(state, form)
+        key.extend((jobs, monitors, clocks, state.budgets))
+        text = form.form.text
+        key.append(tuple(sorted(map(text, state.stalled))) if state.stalled else ())
+        key.append(tuple(sorted(map(text, state.stopping))) if state.stopping else ())
         return tuple(key)
+
+    def _number(self, form: Any) -> int:
+        return self._numbers.setdefault(form, len(self._numbers))
+
+    def _of_actor(self, actor: ActorState, form: NamedForm, now: Instant) -> int:
+        position, standing = actor.position, actor.standing
+        stands = -1
+        if position is not None:
+            told = (position.told, position.request.point, position.reborn, position.progress)
+            stands = form.form.number(told, position.number, now)
+        if standing is State.SLEEPING:
+            return self._number((stands, "wakes", actor.wake - now))
+        if standing is State.POLLING and actor.last_tick >= now:
+            return self._number((stands, "ticked"))
+        return self._number((stands, int(standing)))
+
+    def _of_rows(self, state: GlobalState, form: NamedForm) -> int:
+        number, now = form.form.number, state.now
+        rows = sorted([number(part.value, part.number, now) for part in state.rows.parts])
+        return self._number((*rows, *self._order(state, form.naming)))
+
+    def _of_monitors(self, state: GlobalState, form: NamedForm) -> int:
+        number, now, parts = form.form.number, state.now, state.monitors.parts
+        return self._number(
+            tuple(
+                [
+                    number(part.value, part.number, now, momentary)
+                    for part, momentary in zip(parts, self._momentary, strict=True)
+                ]
+            )
+        )
+
+    def _of_clocks(self, state: GlobalState, form: NamedForm) -> int:
+        clocks = state.clocks
+        text = form.form.text
+        offsets = tuple(sorted((text(name), offset) for name, offset in clocks.offsets.items()))
+        return self._number((clocks.store_offset, offsets, form.form.form(clocks.drifts, state.now)))
 
     def _order(self, state: GlobalState, naming: Naming) -> tuple[tuple[int, ...], ...]:
         """Return in which order jobs were created, and which the queue may have to tell apart by their ids alone."""

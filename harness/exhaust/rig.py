@@ -12,10 +12,22 @@ from math import lcm
 from typing import Any
 
 from harness.errors import UsageError
+from harness.exhaust.memo import Asked, Numbers, StepTable, Witnesses
 from harness.exhaust.scope import Scope
-from harness.exhaust.state import EPOCH, ActorState, Component, GlobalState, Move, Path, Position, reborn_after
+from harness.exhaust.state import (
+    EPOCH,
+    ActorState,
+    ClockState,
+    Component,
+    GlobalState,
+    Move,
+    Path,
+    Position,
+    Vector,
+    reborn_after,
+)
 from harness.faults import ArmedFault
-from harness.history.event import Call, Observed
+from harness.history.event import Call, Event, Observed
 from harness.invariants.memory import freeze
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobView
@@ -201,7 +213,6 @@ class Script:
 
 
 ENDLESS = Limits(steps=1 << 60)
-Numbers = dict[Any, int]
 
 
 class Stepped(UsageError):
@@ -253,6 +264,8 @@ class Rig:
         self._open()
 
     def _open(self) -> None:
+        self._at: GlobalState | None = None
+        self.asked: Asked = ()
         self.stalls = 0
         self.stalled: dict[str, Any] = {}
         self.memory = ActorMemory()
@@ -278,7 +291,6 @@ class Rig:
         self.kernel.every_turn = True
         self.kernel.now = session.clocks.now = self.start
         self.interferences = [one for one in self.kernel.interferences if isinstance(one, ArmedFault)]
-        self._judged = {id(monitor): place for place, monitor in enumerate(session.judge.monitors)}
         session.begin()
 
     def close(self) -> None:
@@ -289,7 +301,8 @@ class Rig:
 
     def root(self) -> GlobalState:
         """Return the state in which everybody has started."""
-        return self.capture(None)
+        root = self._at = self.capture(None)
+        return root
 
     def enter(self, state: GlobalState) -> None:
         """Be in a state. Raises Unfaithful where that is not possible."""
@@ -320,9 +333,22 @@ class Rig:
         return not self.kernel.ready and self.session.at_rest(self.start, self.quiet)
 
     def make(self, move: Move, state: GlobalState) -> GlobalState:
-        """Make a move from the state that is entered."""
+        """Make a move from a state; `asked` then says what was to be picked from, and the judge what was found."""
+        if self._at is not state:
+            self.enter(state)
+        self._at = None
+        self._forget_events()
         self.go(move)
-        return self.capture(state, move)
+        self.asked = tuple([tuple(options) for options in self.script.asked])
+        made = self._at = self.capture(state, move)
+        return made
+
+    def _forget_events(self) -> None:
+        """Have nothing seen since, and nothing found."""
+        self.memory.changed.clear()
+        self.session.recorder.history.events.clear()
+        self.session.judge.anomalies.clear()
+        self.session.judge.endless = False
 
     def go(self, move: Move) -> None:
         """Make a move, and do not look."""
@@ -373,6 +399,7 @@ class Rig:
 
     def _lost_track(self) -> None:
         """Note that nothing is where it was."""
+        self._at = None
 
     # looking --------------------------------------------------------------------------------------------------------
 
@@ -382,18 +409,18 @@ class Rig:
     def capture(self, before: GlobalState | None, move: Move | None = None) -> GlobalState:
         """Return the state that the run is in, sharing with the one before what did not change."""
         kernel, session = self.kernel, self.session
-        clocks, recorder = session.clocks, session.recorder
+        recorder = session.recorder
         events = recorder.history.events
         changed = before is None or any(type(event) is Observed for event in events)
         called = before is None or any(type(event) is Call for event in events) or self._amid()
         views = dict(session.board.views) if changed or before is None else before.views
         queue, rows = self._queue(views) if called or before is None else (before.queue, before.rows)
+        if before is not None and rows.number == before.rows.number:
+            queue, rows = before.queue, before.rows
         path: Path = () if before is None or move is None else (*before.path, move)
         return GlobalState(
             now=kernel.now,
-            store_offset=clocks.store_offset,
-            offsets=clocks.offsets(),
-            drifts=clocks.drifts(),
+            clocks=self._clocks(before),
             queue=queue,
             rows=rows,
             views=views,
@@ -405,9 +432,16 @@ class Rig:
             budgets=(self.stalls, *[interference.left for interference in self.interferences]),
             stopping=frozenset(session.world.stopping),
             stalled=frozenset(self.stalled),
-            call_number=recorder.number,
             path=self._path(path),
         )
+
+    def _clocks(self, before: GlobalState | None) -> ClockState:
+        clocks = self.session.clocks
+        offsets, drifts = clocks.offsets(), clocks.drifts()
+        if before is not None and (clocks.store_offset, offsets, drifts) == before.clocks[:3]:
+            return before.clocks
+        form = ("clocks", clocks.store_offset, tuple(offsets.items()), tuple(drifts.items()))
+        return ClockState(clocks.store_offset, offsets, drifts, self._number(form))
 
     def _path(self, path: Path) -> Path:
         return path
@@ -415,31 +449,29 @@ class Rig:
     def _amid(self) -> bool:
         return False
 
-    def _queue(self, views: Mapping[str, Any]) -> tuple[Any, tuple[Component, ...]]:
+    def _queue(self, views: Mapping[str, Any]) -> tuple[Any, Vector]:
         return None, self._rows(views)
 
-    def _rows(self, value: Any) -> tuple[Component, ...]:
+    def _rows(self, value: Any) -> Vector:
         rows = [self._part(freeze(row, {})) for row in self.session.board.views.values()]
         if beside := _beside_rows(value):
             rows.append(self._part(freeze(beside, {})))
-        return tuple(rows)
+        return self._vector(rows)
 
     def _part(self, value: Any) -> Component:
         return Component(value, self._number(value))
 
-    def _monitors(self, before: GlobalState | None, events: list[Any]) -> tuple[Component, ...]:
+    def _vector(self, parts: Sequence[Component]) -> Vector:
+        return Vector(tuple(parts), self._number(tuple([part.number for part in parts])))
+
+    def _monitors(self, before: GlobalState | None, events: list[Event]) -> Vector:
+        """Return what the monitors remember, who saw everything as it happened."""
         monitors = self.session.judge.monitors
         if before is None:
-            return tuple([self._part(monitor.snapshot()) for monitor in monitors])
-        parts = list(before.monitors)
-        seen: set[int] = set()
-        for event in events:
-            seen.update([self._judged[id(handle.__self__)] for handle in self.session.judge.handles(event)])  # type: ignore[attr-defined]
-        for place in seen:
-            value = monitors[place].snapshot()
-            if value != parts[place].value:
-                parts[place] = self._part(value)
-        return tuple(parts)
+            return self._vector([self._part(monitor.snapshot()) for monitor in monitors])
+        seen = {id(handle.__self__) for event in events for handle in self.session.judge.handles(event)}  # type: ignore[attr-defined]
+        parts = zip(monitors, before.monitors.parts, strict=True)
+        return self._vector([self._part(one.snapshot()) if id(one) in seen else part for one, part in parts])
 
     def _actor(self, place: int, process: Actor, before: GlobalState | None) -> ActorState:
         was = None if before is None or place >= len(before.actors) else before.actors[place]
@@ -461,39 +493,67 @@ class Rig:
             and was.last_tick == process.last_tick
         ):
             return was
-        return ActorState(position, process.state, process.wake, process.last_tick)
+        wake = process.wake if process.state is State.SLEEPING else 0
+        tick = process.last_tick if process.state is State.POLLING else 0
+        stood = -1 if position is None else position.number
+        number = self._number(("stands", stood, process.state, wake, tick))
+        return ActorState(position, process.state, process.wake, process.last_tick, number)
 
     def _position(self, process: Actor) -> Position | None:
         if process.state >= State.CRASHED or process.request is None:
             return None
-        point = process.request.point
-        reborn = reborn_after(process.frames, process.request)
+        request = process.request
+        reborn = reborn_after(process.frames, request)
         if reborn is not None:
-            return Position((), self._number(("reborn", process.name, reborn)), point, reborn)
+            return Position((), self._number(("reborn", process.name, reborn)), request, reborn)
         told = tuple(self.memory.told.get(process.name, ()))  # nothing, for the ghost of a session: it only sleeps
         progress = self._progress(process)
-        number = self._number((process.name, freeze(told, {}), point, progress))
-        return Position(told, number, point, progress=progress)
+        number = self._number((process.name, freeze(told, {}), request.point, progress))
+        return Position(told, number, request, progress=progress)
 
     def _progress(self, process: Actor) -> Any:
         """Return how far an actor is in a verb that it is in the middle of."""
         return None
 
 
+class ParkedFrame:
+    """Stands for the frame of an actor that was brought back; it is told everything again once it has to go on."""
+
+    __slots__ = ("_frame", "_retell")
+
+    def __init__(self, retell: Callable[[], Frame]) -> None:
+        self._retell = retell
+        self._frame: Frame | None = None
+
+    def send(self, reply: Any) -> Any:
+        """Go on from where it stood."""
+        if self._frame is None:
+            self._frame = self._retell()
+        return self._frame.send(reply)
+
+    def close(self) -> None:
+        """End, if it ever went on."""
+        if self._frame is not None:
+            self._frame.close()
+
+
 class SnapshotRig(Rig):
-    """For queues that can be set back: restores snapshots, and retells only those who moved."""
+    """For queues that can be set back: restores snapshots, and retells only those who act.
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._at: GlobalState | None = None
-        super().__init__(*arguments, **options)
+    What was done before is not done again (`harness.exhaust.memo`); the session is entered only for what is new.
+    """
 
-    def _lost_track(self) -> None:
-        self._at = None
+    def _open(self) -> None:
+        super()._open()
+        self._witnesses = Witnesses(self.session.judge, self._numbers)
+        self._steps = StepTable(list(self.kernel.actors))
+        self._key: Any = None
+        self.session.recorder.show(_nobody)
 
     def _path(self, path: Path) -> Path:
         return ()
 
-    def _queue(self, views: Mapping[str, Any]) -> tuple[Any, tuple[Component, ...]]:
+    def _queue(self, views: Mapping[str, Any]) -> tuple[Any, Vector]:
         queue: Any = self.session.queue
         snapshot = queue.snapshot()
         return snapshot, self._rows(snapshot)
@@ -504,43 +564,58 @@ class SnapshotRig(Rig):
         return None
 
     def make(self, move: Move, state: GlobalState) -> GlobalState:
+        key = self._steps.key(move, state)
+        step = self._steps.find(key)
+        if step is not None:
+            self._forget_events()
+            self.asked = step.asked
+            return step.taken(state, self._witnesses.shown(state.monitors, step.events, step.number))
         made = super().make(move, state)
-        self._at = made
+        if key is not None:
+            events = tuple(self.session.recorder.history.events)
+            self._steps.keep(key, state, made, asked=self.asked, events=events)
         return made
+
+    def _monitors(self, before: GlobalState | None, events: list[Event]) -> Vector:
+        return self._witnesses.remembered() if before is None else self._witnesses.shown(before.monitors, events)
+
+    def judge_rest(self) -> None:
+        assert self._at is not None
+        self._witnesses.remember(self._at.monitors)
+        self.session.recorder.show(self.session.judge.see)
+        try:
+            super().judge_rest()
+        finally:
+            self.session.recorder.show(_nobody)
+            self._witnesses.lose_track()
 
     def enter(self, state: GlobalState) -> None:
         at = self._at
-        session, kernel, clocks = self.session, self.kernel, self.session.clocks
-        self.memory.changed.clear()
-        session.recorder.history.events.clear()
-        session.judge.anomalies.clear()
+        self._forget_events()
         if at is state:
             return
         self._at = None
+        session, kernel, clocks = self.session, self.kernel, self.session.clocks
         kernel.now = clocks.now = state.now
-        clocks.store_offset = state.store_offset
-        clocks.restore(state.offsets, state.drifts)
+        if at is None or at.clocks is not state.clocks:
+            clocks.store_offset = state.clocks.store_offset
+            clocks.restore(state.clocks.offsets, state.clocks.drifts)
         if at is None or at.queue is not state.queue:
             self._restore_queue(state)
         if at is None or at.views is not state.views:
             session.board.reset(state.views)
         session.recorder.last_change = state.last_change
-        session.recorder.number = state.call_number
-        for place, monitor in enumerate(session.judge.monitors):
-            if at is None or at.monitors[place] is not state.monitors[place]:
-                monitor.restore(state.monitors[place].value)
         session.world.stopping.clear()
         session.world.stopping.update(state.stopping)
-        self.stalls, *budgets = state.budgets
-        for interference, left in zip(self.interferences, budgets, strict=True):
-            interference.left = left
+        self.stalls = state.budgets[0]
+        for place, interference in enumerate(self.interferences, start=1):
+            interference.left = state.budgets[place]
         for place, (process, actor) in enumerate(zip(kernel.actors.values(), state.actors, strict=True)):
             if at is None or at.actors[place].position is not actor.position:
                 self._restore_actor(process, actor)
             process.state, process.wake, process.last_tick = actor.standing, actor.wake, actor.last_tick
         self.stalled = {name: kernel.actors[name].request for name in state.stalled}
-        ready = [kernel.actors[name] for name in state.ready]
-        kernel.reschedule(ready, state.sleeping)
+        kernel.reschedule([kernel.actors[name] for name in state.ready], state.sleeping)
         self._at = state
 
     def _restore_queue(self, state: GlobalState) -> None:
@@ -565,15 +640,23 @@ class SnapshotRig(Rig):
         if position.reborn is not None:
             process.frames, process.request = self.kernel.reborn(process, position.reborn)
             return
-        frame, process.request = self.memory.retell(process.name, process.factory, position.told)
-        process.frames = [frame]
-        point = getattr(process.request, "point", None)
-        if point != position.point:
+        parked: Any = ParkedFrame(lambda: self._retold(process, position))
+        process.frames, process.request = [parked], position.request
+
+    def _retold(self, process: Actor, position: Position) -> Frame:
+        frame, request = self.memory.retell(process.name, process.factory, position.told)
+        point, stood = getattr(request, "point", None), position.request.point
+        if point != stood:
             raise Unfaithful(
-                f"the actor {process.name} stood before {position.point!r}; told again what it was told before, "
+                f"the actor {process.name} stood before {stood!r}; told again what it was told before, "
                 f"it stands before {point!r}",
                 hint=FAITHFUL,
             )
+        return frame
+
+
+def _nobody(event: Event) -> None:
+    """Show an event to no monitor yet."""
 
 
 class ReplayRig(Rig):
@@ -608,7 +691,5 @@ class ReplayRig(Rig):
         self._open()
         for move in state.path:
             self.go(move)
-        # Whatever happened on the way was judged when it happened first.
-        self.memory.changed.clear()
-        self.session.recorder.history.events.clear()
-        self.session.judge.anomalies.clear()
+        self._forget_events()  # whatever happened on the way was judged when it happened first
+        self._at = state

@@ -13,7 +13,8 @@ from math import factorial
 from typing import Any, NamedTuple
 
 from harness.exhaust.canonical import Key, StateKeys
-from harness.exhaust.rig import Numbers, ReplayRig, Rig, Script, SnapshotRig, Stepped, Unfaithful
+from harness.exhaust.memo import Asked, Numbers
+from harness.exhaust.rig import ReplayRig, Rig, Script, SnapshotRig, Stepped, Unfaithful
 from harness.exhaust.scope import Scope
 from harness.exhaust.state import BORING, GlobalState, Move, Path
 from harness.explore.finding import Finding
@@ -206,11 +207,10 @@ class Explorer:
         todo = deque(rig.moves())
         while todo:
             move = todo.popleft()
-            rig.enter(state)
             self._at_work(rig.session)
             made = rig.make(move, state)
             self.progress.transitions += 1
-            todo.extend(_other_picks(move, rig.script.asked))
+            todo.extend(_other_picks(move, rig.asked))
             if rig.session.judge.anomalies and self._sight(rig, node, move, workload):
                 continue
             reached, new = self._new(made, keys, node, move, workload)
@@ -277,8 +277,6 @@ class Explorer:
             again = rig.root()
             for move in self.path(node):
                 again = rig.make(move, again)
-                rig.session.recorder.history.events.clear()
-                rig.memory.changed.clear()
         finally:
             rig.close()
         if again.views != state.views or again.now != state.now:
@@ -325,7 +323,7 @@ class Explorer:
         return self.scenarios[self._workloads[node]]
 
 
-def _other_picks(move: Move, asked: list[Any]) -> list[Move]:
+def _other_picks(move: Move, asked: Asked) -> list[Move]:
     """List the moves that answer one more of the picks otherwise."""
     first = [options[0] for options in asked]
     return [

@@ -6,7 +6,6 @@ A state holds whatever can influence what happens next, or what is judged later.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.model.duration import DAY, Duration, Instant
@@ -31,29 +30,34 @@ Path: TypeAlias = tuple[Move, ...]
 BORING = Move((None,))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Component:
+class Component(NamedTuple):
     """One thing that changes as a whole, and the number of its value: equal numbers, equal values."""
 
     value: Any
     number: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Position:
+class Vector(NamedTuple):
+    """Several components in order, and one number for all of them."""
+
+    parts: tuple[Component, ...]
+    number: int
+
+
+class Position(NamedTuple):
     """Everything that an actor was told since it began, and where that has brought it."""
 
     told: tuple[Any, ...]
     number: int
-    point: str
+    request: Any
+    """What it stands before."""
     reborn: Duration | None = None
     """How long it sleeps until it begins, where it only just came back."""
     progress: Any = None
     """How far it is in a verb that it is in the middle of: nothing was told to it on the way."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ActorState:
+class ActorState(NamedTuple):
     """How an actor stands in the schedule."""
 
     position: Position | None
@@ -61,30 +65,38 @@ class ActorState:
     standing: State
     wake: Instant
     last_tick: Instant
+    number: int
+    """Of what of this can matter: an actor that is ready has no time at which it wakes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GlobalState:
-    """Everything, as it is between two transitions. Parts that did not change are shared with the state before."""
+class ClockState(NamedTuple):
+    """How far each clock is from the true time, and the number of all that."""
 
-    now: Instant
     store_offset: Duration
     offsets: Mapping[str, Duration]
     drifts: Mapping[str, Drift]
+    number: int
+
+
+class GlobalState(NamedTuple):
+    """Everything, as it is between two transitions. Parts that did not change are shared with the state before."""
+
+    now: Instant
+    clocks: ClockState
     queue: Any
-    rows: tuple[Component, ...]
+    rows: Vector
     """The queue's state for comparison: its rows by job, or all of it as one part."""
     views: Mapping[JobId, JobView]
     last_change: Instant
-    monitors: tuple[Component, ...]
+    monitors: Vector
     actors: tuple[ActorState, ...]
     ready: tuple[str, ...]
     sleeping: tuple[tuple[Instant, int, Any], ...]
     budgets: tuple[int, ...]
+    """How often somebody stalled, and what is left of each fault."""
     stopping: frozenset[str]
     stalled: frozenset[str]
     """Who is ready and was passed by time."""
-    call_number: int
     path: Path
     """From the start, for engines that cannot be set back; empty for those that can."""
 
@@ -93,26 +105,14 @@ class GlobalState:
         """Return what tells this state from every other, twins and moments told apart."""
         return (
             self.now,
-            self.store_offset,
-            tuple(self.offsets.items()),
-            tuple(self.drifts.items()),
-            tuple([part.number for part in self.rows]),
-            tuple([part.number for part in self.monitors]),
-            tuple([_of_actor(actor) for actor in self.actors]),
+            self.clocks.number,
+            self.rows.number,
+            self.monitors.number,
+            tuple([actor.number for actor in self.actors]),
             self.budgets,
             self.stopping,
             self.stalled,
         )
-
-
-def _of_actor(actor: ActorState) -> tuple[Any, ...]:
-    position = actor.position
-    return (
-        None if position is None else position.number,
-        actor.standing,
-        actor.wake if actor.standing is State.SLEEPING else 0,
-        actor.last_tick if actor.standing is State.POLLING else 0,
-    )
 
 
 def reborn_after(frames: list[Any], request: Any) -> Duration | None:

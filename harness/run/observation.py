@@ -91,7 +91,7 @@ class Recorder:
         self.board = board
         self._clocks = clocks
         self._events = self.history.events
-        self._see = judge.see
+        self._see: Callable[[Event], None] = judge.see
         self.on_event: Callable[[], None] | None = None
         """Told after each event."""
         self.number = 0
@@ -114,6 +114,10 @@ class Recorder:
         """When the reply of an actor's call under way was last said to be lost."""
         self.last_change = 0
         """When a job last changed."""
+
+    def show(self, see: Callable[[Event], None]) -> None:
+        """Show every event to this from now on, in the place of the judge: a search shows it some that it knows."""
+        self._see = see
 
     def _write(self, event: Event) -> None:
         self._events.append(event)

@@ -637,6 +637,7 @@ class Agenda:
     def restore(self, sleeping: Sequence[Sleeper], polling: Iterable[Actor]) -> None:
         """Take over an agenda that stood before."""
         self.sleeping = list(sleeping)
+        self._tickets = max([ticket for _, ticket, _ in self.sleeping], default=0)
         self.polling = {actor.name: actor for actor in polling}
         self._planned = False
 

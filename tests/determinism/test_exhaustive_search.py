@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -13,11 +12,11 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.exhaust import search
-from harness.exhaust.canonical import Canonical, StateKeys
+from harness.exhaust.canonical import NamedForm, StateKeys
 from harness.exhaust.rig import Unfaithful
 from harness.exhaust.scope import Scope
 from harness.exhaust.search import Explorer
-from harness.exhaust.state import Component, GlobalState
+from harness.exhaust.state import Component, GlobalState, Vector
 from harness.faults import FaultPlan
 from harness.history.event import Fault
 from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
@@ -61,9 +60,9 @@ def test_two_hash_seeds_see_the_same_states_and_the_same_counterexample() -> Non
     assert first == second
 
 
-def blind(self: StateKeys, state: GlobalState, form: Canonical, *others: Any) -> Any:
-    nothing = tuple(Component((), -1) for _ in state.monitors)
-    return SEEING(self, dataclasses.replace(state, monitors=nothing), form, *others)
+def blind(self: StateKeys, state: GlobalState, form: NamedForm) -> Any:
+    nothing = Vector(tuple(Component((), -1) for _ in state.monitors.parts), -1)
+    return SEEING(self, state._replace(monitors=nothing), form)
 
 
 SEEING = StateKeys._under

@@ -1,0 +1,305 @@
+"""What was done once in a search and need not be done again: steps of one actor, and what monitors make of them.
+
+A state is a product: queue, actors, schedule, budgets, and what each of thirty monitors remembers. What one actor does
+depends on few of these: on where it stands, on the queue, on the clocks, on who was told to stop. What a monitor then
+remembers depends on what it remembered and on the events. So both are kept in tables under exactly that, and a
+transition whose parts are known is put together from them, without touching the session: 86 % of those of a scope with
+2 jobs, a crash and a cancel.
+
+`StepTable` trusts nobody: what a step did is found by comparing the whole state before with the whole state after, and
+a step that changed more than its actor, the queue, the budgets and the requests to stop is not kept. What a step has
+read cannot be seen, so only moves are kept whose reads are known: an actor that acts, and the faults of this package
+that strike one actor. A move of time is none of them; nor is a step by which a monitor found something, which the
+judge is shown for real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from heapq import heappush
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from harness.exhaust.state import ActorState, Component, GlobalState, Move, Vector
+from harness.history.event import Event, Observed
+from harness.invariants import Judge, Monitor
+from harness.model.duration import Instant
+from harness.sim.actor import State
+from harness.sim.choices import FIRST, NEXT, TIME
+
+STRIKING_ONE: Final = frozenset({"crash", "pause", "lost_message", "duplicate"})
+"""Faults that go by the actor whom they strike, by the queue and by the clocks, and by nothing else; and move it on."""
+NOWHERE, FRONT, END = range(3)
+
+Key: TypeAlias = tuple[Any, ...]
+Numbers: TypeAlias = dict[Any, int]
+Asked: TypeAlias = tuple[Sequence[str], ...]
+
+
+class Step(NamedTuple):
+    """What an actor did, or what befell it."""
+
+    number: int
+    place: int
+    name: str
+    became: ActorState
+    queued: int
+    """Where it stands among those who are ready."""
+    sleeps: tuple[Instant, Any] | None
+    """When it wakes, and who it is, where it fell asleep."""
+    queue: tuple[Any, Vector, Mapping[str, Any]] | None
+    """The queue's snapshot, its rows and what it shows; None: untouched."""
+    changed: bool
+    """Whether a job did."""
+    stopping: frozenset[str]
+    spent: tuple[int, ...]
+    """What it took from each budget."""
+    asked: Asked
+    """What was to be picked from."""
+    events: tuple[Event, ...]
+
+    def taken(self, state: GlobalState, monitors: Vector) -> GlobalState:
+        """Return the state in which it ends, from one in which it can be taken."""
+        place, name, became, sleeps = self.place, self.name, self.became, self.sleeps
+        ready, sleeping, budgets, stalled = state.ready, state.sleeping, state.budgets, state.stalled
+        if ready[0] == name:
+            ready = ready[1:]
+        else:
+            at = ready.index(name)
+            ready = ready[:at] + ready[at + 1 :]
+        if self.queued == END:
+            ready = (*ready, name)
+        elif self.queued == FRONT:
+            ready = (name, *ready)
+        if sleeps is not None:
+            heap = list(sleeping)
+            heappush(heap, (sleeps[0], 1 + max([ticket for _, ticket, _ in heap], default=0), sleeps[1]))
+            sleeping = tuple(heap)
+        if self.spent:
+            budgets = tuple([left - taken for left, taken in zip(budgets, self.spent, strict=True)])
+        queue, rows, views = (state.queue, state.rows, state.views) if self.queue is None else self.queue
+        return GlobalState(
+            state.now,
+            state.clocks,
+            queue,
+            rows,
+            views,
+            state.now if self.changed else state.last_change,
+            monitors,
+            (*state.actors[:place], became, *state.actors[place + 1 :]),
+            ready,
+            sleeping,
+            budgets,
+            self.stopping,
+            stalled - {name} if name in stalled else stalled,
+            (),
+        )
+
+
+class StepTable:
+    """Steps by all that they depend on."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Take the names of all actors, in their order."""
+        self._names = tuple(names)
+        self._place_of = {name: place for place, name in enumerate(names)}
+        self._steps: dict[Key, Step] = {}
+
+    def key(self, move: Move, state: GlobalState) -> Key | None:
+        """Return what decides what a move from a state does; None where that may be anything."""
+        ready = state.ready
+        if not ready:
+            return None
+        first, fault = move.gates[0], move.gates[-1]
+        name = ready[0]
+        if first is not None:
+            if first.kind == TIME:
+                return None
+            if first.kind == FIRST or first.kind == NEXT:
+                name = first.actor
+        if fault is not None:
+            if fault.kind == FIRST:
+                fault = None
+            elif fault.kind not in STRIKING_ONE:
+                return None
+        place = self._place_of.get(name, -1)
+        actor = state.actors[place]
+        position = actor.position
+        if place < 0 or position is None:
+            return None
+        now = state.now
+        tick = actor.last_tick if actor.last_tick >= now else -1
+        own = (place, fault, move.picks, position.number, tick)
+        return (*own, state.rows.number, state.clocks.number, now, state.stopping)
+
+    def find(self, key: Key | None) -> Step | None:
+        """Return the step that is kept under a key."""
+        return None if key is None else self._steps.get(key)
+
+    def keep(
+        self, key: Key, before: GlobalState, after: GlobalState, *, asked: Asked, events: tuple[Event, ...]
+    ) -> Step | None:
+        """Keep what led from one state to the next; None where it changed what a step may not."""
+        place = key[0]
+        name = self._names[place]
+        others, ready = tuple([one for one in before.ready if one != name]), after.ready
+        queued = NOWHERE if ready == others else END if ready == (*others, name) else FRONT
+        if queued != NOWHERE and not others and key[1] is not None:
+            return None  # alone it stands at both ends
+        if (queued == FRONT and ready != (name, *others)) or not _struck_one(place, name, before, after):
+            return None
+        slept = [entry for entry in after.sleeping if entry[2].name == name]
+        spent = tuple([was - left for was, left in zip(before.budgets, after.budgets, strict=True)])
+        step = self._steps[key] = Step(
+            number=len(self._steps),
+            place=place,
+            name=name,
+            became=after.actors[place],
+            queued=queued,
+            sleeps=(slept[0][0], slept[0][2]) if slept else None,
+            queue=None if after.queue is before.queue else (after.queue, after.rows, after.views),
+            changed=any(type(event) is Observed for event in events),
+            stopping=after.stopping,
+            spent=spent if any(spent) else (),
+            asked=asked,
+            events=events,
+        )
+        return step
+
+
+def _struck_one(place: int, name: str, before: GlobalState, after: GlobalState) -> bool:
+    """Say whether only this actor, the queue, the budgets and the requests to stop are not as they were."""
+
+    def asleep(state: GlobalState) -> list[tuple[Instant, int]]:
+        return sorted([entry[:2] for entry in state.sleeping if entry[2].name != name])
+
+    return (
+        before.actors[place].standing is State.READY
+        and len(before.actors) == len(after.actors)
+        and all(
+            now is was for at, (now, was) in enumerate(zip(after.actors, before.actors, strict=True)) if at != place
+        )
+        and before.now == after.now
+        and before.clocks.number == after.clocks.number
+        and after.stalled == before.stalled - {name}
+        and asleep(after) == asleep(before)
+        and sum(entry[2].name == name for entry in after.sleeping) <= 1
+    )
+
+
+class Witnesses:
+    """The monitors of a session, each of which remembers one thing at a time, and what they make of steps."""
+
+    def __init__(self, judge: Judge, numbers: Numbers) -> None:
+        """Take them as they stand."""
+        self._judge = judge
+        self._numbers = numbers
+        self._places = {id(monitor): place for place, monitor in enumerate(judge.monitors)}
+        self._held: list[Component | None] = [self._looked_at(monitor) for monitor in judge.monitors]
+        self._known: dict[tuple[int, int], Vector | None] = {}
+        self._lessons: dict[tuple[int, int, int], Component] = {}
+        self._wanted_of: dict[int, list[tuple[int, list[tuple[Any, Event]]]]] = {}
+        self._plain = type(judge) is Judge
+        """Whether what is found depends on nothing that the judge keeps itself."""
+
+    def remembered(self) -> Vector:
+        """Return what all of them remember now."""
+        for place, monitor in enumerate(self._judge.monitors):
+            if self._held[place] is None:
+                self._held[place] = self._looked_at(monitor)
+        return self._vector([part for part in self._held if part is not None])
+
+    def remember(self, before: Vector) -> None:
+        """Let all of them remember this, and nothing else."""
+        for place in range(len(self._held)):
+            self._hold(place, before.parts[place])
+
+    def lose_track(self) -> None:
+        """Note that they were shown something by others."""
+        self._held = [None] * len(self._held)
+
+    def shown(self, before: Vector, events: Sequence[Event], step: int | None = None) -> Vector:
+        """Return what they remember after these events; the judge then holds what they found.
+
+        `step` numbers the events, for those that come again; its outcome is kept.
+        """
+        if not events:
+            return before
+        if not self._plain:
+            return self._aloud(before, events)
+        known = self._known.get((before.number, step)) if step is not None else None
+        if known is not None:
+            return known
+        after = self._quietly(before, events, step)
+        if after is None:
+            return self._aloud(before, events)
+        if step is not None:
+            self._known[before.number, step] = after
+        return after
+
+    def _quietly(self, before: Vector, events: Sequence[Event], step: int | None) -> Vector | None:
+        """Show each monitor what it wants to see, alone; None where one found something."""
+        parts = list(before.parts)
+        for place, seen in self._wanted(events, step):
+            key = (place, parts[place].number, -1 if step is None else step)
+            after = self._lessons.get(key) if step is not None else None
+            if after is None:
+                self._hold(place, parts[place])
+                for handle, event in seen:
+                    handle(event)
+                if self._judge.anomalies:
+                    self._held[place] = None
+                    return None
+                after = self._after(place)
+                if step is not None:
+                    self._lessons[key] = after
+            parts[place] = after
+        return self._vector(parts)
+
+    def _aloud(self, before: Vector, events: Sequence[Event]) -> Vector:
+        """Show all of it to all of them, in order, as in any run."""
+        judge = self._judge
+        judge.anomalies.clear()
+        judge.endless = False
+        self.remember(before)
+        for event in events:
+            judge.see(event)
+        parts = list(before.parts)
+        for place, _ in self._wanted(events):
+            parts[place] = self._after(place)
+        return self._vector(parts)
+
+    def _wanted(self, events: Sequence[Event], step: int | None = None) -> list[tuple[int, list[tuple[Any, Event]]]]:
+        """Return what each monitor wants to see, with its place."""
+        known = None if step is None else self._wanted_of.get(step)
+        if known is not None:
+            return known
+        wanted: dict[int, list[tuple[Any, Event]]] = {}
+        for event in events:
+            for handle in self._judge.handles(event):
+                wanted.setdefault(self._places[id(handle.__self__)], []).append((handle, event))  # type: ignore[attr-defined]
+        listed = list(wanted.items())
+        if step is not None:
+            self._wanted_of[step] = listed
+        return listed
+
+    def _hold(self, place: int, memory: Component) -> None:
+        held = self._held[place]
+        if held is None or held.number != memory.number:
+            self._judge.monitors[place].restore(memory.value)
+            self._held[place] = memory
+
+    def _after(self, place: int) -> Component:
+        """Return what a monitor remembers now that it was shown something."""
+        held = self._held[place]
+        value = self._judge.monitors[place].snapshot()
+        if held is None or held.value != value:
+            held = self._held[place] = Component(value, self._numbers.setdefault(value, len(self._numbers)))
+        return held
+
+    def _looked_at(self, monitor: Monitor) -> Component:
+        value = monitor.snapshot()
+        return Component(value, self._numbers.setdefault(value, len(self._numbers)))
+
+    def _vector(self, parts: Sequence[Component]) -> Vector:
+        numbers = tuple([part.number for part in parts])
+        return Vector(tuple(parts), self._numbers.setdefault(numbers, len(self._numbers)))
