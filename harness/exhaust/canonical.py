@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from harness.exhaust.memo import Numbers
 from harness.exhaust.rig import Rig
-from harness.exhaust.state import EPOCH, ActorState, GlobalState
+from harness.exhaust.state import EPOCH, ActorState, Component, GlobalState
 from harness.invariants.memory import Alias, Frozen
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobView
@@ -85,18 +85,38 @@ class Canonical:
         self._pattern = re.compile(rf"\b({'|'.join(map(re.escape, moved))})\b") if moved else None
         self._texts: dict[str, str] = {}
         self._known: dict[tuple[int, Instant], int] = {}
+        self._timeless: dict[int, int] = {}
+        """The numbers of values in which no instant is: they look the same at any time."""
+        self._aged = False
 
     def number(self, value: Any, key: int, now: Instant, momentary: frozenset[str] = frozenset()) -> int:
         """Return the number of a value as it looks at this instant; `key` tells values apart, for the cache."""
-        known = self._known.get((key, now))
+        known = self._timeless.get(key)
         if known is None:
+            known = self._known.get((key, now))
+        if known is None:
+            self._aged = bool(momentary)
             form = self.form(value, now) if not momentary else self._of_monitor(value, now, momentary)
-            known = self._known[key, now] = self._numbers.setdefault(form, len(self._numbers))
+            known = self._numbers.setdefault(form, len(self._numbers))
+            if self._aged:
+                self._known[key, now] = known
+            else:
+                self._timeless[key] = known
         return known
+
+    def all_of(self, parts: tuple[Component, ...], now: Instant, momentary: list[frozenset[str]]) -> tuple[int, ...]:
+        """Return the numbers of what monitors remember."""
+        numbers = list(map(self._timeless.get, [part.number for part in parts]))
+        for place, number in enumerate(numbers):
+            if number is None:
+                value, key = parts[place]
+                numbers[place] = self.number(value, key, now, momentary[place])
+        return tuple(numbers)  # type: ignore[arg-type]
 
     def forget(self) -> None:
         """Empty the cache of what was looked up; numbers stay."""
         self._known.clear()
+        self._timeless.clear()
 
     def _of_monitor(self, memory: Frozen, now: Instant, momentary: frozenset[str]) -> Any:
         return self.form(Frozen(object, _current(memory.items, now, momentary)), now)
@@ -145,6 +165,7 @@ class Canonical:
 
     def _age(self, at: Instant, now: Instant, longest: Duration) -> Any:
         """Return the distance of an instant, as far as it may matter."""
+        self._aged = True
         distance = at - now
         if distance < -longest:
             distance = -longest
@@ -186,6 +207,7 @@ class Canonical:
         if kind is Alias:
             return seen[items[0]]
         if momentary := getattr(kind, "momentary", None):
+            self._aged = True
             items = _current(items, now, momentary)
         place = len(seen)
         seen.append(None)
@@ -255,33 +277,37 @@ class StateKeys:
         if self._asked % _CACHED == 0:
             for form in self._forms:
                 form.forget()
-        if len(self._forms) == 1:
-            return self._under(state, self._forms[0])
-        return min([self._under(state, form) for form in self._forms])
+        heads = [self._head(state, form) for form in self._forms]
+        least = min(heads)
+        rest = min([self._rest(state, form) for form, head in zip(self._forms, heads, strict=True) if head == least])
+        return (*least, *rest)
 
-    def _under(self, state: GlobalState, form: NamedForm) -> Key:
-        now, actors, places = state.now, state.actors, form.places
-        key: list[Any] = [self._workload, now % self._grid]
-        known = form.actors
+    def _head(self, state: GlobalState, form: NamedForm) -> Key:
+        """Return what mostly tells exchanges apart: only those that share the least of it are looked at further."""
+        now, actors, places, known = state.now, state.actors, form.places, form.actors
+        jobs = form.rows.get((state.rows.number, now))
+        if jobs is None:
+            jobs = form.rows[state.rows.number, now] = self._of_rows(state, form)
+        key = [self._workload, now % self._grid, jobs]
         for actor in (*[actors[place] for place in places], *actors[len(places) :]):
             number = known.get((actor.number, now))
             if number is None:
                 number = known[actor.number, now] = self._of_actor(actor, form, now)
             key.append(number)
-        jobs = form.rows.get((state.rows.number, now))
-        if jobs is None:
-            jobs = form.rows[state.rows.number, now] = self._of_rows(state, form)
+        return tuple(key)
+
+    def _rest(self, state: GlobalState, form: NamedForm) -> Key:
+        now = state.now
         monitors = form.monitors.get((state.monitors.number, now))
         if monitors is None:
             monitors = form.monitors[state.monitors.number, now] = self._of_monitors(state, form)
         clocks = form.clocks.get((state.clocks.number, now))
         if clocks is None:
             clocks = form.clocks[state.clocks.number, now] = self._of_clocks(state, form)
-        key.extend((jobs, monitors, clocks, state.budgets))
         text = form.form.text
-        key.append(tuple(sorted(map(text, state.stalled))) if state.stalled else ())
-        key.append(tuple(sorted(map(text, state.stopping))) if state.stopping else ())
-        return tuple(key)
+        stalled = tuple(sorted(map(text, state.stalled))) if state.stalled else ()
+        stopping = tuple(sorted(map(text, state.stopping))) if state.stopping else ()
+        return (monitors, clocks, state.budgets, stalled, stopping)
 
     def _number(self, form: Any) -> int:
         return self._numbers.setdefault(form, len(self._numbers))
@@ -304,15 +330,7 @@ class StateKeys:
         return self._number((*rows, *self._order(state, form.naming)))
 
     def _of_monitors(self, state: GlobalState, form: NamedForm) -> int:
-        number, now, parts = form.form.number, state.now, state.monitors.parts
-        return self._number(
-            tuple(
-                [
-                    number(part.value, part.number, now, momentary)
-                    for part, momentary in zip(parts, self._momentary, strict=True)
-                ]
-            )
-        )
+        return self._number(form.form.all_of(state.monitors.parts, state.now, self._momentary))
 
     def _of_clocks(self, state: GlobalState, form: NamedForm) -> int:
         clocks = state.clocks

@@ -103,6 +103,12 @@ class StepTable:
         self._names = tuple(names)
         self._place_of = {name: place for place, name in enumerate(names)}
         self._steps: dict[Key, Step] = {}
+        self._numbers = 0
+
+    def reserve(self) -> int:
+        """Return a number that no step has."""
+        self._numbers += 1
+        return self._numbers
 
     def key(self, move: Move, state: GlobalState) -> Key | None:
         """Return what decides what a move from a state does; None where that may be anything."""
@@ -136,7 +142,7 @@ class StepTable:
         return None if key is None else self._steps.get(key)
 
     def keep(
-        self, key: Key, before: GlobalState, after: GlobalState, *, asked: Asked, events: tuple[Event, ...]
+        self, key: Key, before: GlobalState, after: GlobalState, *, number: int, asked: Asked, events: tuple[Event, ...]
     ) -> Step | None:
         """Keep what led from one state to the next; None where it changed what a step may not."""
         place = key[0]
@@ -150,7 +156,7 @@ class StepTable:
         slept = [entry for entry in after.sleeping if entry[2].name == name]
         spent = tuple([was - left for was, left in zip(before.budgets, after.budgets, strict=True)])
         step = self._steps[key] = Step(
-            number=len(self._steps),
+            number=number,
             place=place,
             name=name,
             became=after.actors[place],

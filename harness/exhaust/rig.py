@@ -547,7 +547,8 @@ class SnapshotRig(Rig):
         super()._open()
         self._witnesses = Witnesses(self.session.judge, self._numbers)
         self._steps = StepTable(list(self.kernel.actors))
-        self._key: Any = None
+        self._step: int | None = None
+        """The number of what is done now, if it may be done again."""
         self.session.recorder.show(_nobody)
 
     def _path(self, path: Path) -> Path:
@@ -570,14 +571,19 @@ class SnapshotRig(Rig):
             self._forget_events()
             self.asked = step.asked
             return step.taken(state, self._witnesses.shown(state.monitors, step.events, step.number))
+        number = self._step = None if key is None else self._steps.reserve()
         made = super().make(move, state)
-        if key is not None:
+        if key is not None and number is not None:
             events = tuple(self.session.recorder.history.events)
-            self._steps.keep(key, state, made, asked=self.asked, events=events)
+            self._steps.keep(key, state, made, number=number, asked=self.asked, events=events)
         return made
 
     def _monitors(self, before: GlobalState | None, events: list[Event]) -> Vector:
-        return self._witnesses.remembered() if before is None else self._witnesses.shown(before.monitors, events)
+        return (
+            self._witnesses.remembered()
+            if before is None
+            else self._witnesses.shown(before.monitors, events, self._step)
+        )
 
     def judge_rest(self) -> None:
         assert self._at is not None

@@ -5,11 +5,16 @@ Two names for one object stay two names for one object. Knows no monitor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import cache
 from typing import Any, NamedTuple
 
 from harness.errors import UsageError
+from harness.model.lifecycle import QueueState, Status
+
+_PLAIN = frozenset({int, str, bool, type(None), Status, QueueState})
+"""Types of values that are the same value wherever they are."""
 
 
 class Alias:
@@ -23,6 +28,10 @@ class Frozen(NamedTuple):
     items: tuple[Any, ...]
 
 
+_new: Callable[..., Any] = tuple.__new__
+"""Builds a value without the detour through its constructor."""
+
+
 def freeze_attributes(attributes: Mapping[str, Any], *, leave_out: frozenset[str]) -> Frozen:
     """Freeze attributes by name.
 
@@ -30,7 +39,7 @@ def freeze_attributes(attributes: Mapping[str, Any], *, leave_out: frozenset[str
     """
     seen: dict[int, int] = {}
     return Frozen(
-        object, tuple((name, freeze(value, seen)) for name, value in attributes.items() if name not in leave_out)
+        object, tuple([(name, freeze(value, seen)) for name, value in attributes.items() if name not in leave_out])
     )
 
 
@@ -43,22 +52,22 @@ def thaw_attributes(frozen: Frozen) -> dict[str, Any]:
 def freeze(value: Any, seen: dict[int, int]) -> Any:
     """Freeze a value; `seen` numbers the objects met so far."""
     kind = type(value)
-    if kind is int or kind is str or value is None:
+    if kind in _PLAIN:
         return value
     if kind is dict:
-        return Frozen(dict, tuple((key, freeze(item, seen)) for key, item in value.items()))
+        return _new(Frozen, (dict, tuple([(key, freeze(item, seen)) for key, item in value.items()])))
     if kind is set or kind is list:
-        return Frozen(kind, tuple(freeze(item, seen) for item in value))
+        return _new(Frozen, (kind, tuple([freeze(item, seen) for item in value])))
     if isinstance(value, tuple):
-        return value if _hashable(value) else Frozen(kind, tuple(freeze(item, seen) for item in value))
+        return value if _hashable(value) else Frozen(kind, tuple([freeze(item, seen) for item in value]))
     if not _by_identity(kind) and _hashable(value):
         return value
     if hasattr(kind, "__dataclass_fields__"):
-        return Frozen(kind, _attributes(value, seen))
+        return _new(Frozen, (kind, _attributes(value, seen)))
     if id(value) in seen:
         return Frozen(Alias, (seen[id(value)],))
     seen[id(value)] = len(seen)
-    return Frozen(kind, _attributes(value, seen))
+    return _new(Frozen, (kind, _attributes(value, seen)))
 
 
 def _by_identity(kind: Any) -> bool:
@@ -82,9 +91,10 @@ def _attributes(value: Any, seen: dict[int, int]) -> tuple[Any, ...]:
             f"{value!r:.100} cannot be remembered: it is not a value",
             hint="A monitor keeps numbers, texts, tuples, dictionaries, sets, lists and plain objects of these.",
         )
-    return tuple((name, freeze(getattr(value, name), seen)) for name in names if hasattr(value, name))
+    return tuple([(name, freeze(getattr(value, name), seen)) for name in names if hasattr(value, name)])
 
 
+@cache
 def _slots(kind: type[Any]) -> tuple[str, ...]:
     found: list[str] = []
     for parent in kind.__mro__:
