@@ -16,6 +16,7 @@ SCOPES = (
     ("memory", Scope(jobs=1, faults=FaultPlan(crash=1))),
     ("memory", Scope()),
     ("memory", Scope(faults=FaultPlan(crash=1), cancels=1)),
+    ("memory", Scope(jobs=3, faults=FaultPlan(crash=1))),
     ("reference", Scope(jobs=1, faults=FaultPlan(crash=1))),
 )
 

@@ -3,14 +3,14 @@
 A state is a product: queue, actors, schedule, budgets, and what each of thirty monitors remembers. What one actor does
 depends on few of these: on where it stands, on the queue, on the clocks, on who was told to stop. What a monitor then
 remembers depends on what it remembered and on the events. So both are kept in tables under exactly that, and a
-transition whose parts are known is put together from them, without touching the session: 86 % of those of a scope with
-2 jobs, a crash and a cancel.
+transition whose parts are known is put together from them, without touching the session: four in five of those of a
+scope with 2 jobs, a crash and a cancel.
 
-`StepTable` trusts nobody: what a step did is found by comparing the whole state before with the whole state after, and
-a step that changed more than its actor, the queue, the budgets and the requests to stop is not kept. What a step has
-read cannot be seen, so only moves are kept whose reads are known: an actor that acts, and the faults of this package
-that strike one actor. A move of time is none of them; nor is a step by which a monitor found something, which the
-judge is shown for real.
+`StepTable` does not trust a step: what it did is found by comparing the state before with the state after, and a step
+that changed more than its actor, the queue, the budgets and the requests to stop is not kept. What a step has read
+cannot be seen, so only moves are kept whose reads are known: an actor that acts, and the faults of this package that
+strike one actor and move it on. A move of time reads where everybody stands, so it is kept under all but the monitors
+and the budgets. A step by which a monitor found something is shown to all of them anew, in order, as in any run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from harness.exhaust.state import ActorState, Component, GlobalState, Move, Vect
 from harness.history.event import Event, Observed
 from harness.invariants import Judge, Monitor
 from harness.model.duration import Instant
-from harness.sim.actor import State
+from harness.sim.actor import Actor, State
 from harness.sim.choices import FIRST, NEXT, TIME
+from harness.sim.kernel import Sleeper
 
 STRIKING_ONE: Final = frozenset({"crash", "pause", "lost_message", "duplicate"})
 """Faults that go by the actor whom they strike, by the queue and by the clocks, and by nothing else; and move it on."""
@@ -35,7 +36,7 @@ Numbers: TypeAlias = dict[Any, int]
 Asked: TypeAlias = tuple[Sequence[str], ...]
 
 
-class Step(NamedTuple):
+class KnownStep(NamedTuple):
     """What an actor did, or what befell it."""
 
     number: int
@@ -44,7 +45,7 @@ class Step(NamedTuple):
     became: ActorState
     queued: int
     """Where it stands among those who are ready."""
-    sleeps: tuple[Instant, Any] | None
+    sleeps: tuple[Instant, Actor] | None
     """When it wakes, and who it is, where it fell asleep."""
     queue: tuple[Any, Vector, Mapping[str, Any]] | None
     """The queue's snapshot, its rows and what it shows; None: untouched."""
@@ -59,21 +60,8 @@ class Step(NamedTuple):
 
     def taken(self, state: GlobalState, monitors: Vector) -> GlobalState:
         """Return the state in which it ends, from one in which it can be taken."""
-        place, name, became, sleeps = self.place, self.name, self.became, self.sleeps
-        ready, sleeping, budgets, stalled = state.ready, state.sleeping, state.budgets, state.stalled
-        if ready[0] == name:
-            ready = ready[1:]
-        else:
-            at = ready.index(name)
-            ready = ready[:at] + ready[at + 1 :]
-        if self.queued == END:
-            ready = (*ready, name)
-        elif self.queued == FRONT:
-            ready = (name, *ready)
-        if sleeps is not None:
-            heap = list(sleeping)
-            heappush(heap, (sleeps[0], 1 + max([ticket for _, ticket, _ in heap], default=0), sleeps[1]))
-            sleeping = tuple(heap)
+        place, name = self.place, self.name
+        budgets, stalled = state.budgets, state.stalled
         if self.spent:
             budgets = tuple([left - taken for left, taken in zip(budgets, self.spent, strict=True)])
         queue, rows, views = (state.queue, state.rows, state.views) if self.queue is None else self.queue
@@ -85,14 +73,41 @@ class Step(NamedTuple):
             views,
             state.now if self.changed else state.last_change,
             monitors,
-            (*state.actors[:place], became, *state.actors[place + 1 :]),
-            ready,
-            sleeping,
+            (*state.actors[:place], self.became, *state.actors[place + 1 :]),
+            self._ready(state.ready),
+            state.sleeping if self.sleeps is None else self._asleep(state.sleeping, *self.sleeps),
             budgets,
             self.stopping,
             stalled - {name} if name in stalled else stalled,
             (),
         )
+
+    def _ready(self, ready: tuple[str, ...]) -> tuple[str, ...]:
+        at = ready.index(self.name)
+        others = ready[:at] + ready[at + 1 :]
+        if self.queued == NOWHERE:
+            return others
+        return (*others, self.name) if self.queued == END else (self.name, *others)
+
+    def _asleep(self, sleeping: tuple[Sleeper, ...], wake: Instant, actor: Actor) -> tuple[Sleeper, ...]:
+        heap = list(sleeping)
+        heappush(heap, (wake, 1 + max([ticket for _, ticket, _ in heap], default=0), actor))
+        return tuple(heap)
+
+
+class Leap(NamedTuple):
+    """What a move of time did: it goes by everything but the monitors and the budgets."""
+
+    number: int
+    made: GlobalState
+    spent: tuple[int, ...]
+    asked: Asked
+    events: tuple[Event, ...]
+
+    def taken(self, state: GlobalState, monitors: Vector) -> GlobalState:
+        """Return the state in which it ends, from one in which it can be taken."""
+        budgets = tuple([left - taken for left, taken in zip(state.budgets, self.spent, strict=True)])
+        return self.made._replace(monitors=monitors, budgets=budgets, last_change=state.last_change)
 
 
 class StepTable:
@@ -102,7 +117,9 @@ class StepTable:
         """Take the names of all actors, in their order."""
         self._names = tuple(names)
         self._place_of = {name: place for place, name in enumerate(names)}
-        self._steps: dict[Key, Step] = {}
+        self._steps: dict[Key, KnownStep | Leap] = {}
+        self._scenes: dict[Key, int] = {}
+        self._scene: tuple[GlobalState | None, int] = None, -1
         self._numbers = 0
 
     def reserve(self) -> int:
@@ -113,13 +130,13 @@ class StepTable:
     def key(self, move: Move, state: GlobalState) -> Key | None:
         """Return what decides what a move from a state does; None where that may be anything."""
         ready = state.ready
-        if not ready:
-            return None
         first, fault = move.gates[0], move.gates[-1]
+        if not ready:
+            return (self.scene(state), first) if first is None else None
         name = ready[0]
         if first is not None:
             if first.kind == TIME:
-                return None
+                return (self.scene(state), first)
             if first.kind == FIRST or first.kind == NEXT:
                 name = first.actor
         if fault is not None:
@@ -137,25 +154,47 @@ class StepTable:
         own = (place, fault, move.picks, position.number, tick)
         return (*own, state.rows.number, state.clocks.number, now, state.stopping)
 
-    def find(self, key: Key | None) -> Step | None:
+    def scene(self, state: GlobalState) -> int:
+        """Return a number for everything but what monitors remember and what is left of the budgets."""
+        if self._scene[0] is state:
+            return self._scene[1]
+        form = (
+            state.now,
+            state.clocks.number,
+            state.rows.number,
+            tuple([actor.number for actor in state.actors]),
+            state.ready,
+            tuple([entry[2].name for entry in sorted(state.sleeping)]) if len(state.sleeping) > 1 else (),
+            state.stalled,
+            state.stopping,
+        )
+        number = self._scenes.setdefault(form, len(self._scenes))
+        self._scene = state, number
+        return number
+
+    def find(self, key: Key | None) -> KnownStep | Leap | None:
         """Return the step that is kept under a key."""
         return None if key is None else self._steps.get(key)
 
     def keep(
         self, key: Key, before: GlobalState, after: GlobalState, *, number: int, asked: Asked, events: tuple[Event, ...]
-    ) -> Step | None:
-        """Keep what led from one state to the next; None where it changed what a step may not."""
+    ) -> None:
+        """Keep what led from one state to the next, unless it changed what it may not."""
+        spent = tuple([was - left for was, left in zip(before.budgets, after.budgets, strict=True)])
+        if len(key) == 2:
+            if after.last_change == before.last_change:
+                self._steps[key] = Leap(number, after, spent, asked, events)
+            return
         place = key[0]
         name = self._names[place]
         others, ready = tuple([one for one in before.ready if one != name]), after.ready
         queued = NOWHERE if ready == others else END if ready == (*others, name) else FRONT
         if queued != NOWHERE and not others and key[1] is not None:
-            return None  # alone it stands at both ends
+            return  # alone it stands at both ends
         if (queued == FRONT and ready != (name, *others)) or not _struck_one(place, name, before, after):
-            return None
+            return
         slept = [entry for entry in after.sleeping if entry[2].name == name]
-        spent = tuple([was - left for was, left in zip(before.budgets, after.budgets, strict=True)])
-        step = self._steps[key] = Step(
+        self._steps[key] = KnownStep(
             number=number,
             place=place,
             name=name,
@@ -169,7 +208,6 @@ class StepTable:
             asked=asked,
             events=events,
         )
-        return step
 
 
 def _struck_one(place: int, name: str, before: GlobalState, after: GlobalState) -> bool:

@@ -328,6 +328,12 @@ class Rig:
         if wake is not None and wake - kernel.now <= self.overtaking and self._may_stall(wake):
             yield Move((TIME_FIRST,))
 
+    def outlook(self, state: GlobalState) -> tuple[bool, Sequence[Move]]:
+        """Say whether a run would be at its rest in this state, and list what may happen next where it is not."""
+        self.enter(state)
+        rests = self.at_rest()
+        return rests, () if rests else tuple(self.moves())
+
     def at_rest(self) -> bool:
         """Say whether the run that is entered would be at its rest here."""
         return not self.kernel.ready and self.session.at_rest(self.start, self.quiet)
@@ -379,8 +385,10 @@ class Rig:
                 self.stalled[process.name] = process.request
                 self.stalls += 1
 
-    def judge_rest(self) -> None:
-        """Heal, settle and judge what must hold at rest, from the state that is entered. Enter another one then."""
+    def judge_rest(self, state: GlobalState | None = None) -> None:
+        """Heal, settle and judge what must hold at rest, from a state, or from where the run stands."""
+        if state is not None and self._at is not state:
+            self.enter(state)
         session, kernel = self.session, self.kernel
         self.script.load(())
         kernel.step_limit = kernel.steps + self._rest_limit()
@@ -547,9 +555,10 @@ class SnapshotRig(Rig):
         super()._open()
         self._witnesses = Witnesses(self.session.judge, self._numbers)
         self._steps = StepTable(list(self.kernel.actors))
+        self._outlooks: dict[Any, tuple[bool, Sequence[Move]]] = {}
         self._step: int | None = None
         """The number of what is done now, if it may be done again."""
-        self.session.recorder.show(_nobody)
+        self.session.recorder.show(_show_later)
 
     def _path(self, path: Path) -> Path:
         return ()
@@ -563,6 +572,13 @@ class SnapshotRig(Rig):
         if len(process.frames) > 1 and process.call is not None:
             raise Stepped(f"{process.name} stands in the middle of {process.call.point}")
         return None
+
+    def outlook(self, state: GlobalState) -> tuple[bool, Sequence[Move]]:
+        key = (self._steps.scene(state), state.budgets, 0 if state.ready else state.last_change)
+        known = self._outlooks.get(key)
+        if known is None:
+            known = self._outlooks[key] = super().outlook(state)
+        return known
 
     def make(self, move: Move, state: GlobalState) -> GlobalState:
         key = self._steps.key(move, state)
@@ -585,14 +601,15 @@ class SnapshotRig(Rig):
             else self._witnesses.shown(before.monitors, events, self._step)
         )
 
-    def judge_rest(self) -> None:
-        assert self._at is not None
-        self._witnesses.remember(self._at.monitors)
+    def judge_rest(self, state: GlobalState | None = None) -> None:
+        assert state is not None
+        self._forget_events()
+        self._witnesses.remember(state.monitors)
         self.session.recorder.show(self.session.judge.see)
         try:
-            super().judge_rest()
+            super().judge_rest(state)
         finally:
-            self.session.recorder.show(_nobody)
+            self.session.recorder.show(_show_later)
             self._witnesses.lose_track()
 
     def enter(self, state: GlobalState) -> None:
@@ -661,7 +678,7 @@ class SnapshotRig(Rig):
         return frame
 
 
-def _nobody(event: Event) -> None:
+def _show_later(event: Event) -> None:
     """Show an event to no monitor yet."""
 
 

@@ -93,7 +93,7 @@ class GlobalState(NamedTuple):
     ready: tuple[str, ...]
     sleeping: tuple[tuple[Instant, int, Any], ...]
     budgets: tuple[int, ...]
-    """How often somebody stalled, and what is left of each fault."""
+    """How often an actor stalled, and what is left of each fault."""
     stopping: frozenset[str]
     stalled: frozenset[str]
     """Who is ready and was passed by time."""

@@ -55,7 +55,10 @@ def freeze(value: Any, seen: dict[int, int]) -> Any:
     if kind in _PLAIN:
         return value
     if kind is dict:
-        return _new(Frozen, (dict, tuple([(key, freeze(item, seen)) for key, item in value.items()])))
+        return _new(
+            Frozen,
+            (dict, tuple([(key, item if type(item) in _PLAIN else freeze(item, seen)) for key, item in value.items()])),
+        )
     if kind is set or kind is list:
         return _new(Frozen, (kind, tuple([freeze(item, seen) for item in value])))
     if isinstance(value, tuple):
@@ -85,7 +88,8 @@ def _hashable(value: Any) -> bool:
 
 
 def _attributes(value: Any, seen: dict[int, int]) -> tuple[Any, ...]:
-    names = (*_slots(type(value)), *getattr(value, "__dict__", ()))
+    kind: Any = type(value)
+    names = (*_slots(kind), *getattr(value, "__dict__", ()))
     if not names:
         raise UsageError(
             f"{value!r:.100} cannot be remembered: it is not a value",
@@ -109,9 +113,9 @@ def thaw(value: Any, seen: list[Any]) -> Any:
         return value
     kind, items = value
     if kind is dict:
-        return {key: thaw(item, seen) for key, item in items}
+        return {key: thaw(item, seen) if type(item) is Frozen else item for key, item in items}
     if kind is set or kind is list:
-        return kind([thaw(item, seen) for item in items])
+        return kind([thaw(item, seen) if type(item) is Frozen else item for item in items])
     if kind is Alias:
         return seen[items[0]]
     if issubclass(kind, tuple):
@@ -121,5 +125,5 @@ def thaw(value: Any, seen: list[Any]) -> Any:
     if not hasattr(kind, "__dataclass_fields__"):
         seen.append(made)
     for name, item in items:
-        object.__setattr__(made, name, thaw(item, seen))
+        object.__setattr__(made, name, thaw(item, seen) if type(item) is Frozen else item)
     return made

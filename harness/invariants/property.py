@@ -180,7 +180,7 @@ class Monitor:
 
     def snapshot(self) -> Frozen:
         """Return what the monitor remembers as a hashable value."""
-        return freeze_attributes(vars(self), leave_out=GIVEN | self.derived)
+        return freeze_attributes(vars(self), leave_out=GIVEN | self.derived if self.derived else GIVEN)
 
     def restore(self, memory: Frozen) -> None:
         """Remember that again, and nothing else."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.exhaust.memo import StepTable
 from harness.exhaust.rig import Unfaithful
 from harness.exhaust.scope import SCOPE_SETTINGS, JobKind, Scope
 from harness.exhaust.search import Explorer, finding_of, statement
@@ -66,6 +67,32 @@ def test_the_counterexample_is_the_same_in_every_run() -> None:
     assert runs[0].progress == runs[1].progress
     tapes = [finding_of(run, run.sightings["stale_complete"]).scenario.tape for run in runs]
     assert tapes[0] == tapes[1]
+
+
+def summary(target: str, scope: Scope) -> Any:
+    explorer = explored(target, scope, first_only=False)
+    paths = {name: explorer.path(sighting.node) for name, sighting in explorer.sightings.items()}
+    return explorer.progress, paths, explorer.outcomes
+
+
+@pytest.mark.parametrize("target", ["memory", "memory+token-not-raised"])
+def test_what_is_looked_up_is_what_would_have_been_done(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = Scope(workers=1, jobs=2, faults=FaultPlan(crash=1))
+    looked_up = summary(target, scope)
+    monkeypatch.setattr(StepTable, "find", lambda self, key: None)
+    assert summary(target, scope) == looked_up
+
+
+def test_a_step_kept_without_what_it_read_is_caught_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = Scope(workers=1, jobs=2, faults=FaultPlan(crash=1))
+    right, key = summary("memory", scope), StepTable.key
+    monkeypatch.setattr(StepTable, "key", lambda self, move, state: without_rows(key(self, move, state)))
+    assert summary("memory", scope) != right
+
+
+def without_rows(key: Any) -> Any:
+    """Leave the queue out of what a step of an actor depends on."""
+    return key if key is None or len(key) == 2 else (*key[:5], *key[6:])
 
 
 TINY = Scope(workers=1, jobs=1, cancels=1, stalls=0)
