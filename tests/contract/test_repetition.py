@@ -28,7 +28,6 @@ from tests.contract.repetition_cases import (
 SELDOM = {
     "a timestamp in the body",
     "the attempt's number in the body",
-    "a timestamp as idempotency key",
     "a file written anew",
     "ON CONFLICT",
 }
