@@ -297,7 +297,7 @@ class Peer:
                 raise self._lost("blocked", what, do=do)
 
     def _starved(self, seconds: float) -> bool:
-        """Whether a busy machine keeps it from running for most of these real seconds: its silence then says nothing."""
+        """Whether a busy machine keeps it from running most of these real seconds: its silence then says nothing."""
         before = waited_for_processor(self._process.pid)
         Deadline(seconds).pause(seconds)
         return waited_for_processor(self._process.pid) - before > seconds / 2

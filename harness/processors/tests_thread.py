@@ -131,7 +131,9 @@ class _InThreadState:
         self._state = state
 
     def used(self) -> list[threading.local]:
-        dummies = [dummy for key, dummy in list(self._state.items()) if isinstance(key, str) and key.startswith(_KEY)]
+        # Only the list of keys is made in one go: a pair would be an allocation, and a collection may end a local.
+        keys = [key for key in list(self._state) if isinstance(key, str) and key.startswith(_KEY)]
+        dummies = [dummy for key in keys if (dummy := self._state.get(key)) is not None]
         return [local for dummy in dummies for local in _referring(dummy)]
 
     def entry(self, local: threading.local) -> Entry:
@@ -154,8 +156,10 @@ class _InObjects:
         return _referring(self._watchdog())
 
     def entry(self, local: threading.local) -> Entry:
-        markers = (each for each in gc.get_referents(local) if type(each) is dict)
-        return next(each for each in markers if any(type(key) is type(self._marker) for key in each)), self._marker
+        for each in gc.get_referents(local):
+            if type(each) is dict and any(type(key) is type(self._marker) for key in list(each)):
+                return each, self._marker
+        return {}, self._marker
 
 
 def _values_of_this_thread() -> _ValuesOfThread | None:
@@ -185,11 +189,17 @@ def _referring(dummy: Any) -> list[threading.local]:
 def _lend(local: threading.local, kept: Entry, here: Entry) -> Callable[[], None]:
     """Let the calling thread find what is kept, unless that may not leave its thread; returns what takes it back."""
     (values, there), (own, key) = kept, here
+    if (entry := values.get(there)) is None:
+        return _take_nothing_back
     take_back = functools.partial(_take_back, local, own, key, own.get(key))
-    own[key] = values[there]
-    if not _may_leave(threading.local.__getattribute__(local, "__dict__")):
-        take_back()
-    return take_back
+    own[key] = entry
+    if _may_leave(threading.local.__getattribute__(local, "__dict__")):
+        return take_back
+    take_back()
+    return _take_nothing_back
+
+
+def _take_nothing_back() -> None: ...
 
 
 def _take_back(held: threading.local, entries: dict[Any, Any], key: Any, before: Any) -> None:

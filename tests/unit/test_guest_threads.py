@@ -222,6 +222,23 @@ def test_thread_locals_of_the_test_are_seen_but_for_what_may_not_leave_its_threa
     KEEPS.connection.close()
 
 
+def test_thread_locals_are_lent_while_a_collection_ends_others(jobs: JobHarness) -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself, self.local = self, threading.local()
+            self.local.value = self
+
+    LOCAL.value = "by the test"
+    begins = gc.get_threshold()
+    try:
+        gc.set_threshold(1)  # A collection at every allocation
+        made = [Cycle() for _ in range(300)]
+        del made
+        assert output_of(jobs, lambda job: done(LOCAL.value)) == "by the test"
+    finally:
+        gc.set_threshold(*begins)
+
+
 def test_lending_thread_locals_runs_no_code_of_theirs(jobs: JobHarness) -> None:
     began: list[str] = []
 
