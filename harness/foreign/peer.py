@@ -652,7 +652,7 @@ def children_of(pid: int | None = None) -> list[int]:
 
 
 def waited_for_processor(pid: int) -> float:
-    """Return how many seconds the main thread of a process could have run and others did; 0 where nobody tells."""
+    """Return for how many seconds the main thread of a process waited for a processor; 0 where Linux does not say."""
     try:
         return int((_PROC / str(pid) / "schedstat").read_text().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
