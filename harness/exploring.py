@@ -27,13 +27,16 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import pytest
 
 from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobResult, ToolJob
+from harness.as_scenario import SoughtScenario, TestScript, script_of, write_found
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
-from harness.failure_section import draw, target_of, token_of
+from harness.explore.reproduction import FOUND_FOLDER
+from harness.failure_section import draw, file_name, target_of, token_of
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -46,12 +49,22 @@ from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
-from harness.report.screen import first_screen, one_line, screen_text
+from harness.report.screen import first_screen, one_line, replay_command, screen_text
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
 from harness.scenario.replay_token import decode
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import OTHERS_FIRST, Choices, Deviation, Option, Options, Replay, Tape, Uniform
+from harness.sim.choices import (
+    OTHERS_FIRST,
+    Choices,
+    Deviation,
+    ListedGates,
+    Option,
+    Options,
+    Replay,
+    Tape,
+    Uniform,
+)
 
 __all__ = ["ExploredTest", "InChild"]
 
@@ -140,6 +153,8 @@ class ExploredTest:
     gates: NumberedGates | None = None
     told: bool = False
     """Whether the test has failed by what was found, with a screen of its own."""
+    scenario: str = ""
+    """Where what was found was written as a scenario, and how that is replayed; or why it was not."""
 
     @classmethod
     def of(
@@ -226,6 +241,7 @@ class ExploredTest:
         """Explore, and where that is interrupted say what was found so far."""
         try:
             explore()
+            self.scenario = self._as_scenario()
         except KeyboardInterrupt:
             campaign = self.campaign
             found = "nothing was found" if campaign.finding is None else "this was found:\n" + self._screen()
@@ -323,7 +339,26 @@ class ExploredTest:
         finding = self.campaign.finding
         assert finding is not None
         screen = self._shown(finding.played, finding.anomaly)
-        return f"{screen}\n{finding.told()}"
+        return "\n".join(filter(None, [screen, self.scenario, finding.told()]))
+
+    def _as_scenario(self) -> str:
+        """Write what was found as a scenario, where one shows it; say where, or why there is none."""
+        finding, calm = self.campaign.finding, self.campaign.calm
+        if finding is None or finding.played.script is None or calm is None:
+            return ""
+        config = self.item.config
+        folder = Path(config.getoption("--job-found") or config.getini("job_found") or FOUND_FOLDER)
+        file = folder / f"{finding.anomaly}-{file_name(self.item)}.yaml"
+        why = f"Found by pytest --job-explore in {self.item.nodeid}."
+        title = f"{finding.anomaly} in {self.item.name}"
+        sought = SoughtScenario(
+            calm, finding.played.script, finding.anomaly, finding.played.tape, title, why, file.absolute()
+        )
+        written = write_found(sought)
+        if written.problem:
+            return f"No scenario: {one_line(written.problem)}"
+        engine = "" if written.engine == "memory" else written.engine  # which `run` takes unasked
+        return f"As a scenario: {replay_command(str(file), engine=engine)}"
 
     def _shown(self, seen: PlayedTest, anomaly: str) -> str:
         harness = self.campaign.harness
@@ -396,6 +431,8 @@ class PlayedTest:
     hung: bool = False
     uncontrolled: tuple[str, ...] = ()
     """What its processors read or did past the harness."""
+    script: TestScript | None = None
+    """What a scenario can say of it, where that may be wanted."""
 
     def led(self, name: str) -> Anomaly:
         """Return the first anomaly of this name."""
@@ -417,21 +454,6 @@ class PlayedTest:
             anomalies=self.anomalies,
             now=self.now,
         )
-
-
-class ListedGates(Replay):
-    """Deviates nowhere, and remembers every gate with its options."""
-
-    def __init__(self) -> None:
-        super().__init__(())
-        self.gates: list[tuple[str, int, tuple[Option, ...]]] = []
-        self._count: dict[str, int] = {}
-
-    def gate(self, label: str, options: Options) -> Option | None:
-        """Remember the gate, and go on as usual."""
-        nth = self._count[label] = self._count.get(label, 0) + 1
-        self.gates.append((label, nth, tuple(options())))
-        return None
 
 
 class NumberedGates(Replay):
@@ -513,6 +535,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         now=harness.now_instant,
         lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
         uncontrolled=tuple(harness.notes()),
+        script=script_of(harness) if wanted else None,
     )
 
 
@@ -618,6 +641,8 @@ class TestExploration:
     """Whether time ended it."""
     gated: bool = False
     """Whether the undisturbed run came to any gate."""
+    calm: TestScript | None = None
+    """What a scenario can say of the undisturbed run."""
     harness: JobHarness = field(init=False, repr=False)
     """Of the run that pytest itself calls."""
     inherited: Inherited | None = None
@@ -643,7 +668,7 @@ class TestExploration:
         try:
             first = self._play(ListedGates(), as_on_tape())
             again = first if first.lost else self._play(ListedGates(), as_on_tape())
-            self.gated = bool(first.gates)
+            self.gated, self.calm = bool(first.gates), first.script
             if why := _unsteady(first, again):
                 self.unsure = why + self._leaks()
             elif first.failure:

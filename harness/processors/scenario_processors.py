@@ -241,7 +241,7 @@ def found(plan: ProcessorPlan) -> JobProcessor:
         )
     if plan.globals or plan.stubs or plan.fetch:
         raise UsageError(f"the processor {plan.run!r}: globals, stubs and fetch are for TypeScript")
-    with _importing_from(plan.folder):
+    with _importing_from(plan.folder, *plan.further):
         processor = find_processor(plan.run)
     if isinstance(processor, TypeScriptProcessor) and processor.root is None and plan.folder:
         return processor.at(plan.folder)
@@ -249,15 +249,13 @@ def found(plan: ProcessorPlan) -> JobProcessor:
 
 
 @contextlib.contextmanager
-def _importing_from(folder: str) -> Generator[None]:
-    """Let modules beside the scenario file be imported inside the block."""
-    if not folder:
-        yield
-        return
-    path = str(Path(folder).absolute())
-    sys.path.insert(0, path)
+def _importing_from(*folders: str) -> Generator[None]:
+    """Let modules in these folders, those beside the scenario file, be imported inside the block."""
+    paths = [str(Path(folder).absolute()) for folder in folders if folder]
+    sys.path[:0] = paths
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(path)
+        for path in paths:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(path)
