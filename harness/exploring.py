@@ -430,7 +430,7 @@ class PlayedTest:
     """Why nothing is known of it: the process died or hung."""
     hung: bool = False
     uncontrolled: tuple[str, ...] = ()
-    """What its processors read or did past the harness."""
+    """What its processors read or did past the harness, where that may be wanted."""
     script: TestScript | None = None
     """What a scenario can say of it, where that may be wanted."""
 
@@ -524,7 +524,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
     if not harness.anomalies and (left := harness.left_behind()):
         words = re.sub(r"process \d+", "process", left[0])
         return PlayedTest(lost=f"a processor left something running: {words}")
-    # To write a history that no one looks at would cost as much as a fork.
+    # To write a history, and to read what processors load, would cost as much as a fork; of most runs neither is read.
     wanted = isinstance(choices, ListedGates) or harness.anomalies
     return PlayedTest(
         anomalies=harness.anomalies,
@@ -534,7 +534,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         now=harness.now_instant,
         lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
-        uncontrolled=tuple(harness.notes()),
+        uncontrolled=tuple(harness.notes()) if wanted else (),
         script=script_of(harness) if wanted else None,
     )
 
@@ -572,16 +572,17 @@ class ChildRun:
         """Bring the jobs to rest, tell what was seen, and end this process with everything it has started."""
         try:
             if os.getpid() == self._pid:  # else the test itself has forked, and this is its own child
-                self._write(error)
-                self._harness.end_processes()
-                end_descendants()
+                self._tell(error)
         finally:
             os._exit(0)
 
-    def _write(self, error: BaseException | None) -> None:
+    def _tell(self, error: BaseException | None) -> None:
+        """Say what was seen, last of all: once it is told, the parent ends this process without looking for others."""
         seen = _judged(self._harness, self._choices, error)
         if self._inherited is not None and (shared := self._inherited.used()):
             seen = PlayedTest(lost=shared)
+        self._harness.end_processes()
+        end_descendants()
         _send(self._to, seen)
 
 
@@ -829,13 +830,14 @@ def _heard(pid: int, out: int) -> PlayedTest:
         raise
     finally:
         os.close(out)
-    if told != b"":
+    if told is None:
         _kill(pid)
+    elif told:
+        _signal_group(pid)
     _, status = os.waitpid(pid, 0)
     ended = os.waitstatus_to_exitcode(status)
     if not told:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+        _signal_group(pid)
     if told is None:
         return PlayedTest(lost=f"it did not end within {RUN_SECONDS:g} s", hung=True)
     if not told:
@@ -872,9 +874,15 @@ def _read(out: int, pid: int) -> bytes | None:
 def _kill(pid: int) -> None:
     """End a child and whatever it has started."""
     end_tree(pid)
-    for end in (os.killpg, os.kill):
-        with suppress(ProcessLookupError, PermissionError):
-            end(pid, signal.SIGKILL)
+    _signal_group(pid)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int) -> None:
+    """Kill a child and all of its process group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
