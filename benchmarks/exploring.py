@@ -134,7 +134,7 @@ def in_memory() -> float:
 
 def against_forks(seconds: float) -> None:
     """Print the tables of CPU times against bare forks, in a process of some sizes."""
-    why = "What is left are pages that a child copies because it counts references on them, about 1 300 in each run."
+    why = "What is left are pages that a child copies because it counts references on them, about 2 000 in each run."
     for megabytes in RESIDENT:
         more = f", {megabytes} MB more" if megabytes else ""
         bare, run = f"a bare fork{more}", f"an explored run{more}"
