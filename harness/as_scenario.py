@@ -1,7 +1,7 @@
 """A finding of an explored test, said as a scenario that was played and fails for the same reason.
 
 Two halves. Where the test runs, `script_of` reads off its harness what a file can hold: processors by their names, jobs
-with their options and times, what became of them. A process of its own then searches for the tape: there modules are as
+with their options and times, how they ended. A process of its own then searches for the tape: there modules are as
 fresh as they will be for `job-harness run`, and each try has its own fork of it. Only what was written, read back and
 played from the file is kept. Knows neither pytest nor how the finding was made.
 """
@@ -268,7 +268,7 @@ def _made(folder: Path) -> None:
 
 
 def main() -> None:
-    """Read what is sought from standard input, search, and answer on standard output, where nobody else writes."""
+    """Read what is sought from standard input, search, and write the answer to the real standard output."""
     sought: SoughtScenario = pickle.loads(sys.stdin.buffer.read())
     out, quiet = os.dup(1), os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
