@@ -75,6 +75,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "replay token",
     )
     group.addoption(
+        "--job-found",
+        metavar="DIR",
+        help="write what --job-explore finds as scenarios into this folder (default: .job-harness/found)",
+    )
+    group.addoption(
         "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"
     )
     group.addoption(
@@ -89,6 +94,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail what is inconclusive: a check of a contract, a scenario or a campaign that had nothing to judge",
     )
     parser.addini("job_isolation", "how runs of an explored test are kept apart: fork or rerun (default: what fits)")
+    parser.addini("job_found", "write what --job-explore finds as scenarios into this folder")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
         "job_clocks", "clocks that processors read, virtual or real: time.time(), datetime.now() (default: virtual)"

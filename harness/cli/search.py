@@ -20,7 +20,7 @@ from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, show_as_it_is, show_lines
 from harness.errors import ExitCode, NothingToJudge, UsageError, available, clipped, did_you_mean
 from harness.explore.finding import Finding
-from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
+from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
 from harness.history.event import Observed, Return
 from harness.interruption import INTERRUPTIONS
@@ -59,7 +59,6 @@ from harness.wiring import (
     split_name,
 )
 
-FOLDER = Path(".job-harness") / "found"
 STOPPED = "interrupted"
 WIDTH = 80
 STATEMENT_LINES = 10
@@ -108,7 +107,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="a step that takes longer counts as hanging (default: 10)",
     )
-    add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOLDER}/)")
+    add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOUND_FOLDER}/)")
     add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
@@ -436,7 +435,7 @@ class FindingPresenter:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
         if self.output is None or (self.output.is_standard and not first):
             name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}").strip("-")[:LONGEST]
-            return OutputFile(FOLDER / f"{name}.yaml")
+            return OutputFile(FOUND_FOLDER / f"{name}.yaml")
         if first:
             return self.output
         path = self.output.path
@@ -503,8 +502,8 @@ def _made(place: OutputFile) -> OutputFile:
     """Make the folder of our own; check what was made up just now."""
     if place.is_standard:
         return place
-    if place.path.parent == FOLDER:
-        private_folder(FOLDER)
+    if place.path.parent == FOUND_FOLDER:
+        private_folder(FOUND_FOLDER)
     return OutputFile.checked(str(place.path), "--save")
 
 
