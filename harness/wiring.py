@@ -196,6 +196,11 @@ def split_name(name: str) -> tuple[str, str | None]:
 
     Raises UsageError for names that do not exist, with the nearest that does.
     """
+    if "://" in name:
+        raise UsageError(
+            f"the URL of a {name.partition('://')[0]} server is no target: runs never write to a database of yours",
+            hint="job-harness init --queue URL reads the tables and writes a queue file; what it holds is judged by audit.",
+        )
     if is_target(name):
         return named(name), None
     engine, plus, mistake = named(name).partition("+")

@@ -146,6 +146,13 @@ WRONG = {
         COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"
     ),
     "an enqueue that sends nothing": Wrong("VALUES (:job)", "SELECT :job WHERE false", 7, "it sends nothing"),
+    "a queue that is not named": Wrong("WHERE status = 'PENDING' L", "WHERE queue = :queue L", 8, "names no `queues`"),
+    "queues that nothing tells apart": Wrong(
+        "queue: small",
+        "queue: small\nqueues: [a, b]",
+        3,
+        "enqueue does not take :queue, so nothing tells the queues apart",
+    ),
     "a clock that is the machine's": Wrong("until timestamptz", "until timestamp DEFAULT localtimestamp", 3, "LOCALTI"),
 }
 FOLLOWS = {
@@ -239,6 +246,47 @@ def test_a_function_that_raises_refuses_and_leaves_nothing_behind(tmp_path: Path
     refused = [event.outcome for event in run.history if isinstance(event, Return) and not event.outcome.done]
     assert refused == [Outcome.refused("the claim of a is over")]
     assert run.verdict is Verdict.PASS
+
+
+def in_two_queues(folder: Path, claimed: str = ":queue") -> Path:
+    """Write the repaired queue with a column for the name of the queue that a job is in."""
+    table = (EXAMPLES / "mail.sql").read_text(encoding="utf-8")
+    (folder / "mail.sql").write_text(table.replace("  payload ", "  queue text NOT NULL,\n  payload "))
+    text = (EXAMPLES / "mail.yaml").read_text(encoding="utf-8")
+    for was, now in (
+        ("queue: mail", "queue: mail\nqueues: [mail, reports]"),
+        ("(name, payload, max_attempts) VALUES (:job, ", "(name, queue, payload, max_attempts) VALUES (:job, :queue, "),
+        ("WHERE status = 'queued' AND run_at", f"WHERE queue = {claimed} AND status = 'queued' AND run_at"),
+    ):
+        assert text.count(was) == 1
+        text = text.replace(was, now)
+    (folder / "queue.yaml").write_text(text)
+    return folder / "queue.yaml"
+
+
+TWO_TOOLS = """\
+format: 1
+title: Two tools, each of which has its queue
+jobs:
+  a: {tool: send}
+  b: {tool: print}
+  c: {tool: send}
+steps: [run until idle]
+expect:
+  a: {status: COMPLETED}
+  b: {status: COMPLETED}
+  c: {status: COMPLETED}
+"""
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+def test_each_queue_of_a_table_is_sent_to_and_worked(tmp_path: Path, opened: Open, sessions: bool) -> None:
+    scenario = read_scenario_text(TWO_TOOLS)
+    engine = opened(in_two_queues(tmp_path), sessions=sessions)
+    assert play(scenario, engine=engine).verdict is Verdict.PASS
+    assert [seed for seed in range(6) if Sampler(engine).sample(seed).found] == []
+    one_is_forgotten = opened(in_two_queues(tmp_path, "coalesce('mail', :queue)"), sessions=sessions)
+    assert {anomaly.job for anomaly in play(scenario, engine=one_is_forgotten).anomalies} == {"b"}
 
 
 def test_a_wrong_queue_is_no_control_of_a_queue_file() -> None:
