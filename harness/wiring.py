@@ -199,7 +199,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     if "://" in name:
         raise UsageError(
             f"the URL of a {name.partition('://')[0]} server is no target: runs never write to a database of yours",
-            hint="job-harness init --queue URL reads the tables and writes a queue file; what it holds is judged by audit.",
+            hint="job-harness init --queue URL writes a queue file from its tables; job-harness audit judges its rows.",
         )
     if is_target(name):
         return named(name), None

@@ -177,6 +177,9 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name.strip('"')).lower()
 
 
+_NOW: Final = ("now()", "CURRENT_TIMESTAMP", "statement_timestamp()", "clock_timestamp()")
+
+
 def _known(columns: Sequence[TableColumn]) -> dict[str, TableColumn]:
     """Return the columns by what they mean, as far as their names tell."""
     named = {_snake(column.name): column for column in columns}
@@ -198,7 +201,6 @@ _MIGHT_BE: Final[Mapping[str, Callable[[TableColumn], bool]]] = {
     "input": lambda column: column.type in ("json", "jsonb") and not column.by_itself,
 }
 """What a column of another name is taken for, where it is the only one of its kind."""
-_NOW: Final = ("now()", "CURRENT_TIMESTAMP", "statement_timestamp()", "clock_timestamp()")
 
 
 # writing --------------------------------------------------------------------------------------------------------------

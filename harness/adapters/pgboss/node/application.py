@@ -137,7 +137,7 @@ class LibraryStore:
     def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
         """Take a release: `latest`, `12`, `12.38.0`; and a server instead of one started here.
 
-        Raises UsageError for what is no release from 10 on.
+        Raises UsageError for a version that is not known.
         """
         number = newest_npm(PACKAGE, version)
         release = Release(number)
