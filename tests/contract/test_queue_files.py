@@ -11,7 +11,7 @@ import pytest
 
 from harness.adapters.queue_file import QueueFileEngine
 from harness.cli import main
-from harness.conformance.judge import Level, conform
+from harness.conformance.judge import Level, Mark, conform
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.exhaust.scope import SCOPE_SETTINGS, Scope
 from harness.exhaust.search import Explorer
@@ -363,6 +363,16 @@ def test_the_repaired_queue_conforms(opened: Open) -> None:
 
 
 DELETED = "complete: DELETE FROM messages WHERE id = :job AND receipt = :token"
+
+
+def test_a_queue_that_takes_back_inside_claim_conforms(opened: Open) -> None:
+    levels = [Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.BATCHES]
+    result = conform(opened(EXAMPLES / "visibility.yaml"), levels=levels)
+    assert result.badge == "core 5/5, reliable 13/13, scheduled 2/2, batches 2/2"
+    assert {r.case.name for r in result.results if r.mark is Mark.DIFFERENT} == {
+        "crashes/before_starting",
+        "crashes/while_running",
+    }
 
 
 def test_a_claim_may_take_back_what_is_overdue_and_fail_what_was_received_too_often(

@@ -35,6 +35,8 @@ _RESCUES: Final = tuple(
     f"maintenance/{case}" for case in ("cron_is_late", "rescue_respects_max_attempts", "rescues_stuck_job")
 )
 """Cases of a cron that looks for stuck jobs beside leases, which no file can describe."""
+_BETWEEN_CLAIMS: Final = ("crashes/before_starting", "crashes/while_running")
+"""Cases that expect a job to be PENDING between the claim of a worker that died and the next."""
 HELD: Final = frozenset({"job", "token", "worker", "attempt"})
 """What a worker knows of its claim."""
 OF_VERB: Final[Mapping[str, frozenset[str]]] = {
@@ -269,6 +271,8 @@ class QueueFile:
         if self.takes_back == "inside claim":
             place = self.place("takes_back")
             differences["crashes/before_completing"] = f"{place}: the next worker to claim may be the one that died"
+            straight = f"{place}: from one claim to the next, and never back to PENDING"
+            differences |= dict.fromkeys(_BETWEEN_CLAIMS, straight)
         if not any("ran out" in statement.source.text for verb in self.verbs.values() for statement in verb):
             differences["crashes/every_attempt_crashes"] = f"{self.place('claim')}: its SQL words that error otherwise"
         return differences
