@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import psycopg
 
-from harness.audit.evidence import UNKNOWN_WRITER, Chronicle, Evidence, blank
+from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, instant_of
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Event
@@ -29,8 +29,6 @@ STATEMENT_SECONDS: Final = 300
 CONNECT_SECONDS: Final = 10
 AT_ONCE: Final = 5_000
 """Rows that are fetched at a time."""
-NEVER: Final[Instant] = 2**62
-"""When a claim ends that has no end of its own."""
 
 _OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
     "attempt_overrun": frozenset({"attempts", "max_attempts", "started_at"}),

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from harness.report.picture import picture
-from tests.unit.test_picture import _poisoned, report
+from tests.unit.test_picture import HOSTILE, _poisoned, report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -128,8 +128,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page that hides what followed the anomaly until it is asked for."""
     file = tmp_path_factory.mktemp("picture") / "page.html"
-    file.write_text(picture(report()), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.report.picture.SHOWN_AFTER", 2)
+        file.write_text(picture(report()), encoding="utf-8")
     return file
 
 
@@ -169,6 +172,30 @@ def test_the_replay_command_and_the_text_for_an_issue_are_copied(browser: Browse
     assert copied[0] == "job-harness run scenarios/x.yaml --engine memory"
     assert copied[1].startswith("**FAIL: scenarios/x.yaml on memory**")
     assert "w2            starts, attempt 2 [a]" in copied[1]
+
+
+def test_what_followed_is_shown_by_its_button(browser: Browser, page: Path) -> None:
+    browser.emulate(width=1280, height=900)
+    browser.open(page)
+    seen = "return [...document.querySelectorAll('.row.after')].filter(row => row.offsetParent !== null).length"
+    assert browser.run(seen) == 0
+    browser.run("document.querySelector('.follow').click()")
+    assert browser.run(seen) > 2
+    assert browser.run("return document.activeElement.closest('.row').classList.contains('after')")
+
+
+def test_a_click_shows_the_statement(browser: Browser, tmp_path: Path) -> None:
+    document = report()
+    run = document["cases"][0]["run"]
+    anomaly = next(each["event"] for each in run["anomalies"] if each["name"] == "concurrent_execution")
+    run["statements"] = [{"event": anomaly, "actor": "w2", "name": "update jobs", "sql": 0}]
+    run["sql"] = [f"UPDATE jobs SET state = '{HOSTILE}'"]
+    file = tmp_path / "page.html"
+    file.write_text(picture(document), encoding="utf-8")
+    browser.open(file)
+    browser.run("document.querySelector('.row.lead .step-button').click()")
+    assert "UPDATE jobs SET state" in browser.run("return document.querySelector('.row.lead .facts').innerText")
+    assert not browser.has_dialog()
 
 
 def test_the_passing_run_can_be_switched_off(browser: Browser, page: Path) -> None:

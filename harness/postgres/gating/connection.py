@@ -284,7 +284,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         if alone:
             self._exec(b"BEGIN")
         try:
-            value: T = await self._fly(gen, point, sql=sql or point.upper())
+            value: T = await self._fly(gen, point, sql=sql or (step or "begin").upper())
         except Exception:
             if alone and self.pgconn.transaction_status in OPEN:
                 self._exec(b"ROLLBACK")
