@@ -1,4 +1,4 @@
-"""A Celery application with OpenTelemetry's instrumentation: each process appends its spans to a file of its own, as OTLP.
+"""A Celery application with OpenTelemetry's instrumentation: each process appends its spans to its own file.
 
 `celery_spans.py send` sends one task; `celery -A celery_spans worker` runs it for longer than its message is invisible.
 """
