@@ -131,19 +131,30 @@ def test_a_late_result_on_graphile_worker(tmp_path: Path) -> None:
         made.by("cron").expire()
         assert len(made.by("w2").claim("w2", 1).value) == 1
         made.by("w1").complete(first, None)
-        assert incident("log", tmp_path, "--database", made.other.url) == {"live_job_deleted": 1}
+        assert incident("log", tmp_path, "--database", made.other.url) == {"stale_complete": 1}
 
 
-def test_a_stuck_job_on_bullmq(tmp_path: Path) -> None:
-    with logged("bullmq@6.7.0", "bullmq-jobs", tmp_path) as made:
+STUCK = {
+    "bullmq@6.7.0": ("bullmq-jobs", ("log", "bullmq", "bullmq-jobs")),
+    "graphile-worker@0.17.3": ("graphile-worker", ("log", "graphile-worker")),
+    "pgboss-node@12.38.0": ("pgboss", ("log", "pgboss")),
+    "pgqueuer@1.6.0": ("pgqueuer-jobs", ("log", "pgqueuer")),
+    "procrastinate@3.10.0": ("procrastinate-jobs", ("log", "procrastinate")),
+}
+
+
+@pytest.mark.parametrize("engine", STUCK)
+def test_a_job_whose_worker_died_is_stuck_in_the_engine_s_own_tables(engine: str, tmp_path: Path) -> None:
+    table, sources = STUCK[engine]
+    with logged(engine, table, tmp_path) as made:
         for job in ("a", "b"):
             made.by("api").enqueue(JobRequest(job, "mail"))
         first, _dead = made.by("w1").claim("w1", 2).value
         made.queue.complete(first, None)
-        made.clocks.advance(5 * HOUR)
+        made.clocks.advance(6 * HOUR)
         made.by("api").enqueue(JobRequest("c", "mail"))
-        for source in ("log", "bullmq", "bullmq-jobs"):
-            assert incident(source, tmp_path, "--database", made.other.url) == {"job_stuck": 1}
+        for source in sources:
+            assert incident(source, tmp_path, "--database", made.other.url) == {"job_stuck": 1}, source
 
 
 # a duplicate in spans -------------------------------------------------------------------------------------------------
