@@ -405,13 +405,19 @@ HEALTHY = {
     "pgboss": ("pgboss10", "pgboss10"),
     "pgboss-node": ("pgboss", "pgboss"),
     "procrastinate": ("procrastinate-jobs", "procrastinate"),
+    "bullmq": ("bullmq-jobs", "bullmq"),
+    "graphile-worker": ("graphile-worker", "graphile-worker"),
+    "pgqueuer": ("pgqueuer-jobs", "pgqueuer"),
 }
+IN_EVERY_RUN = ("pgboss", "pgboss-node", "procrastinate")
 
 
 @pytest.mark.parametrize(
     "jobs", [pytest.param(100, id="some"), pytest.param(34_000, id="many", marks=pytest.mark.campaign)]
 )
-@pytest.mark.parametrize("engine", HEALTHY)
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.campaign) for name in HEALTHY]
+)
 def test_healthy_data_with_crashes_cancels_and_retries_shows_nothing(engine: str, jobs: int, tmp_path: Path) -> None:
     drawn = random.Random(1)
     with opened_engines() as get:
