@@ -512,7 +512,7 @@ class SentStatement(NamedTuple):
     """One statement that an actor's session was sent."""
 
     actor: str
-    """Whose session it was; empty: that of whoever called the verb."""
+    """Whose session it was; empty: that of the actor that called the verb."""
     name: str
     """As gates name it: `update tool_job`."""
     sql: str
