@@ -1,7 +1,8 @@
 """Writes the pictures of the HTML report that README and docs show: `python -m tests.docs.pictures`.
 
 Each is the page itself, as Chromium has it after its script has run, in an SVG of one width: text, so that the
-repository holds no binary, and the same for the same page. `page()` is the run of the demo; a test compares what is drawn with it.
+repository holds no binary, and the same for the same page. `page()` is the run of the demo, and a test compares what is
+drawn with it.
 """
 
 from __future__ import annotations
