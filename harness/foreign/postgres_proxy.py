@@ -113,6 +113,8 @@ class ProxiedSession:
         self._status = _IDLE
         self._began_at: int | None = None
         self._reply: list[Frame] = []
+        self._sql = ""
+        """What is released next, as text."""
         self._before = _IDLE
         """How the session stood when the query under way began."""
         self._skips = False
@@ -234,7 +236,7 @@ class ProxiedSession:
     async def carry_out(self) -> None:
         """Carry out what the driver waits for, at its gate and at that of its commit, and let it have the answer."""
         batch = self.pending.popleft()
-        sql = batch.sql
+        sql = self._sql = batch.sql
         gated = bool(sql) and _NO_GATE.match(sql) is None
         point = point_of(sql) if sql else "prepare"
         if gated:
@@ -273,6 +275,7 @@ class ProxiedSession:
         else:
             reply = self._reply
             await self.gate(f"commit {point}")
+            self._sql = "COMMIT"
             await self.release(query("COMMIT"), f"commit {point}")
             if not any(frame.kind == ERROR for frame in self._reply):
                 self._reply = [*reply, *_notifications(self._reply)]
@@ -285,7 +288,7 @@ class ProxiedSession:
         """Send a batch, and wait until it is answered; a lock that it waits for is waited for in virtual time."""
         assert self.coordinator is not None
         answers, self._awaits = self._awaits, None
-        flight = self.coordinator.release(self, self._sending(raw, answers=answers), point)
+        flight = self.coordinator.release(self, self._sending(raw, answers=answers), point, sql=self._sql)
 
         def answered() -> bool:
             self.meanwhile()

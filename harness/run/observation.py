@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -21,7 +22,7 @@ from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, ju
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Claim, Contract, EngineInfo, QueueUnderTest
+from harness.port import Claim, Contract, EngineInfo, QueueUnderTest, SentStatement
 from harness.run.job_index import JobIndex
 from harness.sim.actor import Actor
 from harness.sim.clock import Clocks
@@ -31,6 +32,8 @@ Q = TypeVar("Q", bound=Any)
 
 PROMISES_ALL = Contract()
 """What an engine without a contract promises."""
+MOST_STATEMENTS = 4_000
+"""The last ones are kept: a livelock sends tens of thousands."""
 LOST_REQUEST = Outcome.unknown("the request was lost")
 LOST_REPLY = Outcome.unknown("the reply was lost")
 
@@ -134,6 +137,10 @@ class Recorder:
         """Whose views must have the fields that are needed; None: an application's rows may lack their partners."""
         self._from = 4 if engine is not None and engine.capabilities.maintenance else 1
         """From which field of a view on they are."""
+        asked = None if engine is None else engine.statements
+        self._sent: Callable[[], Sequence[SentStatement]] | None = None if asked is None else partial(asked, queue)
+        self.statements: deque[tuple[int, SentStatement]] = deque(maxlen=MOST_STATEMENTS)
+        """The SQL that was sent, each with the index of the event that came next."""
         self._unheard_at: dict[str, int] = {}
         """When the reply of an actor's call under way was last said to be lost."""
         self.last_change = 0
@@ -238,6 +245,9 @@ class Recorder:
 
     def observe(self, actor: str, verb: str) -> None:
         """Compare all jobs with what was known of them; every difference is an event."""
+        if self._sent is not None:
+            at = len(self._events)
+            self.statements.extend((at, one if one.actor else one._replace(actor=actor)) for one in self._sent())
         views = self.queue.jobs()
         touched = self.queue.changed()
         if touched is not None and not touched:

@@ -481,4 +481,6 @@ class Session(LiveSession):
             cut=self._cut,
             played=None if self._director is None else self._director.played,
             raised=self.recorder.raised_at,
+            statements=tuple(self.recorder.statements),
+            script=() if self._director is None else tuple(self._director.script),
         )

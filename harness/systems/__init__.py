@@ -16,7 +16,7 @@ from harness.history.outcome import Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest
+from harness.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest, SentStatement
 from harness.run.context import RunContext
 from harness.run.stock import request_of
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
@@ -75,6 +75,7 @@ class SystemEngine:
             provenance=self._provenance,
             confirm=self._confirm,
             written=self._written,
+            statements=lambda queue: queue.statements(),
         )
 
     def _provenance(self) -> str:
@@ -176,6 +177,10 @@ class SystemQueue:
                 self._run.changes += 1
             self._seen = seen
         return self._seen
+
+    def statements(self) -> list[SentStatement]:
+        """Return what processes sent since this was last asked."""
+        return self._run.coordinator.sent()
 
     def changed(self) -> list[JobId] | None:
         """Return nothing as long as nothing ended, and then None: changes are not tracked."""

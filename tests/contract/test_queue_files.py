@@ -246,6 +246,8 @@ def test_a_function_that_raises_refuses_and_leaves_nothing_behind(tmp_path: Path
     refused = [event.outcome for event in run.history if isinstance(event, Return) and not event.outcome.done]
     assert refused == [Outcome.refused("the claim of a is over")]
     assert run.verdict is Verdict.PASS
+    settled = [one.actor for _, one in run.statements if "settle(" in one.sql]
+    assert settled == ["w2", "w1"], "the statements that were sent, and who sent them"
 
 
 def in_two_queues(folder: Path, claimed: str = ":queue") -> Path:

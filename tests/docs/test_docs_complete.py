@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from harness import __version__
 from harness.invariants import ANOMALIES, CATALOGUE
 from tests.docs import pages
+from tests.docs.pictures import FOLDER, WIDTHS, digest, drawn_of, page
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TABLES = {
@@ -102,3 +104,11 @@ def test_the_adapter_on_its_page_is_as_short_as_it_says() -> None:
     queue = block.text.split("class MyQueue:")[1].split("class MyEngine:")[0]
 
     assert len([line for line in queue.splitlines() if line.strip()]) < 60
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_pictures_show_the_page_as_it_is_drawn_now(width: int) -> None:
+    """A change of the page asks for `python -m tests.docs.pictures`, which needs Chromium."""
+    svg = FOLDER.joinpath(f"finding-{width}.svg").read_text(encoding="utf-8")
+    assert drawn_of(svg) == digest(page())
+    ElementTree.fromstring(svg)

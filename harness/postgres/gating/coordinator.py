@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import psycopg
 
 from harness.errors import LimitReached
+from harness.port import SentStatement
 from harness.postgres.absence import absent, means_absence, silence_of
 from harness.postgres.gating.connection import GatedConnection
 from harness.postgres.gating.pool import SessionPool
@@ -210,6 +211,7 @@ class SessionCoordinator:
         self._last = ""
         """Whose statement was answered last: who let go of a lock."""
         self._stuck: LimitReached | None = None
+        self._sent: list[SentStatement] = []
 
     # for actors -----------------------------------------------------------------------------------------------------
 
@@ -230,13 +232,21 @@ class SessionCoordinator:
         self._sessions[session.pid] = session
         self._actors[session.pid] = session.actor
 
-    def release(self, session: GatedSession, steps: Generator[Any, Any, Any], point: str) -> InFlightStatement:
+    def sent(self) -> list[SentStatement]:
+        """Return what was sent since this was last asked."""
+        sent, self._sent = self._sent, []
+        return sent
+
+    def release(
+        self, session: GatedSession, steps: Generator[Any, Any, Any], point: str, *, sql: str
+    ) -> InFlightStatement:
         """Send a statement and wait, in real time, until it is answered or waits for a lock of another actor.
 
         Raises LimitReached where neither comes.
         """
         if self._stuck is not None:
             raise self._stuck
+        self._sent.append(SentStatement(session.actor, point, sql))
         flight = InFlightStatement(steps, actor=session.actor, point=point, pid=session.pid, descriptor=session.socket)
         session.flight = flight
         self._await([flight])
