@@ -419,21 +419,26 @@ test.explore("state that a module keeps", { runs: 2, isolate: "worker" }, async 
 """
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_runs_in_processes_of_their_own_share_no_state(project: Project, runner: str) -> None:
-    ran = project.play(runner, project.test(runner, "more/isolated", ISOLATED))
-    assert ran.code == 1
-    assert "One fault: worker-1 crashes right after `charged job-1`" in ran.text, ran.text
-    shared = ISOLATED.replace(', isolate: "worker"', "")
-    ran = project.play(runner, project.test(runner, "more/isolated", shared))
-    assert "Changed by the runs before: played" in ran.text or "two undisturbed runs differ" in ran.text, ran.text
+@pytest.mark.parametrize(("runner", "runs"), [("vitest", 4), ("jest", 1)])
+def test_runs_in_processes_of_their_own_share_no_state(project: Project, runner: str, runs: int) -> None:
+    text = ISOLATED.replace("runs: 2", f"runs: {runs}")
+    ran = project.play(runner, project.test(runner, "more/isolated", text))
+    if runs == 1:  # Few runs, none of which finds it: they are judged all the same.
+        assert "1 disturbed runs in" in ran.text, ran.text
+    else:
+        assert "One fault: worker-1 crashes right after `charged job-1`" in ran.text, ran.text
+    assert ran.code == (0 if runs == 1 else 1)
+    shared = project.play(runner, project.test(runner, "more/isolated", text.replace(', isolate: "worker"', "")))
+    assert "Changed by the runs before: played" in shared.text, shared.text
 
 
 HOSTILE = """
 import { execSync } from "node:child_process";
+import { once } from "node:events";
 import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { Worker } from "node:worker_threads";
 import { vi } from "vitest";
 import { effect, expect, jobHarness, step, test } from "job-harness/vitest";
 
@@ -486,6 +491,18 @@ test("a job that enqueues, a step at which the worker dies", async () => {
 test("performJob", async () => {
   harness.register("a", (job) => job.data.n * 2);
   expect(await harness.performJob("a", { n: 4 })).toEqual({ success: true, output: 8, error: null });
+});
+
+test("a worker thread is real work, and what is printed goes where it always does", async () => {
+  const job = await runs(async () => {
+    console.log('{"ask": 1, "do": "close"}');
+    process.stdout.write("no line of the protocol\\n");
+    const thread = new Worker('require("node:worker_threads").parentPort.postMessage(7)', { eval: true });
+    const [value] = await once(thread, "message");
+    await thread.terminate();
+    return value;
+  });
+  expect(job).toHaveOutput(7);
 });
 
 test("REFUSED never settles", async () => {
@@ -592,11 +609,14 @@ def test_a_python_side_that_is_missing_polluted_or_another_is_named(project: Pro
     script.write_text('#!/bin/sh\necho activating\nexec "$PYTHON" "$@"\n')
     other = project.folder / "other.sh"
     other.write_text('#!/bin/sh\necho \'{"hello": 1, "version": "9.9.9"}\'\ncat >/dev/null\n')
-    for each in (script, other):
+    old = project.folder / "old.sh"
+    old.write_text("#!/bin/sh\necho 'Unknown option: -P' >&2\nexit 2\n")
+    for each in (script, other, old):
         each.chmod(0o755)
     for named, told in (
         (str(script), 'something wrote "activating" into its standard output'),
         (str(other), "it is job-harness 9.9.9 (protocol 1), and this npm package is"),
+        (str(old), "old.sh: it is older than Python 3.11"),
         ("/nowhere/python", "/nowhere/python: there is no such program"),
     ):
         ran = project.play("vitest", file, JOB_HARNESS_PYTHON=named, PYTHON=sys.executable)

@@ -157,3 +157,14 @@ def test_a_draft_asks_what_statuses_mean_that_it_can_only_guess(
         return
     with pytest.raises(QueueFileError, match="TODO_PROCESSING is what the draft writes for a status that it does not"):
         read_queue_file(str(path))
+
+
+def test_a_draft_keeps_the_name_of_a_job_in_a_column_that_says_what_it_is_about() -> None:
+    columns = (
+        TableColumn("id", "bigint", True, None, True, False, (), "", True),
+        TableColumn("status", "text", True, "'queued'", False, False, (), "", False),
+        TableColumn("recipient", "text", True, None, False, False, (), "", False),
+    )
+    text = draft({"mail": columns}, schema="schema: mail.sql")
+    assert "INSERT INTO mail (recipient)\n  VALUES (:job)" in text
+    assert "SELECT recipient AS id, id AS key, status" in text

@@ -4,7 +4,7 @@
 const { spawn } = require("node:child_process");
 const net = require("node:net");
 const { PassThrough } = require("node:stream");
-const { EnvironmentUnavailable, VARIABLE, WHAT_TO_INSTALL, candidates, isAbsent, version } = require("./python.cjs");
+const { EnvironmentUnavailable, VARIABLE, WHAT_TO_INSTALL, candidates, isAbsent, version, whyAbsent } = require("./python.cjs");
 
 const PROTOCOL = 1;
 const START_MS = 30_000;
@@ -158,7 +158,7 @@ class Connection {
     const how = signal ? `was killed by ${signal}` : `ended with exit code ${code}`;
     const last = this.printed.trim().split("\n").slice(-4).join("\n    ");
     const absent = isAbsent(this.printed);
-    this.end(absent ? "it has no job-harness" : `its process ${how}${last ? `; it last said\n    ${last}` : ""}`, absent);
+    this.end(absent ? whyAbsent(this.printed) : `its process ${how}${last ? `; it last said\n    ${last}` : ""}`, absent);
   }
 
   fail(reason, hint = "") {

@@ -185,6 +185,11 @@ def _known(columns: Sequence[TableColumn]) -> dict[str, TableColumn]:
         column = next((named[name] for name in names if name in named and named[name] not in found.values()), None)
         if column is not None:
             found[meaning] = column
+    if "name" not in found and "input" not in found:
+        # What a job is about stands in a column of its own, such as its recipient: that can hold the name.
+        about = [each for each in named.values() if not each.by_itself and each.type in ("text", "character varying")]
+        if free := [each for each in about if each not in found.values()]:
+            found["name"] = free[0]
     return found
 
 
