@@ -16,13 +16,14 @@ import psycopg
 from harness.audit.database import LOG, LogPlan, log_evidence, run_sql, snapshot
 from harness.audit.job_table import HASHED, DescribedTable, job_table
 from harness.audit.judging import Auditor
-from harness.errors import LimitReached, UsageError, did_you_mean
+from harness.errors import EnvironmentUnavailable, LimitReached, UsageError, did_you_mean
 from harness.foreign.database import exact_milliseconds_of, instant_at
 from harness.foreign.peer import Report
 from harness.model.duration import DAY, Duration, Instant
 from harness.model.job import JobId
 from harness.model.lifecycle import Status
 from harness.postgres.patience import Deadline
+from harness.postgres.provider import DSN_VARIABLE
 from harness.postgres.virtual_clock import check
 from harness.processors.length import read_length
 from harness.report.screen import first_screen, screen_text
@@ -68,6 +69,12 @@ class OwnWorkers:
         self._table = table_of(queue)
         if self._database is None:
             self._database = SystemDatabase(tcp=True)
+        server = psycopg.conninfo.conninfo_to_dict(self._database.cluster.url(tcp=True))
+        if str(server.get("host") or "/").startswith("/"):
+            raise EnvironmentUnavailable(
+                "this PostgreSQL is reached only over its Unix socket, where a test cannot see who waits for it",
+                hint=f"Let {DSN_VARIABLE} name it by host and port, or leave that out: then one is started.",
+            )
         self._database.renew()
         self._now, self._logged, self._told, self.title = 0, False, {}, title
         return {"now": self.now_ms, "engine": self._table.name, "url": self._url}
@@ -186,7 +193,7 @@ class OwnWorkers:
         self._logged = True
         with psycopg.connect(self._url, autocommit=True) as session:
             check(session)
-        self._at.set_now(self._now + 1)
+        self._at.set_now(self._now + 1)  # The check has moved the clock, unseen.
         self._at.set_now(self._now)
 
     def _exists(self) -> bool:

@@ -76,9 +76,11 @@ class OwnWorkersHarness extends Harness {
     try {
       await super.close(options);
     } finally {
-      // The database goes, and with it whatever the test did not stop.
+      // The database goes, and with it whatever the test did not stop; what leads elsewhere may be for other tests, too.
       for (const process of this.#processes.values()) if (!process.dead) process.die();
-      cutOff(this.#theirs);
+      const port = this.#url === null ? 0 : Number(new URL(this.#url).port);
+      cutOff(new Set([...this.#theirs].filter((socket) => socket.remotePort === port)));
+      this.#theirs.clear();
       this.#unwatch();
     }
     const [never] = options?.judge === false ? [] : deaths;
