@@ -429,7 +429,7 @@ def test_runs_in_processes_of_their_own_share_no_state(project: Project, runner:
         assert "One fault: worker-1 crashes right after `charged job-1`" in ran.text, ran.text
     assert ran.code == (0 if runs == 1 else 1)
     shared = project.play(runner, project.test(runner, "more/isolated", text.replace(', isolate: "worker"', "")))
-    assert "Changed by the runs before: played" in shared.text, shared.text
+    assert "played, which pay uses" in shared.text, shared.text
 
 
 HOSTILE = """
