@@ -287,6 +287,8 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
     shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= frozenset(table.columns))
     notes: list[str] = []
     writers = session.value(f"SELECT count(DISTINCT writer) FROM {LOG}")
+    if Status.COMPLETED not in table.status.values():
+        shows -= {"live_job_deleted"}  # A library that deletes what is done: how a job ended does not show.
     silent = _silent(shows)
     if table.deletes:
         shows -= {"live_job_deleted"}

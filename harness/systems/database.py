@@ -90,12 +90,12 @@ class SystemDatabase:
 
     RUN: Final = "job_harness_run"
 
-    def __init__(self, dsn: str | None = None) -> None:
-        """Provision a PostgreSQL with an empty database, whose clock stands at the instant 0.
+    def __init__(self, dsn: str | None = None, *, tcp: bool = False) -> None:
+        """Provision a PostgreSQL with an empty database, whose clock stands at the instant 0; `tcp`: over loopback too.
 
         Raises EnvironmentUnavailable where there is none, or where its clock cannot be made virtual.
         """
-        self.cluster: Cluster = provision(dsn)
+        self.cluster: Cluster = provision(dsn, tcp=tcp)
         self._own: psycopg.Connection[dict[str, Any]] | None = None
         self._now: Instant | None = None
         self._next = ""

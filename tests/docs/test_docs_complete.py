@@ -83,7 +83,15 @@ def test_every_page_has_a_title_and_is_linked(page: Path) -> None:
         if page in pages.FINDINGS:
             assert f"(findings/{page.name}#" in text_of("docs/findings.md")
         else:
-            assert f"(docs/{page.name})" in text_of("README.md")
+            linked = f"({page.name})" in text_of("docs/overview.md") or f"(docs/{page.name})" in text_of("README.md")
+            assert linked, f"neither README nor docs/overview.md leads to {page.name}"
+
+
+def test_the_readme_fits_one_screen_with_a_picture_three_commands_and_three_doors() -> None:
+    text = text_of("README.md")
+    assert len(text.splitlines()) <= 60
+    assert len([command for block in pages.blocks(pages.ROOT / "README.md") for command in block.commands]) == 3
+    assert len(re.findall(r"^\| \*\*", text, re.MULTILINE)) == 3
 
 
 def test_the_changelog_has_the_current_version() -> None:

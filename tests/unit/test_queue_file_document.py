@@ -177,3 +177,14 @@ def test_a_draft_takes_the_only_column_of_a_kind_for_what_it_may_be() -> None:
     assert "printing_since <= now() - :lease" in text
     two = draft({"labels": (*table, column("parcel", "jsonb"))}, schema="schema: labels.sql")
     assert "(:job, '{}', " in two, "which of two documents is the input, only their owner knows"
+
+
+def test_a_draft_keeps_the_name_of_a_job_in_a_column_that_says_what_it_is_about() -> None:
+    columns = (
+        TableColumn("id", "bigint", True, None, True, False, (), "", True),
+        TableColumn("status", "text", True, "'queued'", False, False, (), "", False),
+        TableColumn("recipient", "text", True, None, False, False, (), "", False),
+    )
+    text = draft({"mail": columns}, schema="schema: mail.sql")
+    assert "INSERT INTO mail (recipient)\n  VALUES (:job)" in text
+    assert "SELECT recipient AS id, id AS key, status" in text

@@ -192,6 +192,11 @@ def _known(columns: Sequence[TableColumn]) -> dict[str, TableColumn]:
         left = [column for column in columns if column not in found.values() and might(column)]
         if meaning not in found and len(left) == 1:
             found[meaning] = left[0]
+    if "name" not in found and "input" not in found:
+        # What a job is about stands in a column of its own, such as its recipient: that can hold the name.
+        about = [each for each in named.values() if not each.by_itself and each.type in ("text", "character varying")]
+        if free := [each for each in about if each not in found.values()]:
+            found["name"] = free[0]
     return found
 
 
