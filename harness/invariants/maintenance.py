@@ -19,7 +19,7 @@ from harness.invariants.clocks import RecordedStoreClock
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PROCESSING
 
 # maintenance_idempotent -----------------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class ExpiryIsTotal(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         after = event.after
-        if after is not None and after.status is Status.PROCESSING and after.lease_until is not None:
+        if after is not None and after.status is PROCESSING and after.lease_until is not None:
             self._held[event.job] = after
         else:
             self._held.pop(event.job, None)

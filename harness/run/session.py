@@ -13,7 +13,7 @@ from harness.faults import FaultPlan, interferences
 from harness.interruption import stopping_point
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PENDING
 from harness.model.retry import retry_bounds
 from harness.port import Application, Capabilities, Contract, Engine
 from harness.run.context import RealProcessors, RunContext
@@ -463,7 +463,7 @@ class Session(LiveSession):
         if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
             return True
         now = self.clocks.store()
-        return any(view.status is Status.PENDING and view.start_after > now for view in self.board.live.values())
+        return any(view.status is PENDING and view.start_after > now for view in self.board.live.values())
 
     def result(self, failures: list[str]) -> Run:
         """Return what the run came to so far."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
-from harness.sim.actor import Actor, Carrier, State
+from harness.sim.actor import CRASHED, POLLING, READY, SLEEPING, Actor, Carrier, State
 from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
 from harness.sim.request import Elsewhere, Exchange, Frame, Poll, Request, Sleep, VerbCall, Wait
 
@@ -133,7 +133,7 @@ class Kernel:
         actor.frames = []
         actor.call = None
         actor.request = None
-        actor.state = State.CRASHED
+        actor.state = CRASHED
         if actor.carrier is not None:
             self._sever_process(actor)
         if self.on_crash is not None:
@@ -145,14 +145,14 @@ class Kernel:
         """Take a carried process off the schedule with all of its tasks that stand at gates."""
         root = actor.root
         self._withdraw(root)
-        root.state = State.CRASHED
+        root.state = CRASHED
         self._graveyard.extend(root.frames)
         root.frames = []
         carrier = actor.carrier
         assert carrier is not None
         for task in carrier.tasks(root):
             self._withdraw(task)
-            task.state = State.CRASHED
+            task.state = CRASHED
         carrier.severed(root)
 
     def pause(self, actor: Actor, duration: Duration) -> None:
@@ -196,7 +196,7 @@ class Kernel:
         tasks = process.carrier.tasks(process)
         for task in tasks:
             self.unhold(task)
-        return any(task.state is State.READY for task in tasks)
+        return any(task.state is READY for task in tasks)
 
     def end(self, process: Actor) -> None:
         """Take a carried process that ended by itself off the schedule."""
@@ -313,7 +313,7 @@ class Kernel:
         if self.steps > self.step_limit:
             raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {actor.name} {request.point}")
         actor.request = request
-        actor.state = State.READY
+        actor.state = READY
         self.ready.appendleft(actor)
         option = self.choices.gate(f"{actor.name} {request.point}", self._options)
         if option is None:
@@ -401,7 +401,7 @@ class Kernel:
         if kind is Sleep:
             self._sleep_until(actor, self.now + request.duration)  # type: ignore[union-attr]
         elif kind is Poll:
-            actor.state = State.POLLING
+            actor.state = POLLING
             self._agenda.poll(actor)
         elif kind is Wait:
             actor.state = State.BLOCKED
@@ -409,7 +409,7 @@ class Kernel:
         elif kind is Elsewhere:
             actor.state = State.WORKING
         else:
-            actor.state = State.READY
+            actor.state = READY
             self.ready.append(actor)
 
     def _hear(self) -> None:
@@ -425,23 +425,23 @@ class Kernel:
             request: Any = actor.request
             if request.answered():
                 del self._blocked[actor.name]
-                actor.state = State.READY
+                actor.state = READY
                 self.ready.append(actor)
 
     def _sleep_until(self, actor: Actor, wake: Instant) -> None:
-        actor.state = State.SLEEPING
+        actor.state = SLEEPING
         actor.wake = wake
         self._agenda.sleep(actor, wake)
 
     def _withdraw(self, actor: Actor) -> None:
         self._agenda.changed()
-        if actor.state is State.READY:
+        if actor.state is READY:
             self.ready.remove(actor)
-        elif actor.state is State.POLLING:
+        elif actor.state is POLLING:
             del self._agenda.polling[actor.name]
         elif actor.state is State.BLOCKED:
             del self._blocked[actor.name]
-        elif actor.state is State.SLEEPING:
+        elif actor.state is SLEEPING:
             self._agenda.wake(actor)
 
     @property
@@ -452,7 +452,7 @@ class Kernel:
     def reschedule(self, ready: Sequence[Actor], sleeping: Sequence[Sleeper]) -> None:
         """Take over a schedule that stood before. The actors' own states say who polls."""
         self.ready = deque(ready)
-        self._agenda.restore(sleeping, (actor for actor in self.actors.values() if actor.state is State.POLLING))
+        self._agenda.restore(sleeping, (actor for actor in self.actors.values() if actor.state is POLLING))
 
     def unburied(self) -> list[Frame]:
         """Hand over the frames of crashed actors, for the caller to close."""
@@ -572,7 +572,7 @@ class Kernel:
         due = self._agenda.take_due(self.now, target)
         self.now = max(self.now, target)
         for actor in due:
-            actor.state = State.READY
+            actor.state = READY
             self.ready.append(actor)
         if self.on_advance is not None:
             self.on_advance(self.now)

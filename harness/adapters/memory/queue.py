@@ -17,7 +17,17 @@ from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem, printable
-from harness.model.lifecycle import PARTNERS, TERMINAL, QueueState, Status
+from harness.model.lifecycle import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PARTNERS,
+    PENDING,
+    PROCESSING,
+    TERMINAL,
+    QueueState,
+    Status,
+)
 from harness.model.retry import retry_delay, spread
 from harness.model.settings import Settings
 from harness.port import Application, Capabilities, Claim, EngineClocks, EngineInfo, JobRequest, Missed, Schedule
@@ -173,7 +183,7 @@ class Claiming(JobRows):
 
     def is_due(self, row: JobView, now: Instant) -> bool:
         """Say whether a job may be claimed."""
-        return row.status is Status.PENDING and row.start_after <= now
+        return row.status is PENDING and row.start_after <= now
 
     def claim_order(self, row: JobView) -> tuple[int, Instant, JobId]:
         """The highest priority first, then the oldest."""
@@ -198,7 +208,7 @@ class Claiming(JobRows):
 
     def is_active(self, row: JobView) -> bool:
         """Say whether a job counts towards limits and holds its serial key."""
-        return row.status is Status.PROCESSING
+        return row.status is PROCESSING
 
     def has_permit(self, row: JobView, active: list[JobView]) -> bool:
         """Say whether the limits, of all and of its tool, let a job through beside the active ones."""
@@ -215,7 +225,7 @@ class Claiming(JobRows):
         """Claim one job."""
         until = now + self.lease_of(row)
         taken = row._replace(
-            status=Status.PROCESSING,
+            status=PROCESSING,
             queue_state=QueueState.ACTIVE,
             attempts=row.attempts + self.counted(row),
             token=self.raised(row),
@@ -244,7 +254,7 @@ class Settling(JobRows):
     def held(self, claim: Claim, verb: str) -> JobView | None:
         """Return the row that a claim still holds, whatever the verb that asks."""
         row = self.rows.get(claim.job)
-        if row is None or row.status is not Status.PROCESSING or row.token != claim.token:
+        if row is None or row.status is not PROCESSING or row.token != claim.token:
             return None
         return row
 
@@ -276,7 +286,7 @@ class Settling(JobRows):
 
     def completed(self, row: JobView, output: Json) -> JobView:
         """Return the row of a success: the output, and no error of an attempt before."""
-        return self.settled(row, Status.COMPLETED, output=output, error=None)
+        return self.settled(row, COMPLETED, output=output, error=None)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Settle as a failure."""
@@ -298,7 +308,7 @@ class Settling(JobRows):
             return STALE
         self.put(
             row._replace(
-                status=Status.PENDING,
+                status=PENDING,
                 queue_state=QueueState.RETRY if row.attempts > 1 else QueueState.CREATED,
                 attempts=row.attempts - 1,
                 worker=None,
@@ -312,13 +322,13 @@ class Settling(JobRows):
     def failed(self, row: JobView, error: str, *, final: bool = False, nth: int = 0) -> JobView:
         """Return the row after a failed attempt: back to PENDING with a delay, or FAILED."""
         if final or self.exhausted(row):
-            return self.settled(row, Status.FAILED, error=error)
+            return self.settled(row, FAILED, error=error)
         return self.waiting(row, error, nth)
 
     def end_attempt(self, row: JobView, verb: str) -> None:
         """Put the row of a failed attempt in place, and the dead letter of a job that failed for good beside it."""
         self.put(row)
-        if row.status is Status.FAILED and row.dead_letter is not None:
+        if row.status is FAILED and row.dead_letter is not None:
             for letter in self.dead_letters(row, verb):
                 self.put(letter)
 
@@ -332,7 +342,7 @@ class Settling(JobRows):
         return row._replace(
             id=job,
             tool=row.dead_letter or row.tool,
-            status=Status.PENDING,
+            status=PENDING,
             queue_state=QueueState.CREATED,
             priority=0,
             attempts=0,
@@ -356,7 +366,7 @@ class Settling(JobRows):
         """Return the row that waits for its next attempt."""
         delay = self.delay(row, nth)
         return row._replace(
-            status=Status.PENDING,
+            status=PENDING,
             queue_state=QueueState.RETRY,
             error=error,
             worker=None,
@@ -435,7 +445,7 @@ class Producing(Settling):
         return JobView(
             id=request.id,
             tool=request.tool,
-            status=Status.PENDING,
+            status=PENDING,
             queue_state=QueueState.CREATED,
             priority=request.priority,
             attempts=0,
@@ -461,20 +471,20 @@ class Producing(Settling):
         row = self.rows.get(job)
         if row is None or row.status in TERMINAL:
             return Outcome.refused("unknown job" if row is None else f"the job is {row.status}")
-        self.put(self.settled(row, Status.CANCELLED, error=row.error))
+        self.put(self.settled(row, CANCELLED, error=row.error))
         return DONE
 
     def retry(self, job: JobId) -> Outcome:
         """Open a new attempt budget; the token goes on rising."""
         row = self.rows.get(job)
-        if row is None or row.status not in (Status.FAILED, Status.CANCELLED):
+        if row is None or row.status not in (FAILED, CANCELLED):
             return Outcome.refused("unknown job" if row is None else f"the job is {row.status}")
         if self.key_taken(row):
             return Outcome.refused("the unique key is held")
         now = self.now("operator")
         self.put(
             row._replace(
-                status=Status.PENDING,
+                status=PENDING,
                 queue_state=QueueState.CREATED,
                 attempts=0,
                 output=None,
@@ -672,7 +682,7 @@ class Upkeep(Settling):
     def is_stuck(self, row: JobView, now: Instant) -> bool:
         """Say whether a job is stuck."""
         return (
-            row.status is Status.PROCESSING
+            row.status is PROCESSING
             and row.started_at is not None
             and row.started_at + self.settings.stuck_timeout <= now
         )
