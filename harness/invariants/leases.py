@@ -94,8 +94,8 @@ class Holdings:
 
     def observe(self, event: Observed) -> Holding | None:
         """Take over a change; answer the holding that it ended, for the caller to judge and then to close."""
-        for actor in [actor for actor, at in self._unheard.items() if at != event.at]:
-            del self._unheard[actor]
+        if self._unheard:
+            self._unheard = {actor: at for actor, at in self._unheard.items() if at == event.at}
         after = event.after
         if after is not None and after.status is PROCESSING:
             held = self.of.get(event.job)

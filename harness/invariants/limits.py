@@ -119,7 +119,8 @@ class UniqueRespected(Monitor):
                 del self._holders[key]
             return
         holders[event.job] = None
-        self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
+        if self._asked:
+            self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
         if len(holders) > 1:
             self.breach("unique_key_shared", f"{', '.join(holders)} hold the key {view.unique_key!r}", job=event.job)
 

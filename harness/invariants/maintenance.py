@@ -65,10 +65,12 @@ class MaintenanceIdempotent(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         verb = event.verb
-        if self._again.get(event.actor) == verb:
+        if self._again and self._again.get(event.actor) == verb:
             self.breach("maintenance_repeats", f"{verb} changed something again at the same instant", job=event.job)
-        self._last = {kept: at for kept, at in self._last.items() if kept == verb and verb in MAINTAINING}
-        self._again = {actor: kept for actor, kept in self._again.items() if kept == verb and verb in MAINTAINING}
+        if self._last:
+            self._last = {kept: at for kept, at in self._last.items() if kept == verb and verb in MAINTAINING}
+        if self._again:
+            self._again = {actor: kept for actor, kept in self._again.items() if kept == verb and verb in MAINTAINING}
 
 
 MAINTENANCE_IDEMPOTENT = Invariant(

@@ -91,6 +91,7 @@ class Recorder:
         self.board = board
         self._clocks = clocks
         self._events = self.history.events
+        self._note = self.history.events.append
         self._see = judge.see
         self.on_event: Callable[[], None] | None = None
         """Told after each event."""
@@ -116,7 +117,7 @@ class Recorder:
         """When a job last changed."""
 
     def _write(self, event: Event) -> None:
-        self._events.append(event)
+        self._note(event)
         self._see(event)
         if self.on_event is not None:
             self.on_event()
@@ -125,27 +126,27 @@ class Recorder:
 
     def begin(self, actor: Actor, call: VerbCall) -> Any:
         """Call a verb; answers its outcome, or a frame where it suspends."""
-        self.number += 1
-        self._open[actor.name] = self.number
+        self.number = number = self.number + 1
+        name, verb, arguments = actor.name, call.verb, call.arguments
+        self._open[name] = number
         amid = self._amid
-        amid.add(actor.name)
+        amid.add(name)
         if len(amid) > 1:
             self._met |= amid
-        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
-        self._write(_new(Call, fields))
+        self._write(_new(Call, (self._clocks.now, name, verb, call.job, call.token, arguments, number)))
         if self._on_behalf is not None:
-            return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
+            return getattr(self._on_behalf(name), verb)(*arguments)
         if call.run is not None:
             return call.run()
-        verb = self._verbs.get(call.verb)
-        if verb is None:
-            verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
-        return verb(*call.arguments)
+        method = self._verbs.get(verb)
+        if method is None:
+            method = self._verbs[verb] = getattr(self.queue, verb)
+        return method(*arguments)
 
     def end(self, actor: Actor, call: VerbCall, result: Any) -> Outcome:
         """Write down the outcome; the actor hears it unless the reply is lost."""
         outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
-        if call.verb == "claim" and outcome.value is not None and outcome.done:
+        if call.verb == "claim" and outcome.value and outcome.done:
             _refuse_no_claims(outcome.value)
         if not actor.heard:
             self._still_unheard(actor, call)

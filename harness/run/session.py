@@ -94,8 +94,10 @@ def as_on_tape() -> FaultPlan:
 
 def _strip(part: object, *kept: str) -> None:
     """Take everything but these attributes off something that has done its work."""
-    for name in vars(part).keys() - {*kept}:
-        delattr(part, name)
+    attributes = vars(part)
+    staying = {name: attributes[name] for name in kept}
+    attributes.clear()
+    attributes.update(staying)
 
 
 class Restless(LimitReached):
@@ -424,8 +426,9 @@ class Session(LiveSession):
         start = kernel.now
         stride = self.limits.steps // 10 if self.scenario.steps else WEARY
         looked, stood = kernel.steps + stride, self._progress()
+        judge, sought = self.judge, self._until is not None
         while kernel.ready or not self.at_rest(start, quiet):
-            if self._shown() or not kernel.step():
+            if judge.endless or (sought and self._shown()) or not kernel.step():
                 return
             if kernel.steps >= looked and kernel.free_order:
                 if stood == (stood := self._progress()):
@@ -440,10 +443,6 @@ class Session(LiveSession):
         return self.kernel.ready[0].label if self.kernel.ready else "time"
 
     def _shown(self) -> bool:
-        if self.judge.endless:
-            return True
-        if self._until is None:
-            return False
         anomalies = self.judge.anomalies
         while self._passed < len(anomalies):  # a run may report one at every poll: each is looked at once
             if anomalies[self._passed].name == self._until:

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import CRASHED, POLLING, READY, SLEEPING, Actor, Carrier, State
-from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
+from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Boring, Choices, Option, note_pick
 from harness.sim.request import Elsewhere, Exchange, Frame, Poll, Request, Sleep, VerbCall, Wait
 
 
@@ -216,7 +216,7 @@ class Kernel:
         holds outside, a database session, is dropped.
         """
         self.outages[whose] = max(self.now + duration, self.outages.get(whose, 0))
-        self._agenda.changed()
+        self._agenda.planned = False
         amid = [actor for actor in self._everyone() if actor.call is not None and whose in (EVERYBODY, actor.name)]
         for actor in amid:
             self._withdraw(actor)
@@ -268,7 +268,10 @@ class Kernel:
         if self.steps > self.step_limit:
             raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {self.ready[0].label}")
         actor = self.ready[0]
-        option = self.choices.gate(f"{actor.name} {actor.request.point}", self._options)  # type: ignore[union-attr]
+        # What always goes on as usual is not asked, and the words of the question are not put together.
+        choices = self.choices
+        usual = type(choices) is Boring
+        option = None if usual else choices.gate(f"{actor.name} {actor.request.point}", self._options)  # type: ignore[union-attr]
         if option is None:
             self.ready.popleft()
             self.perform(actor)
@@ -328,7 +331,7 @@ class Kernel:
         Without `happens` a call never arrives; without `heard` its reply is lost; `times` delivers it more than once.
         """
         request = actor.request
-        self._agenda.changed()
+        self._agenda.planned = False
         if type(request) is not VerbCall:
             if type(request) is Exchange:
                 request.happens, request.heard = happens, heard
@@ -395,14 +398,17 @@ class Kernel:
         self._place(actor)
 
     def _place(self, actor: Actor) -> None:
-        self._agenda.changed()
+        self._agenda.planned = False
         request = actor.request
         kind = type(request)
-        if kind is Sleep:
+        if kind is VerbCall:
+            actor.state = READY
+            self.ready.append(actor)
+        elif kind is Sleep:
             self._sleep_until(actor, self.now + request.duration)  # type: ignore[union-attr]
         elif kind is Poll:
             actor.state = POLLING
-            self._agenda.poll(actor)
+            self._agenda.polling[actor.name] = actor
         elif kind is Wait:
             actor.state = State.BLOCKED
             self._blocked[actor.name] = actor
@@ -434,7 +440,7 @@ class Kernel:
         self._agenda.sleep(actor, wake)
 
     def _withdraw(self, actor: Actor) -> None:
-        self._agenda.changed()
+        self._agenda.planned = False
         if actor.state is READY:
             self.ready.remove(actor)
         elif actor.state is POLLING:
@@ -551,7 +557,8 @@ class Kernel:
         target = self.next_wake()
         if target is None or (limit is not None and target > limit):
             return False
-        option = self.choices.gate("time", self._options)
+        choices = self.choices
+        option = None if type(choices) is Boring else choices.gate("time", self._options)
         if option is None:
             self.move_to(target)
         else:
@@ -599,7 +606,7 @@ Sleeper: TypeAlias = tuple[Instant, int, Actor]
 class Agenda:
     """Plans the next wake-up once for each change; an idle poll costs nothing until something is due."""
 
-    __slots__ = ("_outages", "_planned", "_tickets", "_ticks", "_wake", "polling", "sleeping")
+    __slots__ = ("_outages", "_tickets", "_ticks", "_wake", "planned", "polling", "sleeping")
 
     def __init__(self, outages: Mapping[str, Instant]) -> None:
         self._outages = outages
@@ -608,29 +615,23 @@ class Agenda:
         """A heap; a search keeps it and hands it back to `restore`."""
         self.polling: dict[str, Actor] = {}
         self._tickets = 0
-        self._planned = False
-        """Whether `_wake` and `_ticks` still tell who wakes next."""
+        self.planned = False
+        """Whether `_wake` and `_ticks` still tell who wakes next; False: something happened on which polls may depend.
+
+        The kernel sets it at every step, by itself: a method for it was called twice a step.
+        """
         self._wake: Instant | None = None
         self._ticks: list[tuple[Instant, Actor]] = []
 
-    def changed(self) -> None:
-        """Plan anew: something happened on which polls may depend."""
-        self._planned = False
-
     def sleep(self, actor: Actor, wake: Instant) -> None:
         """Let an actor sleep until an instant."""
-        self._planned = False
+        self.planned = False
         self._tickets += 1
         heapq.heappush(self.sleeping, (wake, self._tickets, actor))
 
-    def poll(self, actor: Actor) -> None:
-        """Let an actor wait for what it polls for."""
-        self._planned = False
-        self.polling[actor.name] = actor
-
     def wake(self, actor: Actor) -> None:
         """Take a sleeper off, whatever its time."""
-        self._planned = False
+        self.planned = False
         self.sleeping = [entry for entry in self.sleeping if entry[2] is not actor]
         heapq.heapify(self.sleeping)
 
@@ -638,21 +639,22 @@ class Agenda:
         """Take over an agenda that stood before."""
         self.sleeping = list(sleeping)
         self.polling = {actor.name: actor for actor in polling}
-        self._planned = False
+        self.planned = False
 
     def next(self, now: Instant) -> Instant | None:
         """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
-        if self._planned:
+        if self.planned:
             return self._wake
         wake = self.sleeping[0][0] if self.sleeping else None
         self._ticks = ticks = []
+        outages = self._outages
         for actor in self.polling.values():
             request: Any = actor.request
             due = request.due()
             if due is None:
                 continue
-            if self._outages:
-                due = max(due, self._outages.get(EVERYBODY, 0), self._outages.get(actor.root.name, 0))
+            if outages:
+                due = max(due, outages.get(EVERYBODY, 0), outages.get(actor.root.name, 0))
             after = due if due > now else now
             if after <= actor.last_tick:
                 after = actor.last_tick + 1
@@ -661,14 +663,15 @@ class Agenda:
             if wake is None or tick < wake:
                 wake = tick
         self._wake = wake
-        self._planned = True
+        self.planned = True
         return wake
 
     def take_due(self, now: Instant, target: Instant) -> list[Actor]:
         """Take off everybody whose time comes until an instant, in the order of their times."""
         due: list[Sleeper] = []
-        self.next(now)
-        self._planned = False
+        if not self.planned:
+            self.next(now)
+        self.planned = False
         for tick, actor in self._ticks:
             if tick <= target:
                 due.append((tick, actor.order, actor))

@@ -89,6 +89,8 @@ class JobRows:
 
     def changed(self) -> list[JobId]:
         """Return and forget what was touched."""
+        if not self._touched:
+            return []
         touched = list(self._touched)
         self._touched.clear()
         return touched
@@ -224,7 +226,7 @@ class Claiming(JobRows):
     def take(self, row: JobView, worker: str, now: Instant) -> Claim:
         """Claim one job."""
         until = now + self.lease_of(row)
-        taken = row._replace(
+        taken = row.changed(
             status=PROCESSING,
             queue_state=QueueState.ACTIVE,
             attempts=row.attempts + self.counted(row),
@@ -263,7 +265,7 @@ class Settling(JobRows):
         row = self.held(claim, "heartbeat")
         if row is None:
             return STALE
-        self.put(row._replace(lease_until=self.now(claim.worker) + self.extension(row)))
+        self.put(row.changed(lease_until=self.now(claim.worker) + self.extension(row)))
         return DONE
 
     def extension(self, row: JobView) -> Duration:
@@ -307,7 +309,7 @@ class Settling(JobRows):
         if row is None:
             return STALE
         self.put(
-            row._replace(
+            row.changed(
                 status=PENDING,
                 queue_state=QueueState.RETRY if row.attempts > 1 else QueueState.CREATED,
                 attempts=row.attempts - 1,
@@ -339,7 +341,7 @@ class Settling(JobRows):
     def dead_letter(self, row: JobView, job: JobId) -> JobView:
         """Return a new job for the dead letter tool, with the input of the job that failed."""
         now = self.now("queue")
-        return row._replace(
+        return row.changed(
             id=job,
             tool=row.dead_letter or row.tool,
             status=PENDING,
@@ -365,7 +367,7 @@ class Settling(JobRows):
     def waiting(self, row: JobView, error: str, nth: int) -> JobView:
         """Return the row that waits for its next attempt."""
         delay = self.delay(row, nth)
-        return row._replace(
+        return row.changed(
             status=PENDING,
             queue_state=QueueState.RETRY,
             error=error,
@@ -396,7 +398,7 @@ class Settling(JobRows):
     def settled(self, row: JobView, status: Status, *, error: str | None, output: Json = None) -> JobView:
         """Return the row in a terminal status."""
         now = self.now("queue")
-        return row._replace(
+        return row.changed(
             status=status,
             queue_state=next(iter(PARTNERS[status])),
             output=output,
@@ -483,7 +485,7 @@ class Producing(Settling):
             return Outcome.refused("the unique key is held")
         now = self.now("operator")
         self.put(
-            row._replace(
+            row.changed(
                 status=PENDING,
                 queue_state=QueueState.CREATED,
                 attempts=0,
@@ -629,7 +631,7 @@ class ScheduledJobs(Producing):
     def of_slot(self, planned: StandingSchedule, slot: Instant, now: Instant) -> JobView:
         """Return the row of a slot's job."""
         request = self.asked(planned.schedule, self.free_id(planned, slot))
-        return self.created(request, now)._replace(schedule=planned.schedule.name, slot=slot)
+        return self.created(request, now).changed(schedule=planned.schedule.name, slot=slot)
 
     def asked(self, schedule: Schedule, job: JobId) -> JobRequest:
         """Return what a schedule asks for, under the id of one of its jobs."""
@@ -711,10 +713,10 @@ class Upkeep(Settling):
         if row.status is None:
             self.drop(row.id)
         elif row.queue_state is None or row.status in TERMINAL:
-            self.put(row._replace(queue_state=next(iter(PARTNERS[row.status]))))
+            self.put(row.changed(queue_state=next(iter(PARTNERS[row.status]))))
         else:
             status = next(status for status, states in PARTNERS.items() if row.queue_state in states)
-            self.put(row._replace(status=status))
+            self.put(row.changed(status=status))
 
     def purge(self) -> Outcome:
         """Delete terminal jobs past their retention."""
