@@ -249,13 +249,28 @@ def _known_routes(monitors: tuple[type[Monitor], ...]) -> Routes:
     return {key: {} for key in KINDS}
 
 
+def _key_of(event: Any) -> tuple[type[Any] | str, str]:
+    """Return the kind of an event (of a change: its method), and its verb or name."""
+    kind = type(event)
+    if kind is Observed:
+        change = "on_created" if event.before is None else "on_deleted" if event.after is None else "on_changed"
+        return change, event.verb
+    return kind, event.verb if kind in (Call, Return) else event.name
+
+
 def _route(monitors: tuple[type[Monitor], ...], method: str, name: str) -> Route:
+    return tuple([(watch, index) for index, one in enumerate(monitors) for watch in _watching((one,), method, name)])
+
+
+@cache
+def _watching(monitors: tuple[type[Monitor]], method: str, name: str) -> tuple[Callable[[Any, Any], None], ...]:
+    """Return the methods of one monitor that see such an event: runs differ in which monitors they need."""
+    (monitor,) = monitors
     wanted = (method, "on_observed") if method in CHANGES else (method,)
     return tuple(
-        (getattr(monitor, one), index)
-        for index, monitor in enumerate(monitors)
-        for one in (method for method in EVENT_METHODS if method in wanted and hasattr(monitor, method))
-        if name in monitor.only.get(one, (name,))
+        getattr(monitor, one)
+        for one in EVENT_METHODS
+        if one in wanted and hasattr(monitor, one) and name in monitor.only.get(one, (name,))
     )
 
 
@@ -285,25 +300,28 @@ class Judge:
         """Show the next event of the history to everybody who wants it."""
         self._index += 1
         self._now = event.at
+        # `_key_of`, written out: this is called for every event, and a call costs as much as what it looks up.
+        seen: Any = event
+        kind: Any = type(event)
+        name = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
+        if kind is Observed:
+            kind = "on_created" if seen[4] is None else "on_deleted" if seen[5] is None else "on_changed"
+        route = self._routes[kind].get(name)
+        if route is None:
+            route = self._route(kind, name)
         monitors = self.monitors
-        for watch, index in self._route(event):
+        for watch, index in route:
             watch(monitors[index], event)
 
     def watchers(self, event: Event) -> list[Monitor]:
         """Return the monitors that want to see an event; one with two methods for it stands there twice."""
-        return [self.monitors[index] for _, index in self._route(event)]
-
-    def _route(self, event: Event) -> Route:
-        seen: Any = event
-        kind = type(event)
-        key: type[Any] | str = kind
-        if kind is Observed:
-            key = "on_created" if seen[4] is None else "on_deleted" if seen[5] is None else "on_changed"
-        name: str = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
+        key, name = _key_of(event)
         route = self._routes[key].get(name)
-        if route is None:
-            method = key if isinstance(key, str) else METHOD_OF[key]
-            route = self._routes[key][name] = _route(tuple(map(type, self.monitors)), method, name)
+        return [self.monitors[index] for _, index in (self._route(key, name) if route is None else route)]
+
+    def _route(self, key: type[Any] | str, name: str) -> Route:
+        method = key if isinstance(key, str) else METHOD_OF[key]
+        route = self._routes[key][name] = _route(tuple(map(type, self.monitors)), method, name)
         return route
 
     def rest(self, views: Mapping[JobId, JobView]) -> None:

@@ -152,6 +152,8 @@ class JobIndex:
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""
+        if not self._leases:
+            return None
         if "expiry" not in self._known:
             self._known["expiry"] = self._first(self._leases, lambda view: view.lease_until, None)
         return self._known["expiry"]
@@ -165,7 +167,7 @@ class JobIndex:
     def _next_maintenance(self) -> Instant | None:
         if self.apart:
             return 0
-        started = self._first(self._started, lambda view: view.started_at, PROCESSING)
+        started = self._first(self._started, lambda view: view.started_at, PROCESSING) if self._started else None
         due = [] if started is None else [started + self._settings.stuck_timeout]
         while self._expiring and not self._stands(*self._expiring[0]):
             heapq.heappop(self._expiring)

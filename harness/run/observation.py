@@ -93,8 +93,6 @@ class Recorder:
         self._events = self.history.events
         self._note = self.history.events.append
         self._see = judge.see
-        self.on_event: Callable[[], None] | None = None
-        """Told after each event."""
         self.number = 0
         """How many calls were made."""
         self.raised_at: dict[int, str] = {}
@@ -116,11 +114,19 @@ class Recorder:
         self.last_change = 0
         """When a job last changed."""
 
+    def after_each(self, told: Callable[[], None]) -> None:
+        """Call this after each event from now on."""
+        see = self._see
+
+        def seen(event: Event) -> None:
+            see(event)
+            told()
+
+        self._see = seen
+
     def _write(self, event: Event) -> None:
         self._note(event)
         self._see(event)
-        if self.on_event is not None:
-            self.on_event()
 
     # what the kernel asks for ---------------------------------------------------------------------------------------
 
@@ -133,7 +139,9 @@ class Recorder:
         amid.add(name)
         if len(amid) > 1:
             self._met |= amid
-        self._write(_new(Call, (self._clocks.now, name, verb, call.job, call.token, arguments, number)))
+        event = _new(Call, (self._clocks.now, name, verb, call.job, call.token, arguments, number))
+        self._note(event)
+        self._see(event)
         if self._on_behalf is not None:
             return getattr(self._on_behalf(name), verb)(*arguments)
         if call.run is not None:
@@ -202,14 +210,16 @@ class Recorder:
         self._write(Return(now, actor, verb, job, token, outcome, self.number, True))
 
     def _returned(self, actor: Actor, call: VerbCall, outcome: Outcome, *, answered: bool) -> None:
-        number = self._open.get(actor.name, 0)
         name = actor.name
+        number = self._open.get(name, 0)
         self._amid.discard(name)
         alone = name not in self._met
         if not alone:
             self._met.discard(name)
         fields = (self._clocks.now, name, call.verb, call.job, call.token, outcome, number, answered, alone)
-        self._write(_new(Return, fields))
+        event = _new(Return, fields)
+        self._note(event)
+        self._see(event)
 
     # what else there is to see --------------------------------------------------------------------------------------
 
@@ -232,7 +242,9 @@ class Recorder:
         self.board.put(job, after)
         self.last_change = self._clocks.now
         clock = self._clocks.store() if self._made_at is None else self._made_at()
-        self._write(_new(Observed, (self._clocks.now, actor, verb, job, before, after, clock)))
+        event = _new(Observed, (self._clocks.now, actor, verb, job, before, after, clock))
+        self._note(event)
+        self._see(event)
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
         """Write down something that a processor did; a side effect that it declared is given whole, as `data`."""

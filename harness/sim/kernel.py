@@ -537,7 +537,10 @@ class Kernel:
 
     def next_wake(self) -> Instant | None:
         """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
-        wake = self._agenda.next(self.now)
+        agenda = self._agenda
+        wake = agenda.wake_at if agenda.planned else agenda.next(self.now)
+        if not self.carriers:
+            return wake
         for carrier in self.carriers:
             own = carrier.next_wake()
             if own is not None and (wake is None or own < wake):
@@ -606,7 +609,7 @@ Sleeper: TypeAlias = tuple[Instant, int, Actor]
 class Agenda:
     """Plans the next wake-up once for each change; an idle poll costs nothing until something is due."""
 
-    __slots__ = ("_outages", "_tickets", "_ticks", "_wake", "planned", "polling", "sleeping")
+    __slots__ = ("_outages", "_tickets", "_ticks", "planned", "polling", "sleeping", "wake_at")
 
     def __init__(self, outages: Mapping[str, Instant]) -> None:
         self._outages = outages
@@ -616,11 +619,11 @@ class Agenda:
         self.polling: dict[str, Actor] = {}
         self._tickets = 0
         self.planned = False
-        """Whether `_wake` and `_ticks` still tell who wakes next; False: something happened on which polls may depend.
+        """Whether `wake_at` and `_ticks` still tell who wakes next; what polls depend on may have changed.
 
         The kernel sets it at every step, by itself: a method for it was called twice a step.
         """
-        self._wake: Instant | None = None
+        self.wake_at: Instant | None = None
         self._ticks: list[tuple[Instant, Actor]] = []
 
     def sleep(self, actor: Actor, wake: Instant) -> None:
@@ -644,7 +647,7 @@ class Agenda:
     def next(self, now: Instant) -> Instant | None:
         """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
         if self.planned:
-            return self._wake
+            return self.wake_at
         wake = self.sleeping[0][0] if self.sleeping else None
         self._ticks = ticks = []
         outages = self._outages
@@ -662,7 +665,7 @@ class Agenda:
             ticks.append((tick, actor))
             if wake is None or tick < wake:
                 wake = tick
-        self._wake = wake
+        self.wake_at = wake
         self.planned = True
         return wake
 
