@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -97,6 +97,24 @@ def wrong_queues() -> Mapping[str, Any]:
             raise
         return {}
     return catalogue
+
+
+class _WrongQueueNames(Collection[str]):
+    """Their names, read when one is looked up: most scenarios name none, and the catalogue takes a while to import."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in wrong_queues()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(wrong_queues())
+
+    def __len__(self) -> int:
+        return len(wrong_queues())
+
+
+def wrong_queue_names() -> Collection[str] | None:
+    """Return the names of the wrong queues; None where this installation has no catalogue of them."""
+    return None if find_spec(MISTAKES.rpartition(".")[0]) is None else _WrongQueueNames()
 
 
 def named(name: str, *, sessions: bool = False) -> str:

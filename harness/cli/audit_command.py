@@ -23,11 +23,10 @@ from harness.audit.recorded import is_history, recorded_evidence
 from harness.audit.spans import spans_evidence
 from harness.cases import CaseRunner, tasks
 from harness.cli.output import OutputFile, show_lines
-from harness.cli.search import anomalies_named
 from harness.conformance.judge import cases
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.event import Observed
-from harness.invariants import kind_of
+from harness.invariants import anomalies_named, kind_of
 from harness.model.duration import SECOND, Duration, Instant, parse_duration
 from harness.model.job import JobId
 from harness.printable import printable

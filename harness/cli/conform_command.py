@@ -9,12 +9,12 @@ from textwrap import wrap
 from typing import Final
 
 from harness.cli.output import OutputFile
-from harness.cli.search import anomalies_named
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from harness.conformance.outcomes import CASES, OutcomeCell, asked, case_named
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.finding import broken_engine
 from harness.interruption import INTERRUPTIONS, exit_code_of
+from harness.invariants import anomalies_named
 from harness.port import Engine
 from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name
 

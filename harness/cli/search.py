@@ -18,20 +18,18 @@ from typing import Any
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, show_as_it_is, show_lines
-from harness.errors import ExitCode, NothingToJudge, UsageError, available, clipped, did_you_mean
+from harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
 from harness.history.event import Observed, Return
 from harness.interruption import INTERRUPTIONS
-from harness.invariants import ANOMALIES
+from harness.invariants import anomalies_named
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.port import Engine, without_sessions
 from harness.printable import as_it_is
 from harness.private import private_folder
-from harness.report.ci import github_annotations, junit_xml
-from harness.report.picture import picture
 from harness.report.screen import (
     HEIGHT,
     Line,
@@ -43,7 +41,6 @@ from harness.report.screen import (
     setting_text,
     wrap,
 )
-from harness.report.trace import trace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 from harness.wiring import (
@@ -224,12 +221,18 @@ class SearchRequest:
         if self.report is not None:
             self.report.write(json.dumps(data, indent=2) + "\n")
         if self.html is not None:
+            from harness.report.picture import picture  # what few ask for is imported when it is asked for
+
             self.html.write(picture(data))
         if self.trace is not None:
+            from harness.report.trace import trace
+
             self.trace.write(trace(data))
 
     def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
         """Write for CI what was found; of a search without a finding, its exit code and why."""
+        from harness.report.ci import github_annotations, junit_xml
+
         known = ExitCode(code) if code in list(ExitCode) else ExitCode.INCONCLUSIVE
         results = finding_results(engine, told) or [search_result(engine, known, message)]
         if self.annotated:
@@ -331,18 +334,6 @@ def _of_queue(queue: str, queues: list[str]) -> str:
     others = queues[1:5]
     more = f"; others: {', '.join(others)}{', ...' if len(queues) > 5 else ''}, as DIR#QUEUE" if others else ""
     return f", queue {queues[0]!r}{more}"
-
-
-def anomalies_named(names: list[str]) -> frozenset[str]:
-    """Return anomalies that options name. Raises UsageError for one that does not exist."""
-    for name in names:
-        if name not in ANOMALIES:
-            near = did_you_mean(name, ANOMALIES)
-            raise UsageError(
-                f"no such anomaly: {name!r}{near}",
-                hint=available(sorted(ANOMALIES), near=name, listed="docs/invariants.md"),
-            )
-    return frozenset(names)
 
 
 @contextmanager

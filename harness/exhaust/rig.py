@@ -434,7 +434,7 @@ class Rig:
         parts = list(before.monitors)
         seen: set[int] = set()
         for event in events:
-            seen.update([self._judged[id(handle.__self__)] for handle in self.session.judge.handles(event)])  # type: ignore[attr-defined]
+            seen.update([self._judged[id(monitor)] for monitor in self.session.judge.watchers(event)])
         for place in seen:
             value = monitors[place].snapshot()
             if value != parts[place].value:

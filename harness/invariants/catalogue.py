@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Final
 
-from harness.errors import UsageError
+from harness.errors import UsageError, available, did_you_mean
 from harness.extensions import INVARIANTS, brought
 from harness.invariants import (
     attempts,
@@ -113,6 +113,19 @@ ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 def kind_of(name: str) -> AnomalyKind:
     """Return what an anomaly breaches; one of a test's own invariants is named by the test alone."""
     return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A check of this test failed.")
+
+
+def anomalies_named(names: Iterable[str]) -> frozenset[str]:
+    """Return anomalies that options name. Raises UsageError for one that does not exist."""
+    wanted = frozenset(names)
+    for name in sorted(wanted):
+        if name not in ANOMALIES:
+            near = did_you_mean(name, ANOMALIES)
+            raise UsageError(
+                f"no such anomaly: {name!r}{near}",
+                hint=available(sorted(ANOMALIES), near=name, listed="docs/invariants.md"),
+            )
+    return wanted
 
 
 def gravity(name: str) -> int:

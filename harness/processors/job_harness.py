@@ -543,8 +543,9 @@ class JobHarness(Assertions):
                 "always() takes a function of one argument, the harness",
                 hint="An invariant such as at_most_once belongs to the fixture job_invariants.",
             )
+        if not self._always:
+            self._session.recorder.after_each(self._checked)
         self._always.append(check)
-        self._session.recorder.on_event = self._checked
 
     def report_broken(self, name: str, message: str) -> None:
         """Report an anomaly: a check of the test's own, which other code has made, does not hold."""

@@ -114,9 +114,8 @@ class Recorder:
         self.board = board
         self._clocks = clocks
         self._events = self.history.events
+        self._note = self.history.events.append
         self._see = judge.see
-        self.on_event: Callable[[], None] | None = None
-        """Told after each event."""
         self.number = 0
         """How many calls were made."""
         self.raised_at: dict[int, str] = {}
@@ -146,37 +145,47 @@ class Recorder:
         self.last_change = 0
         """When a job last changed."""
 
+    def after_each(self, told: Callable[[], None]) -> None:
+        """Call this after each event from now on."""
+        see = self._see
+
+        def seen(event: Event) -> None:
+            see(event)
+            told()
+
+        self._see = seen
+
     def _write(self, event: Event) -> None:
-        self._events.append(event)
+        self._note(event)
         self._see(event)
-        if self.on_event is not None:
-            self.on_event()
 
     # what the kernel asks for ---------------------------------------------------------------------------------------
 
     def begin(self, actor: Actor, call: VerbCall) -> Any:
         """Call a verb; answers its outcome, or a frame where it suspends."""
-        self.number += 1
-        self._open[actor.name] = self.number
+        self.number = number = self.number + 1
+        name, verb, arguments = actor.name, call.verb, call.arguments
+        self._open[name] = number
         amid = self._amid
-        amid.add(actor.name)
+        amid.add(name)
         if len(amid) > 1:
             self._met |= amid
-        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
-        self._write(_new(Call, fields))
+        event = _new(Call, (self._clocks.now, name, verb, call.job, call.token, arguments, number))
+        self._note(event)
+        self._see(event)
         if self._on_behalf is not None:
-            return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
+            return getattr(self._on_behalf(name), verb)(*arguments)
         if call.run is not None:
             return call.run()
-        verb = self._verbs.get(call.verb)
-        if verb is None:
-            verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
-        return verb(*call.arguments)
+        method = self._verbs.get(verb)
+        if method is None:
+            method = self._verbs[verb] = getattr(self.queue, verb)
+        return method(*arguments)
 
     def end(self, actor: Actor, call: VerbCall, result: Any) -> Outcome:
         """Write down the outcome; the actor hears it unless the reply is lost."""
         outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
-        if call.verb == "claim" and outcome.value is not None and outcome.done:
+        if call.verb == "claim" and outcome.value and outcome.done:
             _refuse_no_claims(outcome.value)
         if not actor.heard:
             self._still_unheard(actor, call)
@@ -232,14 +241,16 @@ class Recorder:
         self._write(Return(now, actor, verb, job, token, outcome, self.number, True))
 
     def _returned(self, actor: Actor, call: VerbCall, outcome: Outcome, *, answered: bool) -> None:
-        number = self._open.get(actor.name, 0)
         name = actor.name
+        number = self._open.get(name, 0)
         self._amid.discard(name)
         alone = name not in self._met
         if not alone:
             self._met.discard(name)
         fields = (self._clocks.now, name, call.verb, call.job, call.token, outcome, number, answered, alone)
-        self._write(_new(Return, fields))
+        event = _new(Return, fields)
+        self._note(event)
+        self._see(event)
 
     # what else there is to see --------------------------------------------------------------------------------------
 
@@ -267,7 +278,9 @@ class Recorder:
         self.board.put(job, after)
         self.last_change = self._clocks.now
         clock = self._clocks.store() if self._made_at is None else self._made_at()
-        self._write(_new(Observed, (self._clocks.now, actor, verb, job, before, after, clock)))
+        event = _new(Observed, (self._clocks.now, actor, verb, job, before, after, clock))
+        self._note(event)
+        self._see(event)
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
         """Write down something that a processor did; a side effect that it declared is given whole, as `data`."""

@@ -13,7 +13,7 @@ from harness.faults import FaultPlan, interferences
 from harness.interruption import stopping_point
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PENDING
 from harness.model.retry import retry_bounds
 from harness.port import Application, Capabilities, Contract, Engine
 from harness.run.context import RealProcessors, RunContext
@@ -94,8 +94,10 @@ def as_on_tape() -> FaultPlan:
 
 def _strip(part: object, *kept: str) -> None:
     """Take everything but these attributes off something that has done its work."""
-    for name in vars(part).keys() - {*kept}:
-        delattr(part, name)
+    attributes = vars(part)
+    staying = {name: attributes[name] for name in kept}
+    attributes.clear()
+    attributes.update(staying)
 
 
 class Restless(LimitReached):
@@ -425,8 +427,9 @@ class Session(LiveSession):
         start = kernel.now
         stride = self.limits.steps // 10 if self.scenario.steps else WEARY
         looked, stood = kernel.steps + stride, self._progress()
+        judge, sought = self.judge, self._until is not None
         while kernel.ready or not self.at_rest(start, quiet):
-            if self._shown() or not kernel.step():
+            if judge.endless or (sought and self._shown()) or not kernel.step():
                 return
             if kernel.steps >= looked and kernel.free_order:
                 if stood == (stood := self._progress()):
@@ -441,10 +444,6 @@ class Session(LiveSession):
         return self.kernel.ready[0].label if self.kernel.ready else "time"
 
     def _shown(self) -> bool:
-        if self.judge.endless:
-            return True
-        if self._until is None:
-            return False
         anomalies = self.judge.anomalies
         while self._passed < len(anomalies):  # a run may report one at every poll: each is looked at once
             if anomalies[self._passed].name == self._until:
@@ -464,7 +463,7 @@ class Session(LiveSession):
         if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
             return True
         now = self.clocks.store()
-        return any(view.status is Status.PENDING and view.start_after > now for view in self.board.live.values())
+        return any(view.status is PENDING and view.start_after > now for view in self.board.live.values())
 
     def result(self, failures: list[str]) -> Run:
         """Return what the run came to so far."""
