@@ -131,6 +131,7 @@ class SystemRun:
         self._settling = False
         self._deaths: dict[str, int] = {}
         for process in processes:
+            process.life = 0
             process.endpoint.database = database.name
             process.endpoint.join(self.coordinator, process.name)
 
@@ -748,7 +749,7 @@ def processes_of(file: SystemFile, database: SystemDatabase, workers: Sequence[s
     made: list[SystemProcess] = []
     for kind in file.processes:
         for name in workers[: kind.instances] if kind.instances else (kind.name,):
-            endpoint = PasswordEndpoint(name, database.pool, kind=DatabaseSession)
+            endpoint = PasswordEndpoint(name, database.pool, kind=DatabaseSession, backends=database.backends)
             program = programs[kind.name]
             made.append(SystemProcess(name, program, endpoint, order=len(made), outside=open_outside(), hosts=hosts))
     return made

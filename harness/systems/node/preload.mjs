@@ -210,13 +210,14 @@ function watchRequests(outside, note) {
       return http[method](plain, callback);
     };
   }
-  const { fetch, Request } = globalThis;
+  const { fetch } = globalThis;
   globalThis.fetch = function (input, init) {
-    const url = new URL(input instanceof Request ? input.url : String(input));
+    const isRequest = typeof input === "object" && typeof input?.url === "string"; // To name `Request` loads all of undici.
+    const url = new URL(isRequest ? input.url : String(input));
     if (url.protocol !== "https:" || !named(url.hostname)) return fetch(input, init);
     url.protocol = "http:";
     url.port = "";
-    return fetch(input instanceof Request ? new Request(url, input) : url, init);
+    return fetch(isRequest ? new Request(url, input) : url, init);
   };
   const { connect } = tls;
   tls.connect = function (...args) {
