@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from harness.errors import HarnessError
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
@@ -31,6 +32,7 @@ from harness.systems.http_wire import response as http_response
 
 if TYPE_CHECKING:
     from harness.systems.database import SystemDatabase
+    from harness.systems.fork_server import ForkServer
     from harness.systems.jobs import JobReader
     from harness.systems.process import SystemProcess
     from harness.systems.runtime import SystemRun
@@ -56,6 +58,9 @@ class SystemEngine:
         self._dsn = dsn
         self._database: SystemDatabase | None = None
         self._processes: list[SystemProcess] = []
+        self._rehearsed = False
+        self._parents: dict[str, ForkServer | None] = {}
+        """By kind of process, what its starts are forks of."""
         self._sources: dict[str, dict[str, str]] = {}
         """By name of a statement, the texts that have this name, and who sent each first."""
         own = self.file.settings
@@ -109,6 +114,9 @@ class SystemEngine:
         from harness.systems.runtime import SystemRun
 
         database = self._ready()
+        if not self._rehearsed:
+            self._rehearsed = True
+            self._rehearse(database, cast(Clocks, clocks))
         database.renew()
         for process in self._processes:
             process.prepare()
@@ -120,6 +128,23 @@ class SystemEngine:
         except BaseException:
             run.close()
             raise
+
+    def _rehearse(self, database: SystemDatabase, clocks: Clocks) -> None:
+        """Start every process once to see what it imports, so that all later starts can be forks."""
+        if not any(process.program.runtime == "python" for process in self._processes):
+            return
+        from harness.systems.runtime import SystemRun
+
+        database.renew()
+        run = SystemRun(self.file, database, self._processes, clocks=clocks)
+        try:
+            run.start()
+        except HarnessError:
+            return  # What is wrong is told by the run itself, which starts them again.
+        finally:
+            run.close()
+        for process in self._processes:
+            process.fork_from_now_on(self._parents)
 
     def _noted(self, process: str, point: str, sql: str) -> None:
         """Keep how a statement is written, for the screen of a finding."""
@@ -142,6 +167,10 @@ class SystemEngine:
             process.endpoint.end()
             process.outside.close()
         self._processes = []
+        for parent in filter(None, self._parents.values()):
+            parent.close()
+        self._parents.clear()
+        self._rehearsed = False
         if self._database is not None:
             self._database.close()
             self._database = None

@@ -22,11 +22,12 @@ from typing import Any, Final, NamedTuple, Protocol
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import exact_milliseconds_of, instant_at
 from harness.foreign.packages import find_node
-from harness.foreign.peer import Peer, PeerLost, Report
+from harness.foreign.peer import Fork, Peer, PeerLost, Report
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.model.duration import MILLISECOND, Duration, Instant
 from harness.private import cache_folder
 from harness.systems.document import ProcessKind, SystemFile, SystemFileError
+from harness.systems.fork_server import ForkServer
 
 NODE_PRELOAD: Final = Path(__file__).with_name("node") / "preload.mjs"
 PYTHON_PRELOAD: Final = Path(__file__).with_name("python")
@@ -199,6 +200,11 @@ class SystemProcess:
         self._report: Report | None = None
         self._hosts = hosts
         self._spare: Peer | None = None
+        self._fork: Fork | None = None
+        self.rehearses = True
+        """Whether its start is to tell what it imports."""
+        self.modules: tuple[str, ...] = ()
+        """What it imported from packages, when it last told."""
 
     # starting and ending --------------------------------------------------------------------------------------------
 
@@ -207,7 +213,30 @@ class SystemProcess:
         if self._spare is None or not self._spare.alive:
             self._spare = self._started()
 
-    def _started(self) -> Peer:
+    def fork_from_now_on(self, parents: dict[str, ForkServer | None]) -> None:
+        """Let its starts be forks of a process that has imported its packages; `parents` has one for each command.
+
+        What these are was seen in a start before. Where such a process cannot be made, the command is started.
+        """
+        key = self.program.kind.name
+        if key not in parents:
+            parents[key] = None
+            if self.program.runtime == "python" and self.modules:
+                with suppress(EnvironmentUnavailable):
+                    parents[key] = ForkServer(
+                        self.program.command,
+                        environment=self._environment(),
+                        folder=self.program.folder,
+                        modules=self.modules,
+                    )
+        parent = parents[key]
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare = None
+        self._fork = None if parent is None else parent.start
+        self.rehearses = False
+
+    def _environment(self) -> dict[str, str]:
         kind = self.program.kind
         virtual = self.port if self.program.runtime == "python" else 3000 + self.order
         asked = {
@@ -215,13 +244,16 @@ class SystemProcess:
             "outside": dict.fromkeys(self._hosts, True),
             "database": self.endpoint.port,
             "recorder": self.outside.getsockname()[1],
+            **({"rehearses": True} if self.rehearses else {}),
         }
-        environment = {
+        return {
             **self.program.environment,
             **self.endpoint.environment,
             ASKED: json.dumps(asked),
             **({kind.port_variable: str(virtual)} if self.port else {}),
         }
+
+    def _started(self) -> Peer:
         self._spare_printed = printed = list[str]()
 
         def log(line: str) -> None:
@@ -229,6 +261,12 @@ class SystemProcess:
             del printed[:-_LINES_KEPT]
 
         command, folder = self.program.command, self.program.folder
+        environment = self._environment()
+        if self._fork is not None:
+            try:
+                return Peer(command, name=self.name, environment=environment, log=log, fork=self._fork)
+            except EnvironmentUnavailable:
+                self._fork = None
         return Peer(command, name=self.name, environment=environment, folder=folder, log=log)
 
     def start(self, *, seed: str, now: Instant, skew: Duration = 0) -> None:
@@ -384,6 +422,7 @@ class SystemProcess:
     def _rest(self, report: Report) -> None:
         self.stirred = self._signalled
         self._report = None
+        self.modules = tuple(report.get("modules") or self.modules)
         self.timers = tuple(
             ProcessTimer(int(number), instant_at(when), round(wait * MILLISECOND), bool(repeats), str(place))
             for number, when, wait, repeats, place, _ in report.get("timers") or ()

@@ -173,7 +173,7 @@ def _readiness(descriptor: int, wants: int, seconds: float) -> int:
 
 
 FIRST: Final = 0.004
-"""Seconds of real time before PostgreSQL is first asked what keeps a statement; one that waits says so itself, earlier."""
+"""Seconds of real time before PostgreSQL is first asked what keeps a statement: one that waits says so by itself."""
 QUICK: Final = 0.0003
 """Seconds of real time before it is asked again."""
 GRACE: Final = 0.001
