@@ -291,7 +291,7 @@ class SystemRun:
         if not process.alive:
             self._requests.remove(sent)
             return None
-        yield _AT_WORK
+        yield sent.waits
         return sent.link if sent.link is not None and sent.link.message is not None else None
 
     # settling ---------------------------------------------------------------------------------------------------------
@@ -407,7 +407,8 @@ class SystemRun:
     def _answer(self, sent: _Sent) -> None:
         assert self.kernel is not None
         self._requests.remove(sent)
-        self.kernel.stand(sent.actor, Point(f"reply of {sent.name}"))
+        if sent.actor.request is sent.waits:  # It may be cut off from what it asks, and at something else by now.
+            self.kernel.stand(sent.actor, Point(f"reply of {sent.name}"))
 
     def _ended(self, ended: _Ended) -> None:
         """A process ended by itself."""
@@ -645,6 +646,8 @@ class _Sent:
     name: str
     data: bytes
     link: ProcessRequest | None = None
+    waits: Elsewhere = field(default_factory=Elsewhere)
+    """What its actor stands at until then."""
 
 
 class _Passing:
