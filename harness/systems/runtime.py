@@ -40,6 +40,8 @@ RESTART: Final[Duration] = 5 * SECOND
 """How long a platform takes to bring a process back that died of itself."""
 RESTARTS: Final = 3
 """How often it does."""
+TURNED_AWAY: Final = 3
+"""After so many rounds in a row that ended at an upkeep, the next one is taken to end there too."""
 _AT_WORK: Final = Elsewhere()
 _GOING_ON: Final = Point("going on")
 _SELECT_SECONDS: Final = 0.05
@@ -75,6 +77,8 @@ class Rounds:
     upkeep: bool = False
     """Whether each round writes down that it was there."""
     fired_at: Instant = 0
+    turned_away: int = 0
+    """How many rounds in a row were over at an upkeep that was not due again yet: they looked at nothing."""
 
 
 # the run --------------------------------------------------------------------------------------------------------------
@@ -519,8 +523,12 @@ class SystemRun:
         known = self._rounds[process.name].setdefault(done.timer.round, Rounds())
         seen = self._heard[process.name]
         fresh = [said for said in done.said if said not in seen]
+        turned_away = any(self._is_upkeep(sql) and not any(tag.writes for tag in tags) for sql, tags in done.said)
+        known.turned_away = known.turned_away + 1 if turned_away and not fresh else 0
         again = any(timer.round == done.timer.round for timer in process.timers)
         nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
+        if 0 < known.turned_away < TURNED_AWAY:
+            nothing = False
         known.idle_at = self.changes if nothing and again and (done.said or done.timer.repeats) else -1
         known.upkeep = bool(done.wrote)
         seen.update(done.said)
