@@ -1,7 +1,7 @@
 """Writes `docs/system_proofs.md`: `make systems`, `make systems ARGS="--runs 30 --only python-app"`.
 
-Two examples, each in two forms. In the form as written, each anomaly that a search meets is played again from its token,
-again and again; the repaired form has to hold for hundreds of runs. Usage: --help
+Two examples, each in two forms. As written: each anomaly that a search meets is played again from its token, again and
+again. Repaired: it has to hold for hundreds of runs. Usage: --help
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -140,7 +141,7 @@ def held(path: Path, proof: Proof, *, runs: int, processes: int) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for first, last in zip(bounds, bounds[1:], strict=False)
+        for first, last in pairwise(bounds)
     ]
     for part in parts:
         for line in part.stdout or ():
