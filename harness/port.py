@@ -546,6 +546,8 @@ class EngineInfo:
     """Returns how a verb is written, where that can be shown: `file:line`, and the lines below it."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
+    promises: tuple[Any, ...] = ()
+    """Invariants of its own (`harness.invariants.Invariant`), judged in every run beside those of the catalogue."""
     makes_values: bool = False
     """Its queues are in another process, which makes the values that JSON cannot say: see `conformance.outcomes`."""
 
@@ -573,6 +575,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "safeguards": (Mapping, "a mapping from names to functions without arguments"),
     "written": (Callable, "a function of a verb's name"),
     "sessions": (Callable | None, "a function without arguments, or None"),
+    "promises": (tuple, "a tuple of Invariants"),
     "makes_values": (bool, "True or False"),
 }
 

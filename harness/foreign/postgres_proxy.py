@@ -701,12 +701,21 @@ class PasswordEndpoint(PostgresEndpoint):
 
     USER: Final = "app"
     PASSWORD: Final = "app"
-    DATABASE: Final = "app"
 
     def __init__(
-        self, name: str, pool: SessionPool, *, kind: type[ProxiedSession], backends: Backends | None = None
+        self,
+        name: str,
+        pool: SessionPool,
+        *,
+        kind: type[ProxiedSession],
+        backends: Backends | None = None,
+        called: str = "app",
     ) -> None:
-        """Listen on a port of loopback; `kind` is what each connection becomes, `backends` keeps what drivers leave."""
+        """Listen on a port of loopback; `kind` is what each connection becomes, `backends` keeps what drivers leave.
+
+        Drivers ask for the database that is `called` so.
+        """
+        self.called = called
         self.name = name
         self.sessions = []
         self.turn = 0
@@ -726,13 +735,13 @@ class PasswordEndpoint(PostgresEndpoint):
     @property
     def url(self) -> str:
         """What the driver connects to."""
-        return f"postgresql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{self.DATABASE}"
+        return f"postgresql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{self.called}"
 
     @property
     def environment(self) -> dict[str, str]:
         """What tells libpq and its like the same."""
         told = {"HOST": "127.0.0.1", "PORT": str(self.port), "USER": self.USER}
-        told |= {"PASSWORD": self.PASSWORD, "DATABASE": self.DATABASE}
+        told |= {"PASSWORD": self.PASSWORD, "DATABASE": self.called}
         return {"DATABASE_URL": self.url, **{f"PG{name}": value for name, value in told.items()}}
 
     @property
@@ -760,8 +769,8 @@ class PasswordEndpoint(PostgresEndpoint):
 
     def _opened(self, client: socket.socket, asked: dict[str, str]) -> ProxiedSession:
         name = asked.get("database") or asked.get("user", "")
-        if name != self.DATABASE:
-            self.refused.append(f"it opens the database {name!r}, and there is one, {self.DATABASE!r}")
+        if name != self.called:
+            self.refused.append(f"it opens the database {name!r}, and there is one, {self.called!r}")
             client.sendall(error_frame("3D000", f'database "{name}" does not exist').raw)
             raise OSError("refused")
         heard = self._check_password(client)

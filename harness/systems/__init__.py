@@ -29,6 +29,7 @@ from harness.systems.document import SystemFile, at_path, filled, is_system_file
 from harness.systems.http_wire import HttpMessage
 from harness.systems.http_wire import request as http_request
 from harness.systems.http_wire import response as http_response
+from harness.systems.promises import BROKEN, broken, first_row, promised
 
 if TYPE_CHECKING:
     from harness.systems.database import SystemDatabase
@@ -79,11 +80,15 @@ class SystemEngine:
             prepare=lambda: cast(None, self._ready()),
             provenance=self._provenance,
             confirm=self._confirm,
+            promises=promised(self.file, self._look),
             written=self._written,
         )
 
     def _provenance(self) -> str:
         return "" if self._database is None else str(self._database.cluster.provenance)
+
+    def _look(self, sql: str) -> list[dict[str, Any]]:
+        return [] if self._database is None else self._database.rows(sql)
 
     def _confirm(self) -> None:
         if self._database is not None:
@@ -124,6 +129,8 @@ class SystemEngine:
         run.on_statement = self._noted
         try:
             reader = JobReader(self.file, database, self.file.settings)
+            for promise in self.file.no_row:
+                first_row(promise, self._look)
             return cast(QueueUnderTest, SystemQueue(self.file, run, reader))
         except BaseException:
             run.close()
@@ -224,6 +231,10 @@ class SystemApplication:
         self._reader = reader
         self._queue = queue
         self._runs: dict[JobId, int] = {}
+        self._looked_at = -1
+        self._broken: set[str] = set()
+        """Promises that were broken in this run."""
+        self._once = frozenset(each.call for each in file.at_most_once)
         self._world: RunContext
         self._kernel: Kernel
 
@@ -261,12 +272,24 @@ class SystemApplication:
         def told(process: str, point: str, sql: str) -> None:
             noted(process, point, sql)
             world.observe(process, point)
+            self._keeps_promises(process, point)
 
         run.on_statement = told
         run.on_call = self._call
         run.on_aborted = self._aborted
         run.on_end = self._end
         run.next_instant = self._next_instant
+
+    def _keeps_promises(self, process: str, point: str) -> None:
+        """Look whether what must hold always still does, where something was written."""
+        if not self._file.no_row or self._run.writes == self._looked_at:
+            return
+        self._looked_at = self._run.writes
+        for name, row in broken(self._file, self._run.database.rows):
+            if name not in self._broken:
+                self._broken.add(name)
+                told = {"after": point, "row": row}
+                self._world.effect(process, Claim("", 0, 0, process, "", 0), BROKEN + name, told)
 
     def join(self, kernel: Kernel, name: str) -> None:
         """Let a process be an actor of this kernel."""
@@ -365,6 +388,9 @@ class SystemApplication:
             self._world.effect(process.name, Claim("", 0, 0, process.name, "", 0), where, message.json())
             data = http_response(host.status, _json(host.answer))
         else:
+            if where in self._once:
+                number = self._runs.get(job, 0) + 1
+                self._world.effect(process.name, Claim(job, number, number, process.name, "", 0), where, message.json())
             call.job = job
             data = yield from self._work(process, call, job)
         if exchange.heard:

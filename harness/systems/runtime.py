@@ -433,6 +433,7 @@ class SystemRun:
         batch = session.pending[0]
         opened = session.idle
         session.clock = self._set_clock
+        session.coarse = self.file.gate == "transaction"
         session.resumes = partial(self._tell_time, process)
         try:
             yield from session.carry_out().__await__()
@@ -760,7 +761,9 @@ def processes_of(file: SystemFile, database: SystemDatabase, workers: Sequence[s
     made: list[SystemProcess] = []
     for kind in file.processes:
         for name in workers[: kind.instances] if kind.instances else (kind.name,):
-            endpoint = PasswordEndpoint(name, database.pool, kind=DatabaseSession, backends=database.backends)
+            endpoint = PasswordEndpoint(
+                name, database.pool, kind=DatabaseSession, backends=database.backends, called=file.database
+            )
             program = programs[kind.name]
             made.append(SystemProcess(name, program, endpoint, order=len(made), outside=open_outside(), hosts=hosts))
     return made

@@ -19,6 +19,7 @@ from harness.systems.http_wire import HttpMessage, HttpReader
 from harness.systems.process import key_of
 
 _CHUNK: Final = 1 << 16
+_ENDS: Final = ("commit", "end", "rollback", "abort", "prepare transaction")
 _READING: Final = ("SELECT", "BEGIN", "START", "COMMIT", "ROLLBACK", "SET", "SHOW", "SAVEPOINT", "RELEASE", "FETCH")
 """Statements, by how PostgreSQL calls what was done, that change nothing."""
 
@@ -50,11 +51,15 @@ class DatabaseSession(ProxiedSession):
         """What its statements did, since they were last asked for."""
         self.written: tuple[str, str] | None = None
         """Name and text of what it wrote last in the transaction that is open."""
+        self.coarse = False
+        """Whether others may act only before a transaction and before its end."""
         self.errors: list[str] = []
         """What PostgreSQL refused, since it was last asked for."""
 
     async def gate(self, point: str) -> None:
         """Stand before something that is to be sent; the connection may break there, before or after it is."""
+        if self.coarse and self.in_transaction and not point.startswith(_ENDS):
+            return
         exchange = Exchange(point)
         await exchange
         self._unheard = self._unheard or not exchange.heard
