@@ -166,6 +166,8 @@ class Peer:
         self.effects: list[Report] = []
         """What it said while it was asked for the end of a posted turn."""
         self._size = 0
+        self._printed = 0
+        """Bytes that it printed."""
         self._outgoing = b""
         self._incoming = bytearray()
         self._reports: deque[Report] = deque()
@@ -368,6 +370,17 @@ class Peer:
             self._posted.pop(number, None)
         return ended
 
+    def drain(self) -> int:
+        """Take what it has printed, and return how many bytes that were: who prints into a full pipe sleeps."""
+        before = self._printed
+        while ready := self._selector.select(0):
+            for key, _ in ready:
+                if not self._take(key.fd, key.data):
+                    raise self._died()
+            if self._printed - before > LARGEST_LOG:
+                break
+        return self._printed - before
+
     def sever(self, actor: str) -> None:
         """Tell the peer that one of its actors is dead, without waiting for it."""
         self._forgotten.add(self._tell({"sever": 0, "actor": actor}))
@@ -433,6 +446,7 @@ class Peer:
         except BlockingIOError:
             return True
         if data:
+            self._printed += len(data) if descriptor != self._outward else 0
             hears(data)
             return True
         if descriptor == self._outward:

@@ -41,6 +41,8 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_
 
 _LINES_KEPT: Final = 12
 _LOOKS: Final = 10
+_PIPE: Final = 1 << 15
+"""Printed bytes from which on a pipe may have been full."""
 _LONGEST_LINE: Final = 300
 
 
@@ -380,11 +382,21 @@ class SystemProcess:
             if report is None:
                 return False
             self._turn = 0
-            self._report = report
-        if not self._agrees(self._report.get("sockets") or {}):
+            self._report = report if self._drained() else None
+        if self._report is None or not self._agrees(self._report.get("sockets") or {}):
             return False
         self._rest(self._report)
         return not self.stirred
+
+    def _drained(self) -> bool:
+        """Whether it did not sleep because nobody read what it prints."""
+        assert self.peer is not None
+        try:
+            return self.peer.drain() < _PIPE
+        except PeerLost as lost:
+            if lost.kind != "died":
+                raise
+            raise ProcessEnded(lost.what, code=self.peer.exit_code) from None
 
     def _refuse_strangers(self) -> None:
         """Raise SystemFileError where it goes where no host of the file is: what it makes of that proves nothing."""
@@ -392,10 +404,10 @@ class SystemProcess:
         told = [str(each["data"].get("what", "")) for each in self.peer.effects]
         if found := (*self.endpoint.refused, *told):
             self.endpoint.refused.clear()
-            raise SystemFileError(
-                f"{self.program.kind.place}: {self.name}: {found[0]}",
-                hint="Name the host under `outside`, or switch that off by a variable under `env`.",
-            )
+            hint = "Name the host under `outside`, or switch that off by a variable under `env`."
+            if "connects" not in found[0]:
+                hint = "Switch that off by a variable under `env`."
+            raise SystemFileError(f"{self.program.kind.place}: {self.name}: {found[0]}", hint=hint)
 
     def _agrees(self, told: Mapping[str, list[Any]]) -> bool:
         """Whether both ends of every connection have seen the same; where it has yet to read, it goes on."""

@@ -160,6 +160,7 @@ class SystemRun:
                 raise self._not_ready(ended.process, str(ended)) from None
             for passing in [each for each in waiting if each.goes_on()]:
                 waiting.remove(passing)
+                self._passed(passing)
                 break
             else:
                 session = next(
@@ -173,7 +174,9 @@ class SystemRun:
                 )
                 if session is not None:
                     passing = self._passing(session)
-                    if not passing.goes_on():
+                    if passing.goes_on():
+                        self._passed(passing)
+                    else:
                         waiting.append(passing)
                 elif waiting:
                     self.coordinator.settle()
@@ -187,6 +190,16 @@ class SystemRun:
         session.clock = self._set_clock
         session.resumes = partial(self._tell_time, self.processes[session.actor])
         return _Passing(session, self.processes[session.actor])
+
+    def _passed(self, passing: _Passing) -> None:
+        """Take note of what a statement did at the start of a process: that may be the work of its first round."""
+        session, sql = passing.session, passing.sql
+        wrote = any(tag.writes for tag in session.told())
+        session.wrote = None
+        self.writes += wrote
+        self.changes += wrote
+        if wrote and self.kernel is not None:
+            self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql)
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
         kind = process.program.kind
@@ -230,6 +243,7 @@ class SystemRun:
         kernel = self.kernel
         assert kernel is not None
         actor = kernel.actors[process.name]
+        self.let_go(actor)  # What was paused was its restart.
         while not process.alive:
             process.start(seed=self.file.system, now=self._now, skew=self._skew(process))
             self.changes += 1
@@ -664,6 +678,7 @@ class _Passing:
 
     def __init__(self, session: DatabaseSession, process: SystemProcess) -> None:
         self.session = session
+        self.sql = session.pending[0].sql
         self._process = process
         self._steps = session.carry_out().__await__()
         self._waits: Wait | None = None

@@ -30,6 +30,13 @@ _real = {
     name: getattr(time, name)
     for name in ("sleep", "time", "monotonic", "perf_counter", "gmtime", "localtime", "strftime", "ctime")
 }
+_OF_DAY = {getattr(time, name) for name in ("CLOCK_REALTIME", "CLOCK_TAI") if hasattr(time, name)}
+_PASSED = {
+    getattr(time, f"CLOCK_{name}")
+    for name in ("MONOTONIC", "MONOTONIC_RAW", "BOOTTIME")
+    if hasattr(time, f"CLOCK_{name}")
+}
+_cpu = time.clock_gettime
 _real_wait = threading.Condition.wait
 _real_lock = threading.Lock
 
@@ -95,6 +102,8 @@ def _install_time():
     time.localtime = lambda *at: _real["localtime"](*(at if at and at[0] is not None else (seconds(),)))
     time.ctime = lambda *at: _real["ctime"](*(at if at and at[0] is not None else (seconds(),)))
     time.strftime = lambda form, *at: _real["strftime"](form, *(at or (time.localtime(),)))
+    time.clock_gettime_ns = lambda which: round(time.clock_gettime(which) * 1e9)
+    time.clock_gettime = lambda which: seconds() if which in _OF_DAY else passed() if which in _PASSED else _cpu(which)
     time.sleep = _sleep
     threading.Condition.wait = _wait
     threading._time = passed  # what the module took of `time` when it was imported
@@ -482,6 +491,12 @@ def _begin():
 
 def _install(asked, note):
     _install_time()
+
+    def refused(*_):
+        note("it sets the machine's clock")
+        raise PermissionError("the machine's clock is not to be set")
+
+    time.clock_settime = time.clock_settime_ns = refused
     chance.install()
     _install_network(asked, note)
 
