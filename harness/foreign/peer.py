@@ -168,6 +168,8 @@ class Peer:
         self._size = 0
         self._printed = 0
         """Bytes that it printed."""
+        self._drained = 0
+        """How many of them were told by `drain`."""
         self._outgoing = b""
         self._incoming = bytearray()
         self._reports: deque[Report] = deque()
@@ -371,14 +373,15 @@ class Peer:
         return ended
 
     def drain(self) -> int:
-        """Take what it has printed, and return how many bytes that were: who prints into a full pipe sleeps."""
-        before = self._printed
+        """Return how many bytes it has printed since this was last asked: who prints into a full pipe sleeps."""
+        before = self._drained
         while ready := self._selector.select(0):
             for key, _ in ready:
                 if not self._take(key.fd, key.data):
                     raise self._died()
             if self._printed - before > LARGEST_LOG:
                 break
+        self._drained = self._printed
         return self._printed - before
 
     def sever(self, actor: str) -> None:
