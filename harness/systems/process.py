@@ -389,7 +389,7 @@ class SystemProcess:
         return not self.stirred
 
     def _drained(self) -> bool:
-        """Whether it did not sleep because nobody read what it prints."""
+        """Whether it did not sleep because what it prints was not read."""
         assert self.peer is not None
         try:
             return self.peer.drain() < _PIPE

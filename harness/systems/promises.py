@@ -1,7 +1,7 @@
 """What a system file promises beyond the catalogue: calls that must not come twice, SELECTs that must return no row.
 
 Each is an invariant (`Invariant`) of the engine's own. What a SELECT returns is looked for by who changes rows, and
-told as an effect of the history; at rest there is nobody left to tell it, so there the monitor looks by itself. Must
+told as an effect of the history; at rest no process is left to tell it, so there the monitor looks by itself. Must
 not know: processes, connections.
 """
 

@@ -41,7 +41,7 @@ RESTART: Final[Duration] = 5 * SECOND
 RESTARTS: Final = 3
 """How often it does."""
 TURNED_AWAY: Final = 3
-"""After so many rounds in a row that ended at an upkeep, the next one is taken to end there too."""
+"""After that many rounds in a row that ended at an upkeep, the next one is taken to end there too."""
 _AT_WORK: Final = Elsewhere()
 _GOING_ON: Final = Point("going on")
 _SELECT_SECONDS: Final = 0.05

@@ -594,7 +594,7 @@ class ForkServer:
         if pid != 0:
             for descriptor in (says, *descriptors):
                 os.close(descriptor)
-            os.read(lives, 1)  # It has a session of its own: whoever ends it, ends all of it.
+            os.read(lives, 1)  # It has a session of its own: to end it is to end all of it.
             os.close(lives)
             self._send({"pid": pid})
             return False
