@@ -59,6 +59,11 @@ class Link(Protocol):
     """Whether the process may leave it in the queue of those that it has not accepted."""
 
     @property
+    def fresh(self) -> bool:
+        """Whether it was opened just now, in real time."""
+        ...
+
+    @property
     def closed(self) -> bool:
         """Whether we hear and say nothing over it any more."""
         ...
@@ -423,6 +428,9 @@ class SystemProcess:
             elif not link.closed and (link.heard < wrote or finished):
                 return False
         for key, link in links.items():
+            if key not in told and link.may_wait and link.fresh and not link.closed:
+                self._report = None  # It may be accepted yet: on a crowded machine that takes its time.
+                return False
             if key not in told and (link.may_wait or link.closed):
                 continue  # It was over before it was looked for, or waits until the one before it is done with.
             read, _, _, seen = told.get(key, (0, 0, False, False))

@@ -194,7 +194,8 @@ class SystemRun:
     def _passed(self, passing: _Passing) -> None:
         """Take note of what a statement did at the start of a process: that may be the work of its first round."""
         session, sql = passing.session, passing.sql
-        wrote = any(tag.writes for tag in session.told())
+        ends = any(tag.writes or tag.startswith("COMMIT") for tag in session.told())
+        wrote = session.idle and ends
         session.wrote = None
         self.writes += wrote
         self.changes += wrote

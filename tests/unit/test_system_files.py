@@ -60,9 +60,8 @@ def _stands(session: DatabaseSession, point: str) -> bool:
 
 def create_connection_pair() -> socket:
     """Return the harness's end of a connection over loopback."""
-    with create_server(("127.0.0.1", 0)) as listener:
-        with create_connection(listener.getsockname()):
-            return listener.accept()[0]
+    with create_server(("127.0.0.1", 0)) as listener, create_connection(listener.getsockname()):
+        return listener.accept()[0]
 
 
 def test_queue_files_are_no_system_files() -> None:
