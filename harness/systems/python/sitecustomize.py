@@ -509,14 +509,17 @@ def _packages():
     folders = tuple(os.path.realpath(folder) + os.sep for folder in {sys.prefix, sys.base_prefix})
     found = []
     for name, module in list(sys.modules.items()):
-        path = getattr(getattr(module, "__spec__", None), "origin", None) or ""
+        try:
+            path = module.__spec__.origin or ""
+        except AttributeError:
+            continue  # It was not imported, but made.
         path = os.path.realpath(path) if os.sep in path else path
         if path in ("built-in", "frozen") or path.startswith(folders) or f"{os.sep}site-packages{os.sep}" in path:
             found.append(name)
     return [name for name in found if name not in ("__main__", "sitecustomize", "usercustomize", "site")]
 
 
-class ForkServer:
+class ForkingParent:
     """Our end of `harness.systems.fork_server`: imports packages, and forks whenever a process is wanted."""
 
     def __init__(self, descriptor):
@@ -625,7 +628,7 @@ class ForkServer:
 
 def _main():
     if _FORKS in os.environ:
-        server = ForkServer(int(os.environ.pop(_FORKS)))
+        server = ForkingParent(int(os.environ.pop(_FORKS)))
         server.serve()
         server.go_on()
     elif _PEER in os.environ:
