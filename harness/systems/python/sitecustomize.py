@@ -30,11 +30,9 @@ _real = {
     name: getattr(time, name)
     for name in ("sleep", "time", "monotonic", "perf_counter", "gmtime", "localtime", "strftime", "ctime")
 }
-_OF_DAY = {getattr(time, name) for name in ("CLOCK_REALTIME", "CLOCK_TAI") if hasattr(time, name)}
+_OF_DAY = {which for name, which in vars(time).items() if name in ("CLOCK_REALTIME", "CLOCK_TAI")}
 _PASSED = {
-    getattr(time, f"CLOCK_{name}")
-    for name in ("MONOTONIC", "MONOTONIC_RAW", "BOOTTIME")
-    if hasattr(time, f"CLOCK_{name}")
+    which for name, which in vars(time).items() if name in ("CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME")
 }
 _cpu = time.clock_gettime
 _real_wait = threading.Condition.wait
