@@ -158,6 +158,8 @@ def detail(conformance: Conformance, *, quiet: bool = False) -> Iterator[str]:
                 yield from [_clipped(line)] if mark in ASIDE else _whole(line)
     for name in conformance.lies:
         yield f"lie       declares {name}, and none of the cases that need it passes"
+    for name in conformance.unseen:
+        yield f"unseen    jobs() shows {name} of no job that runs: set it, or what depends on it is not judged"
     yield f"{conformance.engine}: {conformance.badge}"
 
 

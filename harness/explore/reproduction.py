@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
@@ -18,6 +20,9 @@ from harness.run.verdict import Run
 from harness.scenario.document import ScenarioError
 from harness.scenario.scenario import FOUND, Scenario
 from harness.scenario.writer import write_scenario
+
+FOUND_FOLDER: Final = Path(".job-harness") / "found"
+"""Where a finding is written by default."""
 
 
 def scenario_of(finding: Finding, *, queue: str | None, application: str | None) -> Scenario:

@@ -11,8 +11,9 @@ import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from harness.errors import UsageError
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from harness.history.outcome import DONE, Outcome, OutcomeKind
@@ -35,6 +36,25 @@ LOST_REPLY = Outcome.unknown("the reply was lost")
 
 _new = tuple.__new__
 """Builds an event without the detour through its constructor: a third of the cost of recording."""
+
+
+class IncompleteView(UsageError):
+    """What `jobs()` shows of a job lacks a field that no monitor can do without."""
+
+    def __init__(self, engine: EngineInfo, job: JobId, view: JobView) -> None:
+        names = [name for name in _needed_of(engine) if getattr(view, name) is None]
+        super().__init__(
+            f"{engine.name}: jobs() shows the job {job!r} without {', '.join(names)}",
+            hint=f"Every JobView needs {', '.join(_needed_of(engine))}: see docs/write_an_adapter.md.",
+        )
+
+
+NEEDED: Final = ("priority", "attempts", "max_attempts", "token", "created_at", "start_after")
+"""Fields of a view that a queue sets for every job; `status` and `queue_state` too, where it has one table."""
+
+
+def _needed_of(engine: EngineInfo) -> tuple[str, ...]:
+    return NEEDED if engine.capabilities.maintenance else ("tool", "status", "queue_state", *NEEDED)
 
 
 class Observation(Generic[Q]):
@@ -110,6 +130,10 @@ class Recorder:
         upkeep = None if engine is None else engine.next_upkeep
         self.next_upkeep: Callable[[], Instant | None] | None = None if upkeep is None else partial(upkeep, queue)
         """Tells when the queue's own upkeep has something to do beside leases, where it has."""
+        self._whole = engine if engine is not None and engine.processes is None else None
+        """Whose views must have the fields that are needed; None: an application's rows may lack their partners."""
+        self._from = 4 if engine is not None and engine.capabilities.maintenance else 1
+        """From which field of a view on they are."""
         self._unheard_at: dict[str, int] = {}
         """When the reply of an actor's call under way was last said to be lost."""
         self.last_change = 0
@@ -228,6 +252,8 @@ class Recorder:
         return [*views, *(job for job in self.board.views if job not in views)]
 
     def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
+        if self._whole is not None and after is not None and (None in after[self._from : 8] or None in after[12:14]):
+            raise IncompleteView(self._whole, job, after)
         self.board.put(job, after)
         self.last_change = self._clocks.now
         clock = self._clocks.store() if self._made_at is None else self._made_at()

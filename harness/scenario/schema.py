@@ -404,7 +404,9 @@ class ProcessorPart(NoNulls):
     """A real processor, and what stands in for the world around it."""
 
     run: Text
-    """`module:name` or `path.ts#name`; found beside the scenario file."""
+    """`module:name` or `path.ts#name`; found beside the scenario file, or in `root`."""
+    root: Text | Annotated[list[Text], Field(min_length=1, max_length=100)] = ""
+    """The folder where it is looked for, relative to the scenario file; in a list, further ones for what it imports."""
     globals: dict[str, Text] = Field(default_factory=dict)
     """For TypeScript: JavaScript expressions by the name of the global."""
     stubs: dict[str, Text] = Field(default_factory=dict)

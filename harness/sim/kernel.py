@@ -16,7 +16,7 @@ from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import Actor, Carrier, State
 from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
-from harness.sim.request import Elsewhere, Exchange, Frame, Poll, Request, Sleep, VerbCall, Wait
+from harness.sim.request import Elsewhere, Exchange, Frame, Point, Poll, Request, Sleep, VerbCall, Wait
 
 
 class Executor(Protocol):
@@ -48,6 +48,8 @@ class Interference(Protocol):
 
     id: str
     """The kind of its options."""
+    midway: bool
+    """Whether it may strike in the middle of a step: whom it strikes then is crashed."""
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
         """Return what may go wrong at this actor's gate; with None, before time moves."""
@@ -56,6 +58,10 @@ class Interference(Protocol):
     def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
         """Make one of its options happen."""
         ...
+
+
+class CrashedMidway(BaseException):
+    """Raised through the step in which an actor crashed; no `except Exception` of its own holds it up."""
 
 
 class Kernel:
@@ -322,6 +328,23 @@ class Kernel:
         else:
             self._deviate(actor, option)
 
+    def pass_by(self, actor: Actor, point: str) -> bool:
+        """Let an actor come to a gate in the middle of its own step, where it cannot wait. True: it crashed there.
+
+        The caller then lets nothing of it go on, and ends the step by raising CrashedMidway.
+        """
+        if not self.interferences:
+            return False
+        stood, actor.request, state, actor.state = actor.request, Point(point), actor.state, State.READY
+        self.ready.appendleft(actor)
+        option = self.choices.gate(actor.label, self._midway)
+        if option is not None:
+            self._deviate(actor, option)
+            return True
+        self.ready.popleft()
+        actor.request, actor.state = stood, state
+        return False
+
     def perform(self, actor: Actor, *, heard: bool = True, happens: bool = True, times: int = 1) -> None:
         """Do what the actor stands before, up to its next gate. It must not be in the ready queue.
 
@@ -383,6 +406,8 @@ class Kernel:
                 reply = self.executor.end(actor, actor.call, stop.value)
             except (EnvironmentUnavailable, LimitReached):
                 raise
+            except CrashedMidway:
+                return  # It crashed in the middle of this step: `crash` has put its frames away.
             except Exception as error:
                 if actor.call is None:
                     raise
@@ -480,6 +505,11 @@ class Kernel:
         for interference in self.interferences:
             offered.extend(interference.options(self, actor))
         return offered
+
+    def _midway(self) -> list[Option]:
+        """List what may go wrong in the middle of a step of the actor at the front."""
+        striking = [each for each in self.interferences if each.midway]
+        return [option for each in striking for option in each.options(self, self.ready[0])]
 
     def _rivals(self, actor: Actor | None) -> list[Actor]:
         """List who else could act now; a process that is carried in the schedule once, however many tasks it has."""
