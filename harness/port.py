@@ -559,6 +559,8 @@ class EngineInfo:
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
     statements: Callable[[Any], Sequence[SentStatement]] | None = None
     """Returns, of this queue, the SQL that was sent since it was last asked; None: what is sent is not seen."""
+    promises: tuple[Any, ...] = ()
+    """Invariants of its own (`harness.invariants.Invariant`), judged in every run beside those of the catalogue."""
     makes_values: bool = False
     """Its queues are in another process, which makes the values that JSON cannot say: see `conformance.outcomes`."""
 
@@ -587,6 +589,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "written": (Callable, "a function of a verb's name"),
     "sessions": (Callable | None, "a function without arguments, or None"),
     "statements": (Callable | None, "a function of the queue, or None"),
+    "promises": (tuple, "a tuple of Invariants"),
     "makes_values": (bool, "True or False"),
 }
 

@@ -13,7 +13,7 @@ from harness.explore.coverage import EXPECTED, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
 from harness.explore.shards import Shard
 from harness.faults import CONSEQUENCES, kinds
-from harness.invariants import ANOMALIES
+from harness.invariants import kind_of
 from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.ci import CiResult
@@ -200,7 +200,7 @@ def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
             engine,
             anomaly,
             "failure",
-            f"{anomaly}: {ANOMALIES[anomaly][1].sentence}",
+            f"{anomaly}: {kind_of(anomaly).sentence}",
             one.screen,
             anomaly,
             f"{anomaly} (found by a search)",
@@ -295,7 +295,7 @@ def _shard(campaign: Campaign, shard: Shard, planned: int) -> dict[str, Any]:
 
 def finding_data(finding: Finding, told: Told) -> dict[str, Any]:
     """Return a finding as data."""
-    kind = ANOMALIES[finding.anomaly][1]
+    kind = kind_of(finding.anomaly)
     return {
         "anomaly": finding.anomaly,
         "sentence": kind.sentence,

@@ -13,7 +13,7 @@ from typing import Final
 from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
 from harness.explore.lockstep import Divergence, compare
-from harness.invariants import ANOMALIES
+from harness.invariants import kind_of
 from harness.port import Engine
 from harness.run.play import play
 from harness.run.verdict import Run
@@ -30,7 +30,7 @@ def scenario_of(finding: Finding, *, queue: str | None, application: str | None)
     return replace(
         finding.scenario,
         title=f"{finding.anomaly}{FOUND}",
-        why=ANOMALIES[finding.anomaly][1].sentence,
+        why=kind_of(finding.anomaly).sentence,
         queue=queue,
         application=application,
     )

@@ -111,7 +111,7 @@ ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 
 
 def kind_of(name: str) -> AnomalyKind:
-    """Return what an anomaly breaches; one of a test's own invariants is named by the test alone."""
+    """Return what an anomaly breaches; one of an invariant of the user's own is named by that alone."""
     return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A check of this test failed.")
 
 
@@ -171,7 +171,7 @@ WHOLE = "none was seen to break"
 
 def lost(anomalies: Iterable[str]) -> tuple[Guarantee, ...]:
     """Return the guarantees that anomalies cost, the gravest first."""
-    return tuple(sorted({ANOMALIES[name][1].guarantee for name in anomalies}, key=lambda item: item.rank))
+    return tuple(sorted({kind_of(name).guarantee for name in anomalies}, key=lambda item: item.rank))
 
 
 def level(anomalies: Iterable[str]) -> str:

@@ -227,7 +227,8 @@ class Session(LiveSession):
         if self.engine.info.processes is not None:
             invariants = stepwise(invariants)
         left_out = {*self.engine.info.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
-        return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
+        promised = tuple(item for item in invariants if left_out.isdisjoint(item.capabilities))
+        return (*promised, *self.engine.info.promises)
 
     def _overtaken(self, actor: Actor, passed: Duration) -> None:
         """To an actor that is ready, time that passes by is a pause."""

@@ -96,7 +96,7 @@ class Kernel:
         self.outages: dict[str, Instant] = {}
         """Until when actors cannot reach the store, by name; `EVERYBODY` is all of them."""
         self._agenda = Agenda(self.outages)
-        self._blocked: dict[str, Actor] = {}
+        self._blocked: dict[Actor, None] = {}
         self._picks: dict[str, int] = {}
         self._graveyard: list[Frame] = []
 
@@ -436,7 +436,7 @@ class Kernel:
             self._agenda.polling[actor.name] = actor
         elif kind is Wait:
             actor.state = State.BLOCKED
-            self._blocked[actor.name] = actor
+            self._blocked[actor] = None
         elif kind is Elsewhere:
             actor.state = State.WORKING
         else:
@@ -445,7 +445,7 @@ class Kernel:
 
     def _hear(self) -> None:
         """Let those go on whose answers came, in the order in which they began to wait."""
-        waiting = list(self._blocked.values())
+        waiting = list(self._blocked)
         first: Any = waiting[0].request
         for pick in first.outside.settle():
             self._picks[pick.label] = nth = self._picks.get(pick.label, 0) + 1
@@ -455,7 +455,7 @@ class Kernel:
         for actor in waiting:
             request: Any = actor.request
             if request.answered():
-                del self._blocked[actor.name]
+                del self._blocked[actor]
                 actor.state = READY
                 self.ready.append(actor)
 
@@ -471,7 +471,7 @@ class Kernel:
         elif actor.state is POLLING:
             del self._agenda.polling[actor.name]
         elif actor.state is State.BLOCKED:
-            del self._blocked[actor.name]
+            del self._blocked[actor]
         elif actor.state is SLEEPING:
             self._agenda.wake(actor)
 

@@ -173,8 +173,10 @@ def _readiness(descriptor: int, wants: int, seconds: float) -> int:
 # the coordinator -----------------------------------------------------------------------------------------------------
 
 
+FIRST: Final = 0.004
+"""Seconds of real time before PostgreSQL is first asked what keeps a statement: one that waits says so by itself."""
 QUICK: Final = 0.0003
-"""Seconds of real time before PostgreSQL is asked what keeps a statement; most are answered sooner."""
+"""Seconds of real time before it is asked again."""
 GRACE: Final = 0.001
 """Seconds that a session gets, beyond its deadlock timeout, to have looked for a circle, where it does not tell."""
 TOLD_WITHIN: Final = 1.0
@@ -304,7 +306,7 @@ class SessionCoordinator:
         deadline = Deadline(self.patience_seconds)
         looking: dict[int, tuple[tuple[str, ...], Deadline]] = {}
         if len(flights) == 1 and not flights[0].blockers:
-            flights[0].pump(QUICK)
+            flights[0].pump(FIRST)
         while under_way := [flight for flight in flights if not flight.done]:
             waits = self.pool.monitor.waiting([flight.pid for flight in under_way])
             running = [flight for flight in under_way if not self._parks(flight, waits, looking)]
