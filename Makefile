@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test client site lint bench detection public-bugs outcomes fuzz reliability rules libraries engines campaign fresh clean
+.PHONY: help install demo test client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries engines campaign fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -70,6 +70,9 @@ libraries: $(STAMP)  ## run what people import in processors as jobs, Node and P
 	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
 	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
 	@.venv-libraries/bin/python benchmarks/libraries/python.py $(ARGS)
+
+systems: $(STAMP)  ## search both systems in examples/, play what is found from tokens, run their repaired forms 500 times
+	@$(BIN)/python benchmarks/systems/__main__.py $(ARGS)
 
 fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -24,8 +24,8 @@ EVERY = 0.001
 PARTS: tuple[tuple[str, str, str], ...] = (
     ("draw the workload and the strategy", "explore/workload.py", ""),
     ("draw the workload and the strategy", "explore/sampling.py", "policy_of"),
-    ("bind the monitors", "invariants/property.py", "__init__"),
-    ("bind the monitors", "invariants/property.py", "_bind"),
+    ("make the monitors", "invariants/property.py", "__init__"),
+    ("find who sees an event", "invariants/property.py", "_route"),
     ("open the session", "run/session.py", "__init__"),
     ("open the session", "run/session.py", "expose"),
     ("judge each event", "invariants/property.py", "see"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.faults import Circumstances, FaultKind
     from harness.history.event import SideEffect
     from harness.history.outcome import DONE, Outcome, done
+    from harness.invariants.effects import at_most_once
     from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
     from harness.model.job import JobView
     from harness.model.json_value import json_problem
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from harness.processors.async_harness import AsyncJobHarness
     from harness.processors.contract import ProcessorContract, check_processor
     from harness.processors.delivery import effect, step
-    from harness.processors.effects import at_most_once
     from harness.processors.job_harness import JobHarness
     from harness.processors.typescript import JavaScript, TypeScriptProcessor
     from harness.scenario.job_plan import JobPlan
@@ -103,7 +103,7 @@ if not TYPE_CHECKING:
         "harness.processors.async_harness": ("AsyncJobHarness",),
         "harness.processors.contract": ("ProcessorContract", "check_processor"),
         "harness.processors.delivery": ("effect", "step"),
-        "harness.processors.effects": ("at_most_once",),
+        "harness.invariants.effects": ("at_most_once",),
         "harness.processors.assertions": ("JobHandle",),
         "harness.processors.job_harness": ("JobHarness",),
         "harness.processors.typescript": ("JavaScript", "TypeScriptProcessor"),

@@ -27,13 +27,16 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import pytest
 
 from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobResult, ToolJob
+from harness.as_scenario import SoughtScenario, TestScript, script_of, write_found
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
-from harness.failure_section import draw, target_of, token_of
+from harness.explore.reproduction import FOUND_FOLDER
+from harness.failure_section import draw, file_name, target_of, token_of
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -46,12 +49,22 @@ from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
-from harness.report.screen import first_screen, one_line, screen_text
+from harness.report.screen import first_screen, one_line, replay_command, screen_text
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
 from harness.scenario.replay_token import decode
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import OTHERS_FIRST, Choices, Deviation, Option, Options, Replay, Tape, Uniform
+from harness.sim.choices import (
+    OTHERS_FIRST,
+    Choices,
+    Deviation,
+    ListedGates,
+    Option,
+    Options,
+    Replay,
+    Tape,
+    Uniform,
+)
 
 __all__ = ["ExploredTest", "InChild"]
 
@@ -140,6 +153,8 @@ class ExploredTest:
     gates: NumberedGates | None = None
     told: bool = False
     """Whether the test has failed by what was found, with a screen of its own."""
+    scenario: str = ""
+    """Where what was found was written as a scenario, and how that is replayed; or why it was not."""
 
     @classmethod
     def of(
@@ -226,6 +241,7 @@ class ExploredTest:
         """Explore, and where that is interrupted say what was found so far."""
         try:
             explore()
+            self.scenario = self._as_scenario()
         except KeyboardInterrupt:
             campaign = self.campaign
             found = "nothing was found" if campaign.finding is None else "this was found:\n" + self._screen()
@@ -323,7 +339,26 @@ class ExploredTest:
         finding = self.campaign.finding
         assert finding is not None
         screen = self._shown(finding.played, finding.anomaly)
-        return f"{screen}\n{finding.told()}"
+        return "\n".join(filter(None, [screen, self.scenario, finding.told()]))
+
+    def _as_scenario(self) -> str:
+        """Write what was found as a scenario, where one shows it; say where, or why there is none."""
+        finding, calm = self.campaign.finding, self.campaign.calm
+        if finding is None or finding.played.script is None or calm is None:
+            return ""
+        config = self.item.config
+        folder = Path(config.getoption("--job-found") or config.getini("job_found") or FOUND_FOLDER)
+        file = folder / f"{finding.anomaly}-{file_name(self.item)}.yaml"
+        why = f"Found by pytest --job-explore in {self.item.nodeid}."
+        title = f"{finding.anomaly} in {self.item.name}"
+        sought = SoughtScenario(
+            calm, finding.played.script, finding.anomaly, finding.played.tape, title, why, file.absolute()
+        )
+        written = write_found(sought)
+        if written.problem:
+            return f"No scenario: {one_line(written.problem)}"
+        engine = "" if written.engine == "memory" else written.engine  # which `run` takes unasked
+        return f"As a scenario: {replay_command(str(file), engine=engine)}"
 
     def _shown(self, seen: PlayedTest, anomaly: str) -> str:
         harness = self.campaign.harness
@@ -395,7 +430,9 @@ class PlayedTest:
     """Why nothing is known of it: the process died or hung."""
     hung: bool = False
     uncontrolled: tuple[str, ...] = ()
-    """What its processors read or did past the harness."""
+    """What its processors read or did past the harness, where that may be wanted."""
+    script: TestScript | None = None
+    """What a scenario can say of it, where that may be wanted."""
 
     def led(self, name: str) -> Anomaly:
         """Return the first anomaly of this name."""
@@ -417,21 +454,6 @@ class PlayedTest:
             anomalies=self.anomalies,
             now=self.now,
         )
-
-
-class ListedGates(Replay):
-    """Deviates nowhere, and remembers every gate with its options."""
-
-    def __init__(self) -> None:
-        super().__init__(())
-        self.gates: list[tuple[str, int, tuple[Option, ...]]] = []
-        self._count: dict[str, int] = {}
-
-    def gate(self, label: str, options: Options) -> Option | None:
-        """Remember the gate, and go on as usual."""
-        nth = self._count[label] = self._count.get(label, 0) + 1
-        self.gates.append((label, nth, tuple(options())))
-        return None
 
 
 class NumberedGates(Replay):
@@ -502,7 +524,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
     if not harness.anomalies and (left := harness.left_behind()):
         words = re.sub(r"process \d+", "process", left[0])
         return PlayedTest(lost=f"a processor left something running: {words}")
-    # To write a history that no one looks at would cost as much as a fork.
+    # To write a history, and to read what processors load, would cost as much as a fork; of most runs neither is read.
     wanted = isinstance(choices, ListedGates) or harness.anomalies
     return PlayedTest(
         anomalies=harness.anomalies,
@@ -512,7 +534,8 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         now=harness.now_instant,
         lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
-        uncontrolled=tuple(harness.notes()),
+        uncontrolled=tuple(harness.notes()) if wanted else (),
+        script=script_of(harness) if wanted else None,
     )
 
 
@@ -549,16 +572,17 @@ class ChildRun:
         """Bring the jobs to rest, tell what was seen, and end this process with everything it has started."""
         try:
             if os.getpid() == self._pid:  # else the test itself has forked, and this is its own child
-                self._write(error)
-                self._harness.end_processes()
-                end_descendants()
+                self._tell(error)
         finally:
             os._exit(0)
 
-    def _write(self, error: BaseException | None) -> None:
+    def _tell(self, error: BaseException | None) -> None:
+        """Say what was seen, last of all: once it is told, the parent ends this process without looking for others."""
         seen = _judged(self._harness, self._choices, error)
         if self._inherited is not None and (shared := self._inherited.used()):
             seen = PlayedTest(lost=shared)
+        self._harness.end_processes()
+        end_descendants()
         _send(self._to, seen)
 
 
@@ -618,6 +642,8 @@ class TestExploration:
     """Whether time ended it."""
     gated: bool = False
     """Whether the undisturbed run came to any gate."""
+    calm: TestScript | None = None
+    """What a scenario can say of the undisturbed run."""
     harness: JobHarness = field(init=False, repr=False)
     """Of the run that pytest itself calls."""
     inherited: Inherited | None = None
@@ -643,7 +669,7 @@ class TestExploration:
         try:
             first = self._play(ListedGates(), as_on_tape())
             again = first if first.lost else self._play(ListedGates(), as_on_tape())
-            self.gated = bool(first.gates)
+            self.gated, self.calm = bool(first.gates), first.script
             if why := _unsteady(first, again):
                 self.unsure = why + self._leaks()
             elif first.failure:
@@ -804,13 +830,14 @@ def _heard(pid: int, out: int) -> PlayedTest:
         raise
     finally:
         os.close(out)
-    if told != b"":
+    if told is None:
         _kill(pid)
+    elif told:
+        _signal_group(pid)
     _, status = os.waitpid(pid, 0)
     ended = os.waitstatus_to_exitcode(status)
     if not told:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+        _signal_group(pid)
     if told is None:
         return PlayedTest(lost=f"it did not end within {RUN_SECONDS:g} s", hung=True)
     if not told:
@@ -847,9 +874,15 @@ def _read(out: int, pid: int) -> bytes | None:
 def _kill(pid: int) -> None:
     """End a child and whatever it has started."""
     end_tree(pid)
-    for end in (os.killpg, os.kill):
-        with suppress(ProcessLookupError, PermissionError):
-            end(pid, signal.SIGKILL)
+    _signal_group(pid)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int) -> None:
+    """Kill a child and all of its process group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _unsteady(first: PlayedTest, again: PlayedTest) -> str:

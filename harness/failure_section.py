@@ -172,9 +172,7 @@ def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: b
 
     item.stash[_DRAWN] = True
     folder, name = Path(option), item.nodeid
-    mark = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
-    readable = re.sub(r"[^\w.-]+", "-", name.rpartition("/")[2]).strip("-.")[:LONGEST_NAME]
-    file = folder / f"{readable}-{mark}.html"
+    file = folder / f"{file_name(item)}.html"
     page = picture_of(
         Drawing(run_data(run, lead=lead), name, str(run.verdict), replay=replay, lead=lead, minimal=minimal)
     )
@@ -186,6 +184,13 @@ def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: b
             f"--job-html {folder}: cannot be written: {error.strerror}", hint="Name a folder that you may write to."
         ) from error
     item.add_report_section("call", PICTURE, str(file))
+
+
+def file_name(item: pytest.Item) -> str:
+    """Name a test for a file: readable, and told from every other test."""
+    mark = hashlib.sha256(item.nodeid.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    readable = re.sub(r"[^\w.-]+", "-", item.nodeid.rpartition("/")[2]).strip("-.")[:LONGEST_NAME]
+    return f"{readable}-{mark}"
 
 
 def _raised_in(trace: TracebackType) -> str:

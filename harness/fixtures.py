@@ -181,6 +181,33 @@ class JobPostgres:
         self._resetter.close()
 
 
+class JobPostgresDatabases:
+    """One `JobPostgres` for each function that migrates one: two test modules may each bring a schema of their own."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._made: dict[int, tuple[Callable[[str], object], JobPostgres | Exception]] = {}
+
+    def migrated_by(self, prepare: Callable[[str], object]) -> JobPostgres:
+        """Return its database, made when first asked for; raises what `prepare` raised then."""
+        if id(prepare) not in self._made:
+            try:
+                made: JobPostgres | Exception = JobPostgres(self._cluster, prepare)
+            except Exception as error:  # noqa: BLE001 - the user's migration may raise anything
+                made = error
+            self._made[id(prepare)] = prepare, made
+        _, database = self._made[id(prepare)]
+        if isinstance(database, Exception):
+            raise database
+        return database
+
+    def close(self) -> None:
+        """Close their connections."""
+        for _, database in self._made.values():
+            if isinstance(database, JobPostgres):
+                database.close()
+
+
 def _database_of(url: str) -> str:
     from psycopg.conninfo import conninfo_to_dict
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from enum import StrEnum
 from functools import partial
@@ -508,6 +508,17 @@ def _from_nowhere() -> str:
     return ""
 
 
+class SentStatement(NamedTuple):
+    """One statement that an actor's session was sent."""
+
+    actor: str
+    """Whose session it was; empty: that of the actor that called the verb."""
+    name: str
+    """As gates name it: `update tool_job`."""
+    sql: str
+    """Its text, without the values of its parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """All that an engine may have beyond its verbs, declared in one value: see docs/contracts/engine_info.md.
@@ -546,6 +557,10 @@ class EngineInfo:
     """Returns how a verb is written, where that can be shown: `file:line`, and the lines below it."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
+    statements: Callable[[Any], Sequence[SentStatement]] | None = None
+    """Returns, of this queue, the SQL that was sent since it was last asked; None: what is sent is not seen."""
+    promises: tuple[Any, ...] = ()
+    """Invariants of its own (`harness.invariants.Invariant`), judged in every run beside those of the catalogue."""
     makes_values: bool = False
     """Its queues are in another process, which makes the values that JSON cannot say: see `conformance.outcomes`."""
 
@@ -573,6 +588,8 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "safeguards": (Mapping, "a mapping from names to functions without arguments"),
     "written": (Callable, "a function of a verb's name"),
     "sessions": (Callable | None, "a function without arguments, or None"),
+    "statements": (Callable | None, "a function of the queue, or None"),
+    "promises": (tuple, "a tuple of Invariants"),
     "makes_values": (bool, "True or False"),
 }
 

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from harness.errors import EnvironmentUnavailable
     from harness.exploring import ExploredTest
-    from harness.fixtures import JobPostgres, Shared
+    from harness.fixtures import JobPostgres, JobPostgresDatabases, Shared
     from harness.invariants import Invariant
     from harness.port import QueueUnderTest
     from harness.processors import AsyncJobHarness, JobHarness
@@ -75,6 +75,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "replay token",
     )
     group.addoption(
+        "--job-found",
+        metavar="DIR",
+        help="write what --job-explore finds as scenarios into this folder (default: .job-harness/found)",
+    )
+    group.addoption(
         "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"
     )
     group.addoption(
@@ -89,6 +94,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail what is inconclusive: a check of a contract, a scenario or a campaign that had nothing to judge",
     )
     parser.addini("job_isolation", "how runs of an explored test are kept apart: fork or rerun (default: what fits)")
+    parser.addini("job_found", "write what --job-explore finds as scenarios into this folder")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
         "job_clocks", "clocks that processors read, virtual or real: time.time(), datetime.now() (default: virtual)"
@@ -464,32 +470,36 @@ def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[Q
 
 @pytest.fixture(scope="session")
 def job_postgres_schema() -> Callable[[str], object]:
-    """Override it: answer a function that migrates the database at a connection string; it is called once."""
-    return lambda url: None
+    """Override it: return a function that migrates the database at a connection string; each is called once."""
+    return _migrate_nothing
+
+
+def _migrate_nothing(url: str) -> None: ...
 
 
 @pytest.fixture(scope="session")
-def _job_postgres_of_session(
-    request: pytest.FixtureRequest, job_postgres_schema: Callable[[str], object]
-) -> Iterator[JobPostgres]:
+def _job_postgres_of_session(request: pytest.FixtureRequest) -> Iterator[JobPostgresDatabases]:
     from harness.errors import EnvironmentUnavailable
-    from harness.fixtures import JobPostgres
+    from harness.fixtures import JobPostgresDatabases
 
     shared = _shared(request.config)
     try:
         cluster = shared.cluster()
     except EnvironmentUnavailable as error:
         _give_up(error, shared)
-    database = JobPostgres(cluster, job_postgres_schema)
-    yield database
-    database.close()
+    databases = JobPostgresDatabases(cluster)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
-def job_postgres(_job_postgres_of_session: JobPostgres) -> Iterator[JobPostgres]:
+def job_postgres(
+    _job_postgres_of_session: JobPostgresDatabases, job_postgres_schema: Callable[[str], object]
+) -> Iterator[JobPostgres]:
     """A real PostgreSQL database, `url`; emptied after each test, and by `reset(keep=[...])`."""
-    yield _job_postgres_of_session
-    _job_postgres_of_session.reset()
+    database = _job_postgres_of_session.migrated_by(job_postgres_schema)
+    yield database
+    database.reset()
 
 
 def _tell_notes(terminalreporter: Any) -> None:

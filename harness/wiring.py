@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -63,7 +63,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What the machine has to have for a shipped engine in its newest release; of Node, where its version is said."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
-"""Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@10.4.2`."""
+"""Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@12.38.0`."""
 RELEASED: Final = frozenset(SHIPPED) - {"memory", "reference", "postgres"}
 """Shipped engines that are another project's queue, in versions."""
 SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
@@ -97,6 +97,24 @@ def wrong_queues() -> Mapping[str, Any]:
             raise
         return {}
     return catalogue
+
+
+class _WrongQueueNames(Collection[str]):
+    """Their names, read when one is looked up: most scenarios name none, and the catalogue takes a while to import."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in wrong_queues()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(wrong_queues())
+
+    def __len__(self) -> int:
+        return len(wrong_queues())
+
+
+def wrong_queue_names() -> Collection[str] | None:
+    """Return the names of the wrong queues; None where this installation has no catalogue of them."""
+    return None if find_spec(MISTAKES.rpartition(".")[0]) is None else _WrongQueueNames()
 
 
 def named(name: str, *, sessions: bool = False) -> str:
@@ -196,6 +214,11 @@ def split_name(name: str) -> tuple[str, str | None]:
 
     Raises UsageError for names that do not exist, with the nearest that does.
     """
+    if "://" in name:
+        raise UsageError(
+            f"the URL of a {name.partition('://')[0]} server is no target: runs never write to a database of yours",
+            hint="job-harness init --queue URL writes a queue file from its tables; job-harness audit judges its rows.",
+        )
     if is_target(name):
         return named(name), None
     engine, plus, mistake = named(name).partition("+")
@@ -389,26 +412,14 @@ def _store_of(target: str) -> Any:
     store, at, version = named.partition("@")
     if not named or named == "memory":
         return None
-    if store in (*STORES, "pgboss-node") and (store not in STORES or _newer_pgboss(version)):
-        raise UsageError(
-            f"{target}: an application's tables can be on pg-boss 10, not on {named}: from 11 on, pg-boss keeps its "
-            "statements to its own connection, and tool_job would be in another transaction",
-            hint="Name pgboss@10.4.2, or nothing for memory. A newer pg-boss itself is searched as pgboss-node@12, and "
-            "your processors run in its worker with pytest --job-engine=pgboss@12.",
-        )
     if store not in STORES or (at and not version):
         raise UsageError(
             f"{target}: no application's tables can be on {named!r}{did_you_mean(store, STORES)}",
-            hint=f"They are in memory, or on {', '.join(STORES)}, with a version as in pgboss@10.4.2.",
+            hint=f"They are in memory, or on {', '.join(STORES)}, with a version as in pgboss@12.38.0.",
         )
     module, _, attribute = STORES[store].partition(":")
     factory = load(store, lambda: getattr(import_module(module), attribute))
     return factory(version) if version else factory()
-
-
-def _newer_pgboss(version: str) -> bool:
-    major = version.partition("/")[0].partition(".")[0]
-    return version == "latest" or (major.isdecimal() and int(major) > 10)
 
 
 def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Engine:

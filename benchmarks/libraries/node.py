@@ -11,7 +11,6 @@ npm, Node or a registry that answers. `--check` leaves the page as it is.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.server
 import json
@@ -32,18 +31,15 @@ from ruamel.yaml import YAML
 HERE: Final = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1])]  # a script runs from a checkout
 
+from benchmarks.libraries.tables import Line, asked, stall_seconds, write  # noqa: E402 - the path comes first
 from harness import JobHarness, TypeScriptProcessor  # noqa: E402 - the path comes first
 from harness.errors import EnvironmentUnavailable, HarnessError  # noqa: E402
 from harness.foreign.packages import find_npm, find_typescript_node  # noqa: E402
 from harness.postgres import provision  # noqa: E402
 
-PAGE: Final = HERE.parents[1] / "docs" / "libraries.md"
-BEGIN: Final = "<!-- generated: libraries node -->"
-END: Final = "<!-- end -->"
 PRELUDE: Final = "const sleep = (ms: number) => new Promise((go) => setTimeout(go, ms));\n"
 SLOW_SECONDS: Final = 0.05
 """Real seconds that the server's slow answer takes, in two parts."""
-STALL_SECONDS: Final = 1.0
 INSTALL_SECONDS: Final = 300
 SERVER_SECONDS: Final = 10
 
@@ -252,35 +248,13 @@ def _ran(file: Path, case: Case, input: object) -> tuple[str, float]:
             return f"{passed:g} s of virtual time passed, not {case.shortest:g} to {case.longest:g}", real
         if notes := [*jobs.notes(), *jobs.problems()]:
             return "; ".join(notes), real
-        stalled = real > STALL_SECONDS
-        return (f"it took {real:.1f} s of real time" if stalled else ""), real
-
-
-def table(rows: list[Row]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = ["| library | release | in the job it | result |", "| --- | --- | --- | --- |"]
-    for row in rows:
-        result = row.problem or "works"
-        lines.append(f"| {row.library} | {row.version or 'of Node'} | {row.does} | {result} |")
-    return "\n".join(lines)
-
-
-def write(rows: list[Row]) -> None:
-    """Put the table into the page."""
-    text = PAGE.read_text("utf-8")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    node = f"Tried on Node {find_typescript_node().version[0]}, each with its newest release."
-    PAGE.write_text(f"{head}{BEGIN}\n\n{table(rows)}\n\n{node}\n\n{END}{tail}", encoding="utf-8")
+        return (f"it took {real:.1f} s of real time" if real > stall_seconds() else ""), real
 
 
 def main() -> int:
     """Try them, say how each went, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", metavar="NAME", help="try this library alone; may be repeated")
-    parser.add_argument("--check", action="store_true", help="leave the page as it is")
-    asked = parser.parse_args()
-    wanted = [case for case in cases() if not asked.only or case.library in asked.only]
+    options = asked(__doc__)
+    wanted = [case for case in cases() if not options.only or case.library in options.only]
     with tempfile.TemporaryDirectory(prefix="job-harness-libraries-") as made:
         folder = Path(made).resolve()
         try:
@@ -294,8 +268,10 @@ def main() -> int:
             row = tried(folder, case, number)
             rows.append(row)
             print(f"{row.library:14} {row.version:10} {row.real_ms:6.0f} ms  {row.problem or 'works'}", flush=True)
-    if not asked.only and not asked.check:
-        write(rows)
+    if not options.only and not options.check:
+        where = f"Tried on Node {find_typescript_node().version[0]}, each with its newest release."
+        lines = (Line(row.library, row.version or "of Node", row.does, row.problem or "works") for row in rows)
+        write("node", lines, where=where)
     return int(any(row.problem and not row.skipped for row in rows))
 
 

@@ -10,7 +10,6 @@ installed is left out, with the reason. `--check` leaves the page as it is.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from importlib import metadata
@@ -19,13 +18,11 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 from ruamel.yaml import YAML
+from tables import Line, asked, write
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 ROWS: Final = HERE / "rows"
-PAGE: Final = ROOT / "docs" / "libraries.md"
-BEGIN: Final = "<!-- generated: libraries python -->"
-END: Final = "<!-- end -->"
 RESULTS: Final = re.compile(r"works|works with .+|refused")
 OPTIONS: Final = (
     *("-p", "no:cacheprovider", "-W", "error", "-q", "--no-header", f"--rootdir={ROOT}"),
@@ -50,6 +47,12 @@ class LibraryRow(NamedTuple):
             return metadata.version(self.package)
         except metadata.PackageNotFoundError:
             return ""
+
+    @property
+    def line(self) -> Line:
+        """Its line of the table."""
+        result = self.result + (f". {self.note}" if self.note else "")
+        return Line(self.library, self.version or "of Python", self.does, result)
 
 
 class Outcomes:
@@ -77,30 +80,10 @@ def rows() -> list[LibraryRow]:
     return read
 
 
-def table(tried: list[LibraryRow]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = ["| library | release | in the job it | result |", "| --- | --- | --- | --- |"]
-    for row in tried:
-        result = row.result + (f". {row.note}" if row.note else "")
-        lines.append(f"| {row.library} | {row.version or 'of Python'} | {row.does} | {result} |")
-    return "\n".join(lines)
-
-
-def write(tried: list[LibraryRow]) -> None:
-    """Put the table into the page."""
-    head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    where = f"Tried on Python {sys.version_info.major}.{sys.version_info.minor}, with these releases."
-    PAGE.write_text(f"{head}{BEGIN}\n\n{table(tried)}\n\n{where}\n\n{END}{tail}", encoding="utf-8")
-
-
 def main() -> int:
     """Try them, say how each went, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", metavar="NAME", help="try this library alone; may be repeated")
-    parser.add_argument("--check", action="store_true", help="leave the page as it is")
-    asked = parser.parse_args()
-    wanted = [row for row in rows() if not asked.only or row.library in asked.only]
+    options = asked(__doc__)
+    wanted = [row for row in rows() if not options.only or row.library in options.only]
     heard = Outcomes()
     pytest.main([*OPTIONS, *dict.fromkeys(str(ROWS / test) for row in wanted for test in row.tests)], plugins=[heard])
     failed = skipped = 0
@@ -110,8 +93,9 @@ def main() -> int:
         failed += end not in ("passed", "skipped")
         skipped += end == "skipped"
         print(f"{row.library:16} {row.version:10} {row.result if end == 'passed' else f'{end} {why}'}")
-    if not (asked.only or asked.check or failed or skipped):
-        write(wanted)
+    if not (options.only or options.check or failed or skipped):
+        where = f"Tried on Python {sys.version_info.major}.{sys.version_info.minor}, with these releases."
+        write("python", (row.line for row in wanted), where=where)
     return int(bool(failed))
 
 

@@ -140,6 +140,31 @@ export interface Harness {
   ): (...given: Given) => Promise<Answer>;
 }
 
+export interface OwnWorkersOptions {
+  /** Where jobs are: a table that `job-harness audit` knows by name (`pgboss10`, `pgboss`, `graphile-worker`, ...), or a file that describes one. */
+  queue: string;
+}
+
+/** A harness for workers that the test starts itself; jobs are sent by the library. */
+export interface OwnWorkersHarness {
+  /** An empty PostgreSQL for this test, on virtual time. */
+  readonly databaseUrl: string;
+  /** Begin a worker as a process of its own, which may die: whatever the function starts belongs to it. */
+  start<Begun>(name: string, begin: () => Begun | Promise<Begun>): Promise<Begun>;
+  /** Let a worker die now, or at the next effect or step of that name; it begins anew at once. */
+  crashWorker(where?: { at?: string; worker?: string }): Promise<void>;
+  /** A job by its id in the table. */
+  job(id: string): Job;
+  readonly jobs: Job[];
+  advance(length: Length): Promise<void>;
+  runUntilIdle(): Promise<void>;
+  waitFor(job: Named, status?: Status, options?: { within?: Length }): Promise<void>;
+  readonly now: Date;
+  effects(name?: string): SideEffect[];
+  always(check: () => unknown): void;
+  external: Harness["external"];
+}
+
 /** Declare a side effect of the job at work, in the fake that stands for the world outside: await it. Elsewhere it does nothing. */
 export declare function effect(
   name: string,
@@ -160,6 +185,8 @@ export interface ExploreOptions {
   seed?: number;
   /** Of the whole test, in milliseconds (120 000). */
   timeout?: number;
+  /** "worker": each run in a process of its own, which loads the file anew. Without `runs`, for 60 seconds. */
+  isolate?: "worker";
 }
 
 /** Play the body many times, with crashes, pauses, lost messages and duplicates at every gate. */

@@ -1,10 +1,12 @@
 import type { expect as vitestExpect, test as vitestTest } from "vitest";
-import type { Explore, Harness, HarnessOptions, JobMatchers } from "./index.js";
+import type { Explore, Harness, HarnessOptions, JobMatchers, OwnWorkersHarness, OwnWorkersOptions } from "./index.js";
 
 export { effect, step } from "./index.js";
 
 /** Open a harness for each test of this file, judge it after the test, and close it. */
 export declare function jobHarness(options?: HarnessOptions): Harness;
+/** Open an empty database for each test of this file, for workers that the test starts itself; judge and close it. */
+export declare function ownWorkers(options: OwnWorkersOptions): OwnWorkersHarness;
 export declare const test: typeof vitestTest & { explore: Explore };
 export declare const expect: typeof vitestExpect;
 

@@ -1,12 +1,17 @@
+import { createRequire } from "node:module";
+import path from "node:path";
 import { afterAll, afterEach, beforeEach, expect as vitestExpect, test as vitestTest } from "vitest";
 import runner from "./lib/runner.cjs";
 
+const require = createRequire(`${process.cwd()}/`);
+const ALONE = ["--reporter=dot", "--coverage.enabled=false", "--no-file-parallelism", "--testTimeout=0", "--passWithNoTests=false"];
 const { frontDoor, quoted } = runner;
-export const { jobHarness, test, expect, effect, step } = frontDoor({
+export const { jobHarness, ownWorkers, test, expect, effect, step } = frontDoor({
   test: vitestTest,
   expect: vitestExpect,
   beforeEach,
   afterEach,
   afterAll,
+  alone: (file, pattern) => [process.execPath, path.join(path.dirname(require.resolve("vitest/package.json")), "vitest.mjs"), "run", file, "-t", pattern, ...ALONE],
   command: (file, name) => `npx vitest run ${file} -t ${quoted(name)}`,
 });

@@ -158,6 +158,7 @@ class ForeignEngine:
             provenance=self._provenance,
             confirm=self._runtime_confirmed,
             sessions=partial(ForeignEngine, release, dsn=dsn, sessions=True) if release.gated else None,
+            statements=(lambda queue: queue.statements()) if sessions else None,
             makes_values=True,
         )
         self._schema: Any = None

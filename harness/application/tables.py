@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from harness.errors import did_you_mean
 from harness.model.duration import Instant
@@ -19,6 +19,9 @@ from harness.model.lifecycle import TERMINAL, QueueState, Status
 from harness.model.retry import retry_delay
 from harness.model.settings import Settings
 from harness.port import Contract
+
+QUEUE: Final = "tool"
+"""The queue that jobs are sent to where an application names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class QueueRow:
     """How often it may be delivered again; None: so that there are as many deliveries as the job may have attempts."""
     number: int = 0
     """Which of the job's rows it is, from 0."""
+    queue: str = QUEUE
+    """The name of the queue that it was sent to."""
 
     @property
     def attempt(self) -> int:
@@ -142,8 +147,16 @@ class TwoTables:
 
     # the queue ------------------------------------------------------------------------------------------------------
 
-    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None, another: bool = False) -> bool:
-        """Insert a queue row in state `created`; answer False where one is there that has not ended.
+    def send(
+        self,
+        job: JobId,
+        *,
+        priority: int = 0,
+        retry_limit: int | None = None,
+        another: bool = False,
+        queue: str = QUEUE,
+    ) -> bool:
+        """Insert a row into a queue in state `created`; answer False where one is there that has not ended.
 
         `retry_limit` counts retries: one more is delivered. Unless given it follows from the job's `max_attempts`.
         With `another`, the row is inserted whatever rows the job has: a queue that is given no id of its own does so.
@@ -155,13 +168,14 @@ class TwoTables:
         number = max(rows, default=-1) + 1 if another else max(rows, default=0)
         token = rows[number].token if number in rows else 0
         fresh = QueueRow(job, QueueState.CREATED, created_at=now, start_after=now, priority=priority, token=token)
-        self._put_row(replace(fresh, retry_limit=retry_limit, number=number))
+        self._put_row(replace(fresh, retry_limit=retry_limit, number=number, queue=queue))
         return True
 
-    def fetch(self, worker: str, limit: int = 1) -> list[QueueRow]:
-        """Take up to `limit` due rows: the highest priority first, then the oldest. Each is `active` for a lease."""
+    def fetch(self, worker: str, limit: int = 1, *, queue: str = QUEUE) -> list[QueueRow]:
+        """Take up to `limit` due rows of a queue: the highest priority first, then the oldest; `active` for a lease."""
         now = self.now()
-        due = [row for row in self._all_rows() if row.state in WAITING and row.start_after <= now]
+        waiting = [row for row in self._all_rows() if row.queue == queue and row.state in WAITING]
+        due = [row for row in waiting if row.start_after <= now]
         due.sort(key=lambda row: (-row.priority, row.created_at, row.job, row.number))
         lease = now + self.settings.lease
         taken = []
@@ -331,9 +345,17 @@ class Tables(Protocol):
 
     def delete_tool_job(self, job: JobId) -> bool: ...
 
-    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None, another: bool = False) -> bool: ...
+    def send(
+        self,
+        job: JobId,
+        *,
+        priority: int = 0,
+        retry_limit: int | None = None,
+        another: bool = False,
+        queue: str = QUEUE,
+    ) -> bool: ...
 
-    def fetch(self, worker: str, limit: int = 1) -> list[QueueRow]: ...
+    def fetch(self, worker: str, limit: int = 1, *, queue: str = QUEUE) -> list[QueueRow]: ...
 
     def touch(self, row: QueueRow, *, fenced: bool = False) -> bool: ...
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import psycopg
 
-from harness.audit.evidence import UNKNOWN_WRITER, Chronicle, Evidence, blank
+from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, instant_of
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Event
@@ -29,8 +29,6 @@ STATEMENT_SECONDS: Final = 300
 CONNECT_SECONDS: Final = 10
 AT_ONCE: Final = 5_000
 """Rows that are fetched at a time."""
-NEVER: Final[Instant] = 2**62
-"""When a claim ends that has no end of its own."""
 
 _OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
     "attempt_overrun": frozenset({"attempts", "max_attempts", "started_at"}),
@@ -289,7 +287,12 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
     shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= frozenset(table.columns))
     notes: list[str] = []
     writers = session.value(f"SELECT count(DISTINCT writer) FROM {LOG}")
+    if Status.COMPLETED not in table.status.values():
+        shows -= {"live_job_deleted"}  # A library that deletes what is done: how a job ended does not show.
     silent = _silent(shows)
+    if table.deletes:
+        shows -= {"live_job_deleted"}
+        silent["retention_spares_live"] = "this queue ends a job by deleting its row"
     if writers < 2:
         shows -= _FENCING
         silent["fenced"] = "all changes were made under one application_name: give each process its own"
@@ -314,7 +317,9 @@ def _logged_table(session: Snapshot) -> DescribedTable:
         )
     told = json.loads(comment)
     meanings = {name: None if meaning is None else Status(meaning) for name, meaning in told["status"].items()}
-    return DescribedTable(told["jobs"], told["table"], LOG, told["columns"], meanings)
+    return DescribedTable(
+        told["jobs"], told["table"], LOG, told["columns"], meanings, deletes=bool(told.get("deletes"))
+    )
 
 
 def _rejoined(entries: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -378,6 +383,8 @@ class _LogReader:
             was = self._table.view({"id": before["id"], "status": before["status"]})
         if was is not None and now is not None and was == now:
             return
+        if was is not None and now is None and self._table.deletes:
+            now = _ended(was, at)
         yield from self._chronicle.change(at, writer, was, now)
         if now is None or now.terminal:
             self._claims.pop((now or was or blank("")).id, None)
@@ -396,6 +403,15 @@ class _LogReader:
         running = view.status is Status.PROCESSING
         started = view.started_at if "started_at" in entry else since if running else None
         return view._replace(attempts=view.attempts if "attempts" in entry else number, started_at=started)
+
+
+def _ended(view: JobView, at: Instant) -> JobView | None:
+    """Return how a job ended that its queue deletes then; None for one that had ended before."""
+    if view.status not in (Status.PENDING, Status.PROCESSING):
+        return None
+    status = Status.COMPLETED if view.status is Status.PROCESSING else Status.CANCELLED
+    state = blank("", status).queue_state
+    return view._replace(status=status, queue_state=state, worker=None, lease_until=None, completed_at=at)
 
 
 class LogTail:
@@ -432,6 +448,7 @@ class LogPlan:
             "table": self.table.table,
             "columns": dict(self.table.columns),
             "status": {name: None if status is None else str(status) for name, status in self.table.status.items()},
+            "deletes": self.table.deletes,
         }
         days = max(1, self.keep // DAY)
         return _INSTALL.format(

@@ -21,6 +21,8 @@ from harness.model.lifecycle import PARTNERS, Status
 
 UNKNOWN_WRITER: Final = "unknown"
 """Who changed a row, where the source does not say."""
+NEVER: Final[Instant] = 2**62
+"""When a claim ends that has no end of its own."""
 HELD: Final[Mapping[tuple[Status, Status], str]] = {
     (Status.PROCESSING, Status.COMPLETED): "complete",
     (Status.PROCESSING, Status.FAILED): "fail",

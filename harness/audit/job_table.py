@@ -68,6 +68,8 @@ class DescribedTablePart(NoNulls):
     """What to read instead of the table: a SELECT in brackets, such as one that joins it with another."""
     columns: dict[str, Text]
     status: dict[str, Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "ignored"]]
+    deleted: Literal["COMPLETED"] | None = None
+    """What the queue means by deleting the row of a job that runs; one that waits is cancelled so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class DescribedTable:
     status: Mapping[str, Status | None]
     path: str = ""
     """The file that describes it; empty for one that is known by name."""
+    deletes: bool = False
+    """Whether the queue ends a job by deleting its row."""
 
     @property
     def changes(self) -> bool:
@@ -203,6 +207,7 @@ def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
         part.columns,
         {name: None if meaning == NEITHER else Status(meaning) for name, meaning in part.status.items()},
         path,
+        deletes=part.deleted is not None,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from harness.audit.evidence import UNKNOWN_WRITER, Evidence
+from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Evidence
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, History, Observed, Return
 from harness.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity
@@ -142,7 +142,7 @@ class Auditor:
                 now - self._stuck_after
             )
         if view.status is Status.PROCESSING:
-            since = view.lease_until if view.lease_until is not None else view.started_at
+            since = view.started_at if view.lease_until in (None, NEVER) else view.lease_until
             return since is not None and since + self._stuck_after < now
         overtaken = self._claimed.get((view.tool, view.priority), 0)
         return view.start_after + self._stuck_after < min(overtaken, now)

@@ -23,11 +23,10 @@ from harness.audit.recorded import is_history, recorded_evidence
 from harness.audit.spans import spans_evidence
 from harness.cases import CaseRunner, tasks
 from harness.cli.output import OutputFile, show_lines
-from harness.cli.search import anomalies_named
 from harness.conformance.judge import cases
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.event import Observed
-from harness.invariants import kind_of
+from harness.invariants import anomalies_named, kind_of
 from harness.model.duration import SECOND, Duration, Instant, parse_duration
 from harness.model.job import JobId
 from harness.printable import printable
@@ -53,6 +52,13 @@ _RECENT: Final[Instant] = 10**15
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    _read_options(parser)
+    _judging_options(parser)
+    _output_options(parser)
+    _log_options(parser)
+
+
+def _read_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "sources",
@@ -65,18 +71,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--since", metavar="WHEN", help="only what happened since then: a time (2026-01-31T08:00Z) or a duration (2d)")
     add("--job", metavar="ID", help="tell the whole story of one job")
     add(
-        "--stuck-after",
-        type=_duration,
-        default=STUCK_AFTER,
-        metavar="DURATION",
-        help="a job counts as stuck so long after its claim ended, or was made where it has no end (default: 1h)",
-    )
-    add(
         "--job-attribute",
         action="append",
         default=[],
         metavar="NAME",
         help="the span attribute that names the job (repeatable)",
+    )
+
+
+def _judging_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--stuck-after",
+        type=_duration,
+        default=STUCK_AFTER,
+        metavar="DURATION",
+        help="a job counts as stuck so long after its claim ended, or was made where it has no end (default: 1h)",
     )
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--follow", action="store_true", help="go on judging the log as it grows, until Ctrl-C")
@@ -87,6 +97,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         help="with --follow: how often (default: 10s)",
     )
+
+
+def _output_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--scenarios", metavar="FOLDER", help="write a scenario for each anomaly that one can say, to replay on a model"
     )
@@ -94,6 +108,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--html", metavar="FILE", help="draw the stories, as one HTML file that needs no network")
     add("--trace", metavar="FILE", help="write the stories as a trace that ui.perfetto.dev opens")
     add("--metrics", metavar="FILE", help="write the counts as OpenMetrics text, for alerts")
+    add("--quiet", "-q", action="store_true", help="print only what fails")
+
+
+def _log_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--install", metavar="TABLE", help="print SQL that logs every change of a table; --yes runs it")
     add(
         "--keep",
@@ -104,7 +123,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--uninstall", metavar="TABLE", help="print SQL that removes the log; --yes runs it")
     add("--yes", action="store_true", help="with --install or --uninstall: change the database")
-    add("--quiet", "-q", action="store_true", help="print only what fails")
 
 
 def _duration(text: str) -> Duration:

@@ -13,7 +13,7 @@ from harness.explore.coverage import EXPECTED, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
 from harness.explore.shards import Shard
 from harness.faults import CONSEQUENCES, kinds
-from harness.invariants import ANOMALIES
+from harness.invariants import kind_of
 from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.ci import CiResult
@@ -200,7 +200,7 @@ def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
             engine,
             anomaly,
             "failure",
-            f"{anomaly}: {ANOMALIES[anomaly][1].sentence}",
+            f"{anomaly}: {kind_of(anomaly).sentence}",
             one.screen,
             anomaly,
             f"{anomaly} (found by a search)",
@@ -238,8 +238,6 @@ def campaign_data(
     planned: int,
 ) -> dict[str, Any]:
     """Return everything that the screen says, and the rows that it leaves out; `planned` runs have all shards."""
-    coverage = campaign.coverage
-    novelty = coverage.novelty()
     return {
         "format": "job-harness-exploration",
         "version": 1,
@@ -257,22 +255,28 @@ def campaign_data(
         "guarantees_lost": [str(item) for item in lost(campaign.found)],
         "findings": [finding_data(finding, told[finding.anomaly]) for finding in campaign.findings],
         "not_shown": [{"anomaly": hit.anomaly, "run": hit.number} for hit in campaign.unshown],
-        "coverage": {
-            "observed_runs": coverage.observed,
-            "situations": {
-                item.name: coverage.situations[item.name]
-                for item in declared_situations(capabilities, stepwise=not campaign.stock)
-            },
-            "never_occurred": [item.name for item in campaign.missing],
-            "faults": [{**cell._asdict(), "count": count} for cell, count in sorted(coverage.faults.items())],
-            "states": novelty.states,
-            "last_runs": novelty.last,
-            "last_runs_with_a_new_state": novelty.new,
-            "new_states": [{"runs": runs, "new": new} for runs, new in coverage.growth()],
-        },
+        "coverage": _coverage(campaign, capabilities),
         "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),
         "trouble": None if campaign.trouble is None else campaign.trouble.message,
         "shard": _shard(campaign, shard, planned),
+    }
+
+
+def _coverage(campaign: Campaign, capabilities: Capabilities) -> dict[str, Any]:
+    coverage = campaign.coverage
+    novelty = coverage.novelty()
+    return {
+        "observed_runs": coverage.observed,
+        "situations": {
+            item.name: coverage.situations[item.name]
+            for item in declared_situations(capabilities, stepwise=not campaign.stock)
+        },
+        "never_occurred": [item.name for item in campaign.missing],
+        "faults": [{**cell._asdict(), "count": count} for cell, count in sorted(coverage.faults.items())],
+        "states": novelty.states,
+        "last_runs": novelty.last,
+        "last_runs_with_a_new_state": novelty.new,
+        "new_states": [{"runs": runs, "new": new} for runs, new in coverage.growth()],
     }
 
 
@@ -291,7 +295,7 @@ def _shard(campaign: Campaign, shard: Shard, planned: int) -> dict[str, Any]:
 
 def finding_data(finding: Finding, told: Told) -> dict[str, Any]:
     """Return a finding as data."""
-    kind = ANOMALIES[finding.anomaly][1]
+    kind = kind_of(finding.anomaly)
     return {
         "anomaly": finding.anomaly,
         "sentence": kind.sentence,

@@ -9,12 +9,12 @@ from textwrap import wrap
 from typing import Final
 
 from harness.cli.output import OutputFile
-from harness.cli.search import anomalies_named
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from harness.conformance.outcomes import CASES, OutcomeCell, asked, case_named
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
 from harness.explore.finding import broken_engine
 from harness.interruption import INTERRUPTIONS, exit_code_of
+from harness.invariants import anomalies_named
 from harness.port import Engine
 from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name
 
@@ -158,6 +158,8 @@ def detail(conformance: Conformance, *, quiet: bool = False) -> Iterator[str]:
                 yield from [_clipped(line)] if mark in ASIDE else _whole(line)
     for name in conformance.lies:
         yield f"lie       declares {name}, and none of the cases that need it passes"
+    for name in conformance.unseen:
+        yield f"unseen    jobs() shows {name} of no job that runs: set it, or what depends on it is not judged"
     yield f"{conformance.engine}: {conformance.badge}"
 
 

@@ -13,7 +13,15 @@ from harness.cli.campaign_screen import campaign_data, campaign_lines, level_lin
 from harness.cli.exhaust_command import bounds
 from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
-from harness.cli.search import STOPPED, SearchRequest, changes_of, configure_search, print_left_out, progress_bar
+from harness.cli.search import (
+    STOPPED,
+    SearchRequest,
+    changes_of,
+    configure_search,
+    print_left_out,
+    progress_bar,
+    queues_to_search,
+)
 from harness.errors import ExitCode, UsageError
 from harness.explore.finding import Campaign, Finding
 from harness.explore.process_pool import CampaignPlan, ProcessPool
@@ -107,6 +115,31 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--processes must be at least 1, not {arguments.processes}")
     if arguments.steps < 1:
         raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
+    queues = queues_to_search(arguments)
+    return _each_queue(arguments, queues) if queues else _explored(arguments)
+
+
+def _each_queue(arguments: argparse.Namespace, queues: list[str]) -> int:
+    """Search under the settings of each queue; return what the gravest came to.
+
+    Raises UsageError where the result is to be written: a file holds one search.
+    """
+    for option in ("save", "json", "html", "trace", "junit"):
+        if getattr(arguments, option):
+            raise UsageError(
+                f"--{option} holds one search, and {arguments.settings_from} has {len(queues)} queues",
+                hint=f"Name one of them, such as --queue {queues[0]}: {', '.join(queues)}.",
+            )
+    codes = list[int]()
+    for number, queue in enumerate(queues, start=1):
+        print(f"{chr(10) if number > 1 else ''}Queue {number} of {len(queues)}: {queue}")
+        codes.append(_explored(argparse.Namespace(**{**vars(arguments), "queue": queue})))
+        if codes[-1] not in list(ExitCode):  # it was interrupted
+            return codes[-1]
+    return ExitCode.FAIL if ExitCode.FAIL in codes else max(codes)
+
+
+def _explored(arguments: argparse.Namespace) -> int:
     request = SearchRequest.checked(arguments, file_sessions=True)
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.cases import CaseRunner, Task, tasks
 from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
-from harness.cli.search import anomalies_named
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
+from harness.invariants import anomalies_named
 from harness.report.case import Case, exit_code_of, without_excused
-from harness.report.ci import case_results, github_annotations, junit_xml
-from harness.report.json_report import json_report, report_data
-from harness.report.picture import picture
 from harness.report.summary import case_screen, summary
-from harness.report.trace import trace
 from harness.run.session import Limits
 from harness.scenario.document import ScenarioError
 from harness.scenario.reader import parse_changes, read_scenario
 from harness.scenario.replay_token import decode, target_of
 from harness.scenario.scenario import Scenario
-from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name, wrong_queues
+from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name, wrong_queue_names
 
 # which files ----------------------------------------------------------------------------------------------------------
 
@@ -216,8 +212,10 @@ def _scenarios(
     paths: Sequence[str], changes: dict[str, Any], *, annotated: bool
 ) -> tuple[list[Scenario], list[ScenarioError]]:
     """Return what can be run, and what is wrong with the other files; one broken file does not stop a folder."""
-    scenarios, errors = read_all(scenario_files(paths), queues=wrong_queues() or None)
+    scenarios, errors = read_all(scenario_files(paths), queues=wrong_queue_names())
     if errors and annotated:
+        from harness.report.ci import github_annotations
+
         show_as_it_is(github_annotations([], errors))
     if errors and not scenarios:
         raise UsageError("\n".join(error.message for error in errors))
@@ -233,17 +231,32 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
         print(f"... and {len(bad) - MOST_SCREENS} more, listed below\n")
     show_lines(summary(cases, planned=planned, quiet=arguments.quiet), sys.stdout)
     if arguments.annotations:
+        from harness.report.ci import case_results, github_annotations
+
         show_as_it_is(github_annotations(case_results(cases)))
     sys.stdout.flush()
-    writers: dict[str, Callable[[], str]] = {
-        "junit": lambda: junit_xml(case_results(cases)),
-        "json": lambda: json_report(cases, **asked, planned=planned),
-        "html": lambda: picture(report_data(cases, **asked, planned=planned)),
-        "trace": lambda: trace(report_data(cases, **asked, planned=planned)),
-        "history": lambda: _history(cases),
-    }
     for option, output in outputs.items():
-        output.write(writers[option]())
+        output.write(_written(option, cases, {**asked, "planned": planned}))
+
+
+def _written(option: str, cases: list[Case], asked: dict[str, Any]) -> str:
+    """Return what an option asks to be written. Imported here: most runs write nothing, and start sooner for it."""
+    from harness.report.ci import case_results, junit_xml
+    from harness.report.json_report import json_report, report_data
+    from harness.report.picture import picture
+    from harness.report.trace import trace
+
+    match option:
+        case "junit":
+            return junit_xml(case_results(cases))
+        case "json":
+            return json_report(cases, **asked)
+        case "html":
+            return picture(report_data(cases, **asked))
+        case "trace":
+            return trace(report_data(cases, **asked))
+        case _:
+            return _history(cases)
 
 
 def _history(cases: list[Case]) -> str:

@@ -18,20 +18,18 @@ from typing import Any
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, show_as_it_is, show_lines
-from harness.errors import ExitCode, NothingToJudge, UsageError, available, clipped, did_you_mean
+from harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_you_mean
 from harness.explore.finding import Finding
-from harness.explore.reproduction import Reproduction, keep, reproduce, scenario_of
+from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
 from harness.history.event import Observed, Return
 from harness.interruption import INTERRUPTIONS
-from harness.invariants import ANOMALIES
+from harness.invariants import anomalies_named
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.port import Engine, without_sessions
 from harness.printable import as_it_is
 from harness.private import private_folder
-from harness.report.ci import github_annotations, junit_xml
-from harness.report.picture import picture
 from harness.report.screen import (
     HEIGHT,
     Line,
@@ -43,7 +41,6 @@ from harness.report.screen import (
     setting_text,
     wrap,
 )
-from harness.report.trace import trace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
 from harness.wiring import (
@@ -59,7 +56,6 @@ from harness.wiring import (
     split_name,
 )
 
-FOLDER = Path(".job-harness") / "found"
 STOPPED = "interrupted"
 WIDTH = 80
 STATEMENT_LINES = 10
@@ -95,9 +91,9 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     add(
         "--settings-from",
         metavar="DIR[#QUEUE]",
-        help="use the settings that the repository in DIR has (for QUEUE, else its first), as `check` reads them",
+        help="use the settings that the repository in DIR has, as `check` reads them; explore takes each of its queues",
     )
-    add("--queue", metavar="NAME", help="with --settings-from: the queue whose settings count, as DIR#NAME does")
+    add("--queue", metavar="NAME", help="with --settings-from: only the queue of this name, as DIR#NAME does")
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
@@ -108,7 +104,7 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="a step that takes longer counts as hanging (default: 10)",
     )
-    add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOLDER}/)")
+    add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOUND_FOLDER}/)")
     add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
@@ -153,6 +149,8 @@ class SearchRequest:
     junit: OutputFile | None
     annotated: bool
     verbose: bool
+    queue: str
+    """The queue of the repository whose settings these are; empty: none was named."""
 
     @classmethod
     def checked(cls, arguments: argparse.Namespace, *, file_sessions: bool = False) -> SearchRequest:
@@ -166,7 +164,8 @@ class SearchRequest:
             )
         if not arguments.patience > 0:
             raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
-        settings = settings_of(_of_one(arguments.settings_from, arguments.queue))
+        folder, queue = _named_queue(arguments.settings_from, arguments.queue)
+        settings = settings_of(folder, queue)
         changes_of(arguments)
         wanted, without = anomalies_named(arguments.looking_for), anomalies_named(arguments.without)
         if both := sorted(wanted & without):
@@ -187,8 +186,21 @@ class SearchRequest:
         html = OutputFile.checked(arguments.html, "--html") if arguments.html else None
         traced = OutputFile.checked(arguments.trace, "--trace") if arguments.trace else None
         junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
-        annotated, verbose = arguments.annotations, arguments.verbose
-        return cls(target, settings, wanted, without, others, output, report, html, traced, junit, annotated, verbose)
+        return cls(
+            target,
+            settings,
+            wanted,
+            without,
+            others,
+            output,
+            report,
+            html,
+            traced,
+            junit,
+            arguments.annotations,
+            arguments.verbose,
+            queue,
+        )
 
     def held(self, settings: Settings, engine: Engine, *, named: bool) -> Settings:
         """Return the settings with what the target fixes; of a repository that was `named`, say what is lost."""
@@ -209,12 +221,18 @@ class SearchRequest:
         if self.report is not None:
             self.report.write(json.dumps(data, indent=2) + "\n")
         if self.html is not None:
+            from harness.report.picture import picture  # what few ask for is imported when it is asked for
+
             self.html.write(picture(data))
         if self.trace is not None:
+            from harness.report.trace import trace
+
             self.trace.write(trace(data))
 
     def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
         """Write for CI what was found; of a search without a finding, its exit code and why."""
+        from harness.report.ci import github_annotations, junit_xml
+
         known = ExitCode(code) if code in list(ExitCode) else ExitCode.INCONCLUSIVE
         results = finding_results(engine, told) or [search_result(engine, known, message)]
         if self.annotated:
@@ -225,7 +243,7 @@ class SearchRequest:
     def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
         """Return who shows what is found on this engine."""
         name = opened_as(self.target, engine)
-        return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose)
+        return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose, self.queue)
 
 
 def _has_sessions(target: str, file_sessions: bool) -> bool:
@@ -245,18 +263,36 @@ def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return parse_changes(arguments.changes)
 
 
-def _of_one(folder: str | None, queue: str | None) -> str | None:
-    """Return what was named by --settings-from, with the queue that --queue names."""
-    if queue is None:
-        return folder
+def _named_queue(folder: str | None, queue: str | None) -> tuple[Path | None, str]:
+    """Return the repository that was named and its queue, by --queue or as DIR#QUEUE; empty: none was."""
     if folder is None:
-        raise UsageError("--queue needs --settings-from DIR", hint="Name the repository whose settings count.")
-    if "#" in folder and not Path(folder).is_dir():
+        if queue is not None:
+            raise UsageError("--queue needs --settings-from DIR", hint="Name the repository whose settings count.")
+        return None, ""
+    if Path(folder).is_dir() or "#" not in folder:
+        return Path(folder), queue or ""
+    if queue is not None:
         raise UsageError(f"--settings-from {folder} names a queue, and so does --queue", hint="Leave one of them out.")
-    return f"{folder}#{queue}"
+    name, _, queue = folder.rpartition("#")
+    return Path(name), queue
 
 
-def settings_of(folder: str | None) -> Settings:
+def queues_to_search(arguments: argparse.Namespace) -> list[str]:
+    """Return the queues of the repository that was named, where none of them was; empty, where there is one at most.
+
+    Raises UsageError where there is no such folder.
+    """
+    folder, queue = _named_queue(arguments.settings_from, arguments.queue)
+    if folder is None or queue:
+        return []
+    from harness.lint.repository import read_repository
+    from harness.lint.settings import queues_of
+
+    queues = queues_of(read_repository(folder))
+    return queues if len(queues) > 1 else []
+
+
+def settings_of(folder: Path | None, queue: str) -> Settings:
     """Return the settings to begin with; those of a repository are printed with their places and their contradictions.
 
     Raises UsageError where there is no such folder, and NothingToJudge where it sets nothing.
@@ -268,21 +304,20 @@ def settings_of(folder: str | None) -> Settings:
     from harness.lint.repository import read_repository
     from harness.lint.settings import queues_of, simulation_of
 
-    name, sign, queue = (folder, "", "") if Path(folder).is_dir() else folder.rpartition("#")
-    facts = read_repository(Path(name if sign or Path(folder).is_dir() else folder))
+    facts = read_repository(folder)
     queues = queues_of(facts)
     if queue and queue not in queues:
         raise UsageError(
-            f"--settings-from {folder}: {name} sets nothing for a queue {queue!r}{did_you_mean(queue, queues)}",
+            f"--settings-from: {folder} sets nothing for a queue {queue!r}{did_you_mean(queue, queues)}",
             hint=f"It has settings for {', '.join(queues) or 'no queue by name'}.",
         )
     simulation = simulation_of(facts, queue=queue)
     if not simulation.origins:
         raise NothingToJudge(
-            f"inconclusive: {name} sets nothing that a search could use, such as a timeout, retries or a cron's period",
-            hint=f"Name the folder that does, or leave --settings-from out. What is read: job-harness check {name}",
+            f"inconclusive: {folder} sets nothing that a search could use, such as a timeout, retries, a cron's period",
+            hint=f"Name the folder that does, or leave --settings-from out. What is read: job-harness check {folder}",
         )
-    print(f"Settings from {name}{_of_queue(queue, queues)}:")
+    print(f"Settings from {folder}{_of_queue(queue, queues)}:")
     for name, origin in simulation.origins.items():
         print(f"  {name} {setting_text(name, getattr(simulation.settings, name))}  ({origin})")
     for finding in examine(facts).at_least(Severity.ERROR):
@@ -293,24 +328,12 @@ def settings_of(folder: str | None) -> Settings:
 
 
 def _of_queue(queue: str, queues: list[str]) -> str:
-    """Say which queue it is, and which others there are."""
-    if not queues:
-        return ""
-    others = [one for one in queues if one != (queue or queues[0])]
-    more = f"; others: {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}, as DIR#QUEUE" if others else ""
-    return f", queue {queue or queues[0]!r}{more}"
-
-
-def anomalies_named(names: list[str]) -> frozenset[str]:
-    """Return anomalies that options name. Raises UsageError for one that does not exist."""
-    for name in names:
-        if name not in ANOMALIES:
-            near = did_you_mean(name, ANOMALIES)
-            raise UsageError(
-                f"no such anomaly: {name!r}{near}",
-                hint=available(sorted(ANOMALIES), near=name, listed="docs/invariants.md"),
-            )
-    return frozenset(names)
+    """Say which queue it is and, where none was named, which others there are."""
+    if queue or not queues:
+        return f", queue {queue!r}" if queue else ""
+    others = queues[1:5]
+    more = f"; others: {', '.join(others)}{', ...' if len(queues) > 5 else ''}, as DIR#QUEUE" if others else ""
+    return f", queue {queues[0]!r}{more}"
 
 
 @contextmanager
@@ -355,6 +378,8 @@ class FindingPresenter:
     """Why the target is no longer run: a step that hangs once would hang again."""
     verbose: bool = False
     """Whether to say how each failing run was drawn."""
+    queue: str = ""
+    """The queue whose settings were searched, where several are."""
     interruption: BaseException | None = None
     """What ended the telling early, such as Ctrl-C."""
 
@@ -435,8 +460,9 @@ class FindingPresenter:
     def _place(self, finding: Finding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
         if self.output is None or (self.output.is_standard and not first):
-            name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}").strip("-")[:LONGEST]
-            return OutputFile(FOLDER / f"{name}.yaml")
+            queue = f"-{self.queue}" if self.queue else ""
+            name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}{queue}").strip("-")[:LONGEST]
+            return OutputFile(FOUND_FOLDER / f"{name}.yaml")
         if first:
             return self.output
         path = self.output.path
@@ -503,8 +529,8 @@ def _made(place: OutputFile) -> OutputFile:
     """Make the folder of our own; check what was made up just now."""
     if place.is_standard:
         return place
-    if place.path.parent == FOLDER:
-        private_folder(FOLDER)
+    if place.path.parent == FOUND_FOLDER:
+        private_folder(FOUND_FOLDER)
     return OutputFile.checked(str(place.path), "--save")
 
 

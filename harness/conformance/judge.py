@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
-from harness.history.event import Return
+from harness.history.event import Observed, Return
 from harness.invariants import Anomaly
+from harness.model.lifecycle import Status
 from harness.port import Engine
+from harness.run.observation import IncompleteView
 from harness.run.play import examine, fixed_otherwise, uncovered_capabilities
 from harness.run.session import Limits
 from harness.run.verdict import Run, Verdict
@@ -125,6 +127,8 @@ class Conformance:
     results: Sequence[Result]
     lies: Sequence[str] = field(default=())
     """Capabilities that it declares, and none of whose cases passes."""
+    unseen: Sequence[str] = field(default=())
+    """Fields that `jobs()` showed of no job that ran, so that what depends on them was not judged."""
 
     def of(self, level: Level) -> Mapping[Mark, int]:
         """Count the marks of one level."""
@@ -172,7 +176,7 @@ def conform(
     for case in cases(levels):
         results.append(judged(case, engine))
         watch(results[-1])
-    return Conformance(engine.info.name, results, _lies(engine, results))
+    return Conformance(engine.info.name, results, _lies(engine, results), _unseen(results))
 
 
 def judged(case: SuiteCase, engine: Engine) -> Result:
@@ -182,7 +186,7 @@ def judged(case: SuiteCase, engine: Engine) -> Result:
         return Result(case, Mark.SKIPPED, missing[0])
     try:
         run, told = examine(case.scenario, engine=engine, limits=LIMITS)
-    except EnvironmentUnavailable:
+    except (EnvironmentUnavailable, IncompleteView):
         raise
     except HarnessError as error:
         return Result(case, Mark.OPEN, error.message)
@@ -213,3 +217,19 @@ def _lies(engine: Engine, results: Sequence[Result]) -> list[str]:
             for name in needed_capabilities(result.case.scenario):
                 shown[name] = shown.get(name, False) or result.mark in (Mark.PASS, Mark.DIFFERENT)
     return [name for name, seen in shown.items() if not seen and getattr(engine.info.capabilities, name)]
+
+
+OF_A_RUN: Final = ("worker", "started_at", "lease_until")
+"""Fields of a view that are to be set while a job runs."""
+
+
+def _unseen(results: Sequence[Result]) -> list[str]:
+    """Return the fields that no job had while it ran; none, where no job ran."""
+    running = [
+        event.after
+        for result in results
+        if result.run is not None
+        for event in result.run.history.events
+        if isinstance(event, Observed) and event.after is not None and event.after.status is Status.PROCESSING
+    ]
+    return [name for name in OF_A_RUN if running and all(getattr(view, name) is None for view in running)]

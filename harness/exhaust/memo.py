@@ -237,7 +237,6 @@ class Witnesses:
         """Take them as they stand."""
         self._judge = judge
         self._numbers = numbers
-        self._places = {id(monitor): place for place, monitor in enumerate(judge.monitors)}
         self._held: list[Component | None] = [self._looked_at(monitor) for monitor in judge.monitors]
         self._known: dict[tuple[int, int], Vector | None] = {}
         self._lessons: dict[tuple[int, int, int], Component] = {}
@@ -288,8 +287,9 @@ class Witnesses:
             after = self._lessons.get(key) if step is not None else None
             if after is None:
                 self._hold(place, parts[place])
-                for handle, event in seen:
-                    handle(event)
+                monitor = self._judge.monitors[place]
+                for watch, event in seen:
+                    watch(monitor, event)
                 if self._judge.anomalies:
                     self._held[place] = None
                     return None
@@ -319,8 +319,8 @@ class Witnesses:
             return known
         wanted: dict[int, list[tuple[Any, Event]]] = {}
         for event in events:
-            for handle in self._judge.handles(event):
-                wanted.setdefault(self._places[id(handle.__self__)], []).append((handle, event))  # type: ignore[attr-defined]
+            for watch, place in self._judge.watching(event):
+                wanted.setdefault(place, []).append((watch, event))
         listed = list(wanted.items())
         if step is not None:
             self._wanted_of[step] = listed

@@ -477,9 +477,9 @@ class Rig:
         monitors = self.session.judge.monitors
         if before is None:
             return self._vector([self._part(monitor.snapshot()) for monitor in monitors])
-        seen = {id(handle.__self__) for event in events for handle in self.session.judge.handles(event)}  # type: ignore[attr-defined]
-        parts = zip(monitors, before.monitors.parts, strict=True)
-        return self._vector([self._part(one.snapshot()) if id(one) in seen else part for one, part in parts])
+        seen = {place for event in events for _, place in self.session.judge.watching(event)}
+        parts = enumerate(zip(monitors, before.monitors.parts, strict=True))
+        return self._vector([self._part(one.snapshot()) if place in seen else part for place, (one, part) in parts])
 
     def _actor(self, place: int, process: Actor, before: GlobalState | None) -> ActorState:
         was = None if before is None or place >= len(before.actors) else before.actors[place]

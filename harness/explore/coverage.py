@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from harness.faults import strike_of
 from harness.history.event import Call, Event, Fault, History, Observed, Return
-from harness.history.outcome import OutcomeKind
+from harness.history.outcome import REFUSED, OutcomeKind
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import TERMINAL, Status
+from harness.model.lifecycle import CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
 from harness.port import Capabilities
 
 OBSERVED_EVERY = 4
@@ -259,7 +259,7 @@ class Spotter:
                 self.seen.add("the cron and a claim coincide")
         view = self.views.get(call.job or "")
         if verb in STALE and view is not None:
-            if view.status is not Status.PROCESSING or view.token != call.token:
+            if view.status is not PROCESSING or view.token != call.token:
                 self.seen.add(f"a stale holder {STALE[verb]}")
             elif verb == "heartbeat" and view.lease_until == call.at:
                 self.seen.add("a heartbeat exactly at expiry")
@@ -270,7 +270,7 @@ class Spotter:
         outcome = event.outcome
         if event.verb == "claim" and outcome.kind is OutcomeKind.DONE and len(outcome.value or ()) > 1:
             self.seen.add("a batch is claimed")
-        elif event.verb == "enqueue" and outcome.kind is OutcomeKind.REFUSED:
+        elif event.verb == "enqueue" and outcome.kind is REFUSED:
             self.seen.add("a unique key is refused")
 
     def _change(self, event: Observed) -> None:
@@ -291,13 +291,13 @@ class Spotter:
                 seen.add("a claim exactly at the due time")
         elif verb in ("expire", "step expire"):
             seen.add("a lease runs out")
-        elif verb == "rescue" and before.status is Status.PROCESSING:
+        elif verb == "rescue" and before.status is PROCESSING:
             seen.add("the cron rescues a job")
-        if before.status is Status.PROCESSING and after.status is Status.CANCELLED:
+        if before.status is PROCESSING and after.status is CANCELLED:
             seen.add("a job is cancelled while it runs")
-        elif before.status in TERMINAL and after.status is Status.PENDING:
+        elif before.status in TERMINAL and after.status is PENDING:
             seen.add("an operator retries a job")
-        elif before.status is not Status.FAILED and after.status is Status.FAILED and _exhausted(after):
+        elif before.status is not FAILED and after.status is FAILED and _exhausted(after):
             seen.add("a job's attempts are used up")
 
     def _fault(self, fault: Fault) -> None:
@@ -314,7 +314,7 @@ class Spotter:
             seen.add("time runs late")
         elif name == "stop" and position in ("start", "running", "heartbeat", *SETTLING):
             seen.add("a shutdown with a job in hand")
-        elif name == "clock" and any(view.status is Status.PROCESSING for view in self.views.values()):
+        elif name == "clock" and any(view.status is PROCESSING for view in self.views.values()):
             seen.add("a clock is off while a job runs")
 
     def _crash(self, actor: str, position: str, *, after: bool) -> None:

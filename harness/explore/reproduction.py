@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 from harness.errors import HarnessError, UsageError
 from harness.explore.finding import Finding
 from harness.explore.lockstep import Divergence, compare
-from harness.invariants import ANOMALIES
+from harness.invariants import kind_of
 from harness.port import Engine
 from harness.run.play import play
 from harness.run.verdict import Run
@@ -19,13 +21,16 @@ from harness.scenario.document import ScenarioError
 from harness.scenario.scenario import FOUND, Scenario
 from harness.scenario.writer import write_scenario
 
+FOUND_FOLDER: Final = Path(".job-harness") / "found"
+"""Where a finding is written by default."""
+
 
 def scenario_of(finding: Finding, *, queue: str | None, application: str | None) -> Scenario:
     """Return the scenario that replays a finding, titled; `queue` and `application` say on what it stands."""
     return replace(
         finding.scenario,
         title=f"{finding.anomaly}{FOUND}",
-        why=ANOMALIES[finding.anomaly][1].sentence,
+        why=kind_of(finding.anomaly).sentence,
         queue=queue,
         application=application,
     )

@@ -86,12 +86,14 @@ class Sampler:
         contract = self.engine.info.contract
         lease = contract.effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
-        settings = contract.held(drawn.scenario.settings.changed(**self.held))
-        drawn = replace(drawn, scenario=replace(drawn.scenario, settings=settings))
+        scenario = drawn.scenario
+        settings = contract.held(scenario.settings.changed(**self.held))
+        if settings is not scenario.settings:
+            scenario = replace(scenario, settings=settings)
         choices = drawing.choices
         until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
         session = Session(
-            drawn.scenario,
+            scenario,
             engine=self.engine,
             choices=choices,
             faults=drawn.faults,

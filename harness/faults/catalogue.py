@@ -108,7 +108,7 @@ def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
     """
     option = read_option(deviation.option)
     actor, _, point = deviation.label.partition(" ")
-    step = f"its {_ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
+    step = f"its {ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
     when = "right after" if point in effects else "before"
     if option.kind == TIME and point:
         return Cause(f"{actor} stalls {when} `{point}`", is_fault=True)
@@ -128,7 +128,7 @@ def _place(deviation: Deviation, point: str, place: str) -> str:
     """Say where a process stood; some points of a test are places already: `while running job-1`."""
     if not point.startswith(("before ", "while ")):
         return place
-    return point if deviation.nth == 1 else f"{point} for the {_ordinal(deviation.nth)} time"
+    return point if deviation.nth == 1 else f"{point} for the {ordinal(deviation.nth)} time"
 
 
 def _order(option: Option) -> str:
@@ -136,7 +136,8 @@ def _order(option: Option) -> str:
     return {TIME: "time passes", OTHERS: "everybody else acts"}.get(option.kind, f"{option.actor} acts")
 
 
-def _ordinal(number: int) -> str:
+def ordinal(number: int) -> str:
+    """Write `3rd`."""
     suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
 

@@ -122,6 +122,8 @@ class FaultKind:
     """How it is counted there: `a clock drifted`, which `3 times` follows; empty: its id struck."""
     told: Callable[[Mapping[str, Any]], str] | None = None
     """Words its event's data for a report; None: the name in capitals, and where."""
+    midway: bool = False
+    """Whether it may strike in the middle of a step, where an actor's own code is at work and cannot wait."""
     turn: int = 100
     """Where its options stand among those of a gate. Seeds hold their runs only while this stays as it is."""
     package: str = ""
@@ -156,10 +158,11 @@ class FaultKind:
 class ArmedFault:
     """A kind in one run, with what is left of its budget."""
 
-    __slots__ = ("_apply", "_met", "_options", "id", "left")
+    __slots__ = ("_apply", "_met", "_options", "id", "left", "midway")
 
     def __init__(self, kind: FaultKind, count: int, met: Circumstances) -> None:
         self.id = kind.id
+        self.midway = kind.midway
         self.left = count
         self._met = met
         self._options = kind.options

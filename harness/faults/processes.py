@@ -65,6 +65,7 @@ CRASH: Final = FaultKind(
     step="`crash`",
     columns=(("crash", "crash"), ("crash after", "crash after")),
     told=_told_crash,
+    midway=True,
     turn=1,
 )
 

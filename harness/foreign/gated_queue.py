@@ -27,7 +27,7 @@ from harness.foreign.postgres_proxy import PostgresEndpoint, ProxiedSession
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
-from harness.port import Capabilities, EngineClocks
+from harness.port import Capabilities, EngineClocks, SentStatement
 from harness.postgres.gating import SessionCoordinator, SessionPool
 from harness.postgres.patience import Deadline
 from harness.sim.request import Request
@@ -114,6 +114,10 @@ class GatedForeignQueue:
     def leftovers(self) -> list[str]:
         """Say what actors left open."""
         return self._peer.coordinator.leftovers()
+
+    def statements(self) -> list[SentStatement]:
+        """Return what actors' sessions were sent since this was last asked."""
+        return self._peer.coordinator.sent()
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs where a transaction or a verb may have ended since."""

@@ -118,9 +118,7 @@ def npm_package(name: str, version: str, *beside: str) -> Path:
         command = [find_npm(), "install", *_NPM_OPTIONS, f"{name}@{version}", *beside]
         run(command, seconds=INSTALL_SECONDS, what=what, hint=hint, cwd=folder)
 
-    return installed(
-        "npm", "+".join(f"{name}@{version}".split("/")) + "".join(f"+{other}" for other in beside), install
-    )
+    return installed("npm", "+".join((f"{name}@{version}", *beside)).replace("/", "+"), install)
 
 
 def newest_npm(name: str, wanted: str) -> str:

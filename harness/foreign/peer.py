@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import IO, Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable
 from harness.postgres.patience import Deadline
@@ -65,6 +65,8 @@ _CHUNK: Final = 1 << 16
 _TAIL_LINES: Final = 4
 STOPPED: Final = ("T", "t")
 """What Linux calls the state of a process that a signal or a debugger stopped."""
+STARVED_LOOKS: Final = 15
+"""How often a silent peer is looked at again, each time for a fifth of its patience, while it waits for a processor."""
 _PROC: Final = Path("/proc")
 
 Report: TypeAlias = dict[str, Any]
@@ -76,6 +78,42 @@ class Responder(Protocol):
     def ask(self, do: str, arguments: Mapping[str, Any] | None = None, *, now: float | None = None) -> Report:
         """Have it done, and return the `idle` that ends it, with `value`, `refused` or `raised`."""
         ...
+
+
+class PeerProcess(Protocol):
+    """The process of a peer: what is asked of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, as far as that was asked."""
+        ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """What it prints."""
+        ...
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """What it complains of."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return how it ended; None: it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Wait until it has ended."""
+        ...
+
+
+Fork: TypeAlias = Callable[[Sequence[int], Mapping[str, str]], PeerProcess]
+"""Starts a process that has these descriptors as `VARIABLE` says, and this environment. Raises OSError."""
 
 
 class PeerLost(EnvironmentUnavailable):
@@ -103,10 +141,12 @@ class Peer:
         log: Callable[[str], None] = lambda line: None,
         patience: float = ANSWER_SECONDS,
         standstill: float = STANDSTILL_SECONDS,
+        fork: Fork | None = None,
     ) -> None:
         """Start the process in `folder`, with exactly this environment, by default ours; `log` hears what it prints.
 
-        It may be silent for `patience`, and one turn may take `standstill`, in real seconds.
+        With `fork`, that starts it in place of the command. It may be silent for `patience`, and one turn may take
+        `standstill`, in real seconds.
         Raises EnvironmentUnavailable where it cannot be started.
         """
         self.name = name
@@ -128,22 +168,27 @@ class Peer:
         self.effects: list[Report] = []
         """What it said while it was asked for the end of a posted turn."""
         self._size = 0
+        self._printed = 0
+        """Bytes that it printed."""
+        self._drained = 0
+        """How many of them were told by `drain`."""
         self._outgoing = b""
         self._incoming = bytearray()
         self._reports: deque[Report] = deque()
-        self._start(command, environment=environment, folder=folder)
+        start = fork or (lambda theirs, given: _started(command, theirs, environment=given, folder=folder))
+        self._start(start, environment=os.environ if environment is None else environment, command=command[0])
 
-    def _start(self, command: Sequence[str], *, environment: Mapping[str, str] | None, folder: Path | None) -> None:
+    def _start(self, start: Fork, *, environment: Mapping[str, str], command: str) -> None:
         theirs_in, self._inward = os.pipe()
         self._outward, theirs_out = os.pipe()
         theirs_life, life = os.pipe()
         ours, theirs = (self._inward, self._outward, life), (theirs_in, theirs_out, theirs_life)
         try:
-            self._process = _started(command, theirs, environment=environment, folder=folder)
+            self._process = start(theirs, environment)
             end_with_us(self._process.pid, theirs_life)
         except OSError as error:
             _close(ours)
-            hint = f"Does {command[0]} exist, and may it be run?"
+            hint = f"Does {command} exist, and may it be run?"
             raise EnvironmentUnavailable(f"{self.name} cannot be started: {error}", hint=hint) from error
         finally:
             _close(theirs)
@@ -267,6 +312,7 @@ class Peer:
         still = Deadline(max(self._standstill, patience))
         self._silence = Deadline(patience)
         waits_for: list[str] = []
+        looks = 0
         while True:
             while self._reports:
                 report = self._reports.popleft()
@@ -283,11 +329,21 @@ class Peer:
             if self._reports:
                 continue
             if self._silence.passed:
-                raise self._lost("blocked", f"it did not answer for {patience:g} s of real time", do=do)
+                looks += 1
+                if looks > STARVED_LOOKS or not self._starved(patience / 10):
+                    raise self._lost("blocked", f"it did not answer for {patience:g} s of real time", do=do)
+                self._silence, still = Deadline(patience / 10), Deadline(still.left + patience / 5)
+                continue
             if still.passed:
                 work = ", ".join(waits_for) or "work without end"
                 what = f"virtual time stood still for {still.seconds:g} real seconds, for {work}"
                 raise self._lost("blocked", what, do=do)
+
+    def _starved(self, seconds: float) -> bool:
+        """Whether a busy machine keeps it from running most of these real seconds: its silence then says nothing."""
+        before = waited_for_processor(self._process.pid)
+        Deadline(seconds).pause(seconds)
+        return waited_for_processor(self._process.pid) - before > seconds / 2
 
     def _ends(self, report: Report, number: int) -> bool:
         """Whether a report ends this turn. What ends another one is kept until it is asked for."""
@@ -328,6 +384,18 @@ class Peer:
         if ended is not None:
             self._posted.pop(number, None)
         return ended
+
+    def drain(self) -> int:
+        """Return how many bytes it has printed since this was last asked: who prints into a full pipe sleeps."""
+        before = self._drained
+        while ready := self._selector.select(0):
+            for key, _ in ready:
+                if not self._take(key.fd, key.data):
+                    raise self._died()
+            if self._printed - before > LARGEST_LOG:
+                break
+        self._drained = self._printed
+        return self._printed - before
 
     def sever(self, actor: str) -> None:
         """Tell the peer that one of its actors is dead, without waiting for it."""
@@ -394,6 +462,7 @@ class Peer:
         except BlockingIOError:
             return True
         if data:
+            self._printed += len(data) if descriptor != self._outward else 0
             hears(data)
             return True
         if descriptor == self._outward:
@@ -528,11 +597,10 @@ def _started(
     command: Sequence[str],
     descriptors: Sequence[int],
     *,
-    environment: Mapping[str, str] | None,
+    environment: Mapping[str, str],
     folder: Path | None,
 ) -> subprocess.Popen[bytes]:
     """Start a peer in a session of its own."""
-    given = os.environ if environment is None else environment
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -540,7 +608,7 @@ def _started(
         stderr=subprocess.PIPE,
         pass_fds=descriptors,
         cwd=folder,
-        env={**given, VARIABLE: ",".join(map(str, descriptors)), **({WATCHED: "1"} if _signals_an_end() else {})},
+        env={**environment, VARIABLE: ",".join(map(str, descriptors)), **({WATCHED: "1"} if _signals_an_end() else {})},
         start_new_session=True,
         umask=NOBODY_ELSE,  # What it writes beside its packages, such as bytecode, is run by the next one.
     )
@@ -583,9 +651,7 @@ def _close(descriptors: Sequence[int]) -> None:
         os.close(descriptor)
 
 
-def _end(
-    process: subprocess.Popen[bytes], selector: selectors.BaseSelector, descriptors: Sequence[int], owner: int
-) -> None:
+def _end(process: PeerProcess, selector: selectors.BaseSelector, descriptors: Sequence[int], owner: int) -> None:
     if os.getpid() == owner:  # A forked child lets go of the parent's processes and touches none.
         _kill_all(process)  # Before its pipes are closed: a peer that notices kills itself, and is asked nothing more.
     selector.close()
@@ -598,7 +664,7 @@ def _end(
             stream.close()
 
 
-def _kill_all(process: subprocess.Popen[bytes]) -> None:
+def _kill_all(process: PeerProcess) -> None:
     """Kill a process, its session, and whatever it started."""
     started: list[int] = []
     if process.poll() is None:
@@ -636,6 +702,14 @@ def children_of(pid: int | None = None) -> list[int]:
             with suppress(OSError):  # A thread may end while it is looked at.
                 found += [int(child) for child in (task / "children").read_text().split()]
     return [child for child in found if _runs(child)]
+
+
+def waited_for_processor(pid: int) -> float:
+    """Return for how many seconds the main thread of a process waited for a processor; 0 where Linux does not say."""
+    try:
+        return int((_PROC / str(pid) / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def descendants_of(pid: int) -> list[int]:

@@ -15,7 +15,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +73,7 @@ _NO_GATE: Final = re.compile(
 """What neither waits for another session nor shows one anything."""
 _WROTE: Final = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 _CLEAN: Final = "SELECT pg_advisory_unlock_all()"
+_RENEW: Final = "DISCARD ALL"
 _IDLE: Final = b"I"
 _COPYING: Final = b"C"
 """A session takes data of a COPY from its driver."""
@@ -113,6 +114,8 @@ class ProxiedSession:
         self._status = _IDLE
         self._began_at: int | None = None
         self._reply: list[Frame] = []
+        self._sql = ""
+        """What is released next, as text."""
         self._before = _IDLE
         """How the session stood when the query under way began."""
         self._skips = False
@@ -125,6 +128,8 @@ class ProxiedSession:
         """Bytes that the driver was sent over this connection."""
         self.heard = 0
         """Bytes that the driver sent."""
+        self.keep: Callable[[socket.socket], bool] | None = None
+        """Takes over the session with PostgreSQL, as new, once the driver has left it; None: it is ended."""
 
     # what the coordinator asks ----------------------------------------------------------------------------------------
 
@@ -171,11 +176,25 @@ class ProxiedSession:
         """End it, whatever it is doing; its locks are free afterwards."""
         if self.closed:
             return
+        if self.keep is not None and self._renewed() and self.keep(self._server):
+            self._server = _left()  # A statement that still stands at a gate must not reach the next driver's session.
+            self.close()
+            return
         try:
             if self.coordinator is not None:
                 self.coordinator.pool.monitor.end(self.pid)
         finally:
             self.close()
+
+    def _renewed(self) -> bool:
+        """Make the session as new. False: it is in the middle of something."""
+        if not self.idle or not self._batches.empty or (self.flight is not None and not self.flight.done):
+            return False
+        try:
+            self._at_once(_RENEW)
+        except (psycopg.Error, OSError, EnvironmentUnavailable):
+            return False
+        return self.idle and not any(frame.kind == ERROR for frame in self._reply)
 
     def close(self) -> None:
         """Leave both sides; PostgreSQL ends what the session was doing once it notices."""
@@ -234,7 +253,7 @@ class ProxiedSession:
     async def carry_out(self) -> None:
         """Carry out what the driver waits for, at its gate and at that of its commit, and let it have the answer."""
         batch = self.pending.popleft()
-        sql = batch.sql
+        sql = self._sql = batch.sql
         gated = bool(sql) and _NO_GATE.match(sql) is None
         point = point_of(sql) if sql else "prepare"
         if gated:
@@ -273,6 +292,7 @@ class ProxiedSession:
         else:
             reply = self._reply
             await self.gate(f"commit {point}")
+            self._sql = "COMMIT"
             await self.release(query("COMMIT"), f"commit {point}")
             if not any(frame.kind == ERROR for frame in self._reply):
                 self._reply = [*reply, *_notifications(self._reply)]
@@ -285,7 +305,7 @@ class ProxiedSession:
         """Send a batch, and wait until it is answered; a lock that it waits for is waited for in virtual time."""
         assert self.coordinator is not None
         answers, self._awaits = self._awaits, None
-        flight = self.coordinator.release(self, self._sending(raw, answers=answers), point)
+        flight = self.coordinator.release(self, self._sending(raw, answers=answers), point, sql=self._sql)
 
         def answered() -> bool:
             self.meanwhile()
@@ -439,6 +459,13 @@ class ProxiedSession:
             self._tell(b"".join(frame.raw for frame in said))
 
 
+def _left() -> socket.socket:
+    """Return a socket on which nothing can be said."""
+    made = socket.socket()
+    made.close()
+    return made
+
+
 def _notifications(reply: Iterable[Frame]) -> list[Frame]:
     return [frame for frame in reply if frame.kind == NOTIFICATION]
 
@@ -475,6 +502,45 @@ def _without_numbers(frame: Frame, words: str) -> Frame:
 
 
 # where drivers connect ------------------------------------------------------------------------------------------------
+
+
+class Backend(NamedTuple):
+    """A session with PostgreSQL that no driver has, and what it said when it was opened."""
+
+    server: socket.socket
+    greeting: tuple[Frame, ...]
+
+
+class Backends:
+    """Sessions of one database that drivers have left: the next one that asks for the same takes one over.
+
+    A pool that lets its connections go after ten seconds opens dozens in an hour of virtual time, and a process of
+    PostgreSQL's costs more to start than all that is said over it. DISCARD ALL leaves nothing of the session before.
+    """
+
+    MOST: Final = 32
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[tuple[str, str], ...], list[Backend]] = {}
+
+    def take(self, asked: Mapping[str, str]) -> Backend | None:
+        """Return a session that was opened with the same parameters, if one is there."""
+        found = self._idle.get(tuple(sorted(asked.items())))
+        return found.pop() if found else None
+
+    def keep(self, asked: Mapping[str, str], backend: Backend) -> bool:
+        """Take over a session that is as new. False: there are enough."""
+        found = self._idle.setdefault(tuple(sorted(asked.items())), [])
+        if len(found) >= self.MOST:
+            return False
+        found.append(backend)
+        return True
+
+    def clear(self) -> None:
+        """Leave all of them."""
+        for backend in (each for found in self._idle.values() for each in found):
+            backend.server.close()
+        self._idle.clear()
 
 
 class PostgresEndpoint:
@@ -638,10 +704,21 @@ class PasswordEndpoint(PostgresEndpoint):
 
     USER: Final = "app"
     PASSWORD: Final = "app"
-    DATABASE: Final = "app"
 
-    def __init__(self, name: str, pool: SessionPool, *, kind: type[ProxiedSession]) -> None:
-        """Listen on a port of loopback; `kind` is what each connection becomes."""
+    def __init__(
+        self,
+        name: str,
+        pool: SessionPool,
+        *,
+        kind: type[ProxiedSession],
+        backends: Backends | None = None,
+        called: str = "app",
+    ) -> None:
+        """Listen on a port of loopback; `kind` is what each connection becomes, `backends` keeps what drivers leave.
+
+        Drivers ask for the database that is `called` so.
+        """
+        self.called = called
         self.name = name
         self.sessions = []
         self.turn = 0
@@ -651,6 +728,7 @@ class PasswordEndpoint(PostgresEndpoint):
         self.refused: list[str] = []
         """What drivers asked for and did not get."""
         self._kind = kind
+        self._backends = backends
         self._pool = pool
         self._coordinator = None
         self._given = conninfo_to_dict(pool.url)
@@ -660,13 +738,13 @@ class PasswordEndpoint(PostgresEndpoint):
     @property
     def url(self) -> str:
         """What the driver connects to."""
-        return f"postgresql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{self.DATABASE}"
+        return f"postgresql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{self.called}"
 
     @property
     def environment(self) -> dict[str, str]:
         """What tells libpq and its like the same."""
         told = {"HOST": "127.0.0.1", "PORT": str(self.port), "USER": self.USER}
-        told |= {"PASSWORD": self.PASSWORD, "DATABASE": self.DATABASE}
+        told |= {"PASSWORD": self.PASSWORD, "DATABASE": self.called}
         return {"DATABASE_URL": self.url, **{f"PG{name}": value for name, value in told.items()}}
 
     @property
@@ -694,22 +772,31 @@ class PasswordEndpoint(PostgresEndpoint):
 
     def _opened(self, client: socket.socket, asked: dict[str, str]) -> ProxiedSession:
         name = asked.get("database") or asked.get("user", "")
-        if name != self.DATABASE:
-            self.refused.append(f"it opens the database {name!r}, and there is one, {self.DATABASE!r}")
+        if name != self.called:
+            self.refused.append(f"it opens the database {name!r}, and there is one, {self.called!r}")
             client.sendall(error_frame("3D000", f'database "{name}" does not exist').raw)
             raise OSError("refused")
         heard = self._check_password(client)
         options = " ".join(part for part in (asked.get("options", ""), self._pool.options) if part)
         own = {"user": str(self._given.get("user") or self.USER), "database": self.database, "options": options}
-        server = self._server()
-        server.sendall(startup({**asked, **own}))
-        said = self._greeting(server)
-        told = b"".join(frame.raw for frame in said)
+        backend = self._backend({**asked, **own})
+        told = b"".join(frame.raw for frame in backend.greeting)
         client.sendall(told)
-        keys = next((frame.body for frame in said if frame.kind == KEY_DATA), b"\0\0\0\0")
-        session = self._kind(client, server, pid=struct.unpack("!I", keys[:4])[0])
+        keys = next((frame.body for frame in backend.greeting if frame.kind == KEY_DATA), b"\0\0\0\0")
+        session = self._kind(client, backend.server, pid=struct.unpack("!I", keys[:4])[0])
         session.heard, session.sent = heard, len(told) + len(_ASK_PASSWORD)
+        if (backends := self._backends) is not None:
+            session.keep = lambda server: backends.keep({**asked, **own}, Backend(server, backend.greeting))
         return session
+
+    def _backend(self, asked: dict[str, str]) -> Backend:
+        """Take over a session that a driver has left, or open one."""
+        kept = None if self._backends is None else self._backends.take(asked)
+        if kept is not None:
+            return kept
+        server = self._server()
+        server.sendall(startup(asked))
+        return Backend(server, tuple(self._greeting(server)))
 
     def _check_password(self, client: socket.socket) -> int:
         """Ask for the password; return how many bytes came."""

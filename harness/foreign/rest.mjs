@@ -32,6 +32,7 @@ export class Rest {
     /** Says whether anything is being run. */
     this.atWork = () => true;
     createHook({
+      trackPromises: false, // Where Node knows it (24.11): a hook for every promise is most of what watching costs.
       init: (id, type, _, resource) => {
         if (ON_THREADS.test(type)) this.jobs.set(id, { type, resource, promised: isPromised() });
         else if (COMPRESSOR.test(type)) this.compressors.set(id, new WeakRef(resource));

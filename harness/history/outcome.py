@@ -17,6 +17,12 @@ class OutcomeKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+_DONE: Final = OutcomeKind.DONE
+REFUSED: Final = OutcomeKind.REFUSED
+UNKNOWN: Final = OutcomeKind.UNKNOWN
+"""By themselves: asked for at every event, and looked up at the enumeration they are slow on Python up to 3.11."""
+
+
 class Outcome(NamedTuple):
     """The answer of a verb."""
 
@@ -27,12 +33,12 @@ class Outcome(NamedTuple):
     @property
     def done(self) -> bool:
         """Whether the effect certainly happened."""
-        return self.kind is OutcomeKind.DONE
+        return self.kind is _DONE
 
     @property
     def deadlocked(self) -> bool:
         """Whether the database threw it out of a circle of waiting transactions: it had no effect."""
-        return self.kind is OutcomeKind.UNKNOWN and any(sign in self.reason for sign in DEADLOCK_SIGNS)
+        return self.kind is UNKNOWN and any(sign in self.reason for sign in DEADLOCK_SIGNS)
 
     @classmethod
     def refused(cls, reason: str, value: Any = None) -> Outcome:
@@ -50,4 +56,4 @@ DONE = Outcome(OutcomeKind.DONE)
 
 def done(value: Any = None) -> Outcome:
     """The effect happened."""
-    return Outcome(OutcomeKind.DONE, value)
+    return Outcome(_DONE, value)

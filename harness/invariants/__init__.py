@@ -1,6 +1,6 @@
 """Who judges: properties over histories, the anomalies that breach them, and the guarantees those cost."""
 
-from harness.invariants.catalogue import ANOMALIES, CATALOGUE, everything, gravity, kind_of
+from harness.invariants.catalogue import ANOMALIES, CATALOGUE, anomalies_named, everything, gravity, kind_of
 from harness.invariants.property import (
     Anomaly,
     AnomalyKind,
@@ -27,6 +27,7 @@ __all__ = [
     "Kind",
     "Monitor",
     "Rules",
+    "anomalies_named",
     "everything",
     "gravity",
     "judge_of",

@@ -14,7 +14,7 @@ from typing import ClassVar
 from harness.history.event import Call, Effect, Observed
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import FAILED, PENDING, PROCESSING
 
 # attempts_bounded -----------------------------------------------------------------------------------------------------
 
@@ -79,14 +79,14 @@ class RunsBounded(Monitor):
         if before is None or before.status is after.status:
             return
         count = self._deliveries.get(event.job, 0)
-        if after.status is Status.PROCESSING:
+        if after.status is PROCESSING:
             count = self._deliveries[event.job] = count + 1
             if count > after.max_attempts:
                 told = f"{event.actor} takes delivery {count} of at most {after.max_attempts}"
                 self.breach("attempt_overrun", told, job=event.job)
         elif before.terminal:
             self._deliveries[event.job] = 0
-        elif after.status is Status.PENDING and after.attempts < before.attempts:
+        elif after.status is PENDING and after.attempts < before.attempts:
             self._deliveries[event.job] = count - 1
 
     def on_effect(self, event: Effect) -> None:
@@ -133,13 +133,13 @@ class FailedOnlyWhenExhausted(Monitor):
         if before is None or after is None or before.status is after.status:
             return
         declared = (event.job, before.token) in self._final
-        if after.status is Status.FAILED and after.attempts < after.max_attempts and not declared:
+        if after.status is FAILED and after.attempts < after.max_attempts and not declared:
             self.breach(
                 "failed_early",
                 f"{event.verb} failed it at attempt {after.attempts} of {after.max_attempts}",
                 job=event.job,
             )
-        elif event.verb == "fail" and declared and after.status is Status.PENDING:
+        elif event.verb == "fail" and declared and after.status is PENDING:
             self.breach(
                 "final_error_retried", "the error was declared final and the job waits for a retry", job=event.job
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Final
 
-from harness.errors import UsageError
+from harness.errors import UsageError, available, did_you_mean
 from harness.extensions import INVARIANTS, brought
 from harness.invariants import (
     attempts,
@@ -111,8 +111,21 @@ ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 
 
 def kind_of(name: str) -> AnomalyKind:
-    """Return what an anomaly breaches; one of a test's own invariants is named by the test alone."""
+    """Return what an anomaly breaches; one of an invariant of the user's own is named by that alone."""
     return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A check of this test failed.")
+
+
+def anomalies_named(names: Iterable[str]) -> frozenset[str]:
+    """Return anomalies that options name. Raises UsageError for one that does not exist."""
+    wanted = frozenset(names)
+    for name in sorted(wanted):
+        if name not in ANOMALIES:
+            near = did_you_mean(name, ANOMALIES)
+            raise UsageError(
+                f"no such anomaly: {name!r}{near}",
+                hint=available(sorted(ANOMALIES), near=name, listed="docs/invariants.md"),
+            )
+    return wanted
 
 
 def gravity(name: str) -> int:
@@ -158,7 +171,7 @@ WHOLE = "none was seen to break"
 
 def lost(anomalies: Iterable[str]) -> tuple[Guarantee, ...]:
     """Return the guarantees that anomalies cost, the gravest first."""
-    return tuple(sorted({ANOMALIES[name][1].guarantee for name in anomalies}, key=lambda item: item.rank))
+    return tuple(sorted({kind_of(name).guarantee for name in anomalies}, key=lambda item: item.rank))
 
 
 def level(anomalies: Iterable[str]) -> str:

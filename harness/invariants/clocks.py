@@ -18,7 +18,7 @@ from typing import ClassVar
 from harness.history.event import Fault, Observed, Phase
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
 from harness.model.duration import SECOND, Duration, Instant, format_duration
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PENDING, PROCESSING
 from harness.sim.clock import STORE, Drift
 
 # the store's clock, reconstructed -------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ class StoreClockDecides(Monitor):
         before, after = event.before, event.after
         if before is None or after is None:
             return
-        if event.verb == "claim" and after.status is Status.PROCESSING and after.token != before.token:
+        if event.verb == "claim" and after.status is PROCESSING and after.token != before.token:
             self._compare(event, "startedAt", after.started_at, event.clock)
             self._of_lease(event, after.lease_until)
         elif event.verb == "heartbeat" and after.lease_until != before.lease_until:
@@ -114,11 +114,11 @@ class NotBefore(Monitor):
         before, after = event.before, event.after
         if before is None or after is None:
             return
-        if event.verb == "claim" and before.status is Status.PENDING and after.status is Status.PROCESSING:
+        if event.verb == "claim" and before.status is PENDING and after.status is PROCESSING:
             if before.start_after > event.clock:
                 early = format_duration(before.start_after - event.clock)
                 self.breach("claimed_early", f"{event.actor} claimed it {early} before its time", job=event.job)
-        elif event.verb in RETRYING and before.status is Status.PROCESSING and after.status is Status.PENDING:
+        elif event.verb in RETRYING and before.status is PROCESSING and after.status is PENDING:
             self._retried(event)
 
     def on_created(self, event: Observed) -> None:

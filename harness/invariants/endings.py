@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from harness.history.event import Call, Effect, Excuse, Fault, Observed, Return
-from harness.history.outcome import OutcomeKind
+from harness.history.outcome import UNKNOWN
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import MINUTE, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.json_value import canonical, json_problem
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import COMPLETED, FAILED, PENDING, PROCESSING
 
 # completed_has_result -------------------------------------------------------------------------------------------------
 
@@ -57,9 +57,9 @@ class CompletedHasResult(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if after is None or after.status is not Status.COMPLETED:
+        if after is None or after.status is not COMPLETED:
             return
-        if before is None or before.status is not Status.COMPLETED:
+        if before is None or before.status is not COMPLETED:
             self._completed(event, after)
 
     def _completed(self, event: Observed, after: JobView) -> None:
@@ -139,7 +139,7 @@ class FailureIsRecorded(Monitor):
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
         # Where the claim was taken back before, or another one stands by now, there is nothing left to report.
-        holds = row is None or (row.token == event.token and row.status is Status.PROCESSING)
+        holds = row is None or (row.token == event.token and row.status is PROCESSING)
         if event.data in REPORTED and holds:
             # A pause that strikes in plain code takes hold at the next await, and the end is told before that.
             since = max(event.at, self._held_until.get(event.actor, event.at))
@@ -176,7 +176,7 @@ class FailureIsRecorded(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if self._unreported and (after is None or after.status is not Status.PROCESSING):
+        if self._unreported and (after is None or after.status is not PROCESSING):
             report = self._unreported.pop(event.job, None)
             if report is not None:
                 self._taken_back(event, *report)
@@ -186,24 +186,24 @@ class FailureIsRecorded(Monitor):
         self._rows[event.job] = after
         if event.verb not in FAILING or before is None or before.status is after.status:
             return
-        if after.status in (Status.FAILED, Status.PENDING) and not after.error:
+        if after.status in (FAILED, PENDING) and not after.error:
             self.breach("error_lost", f"{event.verb} recorded no error", job=event.job)
 
     def on_return(self, event: Return) -> None:
         self._reporting.pop(event.actor, None)
         report = self._unreported.get(event.job or "")
         if event.job is not None and report is not None and report[0] == event.actor:
-            if event.outcome.kind is OutcomeKind.UNKNOWN or not event.answered:
+            if event.outcome.kind is UNKNOWN or not event.answered:
                 self._unreported[event.job] = (*report[:2], report[2] + 1)
             else:
                 del self._unreported[event.job]
         if not event.answered:
             return
-        if event.outcome.kind is OutcomeKind.UNKNOWN and not event.outcome.deadlocked:
+        if event.outcome.kind is UNKNOWN and not event.outcome.deadlocked:
             self.breach("outcome_lost", f"{event.verb} raised: {event.outcome.reason}", job=event.job)
         elif event.verb == "fail" and event.outcome.done and event.job is not None:
             row = self._rows.get(event.job)
-            if row is not None and row.status is Status.PROCESSING and row.token == event.token:
+            if row is not None and row.status is PROCESSING and row.token == event.token:
                 self.breach(
                     "outcome_lost", "fail was answered with done, and the job still is PROCESSING", job=event.job
                 )
@@ -242,10 +242,10 @@ class WorkStarted(Monitor):
 
     def on_changed(self, event: Observed) -> None:
         after = event.after
-        if event.job not in self._unstarted or after is None or after.status is Status.PROCESSING:
+        if event.job not in self._unstarted or after is None or after.status is PROCESSING:
             return
         holder = self._unstarted.pop(event.job)
-        if after.status is Status.COMPLETED and event.verb == "complete" and event.actor == holder:
+        if after.status is COMPLETED and event.verb == "complete" and event.actor == holder:
             self.breach("silent_success", f"{event.actor} completed it, and never ran it", job=event.job)
 
 
@@ -265,9 +265,9 @@ class WorkFinished(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if after is None or after.status is not Status.COMPLETED:
+        if after is None or after.status is not COMPLETED:
             return
-        if before is not None and before.status is Status.COMPLETED:
+        if before is not None and before.status is COMPLETED:
             return
         ends = self._ends.get(event.job)
         if ends is None:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from harness.history.event import Fault, Observed, Return
-from harness.history.outcome import OutcomeKind
+from harness.history.outcome import UNKNOWN
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import CANCELLED, COMPLETED
 
 # isolation_between_jobs -----------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ class IsolationBetweenJobs(Monitor):
             self._cancelled.add(event.job)
 
     def on_return(self, event: Return) -> None:
-        unknown = event.outcome.kind is OutcomeKind.UNKNOWN and not event.outcome.deadlocked
+        unknown = event.outcome.kind is UNKNOWN and not event.outcome.deadlocked
         if event.verb in SHARED and unknown and event.answered:
             self.breach("batch_poisoned", f"{event.verb} raised: {event.outcome.reason}")
 
@@ -52,7 +52,7 @@ class IsolationBetweenJobs(Monitor):
         healthy = {job for job, facts in self.rules.jobs.items() if facts.healthy}
         for job in sorted(healthy - self._cancelled):
             view = views.get(job)
-            if view is not None and view.status is not Status.COMPLETED:
+            if view is not None and view.status is not COMPLETED:
                 self.breach("bystander_harmed", f"a healthy job ended as {view.status}: {view.error}", job=job)
 
 
@@ -60,7 +60,7 @@ class BystandersComplete(IsolationBetweenJobs):
     """A job that an application cancelled was cancelled on purpose."""
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
-        self._cancelled.update(job for job, view in views.items() if view.status is Status.CANCELLED)
+        self._cancelled.update(job for job, view in views.items() if view.status is CANCELLED)
         super().at_rest(views)
 
 

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import ClassVar, assert_never
 
 from harness.history.event import Effect, Excuse, Fault, Observed, Return
-from harness.history.outcome import OutcomeKind
+from harness.history.outcome import UNKNOWN
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PROCESSING
 
 # who holds what, and what excuses its loss ----------------------------------------------------------------------------
 
@@ -94,10 +94,10 @@ class Holdings:
 
     def observe(self, event: Observed) -> Holding | None:
         """Take over a change; answer the holding that it ended, for the caller to judge and then to close."""
-        for actor in [actor for actor, at in self._unheard.items() if at != event.at]:
-            del self._unheard[actor]
+        if self._unheard:
+            self._unheard = {actor: at for actor, at in self._unheard.items() if at == event.at}
         after = event.after
-        if after is not None and after.status is Status.PROCESSING:
+        if after is not None and after.status is PROCESSING:
             held = self.of.get(event.job)
             if held is None or held.token != after.token:
                 spare = self._own.get(event.job) or self._own[""]
@@ -247,7 +247,7 @@ class LeaseOutlivesExecution(Monitor):
                     self._holdings.delay(holding, event.data["for"])
 
     def on_return(self, event: Return) -> None:
-        if event.job is not None and event.outcome.kind is OutcomeKind.UNKNOWN:
+        if event.job is not None and event.outcome.kind is UNKNOWN:
             self._holdings.unanswered(event.job, event.token)
 
     def on_observed(self, event: Observed) -> None:
@@ -335,7 +335,7 @@ class ShutdownLeavesNothingClaimed(Monitor):
 
     def on_changed(self, event: Observed) -> None:
         after = event.after
-        if after is None or after.status is not Status.PROCESSING:
+        if after is None or after.status is not PROCESSING:
             self._held.pop(event.job, None)
         elif event.job in self._held or (event.verb == "claim" and self._unheard.get(event.actor) != event.at):
             self._held[event.job] = after

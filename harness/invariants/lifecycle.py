@@ -22,7 +22,7 @@ from harness.history.event import Call, Effect, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import ARROWS_OF_VERB, TERMINAL, Status
+from harness.model.lifecycle import ARROWS_OF_VERB, CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
 
 # legal_transition -----------------------------------------------------------------------------------------------------
 
@@ -30,7 +30,7 @@ from harness.model.lifecycle import ARROWS_OF_VERB, TERMINAL, Status
 REPAIRS = frozenset({"reconcile"})
 """May move a job whose rows disagree; `tables_agree` judges the result."""
 
-SWEPT = ARROWS_OF_VERB["expire"] | {(Status.PENDING, Status.FAILED)}
+SWEPT = ARROWS_OF_VERB["expire"] | {(PENDING, FAILED)}
 """What a claim that takes back may do to other jobs: one that used up its attempts fails where it is found."""
 REVIVING_STEPS = ("step retry", "step resume")
 """What an operator's step is called who revives a job."""
@@ -133,7 +133,7 @@ class NoLostJob(Monitor):
             if view is None:
                 if job not in self._gone:
                     self.breach("job_vanished", "it was accepted, and there is no such job", job=job)
-            elif view.status is Status.PENDING:
+            elif view.status is PENDING:
                 self.breach("job_never_run", "at rest it still is PENDING", job=job)
             elif not view.terminal:
                 self.breach("job_stuck", f"at rest it still is {view.status}", job=job)
@@ -246,7 +246,7 @@ class NoLivelock(Monitor):
 
     def _relative(self, view: JobView, now: Instant) -> Hashable:
         """Return how a job stands, its times by their distance from now as far as it may matter."""
-        running = view.status is Status.PROCESSING
+        running = view.status is PROCESSING
         return (
             view.id,
             _stand(view),
@@ -297,21 +297,21 @@ class CancelWins(Monitor):
     def on_observed(self, event: Observed) -> None:
         after = event.after
         self._status[event.job] = None if after is None else after.status
-        if after is not None and event.verb == "claim" and after.status is Status.PROCESSING:
+        if after is not None and event.verb == "claim" and after.status is PROCESSING:
             self._claims.add((event.job, after.token))
         if after is None or event.verb in ("retry", "resume"):
             self._cancelled.discard(event.job)
-        elif event.job in self._cancelled and after.status is not Status.CANCELLED:
+        elif event.job in self._cancelled and after.status is not CANCELLED:
             self.breach("cancel_undone", f"{event.verb} made it {after.status} after it was cancelled", job=event.job)
             self._cancelled.discard(event.job)
-        elif after.status is Status.CANCELLED:
+        elif after.status is CANCELLED:
             self._cancelled.add(event.job)
 
     def on_return(self, event: Return) -> None:
         if event.verb != "cancel" or not event.outcome.done or event.job is None:
             return
         status = self._status.get(event.job)
-        if status is not None and status is not Status.CANCELLED:
+        if status is not None and status is not CANCELLED:
             self.breach("cancel_ignored", f"cancel was answered with done, and the job is {status}", job=event.job)
 
     def on_effect(self, event: Effect) -> None:

@@ -18,7 +18,7 @@ from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PENDING, PROCESSING
 from harness.model.settings import Settings
 
 # which jobs wait, and which are active --------------------------------------------------------------------------------
@@ -42,9 +42,9 @@ class Standing:
         self.active.pop(job, None)
         if after is None:
             return
-        if after.status is Status.PENDING:
+        if after.status is PENDING:
             self.waiting[job] = after
-        elif after.status is Status.PROCESSING:
+        elif after.status is PROCESSING:
             self.active[job] = after
 
     def hear(self, event: Call | Return) -> None:
@@ -119,7 +119,8 @@ class UniqueRespected(Monitor):
                 del self._holders[key]
             return
         holders[event.job] = None
-        self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
+        if self._asked:
+            self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
         if len(holders) > 1:
             self.breach("unique_key_shared", f"{', '.join(holders)} hold the key {view.unique_key!r}", job=event.job)
 
@@ -181,7 +182,7 @@ class ConcurrencyLimit(Monitor):
         if not self._limited:
             return
         after = event.after
-        if after is None or after.status is not Status.PROCESSING:
+        if after is None or after.status is not PROCESSING:
             self._active.pop(event.job, None)
         elif event.job not in self._active:
             self._active[event.job] = after.tool
@@ -228,7 +229,7 @@ class SerialKeyExclusive(Monitor):
         if view is None or view.serial_key is None:
             return
         active = self._active.setdefault(view.serial_key, {})
-        if event.after is None or event.after.status is not Status.PROCESSING:
+        if event.after is None or event.after.status is not PROCESSING:
             active.pop(event.job, None)
         elif event.job not in active:
             active[event.job] = None

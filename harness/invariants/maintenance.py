@@ -19,7 +19,7 @@ from harness.invariants.clocks import RecordedStoreClock
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PROCESSING
 
 # maintenance_idempotent -----------------------------------------------------------------------------------------------
 
@@ -65,10 +65,12 @@ class MaintenanceIdempotent(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         verb = event.verb
-        if self._again.get(event.actor) == verb:
+        if self._again and self._again.get(event.actor) == verb:
             self.breach("maintenance_repeats", f"{verb} changed something again at the same instant", job=event.job)
-        self._last = {kept: at for kept, at in self._last.items() if kept == verb and verb in MAINTAINING}
-        self._again = {actor: kept for actor, kept in self._again.items() if kept == verb and verb in MAINTAINING}
+        if self._last:
+            self._last = {kept: at for kept, at in self._last.items() if kept == verb and verb in MAINTAINING}
+        if self._again:
+            self._again = {actor: kept for actor, kept in self._again.items() if kept == verb and verb in MAINTAINING}
 
 
 MAINTENANCE_IDEMPOTENT = Invariant(
@@ -119,7 +121,7 @@ class ExpiryIsTotal(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         after = event.after
-        if after is not None and after.status is Status.PROCESSING and after.lease_until is not None:
+        if after is not None and after.status is PROCESSING and after.lease_until is not None:
             self._held[event.job] = after
         else:
             self._held.pop(event.job, None)

@@ -19,7 +19,7 @@ from harness.invariants.memory import Frozen
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PENDING, PROCESSING
 from harness.port import Claim
 
 # priority_order -------------------------------------------------------------------------------------------------------
@@ -88,10 +88,10 @@ class PriorityOrder(Monitor):
             self._overlapped.update(self._locking)
 
     def on_observed(self, event: Observed) -> None:
-        if event.verb == "claim" and event.before is not None and event.before.status is Status.PENDING:
+        if event.verb == "claim" and event.before is not None and event.before.status is PENDING:
             self._taken.setdefault(event.actor, []).append((event.before, event.clock))
         self._standing.observe(event.job, event.after)
-        if event.after is not None and event.after.status is Status.PENDING:
+        if event.after is not None and event.after.status is PENDING:
             heapq.heappush(self._line, (self._order(event.after), event.job))
             for unseen in self._unseen.values():
                 unseen.add(event.job)
@@ -268,10 +268,10 @@ class ClaimsAsAsked(Monitor):
 
     def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if before is None or after is None or before.status is not Status.PENDING:
+        if before is None or after is None or before.status is not PENDING:
             return
         asked = self._asked.get(event.actor)
-        if asked is not None and after.status is Status.PROCESSING and after.tool in asked[2] & self._paused:
+        if asked is not None and after.status is PROCESSING and after.tool in asked[2] & self._paused:
             self.breach("paused_job_claimed", f"{event.actor} claimed it, and {after.tool!r} is paused", job=event.job)
 
     def on_return(self, event: Return) -> None:

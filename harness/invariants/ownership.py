@@ -18,7 +18,7 @@ from harness.history.event import Call, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import ARROWS_OF_VERB, Status
+from harness.model.lifecycle import ARROWS_OF_VERB, PROCESSING
 
 # single_owner ---------------------------------------------------------------------------------------------------------
 
@@ -38,13 +38,13 @@ class SingleOwner(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if after is None or after.status is not Status.PROCESSING:
+        if after is None or after.status is not PROCESSING:
             self._owned.pop(event.job, None)
             return
         if (
             event.verb == "claim"
             and before is not None
-            and before.status is Status.PROCESSING
+            and before.status is PROCESSING
             and before.lease_until is not None
             and before.lease_until > event.clock
             and (before.token, before.worker) != (after.token, after.worker)
@@ -101,7 +101,7 @@ class Fenced(Monitor):
 
     def _stands(self, job: JobId, token: int) -> bool:
         row = self._rows.get(job)
-        return row is not None and row.status is Status.PROCESSING and row.token == token
+        return row is not None and row.status is PROCESSING and row.token == token
 
     def on_observed(self, event: Observed) -> None:
         if event.verb in HOLDERS and event.actor in self._open:
@@ -203,7 +203,7 @@ class NoLostUpdate(Monitor):
         """Say whether a verb may make this change of this row."""
         verb = writer.verb
         if verb in HOLDERS:
-            held = before.status is Status.PROCESSING and before.token == writer.token
+            held = before.status is PROCESSING and before.token == writer.token
             return held and (verb == "heartbeat" or (before.status, after.status) in ARROWS_OF_VERB.get(verb, ()))
         if (before.status, after.status) not in ARROWS_OF_VERB.get(verb, ()):
             return False

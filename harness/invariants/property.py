@@ -233,31 +233,51 @@ def stepwise(invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
     return tuple(replace(item, make=item.stepwise) for item in invariants if item.stepwise is not None)
 
 
-Handle: TypeAlias = Callable[[Any], None]
-Key: TypeAlias = tuple["type[Any] | str", str]
-"""The kind of an event (of a change: its method), and its verb or name."""
+Route: TypeAlias = tuple[tuple[Callable[[Any, Any], None], int], ...]
+"""The methods that see an event, each with the place of its monitor in the list of all."""
+Routes: TypeAlias = dict["type[Any] | str", dict[str, Route]]
+"""By the kind of an event (of a change: by its method), and by its verb or name."""
 
 
 @cache
-def _known_routes(monitors: tuple[type[Monitor], ...]) -> dict[Key, tuple[tuple[int, str], ...]]:
-    """Return who sees what among these monitors: the same table for every run, filled as runs go."""
-    return {}
+def _known_routes(monitors: tuple[type[Monitor], ...]) -> Routes:
+    """Return who sees what among these monitors: the same table for every run, filled as runs go.
+
+    It holds functions, not bound methods: those would have to be bound anew in each run, which took as long as the
+    monitors of a short run need to judge it.
+    """
+    return {key: {} for key in KINDS}
 
 
-def _route(monitors: tuple[type[Monitor], ...], method: str, name: str) -> tuple[tuple[int, str], ...]:
+def _key_of(event: Any) -> tuple[type[Any] | str, str]:
+    """Return the kind of an event (of a change: its method), and its verb or name."""
+    kind = type(event)
+    if kind is Observed:
+        change = "on_created" if event.before is None else "on_deleted" if event.after is None else "on_changed"
+        return change, event.verb
+    return kind, event.verb if kind in (Call, Return) else event.name
+
+
+def _route(monitors: tuple[type[Monitor], ...], method: str, name: str) -> Route:
+    return tuple([(watch, index) for index, one in enumerate(monitors) for watch in _watching((one,), method, name)])
+
+
+@cache
+def _watching(monitors: tuple[type[Monitor]], method: str, name: str) -> tuple[Callable[[Any, Any], None], ...]:
+    """Return the methods of one monitor that see such an event: runs differ in which monitors they need."""
+    (monitor,) = monitors
     wanted = (method, "on_observed") if method in CHANGES else (method,)
     return tuple(
-        (index, one)
-        for index, monitor in enumerate(monitors)
-        for one in (method for method in EVENT_METHODS if method in wanted and hasattr(monitor, method))
-        if name in monitor.only.get(one, (name,))
+        getattr(monitor, one)
+        for one in EVENT_METHODS
+        if one in wanted and hasattr(monitor, one) and name in monitor.only.get(one, (name,))
     )
 
 
 class Judge:
     """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
-    __slots__ = ("_accepted", "_book", "_index", "_now", "_routes", "anomalies", "endless", "monitors")
+    __slots__ = ("_accepted", "_index", "_now", "_routes", "anomalies", "endless", "monitors")
 
     def __init__(
         self,
@@ -274,36 +294,35 @@ class Judge:
         self._index = -1
         self._now: Instant = 0
         self.monitors: list[Monitor] = [invariant.make(rules, self._reporter(invariant)) for invariant in invariants]
-        self._book = _known_routes(tuple(map(type, self.monitors)))
-        self._routes: dict[type[Any] | str, dict[str, tuple[Handle, ...]]] = {key: {} for key in KINDS}
-        """By kind of event (a change: by its method) and by verb, who sees it; filled as verbs come up."""
+        self._routes = _known_routes(tuple(map(type, self.monitors)))
 
     def see(self, event: Event) -> None:
         """Show the next event of the history to everybody who wants it."""
         self._index += 1
         self._now = event.at
-        for handle in self.handles(event):
-            handle(event)
-
-    def handles(self, event: Event) -> tuple[Handle, ...]:
-        """Return the methods of monitors that want to see an event."""
+        # `_key_of`, written out: this is called for every event, and a call costs as much as what it looks up.
         seen: Any = event
-        kind = type(event)
-        key: type[Any] | str = kind
+        kind: Any = type(event)
+        name = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
         if kind is Observed:
-            key = "on_created" if seen.before is None else "on_deleted" if seen.after is None else "on_changed"
-        name: str = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
-        handles = self._routes[key].get(name)
-        return self._bind(key, name) if handles is None else handles
-
-    def _bind(self, key: type[Any] | str, name: str) -> tuple[Handle, ...]:
-        route = self._book.get((key, name))
+            kind = "on_created" if seen[4] is None else "on_deleted" if seen[5] is None else "on_changed"
+        route = self._routes[kind].get(name)
         if route is None:
-            method = key if isinstance(key, str) else METHOD_OF[key]
-            route = self._book[key, name] = _route(tuple(map(type, self.monitors)), method, name)
+            route = self._route(kind, name)
         monitors = self.monitors
-        handles = self._routes[key][name] = tuple([getattr(monitors[index], method) for index, method in route])
-        return handles
+        for watch, index in route:
+            watch(monitors[index], event)
+
+    def watching(self, event: Event) -> Route:
+        """Return who wants to see an event: each method, and the place of its monitor among all."""
+        key, name = _key_of(event)
+        route = self._routes[key].get(name)
+        return self._route(key, name) if route is None else route
+
+    def _route(self, key: type[Any] | str, name: str) -> Route:
+        method = key if isinstance(key, str) else METHOD_OF[key]
+        route = self._routes[key][name] = _route(tuple(map(type, self.monitors)), method, name)
+        return route
 
     def rest(self, views: Mapping[JobId, JobView]) -> None:
         """Judge what must hold at rest."""
@@ -336,7 +355,6 @@ class Judge:
     def dismiss(self) -> None:
         """Let the monitors go; what they reported stays."""
         self.monitors.clear()
-        self._routes.clear()
 
     def report(self, name: str, invariant: str, message: str, *, job: JobId | None = None) -> None:
         """Take a breach of a rule that is no monitor's, such as a function of a test."""

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from harness.history.event import Call, Observed, Return
-from harness.history.outcome import OutcomeKind
+from harness.history.outcome import UNKNOWN
 from harness.invariants.clocks import TOLERANCE
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import format_duration
 from harness.model.job import JobId, JobView
 from harness.model.json_value import canonical, json_problem
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import FAILED
 
 # options_honoured -----------------------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ class OptionsHonoured(Monitor):
         if problem is not None:
             if event.outcome.done:
                 self.breach("invalid_input_accepted", f"the queue took it: {problem}", job=event.job)
-        elif event.outcome.kind is OutcomeKind.UNKNOWN:
+        elif event.outcome.kind is UNKNOWN:
             self.breach("valid_request_refused", f"enqueue raised: {event.outcome.reason}", job=event.job)
         elif not event.outcome.done and request.unique_key is None and request.transaction is None:
             self.breach("valid_request_refused", f"nothing speaks against it: {event.outcome.reason}", job=event.job)
@@ -232,9 +232,9 @@ class DeadLettersComplete(Monitor):
 
     def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if before is None or after is None or after.dead_letter is None or after.status is not Status.FAILED:
+        if before is None or after is None or after.dead_letter is None or after.status is not FAILED:
             return
-        if before.status is not Status.FAILED:
+        if before.status is not FAILED:
             self._failures.setdefault(event.job, []).append(after)
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:

@@ -39,6 +39,14 @@ class Event(StrEnum):
     RETRY = "retry"
 
 
+PENDING: Final = Status.PENDING
+PROCESSING: Final = Status.PROCESSING
+COMPLETED: Final = Status.COMPLETED
+FAILED: Final = Status.FAILED
+CANCELLED: Final = Status.CANCELLED
+"""The statuses by themselves, for code that runs at every event: up to Python 3.11 an enumeration looks its members up
+in Python's slow way, which costs ten times what the comparison itself does."""
+
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 TRANSITIONS: Final[dict[tuple[Status, Event], Status]] = {

@@ -45,7 +45,7 @@ class Settings:
 
     def changed(self, **values: Any) -> Settings:
         """Return a copy with some settings replaced."""
-        return replace(self, **values)
+        return replace(self, **values) if values else self
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

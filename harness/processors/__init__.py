@@ -12,11 +12,11 @@
 from __future__ import annotations
 
 from harness.adapters.reference.application import JobResult, NonRetryableError, ToolJob
+from harness.invariants.effects import at_most_once
 from harness.processors.assertions import Counts, JobHandle
 from harness.processors.async_harness import AsyncJobHarness
 from harness.processors.contract import ContractReport, ProcessorContract, check_processor
 from harness.processors.delivery import effect, step
-from harness.processors.effects import at_most_once
 from harness.processors.job_harness import JobHarness
 from harness.processors.typescript import JavaScript, TypeScriptProcessor
 

@@ -39,8 +39,8 @@ class Baton:
         self._closed = False
         self.blocked: list[str] = []
         """Which threads gave no sign of life in time, and where each was."""
-        self.lend: Callable[[], object] = lambda: None
-        """Called first on each thread: lends it what its processor would find on the thread of the test."""
+        self.lend: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        """Entered on each thread: lends it what its processor would find on the thread of the test."""
 
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
         """Run the function on a thread of its own. It never raises; the future may be cancelled meanwhile."""
@@ -56,8 +56,8 @@ class Baton:
                 life.employ(me)
             turn.go.wait()
             try:
-                self.lend()
-                answer = function()
+                with self.lend():
+                    answer = function()
             except (Severed, ControlTaken):
                 return
             finally:

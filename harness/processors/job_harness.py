@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from datetime import datetime
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -148,6 +148,8 @@ class JobHarness(Assertions):
         self._checking = False
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
+        self.served: dict[str, JobProcessor | str] = {}
+        """By tool, the processor as the test registered it."""
         self._on_close: list[Callable[[], None]] = []
         self._number = 0
         self._chained: dict[JobId, tuple[int, JobId]] = {}
@@ -185,6 +187,7 @@ class JobHarness(Assertions):
         found = self._node.attach(find_processor(processor), slug=slug, strictly=True)
         self._application.register(slug, telling(found, self._running.begin))
         self._registered.append(found)
+        self.served[slug] = processor
 
     def host(self, process: HostProcess) -> HostedProcessors:
         """Return what runs jobs in the process of a test in another language: register its `processor(slug)`."""
@@ -540,8 +543,9 @@ class JobHarness(Assertions):
                 "always() takes a function of one argument, the harness",
                 hint="An invariant such as at_most_once belongs to the fixture job_invariants.",
             )
+        if not self._always:
+            self._session.recorder.after_each(self._checked)
         self._always.append(check)
-        self._session.recorder.on_event = self._checked
 
     def report_broken(self, name: str, message: str) -> None:
         """Report an anomaly: a check of the test's own, which other code has made, does not hold."""
@@ -583,6 +587,11 @@ class JobHarness(Assertions):
     def forget_children(self) -> None:
         """Give up what the last child used: it was not heard to end in good order."""
         self._application.forget_children()
+
+    @property
+    def chained(self) -> Collection[JobId]:
+        """The jobs that processors enqueued."""
+        return self._chained.keys()
 
     @property
     def undecided(self) -> str:

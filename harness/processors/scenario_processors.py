@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from math import ceil
 from pathlib import Path
@@ -36,6 +36,7 @@ from harness.processors.typescript.target import JavaScript, TypeScriptProcessor
 from harness.run.context import Ended
 from harness.scenario.job_plan import ProcessorPlan
 from harness.scenario.scenario import Scenario
+from harness.sim.kernel import CrashedMidway
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from harness.sim.watchdog import BUSY_SECONDS
@@ -63,7 +64,16 @@ class ScenarioProcessors:
             self.close()
             raise
 
-    def begin(self, claim: Claim, *, input: Json, max_attempts: int, now: Instant, declare: Record) -> _Attempt:
+    def begin(
+        self,
+        claim: Claim,
+        *,
+        input: Json,
+        max_attempts: int,
+        now: Instant,
+        declare: Record,
+        dies_at: Callable[[str], bool],
+    ) -> _Attempt:
         """Start the processor of the claim's tool, on the loop of the claim's worker."""
         host = self._hosts.get(claim.worker)
         if host is not None and host.severed:
@@ -81,7 +91,7 @@ class ScenarioProcessors:
             max_attempts=max_attempts,
             started_at=START + timedelta(microseconds=now),
         )
-        return host.begin(self._processors[claim.tool], job, declare)
+        return host.begin(self._processors[claim.tool], job, declare, dies_at)
 
     def _host(self, began: Instant) -> _Host:
         return _Host(began, timeout_seconds=self._timeout_seconds, blocked_after=self._blocked_after)
@@ -114,8 +124,8 @@ class _Host:
 
     @property
     def severed(self) -> bool:
-        """Whether its worker left an attempt that neither ended nor was given up: the worker died."""
-        return self._attempt is not None and not self._attempt.over
+        """Whether its worker died in an attempt, or left one that neither ended nor was given up: it died then too."""
+        return self._attempt is not None and (self._attempt.died or not self._attempt.over)
 
     def catch_up(self, now: Instant) -> None:
         """Let pass what passed since it last worked: what was abandoned here goes on meanwhile."""
@@ -124,9 +134,14 @@ class _Host:
     def load(self, tool: str, processor: JobProcessor) -> JobProcessor:
         return self._node.attach(processor, slug=tool, strictly=True)
 
-    def begin(self, processor: JobProcessor, job: ToolJob, declare: Record) -> _Attempt:
-        self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job, declare)
+    def begin(self, processor: JobProcessor, job: ToolJob, declare: Record, dies_at: Callable[[str], bool]) -> _Attempt:
+        self._attempt = _Attempt(self, self.load(job.tool_slug, processor), job, declare, dies_at)
         return self._attempt
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether the calling code is the processor's, at the moment at which the kernel lets it act."""
+        return self.baton.holds() or self.loop.is_in_this_thread()
 
     def move(self, passed: Duration) -> None:
         with self._noticed.watching():
@@ -153,21 +168,32 @@ class _Host:
 class _Attempt:
     """One processor at work on one job."""
 
-    def __init__(self, host: _Host, processor: JobProcessor, job: ToolJob, declare: Record) -> None:
+    def __init__(
+        self, host: _Host, processor: JobProcessor, job: ToolJob, declare: Record, dies_at: Callable[[str], bool]
+    ) -> None:
         self._host = host
+        self._dies_at = dies_at
+        self.died = False
+        """Whether its worker crashed in the middle of it."""
         self._processor = processor
         self._job = job
         self._execution: Execution | None = None
         self._abandoned = False
         self._life = Lifetime(f"attempt {job.attempts} of {job.id}")
         self._life.machine = host._guests
-        Delivery(job.id, life=self._life, record=declare)
+        Delivery(job.id, life=self._life, record=declare, at_point=self._pass)
         host.loop.call_soon(self._start, context=self._life.context())
 
     def _start(self) -> None:
         self._execution = start_execution(
             self._processor, self._job, on_end=lambda: None, run_blocking=self._host.baton
         )
+
+    def _pass(self, name: str) -> None:
+        """Come to an effect or a named step; what dies there acts no more from its next await on."""
+        if not self._abandoned and self._host.in_turn and self._dies_at(name):
+            self.died = True
+            self._host.loop.sever(self._life)
 
     @property
     def ended(self) -> Ended | None:
@@ -182,6 +208,8 @@ class _Attempt:
     def move(self, passed: Duration) -> Duration | None:
         """Let this much time pass for it; return how long until it next does something, None for never."""
         self._host.move(passed)
+        if self.died:
+            raise CrashedMidway
         timer = self._host.loop.next_timer()
         return None if timer is None else max(1, ceil((timer - self._host.loop.time()) * SECOND))
 
@@ -213,7 +241,7 @@ def found(plan: ProcessorPlan) -> JobProcessor:
         )
     if plan.globals or plan.stubs or plan.fetch:
         raise UsageError(f"the processor {plan.run!r}: globals, stubs and fetch are for TypeScript")
-    with _importing_from(plan.folder):
+    with _importing_from(plan.folder, *plan.further):
         processor = find_processor(plan.run)
     if isinstance(processor, TypeScriptProcessor) and processor.root is None and plan.folder:
         return processor.at(plan.folder)
@@ -221,15 +249,13 @@ def found(plan: ProcessorPlan) -> JobProcessor:
 
 
 @contextlib.contextmanager
-def _importing_from(folder: str) -> Generator[None]:
-    """Let modules beside the scenario file be imported inside the block."""
-    if not folder:
-        yield
-        return
-    path = str(Path(folder).absolute())
-    sys.path.insert(0, path)
+def _importing_from(*folders: str) -> Generator[None]:
+    """Let modules in these folders, those beside the scenario file, be imported inside the block."""
+    paths = [str(Path(folder).absolute()) for folder in folders if folder]
+    sys.path[:0] = paths
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(path)
+        for path in paths:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(path)

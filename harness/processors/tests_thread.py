@@ -4,12 +4,14 @@ A plain processor runs on a thread of its own, which is handed control, so that 
 its work. It would find none of what belongs to the test's thread: no transaction that a fixture has begun, no session.
 So that thread is lent it. Only one of them acts at a time, which is what makes that safe.
 
-On CPython 3.11 and 3.12 a thread-local has its values in a dict of the thread's state, whose entries are copied. Left
-out: asyncio's current loop, and what holds a `sqlite3` connection that may not leave its thread. Later versions keep
-the values elsewhere, and only Django's connections are lent there, by its own registry.
+CPython keeps the values of a thread-local by thread, in a dict to which an entry is added: on 3.11 and 3.12 in the
+state of each thread, by the object's address; from 3.13 on in the object, by a marker of the thread. Then both threads
+find the same values, and no `__init__` of a subclass runs. Only objects that the test's thread has used are lent. Left
+out: asyncio's current loop, and what holds a `sqlite3` connection that may not leave its thread. Where values are kept
+otherwise (other interpreters), Django's connections alone are lent, by its own registry.
 
-An entry is worth something only while its `threading.local` lives: afterwards it points at memory that was given back.
-So each is held while an entry of it is read or copied, and one that cannot be found any more is not lent.
+An entry is worth something only while its `threading.local` lives: on 3.11 and 3.12 it points afterwards at memory that
+was given back. So each is held while it is lent. Checked on 3.11.7, 3.12.1 and 3.13.0.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import asyncio
 import contextlib
 import contextvars
 import ctypes
+import functools
 import gc
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Generator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from harness.sim.lifetime import LIFETIME
 
@@ -39,7 +42,7 @@ class TestsThread:
 
     def __init__(self) -> None:
         self._ident = threading.get_ident()
-        self._state = _thread_state()
+        self._kept = _values_of_this_thread()
         self._context: contextvars.Context | None = None
         self._connections: list[Any] = []
         """Django's, while they are lent."""
@@ -67,25 +70,27 @@ class TestsThread:
             if variable not in here and variable.name not in _LEFT_OUT:
                 variable.set(value)
 
-    def lend(self) -> dict[str, tuple[threading.local, Any]]:
-        """Let the calling thread find the thread-locals of the test's.
+    @contextlib.contextmanager
+    def lend(self) -> Generator[None]:
+        """Let the calling thread find the thread-locals of the test's, inside the block."""
+        with contextlib.ExitStack() as stack:
+            if self._kept is None:
+                for connection in self._connections:
+                    connections = sys.modules["django.db"].connections
+                    connections[connection.alias] = connection
+                    stack.callback(connections.__delitem__, connection.alias)
+            elif threading.get_ident() != self._ident:
+                self._lend_locals(self._kept, stack)
+            yield
 
-        Returns, by key, each that was lent with the entry of the calling thread that it stands before, if any.
-        """
-        if not _HAS_ENTRIES:
-            for connection in self._connections:
-                sys.modules["django.db"].connections[connection.alias] = connection
-        state = _thread_state()
-        if state is None or self._state is None or threading.get_ident() == self._ident:
-            return {}
-        own = _key_of(getattr(asyncio.get_event_loop_policy(), "_local", None)) if _HAS_POLICY else ""
-        before = {}
-        for key, local in _LOCALS.of(self._state):
-            dummy = self._state.get(key)
-            if local is not None and dummy is not None and key != own and _may_leave(dummy):
-                before[key] = (local, state.get(key))
-                state[key] = dummy
-        return before
+    def _lend_locals(self, kept: _ValuesOfThread, stack: contextlib.ExitStack) -> None:
+        here = _values_of_this_thread()
+        assert here is not None
+        loops = getattr(asyncio.get_event_loop_policy(), "_local", None) if _HAS_POLICY else None
+        for local in kept.used():
+            if local is not loops:
+                take_back = _lend(local, kept.entry(local), here.entry(local))
+                stack.callback(take_back)
 
     def lending(self, executor: Any, work: Callable[[], Any]) -> Callable[[], Any]:
         """Let work of asgiref that production runs in the main thread (`thread_sensitive`) find it meanwhile."""
@@ -94,70 +99,122 @@ class TestsThread:
             return work
 
         def lent() -> Any:
-            before = self.lend()
-            try:
+            with self.lend():
                 return work()
-            finally:
-                if not _HAS_ENTRIES:
-                    for connection in self._connections:
-                        del sys.modules["django.db"].connections[connection.alias]
-                state = _thread_state() or {}
-                for key, (_, own) in before.items():
-                    if own is not None:
-                        state[key] = own
-                    else:
-                        state.pop(key, None)
 
         return lent
 
 
-_HAS_ENTRIES: Final = sys.version_info < (3, 13)
+_IN_THREAD_STATE: Final = sys.version_info < (3, 13)
 _HAS_POLICY: Final = sys.version_info < (3, 14)  # Later it warns, and is no thread-local's owner any more.
 
-
-def _thread_state() -> dict[Any, Any] | None:
-    """Return the dict of the calling thread's state; None where this interpreter has none."""
-    if sys.implementation.name != "cpython" or not _HAS_ENTRIES:
-        return None
-    borrowed = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThreadState_GetDict", ctypes.pythonapi))()
-    state: dict[Any, Any] | None = ctypes.cast(borrowed, ctypes.py_object).value if borrowed else None
-    return state
+Entry = tuple[dict[Any, Any], Any]
+"""Where the values of one thread-local are kept for one thread: a dict, and the key in it."""
 
 
-class _Locals:
-    """The living objects of `threading.local`, by the key of their entry in a thread's state, which has the address."""
+class _ValuesOfThread(Protocol):
+    """What a thread keeps in thread-locals."""
+
+    def used(self) -> list[threading.local]:
+        """List those that the thread has used; they live as long as this list."""
+        ...
+
+    def entry(self, local: threading.local) -> Entry:
+        """Return where its values are, or would be. Called where a thread has used it."""
+        ...
+
+
+class _InThreadState:
+    """CPython 3.11 and 3.12: the calling thread's state has the values of each, by its address."""
+
+    def __init__(self, state: dict[Any, Any]) -> None:
+        self._state = state
+
+    def used(self) -> list[threading.local]:
+        # Only the list of keys is made in one go: a pair would be an allocation, and a collection may end a local.
+        keys = [key for key in list(self._state) if isinstance(key, str) and key.startswith(_KEY)]
+        dummies = [dummy for key in keys if (dummy := self._state.get(key)) is not None]
+        return [local for dummy in dummies for local in _referring(dummy)]
+
+    def entry(self, local: threading.local) -> Entry:
+        return self._state, f"{_KEY}{id(local):#x}"
+
+
+class _InObjects:
+    """CPython 3.13 and later: each object has a dict from a marker of the calling thread to the values there."""
 
     def __init__(self) -> None:
-        self._known: weakref.WeakValueDictionary[str, threading.local] = weakref.WeakValueDictionary()
-        self._lost: frozenset[str] = frozenset()
-        """Keys whose object the garbage collector does not list."""
+        probe = threading.local()
+        vars(probe)["probe"] = self
+        markers, watchdogs = (each for each in gc.get_referents(probe) if type(each) in (dict, set))
+        (self._marker,) = markers
+        (self._watchdog,) = watchdogs  # A weak reference: the object ends with its thread.
+        if markers[self._marker] is not vars(probe):
+            raise TypeError("a thread-local keeps its values otherwise")
 
-    def of(self, state: dict[Any, Any]) -> list[tuple[str, threading.local | None]]:
-        """List the keys of a thread's state with their objects, which live as long as this list."""
-        keys = [key for key in list(state) if isinstance(key, str) and key.startswith(_KEY)]
-        if any(key not in self._known and key not in self._lost for key in keys):
-            for found in gc.get_objects():
-                if issubclass(type(found), threading.local):
-                    self._known[_key_of(found)] = found
-            self._lost = frozenset(key for key in keys if key not in self._known)
-        return [(key, self._known.get(key)) for key in keys]
+    def used(self) -> list[threading.local]:
+        return _referring(self._watchdog())
 
-
-_LOCALS: Final = _Locals()
-
-
-def _key_of(local: Any) -> str:
-    return "" if local is None else f"{_KEY}{id(local):#x}"
+    def entry(self, local: threading.local) -> Entry:
+        for each in gc.get_referents(local):
+            if type(each) is dict and any(type(key) is type(self._marker) for key in list(each)):
+                return each, self._marker
+        return {}, self._marker
 
 
-def _may_leave(dummy: Any) -> bool:
-    """Whether no value of a thread-local, which the caller holds, is a connection that refuses every other thread."""
+def _values_of_this_thread() -> _ValuesOfThread | None:
+    """Find where the calling thread's values are; None where this interpreter keeps them in another way."""
+    if sys.implementation.name != "cpython":
+        return None
+    if _IN_THREAD_STATE:
+        borrowed = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThreadState_GetDict", ctypes.pythonapi))()
+        return _InThreadState(ctypes.cast(borrowed, ctypes.py_object).value) if borrowed else None
+    try:
+        return _InObjects()
+    except (TypeError, ValueError):
+        return None
+
+
+def _referring(dummy: Any) -> list[threading.local]:
+    """List the objects that want to hear when this one of a thread ends: each keeps values for that thread."""
+    found = []
+    for reference in weakref.getweakrefs(dummy):
+        to = getattr(reference.__callback__, "__self__", None)
+        local = to[0]() if type(to) is tuple else to() if isinstance(to, weakref.ref) else None
+        if isinstance(local, threading.local):
+            found.append(local)
+    return found
+
+
+def _lend(local: threading.local, kept: Entry, here: Entry) -> Callable[[], None]:
+    """Let the calling thread find what is kept, unless that may not leave its thread; returns what takes it back."""
+    (values, there), (own, key) = kept, here
+    if (entry := values.get(there)) is None:
+        return _take_nothing_back
+    take_back = functools.partial(_take_back, local, own, key, own.get(key))
+    own[key] = entry
+    if _may_leave(threading.local.__getattribute__(local, "__dict__")):
+        return take_back
+    take_back()
+    return _take_nothing_back
+
+
+def _take_nothing_back() -> None: ...
+
+
+def _take_back(held: threading.local, entries: dict[Any, Any], key: Any, before: Any) -> None:
+    """Put back what the thread had of its own; nothing else can have got the address of what is held."""
+    if before is not None:
+        entries[key] = before
+    else:
+        entries.pop(key, None)
+
+
+def _may_leave(values: dict[str, Any]) -> bool:
+    """Whether none of these is a connection that refuses the calling thread."""
     module = sys.modules.get("sqlite3")
     if module is None:
         return True
-    # The dummy refers to the values of its thread by a pointer that the garbage collector is not shown.
-    pointer = ctypes.c_void_p.from_address(id(dummy) + object.__basicsize__).value
-    values: dict[Any, Any] = ctypes.cast(pointer, ctypes.py_object).value if pointer else {}
     for value in list(values.values()):
         if isinstance(value, module.Connection):
             try:

@@ -23,7 +23,7 @@ from harness.invariants import Anomaly, kind_of
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.report.case import Case, exit_code_of, verdict_of
-from harness.report.screen import Row, causes_of, changed_settings, moment, rows_of, subject
+from harness.report.screen import Row, causes_of, changed_settings, late_calls, moment, rows_of, subject
 from harness.report.summary import replay_of
 from harness.run.verdict import Run, Trial
 from harness.scenario.replay_token import ReplayToken, encode, target_of
@@ -136,6 +136,10 @@ def _picture(run: Run, until: int | None) -> dict[str, Any]:
         "jobs": _jobs(window),
         "leases": _leases(window),
         "executions": _executions(window),
+        **_sent(run, start, stop),
+        "script": _script(run),
+        "raised": {str(number): place for number, place in run.raised.items()},
+        "processors": {tool: plan.run for tool, plan in run.scenario.processors.items()},
         "effects": _effects(window),
         "events": [plain(event_data(event)) for _, event in window],
         "first_event": start,
@@ -235,6 +239,7 @@ def _lanes(run: Run, window: Window) -> list[dict[str, Any]]:
     kinds = {"queue": "upkeep", "maintenance": "maintenance", "operator": "operator"}
     kinds |= dict.fromkeys(SCHEDULERS, "scheduler") | dict.fromkeys(run.scenario.workers, "worker")
     found: dict[str, list[int]] = {name: [] for name in run.scenario.workers}
+    called = late_calls(run)
     for index, event in window:
         actor = getattr(event, "actor", EVERYBODY)
         if actor != EVERYBODY:
@@ -242,6 +247,7 @@ def _lanes(run: Run, window: Window) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
+            "title": called.get(name, name),
             "kind": kinds.get(name, "client" if name.startswith("client-") else "process"),
             "first": events[0] if events else None,
             "last": events[-1] if events else None,
@@ -374,6 +380,25 @@ def _executions(window: Window) -> list[dict[str, Any]]:
                 if item["actor"] == event.actor and item["to"] is None:
                     item |= {"to": event.at, "end": "crash"}
     return executions
+
+
+def _sent(run: Run, start: int, stop: int) -> dict[str, Any]:
+    """Return the SQL that was sent around these events; each text stands once."""
+    texts: dict[str, int] = {}
+    statements = [
+        {"event": event, "actor": one.actor, "name": one.name, "sql": texts.setdefault(one.sql, len(texts))}
+        for event, one in run.statements
+        if start <= event <= stop
+    ]
+    return {"statements": statements, "sql": list(texts)}
+
+
+def _script(run: Run) -> list[dict[str, Any]]:
+    path = run.scenario.path
+    return [
+        {"event": event, "place": f"{path}:{step.line}" if path and step.line else "", "text": step.text}
+        for event, step in run.script
+    ]
 
 
 def _effects(window: Window) -> list[dict[str, Any]]:

@@ -32,6 +32,9 @@ MOST_JOBS: Final = 3
 MOST_ROWS: Final = 600
 MOST_GHOSTS: Final = 3
 """At most this many steps of the passing run are shown beyond the anomaly: enough to see how it went on instead."""
+SHOWN_AFTER: Final = 12
+"""What followed the anomaly is shown at once where it is no more than this many rows; more of it by a button."""
+LONGEST_SQL: Final = 4_000
 LONGEST: Final = 400
 """Characters of one value: an input of a megabyte tells nothing here."""
 LOST_MESSAGES: Final = frozenset(("lose request", "lose reply"))
@@ -240,11 +243,15 @@ class GridRow:
     anchor: str = ""
     marks: list[str] = field(default_factory=list)
     """What else it is: `fault`, `needed`, `breach`, `lead`, `refused`, `unknown`."""
+    who: str = ""
+    """What the actor is called."""
     label: str = ""
     """Why it is marked, in words: colour is never alone."""
     state: str = ""
     changes: list[dict[str, str]] = field(default_factory=list)
     facts: list[dict[str, str]] = field(default_factory=list)
+    statements: list[Json] = field(default_factory=list)
+    """The SQL that its actor sent since its row before."""
     after: bool = False
     """Whether it came after the anomaly."""
 
@@ -273,12 +280,14 @@ class Grid:
         lead = _lead(run, drawing.lead)
         rows = [_step(run, row) for row in run["story"][-MOST_ROWS:]]
         _mark_faults(run, rows, minimal=drawing.minimal)
+        _add_statements(run, rows)
         _mark_breaches(run, rows, lead)
         rows += [*_orders(run, rows, minimal=drawing.minimal), *_lapses(run)]
         rows += _ghosts(run, rows)
         rows.sort(key=lambda row: row.key)
         lanes = _lanes(run, rows)
         for row in rows:
+            row.who = next((lane.name for lane in lanes if lane.actors == {row.actor}), row.actor)
             row.lane = next((number for number, lane in enumerate(lanes) if row.actor in lane.actors), None)
             row.after = lead is not None and row.key[0] > lead["event"]
         for row in [row for row in rows if row.kind == "ghost" and row.after][:MOST_GHOSTS]:
@@ -298,14 +307,15 @@ def _lanes(run: Json, rows: Sequence[GridRow]) -> list[Lane]:
     """Return the actors that have a row, workers first; several clients share a lane."""
     acting = {row.actor for row in rows} - {"*", ""}
     kinds = {_text(lane["name"]): str(lane["kind"]) for lane in run["lanes"] if _text(lane["name"]) in acting}
+    titles = {_text(lane["name"]): _text(lane["title"]) for lane in run["lanes"]}
     kinds |= dict.fromkeys(sorted(acting - kinds.keys()), "")
     clients = frozenset(name for name, kind in kinds.items() if kind == "client")
-    lanes = [Lane(name, kind, frozenset({name})) for name, kind in kinds.items()]
+    lanes = [Lane(titles.get(name, name), kind, frozenset({name})) for name, kind in kinds.items()]
     if len(clients) < 2:
         return lanes
-    first = next(lane for lane in lanes if lane.name in clients)
+    first = next(lane for lane in lanes if lane.actors <= clients)
     shared = Lane("clients", "", clients)
-    return [shared if lane is first else lane for lane in lanes if lane is first or lane.name not in clients]
+    return [shared if lane is first else lane for lane in lanes if lane is first or not lane.actors <= clients]
 
 
 def _lead(run: Json, name: str) -> Json | None:
@@ -358,11 +368,43 @@ def _facts(run: Json, index: int, event: Json) -> Iterator[dict[str, str]]:
         yield {"name": "data", "value": _value(event["data"])}
     if event["kind"] == "observed" and event["clock"] != event["at"]:
         yield {"name": "store's clock", "value": moment(event["clock"])}
+    yield from _origins(run, index, event)
+    yield {"name": "event", "value": str(index)}
+
+
+def _origins(run: Json, index: int, event: Json) -> Iterator[dict[str, str]]:
+    """Say where it comes from: the line of the scenario or the entry of its tape, the processor, the place in code."""
+    healed = (n for n, e in _indexed(run) if e["kind"] == "phase" and e["name"] == "heal")
+    played = [step for step in run["script"] if step["event"] <= index] if index < next(healed, index + 1) else []
+    for step in played[-1:]:
+        yield {"name": "scenario", "value": _text(f"{step['place']} {step['text']}".strip())}
+    at = event["data"].get("at") if event["kind"] == "fault" and isinstance(event["data"], dict) else None
+    for entry, deviation in zip(run["tape"], run["deviations"], strict=True):
+        if at and (deviation["actor"], deviation["gate"]) == (event["actor"], at):
+            nth = f", nth: {entry['nth']}" if entry["nth"] > 1 else ""
+            yield {"name": "tape", "value": _text(f"at: {entry['at']}{nth}, do: {entry['do']}")}
+    tools = {job["id"]: job["tool"] for job in run["jobs"]}
+    processor = run["processors"].get(tools.get(event.get("job")))
+    if event["kind"] == "effect" and processor is not None:
+        yield {"name": "processor", "value": _text(processor)}
+    if (raised := run["raised"].get(str(event.get("number")))) is not None:
+        yield {"name": "raised at", "value": _text(raised)}
     for gate in run["gates"]:
         if gate["place"] is not None and index in gate["events"]:
             place = gate["place"]
             yield {"name": "code", "value": _text(f"{place['file']}, {place['function']}, gate {place['nth']}")}
-    yield {"name": "event", "value": str(index)}
+
+
+def _add_statements(run: Json, rows: Sequence[GridRow]) -> None:
+    """Give each row the SQL that its actor sent since its row before."""
+    last: dict[str, int] = {}
+    for row in rows:
+        since, last[row.actor] = last.get(row.actor, -1), row.event or 0
+        row.statements = [
+            one
+            for one in run["statements"]
+            if _text(one["actor"]) == row.actor and since < one["event"] <= (row.event or 0)
+        ]
 
 
 def _changes(before: Json | None, after: Json | None) -> list[dict[str, str]]:
@@ -674,7 +716,9 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "token": run["token"] or "",
         "lanes": grid.lanes,
         "rows": grid.rows,
-        "hidden": sum(row.after and row.kind in ("step", "mark", "lapse") for row in grid.rows),
+        "hidden": (hidden := sum(row.after and row.kind in ("step", "mark", "lapse") for row in grid.rows)),
+        "cut": grid.lead is not None and hidden > SHOWN_AFTER,
+        "sql": [_text_lines(text) for text in run["sql"]] if any(row.statements for row in grid.rows) else [],
         "jobs": columns,
         "unheard": _unheard(grid),
         "others": len(run["jobs"]) - len(columns),
@@ -710,7 +754,7 @@ def _moments(run: Json, grid: Grid) -> dict[str, Any]:
         if event["kind"] == "observed"
     ]
     steps = [
-        {"event": row.event, "at": moment(row.at), "text": f"{row.actor} {row.text}".strip(), "after": row.after}
+        {"event": row.event, "at": moment(row.at), "text": f"{row.who} {row.text}".strip(), "after": row.after}
         for row in grid.rows
         if row.kind == "step"
     ]
@@ -723,27 +767,32 @@ def _issue_text(drawing: Drawing, grid: Grid) -> str:
     lines = [f"**{drawing.verdict.upper()}: {_markdown(drawing.title)}**", ""]
     if lead is not None:
         lines += [f"{lead['name']}: {lead['sentence']}", f"Guarantee lost: {lead['guarantee']}", ""]
-    table = [f"{row.at_text:>9}  {row.actor:<12}  {row.text}" for row in _told_rows(grid)]
     body = "\n".join(
-        [*([f"Here: {_here(lead)}", ""] if lead is not None else []), *table, "", *map(_text, run["told"])]
+        [*([f"Here: {_here(lead)}", ""] if lead is not None else []), *_told_rows(grid), "", *map(_text, run["told"])]
     )
     fence = "`" * max(3, 1 + _longest_run(body + drawing.replay))
     lines += [f"{fence}text", body, *([f"Replay: {_text(drawing.replay)}"] if drawing.replay else []), fence]
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _ToldRow:
-    at_text: str
-    actor: str
-    text: str
+def _told_rows(grid: Grid) -> Iterator[str]:
+    """Write the rows as lines: those of the passing run say so, and a line stands where the anomaly showed."""
+    followed = [row for row in grid.rows if row.after and row.kind in ("step", "mark", "lapse")]
+    for row in (row for row in grid.rows if row.kind != "gap" and not row.after):
+        yield _told_row(row)
+    if followed:
+        yield f"{'':>9}  ---- after the anomaly ----"
+        yield from map(_told_row, followed[:SHOWN_AFTER])
+    if len(followed) > SHOWN_AFTER:
+        yield f"{'':>9}  and {len(followed) - SHOWN_AFTER} more steps"
 
 
-def _told_rows(grid: Grid) -> Iterator[_ToldRow]:
-    for row in grid.rows:
-        if row.kind in ("step", "mark", "lapse") and not row.after:
-            job = f" [{_text(row.job)}]" if row.job else ""
-            yield _ToldRow(moment(row.at), row.actor, f"{row.text}{job}")
+def _told_row(row: GridRow) -> str:
+    if row.kind == "parting":
+        return f"{'':>9}  ---- {row.text} ----"
+    job = f" [{_text(row.job)}]" if row.job else ""
+    ghost = "(only in the passing run) " if row.kind == "ghost" else ""
+    return f"{moment(row.at):>9}  {row.who:<12}  {ghost}{row.text}{job}"
 
 
 def _markdown(text: str) -> str:
@@ -769,6 +818,12 @@ def _text(value: object) -> str:
 def _words(value: str) -> str:
     """Return a step in the words of the console, with an arrow that no line break takes apart."""
     return _text(value).replace(" -> ", " → ")
+
+
+def _text_lines(text: str) -> str:
+    """Return a text whose lines stay apart."""
+    shown = "\n".join(printable(line.rstrip()) for line in text.strip().splitlines())
+    return shown if len(shown) <= LONGEST_SQL else f"{shown[:LONGEST_SQL]}… ({len(shown)} characters)"
 
 
 def _value(value: object) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from harness.faults import Cause, cause_of, told
-from harness.history.event import Effect, Fault, History, Observed, Return
+from harness.faults import Cause, cause_of, ordinal, told
+from harness.history.event import Call, Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants import Guarantee, kind_of
 from harness.model.duration import Instant, format_duration
@@ -308,15 +308,51 @@ def subject(run: Run, lead: str = "") -> JobId | None:
     return next(iter([*named, *(jobs if len(jobs) == 1 else [])]), None)
 
 
+def late_calls(run: Run) -> dict[str, str]:
+    """Name each request that arrived late as what it is, `w1's 3rd complete a, late`: by its name in the history."""
+    drawn: dict[str, list[int]] = {}
+    for item in run.tape:
+        drawn.setdefault(item.label, []).append(item.nth)
+    waiting: list[tuple[str, str]] = []
+    named: dict[str, str] = {}
+    for event in run.history:
+        if isinstance(event, Fault) and event.name == "delay" and isinstance(event.data, dict):
+            point = str(event.data.get("at", ""))
+            which = drawn.get(f"{event.actor} {point}")
+            waiting.append(
+                (
+                    f" of {event.actor}",
+                    f"{ordinal(nth)} {point}" if (nth := which.pop(0) if which else 1) > 1 else point,
+                )
+            )
+        elif isinstance(event, Call) and event.actor.startswith("message ") and event.actor not in named:
+            point = event.verb if event.job is None else f"{event.verb} {event.job}"
+            mine = [each for each in waiting if event.actor.endswith(each[0]) and each[1].endswith(point)]
+            if mine:
+                waiting.remove(mine[0])
+                named[event.actor] = f"{mine[0][0].removeprefix(' of ')}'s {mine[0][1]}, late"
+    return named
+
+
 def timeline(
-    history: History, *, job: JobId | None = None, until: int | None = None, most: int = MOST, width: int = WIDTH
+    history: History,
+    *,
+    job: JobId | None = None,
+    until: int | None = None,
+    most: int = MOST,
+    width: int = WIDTH,
+    names: Mapping[str, str] | None = None,
 ) -> list[Line]:
-    """Return what happened as at most `most` rows, one column for each actor; without `job`, to all jobs."""
+    """Return what happened as at most `most` rows, one column for each actor; without `job`, to all jobs.
+
+    `names` are what some actors are called in the place of their own names.
+    """
     if job is None:
         events = history.events if until is None else history.events[: until + 1]
         jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
         job = jobs.pop() if len(jobs) == 1 else None
     rows = rows_of(history, job=job, until=until, most=max(1, most))
+    rows = [row._replace(actor=(names or {}).get(row.actor, row.actor)) for row in rows]
     if not rows:
         return [Line("Nothing happened.")]
     columns = _columns(rows)
@@ -330,7 +366,7 @@ def timeline(
 def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
     anomaly = run.led_by(lead)
     until = None if anomaly is None else anomaly.event
-    return timeline(run.history, job=subject(run, lead), until=until, most=room, width=width)
+    return timeline(run.history, job=subject(run, lead), until=until, most=room, width=width, names=late_calls(run))
 
 
 def _columns(rows: list[Row]) -> list[str]:

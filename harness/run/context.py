@@ -63,6 +63,8 @@ class RunContext:
         """By worker, who hears of it at once; the others ask."""
         self.carrier: Callable[[], LoopCarrier]
         """Returns what carries actors that are coroutines; their kernel is the session's."""
+        self.pass_by: Callable[[str, str], bool]
+        """Lets an actor come to a gate in the middle of its step. True: it crashed there; see `Kernel.pass_by`."""
         self.later: Callable[[str, Duration, Callable[[], None]], None]
         """Lets something happen after a while, under a name: what lives on without a worker."""
         self.closed = False
@@ -147,7 +149,12 @@ class RunContext:
             max_attempts=most,
             now=self.now(claim.worker),
             declare=partial(self.effect, claim.worker, claim),
+            dies_at=partial(self._dies_at, claim),
         )
+
+    def _dies_at(self, claim: Claim, name: str) -> bool:
+        """Come to an effect or a step by name, inside a claim's processor. True: its worker crashed there."""
+        return not self.closed and self.memory is None and self.pass_by(claim.worker, f"{name} {claim.job}")
 
     def stop(self, actor: str) -> bool:
         """Ask a worker to shut down gracefully. False: this actor takes no such request."""
@@ -216,7 +223,10 @@ class ProcessorAttempt(Protocol):
         ...
 
     def move(self, passed: Duration) -> Duration | None:
-        """Let this much time pass for it; return how long until it next does something, None for never."""
+        """Let this much time pass for it; return how long until it next does something, None for never.
+
+        Raises CrashedMidway where its worker crashed meanwhile.
+        """
         ...
 
     def abandon(self) -> None:
@@ -228,9 +238,19 @@ class RealProcessors(Protocol):
     """The real processors of one scenario."""
 
     def begin(
-        self, claim: Claim, *, input: Json, max_attempts: int, now: Instant, declare: Callable[[str, Any], None]
+        self,
+        claim: Claim,
+        *,
+        input: Json,
+        max_attempts: int,
+        now: Instant,
+        declare: Callable[[str, Any], None],
+        dies_at: Callable[[str], bool],
     ) -> ProcessorAttempt:
-        """Start the processor of the claim's tool; hand each side effect that it declares to `declare`, by its name."""
+        """Start the processor of the claim's tool; hand each side effect that it declares to `declare`, by its name.
+
+        `dies_at` is asked at each effect and each named step, after it has happened: whether the worker crashes there.
+        """
         ...
 
     def close(self) -> list[str]:

@@ -50,6 +50,8 @@ class Director:
         self._failures: list[str] = []
         self._here: Step | None = None
         self._stopped = False
+        self.script: list[tuple[int, Step]] = []
+        """Each step that began, with the index of the event that came next."""
         self.played = 0
         """How many steps were done."""
 
@@ -69,6 +71,7 @@ class Director:
     def play(self, step: Step) -> None:
         """Play one step. Raises Stopped where it cannot be done."""
         self._here = step
+        self.script.append((len(self.recorder.history), step))
         getattr(self, f"do_{step.kind}")(step)
         self.played += 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from harness.history.outcome import Outcome, OutcomeKind
+from harness.history.outcome import UNKNOWN, Outcome
 from harness.model.duration import SECOND, Duration
 from harness.sim.request import Sleep, VerbCall
 
@@ -20,7 +20,7 @@ def insist(call: VerbCall) -> Steps:
     """Make a call again while its outcome stays unknown; a repeat that is refused was done before."""
     outcome: Outcome = yield call
     for _ in range(TRIES - 1):
-        if outcome.kind is not OutcomeKind.UNKNOWN:
+        if outcome.kind is not UNKNOWN:
             break
         yield Sleep(RETRY_PAUSE, f"retrying {call.point}")
         outcome = yield call

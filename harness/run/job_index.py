@@ -12,7 +12,7 @@ from typing import Final
 from harness.invariants.limits import kept_waiting
 from harness.model.duration import MINUTE, Duration, Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import TERMINAL, Status
+from harness.model.lifecycle import PENDING, PROCESSING, TERMINAL, Status
 from harness.model.settings import Settings
 from harness.port import Schedule
 
@@ -124,7 +124,7 @@ class JobIndex:
             if self._limited or self._keyed or self._paused:
                 self._known["claim"] = min([view.start_after for view in self._allowed()], default=None)
             else:
-                self._known["claim"] = self._first(self._waiting, lambda view: view.start_after, Status.PENDING)
+                self._known["claim"] = self._first(self._waiting, lambda view: view.start_after, PENDING)
         return self._known["claim"]
 
     def next_claim_of(self, tools: tuple[str, ...]) -> Instant | None:
@@ -145,13 +145,15 @@ class JobIndex:
 
     def _allowed(self) -> list[JobView]:
         """List what waits, without what limits and serial keys keep waiting until another job changes."""
-        waiting = [view for view in self.live.values() if view.status is Status.PENDING]
-        active = [view for view in self.live.values() if view.status is Status.PROCESSING]
+        waiting = [view for view in self.live.values() if view.status is PENDING]
+        active = [view for view in self.live.values() if view.status is PROCESSING]
         free = [view for view in waiting if view.tool not in self._paused] if self._paused else waiting
         return [view for view in free if not kept_waiting(view, active, self._settings)]
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""
+        if not self._leases:
+            return None
         if "expiry" not in self._known:
             self._known["expiry"] = self._first(self._leases, lambda view: view.lease_until, None)
         return self._known["expiry"]
@@ -165,7 +167,7 @@ class JobIndex:
     def _next_maintenance(self) -> Instant | None:
         if self.apart:
             return 0
-        started = self._first(self._started, lambda view: view.started_at, Status.PROCESSING)
+        started = self._first(self._started, lambda view: view.started_at, PROCESSING) if self._started else None
         due = [] if started is None else [started + self._settings.stuck_timeout]
         while self._expiring and not self._stands(*self._expiring[0]):
             heapq.heappop(self._expiring)
@@ -176,13 +178,13 @@ class JobIndex:
     def _plan(self, job: JobId, view: JobView) -> None:
         if view.lease_until is not None:
             heapq.heappush(self._leases, (view.lease_until, job))
-        if view.status is Status.PENDING:
+        if view.status is PENDING:
             heapq.heappush(self._waiting, (view.start_after, job))
             if self.on_pending is not None:
                 self.on_pending(job)
             if view.serial_key is not None:
                 self._keyed.add(job)
-        elif view.status is Status.PROCESSING and view.started_at is not None:
+        elif view.status is PROCESSING and view.started_at is not None:
             heapq.heappush(self._started, (view.started_at, job))
 
     def _first(

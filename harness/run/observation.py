@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from harness.errors import UsageError
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from harness.history.outcome import DONE, Outcome, OutcomeKind
@@ -20,7 +22,7 @@ from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, ju
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Claim, Contract, EngineInfo, QueueUnderTest
+from harness.port import Claim, Contract, EngineInfo, QueueUnderTest, SentStatement
 from harness.run.job_index import JobIndex
 from harness.sim.actor import Actor
 from harness.sim.clock import Clocks
@@ -30,11 +32,32 @@ Q = TypeVar("Q", bound=Any)
 
 PROMISES_ALL = Contract()
 """What an engine without a contract promises."""
+MOST_STATEMENTS = 4_000
+"""The last ones are kept: a livelock sends tens of thousands."""
 LOST_REQUEST = Outcome.unknown("the request was lost")
 LOST_REPLY = Outcome.unknown("the reply was lost")
 
 _new = tuple.__new__
 """Builds an event without the detour through its constructor: a third of the cost of recording."""
+
+
+class IncompleteView(UsageError):
+    """What `jobs()` shows of a job lacks a field that no monitor can do without."""
+
+    def __init__(self, engine: EngineInfo, job: JobId, view: JobView) -> None:
+        names = [name for name in _needed_of(engine) if getattr(view, name) is None]
+        super().__init__(
+            f"{engine.name}: jobs() shows the job {job!r} without {', '.join(names)}",
+            hint=f"Every JobView needs {', '.join(_needed_of(engine))}: see docs/write_an_adapter.md.",
+        )
+
+
+NEEDED: Final = ("priority", "attempts", "max_attempts", "token", "created_at", "start_after")
+"""Fields of a view that a queue sets for every job; `status` and `queue_state` too, where it has one table."""
+
+
+def _needed_of(engine: EngineInfo) -> tuple[str, ...]:
+    return NEEDED if engine.capabilities.maintenance else ("tool", "status", "queue_state", *NEEDED)
 
 
 class Observation(Generic[Q]):
@@ -91,9 +114,8 @@ class Recorder:
         self.board = board
         self._clocks = clocks
         self._events = self.history.events
+        self._note = self.history.events.append
         self._see: Callable[[Event], None] = judge.see
-        self.on_event: Callable[[], None] | None = None
-        """Told after each event."""
         self.number = 0
         """How many calls were made."""
         self.raised_at: dict[int, str] = {}
@@ -110,6 +132,14 @@ class Recorder:
         upkeep = None if engine is None else engine.next_upkeep
         self.next_upkeep: Callable[[], Instant | None] | None = None if upkeep is None else partial(upkeep, queue)
         """Tells when the queue's own upkeep has something to do beside leases, where it has."""
+        self._whole = engine if engine is not None and engine.processes is None else None
+        """Whose views must have the fields that are needed; None: an application's rows may lack their partners."""
+        self._from = 4 if engine is not None and engine.capabilities.maintenance else 1
+        """From which field of a view on they are."""
+        asked = None if engine is None else engine.statements
+        self._sent: Callable[[], Sequence[SentStatement]] | None = None if asked is None else partial(asked, queue)
+        self.statements: deque[tuple[int, SentStatement]] = deque(maxlen=MOST_STATEMENTS)
+        """The SQL that was sent, each with the index of the event that came next."""
         self._unheard_at: dict[str, int] = {}
         """When the reply of an actor's call under way was last said to be lost."""
         self.last_change = 0
@@ -119,37 +149,47 @@ class Recorder:
         """Show every event to this from now on, in the place of the judge: a search shows it some that it knows."""
         self._see = see
 
+    def after_each(self, told: Callable[[], None]) -> None:
+        """Call this after each event from now on."""
+        see = self._see
+
+        def seen(event: Event) -> None:
+            see(event)
+            told()
+
+        self._see = seen
+
     def _write(self, event: Event) -> None:
-        self._events.append(event)
+        self._note(event)
         self._see(event)
-        if self.on_event is not None:
-            self.on_event()
 
     # what the kernel asks for ---------------------------------------------------------------------------------------
 
     def begin(self, actor: Actor, call: VerbCall) -> Any:
         """Call a verb; answers its outcome, or a frame where it suspends."""
-        self.number += 1
-        self._open[actor.name] = self.number
+        self.number = number = self.number + 1
+        name, verb, arguments = actor.name, call.verb, call.arguments
+        self._open[name] = number
         amid = self._amid
-        amid.add(actor.name)
+        amid.add(name)
         if len(amid) > 1:
             self._met |= amid
-        fields = (self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number)
-        self._write(_new(Call, fields))
+        event = _new(Call, (self._clocks.now, name, verb, call.job, call.token, arguments, number))
+        self._note(event)
+        self._see(event)
         if self._on_behalf is not None:
-            return getattr(self._on_behalf(actor.name), call.verb)(*call.arguments)
+            return getattr(self._on_behalf(name), verb)(*arguments)
         if call.run is not None:
             return call.run()
-        verb = self._verbs.get(call.verb)
-        if verb is None:
-            verb = self._verbs[call.verb] = getattr(self.queue, call.verb)
-        return verb(*call.arguments)
+        method = self._verbs.get(verb)
+        if method is None:
+            method = self._verbs[verb] = getattr(self.queue, verb)
+        return method(*arguments)
 
     def end(self, actor: Actor, call: VerbCall, result: Any) -> Outcome:
         """Write down the outcome; the actor hears it unless the reply is lost."""
         outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
-        if call.verb == "claim" and outcome.value is not None and outcome.done:
+        if call.verb == "claim" and outcome.value and outcome.done:
             _refuse_no_claims(outcome.value)
         if not actor.heard:
             self._still_unheard(actor, call)
@@ -205,19 +245,24 @@ class Recorder:
         self._write(Return(now, actor, verb, job, token, outcome, self.number, True))
 
     def _returned(self, actor: Actor, call: VerbCall, outcome: Outcome, *, answered: bool) -> None:
-        number = self._open.get(actor.name, 0)
         name = actor.name
+        number = self._open.get(name, 0)
         self._amid.discard(name)
         alone = name not in self._met
         if not alone:
             self._met.discard(name)
         fields = (self._clocks.now, name, call.verb, call.job, call.token, outcome, number, answered, alone)
-        self._write(_new(Return, fields))
+        event = _new(Return, fields)
+        self._note(event)
+        self._see(event)
 
     # what else there is to see --------------------------------------------------------------------------------------
 
     def observe(self, actor: str, verb: str) -> None:
         """Compare all jobs with what was known of them; every difference is an event."""
+        if self._sent is not None:
+            at = len(self._events)
+            self.statements.extend((at, one if one.actor else one._replace(actor=actor)) for one in self._sent())
         views = self.queue.jobs()
         touched = self.queue.changed()
         if touched is not None and not touched:
@@ -232,10 +277,14 @@ class Recorder:
         return [*views, *(job for job in self.board.views if job not in views)]
 
     def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
+        if self._whole is not None and after is not None and (None in after[self._from : 8] or None in after[12:14]):
+            raise IncompleteView(self._whole, job, after)
         self.board.put(job, after)
         self.last_change = self._clocks.now
         clock = self._clocks.store() if self._made_at is None else self._made_at()
-        self._write(_new(Observed, (self._clocks.now, actor, verb, job, before, after, clock)))
+        event = _new(Observed, (self._clocks.now, actor, verb, job, before, after, clock))
+        self._note(event)
+        self._see(event)
 
     def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
         """Write down something that a processor did; a side effect that it declared is given whole, as `data`."""

@@ -84,8 +84,11 @@ def play(
     seed: int | None = None,
     processors: Callable[[Scenario], RealProcessors] | None = None,
     limits: Limits = NO_LIMITS,
+    choices: Choices | None = None,
 ) -> Run:
     """Run a scenario. Its tape decides what is undetermined; without one a seed does; without both, the boring choice.
+
+    `choices` decide in their place, with every fault possible.
 
     `processors` opens the scenario's real processors; without it their jobs are scripted, and the run inconclusive.
     What the engine cannot do, and what the tape names and the run never came to, makes the run inconclusive.
@@ -94,8 +97,8 @@ def play(
     missing = uncovered_capabilities(scenario, engine)
     if missing:
         return Run(scenario, engine.info.name, history=History(), tape=(), uncovered=missing, seed=seed)
-    choices, used_seed = _choices(scenario, seed)
-    faults = as_on_tape() if scenario.tape else NO_FAULTS
+    faults = NO_FAULTS if choices is None and not scenario.tape else as_on_tape()
+    choices, used_seed = _choices(scenario, seed) if choices is None else (choices, seed)
     real: RealProcessors | None = None
     unanswered: list[str] = []
     if scenario.processors and processors is not None:

@@ -13,7 +13,7 @@ from harness.faults import FaultPlan, interferences
 from harness.interruption import stopping_point
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
-from harness.model.lifecycle import Status
+from harness.model.lifecycle import PENDING
 from harness.model.retry import retry_bounds
 from harness.port import Application, Capabilities, Contract, Engine
 from harness.run.context import RealProcessors, RunContext
@@ -94,8 +94,10 @@ def as_on_tape() -> FaultPlan:
 
 def _strip(part: object, *kept: str) -> None:
     """Take everything but these attributes off something that has done its work."""
-    for name in vars(part).keys() - {*kept}:
-        delattr(part, name)
+    attributes = vars(part)
+    staying = {name: attributes[name] for name in kept}
+    attributes.clear()
+    attributes.update(staying)
 
 
 class Restless(LimitReached):
@@ -201,6 +203,7 @@ class Session(LiveSession):
         self._carrier: LoopCarrier | None = None
         self.world.carrier = self._carry
         self.world.later = self._later
+        self.world.pass_by = lambda name, point: self.kernel.pass_by(self.kernel.actors[name], point)
         if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed
         self.kernel.on_overtaken = self._overtaken
@@ -224,7 +227,8 @@ class Session(LiveSession):
         if self.engine.info.processes is not None:
             invariants = stepwise(invariants)
         left_out = {*self.engine.info.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
-        return tuple([item for item in invariants if left_out.isdisjoint(item.capabilities)])
+        promised = tuple(item for item in invariants if left_out.isdisjoint(item.capabilities))
+        return (*promised, *self.engine.info.promises)
 
     def _overtaken(self, actor: Actor, passed: Duration) -> None:
         """To an actor that is ready, time that passes by is a pause."""
@@ -424,8 +428,9 @@ class Session(LiveSession):
         start = kernel.now
         stride = self.limits.steps // 10 if self.scenario.steps else WEARY
         looked, stood = kernel.steps + stride, self._progress()
+        judge, sought = self.judge, self._until is not None
         while kernel.ready or not self.at_rest(start, quiet):
-            if self._shown() or not kernel.step():
+            if judge.endless or (sought and self._shown()) or not kernel.step():
                 return
             if kernel.steps >= looked and kernel.free_order:
                 if stood == (stood := self._progress()):
@@ -440,10 +445,6 @@ class Session(LiveSession):
         return self.kernel.ready[0].label if self.kernel.ready else "time"
 
     def _shown(self) -> bool:
-        if self.judge.endless:
-            return True
-        if self._until is None:
-            return False
         anomalies = self.judge.anomalies
         while self._passed < len(anomalies):  # a run may report one at every poll: each is looked at once
             if anomalies[self._passed].name == self._until:
@@ -463,7 +464,7 @@ class Session(LiveSession):
         if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
             return True
         now = self.clocks.store()
-        return any(view.status is Status.PENDING and view.start_after > now for view in self.board.live.values())
+        return any(view.status is PENDING and view.start_after > now for view in self.board.live.values())
 
     def result(self, failures: list[str]) -> Run:
         """Return what the run came to so far."""
@@ -480,4 +481,6 @@ class Session(LiveSession):
             cut=self._cut,
             played=None if self._director is None else self._director.played,
             raised=self.recorder.raised_at,
+            statements=tuple(self.recorder.statements),
+            script=() if self._director is None else tuple(self._director.script),
         )

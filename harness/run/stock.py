@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from harness.history.outcome import Outcome, OutcomeKind
+from harness.history.outcome import UNKNOWN, Outcome
 from harness.model.duration import SECOND
 from harness.port import JobRequest, Schedule
 from harness.run.context import RunContext
@@ -133,7 +133,7 @@ def persist(call: VerbCall) -> Steps:
     pause = RETRY_PAUSE
     while True:
         outcome: Outcome = yield from insist(call)
-        if outcome.kind is not OutcomeKind.UNKNOWN:
+        if outcome.kind is not UNKNOWN:
             return
         yield Sleep(pause, f"retrying {call.point}")
         pause *= 2

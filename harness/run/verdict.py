@@ -13,7 +13,8 @@ from typing import Any
 from harness.errors import ExitCode
 from harness.history.event import History
 from harness.invariants import Anomaly, gravity
-from harness.scenario.scenario import Scenario
+from harness.port import SentStatement
+from harness.scenario.scenario import Scenario, Step
 from harness.sim.choices import Deviation
 
 
@@ -57,6 +58,10 @@ class Run:
     about: dict[str, Any] = field(default_factory=dict)
     raised: Mapping[int, str] = field(default_factory=dict)
     """By number of the call whose verb raised, `file:line` of a user's own code; the history says what it raised."""
+    statements: tuple[tuple[int, SentStatement], ...] = ()
+    """The SQL that was sent, each with the index of the event that came next, where the engine shows it."""
+    script: tuple[tuple[int, Step], ...] = ()
+    """The scenario's steps, each with the index of the event that came next when it began."""
 
     @property
     def verdict(self) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness.history.outcome import Outcome, OutcomeKind
+from harness.history.outcome import REFUSED, Outcome
 from harness.model.duration import SECOND, Duration
 from harness.model.json_value import json_problem
 from harness.model.settings import Settings
@@ -158,7 +158,7 @@ class Worker:
         """Extend every lease that is held; drop what was taken back."""
         for claim in list(claims):
             outcome: Outcome = yield VerbCall("heartbeat", (claim,), claim.job, claim.token)
-            if outcome.kind is OutcomeKind.REFUSED:
+            if outcome.kind is REFUSED:
                 claims.remove(claim)
 
     def settle(self, claim: Claim, ending: Ending | None) -> Steps:

@@ -62,6 +62,8 @@ class ProcessorPlan:
     """`run` is `module:name` or `path.ts#name`; the rest is for TypeScript only."""
 
     run: str
+    root: tuple[str, ...] = ()
+    """Where it is looked for, relative to the folder of the scenario file; then where what it imports is."""
     globals: Mapping[str, str] = field(default_factory=dict)
     """JavaScript expressions by the name of the global that each is the value of."""
     stubs: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +71,9 @@ class ProcessorPlan:
     fetch: Mapping[str, Any] = field(default_factory=dict)
     """What `fetch` returns, by URL or by method and URL."""
     folder: str = field(default="", compare=False)
-    """Where relative paths and modules are looked for: the folder of the scenario file."""
+    """Where relative paths and modules are looked for: the first `root`, or the folder of the scenario file."""
+    further: tuple[str, ...] = field(default=(), compare=False)
+    """The folders of the other roots."""
     place: str = field(default="", compare=False)
     """Where it is written, as `file:line`."""
 

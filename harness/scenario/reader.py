@@ -325,7 +325,10 @@ def _processor(part: str | ProcessorPart, path: str, line: int) -> ProcessorPlan
     if isinstance(part, str):
         return ProcessorPlan(part, folder=folder, place=place)
     around: dict[str, Any] = {name: dict(getattr(part, name)) for name in ("globals", "stubs", "fetch")}
-    return ProcessorPlan(part.run, **around, folder=folder, place=place)
+    root = (part.root,) if isinstance(part.root, str) else tuple(part.root)
+    first, *further = [str(FilePath(folder) / each) for each in root if each] or [folder]
+    root = tuple(each for each in root if each)
+    return ProcessorPlan(part.run, root, **around, folder=first, further=tuple(further), place=place)
 
 
 def _job(name: str, part: JobPart) -> JobPlan:

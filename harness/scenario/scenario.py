@@ -180,7 +180,7 @@ class Expectation:
     """A part of the error text."""
     effects: Mapping[str, int] | None = None
     """How often each side effect was declared; one that is not listed, never."""
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,8 @@ def _anomalies(schema: dict[str, Any]) -> None:
 class FilePart(BaseModel):
     """Unknown keys are errors: an ignored key is a check that cannot fail. So are values of another type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    """Only the part that is asked to validate is built: of ten, the whole scenario, and where no file is read, none."""
 
 
 class NoNulls(FilePart):
@@ -404,7 +405,9 @@ class ProcessorPart(NoNulls):
     """A real processor, and what stands in for the world around it."""
 
     run: Text
-    """`module:name` or `path.ts#name`; found beside the scenario file."""
+    """`module:name` or `path.ts#name`; found beside the scenario file, or in `root`."""
+    root: Text | Annotated[list[Text], Field(min_length=1, max_length=100)] = ""
+    """The folder where it is looked for, relative to the scenario file; in a list, further ones for what it imports."""
     globals: dict[str, Text] = Field(default_factory=dict)
     """For TypeScript: JavaScript expressions by the name of the global."""
     stubs: dict[str, Text] = Field(default_factory=dict)

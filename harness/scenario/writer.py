@@ -99,7 +99,8 @@ def _pause(plan: PausePlan) -> dict[str, Any]:
 
 def _processor(plan: ProcessorPlan) -> str | dict[str, Any]:
     around = {name: dict(given) for name in ("globals", "stubs", "fetch") if (given := getattr(plan, name))}
-    return {"run": plan.run, **around} if around else plan.run
+    root = {"root": _one_or_several(list(plan.root))} if plan.root else {}
+    return {"run": plan.run, **root, **around} if root or around else plan.run
 
 
 def _one_or_several(values: list[str]) -> str | list[str]:

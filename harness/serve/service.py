@@ -40,6 +40,7 @@ from harness.sim.loop import Deadlock
 
 if TYPE_CHECKING:
     from harness.processors import JobHandle
+    from harness.serve.own_workers import OwnWorkers
 
 KINDS: Final[Sequence[tuple[type[BaseException], str]]] = (
     (AssertionError, "assertion"),
@@ -145,6 +146,8 @@ class HarnessService:
         self._conversation = conversation
         self._shared = Shared(dsn=None)
         self.opened: OpenedHarness | None = None
+        self._own: OwnWorkers | None = None
+        """Kept from one test to the next; it may be between two."""
         conversation.on_ask = self.carry_out
 
     def run(self) -> None:
@@ -159,6 +162,8 @@ class HarnessService:
             if self.opened is not None:
                 self.opened.harness.break_off("the client is gone")
                 self.opened.harness.close()
+            if self._own is not None:
+                self._own.close()
             self._shared.close()
 
     def carry_out(self, ask: Mapping[str, Any]) -> None:
@@ -186,7 +191,14 @@ class HarnessService:
         self._conversation.send({"answer": number, "value": value, **self._news()})
 
     def _news(self) -> dict[str, Any]:
+        if (own := self._workers) is not None:
+            return {"news": own.news()}
         return {} if self.opened is None else {"news": self.opened.news()}
+
+    @property
+    def _workers(self) -> OwnWorkers | None:
+        """The user's own workers, where the test at work has them."""
+        return self._own if self._own is not None and self._own.is_open else None
 
     def _bound(self, ask: Mapping[str, Any]) -> Callable[[], Any]:
         """Return what was asked for with its arguments. Raises UsageError for what does not exist."""
@@ -203,6 +215,11 @@ class HarnessService:
 
     @property
     def _harness(self) -> JobHarness:
+        if self._workers is not None:
+            raise UsageError(
+                "this test has workers of its own: jobs are sent, run and cancelled by the library itself",
+                hint="Call boss.send() and the like. Time passes with advance(), runUntilIdle() and waitFor().",
+            )
         if self.opened is None:
             raise UsageError("no harness is open", hint="Open one first; a test that is over has closed its own.")
         return self.opened.harness
@@ -226,6 +243,27 @@ class HarnessService:
             )
         self.opened = self.make(options)
         return {"now": self.opened.now_ms, "engine": self.opened.harness.engine}
+
+    def open_workers(self, *, queue: str, title: str = "the workers of this test") -> dict[str, Any]:
+        """Make an empty database for workers that the client starts; returns the time, and the `url`."""
+        from harness.serve.own_workers import OwnWorkers  # Only such a test pays for it.
+
+        if self.opened is not None or self._workers is not None:
+            raise UsageError("a harness is still open: tests that run at once share one virtual time")
+        if self._own is None:
+            self._own = OwnWorkers(self._conversation)
+        return self._own.open(queue, title=title)
+
+    def watch_jobs(self) -> None:
+        """Write down what becomes of jobs from here on, if their table is there; else when time passes."""
+        if (own := self._workers) is not None:
+            own.watch()
+
+    def worker_died(self, *, worker: str, ports: Sequence[int]) -> None:
+        """Wait until the database has ended the sessions of a dead worker, and let the client begin it anew."""
+        if (own := self._workers) is None:
+            raise UsageError("no worker of the client's own is at work")
+        own.died(worker, ports)
 
     def make(self, options: Mapping[str, Any]) -> OpenedHarness:
         """Return a harness with these options. Raises UsageError for one that does not exist."""
@@ -256,6 +294,8 @@ class HarnessService:
 
     def close(self, *, looked: Sequence[str] = (), judge: bool = True) -> dict[str, Any]:
         """Judge and close. `looked` are the jobs whose status the test has read; returns what is wrong, in words."""
+        if (own := self._workers) is not None:
+            return own.finish(looked=looked, judge=judge)
         opened, harness = self.opened, self._harness
         assert opened is not None
         try:
@@ -337,11 +377,11 @@ class HarnessService:
 
     def run_until_idle(self) -> None:
         """Let time pass until every job has ended."""
-        self._harness.run_until_idle()
+        (self._workers or self._harness).run_until_idle()
 
     def advance(self, *, by: Any) -> None:
         """Let time pass and everything happen that is due."""
-        self._harness.advance(_length(by))
+        (self._workers or self._harness).advance(_length(by))
 
     def jump(self, *, by: Any) -> None:
         """Move the clock; nothing acts."""
@@ -349,7 +389,7 @@ class HarnessService:
 
     def wait_for(self, *, job: str, status: str | None = None, within: Any = "1d") -> None:
         """Let time pass until a job has ended, or has a status."""
-        self._harness.wait_for(job, status, within=_length(within))
+        (self._workers or self._harness).wait_for(job, status, within=_length(within))
 
     def all_enqueued(self, *, slug: str | None = None, **wanted: Any) -> list[str]:
         """List the jobs that match."""

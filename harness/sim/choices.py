@@ -200,3 +200,18 @@ def note_pick(choices: Choices, pick: Pick, nth: int) -> str:
     return (
         f"{pick.label} #{nth}: the tape has {expected}, this time it was {pick.option} (controlled order, real engine)"
     )
+
+
+class ListedGates(Replay):
+    """Deviates nowhere, and remembers every gate with its options."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self.gates: list[tuple[str, int, tuple[Option, ...]]] = []
+        self._count: dict[str, int] = {}
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Remember the gate, and go on as usual."""
+        nth = self._count[label] = self._count.get(label, 0) + 1
+        self.gates.append((label, nth, tuple(options())))
+        return None

@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
-from harness.sim.actor import Actor, Carrier, State
-from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Choices, Option, note_pick
-from harness.sim.request import Elsewhere, Exchange, Frame, Poll, Request, Sleep, VerbCall, Wait
+from harness.sim.actor import CRASHED, POLLING, READY, SLEEPING, Actor, Carrier, State
+from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Boring, Choices, Option, note_pick
+from harness.sim.request import Elsewhere, Exchange, Frame, Point, Poll, Request, Sleep, VerbCall, Wait
 
 
 class Executor(Protocol):
@@ -48,6 +48,8 @@ class Interference(Protocol):
 
     id: str
     """The kind of its options."""
+    midway: bool
+    """Whether it may strike in the middle of a step: whom it strikes then is crashed."""
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
         """Return what may go wrong at this actor's gate; with None, before time moves."""
@@ -56,6 +58,10 @@ class Interference(Protocol):
     def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
         """Make one of its options happen."""
         ...
+
+
+class CrashedMidway(BaseException):
+    """Raised through the step in which an actor crashed; no `except Exception` of its own holds it up."""
 
 
 class Kernel:
@@ -90,7 +96,7 @@ class Kernel:
         self.outages: dict[str, Instant] = {}
         """Until when actors cannot reach the store, by name; `EVERYBODY` is all of them."""
         self._agenda = Agenda(self.outages)
-        self._blocked: dict[str, Actor] = {}
+        self._blocked: dict[Actor, None] = {}
         self._picks: dict[str, int] = {}
         self._graveyard: list[Frame] = []
 
@@ -133,7 +139,7 @@ class Kernel:
         actor.frames = []
         actor.call = None
         actor.request = None
-        actor.state = State.CRASHED
+        actor.state = CRASHED
         if actor.carrier is not None:
             self._sever_process(actor)
         if self.on_crash is not None:
@@ -145,14 +151,14 @@ class Kernel:
         """Take a carried process off the schedule with all of its tasks that stand at gates."""
         root = actor.root
         self._withdraw(root)
-        root.state = State.CRASHED
+        root.state = CRASHED
         self._graveyard.extend(root.frames)
         root.frames = []
         carrier = actor.carrier
         assert carrier is not None
         for task in carrier.tasks(root):
             self._withdraw(task)
-            task.state = State.CRASHED
+            task.state = CRASHED
         carrier.severed(root)
 
     def pause(self, actor: Actor, duration: Duration) -> None:
@@ -196,7 +202,7 @@ class Kernel:
         tasks = process.carrier.tasks(process)
         for task in tasks:
             self.unhold(task)
-        return any(task.state is State.READY for task in tasks)
+        return any(task.state is READY for task in tasks)
 
     def end(self, process: Actor) -> None:
         """Take a carried process that ended by itself off the schedule."""
@@ -216,7 +222,7 @@ class Kernel:
         holds outside, a database session, is dropped.
         """
         self.outages[whose] = max(self.now + duration, self.outages.get(whose, 0))
-        self._agenda.changed()
+        self._agenda.planned = False
         amid = [actor for actor in self._everyone() if actor.call is not None and whose in (EVERYBODY, actor.name)]
         for actor in amid:
             self._withdraw(actor)
@@ -268,7 +274,10 @@ class Kernel:
         if self.steps > self.step_limit:
             raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {self.ready[0].label}")
         actor = self.ready[0]
-        option = self.choices.gate(f"{actor.name} {actor.request.point}", self._options)  # type: ignore[union-attr]
+        # What always goes on as usual is not asked, and the words of the question are not put together.
+        choices = self.choices
+        usual = type(choices) is Boring
+        option = None if usual else choices.gate(f"{actor.name} {actor.request.point}", self._options)  # type: ignore[union-attr]
         if option is None:
             self.ready.popleft()
             self.perform(actor)
@@ -313,7 +322,7 @@ class Kernel:
         if self.steps > self.step_limit:
             raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {actor.name} {request.point}")
         actor.request = request
-        actor.state = State.READY
+        actor.state = READY
         self.ready.appendleft(actor)
         option = self.choices.gate(f"{actor.name} {request.point}", self._options)
         if option is None:
@@ -322,13 +331,30 @@ class Kernel:
         else:
             self._deviate(actor, option)
 
+    def pass_by(self, actor: Actor, point: str) -> bool:
+        """Let an actor come to a gate in the middle of its own step, where it cannot wait. True: it crashed there.
+
+        The caller then lets nothing of it go on, and ends the step by raising CrashedMidway.
+        """
+        if not self.interferences:
+            return False
+        stood, actor.request, state, actor.state = actor.request, Point(point), actor.state, READY
+        self.ready.appendleft(actor)
+        option = self.choices.gate(actor.label, self._midway)
+        if option is not None:
+            self._deviate(actor, option)
+            return True
+        self.ready.popleft()
+        actor.request, actor.state = stood, state
+        return False
+
     def perform(self, actor: Actor, *, heard: bool = True, happens: bool = True, times: int = 1) -> None:
         """Do what the actor stands before, up to its next gate. It must not be in the ready queue.
 
         Without `happens` a call never arrives; without `heard` its reply is lost; `times` delivers it more than once.
         """
         request = actor.request
-        self._agenda.changed()
+        self._agenda.planned = False
         if type(request) is not VerbCall:
             if type(request) is Exchange:
                 request.happens, request.heard = happens, heard
@@ -383,6 +409,8 @@ class Kernel:
                 reply = self.executor.end(actor, actor.call, stop.value)
             except (EnvironmentUnavailable, LimitReached):
                 raise
+            except CrashedMidway:
+                return  # It crashed in the middle of this step: `crash` has put its frames away.
             except Exception as error:
                 if actor.call is None:
                     raise
@@ -395,26 +423,29 @@ class Kernel:
         self._place(actor)
 
     def _place(self, actor: Actor) -> None:
-        self._agenda.changed()
+        self._agenda.planned = False
         request = actor.request
         kind = type(request)
-        if kind is Sleep:
+        if kind is VerbCall:
+            actor.state = READY
+            self.ready.append(actor)
+        elif kind is Sleep:
             self._sleep_until(actor, self.now + request.duration)  # type: ignore[union-attr]
         elif kind is Poll:
-            actor.state = State.POLLING
-            self._agenda.poll(actor)
+            actor.state = POLLING
+            self._agenda.polling[actor.name] = actor
         elif kind is Wait:
             actor.state = State.BLOCKED
-            self._blocked[actor.name] = actor
+            self._blocked[actor] = None
         elif kind is Elsewhere:
             actor.state = State.WORKING
         else:
-            actor.state = State.READY
+            actor.state = READY
             self.ready.append(actor)
 
     def _hear(self) -> None:
         """Let those go on whose answers came, in the order in which they began to wait."""
-        waiting = list(self._blocked.values())
+        waiting = list(self._blocked)
         first: Any = waiting[0].request
         for pick in first.outside.settle():
             self._picks[pick.label] = nth = self._picks.get(pick.label, 0) + 1
@@ -424,24 +455,24 @@ class Kernel:
         for actor in waiting:
             request: Any = actor.request
             if request.answered():
-                del self._blocked[actor.name]
-                actor.state = State.READY
+                del self._blocked[actor]
+                actor.state = READY
                 self.ready.append(actor)
 
     def _sleep_until(self, actor: Actor, wake: Instant) -> None:
-        actor.state = State.SLEEPING
+        actor.state = SLEEPING
         actor.wake = wake
         self._agenda.sleep(actor, wake)
 
     def _withdraw(self, actor: Actor) -> None:
-        self._agenda.changed()
-        if actor.state is State.READY:
+        self._agenda.planned = False
+        if actor.state is READY:
             self.ready.remove(actor)
-        elif actor.state is State.POLLING:
+        elif actor.state is POLLING:
             del self._agenda.polling[actor.name]
         elif actor.state is State.BLOCKED:
-            del self._blocked[actor.name]
-        elif actor.state is State.SLEEPING:
+            del self._blocked[actor]
+        elif actor.state is SLEEPING:
             self._agenda.wake(actor)
 
     @property
@@ -452,7 +483,7 @@ class Kernel:
     def reschedule(self, ready: Sequence[Actor], sleeping: Sequence[Sleeper]) -> None:
         """Take over a schedule that stood before. The actors' own states say who polls."""
         self.ready = deque(ready)
-        self._agenda.restore(sleeping, (actor for actor in self.actors.values() if actor.state is State.POLLING))
+        self._agenda.restore(sleeping, (actor for actor in self.actors.values() if actor.state is POLLING))
 
     def unburied(self) -> list[Frame]:
         """Hand over the frames of crashed actors, for the caller to close."""
@@ -480,6 +511,11 @@ class Kernel:
         for interference in self.interferences:
             offered.extend(interference.options(self, actor))
         return offered
+
+    def _midway(self) -> list[Option]:
+        """List what may go wrong in the middle of a step of the actor at the front."""
+        striking = [each for each in self.interferences if each.midway]
+        return [option for each in striking for option in each.options(self, self.ready[0])]
 
     def _rivals(self, actor: Actor | None) -> list[Actor]:
         """List who else could act now; a process that is carried in the schedule once, however many tasks it has."""
@@ -531,7 +567,10 @@ class Kernel:
 
     def next_wake(self) -> Instant | None:
         """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
-        wake = self._agenda.next(self.now)
+        agenda = self._agenda
+        wake = agenda.wake_at if agenda.planned else agenda.next(self.now)
+        if not self.carriers:
+            return wake
         for carrier in self.carriers:
             own = carrier.next_wake()
             if own is not None and (wake is None or own < wake):
@@ -551,7 +590,8 @@ class Kernel:
         target = self.next_wake()
         if target is None or (limit is not None and target > limit):
             return False
-        option = self.choices.gate("time", self._options)
+        choices = self.choices
+        option = None if type(choices) is Boring else choices.gate("time", self._options)
         if option is None:
             self.move_to(target)
         else:
@@ -572,7 +612,7 @@ class Kernel:
         due = self._agenda.take_due(self.now, target)
         self.now = max(self.now, target)
         for actor in due:
-            actor.state = State.READY
+            actor.state = READY
             self.ready.append(actor)
         if self.on_advance is not None:
             self.on_advance(self.now)
@@ -599,7 +639,7 @@ Sleeper: TypeAlias = tuple[Instant, int, Actor]
 class Agenda:
     """Plans the next wake-up once for each change; an idle poll costs nothing until something is due."""
 
-    __slots__ = ("_outages", "_planned", "_tickets", "_ticks", "_wake", "polling", "sleeping")
+    __slots__ = ("_outages", "_tickets", "_ticks", "planned", "polling", "sleeping", "wake_at")
 
     def __init__(self, outages: Mapping[str, Instant]) -> None:
         self._outages = outages
@@ -608,29 +648,23 @@ class Agenda:
         """A heap; a search keeps it and hands it back to `restore`."""
         self.polling: dict[str, Actor] = {}
         self._tickets = 0
-        self._planned = False
-        """Whether `_wake` and `_ticks` still tell who wakes next."""
-        self._wake: Instant | None = None
-        self._ticks: list[tuple[Instant, Actor]] = []
+        self.planned = False
+        """Whether `wake_at` and `_ticks` still tell who wakes next; what polls depend on may have changed.
 
-    def changed(self) -> None:
-        """Plan anew: something happened on which polls may depend."""
-        self._planned = False
+        The kernel sets it at every step, by itself: a method for it was called twice a step.
+        """
+        self.wake_at: Instant | None = None
+        self._ticks: list[tuple[Instant, Actor]] = []
 
     def sleep(self, actor: Actor, wake: Instant) -> None:
         """Let an actor sleep until an instant."""
-        self._planned = False
+        self.planned = False
         self._tickets += 1
         heapq.heappush(self.sleeping, (wake, self._tickets, actor))
 
-    def poll(self, actor: Actor) -> None:
-        """Let an actor wait for what it polls for."""
-        self._planned = False
-        self.polling[actor.name] = actor
-
     def wake(self, actor: Actor) -> None:
         """Take a sleeper off, whatever its time."""
-        self._planned = False
+        self.planned = False
         self.sleeping = [entry for entry in self.sleeping if entry[2] is not actor]
         heapq.heapify(self.sleeping)
 
@@ -639,21 +673,22 @@ class Agenda:
         self.sleeping = list(sleeping)
         self._tickets = max([ticket for _, ticket, _ in self.sleeping], default=0)
         self.polling = {actor.name: actor for actor in polling}
-        self._planned = False
+        self.planned = False
 
     def next(self, now: Instant) -> Instant | None:
         """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
-        if self._planned:
-            return self._wake
+        if self.planned:
+            return self.wake_at
         wake = self.sleeping[0][0] if self.sleeping else None
         self._ticks = ticks = []
+        outages = self._outages
         for actor in self.polling.values():
             request: Any = actor.request
             due = request.due()
             if due is None:
                 continue
-            if self._outages:
-                due = max(due, self._outages.get(EVERYBODY, 0), self._outages.get(actor.root.name, 0))
+            if outages:
+                due = max(due, outages.get(EVERYBODY, 0), outages.get(actor.root.name, 0))
             after = due if due > now else now
             if after <= actor.last_tick:
                 after = actor.last_tick + 1
@@ -661,15 +696,16 @@ class Agenda:
             ticks.append((tick, actor))
             if wake is None or tick < wake:
                 wake = tick
-        self._wake = wake
-        self._planned = True
+        self.wake_at = wake
+        self.planned = True
         return wake
 
     def take_due(self, now: Instant, target: Instant) -> list[Actor]:
         """Take off everybody whose time comes until an instant, in the order of their times."""
         due: list[Sleeper] = []
-        self.next(now)
-        self._planned = False
+        if not self.planned:
+            self.next(now)
+        self.planned = False
         for tick, actor in self._ticks:
             if tick <= target:
                 due.append((tick, actor.order, actor))

@@ -12,11 +12,12 @@ from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from harness.errors import HarnessError
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest
+from harness.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest, SentStatement
 from harness.run.context import RunContext
 from harness.run.stock import request_of
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
@@ -28,9 +29,11 @@ from harness.systems.document import SystemFile, at_path, filled, is_system_file
 from harness.systems.http_wire import HttpMessage
 from harness.systems.http_wire import request as http_request
 from harness.systems.http_wire import response as http_response
+from harness.systems.promises import BROKEN, broken, first_row, promised
 
 if TYPE_CHECKING:
     from harness.systems.database import SystemDatabase
+    from harness.systems.fork_server import ForkServer
     from harness.systems.jobs import JobReader
     from harness.systems.process import SystemProcess
     from harness.systems.runtime import SystemRun
@@ -56,6 +59,9 @@ class SystemEngine:
         self._dsn = dsn
         self._database: SystemDatabase | None = None
         self._processes: list[SystemProcess] = []
+        self._rehearsed = False
+        self._parents: dict[str, ForkServer | None] = {}
+        """By kind of process, what its starts are forks of."""
         self._sources: dict[str, dict[str, str]] = {}
         """By name of a statement, the texts that have this name, and who sent each first."""
         own = self.file.settings
@@ -63,7 +69,7 @@ class SystemEngine:
             path,
             CAPABILITIES,
             contract=Contract(
-                documented=self.file.without,
+                documented=_not_judged(self.file),
                 intended=self.file.without,
                 file=path,
                 fixed=frozenset(Settings.names()) - {"workers_enabled"},
@@ -74,11 +80,16 @@ class SystemEngine:
             prepare=lambda: cast(None, self._ready()),
             provenance=self._provenance,
             confirm=self._confirm,
+            promises=promised(self.file, self._look),
             written=self._written,
+            statements=lambda queue: queue.statements(),
         )
 
     def _provenance(self) -> str:
         return "" if self._database is None else str(self._database.cluster.provenance)
+
+    def _look(self, sql: str) -> list[dict[str, Any]]:
+        return [] if self._database is None else self._database.rows(sql)
 
     def _confirm(self) -> None:
         if self._database is not None:
@@ -109,6 +120,9 @@ class SystemEngine:
         from harness.systems.runtime import SystemRun
 
         database = self._ready()
+        if not self._rehearsed:
+            self._rehearsed = True
+            self._rehearse(database, cast(Clocks, clocks))
         database.renew()
         for process in self._processes:
             process.prepare()
@@ -116,10 +130,29 @@ class SystemEngine:
         run.on_statement = self._noted
         try:
             reader = JobReader(self.file, database, self.file.settings)
+            for promise in self.file.no_row:
+                first_row(promise, self._look)
             return cast(QueueUnderTest, SystemQueue(self.file, run, reader))
         except BaseException:
             run.close()
             raise
+
+    def _rehearse(self, database: SystemDatabase, clocks: Clocks) -> None:
+        """Start every process once to see what it imports, so that all later starts can be forks."""
+        if not any(process.program.runtime == "python" for process in self._processes):
+            return
+        from harness.systems.runtime import SystemRun
+
+        database.renew()
+        run = SystemRun(self.file, database, self._processes, clocks=clocks)
+        try:
+            run.start()
+        except HarnessError:
+            return  # What is wrong is told by the run itself, which starts them again.
+        finally:
+            run.close()
+        for process in self._processes:
+            process.fork_from_now_on(self._parents)
 
     def _noted(self, process: str, point: str, sql: str) -> None:
         """Keep how a statement is written, for the screen of a finding."""
@@ -142,9 +175,20 @@ class SystemEngine:
             process.endpoint.end()
             process.outside.close()
         self._processes = []
+        for parent in filter(None, self._parents.values()):
+            parent.close()
+        self._parents.clear()
+        self._rehearsed = False
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _not_judged(file: SystemFile) -> Mapping[str, str]:
+    """Return the anomalies that are not reported, each with the reason: what is meant to be so, or cannot be seen."""
+    if any(host.work is not None for host in file.outside.values()):
+        return file.without
+    return {"silent_success": "no host under `outside` has `work`, so runs of jobs are not seen", **file.without}
 
 
 def open_engine(path: str) -> SystemEngine:
@@ -177,6 +221,10 @@ class SystemQueue:
             self._seen = seen
         return self._seen
 
+    def statements(self) -> list[SentStatement]:
+        """Return what processes sent since this was last asked."""
+        return self._run.coordinator.sent()
+
     def changed(self) -> list[JobId] | None:
         """Return nothing as long as nothing ended, and then None: changes are not tracked."""
         return None if self._news else []
@@ -195,6 +243,10 @@ class SystemApplication:
         self._reader = reader
         self._queue = queue
         self._runs: dict[JobId, int] = {}
+        self._looked_at = -1
+        self._broken: set[str] = set()
+        """Promises that were broken in this run."""
+        self._once = frozenset(each.call for each in file.at_most_once)
         self._world: RunContext
         self._kernel: Kernel
 
@@ -232,12 +284,24 @@ class SystemApplication:
         def told(process: str, point: str, sql: str) -> None:
             noted(process, point, sql)
             world.observe(process, point)
+            self._keeps_promises(process, point)
 
         run.on_statement = told
         run.on_call = self._call
         run.on_aborted = self._aborted
         run.on_end = self._end
         run.next_instant = self._next_instant
+
+    def _keeps_promises(self, process: str, point: str) -> None:
+        """Look whether what must hold always still does, where something was written."""
+        if not self._file.no_row or self._run.writes == self._looked_at:
+            return
+        self._looked_at = self._run.writes
+        for name, row in broken(self._file, self._run.database.rows):
+            if name not in self._broken:
+                self._broken.add(name)
+                told = {"after": point, "row": row}
+                self._world.effect(process, Claim("", 0, 0, process, "", 0), BROKEN + name, told)
 
     def join(self, kernel: Kernel, name: str) -> None:
         """Let a process be an actor of this kernel."""
@@ -336,6 +400,9 @@ class SystemApplication:
             self._world.effect(process.name, Claim("", 0, 0, process.name, "", 0), where, message.json())
             data = http_response(host.status, _json(host.answer))
         else:
+            if where in self._once:
+                number = self._runs.get(job, 0) + 1
+                self._world.effect(process.name, Claim(job, number, number, process.name, "", 0), where, message.json())
             call.job = job
             data = yield from self._work(process, call, job)
         if exchange.heard:

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import timestamp_of
+from harness.foreign.postgres_proxy import Backends
 from harness.model.duration import Instant
 from harness.postgres import Cluster, provision, virtual_clock
 from harness.postgres.absence import PatientConnection
@@ -90,12 +91,12 @@ class SystemDatabase:
 
     RUN: Final = "job_harness_run"
 
-    def __init__(self, dsn: str | None = None) -> None:
-        """Provision a PostgreSQL with an empty database, whose clock stands at the instant 0.
+    def __init__(self, dsn: str | None = None, *, tcp: bool = False) -> None:
+        """Provision a PostgreSQL with an empty database, whose clock stands at the instant 0; `tcp`: over loopback too.
 
         Raises EnvironmentUnavailable where there is none, or where its clock cannot be made virtual.
         """
-        self.cluster: Cluster = provision(dsn)
+        self.cluster: Cluster = provision(dsn, tcp=tcp)
         self._own: psycopg.Connection[dict[str, Any]] | None = None
         self._now: Instant | None = None
         self._next = ""
@@ -105,6 +106,7 @@ class SystemDatabase:
             self.template = str(psycopg.conninfo.conninfo_to_dict(self.template_url)["dbname"])
             self.name = f"{self.template}_run"
             self.pool = SessionPool(self.cluster.url())
+            self.backends = Backends()
             self._install()
         except BaseException:
             self.cluster.stop()
@@ -130,6 +132,7 @@ class SystemDatabase:
     def renew(self) -> None:
         """Put a fresh clone of the template in place of the run before."""
         self.leave()
+        self.backends.clear()
         self.cluster.recreate_database(self.name, template=self.template)
         self._own = PatientConnection.to(self.cluster.url(self.name), row_factory=dict_row)
         self._now = 0
@@ -178,6 +181,7 @@ class SystemDatabase:
         """End the sessions and what was provided for them. Never raises."""
         try:
             self.leave()
+            self.backends.clear()
             self.pool.close()
             self.cluster.stop()
         except (psycopg.Error, OSError, EnvironmentUnavailable):

@@ -35,6 +35,7 @@ JOB: Final = "${job}"
 """Stands in a body for the job's name."""
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _REQUEST: Final = re.compile(rf"({'|'.join(METHODS)}) (/\S*)")
+_CALL: Final = re.compile(rf"(?:{'|'.join(METHODS)}) ([^/\s]+)/\S*")
 _LAUNCHERS: Final = ("npm", "npx", "pnpm", "yarn", "bun", "docker", "uv", "poetry")
 
 
@@ -57,6 +58,8 @@ class DatabasePart(NoNulls):
     """The command that makes the tables, run once in an empty database."""
     schema_: Text | None = Field(default=None, alias="schema", min_length=1)
     """A file of SQL that makes them, in place of a command."""
+    name: Annotated[Text, Field(min_length=1, max_length=63)] = "app"
+    """What processes call the database, where they do not take the name from their environment."""
 
 
 class HttpPart(NoNulls):
@@ -115,11 +118,32 @@ class OutsidePart(NoNulls):
     status: Annotated[int, Field(ge=200, le=599)] = 200
 
 
+class CallPart(NoNulls):
+    """A call to the outside that must not come twice."""
+
+    call: Text
+    """`POST api.example.com/charge`."""
+    per: list[Text] = Field(min_length=1)
+    """The fields of its JSON body that say which one it is."""
+
+
+class NoRowPart(NoNulls):
+    """A SELECT that must return no row."""
+
+    sql: Text = Field(min_length=1)
+    when: Literal["always", "at rest"] = "at rest"
+    """After every statement that changed something, or once everything has come to rest."""
+
+
 class PromisesPart(NoNulls):
-    """What is not promised."""
+    """What is not promised, and what is beyond the catalogue."""
 
     without: dict[str, Text] = Field(default_factory=dict)
     """Anomalies that are meant to be so, each with the reason; they are not reported."""
+    at_most_once: list[CallPart] = Field(default_factory=list)
+    """Calls to the outside that must not come twice."""
+    no_row: dict[Name, NoRowPart] = Field(default_factory=dict)
+    """By name, SELECTs that must return no row."""
 
 
 class SystemFilePart(NoNulls):
@@ -152,6 +176,8 @@ class SystemFilePart(NoNulls):
     settings: SettingsPart = SettingsPart()
     """What the system's own code keeps to; nothing of it is changed by a run."""
     promises: PromisesPart = PromisesPart()
+    gate: Literal["statement", "transaction"] = "statement"
+    """Where others may act: before every statement, or only before the first of a transaction and its commit."""
     ready_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
     """Real seconds that a command may take until it is ready, and a statement or request until it is answered."""
 
@@ -227,6 +253,25 @@ class OutsideHost:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPromise:
+    """A call to the outside that must not come twice."""
+
+    call: str
+    per: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoRowPromise:
+    """A SELECT that must return no row."""
+
+    name: str
+    sql: str
+    always: bool
+    """After every change; else at rest alone."""
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class SystemFile:
     """A system file that was read, and makes sense as far as that shows before anything is started."""
 
@@ -240,6 +285,8 @@ class SystemFile:
     migrate: tuple[str, ...]
     """The command; empty: a schema is loaded."""
     schema: str
+    database: str
+    """What processes call it."""
     processes: tuple[ProcessKind, ...]
     crons: tuple[SystemCron, ...]
     send: HttpRequest | None
@@ -251,6 +298,9 @@ class SystemFile:
     outside: Mapping[str, OutsideHost]
     settings: Settings
     without: Mapping[str, str]
+    at_most_once: tuple[CallPromise, ...]
+    no_row: tuple[NoRowPromise, ...]
+    gate: str
     ready_seconds: float
     lines: Mapping[str, int]
 
@@ -346,6 +396,7 @@ class _SystemReading:
             environment=self._environment(("env",), part.env),
             migrate=self._migration(),
             schema=self._schema(),
+            database=part.database.name,
             processes=processes,
             crons=tuple([self._cron(name, each) for name, each in part.cron.items()]),
             send=None if send.request is None else self._request(("send",), send),
@@ -358,15 +409,35 @@ class _SystemReading:
             outside={host: _outside(host, each) for host, each in part.outside.items()},
             settings=Settings().changed(**self._settings()),
             without=part.promises.without,
+            at_most_once=tuple(self._call(number, each) for number, each in enumerate(part.promises.at_most_once)),
+            no_row=tuple(self._no_row(name, each) for name, each in part.promises.no_row.items()),
+            gate=part.gate,
             ready_seconds=part.ready_seconds,
             lines={str(key): self._line(str(key)) for key in self._document.data},
         )
 
-    def _line(self, *path: str) -> int:
+    def _call(self, number: int, part: CallPart) -> CallPromise:
+        found = _CALL.fullmatch(part.call)
+        if found is None:
+            told = f"{part.call!r} is no call: write a method, a host and a path, such as POST api.example.com/charge"
+            raise self._error(("promises", "at_most_once", number), told)
+        if found[1] not in self._part.outside:
+            near = did_you_mean(found[1], self._part.outside)
+            told = f"`outside` does not name the host {found[1]!r}{near}"
+            raise self._error(("promises", "at_most_once", number), told)
+        return CallPromise(part.call, tuple(part.per))
+
+    def _no_row(self, name: str, part: NoRowPart) -> NoRowPromise:
+        path = ("promises", "no_row", name)
+        if re.match(r"\s*(select|with)\b", part.sql, re.IGNORECASE) is None:
+            raise self._error(path, f"{part.sql!r:.80} is no SELECT")
+        return NoRowPromise(name, part.sql, part.when == "always", f"{self._path}:{self._line(*path)}")
+
+    def _line(self, *path: str | int) -> int:
         return self._document.line(path)
 
-    def _error(self, path: tuple[str, ...], message: str, hint: str = HINT) -> SystemFileError:
-        return _wrong(self._path, self._line(*path), f"{'.'.join(path)}: {message}", hint)
+    def _error(self, path: tuple[str | int, ...], message: str, hint: str = HINT) -> SystemFileError:
+        return _wrong(self._path, self._line(*path), f"{'.'.join(map(str, path))}: {message}", hint)
 
     def _settings(self) -> dict[str, Any]:
         given = self._part.settings.given()

@@ -56,7 +56,7 @@ def _by_schema(file: SystemFile, database: SystemDatabase) -> None:
 def _by_command(file: SystemFile, database: SystemDatabase) -> None:
     place = file.place("database")
     command, _ = resolved(file.migrate, file, place=place)
-    endpoint = PasswordEndpoint("migration", database.pool, kind=DatabaseSession)
+    endpoint = PasswordEndpoint("migration", database.pool, kind=DatabaseSession, called=file.database)
     endpoint.database = database.template
     environment = {**base_environment(file), **endpoint.environment}
     try:

@@ -22,11 +22,12 @@ from typing import Any, Final, NamedTuple, Protocol
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import exact_milliseconds_of, instant_at
 from harness.foreign.packages import find_node
-from harness.foreign.peer import Peer, PeerLost, Report
+from harness.foreign.peer import Fork, Peer, PeerLost, Report
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.model.duration import MILLISECOND, Duration, Instant
 from harness.private import cache_folder
 from harness.systems.document import ProcessKind, SystemFile, SystemFileError
+from harness.systems.fork_server import ForkServer
 
 NODE_PRELOAD: Final = Path(__file__).with_name("node") / "preload.mjs"
 PYTHON_PRELOAD: Final = Path(__file__).with_name("python")
@@ -40,6 +41,8 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_
 
 _LINES_KEPT: Final = 12
 _LOOKS: Final = 10
+_PIPE: Final = 1 << 15
+"""Printed bytes from which on a pipe may have been full."""
 _LONGEST_LINE: Final = 300
 
 
@@ -54,6 +57,11 @@ class Link(Protocol):
     """Bytes that we read."""
     may_wait: bool
     """Whether the process may leave it in the queue of those that it has not accepted."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was opened just now, in real time."""
+        ...
 
     @property
     def closed(self) -> bool:
@@ -199,6 +207,11 @@ class SystemProcess:
         self._report: Report | None = None
         self._hosts = hosts
         self._spare: Peer | None = None
+        self._fork: Fork | None = None
+        self.rehearses = True
+        """Whether its start is to tell what it imports."""
+        self.modules: tuple[str, ...] = ()
+        """What it imported from packages, when it last told."""
 
     # starting and ending --------------------------------------------------------------------------------------------
 
@@ -207,7 +220,30 @@ class SystemProcess:
         if self._spare is None or not self._spare.alive:
             self._spare = self._started()
 
-    def _started(self) -> Peer:
+    def fork_from_now_on(self, parents: dict[str, ForkServer | None]) -> None:
+        """Let its starts be forks of a process that has imported its packages; `parents` has one for each command.
+
+        What these are was seen in a start before. Where such a process cannot be made, the command is started.
+        """
+        key = self.program.kind.name
+        if key not in parents:
+            parents[key] = None
+            if self.program.runtime == "python" and self.modules:
+                with suppress(EnvironmentUnavailable):
+                    parents[key] = ForkServer(
+                        self.program.command,
+                        environment=self._environment(),
+                        folder=self.program.folder,
+                        modules=self.modules,
+                    )
+        parent = parents[key]
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare = None
+        self._fork = None if parent is None else parent.start
+        self.rehearses = False
+
+    def _environment(self) -> dict[str, str]:
         kind = self.program.kind
         virtual = self.port if self.program.runtime == "python" else 3000 + self.order
         asked = {
@@ -215,13 +251,16 @@ class SystemProcess:
             "outside": dict.fromkeys(self._hosts, True),
             "database": self.endpoint.port,
             "recorder": self.outside.getsockname()[1],
+            **({"rehearses": True} if self.rehearses else {}),
         }
-        environment = {
+        return {
             **self.program.environment,
             **self.endpoint.environment,
             ASKED: json.dumps(asked),
             **({kind.port_variable: str(virtual)} if self.port else {}),
         }
+
+    def _started(self) -> Peer:
         self._spare_printed = printed = list[str]()
 
         def log(line: str) -> None:
@@ -229,6 +268,12 @@ class SystemProcess:
             del printed[:-_LINES_KEPT]
 
         command, folder = self.program.command, self.program.folder
+        environment = self._environment()
+        if self._fork is not None:
+            try:
+                return Peer(command, name=self.name, environment=environment, log=log, fork=self._fork)
+            except EnvironmentUnavailable:
+                self._fork = None
         return Peer(command, name=self.name, environment=environment, folder=folder, log=log)
 
     def start(self, *, seed: str, now: Instant, skew: Duration = 0) -> None:
@@ -342,11 +387,21 @@ class SystemProcess:
             if report is None:
                 return False
             self._turn = 0
-            self._report = report
-        if not self._agrees(self._report.get("sockets") or {}):
+            self._report = report if self._drained() else None
+        if self._report is None or not self._agrees(self._report.get("sockets") or {}):
             return False
         self._rest(self._report)
         return not self.stirred
+
+    def _drained(self) -> bool:
+        """Whether it did not sleep because what it prints was not read."""
+        assert self.peer is not None
+        try:
+            return self.peer.drain() < _PIPE
+        except PeerLost as lost:
+            if lost.kind != "died":
+                raise
+            raise ProcessEnded(lost.what, code=self.peer.exit_code) from None
 
     def _refuse_strangers(self) -> None:
         """Raise SystemFileError where it goes where no host of the file is: what it makes of that proves nothing."""
@@ -354,10 +409,10 @@ class SystemProcess:
         told = [str(each["data"].get("what", "")) for each in self.peer.effects]
         if found := (*self.endpoint.refused, *told):
             self.endpoint.refused.clear()
-            raise SystemFileError(
-                f"{self.program.kind.place}: {self.name}: {found[0]}",
-                hint="Name the host under `outside`, or switch that off by a variable under `env`.",
-            )
+            hint = "Name the host under `outside`, or switch that off by a variable under `env`."
+            if "connects" not in found[0]:
+                hint = "Switch that off by a variable under `env`."
+            raise SystemFileError(f"{self.program.kind.place}: {self.name}: {found[0]}", hint=hint)
 
     def _agrees(self, told: Mapping[str, list[Any]]) -> bool:
         """Whether both ends of every connection have seen the same; where it has yet to read, it goes on."""
@@ -373,6 +428,9 @@ class SystemProcess:
             elif not link.closed and (link.heard < wrote or finished):
                 return False
         for key, link in links.items():
+            if key not in told and link.may_wait and link.fresh and not link.closed:
+                self._report = None  # It may be accepted yet: on a crowded machine that takes its time.
+                return False
             if key not in told and (link.may_wait or link.closed):
                 continue  # It was over before it was looked for, or waits until the one before it is done with.
             read, _, _, seen = told.get(key, (0, 0, False, False))
@@ -384,6 +442,7 @@ class SystemProcess:
     def _rest(self, report: Report) -> None:
         self.stirred = self._signalled
         self._report = None
+        self.modules = tuple(report.get("modules") or self.modules)
         self.timers = tuple(
             ProcessTimer(int(number), instant_at(when), round(wait * MILLISECOND), bool(repeats), str(place))
             for number, when, wait, repeats, place, _ in report.get("timers") or ()

@@ -40,6 +40,8 @@ RESTART: Final[Duration] = 5 * SECOND
 """How long a platform takes to bring a process back that died of itself."""
 RESTARTS: Final = 3
 """How often it does."""
+TURNED_AWAY: Final = 3
+"""After that many rounds in a row that ended at an upkeep, the next one is taken to end there too."""
 _AT_WORK: Final = Elsewhere()
 _GOING_ON: Final = Point("going on")
 _SELECT_SECONDS: Final = 0.05
@@ -75,6 +77,8 @@ class Rounds:
     upkeep: bool = False
     """Whether each round writes down that it was there."""
     fired_at: Instant = 0
+    turned_away: int = 0
+    """How many rounds in a row were over at an upkeep that was not due again yet: they looked at nothing."""
 
 
 # the run --------------------------------------------------------------------------------------------------------------
@@ -131,6 +135,7 @@ class SystemRun:
         self._settling = False
         self._deaths: dict[str, int] = {}
         for process in processes:
+            process.life = 0
             process.endpoint.database = database.name
             process.endpoint.join(self.coordinator, process.name)
 
@@ -155,6 +160,7 @@ class SystemRun:
                 raise self._not_ready(ended.process, str(ended)) from None
             for passing in [each for each in waiting if each.goes_on()]:
                 waiting.remove(passing)
+                self._passed(passing)
                 break
             else:
                 session = next(
@@ -168,7 +174,9 @@ class SystemRun:
                 )
                 if session is not None:
                     passing = self._passing(session)
-                    if not passing.goes_on():
+                    if passing.goes_on():
+                        self._passed(passing)
+                    else:
                         waiting.append(passing)
                 elif waiting:
                     self.coordinator.settle()
@@ -182,6 +190,17 @@ class SystemRun:
         session.clock = self._set_clock
         session.resumes = partial(self._tell_time, self.processes[session.actor])
         return _Passing(session, self.processes[session.actor])
+
+    def _passed(self, passing: _Passing) -> None:
+        """Take note of what a statement did at the start of a process: that may be the work of its first round."""
+        session, sql = passing.session, passing.sql
+        ends = any(tag.writes or tag.startswith("COMMIT") for tag in session.told())
+        wrote = session.idle and ends
+        session.wrote = None
+        self.writes += wrote
+        self.changes += wrote
+        if wrote and self.kernel is not None:
+            self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql)
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
         kind = process.program.kind
@@ -225,6 +244,7 @@ class SystemRun:
         kernel = self.kernel
         assert kernel is not None
         actor = kernel.actors[process.name]
+        self.let_go(actor)  # What was paused was its restart.
         while not process.alive:
             process.start(seed=self.file.system, now=self._now, skew=self._skew(process))
             self.changes += 1
@@ -290,7 +310,7 @@ class SystemRun:
         if not process.alive:
             self._requests.remove(sent)
             return None
-        yield _AT_WORK
+        yield sent.waits
         return sent.link if sent.link is not None and sent.link.message is not None else None
 
     # settling ---------------------------------------------------------------------------------------------------------
@@ -406,7 +426,8 @@ class SystemRun:
     def _answer(self, sent: _Sent) -> None:
         assert self.kernel is not None
         self._requests.remove(sent)
-        self.kernel.stand(sent.actor, Point(f"reply of {sent.name}"))
+        if sent.actor.request is sent.waits:  # It may be cut off from what it asks, and at something else by now.
+            self.kernel.stand(sent.actor, Point(f"reply of {sent.name}"))
 
     def _ended(self, ended: _Ended) -> None:
         """A process ended by itself."""
@@ -427,6 +448,7 @@ class SystemRun:
         batch = session.pending[0]
         opened = session.idle
         session.clock = self._set_clock
+        session.coarse = self.file.gate == "transaction"
         session.resumes = partial(self._tell_time, process)
         try:
             yield from session.carry_out().__await__()
@@ -517,8 +539,12 @@ class SystemRun:
         known = self._rounds[process.name].setdefault(done.timer.round, Rounds())
         seen = self._heard[process.name]
         fresh = [said for said in done.said if said not in seen]
+        turned_away = any(self._is_upkeep(sql) and not any(tag.writes for tag in tags) for sql, tags in done.said)
+        known.turned_away = known.turned_away + 1 if turned_away and not fresh else 0
         again = any(timer.round == done.timer.round for timer in process.timers)
         nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
+        if 0 < known.turned_away < TURNED_AWAY:
+            nothing = False
         known.idle_at = self.changes if nothing and again and (done.said or done.timer.repeats) else -1
         known.upkeep = bool(done.wrote)
         seen.update(done.said)
@@ -644,6 +670,8 @@ class _Sent:
     name: str
     data: bytes
     link: ProcessRequest | None = None
+    waits: Elsewhere = field(default_factory=Elsewhere)
+    """What its actor stands at until then."""
 
 
 class _Passing:
@@ -651,6 +679,7 @@ class _Passing:
 
     def __init__(self, session: DatabaseSession, process: SystemProcess) -> None:
         self.session = session
+        self.sql = session.pending[0].sql
         self._process = process
         self._steps = session.carry_out().__await__()
         self._waits: Wait | None = None
@@ -748,7 +777,9 @@ def processes_of(file: SystemFile, database: SystemDatabase, workers: Sequence[s
     made: list[SystemProcess] = []
     for kind in file.processes:
         for name in workers[: kind.instances] if kind.instances else (kind.name,):
-            endpoint = PasswordEndpoint(name, database.pool, kind=DatabaseSession)
+            endpoint = PasswordEndpoint(
+                name, database.pool, kind=DatabaseSession, backends=database.backends, called=file.database
+            )
             program = programs[kind.name]
             made.append(SystemProcess(name, program, endpoint, order=len(made), outside=open_outside(), hosts=hosts))
     return made

@@ -12,13 +12,17 @@ from typing import Final
 
 from harness.foreign.postgres_messages import fields
 from harness.foreign.postgres_proxy import ProxiedSession
-from harness.postgres.patience import PATIENCE
+from harness.postgres.patience import PATIENCE, Deadline
 from harness.sim.request import Exchange
 from harness.systems.database import on_virtual_time
 from harness.systems.http_wire import HttpMessage, HttpReader
 from harness.systems.process import key_of
 
 _CHUNK: Final = 1 << 16
+ACCEPTED_SECONDS: Final = 0.25
+"""Real seconds that a process gets to accept a connection, before it is taken to leave it waiting."""
+_COMMITS: Final = ("commit", "end")
+_ENDS: Final = ("commit", "end", "rollback", "abort", "prepare transaction")
 _READING: Final = ("SELECT", "BEGIN", "START", "COMMIT", "ROLLBACK", "SET", "SHOW", "SAVEPOINT", "RELEASE", "FETCH")
 """Statements, by how PostgreSQL calls what was done, that change nothing."""
 
@@ -50,11 +54,16 @@ class DatabaseSession(ProxiedSession):
         """What its statements did, since they were last asked for."""
         self.written: tuple[str, str] | None = None
         """Name and text of what it wrote last in the transaction that is open."""
+        self.fresh = False
+        self.coarse = False
+        """Whether others may act only before a transaction and before its end."""
         self.errors: list[str] = []
         """What PostgreSQL refused, since it was last asked for."""
 
     async def gate(self, point: str) -> None:
         """Stand before something that is to be sent; the connection may break there, before or after it is."""
+        if self.coarse and self.in_transaction and not point.startswith(_ENDS):
+            return
         exchange = Exchange(point)
         await exchange
         self._unheard = self._unheard or not exchange.heard
@@ -62,6 +71,12 @@ class DatabaseSession(ProxiedSession):
             self.resumes()
             self.drop()
             raise ConnectionResetError(f"the connection broke before {point}")
+
+    async def release(self, raw: bytes, point: str) -> None:
+        """Send a batch; of a transaction that ends, note before whether it wrote: polling in one must not count."""
+        if self.wrote is None and self.in_transaction and point in _COMMITS:
+            self._wrote()
+        await super().release(raw, point)
 
     def _wrote(self) -> bool:
         self.wrote = super()._wrote()
@@ -91,6 +106,7 @@ class HttpLink:
 
     def __init__(self, ours: socket.socket) -> None:
         self.key = key_of(ours)
+        self._new = Deadline(ACCEPTED_SECONDS)
         self.sent = 0
         self.heard = 0
         self.may_wait = False
@@ -98,6 +114,11 @@ class HttpLink:
         self._socket = ours
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = HttpReader()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was opened just now, in real time."""
+        return not self._new.passed
 
     @property
     def descriptor(self) -> int:

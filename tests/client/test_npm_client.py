@@ -34,6 +34,8 @@ PACKAGES = (
     "@babel/preset-typescript@7",
     "typescript@5",
     "@types/node@22",
+    "pg-boss@10.4.2",
+    "graphile-worker@0.16.6",
 )
 BABEL = """
 const env = ["@babel/preset-env", { targets: { node: "current" } }];
@@ -294,11 +296,149 @@ def test_what_is_right_passes_and_says_what_it_cost(project: Project, runner: st
     assert re.search(r"recognises a repetition: \d+ disturbed runs in [\d.]+ s \([\d.]+ runs/s\), seed 0", ran.text)
 
 
+OWN = """
+import PgBoss from "pg-boss";
+import { run, runMigrations, makeWorkerUtils } from "graphile-worker";
+import { expect, ownWorkers, test } from "job-harness/vitest";
+
+const harness = ownWorkers({ queue: "QUEUE" });
+
+async function opened() {
+  const boss = new PgBoss(harness.databaseUrl);
+  boss.on("error", console.error);
+  await boss.start();
+  return boss;
+}
+
+/** A worker that fetches one job, and completes it whether or not it still has it. */
+const takes = (ms: number) => async () => {
+  const boss = await opened();
+  const poll = setInterval(async () => {
+    for (const job of (await boss.fetch("pay")) ?? []) {
+      clearInterval(poll);
+      setTimeout(() => boss.complete("pay", job.id), ms);
+    }
+  }, 2_000);
+};
+
+TESTS
+"""
+ON_PGBOSS = """
+test("REFUSED a worker completes what another one has", async () => {
+  const boss = await opened();
+  await boss.createQueue("pay");
+  await boss.send("pay", { order: 7 }, { expireInSeconds: 60, retryLimit: 2 });
+  await harness.start("slow", takes(150_000));
+  await harness.advance("10s");
+  await harness.start("fast", takes(200_000));
+  await harness.runUntilIdle();
+}, 60_000);
+test("a worker that is killed between two polls", async () => {
+  await harness.start("worker", async () => (await opened()).work("pay", async () => "done"));
+  await harness.crashWorker();
+  const boss = await opened();
+  await boss.createQueue("pay");
+  const id = await boss.send("pay", {});
+  await harness.waitFor(id!, "COMPLETED", { within: "1m" });
+  expect(harness.job(id!)).toHaveRun(1);
+}, 60_000);
+test("REFUSED register", () => harness.register("a", async () => 1));
+test("REFUSED nothing to kill", () => harness.crashWorker().then(() => {}));
+test("REFUSED never came", async () => {
+  await harness.start("worker", opened);
+  await harness.crashWorker({ at: "charged" });
+  await harness.advance("1s");
+}, 60_000);
+test("REFUSED no table", () => harness.runUntilIdle().then(() => {}));
+test.explore("REFUSED explored", async () => {});
+"""
+ON_GRAPHILE = """
+test("a failed job runs again", async () => {
+  const connectionString = harness.databaseUrl;
+  await runMigrations({ connectionString });
+  const pay = async (_: unknown, { job }: any) => {
+    if (job.attempts < 2) throw new Error("503");
+  };
+  await harness.start("worker", () => run({ connectionString, noHandleSignals: true, taskList: { pay } }));
+  const utils = await makeWorkerUtils({ connectionString });
+  const { id } = await utils.addJob("pay", { order: 7 });
+  await harness.runUntilIdle();
+  expect(harness.job(id)).toHavePath(["PENDING", "PROCESSING", "PENDING", "PROCESSING", "COMPLETED"]);
+}, 60_000);
+"""
+TOLD_OF_OWN = (
+    "stale_complete: A worker whose claim was taken back could still complete.",
+    "slow changed the job",
+    "this test has workers of its own",
+    'no worker was begun with harness.start("worker"',
+    'crashWorker({ at: "charged" }): no worker came to that effect or step',
+    "there is no table pgboss.job in the database of this test",
+    "test.explore cannot play workers of the test's own",
+)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_workers_that_a_test_starts_itself_are_on_virtual_time_and_judged(project: Project, runner: str) -> None:
+    verbose = "--verbose" if runner == "jest" else "--reporter=verbose"
+    text = OWN.replace("QUEUE", "pgboss10").replace("TESTS", ON_PGBOSS)
+    ran = project.play(runner, project.test(runner, "own/pgboss", text), verbose)
+    assert [told for told in TOLD_OF_OWN if told not in ran.text] == [], ran.text
+    assert failed_in(ran.text) == set(re.findall(r'"(REFUSED [\w ]+)"', ON_PGBOSS)), ran.text
+    text = OWN.replace("QUEUE", "graphile-worker").replace("TESTS", ON_GRAPHILE)
+    ran = project.play(runner, project.test(runner, "own/graphile", text), verbose)
+    assert ran.code == 0, ran.text
+
+
+def failed_in(text: str) -> set[str]:
+    """Return the names of the tests that failed, as a verbose runner lists them."""
+    return set(re.findall(r"^ *[×✕] (?:\S+ > )?(.*?) *(?:\(?\d+ ?ms\)?)?$", text, re.M))
+
+
+@pytest.mark.parametrize("queue", ["bullmq", "nope"])
+def test_workers_of_a_queue_that_cannot_be_seen_are_refused_by_name(project: Project, queue: str) -> None:
+    text = OWN.replace("QUEUE", queue).replace("TESTS", 'test("a", () => {});')
+    ran = project.play("vitest", project.test("vitest", f"own/{queue}", text))
+    assert ran.code == 1
+    told = {"bullmq": "They wait in a blocking command of Redis", "nope": "no table of that name is known"}
+    assert told[queue] in ran.text
+
+
+ISOLATED = """
+import { jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness({ atMostOnce: "charged" });
+let played = 0;
+
+test.explore("state that a module keeps", { runs: 2, isolate: "worker" }, async () => {
+  const charge = harness.external("charged");
+  const first = played++ === 0;
+  harness.register("pay", async () => void (await (first ? charge({ order: 7 }) : charge({ order: 8 }))));
+  await harness.enqueue("pay");
+  await harness.runUntilIdle();
+});
+"""
+
+
+@pytest.mark.parametrize(("runner", "runs"), [("vitest", 4), ("jest", 1)])
+def test_runs_in_processes_of_their_own_share_no_state(project: Project, runner: str, runs: int) -> None:
+    text = ISOLATED.replace("runs: 2", f"runs: {runs}")
+    ran = project.play(runner, project.test(runner, "more/isolated", text))
+    if runs == 1:  # Few runs, none of which finds it: they are judged all the same.
+        assert "1 disturbed runs in" in ran.text, ran.text
+    else:
+        assert "One fault: worker-1 crashes right after `charged job-1`" in ran.text, ran.text
+    assert ran.code == (0 if runs == 1 else 1)
+    shared = project.play(runner, project.test(runner, "more/isolated", text.replace(', isolate: "worker"', "")))
+    assert "played, which pay uses" in shared.text, shared.text
+
+
 HOSTILE = """
 import { execSync } from "node:child_process";
+import { once } from "node:events";
 import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { Worker } from "node:worker_threads";
 import { vi } from "vitest";
 import { effect, expect, jobHarness, step, test } from "job-harness/vitest";
 
@@ -351,6 +491,18 @@ test("a job that enqueues, a step at which the worker dies", async () => {
 test("performJob", async () => {
   harness.register("a", (job) => job.data.n * 2);
   expect(await harness.performJob("a", { n: 4 })).toEqual({ success: true, output: 8, error: null });
+});
+
+test("a worker thread is real work, and what is printed goes where it always does", async () => {
+  const job = await runs(async () => {
+    console.log('{"ask": 1, "do": "close"}');
+    process.stdout.write("no line of the protocol\\n");
+    const thread = new Worker('require("node:worker_threads").parentPort.postMessage(7)', { eval: true });
+    const [value] = await once(thread, "message");
+    await thread.terminate();
+    return value;
+  });
+  expect(job).toHaveOutput(7);
 });
 
 test("REFUSED never settles", async () => {
@@ -414,7 +566,7 @@ def test_what_cannot_be_judged_is_refused_by_name(project: Project, runner: str)
         runner, project.test(runner, "more/hostile", HOSTILE), "--verbose" if runner == "jest" else "--reporter=verbose"
     )
     assert [told for told in TOLD[1:] if told not in ran.text] == [], ran.text
-    failed = set(re.findall(r"^ *[×✕] (?:\S+ > )?(.*?) *(?:\(?\d+ ?ms\)?)?$", ran.text, re.M))
+    failed = failed_in(ran.text)
     assert failed
     assert [name for name in failed if not name.startswith("REFUSED")] == [], ran.text
     assert len(failed) == HOSTILE.count('"REFUSED')
@@ -457,11 +609,14 @@ def test_a_python_side_that_is_missing_polluted_or_another_is_named(project: Pro
     script.write_text('#!/bin/sh\necho activating\nexec "$PYTHON" "$@"\n')
     other = project.folder / "other.sh"
     other.write_text('#!/bin/sh\necho \'{"hello": 1, "version": "9.9.9"}\'\ncat >/dev/null\n')
-    for each in (script, other):
+    old = project.folder / "old.sh"
+    old.write_text("#!/bin/sh\necho 'Unknown option: -P' >&2\nexit 2\n")
+    for each in (script, other, old):
         each.chmod(0o755)
     for named, told in (
         (str(script), 'something wrote "activating" into its standard output'),
         (str(other), "it is job-harness 9.9.9 (protocol 1), and this npm package is"),
+        (str(old), "old.sh: it is older than Python 3.11"),
         ("/nowhere/python", "/nowhere/python: there is no such program"),
     ):
         ran = project.play("vitest", file, JOB_HARNESS_PYTHON=named, PYTHON=sys.executable)
@@ -484,10 +639,19 @@ def test_the_types_are_right(project: Project) -> None:
       const charge = harness.external("charged", async (order: number) => ({ receipt: "r" }));
       const { receipt }: { receipt: string } = await charge(7);
     });
-    test.explore("explored", { runs: 10 }, async () => {});
+    test.explore("explored", { runs: 10, isolate: "worker" }, async () => {});
+    const own = ownWorkers({ queue: "pgboss10" });
+    test("own", async () => {
+      const begun: number = await own.start("worker", async () => own.databaseUrl.length);
+      expect(own.job("1")).toHaveRun(begun);
+    });
     """
-    project.write("types/vitest.mts", f'import {{ expect, jobHarness, test }} from "job-harness/vitest";\n{body}')
-    project.write("types/jest.cts", f'import {{ expect, jobHarness, test }} from "job-harness/jest";\n{body}')
+    project.write(
+        "types/vitest.mts", f'import {{ expect, jobHarness, ownWorkers, test }} from "job-harness/vitest";\n{body}'
+    )
+    project.write(
+        "types/jest.cts", f'import {{ expect, jobHarness, ownWorkers, test }} from "job-harness/jest";\n{body}'
+    )
     ran = project.run("npx", "--no-install", "tsc", "-p", "types")
     assert ran.code == 0, ran.text
 

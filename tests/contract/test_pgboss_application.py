@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.adapters.pgboss.tables import PgBossStore, PgBossTables
-from harness.application import ApplicationEngine, Settings, Tables, TwoTables, minutes
+from harness.adapters.pgboss.tables import open_store
+from harness.application import ApplicationEngine, Settings, Tables, TableStore, TwoTables, minutes
 from harness.cases import CaseRunner, tasks
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.explore.counterfactual import Safeguard, explained
@@ -38,15 +38,25 @@ class At:
         return self.now
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[PgBossStore]:
-    opened = PgBossStore("10.4.2")
+def opened(version: str) -> Iterator[TableStore]:
+    store = open_store(version)
     try:
-        opened.open(SETTINGS, At(), lambda: 0.0)
+        store.open(SETTINGS, At(), lambda: 0.0)
     except EnvironmentUnavailable as error:
         pytest.skip(str(error))
-    yield opened
-    opened.close()
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[TableStore]:
+    yield from opened("10.4.2")
+
+
+@pytest.fixture(scope="module", params=["10.4.2", "12.38.0", pytest.param("11.1.2", marks=pytest.mark.campaign)])
+def every_store(request: pytest.FixtureRequest) -> Iterator[TableStore]:
+    """The statements of 10; 12, where the library touches and fences; 11, where an application does."""
+    yield from opened(request.param)
 
 
 @pytest.fixture
@@ -55,12 +65,12 @@ def clock() -> At:
 
 
 @pytest.fixture
-def tables(store: PgBossStore, clock: At) -> PgBossTables:
-    return store.open(SETTINGS, clock, lambda: 0.0)
+def tables(every_store: TableStore, clock: At) -> Tables:
+    return every_store.open(SETTINGS, clock, lambda: 0.0)
 
 
-def application(name: str, store: PgBossStore) -> ApplicationEngine:
-    engine = open_target(f"{FOLDER}/{name}@pgboss@10.4.2", store=store)
+def application(name: str, store: TableStore) -> ApplicationEngine:
+    engine = open_target(f"{FOLDER}/{name}@{store.name}", store=store)
     assert isinstance(engine, ApplicationEngine)
     return engine
 
@@ -76,7 +86,7 @@ def application(name: str, store: PgBossStore) -> ApplicationEngine:
     ],
 )
 def test_it_is_found_and_the_safeguard_that_stops_it_is_named(
-    store: PgBossStore, name: str, anomaly: str, stopped_by: set[str]
+    store: TableStore, name: str, anomaly: str, stopped_by: set[str]
 ) -> None:
     engine = application(name, store)
     finding = Sampler(engine, engine.info.settings, frozenset({anomaly})).explore(seed=0, runs=20).finding
@@ -88,7 +98,7 @@ def test_it_is_found_and_the_safeguard_that_stops_it_is_named(
     assert {trial.name for trial in run.trials if trial.stops} == stopped_by
 
 
-def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(store: PgBossStore) -> None:
+def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(store: TableStore) -> None:
     engine = application("guide.py:Guide", store)
     sampler = Sampler(engine, engine.info.settings)
     wanted, found = {"orphan_row", "job_never_run", "concurrent_execution"}, set[str]()
@@ -101,13 +111,22 @@ def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(sto
     assert wanted <= found
 
 
-def test_a_careful_application_holds(store: PgBossStore) -> None:
+def test_a_careful_application_holds(store: TableStore) -> None:
     engine = application("guide.py:repaired", store)
 
     campaign = Sampler(engine, engine.info.settings).explore(seed=1, runs=12)
 
     assert campaign.runs == 12
     assert campaign.finding is None
+
+
+def test_on_every_version_the_workload_meets_what_the_application_does_wrong(every_store: TableStore) -> None:
+    engine = application("my_app.py:MyApp", every_store)
+
+    finding = Sampler(engine, engine.info.settings, frozenset({"silent_success"})).explore(seed=0, runs=12).finding
+
+    assert finding is not None
+    assert finding.run.engine == f"{FOLDER}/my_app.py:MyApp@{every_store.name}"
 
 
 # What a statement does, in memory and on pg-boss ---------------------------------------------------------------------
@@ -129,15 +148,13 @@ def delivered(tables: Tables, *, retry_limit: int | None) -> int:
 
 
 @pytest.mark.parametrize(("retry_limit", "deliveries"), [(None, 3), (3, 4), (0, 1)])
-def test_a_retry_limit_counts_what_follows_the_first(
-    tables: PgBossTables, retry_limit: int | None, deliveries: int
-) -> None:
+def test_a_retry_limit_counts_what_follows_the_first(tables: Tables, retry_limit: int | None, deliveries: int) -> None:
     in_memory = TwoTables(SETTINGS, At(), lambda: 0.0)
 
     assert delivered(tables, retry_limit=retry_limit) == delivered(in_memory, retry_limit=retry_limit) == deliveries
 
 
-def test_a_fenced_settlement_takes_only_its_own_delivery(tables: PgBossTables, clock: At) -> None:
+def test_a_fenced_settlement_takes_only_its_own_delivery(tables: Tables, clock: At) -> None:
     tables.insert_tool_job("a")
     tables.send("a")
     old = tables.fetch("w1")[0]
@@ -154,7 +171,7 @@ def test_a_fenced_settlement_takes_only_its_own_delivery(tables: PgBossTables, c
     assert not tables.fail(new, fenced=True)
 
 
-def test_a_job_may_have_several_rows_and_the_one_at_work_is_shown(tables: PgBossTables) -> None:
+def test_a_job_may_have_several_rows_and_the_one_at_work_is_shown(tables: Tables) -> None:
     in_memory = TwoTables(SETTINGS, At(), lambda: 0.0)
 
     assert shown(tables) == shown(in_memory) == ["created", "active", "active", "created", "active", "completed"]
@@ -191,7 +208,26 @@ def shown(tables: Tables) -> list[str]:
     return seen
 
 
-def test_a_touch_lets_the_lease_begin_anew(tables: PgBossTables, clock: At) -> None:
+def test_a_queue_gives_its_own_rows_and_a_job_may_have_one_in_each(tables: Tables) -> None:
+    in_memory = TwoTables(SETTINGS, At(), lambda: 0.0)
+
+    assert in_two_queues(tables) == in_two_queues(in_memory) == [[], [("a", "mail", 0)], [("a", "tool", 1)], []]
+
+
+def in_two_queues(tables: Tables) -> list[list[tuple[str, str, int]]]:
+    """Send a job to two queues, fetch from each, and cancel both rows."""
+    tables.insert_tool_job("a")
+    assert tables.send("a", queue="mail")
+    assert tables.send("a", another=True)
+    fetched = [tables.fetch("w1", 5, queue=queue) for queue in ("other", "mail", "tool")]
+    assert tables.complete(fetched[1][0])
+    assert tables.cancel("a")
+    assert tables.queue["a"].state == "cancelled"
+    fetched.append(tables.fetch("w1", 5))
+    return [[(row.job, row.queue, row.number) for row in rows] for rows in fetched]
+
+
+def test_a_touch_lets_the_lease_begin_anew(tables: Tables, clock: At) -> None:
     tables.insert_tool_job("a")
     tables.send("a")
     row = tables.fetch("w1")[0]
@@ -204,7 +240,7 @@ def test_a_touch_lets_the_lease_begin_anew(tables: PgBossTables, clock: At) -> N
     assert tables.queue["a"].attempt == 1
 
 
-def test_a_final_failure_has_no_retry(tables: PgBossTables) -> None:
+def test_a_final_failure_has_no_retry(tables: Tables) -> None:
     tables.insert_tool_job("a")
     tables.send("a")
 
@@ -213,7 +249,7 @@ def test_a_final_failure_has_no_retry(tables: PgBossTables) -> None:
     assert tables.queue["a"].state == "failed"
 
 
-def test_a_transaction_that_raises_leaves_nothing_behind(tables: PgBossTables) -> None:
+def test_a_transaction_that_raises_leaves_nothing_behind(tables: Tables) -> None:
     def enqueue() -> None:
         with tables.transaction():
             tables.insert_tool_job("a")
@@ -227,7 +263,7 @@ def test_a_transaction_that_raises_leaves_nothing_behind(tables: PgBossTables) -
     assert not tables.changed()
 
 
-def test_after_a_refusal_a_transaction_takes_no_more(tables: PgBossTables) -> None:
+def test_after_a_refusal_a_transaction_takes_no_more(tables: Tables) -> None:
     tables.insert_tool_job("a")
 
     def twice() -> None:
@@ -243,7 +279,7 @@ def test_after_a_refusal_a_transaction_takes_no_more(tables: PgBossTables) -> No
 
 
 @pytest.mark.parametrize("column", [{"error": "a\x00b"}, {"output": {"a": "\x00"}}, {"output": float("nan")}])
-def test_what_postgresql_refuses_raises_and_changes_nothing(tables: PgBossTables, column: dict[str, object]) -> None:
+def test_what_postgresql_refuses_raises_and_changes_nothing(tables: Tables, column: dict[str, object]) -> None:
     tables.insert_tool_job("a")
 
     with pytest.raises((psycopg.DataError, ValueError)):
@@ -252,7 +288,7 @@ def test_what_postgresql_refuses_raises_and_changes_nothing(tables: PgBossTables
     assert tables.tool_jobs["a"].status == "PENDING"
 
 
-def test_an_update_tells_whether_its_where_was_met_and_stamps_its_times(tables: PgBossTables, clock: At) -> None:
+def test_an_update_tells_whether_its_where_was_met_and_stamps_its_times(tables: Tables, clock: At) -> None:
     tables.insert_tool_job("a", input={"n": 1})
     clock.now = SECOND
 
@@ -265,7 +301,7 @@ def test_an_update_tells_whether_its_where_was_met_and_stamps_its_times(tables: 
         tables.update_tool_job("a", statsu="FAILED")
 
 
-def test_what_is_deleted_is_seen_no_more(tables: PgBossTables) -> None:
+def test_what_is_deleted_is_seen_no_more(tables: Tables) -> None:
     tables.insert_tool_job("a")
     tables.send("a")
     assert not tables.send("a")
@@ -286,10 +322,10 @@ def test_what_is_deleted_is_seen_no_more(tables: PgBossTables) -> None:
     ("name", "told"),
     [
         ("MyApp@pgbos", "no application's tables can be on 'pgbos' (did you mean 'pgboss'?)"),
-        ("MyApp@pgboss@", "with a version as in pgboss@10.4.2"),
-        ("MyApp@pgboss@12.38.0", "an application's tables can be on pg-boss 10, not on pgboss@12.38.0"),
-        ("MyApp@pgboss-node@12", "A newer pg-boss itself is searched as pgboss-node@12"),
+        ("MyApp@pgboss@", "with a version as in pgboss@12.38.0"),
+        ("MyApp@pgboss-node@12", "They are in memory, or on pgboss"),
         ("MyApp@pgboss@9.0.0", "runs the SQL of pg-boss 10"),
+        ("MyApp@pgboss@12/stately", "'12/stately' is not a version of pg-boss"),
     ],
 )
 def test_a_store_that_there_is_not_is_named(name: str, told: str) -> None:
@@ -319,7 +355,7 @@ def test_whoever_opens_a_target_with_its_safeguards_closes_its_store_with_it() -
     assert engine.owns_store
 
 
-def test_what_was_found_is_replayed_from_its_scenario(store: PgBossStore) -> None:
+def test_what_was_found_is_replayed_from_its_scenario(store: TableStore) -> None:
     scenario = read_scenario_text(
         f"""
 format: 1

@@ -11,7 +11,7 @@ import pytest
 
 from harness.adapters.queue_file import QueueFileEngine
 from harness.cli import main
-from harness.conformance.judge import Level, conform
+from harness.conformance.judge import Level, Mark, conform
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.exhaust.scope import SCOPE_SETTINGS, Scope
 from harness.exhaust.search import Explorer
@@ -146,6 +146,13 @@ WRONG = {
         COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"
     ),
     "an enqueue that sends nothing": Wrong("VALUES (:job)", "SELECT :job WHERE false", 7, "it sends nothing"),
+    "a queue that is not named": Wrong("WHERE status = 'PENDING' L", "WHERE queue = :queue L", 8, "names no `queues`"),
+    "queues that nothing tells apart": Wrong(
+        "queue: small",
+        "queue: small\nqueues: [a, b]",
+        3,
+        "enqueue does not take :queue, so nothing tells the queues apart",
+    ),
     "a clock that is the machine's": Wrong("until timestamptz", "until timestamp DEFAULT localtimestamp", 3, "LOCALTI"),
 }
 FOLLOWS = {
@@ -239,6 +246,49 @@ def test_a_function_that_raises_refuses_and_leaves_nothing_behind(tmp_path: Path
     refused = [event.outcome for event in run.history if isinstance(event, Return) and not event.outcome.done]
     assert refused == [Outcome.refused("the claim of a is over")]
     assert run.verdict is Verdict.PASS
+    settled = [one.actor for _, one in run.statements if "settle(" in one.sql]
+    assert settled == ["w2", "w1"], "the statements that were sent, and who sent them"
+
+
+def in_two_queues(folder: Path, claimed: str = ":queue") -> Path:
+    """Write the repaired queue with a column for the name of the queue that a job is in."""
+    table = (EXAMPLES / "mail.sql").read_text(encoding="utf-8")
+    (folder / "mail.sql").write_text(table.replace("  payload ", "  queue text NOT NULL,\n  payload "))
+    text = (EXAMPLES / "mail.yaml").read_text(encoding="utf-8")
+    for was, now in (
+        ("queue: mail", "queue: mail\nqueues: [mail, reports]"),
+        ("(name, payload, max_attempts) VALUES (:job, ", "(name, queue, payload, max_attempts) VALUES (:job, :queue, "),
+        ("WHERE status = 'queued' AND run_at", f"WHERE queue = {claimed} AND status = 'queued' AND run_at"),
+    ):
+        assert text.count(was) == 1
+        text = text.replace(was, now)
+    (folder / "queue.yaml").write_text(text)
+    return folder / "queue.yaml"
+
+
+TWO_TOOLS = """\
+format: 1
+title: Two tools, each of which has its queue
+jobs:
+  a: {tool: send}
+  b: {tool: print}
+  c: {tool: send}
+steps: [run until idle]
+expect:
+  a: {status: COMPLETED}
+  b: {status: COMPLETED}
+  c: {status: COMPLETED}
+"""
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+def test_each_queue_of_a_table_is_sent_to_and_worked(tmp_path: Path, opened: Open, sessions: bool) -> None:
+    scenario = read_scenario_text(TWO_TOOLS)
+    engine = opened(in_two_queues(tmp_path), sessions=sessions)
+    assert play(scenario, engine=engine).verdict is Verdict.PASS
+    assert [seed for seed in range(6) if Sampler(engine).sample(seed).found] == []
+    one_is_forgotten = opened(in_two_queues(tmp_path, "coalesce('mail', :queue)"), sessions=sessions)
+    assert {anomaly.job for anomaly in play(scenario, engine=one_is_forgotten).anomalies} == {"b"}
 
 
 def test_a_wrong_queue_is_no_control_of_a_queue_file() -> None:
@@ -315,6 +365,16 @@ def test_the_repaired_queue_conforms(opened: Open) -> None:
 
 
 DELETED = "complete: DELETE FROM messages WHERE id = :job AND receipt = :token"
+
+
+def test_a_queue_that_takes_back_inside_claim_conforms(opened: Open) -> None:
+    levels = [Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.BATCHES]
+    result = conform(opened(EXAMPLES / "visibility.yaml"), levels=levels)
+    assert result.badge == "core 5/5, reliable 13/13, scheduled 2/2, batches 2/2"
+    assert {r.case.name for r in result.results if r.mark is Mark.DIFFERENT} == {
+        "crashes/before_starting",
+        "crashes/while_running",
+    }
 
 
 def test_a_claim_may_take_back_what_is_overdue_and_fail_what_was_received_too_often(

@@ -234,3 +234,92 @@ def test_fetch_is_answered_and_effects_are_counted_as_the_scenario_says(
     text = write_scenario(run.scenario)
     assert "fetch" in text
     assert f"charged: {charged}" in text
+
+
+CHARGING = """
+import asyncio
+import time
+
+from harness import effect, step
+from harness.processors import JobResult
+
+after = []
+
+
+async def waits(job):
+    effect("charged", order=7)
+    after.append("same turn")
+    effect("mailed")
+    await asyncio.sleep(1)
+    after.append("next turn")
+    effect("recorded")
+    return JobResult(success=True)
+
+
+def plain(job):
+    effect("charged", order=7)
+    time.sleep(1)
+    effect("recorded")
+    return JobResult(success=True)
+
+
+async def steps(job):
+    effect("charged", order=7)
+    await step("saved")
+    effect("recorded")
+    return JobResult(success=True)
+"""
+
+
+def crashed_at(folder: Path, point: str, processor: str, name: str, *, engine: str) -> Run:
+    """Play one job whose worker crashes in the middle of its processor; another worker takes it over."""
+    (folder / f"{name}.py").write_text(CHARGING, encoding="utf-8")
+    path = folder / "scenario.yaml"
+    path.write_text(
+        f"format: 1\nprocessors: {{pay: {processor!r}}}\nworkers: [worker-1, worker-2]\n"
+        f"jobs: {{job-1: {{tool: pay}}}}\ntape: [{{at: worker-1 {point} job-1, do: crash}}]\n",
+        encoding="utf-8",
+    )
+    with Engines() as engines:
+        return play(read_scenario(path), engine=engines.get(engine), processors=scenario_processors)
+
+
+@pytest.mark.parametrize(
+    ("processor", "point", "effects"),
+    [
+        ("waits", "charged", {"charged": 2, "mailed": 1, "recorded": 1}),
+        ("waits", "recorded", {"charged": 2, "mailed": 2, "recorded": 2}),
+        ("plain", "charged", {"charged": 2, "recorded": 1}),
+        ("plain", "recorded", {"charged": 2, "recorded": 2}),
+        ("steps", "saved", {"charged": 2, "recorded": 1}),
+    ],
+)
+@BOTH_WORKERS
+def test_a_worker_can_crash_right_after_an_effect_or_at_a_named_step(
+    tmp_path: Path, engine: str, processor: str, point: str, effects: dict[str, int]
+) -> None:
+    """Before, only its waits and its verbs were gates, so that a test's finding could not be said as a scenario."""
+    name = f"charging_{processor}_{point}_{engine}"
+    run = crashed_at(tmp_path, point, f"{name}:{processor}", name, engine=engine)
+    assert (run.uncovered, run.failures, run.anomalies) == ((), (), ())
+    assert run.history.effects("job-1") == effects
+    assert [event.actor for event in run.history if getattr(event, "name", "") == "ended"] == ["worker-2"]
+    if (processor, point) == ("waits", "charged"):
+        assert sys.modules[name].after == ["same turn", "same turn", "next turn"]  # up to its next await, as in a test
+
+
+@needs_node
+@BOTH_WORKERS
+def test_a_worker_can_crash_right_after_an_effect_of_typescript(tmp_path: Path, engine: str) -> None:
+    target = processor(
+        tmp_path,
+        """
+        await effect("charged", { order: 7 });
+        await new Promise((go) => setTimeout(go, 1_000));
+        await effect("recorded", {});
+        return { success: true };
+        """,
+    )
+    run = crashed_at(tmp_path, "charged", Path(target).name, "charging_ts", engine=engine)
+    assert (run.uncovered, run.failures, run.anomalies) == ((), (), ())
+    assert run.history.effects("job-1") == {"charged": 2, "recorded": 1}

@@ -41,6 +41,27 @@ with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as db:
     db.execute("NOTIFY bell, 'rings'")
     print(next(db.notifies()).payload, db.execute("SELECT count(*) FROM t").fetchone()[0])
 """
+PSYCOPG2 = """
+import io, os, select, psycopg2
+db = psycopg2.connect(os.environ["DATABASE_URL"])
+with db, db.cursor() as cursor:
+    cursor.execute("INSERT INTO t VALUES (%s, CURRENT_TIMESTAMP)", [1])
+    cursor.execute("UPDATE t SET id = id + 1")
+    cursor.copy_expert("COPY t (id) FROM STDIN", io.StringIO("".join(f"{number}\\n" for number in range(50))))
+db.autocommit = True
+cursor = db.cursor()
+try:
+    cursor.execute("SELECT * FROM nowhere")
+except psycopg2.errors.UndefinedTable:
+    pass
+cursor.execute("LISTEN bell")
+cursor.execute("NOTIFY bell, 'rings'")
+while not db.notifies:
+    select.select([db], [], [], 5)
+    db.poll()
+cursor.execute("SELECT count(*) FROM t")
+print(db.notifies[0].payload, cursor.fetchone()[0])
+"""
 SQLALCHEMY = """
 import os, sqlalchemy
 url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
@@ -106,6 +127,42 @@ const { rows } = await db.execute(sql`SELECT count(*)::int AS n FROM t`);
 console.log("rings", rows[0].n);
 await db.$client.end();
 """
+PRISMA_SCHEMA = """
+generator client {
+  provider            = "prisma-client"
+  output              = "../generated"
+  engineType          = "client"
+  runtime             = "nodejs"
+  importFileExtension = "ts"
+}
+datasource db {
+  provider = "postgresql"
+}
+model T {
+  id Int       @id
+  at DateTime? @default(now())
+  @@map("t")
+}
+"""
+PRISMA_CONFIG = """
+import { defineConfig } from "prisma/config";
+const datasource = { url: "postgresql://nobody@localhost/none" };
+export default defineConfig({ schema: "prisma/schema.prisma", datasource });
+"""
+PRISMA = """
+import { PrismaPg } from "@prisma/adapter-pg";
+import { PrismaClient } from "./generated/client.ts";
+const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: process.env.DATABASE_URL }) });
+await prisma.t.create({ data: { id: 1 } });
+await prisma.$transaction(async (tx) => {
+  await tx.t.createMany({ data: Array.from({ length: 50 }, (_, n) => ({ id: n + 2 })) });
+  await tx.t.updateMany({ where: { id: 1 }, data: { id: 60 } });
+});
+await prisma.$queryRawUnsafe("SELECT * FROM nowhere").catch(() => {});
+const [{ n }] = await prisma.$queryRaw`SELECT count(*)::int AS n FROM t WHERE at IS NOT NULL`;
+console.log("rings", n);
+await prisma.$disconnect();
+"""
 
 
 class Driver(NamedTuple):
@@ -137,18 +194,40 @@ def _node(*packages: str) -> Callable[[Path], tuple[list[str], dict[str, str]]]:
     return command
 
 
+def _prisma(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Make a client without a native engine: none is fetched, and the one for migrations is not needed."""
+    packages = npm_package("prisma", "7.3.0", "@prisma/client@7.3.0", "@prisma/adapter-pg@7.3.0") / "node_modules"
+    (folder / "node_modules").symlink_to(packages)
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "prisma").mkdir()
+    (folder / "prisma" / "schema.prisma").write_text(PRISMA_SCHEMA)
+    (folder / "prisma.config.ts").write_text(PRISMA_CONFIG)
+    node = find_node((22, 18)).path
+    generate = [node, str(packages / "prisma" / "build" / "index.js"), "generate"]
+    environment = {**os.environ, "PRISMA_SCHEMA_ENGINE_BINARY": "/usr/bin/true", "PRISMA_HIDE_UPDATE_MESSAGE": "1"}
+    made = subprocess.run(
+        generate, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    if made.returncode:
+        raise EnvironmentUnavailable(f"prisma generate: {made.stderr[-500:]}")
+    return [node], {}
+
+
 DRIVERS = (
     Driver("psycopg 3", _here, PSYCOPG),
+    Driver("psycopg2", _python("psycopg2-binary", "2.9.11"), PSYCOPG2),
     Driver("SQLAlchemy", _python("SQLAlchemy", "2.0.44"), SQLALCHEMY),
     Driver("asyncpg", _python("asyncpg", "0.31.0"), ASYNCPG),
     Driver("pg", _node("pg-boss@10.4.2"), PG),
     Driver("postgres.js", _node("postgres@3.4.7"), POSTGRES_JS),
     Driver("Drizzle", _node("drizzle-orm@0.44.7", "pg-boss@10.4.2"), DRIZZLE),
+    Driver("Prisma", _prisma, PRISMA),
 )
+SUFFIXES = {PG: ".mjs", POSTGRES_JS: ".mjs", DRIZZLE: ".mjs", PRISMA: ".mts"}
 
 
-OVER_OTHERS = frozenset({"SQLAlchemy", "Drizzle"})
-"""What speaks through one of the other drivers."""
+OVER_OTHERS = frozenset({"psycopg2", "SQLAlchemy", "Drizzle", "Prisma"})
+"""What speaks through one of the other drivers, or through the same library."""
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +254,7 @@ def test_a_driver_passes_the_gates(driver: Driver, cluster: Cluster, tmp_path: P
         command, more = driver.command(tmp_path)
     except EnvironmentUnavailable as missing:
         pytest.skip(missing.message)
-    script = tmp_path / ("driver.mjs" if driver.script in (PG, POSTGRES_JS, DRIZZLE) else "driver.py")
+    script = tmp_path / f"driver{SUFFIXES.get(driver.script, '.py')}"
     script.write_text(driver.script)
     url = cluster.create_database()
     with psycopg.connect(url, autocommit=True) as own:

@@ -170,6 +170,10 @@ MISBEHAVIOURS = {
         "import os, psycopg\npsycopg.connect(os.environ['DATABASE_URL'].replace('/app', '/other'))",
         r"it opens the database 'other', and there is one, 'app'|database \"other\" does not exist",
     ),
+    "it sets the machine's clock": (
+        HEALTHY.format("import time; time.clock_settime(time.CLOCK_REALTIME, 0)"),
+        r"system.yaml:5: api: it sets the machine's clock",
+    ),
     "it is no Python": ("this is no program", r"api did not become ready.*SyntaxError"),
 }
 
@@ -186,6 +190,88 @@ def test_a_process_that_misbehaves_is_named_and_nothing_is_left(
     engine = opened(tmp_path / "system.yaml")
     with pytest.raises(HarnessError, match=f"(?s){told}"):
         _played(engine)
+
+
+ROUGH = """
+import os, signal, socket, struct, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("x" * 5_000_000)
+if os.fork() == 0:
+    while True:
+        time.sleep(60)
+where = (os.environ["PGHOST"], int(os.environ["PGPORT"]))
+for torn in (b"", b"\\0\\0", struct.pack("!II", 80877103, 8)):
+    with socket.create_connection(where) as half:
+        half.sendall(torn)
+import psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"])
+os.write(db.fileno(), b"Q" + struct.pack("!I", 400) + b"SELECT ")
+db.close()
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_message_is_run_and_ended(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+    rough = HEALTHY.format("").replace(
+        "def do_GET", "def log_message(self, *_): pass\n    do_POST = lambda self: self.do_GET()\n    def do_GET"
+    )
+    (tmp_path / "api.py").write_text(ROUGH + rough)
+    (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
+    run = _played(opened(tmp_path / "system.yaml"), tape=(Deviation("api going on", 1, "stop"),))
+    assert [each for each in run.anomalies if each.name == "unhandled_error"] == []
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            {"jobs": "SELECT id, status FROM nowhere"},
+            'system.yaml:7: PostgreSQL refuses it: relation "nowhere" does not',
+        ),
+        (
+            {"promises": "{no_row: {twice: {sql: SELECT 1 FROM elsewhere}}}"},
+            "promises.no_row.twice: PostgreSQL refuses",
+        ),
+    ],
+)
+def test_a_select_that_postgresql_refuses_is_named_with_its_line(
+    more: dict[str, str], told: str, opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+    (tmp_path / "api.py").write_text(HEALTHY)
+    lines = [line for line in PREAMBLE.lstrip().splitlines() if line.partition(":")[0] not in more]
+    (tmp_path / "system.yaml").write_text("\n".join([*lines, *(f"{key}: {value}" for key, value in more.items())]))
+    with pytest.raises(HarnessError, match=told.replace("system.yaml:7", r"system.yaml:\d+")):
+        _played(opened(tmp_path / "system.yaml"))
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_what_a_file_promises_is_judged(opened: Callable[[Path], SystemEngine], tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "python-app", tmp_path / "app")
+    path = tmp_path / "app" / "system.yaml"
+    path.write_text(
+        path.read_text()
+        + """promises:
+  at_most_once: [{call: POST mail.example.com/send, per: [to]}]
+  no_row:
+    sending: {sql: "SELECT recipient FROM mail WHERE status = 'sending'", when: always}
+    sent: {sql: "SELECT recipient FROM mail WHERE status = 'sent'"}
+    never: {sql: "SELECT 1 WHERE false", when: always}
+"""
+    )
+    twice = (Deviation("w1 commit update mail", 2, "lose request"),)
+    run = _played(opened(path), tape=twice)
+    told = {each.name: each.message for each in run.anomalies}
+    assert {"effect_repeated", "sending", "sent"} <= set(told)
+    assert "never" not in told
+    assert told["sending"] == "after 'update mail' of w1: recipient b"
+    assert told["sent"] == "at rest: recipient b"
 
 
 @pytest.mark.postgres

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from harness.exploring import ListedGates
 from harness.processors import JobHarness, effect
 from harness.processors.assertions import JobHandle
 from harness.processors.typescript import TypeScriptProcessor
 from harness.run.session import as_on_tape
-from harness.sim.choices import Choices, Deviation, Replay
+from harness.sim.choices import Choices, Deviation, ListedGates, Replay
 from tests.contract.node_at_hand import needs_node, written
 
 pytestmark = needs_node

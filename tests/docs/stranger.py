@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tests.docs import pages
 
-PATH_OF_A_NEWCOMER = ("README.md", "docs/tutorial.md", "docs/scaffolding.md", "docs/tasks.md")
+PATH_OF_A_NEWCOMER = ("README.md", "docs/overview.md", "docs/tutorial.md", "docs/scaffolding.md", "docs/tasks.md")
 PROGRAMS = ("bash", "sh", "env", "cat", "ls", "mkdir", "rm", "sed", "grep", "tail", "head", "test", "git")
 NAMES_AN_EXTRA = re.compile(r"pip install '?job-harness\[|pip install (celery|dramatiq|django|temporalio)")
 LEFT_OUT = {"celery", "dramatiq", "django", "temporalio", "npm"}

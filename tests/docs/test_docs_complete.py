@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from harness import __version__
 from harness.invariants import ANOMALIES, CATALOGUE
 from tests.docs import pages
+from tests.docs.pictures import FOLDER, WIDTHS, digest, drawn_of, page
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TABLES = {
@@ -81,7 +83,15 @@ def test_every_page_has_a_title_and_is_linked(page: Path) -> None:
         if page in pages.FINDINGS:
             assert f"(findings/{page.name}#" in text_of("docs/findings.md")
         else:
-            assert f"(docs/{page.name})" in text_of("README.md")
+            linked = f"({page.name})" in text_of("docs/overview.md") or f"(docs/{page.name})" in text_of("README.md")
+            assert linked, f"neither README nor docs/overview.md leads to {page.name}"
+
+
+def test_the_readme_fits_one_screen_with_a_picture_three_commands_and_three_doors() -> None:
+    text = text_of("README.md")
+    assert len(text.splitlines()) <= 68
+    assert len([command for block in pages.blocks(pages.ROOT / "README.md") for command in block.commands]) == 3
+    assert len(re.findall(r"^\| \*\*", text, re.MULTILINE)) == 3
 
 
 def test_the_changelog_has_the_current_version() -> None:
@@ -102,3 +112,11 @@ def test_the_adapter_on_its_page_is_as_short_as_it_says() -> None:
     queue = block.text.split("class MyQueue:")[1].split("class MyEngine:")[0]
 
     assert len([line for line in queue.splitlines() if line.strip()]) < 60
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_pictures_show_the_page_as_it_is_drawn_now(width: int) -> None:
+    """A change of the page asks for `python -m tests.docs.pictures`, which needs Chromium."""
+    svg = FOLDER.joinpath(f"finding-{width}.svg").read_text(encoding="utf-8")
+    assert drawn_of(svg) == digest(page())
+    ElementTree.fromstring(svg)

@@ -11,8 +11,8 @@ import pytest
 
 import harness.exploring  # loaded once: an inner run forgets what it loads itself
 import harness.report.screen
-from harness.cli import explore_command
-from harness.errors import UsageError
+from harness.cli import explore_command, main
+from harness.errors import ExitCode, UsageError
 from harness.scenario.replay_token import ReplayToken, encode
 from harness.sim.choices import Deviation
 from tests.contract.node_at_hand import needs_node
@@ -441,3 +441,94 @@ def test_typescript_that_has_run_before_the_test_is_inconclusive_and_says_what_t
     suite.makepyfile(test_it=TYPESCRIPT.format(once=True).replace("globals=stubs))", ran))
     result = suite.runpytest_inprocess("--job-explore=5", "-rs")
     result.stdout.fnmatch_lines(["*a fixture has run pay.ts#pay on a job already*run that job in the test itself*"])
+
+
+SHOP = """
+import time
+from harness import JobResult, effect
+
+stock = {7: 1}
+
+def pay(job):
+    effect("charged", order=job.input["order"])
+    time.sleep(2)
+    effect("recorded", order=job.input["order"])
+    return JobResult(success=True)
+
+async def ship(job):
+    ask()
+    return JobResult(success=True)
+
+def ask():
+    pass
+"""
+SAYABLE = """
+import pytest
+import shop
+from harness import JobResult, at_most_once, effect
+
+@pytest.fixture
+def job_invariants():
+    return [at_most_once("charged")]
+
+@pytest.mark.job_settings(max_attempts=5)
+def test_orders(job_harness):
+    job_harness.register("pay", shop.pay)
+    job_harness.enqueue("pay", {"order": 7}, priority=3, max_attempts=2)
+    job_harness.advance("1m")
+    later = job_harness.enqueue("pay", {"order": 8}, unique_key="k", start_after="10m")
+    job_harness.enqueue("pay", {"order": 9}, unique_key="k")
+    job_harness.advance("1m")
+    job_harness.cancel(later)
+    job_harness.run_until_idle()
+
+def test_in_a_function(job_harness):
+    def pay(job):
+        effect("charged")
+        return JobResult(success=True)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay")
+    job_harness.run_until_idle()
+
+def test_with_a_fake(job_harness, monkeypatch):
+    monkeypatch.setattr(shop, "ask", lambda: effect("charged"))
+    job_harness.register("ship", shop.ship)
+    job_harness.enqueue("ship")
+    job_harness.run_until_idle()
+"""
+
+
+def test_what_is_found_is_written_as_a_scenario_that_was_played_or_one_line_says_why_not(
+    suite: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (suite.path / "src").mkdir()
+    (suite.path / "src/shop.py").write_text(SHOP, encoding="utf-8")
+    suite.makepyfile(test_shop=SAYABLE)
+    result = suite.runpytest_inprocess("--job-explore=60", "-o", "pythonpath=src", "--job-found=kept")
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "As a scenario: job-harness run kept/effect_repeated-test_shop.py-test_orders-*.yaml",
+            "No scenario: the processor of 'pay' is made inside a function, `test_in_a_function.<locals>.pay`, where *",
+            "No scenario: undisturbed, it does not come out as the test does: job-1: expected effects *, got {}",
+        ]
+    )
+    [file] = suite.path.glob("kept/*")
+    assert file.read_text("utf-8").partition("settings:")[2].splitlines() == [
+        " {max_attempts: 5, batch_size: 5, heartbeat_interval: 30s}",
+        'processors: {pay: {run: "shop:pay", root: "../src"}}',
+        "workers: [worker-1, worker-2]",
+        "jobs:",
+        "  job-1: {tool: pay, input: {order: 7}, priority: 3, max_attempts: 2}",
+        "  job-2: {tool: pay, input: {order: 8}, at: 1m, start_after: 10m, unique_key: k, cancel_after: 1m}",
+        "  job-3: {tool: pay, input: {order: 9}, at: 1m, unique_key: k}",
+        "tape:",
+        "  - {at: worker-1 charged job-1, do: crash}",
+        "expect:",
+        "  job-1: {status: COMPLETED, effects: {charged: 1, recorded: 1}}",
+        "  job-2: {status: CANCELLED, effects: {}}",
+    ]
+    for engine in ("memory", "reference"):
+        assert main(["run", str(file.relative_to(suite.path)), "--engine", engine]) == ExitCode.FAIL
+        told = " ".join(capsys.readouterr().out.split())
+        assert "expected effects {'charged': 1, 'recorded': 1}, got {'charged': 2, 'recorded': 1}" in told

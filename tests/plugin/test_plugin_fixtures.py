@@ -302,6 +302,39 @@ def test_three(job_postgres, job_queue):
     result.stdout.fnmatch_lines(["*PostgreSQL from *"])
 
 
+MODULE_WITH_SCHEMA = """
+import psycopg
+import pytest
+
+@pytest.fixture(scope="session")
+def job_postgres_schema():
+    def migrate(url):
+        with psycopg.connect(url) as connection:
+            connection.execute("create table {table} (id int)")
+            {then}
+    return migrate
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_it(job_postgres, time):
+    with psycopg.connect(job_postgres.url) as connection:
+        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+        connection.execute("insert into {table} values (1)")
+    assert tables == [("{table}",)]
+"""
+
+
+@pytest.mark.postgres
+def test_two_modules_that_each_migrate_have_a_database_each(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        test_invoices=MODULE_WITH_SCHEMA.format(table="invoices", then=""),
+        test_orders=MODULE_WITH_SCHEMA.format(table="orders", then=""),
+        test_wrong=MODULE_WITH_SCHEMA.format(table="wrong", then="raise ValueError('no such column')"),
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=4, errors=2)
+    result.stdout.fnmatch_lines(["*ValueError: no such column*"])
+
+
 @pytest.mark.postgres
 def test_a_database_that_was_named_and_does_not_answer_is_an_error_and_never_a_skip(suite: pytest.Pytester) -> None:
     result = run(suite, "def test_it(job_postgres): pass\n", "--job-dsn=postgresql://127.0.0.1:1/nothing")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.audit.database import SHOWN_BY_LOG
-from harness.audit.evidence import Chronicle, Evidence, blank
+from harness.audit.database import SHOWN_BY_LOG, _LogReader
+from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, job_table, known_tables, read_table
 from harness.audit.judging import Auditor
 from harness.cli import main
@@ -295,3 +295,39 @@ def test_what_is_no_source_is_told(capsys: pytest.CaptureFixture[str], monkeypat
     assert "no database is named" in capsys.readouterr().err
     assert main(["audit"]) == 2
     assert main(["audit", "pgboss", "--database", "postgresql://127.0.0.1:1/none"]) == 4
+
+
+def logged(table: str, *changes: tuple[str, dict[str, Any] | None, dict[str, Any] | None]) -> set[str]:
+    """Judge what a log of this table holds: (writer, before, after)."""
+    reader = _LogReader(job_table(table))
+    events = [
+        event for n, (who, old, new) in enumerate(changes) for event in reader._change(T + n * SECOND, who, old, new)
+    ]
+    evidence = Evidence("a log", frozenset(SHOWN_BY_LOG), {}, lambda jobs: iter(events), lambda: T)
+    auditor = Auditor(evidence)
+    auditor.take(events)
+    return {finding.name for finding in auditor.finish().findings}
+
+
+def test_a_queue_that_deletes_what_is_done_loses_nothing_by_it() -> None:
+    waits = {"id": "1", "status": "queued", "tool": "mail"}
+    picked, again = ({**waits, "status": "picked", "worker": worker} for worker in ("w1", "w2"))
+    life = [("api", None, waits), ("w1", waits, picked)]
+    assert logged("pgqueuer-jobs", *life, ("w1", picked, None)) == set()
+    assert logged("pgqueuer-jobs", ("api", None, waits), ("api", waits, None)) == set(), "a job that waits is cancelled"
+    taken_over = [*life, ("w2", picked, again)]
+    assert logged("pgqueuer-jobs", *taken_over, ("w2", again, None)) <= {"double_claim"}
+    assert "stale_complete" in logged("pgqueuer-jobs", *taken_over, ("w1", again, None))
+
+
+def test_a_claim_without_an_end_is_overdue_by_when_it_was_made() -> None:
+    chronicle = Chronicle()
+    runs = view("PROCESSING", attempts=1, token=1, worker="w1", started_at=T, lease_until=NEVER)
+    events = [*chronicle.change(T, "api", None, WAITS), *chronicle.change(T, "w1", WAITS, runs)]
+    for hours, expected in ((0, set()), (3, {"job_stuck"})):
+        now = T + hours * HOUR
+        auditor = Auditor(
+            Evidence("a test", frozenset(SHOWN_BY_LOG), {}, lambda jobs: iter(events), lambda now=now: now)
+        )
+        auditor.take(events)
+        assert {finding.name for finding in auditor.finish().findings} == expected

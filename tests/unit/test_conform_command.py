@@ -55,6 +55,34 @@ def test_what_a_verb_raises_is_shown_whole_with_its_file_and_line(
     assert f"raises.py:{line})" in shown
 
 
+@pytest.mark.parametrize("name", ["status", "queue_state", "attempts", "max_attempts", "token", "start_after"])
+def test_a_view_that_lacks_what_must_be_set_is_refused_with_the_name_of_the_field(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (folder / "bare.py").write_text(shown_without(name), encoding="utf-8")
+
+    for command in (["conform", "--level", "core"], ["explore", "--runs", "2"]):
+        assert main([command[0], "bare.py:MyQueue", *command[1:]]) == 2
+        said = "".join(capsys.readouterr())
+        assert f"jobs() shows the job 'a' without {name}" in said
+        assert "Every JobView needs tool, status, queue_state, priority, attempts, max_attempts, token, " in said
+
+
+def shown_without(name: str) -> str:
+    """Return the adapter of the page, whose views lack a field."""
+    shown = "        return self.rows\n"
+    assert QUEUE.count(shown) == 1
+    return QUEUE.replace(shown, f"        return {{j: row._replace({name}=None) for j, row in self.rows.items()}}\n")
+
+
+def test_a_field_that_no_running_job_shows_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bare.py").write_text(shown_without("lease_until"), encoding="utf-8")
+
+    assert main(["conform", "bare.py:MyQueue,my_queue.py:MyQueue", "--level", "scheduled"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("unseen    jobs() shows lease_until of no job that runs: set it, or what depends on it") == 1
+
+
 @pytest.mark.parametrize(
     ("capability", "level"),
     [

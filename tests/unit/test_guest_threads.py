@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import datetime as datetime_module
+import gc
 import queue
 import socket
 import sqlite3
@@ -207,19 +208,60 @@ def test_context_variables_of_the_test_are_seen(jobs: JobHarness) -> None:
     assert output_of(jobs, work) == "by the test" == job.output
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="thread-locals are kept elsewhere from 3.13 on")
 def test_thread_locals_of_the_test_are_seen_but_for_what_may_not_leave_its_thread(jobs: JobHarness) -> None:
     LOCAL.value = "by the test"
     KEEPS.connection = sqlite3.connect(":memory:")
 
     def work(job: ToolJob) -> JobResult:
-        return done([LOCAL.value, hasattr(KEEPS, "connection")])
+        seen = [LOCAL.value, hasattr(KEEPS, "connection")]
+        LOCAL.value = "by the processor"
+        return done(seen)
 
     assert output_of(jobs, work) == ["by the test", False]
+    assert LOCAL.value == "by the processor"
     KEEPS.connection.close()
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="thread-locals are lent on Python 3.11 and 3.12 only")
+def test_thread_locals_are_lent_while_a_collection_ends_others(jobs: JobHarness) -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself, self.local = self, threading.local()
+            self.local.value = self
+
+    LOCAL.value = "by the test"
+    begins = gc.get_threshold()
+    try:
+        gc.set_threshold(1)  # A collection at every allocation
+        made = [Cycle() for _ in range(300)]
+        del made
+        assert output_of(jobs, lambda job: done(LOCAL.value)) == "by the test"
+    finally:
+        gc.set_threshold(*begins)
+
+
+def test_lending_thread_locals_runs_no_code_of_theirs(jobs: JobHarness) -> None:
+    began: list[str] = []
+
+    class Registry(threading.local):
+        def __init__(self, name: str) -> None:
+            began.append(name)
+
+    others: list[Registry] = []
+    thread = threading.Thread(target=lambda: others.append(Registry("of another thread")))
+    thread.start()
+    thread.join()
+    used = Registry("of the test")
+    used.value = "by the test"
+    began.clear()
+
+    def work(job: ToolJob) -> JobResult:
+        return done([used.value, list(began)])
+
+    assert output_of(jobs, work) == ["by the test", []]
+    kept = [each for each in gc.get_referents(used) if type(each) is dict and each]
+    assert [len(each) for each in kept] == [1]  # Nothing is left of the thread that it was lent to.
+
+
 def test_a_thread_local_that_ends_while_it_is_lent_leaves_nothing_behind(jobs: JobHarness) -> None:
     class Frees(sqlite3.Connection):
         def cursor(self, *arguments: Any) -> Any:

@@ -264,6 +264,7 @@ class Everywhere:
     """Offers one fault at every gate and before time moves."""
 
     id = "strike"
+    midway = False
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
         return (Option("strike", "strike"),)

@@ -60,11 +60,28 @@ def test_each_queue_has_settings_of_its_own(
     assert simulation_of(facts, queue="slow").settings.lease == 60 * MINUTE
     monkeypatch.chdir(tmp_path)
     assert main(["explore", "--settings-from", ".#slow", "--runs", "1"]) == 0
-    assert "Settings from ., queue 'slow'; others: fast, as DIR#QUEUE:" in capsys.readouterr().out
+    assert "Settings from ., queue 'slow':" in capsys.readouterr().out
     assert main(["explore", "--settings-from", ".", "--queue", "slow", "--runs", "1"]) == 0
     assert main(["explore", "--queue", "slow", "--runs", "1"]) == 2
     assert main(["explore", "--settings-from", ".#slwo", "--runs", "1"]) == 2
     assert "did you mean 'slow'?" in capsys.readouterr().err
+
+
+def test_a_search_takes_each_queue_in_turn_and_keeps_what_it_finds_on_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(write(tmp_path, TWO))
+    search = ["explore", "--settings-from", ".", "--set", "stuck_timeout=5m", "--looking-for", "taken_back_early"]
+
+    assert main([*search, "--runs", "40"]) == 1
+
+    told = capsys.readouterr().out
+    assert told.index("Queue 1 of 2: fast\nSettings from ., queue 'fast':") < told.index("Queue 2 of 2: slow")
+    found = {path.name: path.read_text() for path in (tmp_path / ".job-harness/found").iterdir()}
+    assert [name for name in found if "slow" in name] == ["taken_back_early-memory-slow.yaml"]
+    assert "lease: 1h" in found["taken_back_early-memory-slow.yaml"]
+    assert main([*search, "--junit", "j.xml"]) == 2
+    assert "--junit holds one search, and . has 2 queues" in capsys.readouterr().err
 
 
 SETS_LIMIT = {

@@ -241,3 +241,64 @@ def test_a_trace_has_a_track_for_each_actor_and_the_leases_of_each_job(tmp_path:
     assert {"a, attempt 1: success", "w1, token 1", "w2, token 2"} <= {event["name"] for event in slices}
     assert all(event["dur"] >= 0 for event in slices)
     assert {event["args"]["job"] for event in events if event["name"] == "stale_complete"} == {"a"}
+
+
+# what a step came from, and what followed -----------------------------------------------------------------------------
+
+
+LATE = """\
+format: 1
+workers: [w1, w2]
+jobs: {a: {takes: 30s}}
+steps:
+  - w1 delays the request by 15m before completing a
+expect: {a: {status: COMPLETED}}
+"""
+
+
+def test_a_step_says_its_statements_its_line_of_the_scenario_and_its_processor() -> None:
+    case = report(LATE)["cases"][0]
+    run = case["run"]
+    started = next(index for index, event in enumerate(run["events"]) if event.get("name") == "started")
+    run |= {
+        "statements": [{"event": started, "actor": "w1", "name": "update jobs", "sql": 0}],
+        "sql": ["UPDATE jobs\nSET state = '<img src=x>'"],
+        "processors": {"tool": "billing.py:charge"},
+    }
+    text = picture({"verdict": "fail", "cases": [case]})
+    row = text[text.index(f'id="step-{started}"') :].partition("</li>")[0]
+    assert 'w1 sent <a href="#sql-0">update jobs</a>' in row
+    assert 'data-sql="sql-0"' in row
+    assert '<li id="sql-0"><pre class="sql">UPDATE jobs\nSET state = &#39;&lt;img src=x&gt;&#39;</pre></li>' in text
+    assert "<dt>scenario</dt><dd>scenarios/x.yaml:5 w1 delays the request by 15m before completing a</dd>" in row
+    assert "<dt>processor</dt><dd>billing.py:charge</dd>" in row
+    assert text.count("UPDATE jobs") == 1, "a statement stands once, however often it was sent"
+    plain = picture({"verdict": "fail", "cases": report(LATE)["cases"]})
+    assert "The SQL of a step is not seen on this engine." in plain
+
+
+def test_a_request_that_arrived_late_has_one_name_on_the_screen_and_in_the_picture() -> None:
+    case = report(LATE)["cases"][0]
+    lanes = {lane["name"]: lane["title"] for lane in case["run"]["lanes"]}
+    late = next(name for name in lanes if name.startswith("message "))
+    assert lanes[late] == "w1's complete a, late"
+    text = picture({"verdict": "fail", "cases": [case]})
+    assert late not in re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
+    assert "<b>w1&#39;s complete a, late</b>" in text
+
+
+def test_what_followed_is_on_the_page_and_in_the_text_and_rows_of_the_passing_run_say_so(
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = picture(document)
+    copied = text.partition("<textarea")[2].partition("</textarea>")[0]
+    assert "---- after the anomaly ----" in copied
+    assert "(only in the passing run) " in copied
+    assert "---- From here on, a run with stuck_timeout 13m goes another way, and passes ----" in copied
+    assert '<span class="of">passing run:</span>' in text
+    assert 'class="chart"' in text, "a few rows that followed are shown at once"
+    monkeypatch.setattr("harness.report.picture.SHOWN_AFTER", 2)
+    text = picture(document)
+    assert 'class="chart cut"' in text
+    assert re.search(r"Show the \d+ steps that followed the anomaly", text), "more of them have a button"
+    assert re.search(r"and \d+ more steps", text), "and are counted in the text"

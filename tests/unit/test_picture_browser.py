@@ -6,130 +6,34 @@ names its `axe.min.js` (`npm install axe-core` brings it).
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import shutil
-import socket
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.report.picture import picture
-from tests.unit.test_picture import _poisoned, report
+from tests.docs.browser import MISSING, Browser, opened_browser
+from tests.unit.test_picture import HOSTILE, _poisoned, report
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None or DRIVER is None, reason="no Chromium here: apt-get install chromium chromium-driver"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
 SIZES = ((1280, 900), (390, 844))
-
-
-class Browser:
-    """Chromium, by the WebDriver protocol of chromedriver: no package is needed for it."""
-
-    def __init__(self, port: int, folder: Path) -> None:
-        self._port = port
-        arguments = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={folder}",
-            "--force-device-scale-factor=1",
-        ]
-        options = {"binary": CHROMIUM, "args": arguments}
-        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options, "unhandledPromptBehavior": "ignore"}}}
-        self._session = ""
-        self._session = f"/session/{self._ask('POST', '/session', wanted)['sessionId']}"
-
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        import http.client
-
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        data = None if method != "POST" else json.dumps(body or {})
-        connection.request(method, self._session + path, data, {"Content-Type": "application/json"})
-        answer = json.loads(connection.getresponse().read())["value"]
-        connection.close()
-        if isinstance(answer, dict) and "error" in answer:
-            raise AssertionError(answer["message"])
-        return answer
-
-    def open(self, file: Path, fragment: str = "") -> None:
-        self._ask("POST", "/url", {"url": "about:blank"})
-        self._ask("POST", "/url", {"url": file.as_uri() + fragment})
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
-
-    def run_to_the_end(self, script: str) -> Any:
-        return self._ask("POST", "/execute/async", {"script": script, "args": []})
-
-    def press(self, key: str) -> None:
-        keys = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
-        self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": keys}]})
-
-    def emulate(self, *, width: int, height: int, scheme: str = "light") -> None:
-        """Set the size of the page and the colours that the reader prefers."""
-        self._devtools(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
-        features = [
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]
-        self._devtools("Emulation.setEmulatedMedia", features=features)
-
-    def _devtools(self, command: str, **parameters: Any) -> Any:
-        return self._ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
-
-    def has_dialog(self) -> bool:
-        try:
-            self._ask("GET", "/alert/text")
-        except AssertionError:
-            return False
-        return True
-
-    def screenshot(self) -> bytes:
-        return base64.b64decode(self._ask("GET", "/screenshot"))
-
-    def close(self) -> None:
-        self._ask("DELETE", "")
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with subprocess.Popen([str(DRIVER), f"--port={port}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
-        assert driver.stdout is not None
-        try:
-            for line in driver.stdout:
-                if b"started successfully" in line:
-                    break
-            else:
-                pytest.skip("chromedriver does not start here")
-            one = Browser(port, tmp_path_factory.mktemp("profile"))
-            yield one
-            one.close()
-        finally:
-            driver.terminate()
+    with opened_browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page that hides what followed the anomaly until it is asked for."""
     file = tmp_path_factory.mktemp("picture") / "page.html"
-    file.write_text(picture(report()), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.report.picture.SHOWN_AFTER", 2)
+        file.write_text(picture(report()), encoding="utf-8")
     return file
 
 
@@ -169,6 +73,30 @@ def test_the_replay_command_and_the_text_for_an_issue_are_copied(browser: Browse
     assert copied[0] == "job-harness run scenarios/x.yaml --engine memory"
     assert copied[1].startswith("**FAIL: scenarios/x.yaml on memory**")
     assert "w2            starts, attempt 2 [a]" in copied[1]
+
+
+def test_what_followed_is_shown_by_its_button(browser: Browser, page: Path) -> None:
+    browser.emulate(width=1280, height=900)
+    browser.open(page)
+    seen = "return [...document.querySelectorAll('.row.after')].filter(row => row.offsetParent !== null).length"
+    assert browser.run(seen) == 0
+    browser.run("document.querySelector('.follow').click()")
+    assert browser.run(seen) > 2
+    assert browser.run("return document.activeElement.closest('.row').classList.contains('after')")
+
+
+def test_a_click_shows_the_statement(browser: Browser, tmp_path: Path) -> None:
+    document = report()
+    run = document["cases"][0]["run"]
+    anomaly = next(each["event"] for each in run["anomalies"] if each["name"] == "concurrent_execution")
+    run["statements"] = [{"event": anomaly, "actor": "w2", "name": "update jobs", "sql": 0}]
+    run["sql"] = [f"UPDATE jobs SET state = '{HOSTILE}'"]
+    file = tmp_path / "page.html"
+    file.write_text(picture(document), encoding="utf-8")
+    browser.open(file)
+    browser.run("document.querySelector('.row.lead .step-button').click()")
+    assert "UPDATE jobs SET state" in browser.run("return document.querySelector('.row.lead .facts').innerText")
+    assert not browser.has_dialog()
 
 
 def test_the_passing_run_can_be_switched_off(browser: Browser, page: Path) -> None:

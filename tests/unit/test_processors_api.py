@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from harness.errors import UsageError
+from harness.invariants.effects import at_most_once
 from harness.processors import JobHarness, JobResult, ToolJob, effect, step
-from harness.processors.effects import at_most_once
 
 DONE = JobResult(success=True)
 

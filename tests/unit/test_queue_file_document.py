@@ -157,3 +157,34 @@ def test_a_draft_asks_what_statuses_mean_that_it_can_only_guess(
         return
     with pytest.raises(QueueFileError, match="TODO_PROCESSING is what the draft writes for a status that it does not"):
         read_queue_file(str(path))
+
+
+def test_a_draft_takes_the_only_column_of_a_kind_for_what_it_may_be() -> None:
+    def column(name: str, kind: str, preset: str | None = None, *, key: bool = False) -> TableColumn:
+        return TableColumn(name, kind, True, preset, False, False, (), "", key)
+
+    table = (
+        column("label_id", "uuid", "gen_random_uuid()", key=True),
+        column("shipment", "jsonb"),
+        column("state", "text", "'waiting'::text"),
+        column("tries", "smallint", "0"),
+        column("printing_since", "timestamp with time zone"),
+        column("made_at", "timestamp with time zone", "now()"),
+    )
+    text = draft({"labels": table}, schema="schema: labels.sql")
+    assert "INSERT INTO labels (label_id, shipment, printing_since)\n  VALUES (:job, :input, " in text
+    assert "ORDER BY made_at, label_id" in text
+    assert "printing_since <= now() - :lease" in text
+    two = draft({"labels": (*table, column("parcel", "jsonb"))}, schema="schema: labels.sql")
+    assert "(:job, '{}', " in two, "which of two documents is the input, only their owner knows"
+
+
+def test_a_draft_keeps_the_name_of_a_job_in_a_column_that_says_what_it_is_about() -> None:
+    columns = (
+        TableColumn("id", "bigint", True, None, True, False, (), "", True),
+        TableColumn("status", "text", True, "'queued'", False, False, (), "", False),
+        TableColumn("recipient", "text", True, None, False, False, (), "", False),
+    )
+    text = draft({"mail": columns}, schema="schema: mail.sql")
+    assert "INSERT INTO mail (recipient)\n  VALUES (:job)" in text
+    assert "SELECT recipient AS id, id AS key, status" in text

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.memory import MemoryEngine
+from harness.cli import main
 from harness.cli.search import print_left_out
 from harness.errors import UsageError
 from harness.explore.sampling import Sampler
@@ -118,6 +119,16 @@ def test_what_is_no_target_is_told_what_it_lacks(file: str, factory: str, told: 
     with pytest.raises(UsageError) as caught:
         open_target(f"{file}:{factory}")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("command", [["explore"], ["exhaust"], ["conform"], ["run", "--engine"]])
+def test_the_url_of_a_database_is_no_target_and_its_password_is_not_shown(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "postgresql://me:secret@db/production"]) == 2
+    told = capsys.readouterr().err
+    assert "the URL of a postgresql server is no target: runs never write to a database of yours" in told
+    assert "secret" not in told
 
 
 APPLICATION = """

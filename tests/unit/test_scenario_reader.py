@@ -170,7 +170,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     ),
     "wrong key in a processor named like a key": (
         with_jobs("processors: {stubs: {run: m:f, rn: x}}"), "s.yaml:3:",
-        "unknown key 'rn' in processors.stubs (did you mean 'run'?). Known keys: run, globals, stubs",
+        "unknown key 'rn' in processors.stubs (did you mean 'run'?). Known keys: run, root, globals, stubs",
     ),
     "no workers at all": (with_jobs("workers: []"), "s.yaml:3:", "workers: at least 1 must be there, got 0"),
     "a queue in a file": ("format: 1\nqueue: q\nenqueue: x\nclaim: y\n", "s.yaml:1:", "job-harness explore s.yaml"),

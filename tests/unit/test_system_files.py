@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from socket import create_connection, create_server, socket, socketpair
 
 import jsonschema
 import pytest
@@ -13,6 +14,7 @@ from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, SYNC,
 from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
 from harness.systems.http_wire import HttpReader, request
+from harness.systems.traffic import DatabaseSession
 from harness.wiring import is_system_file
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,30 @@ def test_the_examples_are_system_files(path: Path) -> None:
     jsonschema.validate(json.loads(json.dumps(YAML(typ="safe", pure=True).load(path))), json_schema())
 
 
+def test_a_coarse_gate_stands_only_around_a_transaction() -> None:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        session = DatabaseSession(create_connection_pair(), ours, pid=1)
+        session.coarse = True
+        stands = {point: _stands(session, point) for point in ("update t", "commit", "rollback")}
+        session._status = b"T"
+        amid = {point: _stands(session, point) for point in ("update t", "commit", "rollback")}
+        session.close()
+    assert stands == {"update t": True, "commit": True, "rollback": True}
+    assert amid == {"update t": False, "commit": True, "rollback": True}
+
+
+def _stands(session: DatabaseSession, point: str) -> bool:
+    waiting = session.gate(point).__await__()
+    return next(waiting, None) is not None
+
+
+def create_connection_pair() -> socket:
+    """Return the harness's end of a connection over loopback."""
+    with create_server(("127.0.0.1", 0)) as listener, create_connection(listener.getsockname()):
+        return listener.accept()[0]
+
+
 def test_queue_files_are_no_system_files() -> None:
     assert not is_system_file(str(ROOT / "examples/queues/mail.yaml"))
 
@@ -54,6 +80,14 @@ def test_queue_files_are_no_system_files() -> None:
         ("${SECRET:-none}", "${SECRET_OF_NOBODY}", r":8: cron.sweep.headers: the variable SECRET_OF_NOBODY is not set"),
         ("{schema: schema.sql}", "{}", r":3: database: give either `migrate`"),
         ("schema.sql", "nowhere.sql", r":3: database.schema: .*nowhere.sql: cannot be read"),
+        ("format: 1", "gate: row\nformat: 1", r":1: .*gate.*statement.*transaction"),
+        (
+            "format: 1",
+            "promises: {at_most_once: [{call: POST pay.example.com/charge, per: [order]}]}\nformat: 1",
+            r":1: promises.at_most_once.0: `outside` does not name the host 'pay.example.com'",
+        ),
+        ("format: 1", "promises: {at_most_once: [{call: charge, per: [a]}]}\nformat: 1", r"'charge' is no call"),
+        ("format: 1", "promises: {no_row: {paid: {sql: DELETE FROM x}}}\nformat: 1", r"no_row.paid: .* is no SELECT"),
         ("http: {port_env: PORT}", "instances: 1", "two kinds of process have `instances`"),
     ],
 )

@@ -9,10 +9,9 @@ import time
 from collections.abc import Generator
 from typing import Any
 
+from benchmarks.libraries.tables import stall_seconds
 from harness import JobHarness, JobResult
 
-MOST_REAL_SECONDS = 1.0
-"""What one job may take of real time; the slow answers of the servers below included."""
 SLOW_SECONDS = 0.2
 """Real seconds that a slow answer takes: virtual time has to wait for it."""
 
@@ -25,7 +24,7 @@ def done(output: Any = None) -> JobResult:
 def output_of(harness: JobHarness, processor: Any, *, warm: bool = False) -> Any:
     """Run a job, once before where an import is not to be counted; return its output.
 
-    Fails where it did not succeed at once, or took more real time than it may.
+    Fails where it did not succeed at once, or took more real time than a stall takes.
     """
     slug = processor.__name__.replace("_", "-")
     harness.register(slug, processor)
@@ -35,7 +34,7 @@ def output_of(harness: JobHarness, processor: Any, *, warm: bool = False) -> Any
         harness.run_until_idle()
         passed = time.perf_counter() - began
     assert (job.status, job.attempts, job.error) == ("COMPLETED", 1, None)
-    assert passed < MOST_REAL_SECONDS, f"it took {passed:.1f} s of real time"
+    assert passed < stall_seconds(), f"it took {passed:.1f} s of real time"
     return job.output
 
 

@@ -2,7 +2,9 @@
 // docs/contracts/serve_protocol.md. Must not know: processors, timers, tests.
 "use strict";
 const { spawn } = require("node:child_process");
-const { EnvironmentUnavailable, VARIABLE, WHAT_TO_INSTALL, candidates, isAbsent, version } = require("./python.cjs");
+const net = require("node:net");
+const { PassThrough } = require("node:stream");
+const { EnvironmentUnavailable, VARIABLE, WHAT_TO_INSTALL, candidates, isAbsent, version, whyAbsent } = require("./python.cjs");
 
 const PROTOCOL = 1;
 const START_MS = 30_000;
@@ -34,11 +36,21 @@ class Connection {
     throw new EnvironmentUnavailable(`job-harness finds no Python that has it; tried\n    ${tried.join("\n    ")}`);
   }
 
-  constructor(command, { heard, lost }) {
+  /** Take part in the harness of another process, which passes lines on at this place. */
+  static async at(place, { heard, lost }) {
+    const connection = new Connection([place], { heard, lost, place });
+    const why = await connection.greeted;
+    if (why !== null) throw new EnvironmentUnavailable(`job-harness: ${why.reason}`, "");
+    return connection;
+  }
+
+  constructor(command, { heard, lost, place }) {
     this.command = command;
     this.heard = heard;
     this.lost = lost;
     this.asked = new Map();
+    /** By number, who takes the answer to what another process has asked through this one. */
+    this.passedOn = new Map();
     this.number = 0;
     this.pending = [];
     this.printed = "";
@@ -46,12 +58,7 @@ class Connection {
     this.greeting = false;
     this.greeted = new Promise((resolve) => (this.greet = resolve));
     // A session of its own: Ctrl-C is for the test runner to hear, and the child ends with its input.
-    this.child = spawn(command[0], [...command.slice(1), "serve", "--stdio"], {
-      stdio: ["pipe", "pipe", "pipe", 2],
-      env: { ...process.env, JOB_HARNESS_SAY: "3" }, // While a processor takes this thread, only the child can say so.
-      detached: process.platform !== "win32",
-      windowsHide: true,
-    });
+    this.child = place === undefined ? started(command) : through(place);
     this.limit = real.setTimeout(() => this.fail(`it did not begin within ${START_MS / 1000} s`), START_MS);
     this.child.on("error", (error) => this.end(error.code === "ENOENT" ? "there is no such program" : error.message, error.code === "ENOENT"));
     this.child.on("close", (code, signal) => this.closed(code, signal));
@@ -102,7 +109,10 @@ class Connection {
     this.greet(null);
   }
 
-  answered({ answer, value, refused, news }) {
+  answered(message) {
+    const { answer, value, refused, news } = message;
+    const passedOn = this.passedOn.get(answer);
+    if (passedOn !== undefined) return void (this.passedOn.delete(answer), passedOn(message));
     const asked = this.asked.get(answer);
     this.asked.delete(answer);
     if (this.asked.size === 0) this.rest();
@@ -148,7 +158,7 @@ class Connection {
     const how = signal ? `was killed by ${signal}` : `ended with exit code ${code}`;
     const last = this.printed.trim().split("\n").slice(-4).join("\n    ");
     const absent = isAbsent(this.printed);
-    this.end(absent ? "it has no job-harness" : `its process ${how}${last ? `; it last said\n    ${last}` : ""}`, absent);
+    this.end(absent ? whyAbsent(this.printed) : `its process ${how}${last ? `; it last said\n    ${last}` : ""}`, absent);
   }
 
   fail(reason, hint = "") {
@@ -181,6 +191,22 @@ class Connection {
       this.child.once("close", () => (real.clearTimeout(limit), resolve()));
     });
   }
+}
+
+function started([program, ...given]) {
+  return spawn(program, [...given, "serve", "--stdio"], {
+    stdio: ["pipe", "pipe", "pipe", 2],
+    env: { ...process.env, JOB_HARNESS_SAY: "3" }, // While a processor takes this thread, only the child can say so.
+    detached: process.platform !== "win32",
+    windowsHide: true,
+  });
+}
+
+/** A socket as a child process is seen. */
+function through(place) {
+  const socket = net.connect(place);
+  const nothing = new PassThrough();
+  return Object.assign(socket, { stdin: socket, stdout: socket, stderr: nothing, exitCode: null, signalCode: null, pid: 0, kill: () => socket.destroy() });
 }
 
 module.exports = { Connection, EnvironmentUnavailable, PROTOCOL, Refused };

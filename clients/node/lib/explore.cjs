@@ -1,6 +1,8 @@
 // A test that is played many times: the Python side says when, and judges; the body is called here, anew for each run.
 // Must not know: test runners, how runs are chosen.
 "use strict";
+const { Connection } = require("./connection.cjs");
+const { IsolatedBodies } = require("./isolated.cjs");
 const { Session, shown, wired } = require("./harness.cjs");
 const { changed, stateAround } = require("./state.cjs");
 const { world } = require("./world.cjs");
@@ -14,9 +16,9 @@ const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.cl
  *
  * `command` replays it, where TOKEN stands for the token. Returns what it cost, in words.
  */
-async function explore(harness, body, { name, command, runs, seconds, seed, token }) {
+async function explore(harness, body, { name, command, runs, seconds, seed, token, isolated }) {
   const there = world();
-  const bodies = new Bodies(harness, body);
+  const bodies = isolated === undefined ? new Bodies(harness, body) : new IsolatedBodies(isolated);
   await there.connect();
   there.play = (message) => void bodies.play(message);
   there.registered = (slug, processor) => bodies.registered(slug, processor);
@@ -32,6 +34,20 @@ async function explore(harness, body, { name, command, runs, seconds, seed, toke
     there.play = there.registered = null;
     bodies.end();
   }
+}
+
+/** Play the one run that another process asks for, and what its processors have to do, until that process is done. */
+async function playOnce(harness, body, place) {
+  const there = world();
+  const bodies = new Bodies(harness, body);
+  await new Promise((resolve, reject) => {
+    there.play = (message) => void bodies.play(message);
+    there.registered = (slug, processor) => bodies.registered(slug, processor);
+    const hear = { heard: (message) => there.hear(message), lost: () => resolve() };
+    Connection.at(place, hear).then((connection) => (there.connection = connection).work(), reject);
+  });
+  bodies.end();
+  there.connection = null;
 }
 
 class Bodies {
@@ -105,4 +121,4 @@ class Bodies {
   }
 }
 
-module.exports = { explore };
+module.exports = { explore, playOnce };

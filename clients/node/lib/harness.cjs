@@ -146,10 +146,16 @@ class Harness {
     there.time.refuseOthers();
     await there.connect();
     const session = new Session();
-    const { now } = await there.ask("open", { ...wired(this.options), title });
+    const told = await there.ask(...this.opening(title));
     there.session = session;
-    session.now = now;
-    there.host.begin({ now, seed: this.options.seed });
+    session.now = told.now;
+    there.host.begin({ now: told.now, seed: this.options.seed });
+    return told;
+  }
+
+  /** What is asked for to open it. */
+  opening(title) {
+    return ["open", { ...wired(this.options), title }];
   }
 
   /** Judge, close, and throw what is wrong, in words. */
@@ -176,7 +182,7 @@ class Harness {
   }
 
   /** Ask on behalf of the test, one thing after the other; inside a processor at once. */
-  #ask(verb, given = {}) {
+  ask(verb, given = {}) {
     const there = world();
     const session = this.#session;
     const what = verb.replace(VERB, (letter) => `_${letter.toLowerCase()}`);
@@ -211,7 +217,7 @@ class Harness {
     world().host.processors.set(slug, processor);
     world().registered?.(slug, processor);
     const session = this.#session;
-    this.#ask("register", { slug }).catch((error) => session.mistakes.push(error));
+    this.ask("register", { slug }).catch((error) => session.mistakes.push(error));
   }
 
   async enqueue(slug, input = null, { priority = 0, startAfter, maxAttempts, uniqueKey, ...unknown } = {}) {
@@ -220,61 +226,61 @@ class Harness {
     if (startAfter !== undefined) given.start_after = moment(startAfter);
     if (maxAttempts !== undefined) given.max_attempts = maxAttempts;
     if (uniqueKey !== undefined) given.unique_key = uniqueKey;
-    return this.#job(await this.#ask("enqueue", given));
+    return this.#job(await this.ask("enqueue", given));
   }
 
   cancel(job) {
-    return this.#ask("cancel", { job: id(job) });
+    return this.ask("cancel", { job: id(job) });
   }
 
   retry(job) {
-    return this.#ask("retry", { job: id(job) });
+    return this.ask("retry", { job: id(job) });
   }
 
   // what a test lets go wrong ------------------------------------------------------------------------------------
 
   crashWorker({ at, job, ...unknown } = {}) {
     refuseUnknown("crashWorker", unknown, ["at", "job"]);
-    return this.#ask("crashWorker", { ...(at === undefined ? {} : { at }), ...(job === undefined ? {} : { job: id(job) }) });
+    return this.ask("crashWorker", { ...(at === undefined ? {} : { at }), ...(job === undefined ? {} : { job: id(job) }) });
   }
 
   deliverTwice(job) {
-    return this.#ask("deliverTwice", { job: id(job) });
+    return this.ask("deliverTwice", { job: id(job) });
   }
 
   // what a test lets happen --------------------------------------------------------------------------------------
 
   performJob(slug, input = null) {
-    return this.#ask("performJob", { slug, input: json(input, "input") });
+    return this.ask("performJob", { slug, input: json(input, "input") });
   }
 
   async workOne() {
-    const found = await this.#ask("workOne");
+    const found = await this.ask("workOne");
     return found === null ? null : this.#job(found);
   }
 
   async drain({ withScheduled = false, withRecursion = true, limit, ...unknown } = {}) {
     refuseUnknown("drain", unknown, ["withScheduled", "withRecursion", "limit"]);
     const given = { with_scheduled: withScheduled, with_recursion: withRecursion };
-    const counts = await this.#ask("drain", limit === undefined ? given : { ...given, limit });
+    const counts = await this.ask("drain", limit === undefined ? given : { ...given, limit });
     return this.#session.counted(counts);
   }
 
   runUntilIdle() {
-    return this.#ask("runUntilIdle");
+    return this.ask("runUntilIdle");
   }
 
   advance(length) {
-    return this.#ask("advance", { by: length });
+    return this.ask("advance", { by: length });
   }
 
   jump(length) {
-    return this.#ask("jump", { by: length });
+    return this.ask("jump", { by: length });
   }
 
   waitFor(job, status, { within } = {}) {
     const given = { job: id(job), ...(status === undefined ? {} : { status }), ...(within === undefined ? {} : { within }) };
-    return this.#ask("waitFor", given);
+    return this.ask("waitFor", given);
   }
 
   // what a test looks at -----------------------------------------------------------------------------------------
@@ -293,19 +299,19 @@ class Harness {
   }
 
   async allEnqueued(slug, wanted = {}) {
-    return (await this.#ask("allEnqueued", looked(slug, wanted))).map((each) => this.#job(each));
+    return (await this.ask("allEnqueued", looked(slug, wanted))).map((each) => this.#job(each));
   }
 
   async assertEnqueued(slug, wanted = {}) {
-    return this.#job(await this.#ask("assertEnqueued", looked(slug, wanted)));
+    return this.#job(await this.ask("assertEnqueued", looked(slug, wanted)));
   }
 
   refuteEnqueued(slug, wanted = {}) {
-    return this.#ask("refuteEnqueued", looked(slug, wanted));
+    return this.ask("refuteEnqueued", looked(slug, wanted));
   }
 
   assertPath(job, path) {
-    return this.#ask("assertPath", { job: id(job), path });
+    return this.ask("assertPath", { job: id(job), path });
   }
 
   /** Judge by a function of the test's own whenever something has happened: false or a throw is an anomaly. */
@@ -410,4 +416,4 @@ function spelled(words) {
   );
 }
 
-module.exports = { Harness, Job, Session, declare, shown, step, wired };
+module.exports = { Harness, Job, Session, declare, shown, step, wired, refuseUnknown };

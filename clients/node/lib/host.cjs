@@ -30,13 +30,15 @@ class Host {
     this.gates = new Map();
     this.severed = new Set();
     this.explored = false;
+    /** Begins a worker of the test's own anew, by its name. */
+    this.again = () => {};
   }
 
   /** Begin with no processors at a time of day. */
   begin({ now, gates = false, seed = 0 }) {
     this.forget();
     this.explored = gates;
-    const owner = () => this.actor();
+    const owner = () => this.running.getStore()?.process ?? this.actor();
     this.time.on({ now, seed, owner, place: gates ? placeHere : () => "" });
     this.rest.begin();
   }
@@ -51,12 +53,14 @@ class Host {
 
   /** Whose doing the present code is; null: the test's own. */
   actor() {
-    return this.running.getStore()?.name ?? null;
+    const run = this.running.getStore();
+    return run === undefined || run.process !== undefined ? null : run.name;
   }
 
   /** Whether the present code is of a run whose worker is dead. */
   get dead() {
     const run = this.running.getStore();
+    if (run?.process !== undefined) return run.process.dead;
     return run !== undefined && (this.severed.has(run.name) || this.runs.get(run.name) !== run);
   }
 
@@ -75,6 +79,7 @@ class Host {
     clock.now = Math.max(clock.now, message.now ?? 0);
     if (message.gate !== undefined) this.pass(message);
     else if (message.do === "run") this.start(message);
+    else if (message.do === "again") void this.again(message.actor);
     else if (message.time !== undefined) await this.move(message);
     await this.settle();
     this.send({ idle: number, ...this.next() });
@@ -114,7 +119,7 @@ class Host {
 
   /** The intervals that runs which have ended left behind. */
   left() {
-    const over = (owner) => owner !== null && !this.runs.has(owner) && !this.severed.has(owner);
+    const over = (owner) => typeof owner === "string" && !this.runs.has(owner) && !this.severed.has(owner);
     return (this.time.clock?.left(over) ?? []).map((interval) => `a ${interval} still runs: clear it before the processor returns`);
   }
 
@@ -122,6 +127,8 @@ class Host {
 
   /** Let the present run stand at a gate, until it is told to go on; of a dead one that is for ever. */
   stand(point, given) {
+    const { process } = this.running.getStore() ?? {};
+    if (process !== undefined) return process.stand(point, given);
     const actor = this.actor();
     if (actor === null) return Promise.resolve(null);
     if (this.dead) return FOREVER;

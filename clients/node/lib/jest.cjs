@@ -1,13 +1,17 @@
 "use strict";
+const path = require("node:path");
 const { frontDoor, quoted } = require("./runner.cjs");
 
 const { test, expect, beforeEach, afterEach, afterAll } = require("@jest/globals");
+const ALONE = ["--runInBand", "--coverage=false", "--silent", "--watchAll=false"];
 const door = frontDoor({
   test, expect, beforeEach, afterEach, afterAll,
+  alone: (file, pattern) => [process.execPath, path.join(path.dirname(require.resolve("jest/package.json")), "bin/jest.js"), file, "-t", pattern, ...ALONE],
   command: (file, name) => `npx jest ${file} -t ${quoted(name)}`,
 });
 
 exports.jobHarness = door.jobHarness;
+exports.ownWorkers = door.ownWorkers;
 exports.test = door.test;
 exports.expect = door.expect;
 exports.effect = door.effect;

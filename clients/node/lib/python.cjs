@@ -43,4 +43,9 @@ function isAbsent(printed) {
   return /No module named '?harness|Unknown option: -P|unrecognized arguments: -P|invalid choice: 'serve'/.test(printed);
 }
 
-module.exports = { EnvironmentUnavailable, VARIABLE, WHAT_TO_INSTALL, candidates, isAbsent, version };
+/** Why a command is no Python side, by what it printed. */
+function whyAbsent(printed) {
+  return /Unknown option: -P|unrecognized arguments: -P/.test(printed) ? "it is older than Python 3.11" : "it has no job-harness";
+}
+
+module.exports = { EnvironmentUnavailable, VARIABLE, WHAT_TO_INSTALL, candidates, isAbsent, version, whyAbsent };

@@ -23,7 +23,7 @@ class Rest {
     this.baseline = new Map();
     this.sockets = new WeakMap();
     this.hook = createHook({
-      init: (id, type) => void (ON_THREADS.test(type) && this.threads.set(id, type)),
+      init: (id, type, _, resource) => void (ON_THREADS.test(type) && this.threads.set(id, { type, resource, promised: isPromised() })),
       after: (id) => void this.threads.delete(id),
       destroy: (id) => void this.threads.delete(id),
     });
@@ -47,11 +47,21 @@ class Rest {
 
   /** Real work that is in flight, by its kind. */
   outstanding() {
-    const kinds = [...this.threads.values()];
+    const kinds = this.onThreads();
     for (const [kind, count] of counted(process.getActiveResourcesInfo())) {
       if (!SILENT.has(kind) && count > (this.baseline.get(kind) ?? 0)) kinds.push(kind);
     }
     for (const socket of sockets()) if (this.awaits(socket)) kinds.push("a reply on a socket");
+    return kinds;
+  }
+
+  /** What Node's own threads are at. The synchronous functions make the same objects, which live until they are collected. */
+  onThreads() {
+    const kinds = [];
+    for (const [id, { type, resource, promised }] of this.threads) {
+      if (promised || typeof resource.ondone === "function") kinds.push(type);
+      else this.threads.delete(id);
+    }
     return kinds;
   }
 
@@ -91,6 +101,15 @@ class Rest {
 function sockets() {
   const open = process._getActiveHandles?.() ?? [];
   return open.filter((handle) => typeof handle?.bytesRead === "number" && handle.remoteAddress && !handle.server);
+}
+
+/** Whether the job that is being made answers a promise: of `crypto.subtle`, which on Node 24 sets no callback on it. */
+function isPromised() {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 6;
+  const stack = String(new Error().stack);
+  Error.stackTraceLimit = limit;
+  return stack.includes("at jobPromise (node:internal/crypto/");
 }
 
 function counted(kinds) {

@@ -1,24 +1,36 @@
 // What a test runner is given: `jobHarness`, `test.explore`, matchers. Vitest and Jest differ in what is handed in.
 "use strict";
 const path = require("node:path");
-const { Harness, Job, declare, step } = require("./harness.cjs");
-const { explore } = require("./explore.cjs");
+const { Harness, Job, declare, refuseUnknown, step } = require("./harness.cjs");
+const { explore, playOnce } = require("./explore.cjs");
+const { PLAYS } = require("./isolated.cjs");
+const { OwnWorkersHarness } = require("./own.cjs");
 const { world } = require("./world.cjs");
 
 const REPLAY = "JOB_HARNESS_REPLAY";
 const EXPLORED_MS = 120_000;
 const BEGIN_MS = 60_000;
+// A run in a process of its own takes a start of the runner.
+const ISOLATED_SECONDS = 60;
+const ISOLATED_MS = 900_000;
+const OWN_EXPLORED =
+  "test.explore cannot play workers of the test's own: which of their statements a crash falls between is not in its hands\n" +
+  "  Search the processes themselves, as they are: job-harness explore system.yaml (docs/system_files.md).";
 
-/** `command(file, name)` is what runs one test. */
-function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command }) {
+/** `command(file, name)` is what runs one test, as it is typed; `alone(file, pattern)` as a program and its arguments. */
+function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alone }) {
   const there = world();
   expect.extend(matchers);
 
-  function jobHarness(options = {}) {
-    const harness = new Harness(options);
+  const jobHarness = (options = {}) => opened(new Harness(options));
+  const ownWorkers = (options = {}) => opened(new OwnWorkersHarness(options));
+
+  function opened(harness) {
     there.users++;
-    beforeEach(() => (there.latest = harness).open(expect.getState().currentTestName ?? "the jobs of this test"), BEGIN_MS);
-    afterEach(() => harness.close(), BEGIN_MS);
+    // In a process that plays one run for another, that one opens what there is to open.
+    beforeEach(() => void (there.latest = harness));
+    beforeEach(() => process.env[PLAYS] || harness.open(expect.getState().currentTestName ?? "the jobs of this test"), BEGIN_MS);
+    afterEach(() => process.env[PLAYS] || harness.close(), BEGIN_MS);
     afterAll(async () => void (--there.users === 0 && (await there.disconnect())), BEGIN_MS);
     return harness;
   }
@@ -26,11 +38,15 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command }) {
   /** A test whose body is played many times, with crashes, pauses, lost replies and duplicates at every gate. */
   test.explore = function exploreTest(name, options, body) {
     if (typeof options === "function") [options, body] = [{}, options];
-    const { runs, seconds, seed, timeout, ...unknown } = options ?? {};
-    for (const key of Object.keys(unknown)) throw new TypeError(`test.explore takes no ${JSON.stringify(key)}. Available: runs, seconds, seed, timeout.`);
+    let { runs, seconds, seed, timeout, isolate, ...unknown } = options ?? {};
+    refuseUnknown("test.explore", unknown, ["runs", "seconds", "seed", "timeout", "isolate"]);
+    if (isolate !== undefined && isolate !== "worker") throw new TypeError(`test.explore: isolate can be "worker", not ${JSON.stringify(isolate)}`);
+    if (isolate && runs === undefined) seconds ??= ISOLATED_SECONDS;
     const played = async () => {
       const harness = there.latest;
+      if (process.env[PLAYS]) return playOnce(harness, body, process.env[PLAYS]);
       if (harness === undefined || there.session === null) throw new Error(`test.explore(${JSON.stringify(name)}) needs a harness: call jobHarness() in this file.`);
+      if (harness instanceof OwnWorkersHarness) throw new Error(OWN_EXPLORED);
       await harness.close({ judge: false });
       const { currentTestName, testPath } = expect.getState();
       const file = testPath ? path.relative(process.cwd(), testPath) : "";
@@ -39,18 +55,23 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command }) {
         command: `${REPLAY}=TOKEN ${command(file, name)}`,
         token: process.env[REPLAY],
         runs, seconds, seed,
+        isolated: isolate && alone(testPath, `${escaped(name)}$`),
       });
       process.stderr.write(`job-harness: ${name}: ${told.cost}\n`);
     };
-    test(name, played, timeout ?? Math.max(EXPLORED_MS, (seconds ?? 0) * 2_000));
+    test(name, played, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
   };
 
-  return { jobHarness, test, expect, effect: declare, step };
+  return { jobHarness, ownWorkers, test, expect, effect: declare, step };
 }
 
 /** A test's name as a pattern that means only it, in one word of a shell. */
 function quoted(name) {
-  return `'${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll("'", "'\\''")}'`;
+  return `'${escaped(name).replaceAll("'", "'\\''")}'`;
+}
+
+function escaped(name) {
+  return name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
 // matchers ---------------------------------------------------------------------------------------------------------

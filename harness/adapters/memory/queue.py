@@ -17,7 +17,17 @@ from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem, printable
-from harness.model.lifecycle import PARTNERS, TERMINAL, QueueState, Status
+from harness.model.lifecycle import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PARTNERS,
+    PENDING,
+    PROCESSING,
+    TERMINAL,
+    QueueState,
+    Status,
+)
 from harness.model.retry import retry_delay, spread
 from harness.model.settings import Settings
 from harness.port import Application, Capabilities, Claim, EngineClocks, EngineInfo, JobRequest, Missed, Schedule
@@ -79,6 +89,8 @@ class JobRows:
 
     def changed(self) -> list[JobId]:
         """Return and forget what was touched."""
+        if not self._touched:
+            return []
         touched = list(self._touched)
         self._touched.clear()
         return touched
@@ -173,7 +185,7 @@ class Claiming(JobRows):
 
     def is_due(self, row: JobView, now: Instant) -> bool:
         """Say whether a job may be claimed."""
-        return row.status is Status.PENDING and row.start_after <= now
+        return row.status is PENDING and row.start_after <= now
 
     def claim_order(self, row: JobView) -> tuple[int, Instant, JobId]:
         """The highest priority first, then the oldest."""
@@ -198,7 +210,7 @@ class Claiming(JobRows):
 
     def is_active(self, row: JobView) -> bool:
         """Say whether a job counts towards limits and holds its serial key."""
-        return row.status is Status.PROCESSING
+        return row.status is PROCESSING
 
     def has_permit(self, row: JobView, active: list[JobView]) -> bool:
         """Say whether the limits, of all and of its tool, let a job through beside the active ones."""
@@ -214,8 +226,8 @@ class Claiming(JobRows):
     def take(self, row: JobView, worker: str, now: Instant) -> Claim:
         """Claim one job."""
         until = now + self.lease_of(row)
-        taken = row._replace(
-            status=Status.PROCESSING,
+        taken = row.changed(
+            status=PROCESSING,
             queue_state=QueueState.ACTIVE,
             attempts=row.attempts + self.counted(row),
             token=self.raised(row),
@@ -244,7 +256,7 @@ class Settling(JobRows):
     def held(self, claim: Claim, verb: str) -> JobView | None:
         """Return the row that a claim still holds, whatever the verb that asks."""
         row = self.rows.get(claim.job)
-        if row is None or row.status is not Status.PROCESSING or row.token != claim.token:
+        if row is None or row.status is not PROCESSING or row.token != claim.token:
             return None
         return row
 
@@ -253,7 +265,7 @@ class Settling(JobRows):
         row = self.held(claim, "heartbeat")
         if row is None:
             return STALE
-        self.put(row._replace(lease_until=self.now(claim.worker) + self.extension(row)))
+        self.put(row.changed(lease_until=self.now(claim.worker) + self.extension(row)))
         return DONE
 
     def extension(self, row: JobView) -> Duration:
@@ -276,7 +288,7 @@ class Settling(JobRows):
 
     def completed(self, row: JobView, output: Json) -> JobView:
         """Return the row of a success: the output, and no error of an attempt before."""
-        return self.settled(row, Status.COMPLETED, output=output, error=None)
+        return self.settled(row, COMPLETED, output=output, error=None)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Settle as a failure."""
@@ -297,8 +309,8 @@ class Settling(JobRows):
         if row is None:
             return STALE
         self.put(
-            row._replace(
-                status=Status.PENDING,
+            row.changed(
+                status=PENDING,
                 queue_state=QueueState.RETRY if row.attempts > 1 else QueueState.CREATED,
                 attempts=row.attempts - 1,
                 worker=None,
@@ -312,13 +324,13 @@ class Settling(JobRows):
     def failed(self, row: JobView, error: str, *, final: bool = False, nth: int = 0) -> JobView:
         """Return the row after a failed attempt: back to PENDING with a delay, or FAILED."""
         if final or self.exhausted(row):
-            return self.settled(row, Status.FAILED, error=error)
+            return self.settled(row, FAILED, error=error)
         return self.waiting(row, error, nth)
 
     def end_attempt(self, row: JobView, verb: str) -> None:
         """Put the row of a failed attempt in place, and the dead letter of a job that failed for good beside it."""
         self.put(row)
-        if row.status is Status.FAILED and row.dead_letter is not None:
+        if row.status is FAILED and row.dead_letter is not None:
             for letter in self.dead_letters(row, verb):
                 self.put(letter)
 
@@ -329,10 +341,10 @@ class Settling(JobRows):
     def dead_letter(self, row: JobView, job: JobId) -> JobView:
         """Return a new job for the dead letter tool, with the input of the job that failed."""
         now = self.now("queue")
-        return row._replace(
+        return row.changed(
             id=job,
             tool=row.dead_letter or row.tool,
-            status=Status.PENDING,
+            status=PENDING,
             queue_state=QueueState.CREATED,
             priority=0,
             attempts=0,
@@ -355,8 +367,8 @@ class Settling(JobRows):
     def waiting(self, row: JobView, error: str, nth: int) -> JobView:
         """Return the row that waits for its next attempt."""
         delay = self.delay(row, nth)
-        return row._replace(
-            status=Status.PENDING,
+        return row.changed(
+            status=PENDING,
             queue_state=QueueState.RETRY,
             error=error,
             worker=None,
@@ -386,7 +398,7 @@ class Settling(JobRows):
     def settled(self, row: JobView, status: Status, *, error: str | None, output: Json = None) -> JobView:
         """Return the row in a terminal status."""
         now = self.now("queue")
-        return row._replace(
+        return row.changed(
             status=status,
             queue_state=next(iter(PARTNERS[status])),
             output=output,
@@ -435,7 +447,7 @@ class Producing(Settling):
         return JobView(
             id=request.id,
             tool=request.tool,
-            status=Status.PENDING,
+            status=PENDING,
             queue_state=QueueState.CREATED,
             priority=request.priority,
             attempts=0,
@@ -461,20 +473,20 @@ class Producing(Settling):
         row = self.rows.get(job)
         if row is None or row.status in TERMINAL:
             return Outcome.refused("unknown job" if row is None else f"the job is {row.status}")
-        self.put(self.settled(row, Status.CANCELLED, error=row.error))
+        self.put(self.settled(row, CANCELLED, error=row.error))
         return DONE
 
     def retry(self, job: JobId) -> Outcome:
         """Open a new attempt budget; the token goes on rising."""
         row = self.rows.get(job)
-        if row is None or row.status not in (Status.FAILED, Status.CANCELLED):
+        if row is None or row.status not in (FAILED, CANCELLED):
             return Outcome.refused("unknown job" if row is None else f"the job is {row.status}")
         if self.key_taken(row):
             return Outcome.refused("the unique key is held")
         now = self.now("operator")
         self.put(
-            row._replace(
-                status=Status.PENDING,
+            row.changed(
+                status=PENDING,
                 queue_state=QueueState.CREATED,
                 attempts=0,
                 output=None,
@@ -619,7 +631,7 @@ class ScheduledJobs(Producing):
     def of_slot(self, planned: StandingSchedule, slot: Instant, now: Instant) -> JobView:
         """Return the row of a slot's job."""
         request = self.asked(planned.schedule, self.free_id(planned, slot))
-        return self.created(request, now)._replace(schedule=planned.schedule.name, slot=slot)
+        return self.created(request, now).changed(schedule=planned.schedule.name, slot=slot)
 
     def asked(self, schedule: Schedule, job: JobId) -> JobRequest:
         """Return what a schedule asks for, under the id of one of its jobs."""
@@ -672,7 +684,7 @@ class Upkeep(Settling):
     def is_stuck(self, row: JobView, now: Instant) -> bool:
         """Say whether a job is stuck."""
         return (
-            row.status is Status.PROCESSING
+            row.status is PROCESSING
             and row.started_at is not None
             and row.started_at + self.settings.stuck_timeout <= now
         )
@@ -701,10 +713,10 @@ class Upkeep(Settling):
         if row.status is None:
             self.drop(row.id)
         elif row.queue_state is None or row.status in TERMINAL:
-            self.put(row._replace(queue_state=next(iter(PARTNERS[row.status]))))
+            self.put(row.changed(queue_state=next(iter(PARTNERS[row.status]))))
         else:
             status = next(status for status, states in PARTNERS.items() if row.queue_state in states)
-            self.put(row._replace(status=status))
+            self.put(row.changed(status=status))
 
     def purge(self) -> Outcome:
         """Delete terminal jobs past their retention."""

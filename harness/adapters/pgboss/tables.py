@@ -1,15 +1,18 @@
-"""An application's two tables on real pg-boss 10: `tool_job` as the guide has it, beside pg-boss's own schema.
+"""An application's two tables on real pg-boss: `tool_job` as the guide has it, beside pg-boss's own schema.
 
-The queue is pg-boss's own statements. What version 10 lacks an application does by SQL of its own, and so does this:
-`touch` moves `started_on`, `fenced` compares `retry_count` under a row lock, `final` lowers `retry_limit`.
+Version 10 is its own statements over our connection; from 11 on it is the library, in a Node peer, on one connection
+with the application's statements. What a version lacks an application does by SQL of its own, and so does this: `touch`
+moves `started_on`, `fenced` compares `retry_count` under a row lock, `final` lowers `retry_limit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 from psycopg.errors import InFailedSqlTransaction
 
@@ -28,33 +31,165 @@ from harness.adapters.pgboss.translation import (
     uuid_of,
 )
 from harness.application import QueueRow, ToolJob
-from harness.application.tables import standing, view_of
-from harness.foreign.database import Row, instant_of
-from harness.model.duration import HOUR, Instant
+from harness.application.tables import QUEUE, TableStore, standing, view_of
+from harness.foreign.database import ForeignDatabase, Row, instant_of
+from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import QueueState
 from harness.model.settings import Settings
 from harness.port import Contract, JobRequest
 
-QUEUE: Final = "tool"
-"""The one queue of pg-boss that all jobs are sent to."""
-_LOOK: Final = (
-    "SELECT data->>'toolJobId' AS job, (data->>'row')::int AS number, state, priority, retry_limit, retry_count, "
-    f"start_after, started_on, expire_in, created_on FROM {SCHEMA}.%s ORDER BY created_on, id"
+T = TypeVar("T")
+LOOK: Final = (
+    "SELECT data->>'toolJobId' AS job, (data->>'row')::int AS number, name, state, priority, retry_limit, retry_count, "
+    "start_after, started_on, started_on + expire_in AS lease_until, created_on FROM %s ORDER BY created_on, id"
 )
-_JOBS: Final = (_LOOK % "job").encode()
-_ARCHIVE: Final = (_LOOK % "archive").encode()
+_JOBS: Final = LOOK % f"{SCHEMA}.job"
+_ARCHIVE: Final = LOOK % f"{SCHEMA}.archive"
 _ARCHIVED_AFTER: Final = 12 * HOUR
 """pg-boss archives nothing younger: before, its archive is empty, and its statements for it change nothing."""
 _WHERE: Final = "WHERE name = $1 AND id = $2::uuid AND state = 'active'"
-_ATTEMPT: Final = "AND retry_count = $3"
-_LOCK: Final = f"SELECT id FROM {SCHEMA}.job {_WHERE} {_ATTEMPT} FOR UPDATE".encode()
+_LOCK: Final = f"SELECT id FROM {SCHEMA}.job {_WHERE} AND retry_count = $3 FOR UPDATE".encode()
 _TOUCH: Final = f"UPDATE {SCHEMA}.job SET started_on = now() {_WHERE} RETURNING id".encode()
-_LAST: Final = f"UPDATE {SCHEMA}.job SET retry_limit = retry_count {_WHERE}".encode()
-
-
+_LAST: Final = f"UPDATE {SCHEMA}.job SET retry_limit = retry_count {_WHERE} RETURNING id".encode()
+NEWEST_BY_STATEMENTS: Final = 10
+"""The newest version that is driven by its statements."""
 _ATTEMPTS: Final = 1000
 """What the tokens of two rows of a job are apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentRow:
+    """What a row of pg-boss is sent with."""
+
+    id: str
+    queue: str
+    data: Mapping[str, Any]
+    priority: int
+    retry_limit: int
+
+
+class PgBossCalls(Protocol):
+    """pg-boss as an application calls it, on one connection with the application's own statements.
+
+    `now` of the database is set before each call.
+    """
+
+    strictly: Duration
+    """How long after its time a row can be fetched, 0 or a microsecond: rows are sent that much earlier."""
+    own_touch: bool
+    """Whether the library can extend a claim; else an application does."""
+    own_fence: bool
+    """Whether the library limits a call to the attempt that was fetched; else an application does."""
+
+    @property
+    def database(self) -> ForeignDatabase: ...
+
+    def say(self, text: bytes, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement of the application's, in its transaction where one is open."""
+        ...
+
+    def read(self, text: str) -> list[Row]:
+        """Read rows as they stand, those of the open transaction too."""
+        ...
+
+    def begin(self) -> None:
+        """Open a transaction, which calls and statements join."""
+        ...
+
+    def end(self, *, well: bool) -> None:
+        """Commit it, or roll it back."""
+        ...
+
+    def send(self, row: SentRow) -> bool: ...
+
+    def fetch(self, queue: str, limit: int) -> list[Row]:
+        """Return `id` and `data` of what was fetched, in the order in which it was chosen, and its `retryCount`."""
+        ...
+
+    def settle(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
+        """Complete, fail, touch, cancel or delete; with `fetched`, only the attempt that has this retry count."""
+        ...
+
+    def rows(self) -> list[Row]:
+        """Read pg-boss's own table, oldest first."""
+        ...
+
+    def archived(self, now: Instant) -> list[Row]:
+        """Read what it has put aside by now, oldest first."""
+        ...
+
+    def maintain(self, now: Instant, *, overdue: bool) -> bool:
+        """Fail what is overdue, put aside and drop what is old; False where there was nothing to do."""
+        ...
+
+
+class StatementsOf10:
+    """pg-boss 10: its own statements, over the connection that has the application's."""
+
+    strictly = STRICTLY
+    own_touch = own_fence = False
+
+    def __init__(self, session: PgBossDatabase, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+        self.database = session.database
+
+    def say(self, text: bytes, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement of the application's."""
+        return self.database.run(text, parameters, prepare=True)
+
+    def read(self, text: str) -> list[Row]:
+        """Read rows as they stand."""
+        return self.say(text.encode())
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self.database.run(b"BEGIN")
+
+    def end(self, *, well: bool) -> None:
+        """Commit it, or roll it back."""
+        self.database.run(b"COMMIT" if well else b"ROLLBACK")
+
+    def _run(self, name: str, parameters: Sequence[Any] | None = None) -> list[Row]:
+        return self._session.run(name, parameters, now=self.database.now)
+
+    def send(self, row: SentRow) -> bool:
+        """Insert a row; False where one has its id."""
+        self._session.create_queue(row.queue, now=self.database.now)
+        values = send_values(JobRequest(row.id, tool=row.queue, priority=row.priority), self._settings)
+        values[DATA] = json_text(row.data)
+        values[ID] = row.id
+        values[KEEP_UNTIL] = None  # pg-boss's own 14 days: `retention` is about tool_job
+        values[RETRY_LIMIT] = row.retry_limit
+        return bool(self._run("send", values))
+
+    def fetch(self, queue: str, limit: int) -> list[Row]:
+        """Fetch a batch. pg-boss returns it in no order; here it is that in which it chose."""
+        fetched = self._run("fetch", [queue, limit])
+        return sorted(fetched, key=lambda row: (-row["priority"], row["createdOn"], row["id"]))
+
+    def settle(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
+        """Say a statement about these ids. Versions before 10.1 have none for delete."""
+        more = [None] if verb in ("complete", "fail") else []
+        return bool(self._run(verb, [queue, list(ids), *more])[0]["count"])
+
+    def rows(self) -> list[Row]:
+        """Read pg-boss's own table."""
+        return self.read(_JOBS)
+
+    def archived(self, now: Instant) -> list[Row]:
+        """Read its archive."""
+        return self.read(_ARCHIVE) if now > _ARCHIVED_AFTER else []
+
+    def maintain(self, now: Instant, *, overdue: bool) -> bool:
+        """Maintain, as the library does: fail what is overdue, archive, drop."""
+        if overdue:
+            self._run("expire")
+        if now > _ARCHIVED_AFTER:
+            self._run("archive")
+            self._run("drop")
+        return overdue or now > _ARCHIVED_AFTER
 
 
 class PgBossStore:
@@ -79,7 +214,7 @@ class PgBossStore:
             self._made = session
         session.reset()
         session.database.empty(tool_job.TABLE)
-        return PgBossTables(session, settings, now, jitter)
+        return PgBossTables(StatementsOf10(session, settings), settings, now, jitter)
 
     @property
     def provenance(self) -> str:
@@ -100,18 +235,18 @@ class PgBossTables:
     """Every method is one statement, or one transaction. What was read is kept until the next statement that writes."""
 
     def __init__(
-        self, session: PgBossDatabase, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]
+        self, calls: PgBossCalls, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]
     ) -> None:
         self.settings = settings
         self.now = now
-        self._session = session
+        self._calls = calls
         self._jitter = jitter
         self._workers: dict[tuple[JobId, int, int], str] = {}
         """By job, number of its row and attempt, who fetched it: pg-boss does not keep it."""
         self._views: dict[JobId, JobView] = {}
         self._touched: dict[JobId, None] = {}
-        self._numbers: dict[JobId, int] = {}
-        """By job, the number of the row that was sent last."""
+        self._queues: dict[JobId, list[str]] = {}
+        """By job and number, the queue that a row was sent to."""
         self._read: tuple[dict[JobId, ToolJob], list[QueueRow]] | None = None
         self._seen = False
         """Whether the views are of what stands in the tables."""
@@ -121,26 +256,25 @@ class PgBossTables:
 
     # statements -----------------------------------------------------------------------------------------------------
 
-    def _write(self, text: bytes, parameters: list[Any]) -> list[Row]:
-        return self._said(lambda: self._session.database.run(text, parameters, prepare=True))
-
-    def _say(self, name: str, parameters: list[Any] | None = None, *, ago: int = 0) -> list[Row]:
-        return self._said(lambda: self._session.run(name, parameters, now=self.now() - ago))
-
-    def _said(self, statement: Callable[[], list[Row]]) -> list[Row]:
+    def _said(self, statement: Callable[..., T], *arguments: Any, ago: Duration = 0, **more: Any) -> T:
+        """Say something that may write, at the store's time or so long before it; what it returns is empty or false
+        where it changed nothing, and what was read still stands.
+        """
         if self._failed:
             raise InFailedSqlTransaction("current transaction is aborted: a statement before this one was refused")
-        self._session.database.set_now(self.now())
-        self._read = None
-        self._seen = False
+        self._calls.database.set_now(self.now() - ago)
         try:
-            return statement()
+            changed = statement(*arguments, **more)
         except Exception:
             self._failed = self._within
+            self._read, self._seen = None, False
             raise
+        if changed:
+            self._read, self._seen = None, False
+        return changed
 
-    def _count(self, name: str, ids: list[str], *more: Any) -> bool:
-        return bool(self._say(name, [QUEUE, ids, *more])[0]["count"])
+    def _write(self, text: bytes, parameters: list[Any]) -> list[Row]:
+        return self._said(self._calls.say, text, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -148,14 +282,13 @@ class PgBossTables:
         if self._within:
             yield
             return
-        database = self._session.database
-        database.run(b"BEGIN")
+        self._calls.begin()
         self._within = True
         try:
             yield
-            database.run(b"ROLLBACK" if self._failed else b"COMMIT")
+            self._calls.end(well=not self._failed)
         except BaseException:
-            database.run(b"ROLLBACK")
+            self._calls.end(well=False)
             self._read, self._seen = None, False
             raise
         finally:
@@ -187,26 +320,32 @@ class PgBossTables:
         """Read pg-boss's own table, oldest first; what it archived is not there any more."""
         return _standing(self._rows()[1])
 
-    def send(self, job: JobId, *, priority: int = 0, retry_limit: int | None = None, another: bool = False) -> bool:
+    def send(
+        self,
+        job: JobId,
+        *,
+        priority: int = 0,
+        retry_limit: int | None = None,
+        another: bool = False,
+        queue: str = QUEUE,
+    ) -> bool:
         """Send to pg-boss under an id made of the job's; answer False where it has a row under that id.
 
         With `another`, the id is a new one, as it is where a caller of pg-boss gives none.
         """
-        number = self._numbers.get(job, -1) + 1 if another else 0
-        self._numbers[job] = max(number, self._numbers.get(job, 0))
+        queues = self._queues.setdefault(job, [])
+        number = len(queues) if another else 0
+        queues[number : number + 1] = [queue]
         user = self.tool_jobs.get(job)
         most = self.settings.max_attempts if user is None else user.max_attempts
-        values = send_values(JobRequest(job, tool=QUEUE, priority=priority), self.settings)
-        values[DATA] = json_text({"toolJobId": job, **({"row": number} if number else {})})
-        values[ID] = _id(job, number)
-        values[KEEP_UNTIL] = None  # pg-boss's own 14 days: `retention` is about tool_job
-        values[RETRY_LIMIT] = most - 1 if retry_limit is None else retry_limit
-        return bool(self._say("send", values, ago=STRICTLY))
+        limit = most - 1 if retry_limit is None else retry_limit
+        data = {"toolJobId": job, **({"row": number} if number else {})}
+        row = SentRow(_id(job, number), queue, data, priority, limit)
+        return self._said(self._calls.send, row, ago=self._calls.strictly)
 
-    def fetch(self, worker: str, limit: int = 1) -> list[QueueRow]:
-        """Fetch up to `limit` due rows. pg-boss answers a batch in no order; here it is that in which it chose."""
-        fetched = self._say("fetch", [QUEUE, limit])
-        fetched.sort(key=lambda row: (-row["priority"], row["createdOn"], row["id"]))
+    def fetch(self, worker: str, limit: int = 1, *, queue: str = QUEUE) -> list[QueueRow]:
+        """Fetch up to `limit` due rows of a queue, in the order in which pg-boss chose them."""
+        fetched = self._said(self._calls.fetch, queue, limit)
         keys = [(row["data"]["toolJobId"], row["data"].get("row", 0)) for row in fetched]
         for key, row in zip(keys, fetched, strict=True):
             self._workers[(*key, row["retryCount"] + 1)] = worker
@@ -215,60 +354,66 @@ class PgBossTables:
 
     def touch(self, row: QueueRow, *, fenced: bool = False) -> bool:
         """Let the lease begin anew; return whether the row is still `active`."""
+        if self._calls.own_touch:
+            return self._settled("touch", row, fenced=fenced)
         with self.transaction():
-            return self._held(row, fenced) and bool(self._write(_TOUCH, [QUEUE, _id_of(row)]))
+            return self._held(row, fenced=fenced) and bool(self._write(_TOUCH, [row.queue, _id_of(row)]))
 
     def complete(self, row: QueueRow, *, fenced: bool = False) -> bool:
         """Complete by id, as the library does: no matter which worker holds it, unless `fenced`."""
-        if not fenced:
-            return self._count("complete", [_id_of(row)], None)
-        with self.transaction():
-            return self._held(row, fenced) and self._count("complete", [_id_of(row)], None)
+        return self._settled("complete", row, fenced=fenced)
 
     def fail(self, row: QueueRow, *, final: bool = False, fenced: bool = False) -> bool:
         """Fail by id, as the library does: no matter which worker holds it, if any, unless `fenced`."""
         self._draw()
-        if not final and not fenced:
-            return self._count("fail", [_id_of(row)], None)
+        if not final:
+            return self._settled("fail", row, fenced=fenced)
         with self.transaction():
-            if not self._held(row, fenced):
+            if not self._held(row, fenced=fenced):
                 return False
-            if final:
-                self._write(_LAST, [QUEUE, _id_of(row)])
-            return self._count("fail", [_id_of(row)], None)
+            self._write(_LAST, [row.queue, _id_of(row)])
+            return self._settled("fail", row, fenced=False)
 
     def cancel(self, job: JobId) -> bool:
         """Cancel what has not ended, every row of the job."""
-        return self._count("cancel", self._ids(job))
+        return self._every("cancel", job)
 
     def delete_row(self, job: JobId) -> bool:
         """Delete the queue's rows of a job; return whether there was one. Versions before 10.1 have no statement."""
-        return self._count("delete", self._ids(job))
+        return self._every("delete", job)
 
     def expire(self) -> list[JobId]:
-        """Maintain, as the library does: fail what is overdue, archive, drop. Return what was taken back.
-
-        A statement that would find nothing to do is not said.
-        """
+        """Maintain, as the library does. Return what was taken back."""
         now = self.now()
         overdue = [row.job for row in self._rows()[1] if row.lease_until is not None and row.lease_until <= now]
         if overdue:
             self._draw()
-            self._say("expire")
-        if now > _ARCHIVED_AFTER:
-            self._say("archive")
-            self._say("drop")
+        self._said(self._calls.maintain, now, overdue=bool(overdue))
         return overdue
 
-    def _ids(self, job: JobId) -> list[str]:
-        return [_id(job, number) for number in range(self._numbers.get(job, 0) + 1)]
+    def _settled(self, verb: str, row: QueueRow, *, fenced: bool) -> bool:
+        settle = partial(self._said, self._calls.settle, verb, row.queue, [_id_of(row)])
+        if not fenced:
+            return settle()
+        if self._calls.own_fence:
+            return settle(fetched=row.retry_count)
+        with self.transaction():
+            return self._held(row, fenced=True) and settle()
 
-    def _held(self, row: QueueRow, fenced: bool) -> bool:
-        return not fenced or bool(self._write(_LOCK, [QUEUE, _id_of(row), row.retry_count]))
+    def _every(self, verb: str, job: JobId) -> bool:
+        """Settle every row of a job, in each of its queues."""
+        by_queue: dict[str, list[str]] = {}
+        for number, queue in enumerate(self._queues.get(job, [])):
+            by_queue.setdefault(queue, []).append(_id(job, number))
+        changed = [self._said(self._calls.settle, verb, queue, ids) for queue, ids in by_queue.items()]
+        return any(changed)
+
+    def _held(self, row: QueueRow, *, fenced: bool) -> bool:
+        return not fenced or bool(self._write(_LOCK, [row.queue, _id_of(row), row.retry_count]))
 
     def _draw(self) -> None:
         if self.settings.retry_backoff:
-            self._session.database.set_chance(self._jitter())
+            self._calls.database.set_chance(self._jitter())
 
     # what the harness sees ------------------------------------------------------------------------------------------
 
@@ -277,7 +422,7 @@ class PgBossTables:
         if not self._seen:
             users, all_rows = self._rows()
             rows = _standing(all_rows)
-            archive = _standing(self._queue_rows(_ARCHIVE)) if self.now() > _ARCHIVED_AFTER else {}
+            archive = _standing([self._row(row) for row in self._calls.archived(self.now())])
             archived = {job: row for job, row in archive.items() if job in users}
             views = {
                 job: view_of(job, users.get(job), rows.get(job, archived.get(job)), self.settings)
@@ -298,30 +443,27 @@ class PgBossTables:
 
     def _rows(self) -> tuple[dict[JobId, ToolJob], list[QueueRow]]:
         if self._read is None:
-            users = [tool_job.tool_job_of(row) for row in self._session.database.run(tool_job.SELECT, [], prepare=True)]
-            self._read = {user.id: user for user in users}, self._queue_rows(_JOBS)
+            users = [tool_job.tool_job_of(row) for row in self._calls.read(tool_job.SELECT)]
+            self._read = {user.id: user for user in users}, [self._row(row) for row in self._calls.rows()]
         return self._read
 
-    def _queue_rows(self, look: bytes) -> list[QueueRow]:
-        return [self._row(row) for row in self._session.database.run(look, [], prepare=True)]
-
     def _row(self, row: Row) -> QueueRow:
-        active, started = row["state"] == "active", row["started_on"]
         attempt, number = row["retry_count"] + 1, row["number"] or 0
         seen = QueueRow(
             job=row["job"],
             state=QueueState(row["state"]),
-            created_at=(instant_of(row["created_on"]) or 0) + STRICTLY,
-            start_after=(instant_of(row["start_after"]) or 0) + STRICTLY,
+            created_at=(instant_of(row["created_on"]) or 0) + self._calls.strictly,
+            start_after=(instant_of(row["start_after"]) or 0) + self._calls.strictly,
             priority=row["priority"],
             retry_count=row["retry_count"],
-            token=0 if started is None else number * _ATTEMPTS + attempt,
+            token=0 if row["started_on"] is None else number * _ATTEMPTS + attempt,
             retry_limit=row["retry_limit"],
             number=number,
+            queue=row["name"],
         )
-        if not active:
+        if seen.state is not QueueState.ACTIVE:
             return seen
-        lease = (instant_of(started + row["expire_in"]) or 0) + STRICTLY
+        lease = (instant_of(row["lease_until"]) or 0) + STRICTLY
         return replace(seen, worker=self._workers.get((row["job"], number, attempt)), lease_until=lease)
 
 
@@ -341,6 +483,11 @@ def _standing(rows: Iterable[QueueRow]) -> dict[JobId, QueueRow]:
     return shown
 
 
-def open_store(version: str = NEWEST_OF_10) -> PgBossStore:
-    """Return the store of this version."""
+def open_store(version: str = NEWEST_OF_10) -> TableStore:
+    """Return the store of this version: of 10 its statements, from 11 on the library."""
+    major = re.match(r"\d+", version)
+    if version == "latest" or (major is not None and int(major[0]) > NEWEST_BY_STATEMENTS):
+        from harness.adapters.pgboss.node.application import LibraryStore
+
+        return LibraryStore(version)
     return PgBossStore(version)

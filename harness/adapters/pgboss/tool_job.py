@@ -57,7 +57,7 @@ COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
     "expires_at": ("expiresAt", "timestamptz"),
 }
 """By name, what the column is called in SQL and its type."""
-SELECT: Final = f'SELECT * FROM {TABLE} ORDER BY "createdAt", id'.encode()
+SELECT: Final = f'SELECT * FROM {TABLE} ORDER BY "createdAt", id'
 DELETE: Final = f"DELETE FROM {TABLE} WHERE id = $1 RETURNING id".encode()
 
 
@@ -95,7 +95,7 @@ def insertion(job: JobId, values: Mapping[str, Any], settings: Settings) -> tupl
             else statement.value(value, kind)
         )
     names = ", ".join(f'"{COLUMNS[name][0]}"' for name in columns)
-    return f"INSERT INTO {TABLE} (id, {names}) VALUES ({', '.join(places)})".encode(), statement.parameters
+    return f"INSERT INTO {TABLE} (id, {names}) VALUES ({', '.join(places)}) RETURNING id".encode(), statement.parameters
 
 
 def update(

@@ -62,6 +62,7 @@ class QueueFileEngine:
             provenance=self._provenance,
             written=self._written,
             next_upkeep=None if self.file.takes_back != "by expire" or sweeps_by_lease(self.file) else next_sweep,
+            statements=lambda queue: queue.statements(),
             sessions=partial(QueueFileEngine, path, dsn=dsn, sessions=True, patience_seconds=patience_seconds),
         )
 

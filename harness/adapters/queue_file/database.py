@@ -20,6 +20,7 @@ from harness.adapters.queue_file.verbs import VerbResult, parameters, stops
 from harness.errors import EnvironmentUnavailable, did_you_mean
 from harness.foreign.database import ForeignDatabase
 from harness.model.duration import Instant
+from harness.port import SentStatement
 from harness.postgres import Resetter
 from harness.postgres.virtual_clock import VirtualClockError
 
@@ -202,9 +203,14 @@ class QueueDatabase:
             self.refuse(error, source, self.file.jobs.at)
 
     def carry_out(
-        self, verb: str, values: Mapping[str, Any], *, watch: Callable[[], None] | None = None
+        self,
+        verb: str,
+        values: Mapping[str, Any],
+        *,
+        watch: Callable[[], None] | None = None,
+        sent: Callable[[SentStatement], None] = lambda statement: None,
     ) -> list[VerbResult]:
-        """Carry out a verb as one transaction; `watch` is called before it ends.
+        """Carry out a verb as one transaction; `watch` is called before it ends, `sent` for each statement.
 
         Raises what PostgreSQL raises; nothing is left of the verb then.
         """
@@ -214,6 +220,7 @@ class QueueDatabase:
         results: list[VerbResult] = []
         try:
             for number, statement in enumerate(statements):
+                sent(SentStatement("", statement.point, statement.sql.decode()))
                 results.append(self._sent(statement, values, results))
                 if stops(verb, results[-1], last=number == len(statements) - 1):
                     break

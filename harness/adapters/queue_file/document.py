@@ -35,11 +35,13 @@ _RESCUES: Final = tuple(
     f"maintenance/{case}" for case in ("cron_is_late", "rescue_respects_max_attempts", "rescues_stuck_job")
 )
 """Cases of a cron that looks for stuck jobs beside leases, which no file can describe."""
+_BETWEEN_CLAIMS: Final = ("crashes/before_starting", "crashes/while_running")
+"""Cases that expect a job to be PENDING between the claim of a worker that died and the next."""
 HELD: Final = frozenset({"job", "token", "worker", "attempt"})
 """What a worker knows of its claim."""
 OF_VERB: Final[Mapping[str, frozenset[str]]] = {
-    "enqueue": frozenset({"job", "tool", "input", "priority", "start_after", "unique_key"}),
-    "claim": frozenset({"worker", "limit"}),
+    "enqueue": frozenset({"job", "queue", "tool", "input", "priority", "start_after", "unique_key"}),
+    "claim": frozenset({"worker", "queue", "limit"}),
     "heartbeat": HELD,
     "complete": HELD | {"output"},
     "fail": HELD | {"error", "final", "delay", "delay_seconds"},
@@ -102,6 +104,8 @@ class QueueFilePart(NoNulls):
     """The only tables that verbs may change; without it, any of the schema."""
     ids: Literal["text", "uuid", "integer"] = "text"
     """What `:job` is."""
+    queues: list[Text] | None = Field(default=None, min_length=1)
+    """The queues in the table, by name: `:queue` is one of them, in enqueue and in claim."""
     settings: SettingsPart = SettingsPart()
     """What the queue runs under; what no statement asks for as a parameter stays as it is here."""
     enqueue: Sql
@@ -169,6 +173,8 @@ class QueueFile:
     connection: str | None
     tables: frozenset[str]
     ids: str
+    queues: tuple[str, ...]
+    """Queues that the table holds, by name; empty: one, without a name."""
     verbs: Mapping[str, tuple[Statement, ...]]
     """The statements of each verb that it has."""
     jobs: Statement
@@ -265,6 +271,8 @@ class QueueFile:
         if self.takes_back == "inside claim":
             place = self.place("takes_back")
             differences["crashes/before_completing"] = f"{place}: the next worker to claim may be the one that died"
+            straight = f"{place}: from one claim to the next, and never back to PENDING"
+            differences |= dict.fromkeys(_BETWEEN_CLAIMS, straight)
         if not any("ran out" in statement.source.text for verb in self.verbs.values() for statement in verb):
             differences["crashes/every_attempt_crashes"] = f"{self.place('claim')}: its SQL words that error otherwise"
         return differences
@@ -392,6 +400,7 @@ class _Reading:
             connection=part.connection,
             tables=frozenset(part.tables or ()),
             ids=part.ids,
+            queues=tuple(part.queues or ()),
             verbs=verbs,
             jobs=jobs[0],
             status={name: Status(meaning) for name, meaning in part.status.items()} or MEANINGS,
@@ -403,6 +412,7 @@ class _Reading:
             lines={str(key): self._line(str(key)) for key in self._document.data},
         )
         self._refuse_anomalies()
+        self._refuse_queues(file)
         return file if part.final_errors is None else replace(file, final_errors=part.final_errors)
 
     def _refuse_open_statuses(self) -> None:
@@ -487,6 +497,19 @@ class _Reading:
                 "`takes_back: never`.",
             )
         return part.takes_back
+
+    def _refuse_queues(self, file: QueueFile) -> None:
+        """Each queue is sent to and taken from by its name, or there is none to name."""
+        if twice := next((name for name in file.queues if file.queues.count(name) > 1), None):
+            raise self._error("queues", f"{twice!r} is there twice", "Name each queue once.")
+        for verb in ("enqueue", "claim"):
+            asked = file.asks("queue", verb)
+            if asked and not file.queues:
+                hint = "Name the queues that the table holds: queues: [default, mail]."
+                raise self._error(verb, "it takes :queue, and the file names no `queues`", hint)
+            if file.queues and not asked:
+                hint = "Take it there as your code does, or leave `queues` out."
+                raise self._error("queues", f"{verb} does not take :queue, so nothing tells the queues apart", hint)
 
     def _refuse_anomalies(self) -> None:
         for name in self._part.without:

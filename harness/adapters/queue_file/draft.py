@@ -7,7 +7,7 @@ is not the user's own, and says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, LiteralString, NamedTuple
@@ -64,8 +64,8 @@ _STATUSES: Final[Mapping[str, tuple[str, ...]]] = {
     "PENDING": ("queued", "pending", "waiting", "ready", "available", "scheduled", "todo", "created", "new", "retry"),
     "PROCESSING": ("running", "processing", "active", "in_progress", "claimed", "locked", "started", "leased", "doing"),
     "COMPLETED": ("done", "completed", "succeeded", "success", "complete", "finished"),
-    "FAILED": ("failed", "dead", "error", "errored", "discarded", "failure"),
-    "CANCELLED": ("cancelled", "canceled", "aborted"),
+    "FAILED": ("failed", "dead", "error", "errored", "discarded", "failure", "broken", "rejected"),
+    "CANCELLED": ("cancelled", "canceled", "aborted", "withdrawn", "revoked"),
 }
 MORE_DRAWN: Final = "These statements are usual for such columns, and not your own: put yours in their place."
 
@@ -177,6 +177,9 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name.strip('"')).lower()
 
 
+_NOW: Final = ("now()", "CURRENT_TIMESTAMP", "statement_timestamp()", "clock_timestamp()")
+
+
 def _known(columns: Sequence[TableColumn]) -> dict[str, TableColumn]:
     """Return the columns by what they mean, as far as their names tell."""
     named = {_snake(column.name): column for column in columns}
@@ -185,7 +188,24 @@ def _known(columns: Sequence[TableColumn]) -> dict[str, TableColumn]:
         column = next((named[name] for name in names if name in named and named[name] not in found.values()), None)
         if column is not None:
             found[meaning] = column
+    for meaning, might in _MIGHT_BE.items():
+        left = [column for column in columns if column not in found.values() and might(column)]
+        if meaning not in found and len(left) == 1:
+            found[meaning] = left[0]
+    if "name" not in found and "input" not in found:
+        # What a job is about stands in a column of its own, such as its recipient: that can hold the name.
+        about = [each for each in named.values() if not each.by_itself and each.type in ("text", "character varying")]
+        if free := [each for each in about if each not in found.values()]:
+            found["name"] = free[0]
     return found
+
+
+_MIGHT_BE: Final[Mapping[str, Callable[[TableColumn], bool]]] = {
+    "started_at": lambda column: column.type.startswith("timestamp") and _snake(column.name).endswith("_since"),
+    "created_at": lambda column: column.type.startswith("timestamp") and (column.preset or "") in _NOW,
+    "input": lambda column: column.type in ("json", "jsonb") and not column.by_itself,
+}
+"""What a column of another name is taken for, where it is the only one of its kind."""
 
 
 # writing --------------------------------------------------------------------------------------------------------------

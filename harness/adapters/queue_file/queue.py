@@ -22,7 +22,7 @@ from harness.history.outcome import Outcome
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
-from harness.port import Capabilities, EngineClocks
+from harness.port import Capabilities, EngineClocks, SentStatement
 from harness.postgres.gating import SessionCoordinator, SessionPool
 from harness.postgres.gating.connection import GatedConnection, GatedRawCursor
 from harness.postgres.virtual_clock import standing_since
@@ -78,6 +78,7 @@ class FileQueue(OneTableQueue):
         )
         self._seen: Mapping[JobId, JobView] | None = None
         self._news = True
+        self._sent: list[SentStatement] = []
         self._set_back: FileQueueState | None = None
         """The state in which it is, where the tables do not say so yet."""
 
@@ -119,7 +120,7 @@ class FileQueue(OneTableQueue):
             self._database.foreign.set_chance(planned.chance)
         self._reader.claimer, self._reader.verb = planned.values.get("worker") if verb == "claim" else None, verb
         try:
-            results = self._database.carry_out(verb, planned.values)
+            results = self._database.carry_out(verb, planned.values, sent=self._sent.append)
         except psycopg.errors.IntegrityError as error:
             if verb != "enqueue":
                 raise told(error) from None
@@ -137,6 +138,11 @@ class FileQueue(OneTableQueue):
             self._seen = self._reader.views(self._database.look(self._verbs.standing()))
             self._reader.claimer = None
         return self._seen
+
+    def statements(self) -> list[SentStatement]:
+        """Return what verbs sent since this was last asked."""
+        sent, self._sent = self._sent, []
+        return sent
 
     def changed(self) -> list[JobId] | None:
         """Return nothing where no verb acted, else None: changes are not tracked."""
@@ -232,6 +238,10 @@ class GatedTableQueue(OneTableQueue):
     def leftovers(self) -> list[str]:
         """Say what actors left open."""
         return self._coordinator.leftovers()
+
+    def statements(self) -> list[SentStatement]:
+        """Return what actors' sessions were sent since this was last asked."""
+        return self._coordinator.sent()
 
     def _look(self) -> Mapping[JobId, JobView]:
         if self._revision != self._coordinator.revision:

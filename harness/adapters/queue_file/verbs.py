@@ -22,7 +22,7 @@ from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import SECOND
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem, printable
-from harness.model.lifecycle import TERMINAL
+from harness.model.lifecycle import TERMINAL, Status
 from harness.model.retry import retry_delay
 from harness.model.settings import Settings
 from harness.port import Claim, EngineClocks, JobRequest
@@ -99,6 +99,8 @@ class TableVerbs:
         }
         self._tells_twice = any("conflict" in words(statement.source.text) for statement in file.verbs["enqueue"])
         """Whether the SQL itself sees to it that a job is not sent twice; else the harness does not send it again."""
+        self._queues: dict[str, str] = {}
+        """By tool, the queue that its jobs are sent to."""
         self._chance = any(b"random(" in s.sql.lower() for verb in file.verbs.values() for s in verb)
 
     def plan(self, verb: str, arguments: tuple[Any, ...], *, caller: str = "") -> Planned | Outcome:
@@ -135,6 +137,7 @@ class TableVerbs:
         start = self._clocks.store() if request.start_after is None else request.start_after
         values = {
             "job": self._name(request.id),
+            "queue": self._queue(request.tool),
             "tool": request.tool,
             "input": json.dumps(request.input),
             "priority": request.priority,
@@ -172,6 +175,21 @@ class TableVerbs:
         self._reader.names[str(made)] = job
         return made
 
+    def _queue(self, tool: str) -> str | None:
+        """Return the queue of a tool's jobs: one after the other, as tools come."""
+        names = self._file.queues
+        return self._queues.setdefault(tool, names[len(self._queues) % len(names)]) if names else None
+
+    def _next_queue(self) -> str | None:
+        """Return which queue a worker that serves all asks first: that of the job that one queue would give it."""
+        if not self._file.queues:
+            return None
+        now = self._clocks.store()
+        due = [view for view in self._look().values() if view.status is Status.PENDING and view.start_after <= now]
+        overdue = [view for view in self._look().values() if view.lease_until is not None and view.lease_until <= now]
+        first = min([*due, *overdue], key=lambda view: (-view.priority, view.created_at), default=None)
+        return self._file.queues[0] if first is None else self._queue(first.tool)
+
     def _operated(self, job: JobId) -> Planned | Outcome:
         if job not in self._look():
             return Outcome.refused("unknown job")
@@ -191,7 +209,7 @@ class TableVerbs:
             taken = [self._taken(row, worker, source) for row in rows or ()]
             return done([claim for claim in taken if claim is not None])
 
-        return Planned({"worker": worker, "limit": limit}, after)
+        return Planned({"worker": worker, "queue": self._next_queue(), "limit": limit}, after)
 
     def _taken(self, row: Mapping[str, Any], worker: str, source: SqlSource) -> Claim | None:
         remembered, views = self._reader.remembered, self._look()

@@ -98,6 +98,7 @@ class Redelivery:
     """A job that was claimed once is handed out twice: the queue's message came again."""
 
     id = HAND_OUT_TWICE.kind
+    midway = False
 
     def __init__(self, store: RecordedStore) -> None:
         self._store = store

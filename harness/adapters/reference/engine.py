@@ -90,6 +90,7 @@ class ReferenceEngine:
             stepped=stepping,
             provenance=self._provenance,
             confirm=self._confirm,
+            statements=(lambda queue: queue.statements()) if sessions else None,
             sessions=None if name == "reference" else self._with_sessions,
         )
         self._store = name

@@ -21,7 +21,7 @@ from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, EngineClocks, Reply
+from harness.port import Capabilities, Claim, EngineClocks, Reply, SentStatement
 from harness.postgres import provision
 from harness.postgres.absence import PatientConnection, judged
 from harness.postgres.gating import GatedConnection, Room
@@ -353,6 +353,10 @@ class GatedReferenceQueue(ReferenceQueue):
     def leftovers(self) -> list[str]:
         """Say what actors left open."""
         return self._room.leftovers()
+
+    def statements(self) -> list[SentStatement]:
+        """Return what actors' sessions were sent since this was last asked."""
+        return self._room.sent()
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs where a transaction may have ended since."""

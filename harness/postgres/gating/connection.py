@@ -284,7 +284,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
         if alone:
             self._exec(b"BEGIN")
         try:
-            value: T = await self._fly(gen, point)
+            value: T = await self._fly(gen, point, sql=sql or (step or "begin").upper())
         except Exception:
             if alone and self.pgconn.transaction_status in OPEN:
                 self._exec(b"ROLLBACK")
@@ -294,7 +294,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
             self.forget_time()
         elif alone and not self.idle:
             await Point(f"commit {point}")
-            await self._fly(self._command(b"COMMIT"), f"commit {point}")
+            await self._fly(self._command(b"COMMIT"), f"commit {point}", sql="COMMIT")
         return value
 
     def notifies(self, *_: Any, **__: Any) -> Any:
@@ -304,8 +304,8 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
             hint="Let the actor poll; LISTEN and add_notify_handler work, and hear with the next statement.",
         )
 
-    async def _fly(self, gen: Generator[Any, Any, T], point: str) -> T:
-        flight = self._coordinator.release(self, gen, point)
+    async def _fly(self, gen: Generator[Any, Any, T], point: str, *, sql: str) -> T:
+        flight = self._coordinator.release(self, gen, point, sql=sql)
         while not flight.done:
             await Wait(point, outside=self._coordinator, answered=lambda: flight.done)
         if self.severed:

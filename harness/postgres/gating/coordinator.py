@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import psycopg
 
 from harness.errors import LimitReached
+from harness.port import SentStatement
 from harness.postgres.absence import absent, means_absence, silence_of
 from harness.postgres.gating.connection import GatedConnection
 from harness.postgres.gating.pool import SessionPool
@@ -172,8 +173,10 @@ def _readiness(descriptor: int, wants: int, seconds: float) -> int:
 # the coordinator -----------------------------------------------------------------------------------------------------
 
 
+FIRST: Final = 0.004
+"""Seconds of real time before PostgreSQL is first asked what keeps a statement: one that waits says so by itself."""
 QUICK: Final = 0.0003
-"""Seconds of real time before PostgreSQL is asked what keeps a statement; most are answered sooner."""
+"""Seconds of real time before it is asked again."""
 GRACE: Final = 0.001
 """Seconds that a session gets, beyond its deadlock timeout, to have looked for a circle, where it does not tell."""
 TOLD_WITHIN: Final = 1.0
@@ -210,6 +213,7 @@ class SessionCoordinator:
         self._last = ""
         """Whose statement was answered last: who let go of a lock."""
         self._stuck: LimitReached | None = None
+        self._sent: list[SentStatement] = []
 
     # for actors -----------------------------------------------------------------------------------------------------
 
@@ -230,13 +234,21 @@ class SessionCoordinator:
         self._sessions[session.pid] = session
         self._actors[session.pid] = session.actor
 
-    def release(self, session: GatedSession, steps: Generator[Any, Any, Any], point: str) -> InFlightStatement:
+    def sent(self) -> list[SentStatement]:
+        """Return what was sent since this was last asked."""
+        sent, self._sent = self._sent, []
+        return sent
+
+    def release(
+        self, session: GatedSession, steps: Generator[Any, Any, Any], point: str, *, sql: str
+    ) -> InFlightStatement:
         """Send a statement and wait, in real time, until it is answered or waits for a lock of another actor.
 
         Raises LimitReached where neither comes.
         """
         if self._stuck is not None:
             raise self._stuck
+        self._sent.append(SentStatement(session.actor, point, sql))
         flight = InFlightStatement(steps, actor=session.actor, point=point, pid=session.pid, descriptor=session.socket)
         session.flight = flight
         self._await([flight])
@@ -294,7 +306,7 @@ class SessionCoordinator:
         deadline = Deadline(self.patience_seconds)
         looking: dict[int, tuple[tuple[str, ...], Deadline]] = {}
         if len(flights) == 1 and not flights[0].blockers:
-            flights[0].pump(QUICK)
+            flights[0].pump(FIRST)
         while under_way := [flight for flight in flights if not flight.done]:
             waits = self.pool.monitor.waiting([flight.pid for flight in under_way])
             running = [flight for flight in under_way if not self._parks(flight, waits, looking)]

@@ -43,6 +43,9 @@ SPINS_AFTER = 100_000
 """Callbacks without any rest."""
 NODE_BLOCKED_SECONDS = 2.0
 """Real seconds for which a TypeScript processor may be silent: a contract runs it very often."""
+REDELIVERED_AFTER = 61.0
+"""Virtual seconds until the next delivery, as a lease has to end first: what is made of the time differs by then. A
+stall takes none: the lease may be nearly over when it begins, and no timeout of the stalled delivery is to run out."""
 LONGEST_TEXT = 300
 BLOCKING = "blocking: "
 
@@ -143,17 +146,19 @@ class LoopRunner:
             twin.go()
             first.resume()
         elif plan.crash_at is not None and first.disturbed:
+            self._rest(REDELIVERED_AFTER)
             again = _Run(self, plan.input, attempt=2, plan=None)
             runs.append(again)
             again.go()
         for number in range(2, plan.deliveries + 1):
+            self._rest(REDELIVERED_AFTER)
             runs.append(_Run(self, plan.input, attempt=number, plan=None))
             runs[-1].go()
         return [run.ending() for run in runs], [run.life for run in runs if not run.life.severed]
 
-    def _rest(self) -> None:
+    def _rest(self, seconds: float = 0) -> None:
         try:
-            self._loop.advance(0)
+            self._loop.advance(seconds)
         except LimitReached:
             return
 

@@ -6,6 +6,7 @@ for (const run of document.querySelectorAll("article.run")) {
   const chart = one(".chart"), slider = one(".slider"), inspector = one(".inspector");
   const rows = all(".row.step");
   let selected = null;
+  for (const shown of all("[data-sql]")) shown.textContent = document.getElementById(shown.dataset.sql).textContent;
 
   const element = (name, text, kind) => {
     const made = document.createElement(name);
@@ -49,7 +50,7 @@ for (const run of document.querySelectorAll("article.run")) {
   const inspect = (row) => {
     if (matchMedia("(max-width: 60rem)").matches) return;
     const facts = row.querySelector(".facts").cloneNode(true);
-    facts.querySelectorAll("p").forEach((paragraph) => paragraph.remove());
+    facts.querySelector(".own").remove();
     inspector.replaceChildren(...facts.childNodes);
   };
 
@@ -83,8 +84,14 @@ for (const run of document.querySelectorAll("article.run")) {
   const follow = (on) => {
     const box = one(".after-switch");
     if (box) box.checked = on;
+    const button = one(".follow");
+    if (button) button.hidden = on;
     chart.classList.toggle("all", on);
   };
+  one(".follow")?.addEventListener("click", () => {
+    follow(true);
+    rows.find((row, at) => steps[at].after)?.querySelector(".step-button").focus();
+  });
   one(".after-switch")?.addEventListener("change", (changed) => follow(changed.target.checked));
   one(".ghost-switch")?.addEventListener("change", (changed) => chart.classList.toggle("no-ghost", !changed.target.checked));
 

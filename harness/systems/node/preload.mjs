@@ -17,6 +17,8 @@ const channels = require("node:diagnostics_channel");
 
 const ASKED = "JOB_HARNESS_SYSTEM";
 const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0|::|)$/;
+// Where tsx tells the process that watches files, if one does, what was imported.
+const TSX_WATCHER = /[\\/]tsx-\d+[\\/]\d+\.pipe$/;
 // What may be open without anything coming of it: whether bytes are on their way is known by their number.
 const COUNTED = ["TCPSocketWrap", "PipeWrap", "MessagePort"];
 
@@ -146,6 +148,11 @@ function watchNetwork({ ports, outside, database, recorder }, sockets, note) {
     const args = Array.isArray(given[0]) && given.length === 1 ? given[0] : given;
     const options = typeof args[0] === "object" && args[0] !== null ? args[0] : { port: args[0], host: args[1] };
     const callback = args.findLast((each) => typeof each === "function");
+    if (TSX_WATCHER.test(options.path ?? "")) {
+      const error = Object.assign(new Error(`connect ENOENT ${options.path}`), { code: "ENOENT" });
+      process.nextTick(() => this.destroy(error));
+      return this;
+    }
     if (options.path !== undefined && options.port === undefined) {
       note(`it connects to the socket ${options.path}, which the harness does not see`);
       return connect.apply(this, given);
@@ -210,13 +217,14 @@ function watchRequests(outside, note) {
       return http[method](plain, callback);
     };
   }
-  const { fetch, Request } = globalThis;
+  const { fetch } = globalThis;
   globalThis.fetch = function (input, init) {
-    const url = new URL(input instanceof Request ? input.url : String(input));
+    const isRequest = typeof input === "object" && typeof input?.url === "string"; // To name `Request` loads all of undici.
+    const url = new URL(isRequest ? input.url : String(input));
     if (url.protocol !== "https:" || !named(url.hostname)) return fetch(input, init);
     url.protocol = "http:";
     url.port = "";
-    return fetch(input instanceof Request ? new Request(url, input) : url, init);
+    return fetch(isRequest ? new Request(url, input) : url, init);
   };
   const { connect } = tls;
   tls.connect = function (...args) {

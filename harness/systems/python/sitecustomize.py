@@ -18,6 +18,7 @@ import threading
 import time
 
 _PEER = "JOB_HARNESS_PEER"
+_FORKS = "JOB_HARNESS_FORKS"
 _ASKED = "JOB_HARNESS_SYSTEM"
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", ""})
 _FIONREAD = 0x541B
@@ -29,6 +30,11 @@ _real = {
     name: getattr(time, name)
     for name in ("sleep", "time", "monotonic", "perf_counter", "gmtime", "localtime", "strftime", "ctime")
 }
+_OF_DAY = {which for name, which in vars(time).items() if name in ("CLOCK_REALTIME", "CLOCK_TAI")}
+_PASSED = {
+    which for name, which in vars(time).items() if name in ("CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME")
+}
+_cpu = time.clock_gettime
 _real_wait = threading.Condition.wait
 _real_lock = threading.Lock
 
@@ -94,6 +100,8 @@ def _install_time():
     time.localtime = lambda *at: _real["localtime"](*(at if at and at[0] is not None else (seconds(),)))
     time.ctime = lambda *at: _real["ctime"](*(at if at and at[0] is not None else (seconds(),)))
     time.strftime = lambda form, *at: _real["strftime"](form, *(at or (time.localtime(),)))
+    time.clock_gettime_ns = lambda which: round(time.clock_gettime(which) * 1e9)
+    time.clock_gettime = lambda which: seconds() if which in _OF_DAY else passed() if which in _PASSED else _cpu(which)
     time.sleep = _sleep
     threading.Condition.wait = _wait
     threading._time = passed  # what the module took of `time` when it was imported
@@ -262,44 +270,59 @@ def _readable(descriptor, seconds):
 # chance ---------------------------------------------------------------------------------------------------------------
 
 
-def _install_chance(seed):
-    import hashlib
-    import random
+class Chance:
+    """Numbers that the same seed draws again."""
 
-    drawn = [0]
+    def __init__(self):
+        self.seed = ""
+        self.drawn = 0
 
-    def urandom(size):
+    def urandom(self, size):
+        import hashlib
+
         data = b""
         while len(data) < size:
-            drawn[0] += 1
-            data += hashlib.sha256(f"{seed} {drawn[0]}".encode()).digest()
+            self.drawn += 1
+            data += hashlib.sha256(f"{self.seed} {self.drawn}".encode()).digest()
         return data[:size]
 
-    os.urandom = urandom
-    random._urandom = urandom
-    random.seed(seed)
+    def install(self):
+        import random
+
+        os.urandom = random._urandom = self.urandom
+
+    def begin(self, seed):
+        import random
+
+        self.seed, self.drawn = seed, 0
+        random.seed(seed)
+
+
+chance = Chance()
 
 
 # the network ----------------------------------------------------------------------------------------------------------
 
 
 def _install_network(asked, note):
-    """Let calls to a host outside lead to what stands for it; without TLS, for there is no certificate of it."""
-    outside, recorder = asked["outside"], asked["recorder"]
+    """Let calls to a host outside lead to what stands for it; without TLS, for there is no certificate of it.
+
+    `asked` may change until the program begins.
+    """
     real_connect, real_info = socket.socket.connect, socket.getaddrinfo
     recorded = set()
 
     def getaddrinfo(host, port, *rest, **more):
         name = host.decode() if isinstance(host, bytes) else host
-        if name in outside:
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", recorder))]
+        if name in asked["outside"]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", asked["recorder"]))]
         if name is None or name in _LOCAL:
             return real_info(host, port, *rest, **more)
         note(f"it connects to {name}:{port}, which `outside` does not name")
         raise socket.gaierror(socket.EAI_NONAME, f"{name} is not named under `outside`")
 
     def connect(self, address):
-        if isinstance(address, tuple) and address[1] == recorder:
+        if isinstance(address, tuple) and address[1] == asked["recorder"]:
             recorded.add(self.fileno())
         return real_connect(self, address)
 
@@ -313,7 +336,7 @@ def _install_network(asked, note):
 
     def wrap_socket(self, sock, *rest, **more):
         try:
-            recorded_here = sock.getpeername()[1] == recorder
+            recorded_here = sock.getpeername()[1] == asked["recorder"]
         except OSError:
             recorded_here = False
         return sock if recorded_here else real_wrap(self, sock, *rest, **more)
@@ -383,6 +406,7 @@ class Channel:
         inward, outward, _ = map(int, os.environ.pop(_PEER).split(","))
         os.environ.pop("JOB_HARNESS_PEER_WATCHED", None)
         self.asked = json.loads(os.environ.pop(_ASKED))
+        self._rehearses = self.asked.get("rehearses", False)
         self._inward = os.fdopen(inward, "r", encoding="utf-8")
         self._outward = outward
         self._odd = set()
@@ -427,10 +451,9 @@ class Channel:
             elif message["do"] == "fire":
                 clock.fire(told["timer"])
             sockets = self._rest(own, told.get("sockets", {}), message["go"])
-            next_timer = clock.next()
-            self.send(
-                {"idle": message["go"], "next": next_timer, "timers": clock.told(), "sockets": sockets, "value": None}
-            )
+            more = {"modules": _packages()} if self._rehearses else {}
+            report = {"idle": message["go"], "next": clock.next(), "timers": clock.told(), "sockets": sockets, **more}
+            self.send({**report, "value": None})
 
     def _rest(self, own, expected, turn):
         before, self._told_at = None, _real["monotonic"]()
@@ -460,10 +483,155 @@ def _begin():
     channel = Channel()
     threading.Thread(target=channel.serve, name="job-harness", daemon=True).start()
     channel.begun.wait()
+    _install(channel.asked, channel.note)
+    chance.begin(channel.seed)
+
+
+def _install(asked, note):
     _install_time()
-    _install_chance(channel.seed)
-    _install_network(channel.asked, channel.note)
+
+    def refused(*_):
+        note("it sets the machine's clock")
+        raise PermissionError("the machine's clock is not to be set")
+
+    time.clock_settime = time.clock_settime_ns = refused
+    chance.install()
+    _install_network(asked, note)
 
 
-if _PEER in os.environ and _ASKED in os.environ and sys.platform == "linux":
-    _begin()
+# forks ----------------------------------------------------------------------------------------------------------------
+
+
+def _packages():
+    """List the modules that were imported from packages, in order: none of the user's own."""
+    folders = tuple(os.path.realpath(folder) + os.sep for folder in {sys.prefix, sys.base_prefix})
+    found = []
+    for name, module in list(sys.modules.items()):
+        try:
+            path = module.__spec__.origin or ""
+        except AttributeError:
+            continue  # It was not imported, but made.
+        path = os.path.realpath(path) if os.sep in path else path
+        if path in ("built-in", "frozen") or path.startswith(folders) or f"{os.sep}site-packages{os.sep}" in path:
+            found.append(name)
+    return [name for name in found if name not in ("__main__", "sitecustomize", "usercustomize", "site")]
+
+
+class ForkingParent:
+    """Our end of `harness.systems.fork_server`: imports packages, and forks whenever a process is wanted."""
+
+    def __init__(self, descriptor):
+        self._channel = socket.socket(fileno=descriptor)
+        self._asked = json.loads(os.environ[_ASKED])
+        self._note = lambda what: None
+
+    def serve(self):
+        """Fork until the harness is gone; in a child, return."""
+        import signal
+
+        message, _ = self._receive()
+        _install(self._asked, lambda what: self._note(what))
+        why = self._imports(message["import"])
+        if why:
+            self._send({"why": why})
+            os._exit(0)
+        import gc
+
+        gc.freeze()
+        inward, outward = os.pipe()
+        os.set_blocking(outward, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(outward)
+        self._send({"ready": True})
+        while True:
+            ready = select.select([self._channel, inward], [], [])[0]
+            if inward in ready:
+                os.read(inward, 4096)
+                self._reap()
+            if self._channel in ready:
+                message, descriptors = self._receive()
+                if self._forked(message["environment"], descriptors):
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    os.close(inward)
+                    os.close(outward)
+                    return
+
+    def _imports(self, names):
+        """Import packages; say why a child would not be what the program would have been."""
+        import importlib
+
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the program is started in the usual way
+                return f"{name} cannot be imported before the program: {type(error).__name__}: {error}"
+        threads = len(os.listdir("/proc/self/task"))
+        return f"a package starts a thread: there are {threads}" if threads > 1 else ""
+
+    def _receive(self):
+        data, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 20, 8)
+        if not data:
+            os._exit(0)
+        return json.loads(data), descriptors
+
+    def _send(self, report):
+        self._channel.send(json.dumps(report).encode())
+
+    def _reap(self):
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._send({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _forked(self, environment, descriptors):
+        """Fork, and say who it is. True: this is the child, set up as the harness wants it."""
+        lives, says = os.pipe()
+        pid = os.fork()
+        if pid != 0:
+            for descriptor in (says, *descriptors):
+                os.close(descriptor)
+            os.read(lives, 1)  # It has a session of its own: to end it is to end all of it.
+            os.close(lives)
+            self._send({"pid": pid})
+            return False
+        os.setsid()
+        os.umask(0o077)
+        self._channel.close()
+        *channel, out, err = descriptors
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.environ[_PEER] = ",".join(map(str, channel))
+        os.close(lives)
+        os.close(says)
+        return True
+
+    def go_on(self):
+        """Be the process that was wanted: wait until it may begin."""
+        channel = Channel()
+        self._asked.update(channel.asked)
+        self._note = channel.note
+        threading.Thread(target=channel.serve, name="job-harness", daemon=True).start()
+        channel.begun.wait()
+        chance.begin(channel.seed)
+
+
+def _main():
+    if _FORKS in os.environ:
+        server = ForkingParent(int(os.environ.pop(_FORKS)))
+        server.serve()
+        server.go_on()
+    elif _PEER in os.environ:
+        _begin()
+
+
+if _ASKED in os.environ and sys.platform == "linux":
+    _main()

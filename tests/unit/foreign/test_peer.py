@@ -138,6 +138,35 @@ def test_a_peer_that_takes_no_message_is_named(start: Start) -> None:
     assert gone(deaf.pid)
 
 
+def test_silence_of_a_peer_that_gets_no_processor_is_waited_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    starved = start(
+        f"while not os.path.exists({str(runs)!r}): time.sleep(0.01)\nidle(message, value='late')", patience=0.1
+    )
+    looks: list[int] = []
+
+    def waited(pid: int) -> float:
+        looks.append(pid)
+        if len(looks) == 6:
+            runs.touch()
+        return len(looks)
+
+    monkeypatch.setattr(peer, "waited_for_processor", waited)
+    monkeypatch.setattr(peer, "STARVED_LOOKS", 10_000)
+    assert starved.ask("claim")["value"] == "late"
+
+
+def test_one_that_never_gets_a_processor_is_blocked_in_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    starved = start("time.sleep(60)", patience=0.1)
+    waited = iter(range(100))
+    monkeypatch.setattr(peer, "waited_for_processor", lambda pid: next(waited))
+    with pytest.raises(PeerLost, match=r"it did not answer for 0\.1 s"):
+        starved.ask("claim")
+    assert next(waited) == 2 * peer.STARVED_LOOKS
+
+
 LOST = {
     "another version": ("", "say(hello=2); time.sleep(60)", "version", r"version 2 of the peer protocol.* speaks 1"),
     "no version": ("", "say(hello='1'); time.sleep(60)", "version", r"version '1' of the peer protocol"),

@@ -181,13 +181,13 @@ export class Answers {
 }
 
 /** A statement returns its rows in whatever order it met them: within one fetch they are put in that of its queue. */
-function byAge(one, other) {
+export function byAge(one, other) {
   const age = other.priority - one.priority || one.createdOn - other.createdOn;
   return age || (one.id < other.id ? -1 : 1);
 }
 
 /** Tell apart a value that was refused, so that nothing was done, from what broke. */
-async function answering(ask, conflict) {
+export async function answering(ask, conflict) {
   try {
     return await ask();
   } catch (error) {

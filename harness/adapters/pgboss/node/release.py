@@ -176,6 +176,8 @@ class NodeJobTables:
         """Version 10: a queue is a partition, dear to make, and has no state of its own."""
         lease = next(text for column, text in _LEASES.items() if column in columns)
         group = ", group_id" if "group_id" in columns else ""
+        self.leased = f"{SCHEMA}.job" if lease in columns else f"(SELECT *, {lease} FROM {SCHEMA}.job) AS leased"
+        """The table of jobs, in FROM, whose `expire_in` is how long a claim of theirs lasts from its start."""
         names = [f"{SCHEMA}.{name}" for name in ("job", "archive") if self._columns(name)]
         own = f"name <> '{FORWARDING}'"
         look = " UNION ALL ".join(f"SELECT {_COMMON}, {lease}{group} FROM {name} WHERE {own}" for name in names)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.history.event import Effect
-from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
-from harness.invariants.property import Reporter, Rules
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.json_value import canonical
 
 

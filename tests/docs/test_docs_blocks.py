@@ -1,0 +1,102 @@
+"""No block of a page is only looked at: what is no command to be typed is read by what it is for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.adapters.queue_file.statement import SqlSource, read_statements
+from harness.audit.job_table import read_table
+from harness.cli import COMMANDS, command
+from harness.errors import EnvironmentUnavailable
+from harness.processors.typescript import find_typescript_node
+from harness.scenario.document import read_document
+from harness.scenario.reader import read_scenario
+from harness.systems.document import read_system_file
+from tests.docs import pages
+
+BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
+TYPED = {
+    "console": "typed by test_docs_commands, with npm by tests/client",
+    "python": "run by test_docs_commands",
+    "text": "what is printed: held against a command by test_docs_commands or written by tests/docs/write_screens",
+}
+
+
+def of(*words: str) -> Any:
+    found = [block for block in BLOCKS if block.words == words and block.file is None]
+    return pytest.mark.parametrize("block", found, ids=lambda block: f"{block.page.stem}-{block.number}")
+
+
+def test_every_block_is_of_a_kind_that_a_test_knows() -> None:
+    known = {*TYPED, "sh", "yaml", "toml", "sql", "typescript"}
+    unknown = [
+        (block.page.name, block.words) for block in BLOCKS if block.file is None and not known.intersection(block.words)
+    ]
+    assert unknown == [("detection.md", ())]  # The letters of a chart.
+
+
+@of("sh")
+def test_what_a_shell_is_told_exists(block: pages.Block) -> None:
+    extras = importlib.metadata.metadata("job-harness").get_all("Provides-Extra") or ()
+    for line in block.text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["job-harness"]:
+            parser = argparse.ArgumentParser(allow_abbrev=False)
+            command(COMMANDS[words[1]][0]).configure(parser)
+            parser.parse_args(words[2:])  # It ends with SystemExit where an option does not exist.
+        elif words[:1] == ["python"]:
+            assert (pages.ROOT / words[1]).is_file(), line
+        for extra in re.findall(r"job-harness\[(\w+)\]", line):
+            assert extra in extras, line
+
+
+@of("yaml")
+def test_a_file_in_yaml_is_one(block: pages.Block, tmp_path: Path) -> None:
+    told = read_document(block.text.encode(), "page.yaml").data
+    assert told
+    if not isinstance(told, dict) or "format" not in told:
+        return
+    if "table" in told:
+        assert read_table(block.text.encode(), "table.yaml", path="table.yaml").name
+    elif "processes" in told:
+        shown = pages.ROOT / "examples/guide-app/system.yaml"
+        assert read_document(shown.read_bytes(), "page.yaml").data == told
+        assert read_system_file(str(shown)).system
+    else:
+        scenario = tmp_path / "shown.yaml"
+        scenario.write_text(block.text, encoding="utf-8")
+        assert read_scenario(str(scenario)).title
+
+
+@of("toml")
+def test_what_is_shown_of_pyproject_is_toml(block: pages.Block) -> None:
+    assert tomllib.loads(block.text)
+
+
+@of("sql")
+def test_sql_is_of_an_example_or_can_be_cut(block: pages.Block) -> None:
+    words = " ".join(block.text.split())
+    shown = " ".join((pages.ROOT / "examples/python-app/system.yaml").read_text(encoding="utf-8").split())
+    source = SqlSource.whole(block.text, "page.sql", "claim")
+    assert words in shown or read_statements(source, {"job", "limit"})
+
+
+@of("typescript")
+def test_typescript_is_typescript(block: pages.Block) -> None:
+    try:
+        node = find_typescript_node()
+    except EnvironmentUnavailable as unavailable:
+        pytest.skip(" ".join(str(unavailable).split()))
+    script = 'import { stripTypeScriptTypes as strip } from "node:module"; strip(process.argv[1]);'
+    told = [node.path, "--disable-warning=ExperimentalWarning", "--input-type=module", "-e", script, block.text]
+    done = subprocess.run(told, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
