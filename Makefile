@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries engines campaign fresh clean
+.PHONY: help install demo test client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries engines campaign pages fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -32,6 +32,9 @@ test: $(STAMP)  ## run the tests (about five minutes on two cores)
 
 campaign: $(STAMP)  ## run what takes longer than the tests may
 	@$(BIN)/python -m pytest -m campaign $(ARGS)
+
+pages: $(STAMP)  ## type the commands of every page, and compare what they print with what the page shows
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m campaign tests/docs $(ARGS)
 
 client: $(STAMP)  ## pack the npm client and try it in Vitest and Jest, in a fresh folder (needs npm)
 	@command -v npm >/dev/null || { echo "npm is not on the PATH: the npm client was not tried"; exit 0; } && \

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 PROTOCOL: Final = 196608
@@ -105,6 +105,11 @@ class Batch(NamedTuple):
         return self.frames[-1].kind in (*_ENDS, *_COPY_ENDS)
 
     @property
+    def ends_copy(self) -> bool:
+        """Whether it is what a COPY waits for: all the data, or that there will be none."""
+        return _ends_copy(self.frames)
+
+    @property
     def answers(self) -> int:
         """How many messages of its answer complete something."""
         return sum(frame.kind in _ANSWERED for frame in self.frames)
@@ -131,6 +136,8 @@ class Batches:
         """What was prepared in the batch at hand: kind and name."""
         self.copying: bytes = b""
         """While a client copies data: the message that began it; the server wants no ReadyForQuery of it."""
+        self._began: bytes = b""
+        """The first message of the last batch; some clients send the data before the server has asked for it."""
 
     @property
     def empty(self) -> bool:
@@ -139,7 +146,7 @@ class Batches:
 
     def take(self, frame: Frame) -> Batch | None:
         """Return the batch that this message completes."""
-        if self.copying and frame.kind in (FLUSH, SYNC) and not self._ends_copy(self._frames):
+        if self.copying and frame.kind in (FLUSH, SYNC) and not _ends_copy(self._frames):
             return None  # The server ignores both while it takes data.
         self._frames.append(frame)
         self._read(frame)
@@ -150,19 +157,15 @@ class Batches:
         self._statements.clear()
         self._fresh.clear()
         self._leans = False
-        self.copying = b""
+        self.copying, self._began = b"", batch.frames[0].kind
         return batch
 
     def _ends(self, frame: Frame) -> bool:
-        if self.copying == QUERY:
-            return frame.kind in _COPY_ENDS
+        if frame.kind in _COPY_ENDS:
+            return (self.copying or self._began) == QUERY
         if self.copying:
-            return frame.kind == SYNC
+            return frame.kind == SYNC and self.copying != QUERY
         return frame.kind in (*_ENDS, FLUSH)
-
-    @staticmethod
-    def _ends_copy(frames: list[Frame]) -> bool:
-        return any(frame.kind in _COPY_ENDS for frame in frames)
 
     def _read(self, frame: Frame) -> None:
         if frame.kind == QUERY:
@@ -180,6 +183,10 @@ class Batches:
             portal = frame.body.split(b"\0", 1)[0]
             self._leans = self._leans or BIND + portal not in self._fresh
             self._statements.append(self._texts.get(self._portals.get(portal, b""), "a statement"))
+
+
+def _ends_copy(frames: Iterable[Frame]) -> bool:
+    return any(frame.kind in _COPY_ENDS for frame in frames)
 
 
 def query(sql: str) -> bytes:

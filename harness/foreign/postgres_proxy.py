@@ -358,7 +358,8 @@ class ProxiedSession:
                     self._status = _AMID if answers is not None else self._status
                 elif frame.kind == COPY_IN:
                     self._status = _COPYING
-                    self._batches.copying = raw[:1]
+                    if not (self.pending and self.pending[0].ends_copy):  # else its data is there already
+                        self._batches.copying = raw[:1]
                 elif answers is not None and frame.completes:
                     answers -= 1
                     self._status = self._status or (_AMID if not answers else b"")

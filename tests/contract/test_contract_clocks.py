@@ -23,6 +23,7 @@ IN_REAL_TIME = (
     "explore/",
     "exhaust/",
     "exploring.py",
+    "as_scenario.py",
     "interruption.py",
     "sim/watchdog.py",
     "processors/baton.py",

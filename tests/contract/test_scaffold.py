@@ -227,7 +227,7 @@ def test_examples_are_written_once_and_are_what_the_pages_show(
     assert [name for name, is_same in same if not is_same] == []
 
 
-SHOWING = [pages.ROOT / name for name in ("docs/tasks.md", "docs/typescript.md", "README.md")]
+SHOWING = [pages.ROOT / name for name in ("docs/tasks.md", "docs/typescript.md", "docs/overview.md")]
 SAME = {
     "first_test/test_my_tool.py": "test_my_tool.py",
     "scenario/worker_dies.yaml": "scenarios/worker_dies.yaml",

@@ -296,8 +296,8 @@ def _served(endpoint: PasswordEndpoint, process: subprocess.Popen[bytes]) -> set
                 for request in iter(session.carry_out().__await__()):
                     assert not isinstance(request, Wait), "nobody else has a lock"
                     gates.add("commit" if request.point.startswith("commit") else request.point)
-                for other in live.values():
-                    other.nudge()  # type: ignore[attr-defined]
+        for session in live.values():
+            session.nudge()  # type: ignore[attr-defined]
     return gates
 
 

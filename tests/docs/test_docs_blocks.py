@@ -59,6 +59,13 @@ def test_what_a_shell_is_told_exists(block: pages.Block) -> None:
             assert extra in extras, line
 
 
+def is_part(told: object, whole: object) -> bool:
+    """Say whether a page shows what a file says, if perhaps not all of it."""
+    if not isinstance(told, dict) or not isinstance(whole, dict):
+        return told == whole
+    return all(key in whole and is_part(value, whole[key]) for key, value in told.items())
+
+
 @of("yaml")
 def test_a_file_in_yaml_is_one(block: pages.Block, tmp_path: Path) -> None:
     told = read_document(block.text.encode(), "page.yaml").data
@@ -69,7 +76,7 @@ def test_a_file_in_yaml_is_one(block: pages.Block, tmp_path: Path) -> None:
         assert read_table(block.text.encode(), "table.yaml", path="table.yaml").name
     elif "processes" in told:
         shown = pages.ROOT / "examples/guide-app/system.yaml"
-        assert read_document(shown.read_bytes(), "page.yaml").data == told
+        assert is_part(told, read_document(shown.read_bytes(), "page.yaml").data)
         assert read_system_file(str(shown)).system
     else:
         scenario = tmp_path / "shown.yaml"

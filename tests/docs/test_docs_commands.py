@@ -89,12 +89,21 @@ CONSOLE = [
     for block in pages.blocks(page)
     if block.words[:1] == ("console",) and "npm" not in block.words  # those are typed in tests/client
 ]
-PLAIN = [block for block in CONSOLE if not needs_postgres(block)]
-ON_POSTGRES = [block for block in CONSOLE if needs_postgres(block)]
+FIRST = ("README", "overview", "install", "tutorial", "pytest")
+"""The pages that everybody reads; what the others tell people to type is typed by `make pages`."""
+
+
+def marked(block: Any) -> Any:
+    marks = () if block.page.stem in FIRST else (pytest.mark.campaign,)
+    return pytest.param(block, id=name(block), marks=marks)
+
+
+PLAIN = [marked(block) for block in CONSOLE if not needs_postgres(block)]
+ON_POSTGRES = [marked(block) for block in CONSOLE if needs_postgres(block)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", PLAIN, ids=name)
+@pytest.mark.parametrize("block", PLAIN)
 def test_what_is_to_be_typed_works_and_prints_what_is_shown(block: Any, tmp_path: Path) -> None:
     needs_node(block)
     needs_library(block)
@@ -114,7 +123,7 @@ def excerpt_after(block: Any) -> str:
 
 @pytest.mark.slow
 @pytest.mark.postgres
-@pytest.mark.parametrize("block", ON_POSTGRES, ids=name)
+@pytest.mark.parametrize("block", ON_POSTGRES)
 def test_what_is_to_be_typed_works_on_postgresql(block: Any, tmp_path: Path, job_postgres: Any) -> None:
     if "pgboss" in block.words:
         try:

@@ -34,7 +34,7 @@ def test_every_group_of_scenarios_has_its_page() -> None:
     assert {path.parent.name for path in SCENARIOS} == {page.stem for page in pages.FINDINGS}
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.postgres
 @pytest.mark.parametrize("page", pages.FINDINGS, ids=lambda page: page.stem)
 def test_a_page_shows_what_its_scenarios_print(page: Path) -> None:

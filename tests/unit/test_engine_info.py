@@ -191,7 +191,7 @@ ALLOWED: dict[str, str] = {
     "a field of some events and requests: the reader goes through all of them": """
         actor field job name point""",
     "a monitor subscribes by having the method; a class of states says what is momentary in it": """
-        method momentary""",
+        method momentary one""",
     "what a user's own function, class or module made is told apart by what it has": """
         changed jobs leave method open registered send_task tasks told verb""",
 }

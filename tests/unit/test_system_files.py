@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, SYNC, Batches, Frame
+from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
 from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
 from harness.systems.http_wire import HttpReader, request
@@ -151,6 +151,18 @@ def test_a_flush_ends_a_batch_and_what_leans_on_it_stands_in_no_transaction_of_i
     run = batches.take(Frame(SYNC, b""))
     assert run is not None
     assert (run.statements, run.ready, run.leans) == (("SELECT 1",), True, True)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_data_of_a_copy_may_come_before_the_server_asks_for_it(asked: bool) -> None:
+    batches = Batches()
+    assert batches.take(Frame(QUERY, b"COPY t FROM STDIN\0")) is not None
+    if asked:
+        batches.copying = QUERY
+    assert batches.take(Frame(b"d", b"1")) is None
+    data = batches.take(Frame(b"c", b""))
+    assert data is not None
+    assert (data.ends_copy, batches.empty, batches.copying) == (True, True, b"")
 
 
 def test_every_statement_of_a_pipeline_is_named() -> None:
