@@ -154,6 +154,10 @@ def _cases(document: Json) -> list[dict[str, str]]:
 # a search -------------------------------------------------------------------------------------------------------------
 
 
+FEW: Final = 20
+"""Runs looked at below which nothing is said of what a search left out: it ended with its first finding."""
+
+
 def _campaign(document: Json) -> dict[str, Any] | None:
     """Return what a search covered: its figures, its situations, and where each fault struck."""
     if "findings" not in document:
@@ -167,12 +171,16 @@ def _campaign(document: Json) -> dict[str, Any] | None:
     }
     if "states" in coverage:
         figures["states"] = f"{coverage['states']:,}".replace(",", " ")
+    few = bool(document["findings"]) and "observed_runs" in coverage and seen < FEW
+    if few:
+        coverage = {}
     return {
         "engine": document["engine"],
         "figures": figures,
         "level": document.get("level", ""),
         "statement": list(document.get("statement", ())),
         "seen": seen,
+        "few": few,
         "situations": [
             {"name": name, "count": count, "share": 100 * count / seen if seen else 0.0}
             for name, count in coverage.get("situations", {}).items()
