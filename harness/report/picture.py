@@ -775,18 +775,22 @@ def _issue_text(drawing: Drawing, grid: Grid) -> str:
     lines = [f"**{drawing.verdict.upper()}: {_markdown(drawing.title)}**", ""]
     if lead is not None:
         lines += [f"{lead['name']}: {lead['sentence']}", f"Guarantee lost: {lead['guarantee']}", ""]
-    body = "\n".join(
-        [*([f"Here: {_here(lead)}", ""] if lead is not None else []), *_told_rows(grid), "", *map(_text, run["told"])]
-    )
+    here = [] if lead is None else [f"Here: {_here(lead)}", ""]
+    others = {
+        each["name"]: _here(each) for each in reversed(run["anomalies"]) if each["name"] != (lead or each)["name"]
+    }
+    also = [f"Also {name}: {where}" for name, where in reversed(others.items())]
+    told = [_text(line) for line in run["told"] if not (also and line.startswith("Also: "))]
+    body = "\n".join([*here, *_told_rows(grid), "", *told, *also])
     fence = "`" * max(3, 1 + _longest_run(body + drawing.replay))
     lines += [f"{fence}text", body, *([f"Replay: {_text(drawing.replay)}"] if drawing.replay else []), fence]
     return "\n".join(lines) + "\n"
 
 
 def _told_rows(grid: Grid) -> Iterator[str]:
-    """Write the rows as lines: those of the passing run say so, and a line stands where the anomaly showed."""
+    """Write what happened as lines, without the passing run; one line stands where the anomaly showed."""
     followed = [row for row in grid.rows if row.after and row.kind in ("step", "mark", "lapse")]
-    for row in (row for row in grid.rows if row.kind != "gap" and not row.after):
+    for row in (row for row in grid.rows if row.kind not in ("gap", "ghost", "parting") and not row.after):
         yield _told_row(row)
     if followed:
         yield f"{'':>9}  ---- after the anomaly ----"
@@ -796,11 +800,8 @@ def _told_rows(grid: Grid) -> Iterator[str]:
 
 
 def _told_row(row: GridRow) -> str:
-    if row.kind == "parting":
-        return f"{'':>9}  ---- {row.text} ----"
     job = f" [{_text(row.job)}]" if row.job else ""
-    ghost = "(only in the passing run) " if row.kind == "ghost" else ""
-    return f"{moment(row.at):>9}  {row.who:<12}  {ghost}{row.text}{job}"
+    return f"{moment(row.at):>9}  {row.who:<12}  {row.text}{job}"
 
 
 def _markdown(text: str) -> str:

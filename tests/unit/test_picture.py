@@ -287,14 +287,14 @@ def test_a_request_that_arrived_late_has_one_name_on_the_screen_and_in_the_pictu
     assert "<b>w1&#39;s complete a, late</b>" in text
 
 
-def test_what_followed_is_on_the_page_and_in_the_text_and_rows_of_the_passing_run_say_so(
+def test_what_followed_and_why_is_on_the_page_and_in_the_text(
     document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = picture(document)
     copied = text.partition("<textarea")[2].partition("</textarea>")[0]
     assert "---- after the anomaly ----" in copied
-    assert "(only in the passing run) " in copied
-    assert "---- From here on, a run with stuck_timeout 13m goes another way, and passes ----" in copied
+    assert "passing run" not in copied, "what is pasted elsewhere is what happened"
+    assert "Also taken_back_early: job a, t+5m: " in copied
     assert '<span class="of">passing run:</span>' in text
     assert 'class="chart"' in text, "a few rows that followed are shown at once"
     monkeypatch.setattr("harness.report.picture.SHOWN_AFTER", 2)
