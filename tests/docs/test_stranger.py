@@ -44,7 +44,7 @@ def test_every_command_of_the_first_pages_works_or_names_the_extra_that_it_needs
 ) -> None:
     typed = list(played(programs, tmp_path))
     assert [f"{each.page}: {each.command}: {each.problem}\n{each.said}" for each in typed if each.problem] == []
-    assert len({each.page for each in typed if each.code == each.wanted}) == 4
+    assert len({each.page for each in typed if each.code == each.wanted}) == 5
     written = subprocess.run(
         [programs / "job-harness", "examples", "jobs"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
