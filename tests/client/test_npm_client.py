@@ -419,7 +419,7 @@ test.explore("state that a module keeps", { runs: 2, isolate: "worker" }, async 
 """
 
 
-@pytest.mark.parametrize(("runner", "runs"), [("vitest", 4), ("jest", 1)])
+@pytest.mark.parametrize(("runner", "runs"), [("vitest", 12), ("jest", 1)])
 def test_runs_in_processes_of_their_own_share_no_state(project: Project, runner: str, runs: int) -> None:
     text = ISOLATED.replace("runs: 2", f"runs: {runs}")
     ran = project.play(runner, project.test(runner, "more/isolated", text))
