@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from harness.faults import FaultPlan, kinds
@@ -282,7 +282,7 @@ def _draw_job(
     wide = "wide values" in features
     priorities = WIDE_PRIORITIES if wide else ("0", "5", "-5")
     operated = pick("operator", ("none", "none", "cancels", "cancels and retries", "retries"))
-    return JobPlan(
+    plan = JobPlan(
         name,
         outcomes=(ENDINGS | MORE_ENDINGS)[ending],
         takes=(SPANS[pick("duration", tuple(SPANS))],),
@@ -296,6 +296,7 @@ def _draw_job(
         cancel_after=_draw_span(pick, "cancel", settings) if capabilities.cancel and "cancels" in operated else None,
         retry_after=_draw_span(pick, "retry", settings) if capabilities.retry and "retries" in operated else None,
     )
+    return plan if plan.unique_key is not None else replace(plan, unique_for=None)
 
 
 def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:
@@ -340,6 +341,7 @@ def _draw_featured(pick: Pick, settings: Settings, features: frozenset[str]) -> 
         drawn.update(dead_letter="dead", input={"of": "a dead letter"})
     if "payloads" in features and (payload := pick("payload", ("none", *Payload))) != "none":
         drawn["payload"] = Payload(payload)
+        drawn.pop("input", None)
     if "transactions" in features and (ends := pick("transaction", ("none", "commit", "rollback"))) != "none":
         drawn.update(transaction=ends, open_for=_draw_span(pick, "transaction's time", settings))
     return drawn

@@ -312,7 +312,7 @@ class JobPart(NoNulls):
     """How long after it is sent it may first be claimed."""
     priority: Annotated[int, Field(ge=SMALLEST, le=LARGEST)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
-    unique_key: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    unique_key: Annotated[Text, Field(min_length=1, max_length=1000)] | None = None
     serial_key: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """At most one job with this key is PROCESSING."""
     dead_letter: Annotated[Text, Field(min_length=1, max_length=200)] | None = None

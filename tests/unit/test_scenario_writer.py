@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
+from harness.explore.workload import draw
 from harness.invariants import ANOMALIES
 from harness.model.duration import DAY
 from harness.model.settings import Settings
+from harness.port import Capabilities
 from harness.scenario.job_plan import Ending, JobPlan, Span
 from harness.scenario.reader import read_scenario_text
 from harness.scenario.scenario import Control, Expectation, Scenario, parse_step
 from harness.scenario.writer import WIDTH, write_scenario
-from harness.sim.choices import Deviation
+from harness.sim.choices import Deviation, Uniform
 
 lengths = st.integers(0, 3650 * DAY)
 positive = st.integers(1, 3650 * DAY)
@@ -126,6 +128,14 @@ def test_what_is_written_reads_back_equal(scenario: Scenario) -> None:
     text = write_scenario(scenario)
     assert without_lines(read_scenario_text(text)) == scenario, text
     assert write_scenario(read_scenario_text(text)) == text
+
+
+def test_every_workload_that_a_search_draws_reads_back() -> None:
+    everything = Capabilities(**dict.fromkeys(Capabilities.names(), True))
+    drawn = [draw(Uniform(seed), Settings(), everything).scenario for seed in range(300)]
+    assert {len(plan.unique_key or "") for scenario in drawn for plan in scenario.jobs} >= {0, 1, 2, 300}
+    for scenario in drawn:
+        assert read_scenario_text(write_scenario(scenario)) == scenario
 
 
 def test_only_what_differs_from_the_defaults_is_written() -> None:
