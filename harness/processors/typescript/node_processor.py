@@ -231,7 +231,7 @@ class NodeProcessor(PeerRuns):
             self._let_go()
             raise not_loaded(self.about.target, effects["failed"])
         if "registered" in effects:
-            self.serves_another = effects["registered"]["what"]
+            self.serves_another = str(effects["registered"].get("what", "it registers another"))
         if "loaded" not in effects:
             self._let_go()
             raise UsageError(
