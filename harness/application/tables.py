@@ -156,7 +156,7 @@ class TwoTables:
         another: bool = False,
         queue: str = QUEUE,
     ) -> bool:
-        """Insert a row into a queue in state `created`; answer False where one is there that has not ended.
+        """Insert a row into a queue in state `created`; return False where one is there that has not ended.
 
         `retry_limit` counts retries: one more is delivered. Unless given it follows from the job's `max_attempts`.
         With `another`, the row is inserted whatever rows the job has: a queue that is given no id of its own does so.

@@ -93,14 +93,16 @@ class UniqueRespected(Monitor):
         self._holders: dict[tuple[str, str], dict[JobId, None]] = {}
         self._asked: dict[int, tuple[str, str]] = {}
         """Enqueues under way whose key no job has held since they were called."""
-        self._windows: dict[JobId, tuple[tuple[str, str], Instant]] = {}
-        """By job, the key that it holds for a while, and until when by the store's clock."""
+        self._windows: dict[JobId, tuple[tuple[str, str], Instant, Instant]] = {}
+        """By job, the key that it holds for a while, from when and until when by the store's clock."""
 
     def on_call(self, event: Call) -> None:
         if event.verb == "enqueue":
             request = event.arguments[0]
             key = (request.tool, request.unique_key)
-            held = self._holders.get(key) or (self._windows and self._in_window(key, event.at - self._skew))
+            held = self._holders.get(key) or (
+                self._windows and self._in_window(key, event.at - self._skew, begun_by=event.at + self._skew)
+            )
             alone = request.transaction is None  # else its transaction may be what is missing
             if request.unique_key is not None and not held and request.problem is None and alone:
                 self._asked[event.number] = key
@@ -132,18 +134,21 @@ class UniqueRespected(Monitor):
         if event.after is None:
             self._windows.pop(event.job, None)
         elif event.before is None:
-            other = self._in_window(key, event.clock)
-            late = event.clock > event.after.created_at  # It was sent in a transaction, maybe before that window began.
-            if other and not late:
+            sent = event.after.created_at
+            # In a transaction it was sent before its commit, at which it is seen; a window may have begun in between.
+            if other := self._in_window(key, sent, begun_by=sent if event.clock == sent else sent - 1):
                 told = f"the key {key[1]!r} is unique for a while, and {other} was created within it"
                 self.breach("unique_key_shared", told, job=event.job)
             facts = self.rules.jobs.get(event.job)
             if facts is not None and facts.unique_for:
-                self._windows[event.job] = key, event.after.created_at + facts.unique_for
+                self._windows[event.job] = key, sent, sent + facts.unique_for
 
-    def _in_window(self, key: tuple[str, str], now: Instant) -> JobId | None:
-        """Return the job that holds a key for its window."""
-        return next((job for job, (held, until) in self._windows.items() if held == key and until > now), None)
+    def _in_window(self, key: tuple[str, str], at: Instant, *, begun_by: Instant) -> JobId | None:
+        """Return a job whose window of this key has begun by an instant, and is not over at another."""
+        for job, (held, began, until) in self._windows.items():
+            if held == key and began <= begun_by and at < until:
+                return job
+        return None
 
     def on_return(self, event: Return) -> None:
         asked = self._asked.pop(event.number, None)

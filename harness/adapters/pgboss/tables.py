@@ -329,7 +329,7 @@ class PgBossTables:
         another: bool = False,
         queue: str = QUEUE,
     ) -> bool:
-        """Send to pg-boss under an id made of the job's; answer False where it has a row under that id.
+        """Send to pg-boss under an id made of the job's; return False where it has a row under that id.
 
         With `another`, the id is a new one, as it is where a caller of pg-boss gives none.
         """
