@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from subprocess import PIPE
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import HarnessError, UsageError
 from harness.explore.reproduction import FOUND_FOLDER, keep
+from harness.foreign.peer import end_tree
 from harness.history.event import Call, Fault, History
 from harness.invariants import ANOMALIES
 from harness.model.duration import Instant
@@ -246,17 +248,22 @@ def write_found(sought: SoughtScenario) -> WrittenScenario:
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
     try:
         (private_folder if folder.parts[-2:] == FOUND_FOLDER.parts else _made)(folder)
-        done = subprocess.run(
-            command, input=pickle.dumps(sought), capture_output=True, timeout=LONGEST_SECONDS, check=False
-        )
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+            try:
+                answer, said = process.communicate(pickle.dumps(sought), timeout=LONGEST_SECONDS)
+            except BaseException:
+                end_tree(process.pid)  # The fork that tries a tape, and what a processor has started, end with it.
+                raise
     except OSError as error:
         return WrittenScenario(problem=f"{error.filename}: {error.strerror}")
     except subprocess.TimeoutExpired:
         return WrittenScenario(problem=f"none was found within {LONGEST_SECONDS:g} s")
-    if not done.stdout:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return WrittenScenario(problem=f"the process that looks for one ended with exit code {done.returncode}: {last}")
-    written: WrittenScenario = pickle.loads(done.stdout)
+    if not answer:
+        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        return WrittenScenario(
+            problem=f"the process that looks for one ended with exit code {process.returncode}: {last}"
+        )
+    written: WrittenScenario = pickle.loads(answer)
     return written
 
 
@@ -397,9 +404,11 @@ class ScenarioSearch:
         """Play a scenario in a fork of this process, so that no try finds what another one has left in a module."""
         out, into = os.pipe()
         if (pid := os.fork()) == 0:
-            with os.fdopen(into, "wb") as end:
-                end.write(pickle.dumps(_seen(scenario, engine, None if choices is None else choices())))
-            os._exit(0)
+            try:
+                with os.fdopen(into, "wb") as end:
+                    end.write(pickle.dumps(_seen(scenario, engine, None if choices is None else choices())))
+            finally:
+                os._exit(0)  # Whatever was raised: this is a copy of the search, and must not go on with it.
         os.close(into)
         with os.fdopen(out, "rb") as told:
             answer = told.read()

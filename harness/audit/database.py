@@ -287,12 +287,13 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
     shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= frozenset(table.columns))
     notes: list[str] = []
     writers = session.value(f"SELECT count(DISTINCT writer) FROM {LOG}")
-    if Status.COMPLETED not in table.status.values():
-        shows -= {"live_job_deleted"}  # A library that deletes what is done: how a job ended does not show.
     silent = _silent(shows)
     if table.deletes:
         shows -= {"live_job_deleted"}
         silent["retention_spares_live"] = "this queue ends a job by deleting its row"
+    elif Status.COMPLETED not in table.status.values():
+        shows -= {"live_job_deleted"}
+        silent["retention_spares_live"] = "no status means COMPLETED: if a deleted row does, write `deleted: COMPLETED`"
     if writers < 2:
         shows -= _FENCING
         silent["fenced"] = "all changes were made under one application_name: give each process its own"
@@ -384,7 +385,7 @@ class _LogReader:
         if was is not None and now is not None and was == now:
             return
         if was is not None and now is None and self._table.deletes:
-            now = _ended(was, at)
+            now = self._table.ended(was, at)
         yield from self._chronicle.change(at, writer, was, now)
         if now is None or now.terminal:
             self._claims.pop((now or was or blank("")).id, None)
@@ -403,15 +404,6 @@ class _LogReader:
         running = view.status is Status.PROCESSING
         started = view.started_at if "started_at" in entry else since if running else None
         return view._replace(attempts=view.attempts if "attempts" in entry else number, started_at=started)
-
-
-def _ended(view: JobView, at: Instant) -> JobView | None:
-    """Return how a job ended that its queue deletes then; None for one that had ended before."""
-    if view.status not in (Status.PENDING, Status.PROCESSING):
-        return None
-    status = Status.COMPLETED if view.status is Status.PROCESSING else Status.CANCELLED
-    state = blank("", status).queue_state
-    return view._replace(status=status, queue_state=state, worker=None, lease_until=None, completed_at=at)
 
 
 class LogTail:

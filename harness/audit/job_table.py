@@ -96,6 +96,19 @@ class DescribedTable:
         fields = ", ".join(f"'{name}', {_told(name, sql)}" for name, sql in self.columns.items())
         return f"jsonb_build_object({fields})"
 
+    def deletion_of(self, status: Status | None) -> Status | None:
+        """Return how a job of this status has ended whose row is deleted; None where that says nothing."""
+        ends = {Status.PROCESSING: Status.COMPLETED, Status.PENDING: Status.CANCELLED}
+        return ends.get(status) if self.deletes and status is not None else None
+
+    def ended(self, view: JobView, at: Instant) -> JobView | None:
+        """Return a job whose row was deleted as it ended then; None where that says nothing."""
+        status = self.deletion_of(view.status)
+        if status is None:
+            return None
+        state = blank("", status).queue_state
+        return view._replace(status=status, queue_state=state, worker=None, lease_until=None, completed_at=at)
+
     def view(self, entry: Mapping[str, Any], *, token: int | None = None) -> JobView | None:
         """Return a row as a view; None where its status says nothing. Raises UsageError for an unknown status."""
         shown = entry["status"]

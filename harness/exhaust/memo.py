@@ -144,10 +144,12 @@ class StepTable:
                 fault = None
             elif fault.kind not in STRIKING_ONE:
                 return None
-        place = self._place_of.get(name, -1)
+        place = self._place_of.get(name)
+        if place is None:
+            return None
         actor = state.actors[place]
         position = actor.position
-        if place < 0 or position is None:
+        if position is None:
             return None
         now = state.now
         tick = actor.last_tick if actor.last_tick >= now else -1

@@ -43,7 +43,7 @@ ON_REDIS: Final = ("bull", "bullmq", "bee-queue", "bee")
 
 
 class LoggedLife(NamedTuple):
-    """what the log says about one job: its last row, and the statuses that it went through."""
+    """What the log says about one job: its last row, and the statuses that it went through."""
 
     entry: dict[str, Any]
     path: list[Status]
@@ -278,13 +278,12 @@ class OwnWorkers:
     def _lives(self) -> dict[JobId, LoggedLife]:
         """Return what the log says about each job; a claim right after a claim is one more."""
         lives: dict[JobId, LoggedLife] = {}
-        keeps_what_is_done = Status.COMPLETED in self._jobs.status.values()
         for row in self._at.rows(f"SELECT job, after FROM {LOG} ORDER BY id"):
             entry = row["after"]
             life = lives.setdefault(row["job"], LoggedLife({}, []))
             if entry is None:
-                if not keeps_what_is_done and life.path:
-                    life.path.append(Status.COMPLETED)
+                if end := self._jobs.deletion_of(life.path[-1] if life.path else None):
+                    life.path.append(end)
                 continue
             status = self._jobs.status.get(str(entry["status"]))
             claims = status is Status.PROCESSING and any(

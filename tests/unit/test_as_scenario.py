@@ -1,0 +1,44 @@
+"""The search for a scenario that says a test's finding: it is bounded, and what it has started ends with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import as_scenario
+from harness.as_scenario import SoughtScenario, TestScript, write_found
+from harness.scenario.job_plan import JobPlan, ProcessorPlan
+from harness.sim.choices import Deviation
+
+HANGS = """
+import pathlib, subprocess
+pathlib.Path(__file__).with_suffix(".pid").write_text(str(subprocess.Popen(["sleep", "300"]).pid))
+while True:
+    pass
+"""
+
+
+def test_a_module_that_hangs_ends_the_search_and_what_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(as_scenario, "LONGEST_SECONDS", 3)
+    (tmp_path / "hangs.py").write_text(HANGS)
+    script = TestScript(
+        processors={"pay": ProcessorPlan("hangs:pay", folder=str(tmp_path))}, jobs=(JobPlan("a", tool="pay"),)
+    )
+    crash = (Deviation("worker-1 charged a", 1, "crash"),)
+    written = write_found(SoughtScenario(script, script, "job_stuck", crash, "x", "y", tmp_path / "found" / "x.yaml"))
+    assert written.problem == "none was found within 3 s"
+    pid = int((tmp_path / "hangs.pid").read_text())
+    assert not alive(pid), "what the module started is still running"
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process runs; one that has ended may wait to be reaped by whoever adopted it."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
