@@ -132,7 +132,9 @@ def _each_queue(arguments: argparse.Namespace, queues: list[str]) -> int:
             )
     codes = list[int]()
     for number, queue in enumerate(queues, start=1):
-        print(f"{chr(10) if number > 1 else ''}Queue {number} of {len(queues)}: {queue}")
+        if codes:
+            print()
+        print(f"Queue {number} of {len(queues)}: {queue}")
         codes.append(_explored(argparse.Namespace(**{**vars(arguments), "queue": queue})))
         if codes[-1] not in list(ExitCode):  # it was interrupted
             return codes[-1]

@@ -85,6 +85,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="scenario files, or folders of them (default: scenarios/)")
+    _choice_options(parser)
+    _limit_options(parser)
+    add("--junit", metavar="FILE", help="write JUnit XML")
+    add("--json", metavar="FILE", help="write the report as JSON")
+    add("--html", metavar="FILE", help="draw what happened, as one HTML file that needs no network")
+    add("--trace", metavar="FILE", help="write what happened as a trace that ui.perfetto.dev opens")
+    add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
+    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--quiet", "-q", action="store_true", help="print only what is not a pass")
+
+
+def _choice_options(parser: argparse.ArgumentParser) -> None:
+    """Declare on which engine scenarios run, and with which changes."""
+    add = parser.add_argument
     add(
         "--engine",
         default="memory",
@@ -113,6 +127,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="also check that each scenario can fail (default: yes, unless --set, --seed or --replay is given)",
     )
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
+
+
+def _limit_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what ends a run that does not end by itself."""
+    add = parser.add_argument
     add(
         "--steps",
         type=int,
@@ -127,13 +146,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="a processor that keeps control for this many real seconds fails the run (default: 30)",
     )
-    add("--junit", metavar="FILE", help="write JUnit XML")
-    add("--json", metavar="FILE", help="write the report as JSON")
-    add("--html", metavar="FILE", help="draw what happened, as one HTML file that needs no network")
-    add("--trace", metavar="FILE", help="write what happened as a trace that ui.perfetto.dev opens")
-    add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
-    add("--annotations", action="store_true", help="print annotations for GitHub")
-    add("--quiet", "-q", action="store_true", help="print only what is not a pass")
 
 
 def execute(arguments: argparse.Namespace) -> int:
