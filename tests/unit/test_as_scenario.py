@@ -36,7 +36,7 @@ def test_a_module_that_hangs_ends_the_search_and_what_it_has_started(
 
 
 def alive(pid: int) -> bool:
-    """Say whether a process runs; one that has ended may wait to be reaped by whoever adopted it."""
+    """Say whether a process runs; one that has ended may still wait to be reaped."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
