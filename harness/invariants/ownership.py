@@ -38,6 +38,8 @@ class SingleOwner(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
+        if after is None and before is not None and before.terminal:
+            self._tokens.pop(event.job, None)  # What is sent under its name once it is forgotten is another job.
         if after is None or after.status is not PROCESSING:
             self._owned.pop(event.job, None)
             return

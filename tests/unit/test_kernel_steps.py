@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import LimitReached
+from harness.run.session import _strip
 from harness.sim.actor import Actor, State
 from harness.sim.choices import Boring, Choices, Deviation, Option, Replay
 from harness.sim.kernel import Kernel
@@ -373,3 +374,18 @@ def test_a_verb_is_heard_of_at_every_gate_within_it() -> None:
     while kernel.step():
         pass
     assert seen == ["a work at first", "a work at second"]
+
+
+def test_a_signal_that_arrives_while_a_run_is_stripped_still_finds_what_is_kept() -> None:
+    class Part:
+        steps = None
+
+    class Looks:
+        def __del__(self) -> None:  # where a handler may run, too
+            seen.append(part.steps)
+
+    seen: list[int | None] = []
+    part = Part()
+    part.other, part.steps = Looks(), 7  # type: ignore[attr-defined, assignment]
+    _strip(part, "steps")
+    assert (seen, vars(part)) == ([7], {"steps": 7})
