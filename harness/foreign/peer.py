@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable
@@ -61,6 +62,8 @@ REPORTS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
     "idle": {"idle": (int,), "next": (int, float, type(None))},
 }
 """What each report has to have, by the field that says which one it is; the schema says the same and more."""
+Shapes: TypeAlias = Mapping[str, Mapping[str, tuple[type, ...]]]
+"""By the name of an effect, what its data has to have."""
 _CHUNK: Final = 1 << 16
 _TAIL_LINES: Final = 4
 STOPPED: Final = ("T", "t")
@@ -142,16 +145,18 @@ class Peer:
         patience: float = ANSWER_SECONDS,
         standstill: float = STANDSTILL_SECONDS,
         fork: Fork | None = None,
+        effects: Shapes = MappingProxyType({}),
     ) -> None:
         """Start the process in `folder`, with exactly this environment, by default ours; `log` hears what it prints.
 
-        With `fork`, that starts it in place of the command. It may be silent for `patience`, and one turn may take
-        `standstill`, in real seconds.
+        With `fork`, that starts it in place of the command. The data of `effects` has to have what these say. It may be
+        silent for `patience`, and one turn may take `standstill`, in real seconds.
         Raises EnvironmentUnavailable where it cannot be started.
         """
         self.name = name
         self.has_clock = False
         """Whether it keeps a clock, which has to be told the time; known once it has said `hello`."""
+        self._shapes = effects
         self._log = _Log(log)
         self._patience = patience
         self._standstill = standstill
@@ -483,7 +488,7 @@ class Peer:
             report = self._understood(line)
             if not self._greeted:
                 self._greet(report)
-            elif problem := _problem(report):
+            elif problem := _problem(report, self._shapes):
                 raise self._lost("nonsense", f"it reported {line[:200].decode(errors='replace')}: {problem}")
             else:
                 self._reports.append(report)
@@ -536,16 +541,23 @@ class Peer:
         return self._lost("died", f"its process {how}" + (f"\n{tail}" if tail and code else ""))
 
 
-def _problem(report: Report) -> str:
+def _problem(report: Report, effects: Shapes) -> str:
     """Say why something is no report that a peer may make once it has said hello; nothing if it is one."""
     kinds = [kind for kind in REPORTS if kind in report]
     if len(kinds) != 1 or kinds == ["hello"]:
         return f"a report has one of the fields {', '.join(list(REPORTS)[1:])}"
-    for name, types in REPORTS[kinds[0]].items():
-        if name not in report:
-            return f"`{kinds[0]}` needs `{name}`"
-        if not isinstance(report[name], types):
-            return f"`{name}` cannot be {report[name]!r:.80}"
+    problem = _unshaped(report, kinds[0], REPORTS[kinds[0]])
+    if problem or kinds[0] != "effect":
+        return problem
+    return _unshaped(report["data"], report["effect"], effects.get(report["effect"], {}))
+
+
+def _unshaped(told: Mapping[str, Any], what: str, shape: Mapping[str, tuple[type, ...]]) -> str:
+    for name, types in shape.items():
+        if name not in told:
+            return f"`{what}` needs `{name}`"
+        if not isinstance(told[name], types):
+            return f"`{name}` cannot be {told[name]!r:.80}"
     return ""
 
 

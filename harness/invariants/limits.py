@@ -135,8 +135,7 @@ class UniqueRespected(Monitor):
             self._windows.pop(event.job, None)
         elif event.before is None:
             sent = event.after.created_at
-            # In a transaction it was sent before its commit, at which it is seen; a window may have begun in between, or
-            # have ended.
+            # A job that was sent in a transaction is seen at its commit; a window may have begun or ended in between.
             if other := self._in_window(key, event.clock, begun_by=sent if event.clock == sent else sent - 1):
                 told = f"the key {key[1]!r} is unique for a while, and {other} was created within it"
                 self.breach("unique_key_shared", told, job=event.job)

@@ -20,7 +20,7 @@ from typing import Any
 from harness.adapters.reference.application import JobProcessor, JobResult, ToolJob
 from harness.errors import UsageError, did_you_mean
 from harness.foreign.packages import find_typescript_node
-from harness.foreign.peer import Peer, PeerLost, Report
+from harness.foreign.peer import Peer, PeerLost, Report, Shapes
 from harness.history.event import SideEffect
 from harness.private import cache_folder
 from harness.processors.delivery import delivery_of, effect, step
@@ -42,6 +42,14 @@ EXPLORED_BLOCKED_SECONDS = 10.0
 MOMENT = "moment"
 """The gate at which a run stands once it has done something outside."""
 RESPONSE_KEYS = ("status", "headers", "body", "json", "error")
+_EFFECTS: Shapes = {
+    "note": {"what": (str,)},
+    "registered": {"what": (str,)},
+    "failed": {"exports": (list, type(None))},
+    "fatal": {"kind": (str,), "error": (dict,)},
+    "observed": {"kind": (str,)},
+}
+"""What the runner says of the effects that it reports."""
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
 
 
@@ -213,6 +221,7 @@ class NodeProcessor(PeerRuns):
             log=lambda line: tell(f"{self._slug or self.about.name}: {line}"),
             patience=INSPECTED_SECONDS if self._inspected else self.blocked_after,
             standstill=INSPECTED_SECONDS if self._inspected else self._busy_seconds,
+            effects=_EFFECTS,
         )
 
     def _load(self, peer: Peer, at_ms: float | None = None) -> None:
@@ -231,7 +240,7 @@ class NodeProcessor(PeerRuns):
             self._let_go()
             raise not_loaded(self.about.target, effects["failed"])
         if "registered" in effects:
-            self.serves_another = str(effects["registered"].get("what", "it registers another"))
+            self.serves_another = effects["registered"]["what"]
         if "loaded" not in effects:
             self._let_go()
             raise UsageError(
@@ -400,8 +409,8 @@ def not_loaded(target: str, error: Mapping[str, Any]) -> ProcessorNotLoaded:
     exports = error.get("exports")
     if exports is not None:
         wanted = target.rpartition("#")[2]
-        message += did_you_mean(wanted, exports)
-        hint = f"It exports {', '.join(sorted(exports)) or 'nothing'}."
+        message += did_you_mean(wanted, list(map(str, exports)))
+        hint = f"It exports {', '.join(sorted(map(str, exports))) or 'nothing'}."
     elif not hint:
         hint = _place(str(error.get("stack") or ""))
     return ProcessorNotLoaded(f"the processor {target!r}: {name}: {message}", hint=hint)

@@ -234,6 +234,14 @@ def test_a_peer_that_is_lost_is_named_and_ended(
         bad.ask("claim")
 
 
+@pytest.mark.parametrize(("data", "words"), [({}, "`note` needs `what`"), ({"what": [1]}, r"`what` cannot be \[1\]")])
+def test_the_data_of_an_effect_has_to_have_what_is_known_of_it(start: Start, data: object, words: str) -> None:
+    bad = start(f"say(effect='note', actor=None, data={data!r})", effects={"note": {"what": (str,)}})
+    with pytest.raises(PeerLost, match=words) as lost:
+        bad.ask("claim")
+    assert lost.value.kind == "nonsense"
+
+
 def test_an_end_that_comes_twice_is_not_taken_for_the_next_one(start: Start) -> None:
     twice = start("idle(message, value=1); idle(message, value=2)")
     assert twice.ask("count")["value"] == 1
