@@ -199,7 +199,7 @@ class SystemProcess:
         self._spare_printed: list[str] = []
         self.printed: list[str] = []
         """What it printed last."""
-        self._gone = ""
+        self.gone = ""
         """How it ended, where that showed before it was asked."""
         self._unknown = 0
         """How often it reported a connection that was not accepted."""
@@ -283,13 +283,13 @@ class SystemProcess:
         self.printed = self._spare_printed
         self.life += 1
         self.ready = self.terminated = self._signalled = False
-        self.timers, self.links, self._report, self._gone = (), [], None, ""
+        self.timers, self.links, self._report, self.gone = (), [], None, ""
         self.moved.clear()
         self._post("begin", now=now, skew=skew, seed=f"{seed} {self.name} {self.life}")
 
     def ended(self, message: str) -> None:
         """Take note that it ended, where that is to be dealt with when all come to rest."""
-        self._gone, self.stirred = message, True
+        self.gone, self.stirred = message, True
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
@@ -366,14 +366,14 @@ class SystemProcess:
         except PeerLost as lost:
             if lost.kind != "died":
                 raise
-            self._gone = lost.what
+            self.gone = lost.what
 
     def rests(self) -> bool:
         """Whether it is at rest, and nothing is on its way to or from it. Raises ProcessEnded, PeerLost."""
         if self.peer is None:
             return True
-        if self._gone:
-            raise ProcessEnded(self._gone, code=self.peer.exit_code)
+        if self.gone:
+            raise ProcessEnded(self.gone, code=self.peer.exit_code)
         self._refuse_strangers()
         if self._report is None:
             if not self._turn:

@@ -456,7 +456,7 @@ class SystemRun:
             session.drop()
         process.stirred = True
         tags = tuple(session.told())
-        wrote = session.idle and (self.database.wrote() if session.wrote is None else session.wrote)
+        wrote = session.idle and self.database.wrote(told=session.wrote)
         session.wrote = None
         self.writes += wrote
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
@@ -613,6 +613,8 @@ class SystemRun:
 
     def _listen(self, moving: Sequence[SystemProcess]) -> None:
         """Take what processes send, for a moment."""
+        if any(process.gone for process in moving):
+            return  # It ended before it could be told to go on: that is to be dealt with first.
         hears: dict[int, Callable[[], object]] = {}
         for process in moving:
             assert process.peer is not None

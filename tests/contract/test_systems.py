@@ -21,6 +21,7 @@ from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
 from harness.systems import SystemEngine
+from harness.systems.database import SystemDatabase
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PREAMBLE = """
@@ -146,6 +147,25 @@ def test_the_guide_app_shows_its_anomalies_and_its_repaired_form_none(
     runs_of = int(os.environ.get("JOB_HARNESS_SYSTEM_RUNS", "30"))
     found = {seed: run.found for seed in range(runs_of) if (run := sampler.sample(seed)).found}
     assert found == {}
+
+
+@pytest.mark.postgres
+def test_what_a_statement_wrote_is_not_told_of_the_next_as_well() -> None:
+    try:
+        database = SystemDatabase()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(missing.message)
+    try:
+        database.renew()
+        database.send("CREATE TABLE t (id int)", "b")
+        assert database.wrote()
+        said = {}
+        for told in (True, None):
+            database.rows("INSERT INTO t VALUES (1) RETURNING id")
+            said[told] = (database.wrote(told=told), database.wrote(), database.wrote(told=False))
+    finally:
+        database.close()
+    assert said == {True: (True, False, False), None: (True, False, False)}
 
 
 HEALTHY = """
