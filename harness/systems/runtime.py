@@ -77,6 +77,8 @@ class Rounds:
     upkeep: bool = False
     """Whether each round writes down that it was there."""
     fired_at: Instant = 0
+    looked: tuple[int, Instant] = (-1, 0)
+    """Up to which change, and when, a round has looked at everything and found nothing."""
     turned_away: int = 0
     """How many rounds in a row were over at an upkeep that was not due again yet: they looked at nothing."""
 
@@ -543,11 +545,22 @@ class SystemRun:
         known.turned_away = known.turned_away + 1 if turned_away and not fresh else 0
         again = any(timer.round == done.timer.round for timer in process.timers)
         nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
-        if 0 < known.turned_away < TURNED_AWAY:
+        if 0 < known.turned_away < TURNED_AWAY and not self._looked(process, done.timer):
             nothing = False
         known.idle_at = self.changes if nothing and again and (done.said or done.timer.repeats) else -1
+        if known.idle_at >= 0 and not turned_away:
+            known.looked = known.idle_at, known.fired_at
         known.upkeep = bool(done.wrote)
         seen.update(done.said)
+
+    def _looked(self, process: SystemProcess, timer: ProcessTimer) -> bool:
+        """Whether a round of this loop, here or in a process of the same kind, looked since the last change."""
+        alike = [each.name for each in self.processes.values() if each.program.kind is process.program.kind]
+        for known in filter(None, (self._rounds[name].get(timer.round) for name in alike)):
+            change, when = known.looked
+            if change == self.changes and ((until := self.next_instant(when)) is None or until > self._now):
+                return True
+        return False
 
     def _due(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
         """Tell when a timer has to fire; None: never, as things stand."""
