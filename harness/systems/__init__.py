@@ -313,7 +313,10 @@ class SystemApplication:
         from harness.systems.jobs import instants_of
 
         views = self._world.board.views.values()
-        return min((at for at in instants_of(views, self._file.settings) if at > after), default=None)
+        clocks = self._run.clocks
+        ahead = {0, clocks.store_offset, *clocks.offsets().values()}  # Whoever compares may do so by any of these.
+        instants = [at - offset for at in instants_of(views, self._file.settings) for offset in ahead]
+        return min((at for at in instants if at > after), default=None)
 
     def _end(self, process: str, code: int, words: str) -> None:
         if code == 0:

@@ -27,7 +27,7 @@ from harness.postgres.gating import SessionCoordinator
 from harness.postgres.gating.connection import point_of
 from harness.postgres.patience import Deadline
 from harness.sim.actor import Actor
-from harness.sim.clock import Clocks
+from harness.sim.clock import STORE, Clocks
 from harness.sim.kernel import Kernel
 from harness.sim.request import Elsewhere, Frame, Point, Request, Sleep, Wait
 from harness.systems.database import SystemDatabase
@@ -134,6 +134,7 @@ class SystemRun:
         """By process and timer, when an upkeep has to be done that would be left out otherwise."""
         self._upkeep_at: Instant | None = None
         self._now: Instant = 0
+        self._steady = self._steady_clocks()
         self._settling = False
         self._deaths: dict[str, int] = {}
         for process in processes:
@@ -355,6 +356,10 @@ class SystemRun:
             return
         self._settling = True
         try:
+            steady = self._steady_clocks()
+            if steady != self._steady:  # What was not due may be by a clock that was set forward.
+                self._steady = steady
+                self.changes += 1
             if now != self._now:
                 self._pass_over(now)
                 self._now = now
@@ -368,6 +373,12 @@ class SystemRun:
                     return
         finally:
             self._settling = False
+
+    def _steady_clocks(self) -> dict[str, Duration]:
+        """Tell how far each clock is ahead; one that drifts moves as time does, and is left out."""
+        drifting = self.clocks.drifts()
+        ahead = {**self.clocks.offsets(), STORE: self.clocks.store_offset}
+        return {whose: offset for whose, offset in ahead.items() if whose not in drifting}
 
     def _placed(self) -> bool:
         """Put what arrived at its gate. True: a process has to come to rest once more first."""
@@ -533,6 +544,7 @@ class SystemRun:
         """Judge a round once its process is quiet: whether the next one would find nothing either.
 
         It would, where this one said nothing that had not been said before without consequence, and was set again.
+        With jobs locked in a transaction that is still open, it is at work on one of them, and goes on to the next.
         """
         done = self._open.get(process.name)
         if done is None or any(isinstance(task.about, DatabaseSession) for task in self._tasks[process.name]):
@@ -547,7 +559,9 @@ class SystemRun:
         nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
         if 0 < known.turned_away < TURNED_AWAY and not self._looked(process, done.timer):
             nothing = False
-        known.idle_at = self.changes if nothing and again and (done.said or done.timer.repeats) else -1
+        nothing = nothing and again and bool(done.said or done.timer.repeats)
+        nothing = nothing and not any(session.holds() for session in _sessions(process))
+        known.idle_at = self.changes if nothing else -1
         if known.idle_at >= 0 and not turned_away:
             known.looked = known.idle_at, known.fired_at
         known.upkeep = bool(done.wrote)

@@ -82,6 +82,10 @@ class DatabaseSession(ProxiedSession):
         self.wrote = super()._wrote()
         return self.wrote
 
+    def holds(self) -> bool:
+        """Whether a transaction is open in which something was written, or locked to be."""
+        return self._status == b"T" and super()._wrote()
+
     def reply(self) -> None:
         """Let the driver have its answer, or break the connection in its place."""
         for frame in self._reply:

@@ -118,10 +118,11 @@ def test_a_lost_reply_leaves_a_job_of_the_guide_without_its_queue_row(
     )
 
 
-def _played(engine: SystemEngine, *, tape: tuple[Deviation, ...] = ()) -> Run:
+def _played(engine: SystemEngine, *, jobs: str = "b", tape: tuple[Deviation, ...] = ()) -> Run:
     assert engine.info.settings is not None
+    plans = tuple(JobPlan(name) for name in jobs)
     scenario = Scenario(
-        title="one job", jobs=(JobPlan("b"),), workers=("w1", "w2"), settings=engine.info.settings, tape=tape
+        title="a job or more", jobs=plans, workers=("w1", "w2"), settings=engine.info.settings, tape=tape
     )
     return play(scenario, engine=engine)
 
@@ -166,6 +167,46 @@ def test_what_a_statement_wrote_is_not_told_of_the_next_as_well() -> None:
     finally:
         database.close()
     assert said == {True: (True, False, False), None: (True, False, False)}
+
+
+IN_ONE_TRANSACTION = """
+import os, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"])
+while True:
+    for (id,) in db.execute(
+        "SELECT id FROM job WHERE status = 'PENDING' AND at <= now() ORDER BY id LIMIT 5 FOR UPDATE SKIP LOCKED"
+    ).fetchall():
+        time.sleep(1)
+        db.execute("UPDATE job SET status = 'COMPLETED' WHERE id = %s", [id])
+    db.commit()
+    time.sleep(2)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_clock_of_the_store(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING', at timestamptz DEFAULT now())"
+    )
+    (tmp_path / "worker.py").write_text(IN_ONE_TRANSACTION)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace(
+            "  api: {command: python api.py, http: {port_env: PORT}}", "  worker: {command: python worker.py}"
+        )
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .replace("name, status FROM", "name, status, at AS start_after FROM")
+        .lstrip()
+    )
+    engine = opened(tmp_path / "system.yaml")
+    plain = _played(engine, jobs="abcd")
+    behind = _played(engine, jobs="b", tape=(Deviation("time", 1, "store clock behind 5s"),))
+    assert (plain.anomalies, behind.anomalies) == ((), ())
 
 
 HEALTHY = """
