@@ -153,7 +153,7 @@ class SystemDatabase:
     def wrote(self, *, told: bool | None = None) -> bool:
         """Whether a transaction has written, or locked a row to write it, since this was last asked.
 
-        Where the session has `told` already, what it wrote must not be told of the next statement as well.
+        Where the session has `told` already, what it wrote must not count for the next statement as well.
         """
         if told is False:
             return False

@@ -192,6 +192,8 @@ class SystemProcess:
         """By number, timers whose rounds were left out up to an instant."""
         self.stirred = False
         """Whether something reached it since it was last at rest."""
+        self.lines: dict[str, str] = {}
+        """By connection, the line of its code from which something was sent over it, where that is known."""
         self.odd: dict[str, None] = {}
         """What it does that is not under control."""
         self.told: tuple[Instant, Duration] = (-1, 0)
@@ -453,6 +455,9 @@ class SystemProcess:
             replace_when(timer, self.moved[timer.number]) if timer.number in self.moved else timer
             for timer in self.timers
         )
+        line = str(report.get("line") or "")
+        lines = report.get("lines") or {}
+        self.lines = {link.key: str(lines.get(link.key, line)) for link in self.connections()}
         self.links = [link for link in self.links if not link.closed]
         self.endpoint.sessions = [session for session in self.endpoint.sessions if not session.closed]
 

@@ -108,8 +108,8 @@ class SystemRun:
         self.kernel: Kernel | None = None
         self.changes = 0
         """How often something happened on which a round of a loop may depend."""
-        self.on_statement: Callable[[str, str, str], None] = lambda process, point, sql: None
-        """Told of every statement that has ended: of whom, its name, its text."""
+        self.on_statement: Callable[[str, str, str, str], None] = lambda process, point, sql, line: None
+        """Told of every statement that has ended: of whom, its name, its text, the line from which it was sent."""
         self.on_call: Callable[[SystemProcess, OutsideCall], Generator[Request, Any, None]] | None = None
         """Sees to a call to the outside."""
         self.on_aborted: Callable[[SystemProcess, OutsideCall], None] = lambda process, call: None
@@ -203,7 +203,7 @@ class SystemRun:
         self.writes += wrote
         self.changes += wrote
         if wrote and self.kernel is not None:
-            self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql)
+            self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql, "")
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
         kind = process.program.kind
@@ -459,6 +459,7 @@ class SystemRun:
 
     def _statement(self, process: SystemProcess, session: DatabaseSession) -> Frame:
         batch = session.pending[0]
+        line = process.lines.get(session.key, "")
         opened = session.idle
         session.clock = self._set_clock
         session.coarse = self.file.gate == "transaction"
@@ -475,9 +476,9 @@ class SystemRun:
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
         if batch.sql:
             point = point_of(batch.sql.rstrip("; \n"))
-            whole = session.written if point in _COMMITS and session.written else (point, batch.sql)
+            whole = session.written if point in _COMMITS and session.written else (point, batch.sql, line)
             if not session.idle and (any(tag.writes for tag in tags) or _MODIFIES.search(batch.sql)):
-                session.written = (point, batch.sql)
+                session.written = (point, batch.sql, line)
             if session.idle:
                 session.written = None
             self._note(process, (batch.sql, tags), wrote=wrote)

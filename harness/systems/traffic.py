@@ -52,8 +52,8 @@ class DatabaseSession(ProxiedSession):
         """Whether the reply of what is under way gets lost."""
         self.tags: list[Tag] = []
         """What its statements did, since they were last asked for."""
-        self.written: tuple[str, str] | None = None
-        """Name and text of what it wrote last in the transaction that is open."""
+        self.written: tuple[str, str, str] | None = None
+        """Name, text and line of what it wrote last in the transaction that is open."""
         self.fresh = False
         self.coarse = False
         """Whether others may act only before a transaction and before its end."""

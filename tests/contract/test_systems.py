@@ -82,6 +82,8 @@ def test_python_processes_run_unmodified_and_the_same_twice(
     assert engine.info.settings is not None
     sampler = Sampler(engine, settings=engine.info.settings)
     first, second = sampler.sample(2), sampler.sample(2)
+    line = _line_of("INSERT INTO mail", EXAMPLES / "python-app" / "app.py")
+    assert engine.info.written("insert mail")[0] == f"insert mail, sent by api at app.py:{line}"
     assert {"concurrent_execution", "unhandled_error"} <= first.found
     assert first_difference(first.history.events, second.history.events) is None
 
@@ -111,11 +113,17 @@ def test_a_lost_reply_leaves_a_job_of_the_guide_without_its_queue_row(
     engine = opened(guide_app(tmp_path))
     run = _played(engine, tape=NEVER_RUN)
     assert {"job_never_run", "orphan_row"} <= run.found
+    in_file = EXAMPLES / "guide-app" / "packages" / "api" / "modules" / "jobs" / "lib" / "create-job.ts"
     told = engine.info.written("insert tool_job")
     assert told == (
-        "insert tool_job, sent by api",
+        f"insert tool_job, sent by api at create-job.ts:{_line_of('db.query(INSERT', in_file)}",
         'INSERT INTO "tool_job" ("toolSlug", "input") VALUES ($1, $2) RETURNING "id"',
     )
+
+
+def _line_of(text: str, path: Path) -> int:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
 def _played(engine: SystemEngine, *, jobs: str = "b", tape: tuple[Deviation, ...] = ()) -> Run:
