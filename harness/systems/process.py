@@ -463,12 +463,14 @@ class SystemProcess:
 
     def overdue(self, seconds: float) -> EnvironmentUnavailable:
         """End it, and say that it did not come to rest in time."""
-        assert self.peer is not None
-        if self._turn:
-            return self.peer.overdue(self._turn)
+        does = "did not come to rest" if self._turn else "did not read or send what it should"
+        tail = self.tail
         self.kill()
-        who = f"{self.name} ({self.program.kind.place})"
-        return EnvironmentUnavailable(f"{who} did not read or send what it should within {seconds:g} real seconds")
+        return EnvironmentUnavailable(
+            f"{self.program.kind.place}: {self.name} {does} within {seconds:g} real seconds"
+            + (f"; it last said:\n{tail}" if tail else ""),
+            hint="Does it compute or poll without end? Where the machine is slow, raise `ready_seconds`.",
+        )
 
 
 def replace_when(timer: ProcessTimer, when: Instant) -> ProcessTimer:

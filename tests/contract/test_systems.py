@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.explore.finding import first_difference
 from harness.explore.sampling import Sampler
 from harness.foreign.packages import find_node, npm_package
@@ -244,6 +244,11 @@ MISBEHAVIOURS = {
         r"system.yaml:5: api: it sets the machine's clock",
     ),
     "it is no Python": ("this is no program", r"api did not become ready.*SyntaxError"),
+    "it never comes to rest": ("while True: pass", r"system.yaml:5: api did not come to rest within 2 real seconds"),
+    "a table is not there": (
+        "import os, psycopg\npsycopg.connect(os.environ['DATABASE_URL']).execute('SELECT * FROM mail')",
+        r'system.yaml:5: api did not become ready.*relation "mail" does not exist',
+    ),
 }
 
 
@@ -255,10 +260,12 @@ def test_a_process_that_misbehaves_is_named_and_nothing_is_left(
 ) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)
     (tmp_path / "api.py").write_text(program)
-    (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
+    seconds = "2" if "while True: pass" in program else "30"
+    (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip().replace("ready_seconds: 30", f"ready_seconds: {seconds}"))
     engine = opened(tmp_path / "system.yaml")
-    with pytest.raises(HarnessError, match=f"(?s){told}"):
+    with pytest.raises(HarnessError, match=f"(?s){told}") as refused:
         _played(engine)
+    assert refused.value.exit_code in (ExitCode.USAGE, ExitCode.ENVIRONMENT)
 
 
 ROUGH = """
