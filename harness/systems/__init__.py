@@ -164,7 +164,7 @@ class SystemEngine:
         """Show a statement; several that have the same name in a line each."""
         texts = self._sources.get(point, {})
         if len(texts) > 1:
-            told = (f"{' '.join(sql.split())}, sent by {by}" for sql, by in texts.items())
+            told = (f"{by}: {' '.join(sql.split())}" for sql, by in texts.items())
             return (f"{point}: one of {len(texts)} statements", *told)
         lines = [(process, sql.strip().splitlines()) for sql, process in texts.items()]
         return next(

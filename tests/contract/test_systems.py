@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -135,27 +136,59 @@ def _played(engine: SystemEngine, *, jobs: str = "b", tape: tuple[Deviation, ...
     return play(scenario, engine=engine)
 
 
+class Example(NamedTuple):
+    """An example: its system file, the variable that repairs it, and what some seeds show of it as it is written."""
+
+    path: Callable[[Path], Path]
+    repaired: str
+    shows: dict[int, set[str]]
+
+
+SHOWN = {
+    "guide-app": Example(
+        guide_app,
+        "GUIDE_APP_REPAIRED",
+        {
+            0: {"attempt_overrun", "terminal_job_revived"},
+            5: {"tables_disagree"},
+            9: {"job_never_run", "orphan_row"},
+        },
+    ),
+    "python-app": Example(
+        lambda folder: EXAMPLES / "python-app" / "system.yaml",
+        "MAIL_APP_REPAIRED",
+        {2: {"concurrent_execution", "unhandled_error"}, 54: {"job_stuck", "job_never_run", "bystander_harmed"}},
+    ),
+}
+RUNS = int(os.environ.get("JOB_HARNESS_SYSTEM_RUNS", "30"))
+
+
 @pytest.mark.postgres
 @pytest.mark.campaign
-def test_the_guide_app_shows_its_anomalies_and_its_repaired_form_none(
-    opened: Callable[[Path], SystemEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("example", SHOWN.values(), ids=SHOWN)
+def test_an_example_shows_five_anomalies_each_time_anew(
+    example: Example, opened: Callable[[Path], SystemEngine], tmp_path: Path
 ) -> None:
-    path = guide_app(tmp_path)
-    engine = opened(path)
+    engine = opened(example.path(tmp_path))
     assert engine.info.settings is not None
     sampler = Sampler(engine, settings=engine.info.settings)
-    runs = {seed: sampler.sample(seed) for seed in range(14)}
-    wanted = {"attempt_overrun", "terminal_job_revived", "tables_disagree", "job_never_run", "orphan_row"}
-    assert wanted <= {name for run in runs.values() for name in run.found}
-    for run in (runs[0], runs[9]):
-        histories = [sampler.sample(seed).history.events for seed in (0, 9) if runs[seed] is run for _ in range(20)]
-        assert all(first_difference(run.history.events, events) is None for events in histories)
-    monkeypatch.setenv("GUIDE_APP_REPAIRED", "true")
-    repaired = opened(path)
-    sampler = Sampler(repaired, settings=engine.info.settings)
-    runs_of = int(os.environ.get("JOB_HARNESS_SYSTEM_RUNS", "30"))
-    found = {seed: run.found for seed in range(runs_of) if (run := sampler.sample(seed)).found}
-    assert found == {}
+    for seed, wanted in example.shows.items():
+        first, second = sampler.sample(seed), sampler.sample(seed)
+        assert wanted <= first.found
+        assert first_difference(first.history.events, second.history.events) is None
+
+
+@pytest.mark.postgres
+@pytest.mark.campaign
+@pytest.mark.parametrize("example", SHOWN.values(), ids=SHOWN)
+def test_the_repaired_form_of_an_example_shows_none(
+    example: Example, opened: Callable[[Path], SystemEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(example.repaired, "true")
+    engine = opened(example.path(tmp_path))
+    assert engine.info.settings is not None
+    sampler = Sampler(engine, settings=engine.info.settings)
+    assert {seed: found for seed in range(RUNS) if (found := sampler.sample(seed).found)} == {}
 
 
 @pytest.mark.postgres
