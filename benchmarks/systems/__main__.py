@@ -247,6 +247,7 @@ def main() -> int:
             path = prepared(example, Path(scratch))
             if options.replays:
                 replayed(path, proof, search=options.search, times=options.replays)
+                keep(replace(proof))
             if options.runs:
                 held(path, proof, runs=options.runs, processes=options.processes, resume=options.resume)
             keep(proof)
