@@ -171,7 +171,7 @@ def held(path: Path, proof: Proof, *, runs: int, processes: int, resume: bool) -
         print(f"{proof.example}: the repaired form showed {', '.join(found)} with seed {seed}", flush=True)
     proof.held, proof.processes = len(told), processes
     proof.seconds = sum(seconds for _, seconds in told.values()) / processes
-    print(f"{proof.example}: repaired form held for {proof.held - len(proof.broken)} of {runs} runs", flush=True)
+    print(f"{proof.example}: repaired form held for {proof.held - len(proof.broken)} of {proof.held} runs", flush=True)
 
 
 def kept() -> dict[str, Proof]:

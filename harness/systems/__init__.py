@@ -191,7 +191,9 @@ def _not_judged(file: SystemFile) -> Mapping[str, str]:
     """Return the anomalies that are not reported, each with the reason: what is meant to be so, or cannot be seen."""
     if any(host.work is not None for host in file.outside.values()):
         return file.without
-    return {"silent_success": "no host under `outside` has `work`, so runs of jobs are not seen", **file.without}
+    unseen = "no host under `outside` has `work`, so runs of jobs are not seen"
+    undrawn = "no host under `outside` has `work`, so how the work of a job ends is its own affair"
+    return {"silent_success": unseen, "bystander_harmed": undrawn, **file.without}
 
 
 def open_engine(path: str) -> SystemEngine:

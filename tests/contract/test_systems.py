@@ -245,6 +245,8 @@ def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_
         .lstrip()
     )
     engine = opened(tmp_path / "system.yaml")
+    assert engine.info.contract is not None
+    assert set(engine.info.contract.documented) == {"silent_success", "bystander_harmed"}
     plain = _played(engine, jobs="abcd")
     behind = _played(engine, jobs="b", tape=(Deviation("time", 1, "store clock behind 5s"),))
     assert (plain.anomalies, behind.anomalies) == ((), ())
