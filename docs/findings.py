@@ -31,7 +31,7 @@ INDEX: Final = ROOT / "docs" / "findings.md"
 SCENARIOS: Final = Path("scenarios/findings")
 APPLICATIONS: Final = "scenarios/"
 ISSUE: Final = re.compile(
-    r"\b(pg-boss|procrastinate|pgqueuer|graphile/worker|bullmq|django-tasks-db|celery/kombu)#(\d+)"
+    r"\b(pg-boss|procrastinate|pgqueuer|graphile/worker|bullmq|django-tasks-db|celery/kombu|dramatiq|chancy)#(\d+)"
 )
 TRACKERS: Final[Mapping[str, str]] = {
     "pg-boss": "timgit/pg-boss",
@@ -41,6 +41,8 @@ TRACKERS: Final[Mapping[str, str]] = {
     "bullmq": "taskforcesh/bullmq",
     "django-tasks-db": "RealOrangeOne/django-tasks-db",
     "celery/kombu": "celery/kombu",
+    "dramatiq": "Bogdanp/dramatiq",
+    "chancy": "TkTech/chancy",
 }
 TITLES: Final[Mapping[str, str]] = {
     "pgboss": "pg-boss",
@@ -50,6 +52,8 @@ TITLES: Final[Mapping[str, str]] = {
     "bullmq": "BullMQ",
     "django-tasks-db": "django-tasks-db",
     "celery": "Celery",
+    "dramatiq": "Dramatiq",
+    "chancy": "Chancy",
     "guide": "the reference application",
 }
 UNKNOWN: Final = "no issue that we found"
@@ -89,6 +93,11 @@ KNOWN: Final[Mapping[str, str]] = {
     "django-tasks-db/a_nul_ends_the_worker": UNKNOWN,
     "celery/a_late_result_is_taken": UNKNOWN,
     "celery/an_eta_beyond_the_visibility_timeout": "celery/kombu#337, open since 2014",
+    "dramatiq/a_killed_worker_counts_no_retry": "dramatiq#213, closed: retries count exceptions alone",
+    "dramatiq/a_late_failure_is_taken": UNKNOWN,
+    "dramatiq/a_timeout_error_hangs_the_worker": "dramatiq#791, fixed in 2.0.1",
+    "chancy/a_late_result_is_taken": UNKNOWN,
+    "chancy/a_second_push_restarts_what_runs": "chancy#51, fixed in 0.25.0",
     "guide/a_batch_outlives_its_lease": "it is the guide's own",
     "guide/a_retry_limit_is_no_attempt_limit": "it is the guide's own",
     "guide/an_api_that_dies_leaves_an_orphan": "it is the guide's own",

@@ -20,7 +20,9 @@ import harness
 from harness import pytest_plugin
 from harness.adapters.bullmq.queue import BullQueue
 from harness.adapters.celery import CeleryQueue
+from harness.adapters.chancy import ChancyQueue
 from harness.adapters.django_tasks import DjangoTasksQueue
+from harness.adapters.dramatiq import DramatiqQueue
 from harness.adapters.graphile import GraphileQueue
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.pgboss.node.release import Release
@@ -211,6 +213,8 @@ QUEUES: Final[Sequence[Any]] = (
     BullQueue,
     DjangoTasksQueue,
     CeleryQueue,
+    DramatiqQueue,
+    ChancyQueue,
 )
 FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
 
@@ -386,6 +390,8 @@ def _capabilities() -> str:
         "`bullmq`, `bullmq-redis`",
         "`django-tasks-db`",
         "`celery-redis`",
+        "`dramatiq-redis`",
+        "`chancy`",
     )
     return table(("capability", "meaning", *engines), rows)
 

@@ -44,6 +44,8 @@ SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "pgqueuer": ("harness.adapters.pgqueuer:open_engine", {}),
     "django-tasks-db": ("harness.adapters.django_tasks:open_engine", {}),
     "celery-redis": ("harness.adapters.celery:open_engine", {}),
+    "dramatiq-redis": ("harness.adapters.dramatiq:open_engine", {}),
+    "chancy": ("harness.adapters.chancy:open_engine", {}),
 }
 """Engine name -> where its factory is, and what that is called with."""
 POSTGRES, REDIS, NPM, PIP = "PostgreSQL", "Redis", "npm", "pip"
@@ -60,6 +62,8 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "pgqueuer": (POSTGRES, PIP),
     "django-tasks-db": (POSTGRES, PIP),
     "celery-redis": (REDIS, PIP),
+    "dramatiq-redis": (REDIS, PIP),
+    "chancy": (POSTGRES, PIP),
 }
 """What the machine has to have for a shipped engine in its newest release; of Node, where its version is said."""
 STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss:open_store"}

@@ -63,14 +63,17 @@ CLOCKS: Final = (
         "harness.foreign.database:ForeignDatabase",
         "`now()` and its kin are functions over a sequence, which is set before each request",
         ("harness.postgres.virtual_clock:check", f"{_TESTS}/test_postgres_clock.py"),
-        engines=("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker", "bullmq", "django-tasks-db"),
+        engines=(
+            *("pgboss", "pgboss-node", "procrastinate", "pgqueuer", "graphile-worker"),
+            *("bullmq", "django-tasks-db", "chancy"),
+        ),
     ),
     ClockOwner(
         "Redis under another project's scripts",
         "harness.redis.store:RedisStore",
         "libfaketime reads the server's time from a file, which is written before each request; keys end by it",
         ("harness.redis.server:RedisServer", f"{_TESTS}/test_redis.py"),
-        engines=("bullmq-redis", "celery-redis"),
+        engines=("bullmq-redis", "celery-redis", "dramatiq-redis"),
     ),
     ClockOwner(
         "another project's queue in Node",

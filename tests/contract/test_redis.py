@@ -24,7 +24,7 @@ from tests.contract.opened_engines import Get, fresh, opened_engines
 
 pytestmark = pytest.mark.slow
 
-BULL, CELERY = "bullmq-redis@6.7.0", "celery-redis@5.7.0"
+BULL, CELERY, DRAMATIQ = "bullmq-redis@6.7.0", "celery-redis@5.7.0", "dramatiq-redis@2.2.1"
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +182,30 @@ def test_early_acknowledgement_loses_what_a_dead_worker_held(engines: Get) -> No
     assert queue.expire().value == []
     assert queue.claim("w1", 1).value == []
     assert queue.jobs()["a"].status is Status.PROCESSING
+
+
+# Dramatiq on it -------------------------------------------------------------------------------------------------------
+
+
+def test_dramatiq_conforms_on_redis_but_for_what_it_is_known_for(engines: Get) -> None:
+    found = conform(engines(DRAMATIQ), levels=(Level.CORE, Level.SCHEDULED))
+    assert {item.case.name for item in found.results if item.mark in (Mark.FAIL, Mark.KNOWN)} == set()
+    assert found.exit_code is ExitCode.PASS
+
+
+def test_what_a_silent_process_held_is_put_back_and_its_late_result_is_refused(engines: Get) -> None:
+    settings = Settings()
+    queue, clocks = fresh(engines(DRAMATIQ), settings)
+    queue.enqueue(JobRequest("a"))
+    (first,) = queue.claim("w1", 1).value
+    clocks.now = settings.lease - MILLISECOND
+    assert queue.expire().value == []
+    clocks.now = settings.lease
+    assert queue.expire().value == ["a"]
+    (second,) = queue.claim("w2", 1).value
+    assert queue.complete(first, None).reason == "the message is another worker's now"
+    assert queue.complete(second, None).done
+    assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)
 
 
 def test_an_older_release_is_refused() -> None:

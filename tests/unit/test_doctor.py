@@ -67,7 +67,7 @@ def test_without_postgresql_the_engines_that_need_it_say_so(
     told = capsys.readouterr().out
     assert "missing  postgres             there is no PostgreSQL\n" in told
     assert "repair: bring embedded\n" in told
-    assert "Ready: the core and 4 of 12 engines." in told
+    assert "Ready: the core and 5 of 14 engines." in told
 
 
 @pytest.mark.usefixtures("nothing_starts")
