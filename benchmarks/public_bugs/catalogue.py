@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from public_bugs import bullmq, celery, graphile, pgboss, pgqueuer, procrastinate
+from public_bugs import bullmq, celery, chancy, dramatiq, graphile, pgboss, pgqueuer, procrastinate
 from public_bugs.entry import Entry
 
 ENTRIES: Final = (
@@ -15,13 +15,12 @@ ENTRIES: Final = (
     *graphile.ENTRIES,
     *bullmq.ENTRIES,
     *celery.ENTRIES,
+    *dramatiq.ENTRIES,
+    *chancy.ENTRIES,
 )
 
 NO_ENGINE: Final[Mapping[str, tuple[str, ...]]] = {
-    "runs on Redis, where only BullMQ and Celery have an engine": (
-        "dramatiq-sigkill-ignores-max-retries", "dramatiq-async-timeouterror-hang",
-        "sidekiq-poller-pop-then-push",
-    ),
+    "runs on Redis, where only BullMQ, Celery and Dramatiq have an engine": ("sidekiq-poller-pop-then-push",),
     "is written in Elixir": (
         "oban-attempts-beyond-max-on-crash", "oban-snooze-inflates-attempt", "oban-notify-payload-limit",
     ),
@@ -34,7 +33,7 @@ NO_ENGINE: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "is part of an application": ("unstract-nan-redispatch-loop", "monoscope-disabled-worker-consumes"),
     "has no engine here": (
-        "chancy-repush-resets-running", "dbos-dlq-blocks-queue", "absurd-reclaim-undercounts",
+        "dbos-dlq-blocks-queue", "absurd-reclaim-undercounts",
         "saq-sweeper-sweeps-other-queues",
     ),
 }  # fmt: skip
