@@ -32,6 +32,10 @@ _BY_RETRY: Final = "whether a failure is final is not asked (src: plugins/retry.
 _FINDINGS: Final = "scenarios/findings/chancy"
 _LATE: Final = f"{_FINDINGS}/a_late_result_is_taken.yaml"
 
+_LATELY: Final = frozenset(
+    {"illegal_transition", "terminal_job_revived", "stale_fail", "stale_complete", "backoff_out_of_range"}
+)
+
 CONTRACT: Final = Contract(
     documented={
         "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
@@ -54,8 +58,8 @@ CONTRACT: Final = Contract(
         "uniqueness/failed_job_waits_beside_its_sibling": Known(
             frozenset({"illegal_transition"}), f"{_FINDINGS}/a_second_push_restarts_what_runs.yaml"
         ),
-        "zombies/failure_after_completion": Known(frozenset({"terminal_job_revived", "stale_fail"}), _LATE),
-        "zombies/late_fail": Known(frozenset({"illegal_transition", "stale_fail", "stale_complete"}), _LATE),
+        "zombies/failure_after_completion": Known(_LATELY, _LATE),
+        "zombies/late_fail": Known(_LATELY, _LATE),
     },
 )
 

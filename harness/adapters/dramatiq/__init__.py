@@ -39,6 +39,10 @@ _FINDINGS: Final = "scenarios/findings/dramatiq"
 _LATE: Final = f"{_FINDINGS}/a_late_failure_is_taken.yaml"
 _FOR_EVER: Final = Known(frozenset({"attempt_overrun"}), f"{_FINDINGS}/a_killed_worker_counts_no_retry.yaml")
 
+_LATELY: Final = frozenset(
+    {"illegal_transition", "terminal_job_revived", "stale_fail", "stale_complete", "attempt_overrun"}
+)
+
 CONTRACT: Final = Contract(
     documented={
         "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
@@ -56,8 +60,8 @@ CONTRACT: Final = Contract(
     known={
         "hostile/job_kills_its_worker": _FOR_EVER,
         "maintenance/one_bad_job_does_not_stop_the_rest": _FOR_EVER,
-        "zombies/failure_after_completion": Known(frozenset({"terminal_job_revived", "stale_fail"}), _LATE),
-        "zombies/late_fail": Known(frozenset({"illegal_transition", "stale_fail", "stale_complete"}), _LATE),
+        "zombies/failure_after_completion": Known(_LATELY, _LATE),
+        "zombies/late_fail": Known(_LATELY, _LATE),
     },
     oldest_first=False,  # What is put back or was delayed goes to the end of the list.
 )
@@ -108,7 +112,7 @@ class DramatiqQueue(AskingQueue):
         self._taken: dict[JobId, list[Delivery]] = {}
         self._ended_at = opened.ended_at
         self._done_at: dict[JobId, Instant] = {}
-        """When each job was first seen to have ended."""
+        """When each job was first seen to have ended, since it last ran."""
         self._number = 0
 
     def _stamped(self, now: Instant) -> Mapping[str, Any]:
@@ -144,6 +148,8 @@ class DramatiqQueue(AskingQueue):
             status = Status.COMPLETED if place.state is QueueState.COMPLETED else Status.FAILED
             state = place.state
         running, ended = status is Status.PROCESSING, status in (Status.COMPLETED, Status.FAILED)
+        if not ended:
+            self._done_at.pop(job, None)
         lease = instant_at(seen[place.holder]) + self._settings.lease if running and place.holder in seen else None
         return JobView(
             id=job,
