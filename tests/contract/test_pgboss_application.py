@@ -120,6 +120,7 @@ def test_a_careful_application_holds(store: TableStore) -> None:
     assert campaign.finding is None
 
 
+@pytest.mark.long
 def test_on_every_version_the_workload_meets_what_the_application_does_wrong(every_store: TableStore) -> None:
     engine = application("my_app.py:MyApp", every_store)
 
@@ -379,6 +380,7 @@ expect:
     assert run.verdict is Verdict.PASS
 
 
+@pytest.mark.long
 def test_a_machine_without_the_store_still_runs_the_other_applications(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

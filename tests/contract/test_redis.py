@@ -184,6 +184,7 @@ def test_early_acknowledgement_loses_what_a_dead_worker_held(engines: Get) -> No
     assert queue.jobs()["a"].status is Status.PROCESSING
 
 
+@pytest.mark.long
 def test_an_older_release_is_refused() -> None:
     from harness.errors import UsageError
 
