@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,8 +40,11 @@ def _declared(path: tuple[str, ...]) -> str:
 
     It is asked where a group is named here, and where the path has an archive, which this does not look into.
     """
-    files = (file for place in path for file in Path(place).glob("*.*-info/entry_points.txt"))
-    return "".join(file.read_text(encoding="utf-8", errors="replace").replace(" ", "") for file in files)
+    told = ""
+    for file in (file for place in path for file in Path(place).glob("*.*-info/entry_points.txt")):
+        with suppress(OSError):  # It may be closed to this user, as it then is to `importlib.metadata`.
+            told += file.read_text(encoding="utf-8", errors="replace").replace(" ", "")
+    return told
 
 
 @cache

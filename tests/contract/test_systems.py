@@ -22,8 +22,6 @@ from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
 from harness.systems import SystemEngine
 
-pytestmark = pytest.mark.long
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PREAMBLE = """
 format: 1
